@@ -1,0 +1,299 @@
+//! Wire types of the platform's HTTP API (protocol.md §1), one definition for both ends: the gateway,
+//! relay and client read what the embedded platform writes.
+//!
+//! Unknown fields are ignored, as they must be: the platform adds some with every version.
+
+use serde::{Deserialize, Serialize};
+
+use crate::names::{GatewayId, GatewayName, RelayHost, RelayName};
+use crate::secret::Secret;
+
+/// Writes a secret on the wire, the one place where it may be serialised.
+fn expose<S: serde::Serializer>(secret: &Secret, s: S) -> Result<S::Ok, S::Error> {
+    s.serialize_str(secret.expose())
+}
+
+/// `POST /v2/gateways`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RegisterGateway {
+    /// The relay that the gateway will dial.
+    pub relay_name: RelayName,
+    /// The gateway's name; the platform creates it when it does not exist.
+    pub name: GatewayName,
+}
+
+/// `POST /v3/gateways/connect`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ConnectGateway {
+    /// The relay that the gateway will dial; the platform chooses where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub relay_name: Option<RelayName>,
+}
+
+/// `POST /v3/gateways/token-auth/enroll`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct EnrollGateway {
+    /// The one-time enrollment token.
+    #[serde(serialize_with = "expose")]
+    pub token: Secret,
+}
+
+/// Answer to an enrollment or a gateway's login.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GatewayLogin {
+    /// The gateway access token.
+    #[serde(serialize_with = "expose")]
+    pub access_token: Secret,
+    /// The gateway's id.
+    pub gateway_id: GatewayId,
+}
+
+/// Credentials G.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GatewayCredentials {
+    /// The gateway's id.
+    pub gateway_id: GatewayId,
+    /// The relay to dial.
+    pub relay_host: RelayHost,
+    /// TLS 2.
+    pub pki: ServerPki,
+    /// The tunnel.
+    pub ssh: GatewaySsh,
+}
+
+/// X.509 material of a TLS server: the gateway's (TLS 2) or the relay's (TLS 1).
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ServerPki {
+    /// PEM, one certificate.
+    pub server_certificate: String,
+    /// PEM, PKCS#8.
+    #[serde(serialize_with = "expose")]
+    pub server_private_key: Secret,
+    /// PEM, the trust anchors for client certificates.
+    pub client_certificate_chain: String,
+}
+
+/// SSH material of a gateway.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GatewaySsh {
+    /// One `authorized_keys`-style line: a user certificate.
+    pub client_certificate: String,
+    /// OpenSSH PEM.
+    #[serde(serialize_with = "expose")]
+    pub client_private_key: Secret,
+    /// One `authorized_keys`-style line: the CA of the relay's host certificate.
+    #[serde(rename = "serverCAPublicKey")]
+    pub server_ca_public_key: String,
+}
+
+/// Credentials R.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RelayCredentials {
+    /// TLS 1.
+    pub pki: ServerPki,
+    /// The SSH server.
+    pub ssh: RelaySsh,
+}
+
+/// SSH material of a relay.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RelaySsh {
+    /// One `authorized_keys`-style line: a host certificate.
+    pub server_certificate: String,
+    /// OpenSSH PEM.
+    #[serde(serialize_with = "expose")]
+    pub server_private_key: Secret,
+    /// One `authorized_keys`-style line: the CA of the gateways' user certificates.
+    #[serde(rename = "clientCAPublicKey")]
+    pub client_ca_public_key: String,
+}
+
+/// `POST /v1/relays/register-org-relay` and `…/register-instance-relay`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RegisterRelay {
+    /// Where gateways, clients and the platform reach the relay.
+    pub host: RelayHost,
+    /// Its name.
+    pub name: RelayName,
+}
+
+/// `POST /v1/relays/heartbeat-org-relay` and `…/heartbeat-instance-relay`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RelayHeartbeat {
+    /// The relay's name.
+    pub name: RelayName,
+}
+
+/// `POST /v2/relays/login`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RelayLogin {
+    /// `"token"`.
+    pub method: String,
+    /// The one-time enrollment token.
+    #[serde(serialize_with = "expose")]
+    pub token: Secret,
+}
+
+/// Answer to `POST /v2/relays/login`; further fields are the platform's own.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RelayLoggedIn {
+    /// The relay access token.
+    #[serde(serialize_with = "expose")]
+    pub access_token: Secret,
+}
+
+/// `POST /v2/gateways/heartbeat`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct GatewayHeartbeat {
+    /// Later services announce themselves here; always an object, empty today.
+    #[serde(default)]
+    pub capabilities: serde_json::Map<String, serde_json::Value>,
+}
+
+/// Any answer that is only a sentence.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Message {
+    /// The sentence.
+    pub message: String,
+}
+
+/// One row of `GET /v1/relays`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Relay {
+    /// The relay's id.
+    pub id: String,
+    /// RFC 3339.
+    pub created_at: String,
+    /// RFC 3339.
+    pub updated_at: String,
+    /// The organization that owns it; null for the instance's.
+    pub org_id: Option<String>,
+    /// The machine identity that registered it.
+    pub identity_id: Option<String>,
+    /// Its name.
+    pub name: RelayName,
+    /// Where it is reached.
+    pub host: RelayHost,
+    /// The last successful heartbeat, RFC 3339.
+    pub heartbeat: Option<String>,
+}
+
+/// One row of `GET /v2/gateways`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Gateway {
+    /// The gateway's id.
+    pub id: GatewayId,
+    /// The machine identity that registered it; null for an enrolled one.
+    pub identity_id: Option<String>,
+    /// Its name.
+    pub name: GatewayName,
+    /// RFC 3339.
+    pub created_at: String,
+    /// RFC 3339.
+    pub updated_at: String,
+    /// The last successful heartbeat, RFC 3339.
+    pub heartbeat: Option<String>,
+}
+
+/// `POST /v1/auth/universal-auth/login`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UniversalAuthLogin {
+    /// The client id.
+    pub client_id: String,
+    /// The client secret.
+    #[serde(serialize_with = "expose")]
+    pub client_secret: Secret,
+}
+
+/// `POST /v1/auth/token/renew`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RenewToken {
+    /// The token to extend.
+    #[serde(serialize_with = "expose")]
+    pub access_token: Secret,
+}
+
+/// Login L.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Login {
+    /// The identity access token.
+    #[serde(serialize_with = "expose")]
+    pub access_token: Secret,
+    /// Seconds until it expires.
+    pub expires_in: u64,
+    /// Seconds beyond which no renewal extends it.
+    #[serde(rename = "accessTokenMaxTTL")]
+    pub access_token_max_ttl: u64,
+    /// `"Bearer"`.
+    pub token_type: String,
+}
+
+/// An error of the API. `message` is a string or, for validation errors, an array of details.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ErrorBody {
+    /// What went wrong.
+    #[serde(default)]
+    pub message: serde_json::Value,
+    /// The HTTP status again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status_code: Option<u16>,
+    /// A short name of the kind of error.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// The platform's own id of the request, for its operators.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub req_id: Option<String>,
+}
+
+/// Ask the embedded platform for a way to a target (`POST /v1/embedded/gateways/{name}/sessions`; not
+/// part of the deployed API).
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OpenSession {
+    /// The target's host, as the gateway resolves it.
+    pub target_host: String,
+    /// The target's port.
+    pub target_port: u16,
+}
+
+/// What a client needs to reach a target: the certificates of TLS 1 and TLS 2. The same shape as the
+/// deployed platform hands to its own clients.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SessionCredentials {
+    /// The gateway's id.
+    pub gateway_id: GatewayId,
+    /// The relay through which it is reached.
+    pub relay_host: RelayHost,
+    /// TLS 1.
+    pub relay: ClientPki,
+    /// TLS 2.
+    pub gateway: ClientPki,
+}
+
+/// X.509 material of a TLS client.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClientPki {
+    /// PEM, one certificate.
+    pub client_certificate: String,
+    /// PEM, PKCS#8.
+    #[serde(serialize_with = "expose")]
+    pub client_private_key: Secret,
+    /// PEM, the trust anchors for the server's certificate.
+    pub server_certificate_chain: String,
+}

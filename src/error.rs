@@ -1,0 +1,80 @@
+//! What every error of this program has in common: a class that decides, and a chain that explains.
+//!
+//! Each module has its own error enum whose `Display` is its own level only; [`chain`] joins the levels
+//! for a person. The class, and nothing else, decides whether something is tried again.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::time::Duration;
+
+/// What to do about an error. The connection supervisor looks at nothing else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// Transient: try again after the ordinary backoff.
+    Retry,
+    /// Transient: the peer said how long to wait at least.
+    RetryAfter(Duration),
+    /// The access token is no longer accepted: log in again, then try again.
+    Reauthenticate,
+    /// The stored identity is gone: only a new enrollment helps. Tried again slowly, in case the
+    /// platform recovers.
+    Reenroll,
+    /// Nothing this program can do will help; a person must act.
+    Fatal(Reason),
+}
+
+/// Why an error is fatal; `cli/exit.rs` maps it to the exit code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// The configuration, or what the platform knows of it, is wrong.
+    Configuration,
+    /// The identity is not permitted to do this.
+    Permission,
+    /// Something this program needs on this machine is missing or in use.
+    Unavailable,
+    /// A defect in this program.
+    Software,
+}
+
+/// Writes an error and all its sources, joined by `: `.
+#[must_use]
+pub fn chain(error: &dyn StdError) -> Chain<'_> {
+    Chain(error)
+}
+
+/// See [`chain`].
+#[derive(Debug, Clone, Copy)]
+pub struct Chain<'a>(&'a dyn StdError);
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut last = self.0.to_string();
+        f.write_str(&last)?;
+        let mut source = self.0.source();
+        while let Some(error) = source {
+            let text = error.to_string();
+            // Some libraries repeat their source in their own text; say it once.
+            if !last.contains(&text) {
+                write!(f, ": {text}")?;
+                last = text;
+            }
+            source = error.source();
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::chain;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("cannot reach the relay")]
+    struct Outer(#[source] std::io::Error);
+
+    #[test]
+    fn a_chain_names_every_level_once() {
+        let error = Outer(std::io::Error::other("no route to host"));
+        assert_eq!(chain(&error).to_string(), "cannot reach the relay: no route to host");
+    }
+}

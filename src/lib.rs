@@ -1,0 +1,22 @@
+//! The Infisical gateway, relay, client and embedded platform: one crate, one binary.
+
+#![allow(missing_docs)]
+
+pub mod api;
+pub mod backoff;
+pub mod cli;
+pub mod config;
+pub mod connect;
+pub mod dev;
+pub mod error;
+pub mod events;
+pub mod gateway;
+pub mod host;
+pub mod names;
+pub mod net;
+pub mod pki;
+pub mod platform;
+pub mod relay;
+pub mod scope;
+pub mod secret;
+pub mod ssh;

@@ -1,0 +1,137 @@
+//! Copies bytes both ways between two streams, honouring half-close, and counts them.
+//!
+//! The end of one direction is passed on as the end of that direction only (a shut-down write side);
+//! the other goes on. An error in either ends both. Memory per pair: two buffers of [`BUFFER`] bytes.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// Bytes buffered in each direction: one full SSH packet's worth of channel data.
+pub const BUFFER: usize = 32 * 1024;
+
+/// What was copied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Copied {
+    /// Bytes from the first stream to the second.
+    pub a_to_b: u64,
+    /// Bytes from the second stream to the first.
+    pub b_to_a: u64,
+}
+
+/// Copies until both directions have ended or one failed. The counts are true in both cases.
+pub async fn copy_both<A, B>(a: &mut A, b: &mut B) -> (Copied, io::Result<()>)
+where
+    A: AsyncRead + AsyncWrite + Unpin,
+    B: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut there = Direction::new();
+    let mut back = Direction::new();
+    let result = std::future::poll_fn(|cx| {
+        // Both are polled each time, so neither direction can starve the other.
+        let first = there.poll(cx, a, b)?;
+        let second = back.poll(cx, b, a)?;
+        if first.is_ready() && second.is_ready() { Poll::Ready(Ok(())) } else { Poll::Pending }
+    })
+    .await;
+    (Copied { a_to_b: there.total, b_to_a: back.total }, result)
+}
+
+/// One direction's buffer and progress.
+struct Direction {
+    buffer: Box<[u8]>,
+    filled: usize,
+    written: usize,
+    total: u64,
+    read_ended: bool,
+    shut_down: bool,
+    unflushed: bool,
+}
+
+impl Direction {
+    fn new() -> Self {
+        Self {
+            buffer: vec![0; BUFFER].into_boxed_slice(),
+            filled: 0,
+            written: 0,
+            total: 0,
+            read_ended: false,
+            shut_down: false,
+            unflushed: false,
+        }
+    }
+
+    fn poll<R, W>(&mut self, cx: &mut Context<'_>, from: &mut R, to: &mut W) -> Poll<io::Result<()>>
+    where
+        R: AsyncRead + Unpin,
+        W: AsyncWrite + Unpin,
+    {
+        loop {
+            while self.written < self.filled {
+                let rest = self.buffer.get(self.written..self.filled).unwrap_or_default();
+                let n = ready!(Pin::new(&mut *to).poll_write(cx, rest))?;
+                if n == 0 {
+                    return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+                }
+                self.written = self.written.saturating_add(n);
+                self.total = self.total.saturating_add(n as u64);
+                self.unflushed = true;
+            }
+            if self.read_ended {
+                if !self.shut_down {
+                    ready!(Pin::new(&mut *to).poll_shutdown(cx))?;
+                    self.shut_down = true;
+                }
+                return Poll::Ready(Ok(()));
+            }
+            let mut buffer = ReadBuf::new(&mut self.buffer);
+            match Pin::new(&mut *from).poll_read(cx, &mut buffer)? {
+                Poll::Ready(()) => {
+                    self.filled = buffer.filled().len();
+                    self.written = 0;
+                    self.read_ended = self.filled == 0;
+                }
+                Poll::Pending => {
+                    // Nothing more for now: what was written must not wait in a buffer of `to`.
+                    if self.unflushed {
+                        ready!(Pin::new(&mut *to).poll_flush(cx))?;
+                        self.unflushed = false;
+                    }
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::copy_both;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    #[tokio::test]
+    async fn the_end_of_one_direction_leaves_the_other_open() {
+        let (mut client, mut a) = tokio::io::duplex(16);
+        let (mut server, mut b) = tokio::io::duplex(16);
+        let copy = tokio::task::LocalSet::new();
+        copy.run_until(async {
+            let copying = tokio::task::spawn_local(async move { copy_both(&mut a, &mut b).await });
+            client.write_all(b"question").await.expect("write");
+            client.shutdown().await.expect("half-close");
+            let mut question = String::new();
+            server.read_to_string(&mut question).await.expect("the question ends");
+            assert_eq!(question, "question");
+            server.write_all(b"a much longer answer than the pipe holds").await.expect("answer");
+            drop(server);
+            let mut answer = String::new();
+            client.read_to_string(&mut answer).await.expect("the answer ends");
+            assert_eq!(answer, "a much longer answer than the pipe holds");
+            let (copied, result) = copying.await.expect("no panic");
+            result.expect("clean end");
+            assert_eq!((copied.a_to_b, copied.b_to_a), (8, 40));
+        })
+        .await;
+    }
+}

@@ -1,0 +1,6 @@
+//! Sockets: dialling, listening, accepting, copying. Knows nothing of tunnels.
+
+pub mod accept;
+pub mod copy;
+pub mod dial;
+pub mod listen;

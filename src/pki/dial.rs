@@ -1,0 +1,109 @@
+//! The client's way in: TCP to the relay, TLS 1 to the relay, TLS 2 inside it to the gateway.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::ClientConfig;
+use rustls_pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::{Error, tls};
+use crate::api::types::{ClientPki, SessionCredentials};
+use crate::names::{RelayHost, TLS_PORT};
+use crate::net::dial;
+
+/// The name in every gateway's certificate (protocol.md §4).
+const GATEWAY_SERVER_NAME: &str = "localhost";
+
+/// A connection to a relay that ends there.
+pub type RelayStream = TlsStream<TcpStream>;
+/// A connection to a gateway, through a relay.
+pub type GatewayStream = TlsStream<TlsStream<TcpStream>>;
+
+/// Dials a relay.
+#[derive(Debug, Clone)]
+pub struct RelayDialer {
+    host: RelayHost,
+    name: ServerName<'static>,
+    config: Arc<ClientConfig>,
+}
+
+impl RelayDialer {
+    /// Prepares TLS 1 to `host`.
+    ///
+    /// # Errors
+    /// Names the field of the credentials that cannot be used.
+    pub fn try_new(host: &RelayHost, pki: &ClientPki) -> Result<Self, Error> {
+        let name = ServerName::try_from(host.as_str().to_owned()).map_err(|error| {
+            Error::Unusable { field: "relayHost", reason: error.to_string() }
+        })?;
+        Ok(Self { host: host.clone(), name, config: tls::client(pki, None)? })
+    }
+
+    /// Connects and completes TLS 1 within `deadline`.
+    ///
+    /// # Errors
+    /// The relay cannot be reached, is not the one it should be, or refuses our certificate.
+    pub async fn dial(&self, deadline: Duration) -> Result<RelayStream, Error> {
+        let end = Instant::now() + deadline;
+        let tcp = dial::connect(self.host.as_str(), TLS_PORT, deadline).await?;
+        let peer = || format!("relay {}:{TLS_PORT}", self.host);
+        handshake(&self.config, self.name.clone(), tcp, end, deadline, peer).await
+    }
+}
+
+/// Dials a gateway through its relay.
+#[derive(Debug, Clone)]
+pub struct GatewayDialer {
+    relay: RelayDialer,
+    config: Arc<ClientConfig>,
+}
+
+impl GatewayDialer {
+    /// Prepares TLS 1 and TLS 2 for the service `alpn`.
+    ///
+    /// # Errors
+    /// Names the field of the credentials that cannot be used.
+    pub fn try_new(credentials: &SessionCredentials, alpn: &str) -> Result<Self, Error> {
+        Ok(Self {
+            relay: RelayDialer::try_new(&credentials.relay_host, &credentials.relay)?,
+            config: tls::client(&credentials.gateway, Some(alpn))?,
+        })
+    }
+
+    /// Connects and completes TLS 1 and TLS 2 within `deadline`.
+    ///
+    /// # Errors
+    /// The relay or the gateway cannot be reached, is not the one it should be, or refuses us.
+    pub async fn dial(&self, deadline: Duration) -> Result<GatewayStream, Error> {
+        let end = Instant::now() + deadline;
+        let outer = self.relay.dial(deadline).await?;
+        let name = ServerName::try_from(GATEWAY_SERVER_NAME).map_err(|error| {
+            Error::Unusable { field: "gateway name", reason: error.to_string() }
+        })?;
+        let peer = || format!("the gateway behind relay {}", self.relay.host);
+        handshake(&self.config, name, outer, end, deadline, peer).await
+    }
+}
+
+async fn handshake<S>(
+    config: &Arc<ClientConfig>,
+    name: ServerName<'static>,
+    stream: S,
+    end: Instant,
+    deadline: Duration,
+    peer: impl Fn() -> String,
+) -> Result<TlsStream<S>, Error>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let connector = TlsConnector::from(Arc::clone(config));
+    tokio::time::timeout_at(end, connector.connect(name, stream))
+        .await
+        .map_err(|_| Error::HandshakeTimedOut { peer: peer(), after: deadline })?
+        .map_err(|source| Error::Handshake { peer: peer(), source })
+}

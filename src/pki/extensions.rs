@@ -1,0 +1,219 @@
+//! What a client certificate says: where to (routing), on whose behalf (actor), and for TLS 1 which
+//! gateway (the common name). Pure: bytes in, values out (protocol.md §4).
+
+use serde::Deserialize;
+use x509_parser::prelude::{FromDer as _, X509Certificate};
+
+/// OID of the routing extension.
+pub const ROUTING_OID: &str = "1.3.6.1.4.1.12345.100.1";
+/// OID of the actor extension.
+pub const ACTOR_OID: &str = "1.3.6.1.4.1.12345.100.2";
+/// OID of the extension with the gateway's name (TLS 1) or the PAM session (TLS 2).
+pub const DETAIL_OID: &str = "1.3.6.1.4.1.12345.100.3";
+/// Longest target host: a DNS name with `https://` before it.
+const MAX_HOST: usize = 253 + 8;
+
+/// Where a client wants to go.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Route {
+    /// Name or address; for HTTP it may begin with a scheme.
+    pub target_host: String,
+    /// The port; 0 where the service needs none.
+    pub target_port: u16,
+}
+
+/// On whose behalf a client comes.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Actor {
+    /// `"platform"`, `"user"` …
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The actor's id.
+    #[serde(default)]
+    pub id: Option<String>,
+    /// The actor's name.
+    #[serde(default)]
+    pub name: Option<String>,
+}
+
+impl Actor {
+    /// True for the platform itself, which alone may use privileged actions.
+    #[must_use]
+    pub fn is_platform(&self) -> bool {
+        self.kind == "platform"
+    }
+}
+
+/// What a TLS 2 client certificate says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claims {
+    /// Absent for services without a target.
+    pub route: Option<Route>,
+    /// Absent in certificates that name no actor.
+    pub actor: Option<Actor>,
+}
+
+/// Why a certificate's content cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Not a certificate.
+    #[error("the client certificate cannot be read: {0}")]
+    Certificate(String),
+    /// An extension's JSON is not what it should be.
+    #[error("the client certificate's {extension} extension is not valid: {reason}")]
+    Extension {
+        /// Which extension.
+        extension: &'static str,
+        /// Why.
+        reason: String,
+    },
+    /// No single common name.
+    #[error("the client certificate has no usable common name")]
+    CommonName,
+}
+
+/// Reads routing and actor from a TLS 2 client certificate.
+///
+/// # Errors
+/// A malformed certificate or extension, or the same extension twice.
+pub fn parse_claims(der: &[u8]) -> Result<Claims, Error> {
+    let certificate = parse(der)?;
+    let route = json::<Route>(&certificate, ROUTING_OID, "routing")?;
+    let actor = json::<Actor>(&certificate, ACTOR_OID, "actor")?;
+    if let Some(route) = &route {
+        let host = &route.target_host;
+        let refuse = |reason: &str| {
+            Err(Error::Extension { extension: "routing", reason: reason.to_owned() })
+        };
+        if host.len() > MAX_HOST {
+            return refuse("the target host is too long");
+        }
+        if host.chars().any(|c| c.is_control() || c.is_whitespace()) {
+            return refuse("the target host has white space or control characters");
+        }
+    }
+    Ok(Claims { route, actor })
+}
+
+/// Reads the common name of a TLS 1 client certificate: the id of the gateway it wants.
+///
+/// # Errors
+/// A malformed certificate, or not exactly one common name.
+pub fn parse_common_name(der: &[u8]) -> Result<String, Error> {
+    let certificate = parse(der)?;
+    let mut names = certificate.subject().iter_common_name();
+    match (names.next().map(x509_parser::x509::AttributeTypeAndValue::as_str), names.next()) {
+        (Some(Ok(name)), None) => Ok(name.to_owned()),
+        _ => Err(Error::CommonName),
+    }
+}
+
+fn parse(der: &[u8]) -> Result<X509Certificate<'_>, Error> {
+    match X509Certificate::from_der(der) {
+        Ok(([], certificate)) => Ok(certificate),
+        Ok(_) => Err(Error::Certificate("bytes are left over".to_owned())),
+        Err(error) => Err(Error::Certificate(error.to_string())),
+    }
+}
+
+fn json<T: for<'de> Deserialize<'de>>(
+    certificate: &X509Certificate<'_>,
+    oid: &str,
+    extension: &'static str,
+) -> Result<Option<T>, Error> {
+    let mut found = certificate.extensions().iter().filter(|e| e.oid.to_id_string() == oid);
+    let Some(first) = found.next() else { return Ok(None) };
+    if found.next().is_some() {
+        return Err(Error::Extension { extension, reason: "it is there twice".to_owned() });
+    }
+    serde_json::from_slice(first.value)
+        .map(Some)
+        .map_err(|error| Error::Extension { extension, reason: error.to_string() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ACTOR_OID, Claims, ROUTING_OID, parse_claims, parse_common_name};
+    use rcgen::{CertificateParams, CustomExtension, DnType, KeyPair};
+
+    fn oid(text: &str) -> Vec<u64> {
+        text.split('.').map(|n| n.parse().expect("a number")).collect()
+    }
+
+    fn certificate(extensions: &[(&str, &[u8])], names: &[&str]) -> Vec<u8> {
+        let mut params = CertificateParams::default();
+        for name in names {
+            params.distinguished_name.push(DnType::CommonName, *name);
+        }
+        for (id, value) in extensions {
+            params
+                .custom_extensions
+                .push(CustomExtension::from_oid_content(&oid(id), value.to_vec()));
+        }
+        let key = KeyPair::generate().expect("a key");
+        params.self_signed(&key).expect("a certificate").der().to_vec()
+    }
+
+    #[test]
+    fn route_and_actor_are_raw_json() {
+        let der = certificate(
+            &[
+                (ROUTING_OID, br#"{"targetHost":"db.internal","targetPort":5432}"#),
+                (ACTOR_OID, br#"{"type":"platform","extra":1}"#),
+            ],
+            &["platform:x"],
+        );
+        let Claims { route, actor } = parse_claims(&der).expect("claims");
+        let route = route.expect("a route");
+        assert_eq!((route.target_host.as_str(), route.target_port), ("db.internal", 5432));
+        assert!(actor.expect("an actor").is_platform());
+        assert_eq!(parse_common_name(&der).expect("a name"), "platform:x");
+    }
+
+    #[test]
+    fn a_certificate_without_extensions_has_no_claims() {
+        let claims = parse_claims(&certificate(&[], &["x"])).expect("claims");
+        assert_eq!(claims, Claims { route: None, actor: None });
+    }
+
+    #[test]
+    fn bad_routing_is_an_error_that_names_it() {
+        for bad in [
+            &b""[..],
+            b"{",
+            b"[]",
+            br#"{"targetHost":"h"}"#,
+            br#"{"targetHost":"h","targetPort":65536}"#,
+            br#"{"targetHost":"h","targetPort":-1}"#,
+            br#"{"targetHost":"a b","targetPort":1}"#,
+            b"\x04\x02{}",
+            b"\xff\xfe",
+        ] {
+            let error = parse_claims(&certificate(&[(ROUTING_OID, bad)], &["x"]));
+            let text = error.expect_err("refused").to_string();
+            assert!(text.contains("routing extension"), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_ambiguous_common_name_is_refused() {
+        assert!(parse_common_name(&certificate(&[], &[])).is_err());
+    }
+
+    #[test]
+    fn garbage_never_panics() {
+        let good = certificate(&[(ROUTING_OID, b"{}")], &["x"]);
+        for end in 0..good.len() {
+            let _ = parse_claims(good.get(..end).expect("a prefix"));
+        }
+        for at in 0..good.len() {
+            let mut bad = good.clone();
+            if let Some(byte) = bad.get_mut(at) {
+                *byte ^= 0x55;
+            }
+            let _ = parse_claims(&bad);
+            let _ = parse_common_name(&bad);
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! Judges OpenSSH certificates (PROTOCOL.certkeys, protocol.md §2): the whole rule, in one place.
+//!
+//! A certificate is believed only if every question has the right answer: its type, that the CA is
+//! exactly the named one, the CA's signature (never SHA-1), the validity at the given time, the
+//! principal, the key id, and that it has no critical option, since this program enforces none.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use ssh_key::certificate::CertType;
+use ssh_key::{Algorithm, Certificate, HashAlg, PublicKey};
+
+use super::keys;
+
+/// What a client asks of a server's host certificate.
+#[derive(Debug, Clone)]
+pub struct HostPolicy {
+    /// The only CA that may have signed it.
+    pub ca: PublicKey,
+    /// The principal it must carry, exactly.
+    pub principal: String,
+}
+
+/// What a server asks of a client's user certificate, besides its own user name as a principal.
+#[derive(Debug, Clone)]
+pub struct UserPolicy {
+    /// The only CA that may have signed it.
+    pub ca: PublicKey,
+    /// The key id it must carry, exactly.
+    pub key_id: String,
+}
+
+/// Why a certificate is not believed.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum Error {
+    /// A user certificate where a host certificate is due, or the reverse.
+    #[error("it is a {found} certificate, not a {expected} certificate")]
+    WrongType {
+        /// What it is.
+        found: &'static str,
+        /// What is due.
+        expected: &'static str,
+    },
+    /// Another CA signed it.
+    #[error("it is signed by {found}, not by the CA that the platform named ({expected})")]
+    WrongCa {
+        /// The signer's fingerprint.
+        found: String,
+        /// The named CA's fingerprint.
+        expected: String,
+    },
+    /// The signature uses SHA-1.
+    #[error("its signature uses {0}, which is not accepted")]
+    WeakSignature(String),
+    /// The signature is not the CA's.
+    #[error("its signature is wrong")]
+    BadSignature,
+    /// A key in it is not acceptable.
+    #[error("its key is not accepted: {0}")]
+    BadKey(String),
+    /// Its time has not come.
+    #[error("it is not valid for another {} s (is this machine's clock right?)", .0.as_secs())]
+    NotYetValid(Duration),
+    /// Its time is over.
+    #[error("it expired {} s ago (is this machine's clock right?)", .0.as_secs())]
+    Expired(Duration),
+    /// The principal is not in it.
+    #[error("it is for {found:?}, not for {expected:?}")]
+    WrongPrincipal {
+        /// Its principals.
+        found: Vec<String>,
+        /// The one that is due.
+        expected: String,
+    },
+    /// It was issued for another relay.
+    #[error("its key id is {found:?}, not {expected:?}")]
+    WrongKeyId {
+        /// Its key id.
+        found: String,
+        /// The one that is due.
+        expected: String,
+    },
+    /// It asks for something that this program cannot enforce.
+    #[error("it has the critical option {0:?}, which is not supported")]
+    CriticalOption(String),
+}
+
+/// Judges a server's host certificate at the time `now`.
+///
+/// # Errors
+/// The first reason found to not believe it.
+pub fn verify_host(
+    certificate: &Certificate,
+    policy: &HostPolicy,
+    now: SystemTime,
+) -> Result<(), Error> {
+    verify(certificate, CertType::Host, &policy.ca, &policy.principal, now)
+}
+
+/// Judges a client's user certificate at the time `now`, for the SSH user name `user`.
+///
+/// # Errors
+/// The first reason found to not believe it.
+pub fn verify_user(
+    certificate: &Certificate,
+    user: &str,
+    policy: &UserPolicy,
+    now: SystemTime,
+) -> Result<(), Error> {
+    verify(certificate, CertType::User, &policy.ca, user, now)?;
+    if certificate.key_id() == policy.key_id {
+        Ok(())
+    } else {
+        Err(Error::WrongKeyId {
+            found: certificate.key_id().to_owned(),
+            expected: policy.key_id.clone(),
+        })
+    }
+}
+
+fn verify(
+    certificate: &Certificate,
+    due: CertType,
+    ca: &PublicKey,
+    principal: &str,
+    now: SystemTime,
+) -> Result<(), Error> {
+    if certificate.cert_type() != due {
+        return Err(Error::WrongType {
+            found: type_name(certificate.cert_type()),
+            expected: type_name(due),
+        });
+    }
+    for key in [certificate.public_key(), certificate.signature_key()] {
+        keys::check_key(key).map_err(|error| Error::BadKey(error.to_string()))?;
+    }
+    // The library verifies the signature with the key *inside* the certificate; that key is worth
+    // nothing unless it is the CA we were told to trust.
+    if certificate.signature_key() != ca.key_data() {
+        return Err(Error::WrongCa {
+            found: certificate.signature_key().fingerprint(HashAlg::Sha256).to_string(),
+            expected: ca.fingerprint(HashAlg::Sha256).to_string(),
+        });
+    }
+    let algorithm = certificate.signature().algorithm();
+    if matches!(algorithm, Algorithm::Rsa { hash: None } | Algorithm::Dsa) {
+        return Err(Error::WeakSignature(algorithm.to_string()));
+    }
+    certificate.verify_signature().map_err(|_| Error::BadSignature)?;
+
+    let seconds = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    if seconds < certificate.valid_after() {
+        let wait = certificate.valid_after().saturating_sub(seconds);
+        return Err(Error::NotYetValid(Duration::from_secs(wait)));
+    }
+    if seconds >= certificate.valid_before() {
+        let since = seconds.saturating_sub(certificate.valid_before());
+        return Err(Error::Expired(Duration::from_secs(since)));
+    }
+    // An empty list means "any principal" to OpenSSH; here a certificate always names its subject.
+    if !certificate.valid_principals().iter().any(|p| p == principal) {
+        return Err(Error::WrongPrincipal {
+            found: certificate.valid_principals().to_vec(),
+            expected: principal.to_owned(),
+        });
+    }
+    if let Some((option, _)) = certificate.critical_options().iter().next() {
+        return Err(Error::CriticalOption(option.clone()));
+    }
+    Ok(())
+}
+
+/// When the certificate expires; `None` if never.
+#[must_use]
+pub fn expires(certificate: &Certificate) -> Option<SystemTime> {
+    UNIX_EPOCH.checked_add(Duration::from_secs(certificate.valid_before()))
+}
+
+fn type_name(kind: CertType) -> &'static str {
+    match kind {
+        CertType::User => "user",
+        CertType::Host => "host",
+    }
+}
+
+#[cfg(test)]
+#[path = "cert_tests.rs"]
+mod tests;
