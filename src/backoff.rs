@@ -17,7 +17,11 @@ impl Backoff {
     /// Delays bounded by `base`, `2·base`, `4·base` … and never above `cap`.
     #[must_use]
     pub fn new(base: Duration, cap: Duration) -> Self {
-        Self { base, cap, attempts: 0 }
+        Self {
+            base,
+            cap,
+            attempts: 0,
+        }
     }
 
     /// The next delay. `random` is uniform over all of `u64`; tests pass what they like.
@@ -71,7 +75,10 @@ mod tests {
                 bound
             })
             .collect();
-        assert_eq!(bounds, [500, 1000, 2000, 4000, 8000, 16000, 30000, 30000, 30000]);
+        assert_eq!(
+            bounds,
+            [500, 1000, 2000, 4000, 8000, 16000, 30000, 30000, 30000]
+        );
         for _ in 0..100 {
             backoff.next_delay(0);
         }

@@ -75,6 +75,9 @@ mod tests {
     #[test]
     fn a_chain_names_every_level_once() {
         let error = Outer(std::io::Error::other("no route to host"));
-        assert_eq!(chain(&error).to_string(), "cannot reach the relay: no route to host");
+        assert_eq!(
+            chain(&error).to_string(),
+            "cannot reach the relay: no route to host"
+        );
     }
 }

@@ -1,1 +1,3 @@
-fn main(){}
+//! The `infisical` program.
+
+fn main() {}

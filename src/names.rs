@@ -78,7 +78,9 @@ macro_rules! name {
 fn is_label(text: &str, most: usize) -> bool {
     (1..=most).contains(&text.len())
         && text.starts_with(|c: char| c.is_ascii_alphanumeric())
-        && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
+        && text
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
 }
 
 name!(
@@ -178,6 +180,11 @@ mod tests {
     #[test]
     fn the_error_names_the_rule() {
         let error = GatewayId::try_new("a b").expect_err("a space");
-        assert!(error.to_string().contains("gateway id \"a b\" is not valid"), "{error}");
+        assert!(
+            error
+                .to_string()
+                .contains("gateway id \"a b\" is not valid"),
+            "{error}"
+        );
     }
 }

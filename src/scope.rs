@@ -54,7 +54,11 @@ impl Scope {
         let scope = self.name;
         self.tracker.spawn(async move {
             if AssertUnwindSafe(future).catch_unwind().await.is_err() {
-                tracing::error!(scope, task, "task panicked; this is a defect, please report it");
+                tracing::error!(
+                    scope,
+                    task,
+                    "task panicked; this is a defect, please report it"
+                );
             }
         });
     }
@@ -71,7 +75,11 @@ impl Scope {
         self.tracker.spawn(async move {
             let ended = AssertUnwindSafe(future).catch_unwind().await;
             if ended.is_err() {
-                tracing::error!(scope, task, "task panicked; this is a defect, please report it");
+                tracing::error!(
+                    scope,
+                    task,
+                    "task panicked; this is a defect, please report it"
+                );
             }
             if !cancel.is_cancelled() {
                 tracing::error!(scope, task, "essential task ended; stopping");
@@ -114,7 +122,9 @@ impl Scope {
     /// [`Self::cancel`], or to let the tasks finish what they do.
     pub async fn finish(&self, deadline: Duration) -> bool {
         self.tracker.close();
-        let all = tokio::time::timeout(deadline, self.tracker.wait()).await.is_ok();
+        let all = tokio::time::timeout(deadline, self.tracker.wait())
+            .await
+            .is_ok();
         self.tracker.reopen();
         all
     }

@@ -34,7 +34,10 @@ impl Acceptor {
     /// At most `limit` connections hold a permit at once; further ones wait in the kernel's queue.
     #[must_use]
     pub fn new(listener: TcpListener, limit: usize) -> Self {
-        Self { listener, permits: Arc::new(Semaphore::new(limit)) }
+        Self {
+            listener,
+            permits: Arc::new(Semaphore::new(limit)),
+        }
     }
 
     /// The address listened on.
@@ -57,7 +60,11 @@ impl Acceptor {
                 Ok((stream, peer)) => {
                     super::dial::prepare(&stream);
                     let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-                    return Ok(Accepted { stream, peer, permit });
+                    return Ok(Accepted {
+                        stream,
+                        peer,
+                        permit,
+                    });
                 }
                 Err(error) if is_listener_broken(&error) => return Err(error),
                 Err(error) => {

@@ -33,10 +33,20 @@ where
         // Both are polled each time, so neither direction can starve the other.
         let first = there.poll(cx, a, b)?;
         let second = back.poll(cx, b, a)?;
-        if first.is_ready() && second.is_ready() { Poll::Ready(Ok(())) } else { Poll::Pending }
+        if first.is_ready() && second.is_ready() {
+            Poll::Ready(Ok(()))
+        } else {
+            Poll::Pending
+        }
     })
     .await;
-    (Copied { a_to_b: there.total, b_to_a: back.total }, result)
+    (
+        Copied {
+            a_to_b: there.total,
+            b_to_a: back.total,
+        },
+        result,
+    )
 }
 
 /// One direction's buffer and progress.
@@ -70,7 +80,10 @@ impl Direction {
     {
         loop {
             while self.written < self.filled {
-                let rest = self.buffer.get(self.written..self.filled).unwrap_or_default();
+                let rest = self
+                    .buffer
+                    .get(self.written..self.filled)
+                    .unwrap_or_default();
                 let n = ready!(Pin::new(&mut *to).poll_write(cx, rest))?;
                 if n == 0 {
                     return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
@@ -121,12 +134,21 @@ mod tests {
             client.write_all(b"question").await.expect("write");
             client.shutdown().await.expect("half-close");
             let mut question = String::new();
-            server.read_to_string(&mut question).await.expect("the question ends");
+            server
+                .read_to_string(&mut question)
+                .await
+                .expect("the question ends");
             assert_eq!(question, "question");
-            server.write_all(b"a much longer answer than the pipe holds").await.expect("answer");
+            server
+                .write_all(b"a much longer answer than the pipe holds")
+                .await
+                .expect("answer");
             drop(server);
             let mut answer = String::new();
-            client.read_to_string(&mut answer).await.expect("the answer ends");
+            client
+                .read_to_string(&mut answer)
+                .await
+                .expect("the answer ends");
             assert_eq!(answer, "a much longer answer than the pipe holds");
             let (copied, result) = copying.await.expect("no panic");
             result.expect("clean end");

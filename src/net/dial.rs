@@ -64,10 +64,15 @@ pub async fn connect(host: &str, port: u16, deadline: Duration) -> Result<TcpStr
         let end = Instant::now() + deadline;
         let addresses: Vec<SocketAddr> = tokio::net::lookup_host((host, port))
             .await
-            .map_err(|source| Error::Resolve { host: host.to_owned(), source })?
+            .map_err(|source| Error::Resolve {
+                host: host.to_owned(),
+                source,
+            })?
             .collect();
         let mut left = u32::try_from(addresses.len()).unwrap_or(u32::MAX);
-        let mut last = Error::NoAddress { host: host.to_owned() };
+        let mut last = Error::NoAddress {
+            host: host.to_owned(),
+        };
         for address in addresses {
             let share = end.saturating_duration_since(Instant::now()) / left.max(1);
             left = left.saturating_sub(1);
@@ -80,13 +85,24 @@ pub async fn connect(host: &str, port: u16, deadline: Duration) -> Result<TcpStr
                 Ok(Err(error)) => error,
                 Err(_) => io::ErrorKind::TimedOut.into(),
             };
-            last = Error::Connect { host: host.to_owned(), port, address, source };
+            last = Error::Connect {
+                host: host.to_owned(),
+                port,
+                address,
+                source,
+            };
         }
         Err(last)
     };
-    tokio::time::timeout(deadline, attempt).await.unwrap_or_else(|_| {
-        Err(Error::TimedOut { host: host.to_owned(), port, after: deadline })
-    })
+    tokio::time::timeout(deadline, attempt)
+        .await
+        .unwrap_or_else(|_| {
+            Err(Error::TimedOut {
+                host: host.to_owned(),
+                port,
+                after: deadline,
+            })
+        })
 }
 
 /// Sets what every connection of this program wants: no Nagle delay, and probes of an idle peer. Failures
@@ -109,16 +125,28 @@ mod tests {
             .and_then(|l| l.local_addr())
             .expect("a free port")
             .port();
-        let error = connect("127.0.0.1", port, Duration::from_secs(5)).await.expect_err("refused");
+        let error = connect("127.0.0.1", port, Duration::from_secs(5))
+            .await
+            .expect_err("refused");
         assert!(matches!(error, Error::Connect { .. }), "{error:?}");
-        assert!(error.to_string().contains(&format!("127.0.0.1:{port}")), "{error}");
+        assert!(
+            error.to_string().contains(&format!("127.0.0.1:{port}")),
+            "{error}"
+        );
     }
 
     #[tokio::test]
     async fn an_unknown_name_is_a_resolver_error() {
-        let error =
-            connect("no-such-host.invalid", 1, Duration::from_secs(20)).await.expect_err("unknown");
-        assert!(matches!(error, Error::Resolve { .. } | Error::TimedOut { .. }), "{error:?}");
-        assert!(error.to_string().contains("no-such-host.invalid"), "{error}");
+        let error = connect("no-such-host.invalid", 1, Duration::from_secs(20))
+            .await
+            .expect_err("unknown");
+        assert!(
+            matches!(error, Error::Resolve { .. } | Error::TimedOut { .. }),
+            "{error:?}"
+        );
+        assert!(
+            error.to_string().contains("no-such-host.invalid"),
+            "{error}"
+        );
     }
 }

@@ -36,7 +36,11 @@ pub fn bind(address: Option<SocketAddr>, port: u16) -> Result<TcpListener, Error
 }
 
 fn bind_to(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
     // A restarted daemon must not wait for its old connections' TIME-WAIT.
     socket.set_reuse_address(true)?;
     if address.is_ipv6() {

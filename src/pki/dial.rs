@@ -38,10 +38,16 @@ impl RelayDialer {
     /// # Errors
     /// Names the field of the credentials that cannot be used.
     pub fn try_new(host: &RelayHost, pki: &ClientPki) -> Result<Self, Error> {
-        let name = ServerName::try_from(host.as_str().to_owned()).map_err(|error| {
-            Error::Unusable { field: "relayHost", reason: error.to_string() }
-        })?;
-        Ok(Self { host: host.clone(), name, config: tls::client(pki, None)? })
+        let name =
+            ServerName::try_from(host.as_str().to_owned()).map_err(|error| Error::Unusable {
+                field: "relayHost",
+                reason: error.to_string(),
+            })?;
+        Ok(Self {
+            host: host.clone(),
+            name,
+            config: tls::client(pki, None)?,
+        })
     }
 
     /// Connects and completes TLS 1 within `deadline`.
@@ -82,8 +88,9 @@ impl GatewayDialer {
     pub async fn dial(&self, deadline: Duration) -> Result<GatewayStream, Error> {
         let end = Instant::now() + deadline;
         let outer = self.relay.dial(deadline).await?;
-        let name = ServerName::try_from(GATEWAY_SERVER_NAME).map_err(|error| {
-            Error::Unusable { field: "gateway name", reason: error.to_string() }
+        let name = ServerName::try_from(GATEWAY_SERVER_NAME).map_err(|error| Error::Unusable {
+            field: "gateway name",
+            reason: error.to_string(),
         })?;
         let peer = || format!("the gateway behind relay {}", self.relay.host);
         handshake(&self.config, name, outer, end, deadline, peer).await
@@ -104,6 +111,12 @@ where
     let connector = TlsConnector::from(Arc::clone(config));
     tokio::time::timeout_at(end, connector.connect(name, stream))
         .await
-        .map_err(|_| Error::HandshakeTimedOut { peer: peer(), after: deadline })?
-        .map_err(|source| Error::Handshake { peer: peer(), source })
+        .map_err(|_| Error::HandshakeTimedOut {
+            peer: peer(),
+            after: deadline,
+        })?
+        .map_err(|source| Error::Handshake {
+            peer: peer(),
+            source,
+        })
 }

@@ -84,7 +84,10 @@ pub fn parse_claims(der: &[u8]) -> Result<Claims, Error> {
     if let Some(route) = &route {
         let host = &route.target_host;
         let refuse = |reason: &str| {
-            Err(Error::Extension { extension: "routing", reason: reason.to_owned() })
+            Err(Error::Extension {
+                extension: "routing",
+                reason: reason.to_owned(),
+            })
         };
         if host.len() > MAX_HOST {
             return refuse("the target host is too long");
@@ -103,7 +106,12 @@ pub fn parse_claims(der: &[u8]) -> Result<Claims, Error> {
 pub fn parse_common_name(der: &[u8]) -> Result<String, Error> {
     let certificate = parse(der)?;
     let mut names = certificate.subject().iter_common_name();
-    match (names.next().map(x509_parser::x509::AttributeTypeAndValue::as_str), names.next()) {
+    match (
+        names
+            .next()
+            .map(x509_parser::x509::AttributeTypeAndValue::as_str),
+        names.next(),
+    ) {
         (Some(Ok(name)), None) => Ok(name.to_owned()),
         _ => Err(Error::CommonName),
     }
@@ -122,14 +130,25 @@ fn json<T: for<'de> Deserialize<'de>>(
     oid: &str,
     extension: &'static str,
 ) -> Result<Option<T>, Error> {
-    let mut found = certificate.extensions().iter().filter(|e| e.oid.to_id_string() == oid);
-    let Some(first) = found.next() else { return Ok(None) };
+    let mut found = certificate
+        .extensions()
+        .iter()
+        .filter(|e| e.oid.to_id_string() == oid);
+    let Some(first) = found.next() else {
+        return Ok(None);
+    };
     if found.next().is_some() {
-        return Err(Error::Extension { extension, reason: "it is there twice".to_owned() });
+        return Err(Error::Extension {
+            extension,
+            reason: "it is there twice".to_owned(),
+        });
     }
     serde_json::from_slice(first.value)
         .map(Some)
-        .map_err(|error| Error::Extension { extension, reason: error.to_string() })
+        .map_err(|error| Error::Extension {
+            extension,
+            reason: error.to_string(),
+        })
 }
 
 #[cfg(test)]
@@ -138,11 +157,14 @@ mod tests {
     use rcgen::{CertificateParams, CustomExtension, DnType, KeyPair};
 
     fn oid(text: &str) -> Vec<u64> {
-        text.split('.').map(|n| n.parse().expect("a number")).collect()
+        text.split('.')
+            .map(|n| n.parse().expect("a number"))
+            .collect()
     }
 
     fn certificate(extensions: &[(&str, &[u8])], names: &[&str]) -> Vec<u8> {
         let mut params = CertificateParams::default();
+        params.distinguished_name = rcgen::DistinguishedName::new();
         for name in names {
             params.distinguished_name.push(DnType::CommonName, *name);
         }
@@ -152,21 +174,31 @@ mod tests {
                 .push(CustomExtension::from_oid_content(&oid(id), value.to_vec()));
         }
         let key = KeyPair::generate().expect("a key");
-        params.self_signed(&key).expect("a certificate").der().to_vec()
+        params
+            .self_signed(&key)
+            .expect("a certificate")
+            .der()
+            .to_vec()
     }
 
     #[test]
     fn route_and_actor_are_raw_json() {
         let der = certificate(
             &[
-                (ROUTING_OID, br#"{"targetHost":"db.internal","targetPort":5432}"#),
+                (
+                    ROUTING_OID,
+                    br#"{"targetHost":"db.internal","targetPort":5432}"#,
+                ),
                 (ACTOR_OID, br#"{"type":"platform","extra":1}"#),
             ],
             &["platform:x"],
         );
         let Claims { route, actor } = parse_claims(&der).expect("claims");
         let route = route.expect("a route");
-        assert_eq!((route.target_host.as_str(), route.target_port), ("db.internal", 5432));
+        assert_eq!(
+            (route.target_host.as_str(), route.target_port),
+            ("db.internal", 5432)
+        );
         assert!(actor.expect("an actor").is_platform());
         assert_eq!(parse_common_name(&der).expect("a name"), "platform:x");
     }
@@ -174,7 +206,13 @@ mod tests {
     #[test]
     fn a_certificate_without_extensions_has_no_claims() {
         let claims = parse_claims(&certificate(&[], &["x"])).expect("claims");
-        assert_eq!(claims, Claims { route: None, actor: None });
+        assert_eq!(
+            claims,
+            Claims {
+                route: None,
+                actor: None
+            }
+        );
     }
 
     #[test]

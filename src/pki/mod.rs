@@ -97,7 +97,10 @@ pub fn parse_private_key(
 /// [`Error::Certificate`], naming `field`.
 pub fn expires(field: &'static str, pem: &str) -> Result<SystemTime, Error> {
     let certificates = parse_certificates(field, pem)?;
-    let error = |reason: &str| Error::Certificate { field, reason: reason.to_owned() };
+    let error = |reason: &str| Error::Certificate {
+        field,
+        reason: reason.to_owned(),
+    };
     let leaf = certificates.first().ok_or_else(|| error("it holds none"))?;
     let (_, parsed) =
         x509_parser::parse_x509_certificate(leaf).map_err(|e| error(&e.to_string()))?;

@@ -85,7 +85,10 @@ pub fn client(pki: &ClientPki, alpn: Option<&str>) -> Result<Arc<ClientConfig>, 
             field: "clientCertificate",
             reason: error.to_string(),
         })?;
-    config.alpn_protocols = alpn.map(|name| name.as_bytes().to_vec()).into_iter().collect();
+    config.alpn_protocols = alpn
+        .map(|name| name.as_bytes().to_vec())
+        .into_iter()
+        .collect();
     config.resumption = rustls::client::Resumption::disabled();
     Ok(Arc::new(config))
 }
@@ -99,9 +102,10 @@ pub fn provider() -> Arc<CryptoProvider> {
 fn anchors(field: &'static str, pem: &str) -> Result<Arc<RootCertStore>, Error> {
     let mut store = RootCertStore::empty();
     for certificate in parse_certificates(field, pem)? {
-        store
-            .add(certificate)
-            .map_err(|error| Error::Certificate { field, reason: error.to_string() })?;
+        store.add(certificate).map_err(|error| Error::Certificate {
+            field,
+            reason: error.to_string(),
+        })?;
     }
     Ok(Arc::new(store))
 }
@@ -116,13 +120,19 @@ enum Usage {
 fn require(usage: Usage, leaf: &CertificateDer<'_>) -> Result<(), rustls::Error> {
     let (_, certificate) = X509Certificate::from_der(leaf)
         .map_err(|_| rustls::Error::from(CertificateError::BadEncoding))?;
-    let carried = certificate.extended_key_usage().ok().flatten().is_some_and(|extension| {
-        match usage {
+    let carried = certificate
+        .extended_key_usage()
+        .ok()
+        .flatten()
+        .is_some_and(|extension| match usage {
             Usage::ClientAuth => extension.value.client_auth,
             Usage::ServerAuth => extension.value.server_auth,
-        }
-    });
-    if carried { Ok(()) } else { Err(CertificateError::InvalidPurpose.into()) }
+        });
+    if carried {
+        Ok(())
+    } else {
+        Err(CertificateError::InvalidPurpose.into())
+    }
 }
 
 /// The library's check of a client, and that its leaf is a client's.
@@ -153,7 +163,8 @@ impl ClientCertVerifier for ClientUsage {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.inner.verify_tls12_signature(message, certificate, signature)
+        self.inner
+            .verify_tls12_signature(message, certificate, signature)
     }
 
     fn verify_tls13_signature(
@@ -162,7 +173,8 @@ impl ClientCertVerifier for ClientUsage {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.inner.verify_tls13_signature(message, certificate, signature)
+        self.inner
+            .verify_tls13_signature(message, certificate, signature)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
@@ -185,7 +197,9 @@ impl ServerCertVerifier for ServerUsage {
         ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let verified = self.inner.verify_server_cert(leaf, intermediates, name, ocsp, now)?;
+        let verified = self
+            .inner
+            .verify_server_cert(leaf, intermediates, name, ocsp, now)?;
         require(Usage::ServerAuth, leaf)?;
         Ok(verified)
     }
@@ -196,7 +210,8 @@ impl ServerCertVerifier for ServerUsage {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.inner.verify_tls12_signature(message, certificate, signature)
+        self.inner
+            .verify_tls12_signature(message, certificate, signature)
     }
 
     fn verify_tls13_signature(
@@ -205,7 +220,8 @@ impl ServerCertVerifier for ServerUsage {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.inner.verify_tls13_signature(message, certificate, signature)
+        self.inner
+            .verify_tls13_signature(message, certificate, signature)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

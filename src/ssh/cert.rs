@@ -93,7 +93,13 @@ pub fn verify_host(
     policy: &HostPolicy,
     now: SystemTime,
 ) -> Result<(), Error> {
-    verify(certificate, CertType::Host, &policy.ca, &policy.principal, now)
+    verify(
+        certificate,
+        CertType::Host,
+        &policy.ca,
+        &policy.principal,
+        now,
+    )
 }
 
 /// Judges a client's user certificate at the time `now`, for the SSH user name `user`.
@@ -137,7 +143,10 @@ fn verify(
     // nothing unless it is the CA we were told to trust.
     if certificate.signature_key() != ca.key_data() {
         return Err(Error::WrongCa {
-            found: certificate.signature_key().fingerprint(HashAlg::Sha256).to_string(),
+            found: certificate
+                .signature_key()
+                .fingerprint(HashAlg::Sha256)
+                .to_string(),
             expected: ca.fingerprint(HashAlg::Sha256).to_string(),
         });
     }
@@ -145,9 +154,13 @@ fn verify(
     if matches!(algorithm, Algorithm::Rsa { hash: None } | Algorithm::Dsa) {
         return Err(Error::WeakSignature(algorithm.to_string()));
     }
-    certificate.verify_signature().map_err(|_| Error::BadSignature)?;
+    certificate
+        .verify_signature()
+        .map_err(|_| Error::BadSignature)?;
 
-    let seconds = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let seconds = now
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs());
     if seconds < certificate.valid_after() {
         let wait = certificate.valid_after().saturating_sub(seconds);
         return Err(Error::NotYetValid(Duration::from_secs(wait)));
@@ -157,7 +170,11 @@ fn verify(
         return Err(Error::Expired(Duration::from_secs(since)));
     }
     // An empty list means "any principal" to OpenSSH; here a certificate always names its subject.
-    if !certificate.valid_principals().iter().any(|p| p == principal) {
+    if !certificate
+        .valid_principals()
+        .iter()
+        .any(|p| p == principal)
+    {
         return Err(Error::WrongPrincipal {
             found: certificate.valid_principals().to_vec(),
             expected: principal.to_owned(),

@@ -86,7 +86,11 @@ where
     };
     let ended = Arc::new(Mutex::new(None));
     let (opened, channels) = mpsc::channel(PENDING_CHANNELS);
-    let handler = Handler { host: config.host.clone(), opened, ended: Arc::clone(&ended) };
+    let handler = Handler {
+        host: config.host.clone(),
+        opened,
+        ended: Arc::clone(&ended),
+    };
     let mut handle = client::connect_stream(Arc::new(engine), stream, handler).await?;
 
     let certificate = config.identity.certificate.clone();
@@ -94,14 +98,22 @@ where
         Algorithm::Rsa { .. } => Some(HashAlg::Sha256),
         _ => None,
     };
-    let mut signer = Signer { identity: &config.identity };
-    let outcome =
-        handle.authenticate_certificate_with(&config.user, certificate, hash, &mut signer).await?;
+    let mut signer = Signer {
+        identity: &config.identity,
+    };
+    let outcome = handle
+        .authenticate_certificate_with(&config.user, certificate, hash, &mut signer)
+        .await?;
     if !outcome.success() {
         let _ = handle.disconnect(Disconnect::ByApplication, "", "").await;
         return Err(Error::AuthenticationRefused);
     }
-    Ok(Session { handle, channels, ended, cut })
+    Ok(Session {
+        handle,
+        channels,
+        ended,
+        cut,
+    })
 }
 
 impl Session {
@@ -115,14 +127,22 @@ impl Session {
     /// Why the session ended, after [`Self::accept`] gave `None`.
     #[must_use]
     pub fn take_end(&self) -> Error {
-        let mut ended = self.ended.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut ended = self
+            .ended
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         ended.take().unwrap_or(Error::Closed)
     }
 
     /// Says goodbye and waits a moment for the peer to hear it; then the connection is closed.
     pub async fn close(mut self) {
         let farewell = async {
-            if self.handle.disconnect(Disconnect::ByApplication, "going away", "").await.is_ok() {
+            if self
+                .handle
+                .disconnect(Disconnect::ByApplication, "going away", "")
+                .await
+                .is_ok()
+            {
                 // Resolves when the engine has written everything and ended.
                 let _ = (&mut self.handle).await;
             }
@@ -252,7 +272,10 @@ impl client::Handler for Handler {
             DisconnectReason::ReceivedDisconnect(info) => Error::Disconnected(info.message),
             DisconnectReason::Error(error) => error,
         };
-        *self.ended.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(error);
+        *self
+            .ended
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner) = Some(error);
         Ok(())
     }
 }

@@ -15,7 +15,10 @@ pub(super) struct Cut<S> {
 
 impl<S> Cut<S> {
     pub(super) fn new(stream: S, token: CancellationToken) -> Self {
-        Self { stream, cancelled: Box::pin(token.cancelled_owned()) }
+        Self {
+            stream,
+            cancelled: Box::pin(token.cancelled_owned()),
+        }
     }
 
     /// Ready with an error once cut; else registers for the cut.

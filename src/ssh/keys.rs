@@ -39,8 +39,8 @@ pub enum Error {
 /// # Errors
 /// See [`Error`].
 pub fn parse_certificate(line: &str) -> Result<Certificate, Error> {
-    let certificate = Certificate::from_openssh(line.trim())
-        .map_err(|error| malformed("certificate", &error))?;
+    let certificate =
+        Certificate::from_openssh(line.trim()).map_err(|error| malformed("certificate", &error))?;
     check_key(certificate.public_key())?;
     check_key(certificate.signature_key())?;
     Ok(certificate)
@@ -106,7 +106,10 @@ impl std::fmt::Debug for CertifiedKey {
 }
 
 fn malformed(expected: &'static str, error: &ssh_key::Error) -> Error {
-    Error::Malformed { expected, reason: error.to_string() }
+    Error::Malformed {
+        expected,
+        reason: error.to_string(),
+    }
 }
 
 /// Accepts Ed25519, ECDSA on the NIST curves and RSA of decent size (protocol.md §2).
@@ -115,7 +118,11 @@ pub(super) fn check_key(key: &KeyData) -> Result<(), Error> {
         KeyData::Ed25519(_) | KeyData::Ecdsa(_) => Ok(()),
         KeyData::Rsa(rsa) => {
             let bits = rsa.key_size() as usize;
-            if bits < MIN_RSA_BITS { Err(Error::ShortRsa(bits)) } else { Ok(()) }
+            if bits < MIN_RSA_BITS {
+                Err(Error::ShortRsa(bits))
+            } else {
+                Ok(())
+            }
         }
         other => Err(Error::Algorithm(other.algorithm().to_string())),
     }

@@ -50,7 +50,10 @@ pub struct Keepalive {
 
 impl Keepalive {
     /// A dead peer is noticed within 28 s: three silent intervals and one more tick at worst.
-    pub const DEFAULT: Self = Self { interval: Duration::from_secs(7), unanswered: 2 };
+    pub const DEFAULT: Self = Self {
+        interval: Duration::from_secs(7),
+        unanswered: 2,
+    };
     /// The kernel gives up on unacknowledged data after this long, so that a dead peer is noticed
     /// even by a session that is blocked on writing.
     pub const TCP_USER_TIMEOUT: Duration = Duration::from_secs(28);
@@ -67,26 +70,50 @@ const MODERN_KEX: &[kex::Name] = &[
 const DEPLOYED_GATEWAY_KEX: &[kex::Name] =
     &[kex::DH_G14_SHA256, kex::DH_G16_SHA512, kex::DH_G18_SHA512];
 /// Authenticated encryption, fastest first.
-const AEAD: &[cipher::Name] = &[cipher::AES_128_GCM, cipher::AES_256_GCM, cipher::CHACHA20_POLY1305];
+const AEAD: &[cipher::Name] = &[
+    cipher::AES_128_GCM,
+    cipher::AES_256_GCM,
+    cipher::CHACHA20_POLY1305,
+];
 /// The only ciphers of deployed gateways (protocol.md §3).
-const DEPLOYED_GATEWAY_CIPHERS: &[cipher::Name] =
-    &[cipher::AES_128_CTR, cipher::AES_192_CTR, cipher::AES_256_CTR];
-const MACS: &[mac::Name] =
-    &[mac::HMAC_SHA256_ETM, mac::HMAC_SHA512_ETM, mac::HMAC_SHA256, mac::HMAC_SHA512];
+const DEPLOYED_GATEWAY_CIPHERS: &[cipher::Name] = &[
+    cipher::AES_128_CTR,
+    cipher::AES_192_CTR,
+    cipher::AES_256_CTR,
+];
+const MACS: &[mac::Name] = &[
+    mac::HMAC_SHA256_ETM,
+    mac::HMAC_SHA512_ETM,
+    mac::HMAC_SHA256,
+    mac::HMAC_SHA512,
+];
 /// Signature algorithms, never SHA-1 (protocol.md §2).
 const KEY_ALGORITHMS: &[Algorithm] = &[
     Algorithm::Ed25519,
-    Algorithm::Ecdsa { curve: EcdsaCurve::NistP256 },
-    Algorithm::Ecdsa { curve: EcdsaCurve::NistP384 },
-    Algorithm::Ecdsa { curve: EcdsaCurve::NistP521 },
-    Algorithm::Rsa { hash: Some(HashAlg::Sha256) },
-    Algorithm::Rsa { hash: Some(HashAlg::Sha512) },
+    Algorithm::Ecdsa {
+        curve: EcdsaCurve::NistP256,
+    },
+    Algorithm::Ecdsa {
+        curve: EcdsaCurve::NistP384,
+    },
+    Algorithm::Ecdsa {
+        curve: EcdsaCurve::NistP521,
+    },
+    Algorithm::Rsa {
+        hash: Some(HashAlg::Sha256),
+    },
+    Algorithm::Rsa {
+        hash: Some(HashAlg::Sha512),
+    },
 ];
 
 /// What a client offers: modern exchanges and authenticated ciphers only, and certificates as host keys.
 fn client_algorithms() -> russh::Preferred {
     let mut kex = MODERN_KEX.to_vec();
-    kex.extend([kex::EXTENSION_SUPPORT_AS_CLIENT, kex::EXTENSION_OPENSSH_STRICT_KEX_AS_CLIENT]);
+    kex.extend([
+        kex::EXTENSION_SUPPORT_AS_CLIENT,
+        kex::EXTENSION_OPENSSH_STRICT_KEX_AS_CLIENT,
+    ]);
     russh::Preferred {
         kex: Cow::Owned(kex),
         key: Cow::Borrowed(KEY_ALGORITHMS),
@@ -101,7 +128,10 @@ fn client_algorithms() -> russh::Preferred {
 fn server_algorithms() -> russh::Preferred {
     let mut kex = MODERN_KEX.to_vec();
     kex.extend(DEPLOYED_GATEWAY_KEX);
-    kex.extend([kex::EXTENSION_SUPPORT_AS_SERVER, kex::EXTENSION_OPENSSH_STRICT_KEX_AS_SERVER]);
+    kex.extend([
+        kex::EXTENSION_SUPPORT_AS_SERVER,
+        kex::EXTENSION_OPENSSH_STRICT_KEX_AS_SERVER,
+    ]);
     let mut cipher = AEAD.to_vec();
     cipher.extend(DEPLOYED_GATEWAY_CIPHERS);
     russh::Preferred {

@@ -100,10 +100,15 @@ where
     let end_reason = Arc::clone(&reason);
     // The engine's task ends by itself when the connection does; this one only reports it, and must
     // outlive the handshake's future.
-    #[expect(clippy::disallowed_methods, reason = "ends with the engine's own task, not a scope's")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "ends with the engine's own task, not a scope's"
+    )]
     tokio::spawn(async move {
         let result = running.await;
-        let mut slot = end_reason.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut slot = end_reason
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         if let (Err(error), None) = (result, slot.as_ref()) {
             *slot = Some(error);
         }
@@ -119,11 +124,23 @@ where
     let Some(user) = user else {
         // The sender is dropped just before the reporter runs.
         ended.cancelled().await;
-        let refusal = reason.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        let refusal = reason
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .take();
         return Err(refusal.unwrap_or(Error::NotAuthenticated));
     };
-    reason.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
-    Ok(Session { user, handle, ended, reason, cut })
+    reason
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+        .take();
+    Ok(Session {
+        user,
+        handle,
+        ended,
+        reason,
+        cut,
+    })
 }
 
 impl Session {
@@ -183,14 +200,19 @@ impl Session {
     /// Why the session ended.
     #[must_use]
     pub fn take_end(&self) -> Error {
-        let mut reason = self.reason.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut reason = self
+            .reason
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         reason.take().unwrap_or(Error::Closed)
     }
 
     /// Says goodbye, waits a moment for the client to hear it, and closes the connection.
     pub async fn close(&self, why: &str) {
         let farewell = async {
-            let said = self.handle.disconnect(Disconnect::ByApplication, why.to_owned(), String::new());
+            let said =
+                self.handle
+                    .disconnect(Disconnect::ByApplication, why.to_owned(), String::new());
             if said.await.is_ok() {
                 self.ended.cancelled().await;
             }
@@ -208,7 +230,9 @@ impl Drop for Session {
 
 impl std::fmt::Debug for Session {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Session").field("user", &self.user).finish_non_exhaustive()
+        f.debug_struct("Session")
+            .field("user", &self.user)
+            .finish_non_exhaustive()
     }
 }
 
@@ -245,8 +269,10 @@ impl server::Handler for Handler {
                 Ok(Auth::Accept)
             }
             Err(error) => {
-                let mut slot =
-                    self.refusal.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                let mut slot = self
+                    .refusal
+                    .lock()
+                    .unwrap_or_else(std::sync::PoisonError::into_inner);
                 *slot = Some(Error::Certificate(error));
                 Ok(Auth::reject())
             }
@@ -254,7 +280,8 @@ impl server::Handler for Handler {
     }
 
     async fn auth_succeeded(&mut self, _session: &mut server::Session) -> Result<(), Error> {
-        if let (Some(user), Some(authenticated)) = (self.accepted.take(), self.authenticated.take()) {
+        if let (Some(user), Some(authenticated)) = (self.accepted.take(), self.authenticated.take())
+        {
             let _ = authenticated.send(user);
         }
         Ok(())
