@@ -1,1 +1,3 @@
-//! (being written)
+//! Configuration: from flags, environment and file to the validated [`settings`] of a role.
+
+pub mod settings;
