@@ -1,3 +1,413 @@
-//! (being written)
+//! The platform's HTTP API, as its client (protocol.md §1).
+//!
+//! One method per endpoint. Every call has a deadline and a bound on the answer's size; nothing is retried
+//! here: the caller looks at [`Error::class`]. Tokens go into the `Authorization` header and nowhere else.
 
+mod error;
+pub mod login;
 pub mod types;
+
+use std::time::Duration;
+
+pub use error::Error;
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use reqwest::{Method, redirect};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::config::settings::{ApiBase, CustomHeaders};
+use crate::names::{GatewayName, RelayName};
+use crate::secret::Secret;
+use types::{
+    ConnectGateway, EnrollGateway, GatewayCredentials, GatewayHeartbeat, GatewayLogin, Login,
+    Message, OpenSession, RegisterGateway, RegisterRelay, Relay, RelayCredentials, RelayHeartbeat,
+    RelayLoggedIn, RelayLogin, RenewToken, SessionCredentials, UniversalAuthLogin,
+};
+
+/// Limit for one call. A heartbeat is the longest: the platform dials back meanwhile.
+const CALL_DEADLINE: Duration = Duration::from_secs(30);
+/// Limit for a connection to the platform.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
+/// Largest answer read, in bytes: credentials are some 20 KiB, lists some 300 bytes a row.
+const MAX_ANSWER: usize = 4 * 1024 * 1024;
+
+/// A client of one platform. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Client {
+    base: String,
+    http: reqwest::Client,
+}
+
+impl Client {
+    /// Prepares calls below `base`, with `headers` added to each. Proxies are taken from the environment
+    /// (`HTTPS_PROXY`, `NO_PROXY` …).
+    ///
+    /// # Errors
+    /// A header is not valid, or TLS cannot be set up on this machine.
+    pub fn try_new(base: &ApiBase, headers: &CustomHeaders) -> Result<Self, Error> {
+        let mut map = HeaderMap::new();
+        for (name, value) in &headers.0 {
+            let bad = || Error::Header(name.clone());
+            let parsed = HeaderName::try_from(name.as_str()).map_err(|_| bad())?;
+            let mut value = HeaderValue::try_from(value.expose()).map_err(|_| bad())?;
+            value.set_sensitive(true);
+            map.append(parsed, value);
+        }
+        let http = reqwest::Client::builder()
+            .default_headers(map)
+            .user_agent(concat!("infisical/", env!("CARGO_PKG_VERSION")))
+            .timeout(CALL_DEADLINE)
+            .connect_timeout(CONNECT_DEADLINE)
+            // A redirect would carry the token to another host.
+            .redirect(redirect::Policy::none())
+            .build()
+            .map_err(Error::Local)?;
+        Ok(Self {
+            base: base.as_url().as_str().trim_end_matches('/').to_owned(),
+            http,
+        })
+    }
+
+    /// `POST /v2/gateways`, with an identity access token.
+    ///
+    /// # Errors
+    /// See [`Error`]; so for every call below.
+    pub async fn register_gateway(
+        &self,
+        token: &Secret,
+        request: &RegisterGateway,
+    ) -> Result<GatewayCredentials, Error> {
+        self.post(
+            "registering the gateway",
+            "/v2/gateways",
+            Some(token),
+            request,
+        )
+        .await
+    }
+
+    /// `POST /v3/gateways/connect`, with a gateway access token.
+    #[expect(clippy::missing_errors_doc, reason = "see register_gateway")]
+    pub async fn connect_gateway(
+        &self,
+        token: &Secret,
+        request: &ConnectGateway,
+    ) -> Result<GatewayCredentials, Error> {
+        self.post(
+            "connecting the gateway",
+            "/v3/gateways/connect",
+            Some(token),
+            request,
+        )
+        .await
+    }
+
+    /// `POST /v3/gateways/token-auth/enroll`: spends a one-time token.
+    #[expect(clippy::missing_errors_doc, reason = "see register_gateway")]
+    pub async fn enroll_gateway(&self, token: &Secret) -> Result<GatewayLogin, Error> {
+        let request = EnrollGateway {
+            token: token.clone(),
+        };
+        self.post(
+            "enrolling the gateway",
+            "/v3/gateways/token-auth/enroll",
+            None,
+            &request,
+        )
+        .await
+    }
+
+    /// `POST /v2/gateways/heartbeat`, with either token; success proves the whole path.
+    #[expect(clippy::missing_errors_doc, reason = "see register_gateway")]
+    pub async fn gateway_heartbeat(&self, token: &Secret) -> Result<(), Error> {
+        let request = GatewayHeartbeat::default();
+        let _: serde_json::Value = self
+            .post(
+                "the heartbeat",
+                "/v2/gateways/heartbeat",
+                Some(token),
+                &request,
+            )
+            .await?;
+        Ok(())
+    }
+
+    /// `GET /v1/relays`, with either token.
+    #[expect(clippy::missing_errors_doc, reason = "see register_gateway")]
+    pub async fn relays(&self, token: &Secret) -> Result<Vec<Relay>, Error> {
+        self.get("listing the relays", "/v1/relays", token).await
+    }
+
+    /// `POST /v1/relays/register-org-relay`, with an identity access token.
+    #[expect(clippy::missing_errors_doc, reason = "see register_gateway")]
+    pub async fn register_org_relay(
+        &self,
+        token: &Secret,
+        request: &RegisterRelay,
+    ) -> Result<RelayCredentials, Error> {
+        let path = "/v1/relays/register-org-relay";
+        self.post("registering the relay", path, Some(token), request)
+            .await
+    }
+
+    /// `POST /v1/relays/register-instance-relay`, with the relay auth secret.
+    #[expect(clippy::missing_errors_doc, reason = "see register_gateway")]
+    pub async fn register_instance_relay(
+        &self,
+        secret: &Secret,
+        request: &RegisterRelay,
+    ) -> Result<RelayCredentials, Error> {
+        let path = "/v1/relays/register-instance-relay";
+        self.post("registering the relay", path, Some(secret), request)
+            .await
+    }
+
+    /// `POST /v1/relays/heartbeat-org-relay`.
+    #[expect(clippy::missing_errors_doc, reason = "see register_gateway")]
+    pub async fn relay_heartbeat_org(&self, token: &Secret, name: &RelayName) -> Result<(), Error> {
+        self.name_heartbeat("/v1/relays/heartbeat-org-relay", token, name)
+            .await
+    }
+
+    /// `POST /v1/relays/heartbeat-instance-relay`.
+    #[expect(clippy::missing_errors_doc, reason = "see register_gateway")]
+    pub async fn relay_heartbeat_instance(
+        &self,
+        secret: &Secret,
+        name: &RelayName,
+    ) -> Result<(), Error> {
+        self.name_heartbeat("/v1/relays/heartbeat-instance-relay", secret, name)
+            .await
+    }
+
+    async fn name_heartbeat(
+        &self,
+        path: &str,
+        token: &Secret,
+        name: &RelayName,
+    ) -> Result<(), Error> {
+        let request = RelayHeartbeat { name: name.clone() };
+        let _: serde_json::Value = self
+            .post("the heartbeat", path, Some(token), &request)
+            .await?;
+        Ok(())
+    }
+
+    /// `POST /v2/relays/login`: spends a one-time token.
+    #[expect(clippy::missing_errors_doc, reason = "see register_gateway")]
+    pub async fn relay_login(&self, token: &Secret) -> Result<RelayLoggedIn, Error> {
+        let request = RelayLogin {
+            method: "token".to_owned(),
+            token: token.clone(),
+        };
+        self.post("enrolling the relay", "/v2/relays/login", None, &request)
+            .await
+    }
+
+    /// `POST /v2/relays/connect`, with a relay access token.
+    #[expect(clippy::missing_errors_doc, reason = "see register_gateway")]
+    pub async fn relay_connect(&self, token: &Secret) -> Result<RelayCredentials, Error> {
+        let nothing = serde_json::Map::new();
+        self.post(
+            "connecting the relay",
+            "/v2/relays/connect",
+            Some(token),
+            &nothing,
+        )
+        .await
+    }
+
+    /// `POST /v2/relays/heartbeat`, with a relay access token.
+    #[expect(clippy::missing_errors_doc, reason = "see register_gateway")]
+    pub async fn relay_heartbeat(&self, token: &Secret) -> Result<(), Error> {
+        let nothing = serde_json::Map::new();
+        let _: serde_json::Value = self
+            .post(
+                "the heartbeat",
+                "/v2/relays/heartbeat",
+                Some(token),
+                &nothing,
+            )
+            .await?;
+        Ok(())
+    }
+
+    /// `POST /v1/auth/universal-auth/login`.
+    #[expect(clippy::missing_errors_doc, reason = "see register_gateway")]
+    pub async fn universal_auth_login(
+        &self,
+        client_id: &str,
+        client_secret: &Secret,
+    ) -> Result<Login, Error> {
+        let request = UniversalAuthLogin {
+            client_id: client_id.to_owned(),
+            client_secret: client_secret.clone(),
+        };
+        self.post(
+            "logging in",
+            "/v1/auth/universal-auth/login",
+            None,
+            &request,
+        )
+        .await
+    }
+
+    /// `POST /v1/auth/token/renew`.
+    #[expect(clippy::missing_errors_doc, reason = "see register_gateway")]
+    pub async fn renew_token(&self, token: &Secret) -> Result<Login, Error> {
+        let request = RenewToken {
+            access_token: token.clone(),
+        };
+        self.post(
+            "renewing the access token",
+            "/v1/auth/token/renew",
+            None,
+            &request,
+        )
+        .await
+    }
+
+    /// `POST /v1/embedded/gateways/{name}/sessions`, of the embedded platform only.
+    #[expect(clippy::missing_errors_doc, reason = "see register_gateway")]
+    pub async fn open_session(
+        &self,
+        token: &Secret,
+        gateway: &GatewayName,
+        request: &OpenSession,
+    ) -> Result<SessionCredentials, Error> {
+        // A gateway's name needs no escaping in a path (names.rs).
+        let path = format!("/v1/embedded/gateways/{gateway}/sessions");
+        self.post("asking for a session", &path, Some(token), request)
+            .await
+    }
+
+    /// Sends `request` to `path` and reads the answer. `action` completes "… was refused with".
+    #[expect(clippy::missing_errors_doc, reason = "see register_gateway")]
+    pub async fn post<Q, A>(
+        &self,
+        action: &'static str,
+        path: &str,
+        token: Option<&Secret>,
+        request: &Q,
+    ) -> Result<A, Error>
+    where
+        Q: Serialize + Sync + ?Sized,
+        A: DeserializeOwned,
+    {
+        let builder = self.request(Method::POST, path, token).json(request);
+        self.call(action, path, builder).await
+    }
+
+    /// Reads `path`.
+    #[expect(clippy::missing_errors_doc, reason = "see register_gateway")]
+    pub async fn get<A: DeserializeOwned>(
+        &self,
+        action: &'static str,
+        path: &str,
+        token: &Secret,
+    ) -> Result<A, Error> {
+        self.call(action, path, self.request(Method::GET, path, Some(token)))
+            .await
+    }
+
+    /// Deletes `path`.
+    #[expect(clippy::missing_errors_doc, reason = "see register_gateway")]
+    pub async fn delete(
+        &self,
+        action: &'static str,
+        path: &str,
+        token: &Secret,
+    ) -> Result<Message, Error> {
+        self.call(
+            action,
+            path,
+            self.request(Method::DELETE, path, Some(token)),
+        )
+        .await
+    }
+
+    fn request(
+        &self,
+        method: Method,
+        path: &str,
+        token: Option<&Secret>,
+    ) -> reqwest::RequestBuilder {
+        let builder = self.http.request(method, format!("{}{path}", self.base));
+        match token {
+            Some(token) => builder.bearer_auth(token.expose()),
+            None => builder,
+        }
+    }
+
+    async fn call<A: DeserializeOwned>(
+        &self,
+        action: &'static str,
+        path: &str,
+        builder: reqwest::RequestBuilder,
+    ) -> Result<A, Error> {
+        let transport = |source: reqwest::Error| Error::Transport {
+            url: format!("{}{path}", self.base),
+            // The address is in our own text already.
+            source: source.without_url(),
+        };
+        let mut response = builder.send().await.map_err(transport)?;
+        let status = response.status();
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(transport)? {
+            if body.len().saturating_add(chunk.len()) > MAX_ANSWER {
+                return Err(Error::TooLong {
+                    action,
+                    limit: MAX_ANSWER,
+                });
+            }
+            body.extend_from_slice(&chunk);
+        }
+        if !status.is_success() {
+            let retry_after = response
+                .headers()
+                .get(RETRY_AFTER)
+                .and_then(|v| v.to_str().ok());
+            return Err(Error::refused(action, status, retry_after, &body));
+        }
+        serde_json::from_slice(&body).map_err(|error| Error::Malformed {
+            action,
+            // serde's own text may quote the answer; its place does not.
+            reason: describe(&error),
+        })
+    }
+}
+
+/// What is wrong with an answer, without repeating any of it, since it may hold private keys.
+fn describe(error: &serde_json::Error) -> String {
+    let kind = match error.classify() {
+        serde_json::error::Category::Io | serde_json::error::Category::Eof => "it ends too early",
+        serde_json::error::Category::Syntax => "it is not JSON",
+        serde_json::error::Category::Data => "a field is missing or of the wrong type",
+    };
+    let text = error.to_string();
+    // "missing field `x`" names only the field.
+    match text
+        .strip_prefix("missing field ")
+        .and_then(|rest| rest.split(" at line").next())
+    {
+        Some(field) => format!("field {field} is missing"),
+        None => format!("{kind} (line {}, column {})", error.line(), error.column()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::describe;
+    use crate::api::types::GatewayCredentials;
+
+    #[test]
+    fn a_malformed_answer_is_described_without_its_content() {
+        let missing = serde_json::from_str::<GatewayCredentials>(r#"{"gatewayId":"g"}"#);
+        assert_eq!(
+            describe(&missing.expect_err("incomplete")),
+            "field `relayHost` is missing"
+        );
+        let wrong = serde_json::from_str::<GatewayCredentials>(r#"{"gatewayId":"s3cr3t s3cr3t"}"#);
+        assert!(!describe(&wrong.expect_err("not an id")).contains("s3cr3t"));
+    }
+}

@@ -1,1 +1,4 @@
-//! (being written)
+//! The host: the service manager's notifications and signals. Knows nothing of tunnels.
+
+pub mod notify;
+pub mod signals;
