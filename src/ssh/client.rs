@@ -124,6 +124,13 @@ impl Session {
         Some(ChannelStream::accepted(channel))
     }
 
+    /// Refuses all further channels; those that are open go on.
+    pub fn stop_accepting(&mut self) {
+        self.channels.close();
+        // What waits already is refused by being dropped.
+        while self.channels.try_recv().is_ok() {}
+    }
+
     /// Why the session ended, after [`Self::accept`] gave `None`.
     #[must_use]
     pub fn take_end(&self) -> Error {

@@ -147,3 +147,6 @@ fn server_algorithms() -> russh::Preferred {
 fn limits() -> Limits {
     Limits::new(REKEY_BYTES, REKEY_BYTES, REKEY_AFTER)
 }
+
+#[cfg(test)]
+mod session_tests;

@@ -1,0 +1,202 @@
+//! Client and server against each other over an in-memory pipe.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use ssh_key::PrivateKey;
+use ssh_key::certificate::{Builder, CertType};
+use ssh_key::private::Ed25519Keypair;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use super::cert::{self, HostPolicy, UserPolicy};
+use super::keys::CertifiedKey;
+use super::{Error, Keepalive, client, server};
+
+const HOST: &str = "relay.test:2222";
+const USER: &str = "gateway-1";
+const LIMIT: Duration = Duration::from_secs(20);
+
+fn key(seed: u8) -> PrivateKey {
+    PrivateKey::from(Ed25519Keypair::from_seed(&[seed; 32]))
+}
+
+fn certified(subject: u8, ca: u8, kind: CertType, key_id: &str, principal: &str) -> CertifiedKey {
+    let public = key(subject).public_key().clone();
+    let mut builder = Builder::new([7; 16], public, 0, u64::MAX - 1).expect("a builder");
+    builder.cert_type(kind).expect("a type");
+    builder.key_id(key_id).expect("a key id");
+    builder.valid_principal(principal).expect("a principal");
+    CertifiedKey::try_new(key(subject), builder.sign(&key(ca)).expect("signed")).expect("a pair")
+}
+
+fn client_config() -> client::Config {
+    client::Config {
+        user: USER.to_owned(),
+        identity: certified(3, 2, CertType::User, "client-relay-1", USER),
+        host: HostPolicy {
+            ca: key(1).public_key().clone(),
+            principal: HOST.to_owned(),
+        },
+        keepalive: Keepalive::DEFAULT,
+        handshake: LIMIT,
+    }
+}
+
+fn server_config() -> server::Config {
+    server::Config {
+        identity: certified(4, 1, CertType::Host, "relay-server", HOST),
+        users: UserPolicy {
+            ca: key(2).public_key().clone(),
+            key_id: "client-relay-1".to_owned(),
+        },
+        keepalive: Keepalive::DEFAULT,
+        handshake: LIMIT,
+    }
+}
+
+type Pair = (
+    Result<client::Session, Error>,
+    Result<server::Session, Error>,
+);
+
+async fn pair(client: &client::Config, server: &server::Config) -> Pair {
+    let (a, b) = tokio::io::duplex(64 * 1024);
+    tokio::join!(client::connect(a, client), server::accept(b, server))
+}
+
+fn originator() -> SocketAddr {
+    SocketAddr::from(([192, 0, 2, 1], 40_000))
+}
+
+async fn good_pair() -> (client::Session, server::Session) {
+    let (client, server) = pair(&client_config(), &server_config()).await;
+    (client.expect("a client"), server.expect("a server"))
+}
+
+#[tokio::test]
+async fn a_channel_carries_bytes_both_ways_and_closes_by_halves() {
+    let (mut client, server) = good_pair().await;
+    assert_eq!(server.user(), USER);
+    let (opened, accepted) =
+        tokio::join!(server.open(("localhost", 0), originator()), client.accept());
+    let (mut near, mut far) = (opened.expect("opened"), accepted.expect("accepted"));
+
+    near.write_all(b"question").await.expect("written");
+    near.shutdown().await.expect("half-closed");
+    let mut question = String::new();
+    far.read_to_string(&mut question).await.expect("ends");
+    assert_eq!(question, "question");
+
+    let long = vec![0x5a_u8; 5 * 1024 * 1024];
+    let (sent, received) = tokio::join!(
+        async {
+            far.write_all(&long).await?;
+            far.shutdown().await
+        },
+        async {
+            let mut all = Vec::new();
+            near.read_to_end(&mut all).await.map(|_| all)
+        }
+    );
+    sent.expect("sent");
+    assert!(received.expect("received") == long);
+}
+
+#[tokio::test]
+async fn either_side_hears_the_others_goodbye() {
+    let (mut client, server) = good_pair().await;
+    assert!(server.ping(LIMIT).await);
+    server.close("the relay is going away").await;
+    assert!(client.accept().await.is_none());
+    let end = client.take_end();
+    assert!(
+        matches!(&end, Error::Disconnected(why) if why.contains("going away")),
+        "{end:?}"
+    );
+
+    let (client, server) = good_pair().await;
+    client.close().await;
+    tokio::time::timeout(LIMIT, server.ended())
+        .await
+        .expect("the server notices");
+    assert!(server.is_ended());
+    assert!(!server.ping(LIMIT).await);
+}
+
+#[tokio::test]
+async fn a_dropped_session_ends_the_other_side() {
+    let (client, server) = good_pair().await;
+    drop(client);
+    tokio::time::timeout(LIMIT, server.ended())
+        .await
+        .expect("the server notices");
+    let (mut client, server) = good_pair().await;
+    drop(server);
+    let accepted = tokio::time::timeout(LIMIT, client.accept())
+        .await
+        .expect("the client notices");
+    assert!(accepted.is_none());
+}
+
+#[tokio::test]
+async fn a_channel_that_nobody_accepts_any_more_is_refused() {
+    let (mut client, server) = good_pair().await;
+    client.stop_accepting();
+    let refused = server
+        .open(("localhost", 0), originator())
+        .await
+        .expect_err("refused");
+    assert!(matches!(refused, Error::ChannelRefused(_)), "{refused:?}");
+}
+
+#[tokio::test]
+async fn the_server_is_refused_when_its_certificate_is_not_the_named_ones() {
+    let identity = certified(4, 9, CertType::Host, "relay-server", HOST);
+    let bad = server::Config {
+        identity,
+        ..server_config()
+    };
+    let (client, server) = pair(&client_config(), &bad).await;
+    let error = client.expect_err("another CA");
+    assert!(
+        matches!(error, Error::Certificate(cert::Error::WrongCa { .. })),
+        "{error:?}"
+    );
+    assert!(server.is_err());
+}
+
+#[tokio::test]
+async fn the_client_is_refused_when_its_certificate_is_not_the_named_ones() {
+    for identity in [
+        certified(3, 9, CertType::User, "client-relay-1", USER),
+        certified(3, 1, CertType::User, "client-relay-1", USER),
+        certified(3, 2, CertType::User, "client-relay-2", USER),
+        certified(3, 2, CertType::User, "client-relay-1", "gateway-2"),
+    ] {
+        let bad = client::Config {
+            identity,
+            ..client_config()
+        };
+        let (client, server) = pair(&bad, &server_config()).await;
+        let error = client.expect_err("refused");
+        assert!(matches!(error, Error::AuthenticationRefused), "{error:?}");
+        let error = server.expect_err("refused");
+        assert!(matches!(error, Error::Certificate(_)), "{error:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_never_speaks_is_given_up_in_time() {
+    let (silent, end) = tokio::io::duplex(1024);
+    let error = client::connect(end, &client_config())
+        .await
+        .expect_err("silence");
+    assert!(matches!(error, Error::HandshakeTimedOut(_)), "{error:?}");
+    drop(silent);
+    let (silent, end) = tokio::io::duplex(1024);
+    let error = server::accept(end, &server_config())
+        .await
+        .expect_err("silence");
+    assert!(matches!(error, Error::HandshakeTimedOut(_)), "{error:?}");
+    drop(silent);
+}
