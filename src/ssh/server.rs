@@ -38,7 +38,7 @@ pub struct Config {
 
 /// An authenticated session.
 pub struct Session {
-    user: String,
+    subject: String,
     handle: server::Handle,
     ended: CancellationToken,
     reason: Arc<Mutex<Option<Error>>>,
@@ -115,13 +115,13 @@ where
         drop(slot);
         end.cancel();
     });
-    let user = tokio::select! {
+    let subject = tokio::select! {
         // The client may authenticate and leave at once: believe the proof first.
         biased;
-        user = wait => user.ok(),
+        subject = wait => subject.ok(),
         () = ended.cancelled() => None,
     };
-    let Some(user) = user else {
+    let Some(subject) = subject else {
         // The sender is dropped just before the reporter runs.
         ended.cancelled().await;
         let refusal = reason
@@ -135,7 +135,7 @@ where
         .unwrap_or_else(std::sync::PoisonError::into_inner)
         .take();
     Ok(Session {
-        user,
+        subject,
         handle,
         ended,
         reason,
@@ -144,10 +144,12 @@ where
 }
 
 impl Session {
-    /// The user name that the client proved.
+    /// Whom the CA certified: the certificate's first principal. Not the user name, which the client
+    /// chooses among all of its principals, so that it cannot be taken for somebody else whose id is
+    /// its own name.
     #[must_use]
-    pub fn user(&self) -> &str {
-        &self.user
+    pub fn subject(&self) -> &str {
+        &self.subject
     }
 
     /// Opens a `direct-tcpip` channel with its four fields (RFC 4254 §7.2).
@@ -231,7 +233,7 @@ impl Drop for Session {
 impl std::fmt::Debug for Session {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Session")
-            .field("user", &self.user)
+            .field("subject", &self.subject)
             .finish_non_exhaustive()
     }
 }
@@ -240,6 +242,7 @@ impl std::fmt::Debug for Session {
 /// the defaults; only its certificate is of interest.
 struct Handler {
     users: UserPolicy,
+    /// The first principal of the certificate that was accepted.
     accepted: Option<String>,
     /// The other end is [`accept`].
     authenticated: Option<oneshot::Sender<String>>,
@@ -265,7 +268,7 @@ impl server::Handler for Handler {
     ) -> Result<Auth, Error> {
         match cert::verify_user(certificate, user, &self.users, SystemTime::now()) {
             Ok(()) => {
-                self.accepted = Some(user.to_owned());
+                self.accepted = certificate.valid_principals().first().cloned();
                 Ok(Auth::Accept)
             }
             Err(error) => {
@@ -280,9 +283,10 @@ impl server::Handler for Handler {
     }
 
     async fn auth_succeeded(&mut self, _session: &mut server::Session) -> Result<(), Error> {
-        if let (Some(user), Some(authenticated)) = (self.accepted.take(), self.authenticated.take())
+        if let (Some(subject), Some(authenticated)) =
+            (self.accepted.take(), self.authenticated.take())
         {
-            let _ = authenticated.send(user);
+            let _ = authenticated.send(subject);
         }
         Ok(())
     }

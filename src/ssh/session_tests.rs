@@ -21,11 +21,23 @@ fn key(seed: u8) -> PrivateKey {
 }
 
 fn certified(subject: u8, ca: u8, kind: CertType, key_id: &str, principal: &str) -> CertifiedKey {
+    with_principals(subject, ca, kind, key_id, &[principal])
+}
+
+fn with_principals(
+    subject: u8,
+    ca: u8,
+    kind: CertType,
+    key_id: &str,
+    principals: &[&str],
+) -> CertifiedKey {
     let public = key(subject).public_key().clone();
     let mut builder = Builder::new([7; 16], public, 0, u64::MAX - 1).expect("a builder");
     builder.cert_type(kind).expect("a type");
     builder.key_id(key_id).expect("a key id");
-    builder.valid_principal(principal).expect("a principal");
+    for principal in principals {
+        builder.valid_principal(*principal).expect("a principal");
+    }
     CertifiedKey::try_new(key(subject), builder.sign(&key(ca)).expect("signed")).expect("a pair")
 }
 
@@ -76,7 +88,7 @@ async fn good_pair() -> (client::Session, server::Session) {
 #[tokio::test]
 async fn a_channel_carries_bytes_both_ways_and_closes_by_halves() {
     let (mut client, server) = good_pair().await;
-    assert_eq!(server.user(), USER);
+    assert_eq!(server.subject(), USER);
     let (opened, accepted) =
         tokio::join!(server.open(("localhost", 0), originator()), client.accept());
     let (mut near, mut far) = (opened.expect("opened"), accepted.expect("accepted"));
@@ -100,6 +112,19 @@ async fn a_channel_carries_bytes_both_ways_and_closes_by_halves() {
     );
     sent.expect("sent");
     assert!(received.expect("received") == long);
+}
+
+#[tokio::test]
+async fn a_client_is_the_first_principal_whatever_user_name_it_chooses() {
+    let principals = ["gateway-9", USER];
+    let identity = with_principals(3, 2, CertType::User, "client-relay-1", &principals);
+    let config = client::Config {
+        identity,
+        ..client_config()
+    };
+    let (client, server) = pair(&config, &server_config()).await;
+    assert_eq!(server.expect("a server").subject(), "gateway-9");
+    drop(client);
 }
 
 #[tokio::test]
