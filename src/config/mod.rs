@@ -1,3 +1,5 @@
 //! Configuration: from flags, environment and file to the validated [`settings`] of a role.
 
+pub mod env;
+pub mod file;
 pub mod settings;
