@@ -1,3 +1,52 @@
-//! The `infisical` program.
+//! The `infisical` program: words in, an exit code out.
 
-fn main() {}
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use infisical::cli::Cli;
+use infisical::cli::exit::{Code, Failure};
+use infisical::cli::logging::describe;
+use infisical::config::env::Environment;
+
+fn main() -> ExitCode {
+    let environment = Environment::from_vars(std::env::vars_os());
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are no mistakes. A closed pipe is nobody's concern here.
+            let _ = error.print();
+            return if error.use_stderr() {
+                Code::Usage.into()
+            } else {
+                Code::Success.into()
+            };
+        }
+    };
+    let logging = match cli.logging(&environment) {
+        Ok(logging) => logging,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "{}", describe(&error));
+            return Code::of(&error).into();
+        }
+    };
+    logging.start();
+    match run(cli, environment) {
+        Ok(()) => Code::Success.into(),
+        Err(error) => {
+            logging.report(&error);
+            Code::of(&error).into()
+        }
+    }
+}
+
+fn run(cli: Cli, environment: Environment) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(Failure::unavailable)?;
+    let result = runtime.block_on(cli.run(environment));
+    // A read of a terminal that never ends must not hold up the exit; everything else has ended.
+    runtime.shutdown_background();
+    result
+}

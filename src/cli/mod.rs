@@ -1,1 +1,111 @@
-//! (being written)
+//! The command line: what may be said, and which role it starts.
+//!
+//! The doc comments of the argument types are the help that people read. Each role has a module with its
+//! arguments and a `run`, which turns them into the role's settings and starts it; nothing of what the role
+//! does is decided here. Mistakes in the words themselves end with exit code 64, mistakes in what they add up to
+//! with 78 ([`exit`]).
+
+pub mod connect;
+pub mod dev;
+pub mod exit;
+pub mod gateway;
+pub mod global;
+pub mod logging;
+pub mod platform;
+pub mod relay;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::env::Environment;
+use crate::host::signals;
+use crate::scope::Scope;
+use exit::Failure;
+use global::{Global, GlobalArgs};
+
+/// Reaches private services without opening a port to them.
+///
+/// A gateway runs beside the services and dials out to a relay; clients reach the services through the relay, by
+/// sessions that the platform grants. This one program is the gateway, the relay, the client and a small platform to
+/// try it all with.
+#[derive(Debug, Parser)]
+#[command(
+    name = "infisical",
+    version,
+    max_term_width = 100,
+    after_help = "\
+Examples:
+  infisical dev                                      Try everything on this machine
+  infisical gateway start edge-1 --token-file token  Run a gateway
+  infisical connect edge-1 --to db.internal:5432     Reach a service behind it
+
+Exit codes:
+  0 success, 64 wrong usage, 69 something needed is unavailable, 70 a defect in the program,
+  77 permission denied, 78 wrong configuration"
+)]
+pub struct Cli {
+    #[command(flatten)]
+    global: GlobalArgs,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Gateway(gateway::Args),
+    Relay(relay::Args),
+    Platform(platform::Args),
+    Connect(connect::Args),
+    Dev(dev::Args),
+}
+
+impl Cli {
+    /// How to log: flags, then environment, then defaults.
+    ///
+    /// # Errors
+    /// The environment asks for a level that does not exist.
+    pub fn logging(&self, environment: &Environment) -> anyhow::Result<logging::Logging> {
+        self.global.logging(environment)
+    }
+
+    /// Does what was asked, until it is done or a signal ends it. Must be called inside the runtime.
+    ///
+    /// # Errors
+    /// Whatever made it fail; [`exit::Code::of`] gives its exit code.
+    pub async fn run(self, environment: Environment) -> anyhow::Result<()> {
+        let global = Global::new(self.global, environment);
+        let scope = Scope::new("infisical");
+        match self.command {
+            // These two read all of their configuration first, which a single ^C may still end.
+            Command::Gateway(args) => Box::pin(gateway::run(args, &global, scope)).await,
+            Command::Relay(args) => Box::pin(relay::run(args, &global, scope)).await,
+            Command::Platform(args) => {
+                stop_on_signal(&scope)?;
+                Box::pin(platform::run(args, &global, scope)).await
+            }
+            Command::Connect(args) => {
+                stop_on_signal(&scope)?;
+                Box::pin(connect::run(args, &global, scope)).await
+            }
+            Command::Dev(args) => {
+                stop_on_signal(&scope)?;
+                Box::pin(dev::run(args, &global, scope)).await
+            }
+        }
+    }
+}
+
+fn stop_on_signal(scope: &Scope) -> anyhow::Result<()> {
+    signals::stop_on_signal(scope).map_err(Failure::unavailable)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::Cli;
+
+    #[test]
+    fn the_command_tree_is_sound() {
+        Cli::command().debug_assert();
+    }
+}

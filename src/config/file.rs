@@ -486,9 +486,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
     use std::path::PathBuf;
 
-    use super::{
-        Error, LineError, Mistake, changed, load, load_credential, nearest, parse, update,
-    };
+    use super::{Error, changed, load, load_credential, nearest, parse, update};
     use crate::config::env::{API_URL, GATEWAY_ACCESS_TOKEN, GATEWAY_NAME, TOKEN};
     use crate::secret::Secret;
 

@@ -3,3 +3,4 @@
 pub mod env;
 pub mod file;
 pub mod settings;
+pub mod token;

@@ -53,7 +53,8 @@ impl ApiBase {
         if url.query().is_some() || url.fragment().is_some() {
             return Err(InvalidApiBase::QueryOrFragment);
         }
-        let path = url.path().strip_suffix('/').unwrap_or(url.path());
+        let path = url.path();
+        let path = path.strip_suffix('/').unwrap_or(path);
         let path = if path.ends_with("/api") {
             path.to_owned()
         } else {

@@ -1,0 +1,142 @@
+//! Exit codes, those of sysexits(3), and errors that know theirs.
+//!
+//! A role's error says why it is fatal ([`Reason`]); wrapped as a [`Failure`] it keeps that through `anyhow`. An error
+//! that nobody wrapped comes from the world outside, and counts as something unavailable.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::process::ExitCode;
+
+use crate::error::Reason;
+
+/// How the program ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Code {
+    /// Everything went well.
+    Success = 0,
+    /// The command line is wrong.
+    Usage = 64,
+    /// Something that is needed is missing, in use or unreachable.
+    Unavailable = 69,
+    /// A defect in this program.
+    Software = 70,
+    /// The identity may not do this.
+    Permission = 77,
+    /// The configuration is wrong.
+    Configuration = 78,
+}
+
+impl Code {
+    /// The code for an error that ends the program.
+    #[must_use]
+    pub fn of(error: &anyhow::Error) -> Self {
+        error
+            .downcast_ref::<Failure>()
+            .map_or(Self::Unavailable, |failure| failure.code)
+    }
+}
+
+impl From<Reason> for Code {
+    fn from(reason: Reason) -> Self {
+        match reason {
+            Reason::Configuration => Self::Configuration,
+            Reason::Permission => Self::Permission,
+            Reason::Unavailable => Self::Unavailable,
+            Reason::Software => Self::Software,
+        }
+    }
+}
+
+impl From<Code> for ExitCode {
+    fn from(code: Code) -> Self {
+        Self::from(code as u8)
+    }
+}
+
+/// An error with its exit code. It adds no level of its own to the chain of causes.
+#[derive(Debug)]
+pub struct Failure {
+    code: Code,
+    error: anyhow::Error,
+}
+
+impl Failure {
+    /// `error`, which is fatal for `reason`.
+    pub fn new(reason: Reason, error: impl Into<anyhow::Error>) -> Self {
+        Self {
+            code: reason.into(),
+            error: error.into(),
+        }
+    }
+
+    /// The command line asks for something that is not offered.
+    #[must_use]
+    pub fn usage(text: &'static str) -> Self {
+        Self {
+            code: Code::Usage,
+            error: anyhow::Error::msg(text),
+        }
+    }
+
+    /// The machine does not give what is needed.
+    pub fn unavailable(error: impl Into<anyhow::Error>) -> anyhow::Error {
+        Self::new(Reason::Unavailable, error).into()
+    }
+
+    /// The configuration is wrong.
+    pub fn configuration(error: impl Into<anyhow::Error>) -> anyhow::Error {
+        Self::new(Reason::Configuration, error).into()
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.error, f)
+    }
+}
+
+impl StdError for Failure {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.error.source()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context as _;
+
+    use super::{Code, Failure};
+    use crate::error::{Reason, chain};
+
+    #[test]
+    fn a_reason_gives_the_code_of_sysexits() {
+        for (reason, code) in [
+            (Reason::Configuration, 78),
+            (Reason::Permission, 77),
+            (Reason::Unavailable, 69),
+            (Reason::Software, 70),
+        ] {
+            let error = anyhow::Error::from(Failure::new(reason, std::io::Error::other("x")));
+            assert_eq!(Code::of(&error) as u8, code);
+        }
+        let usage = anyhow::Error::from(Failure::usage("no such thing"));
+        assert_eq!(Code::of(&usage) as u8, 64);
+        assert_eq!(Code::of(&anyhow::anyhow!("x")) as u8, 69);
+    }
+
+    #[test]
+    fn context_keeps_the_code_and_a_failure_adds_no_level() {
+        let cause = std::io::Error::other("no such file");
+        let inner = anyhow::Error::from(cause).context("cannot read the key");
+        let failure = anyhow::Error::from(Failure::new(Reason::Permission, inner));
+        assert_eq!(
+            chain(failure.as_ref()).to_string(),
+            "cannot read the key: no such file"
+        );
+        let outer = Err::<(), _>(failure)
+            .context("cannot start")
+            .expect_err("an error");
+        assert_eq!(Code::of(&outer), Code::Permission);
+    }
+}

@@ -1,0 +1,183 @@
+//! What every command understands: the platform's domain, logging, and the environment.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum as _};
+
+use super::exit::Failure;
+use super::logging::{Format, Level, Logging};
+use crate::config::env::{API_URL, CUSTOM_HEADERS, Environment, LOG_LEVEL, TOKEN};
+use crate::config::settings::{ApiBase, CustomHeaders};
+use crate::config::token;
+use crate::secret::Secret;
+
+/// Flags of every command.
+#[derive(Debug, Clone, Default, Args)]
+pub struct GlobalArgs {
+    /// Domain of the platform, by default https://app.infisical.com [env: INFISICAL_API_URL]
+    #[arg(
+        long,
+        global = true,
+        value_name = "URL",
+        help_heading = "Global options"
+    )]
+    pub(crate) domain: Option<String>,
+    /// What is logged, by default info [env: INFISICAL_LOG_LEVEL]
+    #[arg(
+        long,
+        global = true,
+        value_name = "LEVEL",
+        help_heading = "Global options"
+    )]
+    pub(crate) log_level: Option<Level>,
+    /// How log lines look
+    #[arg(
+        long,
+        global = true,
+        value_name = "FORMAT",
+        default_value = "text",
+        hide_default_value = true,
+        help_heading = "Global options"
+    )]
+    pub(crate) log_format: Format,
+}
+
+impl GlobalArgs {
+    pub(crate) fn logging(&self, environment: &Environment) -> anyhow::Result<Logging> {
+        let level = match (self.log_level, environment.value(&LOG_LEVEL)) {
+            (Some(level), _) => level,
+            (None, Some(text)) => Level::from_str(text.expose(), true).map_err(|_| {
+                let message = format!(
+                    "environment variable {}: use error, warn, info, debug or trace",
+                    LOG_LEVEL.name
+                );
+                Failure::configuration(anyhow::Error::msg(message))
+            })?,
+            (None, None) => Level::Info,
+        };
+        Ok(Logging {
+            level,
+            format: self.log_format,
+            colour: !environment.no_color,
+        })
+    }
+}
+
+/// What every command is given.
+#[derive(Debug)]
+pub(crate) struct Global {
+    pub(crate) args: GlobalArgs,
+    pub(crate) environment: Environment,
+}
+
+impl Global {
+    pub(crate) fn new(args: GlobalArgs, environment: Environment) -> Self {
+        Self { args, environment }
+    }
+
+    /// The platform for commands of a client: flag, environment, or `default`.
+    pub(crate) fn domain(&self, default: &str) -> anyhow::Result<ApiBase> {
+        let (given, place) = match (&self.args.domain, self.environment.value(&API_URL)) {
+            (Some(flag), _) => (flag.as_str(), "--domain".to_owned()),
+            (None, Some(value)) => (
+                value.expose(),
+                format!("environment variable {}", API_URL.name),
+            ),
+            (None, None) => (default, "default domain".to_owned()),
+        };
+        ApiBase::parse(given)
+            .map_err(|error| Failure::configuration(anyhow::Error::from(error).context(place)))
+    }
+
+    /// The extra headers of every request.
+    pub(crate) fn headers(&self) -> anyhow::Result<CustomHeaders> {
+        let Some(text) = self.environment.value(&CUSTOM_HEADERS) else {
+            return Ok(CustomHeaders::default());
+        };
+        CustomHeaders::parse(text.expose()).map_err(|error| {
+            let place = format!("environment variable {}", CUSTOM_HEADERS.name);
+            Failure::configuration(anyhow::Error::from(error).context(place))
+        })
+    }
+
+    /// The token for commands of a client: `file` (the flag), the environment, or the file `default`.
+    pub(crate) fn token(&self, file: Option<&Path>, default: &Path) -> anyhow::Result<Secret> {
+        let file = match (file, self.environment.value(&TOKEN)) {
+            (Some(file), _) => file.to_owned(),
+            (None, Some(token)) => return Ok(token.clone()),
+            (None, None) => PathBuf::from(default),
+        };
+        token::load(&file).map_err(Failure::configuration)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::{Global, GlobalArgs};
+    use crate::cli::exit::Code;
+    use crate::cli::logging::Level;
+    use crate::config::env::Environment;
+    use crate::secret::Secret;
+
+    fn global(domain: Option<&str>, variables: &[(&str, &str)]) -> Global {
+        let args = GlobalArgs {
+            domain: domain.map(str::to_owned),
+            ..GlobalArgs::default()
+        };
+        Global::new(args, Environment::from_vars(variables.iter().copied()))
+    }
+
+    #[test]
+    fn a_flag_wins_over_the_environment_and_that_over_the_default() {
+        let variables = [
+            ("INFISICAL_API_URL", "https://env"),
+            ("INFISICAL_TOKEN", "from-env"),
+        ];
+        for (flag, variables, domain) in [
+            (Some("https://flag"), &variables[..], "https://flag/api"),
+            (None, &variables[..], "https://env/api"),
+            (None, &[], "https://default/api"),
+        ] {
+            let global = global(flag, variables);
+            let found = global.domain("https://default").expect("a domain");
+            assert_eq!(found.as_url().as_str(), domain);
+        }
+        let directory = tempfile::tempdir().expect("a directory");
+        let (named, default) = (
+            directory.path().join("named"),
+            directory.path().join("default"),
+        );
+        std::fs::write(&named, "from-file\n").expect("written");
+        std::fs::write(&default, "from-default\n").expect("written");
+        for (file, variables, token) in [
+            (Some(named.as_path()), &variables[..], "from-file"),
+            (None, &variables[..], "from-env"),
+            (None, &[], "from-default"),
+        ] {
+            let found = global(None, variables).token(file, &default);
+            assert_eq!(found.expect("a token"), Secret::new(token));
+        }
+        let error = global(None, &[]).token(None, Path::new("/nonexistent/token"));
+        assert_eq!(Code::of(&error.expect_err("absent")), Code::Configuration);
+    }
+
+    #[test]
+    fn the_level_comes_from_the_flag_the_environment_or_is_info() {
+        for (flag, variable, expected) in [
+            (Some(Level::Debug), "warn", Some(Level::Debug)),
+            (None, "WARN", Some(Level::Warn)),
+            (None, "", Some(Level::Info)),
+            (None, "loud", None),
+        ] {
+            let args = GlobalArgs {
+                log_level: flag,
+                ..GlobalArgs::default()
+            };
+            let environment = Environment::from_vars([("INFISICAL_LOG_LEVEL", variable)]);
+            let found = args.logging(&environment).map(|logging| logging.level);
+            assert_eq!(found.ok(), expected, "{variable}");
+        }
+    }
+}
