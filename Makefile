@@ -1,0 +1,55 @@
+# What there is to do here: `make help`. A packager passes CARGOFLAGS=--frozen, PREFIX=/usr and DESTDIR.
+
+CARGO ?= cargo
+CARGOFLAGS ?= --locked
+CARGO_TARGET_DIR ?= target
+export CARGO_TARGET_DIR
+PREFIX ?= /usr/local
+DESTDIR ?=
+
+BINARY = $(CARGO_TARGET_DIR)/release/infisical
+SCRIPTS = .ci/run $(shell find packaging systemd tests -name '*.sh')
+
+.PHONY: help build check fmt lint test demo bench doc deny ci install
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## Build the release binary, target/release/infisical
+	$(CARGO) build --release $(CARGOFLAGS)
+
+check: ## Type-check everything, tests included, quickly
+	$(CARGO) check --all-targets $(CARGOFLAGS)
+
+fmt: ## Format the code
+	$(CARGO) fmt
+
+lint: deny ## Formatting, clippy, documentation, scripts, licences: all that tests do not see
+	$(CARGO) fmt --check
+	$(CARGO) clippy --all-targets $(CARGOFLAGS) -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --document-private-items $(CARGOFLAGS)
+	@if command -v shellcheck >/dev/null; then set -x; shellcheck $(SCRIPTS); \
+	else echo "SKIPPED: scripts are not checked, shellcheck is not installed"; fi
+
+test: ## Run every test
+	$(CARGO) test $(CARGOFLAGS)
+
+demo: build ## Reach a private service through a real platform, relay and gateway, and say what came back
+	$(BINARY) dev --check
+
+bench: ## Measure throughput, cost and memory
+	$(CARGO) bench $(CARGOFLAGS)
+
+doc: ## Build the documentation of the code, target/doc/infisical
+	$(CARGO) doc --no-deps --document-private-items $(CARGOFLAGS)
+
+deny: ## Check the licences and origins of the dependencies
+	@if $(CARGO) deny --version >/dev/null 2>&1; then set -x; $(CARGO) deny $(CARGOFLAGS) check --hide-inclusion-graph bans licenses sources; \
+	else echo "SKIPPED: dependencies are not checked, cargo-deny is not installed (cargo install cargo-deny --locked)"; fi
+
+ci: test lint demo ## What a change must pass
+
+install: ## Install what `make build` built into $(DESTDIR)$(PREFIX)
+	install -D -m 0755 $(BINARY) $(DESTDIR)$(PREFIX)/bin/infisical
+	install -D -m 0644 README.md $(DESTDIR)$(PREFIX)/share/doc/infisical/README.md
+	install -D -m 0644 LICENSE $(DESTDIR)$(PREFIX)/share/doc/infisical/LICENSE
