@@ -1,0 +1,185 @@
+//! Documents against what they describe: the module tree, and the commands of the README.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+/// Where nothing of ours lies.
+const NOT_OURS: &[&str] = &[".git", "target"];
+
+/// Collects the files below `folder`, as paths relative to `root`.
+pub(crate) fn walk(root: &Path, folder: &Path, files: &mut Vec<String>) {
+    let entries = std::fs::read_dir(folder)
+        .unwrap_or_else(|error| panic!("cannot list {}: {error}", folder.display()));
+    for entry in entries.map_while(Result::ok) {
+        let path = entry.path();
+        let name = entry.file_name();
+        if path.is_dir() {
+            if !NOT_OURS.iter().any(|not| name == *not) {
+                walk(root, &path, files);
+            }
+        } else if name != ".git" {
+            let below = path.strip_prefix(root).unwrap_or(&path);
+            files.push(below.to_string_lossy().into_owned());
+        }
+    }
+}
+
+/// The text of a file; bytes that are no text become question marks.
+pub(crate) fn read(root: &Path, path: &str) -> String {
+    let bytes = std::fs::read(root.join(path))
+        .unwrap_or_else(|error| panic!("cannot read {path}: {error}"));
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// The lines of the first fenced block of `document` that opens with `fence`.
+pub(crate) fn fenced<'a>(document: &'a str, fence: &str) -> Vec<&'a str> {
+    let mut lines = document.lines().skip_while(|line| *line != fence);
+    lines.next();
+    lines.take_while(|line| !line.starts_with("```")).collect()
+}
+
+/// Where the module tree of ARCHITECTURE.md and the files under `src` differ. `files` is relative to
+/// the repository.
+pub(crate) fn module_tree<'a>(
+    architecture: &str,
+    files: impl Iterator<Item = &'a str>,
+) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let mut told = BTreeSet::new();
+    for line in fenced(architecture, "```modules") {
+        let (path, holds) = line.split_once(' ').unwrap_or((line, ""));
+        if holds.trim().is_empty() {
+            wrong.push(format!("ARCHITECTURE.md: {path:?} is not explained"));
+        }
+        if !told.insert(path) {
+            wrong.push(format!("ARCHITECTURE.md: {path:?} is there twice"));
+        }
+    }
+    let there: BTreeSet<&str> = files.filter_map(|file| file.strip_prefix("src/")).collect();
+    for path in there.difference(&told) {
+        wrong.push(format!(
+            "ARCHITECTURE.md: the module tree lacks `{path}` and what it holds"
+        ));
+    }
+    for path in told.difference(&there) {
+        wrong.push(format!(
+            "ARCHITECTURE.md: the module tree has {path:?}, src has not"
+        ));
+    }
+    wrong
+}
+
+/// Tests that the chapter "Invariants" of ARCHITECTURE.md names and no file has. A name of a test is a
+/// word in backquotes with two underscores at least.
+pub(crate) fn missing_tests(architecture: &str, sources: &[String]) -> Vec<String> {
+    let chapter = architecture
+        .lines()
+        .skip_while(|line| *line != "## Invariants");
+    let lines = chapter.skip(1).take_while(|line| !line.starts_with("## "));
+    let names: Vec<&str> = lines
+        .flat_map(|line| line.split('`').skip(1).step_by(2))
+        .filter(|word| word.matches('_').count() > 1)
+        .collect();
+    if names.is_empty() {
+        return vec!["ARCHITECTURE.md: no invariant names a test".to_owned()];
+    }
+    let missing = names.into_iter().filter(|name| {
+        let function = format!("fn {name}(");
+        !sources.iter().any(|source| source.contains(&function))
+    });
+    missing
+        .map(|name| format!("ARCHITECTURE.md: there is no test {name:?}"))
+        .collect()
+}
+
+/// What is wrong with the README's first commands: they are `make demo` and `make test`, and the
+/// Makefile has every target that the README runs.
+pub(crate) fn first_commands(readme: &str, makefile: &str) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let targets: BTreeSet<&str> = targets(makefile).collect();
+    let first: Vec<&str> = fenced(readme, "```sh")
+        .into_iter()
+        .filter_map(|line| line.strip_prefix("make "))
+        .filter_map(|rest| rest.split_whitespace().next())
+        .collect();
+    if first != ["demo", "test"] {
+        wrong.push(format!("README.md: the first commands are {first:?}"));
+    }
+    for line in readme.lines() {
+        let command = line.strip_prefix("make ").unwrap_or_default();
+        let words = command
+            .split_whitespace()
+            .filter(|word| !word.contains('='));
+        for target in words.take_while(|word| *word != "#") {
+            if !targets.contains(target) {
+                wrong.push(format!("README.md: the Makefile has no target {target:?}"));
+            }
+        }
+    }
+    wrong
+}
+
+/// Targets of the Makefile that `make help` does not explain.
+pub(crate) fn unexplained_targets(makefile: &str) -> Vec<String> {
+    let rules = makefile.lines().filter(|line| target(line).is_some());
+    rules
+        .filter(|line| !line.contains(" ## "))
+        .map(|line| format!("Makefile: {line:?} has no `## ` help"))
+        .collect()
+}
+
+fn targets(makefile: &str) -> impl Iterator<Item = &str> {
+    makefile.lines().filter_map(target)
+}
+
+/// The target of a rule's first line.
+fn target(line: &str) -> Option<&str> {
+    let (target, rest) = line.split_once(':')?;
+    let plain = !target.is_empty() && target.chars().all(|c| c.is_ascii_lowercase() || c == '-');
+    (plain && !rest.starts_with('=')).then_some(target)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{first_commands, missing_tests, module_tree, unexplained_targets};
+
+    const TREE: &str = "```modules\nlib.rs  the crate\nnet/dial.rs  dials\n```\nlib.rs\n";
+
+    #[test]
+    fn the_tree_lists_what_is_there() {
+        assert!(module_tree(TREE, ["src/lib.rs", "src/net/dial.rs"].into_iter()).is_empty());
+        assert_eq!(module_tree(TREE, ["src/lib.rs"].into_iter()).len(), 1);
+        let more = ["src/lib.rs", "src/net/dial.rs", "src/new.rs"];
+        assert_eq!(module_tree(TREE, more.into_iter()).len(), 1);
+        let bad = "```modules\nlib.rs\nlib.rs  twice\n```";
+        assert_eq!(module_tree(bad, ["src/lib.rs"].into_iter()).len(), 2);
+        assert_eq!(module_tree("", ["src/lib.rs"].into_iter()).len(), 1);
+    }
+
+    #[test]
+    fn the_invariants_name_tests_that_exist() {
+        let page =
+            "`x_y_z`\n## Invariants\n| a `b` | `it_holds_always`, `not_there_yet` |\n## C\n`c_d_e`";
+        let sources = ["fn it_holds_always() {}".to_owned()];
+        assert_eq!(missing_tests(page, &sources).len(), 1);
+        assert_eq!(missing_tests("## Invariants\n", &sources).len(), 1);
+    }
+
+    const MAKEFILE: &str = "A := b\ndemo: build ## Show\n\tx: y\ntest: ## Test\nbuild: ## Build\n";
+
+    #[test]
+    fn the_first_commands_are_demo_and_test() {
+        let good = "x\n```sh\nmake demo\nmake test\n```\n```sh\nmake build A=b\n```\n";
+        assert!(first_commands(good, MAKEFILE).is_empty());
+        let other = "```sh\nmake build\nmake test\n```\n";
+        assert_eq!(first_commands(other, MAKEFILE).len(), 1);
+        let unknown = "```sh\nmake demo\nmake test\n```\n```sh\nmake cake\n```\n";
+        assert_eq!(first_commands(unknown, MAKEFILE).len(), 1);
+    }
+
+    #[test]
+    fn every_target_has_its_help() {
+        assert!(unexplained_targets(MAKEFILE).is_empty());
+        assert_eq!(unexplained_targets("build: x\n\ty\n").len(), 1);
+    }
+}

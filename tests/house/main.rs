@@ -1,0 +1,136 @@
+//! The rules of the house that the compiler does not know: who may use whom, what belongs where, and
+//! that the documents tell the truth. Each rule is a function from texts to complaints, shown beside
+//! it to complain about a small bad example; the tests here apply them to the repository.
+
+#![expect(clippy::panic, reason = "a test that cannot read its input has failed")]
+
+mod documents;
+mod layers;
+mod source;
+mod words;
+
+use std::path::Path;
+
+use source::Source;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The program's source; never empty, or every rule would be kept.
+fn sources() -> Vec<Source> {
+    let sources = source::load(root());
+    assert!(
+        sources.iter().any(|source| source.path == "src/lib.rs") && sources.len() > 20,
+        "the source was not found: {} files",
+        sources.len()
+    );
+    sources
+}
+
+/// Every text of the repository, with its path.
+fn files() -> Vec<(String, String)> {
+    let mut paths = Vec::new();
+    documents::walk(root(), root(), &mut paths);
+    paths.sort();
+    assert!(paths.iter().any(|path| path == "Cargo.toml"), "{paths:?}");
+    let read = |path: String| {
+        let text = documents::read(root(), &path);
+        (path, text)
+    };
+    paths.into_iter().map(read).collect()
+}
+
+#[track_caller]
+fn assert_none(complaints: &[String]) {
+    assert!(complaints.is_empty(), "\n{}", complaints.join("\n"));
+}
+
+#[test]
+fn modules_use_only_what_is_below_them() {
+    assert_none(&layers::upward_or_sideways(&sources()));
+}
+
+#[test]
+fn libraries_stay_behind_their_folders() {
+    assert_none(&layers::escaped_libraries(&sources()));
+}
+
+#[test]
+fn files_are_short() {
+    assert_none(&words::too_long(&sources()));
+}
+
+#[test]
+fn files_begin_with_their_purpose() {
+    assert_none(&words::unexplained(&sources()));
+}
+
+#[test]
+fn contract_lines_are_spelled_in_one_place() {
+    assert_none(&words::contract_lines(&sources()));
+}
+
+#[test]
+fn contract_lines_are_those_of_the_protocol() {
+    use infisical::events;
+    let ours = [
+        ("GATEWAY_STARTED", events::GATEWAY_STARTED),
+        ("GATEWAY_REGISTERED", events::GATEWAY_REGISTERED),
+        ("GATEWAY_REACHABLE", events::GATEWAY_REACHABLE),
+        ("RELAY_STARTED", events::RELAY_STARTED),
+        ("RELAY_REACHABLE", events::RELAY_REACHABLE),
+    ];
+    assert_eq!(ours, words::CONTRACT);
+}
+
+#[test]
+fn nothing_mentions_one_machine() {
+    let files = files();
+    let texts = files
+        .iter()
+        .map(|(path, text)| (path.as_str(), text.as_str()));
+    assert_none(&words::machine_paths(texts));
+}
+
+#[test]
+fn scripts_are_short() {
+    let files = files();
+    let texts = files
+        .iter()
+        .map(|(path, text)| (path.as_str(), text.as_str()));
+    assert_none(&words::long_scripts(texts));
+}
+
+#[test]
+fn the_architecture_lists_every_module() {
+    let sources = sources();
+    let paths = sources.iter().map(|source| source.path.as_str());
+    let architecture = documents::read(root(), "ARCHITECTURE.md");
+    assert_none(&documents::module_tree(&architecture, paths));
+}
+
+#[test]
+fn the_invariants_name_tests_that_exist() {
+    let rust = files()
+        .into_iter()
+        .filter(|(path, _)| path.ends_with(".rs"));
+    let sources: Vec<String> = rust.map(|(_, text)| text).collect();
+    let architecture = documents::read(root(), "ARCHITECTURE.md");
+    assert_none(&documents::missing_tests(&architecture, &sources));
+}
+
+#[test]
+fn the_readme_begins_with_commands_that_exist() {
+    let readme = documents::read(root(), "README.md");
+    let makefile = documents::read(root(), "Makefile");
+    assert_none(&documents::first_commands(&readme, &makefile));
+}
+
+#[test]
+fn make_help_explains_every_target() {
+    assert_none(&documents::unexplained_targets(&documents::read(
+        root(),
+        "Makefile",
+    )));
+}
