@@ -1,0 +1,130 @@
+//! The command line: exit codes, mistakes that are all told at once, ports in use, and what `connect`
+//! promises to scripts.
+
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt as _;
+
+use crate::support::lab::{Lab, TOKEN};
+use crate::support::process::{Process, clean, infisical};
+use crate::support::stack::Stack;
+use crate::support::targets::{PAGE, Target};
+use crate::support::write_private;
+
+async fn run(arguments: &[&str]) -> (i32, String) {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut command = infisical(dir.path());
+    command.args(arguments);
+    let process = Process::spawn(&arguments.join(" "), command);
+    (process.exit_code().await, process.output())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mistakes_of_usage_exit_with_64() {
+    for arguments in [
+        &["frobnicate"][..],
+        &["gateway", "start", "name", "--no-such-flag"],
+        &["relay", "start", "--type", "somebody's"],
+        &["connect"],
+    ] {
+        let (code, output) = run(arguments).await;
+        assert_eq!(code, 64, "{arguments:?}: {output}");
+    }
+    let (code, output) = run(&["--help"]).await;
+    assert_eq!(code, 0);
+    for word in ["gateway", "relay", "platform", "connect", "dev"] {
+        assert!(output.contains(word), "{word} is not in the help");
+    }
+    let (code, output) = run(&["--version"]).await;
+    assert_eq!(code, 0);
+    assert!(output.starts_with("infisical "), "{output}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_configuration_that_cannot_work_exits_with_78_and_names_every_mistake() {
+    let (code, output) = run(&["relay", "start", "--domain", "ftp://example.com"]).await;
+    assert!(code == 78 || code == 64, "{code}: {output}");
+    for word in ["name", "host", "domain"] {
+        assert!(
+            output.to_lowercase().contains(word),
+            "{word} is not mentioned: {output}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_file_that_others_can_read_is_refused() {
+    let lab = Lab::new().await;
+    let command = lab.gateway_command();
+    let open = std::fs::Permissions::from_mode(0o644);
+    std::fs::set_permissions(&command.config, open).expect("chmod");
+    let gateway = command.spawn(lab.dir());
+    assert_ne!(gateway.exit_code().await, 0);
+    let output = gateway.output();
+    let file = command
+        .config
+        .file_name()
+        .expect("a name")
+        .to_string_lossy();
+    assert!(output.contains(&*file), "{output}");
+    assert!(!output.contains(TOKEN));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_port_in_use_is_told_with_its_address() {
+    let lab = Lab::new().await;
+    for port in [2222, 8443] {
+        let address = SocketAddr::from((lab.host, port));
+        let _taken = TcpListener::bind(address).expect("the port");
+        let relay = lab.relay_command().spawn(lab.dir());
+        assert_eq!(relay.exit_code().await, 69);
+        assert!(
+            relay.output().contains(&address.to_string()),
+            "the address is not named"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn curl_fetches_a_private_page_through_connect() {
+    let stack = Stack::start().await;
+    let page = Target::http(stack.host).await;
+    let (_connect, address) = stack.connect(&page.address.to_string()).await;
+    for _ in 0..3 {
+        let mut command = clean("curl", stack.dir());
+        command.args(["--silent", "--show-error", "--fail", "--noproxy", "*"]);
+        command.arg(format!("http://{address}/index"));
+        let curl = Process::spawn("curl", command);
+        assert_eq!(curl.exit_code().await, 0);
+        let output = curl.output();
+        assert!(output.starts_with(PAGE.trim_end()), "{output}");
+        assert!(output.contains("GET /index HTTP/1.1"), "{output}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connect_refuses_what_it_cannot_reach() {
+    let stack = Stack::start().await;
+    let mut command = infisical(stack.dir());
+    command.args([
+        "connect",
+        "no-such-gateway",
+        "--to",
+        "127.0.0.1:1",
+        "--stdio",
+    ]);
+    command.args(["--domain", &stack.platform.url]);
+    command.arg("--token-file").arg(stack.platform.token_file());
+    let unknown = Process::spawn("connect", command);
+    assert_ne!(unknown.exit_code().await, 0);
+    assert!(unknown.output().contains("no-such-gateway"));
+
+    let wrong = stack.dir().join("wrong-token");
+    write_private(&wrong, "not-the-administrators-token");
+    let mut command = infisical(stack.dir());
+    command.args(["connect", "gateway-one", "--to", "127.0.0.1:1", "--stdio"]);
+    command.args(["--domain", &stack.platform.url]);
+    command.arg("--token-file").arg(&wrong);
+    let refused = Process::spawn("connect", command);
+    assert_eq!(refused.exit_code().await, 77);
+    assert!(!refused.output().contains("not-the-administrators-token"));
+}

@@ -1,0 +1,109 @@
+//! Each way in which a gateway or relay proves itself to the platform.
+
+use crate::support::mode;
+use crate::support::process::Process;
+use crate::support::process::infisical;
+use crate::support::session::echoes;
+use crate::support::stack::{Credential, GATEWAY, Plan, Stack};
+use crate::support::targets::Target;
+
+async fn works(plan: &Plan) -> Stack {
+    let stack = Stack::plan(plan).await;
+    let echo = Target::echo(stack.host).await;
+    let mut stream = stack.way(&echo).await.tcp().await.expect("a way");
+    echoes(&mut stream, b"hello").await.expect("an echo");
+    stack.assert_no_secret_shows();
+    stack
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn universal_auth_logs_in_both() {
+    works(&Plan {
+        relay: Credential::UniversalAuth,
+        gateway: Credential::UniversalAuth,
+        ..Plan::default()
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_instances_own_relay_registers_with_the_relay_auth_secret() {
+    works(&Plan {
+        relay: Credential::Instance,
+        ..Plan::default()
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_enrollment_command_starts_instead_of_enrolling_again() {
+    let mut stack = works(&Plan {
+        relay: Credential::Enrollment,
+        gateway: Credential::Enrollment,
+        ..Plan::default()
+    })
+    .await;
+    let config = &stack.gateway_command.config;
+    let kept = std::fs::read_to_string(config).expect("the file");
+    assert!(
+        kept.contains("INFISICAL_GATEWAY_ACCESS_TOKEN="),
+        "the bought token is not kept"
+    );
+    assert_eq!(
+        mode(config),
+        0o600,
+        "the file with the token can be read by others"
+    );
+
+    // The token is one-time: a second enrollment would be refused, so starting proves that there was none.
+    stack.gateway.kill().await;
+    stack.gateway = stack.spawn_gateway();
+    stack
+        .gateway
+        .wait_for_line("Gateway started successfully")
+        .await;
+    stack.relay.kill().await;
+    stack.restart_relay().await;
+    assert_eq!(
+        std::fs::read_to_string(&stack.gateway_command.config).expect("the file"),
+        kept,
+        "the second start changed what is kept"
+    );
+    stack.assert_no_secret_shows();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_enrollment_token_of_another_gateway_is_of_no_use_twice() {
+    let stack = works(&Plan {
+        gateway: Credential::Enrollment,
+        ..Plan::default()
+    })
+    .await;
+    // The same token, but nothing kept from before: the platform must refuse the second enrollment.
+    let secret = stack.secrets.last().expect("the enrollment token");
+    let config = stack.dir().join("fresh.conf");
+    crate::support::write_private(&config, &format!("INFISICAL_TOKEN={secret}\n"));
+    let mut command = infisical(stack.dir());
+    command.args(["gateway", "start", GATEWAY, "--enroll-method=token"]);
+    command.args(["--domain", &stack.platform.url]);
+    command.arg("--config").arg(&config);
+    let second = Process::spawn("second gateway", command);
+    assert_ne!(second.exit_code().await, 0);
+    assert!(!second.output().contains(secret.as_str()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_of_the_platform_are_its_owners_alone() {
+    let stack = Stack::start().await;
+    for name in ["platform.db", "admin-token"] {
+        let path = stack.platform.state().join(name);
+        assert_eq!(mode(&path), 0o600, "{name}");
+    }
+    let database = std::fs::read(stack.platform.state().join("platform.db")).expect("the file");
+    for secret in &stack.secrets {
+        let found = database
+            .windows(secret.len())
+            .any(|bytes| bytes == secret.as_bytes());
+        assert!(!found, "a token is in the database as it is");
+    }
+}

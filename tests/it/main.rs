@@ -1,0 +1,26 @@
+//! The program as its users run it: real processes, real sockets, real certificates, and OpenSSH, OpenSSL
+//! and curl as peers that are not ours. `support` holds the builders, every other module one subject.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "a case fails by panicking, and prints its children's output when it does"
+)]
+#![allow(missing_docs, reason = "a test has no readers but those of its source")]
+
+mod bad_ssh_certificates;
+mod bad_targets;
+mod bad_x509_certificates;
+mod cli;
+mod credentials;
+mod interop;
+mod load;
+mod recovery;
+mod registration;
+mod round_trip;
+mod services;
+mod shutdown;
+mod support;

@@ -1,0 +1,81 @@
+//! What dies comes back, and nobody waits for the dead.
+
+use nix::sys::signal::Signal;
+
+use crate::support::eventually;
+use crate::support::session::{Way, echoes};
+use crate::support::stack::Stack;
+use crate::support::targets::Target;
+
+async fn one_echo(way: &Way) -> std::io::Result<()> {
+    let mut stream = way.tcp().await?;
+    echoes(&mut stream, b"hello").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_relay_is_found_again() {
+    let mut stack = Stack::start().await;
+    let echo = Target::echo(stack.host).await;
+    let way = stack.way(&echo).await;
+    one_echo(&way).await.expect("before");
+    for _ in 0..2 {
+        stack.relay.kill().await;
+        assert!(one_echo(&way).await.is_err(), "the relay is dead");
+        stack.restart_relay().await;
+        eventually("a session through the new relay", || one_echo(&way)).await;
+    }
+    assert!(stack.gateway.is_running());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_gateway_comes_back_under_the_same_id() {
+    let mut stack = Stack::start().await;
+    let echo = Target::echo(stack.host).await;
+    // Issued before the death: the id is what it names.
+    let way = stack.way(&echo).await;
+    one_echo(&way).await.expect("before");
+    stack.gateway.kill().await;
+    eventually("the relay notices", || async {
+        match one_echo(&way).await {
+            Ok(()) => Err("it still works"),
+            Err(_) => Ok(()),
+        }
+    })
+    .await;
+    stack.gateway = stack.spawn_gateway();
+    stack
+        .gateway
+        .wait_for_line("Gateway started successfully")
+        .await;
+    one_echo(&way).await.expect("at once");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_gateway_of_the_same_identity_takes_over_at_once() {
+    let stack = Stack::start().await;
+    let echo = Target::echo(stack.host).await;
+    let way = stack.way(&echo).await;
+    one_echo(&way).await.expect("before");
+    // The first one is not dead, it only never answers: what a vanished network looks like.
+    stack.gateway.signal(Signal::SIGSTOP);
+    let second = stack.spawn_gateway();
+    second.wait_for_line("Gateway started successfully").await;
+    one_echo(&way).await.expect("the first try already");
+    second.kill().await;
+    stack.gateway.signal(Signal::SIGCONT);
+    eventually("the first one takes its place again", || one_echo(&way)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_that_stops_answering_is_noticed() {
+    let mut stack = Stack::start().await;
+    let echo = Target::echo(stack.host).await;
+    let way = stack.way(&echo).await;
+    let mark = stack.gateway.mark();
+    stack.relay.signal(Signal::SIGSTOP);
+    // The dead tunnel must be noticed from keepalives; the kernel still acknowledges everything.
+    stack.gateway.wait_for_line_after(mark, "keepalive").await;
+    stack.relay.kill().await;
+    stack.restart_relay().await;
+    eventually("a session through the new relay", || one_echo(&way)).await;
+}

@@ -1,0 +1,218 @@
+//! What the platform may answer to a daemon that starts, and what the daemon makes of it.
+
+use std::net::SocketAddr;
+
+use serde_json::json;
+
+use crate::support::fake_platform::{Answer, FakePlatform};
+use crate::support::lab::{GATEWAY_HEARTBEAT, Lab, REGISTER_GATEWAY, REGISTER_RELAY, TOKEN};
+
+/// sysexits: the configuration is wrong.
+const CONFIG: i32 = 78;
+/// sysexits: permission denied.
+const NOPERM: i32 = 77;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_final_refusal_ends_a_gateway_with_the_platforms_words() {
+    let lab = Lab::new().await;
+    for (status, message, code) in [
+        (401, "Your token has been revoked", NOPERM),
+        (403, "You are not allowed to create gateways", NOPERM),
+        (404, "Relay lab-relay was not found", CONFIG),
+        (400, "Your plan does not include gateways", CONFIG),
+    ] {
+        let id = format!("req-{status}-abc");
+        lab.platform
+            .always(REGISTER_GATEWAY, Answer::error(status, message, &id));
+        let gateway = lab.gateway_command().spawn(lab.dir());
+        assert_eq!(gateway.exit_code().await, code, "{status}");
+        let output = gateway.output();
+        assert!(
+            output.contains(message),
+            "{status}: the message is not shown"
+        );
+        assert!(
+            output.contains(&id),
+            "{status}: the request id is not shown"
+        );
+        assert!(!output.contains(TOKEN), "{status}: the token is shown");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_final_refusal_ends_a_relay_with_the_platforms_words() {
+    let lab = Lab::new().await;
+    for (status, message, code) in [
+        (401, "Your token has been revoked", NOPERM),
+        (403, "You are not allowed to create relays", NOPERM),
+        (400, "A relay of this name exists", CONFIG),
+    ] {
+        let id = format!("req-{status}-abc");
+        lab.platform
+            .always(REGISTER_RELAY, Answer::error(status, message, &id));
+        let relay = lab.relay_command().spawn(lab.dir());
+        assert_eq!(relay.exit_code().await, code, "{status}");
+        let output = relay.output();
+        assert!(
+            output.contains(message),
+            "{status}: the message is not shown"
+        );
+        assert!(
+            output.contains(&id),
+            "{status}: the request id is not shown"
+        );
+        assert!(!output.contains(TOKEN), "{status}: the token is shown");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn details_of_a_validation_error_are_shown() {
+    let lab = Lab::new().await;
+    let body = json!({
+        "statusCode": 422, "error": "ValidationFailure", "reqId": "req-422",
+        "message": [{"path": ["name"], "message": "Must be a valid slug"}],
+    });
+    lab.platform
+        .always(REGISTER_GATEWAY, Answer::raw(422, &body.to_string()));
+    let gateway = lab.gateway_command().spawn(lab.dir());
+    gateway.wait_for_line("Must be a valid slug").await;
+    gateway.wait_for_line("req-422").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn transient_answers_are_waited_out() {
+    let lab = Lab::new().await;
+    let html = "<html><body>502 Bad Gateway</body></html>";
+    for what in [REGISTER_RELAY, REGISTER_GATEWAY] {
+        lab.platform
+            .once(what, Answer::error(500, "Something went wrong", "req-500"));
+        lab.platform.once(what, Answer::raw(502, html));
+        lab.platform.once(
+            what,
+            Answer::error(429, "Rate limit exceeded", "req-429").header("retry-after", "1"),
+        );
+        // A 200 that is not what it should be.
+        lab.platform.once(what, Answer::raw(200, "{}"));
+    }
+    let relay = lab.relay().await;
+    let gateway = lab.gateway().await;
+    assert!(lab.platform.requests(REGISTER_RELAY).len() >= 5);
+    assert!(lab.platform.requests(REGISTER_GATEWAY).len() >= 5);
+    for daemon in [&relay, &gateway] {
+        let output = daemon.output();
+        assert!(
+            output.contains("req-500"),
+            "the request id of a 500 is not shown"
+        );
+        assert!(
+            output.contains("req-429"),
+            "the request id of a 429 is not shown"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_platform_that_is_not_there_yet_is_waited_for() {
+    let lab = Lab::new().await;
+    let _relay = lab.relay().await;
+    let address = SocketAddr::from((lab.host, 18080));
+    let mut command = lab.gateway_command();
+    command.domain = format!("http://{address}");
+    let gateway = command.spawn(lab.dir());
+    gateway.wait_for_line(&address.to_string()).await;
+    assert!(gateway.is_running());
+    let late = FakePlatform::start(address).await;
+    late.always(REGISTER_GATEWAY, Answer::ok(&lab.gateway_credentials()));
+    late.always(GATEWAY_HEARTBEAT, Answer::ok(&json!({"message": "ok"})));
+    gateway.wait_for_line("Gateway started successfully").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_are_what_the_deployed_platform_expects() {
+    let lab = Lab::new().await;
+    let _relay = lab.relay().await;
+    let gateway = lab.gateway().await;
+    let relay = lab.platform.asked(REGISTER_RELAY, 1).await;
+    assert_eq!(relay.bearer, TOKEN);
+    assert_eq!(
+        relay.body,
+        json!({"host": lab.host.to_string(), "name": "lab-relay"})
+    );
+    let registered = lab.platform.asked(REGISTER_GATEWAY, 1).await;
+    assert_eq!(registered.bearer, TOKEN);
+    assert_eq!(
+        registered.body,
+        json!({"relayName": "lab-relay", "name": "lab-gateway"})
+    );
+    let heartbeat = lab.platform.asked(GATEWAY_HEARTBEAT, 1).await;
+    assert_eq!(heartbeat.bearer, TOKEN);
+    assert_eq!(heartbeat.body, json!({"capabilities": {}}));
+    gateway
+        .wait_for_line("Gateway is reachable by Infisical")
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_without_a_relay_name_takes_a_healthy_one_of_its_organization() {
+    let lab = Lab::new().await;
+    let _relay = lab.relay().await;
+    let now = time::OffsetDateTime::now_utc();
+    let stamp = |time: time::OffsetDateTime| {
+        time.format(&time::format_description::well_known::Rfc3339)
+            .expect("a time")
+    };
+    let row = |name: &str, host: &str, org: Option<&str>, heartbeat: Option<String>| {
+        json!({
+            "id": format!("id-{name}"), "createdAt": stamp(now), "updatedAt": stamp(now),
+            "orgId": org, "identityId": null, "name": name, "host": host,
+            "heartbeat": heartbeat, "somethingNew": {"x": 1},
+        })
+    };
+    let here = lab.host.to_string();
+    let fresh = Some(stamp(now));
+    let stale = Some(stamp(now - time::Duration::hours(2)));
+    lab.platform.always(
+        "GET /api/v1/relays",
+        Answer::ok(&json!([
+            row("stale", &here, Some("org"), stale),
+            row("never", &here, Some("org"), None),
+            row("instance", &here, None, fresh.clone()),
+            row("lab-relay", &here, Some("org"), fresh),
+        ])),
+    );
+    let mut command = lab.gateway_command();
+    command.relay = None;
+    let gateway = command.spawn(lab.dir());
+    gateway.wait_for_line("Gateway started successfully").await;
+    let registered = lab.platform.asked(REGISTER_GATEWAY, 1).await;
+    assert_eq!(registered.body["relayName"], "lab-relay");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn custom_headers_go_with_every_request() {
+    let lab = Lab::new().await;
+    let mut command = crate::support::process::infisical(lab.dir());
+    command.env(
+        "INFISICAL_CUSTOM_HEADERS",
+        "X-Proxy-Key=secret-of-the-proxy X-Two=\"two words\"",
+    );
+    let config = lab.relay_command().config;
+    command.args(["relay", "start", "--name", "lab-relay", "--type", "org"]);
+    command.args([
+        "--host",
+        &lab.host.to_string(),
+        "--domain",
+        &lab.platform.url(),
+    ]);
+    command.args(["--ssh-listen", &format!("{}:2222", lab.host)]);
+    command.args(["--tls-listen", &format!("{}:8443", lab.host)]);
+    command.arg("--config").arg(config);
+    let relay = crate::support::process::Process::spawn("relay", command);
+    relay
+        .wait_for_line("Relay server started successfully")
+        .await;
+    let request = lab.platform.asked(REGISTER_RELAY, 1).await;
+    assert_eq!(request.headers["x-proxy-key"], "secret-of-the-proxy");
+    assert_eq!(request.headers["x-two"], "two words");
+    assert!(!relay.output().contains("secret-of-the-proxy"));
+}

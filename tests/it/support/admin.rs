@@ -1,0 +1,156 @@
+//! The embedded platform as its administrator: the process, its token, and its admin API.
+
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use super::process::{Process, infisical};
+use super::session::Way;
+use super::soon;
+
+/// A running embedded platform.
+pub(crate) struct Platform {
+    pub(crate) process: Process,
+    pub(crate) url: String,
+    pub(crate) token: String,
+    state: PathBuf,
+    client: reqwest::Client,
+}
+
+impl Platform {
+    /// Starts it on a free port of `host`, or on the port given, and waits until it serves.
+    pub(crate) async fn start(dir: &Path, host: Ipv4Addr, port: u16, more: &[&str]) -> Self {
+        let state = dir.join("platform");
+        let ready = dir.join("platform-ready");
+        let _ = std::fs::remove_file(&ready);
+        let mut command = infisical(dir);
+        command.args(["platform", "start", "--listen", &format!("{host}:{port}")]);
+        command.arg("--state-dir").arg(&state);
+        command.arg("--ready-file").arg(&ready).args(more);
+        let process = Process::spawn("platform", command);
+        process.wait_for_line("Platform started successfully").await;
+        let url = std::fs::read_to_string(&ready).expect("the ready file is there");
+        let token = std::fs::read_to_string(state.join("admin-token")).expect("the token file");
+        // A proxy of this machine's environment has no business here.
+        let client = reqwest::Client::builder().no_proxy().build();
+        Self {
+            process,
+            url: url.trim().to_owned(),
+            token: token.trim().to_owned(),
+            state,
+            client: client.expect("a client"),
+        }
+    }
+
+    /// Its state directory.
+    pub(crate) fn state(&self) -> &Path {
+        &self.state
+    }
+
+    /// The file with the administrator's token.
+    pub(crate) fn token_file(&self) -> PathBuf {
+        self.state.join("admin-token")
+    }
+
+    /// One request of the admin API; gives status and body.
+    pub(crate) async fn request(
+        &self,
+        method: reqwest::Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> (u16, Value) {
+        let path = format!("v1/embedded/{path}");
+        self.api(method, &path, &self.token, body).await
+    }
+
+    /// One request of the platform's API (`path` without `/api/`) with any bearer token.
+    pub(crate) async fn api(
+        &self,
+        method: reqwest::Method,
+        path: &str,
+        bearer: &str,
+        body: Option<&Value>,
+    ) -> (u16, Value) {
+        let url = format!("{}/api/{path}", self.url);
+        let mut request = self.client.request(method, url).bearer_auth(bearer);
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        let exchange = async {
+            let response = request.send().await.expect("the platform answers");
+            let status = response.status().as_u16();
+            let text = response.text().await.expect("a body");
+            (
+                status,
+                serde_json::from_str(&text).unwrap_or(Value::String(text)),
+            )
+        };
+        soon("an answer of the platform", exchange).await
+    }
+
+    async fn post(&self, path: &str, body: &Value) -> Value {
+        let (status, answer) = self.request(reqwest::Method::POST, path, Some(body)).await;
+        assert!((200..300).contains(&status), "{path}: {status} {answer}");
+        answer
+    }
+
+    /// A new machine identity with a plain access token.
+    pub(crate) async fn identity_token(&self, name: &str) -> String {
+        let body = json!({"name": name, "method": "token"});
+        text(&self.post("identities", &body).await, "accessToken")
+    }
+
+    /// A new machine identity with universal auth: client id and secret.
+    pub(crate) async fn universal_auth(&self, name: &str) -> (String, String) {
+        let body = json!({"name": name, "method": "universal-auth"});
+        let answer = self.post("identities", &body).await;
+        (text(&answer, "clientId"), text(&answer, "clientSecret"))
+    }
+
+    /// A one-time enrollment token.
+    pub(crate) async fn enrollment_token(
+        &self,
+        kind: &str,
+        name: &str,
+        host: Option<Ipv4Addr>,
+    ) -> String {
+        let mut body = json!({"kind": kind, "name": name});
+        if let Some(host) = host {
+            body["host"] = json!(host.to_string());
+        }
+        text(&self.post("enrollment-tokens", &body).await, "token")
+    }
+
+    /// The secret with which the instance's own relay registers.
+    pub(crate) async fn relay_auth_secret(&self) -> String {
+        let (status, answer) = self
+            .request(reqwest::Method::GET, "relay-auth-secret", None)
+            .await;
+        assert_eq!(status, 200, "{answer}");
+        text(&answer, "relayAuthSecret")
+    }
+
+    /// The answer to a session request, whatever it is.
+    pub(crate) async fn session(&self, gateway: &str, host: &str, port: u16) -> (u16, Value) {
+        let body = json!({"targetHost": host, "targetPort": port});
+        let path = format!("gateways/{gateway}/sessions");
+        self.request(reqwest::Method::POST, &path, Some(&body))
+            .await
+    }
+
+    /// A way to a target behind `gateway`.
+    pub(crate) async fn way(&self, gateway: &str, host: &str, port: u16) -> Way {
+        let (status, answer) = self.session(gateway, host, port).await;
+        assert!((200..300).contains(&status), "session: {status} {answer}");
+        Way::from_json(&answer)
+    }
+}
+
+fn text(answer: &Value, field: &str) -> String {
+    answer
+        .get(field)
+        .and_then(Value::as_str)
+        .unwrap_or_else(|| panic!("no {field} in {answer}"))
+        .to_owned()
+}

@@ -1,0 +1,86 @@
+//! The command lines of the daemons: one place that knows the flags. Secrets go into 0600 files, never
+//! into arguments or the environment.
+
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+
+use super::process::{Process, infisical};
+use super::write_private;
+
+/// A relay to start.
+pub(crate) struct RelayCommand {
+    pub(crate) name: String,
+    pub(crate) host: Ipv4Addr,
+    /// `org` or `instance`.
+    pub(crate) kind: &'static str,
+    pub(crate) domain: String,
+    /// `KEY=value` lines with the credential.
+    pub(crate) config: PathBuf,
+    pub(crate) more: Vec<String>,
+}
+
+impl RelayCommand {
+    /// Writes the configuration file.
+    pub(crate) fn new(dir: &Path, name: &str, host: Ipv4Addr, domain: &str, keys: &str) -> Self {
+        let config = dir.join(format!("relay-{name}.conf"));
+        write_private(&config, keys);
+        Self {
+            name: name.to_owned(),
+            host,
+            kind: "org",
+            domain: domain.to_owned(),
+            config,
+            more: Vec::new(),
+        }
+    }
+
+    /// Starts a process; the caller waits for what it wants of it.
+    pub(crate) fn spawn(&self, dir: &Path) -> Process {
+        let host = self.host;
+        let mut command = infisical(dir);
+        command.args(["relay", "start", "--name", &self.name]);
+        command.args(["--host", &host.to_string(), "--type", self.kind]);
+        command.args(["--domain", &self.domain]);
+        command.args(["--ssh-listen", &format!("{host}:2222")]);
+        command.args(["--tls-listen", &format!("{host}:8443")]);
+        command.arg("--config").arg(&self.config).args(&self.more);
+        Process::spawn(&format!("relay {}", self.name), command)
+    }
+}
+
+/// A gateway to start.
+pub(crate) struct GatewayCommand {
+    pub(crate) name: String,
+    pub(crate) domain: String,
+    pub(crate) relay: Option<String>,
+    /// `KEY=value` lines with the credential; an enrolled access token is kept there.
+    pub(crate) config: PathBuf,
+    pub(crate) more: Vec<String>,
+}
+
+impl GatewayCommand {
+    /// Writes the configuration file.
+    pub(crate) fn new(dir: &Path, name: &str, domain: &str, relay: &str, keys: &str) -> Self {
+        let config = dir.join(format!("gateway-{name}.conf"));
+        write_private(&config, keys);
+        Self {
+            name: name.to_owned(),
+            domain: domain.to_owned(),
+            relay: Some(relay.to_owned()),
+            config,
+            more: Vec::new(),
+        }
+    }
+
+    /// Starts a process; the caller waits for what it wants of it.
+    pub(crate) fn spawn(&self, dir: &Path) -> Process {
+        let mut command = infisical(dir);
+        command.args(["gateway", "start", &self.name]);
+        command.args(["--domain", &self.domain]);
+        if let Some(relay) = &self.relay {
+            command.args(["--target-relay-name", relay]);
+        }
+        command.arg("--config").arg(&self.config).args(&self.more);
+        Process::spawn(&format!("gateway {}", self.name), command)
+    }
+}

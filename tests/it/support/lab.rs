@@ -1,0 +1,177 @@
+//! A relay and a gateway under a fake platform: every authority is the case's own, so every certificate
+//! that they meet can be forged.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::daemon::{GatewayCommand, RelayCommand};
+use super::fake_platform::{Answer, FakePlatform};
+use super::loopback;
+use super::process::Process;
+use super::session::Way;
+use super::ssh_ca::{SshCa, SshCert, SshKey};
+use super::x509::{GatewayPki, Leaf, RelayPki};
+
+/// Name of the lab's relay.
+pub(crate) const RELAY: &str = "lab-relay";
+/// Name of the lab's gateway.
+pub(crate) const GATEWAY: &str = "lab-gateway";
+/// Id of the lab's gateway.
+pub(crate) const GATEWAY_ID: &str = "6d1f0a3e-5c1b-4a53-9d57-3b7a0e1f2c4d";
+/// The identity token of both; only the fake platform sees it.
+pub(crate) const TOKEN: &str = "lab-identity-token-0123456789";
+
+/// What the gateway asks for when it registers.
+pub(crate) const REGISTER_GATEWAY: &str = "POST /api/v2/gateways";
+/// What the relay asks for when it registers.
+pub(crate) const REGISTER_RELAY: &str = "POST /api/v1/relays/register-org-relay";
+/// The gateway's heartbeat.
+pub(crate) const GATEWAY_HEARTBEAT: &str = "POST /api/v2/gateways/heartbeat";
+/// The relay's heartbeat.
+pub(crate) const RELAY_HEARTBEAT: &str = "POST /api/v1/relays/heartbeat-org-relay";
+
+/// Authorities, a fake platform, and an address.
+pub(crate) struct Lab {
+    pub(crate) platform: FakePlatform,
+    pub(crate) host: Ipv4Addr,
+    /// Signs gateways' user certificates.
+    pub(crate) user_ca: SshCa,
+    /// Signs relays' host certificates.
+    pub(crate) host_ca: SshCa,
+    /// An authority that nobody named.
+    pub(crate) stranger: SshCa,
+    pub(crate) relay_pki: RelayPki,
+    pub(crate) gateway_pki: GatewayPki,
+    pub(crate) gateway_id: String,
+    /// The gateway's key.
+    pub(crate) client_key: SshKey,
+    /// The relay's key.
+    pub(crate) server_key: SshKey,
+    dir: TempDir,
+}
+
+impl Lab {
+    /// Makes the authorities and lets the platform issue good credentials.
+    pub(crate) async fn new() -> Self {
+        Self::with_gateway_id(GATEWAY_ID).await
+    }
+
+    /// The same, with a gateway id of the case's choice.
+    pub(crate) async fn with_gateway_id(gateway_id: &str) -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let host = loopback::address();
+        let platform = FakePlatform::start(SocketAddr::from((host, 0))).await;
+        let path = dir.path();
+        let lab = Self {
+            platform,
+            host,
+            user_ca: SshCa::new(path, "user-ca", "ed25519"),
+            host_ca: SshCa::new(path, "host-ca", "ed25519"),
+            stranger: SshCa::new(path, "stranger-ca", "ed25519"),
+            relay_pki: RelayPki::new(),
+            gateway_pki: GatewayPki::new(),
+            gateway_id: gateway_id.to_owned(),
+            client_key: SshKey::generate(path, "client", "ed25519"),
+            server_key: SshKey::generate(path, "server", "ecdsa"),
+            dir,
+        };
+        let answer = |what: &str, body: &Value| lab.platform.always(what, Answer::ok(body));
+        answer(REGISTER_RELAY, &lab.relay_credentials());
+        answer(REGISTER_GATEWAY, &lab.gateway_credentials());
+        answer(GATEWAY_HEARTBEAT, &json!({"message": "ok"}));
+        answer(RELAY_HEARTBEAT, &json!({"message": "ok"}));
+        lab
+    }
+
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// The principal of this lab's relay.
+    pub(crate) fn principal(&self) -> String {
+        format!("{}:2222", self.host)
+    }
+
+    /// Good credentials R.
+    pub(crate) fn relay_credentials(&self) -> Value {
+        let certificate = SshCert::host(&self.principal());
+        json!({
+            "pki": self.relay_pki.credentials(self.host),
+            "ssh": {
+                "serverCertificate": self.host_ca.certificate_line(&self.server_key, &certificate),
+                "serverPrivateKey": self.server_key.private(),
+                "clientCAPublicKey": self.user_ca.key.public,
+            },
+        })
+    }
+
+    /// Good credentials G.
+    pub(crate) fn gateway_credentials(&self) -> Value {
+        let certificate = SshCert::user(RELAY, &self.gateway_id);
+        json!({
+            "gatewayId": self.gateway_id,
+            "relayHost": self.host.to_string(),
+            "pki": self.gateway_pki.credentials(),
+            "ssh": {
+                "clientCertificate": self.user_ca.certificate_line(&self.client_key, &certificate),
+                "clientPrivateKey": self.client_key.private(),
+                "serverCAPublicKey": self.host_ca.key.public,
+            },
+        })
+    }
+
+    /// The relay's command line, with the token in its file.
+    pub(crate) fn relay_command(&self) -> RelayCommand {
+        let keys = format!("INFISICAL_TOKEN={TOKEN}\n");
+        let url = self.platform.url();
+        let mut command = RelayCommand::new(self.dir(), RELAY, self.host, &url, &keys);
+        command.more.push("--log-level=debug".to_owned());
+        command
+    }
+
+    /// The gateway's command line, with the token in its file.
+    pub(crate) fn gateway_command(&self) -> GatewayCommand {
+        let keys = format!("INFISICAL_TOKEN={TOKEN}\n");
+        let url = self.platform.url();
+        let mut command = GatewayCommand::new(self.dir(), GATEWAY, &url, RELAY, &keys);
+        command.more.push("--log-level=debug".to_owned());
+        command
+    }
+
+    /// A relay that serves.
+    pub(crate) async fn relay(&self) -> Process {
+        let relay = self.relay_command().spawn(self.dir());
+        relay
+            .wait_for_line("Relay server started successfully")
+            .await;
+        relay
+    }
+
+    /// A gateway whose tunnel is up.
+    pub(crate) async fn gateway(&self) -> Process {
+        let gateway = self.gateway_command().spawn(self.dir());
+        gateway.wait_for_line("Gateway started successfully").await;
+        gateway
+    }
+
+    /// A good way to `target`.
+    pub(crate) fn way(&self, target: SocketAddr) -> Way {
+        self.way_by_name(&target.ip().to_string(), target.port())
+    }
+
+    /// A good way to a target by name.
+    pub(crate) fn way_by_name(&self, host: &str, port: u16) -> Way {
+        let relay = Leaf::relay_client(&self.gateway_id);
+        let gateway = Leaf::gateway_client(&self.gateway_id, (host, port));
+        Way {
+            relay_host: self.host,
+            relay: self.relay_pki.clients.sign(&relay),
+            relay_anchors: self.relay_pki.server_anchors(),
+            gateway: self.gateway_pki.clients.sign(&gateway),
+            gateway_anchors: self.gateway_pki.server_anchors(),
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! What every case is built from: real processes, a loopback address of its own, certificates of any
+//! quality, a platform that answers what the case wants, foreign OpenSSH peers and sample targets.
+//!
+//! Nothing here waits for time to pass: every wait is for a condition that stays true once it is true, and
+//! [`PATIENCE`] only bounds how long a failure takes to be reported.
+
+pub(crate) mod admin;
+pub(crate) mod daemon;
+pub(crate) mod fake_platform;
+pub(crate) mod lab;
+pub(crate) mod loopback;
+pub(crate) mod openssh;
+pub(crate) mod process;
+pub(crate) mod session;
+pub(crate) mod ssh_ca;
+pub(crate) mod stack;
+pub(crate) mod targets;
+pub(crate) mod tls;
+pub(crate) mod x509;
+
+use std::future::Future;
+use std::path::Path;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// How long any condition may take on a busy machine before the case fails.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+/// Between two looks at a condition that nothing announces.
+const LOOK_AGAIN: Duration = Duration::from_millis(25);
+
+/// Waits for `future`, [`PATIENCE`] at most.
+pub(crate) async fn soon<F: Future>(what: &str, future: F) -> F::Output {
+    match tokio::time::timeout(PATIENCE, future).await {
+        Ok(output) => output,
+        Err(_) => panic!("{what}: not within {} s", PATIENCE.as_secs()),
+    }
+}
+
+/// Tries `attempt` until it gives `Ok`; the last error is in the report of a failure.
+pub(crate) async fn eventually<T, E, F, Fut>(what: &str, mut attempt: F) -> T
+where
+    E: std::fmt::Display,
+    F: FnMut() -> Fut,
+    Fut: Future<Output = Result<T, E>>,
+{
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let last = match tokio::time::timeout_at(end, attempt()).await {
+            Ok(Ok(value)) => return value,
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "the attempt itself hangs".to_owned(),
+        };
+        assert!(Instant::now() < end, "{what}: never; at last: {last}");
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+}
+
+/// Writes a file that only its owner may read, as every secret must be.
+pub(crate) fn write_private(path: &Path, text: &str) {
+    use std::io::Write as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)
+        .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    file.write_all(text.as_bytes()).expect("writing");
+}
+
+/// The permission bits of a file.
+pub(crate) fn mode(path: &Path) -> u32 {
+    use std::os::unix::fs::MetadataExt as _;
+    std::fs::metadata(path)
+        .unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+        .mode()
+        & 0o7777
+}

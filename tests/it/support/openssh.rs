@@ -1,0 +1,147 @@
+//! OpenSSH as a peer that is not ours: `ssh` towards our relay, `sshd` towards our gateway, and an `sshd`
+//! as a private service.
+
+use std::fmt::Write as _;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::process::{Process, clean};
+use super::ssh_ca::SshKey;
+
+/// An `sshd` to start.
+pub(crate) struct Sshd<'a> {
+    pub(crate) address: SocketAddr,
+    pub(crate) host_key: &'a SshKey,
+    /// Presents the bare host key where absent.
+    pub(crate) host_certificate: Option<&'a Path>,
+    /// The CA whose user certificates log in as the user that runs the tests.
+    pub(crate) user_ca: Option<&'a str>,
+    /// The public keys that log in.
+    pub(crate) authorized: Option<&'a str>,
+}
+
+/// The user that runs the tests: an unprivileged `sshd` can only log in its own.
+pub(crate) fn current_user() -> String {
+    nix::unistd::User::from_uid(nix::unistd::Uid::effective())
+        .expect("the user database")
+        .expect("the user exists")
+        .name
+}
+
+impl Sshd<'_> {
+    /// Starts it and waits until it listens. Its files are put into `dir`.
+    pub(crate) async fn start(&self, dir: &Path) -> Process {
+        if nix::unistd::Uid::effective().is_root() {
+            // Where distributions want the empty directory of the unprivileged child.
+            let _ = std::fs::create_dir("/run/sshd");
+        }
+        let name = format!("sshd-{}-{}", self.address.ip(), self.address.port());
+        let file = |suffix: &str| dir.join(format!("{name}.{suffix}"));
+        let mut config = String::new();
+        let mut set = |key: &str, value: &str| {
+            writeln!(config, "{key} {value}").expect("memory");
+        };
+        set("ListenAddress", &self.address.to_string());
+        set("HostKey", utf8(&self.host_key.file));
+        if let Some(certificate) = self.host_certificate {
+            set("HostCertificate", utf8(certificate));
+        }
+        if let Some(ca) = self.user_ca {
+            std::fs::write(file("ca"), format!("{ca}\n")).expect("writing");
+            set("TrustedUserCAKeys", utf8(&file("ca")));
+        }
+        match self.authorized {
+            Some(keys) => {
+                std::fs::write(file("authorized"), format!("{keys}\n")).expect("writing");
+                set("AuthorizedKeysFile", utf8(&file("authorized")));
+            }
+            None => set("AuthorizedKeysFile", "none"),
+        }
+        for (key, value) in [
+            ("PidFile", "none"),
+            ("UsePAM", "no"),
+            ("StrictModes", "no"),
+            ("PermitRootLogin", "prohibit-password"),
+            ("PasswordAuthentication", "no"),
+            ("KbdInteractiveAuthentication", "no"),
+            ("LogLevel", "DEBUG1"),
+        ] {
+            set(key, value);
+        }
+        std::fs::write(file("conf"), config).expect("writing");
+        let mut command = clean(program(), dir);
+        command.args(["-D", "-e", "-f", utf8(&file("conf"))]);
+        let sshd = Process::spawn(&name, command);
+        sshd.wait_for_line("Server listening on").await;
+        sshd
+    }
+}
+
+/// `sshd` insists on being started by its absolute path.
+fn program() -> PathBuf {
+    ["/usr/sbin/sshd", "/usr/bin/sshd", "/usr/lib/ssh/sshd"]
+        .iter()
+        .map(PathBuf::from)
+        .find(|path| path.exists())
+        .expect("these tests need OpenSSH's sshd (package openssh-server)")
+}
+
+/// `ssh` with nothing of this machine's or user's configuration.
+pub(crate) fn ssh(home: &Path) -> Command {
+    let mut command = clean("ssh", home);
+    command.args(["-F", "none", "-T"]);
+    for option in [
+        "BatchMode=yes",
+        "IdentitiesOnly=yes",
+        "IdentityAgent=none",
+        "GlobalKnownHostsFile=/dev/null",
+        "StrictHostKeyChecking=yes",
+        "UpdateHostKeys=no",
+    ] {
+        command.args(["-o", option]);
+    }
+    command
+}
+
+/// `ssh` as a gateway would dial the relay at `host`: no command, no session, only the connection. It
+/// checks the relay's host certificate against `host_ca` and the principal `<host>:2222`.
+pub(crate) fn ssh_as_gateway(
+    dir: &Path,
+    host: Ipv4Addr,
+    user: &str,
+    key: &SshKey,
+    certificate: Option<&Path>,
+    host_ca: &str,
+) -> Command {
+    let known_hosts = dir.join(format!("known-hosts-{host}"));
+    std::fs::write(&known_hosts, format!("@cert-authority * {host_ca}\n")).expect("writing");
+    let mut command = ssh(dir);
+    command.args([
+        "-vvv",
+        "-N",
+        "-p",
+        "2222",
+        "-l",
+        user,
+        "-i",
+        utf8(&key.file),
+    ]);
+    let mut option = |text: String| {
+        command.arg("-o").arg(text);
+    };
+    if let Some(certificate) = certificate {
+        option(format!("CertificateFile={}", utf8(certificate)));
+    }
+    option(format!("UserKnownHostsFile={}", utf8(&known_hosts)));
+    option(format!("HostKeyAlias={host}:2222"));
+    option("ServerAliveInterval=1".to_owned());
+    option("PreferredAuthentications=publickey".to_owned());
+    command.arg(host.to_string());
+    command
+}
+
+/// A path as text.
+pub(crate) fn utf8(path: &Path) -> &str {
+    path.to_str().expect("a path in UTF-8")
+}

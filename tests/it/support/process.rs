@@ -1,0 +1,227 @@
+//! A child process: started without our environment, its output kept in memory as it comes, killed when
+//! dropped, and its output printed when the case fails.
+
+use std::ffi::OsStr;
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tokio::sync::watch;
+
+use super::{PATIENCE, eventually};
+
+/// What is printed of a failed case's child at most.
+const SHOWN_LINES: usize = 400;
+
+/// What the reader threads have seen.
+#[derive(Default)]
+struct Seen {
+    lines: Vec<String>,
+    open_pipes: usize,
+}
+
+/// A running (or ended) child.
+pub(crate) struct Process {
+    name: String,
+    child: Mutex<Child>,
+    /// The other ends are the reader threads.
+    seen: Arc<watch::Sender<Seen>>,
+    stdin: Option<ChildStdin>,
+}
+
+/// The program under test, without any of our environment.
+pub(crate) fn infisical(home: &Path) -> Command {
+    clean(env!("CARGO_BIN_EXE_infisical"), home)
+}
+
+/// A foreign program, without any of our environment.
+pub(crate) fn clean(program: impl AsRef<OsStr>, home: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.env_clear().env("HOME", home).current_dir(home);
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    command.env("PATH", path);
+    command
+}
+
+impl Process {
+    /// Starts `command`; stdout and stderr are both captured, stdin is a pipe.
+    pub(crate) fn spawn(name: &str, mut command: Command) -> Self {
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = command
+            .spawn()
+            .unwrap_or_else(|error| panic!("cannot start {name} ({command:?}): {error}"));
+        let stdin = child.stdin.take();
+        let (seen, _) = watch::channel(Seen {
+            lines: Vec::new(),
+            open_pipes: 2,
+        });
+        let seen = Arc::new(seen);
+        read_lines(child.stdout.take().expect("stdout"), &seen);
+        read_lines(child.stderr.take().expect("stderr"), &seen);
+        Self {
+            name: name.to_owned(),
+            child: Mutex::new(child),
+            seen,
+            stdin,
+        }
+    }
+
+    /// The process id.
+    pub(crate) fn pid(&self) -> Pid {
+        let id = self.child.lock().expect("not poisoned").id();
+        Pid::from_raw(i32::try_from(id).expect("a pid"))
+    }
+
+    /// Everything written so far, both streams, in order of arrival.
+    pub(crate) fn output(&self) -> String {
+        self.seen.borrow().lines.join("\n")
+    }
+
+    /// How many lines were written so far; hand it to [`Self::wait_for_line_after`].
+    pub(crate) fn mark(&self) -> usize {
+        self.seen.borrow().lines.len()
+    }
+
+    /// Waits for a line with `part` in it, from the beginning of the output.
+    pub(crate) async fn wait_for_line(&self, part: &str) -> String {
+        self.wait_for_line_after(0, part).await
+    }
+
+    /// Waits for a line with `part` in it among those after the first `mark`.
+    pub(crate) async fn wait_for_line_after(&self, mark: usize, part: &str) -> String {
+        self.wait_for(&format!("a line with {part:?}"), |lines| {
+            lines
+                .iter()
+                .skip(mark)
+                .find(|line| line.contains(part))
+                .cloned()
+        })
+        .await
+    }
+
+    /// Waits until `find` finds what it looks for in the output.
+    pub(crate) async fn wait_for<T>(
+        &self,
+        what: &str,
+        mut find: impl FnMut(&[String]) -> Option<T>,
+    ) -> T {
+        let mut changes = self.seen.subscribe();
+        let waited = tokio::time::timeout(PATIENCE, async {
+            loop {
+                let open = {
+                    let seen = changes.borrow_and_update();
+                    if let Some(found) = find(&seen.lines) {
+                        return Ok(found);
+                    }
+                    seen.open_pipes
+                };
+                if open == 0 {
+                    return Err("its output ended without it");
+                }
+                changes.changed().await.expect("we hold the sender");
+            }
+        })
+        .await
+        .unwrap_or(Err("it did not come in time"));
+        match waited {
+            Ok(found) => found,
+            Err(why) => panic!("waiting for {what} from {}: {why}", self.name),
+        }
+    }
+
+    /// Sends a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill(self.pid(), signal).unwrap_or_else(|error| panic!("{} {signal}: {error}", self.name));
+    }
+
+    /// True while the process has not ended.
+    pub(crate) fn is_running(&self) -> bool {
+        self.try_exit().is_none()
+    }
+
+    fn try_exit(&self) -> Option<ExitStatus> {
+        let mut child = self.child.lock().expect("not poisoned");
+        child.try_wait().expect("a child of ours")
+    }
+
+    /// Waits for the end and for the last line of output.
+    pub(crate) async fn exit(&self) -> ExitStatus {
+        let status = eventually(&format!("the end of {}", self.name), || async {
+            self.try_exit().ok_or("it still runs")
+        })
+        .await;
+        let mut changes = self.seen.subscribe();
+        let drained = changes.wait_for(|seen| seen.open_pipes == 0);
+        // A grandchild may hold the pipe; what was written is enough.
+        let _ = tokio::time::timeout(PATIENCE, drained).await;
+        status
+    }
+
+    /// Waits for the end and gives the exit code; fails if a signal ended it.
+    pub(crate) async fn exit_code(&self) -> i32 {
+        let status = self.exit().await;
+        status
+            .code()
+            .unwrap_or_else(|| panic!("{} ended by {status}", self.name))
+    }
+
+    /// Kills the process at once and waits for its end.
+    pub(crate) async fn kill(&self) {
+        self.signal(Signal::SIGKILL);
+        self.exit().await;
+    }
+
+    /// The write end of the child's stdin; dropping it is the end of its input.
+    pub(crate) fn take_stdin(&mut self) -> ChildStdin {
+        self.stdin.take().expect("stdin is taken once")
+    }
+
+    /// What the system shows of the running child to everybody (arguments) and to its owner (environment).
+    pub(crate) fn command_line_and_environment(&self) -> String {
+        let read = |file: &str| {
+            let path = format!("/proc/{}/{file}", self.pid());
+            let bytes = std::fs::read(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+            String::from_utf8_lossy(&bytes).replace('\0', "\n")
+        };
+        read("cmdline") + &read("environ")
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let child = self.child.get_mut().expect("not poisoned");
+        let _ = child.kill();
+        let _ = child.wait();
+        if std::thread::panicking() {
+            let seen = self.seen.borrow();
+            let skipped = seen.lines.len().saturating_sub(SHOWN_LINES);
+            eprintln!("---- {} ({skipped} lines skipped)", self.name);
+            for line in seen.lines.iter().skip(skipped) {
+                eprintln!("{line}");
+            }
+            eprintln!("---- end of {}", self.name);
+        }
+    }
+}
+
+fn read_lines(pipe: impl Read + Send + 'static, seen: &Arc<watch::Sender<Seen>>) {
+    let seen = Arc::clone(seen);
+    std::thread::spawn(move || {
+        let mut reader = BufReader::new(pipe);
+        let mut line = Vec::new();
+        while matches!(reader.read_until(b'\n', &mut line), Ok(n) if n > 0) {
+            let text = String::from_utf8_lossy(&line)
+                .trim_end_matches(['\n', '\r'])
+                .to_owned();
+            seen.send_modify(|seen| seen.lines.push(text));
+            line.clear();
+        }
+        seen.send_modify(|seen| seen.open_pipes -= 1);
+    });
+}

@@ -1,0 +1,171 @@
+//! SSH keys, authorities and certificates of any quality, made by `ssh-keygen`: an implementation that is
+//! not ours.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Runs a foreign program to its end and gives its stdout.
+pub(crate) fn run(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program)
+        .args(arguments)
+        .output()
+        .unwrap_or_else(|error| panic!("{program} is needed by these tests: {error}"));
+    assert!(
+        output.status.success(),
+        "{program} {arguments:?}: {}\n{}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8(output.stdout).expect("text")
+}
+
+/// A key pair in files, as OpenSSH wants it.
+#[derive(Debug, Clone)]
+pub(crate) struct SshKey {
+    /// The private key's file, 0600.
+    pub(crate) file: PathBuf,
+    /// One `authorized_keys`-style line.
+    pub(crate) public: String,
+}
+
+impl SshKey {
+    /// Makes a key `name` of a kind that `ssh-keygen -t` knows.
+    pub(crate) fn generate(dir: &Path, name: &str, kind: &str) -> Self {
+        let file = dir.join(name);
+        let path = file.to_str().expect("UTF-8");
+        run(
+            "ssh-keygen",
+            &["-q", "-t", kind, "-N", "", "-C", "", "-f", path],
+        );
+        let public = std::fs::read_to_string(file.with_extension("pub")).expect("a public key");
+        let public = public.trim().to_owned();
+        Self { file, public }
+    }
+
+    /// The private key in OpenSSH PEM.
+    pub(crate) fn private(&self) -> String {
+        std::fs::read_to_string(&self.file).expect("a private key")
+    }
+}
+
+/// What a certificate says.
+#[derive(Debug, Clone)]
+pub(crate) struct SshCert {
+    host: bool,
+    key_id: String,
+    principals: Vec<String>,
+    validity: &'static str,
+    critical: Option<&'static str>,
+}
+
+impl SshCert {
+    /// A relay's host certificate.
+    pub(crate) fn host(principal: &str) -> Self {
+        Self {
+            host: true,
+            key_id: "relay-server".to_owned(),
+            principals: vec![principal.to_owned()],
+            validity: "-5m:+1d",
+            critical: None,
+        }
+    }
+
+    /// A gateway's user certificate.
+    pub(crate) fn user(relay_name: &str, gateway_id: &str) -> Self {
+        Self {
+            host: false,
+            key_id: format!("client-{relay_name}"),
+            principals: vec![gateway_id.to_owned()],
+            validity: "-5m:+1d",
+            critical: None,
+        }
+    }
+
+    pub(crate) fn key_id(mut self, key_id: &str) -> Self {
+        self.key_id = key_id.to_owned();
+        self
+    }
+
+    pub(crate) fn principals(mut self, principals: &[&str]) -> Self {
+        self.principals = principals.iter().map(|&p| p.to_owned()).collect();
+        self
+    }
+
+    pub(crate) fn expired(mut self) -> Self {
+        self.validity = "-2d:-1d";
+        self
+    }
+
+    pub(crate) fn not_yet_valid(mut self) -> Self {
+        self.validity = "+1d:+2d";
+        self
+    }
+
+    pub(crate) fn critical_option(mut self) -> Self {
+        self.critical = Some("critical:unheard-of@example.com=1");
+        self
+    }
+
+    /// Turns a host certificate into a user certificate and the reverse.
+    pub(crate) fn of_the_other_type(mut self) -> Self {
+        self.host = !self.host;
+        self
+    }
+}
+
+/// An SSH certificate authority.
+#[derive(Debug, Clone)]
+pub(crate) struct SshCa {
+    pub(crate) key: SshKey,
+    dir: PathBuf,
+}
+
+impl SshCa {
+    pub(crate) fn new(dir: &Path, name: &str, kind: &str) -> Self {
+        Self {
+            key: SshKey::generate(dir, name, kind),
+            dir: dir.to_owned(),
+        }
+    }
+
+    /// Certifies `key`; gives the file of the certificate.
+    pub(crate) fn certify(&self, key: &SshKey, certificate: &SshCert) -> PathBuf {
+        static SERIAL: AtomicUsize = AtomicUsize::new(1);
+        let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
+        let subject = self.dir.join(format!("subject-{serial}.pub"));
+        std::fs::write(&subject, format!("{}\n", key.public)).expect("writing");
+        let principals = certificate.principals.join(",");
+        let serial = serial.to_string();
+        let mut arguments = vec![
+            "-q",
+            "-s",
+            self.key.file.to_str().expect("UTF-8"),
+            "-I",
+            &certificate.key_id,
+            "-z",
+            &serial,
+            "-V",
+            certificate.validity,
+        ];
+        if certificate.host {
+            arguments.push("-h");
+        }
+        if !principals.is_empty() {
+            arguments.extend(["-n", &principals]);
+        }
+        if let Some(option) = certificate.critical {
+            arguments.extend(["-O", option]);
+        }
+        arguments.push(subject.to_str().expect("UTF-8"));
+        run("ssh-keygen", &arguments);
+        self.dir.join(format!("subject-{serial}-cert.pub"))
+    }
+
+    /// Certifies `key`; gives the certificate as one line.
+    pub(crate) fn certificate_line(&self, key: &SshKey, certificate: &SshCert) -> String {
+        let file = self.certify(key, certificate);
+        let line = std::fs::read_to_string(file).expect("a certificate");
+        line.trim().to_owned()
+    }
+}

@@ -1,0 +1,252 @@
+//! X.509 authorities and leaves of any quality, shaped as protocol.md §4 says.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, CustomExtension, DistinguishedName,
+    DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, SanType,
+};
+use serde_json::{Value, json};
+use time::OffsetDateTime;
+
+const ROUTING: &[u64] = &[1, 3, 6, 1, 4, 1, 12345, 100, 1];
+const ACTOR: &[u64] = &[1, 3, 6, 1, 4, 1, 12345, 100, 2];
+const GATEWAY_NAME: &[u64] = &[1, 3, 6, 1, 4, 1, 12345, 100, 3];
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// A certificate and its key, both PEM.
+#[derive(Debug, Clone)]
+pub(crate) struct Pem {
+    pub(crate) certificate: String,
+    pub(crate) key: String,
+}
+
+/// A certificate authority.
+pub(crate) struct Ca(CertifiedIssuer<'static, KeyPair>);
+
+impl Ca {
+    /// A self-signed authority.
+    pub(crate) fn root(name: &str) -> Self {
+        let mut params = authority(name);
+        // The deployed gateway root has none; anchors must work without.
+        params.is_ca = IsCa::NoCa;
+        let issuer = CertifiedIssuer::self_signed(params, key()).expect("a root");
+        Self(issuer)
+    }
+
+    /// An authority signed by this one.
+    pub(crate) fn intermediate(&self, name: &str) -> Self {
+        let issuer = CertifiedIssuer::signed_by(authority(name), key(), &self.0);
+        Self(issuer.expect("an intermediate"))
+    }
+
+    /// Its certificate.
+    pub(crate) fn pem(&self) -> String {
+        self.0.pem()
+    }
+
+    /// Signs a leaf.
+    pub(crate) fn sign(&self, leaf: &Leaf) -> Pem {
+        let key = key();
+        let certificate = leaf.0.signed_by(&key, &self.0).expect("a leaf");
+        Pem {
+            certificate: certificate.pem(),
+            key: key.serialize_pem(),
+        }
+    }
+}
+
+fn key() -> KeyPair {
+    KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).expect("a key")
+}
+
+fn authority(name: &str) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params
+}
+
+/// A leaf before it is signed.
+pub(crate) struct Leaf(CertificateParams);
+
+impl Leaf {
+    fn new(common_name: &str, unit: &str, usage: ExtendedKeyUsagePurpose) -> Self {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        for (kind, value) in [
+            (DnType::OrganizationName, "org-test"),
+            (DnType::OrganizationalUnitName, unit),
+            (DnType::CommonName, common_name),
+        ] {
+            if !value.is_empty() {
+                params.distinguished_name.push(kind, value);
+            }
+        }
+        params.extended_key_usages = vec![usage];
+        let now = OffsetDateTime::now_utc();
+        params.not_before = now - Duration::from_secs(300);
+        params.not_after = now + DAY;
+        Self(params)
+    }
+
+    /// TLS 1 client: `common_name` is the gateway's id, the routing key.
+    pub(crate) fn relay_client(common_name: &str) -> Self {
+        Self::new(
+            common_name,
+            "relay-client",
+            ExtendedKeyUsagePurpose::ClientAuth,
+        )
+        .extension(GATEWAY_NAME, json!({"name": "lab"}).to_string().as_bytes())
+    }
+
+    /// TLS 1 server.
+    pub(crate) fn relay_server(host: Ipv4Addr) -> Self {
+        let mut leaf = Self::new(&host.to_string(), "", ExtendedKeyUsagePurpose::ServerAuth);
+        leaf.0.subject_alt_names = vec![SanType::IpAddress(host.into())];
+        leaf
+    }
+
+    /// TLS 2 client for a target.
+    pub(crate) fn gateway_client(gateway_id: &str, target: (&str, u16)) -> Self {
+        let route = json!({"targetHost": target.0, "targetPort": target.1});
+        Self::gateway_client_without_route(gateway_id).routed(route.to_string().as_bytes())
+    }
+
+    /// TLS 2 client whose certificate names no target.
+    pub(crate) fn gateway_client_without_route(gateway_id: &str) -> Self {
+        let actor = json!({"type": "platform"}).to_string();
+        Self::new(
+            &format!("platform:{gateway_id}"),
+            "gateway-client",
+            ExtendedKeyUsagePurpose::ClientAuth,
+        )
+        .extension(ACTOR, actor.as_bytes())
+    }
+
+    /// TLS 2 server.
+    pub(crate) fn gateway_server() -> Self {
+        let mut leaf = Self::new("Gateway", "", ExtendedKeyUsagePurpose::ServerAuth);
+        leaf.0.subject_alt_names = vec![
+            SanType::DnsName("localhost".try_into().expect("a name")),
+            SanType::IpAddress(Ipv4Addr::LOCALHOST.into()),
+        ];
+        leaf
+    }
+
+    /// Adds the routing extension with any content.
+    pub(crate) fn routed(self, content: &[u8]) -> Self {
+        self.extension(ROUTING, content)
+    }
+
+    fn extension(mut self, oid: &[u64], content: &[u8]) -> Self {
+        let extension = CustomExtension::from_oid_content(oid, content.to_vec());
+        self.0.custom_extensions.push(extension);
+        self
+    }
+
+    /// No extended key usage at all.
+    pub(crate) fn without_usage(mut self) -> Self {
+        self.0.extended_key_usages.clear();
+        self
+    }
+
+    /// The other role's extended key usage.
+    pub(crate) fn with_server_usage(mut self) -> Self {
+        self.0.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        self
+    }
+
+    /// Its time is over.
+    pub(crate) fn expired(mut self) -> Self {
+        let now = OffsetDateTime::now_utc();
+        self.0.not_before = now - 2 * DAY;
+        self.0.not_after = now - DAY;
+        self
+    }
+
+    /// Its time has not come.
+    pub(crate) fn not_yet_valid(mut self) -> Self {
+        let now = OffsetDateTime::now_utc();
+        self.0.not_before = now + DAY;
+        self.0.not_after = now + 2 * DAY;
+        self
+    }
+}
+
+/// The relay's PKI.
+pub(crate) struct RelayPki {
+    root: Ca,
+    relay: Ca,
+    pub(crate) clients: Ca,
+    pub(crate) servers: Ca,
+}
+
+impl RelayPki {
+    pub(crate) fn new() -> Self {
+        let root = Ca::root("Test Relay Root CA");
+        let relay = root.intermediate("Test Organization Relay CA");
+        Self {
+            clients: relay.intermediate("Test Relay Client CA"),
+            servers: relay.intermediate("Test Relay Server CA"),
+            root,
+            relay,
+        }
+    }
+
+    /// Anchors for TLS 1 clients.
+    pub(crate) fn client_anchors(&self) -> String {
+        self.clients.pem() + &self.relay.pem() + &self.root.pem()
+    }
+
+    /// Anchors for relays.
+    pub(crate) fn server_anchors(&self) -> String {
+        self.servers.pem() + &self.relay.pem() + &self.root.pem()
+    }
+
+    /// The `pki` of credentials R.
+    pub(crate) fn credentials(&self, host: Ipv4Addr) -> Value {
+        let leaf = self.servers.sign(&Leaf::relay_server(host));
+        json!({
+            "serverCertificate": leaf.certificate,
+            "serverPrivateKey": leaf.key,
+            "clientCertificateChain": self.client_anchors(),
+        })
+    }
+}
+
+/// The gateway's PKI.
+pub(crate) struct GatewayPki {
+    root: Ca,
+    pub(crate) clients: Ca,
+    pub(crate) servers: Ca,
+}
+
+impl GatewayPki {
+    pub(crate) fn new() -> Self {
+        let root = Ca::root("Infisical Gateway Root CA");
+        Self {
+            clients: root.intermediate("Test Gateway Client CA"),
+            servers: root.intermediate("Test Gateway Server CA"),
+            root,
+        }
+    }
+
+    /// Anchors for gateways.
+    pub(crate) fn server_anchors(&self) -> String {
+        self.servers.pem() + &self.root.pem()
+    }
+
+    /// The `pki` of credentials G.
+    pub(crate) fn credentials(&self) -> Value {
+        let leaf = self.servers.sign(&Leaf::gateway_server());
+        json!({
+            "serverCertificate": leaf.certificate,
+            "serverPrivateKey": leaf.key,
+            "clientCertificateChain": self.clients.pem() + &self.root.pem(),
+        })
+    }
+}
