@@ -40,7 +40,7 @@ pub struct Client {
 
 impl Client {
     /// Prepares calls below `base`, with `headers` added to each. Proxies are taken from the environment
-    /// (`HTTPS_PROXY`, `NO_PROXY` …).
+    /// (`HTTPS_PROXY`, `NO_PROXY` …), except to a platform on this machine.
     ///
     /// # Errors
     /// A header is not valid, or TLS cannot be set up on this machine.
@@ -53,15 +53,18 @@ impl Client {
             value.set_sensitive(true);
             map.append(parsed, value);
         }
-        let http = reqwest::Client::builder()
+        let mut builder = reqwest::Client::builder()
             .default_headers(map)
             .user_agent(concat!("infisical/", env!("CARGO_PKG_VERSION")))
             .timeout(CALL_DEADLINE)
             .connect_timeout(CONNECT_DEADLINE)
             // A redirect would carry the token to another host.
-            .redirect(redirect::Policy::none())
-            .build()
-            .map_err(Error::Local)?;
+            .redirect(redirect::Policy::none());
+        if base.is_loopback() {
+            // A proxy's loopback is not ours, and the deployed programs do the same.
+            builder = builder.no_proxy();
+        }
+        let http = builder.build().map_err(Error::Local)?;
         Ok(Self {
             base: base.as_url().as_str().trim_end_matches('/').to_owned(),
             http,

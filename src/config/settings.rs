@@ -82,16 +82,21 @@ impl ApiBase {
         url
     }
 
-    /// True if tokens would cross a network unencrypted.
+    /// True if the platform is on this machine.
     #[must_use]
-    pub fn is_plain_http_beyond_loopback(&self) -> bool {
-        let loopback = match self.0.host() {
+    pub fn is_loopback(&self) -> bool {
+        match self.0.host() {
             Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
             Some(Host::Ipv4(address)) => address.is_loopback(),
             Some(Host::Ipv6(address)) => address.is_loopback(),
             None => false,
-        };
-        self.0.scheme() == "http" && !loopback
+        }
+    }
+
+    /// True if tokens would cross a network unencrypted.
+    #[must_use]
+    pub fn is_plain_http_beyond_loopback(&self) -> bool {
+        self.0.scheme() == "http" && !self.is_loopback()
     }
 }
 
