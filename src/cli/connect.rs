@@ -1,14 +1,78 @@
 //! `infisical connect`: a client's way to a service.
 
+use std::io::{self, Write as _};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
 use super::exit::Failure;
 use super::global::Global;
+use crate::connect::{self, Forwarder, Settings, Target};
+use crate::host::{notify, ready_file};
+use crate::names::GatewayName;
 use crate::scope::Scope;
 
-/// Reach a service behind a gateway, through a local port or standard input and output
-#[derive(Debug, clap::Args)]
-pub(crate) struct Args {}
+/// The embedded platform's own default.
+const DEFAULT_DOMAIN: &str = "http://127.0.0.1:8080";
+/// A port that the kernel chooses.
+const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
-#[expect(clippy::unused_async, reason = "the role is still being written")]
-pub(crate) async fn run(_args: Args, _global: &Global, _scope: Scope) -> anyhow::Result<()> {
-    Err(Failure::usage("this command is not available yet").into())
+/// Reach a service behind a gateway, through a local port or standard input and output
+///
+/// The embedded platform grants the session; the gateway resolves the target's name. Every connection to the
+/// local port becomes a connection of its own to the target.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  infisical connect edge-1 --to db.internal:5432 --listen 127.0.0.1:5432
+  ssh -o ProxyCommand='infisical connect edge-1 --to %h:%p --stdio' admin@build-7
+
+The platform is http://127.0.0.1:8080 unless --domain or INFISICAL_API_URL says otherwise.")]
+pub(crate) struct Args {
+    /// Name of the gateway
+    gateway: GatewayName,
+    /// The service to reach, as seen from the gateway; an IPv6 address in brackets
+    #[arg(long, value_name = "HOST:PORT")]
+    to: Target,
+    /// Local address to listen on; port 0 lets the system choose [default: 127.0.0.1:0]
+    #[arg(long, value_name = "ADDR:PORT", conflicts_with = "stdio")]
+    listen: Option<SocketAddr>,
+    /// One connection, on standard input and output
+    #[arg(long)]
+    stdio: bool,
+    /// File with the token that permits sessions [env: INFISICAL_TOKEN] [default: the administrator's token of
+    /// an embedded platform on this machine]
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// File to write the local address to once it can be used
+    #[arg(long, value_name = "FILE", conflicts_with = "stdio")]
+    ready_file: Option<PathBuf>,
+}
+
+pub(crate) async fn run(args: Args, global: &Global, scope: Scope) -> anyhow::Result<()> {
+    let settings = Settings {
+        domain: global.domain(DEFAULT_DOMAIN)?,
+        headers: global.headers()?,
+        token: global.client_token(args.token_file.as_deref())?,
+        gateway: args.gateway,
+        target: args.to,
+    };
+    if args.stdio {
+        let (input, output) = (tokio::io::stdin(), tokio::io::stdout());
+        let connection = connect::run_stdio(settings, input, output, &scope);
+        return connection.await.map_err(failure);
+    }
+    let address = args.listen.unwrap_or(DEFAULT_LISTEN);
+    let forwarder = Forwarder::bind(settings, address).map_err(failure)?;
+    let address = forwarder.address();
+    // For people; programs wait for the ready file.
+    let _ = writeln!(io::stderr(), "Listening on {address}");
+    if let Some(path) = &args.ready_file {
+        ready_file::write(path, &address.to_string()).map_err(Failure::unavailable)?;
+    }
+    notify::ready();
+    forwarder.run(scope).await.map_err(failure)
+}
+
+fn failure(error: connect::Error) -> anyhow::Error {
+    Failure::new(error.reason(), error).into()
 }

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use anyhow::Context as _;
 use clap::{Args, ValueEnum as _};
 
 use super::exit::Failure;
@@ -10,6 +11,9 @@ use crate::config::env::{API_URL, CUSTOM_HEADERS, Environment, LOG_LEVEL, TOKEN}
 use crate::config::settings::{ApiBase, CustomHeaders};
 use crate::config::token;
 use crate::secret::Secret;
+
+/// The administrator's token, in the directory of the embedded platform.
+pub(crate) const ADMIN_TOKEN: &str = "admin-token";
 
 /// Flags of every command.
 #[derive(Debug, Clone, Default, Args)]
@@ -22,7 +26,7 @@ pub struct GlobalArgs {
         help_heading = "Global options"
     )]
     pub(crate) domain: Option<String>,
-    /// What is logged, by default info [env: INFISICAL_LOG_LEVEL]
+    /// What is logged, by default info (warn for connect and dev) [env: INFISICAL_LOG_LEVEL]
     #[arg(
         long,
         global = true,
@@ -40,10 +44,18 @@ pub struct GlobalArgs {
         help_heading = "Global options"
     )]
     pub(crate) log_format: Format,
+    /// Stop when standard input, a pipe that the parent process holds, is closed
+    #[arg(long, global = true, hide = true)]
+    pub(crate) exit_on_stdin_close: bool,
 }
 
 impl GlobalArgs {
-    pub(crate) fn logging(&self, environment: &Environment) -> anyhow::Result<Logging> {
+    /// How to log: flags, environment, or `default`.
+    pub(crate) fn logging(
+        &self,
+        environment: &Environment,
+        default: Level,
+    ) -> anyhow::Result<Logging> {
         let level = match (self.log_level, environment.value(&LOG_LEVEL)) {
             (Some(level), _) => level,
             (None, Some(text)) => Level::from_str(text.expose(), true).map_err(|_| {
@@ -53,7 +65,7 @@ impl GlobalArgs {
                 );
                 Failure::configuration(anyhow::Error::msg(message))
             })?,
-            (None, None) => Level::Info,
+            (None, None) => default,
         };
         Ok(Logging {
             level,
@@ -107,12 +119,42 @@ impl Global {
             (None, Some(token)) => return Ok(token.clone()),
             (None, None) => PathBuf::from(default),
         };
-        token::load(&file).map_err(Failure::configuration)
+        token::load_private(&file).map_err(Failure::configuration)
+    }
+
+    /// The token for commands of a client, by default the administrator's of an embedded platform on this machine.
+    pub(crate) fn client_token(&self, file: Option<&Path>) -> anyhow::Result<Secret> {
+        let default = self.platform_directory().map(|at| at.join(ADMIN_TOKEN));
+        let found = self.token(file, default.as_deref().unwrap_or_else(|| Path::new("")));
+        if file.is_none() && self.environment.value(&TOKEN).is_none() {
+            return found
+                .with_context(|| format!("neither --token-file nor {} is given", TOKEN.name));
+        }
+        found
+    }
+
+    /// Where an embedded platform keeps its state unless told otherwise; `None` if there is no home.
+    pub(crate) fn platform_directory(&self) -> Option<PathBuf> {
+        let state = if nix::unistd::Uid::effective().is_root() {
+            PathBuf::from("/var/lib")
+        } else {
+            let environment = &self.environment;
+            let home = || {
+                environment
+                    .home
+                    .as_ref()
+                    .map(|home| home.join(".local/state"))
+            };
+            environment.xdg_state_home.clone().or_else(home)?
+        };
+        Some(state.join("infisical/platform"))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt as _;
     use std::path::Path;
 
     use super::{Global, GlobalArgs};
@@ -149,8 +191,10 @@ mod tests {
             directory.path().join("named"),
             directory.path().join("default"),
         );
-        std::fs::write(&named, "from-file\n").expect("written");
-        std::fs::write(&default, "from-default\n").expect("written");
+        for (path, text) in [(&named, "from-file\n"), (&default, "from-default\n")] {
+            std::fs::write(path, text).expect("written");
+            std::fs::set_permissions(path, Permissions::from_mode(0o600)).expect("private");
+        }
         for (file, variables, token) in [
             (Some(named.as_path()), &variables[..], "from-file"),
             (None, &variables[..], "from-env"),
@@ -159,6 +203,9 @@ mod tests {
             let found = global(None, variables).token(file, &default);
             assert_eq!(found.expect("a token"), Secret::new(token));
         }
+        std::fs::set_permissions(&default, Permissions::from_mode(0o644)).expect("public");
+        let error = global(None, &[]).token(None, &default);
+        assert_eq!(Code::of(&error.expect_err("public")), Code::Configuration);
         let error = global(None, &[]).token(None, Path::new("/nonexistent/token"));
         assert_eq!(Code::of(&error.expect_err("absent")), Code::Configuration);
     }
@@ -176,7 +223,9 @@ mod tests {
                 ..GlobalArgs::default()
             };
             let environment = Environment::from_vars([("INFISICAL_LOG_LEVEL", variable)]);
-            let found = args.logging(&environment).map(|logging| logging.level);
+            let found = args
+                .logging(&environment, Level::Info)
+                .map(|logging| logging.level);
             assert_eq!(found.ok(), expected, "{variable}");
         }
     }

@@ -17,10 +17,11 @@ pub mod relay;
 use clap::{Parser, Subcommand};
 
 use crate::config::env::Environment;
-use crate::host::signals;
+use crate::host::{parent, signals};
 use crate::scope::Scope;
 use exit::Failure;
 use global::{Global, GlobalArgs};
+use logging::Level;
 
 /// Reaches private services without opening a port to them.
 ///
@@ -64,7 +65,12 @@ impl Cli {
     /// # Errors
     /// The environment asks for a level that does not exist.
     pub fn logging(&self, environment: &Environment) -> anyhow::Result<logging::Logging> {
-        self.global.logging(environment)
+        let default = match self.command {
+            Command::Gateway(_) | Command::Relay(_) | Command::Platform(_) => Level::Info,
+            // A person reads along, or a program such as ssh that passes on what we say.
+            Command::Connect(_) | Command::Dev(_) => Level::Warn,
+        };
+        self.global.logging(environment, default)
     }
 
     /// Does what was asked, until it is done or a signal ends it. Must be called inside the runtime.
@@ -74,6 +80,9 @@ impl Cli {
     pub async fn run(self, environment: Environment) -> anyhow::Result<()> {
         let global = Global::new(self.global, environment);
         let scope = Scope::new("infisical");
+        if global.args.exit_on_stdin_close {
+            parent::stop_with_parent(&scope).map_err(Failure::unavailable)?;
+        }
         match self.command {
             // These two read all of their configuration first, which a single ^C may still end.
             Command::Gateway(args) => Box::pin(gateway::run(args, &global, scope)).await,

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
@@ -10,6 +11,9 @@ use crate::secret::Secret;
 
 /// Longest token, in bytes; access tokens are JWTs of a few KiB at most.
 const MAX_SIZE: u64 = 64 << 10;
+
+/// Mode bits of group and others.
+const NOT_OWNER: u32 = 0o077;
 
 /// A token cannot be had; never shows what was read.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +26,14 @@ pub enum Error {
         /// Why.
         #[source]
         source: io::Error,
+    },
+    /// Others than its owner may read or change the file.
+    #[error("{from} is open to other users (mode {mode:04o}); run: chmod 600 {from}")]
+    Exposed {
+        /// The file.
+        from: String,
+        /// Its permission bits.
+        mode: u32,
     },
     /// Empty, several lines, or far too long.
     #[error("{from} must hold a token and nothing else, on one line")]
@@ -41,6 +53,24 @@ pub fn load(path: &Path) -> Result<Secret, Error> {
         Ok(file) => read(file, from),
         Err(source) => Err(Error::Read { from, source }),
     }
+}
+
+/// Like [`load`], for a person's own token: a file, unless it is a pipe or the like, must be closed to others.
+///
+/// # Errors
+/// See [`Error`].
+pub fn load_private(path: &Path) -> Result<Secret, Error> {
+    let from = PathBuf::from(path).display().to_string();
+    let opened = File::open(path).and_then(|file| Ok((file.metadata()?, file)));
+    let (metadata, file) = match opened {
+        Ok(opened) => opened,
+        Err(source) => return Err(Error::Read { from, source }),
+    };
+    let mode = metadata.mode() & 0o7777;
+    if metadata.is_file() && mode & NOT_OWNER != 0 {
+        return Err(Error::Exposed { from, mode });
+    }
+    read(file, from)
 }
 
 /// Reads a token up to the end of `reader`, which `from` names in errors.

@@ -1,1 +1,67 @@
-//! (being written)
+//! The client's side: from a local port, or from standard input and output, to a service behind a gateway.
+//!
+//! The platform grants a session: two certificates that live for minutes and name gateway and target
+//! (protocol.md §4). With them each connection dials the relay (TLS 1) and, through it, the gateway (TLS 2,
+//! service `infisical-tcp-proxy`), and bytes are copied both ways with half-close. The target's name is
+//! resolved by the gateway. Nothing is decided here about who may do what: that is the platform's affair.
+//!
+//! - [`Forwarder`] serves a local port.
+//! - [`run_stdio`] carries one connection.
+
+mod ending;
+pub mod error;
+mod forward;
+mod lease;
+mod route;
+mod stdio;
+pub mod target;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+pub use error::{Error, Part};
+pub use forward::Forwarder;
+pub use target::Target;
+
+use crate::config::settings::{ApiBase, CustomHeaders};
+use crate::names::GatewayName;
+use crate::scope::Scope;
+use crate::secret::Secret;
+use route::Route;
+
+/// What to connect to, and who asks.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The embedded platform.
+    pub domain: ApiBase,
+    /// Extra headers of every request to it.
+    pub headers: CustomHeaders,
+    /// The token that permits sessions.
+    pub token: Secret,
+    /// The gateway.
+    pub gateway: GatewayName,
+    /// The service behind it.
+    pub target: Target,
+}
+
+/// Connects once and copies between `input`, `output` and the target until the target's side has ended or
+/// `scope` is cancelled. The end of `input` is passed on as a half-close.
+///
+/// # Errors
+/// The connection could not be made, or broke.
+pub async fn run_stdio<I, O>(
+    settings: Settings,
+    input: I,
+    output: O,
+    scope: &Scope,
+) -> Result<(), Error>
+where
+    I: AsyncRead + Unpin,
+    O: AsyncWrite + Unpin,
+{
+    let connection = async {
+        let route = Route::try_new(settings)?;
+        let remote = Box::pin(route.open()).await?;
+        stdio::copy(input, output, remote).await.judge(&route)
+    };
+    scope.run(connection).await.unwrap_or(Ok(()))
+}

@@ -50,6 +50,12 @@ impl RelayDialer {
         })
     }
 
+    /// The relay's host.
+    #[must_use]
+    pub fn host(&self) -> &RelayHost {
+        &self.host
+    }
+
     /// Connects and completes TLS 1 within `deadline`.
     ///
     /// # Errors
@@ -88,6 +94,26 @@ impl GatewayDialer {
     pub async fn dial(&self, deadline: Duration) -> Result<GatewayStream, Error> {
         let end = Instant::now() + deadline;
         let outer = self.relay.dial(deadline).await?;
+        let left = end.saturating_duration_since(Instant::now());
+        self.dial_through(outer, left).await
+    }
+
+    /// The way to the relay, for who wants to know which of the two hops fails.
+    #[must_use]
+    pub fn relay(&self) -> &RelayDialer {
+        &self.relay
+    }
+
+    /// Completes TLS 2 within `deadline`, through a connection that [`Self::relay`] dialled.
+    ///
+    /// # Errors
+    /// The gateway cannot be reached, is not the one it should be, or refuses us.
+    pub async fn dial_through(
+        &self,
+        outer: RelayStream,
+        deadline: Duration,
+    ) -> Result<GatewayStream, Error> {
+        let end = Instant::now() + deadline;
         let name = ServerName::try_from(GATEWAY_SERVER_NAME).map_err(|error| Error::Unusable {
             field: "gateway name",
             reason: error.to_string(),

@@ -1,0 +1,153 @@
+//! Why a connection did not come about, and which part of the way is to blame.
+
+use std::io;
+use std::sync::Arc;
+
+use super::target::Target;
+use crate::error::{Class, Reason};
+use crate::names::{GatewayName, RelayHost};
+use crate::{api, net, pki};
+
+/// The parts of the way, in the order in which they are passed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// This machine.
+    Here,
+    /// The platform, which grants the session.
+    Platform,
+    /// The relay, where TLS 1 ends.
+    Relay,
+    /// The gateway, where TLS 2 ends.
+    Gateway,
+    /// The service behind the gateway.
+    Target,
+}
+
+impl Part {
+    /// The word for it in logs.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Here => "this machine",
+            Self::Platform => "platform",
+            Self::Relay => "relay",
+            Self::Gateway => "gateway",
+            Self::Target => "target",
+        }
+    }
+}
+
+/// Why a connection did not come about, or ended badly.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Nothing can be accepted on this machine.
+    #[error(transparent)]
+    Listen(#[from] net::listen::Error),
+    /// The listener broke.
+    #[error("cannot accept local connections")]
+    Accept(#[source] io::Error),
+    /// Requests to the platform cannot be prepared.
+    #[error(transparent)]
+    Client(api::Error),
+    /// The platform gave no session. Shared by all who waited for the same request.
+    #[error("no session with gateway {gateway}")]
+    Session {
+        /// The gateway asked for.
+        gateway: GatewayName,
+        /// Why.
+        #[source]
+        source: Arc<Refusal>,
+    },
+    /// The relay cannot be reached.
+    #[error("cannot reach relay {relay}")]
+    Relay {
+        /// The relay that the platform named.
+        relay: RelayHost,
+        /// Why.
+        #[source]
+        source: pki::Error,
+    },
+    /// The relay is there, the gateway behind it is not.
+    #[error("cannot reach gateway {gateway} through relay {relay}")]
+    Gateway {
+        /// The gateway.
+        gateway: GatewayName,
+        /// The relay.
+        relay: RelayHost,
+        /// Why.
+        #[source]
+        source: pki::Error,
+    },
+    /// The connection ended before the target sent a byte, which is how a gateway tells that it cannot
+    /// reach it.
+    #[error("gateway {gateway} gave no connection to {target}")]
+    Target {
+        /// The gateway.
+        gateway: GatewayName,
+        /// What it should have reached.
+        target: Target,
+        /// How the connection ended.
+        #[source]
+        source: io::Error,
+    },
+    /// The local stream failed.
+    #[error("cannot write what was received")]
+    Local(#[source] io::Error),
+    /// The connection broke in the middle.
+    #[error("the connection to {target} broke")]
+    Broken {
+        /// The target.
+        target: Target,
+        /// How.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Why the platform gave no session.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// It refused, or cannot be reached.
+    #[error(transparent)]
+    Api(#[from] api::Error),
+    /// What it sent cannot be used.
+    #[error("the platform's answer is not usable")]
+    Credentials(#[source] pki::Error),
+}
+
+impl Error {
+    /// Which part of the way failed.
+    #[must_use]
+    pub fn part(&self) -> Part {
+        match self {
+            Self::Listen(_) | Self::Accept(_) | Self::Client(_) | Self::Local(_) => Part::Here,
+            Self::Session { .. } => Part::Platform,
+            Self::Relay { .. } => Part::Relay,
+            Self::Gateway { .. } | Self::Broken { .. } => Part::Gateway,
+            Self::Target { .. } => Part::Target,
+        }
+    }
+
+    /// What the exit code should say of it.
+    #[must_use]
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::Client(_) => Reason::Configuration,
+            Self::Session { source, .. } => match &**source {
+                Refusal::Api(error) => match error.class() {
+                    Class::Fatal(reason) => reason,
+                    Class::Reauthenticate | Class::Reenroll => Reason::Permission,
+                    Class::Retry | Class::RetryAfter(_) => Reason::Unavailable,
+                },
+                Refusal::Credentials(_) => Reason::Unavailable,
+            },
+            Self::Listen(_)
+            | Self::Accept(_)
+            | Self::Local(_)
+            | Self::Relay { .. }
+            | Self::Gateway { .. }
+            | Self::Target { .. }
+            | Self::Broken { .. } => Reason::Unavailable,
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! A local port whose connections all lead to the target.
+//!
+//! An error ends the connection it happened on, with one line in the log, and nothing else.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+
+use super::Settings;
+use super::ending::{Ending, Witness};
+use super::error::Error;
+use super::route::Route;
+use crate::error::chain;
+use crate::net::accept::{Accepted, Acceptor};
+use crate::net::{copy, listen};
+use crate::scope::Scope;
+
+/// Local connections at once; further ones wait in the kernel's queue.
+const MAX_CONNECTIONS: usize = 1024;
+/// Time for connections to see the end of the program.
+const STOP_DEADLINE: Duration = Duration::from_secs(2);
+
+/// A bound local port.
+#[derive(Debug)]
+pub struct Forwarder {
+    listener: TcpListener,
+    address: SocketAddr,
+    route: Arc<Route>,
+}
+
+impl Forwarder {
+    /// Listens on `address`; nothing is accepted and nobody is asked for anything yet.
+    ///
+    /// # Errors
+    /// The address cannot be used, or requests to the platform cannot be prepared.
+    pub fn bind(settings: Settings, address: SocketAddr) -> Result<Self, Error> {
+        let route = Arc::new(Route::try_new(settings)?);
+        let listener = listen::bind(Some(address), address.port())?;
+        let address = listener.local_addr().map_err(Error::Accept)?;
+        Ok(Self {
+            listener,
+            address,
+            route,
+        })
+    }
+
+    /// The address listened on, with the port that the kernel chose where 0 was asked for.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Forwards until `scope` is cancelled.
+    ///
+    /// # Errors
+    /// The listener broke.
+    pub async fn run(self, scope: Scope) -> Result<(), Error> {
+        let connections = scope.child("connections");
+        let acceptor = Acceptor::new(self.listener, MAX_CONNECTIONS);
+        let result = loop {
+            match scope.run(acceptor.accept()).await {
+                Some(Ok(accepted)) => {
+                    let (route, stop) = (Arc::clone(&self.route), connections.clone());
+                    connections.spawn("connection", async move {
+                        stop.run(serve(&route, accepted)).await;
+                    });
+                }
+                Some(Err(error)) => break Err(Error::Accept(error)),
+                None => break Ok(()),
+            }
+        };
+        connections.cancel();
+        connections.finish(STOP_DEADLINE).await;
+        result
+    }
+}
+
+async fn serve(route: &Route, accepted: Accepted) {
+    let Accepted {
+        mut stream,
+        peer,
+        permit: _permit,
+    } = accepted;
+    tracing::debug!(%peer, "connection accepted");
+    match forward(route, &mut stream).await {
+        Ok(copied) => tracing::debug!(
+            %peer,
+            sent = copied.a_to_b,
+            received = copied.b_to_a,
+            "connection ended"
+        ),
+        Err(error) => tracing::warn!(
+            %peer,
+            part = error.part().as_str(),
+            error = %chain(&error),
+            "connection failed"
+        ),
+    }
+}
+
+async fn forward(route: &Route, local: &mut TcpStream) -> Result<copy::Copied, Error> {
+    // Boxed, so that an open connection does not carry the size of its handshakes.
+    let mut remote = match Box::pin(route.open()).await {
+        Ok(remote) => remote,
+        Err(error) => {
+            // A reset tells the local program what an orderly end would hide.
+            let _ = socket2::SockRef::from(&*local).set_linger(Some(Duration::ZERO));
+            return Err(error);
+        }
+    };
+    let mut local = Witness::new(local);
+    let (copied, result) = copy::copy_both(&mut local, &mut remote).await;
+    match local.ending(copied.b_to_a, result) {
+        Ending::Local(error) => {
+            tracing::debug!(%error, "the local program broke off");
+            Ok(copied)
+        }
+        ending => ending.judge(route).map(|()| copied),
+    }
+}

@@ -1,0 +1,126 @@
+//! The way to one target: a session of the platform, then relay, then gateway.
+//!
+//! Each connection is its own TLS 1 and TLS 2; what they share is the session's certificates, for as long as
+//! those are valid. A way that no longer leads anywhere (the gateway has moved to another relay) is asked for
+//! anew once per connection.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use super::error::{Error, Refusal};
+use super::lease::{Lease, Leases};
+use super::{Settings, Target};
+use crate::api::types::{OpenSession, SessionCredentials};
+use crate::names::GatewayName;
+use crate::pki::dial::{GatewayDialer, GatewayStream};
+use crate::{api, pki};
+
+/// The gateway's service that forwards bytes (protocol.md §5).
+const SERVICE: &str = "infisical-tcp-proxy";
+/// Limit for TCP and TLS 1. The relay itself gives TLS 1 five seconds.
+const RELAY_DEADLINE: Duration = Duration::from_secs(10);
+/// Limit for TLS 2, the relay's opening of a channel included.
+const GATEWAY_DEADLINE: Duration = Duration::from_secs(15);
+
+/// Opens connections to one target. Shared by all local connections.
+#[derive(Debug)]
+pub(super) struct Route {
+    settings: Settings,
+    platform: api::Client,
+    leases: Leases<GatewayDialer, Refusal>,
+}
+
+impl Route {
+    /// Prepares requests; nothing is asked of anyone yet.
+    pub(super) fn try_new(settings: Settings) -> Result<Self, Error> {
+        let platform =
+            api::Client::try_new(&settings.domain, &settings.headers).map_err(Error::Client)?;
+        Ok(Self {
+            settings,
+            platform,
+            leases: Leases::new(),
+        })
+    }
+
+    pub(super) fn gateway(&self) -> &GatewayName {
+        &self.settings.gateway
+    }
+
+    pub(super) fn target(&self) -> &Target {
+        &self.settings.target
+    }
+
+    /// A connection to the gateway, which connects to the target as its first act.
+    pub(super) async fn open(&self) -> Result<GatewayStream, Error> {
+        let lease = self.lease().await?;
+        match self.dial(&lease.value).await {
+            Err(_) if !lease.fresh => {
+                self.leases.discard(lease.generation).await;
+                let lease = self.lease().await?;
+                self.dial(&lease.value).await
+            }
+            outcome => outcome,
+        }
+    }
+
+    async fn lease(&self) -> Result<Lease<GatewayDialer>, Error> {
+        let lease = self.leases.current(|| self.ask()).await;
+        lease.map_err(|source: Arc<Refusal>| Error::Session {
+            gateway: self.settings.gateway.clone(),
+            source,
+        })
+    }
+
+    /// Asks the platform for a session; also says for how long it is valid.
+    async fn ask(&self) -> Result<(GatewayDialer, Duration), Refusal> {
+        let request = OpenSession {
+            target_host: self.settings.target.host().to_owned(),
+            target_port: self.settings.target.port(),
+        };
+        let credentials = self
+            .platform
+            .open_session(&self.settings.token, &self.settings.gateway, &request)
+            .await?;
+        let dialer = GatewayDialer::try_new(&credentials, SERVICE).map_err(Refusal::Credentials)?;
+        let validity = validity(&credentials).map_err(Refusal::Credentials)?;
+        tracing::debug!(
+            gateway.id = %credentials.gateway_id,
+            relay.host = %credentials.relay_host,
+            validity_s = validity.as_secs(),
+            "session opened"
+        );
+        Ok((dialer, validity))
+    }
+
+    async fn dial(&self, dialer: &GatewayDialer) -> Result<GatewayStream, Error> {
+        let relay = || dialer.relay().host().clone();
+        let outer = dialer
+            .relay()
+            .dial(RELAY_DEADLINE)
+            .await
+            .map_err(|source| Error::Relay {
+                relay: relay(),
+                source,
+            })?;
+        dialer
+            .dial_through(outer, GATEWAY_DEADLINE)
+            .await
+            .map_err(|source| Error::Gateway {
+                gateway: self.settings.gateway.clone(),
+                relay: relay(),
+                source,
+            })
+    }
+}
+
+/// How long both certificates are valid from now; nothing where this machine's clock says that they
+/// have expired (then each connection asks anew, and the relay's clock decides).
+fn validity(credentials: &SessionCredentials) -> Result<Duration, pki::Error> {
+    let field = "clientCertificate";
+    let relay = pki::expires(field, &credentials.relay.client_certificate)?;
+    let gateway = pki::expires(field, &credentials.gateway.client_certificate)?;
+    let end = relay.min(gateway);
+    Ok(end
+        .duration_since(SystemTime::now())
+        .unwrap_or(Duration::ZERO))
+}
