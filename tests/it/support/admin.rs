@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::process::{Process, infisical};
 use super::session::Way;
-use super::soon;
+use super::{ready_file, soon};
 
 /// A running embedded platform.
 pub(crate) struct Platform {
@@ -30,13 +30,13 @@ impl Platform {
         command.arg("--ready-file").arg(&ready).args(more);
         let process = Process::spawn("platform", command);
         process.wait_for_line("Platform started successfully").await;
-        let url = std::fs::read_to_string(&ready).expect("the ready file is there");
+        let url = ready_file(&ready).await;
         let token = std::fs::read_to_string(state.join("admin-token")).expect("the token file");
         // A proxy of this machine's environment has no business here.
         let client = reqwest::Client::builder().no_proxy().build();
         Self {
             process,
-            url: url.trim().to_owned(),
+            url,
             token: token.trim().to_owned(),
             state,
             client: client.expect("a client"),

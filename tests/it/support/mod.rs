@@ -7,6 +7,7 @@
 pub(crate) mod admin;
 pub(crate) mod daemon;
 pub(crate) mod fake_platform;
+pub(crate) mod fake_relay;
 pub(crate) mod lab;
 pub(crate) mod loopback;
 pub(crate) mod openssh;
@@ -54,6 +55,12 @@ where
         assert!(Instant::now() < end, "{what}: never; at last: {last}");
         tokio::time::sleep(LOOK_AGAIN).await;
     }
+}
+
+/// What a program writes into its ready file, once it has.
+pub(crate) async fn ready_file(path: &Path) -> String {
+    let text = eventually("the ready file", || async { std::fs::read_to_string(path) });
+    text.await.trim().to_owned()
 }
 
 /// Writes a file that only its owner may read, as every secret must be.

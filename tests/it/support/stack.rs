@@ -10,7 +10,7 @@ use super::daemon::{GatewayCommand, RelayCommand};
 use super::process::{Process, infisical};
 use super::session::Way;
 use super::targets::Target;
-use super::{loopback, soon};
+use super::{loopback, ready_file, soon};
 
 /// How a gateway or relay proves itself to the platform.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -144,8 +144,7 @@ impl Stack {
         command.arg("--ready-file").arg(&ready);
         let process = Process::spawn("connect", command);
         process.wait_for_line("Listening on").await;
-        let address = std::fs::read_to_string(&ready).expect("the ready file");
-        let address = address.trim().parse().expect("an address");
+        let address = ready_file(&ready).await.parse().expect("an address");
         (process, address)
     }
 

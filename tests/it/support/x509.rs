@@ -235,6 +235,11 @@ impl GatewayPki {
         }
     }
 
+    /// Anchors for TLS 2 clients.
+    pub(crate) fn client_anchors(&self) -> String {
+        self.clients.pem() + &self.root.pem()
+    }
+
     /// Anchors for gateways.
     pub(crate) fn server_anchors(&self) -> String {
         self.servers.pem() + &self.root.pem()
@@ -246,7 +251,7 @@ impl GatewayPki {
         json!({
             "serverCertificate": leaf.certificate,
             "serverPrivateKey": leaf.key,
-            "clientCertificateChain": self.clients.pem() + &self.root.pem(),
+            "clientCertificateChain": self.client_anchors(),
         })
     }
 }
