@@ -1,14 +1,275 @@
-//! `infisical gateway`: a gateway.
+//! `infisical gateway`: arguments to settings, settings to a running gateway.
+
+use std::io;
+use std::path::PathBuf;
+
+use clap::{Args as ClapArgs, Subcommand};
 
 use super::exit::Failure;
 use super::global::Global;
+use super::identity::IdentityArgs;
+use super::legacy::{self, Rest};
+use super::start;
+use crate::config::assemble_gateway;
+use crate::config::env::{API_URL, GATEWAY_ENROLL_METHOD, GATEWAY_NAME, RELAY_NAME};
+use crate::config::raw::Flags;
 use crate::scope::Scope;
 
-/// Run a gateway
-#[derive(Debug, clap::Args)]
-pub(crate) struct Args {}
+/// Run a gateway: the program beside your private services
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
+    /// The first gateway was started with a token and no command.
+    #[arg(long, hide = true)]
+    token: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Start(Box<Start>),
+    #[command(hide = true)]
+    Install(Rest),
+    #[command(hide = true)]
+    Systemd(Rest),
+}
+
+/// Start a gateway and keep it connected to a relay until it is stopped
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+Configuration comes from flags, then environment variables, then the file, then defaults. The file holds \
+KEY=value lines with the names of the environment variables, belongs to its owner alone (chmod 600), and is by \
+default /etc/infisical/gateways/NAME.conf for root, ~/.infisical/gateways/NAME.conf for others.
+
+Examples:
+  # Enroll with a one-time token; the same command starts it from then on.
+  infisical gateway start edge-1 --enroll-method=token --token-file enrollment-token
+
+  # As a machine identity, through a relay of your choice.
+  INFISICAL_UNIVERSAL_AUTH_CLIENT_ID=... INFISICAL_UNIVERSAL_AUTH_CLIENT_SECRET=... \\
+    infisical gateway start edge-1 --auth-method=universal-auth --target-relay-name eu-1")]
+pub(crate) struct Start {
+    /// Name of the gateway [env: INFISICAL_GATEWAY_NAME]
+    name: Option<String>,
+    /// Older spelling of NAME
+    #[arg(long = "name", value_name = "NAME", hide = true)]
+    older_name: Option<String>,
+    /// Use this relay; otherwise the nearest healthy one is chosen [env: INFISICAL_RELAY_NAME]
+    #[arg(long, value_name = "NAME")]
+    target_relay_name: Option<String>,
+    /// Older spelling of --target-relay-name
+    #[arg(long, value_name = "NAME", hide = true)]
+    relay: Option<String>,
+    /// Configuration file, which also keeps the access token of an enrolled gateway
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    identity: IdentityArgs,
+}
+
+impl Start {
+    fn flags(&self, global: &Global, input: impl io::Read) -> Flags {
+        let mut flags = Flags::default();
+        flags.add(&GATEWAY_NAME, "NAME", self.name.as_deref());
+        flags.add(&GATEWAY_NAME, "--name", self.older_name.as_deref());
+        flags.add(
+            &RELAY_NAME,
+            "--target-relay-name",
+            self.target_relay_name.as_deref(),
+        );
+        flags.add(&RELAY_NAME, "--relay", self.relay.as_deref());
+        flags.add(&API_URL, "--domain", global.args.domain.as_deref());
+        flags.add(
+            &GATEWAY_ENROLL_METHOD,
+            "--enroll-method",
+            self.identity.enroll_method.as_deref(),
+        );
+        self.identity.add_to(&mut flags, input);
+        flags
+    }
+}
 
 #[expect(clippy::unused_async, reason = "the role is still being written")]
-pub(crate) async fn run(_args: Args, _global: &Global, _scope: Scope) -> anyhow::Result<()> {
-    Err(Failure::usage("this command is not available yet").into())
+pub(crate) async fn run(args: Args, global: &Global, scope: Scope) -> anyhow::Result<()> {
+    if args.token.is_some() {
+        return Err(legacy::first_gateway());
+    }
+    let start = match args.command {
+        None | Some(Command::Install(_)) => return Err(legacy::first_gateway()),
+        Some(Command::Systemd(_)) => return Err(legacy::systemd()),
+        Some(Command::Start(start)) => start,
+    };
+    let flags = start.flags(global, io::stdin());
+    let settings = start::assemble(
+        global,
+        &flags,
+        start.config.as_deref(),
+        "gateways",
+        assemble_gateway,
+    )?;
+    super::stop_on_signal(&scope)?;
+    drop((settings, scope));
+    Err(Failure::usage("the gateway is not available yet").into())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::{Args, Command};
+    use crate::cli::Cli;
+    use crate::cli::global::Global;
+    use crate::config::env::{
+        API_URL, AUTH_METHOD, CLIENT_ID, CLIENT_SECRET, Environment, GATEWAY_ENROLL_METHOD,
+        GATEWAY_NAME, RELAY_NAME, TOKEN, Variable,
+    };
+    use crate::config::raw::{Flags, Raw};
+
+    fn flags(words: &[&str], input: &str) -> Result<Flags, clap::error::ErrorKind> {
+        let words = ["infisical", "gateway", "start"].iter().chain(words);
+        let cli = Cli::try_parse_from(words).map_err(|error| error.kind())?;
+        let global = Global::new(cli.global, Environment::default());
+        let crate::cli::Command::Gateway(Args {
+            command: Some(Command::Start(start)),
+            ..
+        }) = cli.command
+        else {
+            panic!("another command");
+        };
+        Ok(start.flags(&global, input.as_bytes()))
+    }
+
+    fn given(flags: &Flags, variable: &'static Variable) -> Option<(String, String)> {
+        let environment = Environment::default();
+        let raw = Raw {
+            flags,
+            environment: &environment,
+            file: None,
+        };
+        let value = raw.value(variable)?;
+        Some((value.origin.to_string(), value.text.expose().to_owned()))
+    }
+
+    #[test]
+    fn every_flag_of_the_deployed_gateway_is_understood() {
+        for (words, variable, flag, value) in [
+            (&["edge"][..], &GATEWAY_NAME, "NAME", "edge"),
+            (&["--name", "edge"], &GATEWAY_NAME, "--name", "edge"),
+            (&["new", "--name=old"], &GATEWAY_NAME, "NAME", "new"),
+            (&["--token=t"], &TOKEN, "--token", "t"),
+            (&["--token", "-"], &TOKEN, "--token -", "from-input"),
+            (&["--relay=r"], &RELAY_NAME, "--relay", "r"),
+            (
+                &["--relay=r", "--target-relay-name=n"],
+                &RELAY_NAME,
+                "--target-relay-name",
+                "n",
+            ),
+            (&["--domain", "http://h"], &API_URL, "--domain", "http://h"),
+            (
+                &["--enroll-method=aws"],
+                &GATEWAY_ENROLL_METHOD,
+                "--enroll-method",
+                "aws",
+            ),
+            (
+                &["--auth-method=gcp-id-token"],
+                &AUTH_METHOD,
+                "--auth-method",
+                "gcp-id-token",
+            ),
+            (&["--client-id=i"], &CLIENT_ID, "--client-id", "i"),
+            (
+                &["--client-secret=s"],
+                &CLIENT_SECRET,
+                "--client-secret",
+                "s",
+            ),
+        ] {
+            let flags = flags(words, "from-input\n").expect("understood");
+            let expected = Some((flag.to_owned(), value.to_owned()));
+            assert_eq!(given(&flags, variable), expected, "{words:?}");
+            assert!(flags.problems.is_empty(), "{words:?}");
+        }
+    }
+
+    #[test]
+    fn flags_of_methods_to_come_say_so() {
+        for flag in [
+            "--gateway-id",
+            "--machine-identity-id",
+            "--service-account-token-path",
+            "--service-account-key-file-path",
+            "--jwt",
+            "--organization-slug",
+        ] {
+            let flags = flags(&["edge", flag, "hunter2"], "").expect("understood");
+            let problems: Vec<_> = flags.problems.iter().map(ToString::to_string).collect();
+            assert_eq!(
+                problems,
+                [format!("{flag}: not supported yet in this version")]
+            );
+        }
+    }
+
+    #[test]
+    fn what_does_not_go_together_is_a_mistake_of_usage() {
+        use clap::error::ErrorKind;
+        for (words, kind) in [
+            (
+                &["--token=t", "--token-file=f"][..],
+                ErrorKind::ArgumentConflict,
+            ),
+            (
+                &["--token=t", "--auth-method=universal-auth"],
+                ErrorKind::ArgumentConflict,
+            ),
+            (
+                &["--enroll-method=token", "--auth-method=universal-auth"],
+                ErrorKind::ArgumentConflict,
+            ),
+            (&["--enroll-method=magic"], ErrorKind::InvalidValue),
+            (&["--auth-method=magic"], ErrorKind::InvalidValue),
+            (&["a", "b"], ErrorKind::UnknownArgument),
+        ] {
+            assert_eq!(flags(words, "").err(), Some(kind), "{words:?}");
+        }
+    }
+
+    #[test]
+    fn a_token_that_is_read_is_not_exposed_and_one_that_cannot_be_is_a_problem() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("token");
+        std::fs::write(&path, "from-file\n").expect("written");
+        let path = path.to_str().expect("text");
+        let read = flags(&["--token-file", path], "").expect("understood");
+        assert_eq!(read.exposed().count(), 0);
+        assert_eq!(given(&read, &TOKEN).expect("a token").1, "from-file");
+        let typed = flags(&["--token", "t", "--client-secret", "s"], "").expect("understood");
+        assert!(typed.exposed().eq(["--token", "--client-secret"]));
+        let absent = flags(&["--token-file", "/nonexistent/token"], "").expect("understood");
+        assert_eq!(absent.problems.len(), 1);
+        let empty = flags(&["--token", "-"], "\n").expect("understood");
+        assert_eq!(
+            empty.problems.first().expect("a problem").to_string(),
+            "--token -: standard input must hold a token and nothing else, on one line"
+        );
+    }
+
+    #[tokio::test]
+    async fn the_first_gateways_commands_say_what_replaced_them() {
+        use crate::cli::exit::Code;
+        for words in [
+            &["gateway"][..],
+            &["gateway", "--token", "hunter2"],
+            &["gateway", "install", "--token", "hunter2"],
+            &["gateway", "systemd", "install", "edge", "--token=hunter2"],
+            &["relay", "systemd", "uninstall"],
+        ] {
+            let cli = Cli::try_parse_from(["infisical"].iter().chain(words)).expect("understood");
+            let error = cli.run(Environment::default()).await.expect_err("gone");
+            assert_eq!(Code::of(&error), Code::Usage, "{words:?}");
+            assert!(error.to_string().contains("infisical gateway start NAME"));
+        }
+    }
 }

@@ -10,9 +10,12 @@ pub mod dev;
 pub mod exit;
 pub mod gateway;
 pub mod global;
+mod identity;
+mod legacy;
 pub mod logging;
 pub mod platform;
 pub mod relay;
+mod start;
 
 use clap::{Parser, Subcommand};
 

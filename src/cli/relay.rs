@@ -1,14 +1,120 @@
-//! `infisical relay`: a relay.
+//! `infisical relay`: arguments to settings, settings to a running relay.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args as ClapArgs, Subcommand};
 
 use super::exit::Failure;
 use super::global::Global;
+use super::identity::IdentityArgs;
+use super::legacy::{self, Rest};
+use super::start;
+use crate::config::assemble_relay;
+use crate::config::env::{
+    API_URL, RELAY_AUTH_SECRET, RELAY_ENROLL_METHOD, RELAY_HOST, RELAY_NAME, RELAY_TYPE,
+};
+use crate::config::raw::Flags;
 use crate::scope::Scope;
 
-/// Run a relay
-#[derive(Debug, clap::Args)]
-pub(crate) struct Args {}
+/// Run a relay: the meeting point of gateways and clients
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Start(Box<Start>),
+    #[command(hide = true)]
+    Systemd(Rest),
+}
+
+/// Start a relay and serve until it is stopped
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+Gateways and clients always use the ports 2222 and 8443 of the relay's host.
+
+Configuration comes from flags, then environment variables, then the file, then defaults. The file holds \
+KEY=value lines with the names of the environment variables, belongs to its owner alone (chmod 600), and is by \
+default /etc/infisical/relays/NAME.conf for root, ~/.infisical/relays/NAME.conf for others.
+
+Examples:
+  # A relay of your organization, enrolled with a one-time token.
+  infisical relay start --name eu-1 --host relay.example.com \\
+    --enroll-method=token --token-file enrollment-token
+
+  # A relay of your own instance.
+  INFISICAL_RELAY_AUTH_SECRET=... \\
+    infisical relay start --type=instance --name eu-1 --host relay.example.com")]
+pub(crate) struct Start {
+    /// Name of the relay [env: INFISICAL_RELAY_NAME]
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// DNS name or IP address at which gateways and clients reach it [env: INFISICAL_RELAY_HOST]
+    #[arg(long, value_name = "HOST")]
+    host: Option<String>,
+    /// Whose relay it is, by default org: the organization's or the whole instance's [env: INFISICAL_RELAY_TYPE]
+    #[arg(long = "type", value_name = "TYPE", value_parser = ["org", "instance"])]
+    kind: Option<String>,
+    /// Where gateways are awaited, by default port 2222 of every address
+    #[arg(long, value_name = "ADDR:PORT")]
+    ssh_listen: Option<SocketAddr>,
+    /// Where clients are awaited, by default port 8443 of every address
+    #[arg(long, value_name = "ADDR:PORT")]
+    tls_listen: Option<SocketAddr>,
+    /// Configuration file, which also keeps the access token of an enrolled relay
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Secret that the instance shares with its relays, for --type=instance; rather give it by the environment or
+    /// the file [env: INFISICAL_RELAY_AUTH_SECRET]
+    #[arg(long, value_name = "SECRET", help_heading = "Credentials")]
+    relay_auth_secret: Option<String>,
+    #[command(flatten)]
+    identity: IdentityArgs,
+}
+
+impl Start {
+    fn flags(&self, global: &Global, input: impl io::Read) -> Flags {
+        let mut flags = Flags::default();
+        flags.add(&RELAY_NAME, "--name", self.name.as_deref());
+        flags.add(&RELAY_HOST, "--host", self.host.as_deref());
+        flags.add(&RELAY_TYPE, "--type", self.kind.as_deref());
+        flags.add(
+            &RELAY_AUTH_SECRET,
+            "--relay-auth-secret",
+            self.relay_auth_secret.as_deref(),
+        );
+        flags.add(&API_URL, "--domain", global.args.domain.as_deref());
+        flags.add(
+            &RELAY_ENROLL_METHOD,
+            "--enroll-method",
+            self.identity.enroll_method.as_deref(),
+        );
+        self.identity.add_to(&mut flags, input);
+        flags
+    }
+}
 
 #[expect(clippy::unused_async, reason = "the role is still being written")]
-pub(crate) async fn run(_args: Args, _global: &Global, _scope: Scope) -> anyhow::Result<()> {
-    Err(Failure::usage("this command is not available yet").into())
+pub(crate) async fn run(args: Args, global: &Global, scope: Scope) -> anyhow::Result<()> {
+    let start = match args.command {
+        Command::Systemd(_) => return Err(legacy::systemd()),
+        Command::Start(start) => start,
+    };
+    let flags = start.flags(global, io::stdin());
+    let mut settings = start::assemble(
+        global,
+        &flags,
+        start.config.as_deref(),
+        "relays",
+        assemble_relay,
+    )?;
+    settings.ssh_listen = start.ssh_listen;
+    settings.tls_listen = start.tls_listen;
+    super::stop_on_signal(&scope)?;
+    drop((settings, scope));
+    Err(Failure::usage("the relay is not available yet").into())
 }

@@ -1,6 +1,23 @@
 //! Configuration: from flags, environment and file to the validated [`settings`] of a role.
+//!
+//! Three stages: [`raw`] holds what was given, each value with its origin; [`assemble_gateway`] and [`assemble_relay`]
+//! judge it, and report everything that is wrong at once; [`settings`] are ready to use. Flags win over the
+//! environment, which wins over the file, which wins over defaults.
 
+mod assemble;
+#[cfg(test)]
+mod case;
 pub mod env;
 pub mod file;
+#[cfg(test)]
+mod file_tests;
+mod gateway;
+pub mod raw;
+mod relay;
+pub mod remark;
 pub mod settings;
 pub mod token;
+
+pub use assemble::{AUTH_METHODS, ENROLL_METHODS, Inputs, default_directory};
+pub use gateway::assemble_gateway;
+pub use relay::assemble_relay;

@@ -1,0 +1,41 @@
+//! What starting a gateway and starting a relay have in common: from flags to settings, with everything that is
+//! wrong reported and everything remarkable logged.
+
+use std::path::Path;
+
+use super::exit::Failure;
+use super::global::Global;
+use crate::config::file;
+use crate::config::raw::Flags;
+use crate::config::remark::{Problem, Problems, Remark};
+use crate::config::{Inputs, default_directory};
+
+/// Settings of a role, assembled by `assemble` from `flags`, the environment and the file `config`, or the file
+/// named after the role's name in the default directory of `roles`.
+pub(crate) fn assemble<S>(
+    global: &Global,
+    flags: &Flags,
+    config: Option<&Path>,
+    roles: &str,
+    assemble: impl FnOnce(&Inputs<'_>) -> Result<(S, Vec<Remark>), Vec<Problem>>,
+) -> anyhow::Result<S> {
+    let environment = &global.environment;
+    let is_root = nix::unistd::geteuid().is_root();
+    let directory = default_directory(environment, is_root, roles);
+    let credentials = environment.credentials_directory.as_deref();
+    let load = |path: &Path| match credentials {
+        Some(credentials) if path.starts_with(credentials) => file::load_credential(path),
+        Some(_) | None => file::load(path),
+    };
+    let inputs = Inputs {
+        flags,
+        environment,
+        config,
+        directory: &directory,
+        load: &load,
+    };
+    let (settings, remarks) =
+        assemble(&inputs).map_err(|problems| Failure::configuration(Problems(problems)))?;
+    remarks.iter().for_each(Remark::log);
+    Ok(settings)
+}

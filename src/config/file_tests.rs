@@ -1,0 +1,191 @@
+//! What a `KEY=value` file may hold, who may read it, and what a change leaves.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+
+use super::file::{Error, changed, load, load_credential, nearest, parse, update};
+use crate::config::env::{API_URL, GATEWAY_ACCESS_TOKEN, GATEWAY_NAME, TOKEN};
+use crate::secret::Secret;
+
+fn pairs(text: &str) -> Vec<(usize, &'static str, String)> {
+    let entries = parse(text).unwrap_or_else(|errors| panic!("{text:?}: {errors:?}"));
+    entries
+        .iter()
+        .map(|e| (e.line, e.key.name, e.value.expose().to_owned()))
+        .collect()
+}
+
+#[test]
+fn a_file_is_assignments_comments_and_blank_lines() {
+    let text = "\u{feff}# comment\n\n; another\r\nINFISICAL_TOKEN=abc\r\n  export INFISICAL_API_URL = \"http://a b\" \n";
+    assert_eq!(
+        pairs(text),
+        [
+            (4, "INFISICAL_TOKEN", "abc".to_owned()),
+            (5, "INFISICAL_API_URL", "http://a b".to_owned()),
+        ]
+    );
+}
+
+#[test]
+fn values_are_read_as_a_service_manager_reads_them() {
+    for (written, value) in [
+        ("", ""),
+        ("abc # no comment", "abc # no comment"),
+        ("a=b==", "a=b=="),
+        ("a\"b", "a\"b"),
+        ("'a \\ \" $'", "a \\ \" $"),
+        ("\"a 'b' \\\" \\\\ \\$ \\`\"", "a 'b' \" \\ $ `"),
+    ] {
+        let text = format!("INFISICAL_TOKEN={written}");
+        assert_eq!(pairs(&text)[0].2, value, "{written}");
+    }
+}
+
+#[test]
+fn every_wrong_line_is_named_with_what_is_wrong_and_never_its_value() {
+    let text = "INFISICAL_TOKEN=\"hunter2\nhunter2\nINFISICAL_TOKN=hunter2\nXYZ=hunter2\n\
+                INFISICAL_API_URL=a\nINFISICAL_API_URL=hunter2\nINFISICAL_JWT='hunter2'x\n\
+                INFISICAL_RELAY_NAME=hunter2\\n\nINFISICAL_RELAY_HOST=\u{7}hunter2\na b=hunter2\n\
+                INFISICAL_GATEWAY_ID=\"\\x\"\n";
+    let errors = parse(text).expect_err("mistakes");
+    let expected = [
+        "line 1: INFISICAL_TOKEN has an opening quote without a closing one",
+        "line 2: expected KEY=value",
+        "line 3: unknown key INFISICAL_TOKN, did you mean INFISICAL_TOKEN?",
+        "line 4: unknown key XYZ",
+        "line 6: INFISICAL_API_URL is already set on line 5",
+        "line 7: INFISICAL_JWT has text behind its closing quote",
+        "line 8: INFISICAL_RELAY_NAME has a backslash that escapes nothing; put the value in single quotes",
+        "line 9: INFISICAL_RELAY_HOST holds a control character",
+        "line 10: expected KEY=value",
+        "line 11: INFISICAL_GATEWAY_ID has a backslash that escapes nothing; put the value in single quotes",
+    ];
+    let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    assert_eq!(texts, expected);
+    assert!(!format!("{errors:?}").contains("hunter2"));
+}
+
+#[test]
+fn a_suggestion_is_made_only_when_it_is_close() {
+    for (given, suggested) in [
+        ("INFISICAL_GATEWAY_NMAE", Some("INFISICAL_GATEWAY_NAME")),
+        ("infisical_token", Some("INFISICAL_TOKEN")),
+        ("INFISICAL_GATEWAYNAM", Some("INFISICAL_GATEWAY_NAME")),
+        ("INFISICAL_URL", None),
+        ("PATH", None),
+        ("", None),
+    ] {
+        assert_eq!(nearest(given), suggested, "{given}");
+    }
+}
+
+#[test]
+fn only_the_owner_may_read_a_file_except_a_credential() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("gateway.conf");
+    fs::write(&path, "INFISICAL_TOKEN=abc\n").expect("written");
+    for (mode, accepted) in [(0o600, true), (0o400, true), (0o640, false), (0o604, false)] {
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("mode");
+        assert_eq!(load(&path).is_ok(), accepted, "{mode:o}");
+        assert!(load_credential(&path).is_ok(), "{mode:o}");
+    }
+    let error = load(&path).expect_err("exposed").to_string();
+    assert!(
+        error.contains(&format!("mode 0604); run: chmod 600 {}", path.display())),
+        "{error}"
+    );
+}
+
+#[test]
+fn what_is_no_file_is_an_error_and_absence_is_recognized() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let absent = load(&directory.path().join("none")).expect_err("absent");
+    assert!(absent.is_absent());
+    let error = load(directory.path()).expect_err("a directory");
+    assert!(matches!(error, Error::NotAFile { .. }) && !error.is_absent());
+    let binary = directory.path().join("binary");
+    fs::write(&binary, [0xff, 0xfe]).expect("written");
+    fs::set_permissions(&binary, fs::Permissions::from_mode(0o600)).expect("mode");
+    assert!(matches!(load(&binary), Err(Error::Read { .. })));
+}
+
+#[test]
+fn a_change_keeps_the_other_lines() {
+    let token = Secret::new("new token");
+    let name = Secret::new("edge-1");
+    let old =
+        "# mine\nexport INFISICAL_TOKEN='old'\nINFISICAL_API_URL=http://a\n\nINFISICAL_TOKEN=again";
+    let new = changed(old, &[(&TOKEN, &token), (&GATEWAY_NAME, &name)]).expect("changed");
+    assert_eq!(
+        *new,
+        "# mine\nINFISICAL_TOKEN=\"new token\"\nINFISICAL_API_URL=http://a\n\nINFISICAL_GATEWAY_NAME=edge-1\n"
+    );
+}
+
+#[test]
+fn what_is_written_is_read_back_whatever_it_is() {
+    for value in [
+        "",
+        "a",
+        "two words",
+        "q\"'\\$`#",
+        "=",
+        " edges ",
+        "é",
+        "a.b-c_d/e+f=",
+    ] {
+        let value = Secret::new(value);
+        let text = changed("", &[(&TOKEN, &value)]).expect("rendered");
+        assert_eq!(parse(&text).expect("parsed")[0].value, value, "{}", *text);
+    }
+    let line = Secret::new("a\nINFISICAL_API_URL=http://evil");
+    assert!(matches!(
+        changed("", &[(&TOKEN, &line)]),
+        Err(Error::Unwritable {
+            key: "INFISICAL_TOKEN"
+        })
+    ));
+}
+
+#[test]
+fn an_update_makes_a_private_file_and_leaves_nothing_else() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("made/gateway.conf");
+    let (one, two) = (Secret::new("one"), Secret::new("two"));
+    update(&path, &[(&GATEWAY_ACCESS_TOKEN, &one)]).expect("created");
+    update(&path, &[(&GATEWAY_ACCESS_TOKEN, &two), (&API_URL, &one)]).expect("changed");
+    let entries = load(&path).expect("private and readable");
+    assert_eq!(
+        (entries[0].value.clone(), entries[1].value.clone()),
+        (two, one)
+    );
+    let mode = |path: PathBuf| fs::metadata(path).expect("there").permissions().mode() & 0o777;
+    assert_eq!(mode(path), 0o600);
+    assert_eq!(mode(directory.path().join("made")), 0o700);
+    let files = fs::read_dir(directory.path().join("made"))
+        .expect("listed")
+        .count();
+    assert_eq!(files, 1, "a temporary file was left");
+}
+
+#[test]
+fn an_update_follows_a_link_to_its_file() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (file, link) = (directory.path().join("file"), directory.path().join("link"));
+    fs::write(&file, "").expect("written");
+    std::os::unix::fs::symlink(&file, &link).expect("linked");
+    update(&link, &[(&TOKEN, &Secret::new("t"))]).expect("updated");
+    assert_eq!(load(&file).expect("read").len(), 1);
+    assert!(fs::symlink_metadata(&link).expect("there").is_symlink());
+}
+
+#[test]
+fn a_failed_update_leaves_nothing_behind() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("taken");
+    fs::create_dir(&path).expect("made");
+    assert!(update(&path, &[(&TOKEN, &Secret::new("t"))]).is_err());
+    assert_eq!(fs::read_dir(directory.path()).expect("listed").count(), 1);
+}

@@ -1,0 +1,457 @@
+//! The assembly of a gateway's settings.
+
+use super::assemble::{Enrollment, Inputs, Reader};
+use super::env::{
+    GATEWAY_ACCESS_TOKEN, GATEWAY_DOMAIN, GATEWAY_ENROLL_METHOD, GATEWAY_ENROLLMENT_TOKEN,
+    GATEWAY_NAME, RELAY_NAME,
+};
+use super::raw::{Raw, Source};
+use super::remark::{Problem, Remark};
+use super::settings::{GatewayCredential, GatewaySettings};
+use crate::names::{GatewayName, RelayName};
+
+const NAME_MISSING: &str =
+    "the gateway needs a name: infisical gateway start NAME, or set INFISICAL_GATEWAY_NAME";
+
+/// Makes a gateway's settings of what was given.
+///
+/// # Errors
+/// Everything that is wrong.
+pub fn assemble_gateway(
+    inputs: &Inputs<'_>,
+) -> Result<(GatewaySettings, Vec<Remark>), Vec<Problem>> {
+    let mut problems = Vec::new();
+    let path = inputs.path::<GatewayName>(&GATEWAY_NAME);
+    let file = path
+        .as_deref()
+        .and_then(|path| inputs.load(path, &GATEWAY_ENROLL_METHOD, &mut problems));
+    // A file that cannot be read may hold the credential: its problem is the one to solve.
+    let file_failed = !problems.is_empty();
+    let raw = Raw {
+        flags: inputs.flags,
+        environment: inputs.environment,
+        file: file.as_ref(),
+    };
+    let mut reader = Reader::new(raw, problems);
+    let name = reader.required(&GATEWAY_NAME, NAME_MISSING, str::parse::<GatewayName>);
+    let domain = reader.domain(&GATEWAY_DOMAIN);
+    let headers = reader.headers();
+    let relay = reader.parsed(&RELAY_NAME, str::parse::<RelayName>);
+
+    let credential = credential(&mut reader, file_failed);
+    let settings = (|| {
+        Some(GatewaySettings {
+            name: name?,
+            domain: domain?,
+            headers,
+            credential: credential?,
+            relay,
+            store: path?,
+        })
+    })();
+    reader.finish(settings)
+}
+
+fn credential(reader: &mut Reader<'_>, file_failed: bool) -> Option<GatewayCredential> {
+    if reader.enrolls(&GATEWAY_ENROLL_METHOD) {
+        let (bought, with) = (&GATEWAY_ACCESS_TOKEN, &GATEWAY_ENROLLMENT_TOKEN);
+        return match reader.enrollment(&GATEWAY_ENROLL_METHOD, bought, with)? {
+            Enrollment::Stored(token) => Some(GatewayCredential::AccessToken(token)),
+            Enrollment::New(token) => Some(GatewayCredential::Enroll { token }),
+        };
+    }
+    // What a person says today outranks what an enrollment left behind.
+    for source in [Source::Flag, Source::Environment] {
+        if let Some(identity) = reader.identity(source) {
+            return identity.map(GatewayCredential::Identity);
+        }
+    }
+    if let Some(token) = reader.raw.value(&GATEWAY_ACCESS_TOKEN) {
+        return Some(GatewayCredential::AccessToken(token.text.clone()));
+    }
+    if let Some(identity) = reader.identity(Source::File) {
+        return identity.map(GatewayCredential::Identity);
+    }
+    if !file_failed {
+        reader.no_credential(&GATEWAY_ACCESS_TOKEN);
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::assemble_gateway;
+    use crate::config::case::Case;
+    use crate::config::env::{
+        API_URL, AUTH_METHOD, CLIENT_ID, CLIENT_SECRET, GATEWAY_ENROLL_METHOD, GATEWAY_NAME,
+        RELAY_NAME, TOKEN, Variable,
+    };
+    use crate::config::remark::Remark;
+    use crate::config::settings::{GatewayCredential, IdentityCredential};
+    use crate::secret::Secret;
+
+    type Flag = (&'static Variable, &'static str, &'static str);
+    type Set = (&'static str, &'static str);
+
+    const NAME: Flag = (&GATEWAY_NAME, "NAME", "edge");
+    const FILE: &str = "/conf/edge.conf";
+    const ENROLL: Flag = (&GATEWAY_ENROLL_METHOD, "--enroll-method", "token");
+
+    fn flag(token: &'static str) -> Flag {
+        (&TOKEN, "--token", token)
+    }
+
+    fn identity(token: &str) -> GatewayCredential {
+        GatewayCredential::Identity(IdentityCredential::Token(Secret::new(token)))
+    }
+
+    fn enrolled(token: &str) -> GatewayCredential {
+        GatewayCredential::AccessToken(Secret::new(token))
+    }
+
+    fn enroll(token: &str) -> GatewayCredential {
+        GatewayCredential::Enroll {
+            token: Secret::new(token),
+        }
+    }
+
+    fn universal(id: &str, secret: &str) -> GatewayCredential {
+        GatewayCredential::Identity(IdentityCredential::UniversalAuth {
+            client_id: id.to_owned(),
+            client_secret: Secret::new(secret),
+        })
+    }
+
+    #[test]
+    fn flags_win_over_the_environment_over_the_file_over_defaults() {
+        let file = "INFISICAL_API_URL=https://file\nINFISICAL_RELAY_NAME=relay-file\n\
+                    INFISICAL_GATEWAY_DOMAIN=https://enrolled\nINFISICAL_GATEWAY_NAME=other\n";
+        let enrolled_at = "INFISICAL_GATEWAY_DOMAIN=https://enrolled\n";
+        let variables = [
+            ("INFISICAL_TOKEN", "t"),
+            ("INFISICAL_API_URL", "https://env"),
+            ("INFISICAL_RELAY_NAME", "relay-env"),
+            ("INFISICAL_GATEWAY_NAME", "not-this"),
+        ];
+        let flags = [
+            NAME,
+            (&GATEWAY_NAME, "--name", "nor-this"),
+            (&API_URL, "--domain", "https://flag"),
+            (&RELAY_NAME, "--target-relay-name", "relay-flag"),
+            (&RELAY_NAME, "--relay", "relay-old"),
+        ];
+        for (flags, variables, file, domain, relay) in [
+            (
+                &flags[..],
+                &variables[..],
+                file,
+                "https://flag/api",
+                Some("relay-flag"),
+            ),
+            (
+                &flags[..1],
+                &variables,
+                file,
+                "https://env/api",
+                Some("relay-env"),
+            ),
+            (
+                &flags[..1],
+                &variables[..1],
+                file,
+                "https://file/api",
+                Some("relay-file"),
+            ),
+            (
+                &flags[..1],
+                &variables[..1],
+                enrolled_at,
+                "https://enrolled/api",
+                None,
+            ),
+            (
+                &flags[..1],
+                &variables[..1],
+                "",
+                "https://app.infisical.com/api",
+                None,
+            ),
+        ] {
+            let case = Case {
+                flags,
+                variables,
+                file: Some((FILE, file)),
+                config: None,
+            };
+            let (settings, remarks) = case.assemble(assemble_gateway).expect("settings");
+            assert_eq!(settings.domain.to_string(), domain);
+            assert_eq!(settings.relay.as_ref().map(|name| name.as_str()), relay);
+            assert_eq!(settings.name.as_str(), "edge");
+            assert_eq!(settings.store, Path::new(FILE));
+            assert_eq!(remarks, []);
+        }
+    }
+
+    #[test]
+    fn the_name_may_come_from_anywhere_and_names_the_file() {
+        for (flags, variables, config, file, name) in [
+            (
+                &[(&GATEWAY_NAME, "--name", "old")][..],
+                &[][..],
+                None,
+                "/conf/old.conf",
+                "old",
+            ),
+            (
+                &[],
+                &[("INFISICAL_GATEWAY_NAME", "env")],
+                None,
+                "/conf/env.conf",
+                "env",
+            ),
+            (
+                &[],
+                &[],
+                Some("/etc/gateway.conf"),
+                "/etc/gateway.conf",
+                "file",
+            ),
+        ] {
+            let case = Case {
+                flags,
+                variables,
+                file: Some((file, "INFISICAL_GATEWAY_NAME=file\nINFISICAL_TOKEN=t\n")),
+                config,
+            };
+            let (settings, _) = case.assemble(assemble_gateway).expect("settings");
+            assert_eq!(settings.name.as_str(), name);
+            assert_eq!(settings.store, Path::new(file));
+        }
+        let nameless = Case {
+            variables: &[("INFISICAL_TOKEN", "t")],
+            ..Case::default()
+        };
+        let problem = nameless.problem(assemble_gateway);
+        assert!(
+            problem.contains("infisical gateway start NAME"),
+            "{problem}"
+        );
+    }
+
+    #[test]
+    fn the_credential_is_what_was_said_last_and_strongest() {
+        let kept =
+            "INFISICAL_GATEWAY_ACCESS_TOKEN=kept\nINFISICAL_GATEWAY_ENROLLMENT_TOKEN=spent\n";
+        let both = "INFISICAL_GATEWAY_ACCESS_TOKEN=kept\nINFISICAL_TOKEN=file\n";
+        let client = [
+            ("INFISICAL_UNIVERSAL_AUTH_CLIENT_ID", "id"),
+            ("INFISICAL_UNIVERSAL_AUTH_CLIENT_SECRET", "secret"),
+            ("INFISICAL_AUTH_METHOD", "universal-auth"),
+            ("INFISICAL_TOKEN", "env"),
+        ];
+        let login = (&AUTH_METHOD, "--auth-method", "universal-auth");
+        let of_env = [("INFISICAL_GATEWAY_ACCESS_TOKEN", "kept-env")];
+        let method = [("INFISICAL_GATEWAY_ENROLL_METHOD", "token")];
+        let in_file = "INFISICAL_AUTH_METHOD=universal-auth\nINFISICAL_UNIVERSAL_AUTH_CLIENT_ID=f\n\
+                       INFISICAL_UNIVERSAL_AUTH_CLIENT_SECRET=s\n";
+        let method_in_file = "INFISICAL_GATEWAY_ENROLL_METHOD=token\nINFISICAL_TOKEN=spent\n\
+                              INFISICAL_GATEWAY_ACCESS_TOKEN=kept\nINFISICAL_GATEWAY_ENROLLMENT_TOKEN=spent\n";
+        let cases: [(&[Flag], &[Set], &str, GatewayCredential); 19] = [
+            // An identity said by flag or environment outranks what is kept.
+            (&[flag("flag")], &client[3..], kept, identity("flag")),
+            (&[], &client[3..], kept, identity("env")),
+            (&[flag("flag")], &of_env, kept, identity("flag")),
+            (&[login], &client, kept, universal("id", "secret")),
+            (&[], &client[..3], kept, universal("id", "secret")),
+            (&[], &client, kept, identity("env")),
+            // Kept tokens, the environment's first, and then the file's identity.
+            (&[], &of_env, both, enrolled("kept-env")),
+            (&[], &client[..2], both, enrolled("kept")),
+            (&[], &[], "INFISICAL_TOKEN=file\n", identity("file")),
+            (&[], &[], in_file, universal("f", "s")),
+            (&[], &[("INFISICAL_TOKEN", "")], both, enrolled("kept")),
+            // Enrollment, once for each token.
+            (&[ENROLL, flag("new")], &[], "", enroll("new")),
+            (&[ENROLL, flag("new")], &[], kept, enroll("new")),
+            (&[ENROLL, flag("spent")], &[], kept, enrolled("kept")),
+            (&[ENROLL], &client[3..], "", enroll("env")),
+            (&[ENROLL], &[], kept, enrolled("kept")),
+            (&[flag("new")], &method, kept, enroll("new")),
+            (&[], &[], method_in_file, enrolled("kept")),
+            // A login by flag outranks an enrollment by environment.
+            (
+                &[
+                    login,
+                    (&CLIENT_ID, "--client-id", "i"),
+                    (&CLIENT_SECRET, "--client-secret", "s"),
+                ],
+                &method,
+                kept,
+                universal("i", "s"),
+            ),
+        ];
+        for (number, (flags, variables, file, credential)) in cases.into_iter().enumerate() {
+            let case = Case {
+                flags: &[&[NAME], flags].concat(),
+                variables,
+                file: Some((FILE, file)),
+                config: None,
+            };
+            let (settings, _) = case.assemble(assemble_gateway).expect("settings");
+            assert_eq!(settings.credential, credential, "case {number}");
+            // `Secret` compares; make sure that a failure above could not show one.
+            assert!(!format!("{settings:?}").contains("kept"));
+        }
+    }
+
+    #[test]
+    fn what_is_remarkable_is_remarked() {
+        let spent = "INFISICAL_GATEWAY_ACCESS_TOKEN=kept\nINFISICAL_GATEWAY_ENROLLMENT_TOKEN=spent\n\
+                     INFISICAL_LOG_LEVEL=debug\n";
+        let case = Case {
+            flags: &[
+                NAME,
+                ENROLL,
+                flag("spent"),
+                (&API_URL, "--domain", "http://10.0.0.1"),
+            ],
+            file: Some((FILE, spent)),
+            ..Case::default()
+        };
+        let (_, remarks) = case.assemble(assemble_gateway).expect("settings");
+        assert_eq!(
+            remarks,
+            [
+                Remark::SecretInArguments { flag: "--token" },
+                Remark::LogLevelInFile,
+                Remark::PlainHttp {
+                    domain: "http://10.0.0.1/api".to_owned()
+                },
+                Remark::AlreadyEnrolled,
+            ]
+        );
+    }
+
+    #[test]
+    fn everything_wrong_is_reported_at_once_with_its_origin_and_without_secrets() {
+        let case = Case {
+            flags: &[
+                (&GATEWAY_NAME, "NAME", "a/b"),
+                (&API_URL, "--domain", "https://u:hunter2@host"),
+                (&AUTH_METHOD, "--auth-method", "universal-auth"),
+            ],
+            variables: &[
+                ("INFISICAL_RELAY_NAME", "two words"),
+                ("INFISICAL_CUSTOM_HEADERS", "X-Key='hunter2"),
+            ],
+            ..Case::default()
+        };
+        let problems = case.assemble(assemble_gateway).expect_err("problems");
+        let starts = [
+            "NAME: gateway name \"a/b\" is not valid: ",
+            "--domain: the URL must not hold a user name or password",
+            "environment variable INFISICAL_CUSTOM_HEADERS: header X-Key has a quote",
+            "environment variable INFISICAL_RELAY_NAME: relay name \"two words\" is not valid: ",
+            "universal-auth needs --client-id or INFISICAL_UNIVERSAL_AUTH_CLIENT_ID",
+            "universal-auth needs --client-secret or INFISICAL_UNIVERSAL_AUTH_CLIENT_SECRET",
+        ];
+        assert_eq!(problems.len(), starts.len(), "{problems:#?}");
+        for (problem, start) in problems.iter().zip(starts) {
+            assert!(problem.starts_with(start), "{problem}");
+            assert!(!problem.contains("hunter2"), "{problem}");
+        }
+    }
+
+    #[test]
+    fn wrong_lines_of_the_file_are_named_and_nothing_is_said_of_what_they_may_have_held() {
+        let case = Case {
+            flags: &[NAME],
+            file: Some((FILE, "INFISICAL_TOKN=hunter2\nhunter2\n")),
+            ..Case::default()
+        };
+        assert_eq!(
+            case.assemble(assemble_gateway).expect_err("problems"),
+            [
+                "/conf/edge.conf line 1: unknown key INFISICAL_TOKN, did you mean INFISICAL_TOKEN?",
+                "/conf/edge.conf line 2: expected KEY=value",
+            ]
+        );
+        let case = Case {
+            flags: &[NAME],
+            file: Some((
+                FILE,
+                "\n\nINFISICAL_API_URL=ftp://host\nINFISICAL_TOKEN=t\n",
+            )),
+            ..Case::default()
+        };
+        let problem = case.problem(assemble_gateway);
+        let place = "INFISICAL_API_URL in /conf/edge.conf line 3: the URL must begin with https://";
+        assert!(problem.starts_with(place), "{problem}");
+    }
+
+    #[test]
+    fn a_named_file_may_be_absent_only_when_enrolling() {
+        let absent = |flags| Case {
+            flags,
+            config: Some("/none.conf"),
+            ..Case::default()
+        };
+        let problem = absent(&[NAME]).problem(assemble_gateway);
+        assert!(problem.starts_with("cannot read /none.conf"), "{problem}");
+        let flags = [NAME, ENROLL, flag("new")];
+        let (settings, _) = absent(&flags).assemble(assemble_gateway).expect("settings");
+        assert_eq!(settings.store, Path::new("/none.conf"));
+    }
+
+    #[test]
+    fn what_cannot_work_says_what_would() {
+        let client = [("INFISICAL_UNIVERSAL_AUTH_CLIENT_ID", "id")];
+        let kubernetes = (&AUTH_METHOD, "--auth-method", "kubernetes");
+        let aws = (&GATEWAY_ENROLL_METHOD, "--enroll-method", "aws");
+        let cases: [(&[Flag], &[Set], &str); 8] = [
+            (&[], &[], "no credential: give --token-file"),
+            (&[], &client, "add --auth-method=universal-auth"),
+            (
+                &[kubernetes],
+                &[],
+                "--auth-method: kubernetes is not supported yet in this version",
+            ),
+            (
+                &[],
+                &[("INFISICAL_AUTH_METHOD", "magic")],
+                "environment variable INFISICAL_AUTH_METHOD: unknown method; use one of universal-auth, ",
+            ),
+            (
+                &[aws, flag("t")],
+                &[],
+                "--enroll-method: aws is not supported yet in this version",
+            ),
+            (
+                &[flag("t")],
+                &[("INFISICAL_GATEWAY_ENROLL_METHOD", "magic")],
+                "INFISICAL_GATEWAY_ENROLL_METHOD: unknown method; use token or aws",
+            ),
+            (
+                &[ENROLL],
+                &[],
+                "enrolling needs the one-time enrollment token",
+            ),
+            (
+                &[ENROLL],
+                &client,
+                "give --token-file FILE or set INFISICAL_TOKEN",
+            ),
+        ];
+        for (flags, variables, expected) in cases {
+            let case = Case {
+                flags: &[&[NAME], flags].concat(),
+                variables,
+                ..Case::default()
+            };
+            let problem = case.problem(assemble_gateway);
+            assert!(problem.contains(expected), "{problem}");
+        }
+    }
+}

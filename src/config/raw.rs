@@ -1,0 +1,187 @@
+//! Configuration as it was given: optional texts, each with where it comes from, and who wins.
+//!
+//! Precedence is flag, environment, file. Nothing is judged here. An empty text counts as not given, as scripts
+//! pass variables that may be empty.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use super::env::{Environment, Variable};
+use super::file::Entry;
+use super::remark::Problem;
+use crate::secret::Secret;
+
+/// Where a value may come from, the weakest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Source {
+    /// A configuration file.
+    File,
+    /// The environment.
+    Environment,
+    /// The command line.
+    Flag,
+}
+
+impl Source {
+    /// All of them, the one that wins first.
+    pub const BY_PRECEDENCE: [Self; 3] = [Self::Flag, Self::Environment, Self::File];
+}
+
+/// Exactly where a value comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin<'a> {
+    /// A flag, or what a flag told to read.
+    Flag(&'static str),
+    /// An environment variable.
+    Environment(&'static Variable),
+    /// A line of a file.
+    File {
+        /// The file.
+        path: &'a Path,
+        /// Counted from 1.
+        line: usize,
+        /// The key on that line.
+        key: &'static Variable,
+    },
+    /// What holds if nothing is said.
+    Default,
+}
+
+impl fmt::Display for Origin<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Flag(flag) => f.write_str(flag),
+            Self::Environment(variable) => write!(f, "environment variable {}", variable.name),
+            Self::File { path, line, key } => {
+                write!(f, "{} in {} line {line}", key.name, path.display())
+            }
+            Self::Default => f.write_str("default"),
+        }
+    }
+}
+
+/// A text and where it comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Value<'a> {
+    /// The text, secret or not.
+    pub text: &'a Secret,
+    /// Where it comes from.
+    pub origin: Origin<'a>,
+}
+
+/// The flags of one command.
+#[derive(Debug, Default)]
+pub struct Flags {
+    given: Vec<Given>,
+    /// What is wrong with the flags themselves.
+    pub problems: Vec<Problem>,
+}
+
+#[derive(Debug)]
+struct Given {
+    variable: &'static Variable,
+    flag: &'static str,
+    value: Secret,
+    in_arguments: bool,
+}
+
+impl Flags {
+    /// Adds the value of `flag`, which sets `variable`; of several flags for the same variable the first
+    /// added wins.
+    pub fn add(&mut self, variable: &'static Variable, flag: &'static str, value: Option<&str>) {
+        self.push(variable, flag, value.map(Secret::new), true);
+    }
+
+    /// Adds a value that is not in the argument list, but was read from where `flag` says.
+    pub fn add_read(&mut self, variable: &'static Variable, flag: &'static str, value: Secret) {
+        self.push(variable, flag, Some(value), false);
+    }
+
+    fn push(
+        &mut self,
+        variable: &'static Variable,
+        flag: &'static str,
+        value: Option<Secret>,
+        in_arguments: bool,
+    ) {
+        if let Some(value) = value.filter(|value| !value.is_empty()) {
+            self.given.push(Given {
+                variable,
+                flag,
+                value,
+                in_arguments,
+            });
+        }
+    }
+
+    /// The flags whose secret every user of the machine can see.
+    pub fn exposed(&self) -> impl Iterator<Item = &'static str> {
+        let exposed = |given: &&Given| given.in_arguments && given.variable.secret;
+        self.given.iter().filter(exposed).map(|given| given.flag)
+    }
+}
+
+/// A configuration file that was read.
+#[derive(Debug)]
+pub struct Loaded {
+    /// Where it is.
+    pub path: PathBuf,
+    /// What it sets.
+    pub entries: Vec<Entry>,
+}
+
+/// Everything that was given.
+#[derive(Debug, Clone, Copy)]
+pub struct Raw<'a> {
+    /// The flags of the command.
+    pub flags: &'a Flags,
+    /// The environment.
+    pub environment: &'a Environment,
+    /// The file, if there is one.
+    pub file: Option<&'a Loaded>,
+}
+
+impl<'a> Raw<'a> {
+    /// The value that wins.
+    #[must_use]
+    pub fn value(&self, variable: &'static Variable) -> Option<Value<'a>> {
+        Source::BY_PRECEDENCE
+            .into_iter()
+            .find_map(|source| self.value_from(source, variable))
+    }
+
+    /// The value that `source` gives.
+    #[must_use]
+    pub fn value_from(&self, source: Source, variable: &'static Variable) -> Option<Value<'a>> {
+        let (text, origin) = match source {
+            Source::Flag => {
+                let mut given = self.flags.given.iter();
+                let given = given.find(|given| given.variable == variable)?;
+                (&given.value, Origin::Flag(given.flag))
+            }
+            Source::Environment => (
+                self.environment.value(variable)?,
+                Origin::Environment(variable),
+            ),
+            Source::File => {
+                let file = self.file?;
+                let entry = file.entries.iter().find(|entry| entry.key == variable)?;
+                let origin = Origin::File {
+                    path: &file.path,
+                    line: entry.line,
+                    key: entry.key,
+                };
+                (&entry.value, origin)
+            }
+        };
+        (!text.is_empty()).then_some(Value { text, origin })
+    }
+
+    /// The strongest source that gives a value.
+    #[must_use]
+    pub fn source(&self, variable: &'static Variable) -> Option<Source> {
+        Source::BY_PRECEDENCE
+            .into_iter()
+            .find(|source| self.value_from(*source, variable).is_some())
+    }
+}

@@ -1,0 +1,272 @@
+//! The assembly of a relay's settings.
+
+use super::assemble::{Enrollment, Inputs, Reader};
+use super::env::{
+    RELAY_ACCESS_TOKEN, RELAY_AUTH_SECRET, RELAY_DOMAIN, RELAY_ENROLL_METHOD,
+    RELAY_ENROLLMENT_TOKEN, RELAY_HOST, RELAY_NAME, RELAY_TYPE,
+};
+use super::raw::{Origin, Raw, Source};
+use super::remark::{Problem, Remark};
+use super::settings::{RelayCredential, RelayKind, RelayLimits, RelaySettings};
+use crate::names::{RelayHost, RelayName};
+
+const NAME_MISSING: &str = "the relay needs a name: give --name NAME, or set INFISICAL_RELAY_NAME";
+const HOST_MISSING: &str = "the relay needs the host at which gateways and clients reach it: give --host HOST, \
+                            or set INFISICAL_RELAY_HOST";
+
+#[derive(Debug, thiserror::Error)]
+#[error("must be org or instance")]
+struct UnknownKind;
+
+/// Makes a relay's settings of what was given.
+///
+/// # Errors
+/// Everything that is wrong.
+pub fn assemble_relay(inputs: &Inputs<'_>) -> Result<(RelaySettings, Vec<Remark>), Vec<Problem>> {
+    let mut problems = Vec::new();
+    let path = inputs.path::<RelayName>(&RELAY_NAME);
+    let file = path
+        .as_deref()
+        .and_then(|path| inputs.load(path, &RELAY_ENROLL_METHOD, &mut problems));
+    let file_failed = !problems.is_empty();
+    let raw = Raw {
+        flags: inputs.flags,
+        environment: inputs.environment,
+        file: file.as_ref(),
+    };
+    let mut reader = Reader::new(raw, problems);
+    let name = reader.required(&RELAY_NAME, NAME_MISSING, str::parse::<RelayName>);
+    let host = reader.required(&RELAY_HOST, HOST_MISSING, str::parse::<RelayHost>);
+    let kind = match raw.value(&RELAY_TYPE) {
+        Some(_) => reader.parsed(&RELAY_TYPE, parse_kind),
+        None => Some(RelayKind::Org),
+    };
+    let domain = reader.domain(&RELAY_DOMAIN);
+    let headers = reader.headers();
+    let credential = kind.and_then(|kind| credential(&mut reader, kind, file_failed));
+    let settings = (|| {
+        Some(RelaySettings {
+            name: name?,
+            host: host?,
+            kind: kind?,
+            domain: domain?,
+            headers,
+            credential: credential?,
+            ssh_listen: None,
+            tls_listen: None,
+            limits: RelayLimits::default(),
+            store: path?,
+        })
+    })();
+    reader.finish(settings)
+}
+
+fn parse_kind(text: &str) -> Result<RelayKind, UnknownKind> {
+    match text {
+        "org" => Ok(RelayKind::Org),
+        "instance" => Ok(RelayKind::Instance),
+        _ => Err(UnknownKind),
+    }
+}
+
+fn credential(
+    reader: &mut Reader<'_>,
+    kind: RelayKind,
+    file_failed: bool,
+) -> Option<RelayCredential> {
+    if reader.enrolls(&RELAY_ENROLL_METHOD) {
+        let (bought, with) = (&RELAY_ACCESS_TOKEN, &RELAY_ENROLLMENT_TOKEN);
+        return match reader.enrollment(&RELAY_ENROLL_METHOD, bought, with)? {
+            Enrollment::Stored(token) => Some(RelayCredential::AccessToken(token)),
+            Enrollment::New(token) => Some(RelayCredential::Enroll { token }),
+        };
+    }
+    match kind {
+        RelayKind::Instance => instance_credential(reader, file_failed),
+        RelayKind::Org => org_credential(reader, file_failed),
+    }
+}
+
+fn instance_credential(reader: &mut Reader<'_>, file_failed: bool) -> Option<RelayCredential> {
+    let secret = reader.raw.value(&RELAY_AUTH_SECRET);
+    // A file that cannot be read may hold the credential: its problem is the one to solve.
+    if secret.is_none() && !file_failed {
+        reader.problem(Problem::new(format!(
+            "a relay of the instance needs the relay auth secret: set {} in the environment or the file",
+            RELAY_AUTH_SECRET.name
+        )));
+    }
+    Some(RelayCredential::AuthSecret(secret?.text.clone()))
+}
+
+fn org_credential(reader: &mut Reader<'_>, file_failed: bool) -> Option<RelayCredential> {
+    if let Some(secret) = reader.raw.value_from(Source::Flag, &RELAY_AUTH_SECRET) {
+        let origin: Origin<'_> = secret.origin;
+        reader.problem(Problem::at(&origin, "only for --type=instance"));
+    }
+    for source in [Source::Flag, Source::Environment] {
+        if let Some(identity) = reader.identity(source) {
+            return identity.map(RelayCredential::Identity);
+        }
+    }
+    if let Some(token) = reader.raw.value(&RELAY_ACCESS_TOKEN) {
+        return Some(RelayCredential::AccessToken(token.text.clone()));
+    }
+    if let Some(identity) = reader.identity(Source::File) {
+        return identity.map(RelayCredential::Identity);
+    }
+    if !file_failed {
+        reader.no_credential(&RELAY_ACCESS_TOKEN);
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::assemble_relay;
+    use crate::config::case::Case;
+    use crate::config::env::{
+        API_URL, RELAY_AUTH_SECRET, RELAY_ENROLL_METHOD, RELAY_HOST, RELAY_NAME, RELAY_TYPE, TOKEN,
+        Variable,
+    };
+    use crate::config::settings::{IdentityCredential, RelayCredential, RelayKind, RelayLimits};
+    use crate::secret::Secret;
+
+    type Flag = (&'static Variable, &'static str, &'static str);
+    type Set = (&'static str, &'static str);
+
+    const NAME: Flag = (&RELAY_NAME, "--name", "eu");
+    const HOST: Flag = (&RELAY_HOST, "--host", "relay.example.com");
+    const INSTANCE: Flag = (&RELAY_TYPE, "--type", "instance");
+    const ENROLL: Flag = (&RELAY_ENROLL_METHOD, "--enroll-method", "token");
+    const FILE: &str = "/conf/eu.conf";
+
+    #[test]
+    fn a_relay_is_its_organizations_unless_said_otherwise() {
+        let case = Case {
+            variables: &[
+                ("INFISICAL_RELAY_NAME", "eu"),
+                ("INFISICAL_RELAY_HOST", "10.0.0.1"),
+                ("INFISICAL_TOKEN", "t"),
+            ],
+            ..Case::default()
+        };
+        let (settings, remarks) = case.assemble(assemble_relay).expect("settings");
+        assert_eq!(settings.kind, RelayKind::Org);
+        assert_eq!(
+            (settings.name.as_str(), settings.host.as_str()),
+            ("eu", "10.0.0.1")
+        );
+        assert_eq!(settings.store, Path::new(FILE));
+        assert_eq!(settings.limits, RelayLimits::default());
+        assert_eq!(settings.domain.to_string(), "https://app.infisical.com/api");
+        assert_eq!(remarks, []);
+    }
+
+    #[test]
+    fn the_credential_follows_from_the_kind_and_from_what_was_said() {
+        let token =
+            |text: &str| RelayCredential::Identity(IdentityCredential::Token(Secret::new(text)));
+        let shared = |text: &str| RelayCredential::AuthSecret(Secret::new(text));
+        let kept = "INFISICAL_RELAY_ACCESS_TOKEN=kept\nINFISICAL_RELAY_ENROLLMENT_TOKEN=spent\n";
+        let enrolled = || RelayCredential::AccessToken(Secret::new("kept"));
+        let flag: Flag = (&TOKEN, "--token", "flag");
+        let spent: Flag = (&TOKEN, "--token", "spent");
+        let secret: Flag = (&RELAY_AUTH_SECRET, "--relay-auth-secret", "flag");
+        let of_env = [
+            ("INFISICAL_RELAY_AUTH_SECRET", "env"),
+            ("INFISICAL_TOKEN", "t"),
+        ];
+        let instance = [("INFISICAL_RELAY_TYPE", "instance")];
+        let cases: [(&[Flag], &[Set], &str, RelayCredential); 11] = [
+            (&[INSTANCE, secret], &of_env, "", shared("flag")),
+            (&[INSTANCE], &of_env, "", shared("env")),
+            (
+                &[INSTANCE],
+                &[],
+                "INFISICAL_RELAY_AUTH_SECRET=file\n",
+                shared("file"),
+            ),
+            (
+                &[],
+                &instance,
+                "INFISICAL_RELAY_AUTH_SECRET=file\n",
+                shared("file"),
+            ),
+            (&[], &of_env, kept, token("t")),
+            (&[flag], &of_env, kept, token("flag")),
+            (&[], &[], kept, enrolled()),
+            (&[], &[], "INFISICAL_TOKEN=file\n", token("file")),
+            (&[ENROLL, spent], &[], kept, enrolled()),
+            (&[ENROLL], &[], kept, enrolled()),
+            (
+                &[ENROLL, flag],
+                &[],
+                kept,
+                RelayCredential::Enroll {
+                    token: Secret::new("flag"),
+                },
+            ),
+        ];
+        for (number, (flags, variables, file, credential)) in cases.into_iter().enumerate() {
+            let case = Case {
+                flags: &[&[NAME, HOST], flags].concat(),
+                variables,
+                file: Some((FILE, file)),
+                config: None,
+            };
+            let (settings, _) = case.assemble(assemble_relay).expect("settings");
+            assert_eq!(settings.credential, credential, "case {number}");
+        }
+    }
+
+    #[test]
+    fn everything_that_is_missing_or_wrong_is_said_at_once() {
+        let case = Case {
+            flags: &[(&API_URL, "--domain", "ftp://example.com")],
+            ..Case::default()
+        };
+        let problems = case.assemble(assemble_relay).expect_err("problems");
+        let parts = [
+            "--name NAME",
+            "--host HOST",
+            "--domain: ",
+            "no credential: ",
+        ];
+        assert_eq!(problems.len(), parts.len(), "{problems:#?}");
+        for (problem, part) in problems.iter().zip(parts) {
+            assert!(problem.contains(part), "{problem}");
+        }
+        let secret = (&RELAY_AUTH_SECRET, "--relay-auth-secret", "s");
+        let cases: [(&[Flag], &[Set], &str); 4] = [
+            (&[INSTANCE], &[], "set INFISICAL_RELAY_AUTH_SECRET"),
+            (
+                &[secret],
+                &[("INFISICAL_TOKEN", "t")],
+                "--relay-auth-secret: only for --type=instance",
+            ),
+            (
+                &[],
+                &[("INFISICAL_RELAY_TYPE", "x")],
+                "INFISICAL_RELAY_TYPE: must be org or instance",
+            ),
+            (
+                &[(&RELAY_HOST, "--host", "host:2222")],
+                &[("INFISICAL_TOKEN", "t")],
+                "--host: relay host \"host:2222\" is not valid",
+            ),
+        ];
+        for (flags, variables, expected) in cases {
+            // Of several flags for the same variable the first added wins.
+            let case = Case {
+                flags: &[flags, &[NAME, HOST]].concat(),
+                variables,
+                ..Case::default()
+            };
+            let problem = case.problem(assemble_relay);
+            assert!(problem.contains(expected), "{problem}");
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! What there is to say about a configuration: problems, which end the start, and remarks, which do not.
+//!
+//! Both name the setting and where it comes from; neither shows the value of a secret.
+
+use std::error::Error;
+use std::fmt;
+
+use super::raw::Origin;
+use crate::error::chain;
+
+/// A mistake. One start reports all of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem(String);
+
+impl Problem {
+    /// Something is missing or does not go together; `text` says what to do.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The value from `origin` is wrong.
+    #[must_use]
+    pub fn at(origin: &Origin<'_>, text: impl fmt::Display) -> Self {
+        Self(format!("{origin}: {text}"))
+    }
+
+    /// The value from `origin` is wrong as `error` says.
+    #[must_use]
+    pub fn of(origin: &Origin<'_>, error: &(dyn Error + 'static)) -> Self {
+        Self::at(origin, chain(error))
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Every problem of a configuration; one to a line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problems(pub Vec<Problem>);
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.as_slice() {
+            [only] => write!(f, "wrong configuration: {only}"),
+            several => {
+                write!(f, "wrong configuration, {} problems:", several.len())?;
+                several
+                    .iter()
+                    .try_for_each(|problem| write!(f, "\n  - {problem}"))
+            }
+        }
+    }
+}
+
+impl Error for Problems {}
+
+/// Something that a person should know although the start goes on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Remark {
+    /// The one-time token was spent by an earlier start; what it bought is used.
+    AlreadyEnrolled,
+    /// A secret stands in the argument list.
+    SecretInArguments {
+        /// The flag before it.
+        flag: &'static str,
+    },
+    /// Tokens will cross a network unencrypted.
+    PlainHttp {
+        /// The platform.
+        domain: String,
+    },
+    /// A file sets the log level, after logging has begun.
+    LogLevelInFile,
+}
+
+impl Remark {
+    /// Logs it.
+    pub fn log(&self) {
+        match self {
+            Self::AlreadyEnrolled => tracing::info!("Enrollment token matches stored token"),
+            Self::SecretInArguments { flag } => tracing::warn!(
+                flag,
+                "a secret among the arguments is visible to every user of this machine; \
+                 use a file or the environment"
+            ),
+            Self::PlainHttp { domain } => tracing::warn!(
+                domain,
+                "the platform is reached without encryption; anybody on the way can read the tokens"
+            ),
+            Self::LogLevelInFile => tracing::warn!(
+                "a log level in a configuration file has no effect; use --log-level or the environment"
+            ),
+        }
+    }
+}
