@@ -1,0 +1,117 @@
+//! Heartbeats: each makes the platform dial back through the relay to this gateway, so a success proves the
+//! whole path, and a failure with the tunnel up says which half is broken (protocol.md §1).
+
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+
+use super::access::Access;
+use crate::api::Client;
+use crate::error::chain;
+use crate::events;
+
+/// Time between heartbeats once one has succeeded; also told to the platform by the health service.
+pub(crate) const INTERVAL: Duration = Duration::from_secs(180);
+/// Time from a new tunnel to its first heartbeat, and between heartbeats until one succeeds.
+const FIRST: Duration = Duration::from_secs(10);
+
+/// Sends heartbeats while `up` is true; each success is told to `proved`. Ends when `up` is gone.
+pub(crate) async fn run(
+    client: Client,
+    access: Access,
+    mut up: watch::Receiver<bool>,
+    proved: mpsc::Sender<()>,
+) {
+    while up.wait_for(|up| *up).await.is_ok() {
+        let while_up = beat(&client, &access, &proved);
+        let mut down = up.clone();
+        tokio::select! {
+            () = while_up => {}
+            _ = down.wait_for(|up| !*up) => {}
+        }
+    }
+}
+
+/// Beats for ever.
+async fn beat(client: &Client, access: &Access, proved: &mpsc::Sender<()>) {
+    let mut cadence = Cadence::default();
+    loop {
+        tokio::time::sleep(cadence.delay()).await;
+        let result = once(client, access).await;
+        match &result {
+            Ok(()) if cadence.reachable() => tracing::debug!("{}", events::GATEWAY_REACHABLE),
+            Ok(()) => tracing::info!("{}", events::GATEWAY_REACHABLE),
+            Err(error) => {
+                tracing::warn!(error = %chain(error), "heartbeat failed; the tunnel stays up");
+            }
+        }
+        if result.is_ok() {
+            // A full queue holds the same news already.
+            let _ = proved.try_send(());
+        }
+        cadence.handle(result.is_ok());
+    }
+}
+
+/// When the next heartbeat is due: soon until the first success, seldom while they succeed, and less and
+/// less soon while a platform that was there is away.
+#[derive(Debug, Default)]
+struct Cadence {
+    succeeded: bool,
+    failures: u32,
+}
+
+impl Cadence {
+    fn handle(&mut self, success: bool) {
+        self.succeeded |= success;
+        self.failures = if success {
+            0
+        } else {
+            self.failures.saturating_add(1)
+        };
+    }
+
+    /// True if the last heartbeat succeeded.
+    fn reachable(&self) -> bool {
+        self.succeeded && self.failures == 0
+    }
+
+    fn delay(&self) -> Duration {
+        match (self.succeeded, self.failures) {
+            (false, _) => FIRST,
+            (true, 0) => INTERVAL,
+            (true, n) => FIRST
+                .saturating_mul(1 << n.saturating_sub(1).min(8))
+                .min(INTERVAL),
+        }
+    }
+}
+
+/// One heartbeat. A refused token is replaced before the next one, where a login can.
+async fn once(client: &Client, access: &Access) -> Result<(), crate::api::Error> {
+    let token = access.token().await?;
+    let result = client.gateway_heartbeat(&token).await;
+    if let Err(error) = &result {
+        access.class(error, Some(&token)).await;
+    }
+    result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Cadence;
+
+    #[test]
+    fn the_cadence_is_that_of_deployed_gateways() {
+        let mut cadence = Cadence::default();
+        let mut delays = Vec::new();
+        for success in [
+            false, false, true, true, false, false, false, false, false, false, true,
+        ] {
+            delays.push(cadence.delay().as_secs());
+            cadence.handle(success);
+        }
+        assert_eq!(delays, [10, 10, 10, 180, 180, 10, 20, 40, 80, 160, 180]);
+        assert_eq!(cadence.delay().as_secs(), 180);
+    }
+}

@@ -1,0 +1,207 @@
+//! The connection's state machine, pure: events and a random number in, the next action out.
+//!
+//! It alone decides what is tried next and after which wait, and it looks at nothing but the class of an
+//! error. The same patience holds at start and later; only credentials that the platform refuses outright
+//! are taken as final sooner while the gateway has never been up, because then a person is watching.
+//!
+//! ```text
+//!             ┌────────────── Elapsed (credentials stale, or relay to be chosen anew) ────────┐
+//!             ▼                                                                               │
+//!  start ─▶ Registering ──Registered──▶ Connecting ──Connected──▶ Up ──Lost──▶ Waiting ───────┤
+//!             │  ▲ Failed(Reauthenticate)    ▲  │ Failed                        ▲             │
+//!             │  └── once, at once           │  └───────────────────────────────┤             │
+//!             ├── Failed, usable credentials ┘                                  │             │
+//!             ├── Failed ───────────────────────────────────────────────────────┘             │
+//!             └── Failed(Fatal) ──▶ Stopped           Elapsed (credentials good) ─▶ Connecting ┘
+//! ```
+
+use std::time::Duration;
+
+use crate::backoff::Backoff;
+use crate::error::{Class, Reason};
+
+/// Bounds of the delay between attempts (issue of users: everyone redials in the same second).
+const BASE: Duration = Duration::from_millis(500);
+const CAP: Duration = Duration::from_secs(30);
+/// A tunnel that lives this long has proved useful even without a heartbeat.
+pub(crate) const USEFUL_AFTER: Duration = Duration::from_secs(60);
+/// Refusals of the credential in a row, after the gateway was up once, before they are believed.
+const REFUSALS_BELIEVED: u32 = 5;
+/// Failed connections with the same credentials before new ones are asked for.
+const CONNECTS_PER_CREDENTIALS: u32 = 2;
+
+/// Where the link is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Asking the platform for credentials.
+    Registering,
+    /// Dialling the relay.
+    Connecting,
+    /// The tunnel is up.
+    Up,
+    /// Waiting for the next attempt.
+    Waiting,
+    /// Given up; a person must act.
+    Stopped,
+}
+
+/// What happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Event {
+    /// The platform gave credentials.
+    Registered,
+    /// The platform gave none.
+    RegistrationFailed {
+        /// What to do about it.
+        class: Class,
+        /// Whether credentials from before are still valid.
+        usable: bool,
+    },
+    /// The tunnel is up.
+    Connected,
+    /// The relay could not be reached, or refused.
+    ConnectionFailed(Class),
+    /// The tunnel carried something: a heartbeat came through, or it lived long enough.
+    Proved,
+    /// The tunnel ended.
+    Lost(Class),
+    /// The wait is over.
+    Elapsed {
+        /// Whether the credentials are still valid.
+        usable: bool,
+    },
+}
+
+/// What to do next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Action {
+    /// Ask the platform for credentials.
+    Register,
+    /// Dial the relay.
+    Connect,
+    /// Serve the tunnel until it ends.
+    Serve,
+    /// Nothing new: go on.
+    Continue,
+    /// Wait, then report [`Event::Elapsed`].
+    Wait(Duration),
+    /// Give up.
+    Stop(Reason),
+}
+
+/// The state machine.
+#[derive(Debug)]
+pub(crate) struct Link {
+    state: State,
+    backoff: Backoff,
+    /// A pinned relay is dialled again; otherwise each failed connection chooses anew.
+    pinned: bool,
+    ever_up: bool,
+    /// Credentials were refused so often in a row.
+    refusals: u32,
+    /// Connections failed so often in a row.
+    failed_connects: u32,
+}
+
+impl Link {
+    /// A link that begins with [`Action::Register`].
+    pub(crate) fn new(pinned: bool) -> Self {
+        Self {
+            state: State::Registering,
+            backoff: Backoff::new(BASE, CAP),
+            pinned,
+            ever_up: false,
+            refusals: 0,
+            failed_connects: 0,
+        }
+    }
+
+    /// How many waits there were since the link last proved useful.
+    pub(crate) fn attempts(&self) -> u32 {
+        self.backoff.attempts()
+    }
+
+    /// Takes an event in. `random` is uniform over `u64`. An event that does not fit the state changes
+    /// nothing: it is late news of a task that has ended.
+    pub(crate) fn handle(&mut self, event: Event, random: u64) -> Action {
+        match (self.state, event) {
+            (State::Registering, Event::Registered) => {
+                self.refusals = 0;
+                self.enter(State::Connecting, Action::Connect)
+            }
+            (State::Registering, Event::RegistrationFailed { class, usable }) => {
+                self.registration_failed(class, usable, random)
+            }
+            (State::Connecting, Event::Connected) => {
+                self.ever_up = true;
+                self.enter(State::Up, Action::Serve)
+            }
+            (State::Connecting, Event::ConnectionFailed(class)) => {
+                self.failed_connects = self.failed_connects.saturating_add(1);
+                self.retry(class, random)
+            }
+            (State::Up, Event::Proved) => {
+                self.backoff.reset();
+                self.failed_connects = 0;
+                Action::Continue
+            }
+            (State::Up, Event::Lost(class)) => self.retry(class, random),
+            (State::Waiting, Event::Elapsed { usable }) => {
+                let tired = self.failed_connects >= CONNECTS_PER_CREDENTIALS;
+                if usable && self.pinned && !tired {
+                    self.enter(State::Connecting, Action::Connect)
+                } else {
+                    self.failed_connects = 0;
+                    self.enter(State::Registering, Action::Register)
+                }
+            }
+            _ => Action::Continue,
+        }
+    }
+
+    fn registration_failed(&mut self, class: Class, usable: bool, random: u64) -> Action {
+        match class {
+            Class::Reauthenticate | Class::Reenroll => {
+                self.refusals = self.refusals.saturating_add(1);
+                // An expired token is cured by a login, at once; a refusal right after one is not.
+                if class == Class::Reauthenticate && self.refusals == 1 {
+                    return self.enter(State::Registering, Action::Register);
+                }
+                if !self.ever_up || self.refusals >= REFUSALS_BELIEVED {
+                    return self.enter(State::Stopped, Action::Stop(Reason::Permission));
+                }
+                self.wait(Duration::ZERO, random)
+            }
+            Class::Retry | Class::RetryAfter(_) if usable => {
+                // The platform is away but the tunnel needs only the relay.
+                self.enter(State::Connecting, Action::Connect)
+            }
+            Class::Retry | Class::RetryAfter(_) | Class::Fatal(_) => self.retry(class, random),
+        }
+    }
+
+    fn retry(&mut self, class: Class, random: u64) -> Action {
+        match class {
+            Class::Retry | Class::Reauthenticate | Class::Reenroll => {
+                self.wait(Duration::ZERO, random)
+            }
+            Class::RetryAfter(at_least) => self.wait(at_least, random),
+            Class::Fatal(reason) => self.enter(State::Stopped, Action::Stop(reason)),
+        }
+    }
+
+    fn wait(&mut self, at_least: Duration, random: u64) -> Action {
+        // What the peer asked for comes first; the jitter on top spreads those it told the same.
+        let delay = at_least.saturating_add(self.backoff.next_delay(random));
+        self.enter(State::Waiting, Action::Wait(delay))
+    }
+
+    fn enter(&mut self, state: State, action: Action) -> Action {
+        self.state = state;
+        action
+    }
+}
+
+#[cfg(test)]
+#[path = "link_tests.rs"]
+mod tests;

@@ -1,0 +1,204 @@
+use std::time::Duration;
+
+use super::{Action, Event, Link, REFUSALS_BELIEVED, State};
+use crate::error::{Class, Reason};
+
+const HALF: u64 = u64::MAX / 2;
+
+fn failed(class: Class) -> Event {
+    Event::RegistrationFailed {
+        class,
+        usable: false,
+    }
+}
+
+fn up(pinned: bool) -> Link {
+    let mut link = Link::new(pinned);
+    assert_eq!(link.handle(Event::Registered, 0), Action::Connect);
+    assert_eq!(link.handle(Event::Connected, 0), Action::Serve);
+    link
+}
+
+#[test]
+fn the_straight_way_leads_up() {
+    assert_eq!(up(true).state, State::Up);
+}
+
+#[test]
+fn every_class_of_a_failed_registration_has_its_action() {
+    let wait = |ms| Action::Wait(Duration::from_millis(ms));
+    for (class, expected) in [
+        (Class::Retry, wait(249)),
+        (Class::RetryAfter(Duration::from_secs(7)), wait(7249)),
+        (Class::Reauthenticate, Action::Register),
+        (Class::Reenroll, Action::Stop(Reason::Permission)),
+        (
+            Class::Fatal(Reason::Configuration),
+            Action::Stop(Reason::Configuration),
+        ),
+    ] {
+        let action = match Link::new(true).handle(failed(class), HALF) {
+            Action::Wait(d) => wait(u64::try_from(d.as_millis()).expect("short")),
+            other => other,
+        };
+        assert_eq!(action, expected, "{class:?}");
+    }
+}
+
+#[test]
+fn a_second_refusal_at_start_is_final() {
+    let mut link = Link::new(true);
+    assert_eq!(
+        link.handle(failed(Class::Reauthenticate), 0),
+        Action::Register
+    );
+    assert_eq!(
+        link.handle(failed(Class::Reauthenticate), 0),
+        Action::Stop(Reason::Permission)
+    );
+    assert_eq!(link.state, State::Stopped);
+}
+
+#[test]
+fn a_gateway_that_was_up_believes_a_refusal_only_when_it_is_repeated() {
+    let mut link = up(true);
+    link.handle(Event::Lost(Class::Retry), 0);
+    for n in 1..=REFUSALS_BELIEVED {
+        assert_eq!(
+            link.handle(Event::Elapsed { usable: false }, 0),
+            Action::Register
+        );
+        let action = link.handle(failed(Class::Reenroll), 0);
+        if n < REFUSALS_BELIEVED {
+            assert_eq!(action, Action::Wait(Duration::ZERO), "refusal {n}");
+        } else {
+            assert_eq!(action, Action::Stop(Reason::Permission));
+        }
+    }
+}
+
+#[test]
+fn a_lost_tunnel_is_dialled_again_with_the_same_credentials() {
+    let mut link = up(true);
+    assert!(matches!(
+        link.handle(Event::Lost(Class::Retry), HALF),
+        Action::Wait(_)
+    ));
+    assert_eq!(
+        link.handle(Event::Elapsed { usable: true }, 0),
+        Action::Connect
+    );
+}
+
+#[test]
+fn stale_credentials_repeated_failures_and_a_free_choice_ask_the_platform() {
+    let mut stale = up(true);
+    stale.handle(Event::Lost(Class::Retry), 0);
+    assert_eq!(
+        stale.handle(Event::Elapsed { usable: false }, 0),
+        Action::Register
+    );
+
+    let mut tired = up(true);
+    tired.handle(Event::Lost(Class::Retry), 0);
+    assert_eq!(
+        tired.handle(Event::Elapsed { usable: true }, 0),
+        Action::Connect
+    );
+    tired.handle(Event::ConnectionFailed(Class::Retry), 0);
+    assert_eq!(
+        tired.handle(Event::Elapsed { usable: true }, 0),
+        Action::Connect
+    );
+    tired.handle(Event::ConnectionFailed(Class::Retry), 0);
+    assert_eq!(
+        tired.handle(Event::Elapsed { usable: true }, 0),
+        Action::Register
+    );
+
+    let mut free = up(false);
+    free.handle(Event::Lost(Class::Retry), 0);
+    assert_eq!(
+        free.handle(Event::Elapsed { usable: true }, 0),
+        Action::Register
+    );
+}
+
+#[test]
+fn a_platform_that_is_away_does_not_keep_a_good_tunnel_down() {
+    let mut link = up(false);
+    link.handle(Event::Lost(Class::Retry), 0);
+    link.handle(Event::Elapsed { usable: true }, 0);
+    let away = Event::RegistrationFailed {
+        class: Class::Retry,
+        usable: true,
+    };
+    assert_eq!(link.handle(away, 0), Action::Connect);
+}
+
+#[test]
+fn only_a_proved_tunnel_resets_the_backoff() {
+    let mut link = up(true);
+    let flap = |link: &mut Link| {
+        let Action::Wait(delay) = link.handle(Event::Lost(Class::Retry), u64::MAX) else {
+            panic!("no wait")
+        };
+        link.handle(Event::Elapsed { usable: true }, 0);
+        link.handle(Event::Connected, 0);
+        delay.as_millis()
+    };
+    let delays = [flap(&mut link), flap(&mut link), flap(&mut link)];
+    assert_eq!(delays, [499, 999, 1999]);
+    assert_eq!(link.handle(Event::Proved, 0), Action::Continue);
+    assert_eq!(flap(&mut link), 499);
+}
+
+#[test]
+fn late_news_changes_nothing() {
+    let events = [
+        Event::Registered,
+        failed(Class::Fatal(Reason::Software)),
+        Event::Connected,
+        Event::ConnectionFailed(Class::Retry),
+        Event::Proved,
+        Event::Lost(Class::Retry),
+        Event::Elapsed { usable: true },
+    ];
+    let fits = |state, event: &Event| {
+        matches!(
+            (state, event),
+            (
+                State::Registering,
+                Event::Registered | Event::RegistrationFailed { .. }
+            ) | (
+                State::Connecting,
+                Event::Connected | Event::ConnectionFailed(_)
+            ) | (State::Up, Event::Proved | Event::Lost(_))
+                | (State::Waiting, Event::Elapsed { .. })
+        )
+    };
+    let mut tried = 0;
+    for state in [
+        State::Registering,
+        State::Connecting,
+        State::Up,
+        State::Waiting,
+        State::Stopped,
+    ] {
+        for event in &events {
+            if fits(state, event) {
+                continue;
+            }
+            let mut link = Link::new(true);
+            link.state = state;
+            assert_eq!(
+                link.handle(*event, 0),
+                Action::Continue,
+                "{state:?} {event:?}"
+            );
+            assert_eq!(link.state, state);
+            tried += 1;
+        }
+    }
+    assert_eq!(tried, 5 * 7 - 7);
+}

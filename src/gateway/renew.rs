@@ -1,0 +1,70 @@
+//! Renews credentials before they expire. New ones serve new handshakes at once; the tunnel that is up was
+//! proved with the old ones and is not cut.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::identity::Identity;
+use super::issue::Issuer;
+use crate::backoff::{self, Backoff};
+use crate::error::{Class, chain};
+
+/// Between attempts; a third of a certificate's life is left for them.
+const BASE: Duration = Duration::from_secs(5);
+const CAP: Duration = Duration::from_secs(300);
+
+/// Renews for ever what `current` holds. Whatever the platform answers, the old credentials are kept: the
+/// link decides about them when it needs new ones.
+pub(crate) async fn run(issuer: Arc<Issuer>, current: watch::Sender<Option<Arc<Identity>>>) {
+    let mut seen = current.subscribe();
+    let mut backoff = Backoff::new(BASE, CAP);
+    let mut not_before = Instant::now();
+    loop {
+        let Some(renew_at) = seen
+            .borrow_and_update()
+            .as_ref()
+            .map(|identity| identity.renew_at)
+        else {
+            if seen.changed().await.is_err() {
+                return;
+            }
+            continue;
+        };
+        let due = Instant::from_std(renew_at).max(not_before);
+        tokio::select! {
+            () = tokio::time::sleep_until(due) => {}
+            // The link received newer ones meanwhile.
+            changed = seen.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                continue;
+            }
+        }
+        match issuer.renew().await {
+            Ok(identity) => {
+                tracing::info!(gateway.id = %identity.gateway_id, "credentials renewed");
+                backoff.reset();
+                not_before = Instant::now();
+                current.send_replace(Some(Arc::new(identity)));
+            }
+            Err((error, class)) => {
+                let at_least = match class {
+                    Class::RetryAfter(wait) => wait,
+                    Class::Retry | Class::Reauthenticate => Duration::ZERO,
+                    Class::Reenroll | Class::Fatal(_) => CAP,
+                };
+                let delay = at_least.saturating_add(backoff.next_delay(backoff::random()));
+                not_before = Instant::now() + delay;
+                tracing::warn!(
+                    error = %chain(&error),
+                    delay_ms = delay.as_millis(),
+                    "credentials not renewed; the old ones are still in use"
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! What a gateway offers inside TLS 2: one service for each ALPN name (protocol.md §5). A name that is
+//! not listed is not offered, so the handshake of a client that wants it fails cleanly.
+
+mod health;
+pub mod http;
+mod ping;
+mod tcp;
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::ServerConfig;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use crate::net::dial;
+use crate::pki::extensions::{self, Claims, Route};
+use crate::scope::Scope;
+use crate::ssh::ChannelStream;
+
+/// Limit for the handshake of TLS 2.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// The services, by their ALPN names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Service {
+    /// Copies bytes to and from a TCP target.
+    Tcp,
+    /// Forwards HTTP requests to a target.
+    Http,
+    /// Answers `PONG`.
+    Ping,
+    /// Tells how the gateway is.
+    Health,
+}
+
+impl Service {
+    const ALL: [Self; 4] = [Self::Tcp, Self::Http, Self::Ping, Self::Health];
+
+    /// The names to offer, in no particular order: clients offer exactly one.
+    pub(crate) const ALPN: [&'static str; 4] = {
+        let [a, b, c, d] = Self::ALL;
+        [a.alpn(), b.alpn(), c.alpn(), d.alpn()]
+    };
+
+    const fn alpn(self) -> &'static str {
+        match self {
+            Self::Tcp => "infisical-tcp-proxy",
+            Self::Http => "infisical-http-proxy",
+            Self::Ping => "infisical-ping",
+            Self::Health => "infisical-health",
+        }
+    }
+
+    fn from_alpn(name: &[u8]) -> Option<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|service| service.alpn().as_bytes() == name)
+    }
+}
+
+/// Why a session ended other than by its own will. It concerns that session only.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// TLS 2 did not come about.
+    #[error("TLS 2 failed")]
+    Handshake(#[source] io::Error),
+    /// TLS 2 took too long.
+    #[error("TLS 2 took longer than {} s", HANDSHAKE.as_secs())]
+    HandshakeTimedOut,
+    /// The client offered no ALPN name.
+    #[error("the client named no service (ALPN)")]
+    NoService,
+    /// The client's certificate says nothing usable.
+    #[error(transparent)]
+    Claims(#[from] extensions::Error),
+    /// The service needs a target, and the certificate names none.
+    #[error("the client certificate names no target")]
+    NoTarget,
+    /// The target cannot be reached.
+    #[error(transparent)]
+    Target(#[from] dial::Error),
+    /// The HTTP service failed.
+    #[error(transparent)]
+    Http(#[from] http::Error),
+    /// The connection failed.
+    #[error("the connection failed")]
+    Io(#[from] io::Error),
+}
+
+/// Answers one channel: TLS 2, then the service that the client asked for.
+pub(crate) async fn serve(
+    channel: ChannelStream,
+    tls: Arc<ServerConfig>,
+    cluster: &http::Cluster,
+    scope: &Scope,
+) -> Result<(), Error> {
+    // Boxed, as the services below: a session's task should hold only the state it is in.
+    let accepting = Box::pin(TlsAcceptor::from(tls).accept(channel));
+    let stream = tokio::time::timeout(HANDSHAKE, accepting)
+        .await
+        .map_err(|_| Error::HandshakeTimedOut)?
+        .map_err(Error::Handshake)?;
+    let service = stream
+        .get_ref()
+        .1
+        .alpn_protocol()
+        .and_then(Service::from_alpn)
+        .ok_or(Error::NoService)?;
+    let Claims { route, actor } = claims(&stream)?;
+    tracing::debug!(
+        service = service.alpn(),
+        target.host = route.as_ref().map(|r| r.target_host.as_str()),
+        target.port = route.as_ref().map(|r| r.target_port),
+        actor = actor.as_ref().map(|a| a.kind.as_str()),
+        actor.id = actor.as_ref().and_then(|a| a.id.as_deref()),
+        "session opened"
+    );
+    match service {
+        Service::Tcp => Box::pin(tcp::serve(stream, &target(route)?)).await,
+        Service::Http => {
+            let route = target(route)?;
+            let request = http::Request {
+                route: &route,
+                actor: actor.as_ref(),
+            };
+            Ok(Box::pin(http::serve(stream, request, cluster, scope)).await?)
+        }
+        Service::Ping => Ok(Box::pin(ping::serve(stream)).await?),
+        Service::Health => Ok(Box::pin(health::serve(stream)).await?),
+    }
+}
+
+fn claims(stream: &TlsStream<ChannelStream>) -> Result<Claims, Error> {
+    let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
+    let leaf = certificates
+        .first()
+        .ok_or_else(|| extensions::Error::Certificate("the client presented none".to_owned()))?;
+    Ok(extensions::parse_claims(leaf)?)
+}
+
+fn target(route: Option<Route>) -> Result<Route, Error> {
+    route
+        .filter(|route| !route.target_host.is_empty())
+        .ok_or(Error::NoTarget)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Service;
+
+    #[test]
+    fn the_names_are_those_of_the_protocol() {
+        let names = [
+            "infisical-tcp-proxy",
+            "infisical-http-proxy",
+            "infisical-ping",
+            "infisical-health",
+        ];
+        assert_eq!(Service::ALPN, names);
+        for name in names {
+            assert_eq!(
+                Service::from_alpn(name.as_bytes()).map(Service::alpn),
+                Some(name)
+            );
+        }
+        assert_eq!(Service::from_alpn(b"infisical-pam-proxy"), None);
+        assert_eq!(Service::from_alpn(b""), None);
+    }
+}
