@@ -1,7 +1,5 @@
 //! The Infisical gateway, relay, client and embedded platform: one crate, one binary.
 
-#![allow(missing_docs, reason = "modules that are still being written")]
-
 pub mod api;
 pub mod backoff;
 pub mod cli;
