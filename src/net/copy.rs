@@ -19,6 +19,17 @@ pub struct Copied {
     pub a_to_b: u64,
     /// Bytes from the second stream to the first.
     pub b_to_a: u64,
+    /// The stream that ended first, if one did.
+    pub ended_first: Option<Side>,
+}
+
+/// One of the two streams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// The first one.
+    A,
+    /// The second one.
+    B,
 }
 
 /// Copies until both directions have ended or one failed. The counts are true in both cases.
@@ -27,23 +38,55 @@ where
     A: AsyncRead + AsyncWrite + Unpin,
     B: AsyncRead + AsyncWrite + Unpin,
 {
+    match copy_both_until(a, b, std::future::pending::<std::convert::Infallible>()).await {
+        (copied, Ok(result)) => (copied, result),
+        (_, Err(never)) => match never {},
+    }
+}
+
+/// Copies like [`copy_both`], or until `stop` resolves, whose output is then the `Err`. The counts are
+/// true in all cases.
+pub async fn copy_both_until<A, B, S>(
+    a: &mut A,
+    b: &mut B,
+    stop: S,
+) -> (Copied, Result<io::Result<()>, S::Output>)
+where
+    A: AsyncRead + AsyncWrite + Unpin,
+    B: AsyncRead + AsyncWrite + Unpin,
+    S: Future,
+{
     let mut there = Direction::new();
     let mut back = Direction::new();
-    let result = std::future::poll_fn(|cx| {
+    let mut ended_first = None;
+    let copying = std::future::poll_fn(|cx| {
         // Both are polled each time, so neither direction can starve the other.
         let first = there.poll(cx, a, b)?;
         let second = back.poll(cx, b, a)?;
+        if ended_first.is_none() {
+            ended_first = match (there.read_ended, back.read_ended) {
+                (true, _) => Some(Side::A),
+                (false, true) => Some(Side::B),
+                (false, false) => None,
+            };
+        }
         if first.is_ready() && second.is_ready() {
             Poll::Ready(Ok(()))
         } else {
             Poll::Pending
         }
-    })
-    .await;
+    });
+    let result = tokio::select! {
+        // What has been copied to its end was not stopped.
+        biased;
+        result = copying => Ok(result),
+        output = stop => Err(output),
+    };
     (
         Copied {
             a_to_b: there.total,
             b_to_a: back.total,
+            ended_first,
         },
         result,
     )

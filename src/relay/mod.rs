@@ -1,1 +1,174 @@
-//! (being written)
+//! The relay: gateways connect to it over SSH, clients over TLS 1, and it joins each client with a channel of
+//! the gateway that the client's certificate names (protocol.md §3 and §4).
+//!
+//! Tasks, and what ends them:
+//! - accepting gateways ([`gateways`]) and clients ([`clients`]), `renew` and `heartbeat`: the scope of
+//!   [`run`]; none of them may end before;
+//! - one task for each gateway: its session's end, or the stop of the relay, after its clients;
+//! - one task for each client: its bridge's end, or the stop of the relay, after a grace period.
+//!
+//! The relay never sees the plaintext of TLS 2, and believes nothing about a peer that the peer's
+//! certificate does not say: a gateway is its certificate's first principal, a client's gateway is its
+//! certificate's common name.
+
+mod access;
+mod bridge;
+mod clients;
+mod gateways;
+mod heartbeat;
+mod hub;
+pub mod identity;
+mod limits;
+pub mod register;
+mod registry;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use access::StoreError;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use crate::api::{self, Client};
+use crate::config::settings::RelaySettings;
+use crate::error::Reason;
+use crate::events;
+use crate::host::notify;
+use crate::names::{SSH_PORT, TLS_PORT};
+use crate::net::listen;
+use crate::scope::Scope;
+use hub::{Deadlines, Hub};
+
+/// How long live bridges may go on after the relay was told to stop.
+const GRACE: Duration = Duration::from_secs(10);
+/// How long the goodbyes to gateways may take.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// Why a relay gave up.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A port cannot be had.
+    #[error(transparent)]
+    Listen(#[from] listen::Error),
+    /// Calls to the platform cannot be made.
+    #[error(transparent)]
+    Client(#[from] api::Error),
+    /// A credential of an organization's relay for one of the instance, or the reverse.
+    #[error(
+        "an instance relay proves itself with the relay auth secret, an organization's with an identity or an enrollment"
+    )]
+    Contradiction,
+    /// There are no credentials.
+    #[error(transparent)]
+    Register(#[from] register::Error),
+    /// A part of the relay ended that must not.
+    #[error("the relay's {0} task ended unexpectedly")]
+    Casualty(&'static str),
+}
+
+impl Error {
+    /// Whose fault it is; decides the exit code.
+    #[must_use]
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::Listen(_) => Reason::Unavailable,
+            Self::Client(_) | Self::Contradiction => Reason::Configuration,
+            Self::Register(error) => error.reason(),
+            Self::Casualty(_) => Reason::Software,
+        }
+    }
+}
+
+/// Runs a relay until `scope` is cancelled and everything is closed, or until a person must act.
+///
+/// # Errors
+/// See [`Error`]; everything that time may cure is retried instead.
+pub async fn run(settings: RelaySettings, scope: Scope) -> Result<(), Error> {
+    if !access::is_consistent(settings.kind, &settings.credential) {
+        return Err(Error::Contradiction);
+    }
+    // First of all: with a port in use there is no point in spending an enrollment token.
+    let ssh = listen::bind(settings.ssh_listen, SSH_PORT)?;
+    let tls = listen::bind(settings.tls_listen, TLS_PORT)?;
+    let client = Client::try_new(&settings.domain, &settings.headers)?;
+    notify::status("registering");
+    let Some((access, identity)) = register::begin(&client, &settings, &scope).await? else {
+        return Ok(());
+    };
+
+    let tasks = scope.child("relay");
+    let (current, identity) = watch::channel(Arc::new(identity));
+    let hub = Arc::new(Hub::new(identity, &settings.limits, Deadlines::default()));
+    let stop = tasks.clone();
+    let renewing = register::renew(access.clone(), current);
+    tasks.spawn_essential("renew", async move {
+        stop.run(renewing).await;
+    });
+    let sockets = Sockets { ssh, tls };
+    let serving = serve(sockets, hub, tasks.clone());
+    tracing::info!(
+        relay.name = %settings.name,
+        relay.host = %settings.host,
+        "{}",
+        events::RELAY_STARTED
+    );
+    notify::status(&format!("serving as {}", settings.name));
+    notify::ready();
+    let stop = tasks.clone();
+    tasks.spawn_essential("heartbeat", async move {
+        stop.run(heartbeat::run(access)).await;
+    });
+
+    serving.await;
+    // Only short sleeps and calls that the cancellation interrupts.
+    tasks.finish(FAREWELL).await;
+    match tasks.casualty() {
+        Some(task) => Err(Error::Casualty(task)),
+        None => Ok(()),
+    }
+}
+
+/// The two listening sockets.
+#[derive(Debug)]
+struct Sockets {
+    ssh: TcpListener,
+    tls: TcpListener,
+}
+
+/// Serves gateways and clients until `stop` is cancelled; then sees to an orderly end: live bridges have
+/// [`GRACE`], then gateways hear a goodbye. Both acceptors run as soon as this is polled.
+async fn serve(sockets: Sockets, hub: Arc<Hub>, stop: Scope) {
+    // Not children of `stop`: they outlive it, each by its own time.
+    let bridges = Scope::new("clients");
+    let sessions = Scope::new("gateways");
+    let gateways = gateways::serve(
+        sockets.ssh,
+        Arc::clone(&hub),
+        stop.clone(),
+        sessions.clone(),
+    );
+    let clients = clients::serve(sockets.tls, Arc::clone(&hub), stop.clone(), bridges.clone());
+    stop.spawn_essential("gateway acceptor", gateways);
+    stop.spawn_essential("client acceptor", clients);
+
+    stop.cancelled().await;
+    notify::stopping();
+    let live = bridges.tasks();
+    if live > 0 {
+        tracing::info!(live, "stopping; live connections may finish");
+    }
+    if !bridges.finish(GRACE).await {
+        tracing::warn!(live = bridges.tasks(), "connections are cut");
+        bridges.cancel();
+        bridges.finish(FAREWELL).await;
+    }
+    let connected = hub.registry().len();
+    sessions.cancel();
+    sessions.finish(FAREWELL).await;
+    tracing::info!(gateways = connected, "stopped");
+}
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,197 @@
+//! How the relay proves itself to the platform: which endpoints it calls, and with which token.
+//!
+//! An enrollment token is spent at most once: the file that will keep the access token is proved writable
+//! before, and what the token bought is on the disk before anything else is done with it.
+
+use std::path::{Path, PathBuf};
+
+use crate::api::login::TokenSource;
+use crate::api::types::{RegisterRelay, RelayCredentials};
+use crate::api::{self, Client};
+use crate::config::env::{RELAY_ACCESS_TOKEN, RELAY_DOMAIN, RELAY_ENROLLMENT_TOKEN, Variable};
+use crate::config::file;
+use crate::config::settings::{ApiBase, RelayCredential, RelayKind, RelaySettings};
+use crate::error::Class;
+use crate::names::{RelayHost, RelayName};
+use crate::secret::Secret;
+
+/// The access token of an enrolled relay cannot be kept.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The file cannot be changed.
+    #[error(transparent)]
+    File(#[from] file::Error),
+    /// The write did not come to an end.
+    #[error("the write was interrupted")]
+    Interrupted(#[source] tokio::task::JoinError),
+}
+
+/// The relay as the platform knows it.
+#[derive(Debug, Clone)]
+pub(crate) struct Access {
+    client: Client,
+    name: RelayName,
+    host: RelayHost,
+    proof: Proof,
+}
+
+#[derive(Debug, Clone)]
+enum Proof {
+    /// A machine identity registers an organization's relay.
+    Identity(TokenSource),
+    /// The instance's secret registers a relay of the instance.
+    Instance(Secret),
+    /// The relay was enrolled and has a token of its own.
+    Enrolled(Secret),
+}
+
+impl Access {
+    /// For a relay that need not enroll; `None` for one that must.
+    pub(crate) fn of(client: &Client, settings: &RelaySettings) -> Option<Self> {
+        let proof = match &settings.credential {
+            RelayCredential::Identity(credential) => {
+                Proof::Identity(TokenSource::new(client.clone(), credential.clone()))
+            }
+            RelayCredential::AuthSecret(secret) => Proof::Instance(secret.clone()),
+            RelayCredential::AccessToken(token) => Proof::Enrolled(token.clone()),
+            RelayCredential::Enroll { .. } => return None,
+        };
+        Some(Self::new(client, settings, proof))
+    }
+
+    /// For a relay whose enrollment bought `token`.
+    pub(crate) fn enrolled(client: &Client, settings: &RelaySettings, token: Secret) -> Self {
+        Self::new(client, settings, Proof::Enrolled(token))
+    }
+
+    fn new(client: &Client, settings: &RelaySettings, proof: Proof) -> Self {
+        Self {
+            client: client.clone(),
+            name: settings.name.clone(),
+            host: settings.host.clone(),
+            proof,
+        }
+    }
+
+    pub(crate) fn name(&self) -> &RelayName {
+        &self.name
+    }
+
+    pub(crate) fn host(&self) -> &RelayHost {
+        &self.host
+    }
+
+    /// Asks for credentials R.
+    ///
+    /// # Errors
+    /// With the class that says what to do about it.
+    pub(crate) async fn credentials(&self) -> Result<RelayCredentials, (api::Error, Class)> {
+        let token = self.token().await?;
+        let request = RegisterRelay {
+            host: self.host.clone(),
+            name: self.name.clone(),
+        };
+        let result = match &self.proof {
+            Proof::Identity(_) => self.client.register_org_relay(&token, &request).await,
+            Proof::Instance(_) => self.client.register_instance_relay(&token, &request).await,
+            Proof::Enrolled(_) => self.client.relay_connect(&token).await,
+        };
+        self.classed(result, &token).await
+    }
+
+    /// Sends a heartbeat; success proves that the platform reaches the relay's TLS port.
+    ///
+    /// # Errors
+    /// With the class that says what to do about it.
+    pub(crate) async fn heartbeat(&self) -> Result<(), (api::Error, Class)> {
+        let token = self.token().await?;
+        let result = match &self.proof {
+            Proof::Identity(_) => self.client.relay_heartbeat_org(&token, &self.name).await,
+            Proof::Instance(_) => {
+                let heartbeat = self.client.relay_heartbeat_instance(&token, &self.name);
+                heartbeat.await
+            }
+            Proof::Enrolled(_) => self.client.relay_heartbeat(&token).await,
+        };
+        self.classed(result, &token).await
+    }
+
+    async fn token(&self) -> Result<Secret, (api::Error, Class)> {
+        match &self.proof {
+            Proof::Identity(source) => source.token().await.map_err(|error| {
+                // The login itself was refused: another one would be too.
+                let class = match error.class() {
+                    Class::Reauthenticate => Class::Reenroll,
+                    class => class,
+                };
+                (error, class)
+            }),
+            Proof::Instance(token) | Proof::Enrolled(token) => Ok(token.clone()),
+        }
+    }
+
+    /// A refused token is replaced before the next call where a login can do that; else only a person can.
+    async fn classed<T>(
+        &self,
+        result: Result<T, api::Error>,
+        token: &Secret,
+    ) -> Result<T, (api::Error, Class)> {
+        let error = match result {
+            Ok(value) => return Ok(value),
+            Err(error) => error,
+        };
+        let class = match (error.class(), &self.proof) {
+            (Class::Reauthenticate, Proof::Identity(source)) if source.can_log_in_again() => {
+                source.rejected(token).await;
+                Class::Reauthenticate
+            }
+            (Class::Reauthenticate, _) => Class::Reenroll,
+            (class, _) => class,
+        };
+        Err((error, class))
+    }
+}
+
+/// True if the kind of the relay and what it proves itself with belong together.
+pub(crate) fn is_consistent(kind: RelayKind, credential: &RelayCredential) -> bool {
+    match credential {
+        RelayCredential::Identity(_) => kind == RelayKind::Org,
+        RelayCredential::AuthSecret(_) => kind == RelayKind::Instance,
+        RelayCredential::AccessToken(_) | RelayCredential::Enroll { .. } => true,
+    }
+}
+
+/// Writes what is known before the token is spent, and so proves that `store` can be written.
+///
+/// # Errors
+/// See [`StoreError`].
+pub(crate) async fn prepare(store: &Path, domain: &ApiBase) -> Result<(), StoreError> {
+    let domain = Secret::new(domain.as_url().as_str());
+    update(store.to_owned(), vec![(&RELAY_DOMAIN, domain)]).await
+}
+
+/// Saves what the enrollment token bought. The spent token is kept beside it, so that the same command run
+/// again starts the relay instead of enrolling it again.
+///
+/// # Errors
+/// See [`StoreError`].
+pub(crate) async fn save(store: &Path, spent: &Secret, access: &Secret) -> Result<(), StoreError> {
+    let changes = vec![
+        (&RELAY_ACCESS_TOKEN, access.clone()),
+        (&RELAY_ENROLLMENT_TOKEN, spent.clone()),
+    ];
+    update(store.to_owned(), changes).await
+}
+
+/// The disk may be slow, and must not hold up the runtime.
+async fn update(
+    store: PathBuf,
+    changes: Vec<(&'static Variable, Secret)>,
+) -> Result<(), StoreError> {
+    let write = move || {
+        let changes: Vec<_> = changes.iter().map(|(key, value)| (*key, value)).collect();
+        file::update(&store, &changes)
+    };
+    let written = tokio::task::spawn_blocking(write).await;
+    Ok(written.map_err(StoreError::Interrupted)??)
+}

@@ -1,0 +1,249 @@
+//! The TLS side: accepts clients, reads from their certificate which gateway they want, and bridges them to
+//! a channel of that gateway (protocol.md §4).
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use super::bridge;
+use super::hub::Hub;
+use super::limits::{Slot, Source};
+use crate::error::chain;
+use crate::names::GatewayId;
+use crate::net::accept::{Accepted, Acceptor};
+use crate::pki::extensions;
+use crate::scope::Scope;
+use crate::ssh::server::Session;
+use crate::ssh::{self, ChannelStream};
+
+/// Target of every channel. Gateways take the target from TLS 2 and ignore this one (protocol.md §3).
+const TARGET: (&str, u16) = ("localhost", 0);
+/// Largest amount read from a client that is being sent away, in bytes.
+const MAX_IGNORED: u64 = 64 * 1024;
+
+/// Longest part of a certificate's common name that is shown, in characters.
+const MAX_SHOWN: usize = 128;
+
+/// Why a client that proved itself is not served.
+#[derive(Debug, thiserror::Error)]
+enum Refusal {
+    #[error(transparent)]
+    Certificate(#[from] extensions::Error),
+    #[error("its certificate names no gateway")]
+    NoGateway,
+    #[error("the gateway is not connected")]
+    NotConnected,
+    #[error("the relay has as many clients as it may have")]
+    RelayFull,
+    #[error("the gateway has as many channels as it may have")]
+    GatewayFull,
+    #[error("the gateway opened no channel")]
+    Channel(#[source] ssh::Error),
+    #[error("the gateway opened no channel in time")]
+    ChannelTimedOut,
+}
+
+/// Accepts clients until `stop` is cancelled, which also ends those that are still shaking hands.
+/// Bridges belong to `bridges`: its cancellation cuts them.
+pub(crate) async fn serve(listener: TcpListener, hub: Arc<Hub>, stop: Scope, bridges: Scope) {
+    let acceptor = Acceptor::new(listener, hub.handshakes);
+    while let Some(accepted) = stop.run(acceptor.accept()).await {
+        let accepted = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::error!(error = %chain(&error), "cannot accept clients any more");
+                return;
+            }
+        };
+        let source = Source::from(accepted.peer.ip());
+        let slots = hub.sources.take(source).zip(hub.newcomers.take(source));
+        let Some((source, newcomer)) = slots else {
+            if let Some(suppressed) = hub.ration.take(Instant::now()) {
+                tracing::warn!(
+                    peer = %accepted.peer,
+                    suppressed,
+                    "too many connections from this address; client connection closed"
+                );
+            }
+            continue;
+        };
+        let client = Client {
+            hub: Arc::clone(&hub),
+            peer: accepted.peer,
+            stop: stop.clone(),
+            bridges: bridges.clone(),
+        };
+        bridges.spawn("client", async move {
+            Box::pin(client.serve(accepted, newcomer)).await;
+            drop(source);
+        });
+    }
+}
+
+/// One connection.
+struct Client {
+    hub: Arc<Hub>,
+    peer: SocketAddr,
+    stop: Scope,
+    bridges: Scope,
+}
+
+/// A channel, and what it takes to keep it.
+struct Opened {
+    session: Arc<Session>,
+    channel: ChannelStream,
+    slot: Slot<GatewayId>,
+}
+
+impl Client {
+    async fn serve(&self, accepted: Accepted, newcomer: Slot<Source>) {
+        let Accepted { stream, permit, .. } = accepted;
+        probe_silence(&stream);
+        let acceptor = TlsAcceptor::from(Arc::clone(&self.hub.identity().tls));
+        let deadline = self.hub.deadlines.tls_handshake;
+        let handshake = tokio::time::timeout(deadline, acceptor.accept(stream));
+        let tls = match self.stop.run(handshake).await {
+            None => return,
+            Some(Err(_)) => {
+                let limit_ms = deadline.as_millis();
+                return tracing::debug!(peer = %self.peer, limit_ms, "TLS handshake took too long");
+            }
+            Some(Ok(Err(error))) => return self.report(&error),
+            Some(Ok(Ok(tls))) => tls,
+        };
+        drop((newcomer, permit));
+
+        let name = match common_name(&tls) {
+            Ok(name) => name,
+            Err(refusal) => return self.refuse(tls, "", &refusal).await,
+        };
+        if name == GatewayId::HEALTH_CHECK {
+            tracing::debug!(peer = %self.peer, "health check");
+            return self.dismiss(tls).await;
+        }
+        let Ok(_client) = Arc::clone(&self.hub.clients).try_acquire_owned() else {
+            return self.refuse(tls, &name, &Refusal::RelayFull).await;
+        };
+        match self.stop.run(self.channel(&name)).await {
+            None => {}
+            Some(Err(refusal)) => self.refuse(tls, &name, &refusal).await,
+            Some(Ok(opened)) => {
+                let Opened {
+                    session,
+                    channel,
+                    slot,
+                } = opened;
+                let parties = bridge::Parties {
+                    gateway: &name,
+                    peer: self.peer,
+                    session: &session,
+                    farewell: self.hub.deadlines.farewell,
+                };
+                bridge::run(tls, channel, &parties, &self.bridges).await;
+                drop(slot);
+            }
+        }
+    }
+
+    /// A channel of the gateway called `name`.
+    async fn channel(&self, name: &str) -> Result<Opened, Refusal> {
+        let id = GatewayId::try_new(name).map_err(|_| Refusal::NoGateway)?;
+        let session = self.hub.registry().find(&id).map(Arc::clone);
+        let session = session.ok_or(Refusal::NotConnected)?;
+        let slot = self.hub.channels.take(id).ok_or(Refusal::GatewayFull)?;
+
+        // Opened by a task of its own: an answer that comes too late must be heard all the same, or the
+        // channel would stay open on the gateway's side, belonging to nobody.
+        let (opened, wait) = oneshot::channel();
+        let opener = Arc::clone(&session);
+        let originator = self.peer;
+        let bridges = self.bridges.clone();
+        self.bridges.spawn("open", async move {
+            tokio::select! {
+                result = opener.open(TARGET, originator) => {
+                    // Dropped, and so closed, if nobody waits any more.
+                    let _ = opened.send(result.map(|channel| (channel, slot)));
+                }
+                () = opener.ended() => {}
+                () = bridges.cancelled() => {}
+            }
+        });
+        match tokio::time::timeout(self.hub.deadlines.open, wait).await {
+            Err(_) => Err(Refusal::ChannelTimedOut),
+            Ok(Err(_)) => Err(Refusal::Channel(ssh::Error::Closed)),
+            Ok(Ok(Err(error))) => Err(Refusal::Channel(error)),
+            Ok(Ok(Ok((channel, slot)))) => Ok(Opened {
+                session,
+                channel,
+                slot,
+            }),
+        }
+    }
+
+    /// One line for a client whose handshake failed, as far as the ration goes.
+    fn report(&self, error: &std::io::Error) {
+        let is_about_tls = error
+            .get_ref()
+            .is_some_and(|inner| inner.is::<rustls::Error>());
+        if !is_about_tls {
+            // Port checks of load balancers and the like.
+            tracing::debug!(peer = %self.peer, error = %chain(error), "connection ended before a client proved itself");
+        } else if let Some(suppressed) = self.hub.ration.take(Instant::now()) {
+            tracing::info!(peer = %self.peer, suppressed, error = %chain(error), "client refused");
+        }
+    }
+
+    async fn refuse(&self, tls: TlsStream<TcpStream>, gateway: &str, refusal: &Refusal) {
+        if let Some(suppressed) = self.hub.ration.take(Instant::now()) {
+            tracing::info!(
+                peer = %self.peer,
+                gateway.id = gateway.escape_default().take(MAX_SHOWN).collect::<String>(),
+                suppressed,
+                error = %chain(refusal),
+                "client sent away"
+            );
+        }
+        self.dismiss(tls).await;
+    }
+
+    /// Ends a session cleanly: says so, then waits for the client to end too. Closing a socket with unread
+    /// bytes would reset the connection and could destroy our goodbye on its way.
+    async fn dismiss(&self, mut tls: TlsStream<TcpStream>) {
+        let farewell = async {
+            if tls.shutdown().await.is_ok() {
+                let mut ignored = tls.take(MAX_IGNORED);
+                let _ = tokio::io::copy(&mut ignored, &mut tokio::io::sink()).await;
+            }
+        };
+        let _ = tokio::time::timeout(self.hub.deadlines.farewell, farewell).await;
+    }
+}
+
+/// The routing key of a client that completed its handshake.
+fn common_name(tls: &TlsStream<TcpStream>) -> Result<String, Refusal> {
+    let (_, connection) = tls.get_ref();
+    let leaf = connection.peer_certificates().and_then(<[_]>::first);
+    Ok(extensions::parse_common_name(
+        leaf.ok_or(Refusal::NoGateway)?,
+    )?)
+}
+
+/// Has the kernel find out within about a minute that an idle client vanished. Nothing shortens the
+/// patience with a client that is there and only slow to read.
+fn probe_silence(stream: &TcpStream) {
+    const AFTER: std::time::Duration = std::time::Duration::from_secs(30);
+    const INTERVAL: std::time::Duration = std::time::Duration::from_secs(10);
+    const PROBES: u32 = 3;
+    let keepalive = socket2::TcpKeepalive::new()
+        .with_time(AFTER)
+        .with_interval(INTERVAL)
+        .with_retries(PROBES);
+    // The connection works without.
+    let _ = socket2::SockRef::from(stream).set_tcp_keepalive(&keepalive);
+}

@@ -1,0 +1,97 @@
+//! Heartbeats: each makes the platform complete TLS 1 with this relay, so a success proves that the relay
+//! can be reached under the address it registered (protocol.md §1).
+
+use std::time::Duration;
+
+use super::access::Access;
+use crate::error::{Class, chain};
+use crate::events;
+
+/// Time between heartbeats while they succeed, as deployed relays do. Gateways use a relay whose last one
+/// is less than an hour old.
+const INTERVAL: Duration = Duration::from_secs(30 * 60);
+/// Time to the next one after a failure.
+const AGAIN: Duration = Duration::from_secs(10);
+/// Longest time to the next one after many failures of a relay that was reachable before.
+const AGAIN_AT_MOST: Duration = Duration::from_secs(300);
+
+/// Beats for ever, the first time at once.
+pub(crate) async fn run(access: Access) {
+    let mut cadence = Cadence::default();
+    loop {
+        let result = access.heartbeat().await;
+        let was_reachable = cadence.is_reachable();
+        let delay = cadence.handle(result.is_ok());
+        match result {
+            Ok(()) if was_reachable => tracing::debug!("{}", events::RELAY_REACHABLE),
+            Ok(()) => tracing::info!("{}", events::RELAY_REACHABLE),
+            Err((error, class)) => {
+                let delay = match class {
+                    Class::RetryAfter(wait) => delay.max(wait),
+                    Class::Retry | Class::Reauthenticate | Class::Reenroll | Class::Fatal(_) => {
+                        delay
+                    }
+                };
+                tracing::warn!(
+                    error = %chain(&error),
+                    delay_ms = delay.as_millis(),
+                    "heartbeat failed; the relay goes on serving"
+                );
+                tokio::time::sleep(delay).await;
+                continue;
+            }
+        }
+        tokio::time::sleep(delay).await;
+    }
+}
+
+/// When the next heartbeat is due: soon until the first success, seldom while they succeed, and less and
+/// less soon while a platform that was there is away.
+#[derive(Debug, Default)]
+struct Cadence {
+    succeeded: bool,
+    failures: u32,
+}
+
+impl Cadence {
+    /// Notes a result and gives the time to the next heartbeat.
+    fn handle(&mut self, success: bool) -> Duration {
+        self.succeeded |= success;
+        self.failures = if success {
+            0
+        } else {
+            self.failures.saturating_add(1)
+        };
+        match (self.succeeded, self.failures) {
+            (false, _) => AGAIN,
+            (true, 0) => INTERVAL,
+            (true, n) => AGAIN
+                .saturating_mul(1 << n.saturating_sub(1).min(8))
+                .min(AGAIN_AT_MOST),
+        }
+    }
+
+    /// True if the last heartbeat succeeded.
+    fn is_reachable(&self) -> bool {
+        self.succeeded && self.failures == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Cadence;
+
+    #[test]
+    fn the_cadence_is_that_of_deployed_relays() {
+        let mut cadence = Cadence::default();
+        assert!(!cadence.is_reachable());
+        let mut delays = Vec::new();
+        for success in [
+            false, false, true, true, false, false, false, false, false, false, true,
+        ] {
+            delays.push(cadence.handle(success).as_secs());
+        }
+        assert_eq!(delays, [10, 10, 1800, 1800, 10, 20, 40, 80, 160, 300, 1800]);
+        assert!(cadence.is_reachable());
+    }
+}

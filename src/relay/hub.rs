@@ -1,0 +1,99 @@
+//! What both sides of the relay share: who is connected, what the limits leave, and the credentials in use.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, watch};
+
+use super::identity::Identity;
+use super::limits::{Counters, Ration, Source};
+use super::registry::Registry;
+use crate::config::settings::RelayLimits;
+use crate::names::GatewayId;
+use crate::ssh::server::Session;
+
+/// One part in so many of the handshakes of a port is kept from any one source: the rest is enough for a
+/// burst of a platform or of a crowd behind one address, and nobody alone can lock the others out.
+const KEPT_FROM_ONE: usize = 8;
+
+/// Limits on every wait for a peer.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Deadlines {
+    /// TLS 1 handshake (protocol.md §4).
+    pub(crate) tls_handshake: Duration,
+    /// A gateway's answer to the opening of a channel.
+    pub(crate) open: Duration,
+    /// A replaced session's answer to its probe.
+    pub(crate) probe: Duration,
+    /// A client's answer to our goodbye, and what a gateway left behind to be read.
+    pub(crate) farewell: Duration,
+}
+
+impl Default for Deadlines {
+    fn default() -> Self {
+        Self {
+            tls_handshake: Duration::from_secs(5),
+            open: Duration::from_secs(10),
+            probe: Duration::from_secs(2),
+            farewell: Duration::from_secs(2),
+        }
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Hub {
+    /// Replaced by the renewal; each handshake takes the current one.
+    identity: watch::Receiver<Arc<Identity>>,
+    registry: Mutex<Registry<Arc<Session>>>,
+    /// Connections of either port, per source.
+    pub(crate) sources: Counters<Source>,
+    /// Those of them that have not proved themselves yet.
+    pub(crate) newcomers: Counters<Source>,
+    /// Client connections with a gateway to go to, per gateway.
+    pub(crate) channels: Counters<GatewayId>,
+    /// Client connections that proved themselves.
+    pub(crate) clients: Arc<Semaphore>,
+    /// Handshakes of each port.
+    pub(crate) handshakes: usize,
+    pub(crate) deadlines: Deadlines,
+    /// For lines about strangers.
+    pub(crate) ration: Ration,
+}
+
+/// Handshakes that one source may occupy of `all`.
+fn share(all: usize) -> usize {
+    all.saturating_sub(all / KEPT_FROM_ONE).max(1)
+}
+
+impl Hub {
+    pub(crate) fn new(
+        identity: watch::Receiver<Arc<Identity>>,
+        limits: &RelayLimits,
+        deadlines: Deadlines,
+    ) -> Self {
+        Self {
+            identity,
+            registry: Mutex::default(),
+            sources: Counters::new(limits.per_source),
+            newcomers: Counters::new(share(limits.unauthenticated)),
+            channels: Counters::new(limits.per_gateway),
+            clients: Arc::new(Semaphore::new(
+                limits.connections.min(Semaphore::MAX_PERMITS),
+            )),
+            handshakes: limits.unauthenticated.clamp(1, Semaphore::MAX_PERMITS),
+            deadlines,
+            ration: Ration::default(),
+        }
+    }
+
+    /// The credentials for a handshake that begins now.
+    pub(crate) fn identity(&self) -> Arc<Identity> {
+        Arc::clone(&self.identity.borrow())
+    }
+
+    /// The registry, for a moment: nothing awaits while holding it.
+    pub(crate) fn registry(&self) -> MutexGuard<'_, Registry<Arc<Session>>> {
+        self.registry.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

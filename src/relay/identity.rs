@@ -1,0 +1,198 @@
+//! Credentials R made ready to use: the SSH server's configuration and TLS 1's, all or nothing.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use rustls::ServerConfig;
+use ssh_key::certificate::CertType;
+use tokio::time::Instant;
+
+use crate::api::types::RelayCredentials;
+use crate::names::{RelayHost, RelayName};
+use crate::pki;
+use crate::ssh::cert::{self, UserPolicy};
+use crate::ssh::keys::CertifiedKey;
+use crate::ssh::{Keepalive, keys, server};
+
+/// Limit for everything a gateway does before it has authenticated.
+const SSH_HANDSHAKE: Duration = Duration::from_secs(10);
+/// Credentials are renewed at least this often.
+const RENEW_AT_MOST: Duration = Duration::from_secs(24 * 3600);
+/// The part of their life after which they are renewed, in thousandths: a random one, so that relays that
+/// began together do not renew together, and always below two thirds.
+const RENEW_PERMILLE: std::ops::Range<u64> = 500..651;
+
+/// Why credentials cannot be used. Each names the field of the API.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A part of the SSH material.
+    #[error("the platform's {field} cannot be used")]
+    Ssh {
+        /// The field of the API.
+        field: &'static str,
+        /// Why.
+        #[source]
+        source: keys::Error,
+    },
+    /// A user certificate where a host certificate is due.
+    #[error("the platform's ssh.serverCertificate is a user certificate, not a host certificate")]
+    NotAHostCertificate,
+    /// A part of the X.509 material.
+    #[error("the platform's credentials for TLS cannot be used")]
+    Pki(#[from] pki::Error),
+}
+
+/// What a relay is to its gateways and clients.
+#[derive(Debug)]
+pub(crate) struct Identity {
+    pub(crate) ssh: server::Config,
+    pub(crate) tls: Arc<ServerConfig>,
+    /// When the first of the certificates expires, by this machine's clock.
+    pub(crate) expires: SystemTime,
+    /// The two times at which to ask for new ones, whichever comes first: a jump of the wall clock does
+    /// not delay the monotonic one, a suspended machine not the other.
+    pub(crate) renew_at: (Instant, SystemTime),
+}
+
+impl Identity {
+    /// Checks and prepares everything that the platform sent to the relay `name` at `host`.
+    ///
+    /// # Errors
+    /// Names the first field that cannot be used.
+    pub(crate) fn try_new(
+        name: &RelayName,
+        host: &RelayHost,
+        credentials: &RelayCredentials,
+        random: u64,
+    ) -> Result<Self, Error> {
+        let ssh = |field| move |source| Error::Ssh { field, source };
+        let certificate = keys::parse_certificate(&credentials.ssh.server_certificate)
+            .map_err(ssh("ssh.serverCertificate"))?;
+        if certificate.cert_type() != CertType::Host {
+            return Err(Error::NotAHostCertificate);
+        }
+        let key = keys::parse_private_key(&credentials.ssh.server_private_key)
+            .map_err(ssh("ssh.serverPrivateKey"))?;
+        let ca = keys::parse_public_key(&credentials.ssh.client_ca_public_key)
+            .map_err(ssh("ssh.clientCAPublicKey"))?;
+        let principal = host.host_principal();
+        if !certificate.valid_principals().contains(&principal) {
+            // Gateways decide, not we; but the operator should not have to learn it from them.
+            tracing::warn!(
+                relay.name = %name,
+                due = principal,
+                found = ?certificate.valid_principals(),
+                "the host certificate is for another address; gateways will refuse it"
+            );
+        }
+        let ssh_expires = cert::expires(&certificate);
+        let identity =
+            CertifiedKey::try_new(key, certificate).map_err(ssh("ssh.serverPrivateKey"))?;
+
+        let tls = pki::tls::server(&credentials.pki, &[])?;
+        let tls_expires =
+            pki::expires("pki.serverCertificate", &credentials.pki.server_certificate)?;
+        let expires = ssh_expires.map_or(tls_expires, |ssh| ssh.min(tls_expires));
+
+        let now = SystemTime::now();
+        let wait = renew_after(expires.duration_since(now).unwrap_or_default(), random);
+        Ok(Self {
+            ssh: server::Config {
+                identity,
+                users: UserPolicy {
+                    ca,
+                    key_id: name.client_key_id(),
+                },
+                keepalive: Keepalive::DEFAULT,
+                handshake: SSH_HANDSHAKE,
+            },
+            tls,
+            expires,
+            renew_at: (Instant::now() + wait, now + wait),
+        })
+    }
+
+    /// True if it is time to ask for new ones.
+    pub(crate) fn is_due(&self) -> bool {
+        Instant::now() >= self.renew_at.0 || SystemTime::now() >= self.renew_at.1
+    }
+}
+
+/// How long to keep what lives for another `life`.
+fn renew_after(life: Duration, random: u64) -> Duration {
+    let span = RENEW_PERMILLE.end.saturating_sub(RENEW_PERMILLE.start);
+    let permille = RENEW_PERMILLE.start.saturating_add(random % span.max(1));
+    let permille = u32::try_from(permille).unwrap_or(500);
+    // Divided first: certificates that never expire have lives near the type's end.
+    (life / 1000).saturating_mul(permille).min(RENEW_AT_MOST)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Error, Identity, RENEW_AT_MOST, renew_after};
+    use crate::api::types::RelayCredentials;
+    use crate::relay::testing::{Authority, HOST, NAME};
+    use crate::secret::Secret;
+    use std::time::Duration;
+
+    fn read(credentials: &RelayCredentials) -> Result<Identity, Error> {
+        let name = NAME.parse().expect("a name");
+        let host = HOST.parse().expect("a host");
+        Identity::try_new(&name, &host, credentials, 0)
+    }
+
+    #[test]
+    fn renewal_comes_before_two_thirds_of_the_life() {
+        let life = Duration::from_secs(3600);
+        for random in 0..400 {
+            let wait = renew_after(life, random);
+            assert!(wait >= life / 2 && wait <= life * 65 / 100, "{wait:?}");
+        }
+        assert_eq!(renew_after(Duration::ZERO, 7), Duration::ZERO);
+        for life in [Duration::from_secs(30 * 24 * 3600), Duration::MAX] {
+            assert_eq!(renew_after(life, 400), RENEW_AT_MOST);
+        }
+    }
+
+    #[test]
+    fn good_credentials_are_ready_to_use_and_not_yet_due() {
+        let identity = read(&Authority::new().relay()).expect("an identity");
+        assert!(!identity.is_due());
+        assert_eq!(identity.ssh.users.key_id, format!("client-{NAME}"));
+    }
+
+    #[test]
+    fn the_field_that_cannot_be_used_is_named() {
+        type Spoil = fn(&mut RelayCredentials);
+        let cases: [(&str, Spoil); 7] = [
+            ("ssh.serverCertificate", |c| {
+                c.ssh.server_certificate.clear();
+            }),
+            ("ssh.serverPrivateKey", |c| {
+                c.ssh.server_private_key = Secret::new("no key");
+            }),
+            ("ssh.clientCAPublicKey", |c| {
+                c.ssh.client_ca_public_key.clear();
+            }),
+            ("pki.serverCertificate", |c| {
+                c.pki.server_certificate.clear();
+            }),
+            ("pki.serverPrivateKey", |c| {
+                c.pki.server_private_key = Secret::new("no key");
+            }),
+            ("pki.clientCertificateChain", |c| {
+                c.pki.client_certificate_chain.clear();
+            }),
+            ("host certificate", |c| {
+                c.ssh.server_certificate = Authority::new().user_certificate_line();
+            }),
+        ];
+        for (field, spoil) in cases {
+            let mut credentials = Authority::new().relay();
+            spoil(&mut credentials);
+            let error = read(&credentials).expect_err(field);
+            let text = crate::error::chain(&error).to_string();
+            assert!(text.contains(field), "{field}: {text}");
+        }
+    }
+}

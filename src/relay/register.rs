@@ -1,0 +1,247 @@
+//! The relay's credentials: enrolled for once, registered for at the start, renewed before they expire.
+//!
+//! The start is as patient as any later time: what may pass is tried again for ever. A renewal that fails
+//! keeps the old credentials; new ones serve new handshakes at once, and live sessions are kept.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::access::{self, Access, StoreError};
+use super::identity::{self, Identity};
+use crate::api::{self, Client};
+use crate::backoff::{self, Backoff};
+use crate::config::settings::{RelayCredential, RelaySettings};
+use crate::error::{Class, Reason, chain};
+use crate::scope::Scope;
+
+/// Delays between attempts at the start.
+const START: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+/// Delays between attempts to renew; a third of a certificate's life is left for them.
+const RENEW: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(300));
+/// Least delay after an answer that cannot be used: another one may be better, but not soon.
+const AFTER_NONSENSE: Duration = Duration::from_secs(10);
+/// How often the wall clock is compared while waiting for a renewal, for the sake of machines that were
+/// suspended.
+const CLOCK_CHECK: Duration = Duration::from_secs(300);
+
+/// Why there are no credentials.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The enrollment token was refused.
+    #[error("the enrollment token cannot be used; create a new one and start again")]
+    Enrollment(#[source] api::Error),
+    /// The access token that it bought cannot be kept.
+    #[error("the relay's access token cannot be kept")]
+    Store(#[source] StoreError),
+    /// The platform refuses this relay.
+    #[error("the platform gives this relay no credentials")]
+    Refused(#[source] api::Error, Class),
+    /// What the platform gave cannot be used.
+    #[error(transparent)]
+    Identity(#[from] identity::Error),
+}
+
+impl Error {
+    /// Whose fault it is; decides the exit code.
+    #[must_use]
+    pub fn reason(&self) -> Reason {
+        let of = |class: Class| match class {
+            Class::Fatal(reason) => reason,
+            Class::Reauthenticate | Class::Reenroll => Reason::Permission,
+            Class::Retry | Class::RetryAfter(_) => Reason::Unavailable,
+        };
+        match self {
+            Self::Enrollment(error) => of(error.class()),
+            Self::Store(_) => Reason::Unavailable,
+            Self::Refused(_, class) => of(*class),
+            Self::Identity(_) => Reason::Configuration,
+        }
+    }
+
+    /// What to do about it.
+    fn class(&self) -> Class {
+        match self {
+            Self::Enrollment(error) => match error.class() {
+                // There is no other token to log in with.
+                Class::Reauthenticate => Class::Fatal(Reason::Permission),
+                class => class,
+            },
+            Self::Store(_) => Class::Fatal(Reason::Unavailable),
+            Self::Refused(_, class) => *class,
+            Self::Identity(_) => Class::RetryAfter(AFTER_NONSENSE),
+        }
+    }
+}
+
+/// The delay before the next attempt, or `None` if only a person can help.
+fn next(class: Class, backoff: &mut Backoff) -> Option<Duration> {
+    let at_least = match class {
+        Class::Retry | Class::Reauthenticate => Duration::ZERO,
+        Class::RetryAfter(wait) => wait,
+        Class::Reenroll | Class::Fatal(_) => return None,
+    };
+    Some(at_least.saturating_add(backoff.next_delay(backoff::random())))
+}
+
+/// Enrolls where that is due and asks for the first credentials, with all the patience it takes. `None` if
+/// `scope` was cancelled meanwhile.
+///
+/// # Errors
+/// What only a person can cure.
+pub(crate) async fn begin(
+    client: &Client,
+    settings: &RelaySettings,
+    scope: &Scope,
+) -> Result<Option<(Access, Identity)>, Error> {
+    let Some(access) = open(client, settings, scope).await? else {
+        return Ok(None);
+    };
+    let mut backoff = Backoff::new(START.0, START.1);
+    loop {
+        let Some(result) = scope.run(ask(&access)).await else {
+            return Ok(None);
+        };
+        let error = match result {
+            Ok(identity) => return Ok(Some((access, identity))),
+            Err(error) => error,
+        };
+        if !wait(&error, &mut backoff, "not registered; trying again", scope).await {
+            return cancelled_or(error, scope);
+        }
+    }
+}
+
+/// The access of the settings, bought with the enrollment token if that is what there is.
+async fn open(
+    client: &Client,
+    settings: &RelaySettings,
+    scope: &Scope,
+) -> Result<Option<Access>, Error> {
+    let RelayCredential::Enroll { token } = &settings.credential else {
+        return Ok(Access::of(client, settings));
+    };
+    access::prepare(&settings.store, &settings.domain)
+        .await
+        .map_err(Error::Store)?;
+    let mut backoff = Backoff::new(START.0, START.1);
+    while !scope.is_cancelled() {
+        // Not interrupted by the scope: the answer may hold the only copy of what the token bought. The
+        // call has a deadline of its own.
+        let error = match client.relay_login(token).await {
+            Ok(login) => {
+                access::save(&settings.store, token, &login.access_token)
+                    .await
+                    .map_err(Error::Store)?;
+                tracing::info!(
+                    relay.name = %settings.name,
+                    store = %settings.store.display(),
+                    "enrolled; the access token is saved"
+                );
+                return Ok(Some(Access::enrolled(client, settings, login.access_token)));
+            }
+            Err(error) => Error::Enrollment(error),
+        };
+        if !wait(&error, &mut backoff, "not enrolled; trying again", scope).await {
+            return cancelled_or(error, scope);
+        }
+    }
+    Ok(None)
+}
+
+/// Logs the failure and waits; false if there is nothing to wait for or `scope` was cancelled.
+async fn wait(error: &Error, backoff: &mut Backoff, text: &str, scope: &Scope) -> bool {
+    let attempt = backoff.attempts().saturating_add(1);
+    let Some(delay) = next(error.class(), backoff) else {
+        return false;
+    };
+    tracing::warn!(error = %chain(error), attempt, delay_ms = delay.as_millis(), "{text}");
+    scope.run(tokio::time::sleep(delay)).await.is_some()
+}
+
+/// After [`wait`] said no: either the scope is cancelled or the error is final.
+fn cancelled_or<T>(error: Error, scope: &Scope) -> Result<Option<T>, Error> {
+    if scope.is_cancelled() {
+        Ok(None)
+    } else {
+        Err(error)
+    }
+}
+
+async fn ask(access: &Access) -> Result<Identity, Error> {
+    let credentials = access.credentials().await;
+    let credentials = credentials.map_err(|(error, class)| Error::Refused(error, class))?;
+    let random = backoff::random();
+    let identity = Identity::try_new(access.name(), access.host(), &credentials, random)?;
+    Ok(identity)
+}
+
+/// Renews for ever what `current` holds.
+pub(crate) async fn renew(access: Access, current: watch::Sender<Arc<Identity>>) {
+    let mut backoff = Backoff::new(RENEW.0, RENEW.1);
+    loop {
+        let identity = Arc::clone(&current.borrow());
+        due(&identity).await;
+        match ask(&access).await {
+            Ok(identity) => {
+                tracing::info!(relay.name = %access.name(), "credentials renewed");
+                backoff.reset();
+                current.send_replace(Arc::new(identity));
+            }
+            Err(error) => {
+                // Whatever the platform says now, it may say something else before these expire.
+                let delay = next(error.class(), &mut backoff).unwrap_or(RENEW.1);
+                let left = identity.expires.duration_since(SystemTime::now());
+                tracing::warn!(
+                    error = %chain(&error),
+                    expires_in_s = left.unwrap_or_default().as_secs(),
+                    delay_ms = delay.as_millis(),
+                    "credentials not renewed; the old ones are still in use"
+                );
+                tokio::time::sleep(delay).await;
+            }
+        }
+    }
+}
+
+/// Waits until `identity` is to be renewed.
+async fn due(identity: &Identity) {
+    while !identity.is_due() {
+        let check = Instant::now() + CLOCK_CHECK;
+        tokio::time::sleep_until(identity.renew_at.0.min(check)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{AFTER_NONSENSE, Error, next};
+    use crate::backoff::Backoff;
+    use crate::error::{Class, Reason};
+    use crate::relay::identity;
+    use std::time::Duration;
+
+    #[test]
+    fn the_class_alone_decides_whether_to_try_again() {
+        let mut backoff = Backoff::new(Duration::ZERO, Duration::ZERO);
+        let wait = Duration::from_secs(7);
+        for (class, delay) in [
+            (Class::Retry, Some(Duration::ZERO)),
+            (Class::Reauthenticate, Some(Duration::ZERO)),
+            (Class::RetryAfter(wait), Some(wait)),
+            (Class::Reenroll, None),
+            (Class::Fatal(Reason::Permission), None),
+            (Class::Fatal(Reason::Configuration), None),
+        ] {
+            assert_eq!(next(class, &mut backoff), delay, "{class:?}");
+        }
+    }
+
+    #[test]
+    fn credentials_that_cannot_be_used_are_asked_for_again_later() {
+        let error = Error::from(identity::Error::NotAHostCertificate);
+        assert_eq!(error.class(), Class::RetryAfter(AFTER_NONSENSE));
+        assert_eq!(error.reason(), Reason::Configuration);
+    }
+}

@@ -1,0 +1,582 @@
+//! Both sides over loopback sockets: real SSH sessions as gateways, real TLS sessions as clients.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use rustls_pki_types::ServerName;
+use ssh_key::certificate::CertType;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::hub::{Deadlines, Hub};
+use super::identity::Identity;
+use super::testing::{
+    Authority, HOST, LIMIT, NAME, OTHER_ROLES_CA, STRANGERS_CA, UserCertificate, any_port, gateway,
+};
+use super::{Sockets, serve};
+use crate::api::types::ClientPki;
+use crate::config::settings::RelayLimits;
+use crate::names::GatewayId;
+use crate::pki;
+use crate::scope::Scope;
+use crate::ssh::server::Session;
+use crate::ssh::{self, ChannelStream, client};
+
+const ID: &str = "5f0c7f3e-0000-4000-8000-000000000001";
+
+/// A relay that serves on ports of loopback.
+struct Relay {
+    authority: Authority,
+    hub: Arc<Hub>,
+    current: watch::Sender<Arc<Identity>>,
+    ssh: SocketAddr,
+    tls: SocketAddr,
+    stop: Scope,
+    /// Runs `serve`.
+    scope: Scope,
+}
+
+/// What a test changes of a relay.
+struct Given {
+    limits: RelayLimits,
+    deadlines: Deadlines,
+    ssh_handshake: Duration,
+}
+
+impl Default for Given {
+    fn default() -> Self {
+        Self {
+            limits: RelayLimits::default(),
+            // Those of tests whose subject is no deadline must not be reached on a busy machine.
+            deadlines: Deadlines {
+                tls_handshake: LIMIT,
+                open: LIMIT,
+                probe: LIMIT,
+                farewell: LIMIT,
+            },
+            ssh_handshake: LIMIT,
+        }
+    }
+}
+
+fn identity(authority: &Authority, ssh_handshake: Duration) -> Arc<Identity> {
+    let name = NAME.parse().expect("a name");
+    let host = HOST.parse().expect("a host");
+    let mut identity = Identity::try_new(&name, &host, &authority.relay(), 0).expect("an identity");
+    identity.ssh.handshake = ssh_handshake;
+    Arc::new(identity)
+}
+
+impl Relay {
+    async fn start(given: Given) -> Self {
+        let authority = Authority::new();
+        let (current, receiver) = watch::channel(identity(&authority, given.ssh_handshake));
+        let hub = Arc::new(Hub::new(receiver, &given.limits, given.deadlines));
+        let sockets = Sockets {
+            ssh: TcpListener::bind(any_port()).await.expect("a port"),
+            tls: TcpListener::bind(any_port()).await.expect("a port"),
+        };
+        let (ssh, tls) = (
+            sockets.ssh.local_addr().expect("an address"),
+            sockets.tls.local_addr().expect("an address"),
+        );
+        let (stop, scope) = (Scope::new("relay"), Scope::new("test"));
+        scope.spawn("serve", serve(sockets, Arc::clone(&hub), stop.clone()));
+        Self {
+            authority,
+            hub,
+            current,
+            ssh,
+            tls,
+            stop,
+            scope,
+        }
+    }
+
+    async fn good() -> Self {
+        Self::start(Given::default()).await
+    }
+
+    /// Tries to connect a gateway as `user` with `certificate`.
+    async fn try_gateway(
+        &self,
+        user: &str,
+        certificate: &UserCertificate,
+    ) -> Result<client::Session, ssh::Error> {
+        let tcp = TcpStream::connect(self.ssh).await.expect("connected");
+        client::connect(tcp, &gateway(user, certificate)).await
+    }
+
+    /// A gateway that is registered.
+    async fn gateway(&self) -> client::Session {
+        let before = self.session().map(|session| Arc::as_ptr(&session));
+        let session = self.try_gateway(ID, &UserCertificate::of(ID)).await;
+        self.until_registered(before).await;
+        session.expect("a session")
+    }
+
+    async fn until_registered(&self, before: Option<*const Session>) {
+        until(|| {
+            let now = self.session().map(|session| Arc::as_ptr(&session));
+            now.is_some() && now != before
+        })
+        .await;
+    }
+
+    /// The relay's own end of the gateway's session.
+    fn session(&self) -> Option<Arc<Session>> {
+        let id = GatewayId::try_new(ID).expect("an id");
+        self.hub.registry().find(&id).map(Arc::clone)
+    }
+
+    /// A client for the gateway `name`.
+    async fn client(&self, name: &str) -> TlsStream<TcpStream> {
+        self.try_client(&self.authority.client(name))
+            .await
+            .expect("TLS")
+    }
+
+    async fn try_client(&self, pki: &ClientPki) -> io::Result<TlsStream<TcpStream>> {
+        let config = pki::tls::client(pki, None).expect("a configuration");
+        let name = ServerName::try_from(HOST).expect("a name");
+        let tcp = TcpStream::connect(self.tls).await.expect("connected");
+        TlsConnector::from(config).connect(name, tcp).await
+    }
+
+    /// A client and the channel that the gateway accepts for it.
+    async fn bridge(&self, gateway: &mut client::Session) -> (TlsStream<TcpStream>, ChannelStream) {
+        let (client, channel) = tokio::join!(self.client(ID), gateway.accept());
+        (client, channel.expect("a channel"))
+    }
+}
+
+/// Waits until `condition` holds.
+async fn until(condition: impl Fn() -> bool) {
+    let mut ticks = tokio::time::interval(Duration::from_millis(2));
+    let waiting = async {
+        while !condition() {
+            ticks.tick().await;
+        }
+    };
+    tokio::time::timeout(LIMIT, waiting)
+        .await
+        .expect("the condition holds in the end");
+}
+
+async fn soon<F: Future>(future: F) -> F::Output {
+    tokio::time::timeout(LIMIT, future)
+        .await
+        .expect("it ends by itself")
+}
+
+/// Everything that the other side sends until it ends its direction cleanly.
+async fn rest<S: AsyncRead + Unpin>(stream: &mut S) -> Vec<u8> {
+    let mut all = Vec::new();
+    soon(stream.read_to_end(&mut all))
+        .await
+        .expect("a clean end");
+    all
+}
+
+/// A connection that no longer reads once told so.
+struct Deaf {
+    tcp: TcpStream,
+    is_deaf: Arc<AtomicBool>,
+}
+
+impl AsyncRead for Deaf {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.is_deaf.load(Ordering::SeqCst) {
+            return Poll::Pending;
+        }
+        Pin::new(&mut self.tcp).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Deaf {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.tcp).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_shutdown(cx)
+    }
+}
+
+#[tokio::test]
+async fn the_client_may_end_first_and_still_hears_the_gateway() {
+    let relay = Relay::good().await;
+    let mut gateway = relay.gateway().await;
+    let (mut client, mut channel) = relay.bridge(&mut gateway).await;
+
+    client.write_all(b"question").await.expect("written");
+    client.shutdown().await.expect("half-closed");
+    assert_eq!(rest(&mut channel).await, b"question");
+    let long = vec![0x5a; 3 * 1024 * 1024];
+    let (sent, received) = tokio::join!(
+        async {
+            channel.write_all(&long).await?;
+            channel.shutdown().await
+        },
+        rest(&mut client)
+    );
+    sent.expect("sent");
+    assert!(received == long);
+    until(|| relay.hub.channels.keys() == 0).await;
+}
+
+#[tokio::test]
+async fn the_gateway_may_end_first_and_still_hears_the_client() {
+    let relay = Relay::good().await;
+    let mut gateway = relay.gateway().await;
+    let (mut client, mut channel) = relay.bridge(&mut gateway).await;
+
+    channel.write_all(b"greeting").await.expect("written");
+    channel.shutdown().await.expect("half-closed");
+    assert_eq!(rest(&mut client).await, b"greeting");
+    client.write_all(b"late answer").await.expect("written");
+    client.shutdown().await.expect("closed");
+    assert_eq!(rest(&mut channel).await, b"late answer");
+    until(|| relay.hub.channels.keys() == 0).await;
+}
+
+#[tokio::test]
+async fn a_client_that_vanishes_closes_its_channel_only() {
+    let relay = Relay::good().await;
+    let mut gateway = relay.gateway().await;
+    let (client, mut channel) = relay.bridge(&mut gateway).await;
+    let (mut other, mut other_channel) = relay.bridge(&mut gateway).await;
+    drop(client);
+    assert_eq!(rest(&mut channel).await, b"");
+    other.write_all(b"x").await.expect("written");
+    assert_eq!(soon(other_channel.read_u8()).await.expect("a byte"), b'x');
+}
+
+#[tokio::test]
+async fn a_gateway_that_vanishes_ends_its_clients_and_its_registration() {
+    let relay = Relay::start(Given {
+        deadlines: Deadlines {
+            farewell: Duration::from_millis(20),
+            ..Given::default().deadlines
+        },
+        ..Given::default()
+    })
+    .await;
+    let mut gateway = relay.gateway().await;
+    let (mut client, channel) = relay.bridge(&mut gateway).await;
+    drop((gateway, channel));
+    until(|| relay.hub.registry().len() == 0).await;
+    let mut all = Vec::new();
+    // An end in any form, but an end.
+    let _ = soon(client.read_to_end(&mut all)).await;
+    until(|| relay.hub.channels.keys() == 0).await;
+}
+
+#[tokio::test]
+async fn a_new_connection_takes_over_while_the_old_one_is_stalled() {
+    let relay = Relay::start(Given {
+        deadlines: Deadlines {
+            probe: Duration::from_millis(50),
+            ..Given::default().deadlines
+        },
+        ..Given::default()
+    })
+    .await;
+    let is_deaf = Arc::new(AtomicBool::new(false));
+    let stream = Deaf {
+        tcp: TcpStream::connect(relay.ssh).await.expect("connected"),
+        is_deaf: Arc::clone(&is_deaf),
+    };
+    let config = gateway(ID, &UserCertificate::of(ID));
+    let stalled = client::connect(stream, &config).await.expect("a session");
+    relay.until_registered(None).await;
+    let old = relay.session().expect("registered");
+    is_deaf.store(true, Ordering::SeqCst);
+
+    let mut gateway = relay.gateway().await;
+    assert!(!old.is_ended(), "the old one is still being probed");
+    let (mut client, mut channel) = relay.bridge(&mut gateway).await;
+    client.write_all(b"x").await.expect("written");
+    assert_eq!(soon(channel.read_u8()).await.expect("a byte"), b'x');
+    soon(old.ended()).await;
+    assert_eq!(relay.hub.registry().len(), 1, "the new one stays");
+    drop(stalled);
+}
+
+#[tokio::test]
+async fn a_replaced_gateway_that_lives_is_told_why_it_has_to_go() {
+    let relay = Relay::good().await;
+    let mut first = relay.gateway().await;
+    let mut second = relay.gateway().await;
+    assert!(soon(first.accept()).await.is_none());
+    let end = first.take_end();
+    assert!(
+        matches!(&end, ssh::Error::Disconnected(why) if why.contains("took over")),
+        "{end:?}"
+    );
+    let (_client, _channel) = relay.bridge(&mut second).await;
+}
+
+#[tokio::test]
+async fn only_certificates_for_this_relay_are_accepted() {
+    let relay = Relay::good().await;
+    let good = || UserCertificate::of(ID);
+    let bad: [(&str, UserCertificate); 7] = [
+        (
+            "another CA",
+            UserCertificate {
+                ca: STRANGERS_CA,
+                ..good()
+            },
+        ),
+        (
+            "the other role's CA",
+            UserCertificate {
+                ca: OTHER_ROLES_CA,
+                ..good()
+            },
+        ),
+        (
+            "another relay's",
+            UserCertificate {
+                key_id: "client-relay-2".to_owned(),
+                ..good()
+            },
+        ),
+        (
+            "another gateway's",
+            UserCertificate {
+                principals: vec!["somebody".to_owned()],
+                ..good()
+            },
+        ),
+        (
+            "no principal",
+            UserCertificate {
+                principals: vec![],
+                ..good()
+            },
+        ),
+        (
+            "expired",
+            UserCertificate {
+                expired: true,
+                ..good()
+            },
+        ),
+        (
+            "a host certificate",
+            UserCertificate {
+                kind: CertType::Host,
+                ..good()
+            },
+        ),
+    ];
+    for (what, certificate) in bad {
+        let error = relay.try_gateway(ID, &certificate).await.expect_err(what);
+        assert!(
+            matches!(error, ssh::Error::AuthenticationRefused),
+            "{what}: {error:?}"
+        );
+        assert_eq!(relay.hub.registry().len(), 0, "{what}");
+    }
+    relay.gateway().await;
+}
+
+#[tokio::test]
+async fn a_gateway_is_its_first_principal_whatever_user_name_it_chooses() {
+    let relay = Relay::good().await;
+    let certificate = UserCertificate::of(ID);
+    let session = relay.try_gateway("gateway-name", &certificate).await;
+    relay.until_registered(None).await;
+    session.expect("a session");
+}
+
+#[tokio::test]
+async fn a_client_for_nobody_is_closed_cleanly() {
+    let relay = Relay::good().await;
+    let _gateway = relay.gateway().await;
+    for name in [GatewayId::HEALTH_CHECK, "nobody", "not an id"] {
+        let mut client = relay.client(name).await;
+        // What it sent meanwhile does not turn the end into a reset.
+        client.write_all(b"hello").await.expect("written");
+        assert_eq!(rest(&mut client).await, b"", "{name}");
+    }
+    assert_eq!(relay.hub.channels.keys(), 0);
+}
+
+#[tokio::test]
+async fn a_client_whose_channel_the_gateway_refuses_is_closed_cleanly() {
+    let relay = Relay::good().await;
+    let mut gateway = relay.gateway().await;
+    gateway.stop_accepting();
+    let mut client = relay.client(ID).await;
+    assert_eq!(rest(&mut client).await, b"");
+}
+
+#[tokio::test]
+async fn a_channel_that_a_stalled_gateway_does_not_open_is_given_up() {
+    let relay = Relay::start(Given {
+        deadlines: Deadlines {
+            open: Duration::from_millis(50),
+            ..Given::default().deadlines
+        },
+        ..Given::default()
+    })
+    .await;
+    let is_deaf = Arc::new(AtomicBool::new(false));
+    let stream = Deaf {
+        tcp: TcpStream::connect(relay.ssh).await.expect("connected"),
+        is_deaf: Arc::clone(&is_deaf),
+    };
+    let config = gateway(ID, &UserCertificate::of(ID));
+    let stalled = client::connect(stream, &config).await.expect("a session");
+    relay.until_registered(None).await;
+    is_deaf.store(true, Ordering::SeqCst);
+    let mut client = relay.client(ID).await;
+    assert_eq!(rest(&mut client).await, b"");
+    drop(stalled);
+    until(|| relay.hub.channels.keys() == 0).await;
+}
+
+#[tokio::test]
+async fn a_client_of_another_ca_is_refused() {
+    let relay = Relay::good().await;
+    let _gateway = relay.gateway().await;
+    // With TLS 1.3 the client learns of it only when it reads.
+    let refused = match relay.try_client(&relay.authority.stranger(ID)).await {
+        Err(error) => error,
+        Ok(mut client) => soon(client.read_u8()).await.expect_err("refused"),
+    };
+    assert!(refused.to_string().contains("alert"), "{refused}");
+    assert_eq!(relay.hub.channels.keys(), 0);
+}
+
+#[tokio::test]
+async fn a_handshake_that_takes_too_long_is_cut_on_both_ports() {
+    let short = Duration::from_millis(50);
+    let relay = Relay::start(Given {
+        deadlines: Deadlines {
+            tls_handshake: short,
+            ..Given::default().deadlines
+        },
+        ssh_handshake: short,
+        ..Given::default()
+    })
+    .await;
+    for address in [relay.tls, relay.ssh] {
+        let mut silent = TcpStream::connect(address).await.expect("connected");
+        let mut all = Vec::new();
+        let _ = soon(silent.read_to_end(&mut all)).await;
+    }
+    until(|| relay.hub.sources.keys() == 0 && relay.hub.newcomers.keys() == 0).await;
+}
+
+#[tokio::test]
+async fn connections_beyond_a_sources_share_are_closed() {
+    let relay = Relay::start(Given {
+        limits: RelayLimits {
+            per_source: 2,
+            ..RelayLimits::default()
+        },
+        ..Given::default()
+    })
+    .await;
+    let mut gateway = relay.gateway().await;
+    let (client, _channel) = relay.bridge(&mut gateway).await;
+    let mut third = TcpStream::connect(relay.tls).await.expect("connected");
+    let mut all = Vec::new();
+    let _ = soon(third.read_to_end(&mut all)).await;
+    assert!(all.is_empty());
+    drop(client);
+    until(|| relay.hub.channels.keys() == 0).await;
+    let (_client, _channel) = relay.bridge(&mut gateway).await;
+}
+
+#[tokio::test]
+async fn channels_and_clients_beyond_their_limit_are_refused() {
+    for limits in [
+        RelayLimits {
+            per_gateway: 1,
+            ..RelayLimits::default()
+        },
+        RelayLimits {
+            connections: 1,
+            ..RelayLimits::default()
+        },
+    ] {
+        let relay = Relay::start(Given {
+            limits,
+            ..Given::default()
+        })
+        .await;
+        let mut gateway = relay.gateway().await;
+        let (mut first, mut channel) = relay.bridge(&mut gateway).await;
+        let mut second = relay.client(ID).await;
+        assert_eq!(rest(&mut second).await, b"");
+        first.write_all(b"x").await.expect("written");
+        assert_eq!(soon(channel.read_u8()).await.expect("a byte"), b'x');
+    }
+}
+
+#[tokio::test]
+async fn new_credentials_serve_new_handshakes_and_keep_live_sessions() {
+    let relay = Relay::good().await;
+    let mut gateway = relay.gateway().await;
+    let (mut client, mut channel) = relay.bridge(&mut gateway).await;
+    let other = Authority::new();
+    relay.current.send_replace(identity(&other, LIMIT));
+
+    client.write_all(b"x").await.expect("written");
+    assert_eq!(soon(channel.read_u8()).await.expect("a byte"), b'x');
+    let pki = other.client(ID);
+    let (newer, newer_channel) = tokio::join!(relay.try_client(&pki), gateway.accept());
+    newer.expect("the new CA is trusted");
+    newer_channel.expect("over the old session");
+    let stale = relay.try_client(&relay.authority.client(ID)).await;
+    assert!(stale.is_err(), "the old CA's server is gone");
+}
+
+#[tokio::test]
+async fn a_relay_that_stops_lets_clients_finish_and_says_goodbye_to_gateways() {
+    let relay = Relay::good().await;
+    let mut gateway = relay.gateway().await;
+    let (mut client, mut channel) = relay.bridge(&mut gateway).await;
+    // A byte on its way proves that the bridge is complete.
+    client.write_all(b"x").await.expect("written");
+    assert_eq!(soon(channel.read_u8()).await.expect("a byte"), b'x');
+    relay.stop.cancel();
+    client.write_all(b"last words").await.expect("written");
+    client.shutdown().await.expect("closed");
+    assert_eq!(rest(&mut channel).await, b"last words");
+    channel.shutdown().await.expect("closed");
+    assert_eq!(rest(&mut client).await, b"");
+    drop((client, channel));
+    assert!(soon(gateway.accept()).await.is_none());
+    let end = gateway.take_end();
+    assert!(
+        matches!(&end, ssh::Error::Disconnected(why) if why.contains("going away")),
+        "{end:?}"
+    );
+    assert!(relay.scope.finish(LIMIT).await, "the relay has stopped");
+}
