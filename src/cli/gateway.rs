@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Subcommand};
+use tokio::sync::watch;
 
 use super::exit::Failure;
 use super::global::Global;
@@ -13,6 +14,8 @@ use super::start;
 use crate::config::assemble_gateway;
 use crate::config::env::{API_URL, GATEWAY_ENROLL_METHOD, GATEWAY_NAME, RELAY_NAME};
 use crate::config::raw::Flags;
+use crate::gateway::{self, service::http::Cluster};
+use crate::host::notify;
 use crate::scope::Scope;
 
 /// Run a gateway: the program beside your private services
@@ -89,7 +92,6 @@ impl Start {
     }
 }
 
-#[expect(clippy::unused_async, reason = "the role is still being written")]
 pub(crate) async fn run(args: Args, global: &Global, scope: Scope) -> anyhow::Result<()> {
     if args.token.is_some() {
         return Err(legacy::first_gateway());
@@ -108,8 +110,31 @@ pub(crate) async fn run(args: Args, global: &Global, scope: Scope) -> anyhow::Re
         assemble_gateway,
     )?;
     super::stop_on_signal(&scope)?;
-    drop((settings, scope));
-    Err(Failure::usage("the gateway is not available yet").into())
+    let (status, changes) = watch::channel(gateway::Status::Starting);
+    scope.spawn("notify", announce(changes));
+    Box::pin(gateway::run(settings, Cluster::default(), status, scope))
+        .await
+        .map_err(|error| Failure::new(error.reason(), error).into())
+}
+
+/// Tells the service manager how the gateway is. It is ready once the first attempt has been made: a gateway
+/// that cannot reach its relay yet keeps trying, and must not hold up the start of the machine.
+async fn announce(mut changes: watch::Receiver<gateway::Status>) {
+    let mut ready = false;
+    while changes.changed().await.is_ok() {
+        let status = changes.borrow_and_update().clone();
+        notify::status(&status.to_string());
+        match status {
+            gateway::Status::Starting => {}
+            gateway::Status::Connected(_) | gateway::Status::Retrying { .. } => {
+                if !ready {
+                    notify::ready();
+                }
+                ready = true;
+            }
+            gateway::Status::Draining => notify::stopping(),
+        }
+    }
 }
 
 #[cfg(test)]
