@@ -98,7 +98,6 @@ impl Start {
     }
 }
 
-#[expect(clippy::unused_async, reason = "the role is still being written")]
 pub(crate) async fn run(args: Args, global: &Global, scope: Scope) -> anyhow::Result<()> {
     let start = match args.command {
         Command::Systemd(_) => return Err(legacy::systemd()),
@@ -115,6 +114,7 @@ pub(crate) async fn run(args: Args, global: &Global, scope: Scope) -> anyhow::Re
     settings.ssh_listen = start.ssh_listen;
     settings.tls_listen = start.tls_listen;
     super::stop_on_signal(&scope)?;
-    drop((settings, scope));
-    Err(Failure::usage("the relay is not available yet").into())
+    Box::pin(crate::relay::run(settings, scope))
+        .await
+        .map_err(|error| Failure::new(error.reason(), error).into())
 }

@@ -103,6 +103,8 @@ pub struct Environment {
     pub state_directory: Option<PathBuf>,
     /// `CREDENTIALS_DIRECTORY` of a service.
     pub credentials_directory: Option<PathBuf>,
+    /// `KUBERNETES_SERVICE_HOST` and `KUBERNETES_SERVICE_PORT`: the API server, for what runs in a pod.
+    pub kubernetes_api: Option<(String, u16)>,
     /// `NO_COLOR` is set.
     pub no_color: bool,
 }
@@ -115,6 +117,7 @@ impl Environment {
         V: Into<OsString>,
     {
         let mut environment = Self::default();
+        let (mut api_host, mut api_port) = (None, None);
         for (name, value) in variables {
             let (name, value) = (name.into(), value.into());
             let Some(name) = name.to_str().filter(|_| !value.is_empty()) else {
@@ -128,6 +131,10 @@ impl Environment {
                     environment.state_directory = std::env::split_paths(&value).next();
                 }
                 "CREDENTIALS_DIRECTORY" => environment.credentials_directory = path(),
+                "KUBERNETES_SERVICE_HOST" => api_host = value.into_string().ok(),
+                "KUBERNETES_SERVICE_PORT" => {
+                    api_port = value.to_str().and_then(|port| port.parse().ok());
+                }
                 "NO_COLOR" => environment.no_color = true,
                 other => {
                     let Some(&variable) = TABLE.iter().find(|known| known.name == other) else {
@@ -140,6 +147,7 @@ impl Environment {
                 }
             }
         }
+        environment.kubernetes_api = api_host.zip(api_port);
         environment
     }
 
@@ -204,7 +212,11 @@ mod tests {
             ("AWS_SECRET", "other"),
             ("HOME", "/home/u"),
             ("STATE_DIRECTORY", "/var/lib/a:/var/lib/b"),
+            ("KUBERNETES_SERVICE_PORT", "443"),
+            ("KUBERNETES_SERVICE_HOST", "10.0.0.1"),
         ]);
+        let api = Some(("10.0.0.1".to_owned(), 443));
+        assert_eq!(environment.kubernetes_api, api);
         assert_eq!(
             environment.value(&TOKEN).map(|token| token.expose()),
             Some("hunter2")
