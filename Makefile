@@ -38,7 +38,7 @@ demo: build ## Reach a private service through a real platform, relay and gatewa
 	$(BINARY) dev --check
 
 bench: ## Measure throughput, cost and memory
-	$(CARGO) bench $(CARGOFLAGS)
+	$(CARGO) bench $(CARGOFLAGS) --bench tunnel
 
 doc: ## Build the documentation of the code, target/doc/infisical
 	$(CARGO) doc --no-deps --document-private-items $(CARGOFLAGS)
