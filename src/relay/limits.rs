@@ -102,7 +102,7 @@ impl<K: Eq + Hash> Drop for Slot<K> {
 /// Time over which log lines are rationed.
 const RATION_PERIOD: Duration = Duration::from_secs(10);
 /// Log lines in that time.
-const RATION_LINES: u32 = 10;
+const RATION_LINES: u32 = 30;
 
 /// How many log lines strangers may provoke: [`RATION_LINES`] in each [`RATION_PERIOD`].
 #[derive(Debug, Default)]

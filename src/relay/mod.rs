@@ -169,6 +169,8 @@ async fn serve(sockets: Sockets, hub: Arc<Hub>, stop: Scope) {
 }
 
 #[cfg(test)]
+mod register_tests;
+#[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;

@@ -159,7 +159,7 @@ impl Relay {
 }
 
 /// Waits until `condition` holds.
-async fn until(condition: impl Fn() -> bool) {
+pub(super) async fn until(condition: impl Fn() -> bool) {
     let mut ticks = tokio::time::interval(Duration::from_millis(2));
     let waiting = async {
         while !condition() {
