@@ -11,7 +11,7 @@ use axum::{Json, Router};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-use super::testing::{Authority, HOST, NAME, any_port};
+use super::testing::{Authority, HOST, NAME, any_port, until};
 use super::{Error, register, run};
 use crate::api::Client;
 use crate::config::file;
@@ -221,7 +221,7 @@ async fn a_relay_starts_beats_and_stops() {
     let stop = Scope::new("relay");
     let running = run(settings, stop.clone());
     let stopping = async {
-        super::tests::until(|| platform.asked().len() == 2).await;
+        until(|| platform.asked().len() == 2).await;
         stop.cancel();
     };
     let (result, ()) = tokio::join!(running, stopping);

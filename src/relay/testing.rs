@@ -1,22 +1,41 @@
-//! A certificate authority for the relay's tests: everything that the platform would issue, and what it
-//! never would.
+//! What the relay's tests are made of: a certificate authority, which issues everything that the platform
+//! would and what it never would, and a relay that serves on loopback.
 
+use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType,
     ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose,
 };
+use rustls_pki_types::ServerName;
 use ssh_key::certificate::{Builder, CertType};
 use ssh_key::private::Ed25519Keypair;
 use ssh_key::{Certificate, LineEnding, PrivateKey};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
+use super::hub::{Deadlines, Hub};
+use super::identity::Identity;
+use super::{Sockets, serve};
 use crate::api::types::{ClientPki, RelayCredentials, RelaySsh, ServerPki};
+use crate::config::settings::RelayLimits;
+use crate::names::GatewayId;
+use crate::pki;
+use crate::scope::Scope;
 use crate::secret::Secret;
 use crate::ssh::cert::HostPolicy;
 use crate::ssh::keys::CertifiedKey;
-use crate::ssh::{Keepalive, client};
+use crate::ssh::server::Session;
+use crate::ssh::{self, ChannelStream, Keepalive, client};
 
 /// The relay's name.
 pub(super) const NAME: &str = "relay-1";
@@ -204,4 +223,200 @@ pub(super) fn gateway(user: &str, certificate: &UserCertificate) -> client::Conf
 /// A port of loopback that the kernel chose.
 pub(super) fn any_port() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 0))
+}
+
+pub(super) const ID: &str = "5f0c7f3e-0000-4000-8000-000000000001";
+
+/// A relay that serves on ports of loopback.
+pub(super) struct Relay {
+    pub(super) authority: Authority,
+    pub(super) hub: Arc<Hub>,
+    pub(super) current: watch::Sender<Arc<Identity>>,
+    pub(super) ssh: SocketAddr,
+    pub(super) tls: SocketAddr,
+    pub(super) stop: Scope,
+    /// Runs `serve`.
+    pub(super) scope: Scope,
+}
+
+/// What a test changes of a relay.
+pub(super) struct Given {
+    pub(super) limits: RelayLimits,
+    pub(super) deadlines: Deadlines,
+    pub(super) ssh_handshake: Duration,
+}
+
+impl Default for Given {
+    fn default() -> Self {
+        Self {
+            limits: RelayLimits::default(),
+            // Those of tests whose subject is no deadline must not be reached on a busy machine.
+            deadlines: Deadlines {
+                tls_handshake: LIMIT,
+                open: LIMIT,
+                probe: LIMIT,
+                farewell: LIMIT,
+            },
+            ssh_handshake: LIMIT,
+        }
+    }
+}
+
+pub(super) fn identity(authority: &Authority, ssh_handshake: Duration) -> Arc<Identity> {
+    let name = NAME.parse().expect("a name");
+    let host = HOST.parse().expect("a host");
+    let mut identity = Identity::try_new(&name, &host, &authority.relay(), 0).expect("an identity");
+    identity.ssh.handshake = ssh_handshake;
+    Arc::new(identity)
+}
+
+impl Relay {
+    pub(super) async fn start(given: Given) -> Self {
+        let authority = Authority::new();
+        let (current, receiver) = watch::channel(identity(&authority, given.ssh_handshake));
+        let hub = Arc::new(Hub::new(receiver, &given.limits, given.deadlines));
+        let sockets = Sockets {
+            ssh: TcpListener::bind(any_port()).await.expect("a port"),
+            tls: TcpListener::bind(any_port()).await.expect("a port"),
+        };
+        let (ssh, tls) = (
+            sockets.ssh.local_addr().expect("an address"),
+            sockets.tls.local_addr().expect("an address"),
+        );
+        let (stop, scope) = (Scope::new("relay"), Scope::new("test"));
+        scope.spawn("serve", serve(sockets, Arc::clone(&hub), stop.clone()));
+        Self {
+            authority,
+            hub,
+            current,
+            ssh,
+            tls,
+            stop,
+            scope,
+        }
+    }
+
+    pub(super) async fn good() -> Self {
+        Self::start(Given::default()).await
+    }
+
+    /// Tries to connect a gateway as `user` with `certificate`.
+    pub(super) async fn try_gateway(
+        &self,
+        user: &str,
+        certificate: &UserCertificate,
+    ) -> Result<client::Session, ssh::Error> {
+        let tcp = TcpStream::connect(self.ssh).await.expect("connected");
+        client::connect(tcp, &gateway(user, certificate)).await
+    }
+
+    /// A gateway that is registered.
+    pub(super) async fn gateway(&self) -> client::Session {
+        let before = self.session().map(|session| Arc::as_ptr(&session));
+        let session = self.try_gateway(ID, &UserCertificate::of(ID)).await;
+        self.until_registered(before).await;
+        session.expect("a session")
+    }
+
+    pub(super) async fn until_registered(&self, before: Option<*const Session>) {
+        until(|| {
+            let now = self.session().map(|session| Arc::as_ptr(&session));
+            now.is_some() && now != before
+        })
+        .await;
+    }
+
+    /// The relay's own end of the gateway's session.
+    pub(super) fn session(&self) -> Option<Arc<Session>> {
+        let id = GatewayId::try_new(ID).expect("an id");
+        self.hub.registry().find(&id).map(Arc::clone)
+    }
+
+    /// A client for the gateway `name`.
+    pub(super) async fn client(&self, name: &str) -> TlsStream<TcpStream> {
+        self.try_client(&self.authority.client(name))
+            .await
+            .expect("TLS")
+    }
+
+    pub(super) async fn try_client(&self, pki: &ClientPki) -> io::Result<TlsStream<TcpStream>> {
+        let config = pki::tls::client(pki, None).expect("a configuration");
+        let name = ServerName::try_from(HOST).expect("a name");
+        let tcp = TcpStream::connect(self.tls).await.expect("connected");
+        TlsConnector::from(config).connect(name, tcp).await
+    }
+
+    /// A client and the channel that the gateway accepts for it.
+    pub(super) async fn bridge(
+        &self,
+        gateway: &mut client::Session,
+    ) -> (TlsStream<TcpStream>, ChannelStream) {
+        let (client, channel) = tokio::join!(self.client(ID), gateway.accept());
+        (client, channel.expect("a channel"))
+    }
+}
+
+/// Waits until `condition` holds.
+pub(super) async fn until(condition: impl Fn() -> bool) {
+    let mut ticks = tokio::time::interval(Duration::from_millis(2));
+    let waiting = async {
+        while !condition() {
+            ticks.tick().await;
+        }
+    };
+    tokio::time::timeout(LIMIT, waiting)
+        .await
+        .expect("the condition holds in the end");
+}
+
+pub(super) async fn soon<F: Future>(future: F) -> F::Output {
+    tokio::time::timeout(LIMIT, future)
+        .await
+        .expect("it ends by itself")
+}
+
+/// Everything that the other side sends until it ends its direction cleanly.
+pub(super) async fn rest<S: AsyncRead + Unpin>(stream: &mut S) -> Vec<u8> {
+    let mut all = Vec::new();
+    soon(stream.read_to_end(&mut all))
+        .await
+        .expect("a clean end");
+    all
+}
+
+/// A connection that no longer reads once told so.
+pub(super) struct Deaf {
+    pub(super) tcp: TcpStream,
+    pub(super) is_deaf: Arc<AtomicBool>,
+}
+
+impl AsyncRead for Deaf {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.is_deaf.load(Ordering::SeqCst) {
+            return Poll::Pending;
+        }
+        Pin::new(&mut self.tcp).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Deaf {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.tcp).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_shutdown(cx)
+    }
 }
