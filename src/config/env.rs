@@ -103,7 +103,7 @@ pub struct Environment {
     pub state_directory: Option<PathBuf>,
     /// `CREDENTIALS_DIRECTORY` of a service.
     pub credentials_directory: Option<PathBuf>,
-    /// `KUBERNETES_SERVICE_HOST` and `KUBERNETES_SERVICE_PORT`: the API server, for what runs in a pod.
+    /// `KUBERNETES_SERVICE_HOST` and `KUBERNETES_SERVICE_PORT_HTTPS`: the API server, for what runs in a pod.
     pub kubernetes_api: Option<(String, u16)>,
     /// `NO_COLOR` is set.
     pub no_color: bool,
@@ -132,7 +132,7 @@ impl Environment {
                 }
                 "CREDENTIALS_DIRECTORY" => environment.credentials_directory = path(),
                 "KUBERNETES_SERVICE_HOST" => api_host = value.into_string().ok(),
-                "KUBERNETES_SERVICE_PORT" => {
+                "KUBERNETES_SERVICE_PORT_HTTPS" => {
                     api_port = value.to_str().and_then(|port| port.parse().ok());
                 }
                 "NO_COLOR" => environment.no_color = true,
@@ -212,7 +212,7 @@ mod tests {
             ("AWS_SECRET", "other"),
             ("HOME", "/home/u"),
             ("STATE_DIRECTORY", "/var/lib/a:/var/lib/b"),
-            ("KUBERNETES_SERVICE_PORT", "443"),
+            ("KUBERNETES_SERVICE_PORT_HTTPS", "443"),
             ("KUBERNETES_SERVICE_HOST", "10.0.0.1"),
         ]);
         let api = Some(("10.0.0.1".to_owned(), 443));
