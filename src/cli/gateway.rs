@@ -112,7 +112,8 @@ pub(crate) async fn run(args: Args, global: &Global, scope: Scope) -> anyhow::Re
     super::stop_on_signal(&scope)?;
     let (status, changes) = watch::channel(gateway::Status::Starting);
     scope.spawn("notify", announce(changes));
-    Box::pin(gateway::run(settings, Cluster::default(), status, scope))
+    let cluster = Cluster::of_this_pod(global.environment.kubernetes_api.clone());
+    Box::pin(gateway::run(settings, cluster, status, scope))
         .await
         .map_err(|error| Failure::new(error.reason(), error).into())
 }

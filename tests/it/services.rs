@@ -95,7 +95,7 @@ async fn the_http_proxy_forwards_requests_and_says_so_when_it_cannot() {
     let answer = http(&way, two).await;
     assert_eq!(answer.matches("HTTP/1.1 500").count(), 2, "{answer}");
     assert_eq!(
-        answer.matches("\"message\":\"gateway: ").count(),
+        answer.matches("{\"message\": \"gateway: ").count(),
         2,
         "{answer}"
     );

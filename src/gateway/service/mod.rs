@@ -120,7 +120,8 @@ pub(crate) async fn serve(
     match service {
         Service::Tcp => Box::pin(tcp::serve(stream, &target(route)?)).await,
         Service::Http => {
-            let route = target(route)?;
+            // The target may be empty: requests to the cluster's API server go without (protocol.md §5).
+            let route = route.ok_or(Error::NoTarget)?;
             let request = http::Request {
                 route: &route,
                 actor: actor.as_ref(),
