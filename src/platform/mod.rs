@@ -1,1 +1,252 @@
-//! (being written)
+//! The embedded platform: a self-contained control plane for one organization. It registers gateways and
+//! relays, issues their certificates, proves by dialling back that they can be reached, and opens
+//! sessions for clients.
+//!
+//! [`build`] prepares everything and binds; [`Platform::run`] serves until its scope is cancelled. State
+//! is one directory: the store, the administrators' token and the relay auth secret, each readable by its
+//! owner only. Credentials cross the network, so beyond loopback it serves HTTPS or not at all.
+
+pub mod authority;
+mod files;
+mod limit;
+mod probe;
+mod routes;
+mod server;
+pub mod store;
+mod token;
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use authority::{Authority, KeyAlgorithm};
+use axum::Router;
+pub use files::{Error as FileError, replace as write_private};
+pub use server::{TlsError, TlsFiles};
+use store::Store;
+use tokio_rustls::TlsAcceptor;
+
+use crate::error::Reason;
+use crate::host::{notify, ready_file};
+use crate::net::accept::Acceptor;
+use crate::net::listen;
+use crate::scope::Scope;
+
+/// Log line that scripts wait for.
+const STARTED: &str = "Platform started successfully";
+/// File of the state directory with the administrators' token.
+const ADMIN_TOKEN_FILE: &str = "admin-token";
+/// File of the state directory with the secret that the instance's relays share with the platform.
+const RELAY_AUTH_SECRET_FILE: &str = "relay-auth-secret";
+/// Longest name of an organization, in characters: in certificates it stands before a UUID in a field of
+/// 64 (RFC 5280 §A.1, ub-organization-name).
+const MAX_ORGANIZATION: usize = 27;
+
+/// What the platform needs to start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Where to serve; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Where everything is kept.
+    pub state_dir: PathBuf,
+    /// Keys of a new platform; of an existing one, what they must be.
+    pub key_algorithm: Option<KeyAlgorithm>,
+    /// The organization's new name.
+    pub organization: Option<String>,
+    /// Serve HTTPS with these.
+    pub tls: Option<TlsFiles>,
+    /// Where the URL is written once it is served.
+    pub ready_file: Option<PathBuf>,
+}
+
+/// Why the platform cannot start, or stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Credentials would cross a network unencrypted.
+    #[error(
+        "plain HTTP is served on loopback only, because tokens and private keys cross the \
+         connection; give --tls-cert and --tls-key to listen on {0}"
+    )]
+    NeedsTls(SocketAddr),
+    /// The organization's name.
+    #[error("an organization's name has 1 to {MAX_ORGANIZATION} printable characters")]
+    OrganizationName,
+    /// `--tls-cert` or `--tls-key`.
+    #[error("HTTPS cannot be served")]
+    Tls(#[source] TlsError),
+    /// The state directory.
+    #[error("the state directory cannot be used")]
+    File(#[from] FileError),
+    /// The store.
+    #[error("the state cannot be used")]
+    Store(#[source] store::Error),
+    /// The CAs.
+    #[error("the certification authorities cannot be used")]
+    Authority(#[source] authority::Error),
+    /// The address.
+    #[error(transparent)]
+    Listen(#[from] listen::Error),
+    /// The ready file.
+    #[error(transparent)]
+    ReadyFile(#[from] ready_file::Error),
+    /// The listener broke.
+    #[error("cannot accept connections any longer")]
+    Accept(#[source] io::Error),
+    /// A defect: preparing did not end.
+    #[error("the start was interrupted")]
+    Interrupted,
+}
+
+impl Error {
+    /// What a person has to look at.
+    #[must_use]
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::NeedsTls(_)
+            | Self::OrganizationName
+            | Self::Tls(_)
+            | Self::File(_)
+            | Self::Store(
+                store::Error::File(_)
+                | store::Error::Newer { .. }
+                | store::Error::OtherAlgorithm { .. },
+            ) => Reason::Configuration,
+            Self::Store(_)
+            | Self::Authority(_)
+            | Self::Listen(_)
+            | Self::ReadyFile(_)
+            | Self::Accept(_) => Reason::Unavailable,
+            Self::Interrupted => Reason::Software,
+        }
+    }
+}
+
+/// A platform that is bound and has its state, and does not serve yet.
+#[derive(Debug)]
+pub struct Platform {
+    acceptor: Acceptor,
+    tls: Option<TlsAcceptorBox>,
+    router: Router,
+    url: String,
+    ready_file: Option<PathBuf>,
+}
+
+/// Builds and runs.
+///
+/// # Errors
+/// See [`Error`].
+pub async fn run(settings: Settings, scope: Scope) -> Result<(), Error> {
+    build(settings).await?.run(scope).await
+}
+
+/// Opens or creates the state, and binds.
+///
+/// # Errors
+/// See [`Error`].
+pub async fn build(settings: Settings) -> Result<Platform, Error> {
+    if settings.tls.is_none() && !settings.listen.ip().to_canonical().is_loopback() {
+        return Err(Error::NeedsTls(settings.listen));
+    }
+    if let Some(name) = &settings.organization
+        && (!(1..=MAX_ORGANIZATION).contains(&name.chars().count())
+            || name.chars().any(char::is_control))
+    {
+        return Err(Error::OrganizationName);
+    }
+    // Files, and RSA keys of a new platform: some seconds.
+    let prepared = settings.clone();
+    let (app, tls) = tokio::task::spawn_blocking(move || prepare(&prepared))
+        .await
+        .map_err(|_| Error::Interrupted)??;
+    let listener = listen::bind(Some(settings.listen), settings.listen.port())?;
+    let acceptor = Acceptor::new(listener, server::MAX_CONNECTIONS);
+    let address = acceptor.local_addr().map_err(Error::Accept)?;
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    Ok(Platform {
+        acceptor,
+        tls: tls.map(TlsAcceptorBox),
+        router: routes::router(app),
+        url: format!("{scheme}://{}", reachable(address)),
+        ready_file: settings.ready_file,
+    })
+}
+
+impl Platform {
+    /// Where it is reached from this machine.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Serves until `scope` is cancelled; requests that run then are answered, for a bounded time.
+    ///
+    /// # Errors
+    /// The ready file cannot be written, or the listener broke.
+    pub async fn run(self, scope: Scope) -> Result<(), Error> {
+        if let Some(path) = &self.ready_file {
+            // The socket listens already: whoever reads the file may connect.
+            ready_file::write(path, &self.url)?;
+        }
+        tracing::info!(url = self.url, "{STARTED}");
+        notify::ready();
+        let tls = self.tls.map(|tls| tls.0);
+        server::serve(self.acceptor, tls, self.router, &scope)
+            .await
+            .map_err(Error::Accept)
+    }
+}
+
+fn prepare(settings: &Settings) -> Result<(routes::App, Option<TlsAcceptor>), Error> {
+    let tls = settings
+        .tls
+        .as_ref()
+        .map(TlsFiles::load)
+        .transpose()
+        .map_err(Error::Tls)?;
+    let now = SystemTime::now();
+    let store = Store::open(&settings.state_dir).map_err(Error::Store)?;
+    let foundation = store
+        .foundation(
+            settings.key_algorithm,
+            settings.organization.as_deref(),
+            |algorithm, organization| {
+                tracing::info!(key.algorithm = %algorithm, "creating the certification authorities");
+                Authority::generate(algorithm, organization, now)
+            },
+            now,
+        )
+        .map_err(Error::Store)?;
+    let authority = Authority::load(
+        foundation.algorithm,
+        foundation.organization,
+        &foundation.cas,
+    )
+    .map_err(Error::Authority)?;
+    let admin_file = settings.state_dir.join(ADMIN_TOKEN_FILE);
+    let (admin, created) = files::secret(&admin_file)?;
+    if created {
+        tracing::info!(path = %admin_file.display(), "administrator token created");
+    }
+    let (relay_auth, _) = files::secret(&settings.state_dir.join(RELAY_AUTH_SECRET_FILE))?;
+    Ok((routes::App::new(store, authority, &admin, relay_auth), tls))
+}
+
+/// An address that a client on this machine can dial: the unspecified ones mean every address.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        ip if !ip.is_unspecified() => ip,
+        IpAddr::V4(_) => IpAddr::from([127, 0, 0, 1]),
+        IpAddr::V6(_) => IpAddr::V6(std::net::Ipv6Addr::LOCALHOST),
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+/// [`TlsAcceptor`] has no `Debug`.
+struct TlsAcceptorBox(TlsAcceptor);
+
+impl std::fmt::Debug for TlsAcceptorBox {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("TlsAcceptor")
+    }
+}

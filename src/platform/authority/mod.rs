@@ -1,0 +1,352 @@
+//! Everything that the platform signs: SSH certificates of gateways and relays, X.509 certificates of
+//! gateways, relays and clients (protocol.md §2 and §4), and the CAs behind them.
+//!
+//! Invariants: a CA key is made once and kept by the store; each certificate has a key pair of its own,
+//! which is handed out with it and not kept. Everything here computes: callers run it off the async
+//! threads, since RSA keys take a while. Time is an argument.
+//!
+//! It does not decide who gets a certificate; the routes do.
+
+mod ca;
+mod ssh;
+#[cfg(test)]
+mod tests;
+mod x509;
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::api::types::{
+    ClientPki, GatewayCredentials, GatewaySsh, RelayCredentials, RelaySsh, ServerPki,
+    SessionCredentials,
+};
+use crate::config::settings::RelayKind;
+use crate::names::{GatewayId, GatewayName, RelayHost, RelayName};
+use crate::secret::Secret;
+
+/// Certificates begin this long before they are issued, for peers whose clock is behind.
+const BACKDATED: Duration = Duration::from_secs(5 * 60);
+/// Lifetime of the certificates of gateways and relays (protocol.md §4), and of a gateway's SSH
+/// certificate (§2).
+const SERVER_LIFETIME: Duration = Duration::from_secs(24 * 3600);
+/// Lifetime of a relay's SSH host certificate (protocol.md §2).
+const HOST_LIFETIME: Duration = Duration::from_secs(30 * 24 * 3600);
+/// Lifetime of a client's certificates, which open connections and do not limit them.
+const CLIENT_LIFETIME: Duration = Duration::from_secs(5 * 60);
+
+/// Which keys the platform makes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum KeyAlgorithm {
+    /// ECDSA on P-256 everywhere.
+    #[default]
+    EcdsaP256,
+    /// Ed25519 for SSH. X.509 stays with ECDSA P-256, since many TLS peers cannot verify Ed25519.
+    Ed25519,
+    /// RSA with 2048 bits everywhere, as the deployed platform.
+    Rsa2048,
+}
+
+impl KeyAlgorithm {
+    /// The name on the command line and in the store.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::EcdsaP256 => "ecdsa-p256",
+            Self::Ed25519 => "ed25519",
+            Self::Rsa2048 => "rsa-2048",
+        }
+    }
+}
+
+impl fmt::Display for KeyAlgorithm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A key algorithm that does not exist here.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("key algorithms are ecdsa-p256, ed25519 and rsa-2048")]
+pub struct UnknownAlgorithm;
+
+impl FromStr for KeyAlgorithm {
+    type Err = UnknownAlgorithm;
+
+    fn from_str(text: &str) -> Result<Self, UnknownAlgorithm> {
+        [Self::EcdsaP256, Self::Ed25519, Self::Rsa2048]
+            .into_iter()
+            .find(|algorithm| algorithm.as_str() == text)
+            .ok_or(UnknownAlgorithm)
+    }
+}
+
+/// Why nothing could be signed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// An SSH key or certificate could not be made or read.
+    #[error("the SSH authority cannot {action}")]
+    Ssh {
+        /// What was attempted.
+        action: &'static str,
+        /// Why it failed.
+        #[source]
+        source: ssh_key::Error,
+    },
+    /// An X.509 key or certificate could not be made or read.
+    #[error("the X.509 authority cannot {action}")]
+    X509 {
+        /// What was attempted.
+        action: &'static str,
+        /// Why it failed.
+        #[source]
+        source: rcgen::Error,
+    },
+    /// No key could be generated.
+    #[error("cannot generate a key")]
+    Generate,
+    /// The store lacks a CA that it had.
+    #[error("the store has no key of the {0} CA")]
+    Missing(&'static str),
+    /// The time cannot be written into a certificate.
+    #[error("the clock shows a time that certificates cannot hold")]
+    Time,
+}
+
+/// The one organization of an embedded platform.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Organization {
+    /// A UUID, for ever.
+    pub id: String,
+    /// What a person called it.
+    pub name: String,
+}
+
+/// A CA as the store keeps it.
+#[derive(Debug, Clone)]
+pub struct CaRecord {
+    /// Which CA it is.
+    pub name: String,
+    /// PKCS#8 PEM, or OpenSSH PEM for SSH.
+    pub private_key: Secret,
+    /// PEM; empty for SSH, whose CAs are bare keys.
+    pub certificate: String,
+}
+
+/// The relay that a certificate is for.
+#[derive(Debug, Clone, Copy)]
+pub struct RelaySubject<'a> {
+    /// Whose relay it is.
+    pub kind: RelayKind,
+    /// Its name.
+    pub name: &'a RelayName,
+    /// Its host.
+    pub host: &'a RelayHost,
+}
+
+/// The gateway that a certificate is for.
+#[derive(Debug, Clone, Copy)]
+pub struct GatewaySubject<'a> {
+    /// Its id.
+    pub id: &'a GatewayId,
+    /// Its name.
+    pub name: &'a GatewayName,
+}
+
+/// On whose behalf a client connects (protocol.md §4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Actor {
+    /// The platform itself, which a gateway lets use privileged actions.
+    Platform,
+    /// A person at the command line.
+    User,
+}
+
+/// Where a client wants to go.
+#[derive(Debug, Clone, Copy)]
+pub struct Target<'a> {
+    /// As the gateway resolves it.
+    pub host: &'a str,
+    /// 0 where the service needs none.
+    pub port: u16,
+}
+
+/// All CAs of the platform, ready to sign.
+#[derive(Debug)]
+pub struct Authority {
+    organization: Organization,
+    ssh: ssh::Ssh,
+    x509: x509::X509,
+}
+
+impl Authority {
+    /// Makes all CAs of a new platform.
+    ///
+    /// # Errors
+    /// No key can be made.
+    pub fn generate(
+        algorithm: KeyAlgorithm,
+        organization: &Organization,
+        now: SystemTime,
+    ) -> Result<Vec<CaRecord>, Error> {
+        let mut records = ssh::generate(algorithm)?;
+        records.extend(ca::generate(algorithm, organization, now)?);
+        Ok(records)
+    }
+
+    /// Reads the CAs that [`Self::generate`] made.
+    ///
+    /// # Errors
+    /// One is missing or unreadable.
+    pub fn load(
+        algorithm: KeyAlgorithm,
+        organization: Organization,
+        records: &[CaRecord],
+    ) -> Result<Self, Error> {
+        Ok(Self {
+            ssh: ssh::Ssh::load(algorithm, records)?,
+            x509: x509::X509::load(algorithm, records)?,
+            organization,
+        })
+    }
+
+    /// The organization that it signs for.
+    #[must_use]
+    pub fn organization(&self) -> &Organization {
+        &self.organization
+    }
+
+    /// Credentials G of `gateway` for a tunnel to `relay`.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn gateway(
+        &self,
+        gateway: GatewaySubject<'_>,
+        relay: RelaySubject<'_>,
+        now: SystemTime,
+    ) -> Result<GatewayCredentials, Error> {
+        let ssh = self.ssh.gateway(gateway, relay, now)?;
+        let leaf = self.x509.gateway_server(&self.organization, now)?;
+        Ok(GatewayCredentials {
+            gateway_id: gateway.id.clone(),
+            relay_host: relay.host.clone(),
+            pki: ServerPki {
+                server_certificate: leaf.certificate,
+                server_private_key: leaf.private_key,
+                client_certificate_chain: self.x509.gateway_client_anchors()?,
+            },
+            ssh: GatewaySsh {
+                client_certificate: ssh.certificate,
+                client_private_key: ssh.private_key,
+                server_ca_public_key: self.ssh.host_ca()?,
+            },
+        })
+    }
+
+    /// Credentials R of `relay`.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn relay(
+        &self,
+        relay: RelaySubject<'_>,
+        now: SystemTime,
+    ) -> Result<RelayCredentials, Error> {
+        let ssh = self.ssh.relay(relay, now)?;
+        let leaf = self.x509.relay_server(&self.organization, relay, now)?;
+        Ok(RelayCredentials {
+            pki: ServerPki {
+                server_certificate: leaf.certificate,
+                server_private_key: leaf.private_key,
+                client_certificate_chain: self.x509.relay_client_anchors(relay.kind)?,
+            },
+            ssh: RelaySsh {
+                server_certificate: ssh.certificate,
+                server_private_key: ssh.private_key,
+                client_ca_public_key: self.ssh.user_ca()?,
+            },
+        })
+    }
+
+    /// What a client needs to reach `target` behind `gateway` through `relay`.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn session(
+        &self,
+        gateway: GatewaySubject<'_>,
+        relay: RelaySubject<'_>,
+        actor: Actor,
+        target: Target<'_>,
+        now: SystemTime,
+    ) -> Result<SessionCredentials, Error> {
+        let outer = self.x509.relay_client(
+            &self.organization,
+            relay.kind,
+            gateway.id.as_str(),
+            Some(gateway.name),
+            now,
+        )?;
+        let inner = self
+            .x509
+            .gateway_client(&self.organization, gateway.id, actor, target, now)?;
+        Ok(SessionCredentials {
+            gateway_id: gateway.id.clone(),
+            relay_host: relay.host.clone(),
+            relay: self.relay_pki(relay.kind, outer)?,
+            gateway: ClientPki {
+                client_certificate: inner.certificate,
+                client_private_key: inner.private_key,
+                server_certificate_chain: self.x509.gateway_server_anchors()?,
+            },
+        })
+    }
+
+    /// What the platform needs for TLS 1 with `relay` that ends there: its health check.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn relay_probe(
+        &self,
+        relay: RelaySubject<'_>,
+        now: SystemTime,
+    ) -> Result<ClientPki, Error> {
+        let nobody = GatewayId::HEALTH_CHECK;
+        let leaf = self
+            .x509
+            .relay_client(&self.organization, relay.kind, nobody, None, now)?;
+        self.relay_pki(relay.kind, leaf)
+    }
+
+    fn relay_pki(&self, kind: RelayKind, leaf: Issued) -> Result<ClientPki, Error> {
+        Ok(ClientPki {
+            client_certificate: leaf.certificate,
+            client_private_key: leaf.private_key,
+            server_certificate_chain: self.x509.relay_server_anchors(kind)?,
+        })
+    }
+}
+
+/// A certificate and the private key that was made for it.
+#[derive(Debug)]
+struct Issued {
+    certificate: String,
+    private_key: Secret,
+}
+
+/// Begin and end of a certificate issued at `now`, in seconds since 1970.
+fn validity(now: SystemTime, lifetime: Duration) -> Result<(u64, u64), Error> {
+    let now = now.duration_since(UNIX_EPOCH).map_err(|_| Error::Time)?;
+    Ok((
+        now.saturating_sub(BACKDATED).as_secs(),
+        now.saturating_add(lifetime).as_secs(),
+    ))
+}
+
+fn record<'a>(records: &'a [CaRecord], name: &'static str) -> Result<&'a CaRecord, Error> {
+    records
+        .iter()
+        .find(|record| record.name == name)
+        .ok_or(Error::Missing(name))
+}

@@ -1,0 +1,124 @@
+//! Files of the state directory: readable by their owner only, from their first byte on, and whole or
+//! absent.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use crate::secret::Secret;
+
+/// Mode bits that let others in.
+const OTHERS: u32 = 0o077;
+
+/// Why a file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The operating system refused.
+    #[error("cannot {action} {}", path.display())]
+    Io {
+        /// What was attempted.
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why it failed.
+        #[source]
+        source: io::Error,
+    },
+    /// Others may read it.
+    #[error("{} can be read by others; it needs mode 0600", .0.display())]
+    Exposed(PathBuf),
+    /// There is nothing in it.
+    #[error("{} is empty; remove it to have a new one made", .0.display())]
+    Empty(PathBuf),
+    /// No token could be made.
+    #[error("cannot make a token")]
+    Token(#[source] io::Error),
+}
+
+/// Creates the directory, and those above it, unless it exists.
+pub(super) fn private_directory(path: &Path) -> Result<(), Error> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(io_error("create", path))
+}
+
+/// Creates an empty file with mode 0600 unless it exists; one that exists must not be open to others.
+pub(super) fn private_file(path: &Path) -> Result<(), Error> {
+    match create_new(path) {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => check_mode(path),
+        Err(error) => Err(io_error("create", path)(error)),
+    }
+}
+
+/// Reads the secret in `path`; where there is no file, a new token is written to it. True if it was.
+pub(super) fn secret(path: &Path) -> Result<(Secret, bool), Error> {
+    match fs::read_to_string(path) {
+        Ok(text) => {
+            check_mode(path)?;
+            let secret = Secret::new(text.trim());
+            if secret.is_empty() {
+                return Err(Error::Empty(path.to_owned()));
+            }
+            Ok((secret, false))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let secret = super::token::generate().map_err(|e| Error::Token(io::Error::other(e)))?;
+            replace(path, &format!("{}\n", secret.expose()))?;
+            Ok((secret, true))
+        }
+        Err(error) => Err(io_error("read", path)(error)),
+    }
+}
+
+/// Writes `text` to `path`, whole or not at all, with mode 0600. Blocks.
+///
+/// # Errors
+/// The directory does not let us.
+pub fn replace(path: &Path, text: &str) -> Result<(), Error> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".new");
+    let draft = path.with_file_name(name);
+    // A draft that a crash left behind may have any content and any mode.
+    match fs::remove_file(&draft) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(io_error("replace", &draft)(error));
+        }
+        _ => {}
+    }
+    let write = || {
+        let mut file = create_new(&draft)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&draft, path)
+    };
+    write().map_err(io_error("write", path))
+}
+
+fn create_new(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+}
+
+fn check_mode(path: &Path) -> Result<(), Error> {
+    let metadata = fs::metadata(path).map_err(io_error("examine", path))?;
+    if metadata.permissions().mode() & OTHERS == 0 {
+        Ok(())
+    } else {
+        Err(Error::Exposed(path.to_owned()))
+    }
+}
+
+fn io_error(action: &'static str, path: &Path) -> impl Fn(io::Error) -> Error {
+    move |source| Error::Io {
+        action,
+        path: path.to_owned(),
+        source,
+    }
+}

@@ -1,0 +1,184 @@
+//! Dials back: proves that a relay, or a gateway behind its relay, can be reached from here.
+//!
+//! A probe says which half of the path is broken, because whoever asked for it has the other half up.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::time::Instant;
+
+use crate::api::types::{ClientPki, SessionCredentials};
+use crate::names::RelayHost;
+use crate::pki;
+use crate::pki::dial::{GatewayDialer, RelayDialer};
+
+/// Limit for a whole probe; the caller's HTTP request waits for it.
+const DEADLINE: Duration = Duration::from_secs(10);
+/// The service that answers (protocol.md §5).
+const HEALTH: &str = "infisical-health";
+/// Longest answer of a gateway.
+const MAX_ANSWER: u64 = 1024;
+/// Time between heartbeats, for a gateway that names none (protocol.md §5).
+const USUAL_TTL: u64 = 180;
+
+/// Which half failed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Error {
+    /// TCP or TLS 1.
+    #[error("the platform cannot reach the relay at {host}")]
+    Relay {
+        /// The relay.
+        host: RelayHost,
+        /// Why.
+        #[source]
+        source: pki::Error,
+    },
+    /// TLS 1 is up, but nothing is behind it.
+    #[error("the relay at {host} is reachable, but the gateway is not connected to it")]
+    NotConnected {
+        /// The relay.
+        host: RelayHost,
+        /// Why.
+        #[source]
+        source: pki::Error,
+    },
+    /// TLS 2 is up, but not the service.
+    #[error("the gateway is connected to the relay at {host}, but does not answer: {reason}")]
+    NoAnswer {
+        /// The relay.
+        host: RelayHost,
+        /// Why.
+        reason: String,
+    },
+    /// Our own certificates cannot be used.
+    #[error("the platform's own certificates cannot be used")]
+    Local(#[source] pki::Error),
+}
+
+/// What a gateway's health service says.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Health {
+    status: String,
+    #[serde(default, rename = "heartbeatTTL")]
+    heartbeat_ttl: Option<u64>,
+}
+
+/// Completes TLS 1 with a relay and says goodbye.
+pub(super) async fn relay(host: &RelayHost, pki: &ClientPki) -> Result<(), Error> {
+    let dialer = RelayDialer::try_new(host, pki).map_err(Error::Local)?;
+    let mut stream = dialer.dial(DEADLINE).await.map_err(|source| Error::Relay {
+        host: host.clone(),
+        source,
+    })?;
+    // It has proved itself; how it takes the end is of no interest, but it must not hold us up.
+    let _ = tokio::time::timeout(DEADLINE, stream.shutdown()).await;
+    Ok(())
+}
+
+/// Asks a gateway's health service, through its relay; returns how long its heartbeat counts.
+pub(super) async fn gateway(credentials: &SessionCredentials) -> Result<Duration, Error> {
+    let end = Instant::now() + DEADLINE;
+    let left = || end.saturating_duration_since(Instant::now());
+    let host = || credentials.relay_host.clone();
+    let dialer = GatewayDialer::try_new(credentials, HEALTH).map_err(Error::Local)?;
+    let outer = dialer
+        .relay()
+        .dial(left())
+        .await
+        .map_err(|source| Error::Relay {
+            host: host(),
+            source,
+        })?;
+    let mut stream =
+        dialer
+            .dial_through(outer, left())
+            .await
+            .map_err(|source| Error::NotConnected {
+                host: host(),
+                source,
+            })?;
+    let no_answer = |reason: String| Error::NoAnswer {
+        host: host(),
+        reason,
+    };
+    let line = tokio::time::timeout_at(end, read_line(&mut stream))
+        .await
+        .map_err(|_| no_answer(format!("nothing within {} s", DEADLINE.as_secs())))?
+        .map_err(|error| no_answer(error.to_string()))?;
+    parse(&line).map_err(no_answer)
+}
+
+/// Reads up to the end of the first line, or of the stream.
+async fn read_line(stream: &mut (impl AsyncRead + Unpin)) -> std::io::Result<Vec<u8>> {
+    let mut line = Vec::new();
+    let mut stream = stream.take(MAX_ANSWER);
+    while !line.contains(&b'\n') {
+        match stream.read_buf(&mut line).await {
+            Ok(0) => break,
+            Ok(_) => {}
+            // Some gateways end the connection without TLS's own goodbye.
+            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof && !line.is_empty() => {
+                break;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(line)
+}
+
+/// Understands a health service's answer.
+fn parse(answer: &[u8]) -> Result<Duration, String> {
+    let line = answer
+        .split(|byte| *byte == b'\n')
+        .next()
+        .unwrap_or_default();
+    let health: Health =
+        serde_json::from_slice(line).map_err(|_| "its answer is not JSON".to_owned())?;
+    if health.status != "ok" {
+        return Err(format!("its status is {:?}", health.status));
+    }
+    let ttl = health.heartbeat_ttl.filter(|ttl| *ttl > 0);
+    Ok(Duration::from_secs(ttl.unwrap_or(USUAL_TTL)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{parse, read_line};
+    use std::time::Duration;
+
+    #[test]
+    fn the_answer_tells_how_long_it_counts() {
+        let ttl = parse(b"{\"status\":\"ok\",\"heartbeatTTL\":60}\n").expect("ok");
+        assert_eq!(ttl, Duration::from_secs(60));
+        for usual in [
+            &b"{\"status\":\"ok\"}"[..],
+            b"{\"status\":\"ok\",\"heartbeatTTL\":0}\nx",
+        ] {
+            assert_eq!(parse(usual).expect("ok"), Duration::from_secs(180));
+        }
+    }
+
+    #[test]
+    fn any_other_answer_is_none() {
+        for bad in [
+            &b""[..],
+            b"\n",
+            b"PONG\n",
+            b"{\"status\":\"draining\"}\n",
+            b"{}",
+            b"{\"status\":\"ok\",\"heartbeatTTL\":-1}",
+            b"\xff",
+        ] {
+            parse(bad).expect_err("not an answer");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_without_end_is_not_read_for_ever() {
+        let mut endless = tokio::io::repeat(b'x');
+        let line = read_line(&mut endless).await.expect("read");
+        assert_eq!(line.len(), 1024);
+    }
+}

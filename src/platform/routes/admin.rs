@@ -1,0 +1,218 @@
+//! The embedded platform's own endpoints, for administrators.
+
+use std::time::SystemTime;
+
+use axum::extract::{Path, State};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::App;
+use super::auth::Admin;
+use super::body::Json;
+use super::error::ApiError;
+use super::gateways::Listed;
+use super::relays::rows;
+use crate::api::types::{Message, OpenSession, Relay as RelayRow, SessionCredentials};
+use crate::names::{GatewayName, RelayHost, RelayName};
+use crate::platform::authority::{Actor, Target};
+use crate::platform::store::{Credential, Role};
+use crate::platform::token::{self, TokenHash};
+
+/// Longest name of an identity, in characters.
+const MAX_NAME: usize = 64;
+/// Longest target host: a DNS name with `https://` before it.
+const MAX_HOST: usize = 253 + 8;
+
+/// `POST identities`
+#[derive(Debug, Deserialize)]
+pub(super) struct CreateIdentity {
+    name: String,
+    method: Method,
+    #[serde(default)]
+    role: AskedRole,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Method {
+    Token,
+    UniversalAuth,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum AskedRole {
+    #[default]
+    Member,
+    NoAccess,
+}
+
+pub(super) async fn create_identity(
+    State(app): State<App>,
+    _: Admin,
+    Json(request): Json<CreateIdentity>,
+) -> Result<axum::Json<Value>, ApiError> {
+    let length = request.name.chars().count();
+    if !(1..=MAX_NAME).contains(&length) || request.name.chars().any(char::is_control) {
+        let rule = format!("use 1 to {MAX_NAME} printable characters");
+        return Err(ApiError::invalid(&["name"], &rule));
+    }
+    let secret = token::generate()?;
+    let hash = TokenHash::of(&secret);
+    let client_id = uuid::Uuid::new_v4().to_string();
+    let credential = match request.method {
+        Method::Token => Credential::Token(hash),
+        Method::UniversalAuth => Credential::UniversalAuth {
+            client_id: client_id.clone(),
+            client_secret: hash,
+        },
+    };
+    let role = match request.role {
+        AskedRole::Member => Role::Member,
+        AskedRole::NoAccess => Role::NoAccess,
+    };
+    let id = app
+        .store()
+        .create_identity(request.name, role, credential, SystemTime::now())
+        .await?;
+    tracing::info!(identity.id = id, "identity created");
+    let secret = secret.expose();
+    Ok(axum::Json(match request.method {
+        Method::Token => json!({"identityId": id, "accessToken": secret}),
+        Method::UniversalAuth => {
+            json!({"identityId": id, "clientId": client_id, "clientSecret": secret})
+        }
+    }))
+}
+
+/// `DELETE identities/{id}`
+pub(super) async fn delete_identity(
+    State(app): State<App>,
+    _: Admin,
+    Path(id): Path<String>,
+) -> Result<axum::Json<Message>, ApiError> {
+    app.store().delete_identity(id.clone()).await?;
+    tracing::info!(identity.id = id, "identity deleted");
+    Ok(done(
+        "the identity, its tokens, gateways and relays were deleted",
+    ))
+}
+
+/// `POST enrollment-tokens`
+#[derive(Debug, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub(super) enum CreateEnrollmentToken {
+    Gateway { name: GatewayName },
+    Relay { name: RelayName, host: RelayHost },
+}
+
+pub(super) async fn create_enrollment_token(
+    State(app): State<App>,
+    _: Admin,
+    Json(request): Json<CreateEnrollmentToken>,
+) -> Result<axum::Json<Value>, ApiError> {
+    let token = token::generate()?;
+    let hash = TokenHash::of(&token);
+    let now = SystemTime::now();
+    match request {
+        CreateEnrollmentToken::Gateway { name } => {
+            app.store().allow_gateway(hash, name.clone(), now).await?;
+            tracing::info!(gateway.name = %name, "enrollment token created");
+        }
+        CreateEnrollmentToken::Relay { name, host } => {
+            app.store()
+                .allow_relay(hash, name.clone(), host, now)
+                .await?;
+            tracing::info!(relay.name = %name, "enrollment token created");
+        }
+    }
+    Ok(axum::Json(json!({"token": token.expose()})))
+}
+
+/// `GET gateways`
+pub(super) async fn gateways(
+    State(app): State<App>,
+    _: Admin,
+) -> Result<axum::Json<Vec<Listed>>, ApiError> {
+    let gateways = app.store().gateways().await?;
+    Ok(axum::Json(gateways.into_iter().map(Listed::new).collect()))
+}
+
+/// `GET relays`
+pub(super) async fn relays(
+    State(app): State<App>,
+    _: Admin,
+) -> Result<axum::Json<Vec<RelayRow>>, ApiError> {
+    rows(&app).await
+}
+
+/// `DELETE gateways/{name}`
+pub(super) async fn delete_gateway(
+    State(app): State<App>,
+    _: Admin,
+    Path(name): Path<String>,
+) -> Result<axum::Json<Message>, ApiError> {
+    let name = gateway_name(name)?;
+    app.store().delete_gateway(name.clone()).await?;
+    tracing::info!(gateway.name = %name, "gateway deleted");
+    Ok(done("the gateway was deleted"))
+}
+
+/// `POST gateways/{name}/sessions`
+pub(super) async fn open_session(
+    State(app): State<App>,
+    _: Admin,
+    Path(name): Path<String>,
+    Json(request): Json<OpenSession>,
+) -> Result<axum::Json<SessionCredentials>, ApiError> {
+    let OpenSession {
+        target_host,
+        target_port,
+    } = request;
+    if !(1..=MAX_HOST).contains(&target_host.len())
+        || target_host
+            .chars()
+            .any(|c| c.is_control() || c.is_whitespace())
+    {
+        let rule = "it must be a host name or address, without white space";
+        return Err(ApiError::invalid(&["targetHost"], rule));
+    }
+    let gateway = app.store().gateway_named(gateway_name(name)?).await?;
+    let Some(relay) = gateway.relay.clone() else {
+        return Err(ApiError::bad_request(
+            "the gateway has no relay: its relay was removed, or it never connected",
+        ));
+    };
+    tracing::info!(
+        gateway.id = %gateway.id, target.host = target_host, target.port = target_port,
+        "session opened"
+    );
+    let now = SystemTime::now();
+    let session = app
+        .sign(move |authority| {
+            let target = Target {
+                host: &target_host,
+                port: target_port,
+            };
+            let (gateway, relay) = (gateway.subject(), relay.subject());
+            // A person's, not the platform's own: a gateway lets the platform do more.
+            authority.session(gateway, relay, Actor::User, target, now)
+        })
+        .await?;
+    Ok(axum::Json(session))
+}
+
+/// `GET relay-auth-secret`
+pub(super) async fn relay_auth_secret(State(app): State<App>, _: Admin) -> axum::Json<Value> {
+    axum::Json(json!({"relayAuthSecret": app.0.relay_auth_secret.expose()}))
+}
+
+fn gateway_name(text: String) -> Result<GatewayName, ApiError> {
+    GatewayName::try_new(text).map_err(|error| ApiError::invalid(&["name"], &error.to_string()))
+}
+
+fn done(message: &str) -> axum::Json<Message> {
+    axum::Json(Message {
+        message: message.to_owned(),
+    })
+}

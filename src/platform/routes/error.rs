@@ -1,0 +1,168 @@
+//! Errors as the API writes them: `{message, statusCode, error, reqId}` (protocol.md §1).
+//!
+//! A handler returns an [`ApiError`]; it travels as an extension of an empty response to the outermost
+//! layer, which alone knows the request's id, writes the body and logs it.
+
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+
+use crate::error::chain;
+use crate::platform::{authority, probe, store, token};
+
+/// An error answer.
+#[derive(Debug, Clone)]
+pub(super) struct ApiError {
+    pub(super) status: StatusCode,
+    /// A short name of its kind.
+    pub(super) kind: &'static str,
+    /// A sentence, or an array of details for a request that is not valid.
+    pub(super) message: Value,
+    /// When it makes sense to try again.
+    pub(super) retry_after: Option<Duration>,
+    /// What only the operator is told.
+    pub(super) cause: Option<String>,
+}
+
+impl ApiError {
+    fn new(status: StatusCode, kind: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            status,
+            kind,
+            message: Value::String(message.into()),
+            retry_after: None,
+            cause: None,
+        }
+    }
+
+    pub(super) fn bad_request(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "BadRequest", message)
+    }
+
+    /// A body that is not what the endpoint takes.
+    pub(super) fn invalid(path: &[&str], message: &str) -> Self {
+        let mut error = Self::new(StatusCode::BAD_REQUEST, "ValidationFailure", "");
+        error.message = json!([{"code": "invalid", "path": path, "message": message}]);
+        error
+    }
+
+    pub(super) fn unauthorized(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "Unauthorized", message)
+    }
+
+    pub(super) fn forbidden(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "PermissionDenied", message)
+    }
+
+    pub(super) fn not_found(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "NotFound", message)
+    }
+
+    pub(super) fn method_not_allowed() -> Self {
+        let status = StatusCode::METHOD_NOT_ALLOWED;
+        Self::new(status, "MethodNotAllowed", "this path takes another method")
+    }
+
+    pub(super) fn too_large(limit: usize) -> Self {
+        let status = StatusCode::PAYLOAD_TOO_LARGE;
+        let message = format!("the request's body is longer than {limit} bytes");
+        Self::new(status, "PayloadTooLarge", message)
+    }
+
+    pub(super) fn timed_out() -> Self {
+        let status = StatusCode::REQUEST_TIMEOUT;
+        Self::new(status, "RequestTimeout", "the request took too long")
+    }
+
+    pub(super) fn rate_limited(retry_after: Duration) -> Self {
+        let status = StatusCode::TOO_MANY_REQUESTS;
+        let mut error = Self::new(status, "RateLimitExceeded", "too many attempts; wait");
+        error.retry_after = Some(retry_after);
+        error
+    }
+
+    /// A refusal that the framework made.
+    pub(super) fn other(status: StatusCode) -> Self {
+        let reason = status.canonical_reason().unwrap_or("refused");
+        Self::new(status, "BadRequest", reason)
+    }
+
+    fn unavailable(message: impl Into<String>, retry_after: Duration) -> Self {
+        let mut error = Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "ServiceUnavailable",
+            message,
+        );
+        error.retry_after = Some(retry_after);
+        error
+    }
+
+    /// A defect or a broken disk; the details are not the caller's.
+    pub(super) fn internal(cause: &(dyn std::error::Error + 'static)) -> Self {
+        let status = StatusCode::INTERNAL_SERVER_ERROR;
+        let message = "the platform failed; its log says why";
+        let mut error = Self::new(status, "InternalServerError", message);
+        error.cause = Some(chain(cause).to_string());
+        error
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let mut response = self.status.into_response();
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+impl From<store::Error> for ApiError {
+    fn from(error: store::Error) -> Self {
+        use store::Error;
+        let message = error.to_string();
+        match &error {
+            Error::NameTaken(_) | Error::NameLooksLikeId(_) => Self::bad_request(message),
+            Error::UnknownRelay(_)
+            | Error::UnknownGateway(_)
+            | Error::GatewayDeleted
+            | Error::RelayDeleted
+            | Error::NoGateway
+            | Error::UnknownIdentity(_) => Self::not_found(message),
+            Error::NotOwner(_) => Self::forbidden(message),
+            Error::Enrollment | Error::Credentials | Error::Token => Self::unauthorized(message),
+            // Not a refusal: it passes as soon as a relay has started.
+            Error::NoRelay => Self::unavailable(message, Duration::from_secs(5)),
+            Error::File(_)
+            | Error::InUse(_)
+            | Error::Newer { .. }
+            | Error::OtherAlgorithm { .. }
+            | Error::Database(_)
+            | Error::Interrupted
+            | Error::Authority(_) => Self::internal(&error),
+        }
+    }
+}
+
+impl From<authority::Error> for ApiError {
+    fn from(error: authority::Error) -> Self {
+        Self::internal(&error)
+    }
+}
+
+impl From<token::Error> for ApiError {
+    fn from(error: token::Error) -> Self {
+        Self::internal(&error)
+    }
+}
+
+impl From<probe::Error> for ApiError {
+    fn from(error: probe::Error) -> Self {
+        match &error {
+            probe::Error::Relay { .. }
+            | probe::Error::NotConnected { .. }
+            | probe::Error::NoAnswer { .. } => Self::bad_request(chain(&error).to_string()),
+            probe::Error::Local(_) => Self::internal(&error),
+        }
+    }
+}

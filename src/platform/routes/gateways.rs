@@ -1,0 +1,159 @@
+//! Endpoints that gateways call.
+
+use std::time::SystemTime;
+
+use axum::extract::State;
+use serde::Serialize;
+
+use super::auth::{AnyGateway, Anybody, Enrolled, Member};
+use super::body::Json;
+use super::error::ApiError;
+use super::{App, rfc3339};
+use crate::api::types::{
+    ConnectGateway, EnrollGateway, Gateway as GatewayRow, GatewayCredentials, GatewayHeartbeat,
+    GatewayLogin, Message, RegisterGateway,
+};
+use crate::platform::authority::{Actor, Target};
+use crate::platform::probe;
+use crate::platform::store::{Gateway, Relay};
+use crate::platform::token::{self, TokenHash};
+
+/// A row of a list of gateways: what the deployed platform says, and what helps a person.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Listed {
+    #[serde(flatten)]
+    row: GatewayRow,
+    relay_name: Option<String>,
+    #[serde(rename = "heartbeatTTL")]
+    heartbeat_ttl: Option<u64>,
+}
+
+impl Listed {
+    pub(super) fn new(gateway: Gateway) -> Self {
+        Self {
+            relay_name: gateway.relay.map(|relay| relay.name.to_string()),
+            heartbeat_ttl: gateway.heartbeat_ttl.map(|ttl| ttl.as_secs()),
+            row: GatewayRow {
+                id: gateway.id,
+                identity_id: gateway.identity_id,
+                name: gateway.name,
+                created_at: rfc3339(gateway.created_at),
+                updated_at: rfc3339(gateway.updated_at),
+                heartbeat: gateway.heartbeat.map(rfc3339),
+            },
+        }
+    }
+}
+
+/// `POST /v2/gateways`
+pub(super) async fn register(
+    State(app): State<App>,
+    Member(identity): Member,
+    Json(request): Json<RegisterGateway>,
+) -> Result<axum::Json<GatewayCredentials>, ApiError> {
+    let RegisterGateway { relay_name, name } = request;
+    let now = SystemTime::now();
+    let (gateway, relay) = app
+        .store()
+        .register_gateway(identity, name, relay_name, now)
+        .await?;
+    credentials(&app, gateway, relay, "gateway registered").await
+}
+
+/// `POST /v3/gateways/connect`
+pub(super) async fn connect(
+    State(app): State<App>,
+    Enrolled(id): Enrolled,
+    Json(request): Json<ConnectGateway>,
+) -> Result<axum::Json<GatewayCredentials>, ApiError> {
+    let (gateway, relay) = app
+        .store()
+        .connect_gateway(id, request.relay_name, SystemTime::now())
+        .await?;
+    credentials(&app, gateway, relay, "gateway connected").await
+}
+
+async fn credentials(
+    app: &App,
+    gateway: Gateway,
+    relay: Relay,
+    done: &'static str,
+) -> Result<axum::Json<GatewayCredentials>, ApiError> {
+    tracing::info!(
+        gateway.id = %gateway.id, gateway.name = %gateway.name, relay.name = %relay.name, "{done}"
+    );
+    let now = SystemTime::now();
+    let signed = app
+        .sign(move |authority| authority.gateway(gateway.subject(), relay.subject(), now))
+        .await?;
+    Ok(axum::Json(signed))
+}
+
+/// `POST /v3/gateways/token-auth/enroll`
+pub(super) async fn enroll(
+    State(app): State<App>,
+    _: Anybody,
+    Json(request): Json<EnrollGateway>,
+) -> Result<axum::Json<GatewayLogin>, ApiError> {
+    let access_token = token::generate()?;
+    let gateway_id = app
+        .store()
+        .enroll_gateway(
+            TokenHash::of(&request.token),
+            TokenHash::of(&access_token),
+            SystemTime::now(),
+        )
+        .await?;
+    tracing::info!(gateway.id = %gateway_id, "gateway enrolled");
+    Ok(axum::Json(GatewayLogin {
+        access_token,
+        gateway_id,
+    }))
+}
+
+/// `POST /v2/gateways/heartbeat`: while the caller waits, its gateway is reached through its relay.
+pub(super) async fn heartbeat(
+    State(app): State<App>,
+    caller: AnyGateway,
+    Json(_): Json<GatewayHeartbeat>,
+) -> Result<axum::Json<Message>, ApiError> {
+    let gateway = match caller {
+        AnyGateway::Member(identity) => app.store().gateway_of_identity(identity).await?,
+        AnyGateway::Enrolled(id) => app.store().enrolled_gateway(id).await?,
+    };
+    let id = gateway.id.clone();
+    let Some(relay) = gateway.relay.clone() else {
+        return Err(ApiError::bad_request(
+            "the gateway has no relay: its relay was removed, or it never connected",
+        ));
+    };
+    let now = SystemTime::now();
+    let session = app
+        .sign(move |authority| {
+            // The health service has no target, but deployed gateways want one.
+            let target = Target {
+                host: "health-check",
+                port: 443,
+            };
+            let (gateway, relay) = (gateway.subject(), relay.subject());
+            authority.session(gateway, relay, Actor::Platform, target, now)
+        })
+        .await?;
+    let ttl = probe::gateway(&session).await?;
+    app.store()
+        .gateway_reached(id, ttl, SystemTime::now())
+        .await?;
+    Ok(axum::Json(Message {
+        message: "Successfully triggered heartbeat".to_owned(),
+    }))
+}
+
+/// `GET /v2/gateways`
+pub(super) async fn list(
+    State(app): State<App>,
+    _: Member,
+) -> Result<axum::Json<Vec<Listed>>, ApiError> {
+    let gateways = app.store().gateways().await?;
+    Ok(axum::Json(gateways.into_iter().map(Listed::new).collect()))
+}

@@ -1,0 +1,110 @@
+//! What all answers have in common: a deadline, an id, a line in the log, and the form of errors.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use axum::extract::Request;
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
+
+use super::error::ApiError;
+use crate::api::types::ErrorBody;
+use crate::backoff;
+
+/// Limit for a request, its body and its answer included: a heartbeat's probe takes up to 10 s, the
+/// longest that anything takes, and callers give up after 30 s.
+const DEADLINE: Duration = Duration::from_secs(25);
+/// The id of a request, on every answer.
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Runs the request and finishes its answer.
+pub(super) async fn answer(request: Request, next: Next) -> Response {
+    let id = new_id();
+    let method = request.method().clone();
+    let path = request.uri().path().to_owned();
+    let mut response = tokio::time::timeout(DEADLINE, next.run(request))
+        .await
+        .unwrap_or_else(|_| ApiError::timed_out().into_response());
+    let status = response.status();
+    let error = response.extensions_mut().remove::<ApiError>().or_else(|| {
+        // The framework's own refusals: a path that is no UTF-8, and the like.
+        let refused = status.is_client_error() || status.is_server_error();
+        refused.then(|| ApiError::other(status))
+    });
+    match error {
+        Some(error) => {
+            log(&error, &id, method.as_str(), &path);
+            response = finish(error, &id);
+        }
+        None => {
+            let status = status.as_u16();
+            tracing::debug!(request.id = id, %method, path, status, "request answered");
+        }
+    }
+    if let Ok(value) = HeaderValue::try_from(&id) {
+        response.headers_mut().insert(REQUEST_ID, value);
+    }
+    // Answers hold keys and tokens.
+    let no_store = HeaderValue::from_static("no-store");
+    response
+        .headers_mut()
+        .insert(header::CACHE_CONTROL, no_store);
+    response
+}
+
+fn finish(error: ApiError, id: &str) -> Response {
+    let body = ErrorBody {
+        message: error.message,
+        status_code: Some(error.status.as_u16()),
+        error: Some(error.kind.to_owned()),
+        req_id: Some(id.to_owned()),
+    };
+    let mut response = (error.status, axum::Json(body)).into_response();
+    if let Some(wait) = error.retry_after {
+        // Whole seconds, rounded up (RFC 9110 §10.2.3).
+        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+        let value = HeaderValue::from(seconds);
+        response.headers_mut().insert(header::RETRY_AFTER, value);
+    }
+    if error.status == StatusCode::UNAUTHORIZED {
+        let value = HeaderValue::from_static("Bearer");
+        response
+            .headers_mut()
+            .insert(header::WWW_AUTHENTICATE, value);
+    }
+    response
+}
+
+fn log(error: &ApiError, id: &str, method: &str, path: &str) {
+    let status = error.status.as_u16();
+    // Details of a request that is not valid may repeat what was in it.
+    let reason = error.message.as_str().unwrap_or(error.kind);
+    if error.status.is_server_error() {
+        let cause = error.cause.as_deref().unwrap_or(reason);
+        tracing::error!(
+            request.id = id,
+            method,
+            path,
+            status,
+            error = cause,
+            "request failed"
+        );
+    } else {
+        tracing::info!(
+            request.id = id,
+            method,
+            path,
+            status,
+            error = reason,
+            "request refused"
+        );
+    }
+}
+
+/// An id that no other request of this or an earlier run has.
+fn new_id() -> String {
+    static REQUESTS: AtomicU64 = AtomicU64::new(0);
+    let number = REQUESTS.fetch_add(1, Ordering::Relaxed);
+    format!("req-{:016x}-{number:x}", backoff::random())
+}

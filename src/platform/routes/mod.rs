@@ -1,0 +1,149 @@
+//! The HTTP API: every endpoint of protocol.md §1 that gateways and relays call, and the platform's own
+//! for administrators.
+//!
+//! Each file here is one subject. A handler authenticates by the type of an argument ([`auth`]), takes
+//! its body with [`body::Json`], asks the store and the authority, and answers; [`layer`] adds what all
+//! answers have in common.
+
+mod admin;
+mod auth;
+mod body;
+mod error;
+mod gateways;
+mod layer;
+mod login;
+mod relays;
+
+use std::sync::{Arc, Mutex};
+use std::time::SystemTime;
+
+pub(super) use auth::Source;
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::routing::{delete, get, post};
+use error::ApiError;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use tokio::sync::Semaphore;
+
+use super::authority::{self, Authority};
+use super::limit::Limiter;
+use super::store::Store;
+use super::token::TokenHash;
+use crate::secret::Secret;
+
+/// Longest body of a request, in bytes.
+const MAX_BODY: usize = 64 * 1024;
+/// Certificates signed at once: making keys is work for the processor alone.
+const SIGNING: usize = 4;
+
+/// What the handlers share.
+#[derive(Debug, Clone)]
+pub(super) struct App(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    store: Store,
+    authority: Arc<Authority>,
+    admin: TokenHash,
+    relay_auth_secret: Secret,
+    /// Attempts at logins and enrollments, by source.
+    limiter: Mutex<Limiter>,
+    signing: Semaphore,
+}
+
+impl App {
+    /// `admin` is the administrators' token.
+    pub(super) fn new(
+        store: Store,
+        authority: Authority,
+        admin: &Secret,
+        relay_auth_secret: Secret,
+    ) -> Self {
+        Self(Arc::new(Shared {
+            store,
+            authority: Arc::new(authority),
+            admin: TokenHash::of(admin),
+            relay_auth_secret,
+            limiter: Mutex::default(),
+            signing: Semaphore::new(SIGNING),
+        }))
+    }
+
+    fn store(&self) -> &Store {
+        &self.0.store
+    }
+
+    /// Runs `work` with the authority on the blocking threads.
+    async fn sign<T, F>(&self, work: F) -> Result<T, ApiError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Authority) -> Result<T, authority::Error> + Send + 'static,
+    {
+        // Never closed, so there is always a permit to come.
+        let _permit = self.0.signing.acquire().await;
+        let authority = Arc::clone(&self.0.authority);
+        let signed = tokio::task::spawn_blocking(move || work(&authority))
+            .await
+            .map_err(|error| ApiError::internal(&error))?;
+        Ok(signed?)
+    }
+}
+
+/// All routes.
+pub(super) fn router(app: App) -> Router {
+    let api = Router::new()
+        .route("/v2/gateways", post(gateways::register).get(gateways::list))
+        .route("/v2/gateways/heartbeat", post(gateways::heartbeat))
+        .route("/v3/gateways/connect", post(gateways::connect))
+        .route("/v3/gateways/token-auth/enroll", post(gateways::enroll))
+        .route("/v3/gateways/login", post(login::unsupported))
+        .route("/v1/relays", get(relays::list))
+        .route("/v1/relays/register-org-relay", post(relays::register_org))
+        .route(
+            "/v1/relays/register-instance-relay",
+            post(relays::register_instance),
+        )
+        .route(
+            "/v1/relays/heartbeat-org-relay",
+            post(relays::heartbeat_org),
+        )
+        .route(
+            "/v1/relays/heartbeat-instance-relay",
+            post(relays::heartbeat_instance),
+        )
+        .route("/v2/relays/login", post(relays::enroll))
+        .route("/v2/relays/connect", post(relays::connect))
+        .route("/v2/relays/heartbeat", post(relays::heartbeat))
+        .route("/v1/auth/universal-auth/login", post(login::universal_auth))
+        .route("/v1/auth/token/renew", post(login::renew))
+        .route("/v1/auth/{method}/login", post(login::unsupported))
+        .nest("/v1/embedded", embedded());
+    Router::new()
+        .nest("/api", api)
+        .fallback(async || ApiError::not_found("there is no such path"))
+        .method_not_allowed_fallback(async || ApiError::method_not_allowed())
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(axum::middleware::from_fn(layer::answer))
+        .with_state(app)
+}
+
+/// The routes that only the embedded platform has.
+fn embedded() -> Router<App> {
+    Router::new()
+        .route("/identities", post(admin::create_identity))
+        .route("/identities/{id}", delete(admin::delete_identity))
+        .route("/enrollment-tokens", post(admin::create_enrollment_token))
+        .route("/gateways", get(admin::gateways))
+        .route("/gateways/{name}", delete(admin::delete_gateway))
+        .route("/gateways/{name}/sessions", post(admin::open_session))
+        .route("/relays", get(admin::relays))
+        .route("/relay-auth-secret", get(admin::relay_auth_secret))
+}
+
+/// A time as the API writes it.
+fn rfc3339(time: SystemTime) -> String {
+    OffsetDateTime::from(time)
+        .format(&Rfc3339)
+        .unwrap_or_default()
+}

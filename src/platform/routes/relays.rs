@@ -1,0 +1,185 @@
+//! Endpoints that relays call, and the list of relays that gateways choose from.
+
+use std::time::SystemTime;
+
+use axum::extract::State;
+use serde::Serialize;
+
+use super::auth::{AnyGateway, Anybody, EnrolledRelay, InstanceRelay, Member};
+use super::body::Json;
+use super::error::ApiError;
+use super::{App, rfc3339};
+use crate::api::types::{
+    Message, RegisterRelay, Relay as RelayRow, RelayCredentials, RelayHeartbeat, RelayLoggedIn,
+    RelayLogin,
+};
+use crate::config::settings::RelayKind;
+use crate::platform::probe;
+use crate::platform::store::{Owner, Relay};
+use crate::platform::token::{self, TokenHash};
+
+/// Answer to an enrollment.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct LoggedIn {
+    #[serde(flatten)]
+    login: RelayLoggedIn,
+    relay_id: String,
+    token_type: &'static str,
+}
+
+/// `POST /v1/relays/register-org-relay`
+pub(super) async fn register_org(
+    State(app): State<App>,
+    Member(identity): Member,
+    Json(request): Json<RegisterRelay>,
+) -> Result<axum::Json<RelayCredentials>, ApiError> {
+    register(&app, Owner::Identity(identity), request).await
+}
+
+/// `POST /v1/relays/register-instance-relay`
+pub(super) async fn register_instance(
+    State(app): State<App>,
+    _: InstanceRelay,
+    Json(request): Json<RegisterRelay>,
+) -> Result<axum::Json<RelayCredentials>, ApiError> {
+    register(&app, Owner::Instance, request).await
+}
+
+async fn register(
+    app: &App,
+    owner: Owner,
+    RegisterRelay { host, name }: RegisterRelay,
+) -> Result<axum::Json<RelayCredentials>, ApiError> {
+    let relay = app
+        .store()
+        .register_relay(owner, name, host, SystemTime::now())
+        .await?;
+    credentials(app, relay, "relay registered").await
+}
+
+/// `POST /v2/relays/connect`
+pub(super) async fn connect(
+    State(app): State<App>,
+    EnrolledRelay(id): EnrolledRelay,
+) -> Result<axum::Json<RelayCredentials>, ApiError> {
+    let relay = app.store().enrolled_relay(id).await?;
+    credentials(&app, relay, "relay connected").await
+}
+
+async fn credentials(
+    app: &App,
+    relay: Relay,
+    done: &'static str,
+) -> Result<axum::Json<RelayCredentials>, ApiError> {
+    tracing::info!(relay.name = %relay.name, relay.host = %relay.host, "{done}");
+    let now = SystemTime::now();
+    let signed = app
+        .sign(move |authority| authority.relay(relay.subject(), now))
+        .await?;
+    Ok(axum::Json(signed))
+}
+
+/// `POST /v2/relays/login`
+pub(super) async fn enroll(
+    State(app): State<App>,
+    _: Anybody,
+    Json(request): Json<RelayLogin>,
+) -> Result<axum::Json<LoggedIn>, ApiError> {
+    if request.method != "token" {
+        return Err(ApiError::bad_request(
+            "the embedded platform enrolls relays with method \"token\" only",
+        ));
+    }
+    let access_token = token::generate()?;
+    let relay = app
+        .store()
+        .enroll_relay(
+            TokenHash::of(&request.token),
+            TokenHash::of(&access_token),
+            SystemTime::now(),
+        )
+        .await?;
+    tracing::info!(relay.name = %relay.name, "relay enrolled");
+    Ok(axum::Json(LoggedIn {
+        login: RelayLoggedIn { access_token },
+        relay_id: relay.id,
+        token_type: "Bearer",
+    }))
+}
+
+/// `POST /v1/relays/heartbeat-org-relay`
+pub(super) async fn heartbeat_org(
+    State(app): State<App>,
+    Member(identity): Member,
+    Json(request): Json<RelayHeartbeat>,
+) -> Result<axum::Json<Message>, ApiError> {
+    let owner = Owner::Identity(identity);
+    let relay = app.store().relay_of(owner, request.name).await?;
+    reach(&app, relay).await
+}
+
+/// `POST /v1/relays/heartbeat-instance-relay`
+pub(super) async fn heartbeat_instance(
+    State(app): State<App>,
+    _: InstanceRelay,
+    Json(request): Json<RelayHeartbeat>,
+) -> Result<axum::Json<Message>, ApiError> {
+    let relay = app.store().relay_of(Owner::Instance, request.name).await?;
+    reach(&app, relay).await
+}
+
+/// `POST /v2/relays/heartbeat`
+pub(super) async fn heartbeat(
+    State(app): State<App>,
+    EnrolledRelay(id): EnrolledRelay,
+) -> Result<axum::Json<Message>, ApiError> {
+    let relay = app.store().enrolled_relay(id).await?;
+    reach(&app, relay).await
+}
+
+/// While the caller waits, the relay is reached from here.
+async fn reach(app: &App, relay: Relay) -> Result<axum::Json<Message>, ApiError> {
+    let (id, host) = (relay.id.clone(), relay.host.clone());
+    let now = SystemTime::now();
+    let pki = app
+        .sign(move |authority| authority.relay_probe(relay.subject(), now))
+        .await?;
+    probe::relay(&host, &pki).await?;
+    app.store().relay_reached(id, SystemTime::now()).await?;
+    Ok(axum::Json(Message {
+        message: "Successfully triggered heartbeat".to_owned(),
+    }))
+}
+
+/// `GET /v1/relays`
+pub(super) async fn list(
+    State(app): State<App>,
+    caller: AnyGateway,
+) -> Result<axum::Json<Vec<RelayRow>>, ApiError> {
+    if let AnyGateway::Enrolled(id) = caller {
+        // Only so that a deleted gateway hears of it here too.
+        app.store().enrolled_gateway(id).await?;
+    }
+    rows(&app).await
+}
+
+/// All relays as the API lists them.
+pub(super) async fn rows(app: &App) -> Result<axum::Json<Vec<RelayRow>>, ApiError> {
+    let organization = &app.0.authority.organization().id;
+    let relays = app.store().relays().await?;
+    let row = |relay: Relay| RelayRow {
+        id: relay.id,
+        created_at: rfc3339(relay.created_at),
+        updated_at: rfc3339(relay.updated_at),
+        org_id: match relay.kind {
+            RelayKind::Org => Some(organization.clone()),
+            RelayKind::Instance => None,
+        },
+        identity_id: relay.identity_id,
+        name: relay.name,
+        host: relay.host,
+        heartbeat: relay.heartbeat.map(rfc3339),
+    };
+    Ok(axum::Json(relays.into_iter().map(row).collect()))
+}

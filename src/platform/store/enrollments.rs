@@ -1,0 +1,138 @@
+//! One-time enrollment tokens: each buys one access token, once, within an hour.
+
+use std::time::{Duration, SystemTime};
+
+use rusqlite::{OptionalExtension as _, Transaction};
+
+use super::identities::insert_token;
+use super::relays::{self, Owner, Relay};
+use super::{Error, Store, gateways, millis, text};
+use crate::names::{GatewayId, GatewayName, RelayHost, RelayName};
+use crate::platform::token::TokenHash;
+
+/// How long an enrollment token may be used (protocol.md §6).
+const LIFETIME: Duration = Duration::from_secs(3600);
+
+impl Store {
+    /// Keeps a token that enrolls the gateway `name`.
+    pub(in crate::platform) async fn allow_gateway(
+        &self,
+        token: TokenHash,
+        name: GatewayName,
+        now: SystemTime,
+    ) -> Result<(), Error> {
+        self.call(move |tx| {
+            gateways::check_name(&name)?;
+            let holder = gateways::find(tx, "name", name.as_str())?;
+            if holder.is_some_and(|held| held.identity_id.is_some()) {
+                return Err(Error::NameTaken(name.to_string()));
+            }
+            insert(tx, token, "gateway", name.as_str(), None, now)
+        })
+        .await
+    }
+
+    /// Keeps a token that enrolls the relay `name` at `host`.
+    pub(in crate::platform) async fn allow_relay(
+        &self,
+        token: TokenHash,
+        name: RelayName,
+        host: RelayHost,
+        now: SystemTime,
+    ) -> Result<(), Error> {
+        self.call(move |tx| insert(tx, token, "relay", name.as_str(), Some(host.as_str()), now))
+            .await
+    }
+
+    /// Enrolls a gateway: `token` is used up, `access` is what it bought. Enrolling an enrolled gateway
+    /// again replaces its access token.
+    pub(in crate::platform) async fn enroll_gateway(
+        &self,
+        token: TokenHash,
+        access: TokenHash,
+        now: SystemTime,
+    ) -> Result<GatewayId, Error> {
+        self.call(move |tx| {
+            let (name, _) = consume(tx, token, "gateway", now)?;
+            let name: GatewayName = text(0, &name)?;
+            let id = match gateways::find(tx, "name", name.as_str())? {
+                Some(gateway) if gateway.identity_id.is_some() => {
+                    return Err(Error::NameTaken(name.to_string()));
+                }
+                Some(gateway) => gateway.id.to_string(),
+                None => gateways::insert(tx, &name, None, now)?,
+            };
+            replace_token(tx, access, "gateway", &id)?;
+            Ok(text(0, &id)?)
+        })
+        .await
+    }
+
+    /// Enrolls a relay, likewise.
+    pub(in crate::platform) async fn enroll_relay(
+        &self,
+        token: TokenHash,
+        access: TokenHash,
+        now: SystemTime,
+    ) -> Result<Relay, Error> {
+        self.call(move |tx| {
+            let (name, host) = consume(tx, token, "relay", now)?;
+            let name: RelayName = text(0, &name)?;
+            let host: RelayHost = text(1, host.as_deref().unwrap_or_default())?;
+            let relay = relays::register(tx, &Owner::Enrolled, &name, &host, now)?;
+            replace_token(tx, access, "relay", &relay.id)?;
+            Ok(relay)
+        })
+        .await
+    }
+}
+
+fn insert(
+    tx: &Transaction<'_>,
+    token: TokenHash,
+    kind: &str,
+    name: &str,
+    host: Option<&str>,
+    now: SystemTime,
+) -> Result<(), Error> {
+    tx.execute(
+        "DELETE FROM enrollment_token WHERE expires_at <= ?1",
+        [millis(now)],
+    )?;
+    tx.execute(
+        "INSERT INTO enrollment_token VALUES (?1, ?2, ?3, ?4, ?5)",
+        (token.as_bytes(), kind, name, host, millis(now + LIFETIME)),
+    )?;
+    Ok(())
+}
+
+/// Takes the token out of the table; whoever comes second finds nothing. If the rest of the transaction
+/// fails, the token is back.
+fn consume(
+    tx: &Transaction<'_>,
+    token: TokenHash,
+    kind: &str,
+    now: SystemTime,
+) -> Result<(String, Option<String>), Error> {
+    tx.query_row(
+        "DELETE FROM enrollment_token WHERE hash = ?1 AND kind = ?2 AND expires_at > ?3
+         RETURNING name, host",
+        (token.as_bytes(), kind, millis(now)),
+        |row| Ok((row.get(0)?, row.get(1)?)),
+    )
+    .optional()?
+    .ok_or(Error::Enrollment)
+}
+
+fn replace_token(
+    tx: &Transaction<'_>,
+    access: TokenHash,
+    kind: &str,
+    subject: &str,
+) -> Result<(), Error> {
+    tx.execute(
+        "DELETE FROM access_token WHERE kind = ?1 AND subject = ?2",
+        (kind, subject),
+    )?;
+    insert_token(tx, access, kind, subject, None)
+}

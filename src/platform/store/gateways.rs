@@ -1,0 +1,234 @@
+//! Gateways: who owns a name, which relay leads there, when it was last reached.
+
+use std::time::{Duration, SystemTime};
+
+use rusqlite::{OptionalExtension as _, Row, Transaction};
+
+use super::relays::{self, Relay};
+use super::{Error, Store, millis, text, time};
+use crate::names::{GatewayId, GatewayName, RelayName};
+use crate::platform::authority::GatewaySubject;
+
+/// A gateway as the store knows it.
+#[derive(Debug, Clone)]
+pub(in crate::platform) struct Gateway {
+    pub(in crate::platform) id: GatewayId,
+    pub(in crate::platform) name: GatewayName,
+    pub(in crate::platform) identity_id: Option<String>,
+    pub(in crate::platform) created_at: SystemTime,
+    pub(in crate::platform) updated_at: SystemTime,
+    pub(in crate::platform) heartbeat: Option<SystemTime>,
+    /// How long the gateway said that a heartbeat counts.
+    pub(in crate::platform) heartbeat_ttl: Option<Duration>,
+    /// The relay that it chose last.
+    pub(in crate::platform) relay: Option<Relay>,
+}
+
+impl Gateway {
+    /// What its certificates say.
+    pub(in crate::platform) fn subject(&self) -> GatewaySubject<'_> {
+        GatewaySubject {
+            id: &self.id,
+            name: &self.name,
+        }
+    }
+}
+
+const COLUMNS: &str = "gateway.id, gateway.name, gateway.identity_id, gateway.created_at, \
+     gateway.updated_at, gateway.heartbeat_at, gateway.heartbeat_ttl_seconds, gateway.relay_id";
+/// How many columns those are: the relay's come behind.
+const RELAY_AT: usize = 8;
+
+fn from_row(row: &Row<'_>) -> rusqlite::Result<Gateway> {
+    let ttl: Option<i64> = row.get(6)?;
+    let relay_id: Option<String> = row.get(7)?;
+    Ok(Gateway {
+        id: text(0, &row.get::<_, String>(0)?)?,
+        name: text(1, &row.get::<_, String>(1)?)?,
+        identity_id: row.get(2)?,
+        created_at: time(row.get(3)?),
+        updated_at: time(row.get(4)?),
+        heartbeat: row.get::<_, Option<i64>>(5)?.map(time),
+        heartbeat_ttl: ttl
+            .and_then(|seconds| u64::try_from(seconds).ok())
+            .map(Duration::from_secs),
+        relay: relay_id
+            .map(|_| relays::from_row(row, RELAY_AT))
+            .transpose()?,
+    })
+}
+
+fn select(rest: &str) -> String {
+    let relay = relays::COLUMNS;
+    format!(
+        "SELECT {COLUMNS}, {relay} FROM gateway
+         LEFT JOIN relay ON relay.id = gateway.relay_id {rest}"
+    )
+}
+
+pub(super) fn find(
+    tx: &Transaction<'_>,
+    column: &str,
+    value: &str,
+) -> Result<Option<Gateway>, Error> {
+    let query = select(&format!("WHERE gateway.{column} = ?1"));
+    Ok(tx.query_row(&query, [value], from_row).optional()?)
+}
+
+/// Refuses a name that is a UUID: names are principals of SSH certificates beside ids, and a relay that
+/// does not tell them apart would take one gateway for the other.
+pub(super) fn check_name(name: &GatewayName) -> Result<(), Error> {
+    match uuid::Uuid::try_parse(name.as_str()) {
+        Ok(_) => Err(Error::NameLooksLikeId(name.to_string())),
+        Err(_) => Ok(()),
+    }
+}
+
+/// Writes a new gateway and returns its id.
+pub(super) fn insert(
+    tx: &Transaction<'_>,
+    name: &GatewayName,
+    identity: Option<&str>,
+    now: SystemTime,
+) -> Result<String, Error> {
+    let id = uuid::Uuid::new_v4().to_string();
+    tx.execute(
+        "INSERT INTO gateway VALUES (?1, ?2, ?3, NULL, ?4, ?4, NULL, NULL)",
+        (&id, name.as_str(), identity, millis(now)),
+    )?;
+    Ok(id)
+}
+
+fn set_relay(tx: &Transaction<'_>, id: &str, relay: &Relay, now: SystemTime) -> Result<(), Error> {
+    tx.execute(
+        "UPDATE gateway SET relay_id = ?2, updated_at = ?3 WHERE id = ?1",
+        (id, &relay.id, millis(now)),
+    )?;
+    Ok(())
+}
+
+impl Store {
+    /// Registers the gateway of an identity, which has one: asked again, it is the same gateway, under the
+    /// name and with the relay that are given now.
+    pub(in crate::platform) async fn register_gateway(
+        &self,
+        identity: String,
+        name: GatewayName,
+        relay: RelayName,
+        now: SystemTime,
+    ) -> Result<(Gateway, Relay), Error> {
+        self.call(move |tx| {
+            check_name(&name)?;
+            let relay = relays::by_name(tx, &relay)?;
+            let holder = find(tx, "name", name.as_str())?;
+            if holder.is_some_and(|held| held.identity_id.as_ref() != Some(&identity)) {
+                return Err(Error::NameTaken(name.to_string()));
+            }
+            let id = match find(tx, "identity_id", &identity)? {
+                Some(gateway) => {
+                    tx.execute(
+                        "UPDATE gateway SET name = ?2 WHERE id = ?1",
+                        (gateway.id.as_str(), name.as_str()),
+                    )?;
+                    gateway.id.to_string()
+                }
+                None => insert(tx, &name, Some(&identity), now)?,
+            };
+            set_relay(tx, &id, &relay, now)?;
+            let gateway = find(tx, "id", &id)?.ok_or(Error::GatewayDeleted)?;
+            Ok((gateway, relay))
+        })
+        .await
+    }
+
+    /// Notes the relay that an enrolled gateway will dial. Where it names none, it stays with its relay
+    /// while that one is healthy.
+    pub(in crate::platform) async fn connect_gateway(
+        &self,
+        id: GatewayId,
+        relay: Option<RelayName>,
+        now: SystemTime,
+    ) -> Result<(Gateway, Relay), Error> {
+        self.call(move |tx| {
+            let gateway = find(tx, "id", id.as_str())?.ok_or(Error::GatewayDeleted)?;
+            let current = gateway.relay.clone().filter(|r| r.rank(now).is_some());
+            let relay = match (relay, current) {
+                (Some(name), _) => relays::by_name(tx, &name)?,
+                (None, Some(relay)) => relay,
+                (None, None) => relays::choose(relays::all(tx)?, now).ok_or(Error::NoRelay)?,
+            };
+            set_relay(tx, id.as_str(), &relay, now)?;
+            Ok((gateway, relay))
+        })
+        .await
+    }
+
+    /// The gateway whose access token was presented.
+    pub(in crate::platform) async fn enrolled_gateway(
+        &self,
+        id: GatewayId,
+    ) -> Result<Gateway, Error> {
+        self.call(move |tx| find(tx, "id", id.as_str())?.ok_or(Error::GatewayDeleted))
+            .await
+    }
+
+    /// The gateway of an identity.
+    pub(in crate::platform) async fn gateway_of_identity(
+        &self,
+        identity: String,
+    ) -> Result<Gateway, Error> {
+        self.call(move |tx| find(tx, "identity_id", &identity)?.ok_or(Error::NoGateway))
+            .await
+    }
+
+    /// The gateway of that name.
+    pub(in crate::platform) async fn gateway_named(
+        &self,
+        name: GatewayName,
+    ) -> Result<Gateway, Error> {
+        self.call(move |tx| {
+            find(tx, "name", name.as_str())?.ok_or_else(|| Error::UnknownGateway(name.to_string()))
+        })
+        .await
+    }
+
+    /// All gateways, by name.
+    pub(in crate::platform) async fn gateways(&self) -> Result<Vec<Gateway>, Error> {
+        self.call(|tx| {
+            let mut rows = tx.prepare(&select("ORDER BY gateway.name"))?;
+            let gateways = rows.query_map([], from_row)?;
+            Ok(gateways.collect::<Result<_, _>>()?)
+        })
+        .await
+    }
+
+    /// Notes that the gateway was reached, and for how long that counts.
+    pub(in crate::platform) async fn gateway_reached(
+        &self,
+        id: GatewayId,
+        ttl: Duration,
+        now: SystemTime,
+    ) -> Result<(), Error> {
+        self.call(move |tx| {
+            let ttl = i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX);
+            tx.execute(
+                "UPDATE gateway SET heartbeat_at = ?2, heartbeat_ttl_seconds = ?3 WHERE id = ?1",
+                (id.as_str(), millis(now), ttl),
+            )?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Deletes the gateway of that name. Its access tokens stay, so that it is told why it may no longer
+    /// connect.
+    pub(in crate::platform) async fn delete_gateway(&self, name: GatewayName) -> Result<(), Error> {
+        self.call(move |tx| {
+            match tx.execute("DELETE FROM gateway WHERE name = ?1", [name.as_str()])? {
+                0 => Err(Error::UnknownGateway(name.to_string())),
+                _ => Ok(()),
+            }
+        })
+        .await
+    }
+}

@@ -1,0 +1,253 @@
+//! Machine identities, and the access tokens of everybody.
+
+use std::time::{Duration, SystemTime};
+
+use rusqlite::{OptionalExtension as _, Transaction};
+
+use super::{Error, Store, millis, time};
+use crate::names::GatewayId;
+use crate::platform::token::TokenHash;
+
+/// Lifetime of a token from a login, until renewed.
+const TOKEN_TTL: Duration = Duration::from_secs(24 * 3600);
+/// Age beyond which no renewal extends a token.
+const TOKEN_MAX_TTL: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// What an identity may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::platform) enum Role {
+    /// Register gateways and relays, and list them.
+    Member,
+    /// Log in, and nothing else.
+    NoAccess,
+}
+
+impl Role {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Member => "member",
+            Self::NoAccess => "no-access",
+        }
+    }
+
+    /// Whatever is not known grants nothing.
+    fn read(text: &str) -> Self {
+        if text == Self::Member.as_str() {
+            Self::Member
+        } else {
+            Self::NoAccess
+        }
+    }
+}
+
+/// How a new identity proves itself; the store gets hashes only.
+#[derive(Debug, Clone)]
+pub(in crate::platform) enum Credential {
+    /// With an access token that does not expire.
+    Token(TokenHash),
+    /// By logging in.
+    UniversalAuth {
+        client_id: String,
+        client_secret: TokenHash,
+    },
+}
+
+/// An authenticated identity.
+#[derive(Debug, Clone)]
+pub(in crate::platform) struct Identity {
+    pub(in crate::platform) id: String,
+    pub(in crate::platform) role: Role,
+}
+
+/// Whose access token it is.
+#[derive(Debug, Clone)]
+pub(in crate::platform) enum Principal {
+    Identity(Identity),
+    /// The gateway may have been deleted since.
+    Gateway(GatewayId),
+    /// The relay's id; it may have been deleted since.
+    Relay(String),
+}
+
+/// How long a token of a login lives.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::platform) struct Renewed {
+    pub(in crate::platform) expires_in: Duration,
+    pub(in crate::platform) max_ttl: Duration,
+}
+
+impl Store {
+    /// Creates an identity and returns its id.
+    pub(in crate::platform) async fn create_identity(
+        &self,
+        name: String,
+        role: Role,
+        credential: Credential,
+        now: SystemTime,
+    ) -> Result<String, Error> {
+        self.call(move |tx| {
+            let id = uuid::Uuid::new_v4().to_string();
+            let (client_id, client_secret, token) = match credential {
+                Credential::Token(token) => (None, None, Some(token)),
+                Credential::UniversalAuth {
+                    client_id,
+                    client_secret,
+                } => (Some(client_id), Some(client_secret), None),
+            };
+            let client_secret = client_secret.as_ref().map(TokenHash::as_bytes);
+            tx.execute(
+                "INSERT INTO identity VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                (
+                    &id,
+                    &name,
+                    role.as_str(),
+                    client_id,
+                    client_secret,
+                    millis(now),
+                ),
+            )?;
+            if let Some(token) = token {
+                insert_token(tx, token, "identity", &id, None)?;
+            }
+            Ok(id)
+        })
+        .await
+    }
+
+    /// Deletes an identity, its tokens, and the gateways and relays that it registered.
+    pub(in crate::platform) async fn delete_identity(&self, id: String) -> Result<(), Error> {
+        self.call(move |tx| {
+            tx.execute(
+                "DELETE FROM access_token WHERE kind = 'identity' AND subject = ?1",
+                [&id],
+            )?;
+            match tx.execute("DELETE FROM identity WHERE id = ?1", [&id])? {
+                0 => Err(Error::UnknownIdentity(id)),
+                _ => Ok(()),
+            }
+        })
+        .await
+    }
+
+    /// Exchanges a client secret for the access token whose hash is `token`.
+    pub(in crate::platform) async fn login(
+        &self,
+        client_id: String,
+        client_secret: TokenHash,
+        token: TokenHash,
+        now: SystemTime,
+    ) -> Result<Renewed, Error> {
+        self.call(move |tx| {
+            let found: Option<(String, Vec<u8>)> = tx
+                .query_row(
+                    "SELECT id, client_secret_hash FROM identity WHERE client_id = ?1",
+                    [&client_id],
+                    |row| Ok((row.get(0)?, row.get(1)?)),
+                )
+                .optional()?;
+            let (id, _) = found
+                .filter(|(_, secret)| client_secret.matches(secret))
+                .ok_or(Error::Credentials)?;
+            // Expired tokens are cleared away where they come from.
+            tx.execute(
+                "DELETE FROM access_token WHERE expires_at <= ?1",
+                [millis(now)],
+            )?;
+            insert_token(tx, token, "identity", &id, Some(now))?;
+            Ok(Renewed {
+                expires_in: TOKEN_TTL,
+                max_ttl: TOKEN_MAX_TTL,
+            })
+        })
+        .await
+    }
+
+    /// Extends a token of a login, up to its greatest age.
+    pub(in crate::platform) async fn renew(
+        &self,
+        token: TokenHash,
+        now: SystemTime,
+    ) -> Result<Renewed, Error> {
+        self.call(move |tx| {
+            let last: Option<i64> = tx
+                .query_row(
+                    "SELECT last_expiry FROM access_token WHERE hash = ?1 AND kind = 'identity'
+                     AND (expires_at IS NULL OR expires_at > ?2)",
+                    (token.as_bytes(), millis(now)),
+                    |row| row.get(0),
+                )
+                .optional()?
+                .ok_or(Error::Token)?;
+            let expires_in = match last {
+                // It does not expire at all; the longest lifetime is the nearest thing to say.
+                None => TOKEN_MAX_TTL,
+                Some(last) => {
+                    let expires_at = (now + TOKEN_TTL).min(time(last));
+                    tx.execute(
+                        "UPDATE access_token SET expires_at = ?2 WHERE hash = ?1",
+                        (token.as_bytes(), millis(expires_at)),
+                    )?;
+                    expires_at.duration_since(now).unwrap_or_default()
+                }
+            };
+            Ok(Renewed {
+                expires_in,
+                max_ttl: TOKEN_MAX_TTL,
+            })
+        })
+        .await
+    }
+
+    /// Whose token it is; `None` for a token that is wrong, expired or revoked.
+    pub(in crate::platform) async fn principal(
+        &self,
+        token: TokenHash,
+        now: SystemTime,
+    ) -> Result<Option<Principal>, Error> {
+        self.call(move |tx| {
+            let found: Option<(String, String, Option<String>)> = tx
+                .query_row(
+                    "SELECT kind, subject, role FROM access_token
+                     LEFT JOIN identity ON kind = 'identity' AND identity.id = subject
+                     WHERE hash = ?1 AND (expires_at IS NULL OR expires_at > ?2)",
+                    (token.as_bytes(), millis(now)),
+                    |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
+                )
+                .optional()?;
+            let Some((kind, subject, role)) = found else {
+                return Ok(None);
+            };
+            Ok(match (kind.as_str(), role) {
+                ("gateway", _) => Some(Principal::Gateway(super::text(1, &subject)?)),
+                ("relay", _) => Some(Principal::Relay(subject)),
+                ("identity", Some(role)) => Some(Principal::Identity(Identity {
+                    id: subject,
+                    role: Role::read(&role),
+                })),
+                _ => None,
+            })
+        })
+        .await
+    }
+}
+
+/// Writes an access token; one that was `issued` by a login expires.
+pub(super) fn insert_token(
+    tx: &Transaction<'_>,
+    token: TokenHash,
+    kind: &str,
+    subject: &str,
+    issued: Option<SystemTime>,
+) -> Result<(), Error> {
+    tx.execute(
+        "INSERT INTO access_token VALUES (?1, ?2, ?3, ?4, ?5)",
+        (
+            token.as_bytes(),
+            kind,
+            subject,
+            issued.map(|now| millis(now + TOKEN_TTL)),
+            issued.map(|now| millis(now + TOKEN_MAX_TTL)),
+        ),
+    )?;
+    Ok(())
+}

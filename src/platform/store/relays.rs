@@ -1,0 +1,226 @@
+//! Relays: who owns a name, where it is, when it was last reached.
+
+use std::time::{Duration, SystemTime};
+
+use rusqlite::{OptionalExtension as _, Row, Transaction};
+
+use super::{Error, Store, millis, text, time};
+use crate::config::settings::RelayKind;
+use crate::names::{RelayHost, RelayName};
+use crate::platform::authority::RelaySubject;
+
+/// A relay is healthy while its last heartbeat is younger than this (protocol.md §1).
+const HEALTHY: Duration = Duration::from_secs(3600);
+
+/// A relay as the store knows it.
+#[derive(Debug, Clone)]
+pub(in crate::platform) struct Relay {
+    pub(in crate::platform) id: String,
+    pub(in crate::platform) kind: RelayKind,
+    pub(in crate::platform) name: RelayName,
+    pub(in crate::platform) host: RelayHost,
+    pub(in crate::platform) identity_id: Option<String>,
+    pub(in crate::platform) created_at: SystemTime,
+    pub(in crate::platform) updated_at: SystemTime,
+    pub(in crate::platform) heartbeat: Option<SystemTime>,
+}
+
+/// Who registers a relay.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::platform) enum Owner {
+    /// A machine identity, by its id.
+    Identity(String),
+    /// Whoever holds the relay auth secret.
+    Instance,
+    /// The relay itself, enrolled.
+    Enrolled,
+}
+
+impl Owner {
+    fn kind(&self) -> RelayKind {
+        match self {
+            Self::Identity(_) | Self::Enrolled => RelayKind::Org,
+            Self::Instance => RelayKind::Instance,
+        }
+    }
+
+    fn identity(&self) -> Option<&str> {
+        match self {
+            Self::Identity(id) => Some(id),
+            Self::Instance | Self::Enrolled => None,
+        }
+    }
+
+    fn owns(&self, relay: &Relay) -> bool {
+        relay.kind == self.kind() && relay.identity_id.as_deref() == self.identity()
+    }
+}
+
+impl Relay {
+    /// What its certificates say.
+    pub(in crate::platform) fn subject(&self) -> RelaySubject<'_> {
+        RelaySubject {
+            kind: self.kind,
+            name: &self.name,
+            host: &self.host,
+        }
+    }
+
+    /// How much a gateway should want it, greatest first; `None` not at all. A relay that registered
+    /// lately may not have had the time for a heartbeat: better than none.
+    pub(super) fn rank(&self, now: SystemTime) -> Option<(bool, bool, SystemTime)> {
+        let lately = |at: SystemTime| now.duration_since(at).unwrap_or_default() < HEALTHY;
+        let own = self.kind == RelayKind::Org;
+        match self.heartbeat {
+            Some(at) if lately(at) => Some((true, own, at)),
+            Some(_) | None if lately(self.updated_at) => Some((false, own, self.updated_at)),
+            Some(_) | None => None,
+        }
+    }
+}
+
+/// The best of `relays` for a gateway that leaves the choice to the platform: healthy ones first, of
+/// those the organization's.
+pub(super) fn choose(relays: Vec<Relay>, now: SystemTime) -> Option<Relay> {
+    relays
+        .into_iter()
+        .filter_map(|relay| Some((relay.rank(now)?, relay)))
+        .max_by_key(|(rank, _)| *rank)
+        .map(|(_, relay)| relay)
+}
+
+/// Columns of [`from_row`].
+pub(super) const COLUMNS: &str = "relay.id, relay.kind, relay.name, relay.host, relay.identity_id, \
+     relay.created_at, relay.updated_at, relay.heartbeat_at";
+
+/// Reads a relay whose first column is at `at`.
+pub(super) fn from_row(row: &Row<'_>, at: usize) -> rusqlite::Result<Relay> {
+    let kind: String = row.get(at + 1)?;
+    Ok(Relay {
+        id: row.get(at)?,
+        kind: if kind == "org" {
+            RelayKind::Org
+        } else {
+            RelayKind::Instance
+        },
+        name: text(at + 2, &row.get::<_, String>(at + 2)?)?,
+        host: text(at + 3, &row.get::<_, String>(at + 3)?)?,
+        identity_id: row.get(at + 4)?,
+        created_at: time(row.get(at + 5)?),
+        updated_at: time(row.get(at + 6)?),
+        heartbeat: row.get::<_, Option<i64>>(at + 7)?.map(time),
+    })
+}
+
+fn find(tx: &Transaction<'_>, column: &str, value: &str) -> Result<Option<Relay>, Error> {
+    let query = format!("SELECT {COLUMNS} FROM relay WHERE {column} = ?1");
+    Ok(tx
+        .query_row(&query, [value], |row| from_row(row, 0))
+        .optional()?)
+}
+
+pub(super) fn by_name(tx: &Transaction<'_>, name: &RelayName) -> Result<Relay, Error> {
+    find(tx, "name", name.as_str())?.ok_or_else(|| Error::UnknownRelay(name.to_string()))
+}
+
+pub(super) fn all(tx: &Transaction<'_>) -> Result<Vec<Relay>, Error> {
+    let mut rows = tx.prepare(&format!("SELECT {COLUMNS} FROM relay ORDER BY name"))?;
+    let relays = rows.query_map([], |row| from_row(row, 0))?;
+    Ok(relays.collect::<Result<_, _>>()?)
+}
+
+/// Creates the relay, or moves it to `host` when `owner` has it already.
+pub(super) fn register(
+    tx: &Transaction<'_>,
+    owner: &Owner,
+    name: &RelayName,
+    host: &RelayHost,
+    now: SystemTime,
+) -> Result<Relay, Error> {
+    match find(tx, "name", name.as_str())? {
+        Some(relay) if !owner.owns(&relay) => return Err(Error::NameTaken(name.to_string())),
+        Some(relay) => {
+            tx.execute(
+                "UPDATE relay SET host = ?2, updated_at = ?3 WHERE id = ?1",
+                (&relay.id, host.as_str(), millis(now)),
+            )?;
+        }
+        None => {
+            let id = uuid::Uuid::new_v4().to_string();
+            let kind = match owner.kind() {
+                RelayKind::Org => "org",
+                RelayKind::Instance => "instance",
+            };
+            tx.execute(
+                "INSERT INTO relay VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6, NULL)",
+                (
+                    id,
+                    kind,
+                    name.as_str(),
+                    host.as_str(),
+                    owner.identity(),
+                    millis(now),
+                ),
+            )?;
+        }
+    }
+    by_name(tx, name)
+}
+
+impl Store {
+    /// See [`register`].
+    pub(in crate::platform) async fn register_relay(
+        &self,
+        owner: Owner,
+        name: RelayName,
+        host: RelayHost,
+        now: SystemTime,
+    ) -> Result<Relay, Error> {
+        self.call(move |tx| register(tx, &owner, &name, &host, now))
+            .await
+    }
+
+    /// The relay `name`, if `owner` has it.
+    pub(in crate::platform) async fn relay_of(
+        &self,
+        owner: Owner,
+        name: RelayName,
+    ) -> Result<Relay, Error> {
+        self.call(move |tx| {
+            let relay = by_name(tx, &name)?;
+            if owner.owns(&relay) {
+                Ok(relay)
+            } else {
+                Err(Error::NotOwner(name.to_string()))
+            }
+        })
+        .await
+    }
+
+    /// The relay with that id: the one whose access token was presented.
+    pub(in crate::platform) async fn enrolled_relay(&self, id: String) -> Result<Relay, Error> {
+        self.call(move |tx| find(tx, "id", &id)?.ok_or(Error::RelayDeleted))
+            .await
+    }
+
+    /// All relays, by name.
+    pub(in crate::platform) async fn relays(&self) -> Result<Vec<Relay>, Error> {
+        self.call(all).await
+    }
+
+    /// Notes that the relay was reached.
+    pub(in crate::platform) async fn relay_reached(
+        &self,
+        id: String,
+        now: SystemTime,
+    ) -> Result<(), Error> {
+        self.call(move |tx| {
+            tx.execute(
+                "UPDATE relay SET heartbeat_at = ?2 WHERE id = ?1",
+                (&id, millis(now)),
+            )?;
+            Ok(())
+        })
+        .await
+    }
+}
