@@ -119,6 +119,17 @@ pub(crate) fn first_commands(readme: &str, makefile: &str) -> Vec<String> {
     wrong
 }
 
+/// Words of `document` that look like flags (`--x`) or variables (`INFISICAL_X`) and are not in `known`.
+pub(crate) fn unknown_settings(document: &str, known: &BTreeSet<String>) -> Vec<String> {
+    let words = document.split(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_')));
+    let flag = |word: &&str| word.len() > 2 && word.starts_with("--") && !word.starts_with("---");
+    let settings = words.filter(|word| flag(word) || word.starts_with("INFISICAL_"));
+    settings
+        .filter(|word| !known.contains(*word))
+        .map(|word| format!("{word} is no setting of the program"))
+        .collect()
+}
+
 /// Targets of the Makefile that `make help` does not explain.
 pub(crate) fn unexplained_targets(makefile: &str) -> Vec<String> {
     let rules = makefile.lines().filter(|line| target(line).is_some());
@@ -141,7 +152,9 @@ fn target(line: &str) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
-    use super::{first_commands, missing_tests, module_tree, unexplained_targets};
+    use super::{
+        first_commands, missing_tests, module_tree, unexplained_targets, unknown_settings,
+    };
 
     const TREE: &str = "```modules\nlib.rs  the crate\nnet/dial.rs  dials\n```\nlib.rs\n";
 
@@ -175,6 +188,13 @@ mod tests {
         assert_eq!(first_commands(other, MAKEFILE).len(), 1);
         let unknown = "```sh\nmake demo\nmake test\n```\n```sh\nmake cake\n```\n";
         assert_eq!(first_commands(unknown, MAKEFILE).len(), 1);
+    }
+
+    #[test]
+    fn settings_must_exist() {
+        let known = ["--to", "INFISICAL_TOKEN"].map(str::to_owned).into();
+        let page = "| --- |\n`--to HOST`, `--from`, INFISICAL_TOKEN=x, `INFISICAL_TOKENS` -- so";
+        assert_eq!(unknown_settings(page, &known).len(), 2);
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod layers;
 mod source;
 mod words;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use source::Source;
@@ -125,6 +126,34 @@ fn the_readme_begins_with_commands_that_exist() {
     let readme = documents::read(root(), "README.md");
     let makefile = documents::read(root(), "Makefile");
     assert_none(&documents::first_commands(&readme, &makefile));
+}
+
+/// Every flag of every command, and every variable.
+fn settings() -> BTreeSet<String> {
+    use clap::CommandFactory as _;
+    let mut known = BTreeSet::from(["--help".to_owned(), "--version".to_owned()]);
+    let mut commands = vec![infisical::cli::Cli::command()];
+    while let Some(command) = commands.pop() {
+        let flags = command.get_arguments().filter_map(clap::Arg::get_long);
+        known.extend(flags.map(|flag| format!("--{flag}")));
+        commands.extend(command.get_subcommands().cloned());
+    }
+    known.extend(
+        infisical::config::env::TABLE
+            .iter()
+            .map(|v| v.name.to_owned()),
+    );
+    known
+}
+
+#[test]
+fn the_documents_name_settings_that_exist() {
+    let known = settings();
+    assert!(known.contains("--domain") && known.contains("INFISICAL_TOKEN"));
+    for document in ["README.md", "ARCHITECTURE.md", "CHANGELOG.md"] {
+        let text = documents::read(root(), document);
+        assert_none(&documents::unknown_settings(&text, &known));
+    }
 }
 
 #[test]
