@@ -22,7 +22,8 @@ use sample::Sample;
 use stack::{Access, GATEWAY, Stack};
 
 use crate::api;
-use crate::config;
+use crate::config::file;
+use crate::config::settings::InvalidApiBase;
 use crate::error::Reason;
 use crate::names::{SSH_PORT, TLS_PORT};
 use crate::scope::Scope;
@@ -49,9 +50,9 @@ pub enum Error {
     /// The directory.
     #[error(transparent)]
     Directory(#[from] directory::Error),
-    /// The gateway's configuration.
+    /// The relay's configuration.
     #[error(transparent)]
-    Config(config::file::Error),
+    Config(file::Error),
     /// A child.
     #[error(transparent)]
     Process(#[from] process::Error),
@@ -63,7 +64,7 @@ pub enum Error {
     Api(#[from] api::Error),
     /// The platform's ready file does not hold its address.
     #[error("the platform told no usable address")]
-    Domain(#[source] config::settings::InvalidApiBase),
+    Domain(#[source] InvalidApiBase),
     /// The administrator's token.
     #[error("cannot read the administrator's token")]
     AdminToken(#[source] std::io::Error),

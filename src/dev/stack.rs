@@ -16,12 +16,13 @@ use super::console::Console;
 use super::directory::Directory;
 use super::process::{self, Process};
 use super::{Error, address};
-use crate::config::env::GATEWAY_ENROLLMENT_TOKEN;
+use crate::api;
+use crate::config::env::TOKEN;
+use crate::config::file;
 use crate::config::settings::{ApiBase, CustomHeaders};
 use crate::events;
 use crate::names::{SSH_PORT, TLS_PORT};
 use crate::secret::Secret;
-use crate::{api, config};
 
 /// The gateway's name on the platform.
 pub(super) const GATEWAY: &str = "demo-gateway";
@@ -127,18 +128,18 @@ impl Stack {
     ) -> Result<(), Error> {
         let since = Instant::now();
         // A kept directory holds the identity that owns the relay's name.
-        let token_file = self.directory.file("relay.token");
-        if !token_file.exists() {
+        let config = self.directory.file("relay.conf");
+        if !config.exists() {
             let identity = admin.identity(RELAY).await?;
-            self.directory
-                .write_secret("relay.token", &identity.access_token)?;
+            let changes = [(&TOKEN, &identity.access_token)];
+            file::update(&config, &changes).map_err(Error::Config)?;
         }
         let mut addresses = address::free([SSH_PORT, TLS_PORT]);
         for _ in 0..RELAY_ATTEMPTS {
             let Some(address) = addresses.next() else {
                 break;
             };
-            match self.try_relay(access, &token_file, address).await {
+            match self.try_relay(access, &config, address).await {
                 Ok(pid) => {
                     let where_ = format_args!(
                         "{address}, ports {SSH_PORT} (SSH) and {TLS_PORT} (TLS), pid {pid}"
@@ -162,7 +163,7 @@ impl Stack {
     async fn try_relay(
         &mut self,
         access: &Access,
-        token_file: &Path,
+        config: &Path,
         address: IpAddr,
     ) -> Result<u32, Error> {
         let listen = |port| SocketAddr::new(address, port).to_string();
@@ -180,10 +181,8 @@ impl Stack {
             listen(TLS_PORT),
             "--domain",
             &access.domain,
-            "--token-file",
-            token_file,
             "--config",
-            self.directory.file("relay.conf"),
+            config,
         ];
         let pid = self.launch("relay", &arguments)?;
         let log = self.log_of("relay");
@@ -199,11 +198,12 @@ impl Stack {
         admin: &Admin,
     ) -> Result<(), Error> {
         let since = Instant::now();
-        let store = self.directory.file("gateway.conf");
-        if !store.exists() {
-            let token = admin.enrollment_token(GATEWAY).await?;
-            let changes = [(&GATEWAY_ENROLLMENT_TOKEN, &token.token)];
-            config::file::update(&store, &changes).map_err(Error::Config)?;
+        // In a kept directory, the same token starts what it enrolled.
+        let token_file = self.directory.file("gateway.token");
+        if !token_file.exists() {
+            let created = admin.enrollment_token(GATEWAY).await?;
+            self.directory
+                .write_secret("gateway.token", &created.token)?;
         }
         let arguments = arguments![
             "gateway",
@@ -213,8 +213,11 @@ impl Stack {
             RELAY,
             "--domain",
             &access.domain,
+            "--enroll-method=token",
+            "--token-file",
+            &token_file,
             "--config",
-            &store,
+            self.directory.file("gateway.conf"),
         ];
         let pid = self.launch("gateway", &arguments)?;
         let log = self.log_of("gateway");
