@@ -19,6 +19,7 @@ mod connect_bad_peers;
 mod credentials;
 mod interop;
 mod load;
+mod platform;
 mod recovery;
 mod registration;
 mod round_trip;
