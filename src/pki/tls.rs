@@ -19,7 +19,7 @@ use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, RootCertStore,
     ServerConfig, SignatureScheme,
 };
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::{Error, parse_certificates, parse_private_key};
@@ -40,6 +40,7 @@ pub fn server(pki: &ServerPki, alpn: &[&str]) -> Result<Arc<ServerConfig>, Error
         })?;
     let chain = parse_certificates("pki.serverCertificate", &pki.server_certificate)?;
     let key = parse_private_key("pki.serverPrivateKey", &pki.server_private_key)?;
+    usable(&provider, "pki.serverPrivateKey", &key)?;
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .and_then(|builder| {
@@ -73,6 +74,7 @@ pub fn client(pki: &ClientPki, alpn: Option<&str>) -> Result<Arc<ClientConfig>, 
         })?;
     let chain = parse_certificates("clientCertificate", &pki.client_certificate)?;
     let key = parse_private_key("clientPrivateKey", &pki.client_private_key)?;
+    usable(&provider, "clientPrivateKey", &key)?;
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .and_then(|builder| {
@@ -97,6 +99,19 @@ pub fn client(pki: &ClientPki, alpn: Option<&str>) -> Result<Arc<ClientConfig>, 
 #[must_use]
 pub fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::aws_lc_rs::default_provider())
+}
+
+/// Blames the key itself, which the builders would blame on the certificate beside it.
+fn usable(
+    provider: &CryptoProvider,
+    field: &'static str,
+    key: &PrivateKeyDer<'static>,
+) -> Result<(), Error> {
+    provider
+        .key_provider
+        .load_private_key(key.clone_key())
+        .map(drop)
+        .map_err(|_| Error::PrivateKey { field })
 }
 
 fn anchors(field: &'static str, pem: &str) -> Result<Arc<RootCertStore>, Error> {

@@ -18,8 +18,9 @@ pub enum Error {
     /// The server does not accept our certificate.
     #[error("the server refused our user certificate")]
     AuthenticationRefused,
-    /// The client did not prove an identity.
-    #[error("the client did not authenticate")]
+    /// The client did not prove an identity. The engine itself turns down a certificate outside its validity,
+    /// without telling us.
+    #[error("the client did not authenticate, or its certificate's time is over or has not come")]
     NotAuthenticated,
     /// The handshake took too long.
     #[error("no SSH session within {} s", .0.as_secs())]
