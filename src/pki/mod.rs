@@ -59,6 +59,9 @@ pub enum Error {
     Dial(#[from] crate::net::dial::Error),
 }
 
+/// Characters of a library's reason that an error keeps.
+const LONGEST_REASON: usize = 120;
+
 /// Reads every certificate of a PEM text; at least one.
 ///
 /// # Errors
@@ -67,7 +70,11 @@ pub fn parse_certificates(
     field: &'static str,
     pem: &str,
 ) -> Result<Vec<CertificateDer<'static>>, Error> {
-    let error = |reason: String| Error::Certificate { field, reason };
+    // The library repeats the line that it does not understand, however long it is.
+    let error = |reason: String| Error::Certificate {
+        field,
+        reason: reason.chars().take(LONGEST_REASON).collect(),
+    };
     let certificates = CertificateDer::pem_slice_iter(pem.as_bytes())
         .collect::<Result<Vec<_>, _>>()
         .map_err(|e| error(e.to_string()))?;
