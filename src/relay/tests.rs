@@ -198,6 +198,24 @@ async fn only_certificates_for_this_relay_are_accepted() {
 }
 
 #[tokio::test]
+async fn an_expired_certificate_is_not_mistaken_for_a_port_check() {
+    let expired = UserCertificate {
+        expired: true,
+        ..UserCertificate::of(ID)
+    };
+    let relay = identity(&Authority::new(), LIMIT);
+    let config = gateway(ID, &expired);
+    let (a, b) = tokio::io::duplex(64 * 1024);
+    let (client, server) = tokio::join!(
+        client::connect(a, &config),
+        ssh::server::accept(b, &relay.ssh)
+    );
+    client.expect_err("refused");
+    let error = server.expect_err("refused");
+    assert!(matches!(error, ssh::Error::NotAuthenticated), "{error:?}");
+}
+
+#[tokio::test]
 async fn a_gateway_is_its_first_principal_whatever_user_name_it_chooses() {
     let relay = Relay::good().await;
     let certificate = UserCertificate::of(ID);

@@ -1,6 +1,7 @@
 //! The server's side: proves its host certificate, judges the client's, and opens channels to it.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
@@ -87,11 +88,13 @@ where
     };
     let (authenticated, wait) = oneshot::channel();
     let reason = Arc::new(Mutex::new(None));
+    let tried = Arc::new(AtomicBool::new(false));
     let handler = Handler {
         users: config.users.clone(),
         accepted: None,
         authenticated: Some(authenticated),
         refusal: Arc::clone(&reason),
+        tried: Arc::clone(&tried),
     };
     let running = server::run_stream(Arc::new(engine), stream, handler).await?;
     let handle = running.handle();
@@ -128,7 +131,15 @@ where
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
             .take();
-        return Err(refusal.unwrap_or(Error::NotAuthenticated));
+        return Err(match refusal {
+            // The engine turns a certificate outside its validity down by itself and tells nobody why;
+            // what is left to see is a client that began to authenticate and went away.
+            Some(Error::Io(_) | Error::Closed) | None if tried.load(Ordering::Relaxed) => {
+                Error::NotAuthenticated
+            }
+            Some(reason) => reason,
+            None => Error::NotAuthenticated,
+        });
     };
     reason
         .lock()
@@ -247,10 +258,17 @@ struct Handler {
     /// The other end is [`accept`].
     authenticated: Option<oneshot::Sender<String>>,
     refusal: Arc<Mutex<Option<Error>>>,
+    /// True once the client asked to authenticate; read by [`accept`].
+    tried: Arc<AtomicBool>,
 }
 
 impl server::Handler for Handler {
     type Error = Error;
+
+    async fn authentication_banner(&mut self) -> Result<Option<String>, Error> {
+        self.tried.store(true, Ordering::Relaxed);
+        Ok(None)
+    }
 
     async fn auth_publickey_offered(
         &mut self,
