@@ -4,11 +4,15 @@
 //! not the input is still open. Knows nothing of how the remote side was reached.
 
 use std::io;
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use super::ending::Ending;
 use crate::net::copy::BUFFER;
+
+/// Time for our own end to be sent after the remote side's.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Copies until the remote side has ended.
 ///
@@ -21,24 +25,29 @@ where
     R: AsyncRead + AsyncWrite + Unpin,
 {
     let (from_remote, mut to_remote) = tokio::io::split(remote);
-    let send = async {
-        tokio::io::copy(&mut input, &mut to_remote).await?;
-        to_remote.shutdown().await
-    };
-    let receive = receive(from_remote, &mut output);
-    tokio::pin!(send, receive);
-    tokio::select! {
-        ending = &mut receive => ending,
-        sent = &mut send => {
-            if let Err(error) = &sent {
-                tracing::debug!(%error, "the remote side takes no more");
-            }
-            match receive.await {
-                Ending::Wordless if sent.is_ok() => Ending::Complete,
-                ending => ending,
+    let ending = {
+        let send = async {
+            tokio::io::copy(&mut input, &mut to_remote).await?;
+            to_remote.shutdown().await
+        };
+        let receive = receive(from_remote, &mut output);
+        tokio::pin!(send, receive);
+        tokio::select! {
+            ending = &mut receive => ending,
+            sent = &mut send => {
+                if let Err(error) = &sent {
+                    tracing::debug!(%error, "the remote side takes no more");
+                }
+                match receive.await {
+                    Ending::Wordless if sent.is_ok() => Ending::Complete,
+                    ending => ending,
+                }
             }
         }
-    }
+    };
+    // The remote side has ended and may not care, but an orderly end is no error in its log.
+    let _ = tokio::time::timeout(FAREWELL, to_remote.shutdown()).await;
+    ending
 }
 
 async fn receive<R, O>(mut remote: R, output: &mut O) -> Ending

@@ -209,8 +209,8 @@ fn explain(
     } else {
         "kept"
     };
-    console.remark(format_args!(
-        "\n  Ctrl-C stops everything; {} is {fate} then.",
+    console.heading(format_args!(
+        "Ctrl-C stops everything; {} is {fate} then.",
         directory.path().display()
     ));
 }

@@ -221,12 +221,19 @@ impl Stack {
         ];
         let pid = self.launch("gateway", &arguments)?;
         let log = self.log_of("gateway");
+        self.until("start", || logged(&log, events::GATEWAY_STARTED))
+            .await?;
+        let what = format_args!("{GATEWAY}, connected to the relay, pid {pid}");
+        console.done("gateway", what, since);
+
+        let since = Instant::now();
+        console.remark("the gateway's first heartbeat follows some seconds after its start");
         self.until("be reached by the platform", || {
             logged(&log, events::GATEWAY_REACHABLE)
         })
         .await?;
-        let what = format_args!("{GATEWAY}, reached through the relay, pid {pid}");
-        console.done("gateway", what, since);
+        let what = "the platform has reached the gateway through the relay";
+        console.done("heartbeat", what, since);
         Ok(())
     }
 
