@@ -134,7 +134,7 @@ async fn present(lab: &Lab, key: &SshKey, certificate: &Path) -> Result<(), ssh:
 
 fn as_gateway(lab: &Lab, key: &SshKey, certificate: Option<&Path>) -> Process {
     let ca = &lab.host_ca.key.public;
-    let command = ssh_as_gateway(lab.dir(), lab.host, VICTIM, key, certificate, ca);
+    let command = ssh_as_gateway(lab.dir(), lab.host, VICTIM, key, certificate, ca, &[]);
     Process::spawn("ssh", command)
 }
 

@@ -5,10 +5,11 @@ use std::net::SocketAddr;
 
 use serde_json::{Value, json};
 
+use crate::support::lab::{self, Lab};
 use crate::support::openssh::{Sshd, current_user, ssh, ssh_as_gateway, utf8};
 use crate::support::process::{Process, clean};
 use crate::support::session::Way;
-use crate::support::ssh_ca::{SshKey, run};
+use crate::support::ssh_ca::{SshCert, SshKey, run};
 use crate::support::stack::{GATEWAY, Plan, RELAY, Stack};
 use crate::support::targets::Target;
 use crate::support::write_private;
@@ -70,7 +71,15 @@ async fn ssh_gets_through(algorithm: &'static str) {
     }
 
     let ca = field(&credentials, "/ssh/serverCAPublicKey");
-    let command = ssh_as_gateway(stack.dir(), stack.host, &id, &key, Some(&certificate), &ca);
+    let command = ssh_as_gateway(
+        stack.dir(),
+        stack.host,
+        &id,
+        &key,
+        Some(&certificate),
+        &ca,
+        &[],
+    );
     let ssh = Process::spawn("ssh", command);
     ssh.wait_for_line("Authenticated to").await;
     // SSH_MSG_REQUEST_SUCCESS or _FAILURE: the keepalive is answered either way.
@@ -103,7 +112,11 @@ async fn openssh_authenticates_to_our_relay_with_rsa() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn openssh_with_the_algorithms_of_deployed_gateways_gets_through() {
-    let stack = Stack::start().await;
+    let lab = Lab::new().await;
+    let _relay = lab.relay().await;
+    let key = SshKey::generate(lab.dir(), "deployed", "rsa");
+    let id = "5d7c4b2a-6a0e-4f0e-8f6c-0a1b2c3d4e5f";
+    let certificate = lab.user_ca.certify(&key, &SshCert::user(lab::RELAY, id));
     for (kex, cipher, mac) in [
         (
             "diffie-hellman-group14-sha256",
@@ -121,27 +134,26 @@ async fn openssh_with_the_algorithms_of_deployed_gateways_gets_through() {
             "hmac-sha2-256",
         ),
     ] {
-        let mut command = ssh(stack.dir());
-        command.args(["-v", "-N", "-p", "2222", "-l", "nobody"]);
-        command.args(["-o", &format!("KexAlgorithms={kex}")]);
-        command.args([
-            "-o",
+        let more = [
+            &format!("KexAlgorithms={kex}"),
             &format!("Ciphers={cipher}"),
-            "-o",
             &format!("MACs={mac}"),
-        ]);
-        // Only the exchange is of interest here; nobody may log in.
-        command.args([
-            "-o",
-            "StrictHostKeyChecking=no",
-            "-o",
-            "UserKnownHostsFile=/dev/null",
-        ]);
-        command.arg(stack.host.to_string());
+        ];
+        let more = more.map(String::as_str);
+        let ca = &lab.host_ca.key.public;
+        let command = ssh_as_gateway(lab.dir(), lab.host, id, &key, Some(&certificate), ca, &more);
         let ssh = Process::spawn("ssh", command);
-        assert_ne!(ssh.exit_code().await, 0);
+        ssh.wait_for_line("Authenticated to").await;
         let output = ssh.output();
-        assert!(output.contains("Permission denied"), "{kex}: {output}");
+        for chosen in [kex, cipher, mac] {
+            let line = format!("{chosen} ");
+            assert!(
+                output
+                    .lines()
+                    .any(|l| l.contains("debug1: kex:") && format!("{l} ").contains(&line)),
+                "{chosen} was not used"
+            );
+        }
     }
 }
 

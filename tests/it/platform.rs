@@ -117,14 +117,18 @@ async fn refusals_have_a_message_and_a_request_id_and_no_token() {
     }
 }
 
-/// `infisical platform …` as the administrator; gives stdout and stderr together.
-async fn administer(platform: &Platform, dir: &Path, words: &[&str]) -> (i32, String) {
+/// `infisical platform …` as the administrator; gives the exit code, stdout, and all output.
+async fn administer(platform: &Platform, dir: &Path, words: &[&str]) -> (i32, String, String) {
     let mut command = infisical(dir);
     command.arg("platform").args(words);
     command.args(["--domain", &platform.url]);
     command.arg("--token-file").arg(platform.token_file());
     let process = Process::spawn("platform administration", command);
-    (process.exit_code().await, process.output())
+    (
+        process.exit_code().await,
+        process.stdout(),
+        process.output(),
+    )
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -133,10 +137,10 @@ async fn the_command_line_administers_it() {
     let platform = &stack.platform;
     let dir = stack.dir();
 
-    let (code, gateways) = administer(platform, dir, &["gateway", "list"]).await;
+    let (code, gateways, _) = administer(platform, dir, &["gateway", "list"]).await;
     assert_eq!(code, 0, "{gateways}");
     assert!(gateways.contains(GATEWAY), "{gateways}");
-    let (code, relays) = administer(platform, dir, &["relay", "list"]).await;
+    let (code, relays, _) = administer(platform, dir, &["relay", "list"]).await;
     assert_eq!(code, 0, "{relays}");
     assert!(
         relays.contains(RELAY) && relays.contains(&stack.host.to_string()),
@@ -144,7 +148,7 @@ async fn the_command_line_administers_it() {
     );
 
     // What is created stands alone on stdout, so that it can be piped.
-    let (code, token) = administer(platform, dir, &["identity", "create", "piped"]).await;
+    let (code, token, _) = administer(platform, dir, &["identity", "create", "piped"]).await;
     assert_eq!(code, 0, "{token}");
     assert_eq!(token.lines().count(), 1, "{token}");
     let get = reqwest::Method::GET;
@@ -162,17 +166,17 @@ async fn the_command_line_administers_it() {
         "--output",
         path,
     ];
-    let (code, output) = administer(platform, dir, &words).await;
+    let (code, _, output) = administer(platform, dir, &words).await;
     assert_eq!(code, 0, "{output}");
     let token = std::fs::read_to_string(&file).expect("the token");
     assert!(!output.contains(token.trim()), "the token is also printed");
     assert_eq!(mode(&file), 0o600);
 
-    let (code, output) = administer(platform, dir, &["gateway", "remove", GATEWAY]).await;
+    let (code, _, output) = administer(platform, dir, &["gateway", "remove", GATEWAY]).await;
     assert_eq!(code, 0, "{output}");
     let (status, _) = platform.session(GATEWAY, "127.0.0.1", 1).await;
     assert_eq!(status, 404);
-    let (code, output) = administer(platform, dir, &["gateway", "remove", GATEWAY]).await;
+    let (code, _, output) = administer(platform, dir, &["gateway", "remove", GATEWAY]).await;
     assert_ne!(code, 0, "removed twice");
     assert!(output.contains(GATEWAY), "{output}");
 }

@@ -113,6 +113,7 @@ pub(crate) fn ssh_as_gateway(
     key: &SshKey,
     certificate: Option<&Path>,
     host_ca: &str,
+    more: &[&str],
 ) -> Command {
     let known_hosts = dir.join(format!("known-hosts-{host}"));
     std::fs::write(&known_hosts, format!("@cert-authority * {host_ca}\n")).expect("writing");
@@ -137,6 +138,9 @@ pub(crate) fn ssh_as_gateway(
     option(format!("HostKeyAlias={host}:2222"));
     option("ServerAliveInterval=1".to_owned());
     option("PreferredAuthentications=publickey".to_owned());
+    for text in more {
+        option((*text).to_owned());
+    }
     command.arg(host.to_string());
     command
 }

@@ -19,7 +19,9 @@ const SHOWN_LINES: usize = 400;
 /// What the reader threads have seen.
 #[derive(Default)]
 struct Seen {
+    /// Both streams, in order of arrival.
     lines: Vec<String>,
+    stdout: Vec<String>,
     open_pipes: usize,
 }
 
@@ -58,12 +60,12 @@ impl Process {
             .unwrap_or_else(|error| panic!("cannot start {name} ({command:?}): {error}"));
         let stdin = child.stdin.take();
         let (seen, _) = watch::channel(Seen {
-            lines: Vec::new(),
             open_pipes: 2,
+            ..Seen::default()
         });
         let seen = Arc::new(seen);
-        read_lines(child.stdout.take().expect("stdout"), &seen);
-        read_lines(child.stderr.take().expect("stderr"), &seen);
+        read_lines(child.stdout.take().expect("stdout"), &seen, true);
+        read_lines(child.stderr.take().expect("stderr"), &seen, false);
         Self {
             name: name.to_owned(),
             child: Mutex::new(child),
@@ -81,6 +83,11 @@ impl Process {
     /// Everything written so far, both streams, in order of arrival.
     pub(crate) fn output(&self) -> String {
         self.seen.borrow().lines.join("\n")
+    }
+
+    /// What was written to stdout so far.
+    pub(crate) fn stdout(&self) -> String {
+        self.seen.borrow().stdout.join("\n")
     }
 
     /// How many lines were written so far; hand it to [`Self::wait_for_line_after`].
@@ -210,7 +217,7 @@ impl Drop for Process {
     }
 }
 
-fn read_lines(pipe: impl Read + Send + 'static, seen: &Arc<watch::Sender<Seen>>) {
+fn read_lines(pipe: impl Read + Send + 'static, seen: &Arc<watch::Sender<Seen>>, is_stdout: bool) {
     let seen = Arc::clone(seen);
     std::thread::spawn(move || {
         let mut reader = BufReader::new(pipe);
@@ -219,7 +226,12 @@ fn read_lines(pipe: impl Read + Send + 'static, seen: &Arc<watch::Sender<Seen>>)
             let text = String::from_utf8_lossy(&line)
                 .trim_end_matches(['\n', '\r'])
                 .to_owned();
-            seen.send_modify(|seen| seen.lines.push(text));
+            seen.send_modify(|seen| {
+                if is_stdout {
+                    seen.stdout.push(text.clone());
+                }
+                seen.lines.push(text);
+            });
             line.clear();
         }
         seen.send_modify(|seen| seen.open_pipes -= 1);

@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::noise::{self, Sum};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
@@ -93,6 +94,25 @@ impl Target {
                 let mut rest = Vec::new();
                 stream.read_to_end(&mut rest).await?;
                 let _ = told.send(rest);
+                Ok(())
+            }
+        })
+        .await
+    }
+
+    /// Sends `mib` MiB of noise and reads to the end, both at once and neither waiting for the other; what it
+    /// sent and what it read is handed to `told`.
+    pub(crate) async fn exchange(
+        host: Ipv4Addr,
+        mib: usize,
+        told: tokio::sync::mpsc::UnboundedSender<(Sum, Sum)>,
+    ) -> Self {
+        Self::serve(host, move |stream| {
+            let told = told.clone();
+            async move {
+                let (reader, writer) = stream.into_split();
+                let both = tokio::try_join!(noise::send(writer, 2, mib), noise::receive(reader))?;
+                let _ = told.send(both);
                 Ok(())
             }
         })
