@@ -303,17 +303,10 @@ impl Stack {
             ]
             .concat(),
         )?;
+        wait_for_relay(&client, &token).await?;
         let gateway = Process::start(
             &[
-                &[
-                    "gateway",
-                    "start",
-                    "bench",
-                    "--target-relay-name",
-                    "bench",
-                    "--config",
-                    &path("gateway.conf"),
-                ][..],
+                &["gateway", "start", "bench", "--target-relay-name", "bench"][..],
                 &common,
             ]
             .concat(),
@@ -413,6 +406,23 @@ impl Drop for Process {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
+    }
+}
+
+/// A gateway is refused for good when its relay is not known.
+async fn wait_for_relay(client: &Client, token: &Secret) -> anyhow::Result<()> {
+    let end = Instant::now() + DEADLINE;
+    loop {
+        let relays: Vec<infisical::api::types::Relay> = client
+            .get("listing the relays", "/v1/embedded/relays", token)
+            .await?;
+        if !relays.is_empty() {
+            return Ok(());
+        }
+        if Instant::now() > end {
+            bail!("the relay did not register");
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 

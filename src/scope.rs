@@ -35,7 +35,8 @@ impl Scope {
         }
     }
 
-    /// A scope that is cancelled with this one; its tasks are waited for by itself and by this one.
+    /// A scope that is cancelled with this one. Its tasks are its own: whoever finishes this scope does not
+    /// wait for them.
     #[must_use]
     pub fn child(&self, name: &'static str) -> Self {
         Self {

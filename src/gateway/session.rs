@@ -70,8 +70,10 @@ pub(crate) async fn serve(
     cluster: &Arc<Cluster>,
     scope: &Scope,
 ) -> Option<Error> {
-    // Not cancelled with `scope`: sessions may finish while the gateway drains.
+    // Not cancelled with `scope`: sessions may finish while the gateway drains. `draining` asks those
+    // that could go on for ever to finish what they do.
     let sessions = Scope::new("sessions");
+    let draining = sessions.child("draining");
     let places = Arc::new(Semaphore::new(MAX_SESSIONS));
     let ended = loop {
         let accepted = tokio::select! {
@@ -97,10 +99,10 @@ pub(crate) async fn serve(
             continue;
         };
         let cluster = Arc::clone(cluster);
-        let within = sessions.clone();
+        let (within, draining) = (sessions.clone(), draining.clone());
         sessions.spawn("session", async move {
             let _place = place;
-            let served = within.run(answer(channel, tls, &cluster, &within)).await;
+            let served = within.run(answer(channel, tls, &cluster, &draining)).await;
             if served.is_none() {
                 tracing::debug!("session cut");
             }
@@ -108,6 +110,7 @@ pub(crate) async fn serve(
     };
     if ended.is_none() {
         session.stop_accepting();
+        draining.cancel();
         if !sessions.finish(DRAIN).await {
             tracing::warn!(
                 sessions = sessions.tasks(),
@@ -127,9 +130,9 @@ async fn answer(
     channel: ChannelStream,
     tls: Arc<rustls::ServerConfig>,
     cluster: &Cluster,
-    scope: &Scope,
+    draining: &Scope,
 ) {
-    match service::serve(channel, tls, cluster, scope).await {
+    match service::serve(channel, tls, cluster, draining).await {
         Ok(()) => tracing::debug!("session ended"),
         Err(error) => tracing::info!(error = %chain(&error), "session failed"),
     }

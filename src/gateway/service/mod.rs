@@ -89,12 +89,13 @@ pub(crate) enum Error {
     Io(#[from] io::Error),
 }
 
-/// Answers one channel: TLS 2, then the service that the client asked for.
+/// Answers one channel: TLS 2, then the service that the client asked for. Once `draining` is cancelled, a
+/// service that could go on for ever ends after what it is doing.
 pub(crate) async fn serve(
     channel: ChannelStream,
     tls: Arc<ServerConfig>,
     cluster: &http::Cluster,
-    scope: &Scope,
+    draining: &Scope,
 ) -> Result<(), Error> {
     // Boxed, as the services below: a session's task should hold only the state it is in.
     let accepting = Box::pin(TlsAcceptor::from(tls).accept(channel));
@@ -126,7 +127,7 @@ pub(crate) async fn serve(
                 route: &route,
                 actor: actor.as_ref(),
             };
-            Ok(Box::pin(http::serve(stream, request, cluster, scope)).await?)
+            Ok(Box::pin(http::serve(stream, request, cluster, draining)).await?)
         }
         Service::Ping => Ok(Box::pin(ping::serve(stream)).await?),
         Service::Health => Ok(Box::pin(health::serve(stream)).await?),
