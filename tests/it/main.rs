@@ -17,6 +17,7 @@ mod bad_x509_certificates;
 mod cli;
 mod connect_bad_peers;
 mod credentials;
+mod dev;
 mod interop;
 mod load;
 mod platform;
