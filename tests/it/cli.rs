@@ -128,3 +128,35 @@ async fn connect_refuses_what_it_cannot_reach() {
     assert_eq!(refused.exit_code().await, 77);
     assert!(!refused.output().contains("not-the-administrators-token"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn logs_are_json_where_asked_for() {
+    let lab = Lab::new().await;
+    let _relay = lab.relay().await;
+    let mut command = lab.gateway_command();
+    command.more.push("--log-format=json".to_owned());
+    let gateway = command.spawn(lab.dir());
+    gateway.wait_for_line("Gateway started successfully").await;
+    for line in gateway.output().lines() {
+        let parsed: Result<serde_json::Value, _> = serde_json::from_str(line);
+        assert!(parsed.is_ok_and(|value| value.is_object()), "{line}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dev_checks_itself() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut command = infisical(dir.path());
+    command.args(["dev", "--check"]);
+    let dev = Process::spawn("dev", command);
+    let code = dev.exit_code().await;
+    let output = dev.output();
+    assert_eq!(code, 0, "{output}");
+    let sums: Vec<&str> = output
+        .lines()
+        .filter(|line| line.contains("SHA-256"))
+        .filter_map(|line| line.split_whitespace().last())
+        .collect();
+    assert_eq!(sums.len(), 2, "{output}");
+    assert_eq!(sums[0], sums[1], "{output}");
+}

@@ -79,3 +79,25 @@ async fn a_relay_that_stops_answering_is_noticed() {
     stack.restart_relay().await;
     eventually("a session through the new relay", || one_echo(&way)).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_live_gateways_of_one_identity_are_named_in_a_warning() {
+    let stack = Stack::start().await;
+    let second = stack.spawn_gateway();
+    second.wait_for_line("Gateway started successfully").await;
+    // They push each other out until somebody stops one.
+    let warning = stack
+        .relay
+        .wait_for_line("two gateways use the same identity")
+        .await;
+    assert!(warning.contains("WARN"), "{warning}");
+    assert_eq!(
+        warning.matches("127.0.0.1:").count(),
+        2,
+        "not both addresses: {warning}"
+    );
+    let echo = Target::echo(stack.host).await;
+    let way = stack.way(&echo).await;
+    second.kill().await;
+    eventually("the one that is left serves", || one_echo(&way)).await;
+}

@@ -6,6 +6,7 @@ use serde_json::json;
 
 use crate::support::fake_platform::{Answer, FakePlatform};
 use crate::support::lab::{GATEWAY_HEARTBEAT, Lab, REGISTER_GATEWAY, REGISTER_RELAY, TOKEN};
+use crate::support::write_private;
 
 /// sysexits: the configuration is wrong.
 const CONFIG: i32 = 78;
@@ -191,22 +192,11 @@ async fn a_gateway_without_a_relay_name_takes_a_healthy_one_of_its_organization(
 #[tokio::test(flavor = "multi_thread")]
 async fn custom_headers_go_with_every_request() {
     let lab = Lab::new().await;
-    let mut command = crate::support::process::infisical(lab.dir());
+    let mut command = lab.relay_command().command(lab.dir());
     command.env(
         "INFISICAL_CUSTOM_HEADERS",
         "X-Proxy-Key=secret-of-the-proxy X-Two=\"two words\"",
     );
-    let config = lab.relay_command().config;
-    command.args(["relay", "start", "--name", "lab-relay", "--type", "org"]);
-    command.args([
-        "--host",
-        &lab.host.to_string(),
-        "--domain",
-        &lab.platform.url(),
-    ]);
-    command.args(["--ssh-listen", &format!("{}:2222", lab.host)]);
-    command.args(["--tls-listen", &format!("{}:8443", lab.host)]);
-    command.arg("--config").arg(config);
     let relay = crate::support::process::Process::spawn("relay", command);
     relay
         .wait_for_line("Relay server started successfully")
@@ -215,4 +205,46 @@ async fn custom_headers_go_with_every_request() {
     assert_eq!(request.headers["x-proxy-key"], "secret-of-the-proxy");
     assert_eq!(request.headers["x-two"], "two words");
     assert!(!relay.output().contains("secret-of-the-proxy"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rejected_token_is_replaced_by_logging_in_again() {
+    const LOGIN: &str = "POST /api/v1/auth/universal-auth/login";
+    let lab = Lab::new().await;
+    let _relay = lab.relay().await;
+    let login = |token: &str| {
+        Answer::ok(&json!({
+            "accessToken": token, "expiresIn": 7200, "accessTokenMaxTTL": 86_400, "tokenType": "Bearer",
+        }))
+    };
+    lab.platform.once(LOGIN, login("token-that-is-revoked"));
+    lab.platform.always(LOGIN, login("token-that-is-good"));
+    let revoked = Answer::error(401, "Token has been revoked", "req-401");
+    lab.platform.once(REGISTER_GATEWAY, revoked);
+    let command = lab.gateway_command();
+    write_private(
+        &command.config,
+        "INFISICAL_AUTH_METHOD=universal-auth\n\
+         INFISICAL_UNIVERSAL_AUTH_CLIENT_ID=the-client\n\
+         INFISICAL_UNIVERSAL_AUTH_CLIENT_SECRET=the-client-secret\n",
+    );
+    let gateway = command.spawn(lab.dir());
+    gateway.wait_for_line("Gateway started successfully").await;
+    let logins = lab.platform.requests(LOGIN);
+    assert_eq!(logins.len(), 2);
+    assert_eq!(
+        logins[0].body,
+        json!({"clientId": "the-client", "clientSecret": "the-client-secret"})
+    );
+    let bearers: Vec<_> = lab.platform.requests(REGISTER_GATEWAY);
+    let bearers: Vec<_> = bearers.iter().map(|r| r.bearer.as_str()).collect();
+    assert_eq!(bearers, ["token-that-is-revoked", "token-that-is-good"]);
+    let output = gateway.output();
+    for secret in [
+        "the-client-secret",
+        "token-that-is-revoked",
+        "token-that-is-good",
+    ] {
+        assert!(!output.contains(secret), "the log shows {secret}");
+    }
 }

@@ -3,6 +3,7 @@
 
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use super::process::{Process, infisical};
 use super::write_private;
@@ -34,8 +35,8 @@ impl RelayCommand {
         }
     }
 
-    /// Starts a process; the caller waits for what it wants of it.
-    pub(crate) fn spawn(&self, dir: &Path) -> Process {
+    /// The command itself.
+    pub(crate) fn command(&self, dir: &Path) -> Command {
         let host = self.host;
         let mut command = infisical(dir);
         command.args(["relay", "start", "--name", &self.name]);
@@ -44,7 +45,12 @@ impl RelayCommand {
         command.args(["--ssh-listen", &format!("{host}:2222")]);
         command.args(["--tls-listen", &format!("{host}:8443")]);
         command.arg("--config").arg(&self.config).args(&self.more);
-        Process::spawn(&format!("relay {}", self.name), command)
+        command
+    }
+
+    /// Starts a process; the caller waits for what it wants of it.
+    pub(crate) fn spawn(&self, dir: &Path) -> Process {
+        Process::spawn(&format!("relay {}", self.name), self.command(dir))
     }
 }
 
@@ -72,8 +78,8 @@ impl GatewayCommand {
         }
     }
 
-    /// Starts a process; the caller waits for what it wants of it.
-    pub(crate) fn spawn(&self, dir: &Path) -> Process {
+    /// The command itself.
+    pub(crate) fn command(&self, dir: &Path) -> Command {
         let mut command = infisical(dir);
         command.args(["gateway", "start", &self.name]);
         command.args(["--domain", &self.domain]);
@@ -81,6 +87,11 @@ impl GatewayCommand {
             command.args(["--target-relay-name", relay]);
         }
         command.arg("--config").arg(&self.config).args(&self.more);
-        Process::spawn(&format!("gateway {}", self.name), command)
+        command
+    }
+
+    /// Starts a process; the caller waits for what it wants of it.
+    pub(crate) fn spawn(&self, dir: &Path) -> Process {
+        Process::spawn(&format!("gateway {}", self.name), self.command(dir))
     }
 }

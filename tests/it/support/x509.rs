@@ -160,6 +160,12 @@ impl Leaf {
         self
     }
 
+    /// It expires after `life`.
+    pub(crate) fn lasting(mut self, life: Duration) -> Self {
+        self.0.not_after = OffsetDateTime::now_utc() + life;
+        self
+    }
+
     /// Its time is over.
     pub(crate) fn expired(mut self) -> Self {
         let now = OffsetDateTime::now_utc();
