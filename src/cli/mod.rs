@@ -5,6 +5,7 @@
 //! does is decided here. Mistakes in the words themselves end with exit code 64, mistakes in what they add up to
 //! with 78 ([`exit`]).
 
+mod admin;
 pub mod connect;
 pub mod dev;
 pub mod exit;

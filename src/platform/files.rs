@@ -6,6 +6,8 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
+use zeroize::Zeroizing;
+
 use crate::secret::Secret;
 
 /// Mode bits that let others in.
@@ -67,7 +69,8 @@ pub(super) fn secret(path: &Path) -> Result<(Secret, bool), Error> {
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let secret = super::token::generate().map_err(|e| Error::Token(io::Error::other(e)))?;
-            replace(path, &format!("{}\n", secret.expose()))?;
+            let text = Zeroizing::new(format!("{}\n", secret.expose()));
+            replace(path, &text)?;
             Ok((secret, true))
         }
         Err(error) => Err(io_error("read", path)(error)),

@@ -1,0 +1,380 @@
+//! `infisical platform identity|enrollment-token|gateway|relay`: the requests of the embedded platform's administrators.
+//!
+//! Secrets that are created go to standard output and nowhere else, or to a private file, so that they can be
+//! passed on without being seen.
+
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use clap::{Args, Subcommand};
+use serde::Deserialize;
+use serde_json::json;
+
+use super::exit::Failure;
+use super::global::Global;
+use crate::api::types::{Gateway, Relay};
+use crate::api::{self, Client};
+use crate::config::env::{AUTH_METHOD, CLIENT_ID, CLIENT_SECRET};
+use crate::error::{Class, Reason};
+use crate::names::{GatewayName, RelayHost, RelayName};
+use crate::platform;
+use crate::secret::Secret;
+
+/// Where an embedded platform serves unless told otherwise.
+const DEFAULT_DOMAIN: &str = "http://127.0.0.1:8080";
+
+/// What an administrator may ask for.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Machine identities, as which gateways and relays register
+    #[command(subcommand)]
+    Identity(IdentityCommand),
+    /// One-time tokens, with which gateways and relays enroll
+    #[command(subcommand)]
+    EnrollmentToken(TokenCommand),
+    /// The gateways that the platform knows
+    #[command(subcommand)]
+    Gateway(GatewayCommand),
+    /// The relays that the platform knows
+    #[command(subcommand)]
+    Relay(RelayCommand),
+}
+
+impl Command {
+    pub(crate) async fn run(self, global: &Global) -> anyhow::Result<()> {
+        match self {
+            Self::Identity(command) => identity(command, global).await,
+            Self::EnrollmentToken(command) => enrollment_token(command, global).await,
+            Self::Gateway(command) => gateway(command, global).await,
+            Self::Relay(command) => relay(command, global).await,
+        }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum IdentityCommand {
+    /// Create an identity and print its access token
+    Create {
+        /// What people call it
+        name: String,
+        /// Print a client id and secret to log in with instead, as lines of a configuration file
+        #[arg(long)]
+        universal_auth: bool,
+        #[command(flatten)]
+        output: Output,
+        #[command(flatten)]
+        administrator: Administrator,
+    },
+    /// Delete an identity, its tokens, and the gateways and relays that it registered
+    Remove {
+        /// Its id
+        id: uuid::Uuid,
+        #[command(flatten)]
+        administrator: Administrator,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TokenCommand {
+    /// Create a token that enrolls one gateway or relay, once, within an hour, and print it
+    #[command(group = clap::ArgGroup::new("what").required(true))]
+    Create {
+        /// Name of the gateway to enroll
+        #[arg(long, value_name = "NAME", group = "what")]
+        gateway: Option<GatewayName>,
+        /// Name of the relay to enroll
+        #[arg(long, value_name = "NAME", group = "what", requires = "host")]
+        relay: Option<RelayName>,
+        /// DNS name or IP address at which gateways and clients reach the relay
+        #[arg(long, value_name = "HOST", conflicts_with = "gateway")]
+        host: Option<RelayHost>,
+        #[command(flatten)]
+        output: Output,
+        #[command(flatten)]
+        administrator: Administrator,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum GatewayCommand {
+    /// List the gateways
+    List {
+        #[command(flatten)]
+        administrator: Administrator,
+    },
+    /// Delete a gateway: its access token opens nothing any more
+    Remove {
+        /// Its name
+        name: GatewayName,
+        #[command(flatten)]
+        administrator: Administrator,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum RelayCommand {
+    /// List the relays
+    List {
+        #[command(flatten)]
+        administrator: Administrator,
+    },
+}
+
+/// Who asks.
+#[derive(Debug, Args)]
+pub(crate) struct Administrator {
+    /// File with the administrator's token [env: INFISICAL_TOKEN] [default: that of a platform on this machine]
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+}
+
+/// Where a secret goes.
+#[derive(Debug, Args)]
+pub(crate) struct Output {
+    /// File to write it to, readable by its owner alone, instead of standard output
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Token {
+    token: Secret,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct CreatedIdentity {
+    identity_id: String,
+    access_token: Option<Secret>,
+    client_id: Option<String>,
+    client_secret: Option<Secret>,
+}
+
+/// A row of the list of gateways, with what the embedded platform adds.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ListedGateway {
+    #[serde(flatten)]
+    row: Gateway,
+    relay_name: Option<String>,
+}
+
+/// The administrators' connection to a platform.
+struct Admin {
+    client: Client,
+    token: Secret,
+}
+
+impl Administrator {
+    fn connect(&self, global: &Global) -> anyhow::Result<Admin> {
+        let domain = global.domain(DEFAULT_DOMAIN)?;
+        let client = Client::try_new(&domain, &global.headers()?).map_err(refused)?;
+        Ok(Admin {
+            client,
+            token: global.client_token(self.token_file.as_deref())?,
+        })
+    }
+}
+
+async fn identity(command: IdentityCommand, global: &Global) -> anyhow::Result<()> {
+    match command {
+        IdentityCommand::Create {
+            name,
+            universal_auth,
+            output,
+            administrator,
+        } => {
+            let admin = administrator.connect(global)?;
+            let method = if universal_auth {
+                "universal-auth"
+            } else {
+                "token"
+            };
+            let request = json!({"name": name, "method": method});
+            let path = "/v1/embedded/identities";
+            let created: CreatedIdentity = admin
+                .client
+                .post("creating the identity", path, Some(&admin.token), &request)
+                .await
+                .map_err(refused)?;
+            tracing::info!(identity.id = created.identity_id, "identity created");
+            output.write(&created.secret()?)
+        }
+        IdentityCommand::Remove { id, administrator } => {
+            let admin = administrator.connect(global)?;
+            let path = format!("/v1/embedded/identities/{id}");
+            admin.delete("deleting the identity", &path).await
+        }
+    }
+}
+
+impl CreatedIdentity {
+    /// What its owner needs: a token, or the lines of a configuration file.
+    fn secret(&self) -> anyhow::Result<Secret> {
+        match (&self.access_token, &self.client_id, &self.client_secret) {
+            (Some(token), ..) => Ok(token.clone()),
+            (None, Some(id), Some(secret)) => Ok(Secret::new(format!(
+                "{}=universal-auth\n{}={id}\n{}={}",
+                AUTH_METHOD.name,
+                CLIENT_ID.name,
+                CLIENT_SECRET.name,
+                secret.expose()
+            ))),
+            _ => Err(Failure::unavailable(anyhow::Error::msg(
+                "the platform answered without a secret",
+            ))),
+        }
+    }
+}
+
+async fn enrollment_token(command: TokenCommand, global: &Global) -> anyhow::Result<()> {
+    let TokenCommand::Create {
+        gateway,
+        relay,
+        host,
+        output,
+        administrator,
+    } = command;
+    let request = match (gateway, relay, host) {
+        (Some(name), ..) => json!({"kind": "gateway", "name": name}),
+        (None, Some(name), Some(host)) => json!({"kind": "relay", "name": name, "host": host}),
+        (None, ..) => return Err(Failure::usage("give --gateway, or --relay and --host").into()),
+    };
+    let admin = administrator.connect(global)?;
+    let path = "/v1/embedded/enrollment-tokens";
+    let action = "creating the enrollment token";
+    let created: Token = admin
+        .client
+        .post(action, path, Some(&admin.token), &request)
+        .await
+        .map_err(refused)?;
+    output.write(&created.token)
+}
+
+async fn gateway(command: GatewayCommand, global: &Global) -> anyhow::Result<()> {
+    match command {
+        GatewayCommand::List { administrator } => {
+            let admin = administrator.connect(global)?;
+            let path = "/v1/embedded/gateways";
+            let gateways: Vec<ListedGateway> = admin
+                .client
+                .get("listing the gateways", path, &admin.token)
+                .await
+                .map_err(refused)?;
+            let rows = gateways.into_iter().map(|gateway| {
+                [
+                    gateway.row.name.to_string(),
+                    gateway.row.id.to_string(),
+                    gateway.relay_name.unwrap_or_else(|| "-".to_owned()),
+                    gateway.row.heartbeat.unwrap_or_else(|| "never".to_owned()),
+                ]
+            });
+            print(&table(["NAME", "ID", "RELAY", "LAST HEARTBEAT"], rows))
+        }
+        GatewayCommand::Remove {
+            name,
+            administrator,
+        } => {
+            let admin = administrator.connect(global)?;
+            let path = format!("/v1/embedded/gateways/{name}");
+            admin.delete("deleting the gateway", &path).await
+        }
+    }
+}
+
+async fn relay(command: RelayCommand, global: &Global) -> anyhow::Result<()> {
+    let RelayCommand::List { administrator } = command;
+    let admin = administrator.connect(global)?;
+    let relays: Vec<Relay> = admin
+        .client
+        .get("listing the relays", "/v1/embedded/relays", &admin.token)
+        .await
+        .map_err(refused)?;
+    let rows = relays.into_iter().map(|relay| {
+        let owner = relay.org_id.map_or("instance", |_| "organization");
+        [
+            relay.name.to_string(),
+            relay.host.to_string(),
+            owner.to_owned(),
+            relay.heartbeat.unwrap_or_else(|| "never".to_owned()),
+        ]
+    });
+    print(&table(["NAME", "HOST", "OWNER", "LAST HEARTBEAT"], rows))
+}
+
+impl Admin {
+    async fn delete(&self, action: &'static str, path: &str) -> anyhow::Result<()> {
+        let answer = self.client.delete(action, path, &self.token).await;
+        answer.map(drop).map_err(refused)
+    }
+}
+
+impl Output {
+    fn write(&self, secret: &Secret) -> anyhow::Result<()> {
+        match &self.output {
+            Some(path) => write_file(path, secret),
+            None => print(&format!("{}\n", secret.expose())),
+        }
+    }
+}
+
+fn write_file(path: &Path, secret: &Secret) -> anyhow::Result<()> {
+    let text = zeroize::Zeroizing::new(format!("{}\n", secret.expose()));
+    platform::write_private(path, &text).map_err(Failure::unavailable)
+}
+
+/// Writes to standard output, which may be a pipe that nobody reads any more.
+fn print(text: &str) -> anyhow::Result<()> {
+    let mut output = io::stdout().lock();
+    output
+        .write_all(text.as_bytes())
+        .and_then(|()| output.flush())
+        .context("cannot write to standard output")
+}
+
+/// Lines of columns, each as wide as its widest cell.
+fn table<const N: usize>(head: [&str; N], rows: impl Iterator<Item = [String; N]>) -> String {
+    let rows: Vec<[String; N]> = std::iter::once(head.map(str::to_owned))
+        .chain(rows)
+        .collect();
+    let mut widths = [0; N];
+    for row in &rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.len());
+        }
+    }
+    let mut text = String::new();
+    for row in &rows {
+        let cells = row
+            .iter()
+            .zip(widths)
+            .map(|(cell, width)| format!("{cell:width$}"));
+        text.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+/// A request that did not succeed; its class says why, and there is nobody here to try again.
+fn refused(error: api::Error) -> anyhow::Error {
+    let reason = match error.class() {
+        Class::Fatal(reason) => reason,
+        Class::Reauthenticate | Class::Reenroll => Reason::Permission,
+        Class::Retry | Class::RetryAfter(_) => Reason::Unavailable,
+    };
+    Failure::new(reason, error).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::table;
+
+    #[test]
+    fn a_table_has_straight_columns_and_no_trailing_blanks() {
+        let rows = [["a", "bbbbb"], ["cccc", "d"]].map(|row| row.map(str::to_owned));
+        let text = table(["X", "LONG"], rows.into_iter());
+        assert_eq!(text, "X     LONG\na     bbbbb\ncccc  d\n");
+        assert_eq!(table(["ONLY"], std::iter::empty()), "ONLY\n");
+    }
+}
