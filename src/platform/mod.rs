@@ -13,6 +13,8 @@ mod probe;
 mod routes;
 mod server;
 pub mod store;
+#[cfg(test)]
+mod tests;
 mod token;
 
 use std::io;

@@ -13,6 +13,8 @@ mod gateways;
 mod layer;
 mod login;
 mod relays;
+#[cfg(test)]
+mod tests;
 
 use std::sync::{Arc, Mutex};
 use std::time::SystemTime;

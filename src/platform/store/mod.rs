@@ -13,6 +13,8 @@ mod gateways;
 mod identities;
 mod relays;
 mod schema;
+#[cfg(test)]
+mod tests;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};

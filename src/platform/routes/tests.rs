@@ -1,0 +1,661 @@
+//! Every endpoint over a socket: what it gives to whom, and each refusal.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+
+use reqwest::Method;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+
+use crate::api::types::{
+    GatewayCredentials, Login, Relay, RelayCredentials, ServerPki, SessionCredentials,
+};
+use crate::names::{GatewayId, TLS_PORT};
+use crate::pki;
+use crate::platform::{Settings, build};
+use crate::scope::Scope;
+
+/// A served platform in a directory that vanishes with it.
+struct Platform {
+    url: String,
+    admin: String,
+    http: reqwest::Client,
+    scope: Scope,
+    directory: tempfile::TempDir,
+}
+
+/// An answer, read whole.
+#[derive(Debug)]
+struct Answer {
+    status: u16,
+    body: Value,
+    headers: reqwest::header::HeaderMap,
+}
+
+fn settings(directory: &Path) -> Settings {
+    Settings {
+        listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+        state_dir: directory.to_owned(),
+        key_algorithm: None,
+        organization: Some("acme".to_owned()),
+        tls: None,
+        ready_file: None,
+    }
+}
+
+impl Platform {
+    async fn start() -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let platform = build(settings(directory.path())).await.expect("built");
+        let url = platform.url().to_owned();
+        let scope = Scope::new("test");
+        let run = platform.run(scope.clone());
+        scope.spawn("platform", async move { run.await.expect("a clean end") });
+        let admin = std::fs::read_to_string(directory.path().join("admin-token"));
+        Self {
+            url,
+            admin: admin.expect("a token").trim().to_owned(),
+            http: reqwest::Client::builder()
+                .no_proxy()
+                .build()
+                .expect("a client"),
+            scope,
+            directory,
+        }
+    }
+
+    async fn send(&self, method: Method, path: &str, token: &str, body: Option<String>) -> Answer {
+        let mut request = self.http.request(method, format!("{}/api{path}", self.url));
+        if !token.is_empty() {
+            request = request.bearer_auth(token);
+        }
+        if let Some(body) = body {
+            request = request.body(body);
+        }
+        let response = request.send().await.expect("an answer");
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let text = response.text().await.expect("a body");
+        let body = serde_json::from_str(&text).expect("JSON");
+        Answer {
+            status,
+            body,
+            headers,
+        }
+    }
+
+    async fn post(&self, path: &str, token: &str, body: Value) -> Answer {
+        let body = Some(body.to_string());
+        self.send(Method::POST, path, token, body).await
+    }
+
+    async fn get(&self, path: &str, token: &str) -> Answer {
+        self.send(Method::GET, path, token, None).await
+    }
+
+    async fn create(&self, what: &str, body: Value) -> Value {
+        let path = format!("/v1/embedded/{what}");
+        self.post(&path, &self.admin, body).await.ok()
+    }
+
+    async fn identity(&self, role: &str) -> (String, String) {
+        let body = json!({"name": "someone", "method": "token", "role": role});
+        let created = self.create("identities", body).await;
+        (text(&created, "identityId"), text(&created, "accessToken"))
+    }
+
+    async fn enrollment(&self, body: Value) -> String {
+        text(&self.create("enrollment-tokens", body).await, "token")
+    }
+
+    async fn stop(self) {
+        self.scope.cancel();
+        let ended = self.scope.finish(std::time::Duration::from_secs(30)).await;
+        assert!(ended, "the platform did not stop");
+        drop(self.directory);
+    }
+}
+
+impl Answer {
+    #[track_caller]
+    fn ok<T: DeserializeOwned>(self) -> T {
+        assert_eq!(self.status, 200, "{}", self.body);
+        assert!(self.headers.contains_key("x-request-id"));
+        serde_json::from_value(self.body).expect("what the protocol says")
+    }
+
+    /// It is a refusal in the API's form; gives its message.
+    #[track_caller]
+    fn refused(&self, status: u16) -> String {
+        assert_eq!(self.status, status, "{}", self.body);
+        assert_eq!(self.body["statusCode"], status);
+        assert!(self.body["error"].is_string(), "{}", self.body);
+        let id = self.body["reqId"].as_str().expect("an id");
+        assert_eq!(self.headers["x-request-id"], id);
+        self.body["message"].to_string()
+    }
+}
+
+fn text(answer: &Value, field: &str) -> String {
+    answer[field].as_str().expect("a text").to_owned()
+}
+
+#[tokio::test]
+async fn a_relay_and_a_gateway_register_and_a_client_gets_a_session() {
+    let platform = Platform::start().await;
+    let (relay_identity, relay) = platform.identity("member").await;
+    let (_, gateway) = platform.identity("member").await;
+    let host = json!({"host": "relay.example.com", "name": "eu-1"});
+    let issued = platform.post("/v1/relays/register-org-relay", &relay, host);
+    let issued: RelayCredentials = issued.await.ok();
+    pki::tls::server(&issued.pki, &[]).expect("TLS 1 can be served");
+
+    let relays: Vec<Relay> = platform.get("/v1/relays", &gateway).await.ok();
+    assert_eq!(relays.len(), 1);
+    assert_eq!(
+        relays[0].identity_id.as_deref(),
+        Some(relay_identity.as_str())
+    );
+    assert!(relays[0].org_id.is_some() && relays[0].heartbeat.is_none());
+
+    let register = json!({"relayName": "eu-1", "name": "office"});
+    let first = platform.post("/v2/gateways", &gateway, register.clone());
+    let first: GatewayCredentials = first.await.ok();
+    assert_eq!(first.relay_host.as_str(), "relay.example.com");
+    let again = platform.post("/v2/gateways", &gateway, register);
+    let again: GatewayCredentials = again.await.ok();
+    assert_eq!(first.gateway_id, again.gateway_id);
+    assert_ne!(first.ssh.client_certificate, again.ssh.client_certificate);
+    let listed = platform.get("/v2/gateways", &gateway).await;
+    assert_eq!(listed.body[0]["id"], first.gateway_id.as_str());
+    assert_eq!(listed.body[0]["relayName"], "eu-1");
+
+    let target = json!({"targetHost": "db.internal", "targetPort": 5432});
+    let path = "/v1/embedded/gateways/office/sessions";
+    let session: SessionCredentials = platform.post(path, &platform.admin, target).await.ok();
+    assert_eq!(session.gateway_id, first.gateway_id);
+    let leaf = pki::parse_certificates("leaf", &session.gateway.client_certificate);
+    let claims = pki::extensions::parse_claims(&leaf.expect("PEM")[0]).expect("claims");
+    assert!(!claims.actor.expect("an actor").is_platform());
+    assert_eq!(claims.route.expect("a route").target_port, 5432);
+    platform.stop().await;
+}
+
+#[tokio::test]
+async fn gateways_and_relays_enroll_once() {
+    let platform = Platform::start().await;
+    let relay = json!({"kind": "relay", "name": "eu-1", "host": "127.0.0.9"});
+    let token = platform.enrollment(relay).await;
+    let login = json!({"method": "token", "token": token});
+    let answer: Value = platform
+        .post("/v2/relays/login", "", login.clone())
+        .await
+        .ok();
+    let relay = text(&answer, "accessToken");
+    let twice = platform.post("/v2/relays/login", "", login).await;
+    assert!(twice.refused(401).contains("enrollment token"));
+    let aws = json!({"method": "aws", "token": "x"});
+    platform
+        .post("/v2/relays/login", "", aws)
+        .await
+        .refused(400);
+    let connect = platform.send(Method::POST, "/v2/relays/connect", &relay, None);
+    let issued: RelayCredentials = connect.await.ok();
+    pki::tls::server(&issued.pki, &[]).expect("TLS 1 can be served");
+
+    let gateway = json!({"kind": "gateway", "name": "office"});
+    let token = platform.enrollment(gateway).await;
+    let enroll = json!({"token": token});
+    let path = "/v3/gateways/token-auth/enroll";
+    let answer: Value = platform.post(path, "", enroll.clone()).await.ok();
+    let gateway = text(&answer, "accessToken");
+    platform.post(path, "", enroll).await.refused(401);
+    for body in [json!({"relayName": "eu-1"}), json!({})] {
+        let connect = platform.post("/v3/gateways/connect", &gateway, body);
+        let issued: GatewayCredentials = connect.await.ok();
+        assert_eq!(issued.gateway_id.as_str(), answer["gatewayId"]);
+        assert_eq!(issued.relay_host.as_str(), "127.0.0.9");
+    }
+    let elsewhere = json!({"relayName": "us-1"});
+    let unknown = platform.post("/v3/gateways/connect", &gateway, elsewhere);
+    assert!(unknown.await.refused(404).contains("us-1"));
+
+    let path = "/v1/embedded/gateways/office";
+    let delete = platform.send(Method::DELETE, path, &platform.admin, None);
+    let _: Value = delete.await.ok();
+    for (method, path) in [
+        (Method::POST, "/v3/gateways/connect"),
+        (Method::POST, "/v2/gateways/heartbeat"),
+        (Method::GET, "/v1/relays"),
+    ] {
+        let gone = platform.send(method, path, &gateway, None).await;
+        assert!(gone.refused(404).contains("was deleted"), "{path}");
+    }
+    platform.stop().await;
+}
+
+#[tokio::test]
+async fn tokens_open_what_they_are_for_and_nothing_else() {
+    let platform = Platform::start().await;
+    let (id, member) = platform.identity("member").await;
+    let (_, outsider) = platform.identity("no-access").await;
+    let token = platform
+        .enrollment(json!({"kind": "gateway", "name": "office"}))
+        .await;
+    let path = "/v3/gateways/token-auth/enroll";
+    let answer: Value = platform.post(path, "", json!({"token": token})).await.ok();
+    let gateway = text(&answer, "accessToken");
+    let token = json!({"kind": "relay", "name": "own", "host": "192.0.2.1"});
+    let token = platform.enrollment(token).await;
+    let login = json!({"method": "token", "token": token});
+    let answer: Value = platform.post("/v2/relays/login", "", login).await.ok();
+    let relay = text(&answer, "accessToken");
+    let admin = platform.admin.clone();
+
+    let register = || json!({"host": "192.0.2.2", "name": "eu-1"});
+    for (method, path, body, forbidden) in [
+        (
+            Method::POST,
+            "/v2/gateways",
+            json!({"relayName": "eu-1", "name": "g"}),
+            vec![&outsider, &gateway, &relay],
+        ),
+        (
+            Method::GET,
+            "/v2/gateways",
+            json!({}),
+            vec![&outsider, &gateway, &relay],
+        ),
+        (
+            Method::POST,
+            "/v2/gateways/heartbeat",
+            json!({}),
+            vec![&outsider, &relay],
+        ),
+        (
+            Method::POST,
+            "/v3/gateways/connect",
+            json!({}),
+            vec![&member, &outsider, &relay],
+        ),
+        (
+            Method::GET,
+            "/v1/relays",
+            json!({}),
+            vec![&outsider, &relay],
+        ),
+        (
+            Method::POST,
+            "/v1/relays/register-org-relay",
+            register(),
+            vec![&outsider, &gateway, &relay],
+        ),
+        (
+            Method::POST,
+            "/v1/relays/heartbeat-org-relay",
+            json!({"name": "own"}),
+            vec![&member, &outsider, &gateway, &relay],
+        ),
+        (
+            Method::POST,
+            "/v2/relays/connect",
+            json!({}),
+            vec![&member, &outsider, &gateway],
+        ),
+        (
+            Method::POST,
+            "/v2/relays/heartbeat",
+            json!({}),
+            vec![&member, &outsider, &gateway],
+        ),
+        (
+            Method::GET,
+            "/v1/embedded/gateways",
+            json!({}),
+            vec![&member, &outsider, &gateway, &relay],
+        ),
+        (Method::GET, "/v1/embedded/relays", json!({}), vec![&member]),
+        (
+            Method::GET,
+            "/v1/embedded/relay-auth-secret",
+            json!({}),
+            vec![&member],
+        ),
+        (
+            Method::POST,
+            "/v1/embedded/identities",
+            json!({"name": "x", "method": "token"}),
+            vec![&member],
+        ),
+        (
+            Method::POST,
+            "/v1/embedded/enrollment-tokens",
+            json!({"kind": "gateway", "name": "x"}),
+            vec![&member],
+        ),
+        (
+            Method::POST,
+            "/v1/embedded/gateways/office/sessions",
+            json!({"targetHost": "h", "targetPort": 1}),
+            vec![&member],
+        ),
+        (
+            Method::DELETE,
+            "/v1/embedded/gateways/office",
+            json!({}),
+            vec![&member],
+        ),
+    ] {
+        for token in forbidden {
+            let answer = platform.send(method.clone(), path, token, Some(body.to_string()));
+            answer.await.refused(403);
+        }
+        for token in ["", "wrong"] {
+            let answer = platform.send(method.clone(), path, token, Some(body.to_string()));
+            let answer = answer.await;
+            answer.refused(401);
+            assert_eq!(answer.headers["www-authenticate"], "Bearer", "{path}");
+        }
+    }
+    for path in ["register-instance-relay", "heartbeat-instance-relay"] {
+        let path = format!("/v1/relays/{path}");
+        for token in [&member, &gateway, &relay, &admin] {
+            platform.post(&path, token, register()).await.refused(401);
+        }
+    }
+
+    let path = format!("/v1/embedded/identities/{id}");
+    let delete = platform.send(Method::DELETE, &path, &admin, None);
+    let _: Value = delete.await.ok();
+    let revoked = platform.get("/v1/relays", &member).await;
+    assert!(revoked.refused(401).contains("revoked"));
+    platform.stop().await;
+}
+
+#[tokio::test]
+async fn an_instance_relay_shares_a_secret_with_the_platform() {
+    let platform = Platform::start().await;
+    let secret: Value = platform
+        .get("/v1/embedded/relay-auth-secret", &platform.admin)
+        .await
+        .ok();
+    let secret = text(&secret, "relayAuthSecret");
+    let register = json!({"host": "192.0.2.1", "name": "shared"});
+    let path = "/v1/relays/register-instance-relay";
+    let _: RelayCredentials = platform.post(path, &secret, register.clone()).await.ok();
+    let relays: Vec<Relay> = platform
+        .get("/v1/embedded/relays", &platform.admin)
+        .await
+        .ok();
+    assert!(relays[0].org_id.is_none() && relays[0].identity_id.is_none());
+    let (_, member) = platform.identity("member").await;
+    let taken = platform.post("/v1/relays/register-org-relay", &member, register);
+    assert!(taken.await.refused(400).contains("already taken"));
+    let unknown = json!({"name": "other"});
+    let path = "/v1/relays/heartbeat-instance-relay";
+    platform.post(path, &secret, unknown).await.refused(404);
+    platform.stop().await;
+}
+
+#[tokio::test]
+async fn universal_auth_buys_a_token_that_can_be_renewed() {
+    let platform = Platform::start().await;
+    let body = json!({"name": "ci", "method": "universal-auth"});
+    let created = platform.create("identities", body).await;
+    let (id, secret) = (&created["clientId"], &created["clientSecret"]);
+    let path = "/v1/auth/universal-auth/login";
+    let login = json!({"clientId": id, "clientSecret": secret});
+    let login: Login = platform.post(path, "", login).await.ok();
+    assert_eq!(login.token_type, "Bearer");
+    assert!(login.expires_in <= login.access_token_max_ttl);
+    let token = login.access_token.expose();
+    let _: Vec<Relay> = platform.get("/v1/relays", token).await.ok();
+    let renew = platform.post("/v1/auth/token/renew", "", json!({"accessToken": token}));
+    let renewed: Login = renew.await.ok();
+    assert_eq!(renewed.access_token, login.access_token);
+    let wrong = json!({"clientId": id, "clientSecret": "wrong"});
+    platform.post(path, "", wrong).await.refused(401);
+    let wrong = json!({"accessToken": "wrong"});
+    platform
+        .post("/v1/auth/token/renew", "", wrong)
+        .await
+        .refused(401);
+    for path in ["/v1/auth/kubernetes-auth/login", "/v3/gateways/login"] {
+        let refused = platform.post(path, "", json!({})).await;
+        assert!(refused.refused(400).contains("universal auth"));
+    }
+    platform.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_not_valid_is_explained() {
+    let platform = Platform::start().await;
+    let admin = platform.admin.clone();
+    let (_, member) = platform.identity("member").await;
+    for (path, token, body) in [
+        ("/v2/gateways", &member, json!({"relayName": "eu-1"})),
+        (
+            "/v2/gateways",
+            &member,
+            json!({"relayName": "../x", "name": "g"}),
+        ),
+        (
+            "/v2/gateways",
+            &member,
+            json!({"relayName": "x", "name": "g".repeat(65)}),
+        ),
+        (
+            "/v1/relays/register-org-relay",
+            &member,
+            json!({"host": "a:1", "name": "r"}),
+        ),
+        (
+            "/v1/embedded/identities",
+            &admin,
+            json!({"name": "", "method": "token"}),
+        ),
+        (
+            "/v1/embedded/identities",
+            &admin,
+            json!({"name": "x", "method": "aws"}),
+        ),
+        (
+            "/v1/embedded/enrollment-tokens",
+            &admin,
+            json!({"kind": "relay", "name": "r"}),
+        ),
+        (
+            "/v1/embedded/gateways/g/sessions",
+            &admin,
+            json!({"targetHost": "a b", "targetPort": 1}),
+        ),
+        (
+            "/v1/embedded/gateways/-g/sessions",
+            &admin,
+            json!({"targetHost": "a", "targetPort": 1}),
+        ),
+        ("/v2/gateways", &member, json!([])),
+    ] {
+        let answer = platform.post(path, token, body).await;
+        answer.refused(400);
+        let details = answer.body["message"].as_array().expect("details");
+        assert!(!details[0]["message"].as_str().expect("a text").is_empty());
+    }
+    let text = Some("{".to_owned());
+    let answer = platform
+        .send(Method::POST, "/v2/gateways", &member, text)
+        .await;
+    assert!(answer.refused(400).contains("not JSON"));
+    let long = Some(format!("\"{}\"", "x".repeat(64 * 1024)));
+    let answer = platform
+        .send(Method::POST, "/v2/gateways", &member, long)
+        .await;
+    answer.refused(413);
+    platform.get("/v2/nothing", &member).await.refused(404);
+    platform
+        .get("/v3/gateways/connect", &member)
+        .await
+        .refused(405);
+    let odd = "/v1/embedded/gateways/%ff";
+    platform
+        .send(Method::DELETE, odd, &admin, None)
+        .await
+        .refused(400);
+    let unknown = json!({"targetHost": "h", "targetPort": 1});
+    let path = "/v1/embedded/gateways/nobody/sessions";
+    platform.post(path, &admin, unknown).await.refused(404);
+    platform.stop().await;
+}
+
+#[tokio::test]
+async fn too_many_attempts_are_told_to_wait() {
+    let platform = Platform::start().await;
+    let guess = || json!({"clientId": "x", "clientSecret": "y"});
+    let path = "/v1/auth/universal-auth/login";
+    let mut waits = None;
+    for _ in 0..1000 {
+        let answer = platform.post(path, "", guess()).await;
+        if answer.status != 401 {
+            answer.refused(429);
+            waits = answer.headers.get("retry-after").cloned();
+            break;
+        }
+    }
+    let seconds: u64 = waits
+        .expect("a limit")
+        .to_str()
+        .expect("text")
+        .parse()
+        .expect("seconds");
+    assert!(seconds > 0);
+    // Those who have a token are not concerned.
+    let _: Vec<Relay> = platform
+        .get("/v1/embedded/relays", &platform.admin)
+        .await
+        .ok();
+    platform.stop().await;
+}
+
+/// A loopback address on which the relay's port is free, and its listener.
+async fn relay_listener() -> (Ipv4Addr, TcpListener) {
+    loop {
+        let [a, b, c, ..] = crate::backoff::random().to_be_bytes();
+        let host = Ipv4Addr::new(127, a.clamp(1, 250), b, c.clamp(1, 250));
+        if let Ok(listener) = TcpListener::bind((host, TLS_PORT)).await {
+            return (host, listener);
+        }
+    }
+}
+
+/// A relay whose only gateway is in the same process: after TLS 1 it completes TLS 2 itself and says
+/// `answer`. Without a gateway it closes.
+async fn fake_relay(
+    listener: TcpListener,
+    relay: ServerPki,
+    gateway: Option<(ServerPki, &'static str)>,
+) {
+    let outer = TlsAcceptor::from(pki::tls::server(&relay, &[]).expect("TLS 1"));
+    let inner = gateway.map(|(pki, answer)| {
+        let config = pki::tls::server(&pki, &["infisical-health"]).expect("TLS 2");
+        (TlsAcceptor::from(config), answer)
+    });
+    loop {
+        let (stream, _) = listener.accept().await.expect("a connection");
+        let Ok(stream) = outer.accept(stream).await else {
+            continue;
+        };
+        let leaf = stream.get_ref().1.peer_certificates().expect("a client")[0].clone();
+        let name = pki::extensions::parse_common_name(&leaf).expect("a name");
+        if let (Some((inner, answer)), true) = (&inner, name != GatewayId::HEALTH_CHECK) {
+            let mut stream = inner.accept(stream).await.expect("TLS 2");
+            stream.write_all(answer.as_bytes()).await.expect("written");
+            stream.shutdown().await.expect("closed");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_heartbeat_proves_the_whole_path_or_says_which_half_is_broken() {
+    let platform = Platform::start().await;
+    let (host, listener) = relay_listener().await;
+    let (_, relay) = platform.identity("member").await;
+    let (_, gateway) = platform.identity("member").await;
+    let register = json!({"host": host.to_string(), "name": "eu-1"});
+    let path = "/v1/relays/register-org-relay";
+    let relay_pki: RelayCredentials = platform.post(path, &relay, register).await.ok();
+    let unregistered = platform.post("/v2/gateways/heartbeat", &gateway, json!({}));
+    assert!(unregistered.await.refused(404).contains("no gateway"));
+    let register = json!({"relayName": "eu-1", "name": "office"});
+    let register = platform.post("/v2/gateways", &gateway, register);
+    let gateway_pki: GatewayCredentials = register.await.ok();
+    let heartbeat = || {
+        platform.post(
+            "/v2/gateways/heartbeat",
+            &gateway,
+            json!({"capabilities": {}}),
+        )
+    };
+    let relay_heartbeat = || {
+        platform.post(
+            "/v1/relays/heartbeat-org-relay",
+            &relay,
+            json!({"name": "eu-1"}),
+        )
+    };
+    let heard = async || {
+        let listed = platform.get("/v2/gateways", &gateway).await;
+        (
+            listed.body[0]["heartbeat"].is_string(),
+            listed.body[0]["heartbeatTTL"].clone(),
+        )
+    };
+
+    // Each stage has a listener of its own behind the same address.
+    let serve = |listener: TcpListener, gateway: Option<&'static str>| {
+        let gateway = gateway.map(|answer| (gateway_pki.pki.clone(), answer));
+        let scope = platform.scope.child("relay");
+        let serve = Box::pin(fake_relay(listener, relay_pki.pki.clone(), gateway));
+        let until = scope.clone();
+        scope.spawn("relay", async move {
+            until.run(serve).await;
+        });
+        scope
+    };
+    let again = async |scope: Scope| {
+        scope.cancel();
+        assert!(scope.finish(std::time::Duration::from_secs(30)).await);
+        crate::net::listen::bind(Some(SocketAddr::from((host, TLS_PORT))), TLS_PORT)
+            .expect("the address is free again")
+    };
+
+    let stage = serve(listener, None);
+    let _: Value = relay_heartbeat().await.ok();
+    let relays: Vec<Relay> = platform.get("/v1/relays", &relay).await.ok();
+    assert!(relays[0].heartbeat.is_some());
+    let answer = heartbeat().await.refused(400);
+    assert!(
+        answer.contains("the gateway is not connected to it"),
+        "{answer}"
+    );
+
+    let stage = serve(again(stage).await, Some("{\"status\":\"draining\"}\n"));
+    let answer = heartbeat().await.refused(400);
+    assert!(answer.contains("does not answer"), "{answer}");
+    assert_eq!(heard().await, (false, Value::Null));
+
+    let stage = serve(
+        again(stage).await,
+        Some("{\"status\":\"ok\",\"heartbeatTTL\":77}\n"),
+    );
+    let _: Value = heartbeat().await.ok();
+    assert_eq!(heard().await, (true, json!(77)));
+
+    drop(again(stage).await);
+    for answer in [heartbeat().await, relay_heartbeat().await] {
+        let answer = answer.refused(400);
+        assert!(answer.contains("cannot reach the relay"), "{answer}");
+    }
+    platform.stop().await;
+}

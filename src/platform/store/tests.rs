@@ -1,0 +1,466 @@
+//! What survives a restart, who wins a race, and what is never written down.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use super::{Credential, Error, Owner, Principal, Role, Store};
+use crate::config::settings::RelayKind;
+use crate::names::{GatewayName, RelayHost, RelayName};
+use crate::platform::authority::{CaRecord, KeyAlgorithm};
+use crate::platform::token::{self, TokenHash};
+use crate::secret::Secret;
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn gateway(text: &str) -> GatewayName {
+    GatewayName::try_new(text).expect("a name")
+}
+
+fn relay(text: &str) -> RelayName {
+    RelayName::try_new(text).expect("a name")
+}
+
+fn host(text: &str) -> RelayHost {
+    RelayHost::try_new(text).expect("a host")
+}
+
+fn fresh() -> (Secret, TokenHash) {
+    let token = token::generate().expect("a token");
+    let hash = TokenHash::of(&token);
+    (token, hash)
+}
+
+/// A store in a directory that vanishes with it, and the time at which it began.
+fn store() -> (tempfile::TempDir, Store, SystemTime) {
+    let directory = tempfile::tempdir().expect("a directory");
+    let store = Store::open(directory.path()).expect("opened");
+    (directory, store, SystemTime::now())
+}
+
+async fn identity(store: &Store, now: SystemTime) -> (String, TokenHash) {
+    let (_, hash) = fresh();
+    let credential = Credential::Token(hash);
+    let created = store.create_identity("someone".to_owned(), Role::Member, credential, now);
+    (created.await.expect("created"), hash)
+}
+
+fn mode(path: &Path) -> u32 {
+    let metadata = std::fs::metadata(path).expect("it is there");
+    metadata.permissions().mode() & 0o777
+}
+
+#[tokio::test]
+async fn a_restart_loses_nothing() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let state = directory.path().join("new/state");
+    let now = SystemTime::now();
+    let store = Store::open(&state).expect("opened");
+    let create = |_, _: &_| {
+        Ok(vec![CaRecord {
+            name: "ssh-user".to_owned(),
+            private_key: Secret::new("the key"),
+            certificate: "the certificate".to_owned(),
+        }])
+    };
+    let algorithm = Some(KeyAlgorithm::Ed25519);
+    let first = store
+        .foundation(algorithm, Some("acme"), create, now)
+        .expect("made");
+    let (id, token) = identity(&store, now).await;
+    let owner = Owner::Identity(id.clone());
+    let registered = store.register_relay(owner.clone(), relay("eu"), host("192.0.2.1"), now);
+    let registered = registered.await.expect("registered");
+    let (known, _) = store
+        .register_gateway(id, gateway("office"), relay("eu"), now)
+        .await
+        .expect("registered");
+    let (_, enrollment) = fresh();
+    store
+        .allow_gateway(enrollment, gateway("barn"), now)
+        .await
+        .expect("allowed");
+    let ttl = Duration::from_secs(60);
+    store
+        .gateway_reached(known.id.clone(), ttl, now)
+        .await
+        .expect("noted");
+    store
+        .relay_reached(registered.id.clone(), now)
+        .await
+        .expect("noted");
+    drop(store);
+
+    let store = Store::open(&state).expect("opened again");
+    let never = |_, _: &_| panic!("there are CAs already");
+    let second = store.foundation(None, None, never, now).expect("kept");
+    assert_eq!(second.organization, first.organization);
+    assert_eq!(second.organization.name, "acme");
+    assert_eq!(second.algorithm, KeyAlgorithm::Ed25519);
+    assert_eq!(second.cas.len(), 1);
+    assert_eq!(second.cas[0].private_key, Secret::new("the key"));
+    let gateways = store.gateways().await.expect("read");
+    assert_eq!(gateways.len(), 1);
+    assert_eq!(gateways[0].id, known.id);
+    assert_eq!(gateways[0].heartbeat_ttl, Some(ttl));
+    let through = gateways[0].relay.as_ref().expect("its relay");
+    assert_eq!(
+        (&through.id, through.kind),
+        (&registered.id, RelayKind::Org)
+    );
+    assert!(through.heartbeat.is_some());
+    let principal = store.principal(token, now).await.expect("read");
+    assert!(matches!(principal, Some(Principal::Identity(_))));
+    let (_, access) = fresh();
+    store
+        .enroll_gateway(enrollment, access, now)
+        .await
+        .expect("the enrollment token still works");
+    store
+        .relay_of(owner, relay("eu"))
+        .await
+        .expect("it still owns it");
+}
+
+#[tokio::test]
+async fn the_keys_of_a_platform_are_chosen_once() {
+    let (_directory, store, now) = store();
+    let none = |_, _: &_| Ok(Vec::new());
+    let made = store.foundation(None, None, none, now).expect("made");
+    assert_eq!(made.algorithm, KeyAlgorithm::EcdsaP256);
+    let renamed = store
+        .foundation(None, Some("acme"), none, now)
+        .expect("kept");
+    assert_eq!(renamed.organization.id, made.organization.id);
+    assert_eq!(renamed.organization.name, "acme");
+    let error = store
+        .foundation(Some(KeyAlgorithm::Rsa2048), None, none, now)
+        .expect_err("other keys");
+    assert!(matches!(error, Error::OtherAlgorithm { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn files_are_private_from_the_start_and_hold_no_token() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let state = directory.path().join("state");
+    let store = Store::open(&state).expect("opened");
+    let now = SystemTime::now();
+    let (token, hash) = fresh();
+    let credential = Credential::UniversalAuth {
+        client_id: "id".to_owned(),
+        client_secret: hash,
+    };
+    let created = store.create_identity("one".to_owned(), Role::Member, credential, now);
+    created.await.expect("created");
+    let (access, access_hash) = fresh();
+    let login = store.login("id".to_owned(), hash, access_hash, now);
+    login.await.expect("logged in");
+
+    assert_eq!(mode(&state), 0o700);
+    let mut files = 0;
+    for entry in std::fs::read_dir(&state).expect("listed") {
+        let path = entry.expect("an entry").path();
+        assert_eq!(mode(&path), 0o600, "{}", path.display());
+        let bytes = std::fs::read(&path).expect("read");
+        for secret in [&token, &access] {
+            let text = secret.expose().as_bytes();
+            let found = bytes.windows(text.len()).any(|window| window == text);
+            assert!(!found, "a secret is in {}", path.display());
+        }
+        files += 1;
+    }
+    assert!(files > 0);
+}
+
+#[tokio::test]
+async fn a_file_that_others_can_read_is_refused() {
+    let (directory, store, _) = store();
+    drop(store);
+    let file = directory.path().join(super::FILE);
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o640)).expect("opened up");
+    let error = Store::open(directory.path()).expect_err("exposed");
+    assert!(error.to_string().contains("0600"), "{error}");
+}
+
+#[tokio::test]
+async fn tables_of_a_newer_program_are_left_alone() {
+    let (directory, store, _) = store();
+    store
+        .call(|tx| Ok(tx.pragma_update(None, "user_version", 99)?))
+        .await
+        .expect("written");
+    drop(store);
+    let error = Store::open(directory.path()).expect_err("newer");
+    assert!(matches!(error, Error::Newer { found: 99, .. }), "{error:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_those_who_race_for_an_enrollment_token_one_wins() {
+    let (_directory, store, now) = store();
+    let (_, token) = fresh();
+    store
+        .allow_gateway(token, gateway("office"), now)
+        .await
+        .expect("allowed");
+    let racers: Vec<_> = (0..16).map(|_| fresh().1).collect();
+    let attempts = racers
+        .iter()
+        .map(|access| store.enroll_gateway(token, *access, now));
+    let results = futures_util::future::join_all(attempts).await;
+    let mut winners = 0;
+    for (result, access) in results.into_iter().zip(racers) {
+        let principal = store.principal(access, now).await.expect("read");
+        match result {
+            Ok(id) => {
+                winners += 1;
+                assert!(matches!(principal, Some(Principal::Gateway(own)) if own == id));
+            }
+            Err(error) => {
+                assert!(matches!(error, Error::Enrollment), "{error:?}");
+                assert!(principal.is_none());
+            }
+        }
+    }
+    assert_eq!(winners, 1);
+}
+
+#[tokio::test]
+async fn an_enrollment_token_lives_for_an_hour_and_for_its_kind() {
+    let (_directory, store, now) = store();
+    let (_, token) = fresh();
+    let (_, access) = fresh();
+    let allowed = store.allow_relay(token, relay("eu"), host("relay.example"), now);
+    allowed.await.expect("allowed");
+    let refused = store.enroll_gateway(token, access, now).await;
+    assert!(matches!(refused, Err(Error::Enrollment)), "{refused:?}");
+    let refused = store.enroll_relay(token, access, now + HOUR).await;
+    assert!(matches!(refused, Err(Error::Enrollment)), "{refused:?}");
+    let just = now + HOUR - Duration::from_secs(1);
+    let enrolled = store
+        .enroll_relay(token, access, just)
+        .await
+        .expect("enrolled");
+    assert_eq!(enrolled.host, host("relay.example"));
+    assert_eq!(enrolled.kind, RelayKind::Org);
+}
+
+#[tokio::test]
+async fn enrolling_again_keeps_the_gateway_and_replaces_its_token() {
+    let (_directory, store, now) = store();
+    let mut enrolled = Vec::new();
+    for _ in 0..2 {
+        let ((_, token), (_, access)) = (fresh(), fresh());
+        let allowed = store.allow_gateway(token, gateway("office"), now);
+        allowed.await.expect("allowed");
+        let id = store.enroll_gateway(token, access, now).await;
+        enrolled.push((id.expect("enrolled"), access));
+    }
+    assert_eq!(enrolled[0].0, enrolled[1].0);
+    assert!(
+        store
+            .principal(enrolled[0].1, now)
+            .await
+            .expect("read")
+            .is_none()
+    );
+    assert!(
+        store
+            .principal(enrolled[1].1, now)
+            .await
+            .expect("read")
+            .is_some()
+    );
+}
+
+#[tokio::test]
+async fn a_gateways_name_has_one_owner() {
+    let (_directory, store, now) = store();
+    let (one, _) = identity(&store, now).await;
+    let (two, _) = identity(&store, now).await;
+    let owner = Owner::Identity(one.clone());
+    let made = store.register_relay(owner, relay("eu"), host("192.0.2.1"), now);
+    made.await.expect("registered");
+    let register = |id: &str, name: &str, through: &str| {
+        store.register_gateway(id.to_owned(), gateway(name), relay(through), now)
+    };
+    let (first, _) = register(&one, "office", "eu").await.expect("registered");
+    let (again, _) = register(&one, "office", "eu").await.expect("again");
+    assert_eq!(first.id, again.id);
+    let taken = register(&two, "office", "eu").await;
+    assert!(matches!(taken, Err(Error::NameTaken(_))), "{taken:?}");
+    let (_, token) = fresh();
+    let taken = store.allow_gateway(token, gateway("office"), now).await;
+    assert!(matches!(taken, Err(Error::NameTaken(_))), "{taken:?}");
+    let unknown = register(&two, "barn", "us").await;
+    assert!(
+        matches!(unknown, Err(Error::UnknownRelay(_))),
+        "{unknown:?}"
+    );
+    // An identity has one gateway; another name is a new name for it.
+    let (renamed, _) = register(&one, "attic", "eu").await.expect("renamed");
+    assert_eq!(renamed.id, first.id);
+    register(&two, "office", "eu")
+        .await
+        .expect("the name is free");
+    let id = register(&one, first.id.as_str(), "eu").await;
+    assert!(matches!(id, Err(Error::NameLooksLikeId(_))), "{id:?}");
+}
+
+#[tokio::test]
+async fn a_relay_may_move_but_not_change_hands() {
+    let (_directory, store, now) = store();
+    let (one, _) = identity(&store, now).await;
+    let (two, _) = identity(&store, now).await;
+    let register = |owner: Owner, at: &str| store.register_relay(owner, relay("eu"), host(at), now);
+    let owner = Owner::Identity(one);
+    let first = register(owner.clone(), "192.0.2.1").await.expect("new");
+    let moved = register(owner, "192.0.2.2").await.expect("moved");
+    assert_eq!((moved.id, moved.host), (first.id, host("192.0.2.2")));
+    for other in [Owner::Identity(two), Owner::Instance, Owner::Enrolled] {
+        let taken = register(other.clone(), "192.0.2.3").await;
+        assert!(matches!(taken, Err(Error::NameTaken(_))), "{taken:?}");
+        let foreign = store.relay_of(other, relay("eu")).await;
+        assert!(matches!(foreign, Err(Error::NotOwner(_))), "{foreign:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_deleted_gateways_token_is_known_and_opens_nothing() {
+    let (_directory, store, now) = store();
+    let ((_, token), (_, access)) = (fresh(), fresh());
+    let allowed = store.allow_gateway(token, gateway("office"), now);
+    allowed.await.expect("allowed");
+    let id = store
+        .enroll_gateway(token, access, now)
+        .await
+        .expect("enrolled");
+    store
+        .delete_gateway(gateway("office"))
+        .await
+        .expect("deleted");
+    let principal = store.principal(access, now).await.expect("read");
+    assert!(matches!(principal, Some(Principal::Gateway(_))));
+    let gone = store.connect_gateway(id, None, now).await;
+    assert!(matches!(gone, Err(Error::GatewayDeleted)), "{gone:?}");
+    let twice = store.delete_gateway(gateway("office")).await;
+    assert!(matches!(twice, Err(Error::UnknownGateway(_))), "{twice:?}");
+}
+
+#[tokio::test]
+async fn deleting_an_identity_takes_everything_it_had() {
+    let (_directory, store, now) = store();
+    let (id, token) = identity(&store, now).await;
+    let owner = Owner::Identity(id.clone());
+    let made = store.register_relay(owner, relay("eu"), host("192.0.2.1"), now);
+    made.await.expect("registered");
+    let registered = store.register_gateway(id.clone(), gateway("office"), relay("eu"), now);
+    registered.await.expect("registered");
+    store.delete_identity(id.clone()).await.expect("deleted");
+    assert!(store.principal(token, now).await.expect("read").is_none());
+    assert!(store.gateways().await.expect("read").is_empty());
+    assert!(store.relays().await.expect("read").is_empty());
+    let twice = store.delete_identity(id).await;
+    assert!(matches!(twice, Err(Error::UnknownIdentity(_))), "{twice:?}");
+}
+
+#[tokio::test]
+async fn a_login_can_be_renewed_up_to_its_greatest_age() {
+    let (_directory, store, now) = store();
+    let (_, secret) = fresh();
+    let (_, token) = fresh();
+    let credential = Credential::UniversalAuth {
+        client_id: "id".to_owned(),
+        client_secret: secret,
+    };
+    let created = store.create_identity("one".to_owned(), Role::Member, credential, now);
+    created.await.expect("created");
+    for (client, secret) in [("id", token), ("other", secret)] {
+        let refused = store.login(client.to_owned(), secret, token, now).await;
+        assert!(matches!(refused, Err(Error::Credentials)), "{refused:?}");
+    }
+    let lifetime = store.login("id".to_owned(), secret, token, now).await;
+    let lifetime = lifetime.expect("logged in");
+    let half = lifetime.expires_in / 2;
+    let mut at = now;
+    while at + half < now + lifetime.max_ttl {
+        at += half;
+        store.renew(token, at).await.expect("renewed");
+    }
+    let last = store.renew(token, at).await.expect("renewed").expires_in;
+    assert!(last <= half, "{last:?}");
+    assert!(store.principal(token, at).await.expect("read").is_some());
+    let end = now + lifetime.max_ttl;
+    assert!(store.principal(token, end).await.expect("read").is_none());
+    let over = store.renew(token, end).await;
+    assert!(matches!(over, Err(Error::Token)), "{over:?}");
+}
+
+#[tokio::test]
+async fn a_gateway_that_leaves_the_choice_gets_a_healthy_relay_its_organizations_first() {
+    let (_directory, store, now) = store();
+    let ((_, token), (_, access)) = (fresh(), fresh());
+    let allowed = store.allow_gateway(token, gateway("office"), now);
+    allowed.await.expect("allowed");
+    let id = store
+        .enroll_gateway(token, access, now)
+        .await
+        .expect("enrolled");
+    let choose = |at| store.connect_gateway(id.clone(), None, at);
+    let none = choose(now).await;
+    assert!(matches!(none, Err(Error::NoRelay)), "{none:?}");
+
+    let mut ids = Vec::new();
+    for (owner, name) in [(Owner::Instance, "shared"), (Owner::Enrolled, "own")] {
+        let made = store.register_relay(owner, relay(name), host("192.0.2.1"), now);
+        ids.push(made.await.expect("registered").id);
+    }
+    let stale = choose(now + HOUR).await;
+    assert!(matches!(stale, Err(Error::NoRelay)), "{stale:?}");
+    let later = now + HOUR;
+    store
+        .relay_reached(ids[0].clone(), later)
+        .await
+        .expect("noted");
+    let (_, chosen) = choose(later).await.expect("the only healthy one");
+    assert_eq!(chosen.name, relay("shared"));
+    store
+        .relay_reached(ids[1].clone(), later)
+        .await
+        .expect("noted");
+    let (_, kept) = choose(later).await.expect("both are healthy");
+    assert_eq!(kept.name, relay("shared"), "it stays with a healthy relay");
+    let much_later = later + HOUR;
+    for id in ids {
+        store.relay_reached(id, much_later).await.expect("noted");
+    }
+    let named = store.connect_gateway(id.clone(), Some(relay("own")), much_later);
+    let (_, named) = named.await.expect("named");
+    assert_eq!(named.name, relay("own"));
+}
+
+#[test]
+fn a_healthy_relay_of_the_organization_is_best() {
+    let now = SystemTime::now();
+    let make = |kind, name, heartbeat: Option<Duration>| super::Relay {
+        id: String::new(),
+        kind,
+        name: relay(name),
+        host: host("192.0.2.1"),
+        identity_id: None,
+        created_at: now,
+        updated_at: now - Duration::from_secs(60),
+        heartbeat: heartbeat.map(|age| now - age),
+    };
+    let second = Duration::from_secs(1);
+    let shared = || make(RelayKind::Instance, "shared", Some(second));
+    let own = || make(RelayKind::Org, "own", Some(60 * second));
+    let silent = || make(RelayKind::Org, "silent", None);
+    let choose = |relays| super::relays::choose(relays, now).map(|relay| relay.name.to_string());
+    assert_eq!(
+        choose(vec![shared(), own(), silent()]).as_deref(),
+        Some("own")
+    );
+    assert_eq!(choose(vec![silent(), shared()]).as_deref(), Some("shared"));
+    assert_eq!(choose(vec![silent()]).as_deref(), Some("silent"));
+    assert_eq!(choose(Vec::new()), None);
+}
