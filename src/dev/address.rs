@@ -9,20 +9,32 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 /// How many addresses are looked at, from 127.0.0.1 up.
 const CANDIDATES: u8 = 64;
 
-/// The addresses on which every one of `ports` is free now, 127.0.0.1 first.
-pub(super) fn free(ports: [u16; 2]) -> impl Iterator<Item = IpAddr> {
-    (1..=CANDIDATES)
+/// An address on which every one of `ports` is free now: the first one after `skipped` candidates, in a
+/// circle.
+pub(super) fn free(ports: [u16; 2], skipped: u8) -> Option<IpAddr> {
+    candidates(skipped).find(|&address| {
+        // Both at once, or one of them could be counted twice.
+        let bound = ports.map(|port| TcpListener::bind(SocketAddr::new(address, port)));
+        bound.iter().all(Result::is_ok)
+    })
+}
+
+fn candidates(skipped: u8) -> impl Iterator<Item = IpAddr> {
+    (0..CANDIDATES)
+        .map(move |step| 1 + skipped.wrapping_add(step) % CANDIDATES)
         .map(|last| IpAddr::V4(Ipv4Addr::new(127, 0, 0, last)))
-        .filter(move |&address| {
-            // Both at once, or one of them could be counted twice.
-            let bound = ports.map(|port| TcpListener::bind(SocketAddr::new(address, port)));
-            bound.iter().all(Result::is_ok)
-        })
+}
+
+/// Where to look after someone else took what was free: anywhere, since who lost the same race would
+/// otherwise lose the next one, too.
+pub(super) fn elsewhere() -> u8 {
+    u8::try_from(crate::backoff::random() % u64::from(CANDIDATES)).unwrap_or_default()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::free;
+    use super::{CANDIDATES, candidates, elsewhere, free};
+    use std::collections::HashSet;
     use std::net::{IpAddr, Ipv4Addr, TcpListener};
 
     #[test]
@@ -32,9 +44,20 @@ mod tests {
         let other = TcpListener::bind("127.0.0.1:0").expect("a port");
         let open = other.local_addr().expect("its address").port();
         drop(other);
-        let found = free([taken, open]).next().expect("some address is free");
+        let found = free([taken, open], 0).expect("some address is free");
         assert_ne!(found, IpAddr::V4(Ipv4Addr::LOCALHOST));
         assert!(found.is_loopback());
+    }
+
+    #[test]
+    fn the_search_goes_round_in_a_circle() {
+        for (skipped, first) in [(0, 1), (1, 2), (63, 64), (64, 1), (255, 64)] {
+            let all: Vec<IpAddr> = candidates(skipped).collect();
+            assert_eq!(all[0], IpAddr::V4(Ipv4Addr::new(127, 0, 0, first)));
+            let distinct: HashSet<&IpAddr> = all.iter().collect();
+            assert_eq!(distinct.len(), usize::from(CANDIDATES));
+        }
+        assert!(elsewhere() < CANDIDATES);
     }
 
     #[test]
@@ -44,6 +67,6 @@ mod tests {
         let other = TcpListener::bind("127.0.0.1:0").expect("a port");
         let open = other.local_addr().expect("its address").port();
         drop(other);
-        assert_eq!(free([open, taken]).next(), None);
+        assert_eq!(free([open, taken], 0), None);
     }
 }

@@ -32,8 +32,8 @@ const RELAY: &str = "demo-relay";
 const READY_DEADLINE: Duration = Duration::from_secs(30);
 /// How often a condition is looked at.
 const POLL: Duration = Duration::from_millis(25);
-/// Relays started on another address after the first lost a port to someone else.
-const RELAY_ATTEMPTS: usize = 4;
+/// Relays started, each on another address, while someone else takes the ports of the one before.
+const RELAY_ATTEMPTS: usize = 8;
 /// Exit code of a program that lacks something on this machine, such as a free port (sysexits.h).
 const EX_UNAVAILABLE: i32 = 69;
 
@@ -134,9 +134,9 @@ impl Stack {
             let changes = [(&TOKEN, &identity.access_token)];
             file::update(&config, &changes).map_err(Error::Config)?;
         }
-        let mut addresses = address::free([SSH_PORT, TLS_PORT]);
+        let mut skipped = 0;
         for _ in 0..RELAY_ATTEMPTS {
-            let Some(address) = addresses.next() else {
+            let Some(address) = address::free([SSH_PORT, TLS_PORT], skipped) else {
                 break;
             };
             match self.try_relay(access, &config, address).await {
@@ -147,12 +147,13 @@ impl Stack {
                     console.done("relay", where_, since);
                     return Ok(());
                 }
-                // Someone else was faster: the next address.
+                // Someone else was faster.
                 Err(Error::Process(process::Error::Died { status, .. }))
                     if status.code() == Some(EX_UNAVAILABLE) =>
                 {
                     tracing::debug!(%address, "the relay could not listen");
                     self.children.pop();
+                    skipped = address::elsewhere();
                 }
                 Err(error) => return Err(error),
             }
