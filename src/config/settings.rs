@@ -298,7 +298,8 @@ pub struct RelaySettings {
 pub struct RelayLimits {
     /// Connections of either port that have not proved themselves yet.
     pub unauthenticated: usize,
-    /// Connections from one address.
+    /// Connections from one address, proven ones included. A platform speaks for all of its users from a
+    /// few addresses, so this only keeps one address from taking everything.
     pub per_source: usize,
     /// Channels to one gateway.
     pub per_gateway: usize,
@@ -310,7 +311,7 @@ impl Default for RelayLimits {
     fn default() -> Self {
         Self {
             unauthenticated: 256,
-            per_source: 512,
+            per_source: 8192,
             per_gateway: 4096,
             connections: 16_384,
         }
