@@ -67,13 +67,14 @@ struct Health {
 
 /// Completes TLS 1 with a relay and says goodbye.
 pub(super) async fn relay(host: &RelayHost, pki: &ClientPki) -> Result<(), Error> {
+    let end = Instant::now() + DEADLINE;
     let dialer = RelayDialer::try_new(host, pki).map_err(Error::Local)?;
     let mut stream = dialer.dial(DEADLINE).await.map_err(|source| Error::Relay {
         host: host.clone(),
         source,
     })?;
     // It has proved itself; how it takes the end is of no interest, but it must not hold us up.
-    let _ = tokio::time::timeout(DEADLINE, stream.shutdown()).await;
+    let _ = tokio::time::timeout_at(end, stream.shutdown()).await;
     Ok(())
 }
 
