@@ -154,8 +154,7 @@ impl Client {
     /// A channel of the gateway called `name`.
     async fn channel(&self, name: &str) -> Result<Opened, Refusal> {
         let id = GatewayId::try_new(name).map_err(|_| Refusal::NoGateway)?;
-        let session = self.hub.registry().find(&id).map(Arc::clone);
-        let session = session.ok_or(Refusal::NotConnected)?;
+        let session = self.hub.find(&id).await.ok_or(Refusal::NotConnected)?;
         let slot = self.hub.channels.take(id).ok_or(Refusal::GatewayFull)?;
 
         // Opened by a task of its own: an answer that comes too late must be heard all the same, or the

@@ -90,9 +90,7 @@ async fn gateway(
     };
 
     let session = Arc::new(session);
-    let registered =
-        hub.registry()
-            .register(id.clone(), peer, Arc::clone(&session), Instant::now());
+    let registered = hub.register(id.clone(), peer, Arc::clone(&session));
     match registered.replaced {
         None => tracing::info!(gateway.id = %id, %peer, "gateway connected"),
         Some(replaced) => {

@@ -1,13 +1,15 @@
 //! What both sides of the relay share: who is connected, what the limits leave, and the credentials in use.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, watch};
+use tokio::time::Instant;
 
 use super::identity::Identity;
 use super::limits::{Counters, Ration, Source};
-use super::registry::Registry;
+use super::registry::{Registered, Registry};
 use crate::config::settings::RelayLimits;
 use crate::names::GatewayId;
 use crate::ssh::server::Session;
@@ -21,6 +23,9 @@ const KEPT_FROM_ONE: usize = 8;
 pub(crate) struct Deadlines {
     /// TLS 1 handshake (protocol.md §4).
     pub(crate) tls_handshake: Duration,
+    /// A gateway that is not there yet. It learns that it has proved itself a moment before it is
+    /// registered, and one that reconnects is soon back.
+    pub(crate) arrival: Duration,
     /// A gateway's answer to the opening of a channel.
     pub(crate) open: Duration,
     /// A replaced session's answer to its probe.
@@ -33,6 +38,7 @@ impl Default for Deadlines {
     fn default() -> Self {
         Self {
             tls_handshake: Duration::from_secs(5),
+            arrival: Duration::from_millis(500),
             open: Duration::from_secs(10),
             probe: Duration::from_secs(2),
             farewell: Duration::from_secs(2),
@@ -46,6 +52,8 @@ pub(crate) struct Hub {
     /// Replaced by the renewal; each handshake takes the current one.
     identity: watch::Receiver<Arc<Identity>>,
     registry: Mutex<Registry<Arc<Session>>>,
+    /// Told of each registration; clients whose gateway is missing listen.
+    arrivals: Notify,
     /// Connections of either port, per source.
     pub(crate) sources: Counters<Source>,
     /// Those of them that have not proved themselves yet.
@@ -75,6 +83,7 @@ impl Hub {
         Self {
             identity,
             registry: Mutex::default(),
+            arrivals: Notify::new(),
             sources: Counters::new(limits.per_source),
             newcomers: Counters::new(share(limits.unauthenticated)),
             channels: Counters::new(limits.per_gateway),
@@ -95,5 +104,32 @@ impl Hub {
     /// The registry, for a moment: nothing awaits while holding it.
     pub(crate) fn registry(&self) -> MutexGuard<'_, Registry<Arc<Session>>> {
         self.registry.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Registers the session of a gateway that has proved itself, and lets waiting clients know.
+    pub(crate) fn register(
+        &self,
+        id: GatewayId,
+        peer: SocketAddr,
+        session: Arc<Session>,
+    ) -> Registered<Arc<Session>> {
+        let registered = self.registry().register(id, peer, session, Instant::now());
+        self.arrivals.notify_waiters();
+        registered
+    }
+
+    /// The session of the gateway `id`; one that is not there may come within [`Deadlines::arrival`].
+    pub(crate) async fn find(&self, id: &GatewayId) -> Option<Arc<Session>> {
+        let end = Instant::now() + self.deadlines.arrival;
+        loop {
+            let arrived = self.arrivals.notified();
+            tokio::pin!(arrived);
+            // Listening before looking, so that no arrival falls in between.
+            arrived.as_mut().enable();
+            if let Some(session) = self.registry().find(id).map(Arc::clone) {
+                return Some(session);
+            }
+            tokio::time::timeout_at(end, arrived).await.ok()?;
+        }
     }
 }

@@ -253,6 +253,7 @@ impl Default for Given {
             // Those of tests whose subject is no deadline must not be reached on a busy machine.
             deadlines: Deadlines {
                 tls_handshake: LIMIT,
+                arrival: LIMIT,
                 open: LIMIT,
                 probe: LIMIT,
                 farewell: LIMIT,

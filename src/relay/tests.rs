@@ -226,7 +226,14 @@ async fn a_gateway_is_its_first_principal_whatever_user_name_it_chooses() {
 
 #[tokio::test]
 async fn a_client_for_nobody_is_closed_cleanly() {
-    let relay = Relay::good().await;
+    let relay = Relay::start(Given {
+        deadlines: Deadlines {
+            arrival: Duration::from_millis(10),
+            ..Given::default().deadlines
+        },
+        ..Given::default()
+    })
+    .await;
     let _gateway = relay.gateway().await;
     for name in [GatewayId::HEALTH_CHECK, "nobody", "not an id"] {
         let mut client = relay.client(name).await;
@@ -235,6 +242,18 @@ async fn a_client_for_nobody_is_closed_cleanly() {
         assert_eq!(rest(&mut client).await, b"", "{name}");
     }
     assert_eq!(relay.hub.channels.keys(), 0);
+}
+
+#[tokio::test]
+async fn a_client_that_comes_just_before_its_gateway_is_served() {
+    let relay = Relay::good().await;
+    let mut client = relay.client(ID).await;
+    client.write_all(b"early").await.expect("written");
+    let mut gateway = relay.gateway().await;
+    let mut channel = gateway.accept().await.expect("a channel");
+    let mut early = [0; 5];
+    channel.read_exact(&mut early).await.expect("read");
+    assert_eq!(&early, b"early");
 }
 
 #[tokio::test]
