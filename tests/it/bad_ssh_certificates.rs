@@ -23,7 +23,7 @@ const VICTIM: &str = "0e0f6f0c-7a54-4d3c-8f5c-2d1b6a9e8f70";
 async fn a_relay_believes_only_its_own_gateways() {
     let lab = Lab::new().await;
     let relay = lab.relay().await;
-    let _gateway = lab.gateway().await;
+    let _gateway = lab.gateway(&relay).await;
     let echo = Target::echo(lab.host).await;
     let key = SshKey::generate(lab.dir(), "forger", "ed25519");
     let good = || SshCert::user(RELAY, VICTIM);

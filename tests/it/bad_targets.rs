@@ -11,8 +11,8 @@ use crate::support::tls::refused;
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bad_target_ends_only_its_own_connection() {
     let lab = Lab::new().await;
-    let _relay = lab.relay().await;
-    let gateway = lab.gateway().await;
+    let relay = lab.relay().await;
+    let gateway = lab.gateway(&relay).await;
     let echo = Target::echo(lab.host).await;
     let good = lab.way(echo.address);
     // Lives through all of it.
@@ -46,8 +46,8 @@ async fn a_bad_target_ends_only_its_own_connection() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hanging_and_a_resetting_target_disturb_nobody() {
     let lab = Lab::new().await;
-    let _relay = lab.relay().await;
-    let gateway = lab.gateway().await;
+    let relay = lab.relay().await;
+    let gateway = lab.gateway(&relay).await;
     let echo = Target::echo(lab.host).await;
     let hang = Target::hang(lab.host).await;
     let reset = Target::reset(lab.host).await;
@@ -79,8 +79,8 @@ async fn a_hanging_and_a_resetting_target_disturb_nobody() {
 async fn a_routing_extension_that_makes_no_sense_is_refused() {
     use crate::support::x509::Leaf;
     let lab = Lab::new().await;
-    let _relay = lab.relay().await;
-    let gateway = lab.gateway().await;
+    let relay = lab.relay().await;
+    let gateway = lab.gateway(&relay).await;
     let echo = Target::echo(lab.host).await;
     let good = lab.way(echo.address);
     let twice = format!(

@@ -17,7 +17,7 @@ const NOBODY: &str = "00000000-0000-0000-0000-000000000000";
 async fn a_relay_believes_only_its_own_clients() {
     let lab = Lab::new().await;
     let relay = lab.relay().await;
-    let gateway = lab.gateway().await;
+    let gateway = lab.gateway(&relay).await;
     let tunnels = gateway.mark();
     let echo = Target::echo(lab.host).await;
     let good = lab.way(echo.address);
@@ -94,8 +94,8 @@ async fn a_relay_believes_only_its_own_clients() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gateway_believes_only_its_own_clients() {
     let lab = Lab::new().await;
-    let _relay = lab.relay().await;
-    let gateway = lab.gateway().await;
+    let relay = lab.relay().await;
+    let gateway = lab.gateway(&relay).await;
     let echo = Target::echo(lab.host).await;
     let good = lab.way(echo.address);
     let (ip, port) = (echo.address.ip().to_string(), echo.address.port());

@@ -142,21 +142,3 @@ async fn logs_are_json_where_asked_for() {
         assert!(parsed.is_ok_and(|value| value.is_object()), "{line}");
     }
 }
-
-#[tokio::test(flavor = "multi_thread")]
-async fn dev_checks_itself() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let mut command = infisical(dir.path());
-    command.args(["dev", "--check"]);
-    let dev = Process::spawn("dev", command);
-    let code = dev.exit_code().await;
-    let output = dev.output();
-    assert_eq!(code, 0, "{output}");
-    let sums: Vec<&str> = output
-        .lines()
-        .filter(|line| line.contains("SHA-256"))
-        .filter_map(|line| line.split_whitespace().last())
-        .collect();
-    assert_eq!(sums.len(), 2, "{output}");
-    assert_eq!(sums[0], sums[1], "{output}");
-}

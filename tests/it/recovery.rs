@@ -3,6 +3,7 @@
 use nix::sys::signal::Signal;
 
 use crate::support::eventually;
+use crate::support::lab::GATEWAY_CONNECTED;
 use crate::support::session::{Way, echoes};
 use crate::support::stack::Stack;
 use crate::support::targets::Target;
@@ -42,10 +43,15 @@ async fn a_killed_gateway_comes_back_under_the_same_id() {
         }
     })
     .await;
+    let mark = stack.relay.mark();
     stack.gateway = stack.spawn_gateway();
     stack
         .gateway
         .wait_for_line("Gateway started successfully")
+        .await;
+    stack
+        .relay
+        .wait_for_line_after(mark, GATEWAY_CONNECTED)
         .await;
     one_echo(&way).await.expect("at once");
 }
@@ -60,6 +66,7 @@ async fn a_second_gateway_of_the_same_identity_takes_over_at_once() {
     stack.gateway.signal(Signal::SIGSTOP);
     let second = stack.spawn_gateway();
     second.wait_for_line("Gateway started successfully").await;
+    stack.relay.wait_for_line("takes over").await;
     one_echo(&way).await.expect("the first try already");
     second.kill().await;
     stack.gateway.signal(Signal::SIGCONT);

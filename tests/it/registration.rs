@@ -96,7 +96,7 @@ async fn transient_answers_are_waited_out() {
         lab.platform.once(what, Answer::raw(200, "{}"));
     }
     let relay = lab.relay().await;
-    let gateway = lab.gateway().await;
+    let gateway = lab.gateway(&relay).await;
     assert!(lab.platform.requests(REGISTER_RELAY).len() >= 5);
     assert!(lab.platform.requests(REGISTER_GATEWAY).len() >= 5);
     for daemon in [&relay, &gateway] {
@@ -131,8 +131,8 @@ async fn a_platform_that_is_not_there_yet_is_waited_for() {
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_are_what_the_deployed_platform_expects() {
     let lab = Lab::new().await;
-    let _relay = lab.relay().await;
-    let gateway = lab.gateway().await;
+    let relay = lab.relay().await;
+    let gateway = lab.gateway(&relay).await;
     let relay = lab.platform.asked(REGISTER_RELAY, 1).await;
     assert_eq!(relay.bearer, TOKEN);
     assert_eq!(

@@ -30,7 +30,7 @@ async fn a_gateway_renews_and_keeps_its_tunnel_and_sessions() {
     lab.platform.always(REGISTER_GATEWAY, Answer::ok(&second));
 
     let relay = lab.relay().await;
-    let gateway = lab.gateway().await;
+    let gateway = lab.gateway(&relay).await;
     let echo = Target::echo(lab.host).await;
     let old = lab.way(echo.address);
     let mut witness = old.tcp().await.expect("a way");
@@ -69,7 +69,7 @@ async fn a_relay_renews_and_keeps_its_gateways_and_clients() {
     lab.platform.always(REGISTER_RELAY, Answer::ok(&second));
 
     let relay = lab.relay().await;
-    let _gateway = lab.gateway().await;
+    let _gateway = lab.gateway(&relay).await;
     let echo = Target::echo(lab.host).await;
     let old = lab.way(echo.address);
     let mut witness = old.tcp().await.expect("a way");

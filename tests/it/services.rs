@@ -20,8 +20,8 @@ async fn read_all(way: &Way, alpn: &str) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn ping_and_health_answer_and_close() {
     let lab = Lab::new().await;
-    let _relay = lab.relay().await;
-    let _gateway = lab.gateway().await;
+    let relay = lab.relay().await;
+    let _gateway = lab.gateway(&relay).await;
     let way = lab.way_by_name("unused", 0);
     assert_eq!(read_all(&way, "infisical-ping").await, "PONG\n");
     assert_eq!(
@@ -33,8 +33,8 @@ async fn ping_and_health_answer_and_close() {
 #[tokio::test(flavor = "multi_thread")]
 async fn unknown_services_fail_in_the_handshake_and_nothing_else_does() {
     let lab = Lab::new().await;
-    let _relay = lab.relay().await;
-    let gateway = lab.gateway().await;
+    let relay = lab.relay().await;
+    let gateway = lab.gateway(&relay).await;
     let echo = Target::echo(lab.host).await;
     let way = lab.way(echo.address);
     for alpn in [
@@ -70,8 +70,8 @@ async fn http(way: &Way, request: &str) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_http_proxy_forwards_requests_and_says_so_when_it_cannot() {
     let lab = Lab::new().await;
-    let _relay = lab.relay().await;
-    let _gateway = lab.gateway().await;
+    let relay = lab.relay().await;
+    let _gateway = lab.gateway(&relay).await;
     let page = Target::http(lab.host).await;
     let (ip, port) = (page.address.ip().to_string(), page.address.port());
     let request = "CONFIG verify=true\nGET /path?q=1 HTTP/1.1\r\nHost: private\r\n\
@@ -104,8 +104,8 @@ async fn the_http_proxy_forwards_requests_and_says_so_when_it_cannot() {
 #[tokio::test(flavor = "multi_thread")]
 async fn each_direction_ends_by_itself() {
     let lab = Lab::new().await;
-    let _relay = lab.relay().await;
-    let _gateway = lab.gateway().await;
+    let relay = lab.relay().await;
+    let _gateway = lab.gateway(&relay).await;
 
     // The client ends first, and still hears the answer.
     let count = Target::count(lab.host).await;

@@ -24,6 +24,9 @@ pub(crate) const GATEWAY_ID: &str = "6d1f0a3e-5c1b-4a53-9d57-3b7a0e1f2c4d";
 /// The identity token of both; only the fake platform sees it.
 pub(crate) const TOKEN: &str = "lab-identity-token-0123456789";
 
+/// The relay's line once it can send clients to a gateway; the gateway's own may be a moment earlier.
+pub(crate) const GATEWAY_CONNECTED: &str = "gateway connected";
+
 /// What the gateway asks for when it registers.
 pub(crate) const REGISTER_GATEWAY: &str = "POST /api/v2/gateways";
 /// What the relay asks for when it registers.
@@ -150,10 +153,12 @@ impl Lab {
         relay
     }
 
-    /// A gateway whose tunnel is up.
-    pub(crate) async fn gateway(&self) -> Process {
+    /// A gateway whose tunnel is up, as `relay` sees it too.
+    pub(crate) async fn gateway(&self, relay: &Process) -> Process {
+        let mark = relay.mark();
         let gateway = self.gateway_command().spawn(self.dir());
         gateway.wait_for_line("Gateway started successfully").await;
+        relay.wait_for_line_after(mark, GATEWAY_CONNECTED).await;
         gateway
     }
 

@@ -7,6 +7,7 @@ use tempfile::TempDir;
 
 use super::admin::Platform;
 use super::daemon::{GatewayCommand, RelayCommand};
+use super::lab::GATEWAY_CONNECTED;
 use super::process::{Process, infisical};
 use super::session::Way;
 use super::targets::Target;
@@ -109,6 +110,7 @@ impl Stack {
         }
         let gateway = gateway_command.spawn(dir.path());
         gateway.wait_for_line("Gateway started successfully").await;
+        relay.wait_for_line(GATEWAY_CONNECTED).await;
         Self {
             gateway,
             relay,
