@@ -59,8 +59,13 @@ async fn a_relay_believes_only_its_own_clients() {
         ),
     ];
     for (name, client) in &cases {
-        let connected = tls::outer(lab.host, client.as_ref(), &good.relay_anchors).await;
-        let how = refused(connected).await;
+        // Goes on to the gateway with what is in order there: whoever gets through hears its answer.
+        let connected = async {
+            let outer = tls::outer(lab.host, client.as_ref(), &good.relay_anchors).await?;
+            let inner = Some(&good.gateway);
+            tls::inner(outer, inner, &good.gateway_anchors, &["infisical-ping"]).await
+        };
+        let how = refused(connected.await).await;
         eprintln!("{name}: {how}");
         let mut after = good
             .tcp()
