@@ -21,6 +21,7 @@ async fn universal_auth_logs_in_both() {
     works(&Plan {
         relay: Credential::UniversalAuth,
         gateway: Credential::UniversalAuth,
+        log_level: "trace",
         ..Plan::default()
     })
     .await;
@@ -40,6 +41,7 @@ async fn the_same_enrollment_command_starts_instead_of_enrolling_again() {
     let mut stack = works(&Plan {
         relay: Credential::Enrollment,
         gateway: Credential::Enrollment,
+        log_level: "trace",
         ..Plan::default()
     })
     .await;
@@ -49,6 +51,11 @@ async fn the_same_enrollment_command_starts_instead_of_enrolling_again() {
         kept.contains("INFISICAL_GATEWAY_ACCESS_TOKEN="),
         "the bought token is not kept"
     );
+    let bought = kept
+        .lines()
+        .find_map(|line| line.strip_prefix("INFISICAL_GATEWAY_ACCESS_TOKEN="))
+        .expect("the bought token");
+    stack.secrets.push(bought.to_owned());
     assert_eq!(
         mode(config),
         0o600,

@@ -8,7 +8,7 @@ use crate::support::noise;
 use crate::support::session::echoes;
 use crate::support::stack::Stack;
 use crate::support::targets::Target;
-use crate::support::{eventually, soon};
+use crate::support::{PATIENCE, eventually, soon};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_hundred_sessions_at_once_keep_their_bytes_apart() {
@@ -50,6 +50,13 @@ async fn two_hundred_sessions_at_once_keep_their_bytes_apart() {
 
 const QUARTER_GIB: usize = 256;
 
+/// Waits for a transfer of that size, which a busy machine may need some time for.
+async fn in_time<F: Future>(transfer: F) -> F::Output {
+    tokio::time::timeout(4 * PATIENCE, transfer)
+        .await
+        .expect("the transfer never ends")
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_quarter_of_a_gibibyte_goes_each_way_unharmed() {
     let stack = Stack::start().await;
@@ -60,7 +67,7 @@ async fn a_quarter_of_a_gibibyte_goes_each_way_unharmed() {
     let (reader, writer) = stream.into_split();
     let both =
         async { tokio::try_join!(noise::send(writer, 1, QUARTER_GIB), noise::receive(reader)) };
-    let (sent, received) = both.await.expect("the whole exchange");
+    let (sent, received) = in_time(both).await.expect("the whole exchange");
     let (their_sent, their_received) = soon("the target's sums", heard.recv())
         .await
         .expect("the target lives");
@@ -80,7 +87,7 @@ async fn an_echo_of_a_quarter_of_a_gibibyte_needs_no_patience_of_the_client() {
     let (reader, writer) = stream.into_split();
     let both =
         async { tokio::try_join!(noise::send(writer, 1, QUARTER_GIB), noise::receive(reader)) };
-    let (sent, received) = both.await.expect("the whole exchange");
+    let (sent, received) = in_time(both).await.expect("the whole exchange");
     assert_eq!(received, sent);
 }
 

@@ -221,7 +221,9 @@ async fn a_rejected_token_is_replaced_by_logging_in_again() {
     lab.platform.always(LOGIN, login("token-that-is-good"));
     let revoked = Answer::error(401, "Token has been revoked", "req-401");
     lab.platform.once(REGISTER_GATEWAY, revoked);
-    let command = lab.gateway_command();
+    let mut command = lab.gateway_command();
+    // The most talkative, since it must not tell any of these.
+    command.more = vec!["--log-level=trace".to_owned()];
     write_private(
         &command.config,
         "INFISICAL_AUTH_METHOD=universal-auth\n\
