@@ -1,16 +1,23 @@
 //! Copies bytes both ways between two streams, honouring half-close, and counts them.
 //!
 //! The end of one direction is passed on as the end of that direction only (a shut-down write side);
-//! the other goes on. An error in either ends both. Memory per pair: two buffers of [`BUFFER`] bytes.
+//! the other goes on. A stream that takes no more bytes may still have some to give, an answer that explains
+//! why, so after a failed write the other direction goes on for [`LINGER`] at most; a failed read ends
+//! both. Memory per pair: two buffers of [`BUFFER`] bytes.
 
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Sleep;
 
 /// Bytes buffered in each direction: one full SSH packet's worth of channel data.
 pub const BUFFER: usize = 32 * 1024;
+
+/// How long a stream that takes no more bytes is still heard.
+pub const LINGER: Duration = Duration::from_secs(5);
 
 /// What was copied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -32,7 +39,8 @@ pub enum Side {
     B,
 }
 
-/// Copies until both directions have ended or one failed. The counts are true in both cases.
+/// Copies until both directions have ended, or one failed and the other had its time. The counts are true
+/// in both cases.
 pub async fn copy_both<A, B>(a: &mut A, b: &mut B) -> (Copied, io::Result<()>)
 where
     A: AsyncRead + AsyncWrite + Unpin,
@@ -59,10 +67,11 @@ where
     let mut there = Direction::new();
     let mut back = Direction::new();
     let mut ended_first = None;
+    let mut failure = Failure::default();
     let copying = std::future::poll_fn(|cx| {
         // Both are polled each time, so neither direction can starve the other.
-        let first = there.poll(cx, a, b)?;
-        let second = back.poll(cx, b, a)?;
+        let first = failure.sift(there.poll(cx, a, b))?;
+        let second = failure.sift(back.poll(cx, b, a))?;
         if ended_first.is_none() {
             ended_first = match (there.read_ended, back.read_ended) {
                 (true, _) => Some(Side::A),
@@ -70,8 +79,8 @@ where
                 (false, false) => None,
             };
         }
-        if first.is_ready() && second.is_ready() {
-            Poll::Ready(Ok(()))
+        if (first.is_ready() && second.is_ready()) || failure.is_over(cx) {
+            Poll::Ready(failure.error.take().map_or(Ok(()), Err))
         } else {
             Poll::Pending
         }
@@ -92,6 +101,43 @@ where
     )
 }
 
+/// The first failed write, and how long the other direction still has.
+#[derive(Default)]
+struct Failure {
+    error: Option<io::Error>,
+    end: Option<Pin<Box<Sleep>>>,
+}
+
+impl Failure {
+    /// Keeps a failed write for later: that direction has ended. A failed read is passed on.
+    fn sift(&mut self, poll: Poll<Result<(), Fault>>) -> Poll<io::Result<()>> {
+        match poll {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Ok(())) => Poll::Ready(Ok(())),
+            Poll::Ready(Err(Fault::Read(error))) => Poll::Ready(Err(error)),
+            Poll::Ready(Err(Fault::Write(error))) => {
+                if self.error.is_none() {
+                    self.error = Some(error);
+                    self.end = Some(Box::pin(tokio::time::sleep(LINGER)));
+                }
+                Poll::Ready(Ok(()))
+            }
+        }
+    }
+
+    /// True once the other direction's time is over.
+    fn is_over(&mut self, cx: &mut Context<'_>) -> bool {
+        let end = self.end.as_mut();
+        end.is_some_and(|end| Future::poll(end.as_mut(), cx).is_ready())
+    }
+}
+
+/// Which side of a direction failed.
+enum Fault {
+    Read(io::Error),
+    Write(io::Error),
+}
+
 /// One direction's buffer and progress.
 struct Direction {
     buffer: Box<[u8]>,
@@ -101,6 +147,8 @@ struct Direction {
     read_ended: bool,
     shut_down: bool,
     unflushed: bool,
+    /// A write failed: nothing more is copied.
+    failed: bool,
 }
 
 impl Direction {
@@ -113,10 +161,34 @@ impl Direction {
             read_ended: false,
             shut_down: false,
             unflushed: false,
+            failed: false,
         }
     }
 
-    fn poll<R, W>(&mut self, cx: &mut Context<'_>, from: &mut R, to: &mut W) -> Poll<io::Result<()>>
+    fn poll<R, W>(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut R,
+        to: &mut W,
+    ) -> Poll<Result<(), Fault>>
+    where
+        R: AsyncRead + Unpin,
+        W: AsyncWrite + Unpin,
+    {
+        if self.failed {
+            return Poll::Ready(Ok(()));
+        }
+        let poll = self.advance(cx, from, to);
+        self.failed = matches!(poll, Poll::Ready(Err(Fault::Write(_))));
+        poll
+    }
+
+    fn advance<R, W>(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut R,
+        to: &mut W,
+    ) -> Poll<Result<(), Fault>>
     where
         R: AsyncRead + Unpin,
         W: AsyncWrite + Unpin,
@@ -127,9 +199,9 @@ impl Direction {
                     .buffer
                     .get(self.written..self.filled)
                     .unwrap_or_default();
-                let n = ready!(Pin::new(&mut *to).poll_write(cx, rest))?;
+                let n = ready!(Pin::new(&mut *to).poll_write(cx, rest)).map_err(Fault::Write)?;
                 if n == 0 {
-                    return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+                    return Poll::Ready(Err(Fault::Write(io::ErrorKind::WriteZero.into())));
                 }
                 self.written = self.written.saturating_add(n);
                 self.total = self.total.saturating_add(n as u64);
@@ -137,13 +209,16 @@ impl Direction {
             }
             if self.read_ended {
                 if !self.shut_down {
-                    ready!(Pin::new(&mut *to).poll_shutdown(cx))?;
+                    ready!(Pin::new(&mut *to).poll_shutdown(cx)).map_err(Fault::Write)?;
                     self.shut_down = true;
                 }
                 return Poll::Ready(Ok(()));
             }
             let mut buffer = ReadBuf::new(&mut self.buffer);
-            match Pin::new(&mut *from).poll_read(cx, &mut buffer)? {
+            match Pin::new(&mut *from)
+                .poll_read(cx, &mut buffer)
+                .map_err(Fault::Read)?
+            {
                 Poll::Ready(()) => {
                     self.filled = buffer.filled().len();
                     self.written = 0;
@@ -152,7 +227,7 @@ impl Direction {
                 Poll::Pending => {
                     // Nothing more for now: what was written must not wait in a buffer of `to`.
                     if self.unflushed {
-                        ready!(Pin::new(&mut *to).poll_flush(cx))?;
+                        ready!(Pin::new(&mut *to).poll_flush(cx)).map_err(Fault::Write)?;
                         self.unflushed = false;
                     }
                     return Poll::Pending;
@@ -198,5 +273,69 @@ mod tests {
             assert_eq!((copied.a_to_b, copied.b_to_a), (8, 40));
         })
         .await;
+    }
+
+    /// Gives an answer, takes nothing.
+    struct Stubborn(&'static [u8]);
+
+    impl tokio::io::AsyncRead for Stubborn {
+        fn poll_read(
+            mut self: std::pin::Pin<&mut Self>,
+            _: &mut std::task::Context<'_>,
+            buffer: &mut tokio::io::ReadBuf<'_>,
+        ) -> std::task::Poll<std::io::Result<()>> {
+            buffer.put_slice(std::mem::take(&mut self.0));
+            std::task::Poll::Ready(Ok(()))
+        }
+    }
+
+    impl tokio::io::AsyncWrite for Stubborn {
+        fn poll_write(
+            self: std::pin::Pin<&mut Self>,
+            _: &mut std::task::Context<'_>,
+            _: &[u8],
+        ) -> std::task::Poll<std::io::Result<usize>> {
+            std::task::Poll::Ready(Err(std::io::ErrorKind::BrokenPipe.into()))
+        }
+
+        fn poll_flush(
+            self: std::pin::Pin<&mut Self>,
+            _: &mut std::task::Context<'_>,
+        ) -> std::task::Poll<std::io::Result<()>> {
+            std::task::Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(
+            self: std::pin::Pin<&mut Self>,
+            _: &mut std::task::Context<'_>,
+        ) -> std::task::Poll<std::io::Result<()>> {
+            std::task::Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_failed_write_does_not_lose_what_can_be_read() {
+        let (mut client, mut a) = tokio::io::duplex(1024);
+        let mut target = Stubborn(b"413 too large");
+        client.write_all(b"upload").await.expect("written");
+        let (_, result) = copy_both(&mut a, &mut target).await;
+        assert_eq!(
+            result.expect_err("it failed").kind(),
+            std::io::ErrorKind::BrokenPipe
+        );
+        drop(a);
+        let mut answer = Vec::new();
+        client.read_to_end(&mut answer).await.expect("read");
+        assert_eq!(answer, b"413 too large");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_a_failed_write_a_silent_other_side_is_not_waited_for() {
+        let (mut client, mut a) = tokio::io::duplex(1024);
+        let (mut b, gone) = tokio::io::duplex(1024);
+        client.write_all(b"upload").await.expect("written");
+        drop(gone);
+        let (_, result) = copy_both(&mut a, &mut b).await;
+        assert!(result.is_err());
     }
 }
