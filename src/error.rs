@@ -36,6 +36,18 @@ pub enum Reason {
     Software,
 }
 
+/// Longest text of a peer that is shown, in characters.
+const MAX_FOREIGN: usize = 500;
+
+/// A peer's text as it may stand in a log line, an error or a status: bounded, and one line.
+#[must_use]
+pub fn printable(text: &str) -> String {
+    text.chars()
+        .take(MAX_FOREIGN)
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect()
+}
+
 /// Writes an error and all its sources, joined by `: `.
 #[must_use]
 pub fn chain(error: &dyn StdError) -> Chain<'_> {
@@ -66,11 +78,17 @@ impl fmt::Display for Chain<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::chain;
+    use super::{chain, printable};
 
     #[derive(Debug, thiserror::Error)]
     #[error("cannot reach the relay")]
     struct Outer(#[source] std::io::Error);
+
+    #[test]
+    fn a_peers_text_is_one_bounded_line() {
+        assert_eq!(printable("bye\nMAINPID=1\u{1b}[31m"), "bye MAINPID=1 [31m");
+        assert_eq!(printable(&"x".repeat(10_000)).len(), 500);
+    }
 
     #[test]
     fn a_chain_names_every_level_once() {

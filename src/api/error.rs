@@ -5,10 +5,8 @@ use std::time::Duration;
 use reqwest::StatusCode;
 
 use super::types::ErrorBody;
-use crate::error::{Class, Reason};
+use crate::error::{Class, Reason, printable};
 
-/// Longest text of the platform that is shown.
-const MAX_MESSAGE: usize = 500;
 /// Longest wait that the platform may ask for.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(600);
 
@@ -119,14 +117,6 @@ impl Error {
             retry_after: retry_after.and_then(parse_retry_after),
         }
     }
-}
-
-/// Foreign text in a log line: bounded, and one line.
-fn printable(text: &str) -> String {
-    text.chars()
-        .take(MAX_MESSAGE)
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect()
 }
 
 /// `Retry-After` in seconds (RFC 9110 §10.2.3); a date is taken as "soon".

@@ -2,6 +2,8 @@
 
 use sd_notify::NotifyState;
 
+use crate::error::printable;
+
 /// The service can serve.
 pub fn ready() {
     send(NotifyState::Ready);
@@ -9,7 +11,8 @@ pub fn ready() {
 
 /// One line for `systemctl status`.
 pub fn status(text: &str) {
-    send(NotifyState::Status(text));
+    // A line break would begin another assignment (sd_notify(3)).
+    send(NotifyState::Status(&printable(text)));
 }
 
 /// The service begins to stop.

@@ -7,15 +7,18 @@ use std::time::{Duration, SystemTime};
 use russh::client::{self, ChannelOpenHandle, DisconnectReason};
 use russh::keys::PublicKeyOrCertificate;
 use russh::keys::agent::AgentIdentity;
-use russh::{Channel, Disconnect};
+use russh::{Channel, ChannelId, Disconnect};
 use ssh_key::{Algorithm, HashAlg};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::cert::{self, HostPolicy};
+use super::closings::Closings;
 use super::cut::Cut;
 use super::keys::CertifiedKey;
+use crate::error::printable;
+
 use super::{CHANNEL_QUEUE, ChannelStream, Error, Keepalive, MAX_PACKET, WINDOW};
 
 /// Channels that wait to be accepted; beyond it the server's opens are refused.
@@ -42,6 +45,7 @@ pub struct Config {
 pub struct Session {
     handle: client::Handle<Handler>,
     channels: mpsc::Receiver<Pending>,
+    closings: Closings,
     ended: Arc<Mutex<Option<Error>>>,
     cut: CancellationToken,
 }
@@ -86,9 +90,11 @@ where
     };
     let ended = Arc::new(Mutex::new(None));
     let (opened, channels) = mpsc::channel(PENDING_CHANNELS);
+    let closings = Closings::default();
     let handler = Handler {
         host: config.host.clone(),
         opened,
+        closings: closings.clone(),
         ended: Arc::clone(&ended),
     };
     let mut handle = client::connect_stream(Arc::new(engine), stream, handler).await?;
@@ -111,6 +117,7 @@ where
     Ok(Session {
         handle,
         channels,
+        closings,
         ended,
         cut,
     })
@@ -121,7 +128,8 @@ impl Session {
     pub async fn accept(&mut self) -> Option<ChannelStream> {
         let Pending { channel, reply } = self.channels.recv().await?;
         reply.accept().await;
-        Some(ChannelStream::accepted(channel))
+        let closed = self.closings.of(channel.id());
+        Some(ChannelStream::accepted(channel, closed))
     }
 
     /// Refuses all further channels; those that are open go on.
@@ -176,6 +184,8 @@ struct Handler {
     host: HostPolicy,
     /// The other end is [`Session::accept`].
     opened: mpsc::Sender<Pending>,
+    /// Heard by the channels' writers.
+    closings: Closings,
     ended: Arc<Mutex<Option<Error>>>,
 }
 
@@ -201,8 +211,21 @@ impl client::Handler for Handler {
         reply: ChannelOpenHandle,
         _session: &mut client::Session,
     ) -> Result<(), Error> {
+        let id = channel.id();
+        self.closings.opened(id);
         // A full queue drops the pending open, which refuses it.
-        let _ = self.opened.try_send(Pending { channel, reply });
+        if self.opened.try_send(Pending { channel, reply }).is_err() {
+            self.closings.closed(id);
+        }
+        Ok(())
+    }
+
+    async fn channel_close(
+        &mut self,
+        id: ChannelId,
+        _session: &mut client::Session,
+    ) -> Result<(), Error> {
+        self.closings.closed(id);
         Ok(())
     }
 
@@ -276,7 +299,9 @@ impl client::Handler for Handler {
 
     async fn disconnected(&mut self, reason: DisconnectReason<Error>) -> Result<(), Error> {
         let error = match reason {
-            DisconnectReason::ReceivedDisconnect(info) => Error::Disconnected(info.message),
+            DisconnectReason::ReceivedDisconnect(info) => {
+                Error::Disconnected(printable(&info.message))
+            }
             DisconnectReason::Error(error) => error,
         };
         *self
@@ -284,6 +309,12 @@ impl client::Handler for Handler {
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner) = Some(error);
         Ok(())
+    }
+}
+
+impl Drop for Handler {
+    fn drop(&mut self) {
+        self.closings.all_closed();
     }
 }
 

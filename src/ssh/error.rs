@@ -4,7 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use super::cert;
-use crate::error::{Class, Reason};
+use crate::error::{Class, Reason, printable};
 
 /// Why an SSH session could not be made, or ended.
 #[derive(Debug, thiserror::Error)]
@@ -88,13 +88,13 @@ impl From<russh::Error> for Error {
             }
             russh::Error::NoCommonAlgo { kind, theirs, .. } => Self::NoCommonAlgorithm {
                 kind: format!("{kind:?}").to_lowercase(),
-                theirs: theirs.join(","),
+                theirs: printable(&theirs.join(",")),
             },
             russh::Error::HUP
             | russh::Error::Disconnect
             | russh::Error::SendError
             | russh::Error::RecvError => Self::Closed,
-            other => Self::Protocol(other.to_string()),
+            other => Self::Protocol(printable(&other.to_string())),
         }
     }
 }

@@ -12,6 +12,7 @@
 
 pub mod cert;
 pub mod client;
+mod closings;
 mod cut;
 pub mod error;
 pub mod keys;

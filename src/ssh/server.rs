@@ -6,13 +6,14 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use russh::server::{self, Auth};
-use russh::{Disconnect, MethodKind, MethodSet};
-use ssh_key::Certificate;
+use russh::{ChannelId, Disconnect, MethodKind, MethodSet};
+use ssh_key::{Algorithm, Certificate};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::cert::{self, UserPolicy};
+use super::closings::Closings;
 use super::cut::Cut;
 use super::keys::CertifiedKey;
 use super::{CHANNEL_QUEUE, ChannelStream, Error, Keepalive, MAX_PACKET, WINDOW};
@@ -41,6 +42,7 @@ pub struct Config {
 pub struct Session {
     subject: String,
     handle: server::Handle,
+    closings: Closings,
     ended: CancellationToken,
     reason: Arc<Mutex<Option<Error>>>,
     cut: CancellationToken,
@@ -89,8 +91,10 @@ where
     let (authenticated, wait) = oneshot::channel();
     let reason = Arc::new(Mutex::new(None));
     let tried = Arc::new(AtomicBool::new(false));
+    let closings = Closings::default();
     let handler = Handler {
         users: config.users.clone(),
+        closings: closings.clone(),
         accepted: None,
         authenticated: Some(authenticated),
         refusal: Arc::clone(&reason),
@@ -148,6 +152,7 @@ where
     Ok(Session {
         subject,
         handle,
+        closings,
         ended,
         reason,
         cut,
@@ -187,7 +192,8 @@ impl Session {
                 }
                 other => other.into(),
             })?;
-        Ok(ChannelStream::opened(channel))
+        let closed = self.closings.of(channel.id());
+        Ok(ChannelStream::opened(channel, closed))
     }
 
     /// True if the client answers within `deadline`.
@@ -253,6 +259,8 @@ impl std::fmt::Debug for Session {
 /// the defaults; only its certificate is of interest.
 struct Handler {
     users: UserPolicy,
+    /// Heard by the channels' writers.
+    closings: Closings,
     /// The first principal of the certificate that was accepted.
     accepted: Option<String>,
     /// The other end is [`accept`].
@@ -273,10 +281,14 @@ impl server::Handler for Handler {
     async fn auth_publickey_offered(
         &mut self,
         _user: &str,
-        _offer: server::PublicKeyOffer<'_>,
+        offer: server::PublicKeyOffer<'_>,
     ) -> Result<Auth, Error> {
-        // Called for certificates too, with the key inside; they are judged once the key is proved.
-        Ok(Auth::Accept)
+        // Called for certificates too, with the key inside; they are judged once the key is proved. The
+        // engine would let an RSA key prove itself with SHA-1 (protocol.md §2: never).
+        Ok(match offer.algorithm {
+            Algorithm::Rsa { hash: None } | Algorithm::Dsa => Auth::reject(),
+            _ => Auth::Accept,
+        })
     }
 
     async fn auth_openssh_certificate(
@@ -300,6 +312,26 @@ impl server::Handler for Handler {
         }
     }
 
+    async fn channel_open_confirmation(
+        &mut self,
+        id: ChannelId,
+        _max_packet_size: u32,
+        _window_size: u32,
+        _session: &mut server::Session,
+    ) -> Result<(), Error> {
+        self.closings.opened(id);
+        Ok(())
+    }
+
+    async fn channel_close(
+        &mut self,
+        id: ChannelId,
+        _session: &mut server::Session,
+    ) -> Result<(), Error> {
+        self.closings.closed(id);
+        Ok(())
+    }
+
     async fn auth_succeeded(&mut self, _session: &mut server::Session) -> Result<(), Error> {
         if let (Some(subject), Some(authenticated)) =
             (self.accepted.take(), self.authenticated.take())
@@ -307,5 +339,11 @@ impl server::Handler for Handler {
             let _ = authenticated.send(subject);
         }
         Ok(())
+    }
+}
+
+impl Drop for Handler {
+    fn drop(&mut self) {
+        self.closings.all_closed();
     }
 }

@@ -225,3 +225,48 @@ async fn a_peer_that_never_speaks_is_given_up_in_time() {
     assert!(matches!(error, Error::HandshakeTimedOut(_)), "{error:?}");
     drop(silent);
 }
+
+/// Writes until it fails; a writer that is never told would wait for ever.
+async fn write_until_told<W: tokio::io::AsyncWrite + Unpin>(mut writer: W) {
+    let block = vec![0; 64 * 1024];
+    let told = async { while writer.write_all(&block).await.is_ok() {} };
+    tokio::time::timeout(LIMIT, told)
+        .await
+        .expect("told that nobody reads");
+}
+
+#[tokio::test]
+async fn a_writer_is_told_when_the_other_side_closes_the_channel() {
+    let (mut client, server) = good_pair().await;
+    let (opened, accepted) =
+        tokio::join!(server.open(("localhost", 0), originator()), client.accept());
+    drop(accepted.expect("accepted"));
+    write_until_told(opened.expect("opened")).await;
+
+    let (opened, accepted) =
+        tokio::join!(server.open(("localhost", 0), originator()), client.accept());
+    drop(opened.expect("opened"));
+    write_until_told(accepted.expect("accepted")).await;
+}
+
+#[tokio::test]
+async fn a_writer_that_waits_for_window_is_told_when_the_channel_or_the_session_ends() {
+    for whole_session in [false, true] {
+        let (mut client, server) = good_pair().await;
+        let (opened, accepted) =
+            tokio::join!(server.open(("localhost", 0), originator()), client.accept());
+        let (opened, accepted) = (opened.expect("opened"), accepted.expect("accepted"));
+        let writing = write_until_told(opened);
+        let ending = async {
+            // Enough turns for the writer to fill what it may.
+            for _ in 0..1000 {
+                tokio::task::yield_now().await;
+            }
+            drop(accepted);
+            if whole_session {
+                client.close().await;
+            }
+        };
+        tokio::join!(writing, ending);
+    }
+}
