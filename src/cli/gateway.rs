@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args as ClapArgs, Subcommand};
 use tokio::sync::watch;
@@ -17,6 +18,9 @@ use crate::config::raw::Flags;
 use crate::gateway::{self, service::http::Cluster};
 use crate::host::notify;
 use crate::scope::Scope;
+
+/// How long the last status may take to be told; it is one datagram.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Run a gateway: the program beside your private services
 #[derive(Debug, ClapArgs)]
@@ -111,11 +115,13 @@ pub(crate) async fn run(args: Args, global: &Global, scope: Scope) -> anyhow::Re
     )?;
     super::stop_on_signal(&scope)?;
     let (status, changes) = watch::channel(gateway::Status::Starting);
-    scope.spawn("notify", announce(changes));
+    let announcing = scope.child("announcing");
+    announcing.spawn("notify", announce(changes));
     let cluster = Cluster::of_this_pod(global.environment.kubernetes_api.clone());
-    Box::pin(gateway::run(settings, cluster, status, scope))
-        .await
-        .map_err(|error| Failure::new(error.reason(), error).into())
+    let ended = Box::pin(gateway::run(settings, cluster, status, scope)).await;
+    // It ends with the last status, which must be told before the process is gone.
+    announcing.finish(LAST_WORDS).await;
+    ended.map_err(|error| Failure::new(error.reason(), error).into())
 }
 
 /// Tells the service manager how the gateway is. It is ready once the first attempt has been made: a gateway
