@@ -6,8 +6,8 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
 use super::access::Access;
-use crate::api::Client;
-use crate::error::chain;
+use crate::api::{self, Client};
+use crate::error::{Class, chain};
 use crate::events;
 
 /// Time between heartbeats once one has succeeded; also told to the platform by the health service.
@@ -38,21 +38,38 @@ pub(crate) async fn run(
 /// Beats for ever.
 async fn beat(client: &Client, access: &Access, proved: &mpsc::Sender<()>) {
     let mut cadence = Cadence::default();
+    let mut at_least = Duration::ZERO;
+    let mut said = String::new();
     loop {
-        tokio::time::sleep(cadence.delay()).await;
+        tokio::time::sleep(cadence.delay().max(at_least)).await;
         let result = once(client, access).await;
-        match &result {
+        let success = result.is_ok();
+        at_least = Duration::ZERO;
+        match result {
             Ok(()) if cadence.reachable() => tracing::debug!("{}", events::GATEWAY_REACHABLE),
             Ok(()) => tracing::info!("{}", events::GATEWAY_REACHABLE),
-            Err(error) => {
-                tracing::warn!(error = %chain(error), "heartbeat failed; the tunnel stays up");
+            Err((error, class)) => {
+                if let Class::RetryAfter(wait) = class {
+                    at_least = wait;
+                }
+                // The same failure again is no news; the request's id makes no two texts the same.
+                let kind = error
+                    .status()
+                    .map_or_else(|| error.to_string(), |s| s.to_string());
+                if kind == said {
+                    tracing::debug!(error = %chain(&error), "heartbeat failed again");
+                } else {
+                    tracing::warn!(error = %chain(&error), "heartbeat failed; the tunnel stays up");
+                    said = kind;
+                }
             }
         }
-        if result.is_ok() {
+        if success {
+            said.clear();
             // A full queue holds the same news already.
             let _ = proved.try_send(());
         }
-        cadence.handle(result.is_ok());
+        cadence.handle(success);
     }
 }
 
@@ -92,13 +109,21 @@ impl Cadence {
 }
 
 /// One heartbeat. A refused token is replaced before the next one, where a login can.
-async fn once(client: &Client, access: &Access) -> Result<(), crate::api::Error> {
-    let token = access.token().await?;
-    let result = client.gateway_heartbeat(&token).await;
-    if let Err(error) = &result {
-        access.class(error, Some(&token)).await;
+async fn once(client: &Client, access: &Access) -> Result<(), (api::Error, Class)> {
+    let token = match access.token().await {
+        Ok(token) => token,
+        Err(error) => {
+            let class = access.class(&error, None).await;
+            return Err((error, class));
+        }
+    };
+    match client.gateway_heartbeat(&token).await {
+        Ok(()) => Ok(()),
+        Err(error) => {
+            let class = access.class(&error, Some(&token)).await;
+            Err((error, class))
+        }
     }
-    result
 }
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
 //! The connection's state machine, pure: events and a random number in, the next action out.
 //!
 //! It alone decides what is tried next and after which wait, and it looks at nothing but the class of an
-//! error. The same patience holds at start and later; only credentials that the platform refuses outright
-//! are taken as final sooner while the gateway has never been up, because then a person is watching.
+//! error. The same patience holds at start and later; only a refusal by the platform is taken as final at once
+//! while the gateway has never been up, because then a person is watching. Later it is believed only when it
+//! is repeated, and a tunnel that needs no new credentials is dialled meanwhile.
 //!
 //! ```text
 //!             ┌────────────── Elapsed (credentials stale, or relay to be chosen anew) ────────┐
@@ -25,8 +26,9 @@ const BASE: Duration = Duration::from_millis(500);
 const CAP: Duration = Duration::from_secs(30);
 /// A tunnel that lives this long has proved useful even without a heartbeat.
 pub(crate) const USEFUL_AFTER: Duration = Duration::from_secs(60);
-/// Refusals of the credential in a row, after the gateway was up once, before they are believed.
-const REFUSALS_BELIEVED: u32 = 5;
+/// Refusals in a row, after the gateway was up once, before they are believed: with [`CAP`] between them some
+/// five minutes, so that a platform that is being redeployed cannot end its gateways.
+const REFUSALS_BELIEVED: u32 = 10;
 /// Failed connections with the same credentials before new ones are asked for.
 const CONNECTS_PER_CREDENTIALS: u32 = 2;
 
@@ -101,6 +103,8 @@ pub(crate) struct Link {
     refusals: u32,
     /// Connections failed so often in a row.
     failed_connects: u32,
+    /// The next wait is at least this long.
+    owed: Duration,
 }
 
 impl Link {
@@ -113,6 +117,7 @@ impl Link {
             ever_up: false,
             refusals: 0,
             failed_connects: 0,
+            owed: Duration::ZERO,
         }
     }
 
@@ -143,6 +148,7 @@ impl Link {
             (State::Up, Event::Proved) => {
                 self.backoff.reset();
                 self.failed_connects = 0;
+                self.owed = Duration::ZERO;
                 Action::Continue
             }
             (State::Up, Event::Lost(class)) => self.retry(class, random),
@@ -161,22 +167,44 @@ impl Link {
 
     fn registration_failed(&mut self, class: Class, usable: bool, random: u64) -> Action {
         match class {
-            Class::Reauthenticate | Class::Reenroll => {
-                self.refusals = self.refusals.saturating_add(1);
-                // An expired token is cured by a login, at once; a refusal right after one is not.
-                if class == Class::Reauthenticate && self.refusals == 1 {
-                    return self.enter(State::Registering, Action::Register);
-                }
-                if !self.ever_up || self.refusals >= REFUSALS_BELIEVED {
-                    return self.enter(State::Stopped, Action::Stop(Reason::Permission));
-                }
-                self.wait(Duration::ZERO, random)
-            }
             Class::Retry | Class::RetryAfter(_) if usable => {
                 // The platform is away but the tunnel needs only the relay.
+                self.owe(class);
                 self.enter(State::Connecting, Action::Connect)
             }
-            Class::Retry | Class::RetryAfter(_) | Class::Fatal(_) => self.retry(class, random),
+            Class::Retry | Class::RetryAfter(_) => self.retry(class, random),
+            Class::Reauthenticate | Class::Reenroll | Class::Fatal(_) => {
+                self.refused(class, usable, random)
+            }
+        }
+    }
+
+    fn refused(&mut self, class: Class, usable: bool, random: u64) -> Action {
+        self.refusals = self.refusals.saturating_add(1);
+        // An expired token is cured by a login, at once; a refusal right after one is not.
+        if class == Class::Reauthenticate && self.refusals == 1 {
+            return self.enter(State::Registering, Action::Register);
+        }
+        if !self.ever_up || self.refusals >= REFUSALS_BELIEVED {
+            let reason = match class {
+                Class::Fatal(reason) => reason,
+                Class::Retry | Class::RetryAfter(_) | Class::Reauthenticate | Class::Reenroll => {
+                    Reason::Permission
+                }
+            };
+            return self.enter(State::Stopped, Action::Stop(reason));
+        }
+        if usable {
+            self.owed = CAP;
+            return self.enter(State::Connecting, Action::Connect);
+        }
+        self.wait(CAP, random)
+    }
+
+    /// Remembers a wait that the platform asked for, until there is one.
+    fn owe(&mut self, class: Class) {
+        if let Class::RetryAfter(wait) = class {
+            self.owed = wait;
         }
     }
 
@@ -192,6 +220,7 @@ impl Link {
 
     fn wait(&mut self, at_least: Duration, random: u64) -> Action {
         // What the peer asked for comes first; the jitter on top spreads those it told the same.
+        let at_least = at_least.max(std::mem::take(&mut self.owed));
         let delay = at_least.saturating_add(self.backoff.next_delay(random));
         self.enter(State::Waiting, Action::Wait(delay))
     }

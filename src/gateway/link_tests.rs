@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use super::{Action, Event, Link, REFUSALS_BELIEVED, State};
+use super::{Action, CAP, Event, Link, REFUSALS_BELIEVED, State};
 use crate::error::{Class, Reason};
 
 const HALF: u64 = u64::MAX / 2;
@@ -70,7 +70,7 @@ fn a_gateway_that_was_up_believes_a_refusal_only_when_it_is_repeated() {
         );
         let action = link.handle(failed(Class::Reenroll), 0);
         if n < REFUSALS_BELIEVED {
-            assert_eq!(action, Action::Wait(Duration::ZERO), "refusal {n}");
+            assert_eq!(action, Action::Wait(CAP), "refusal {n}");
         } else {
             assert_eq!(action, Action::Stop(Reason::Permission));
         }
@@ -134,6 +134,44 @@ fn a_platform_that_is_away_does_not_keep_a_good_tunnel_down() {
         usable: true,
     };
     assert_eq!(link.handle(away, 0), Action::Connect);
+}
+
+#[test]
+fn a_refusal_does_not_keep_a_good_tunnel_down_either() {
+    for class in [
+        Class::Fatal(Reason::Configuration),
+        Class::Fatal(Reason::Permission),
+        Class::Reenroll,
+    ] {
+        let mut link = up(false);
+        link.handle(Event::Lost(Class::Retry), 0);
+        link.handle(Event::Elapsed { usable: true }, 0);
+        let refused = Event::RegistrationFailed {
+            class,
+            usable: true,
+        };
+        assert_eq!(link.handle(refused, 0), Action::Connect, "{class:?}");
+        // And the platform is not asked again at once.
+        let failed = Event::ConnectionFailed(Class::Retry);
+        assert_eq!(link.handle(failed, 0), Action::Wait(CAP), "{class:?}");
+    }
+}
+
+#[test]
+fn a_wait_that_the_platform_asked_for_is_kept_across_a_dial() {
+    let wait = Duration::from_secs(77);
+    let mut link = up(false);
+    link.handle(Event::Lost(Class::Retry), 0);
+    link.handle(Event::Elapsed { usable: true }, 0);
+    let away = Event::RegistrationFailed {
+        class: Class::RetryAfter(wait),
+        usable: true,
+    };
+    assert_eq!(link.handle(away, 0), Action::Connect);
+    assert_eq!(
+        link.handle(Event::ConnectionFailed(Class::Retry), 0),
+        Action::Wait(wait)
+    );
 }
 
 #[test]

@@ -139,10 +139,9 @@ pub async fn run(
     scope: Scope,
 ) -> Result<(), Error> {
     let client = Client::try_new(&settings.domain, &settings.headers).map_err(Error::Client)?;
-    let Some(access) = scope.run(open_access(&settings, &client, &status)).await else {
+    let Some(access) = open_access(&settings, &client, &status, &scope).await? else {
         return Ok(());
     };
-    let access = access?;
 
     let tasks = scope.child("gateway");
     let issuer = Arc::new(Issuer::new(
@@ -349,34 +348,39 @@ impl Gateway {
     }
 }
 
-/// Prepares the credential; spends an enrollment token if that is what there is.
+/// Prepares the credential; spends an enrollment token if that is what there is. `None` if `scope` was
+/// cancelled before.
 async fn open_access(
     settings: &GatewaySettings,
     client: &Client,
     status: &watch::Sender<Status>,
-) -> Result<Access, Error> {
+    scope: &Scope,
+) -> Result<Option<Access>, Error> {
     match &settings.credential {
-        GatewayCredential::Identity(credential) => Ok(Access::Identity(TokenSource::new(
-            client.clone(),
-            credential.clone(),
-        ))),
-        GatewayCredential::AccessToken(token) => Ok(Access::Gateway(token.clone())),
+        GatewayCredential::Identity(credential) => {
+            let source = TokenSource::new(client.clone(), credential.clone());
+            Ok(Some(Access::Identity(source)))
+        }
+        GatewayCredential::AccessToken(token) => Ok(Some(Access::Gateway(token.clone()))),
         GatewayCredential::Enroll { token } => {
             enroll::prepare(&settings.store, &settings.domain).map_err(Error::Store)?;
-            let token = spend(token, settings, client, status).await?;
-            Ok(Access::Gateway(token))
+            let token = spend(token, settings, client, status, scope).await?;
+            Ok(token.map(Access::Gateway))
         }
     }
 }
 
+/// Buys the access token. Only the waits heed `scope`: an answer under way may hold the only copy of what a
+/// one-time token bought. The call itself is bounded by its own deadline.
 async fn spend(
     token: &Secret,
     settings: &GatewaySettings,
     client: &Client,
     status: &watch::Sender<Status>,
-) -> Result<Secret, Error> {
+    scope: &Scope,
+) -> Result<Option<Secret>, Error> {
     let mut backoff = Backoff::new(ENROLL_BASE, ENROLL_CAP);
-    loop {
+    while !scope.is_cancelled() {
         let error = match client.enroll_gateway(token).await {
             Ok(login) => {
                 enroll::save(&settings.store, token, &login).map_err(Error::Store)?;
@@ -385,7 +389,7 @@ async fn spend(
                     store = %settings.store.display(),
                     "enrolled; the access token is saved"
                 );
-                return Ok(login.access_token);
+                return Ok(Some(login.access_token));
             }
             Err(error) => error,
         };
@@ -407,6 +411,7 @@ async fn spend(
             error: text,
             after: delay,
         });
-        tokio::time::sleep(delay).await;
+        scope.run(tokio::time::sleep(delay)).await;
     }
+    Ok(None)
 }

@@ -15,6 +15,10 @@ use crate::error::{Class, chain};
 /// Between attempts; a third of a certificate's life is left for them.
 const BASE: Duration = Duration::from_secs(5);
 const CAP: Duration = Duration::from_secs(300);
+/// Least time between two renewals, whatever the certificates say.
+const RENEWED: Duration = Duration::from_secs(1);
+/// The same, when what was received has expired by this machine's clock: asking again at once gives no better.
+const RENEWED_IN_VAIN: Duration = Duration::from_secs(60);
 
 /// Renews for ever what `current` holds. Whatever the platform answers, the old credentials are kept: the
 /// link decides about them when it needs new ones.
@@ -48,7 +52,15 @@ pub(crate) async fn run(issuer: Arc<Issuer>, current: watch::Sender<Option<Arc<I
             Ok(identity) => {
                 tracing::info!(gateway.id = %identity.gateway_id, "credentials renewed");
                 backoff.reset();
-                not_before = Instant::now();
+                let pause = if identity.is_usable() {
+                    RENEWED
+                } else {
+                    tracing::warn!(
+                        "the new credentials have expired already; is this machine's clock right?"
+                    );
+                    RENEWED_IN_VAIN
+                };
+                not_before = Instant::now() + pause;
                 current.send_replace(Some(Arc::new(identity)));
             }
             Err((error, class)) => {

@@ -19,6 +19,10 @@ use crate::scope::Scope;
 
 /// Delays between attempts at the start.
 const START: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+/// Least time between two renewals, whatever the certificates say.
+const RENEWED: Duration = Duration::from_secs(1);
+/// The same, when what was received has expired by this machine's clock: asking again at once gives no better.
+const RENEWED_IN_VAIN: Duration = Duration::from_secs(60);
 /// Delays between attempts to renew; a third of a certificate's life is left for them.
 const RENEW: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(300));
 /// Least delay after an answer that cannot be used: another one may be better, but not soon.
@@ -188,7 +192,16 @@ pub(crate) async fn renew(access: Access, current: watch::Sender<Arc<Identity>>)
             Ok(identity) => {
                 tracing::info!(relay.name = %access.name(), "credentials renewed");
                 backoff.reset();
+                let pause = if identity.is_due() {
+                    tracing::warn!(
+                        "the new credentials have expired already; is this machine's clock right?"
+                    );
+                    RENEWED_IN_VAIN
+                } else {
+                    RENEWED
+                };
                 current.send_replace(Arc::new(identity));
+                tokio::time::sleep(pause).await;
             }
             Err(error) => {
                 // Whatever the platform says now, it may say something else before these expire.
