@@ -1,8 +1,12 @@
 //! Reads OpenSSH keys and certificates as the platform sends them: one `authorized_keys`-style line for
 //! public material, OpenSSH PEM for private keys. Errors never repeat private material.
 
-use ssh_key::public::KeyData;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use ssh_key::private::{EcdsaKeypair, EcdsaPrivateKey};
+use ssh_key::public::{EcdsaPublicKey, KeyData};
 use ssh_key::{Certificate, PrivateKey, PublicKey};
+use zeroize::Zeroizing;
 
 use crate::secret::Secret;
 
@@ -62,13 +66,71 @@ pub fn parse_public_key(line: &str) -> Result<PublicKey, Error> {
 /// # Errors
 /// See [`Error`].
 pub fn parse_private_key(pem: &Secret) -> Result<PrivateKey, Error> {
-    let key = PrivateKey::from_openssh(pem.expose().trim())
+    let pem = pem.expose().trim();
+    let key = PrivateKey::from_openssh(pem)
+        .or_else(|error| parse_short_p256(pem).ok_or(error))
         .map_err(|error| malformed("private key", &error))?;
     if key.is_encrypted() {
         return Err(Error::Encrypted);
     }
     check_key(key.public_key().key_data())?;
     Ok(key)
+}
+
+/// Reads an unencrypted P-256 key whose number is shorter than 32 bytes, as one in 512 is: OpenSSH writes a
+/// number without leading zeros (RFC 4251 §5), and the library wants all of them.
+fn parse_short_p256(pem: &str) -> Option<PrivateKey> {
+    let body = pem
+        .strip_prefix("-----BEGIN OPENSSH PRIVATE KEY-----")?
+        .strip_suffix("-----END OPENSSH PRIVATE KEY-----")?;
+    let body: Zeroizing<String> = Zeroizing::new(body.split_ascii_whitespace().collect());
+    let bytes = Zeroizing::new(STANDARD.decode(body.as_bytes()).ok()?);
+    let rest = &mut bytes.strip_prefix(b"openssh-key-v1\0")?;
+    // Cipher, key derivation and its options of an unencrypted key.
+    for plain in [&b"none"[..], b"none", b""] {
+        (string(rest)? == plain).then_some(())?;
+    }
+    (number(rest)? == 1).then_some(())?;
+    string(rest)?;
+    let private = string(rest)?;
+    rest.is_empty().then_some(())?;
+    let rest = &mut &*private;
+    (number(rest)? == number(rest)?).then_some(())?;
+    (string(rest)? == b"ecdsa-sha2-nistp256").then_some(())?;
+    (string(rest)? == b"nistp256").then_some(())?;
+    let EcdsaPublicKey::NistP256(public) = EcdsaPublicKey::from_sec1_bytes(string(rest)?).ok()?
+    else {
+        return None;
+    };
+    let short = string(rest)?;
+    // The comment, and padding up to the next multiple of 8.
+    string(rest)?;
+    b"\x01\x02\x03\x04\x05\x06\x07"
+        .starts_with(rest)
+        .then_some(())?;
+    let mut scalar = Zeroizing::new([0; 32]);
+    let start = scalar.len().checked_sub(short.len())?;
+    scalar.get_mut(start..)?.copy_from_slice(short);
+    let pair = EcdsaKeypair::NistP256 {
+        public,
+        private: EcdsaPrivateKey::from(*scalar),
+    };
+    PrivateKey::new(pair.into(), "").ok()
+}
+
+/// Takes a string (RFC 4251 §5) off the front of `rest`.
+fn string<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let length = usize::try_from(number(rest)?).ok()?;
+    let (taken, left) = rest.split_at_checked(length)?;
+    *rest = left;
+    Some(taken)
+}
+
+/// Takes a uint32 off the front of `rest`.
+fn number(rest: &mut &[u8]) -> Option<u32> {
+    let (taken, left) = rest.split_first_chunk()?;
+    *rest = left;
+    Some(u32::from_be_bytes(*taken))
 }
 
 /// A private key together with the certificate of its public key.
@@ -125,5 +187,44 @@ pub(super) fn check_key(key: &KeyData) -> Result<(), Error> {
             }
         }
         other => Err(Error::Algorithm(other.algorithm().to_string())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Error, parse_private_key, parse_public_key};
+    use crate::secret::Secret;
+    use ssh_key::HashAlg;
+
+    /// Made by `ssh-keygen -t ecdsa`; its private number has 31 bytes.
+    const SHORT_P256: &str = "-----BEGIN OPENSSH PRIVATE KEY-----\n\
+b3BlbnNzaC1rZXktdjEAAAAABG5vbmUAAAAEbm9uZQAAAAAAAAABAAAAaAAAABNlY2RzYS\n\
+1zaGEyLW5pc3RwMjU2AAAACG5pc3RwMjU2AAAAQQT+tmMk3embHgaOUbZf3mWGjt0PaHTw\n\
+d2dvDhKKn3Geon0ql7VgB0bp1EWsf/Ha1bc9Rmkog/ZW0gAGbBAtr+86AAAAmJzvQd6c70\n\
+HeAAAAE2VjZHNhLXNoYTItbmlzdHAyNTYAAAAIbmlzdHAyNTYAAABBBP62YyTd6ZseBo5R\n\
+tl/eZYaO3Q9odPB3Z28OEoqfcZ6ifSqXtWAHRunURax/8drVtz1GaSiD9lbSAAZsEC2v7z\n\
+oAAAAfMIo4vLxFHUF3tjUzlenk369rp0YOu/o2RtWdJrsnDwAAAAAB\n\
+-----END OPENSSH PRIVATE KEY-----";
+    const SHORT_P256_PUBLIC: &str = "ecdsa-sha2-nistp256 AAAAE2VjZHNhLXNoYTItbmlzdHAyNTYAAAAIbmlzdHAyNTYAAABBBP62YyTd6ZseBo5Rtl/eZYaO3Q9odPB3Z28OEoqfcZ6ifSqXtWAHRunURax/8drVtz1GaSiD9lbSAAZsEC2v7zo=";
+
+    #[test]
+    fn a_p256_key_with_a_short_number_is_read_and_signs() {
+        let key = parse_private_key(&Secret::new(SHORT_P256)).expect("a key");
+        let public = parse_public_key(SHORT_P256_PUBLIC).expect("a key");
+        assert_eq!(key.public_key().key_data(), public.key_data());
+        let signature = key.sign("test", HashAlg::Sha256, b"text").expect("signs");
+        public
+            .verify("test", b"text", &signature)
+            .expect("verifies");
+    }
+
+    #[test]
+    fn a_cut_key_is_an_error_that_does_not_repeat_it() {
+        for end in 0..SHORT_P256.len() {
+            let cut = SHORT_P256.get(..end).expect("ASCII");
+            let error = parse_private_key(&Secret::new(cut)).expect_err("cut");
+            assert!(matches!(error, Error::Malformed { .. }), "{end}: {error}");
+            assert!(!error.to_string().contains("b3Bl"));
+        }
     }
 }
