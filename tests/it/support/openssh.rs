@@ -131,6 +131,10 @@ pub(crate) fn ssh_as_gateway(
     let mut option = |text: String| {
         command.arg("-o").arg(text);
     };
+    // OpenSSH takes the first value that it is given.
+    for text in more {
+        option((*text).to_owned());
+    }
     if let Some(certificate) = certificate {
         option(format!("CertificateFile={}", utf8(certificate)));
     }
@@ -138,9 +142,6 @@ pub(crate) fn ssh_as_gateway(
     option(format!("HostKeyAlias={host}:2222"));
     option("ServerAliveInterval=1".to_owned());
     option("PreferredAuthentications=publickey".to_owned());
-    for text in more {
-        option((*text).to_owned());
-    }
     command.arg(host.to_string());
     command
 }
