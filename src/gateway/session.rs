@@ -91,18 +91,16 @@ pub(crate) async fn serve(
             continue;
         };
         // Always the newest: a renewal applies to the next handshake.
-        let Some(tls) = current
-            .borrow()
-            .as_ref()
-            .map(|identity| Arc::clone(&identity.tls))
-        else {
+        let Some(newest) = current.borrow().clone() else {
             continue;
         };
         let cluster = Arc::clone(cluster);
         let (within, draining) = (sessions.clone(), draining.clone());
         sessions.spawn("session", async move {
             let _place = place;
-            let served = within.run(answer(channel, tls, &cluster, &draining)).await;
+            let served = within
+                .run(answer(channel, &newest, &cluster, &draining))
+                .await;
             if served.is_none() {
                 tracing::debug!("session cut");
             }
@@ -126,13 +124,8 @@ pub(crate) async fn serve(
     ended
 }
 
-async fn answer(
-    channel: ChannelStream,
-    tls: Arc<rustls::ServerConfig>,
-    cluster: &Cluster,
-    draining: &Scope,
-) {
-    match service::serve(channel, tls, cluster, draining).await {
+async fn answer(channel: ChannelStream, identity: &Identity, cluster: &Cluster, draining: &Scope) {
+    match service::serve(channel, identity, cluster, draining).await {
         Ok(()) => tracing::debug!("session ended"),
         Err(error) => tracing::info!(error = %chain(&error), "session failed"),
     }

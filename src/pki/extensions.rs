@@ -52,6 +52,9 @@ pub struct Claims {
     pub route: Option<Route>,
     /// Absent in certificates that name no actor.
     pub actor: Option<Actor>,
+    /// The gateway it is for, from the common name `<actor type>:<gateway id>`; absent where the name has
+    /// another form.
+    pub gateway: Option<String>,
 }
 
 /// Why a certificate's content cannot be used.
@@ -96,7 +99,15 @@ pub fn parse_claims(der: &[u8]) -> Result<Claims, Error> {
             return refuse("the target host has white space or control characters");
         }
     }
-    Ok(Claims { route, actor })
+    let gateway = common_name(&certificate)
+        .ok()
+        .and_then(|name| name.split_once(':'))
+        .map(|(_, gateway)| gateway.to_owned());
+    Ok(Claims {
+        route,
+        actor,
+        gateway,
+    })
 }
 
 /// Reads the common name of a TLS 1 client certificate: the id of the gateway it wants.
@@ -104,7 +115,10 @@ pub fn parse_claims(der: &[u8]) -> Result<Claims, Error> {
 /// # Errors
 /// A malformed certificate, or not exactly one common name.
 pub fn parse_common_name(der: &[u8]) -> Result<String, Error> {
-    let certificate = parse(der)?;
+    common_name(&parse(der)?).map(str::to_owned)
+}
+
+fn common_name<'a>(certificate: &'a X509Certificate<'_>) -> Result<&'a str, Error> {
     let mut names = certificate.subject().iter_common_name();
     match (
         names
@@ -112,7 +126,7 @@ pub fn parse_common_name(der: &[u8]) -> Result<String, Error> {
             .map(x509_parser::x509::AttributeTypeAndValue::as_str),
         names.next(),
     ) {
-        (Some(Ok(name)), None) => Ok(name.to_owned()),
+        (Some(Ok(name)), None) => Ok(name),
         _ => Err(Error::CommonName),
     }
 }
@@ -193,7 +207,12 @@ mod tests {
             ],
             &["platform:x"],
         );
-        let Claims { route, actor } = parse_claims(&der).expect("claims");
+        let Claims {
+            route,
+            actor,
+            gateway,
+        } = parse_claims(&der).expect("claims");
+        assert_eq!(gateway.as_deref(), Some("x"));
         let route = route.expect("a route");
         assert_eq!(
             (route.target_host.as_str(), route.target_port),
@@ -210,7 +229,8 @@ mod tests {
             claims,
             Claims {
                 route: None,
-                actor: None
+                actor: None,
+                gateway: None
             }
         );
     }

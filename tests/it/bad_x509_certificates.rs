@@ -131,6 +131,13 @@ async fn a_gateway_believes_only_its_own_clients() {
             "a server's usage",
             Some(ours.sign(&leaf().with_server_usage())),
         ),
+        (
+            "another gateway's",
+            Some(ours.sign(&Leaf::gateway_client(
+                "2b6c7a52-0000-4000-8000-000000000000",
+                (&ip, port),
+            ))),
+        ),
     ];
     for (name, client) in &cases {
         let outer = good.outer().await.expect("TLS 1 is in order");

@@ -10,10 +10,11 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::ServerConfig;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use super::identity::Identity;
+use crate::error::printable;
 use crate::net::dial;
 use crate::pki::extensions::{self, Claims, Route};
 use crate::scope::Scope;
@@ -75,6 +76,10 @@ pub(crate) enum Error {
     /// The client's certificate says nothing usable.
     #[error(transparent)]
     Claims(#[from] extensions::Error),
+    /// The client's certificate is for another gateway: whoever routes must not be able to choose which
+    /// network a session ends in.
+    #[error("the client certificate is for gateway {0}, not for this one")]
+    OtherGateway(String),
     /// The service needs a target, and the certificate names none.
     #[error("the client certificate names no target")]
     NoTarget,
@@ -93,12 +98,13 @@ pub(crate) enum Error {
 /// service that could go on for ever ends after what it is doing.
 pub(crate) async fn serve(
     channel: ChannelStream,
-    tls: Arc<ServerConfig>,
+    identity: &Identity,
     cluster: &http::Cluster,
     draining: &Scope,
 ) -> Result<(), Error> {
     // Boxed, as the services below: a session's task should hold only the state it is in.
-    let accepting = Box::pin(TlsAcceptor::from(tls).accept(channel));
+    let acceptor = TlsAcceptor::from(Arc::clone(&identity.tls));
+    let accepting = Box::pin(acceptor.accept(channel));
     let stream = tokio::time::timeout(HANDSHAKE, accepting)
         .await
         .map_err(|_| Error::HandshakeTimedOut)?
@@ -109,7 +115,14 @@ pub(crate) async fn serve(
         .alpn_protocol()
         .and_then(Service::from_alpn)
         .ok_or(Error::NoService)?;
-    let Claims { route, actor } = claims(&stream)?;
+    let Claims {
+        route,
+        actor,
+        gateway,
+    } = claims(&stream)?;
+    if let Some(other) = gateway.filter(|gateway| *gateway != identity.gateway_id.as_str()) {
+        return Err(Error::OtherGateway(printable(&other)));
+    }
     tracing::debug!(
         service = service.alpn(),
         target.host = route.as_ref().map(|r| r.target_host.as_str()),
