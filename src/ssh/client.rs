@@ -215,7 +215,7 @@ impl client::Handler for Handler {
         self.closings.opened(id);
         // A full queue drops the pending open, which refuses it.
         if self.opened.try_send(Pending { channel, reply }).is_err() {
-            self.closings.closed(id);
+            self.closings.forget(id);
         }
         Ok(())
     }
