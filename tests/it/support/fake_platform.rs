@@ -189,7 +189,7 @@ async fn answer(
         });
     });
     let answer = answer
-        .unwrap_or_else(|| Answer::error(404, &format!("{what} has no script"), "req-unscripted"));
+        .unwrap_or_else(|| Answer::error(503, &format!("{what} has no script"), "req-unscripted"));
     let status = StatusCode::from_u16(answer.status).expect("a status");
     let mut response =
         (status, [("content-type", "application/json")], answer.body).into_response();

@@ -13,6 +13,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
+use super::eventually;
 use super::x509::Pem;
 
 /// Runs until dropped.
@@ -23,7 +24,8 @@ pub(crate) struct FakeRelay {
 impl FakeRelay {
     /// Listens on port 8443 of `host`; each side shows its leaf and trusts the clients of its anchors.
     pub(crate) async fn start(host: Ipv4Addr, relay: (&Pem, &str), gateway: (&Pem, &str)) -> Self {
-        let listener = TcpListener::bind((host, 8443)).await.expect("the port");
+        // A child that is being started at this moment may hold the one before for a moment longer.
+        let listener = eventually("the port", || TcpListener::bind((host, 8443))).await;
         let outer = acceptor(relay, &[]);
         let inner = acceptor(gateway, &["infisical-tcp-proxy"]);
         let mut task = JoinSet::new();

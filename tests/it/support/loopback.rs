@@ -1,7 +1,7 @@
 //! A loopback address that belongs to one case alone: ports 2222 and 8443 are the protocol's, so cases
 //! that run side by side differ in the address. On Linux all of 127/8 is there.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -26,10 +26,19 @@ pub(crate) fn address() -> Ipv4Addr {
         }
         let free = [2222, 8443]
             .iter()
-            .all(|port| TcpListener::bind(SocketAddr::from((address, *port))).is_ok());
+            .all(|port| is_free(SocketAddr::from((address, *port))));
         if free {
             return address;
         }
     }
     panic!("no free loopback address in 100 tries");
+}
+
+/// True if nobody listens there. It does not listen itself: a child that is being started at this moment would
+/// hold the port for a moment longer.
+fn is_free(address: SocketAddr) -> bool {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+    let socket = socket.expect("a socket");
+    socket.set_reuse_address(true).expect("an option");
+    socket.bind(&address.into()).is_ok()
 }
