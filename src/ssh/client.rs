@@ -341,7 +341,11 @@ impl russh::Signer for Signer<'_> {
 }
 
 /// The signature as an SSH `string` (RFC 4253 §6.6).
-fn sign(key: &ssh_key::PrivateKey, hash: Option<HashAlg>, data: &[u8]) -> Result<Vec<u8>, Error> {
+pub(super) fn sign(
+    key: &ssh_key::PrivateKey,
+    hash: Option<HashAlg>,
+    data: &[u8],
+) -> Result<Vec<u8>, Error> {
     use russh::keys::signature::Signer as _;
     let refuse = |reason: &dyn std::fmt::Display| Error::LocalKey(reason.to_string());
     let signature: ssh_key::Signature = match key.key_data().rsa() {

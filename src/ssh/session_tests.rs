@@ -270,3 +270,74 @@ async fn a_writer_that_waits_for_window_is_told_when_the_channel_or_the_session_
         tokio::join!(writing, ending);
     }
 }
+
+/// A client that proves an RSA certificate with SHA-1.
+struct OldClient;
+
+struct OldSigner(PrivateKey);
+
+impl russh::Signer for OldSigner {
+    type Error = Error;
+
+    async fn auth_sign(
+        &mut self,
+        _: &russh::keys::agent::AgentIdentity,
+        _: Option<ssh_key::HashAlg>,
+        mut data: Vec<u8>,
+    ) -> Result<Vec<u8>, Error> {
+        data.extend(client::sign(&self.0, None, &data)?);
+        Ok(data)
+    }
+}
+
+impl russh::client::Handler for OldClient {
+    type Error = russh::Error;
+
+    async fn check_server_key(
+        &mut self,
+        _: &russh::keys::PublicKeyOrCertificate,
+    ) -> Result<bool, russh::Error> {
+        Ok(true)
+    }
+}
+
+#[tokio::test]
+async fn a_signature_with_sha_1_proves_nothing() {
+    let mut rng = ssh_key::rand_core::UnwrapErr(ssh_key::getrandom::SysRng);
+    let key = PrivateKey::random(&mut rng, ssh_key::Algorithm::Rsa { hash: None }).expect("a key");
+    let mut builder =
+        Builder::new([7; 16], key.public_key().clone(), 0, u64::MAX - 1).expect("a builder");
+    builder.cert_type(CertType::User).expect("a type");
+    builder.key_id("client-relay-1").expect("a key id");
+    builder.valid_principal(USER).expect("a principal");
+    let certificate = builder.sign(&self::key(2)).expect("signed");
+
+    // The same key and certificate are believed with SHA-2.
+    let identity = CertifiedKey::try_new(key.clone(), certificate.clone()).expect("a pair");
+    let modern = client::Config {
+        identity,
+        ..client_config()
+    };
+    let (client, server) = pair(&modern, &server_config()).await;
+    assert_eq!(server.expect("a server").subject(), USER);
+    drop(client);
+
+    let (near, far) = tokio::io::duplex(64 * 1024);
+    let engine = russh::client::Config {
+        preferred: super::client_algorithms(),
+        ..Default::default()
+    };
+    let old = async {
+        let mut handle = russh::client::connect_stream(engine.into(), near, OldClient)
+            .await
+            .expect("a key exchange");
+        let outcome = handle
+            .authenticate_certificate_with(USER, certificate, None, &mut OldSigner(key))
+            .await;
+        assert!(!outcome.is_ok_and(|outcome| outcome.success()));
+    };
+    let config = server_config();
+    let ((), server) = tokio::join!(old, server::accept(far, &config));
+    let error = server.expect_err("refused");
+    assert!(matches!(error, Error::NotAuthenticated), "{error:?}");
+}
