@@ -172,7 +172,7 @@ impl Administrator {
         let client = Client::try_new(&domain, &global.headers()?).map_err(refused)?;
         Ok(Admin {
             client,
-            token: global.client_token(self.token_file.as_deref())?,
+            token: global.client_token(self.token_file.as_deref(), &domain)?,
         })
     }
 }

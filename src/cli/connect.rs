@@ -39,8 +39,8 @@ pub(crate) struct Args {
     /// One connection, on standard input and output
     #[arg(long)]
     stdio: bool,
-    /// File with the token that permits sessions [env: INFISICAL_TOKEN] [default: the administrator's token of
-    /// an embedded platform on this machine]
+    /// File with the token that permits sessions [env: INFISICAL_TOKEN] [default: to a platform on this
+    /// machine, its administrator's token]
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
     /// File to write the local address to once it can be used
@@ -49,10 +49,11 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: Args, global: &Global, scope: Scope) -> anyhow::Result<()> {
+    let domain = global.domain(DEFAULT_DOMAIN)?;
     let settings = Settings {
-        domain: global.domain(DEFAULT_DOMAIN)?,
         headers: global.headers()?,
-        token: global.client_token(args.token_file.as_deref())?,
+        token: global.client_token(args.token_file.as_deref(), &domain)?,
+        domain,
         gateway: args.gateway,
         target: args.to,
     };

@@ -8,6 +8,7 @@ use clap::{Args, ValueEnum as _};
 use super::exit::Failure;
 use super::logging::{Format, Level, Logging};
 use crate::config::env::{API_URL, CUSTOM_HEADERS, Environment, LOG_LEVEL, TOKEN};
+use crate::config::remark::Remark;
 use crate::config::settings::{ApiBase, CustomHeaders};
 use crate::config::token;
 use crate::secret::Secret;
@@ -122,15 +123,32 @@ impl Global {
         token::load_private(&file).map_err(Failure::configuration)
     }
 
-    /// The token for commands of a client, by default the administrator's of an embedded platform on this machine.
-    pub(crate) fn client_token(&self, file: Option<&Path>) -> anyhow::Result<Secret> {
-        let default = self.platform_directory().map(|at| at.join(ADMIN_TOKEN));
-        let found = self.token(file, default.as_deref().unwrap_or_else(|| Path::new("")));
-        if file.is_none() && self.environment.value(&TOKEN).is_none() {
-            return found
-                .with_context(|| format!("neither --token-file nor {} is given", TOKEN.name));
+    /// The token for commands of a client that ask the platform at `domain`, by default the administrator's of an
+    /// embedded platform on this machine. That one is for this machine only: to a platform elsewhere it is never
+    /// sent unless it was named.
+    pub(crate) fn client_token(
+        &self,
+        file: Option<&Path>,
+        domain: &ApiBase,
+    ) -> anyhow::Result<Secret> {
+        if domain.is_plain_http_beyond_loopback() {
+            let domain = domain.to_string();
+            Remark::PlainHttp { domain }.log();
         }
-        found
+        if file.is_some() || self.environment.value(&TOKEN).is_some() {
+            return self.token(file, Path::new(""));
+        }
+        if !domain.is_loopback() {
+            let message = format!(
+                "{domain} is not on this machine, so this machine's administrator token is not sent to it; give \
+                 --token-file or {}",
+                TOKEN.name
+            );
+            return Err(Failure::configuration(anyhow::Error::msg(message)));
+        }
+        let default = self.platform_directory().map(|at| at.join(ADMIN_TOKEN));
+        self.token(None, default.as_deref().unwrap_or_else(|| Path::new("")))
+            .with_context(|| format!("neither --token-file nor {} is given", TOKEN.name))
     }
 
     /// Where an embedded platform keeps its state unless told otherwise; `None` if there is no home.
@@ -161,6 +179,7 @@ mod tests {
     use crate::cli::exit::Code;
     use crate::cli::logging::Level;
     use crate::config::env::Environment;
+    use crate::config::settings::ApiBase;
     use crate::secret::Secret;
 
     fn global(domain: Option<&str>, variables: &[(&str, &str)]) -> Global {
@@ -208,6 +227,29 @@ mod tests {
         assert_eq!(Code::of(&error.expect_err("public")), Code::Configuration);
         let error = global(None, &[]).token(None, Path::new("/nonexistent/token"));
         assert_eq!(Code::of(&error.expect_err("absent")), Code::Configuration);
+    }
+
+    #[test]
+    fn the_administrators_token_of_this_machine_stays_on_it() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let named = directory.path().join("named");
+        std::fs::write(&named, "from-file\n").expect("written");
+        std::fs::set_permissions(&named, Permissions::from_mode(0o600)).expect("private");
+        let variable = [("INFISICAL_TOKEN", "from-env")];
+        for elsewhere in ["http://platform.example", "https://platform.example"] {
+            let domain = ApiBase::parse(elsewhere).expect("a domain");
+            let error = global(None, &[]).client_token(None, &domain);
+            let error = error.expect_err("no token for it");
+            assert_eq!(Code::of(&error), Code::Configuration);
+            let text = error.to_string();
+            for word in ["platform.example", "--token-file", "INFISICAL_TOKEN"] {
+                assert!(text.contains(word), "{text}");
+            }
+            let found = global(None, &variable).client_token(None, &domain);
+            assert_eq!(found.expect("a token"), Secret::new("from-env"));
+            let found = global(None, &variable).client_token(Some(&named), &domain);
+            assert_eq!(found.expect("a token"), Secret::new("from-file"));
+        }
     }
 
     #[test]
