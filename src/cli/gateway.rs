@@ -16,7 +16,7 @@ use crate::config::assemble_gateway;
 use crate::config::env::{API_URL, GATEWAY_ENROLL_METHOD, GATEWAY_NAME, RELAY_NAME};
 use crate::config::raw::Flags;
 use crate::gateway::{self, service::http::Cluster};
-use crate::host::notify;
+use crate::host::{limits, notify};
 use crate::scope::Scope;
 
 /// How long the last status may take to be told; it is one datagram.
@@ -114,6 +114,7 @@ pub(crate) async fn run(args: Args, global: &Global, scope: Scope) -> anyhow::Re
         assemble_gateway,
     )?;
     super::stop_on_signal(&scope)?;
+    limits::raise_descriptors();
     let (status, changes) = watch::channel(gateway::Status::Starting);
     let announcing = scope.child("announcing");
     announcing.spawn("notify", announce(changes));

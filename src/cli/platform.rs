@@ -8,6 +8,7 @@ use clap::{Args as ClapArgs, Subcommand};
 use super::admin;
 use super::exit::Failure;
 use super::global::Global;
+use crate::host::limits;
 use crate::platform::authority::KeyAlgorithm;
 use crate::platform::{self, Settings, TlsFiles};
 use crate::scope::Scope;
@@ -82,6 +83,7 @@ pub(crate) async fn run(args: Args, global: &Global, scope: Scope) -> anyhow::Re
 }
 
 async fn start_platform(args: Start, global: &Global, scope: Scope) -> anyhow::Result<()> {
+    limits::raise_descriptors();
     let state_dir = args
         .state_dir
         .or_else(|| global.platform_directory())

@@ -16,6 +16,7 @@ use crate::config::env::{
     API_URL, RELAY_AUTH_SECRET, RELAY_ENROLL_METHOD, RELAY_HOST, RELAY_NAME, RELAY_TYPE,
 };
 use crate::config::raw::Flags;
+use crate::host::limits;
 use crate::scope::Scope;
 
 /// Run a relay: the meeting point of gateways and clients
@@ -114,6 +115,7 @@ pub(crate) async fn run(args: Args, global: &Global, scope: Scope) -> anyhow::Re
     settings.ssh_listen = start.ssh_listen;
     settings.tls_listen = start.tls_listen;
     super::stop_on_signal(&scope)?;
+    limits::raise_descriptors();
     Box::pin(crate::relay::run(settings, scope))
         .await
         .map_err(|error| Failure::new(error.reason(), error).into())

@@ -1,5 +1,6 @@
-//! The host: the service manager's notifications and signals. Knows nothing of tunnels.
+//! The host: the service manager's notifications, signals and limits. Knows nothing of tunnels.
 
+pub mod limits;
 pub mod notify;
 pub mod parent;
 pub mod ready_file;
