@@ -16,6 +16,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::config::settings::{ApiBase, CustomHeaders};
+use crate::error::printable;
 use crate::names::{GatewayName, RelayName};
 use crate::secret::Secret;
 use types::{
@@ -138,7 +139,9 @@ impl Client {
     /// `GET /v1/relays`, with either token.
     #[expect(clippy::missing_errors_doc, reason = "see register_gateway")]
     pub async fn relays(&self, token: &Secret) -> Result<Vec<Relay>, Error> {
-        self.get("listing the relays", "/v1/relays", token).await
+        let rows: Vec<serde_json::Value> =
+            self.get("listing the relays", "/v1/relays", token).await?;
+        Ok(rows.into_iter().filter_map(parse_relay).collect())
     }
 
     /// `POST /v1/relays/register-org-relay`, with an identity access token.
@@ -380,6 +383,24 @@ impl Client {
     }
 }
 
+/// One row of the list of relays. A row that cannot be used, whosever relay it is, must not take the others
+/// with it.
+fn parse_relay(row: serde_json::Value) -> Option<Relay> {
+    let name = ["name", "id"].map(|key| row.get(key).and_then(|value| value.as_str()));
+    let name = name.into_iter().flatten().next().map(printable);
+    serde_json::from_value(row)
+        .inspect_err(|error| {
+            // A row holds no secret, and the rule that it breaks is worth reading.
+            let error = printable(&error.to_string());
+            tracing::warn!(
+                relay.name = name,
+                error,
+                "a relay of the platform's list is left out"
+            );
+        })
+        .ok()
+}
+
 /// What is wrong with an answer, without repeating any of it, since it may hold private keys.
 fn describe(error: &serde_json::Error) -> String {
     let kind = match error.classify() {
@@ -400,7 +421,7 @@ fn describe(error: &serde_json::Error) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::describe;
+    use super::{describe, parse_relay};
     use crate::api::types::GatewayCredentials;
 
     #[test]
@@ -412,5 +433,25 @@ mod tests {
         );
         let wrong = serde_json::from_str::<GatewayCredentials>(r#"{"gatewayId":"s3cr3t s3cr3t"}"#);
         assert!(!describe(&wrong.expect_err("not an id")).contains("s3cr3t"));
+    }
+
+    #[test]
+    fn a_relay_that_cannot_be_used_is_left_out_alone() {
+        let row = |name: &str, host: &str| {
+            serde_json::json!({
+                "id": "r", "createdAt": "", "updatedAt": "", "orgId": null, "identityId": null,
+                "name": name, "host": host, "heartbeat": null, "more": 1
+            })
+        };
+        let rows = [
+            row("good", "relay.example.com"),
+            row("odd", "https://relay.example.com"),
+            row("", "relay.example.com"),
+            serde_json::Value::Null,
+            row("also-good", "192.0.2.1"),
+        ];
+        let relays: Vec<_> = rows.into_iter().filter_map(parse_relay).collect();
+        let names: Vec<&str> = relays.iter().map(|relay| relay.name.as_str()).collect();
+        assert_eq!(names, ["good", "also-good"]);
     }
 }

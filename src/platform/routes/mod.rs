@@ -51,7 +51,7 @@ struct Shared {
     relay_auth_secret: Secret,
     /// Attempts at logins and enrollments, by source.
     limiter: Mutex<Limiter>,
-    signing: Semaphore,
+    signing: Arc<Semaphore>,
 }
 
 impl App {
@@ -68,7 +68,7 @@ impl App {
             admin: TokenHash::of(admin),
             relay_auth_secret,
             limiter: Mutex::default(),
-            signing: Semaphore::new(SIGNING),
+            signing: Arc::new(Semaphore::new(SIGNING)),
         }))
     }
 
@@ -82,10 +82,15 @@ impl App {
         T: Send + 'static,
         F: FnOnce(&Authority) -> Result<T, authority::Error> + Send + 'static,
     {
-        // Never closed, so there is always a permit to come.
-        let _permit = self.0.signing.acquire().await;
+        // Never closed, so there is always a permit to come. It goes with the work, which goes on when the
+        // request is given up.
+        let permit = Arc::clone(&self.0.signing).acquire_owned().await;
         let authority = Arc::clone(&self.0.authority);
-        let signed = tokio::task::spawn_blocking(move || work(&authority))
+        let signing = move || {
+            let _permit = permit;
+            work(&authority)
+        };
+        let signed = tokio::task::spawn_blocking(signing)
             .await
             .map_err(|error| ApiError::internal(&error))?;
         Ok(signed?)
