@@ -228,7 +228,7 @@ impl Stack {
         console.done("gateway", what, since);
 
         let since = Instant::now();
-        console.remark("the gateway's first heartbeat follows some seconds after its start");
+        console.remark("the first heartbeat follows a second after the gateway's start");
         self.until("be reached by the platform", || {
             logged(&log, events::GATEWAY_REACHABLE)
         })
