@@ -61,16 +61,8 @@ pub(crate) async fn serve(listener: TcpListener, hub: Arc<Hub>, stop: Scope, bri
                 return;
             }
         };
-        let source = Source::from(accepted.peer.ip());
-        let slots = hub.sources.take(source).zip(hub.newcomers.take(source));
-        let Some((source, newcomer)) = slots else {
-            if let Some(suppressed) = hub.ration.take(Instant::now()) {
-                tracing::warn!(
-                    peer = %accepted.peer,
-                    suppressed,
-                    "too many connections from this address; client connection closed"
-                );
-            }
+        let refusal = "too many connections from this address; client connection closed";
+        let Some((source, newcomer)) = hub.admit(accepted.peer, refusal) else {
             continue;
         };
         let client = Client {

@@ -37,16 +37,8 @@ pub(crate) async fn serve(listener: TcpListener, hub: Arc<Hub>, stop: Scope, ses
                 return;
             }
         };
-        let source = Source::from(accepted.peer.ip());
-        let slots = hub.sources.take(source).zip(hub.newcomers.take(source));
-        let Some((source, newcomer)) = slots else {
-            if let Some(suppressed) = hub.ration.take(Instant::now()) {
-                tracing::warn!(
-                    peer = %accepted.peer,
-                    suppressed,
-                    "too many connections from this address; gateway connection closed"
-                );
-            }
+        let refusal = "too many connections from this address; gateway connection closed";
+        let Some((source, newcomer)) = hub.admit(accepted.peer, refusal) else {
             continue;
         };
         let hub = Arc::clone(&hub);

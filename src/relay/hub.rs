@@ -8,7 +8,7 @@ use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::Instant;
 
 use super::identity::Identity;
-use super::limits::{Counters, Ration, Source};
+use super::limits::{Counters, Ration, Slot, Source};
 use super::registry::{Registered, Registry};
 use crate::config::settings::RelayLimits;
 use crate::names::GatewayId;
@@ -104,6 +104,24 @@ impl Hub {
     /// The registry, for a moment: nothing awaits while holding it.
     pub(crate) fn registry(&self) -> MutexGuard<'_, Registry<Arc<Session>>> {
         self.registry.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts a connection that has just been accepted: against its address, and against the newcomers of its
+    /// address until it has proved itself. `None` if there are too many, which `refusal` says in the log as far
+    /// as the ration goes.
+    pub(crate) fn admit(
+        &self,
+        peer: SocketAddr,
+        refusal: &'static str,
+    ) -> Option<(Slot<Source>, Slot<Source>)> {
+        let source = Source::from(peer.ip());
+        let slots = self.sources.take(source).zip(self.newcomers.take(source));
+        if slots.is_none()
+            && let Some(suppressed) = self.ration.take(Instant::now())
+        {
+            tracing::warn!(%peer, suppressed, "{refusal}");
+        }
+        slots
     }
 
     /// Registers the session of a gateway that has proved itself, and lets waiting clients know.
