@@ -43,6 +43,8 @@ variables! {
         "extra headers of every request to the platform, as name=value pairs";
     LOG_LEVEL = "INFISICAL_LOG_LEVEL" plain
         "what is logged: error, warn, info, debug or trace";
+    LOG_FILE = "INFISICAL_LOG_FILE" plain
+        "file to which lines are logged instead of standard error";
     TOKEN = "INFISICAL_TOKEN" secret
         "access token of a machine identity, or a one-time enrollment token";
     AUTH_METHOD = "INFISICAL_AUTH_METHOD" plain
@@ -77,6 +79,10 @@ variables! {
         "address of the relay, as gateways and clients reach it";
     RELAY_TYPE = "INFISICAL_RELAY_TYPE" plain
         "whose relay it is: org or instance";
+    RELAY_SSH_LISTEN = "INFISICAL_RELAY_SSH_LISTEN" plain
+        "address and port at which the relay awaits gateways";
+    RELAY_TLS_LISTEN = "INFISICAL_RELAY_TLS_LISTEN" plain
+        "address and port at which the relay awaits clients";
     RELAY_AUTH_SECRET = "INFISICAL_RELAY_AUTH_SECRET" secret
         "secret that an instance shares with its relays";
     RELAY_ENROLL_METHOD = "INFISICAL_RELAY_ENROLL_METHOD" plain

@@ -187,7 +187,7 @@ impl Stack {
         ];
         let pid = self.launch("relay", &arguments)?;
         let log = self.log_of("relay");
-        self.until("start", || logged(&log, events::RELAY_STARTED))
+        self.until("start", || logged(&log, events::RELAY_STARTED.text))
             .await?;
         Ok(pid)
     }
@@ -222,7 +222,7 @@ impl Stack {
         ];
         let pid = self.launch("gateway", &arguments)?;
         let log = self.log_of("gateway");
-        self.until("start", || logged(&log, events::GATEWAY_STARTED))
+        self.until("start", || logged(&log, events::GATEWAY_STARTED.text))
             .await?;
         let what = format_args!("{GATEWAY}, connected to the relay, pid {pid}");
         console.done("gateway", what, since);
@@ -230,7 +230,7 @@ impl Stack {
         let since = Instant::now();
         console.remark("the first heartbeat follows a second after the gateway's start");
         self.until("be reached by the platform", || {
-            logged(&log, events::GATEWAY_REACHABLE)
+            logged(&log, events::GATEWAY_REACHABLE.text)
         })
         .await?;
         let what = "the platform has reached the gateway through the relay";

@@ -47,7 +47,11 @@ async fn beat(client: &Client, access: &Access, proved: &mpsc::Sender<()>) {
         at_least = Duration::ZERO;
         match result {
             Ok(()) if cadence.reachable() => tracing::debug!("{}", events::GATEWAY_REACHABLE),
-            Ok(()) => tracing::info!("{}", events::GATEWAY_REACHABLE),
+            Ok(()) => tracing::info!(
+                message_id = events::GATEWAY_REACHABLE.id,
+                "{}",
+                events::GATEWAY_REACHABLE
+            ),
             Err((error, class)) => {
                 if let Class::RetryAfter(wait) = class {
                     at_least = wait;
@@ -59,7 +63,12 @@ async fn beat(client: &Client, access: &Access, proved: &mpsc::Sender<()>) {
                 if kind == said {
                     tracing::debug!(error = %chain(&error), "heartbeat failed again");
                 } else {
-                    tracing::warn!(error = %chain(&error), "heartbeat failed; the tunnel stays up");
+                    tracing::warn!(
+                        message_id = events::HEARTBEAT_FAILED.id,
+                        error = %chain(&error),
+                        "{}",
+                        events::HEARTBEAT_FAILED
+                    );
                     said = kind;
                 }
             }

@@ -214,6 +214,7 @@ impl Gateway {
                     None => return Ok(()),
                     Some(Ok(identity)) => {
                         tracing::info!(
+                            message_id = events::GATEWAY_REGISTERED.id,
                             gateway.id = %identity.gateway_id,
                             relay.host = %identity.relay_host,
                             "{}",
@@ -255,9 +256,19 @@ impl Gateway {
                     };
                     let host = identity.relay_host.clone();
                     if started {
-                        tracing::info!(relay.host = %host, "the tunnel is up again");
+                        tracing::info!(
+                            message_id = events::TUNNEL_UP_AGAIN.id,
+                            relay.host = %host,
+                            "{}",
+                            events::TUNNEL_UP_AGAIN
+                        );
                     } else {
-                        tracing::info!(relay.host = %host, "{}", events::GATEWAY_STARTED);
+                        tracing::info!(
+                            message_id = events::GATEWAY_STARTED.id,
+                            relay.host = %host,
+                            "{}",
+                            events::GATEWAY_STARTED
+                        );
                         started = true;
                     }
                     self.status.send_replace(Status::Connected(host));
@@ -336,10 +347,12 @@ impl Gateway {
     fn report_wait(&self, failure: Option<&Error>, delay: Duration, attempt: u32) {
         let error = failure.map_or_else(String::new, |error| chain(error).to_string());
         tracing::warn!(
+            message_id = events::NOT_CONNECTED.id,
             error,
             attempt,
             delay_ms = delay.as_millis(),
-            "not connected; trying again"
+            "{}",
+            events::NOT_CONNECTED
         );
         self.status.send_replace(Status::Retrying {
             error,

@@ -11,6 +11,7 @@ use super::identity::Identity;
 use super::issue::Issuer;
 use crate::backoff::{self, Backoff};
 use crate::error::{Class, chain};
+use crate::events;
 
 /// Between attempts; a third of a certificate's life is left for them.
 const BASE: Duration = Duration::from_secs(5);
@@ -50,7 +51,12 @@ pub(crate) async fn run(issuer: Arc<Issuer>, current: watch::Sender<Option<Arc<I
         }
         match issuer.renew().await {
             Ok(identity) => {
-                tracing::info!(gateway.id = %identity.gateway_id, "credentials renewed");
+                tracing::info!(
+                    message_id = events::CREDENTIALS_RENEWED.id,
+                    gateway.id = %identity.gateway_id,
+                    "{}",
+                    events::CREDENTIALS_RENEWED
+                );
                 backoff.reset();
                 let pause = if identity.is_usable() {
                     RENEWED
@@ -72,9 +78,11 @@ pub(crate) async fn run(issuer: Arc<Issuer>, current: watch::Sender<Option<Arc<I
                 let delay = at_least.saturating_add(backoff.next_delay(backoff::random()));
                 not_before = Instant::now() + delay;
                 tracing::warn!(
+                    message_id = events::CREDENTIALS_NOT_RENEWED.id,
                     error = %chain(&error),
                     delay_ms = delay.as_millis(),
-                    "credentials not renewed; the old ones are still in use"
+                    "{}",
+                    events::CREDENTIALS_NOT_RENEWED
                 );
             }
         }

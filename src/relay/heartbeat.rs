@@ -24,7 +24,11 @@ pub(crate) async fn run(access: Access) {
         let delay = cadence.handle(result.is_ok());
         match result {
             Ok(()) if was_reachable => tracing::debug!("{}", events::RELAY_REACHABLE),
-            Ok(()) => tracing::info!("{}", events::RELAY_REACHABLE),
+            Ok(()) => tracing::info!(
+                message_id = events::RELAY_REACHABLE.id,
+                "{}",
+                events::RELAY_REACHABLE
+            ),
             Err((error, class)) => {
                 let delay = match class {
                     Class::RetryAfter(wait) => delay.max(wait),

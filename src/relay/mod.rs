@@ -107,6 +107,7 @@ pub async fn run(settings: RelaySettings, scope: Scope) -> Result<(), Error> {
     let sockets = Sockets { ssh, tls };
     let serving = serve(sockets, hub, tasks.clone());
     tracing::info!(
+        message_id = events::RELAY_STARTED.id,
         relay.name = %settings.name,
         relay.host = %settings.host,
         "{}",

@@ -15,6 +15,7 @@ use crate::api::{self, Client};
 use crate::backoff::{self, Backoff};
 use crate::config::settings::{RelayCredential, RelaySettings};
 use crate::error::{Class, Reason, chain};
+use crate::events;
 use crate::scope::Scope;
 
 /// Delays between attempts at the start.
@@ -190,7 +191,12 @@ pub(crate) async fn renew(access: Access, current: watch::Sender<Arc<Identity>>)
         due(&identity).await;
         match ask(&access).await {
             Ok(identity) => {
-                tracing::info!(relay.name = %access.name(), "credentials renewed");
+                tracing::info!(
+                    message_id = events::CREDENTIALS_RENEWED.id,
+                    relay.name = %access.name(),
+                    "{}",
+                    events::CREDENTIALS_RENEWED
+                );
                 backoff.reset();
                 let pause = if identity.is_due() {
                     tracing::warn!(
@@ -208,10 +214,12 @@ pub(crate) async fn renew(access: Access, current: watch::Sender<Arc<Identity>>)
                 let delay = next(error.class(), &mut backoff).unwrap_or(RENEW.1);
                 let left = identity.expires.duration_since(SystemTime::now());
                 tracing::warn!(
+                    message_id = events::CREDENTIALS_NOT_RENEWED.id,
                     error = %chain(&error),
                     expires_in_s = left.unwrap_or_default().as_secs(),
                     delay_ms = delay.as_millis(),
-                    "credentials not renewed; the old ones are still in use"
+                    "{}",
+                    events::CREDENTIALS_NOT_RENEWED
                 );
                 tokio::time::sleep(delay).await;
             }

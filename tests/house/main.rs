@@ -76,11 +76,11 @@ fn contract_lines_are_spelled_in_one_place() {
 fn contract_lines_are_those_of_the_protocol() {
     use infisical::events;
     let ours = [
-        ("GATEWAY_STARTED", events::GATEWAY_STARTED),
-        ("GATEWAY_REGISTERED", events::GATEWAY_REGISTERED),
-        ("GATEWAY_REACHABLE", events::GATEWAY_REACHABLE),
-        ("RELAY_STARTED", events::RELAY_STARTED),
-        ("RELAY_REACHABLE", events::RELAY_REACHABLE),
+        ("GATEWAY_STARTED", events::GATEWAY_STARTED.text),
+        ("GATEWAY_REGISTERED", events::GATEWAY_REGISTERED.text),
+        ("GATEWAY_REACHABLE", events::GATEWAY_REACHABLE.text),
+        ("RELAY_STARTED", events::RELAY_STARTED.text),
+        ("RELAY_REACHABLE", events::RELAY_REACHABLE.text),
     ];
     assert_eq!(ours, words::CONTRACT);
 }
