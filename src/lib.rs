@@ -9,6 +9,7 @@ pub mod dev;
 pub mod error;
 pub mod events;
 pub mod gateway;
+pub mod health;
 pub mod host;
 pub mod names;
 pub mod net;

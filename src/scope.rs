@@ -2,7 +2,9 @@
 //!
 //! Every task of this program is spawned here, so nothing is detached: a scope is cancelled, its tasks
 //! see it, and [`Scope::finish`] waits for them under a deadline. A task that panics is a defect and is
-//! logged by name; it ends itself, or, when it was spawned as essential, its scope.
+//! logged by name; what happens then is the policy that was chosen where it was spawned: it ends itself; it ends its
+//! scope (essential); or it is started again after a wait (supervised), and ends its scope only when that does not
+//! help.
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
@@ -10,8 +12,19 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+
+use crate::backoff::{self, Backoff};
+use crate::events;
+
+/// Bounds of the wait before a supervised task is started again.
+const RESTART: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+/// A task that ran so long before it panicked is taken to have worked: its panics are counted anew.
+const RAN_WELL: Duration = Duration::from_secs(60);
+/// Panics in a row after which another start of the task is no use. A new process may be.
+const PANICS_BELIEVED: u32 = 5;
 
 /// A group of tasks.
 #[derive(Debug, Clone)]
@@ -91,6 +104,48 @@ impl Scope {
         });
     }
 
+    /// Starts a task that is made again after it panicked, as [`Self::supervise`] does; otherwise it is as essential
+    /// as one of [`Self::spawn_essential`].
+    pub fn spawn_supervised<F, Fut>(&self, task: &'static str, mut make: F)
+    where
+        F: FnMut() -> Fut + Send + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        let scope = self.clone();
+        self.spawn_essential(task, async move {
+            let mut restarts = Restarts::new(task);
+            loop {
+                let ran = AssertUnwindSafe(make()).catch_unwind().await;
+                if ran.is_ok() || !restarts.wait(&scope).await {
+                    return;
+                }
+            }
+        });
+    }
+
+    /// Runs what `make` gives to its end, in the caller's own task. After a panic it is made again, after a wait that
+    /// grows; `None` once the scope was cancelled in such a wait, or when five of them in a row have panicked soon: then the
+    /// scope is cancelled and [`Self::casualty`] names the task.
+    pub async fn supervise<T>(
+        &self,
+        task: &'static str,
+        mut make: impl AsyncFnMut() -> T,
+    ) -> Option<T> {
+        let mut restarts = Restarts::new(task);
+        loop {
+            if let Ok(output) = AssertUnwindSafe(make()).catch_unwind().await {
+                return Some(output);
+            }
+            if !restarts.wait(self).await {
+                if !self.is_cancelled() {
+                    let _ = self.casualty.set(task);
+                    self.cancel();
+                }
+                return None;
+            }
+        }
+    }
+
     /// Resolves when the scope is cancelled. Cancel-safe.
     pub async fn cancelled(&self) {
         self.cancel.cancelled().await;
@@ -136,9 +191,58 @@ impl Scope {
     }
 }
 
+/// How often one task has panicked of late.
+struct Restarts {
+    task: &'static str,
+    backoff: Backoff,
+    started: Instant,
+}
+
+impl Restarts {
+    fn new(task: &'static str) -> Self {
+        Self {
+            task,
+            backoff: Backoff::new(RESTART.0, RESTART.1),
+            started: Instant::now(),
+        }
+    }
+
+    /// After a panic: logs it and waits until the task may be made again. False if it should not be, for `scope`
+    /// was cancelled or another start is no use.
+    async fn wait(&mut self, scope: &Scope) -> bool {
+        if self.started.elapsed() >= RAN_WELL {
+            self.backoff.reset();
+        }
+        let again = self.backoff.attempts().saturating_add(1) < PANICS_BELIEVED;
+        let delay = self.backoff.next_delay(backoff::random());
+        let (scope_name, task) = (scope.name, self.task);
+        if !again {
+            tracing::error!(
+                scope = scope_name,
+                task,
+                "task panicked too often; this is a defect, please report it"
+            );
+            return false;
+        }
+        tracing::error!(
+            message_id = events::TASK_RESTARTED.id,
+            scope = scope_name,
+            task,
+            delay_ms = delay.as_millis(),
+            "{}",
+            events::TASK_RESTARTED
+        );
+        let waited = scope.run(tokio::time::sleep(delay)).await.is_some();
+        self.started = Instant::now();
+        waited
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::Scope;
+    use super::{PANICS_BELIEVED, RAN_WELL, Scope};
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
     use std::time::Duration;
 
     const SOON: Duration = Duration::from_secs(10);
@@ -164,6 +268,64 @@ mod tests {
         child.cancelled().await;
         assert!(scope.is_cancelled());
         assert_eq!(scope.casualty(), Some("acceptor"));
+    }
+
+    #[tokio::test(flavor = "current_thread", start_paused = true)]
+    async fn a_supervised_task_is_made_again_after_a_panic() {
+        let scope = Scope::new("test");
+        let mut turn = 0;
+        let output = scope.supervise("link", async || {
+            turn += 1;
+            assert!(turn > 3, "on purpose");
+            turn
+        });
+        assert_eq!(output.await, Some(4));
+        assert!(!scope.is_cancelled());
+
+        let made = Arc::new(AtomicU32::new(0));
+        let counted = Arc::clone(&made);
+        scope.spawn_supervised("renew", move || {
+            let turn = counted.fetch_add(1, Ordering::Relaxed);
+            async move {
+                assert!(turn > 2, "on purpose");
+                std::future::pending::<()>().await;
+            }
+        });
+        let four = async {
+            while made.load(Ordering::Relaxed) < 4 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        four.await;
+        assert!(!scope.is_cancelled());
+    }
+
+    #[tokio::test(flavor = "current_thread", start_paused = true)]
+    async fn a_task_that_only_panics_ends_its_scope_and_one_that_worked_for_long_does_not() {
+        let scope = Scope::new("test");
+        let mut turns = 0;
+        let output: Option<()> = scope
+            .supervise("link", async || {
+                turns += 1;
+                panic!("on purpose")
+            })
+            .await;
+        assert_eq!((output, turns), (None, PANICS_BELIEVED));
+        assert_eq!(scope.casualty(), Some("link"));
+
+        let scope = Scope::new("test");
+        let mut turns = 0;
+        let output = scope.supervise("link", async || {
+            turns += 1;
+            tokio::time::sleep(RAN_WELL).await;
+            assert!(turns > 3 * PANICS_BELIEVED, "on purpose");
+        });
+        assert_eq!(output.await, Some(()));
+
+        let scope = Scope::new("test");
+        scope.spawn_supervised("renew", || async { panic!("on purpose") });
+        scope.cancelled().await;
+        assert_eq!(scope.casualty(), Some("renew"));
     }
 
     #[tokio::test(flavor = "current_thread", start_paused = true)]

@@ -40,6 +40,12 @@ pub struct Client {
 }
 
 impl Client {
+    /// Below which address the calls are.
+    #[must_use]
+    pub fn base(&self) -> &str {
+        &self.base
+    }
+
     /// Prepares calls below `base`, with `headers` added to each. Proxies are taken from the environment
     /// (`HTTPS_PROXY`, `NO_PROXY` …), except to a platform on this machine.
     ///

@@ -7,16 +7,20 @@ use std::time::Duration;
 use clap::{Args as ClapArgs, Subcommand};
 use tokio::sync::watch;
 
+use super::announce::announce;
 use super::exit::Failure;
 use super::global::Global;
 use super::identity::IdentityArgs;
 use super::legacy::{self, Rest};
-use super::start;
+use super::{reload, start};
 use crate::config::assemble_gateway;
 use crate::config::env::{API_URL, GATEWAY_ENROLL_METHOD, GATEWAY_NAME, RELAY_NAME};
 use crate::config::raw::Flags;
+use crate::error::chain;
 use crate::gateway::{self, service::http::Cluster};
-use crate::host::{limits, notify};
+use crate::health;
+use crate::host::signals::Hangups;
+use crate::host::{limits, notify, watchdog};
 use crate::scope::Scope;
 
 /// How long the last status may take to be told; it is one datagram.
@@ -106,43 +110,39 @@ pub(crate) async fn run(args: Args, global: &Global, scope: Scope) -> anyhow::Re
         Some(Command::Start(start)) => start,
     };
     let flags = start.flags(global, io::stdin());
-    let settings = start::assemble(
-        global,
-        &flags,
-        start.config.as_deref(),
-        "gateways",
-        assemble_gateway,
-    )?;
+    let config = start.config.as_deref();
+    let assemble = || start::assemble(global, &flags, config, "gateways", assemble_gateway);
+    let settings = assemble()?;
     super::stop_on_signal(&scope)?;
+    let hangups = Hangups::catch().map_err(Failure::unavailable)?;
     limits::raise_descriptors();
-    let (status, changes) = watch::channel(gateway::Status::Starting);
-    let announcing = scope.child("announcing");
-    announcing.spawn("notify", announce(changes));
+    let (settings, followed) = watch::channel(settings);
+    let (reporter, monitor) = gateway::monitor::monitor();
+    let (heart, pulse) = health::heart();
+    let beside = Scope::new("beside the gateway");
+    beside.spawn("watchdog", watchdog::run(pulse));
+    let runtime = global.environment.runtime_directory.clone();
+    let announcing = Scope::new("announcing");
+    announcing.spawn("notify", async move {
+        announce(monitor, runtime.as_deref()).await;
+    });
+    let told = reporter.clone();
+    let reloading = reload::follow(hangups, assemble, settings, |refused| {
+        told.configuration(refused);
+    });
     let cluster = Cluster::of_this_pod(global.environment.kubernetes_api.clone());
-    let ended = Box::pin(gateway::run(settings, cluster, status, scope)).await;
-    // It ends with the last status, which must be told before the process is gone.
+    let running = Box::pin(gateway::run(followed, cluster, reporter, heart, scope));
+    let ended = tokio::select! {
+        ended = running => ended,
+        () = reloading => Ok(()),
+    };
+    drop(told);
+    // It ends with the last line, which must be told before the process is gone.
     announcing.finish(LAST_WORDS).await;
-    ended.map_err(|error| Failure::new(error.reason(), error).into())
-}
-
-/// Tells the service manager how the gateway is. It is ready once the first attempt has been made: a gateway
-/// that cannot reach its relay yet keeps trying, and must not hold up the start of the machine.
-async fn announce(mut changes: watch::Receiver<gateway::Status>) {
-    let mut ready = false;
-    while changes.changed().await.is_ok() {
-        let status = changes.borrow_and_update().clone();
-        notify::status(&status.to_string());
-        match status {
-            gateway::Status::Starting => {}
-            gateway::Status::Connected(_) | gateway::Status::Retrying { .. } => {
-                if !ready {
-                    notify::ready();
-                }
-                ready = true;
-            }
-            gateway::Status::Draining => notify::stopping(),
-        }
-    }
+    ended.map_err(|error| {
+        notify::status(&format!("failed: {}", chain(&error)));
+        Failure::new(error.reason(), error).into()
+    })
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 //! with 78 ([`exit`]).
 
 mod admin;
+mod announce;
 pub mod connect;
 pub mod dev;
 pub mod exit;
@@ -16,6 +17,7 @@ mod legacy;
 pub mod logging;
 pub mod platform;
 pub mod relay;
+mod reload;
 mod start;
 
 use clap::{Parser, Subcommand};

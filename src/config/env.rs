@@ -107,6 +107,8 @@ pub struct Environment {
     pub xdg_state_home: Option<PathBuf>,
     /// `STATE_DIRECTORY` of a service, the first if there are several.
     pub state_directory: Option<PathBuf>,
+    /// `RUNTIME_DIRECTORY` of a service, the first if there are several.
+    pub runtime_directory: Option<PathBuf>,
     /// `CREDENTIALS_DIRECTORY` of a service.
     pub credentials_directory: Option<PathBuf>,
     /// `KUBERNETES_SERVICE_HOST` and `KUBERNETES_SERVICE_PORT_HTTPS`: the API server, for what runs in a pod.
@@ -135,6 +137,9 @@ impl Environment {
                 "XDG_STATE_HOME" => environment.xdg_state_home = path(),
                 "STATE_DIRECTORY" => {
                     environment.state_directory = std::env::split_paths(&value).next();
+                }
+                "RUNTIME_DIRECTORY" => {
+                    environment.runtime_directory = std::env::split_paths(&value).next();
                 }
                 "CREDENTIALS_DIRECTORY" => environment.credentials_directory = path(),
                 "KUBERNETES_SERVICE_HOST" => api_host = value.into_string().ok(),

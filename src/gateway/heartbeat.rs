@@ -1,12 +1,14 @@
 //! Heartbeats: each makes the platform dial back through the relay to this gateway, so a success proves the
 //! whole path, and a failure with the tunnel up says which half is broken (protocol.md §1).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 
-use super::access::Access;
-use crate::api::{self, Client};
+use super::issue::Issuer;
+use super::monitor::Reporter;
+use crate::api;
 use crate::error::{Class, chain};
 use crate::events;
 
@@ -18,15 +20,16 @@ const FIRST: Duration = Duration::from_secs(1);
 /// Time between heartbeats until one succeeds (protocol.md §1).
 const AGAIN: Duration = Duration::from_secs(10);
 
-/// Sends heartbeats while `up` is true; each success is told to `proved`. Ends when `up` is gone.
+/// Sends heartbeats while `up` is true, each as the newest of `issuers` may; each success is told to `proved`, and
+/// how the last one ended to `reporter`. Ends when `up` is gone.
 pub(crate) async fn run(
-    client: Client,
-    access: Access,
+    issuers: watch::Receiver<Arc<Issuer>>,
     mut up: watch::Receiver<bool>,
     proved: mpsc::Sender<()>,
+    reporter: Reporter,
 ) {
     while up.wait_for(|up| *up).await.is_ok() {
-        let while_up = beat(&client, &access, &proved);
+        let while_up = beat(&issuers, &proved, &reporter);
         let mut down = up.clone();
         tokio::select! {
             () = while_up => {}
@@ -36,14 +39,21 @@ pub(crate) async fn run(
 }
 
 /// Beats for ever.
-async fn beat(client: &Client, access: &Access, proved: &mpsc::Sender<()>) {
+async fn beat(
+    issuers: &watch::Receiver<Arc<Issuer>>,
+    proved: &mpsc::Sender<()>,
+    reporter: &Reporter,
+) {
     let mut cadence = Cadence::default();
     let mut at_least = Duration::ZERO;
     let mut said = String::new();
     loop {
         tokio::time::sleep(cadence.delay().max(at_least)).await;
-        let result = once(client, access).await;
+        let issuer = Arc::clone(&issuers.borrow());
+        let result = once(&issuer).await;
         let success = result.is_ok();
+        let failure = result.as_ref().err();
+        reporter.heartbeat(failure.map(|(error, _)| chain(error).to_string()));
         at_least = Duration::ZERO;
         match result {
             Ok(()) if cadence.reachable() => tracing::debug!("{}", events::GATEWAY_REACHABLE),
@@ -118,7 +128,8 @@ impl Cadence {
 }
 
 /// One heartbeat. A refused token is replaced before the next one, where a login can.
-async fn once(client: &Client, access: &Access) -> Result<(), (api::Error, Class)> {
+async fn once(issuer: &Issuer) -> Result<(), (api::Error, Class)> {
+    let access = issuer.access();
     let token = match access.token().await {
         Ok(token) => token,
         Err(error) => {
@@ -126,7 +137,7 @@ async fn once(client: &Client, access: &Access) -> Result<(), (api::Error, Class
             return Err((error, class));
         }
     };
-    match client.gateway_heartbeat(&token).await {
+    match issuer.client().gateway_heartbeat(&token).await {
         Ok(()) => Ok(()),
         Err(error) => {
             let class = access.class(&error, Some(&token)).await;

@@ -7,7 +7,7 @@ use rustls::ServerConfig;
 
 use super::service::Service;
 use crate::api::types::GatewayCredentials;
-use crate::names::{GatewayId, RelayHost};
+use crate::names::{GatewayId, RelayHost, RelayName};
 use crate::ssh::cert::HostPolicy;
 use crate::ssh::keys::CertifiedKey;
 use crate::ssh::{Keepalive, cert, client, keys};
@@ -42,6 +42,7 @@ pub enum Error {
 #[derive(Debug)]
 pub(crate) struct Identity {
     pub(crate) gateway_id: GatewayId,
+    pub(crate) relay_name: RelayName,
     pub(crate) relay_host: RelayHost,
     pub(crate) ssh: client::Config,
     pub(crate) tls: Arc<ServerConfig>,
@@ -52,11 +53,14 @@ pub(crate) struct Identity {
 }
 
 impl Identity {
-    /// Checks and prepares everything that the platform sent.
+    /// Checks and prepares everything that the platform sent for `relay_name`.
     ///
     /// # Errors
     /// Names the first field that cannot be used.
-    pub(crate) fn try_new(credentials: &GatewayCredentials) -> Result<Self, Error> {
+    pub(crate) fn try_new(
+        relay_name: RelayName,
+        credentials: &GatewayCredentials,
+    ) -> Result<Self, Error> {
         let ssh = |field| move |source| Error::Ssh { field, source };
         let certificate = keys::parse_certificate(&credentials.ssh.client_certificate)
             .map_err(ssh("ssh.clientCertificate"))?;
@@ -75,6 +79,7 @@ impl Identity {
 
         Ok(Self {
             gateway_id: credentials.gateway_id.clone(),
+            relay_name,
             relay_host: credentials.relay_host.clone(),
             ssh: client::Config {
                 user: credentials.gateway_id.to_string(),
@@ -90,6 +95,11 @@ impl Identity {
             expires,
             renew_at: renew_at(expires, backoff::random()),
         })
+    }
+
+    /// True if both are for the same gateway at the same relay: a tunnel made with one is good for the other.
+    pub(crate) fn shares_tunnel_with(&self, other: &Self) -> bool {
+        self.gateway_id == other.gateway_id && self.relay_host == other.relay_host
     }
 
     /// True while no certificate has expired.

@@ -15,6 +15,10 @@ use crate::error::{Class, Reason};
 use crate::names::{GatewayName, RelayName, TLS_PORT};
 use crate::net::dial;
 
+/// Limit for one attempt. Each of its calls and probes has a limit of its own; this one bounds their sum, whatever they
+/// become, so that the link never waits for ever.
+const ATTEMPT: Duration = Duration::from_secs(120);
+
 /// Why there are no credentials.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -24,6 +28,9 @@ pub enum Error {
     /// What it gave cannot be used.
     #[error(transparent)]
     Identity(#[from] identity::Error),
+    /// The platform and the relays that were tried took too long.
+    #[error("no answer within {} s", ATTEMPT.as_secs())]
+    TimedOut,
     /// No relay to dial.
     #[error("none of the {0} relays that the platform lists has reported within the last hour")]
     NoHealthyRelay(usize),
@@ -57,6 +64,29 @@ impl Issuer {
         }
     }
 
+    /// Asks as other settings say from now on, but stays with the relay that is in use if it may.
+    pub(crate) async fn succeeding(self, before: &Self) -> Self {
+        let same_platform = self.client.base() == before.client.base();
+        if same_platform {
+            let chosen = before.chosen.lock().await.clone();
+            *self.chosen.lock().await = chosen;
+        }
+        self
+    }
+
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    pub(crate) fn access(&self) -> &Access {
+        &self.access
+    }
+
+    /// True if the configuration names the relay.
+    pub(crate) fn is_pinned(&self) -> bool {
+        self.pinned.is_some()
+    }
+
     /// New credentials for a relay chosen now.
     ///
     /// # Errors
@@ -74,6 +104,12 @@ impl Issuer {
     }
 
     async fn issue_for(&self, keep_relay: bool) -> Result<Identity, (Error, Class)> {
+        tokio::time::timeout(ATTEMPT, self.attempt(keep_relay))
+            .await
+            .unwrap_or(Err((Error::TimedOut, Class::Retry)))
+    }
+
+    async fn attempt(&self, keep_relay: bool) -> Result<Identity, (Error, Class)> {
         let token = match self.access.token().await {
             Ok(token) => token,
             Err(error) => {
@@ -94,7 +130,7 @@ impl Issuer {
                 }
                 Err((error.into(), class))
             }
-            Err(error @ Error::NoHealthyRelay(_)) => Err((error, Class::Retry)),
+            Err(error @ (Error::NoHealthyRelay(_) | Error::TimedOut)) => Err((error, Class::Retry)),
             // Another answer may be better, but not soon.
             Err(error @ Error::Identity(_)) => {
                 Err((error, Class::RetryAfter(Duration::from_secs(10))))
@@ -126,7 +162,7 @@ impl Issuer {
                 self.client.connect_gateway(token, &request).await?
             }
         };
-        let identity = Identity::try_new(&credentials)?;
+        let identity = Identity::try_new(relay_name.clone(), &credentials)?;
         tracing::debug!(
             gateway.id = %identity.gateway_id,
             relay.name = %relay_name,
@@ -170,6 +206,7 @@ impl Error {
                 Class::Retry | Class::RetryAfter(_) => Reason::Unavailable,
             },
             Self::Identity(_) | Self::NoHealthyRelay(_) => Reason::Configuration,
+            Self::TimedOut => Reason::Unavailable,
         }
     }
 }

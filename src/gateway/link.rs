@@ -15,6 +15,9 @@
 //!             ├── Failed ───────────────────────────────────────────────────────┘             │
 //!             └── Failed(Fatal) ──▶ Stopped           Elapsed (credentials good) ─▶ Connecting ┘
 //! ```
+//!
+//! When new settings send the gateway to another relay, it goes from Up to Connecting; the tunnel that it leaves is not the
+//! link's concern any more.
 
 use std::time::Duration;
 
@@ -67,6 +70,8 @@ pub(crate) enum Event {
     Proved,
     /// The tunnel ended.
     Lost(Class),
+    /// The newest credentials are for another tunnel than the one that is up.
+    Moved,
     /// The wait is over.
     Elapsed {
         /// Whether the credentials are still valid.
@@ -83,7 +88,7 @@ pub(crate) enum Action {
     Connect,
     /// Serve the tunnel until it ends.
     Serve,
-    /// Nothing new: go on.
+    /// Nothing new: go on. Only ever the answer to [`Event::Proved`] and to late news.
     Continue,
     /// Wait, then report [`Event::Elapsed`].
     Wait(Duration),
@@ -109,16 +114,23 @@ pub(crate) struct Link {
 
 impl Link {
     /// A link that begins with [`Action::Register`].
-    pub(crate) fn new(pinned: bool) -> Self {
+    ///
+    /// `ever_up`: the gateway had a tunnel before, in the life of another link.
+    pub(crate) fn new(pinned: bool, ever_up: bool) -> Self {
         Self {
             state: State::Registering,
             backoff: Backoff::new(BASE, CAP),
             pinned,
-            ever_up: false,
+            ever_up,
             refusals: 0,
             failed_connects: 0,
             owed: Duration::ZERO,
         }
+    }
+
+    /// New settings name the relay, or name it no more.
+    pub(crate) fn set_pinned(&mut self, pinned: bool) {
+        self.pinned = pinned;
     }
 
     /// How many waits there were since the link last proved useful.
@@ -152,6 +164,7 @@ impl Link {
                 Action::Continue
             }
             (State::Up, Event::Lost(class)) => self.retry(class, random),
+            (State::Up, Event::Moved) => self.enter(State::Connecting, Action::Connect),
             (State::Waiting, Event::Elapsed { usable }) => {
                 let tired = self.failed_connects >= CONNECTS_PER_CREDENTIALS;
                 if usable && self.pinned && !tired {

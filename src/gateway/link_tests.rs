@@ -13,7 +13,7 @@ fn failed(class: Class) -> Event {
 }
 
 fn up(pinned: bool) -> Link {
-    let mut link = Link::new(pinned);
+    let mut link = Link::new(pinned, false);
     assert_eq!(link.handle(Event::Registered, 0), Action::Connect);
     assert_eq!(link.handle(Event::Connected, 0), Action::Serve);
     link
@@ -37,7 +37,7 @@ fn every_class_of_a_failed_registration_has_its_action() {
             Action::Stop(Reason::Configuration),
         ),
     ] {
-        let action = match Link::new(true).handle(failed(class), HALF) {
+        let action = match Link::new(true, false).handle(failed(class), HALF) {
             Action::Wait(d) => wait(u64::try_from(d.as_millis()).expect("short")),
             other => other,
         };
@@ -47,7 +47,7 @@ fn every_class_of_a_failed_registration_has_its_action() {
 
 #[test]
 fn a_second_refusal_at_start_is_final() {
-    let mut link = Link::new(true);
+    let mut link = Link::new(true, false);
     assert_eq!(
         link.handle(failed(Class::Reauthenticate), 0),
         Action::Register
@@ -122,6 +122,17 @@ fn stale_credentials_repeated_failures_and_a_free_choice_ask_the_platform() {
         free.handle(Event::Elapsed { usable: true }, 0),
         Action::Register
     );
+}
+
+#[test]
+fn settings_that_name_another_relay_lead_to_it_without_a_wait() {
+    let mut link = up(true);
+    assert_eq!(link.handle(Event::Moved, 0), Action::Connect);
+    assert_eq!(link.handle(Event::Connected, 0), Action::Serve);
+    link.set_pinned(false);
+    link.handle(Event::Lost(Class::Retry), 0);
+    let elapsed = Event::Elapsed { usable: true };
+    assert_eq!(link.handle(elapsed, 0), Action::Register);
 }
 
 #[test]
@@ -200,6 +211,7 @@ fn late_news_changes_nothing() {
         Event::ConnectionFailed(Class::Retry),
         Event::Proved,
         Event::Lost(Class::Retry),
+        Event::Moved,
         Event::Elapsed { usable: true },
     ];
     let fits = |state, event: &Event| {
@@ -211,7 +223,7 @@ fn late_news_changes_nothing() {
             ) | (
                 State::Connecting,
                 Event::Connected | Event::ConnectionFailed(_)
-            ) | (State::Up, Event::Proved | Event::Lost(_))
+            ) | (State::Up, Event::Proved | Event::Lost(_) | Event::Moved)
                 | (State::Waiting, Event::Elapsed { .. })
         )
     };
@@ -227,7 +239,7 @@ fn late_news_changes_nothing() {
             if fits(state, event) {
                 continue;
             }
-            let mut link = Link::new(true);
+            let mut link = Link::new(true, false);
             link.state = state;
             assert_eq!(
                 link.handle(*event, 0),
@@ -238,5 +250,5 @@ fn late_news_changes_nothing() {
             tried += 1;
         }
     }
-    assert_eq!(tried, 5 * 7 - 7);
+    assert_eq!(tried, 5 * 8 - 8);
 }

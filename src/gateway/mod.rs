@@ -2,12 +2,14 @@
 //!
 //! Tasks, all within the scope that [`run`] is given:
 //! - the link (this module's [`Gateway::drive`], in the caller's own task): acts as [`link::Link`] decides, which
-//!   is to register, dial, serve, wait or give up;
+//!   is to register, dial, stay with a tunnel, wait or give up;
 //! - `renew`: replaces the credentials before they expire ([`renew`]);
 //! - `heartbeat`: proves the whole path while the tunnel is up ([`heartbeat`]);
-//! - one task for each session ([`session`], [`service`]).
+//! - `reload`: follows changes of the settings ([`reload`]);
+//! - one task for each tunnel ([`tunnel`], [`session`]), and one for each of its sessions ([`service`]).
 //!
-//! The gateway listens nowhere.
+//! The first four are supervised: one that panics is started again, the tunnels go on meanwhile. The link answers for
+//! all of them when the watchdog asks ([`health`](crate::health)). The gateway listens nowhere.
 
 mod access;
 mod enroll;
@@ -15,12 +17,14 @@ mod heartbeat;
 pub mod identity;
 pub mod issue;
 mod link;
+pub mod monitor;
 mod relay_choice;
+mod reload;
 mod renew;
 pub mod service;
 pub mod session;
+mod tunnel;
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,15 +38,17 @@ use crate::config::file;
 use crate::config::settings::{GatewayCredential, GatewaySettings};
 use crate::error::{Class, Reason, chain};
 use crate::events;
-use crate::names::RelayHost;
+use crate::health::Heart;
 use crate::scope::Scope;
 use crate::secret::Secret;
-use crate::ssh::client;
 use access::Access;
 use identity::Identity;
 use issue::Issuer;
 use link::{Action, Event, Link};
+use monitor::{Phase, Reporter};
 use service::http::Cluster;
+use session::Shared;
+use tunnel::{Tunnel, Tunnels};
 
 /// Delays between attempts to spend an enrollment token while the platform is away.
 const ENROLL_BASE: Duration = Duration::from_millis(500);
@@ -92,249 +98,331 @@ impl Error {
     }
 }
 
-/// How the gateway is, in one line for `systemctl status`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Status {
-    /// Nothing was tried yet.
-    Starting,
-    /// The tunnel is up.
-    Connected(RelayHost),
-    /// The last attempt failed; the next one follows.
-    Retrying {
-        /// What failed.
-        error: String,
-        /// When the next attempt is due.
-        after: Duration,
-    },
-    /// Sessions finish before the end.
-    Draining,
-}
-
-impl fmt::Display for Status {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Starting => f.write_str("starting"),
-            Self::Connected(host) => write!(f, "connected to {host}"),
-            Self::Retrying { error, after } => {
-                write!(
-                    f,
-                    "not connected, next attempt in {} ms: {error}",
-                    after.as_millis()
-                )
-            }
-            Self::Draining => f.write_str("stopping, sessions finish"),
-        }
-    }
-}
-
-/// Runs a gateway until `scope` is cancelled and everything is closed, or until a person must act.
-/// `status` is kept current; nobody need listen.
+/// Runs a gateway as the newest of `settings` says until `scope` is cancelled and everything is closed, or until a
+/// person must act. `heart` answers for it; `reporter` is told how it is.
 ///
 /// # Errors
 /// See [`Error`]; everything that time may cure is retried instead.
 pub async fn run(
-    settings: GatewaySettings,
+    settings: watch::Receiver<GatewaySettings>,
     cluster: Cluster,
-    status: watch::Sender<Status>,
+    reporter: Reporter,
+    mut heart: Heart,
     scope: Scope,
 ) -> Result<(), Error> {
-    let client = Client::try_new(&settings.domain, &settings.headers).map_err(Error::Client)?;
-    let Some(access) = open_access(&settings, &client, &status, &scope).await? else {
+    let first = settings.borrow().clone();
+    let opening = reload::issuer(&first, &reporter, &scope);
+    let Some(issuer) = heart.during(|| reporter.check(), opening).await? else {
         return Ok(());
     };
 
     let tasks = scope.child("gateway");
-    let issuer = Arc::new(Issuer::new(
-        client.clone(),
-        access.clone(),
-        settings.name.clone(),
-        settings.relay.clone(),
-    ));
-    let (current, _) = watch::channel(None);
+    let (issuers, issuer) = watch::channel(Arc::new(issuer));
+    let (current, newest) = watch::channel(None);
     let (up, is_up) = watch::channel(false);
     // One place: a second piece of the same news says nothing new.
     let (proved, proofs) = mpsc::channel(1);
     {
-        let stop = tasks.clone();
-        let renewing = renew::run(Arc::clone(&issuer), current.clone());
-        tasks.spawn_essential("renew", async move {
-            stop.run(renewing).await;
-        });
-        let stop = tasks.clone();
-        let beating = heartbeat::run(client, access, is_up, proved);
-        tasks.spawn_essential("heartbeat", async move {
-            stop.run(beating).await;
+        let (stop, issuer, reporter) = (tasks.clone(), issuer.clone(), reporter.clone());
+        let current = current.clone();
+        tasks.spawn_supervised("renew", move || {
+            let renewing = renew::run(issuer.clone(), current.clone(), reporter.clone());
+            let stop = stop.clone();
+            async move {
+                stop.run(renewing).await;
+            }
         });
     }
-    let pinned = settings.relay.is_some();
+    {
+        let (stop, issuer, reporter) = (tasks.clone(), issuer.clone(), reporter.clone());
+        tasks.spawn_supervised("heartbeat", move || {
+            let (issuer, is_up) = (issuer.clone(), is_up.clone());
+            let beating = heartbeat::run(issuer, is_up, proved.clone(), reporter.clone());
+            let stop = stop.clone();
+            async move {
+                stop.run(beating).await;
+            }
+        });
+    }
+    {
+        let (stop, reporter) = (tasks.clone(), reporter.clone());
+        tasks.spawn_supervised("reload", move || {
+            let (settings, issuers) = (settings.clone(), issuers.clone());
+            // Not cut by the scope: it may be spending a token.
+            reload::run(settings, issuers, reporter.clone(), stop.clone())
+        });
+    }
+    let shared = Shared {
+        current: newest,
+        cluster: Arc::new(cluster),
+        reporter: reporter.clone(),
+    };
     let mut gateway = Gateway {
         issuer,
         current,
         up,
         proofs,
-        status,
-        cluster: Arc::new(cluster),
-        pinned,
+        reporter: reporter.clone(),
+        tunnels: Tunnels::new(&scope, shared),
+        heart,
+        started: false,
     };
-    let result = gateway.drive(&tasks).await;
-    let casualty = tasks.casualty();
+    let driven = tasks
+        .supervise("link", async || gateway.drive(&tasks).await)
+        .await;
     tasks.cancel();
+    gateway.drain().await;
     tasks.finish(STOP).await;
-    match casualty {
-        Some(task) => Err(Error::Casualty(task)),
-        None => result,
+    match (tasks.casualty(), driven) {
+        (Some(task), _) => Err(Error::Casualty(task)),
+        (None, Some(result)) => result,
+        (None, None) => Ok(()),
     }
 }
 
 /// The link and what it acts on.
 struct Gateway {
-    issuer: Arc<Issuer>,
-    /// Shared with `renew`; sessions take their TLS configuration from it.
+    /// The newest; the other end is `reload`.
+    issuer: watch::Receiver<Arc<Issuer>>,
+    /// Shared with `renew`; tunnels take their TLS configuration from it.
     current: watch::Sender<Option<Arc<Identity>>>,
     /// Heard by `heartbeat`.
     up: watch::Sender<bool>,
     /// Said by `heartbeat`.
     proofs: mpsc::Receiver<()>,
-    status: watch::Sender<Status>,
-    cluster: Arc<Cluster>,
-    pinned: bool,
+    reporter: Reporter,
+    tunnels: Tunnels,
+    /// Given a turn wherever the link waits.
+    heart: Heart,
+    /// There was a tunnel already.
+    started: bool,
+}
+
+/// How the use of a tunnel ended.
+enum Served {
+    /// The gateway stops; the tunnel drains.
+    Stopped,
+    /// The tunnel ended.
+    Lost(session::Error),
+    /// The newest credentials are for another tunnel; this one has retired.
+    Moved,
 }
 
 impl Gateway {
     /// Does what the link says until `scope` is cancelled or the link gives up.
     async fn drive(&mut self, scope: &Scope) -> Result<(), Error> {
-        let mut link = Link::new(self.pinned);
+        let mut link = Link::new(self.issuer.borrow().is_pinned(), self.started);
         let mut action = Action::Register;
-        let mut tunnel: Option<(client::Session, Arc<Identity>)> = None;
+        let mut tunnel: Option<Tunnel> = None;
         let mut failure: Option<Error> = None;
-        let mut started = false;
         loop {
             let event = match action {
-                Action::Register => match scope.run(self.issuer.issue()).await {
+                Action::Register => match scope.run(self.register(&mut link)).await {
                     None => return Ok(()),
-                    Some(Ok(identity)) => {
-                        tracing::info!(
-                            message_id = events::GATEWAY_REGISTERED.id,
-                            gateway.id = %identity.gateway_id,
-                            relay.host = %identity.relay_host,
-                            "{}",
-                            events::GATEWAY_REGISTERED
-                        );
-                        self.current.send_replace(Some(Arc::new(identity)));
-                        Event::Registered
-                    }
+                    Some(Ok(())) => Event::Registered,
                     Some(Err((error, class))) => {
                         failure = Some(Error::Credentials(error));
-                        Event::RegistrationFailed {
-                            class,
-                            usable: self.usable(),
-                        }
+                        let usable = self.usable();
+                        Event::RegistrationFailed { class, usable }
                     }
                 },
-                Action::Connect => {
-                    let Some(identity) = self.current.borrow().clone() else {
-                        action = Action::Register;
-                        continue;
-                    };
-                    match scope.run(session::connect(&identity)).await {
-                        None => return Ok(()),
-                        Some(Ok(session)) => {
-                            tunnel = Some((session, identity));
-                            Event::Connected
-                        }
-                        Some(Err(error)) => {
-                            let class = error.class();
-                            failure = Some(Error::Tunnel(error));
-                            Event::ConnectionFailed(class)
+                Action::Connect => match scope.run(self.connect()).await {
+                    None => return Ok(()),
+                    Some(Ok(connected)) => {
+                        tunnel = connected;
+                        // Without credentials there was nothing to connect with; the link asks for them.
+                        match tunnel {
+                            Some(_) => Event::Connected,
+                            None => Event::ConnectionFailed(Class::Retry),
                         }
                     }
-                }
-                Action::Serve => {
-                    let Some((session, identity)) = tunnel.take() else {
-                        action = Action::Register;
-                        continue;
-                    };
-                    let host = identity.relay_host.clone();
-                    if started {
-                        tracing::info!(
-                            message_id = events::TUNNEL_UP_AGAIN.id,
-                            relay.host = %host,
-                            "{}",
-                            events::TUNNEL_UP_AGAIN
-                        );
-                    } else {
-                        tracing::info!(
-                            message_id = events::GATEWAY_STARTED.id,
-                            relay.host = %host,
-                            "{}",
-                            events::GATEWAY_STARTED
-                        );
-                        started = true;
+                    Some(Err(error)) => {
+                        let class = error.class();
+                        failure = Some(Error::Tunnel(error));
+                        Event::ConnectionFailed(class)
                     }
-                    self.status.send_replace(Status::Connected(host));
-                    match self.serve(session, &identity, &mut link, scope).await {
-                        None => return Ok(()),
-                        Some(error) => {
+                },
+                Action::Serve => match tunnel.take() {
+                    // Only ever after a connection that succeeded.
+                    None => return Err(Error::Casualty("link")),
+                    Some(tunnel) => match self.serve(tunnel, &mut link, scope).await {
+                        Served::Stopped => return Ok(()),
+                        Served::Moved => Event::Moved,
+                        Served::Lost(error) => {
                             let class = error.class();
                             failure = Some(Error::Tunnel(error));
                             Event::Lost(class)
                         }
-                    }
-                }
+                    },
+                },
                 Action::Wait(delay) => {
                     self.report_wait(failure.as_ref(), delay, link.attempts());
-                    if scope.run(tokio::time::sleep(delay)).await.is_none() {
-                        return Ok(());
-                    }
-                    Event::Elapsed {
-                        usable: self.usable(),
+                    match scope.run(self.wait(delay, &mut link)).await {
+                        None => return Ok(()),
+                        Some(event) => event,
                     }
                 }
                 Action::Stop(_) => return failure.map_or(Ok(()), Err),
-                // Only ever the answer to `Proved`, which `serve` handles itself.
-                Action::Continue => Event::Elapsed {
-                    usable: self.usable(),
-                },
+                // Only ever the answer to `Proved`, which `serve` gives itself.
+                Action::Continue => return Err(Error::Casualty("link")),
             };
             action = link.handle(event, backoff::random());
         }
     }
 
-    /// Serves one tunnel to its end, and tells the link when it has proved useful.
-    async fn serve(
-        &mut self,
-        session: client::Session,
-        identity: &Identity,
-        link: &mut Link,
-        scope: &Scope,
-    ) -> Option<session::Error> {
+    /// Asks for credentials as the newest settings say; settings that come meanwhile begin it anew.
+    async fn register(&mut self, link: &mut Link) -> Result<(), (issue::Error, Class)> {
+        let identity = loop {
+            let issuer = Arc::clone(&self.issuer.borrow_and_update());
+            link.set_pinned(issuer.is_pinned());
+            let reporter = &self.reporter;
+            let changes = &mut self.issuer;
+            let asking = async {
+                tokio::select! {
+                    issued = issuer.issue() => Some(issued),
+                    Ok(()) = changes.changed() => None,
+                }
+            };
+            if let Some(issued) = self.heart.during(|| reporter.check(), asking).await {
+                break issued?;
+            }
+        };
+        tracing::info!(
+            message_id = events::GATEWAY_REGISTERED.id,
+            gateway.id = %identity.gateway_id,
+            relay.host = %identity.relay_host,
+            "{}",
+            events::GATEWAY_REGISTERED
+        );
+        self.reporter.renew_at(identity.renew_at);
+        self.current.send_replace(Some(Arc::new(identity)));
+        Ok(())
+    }
+
+    /// Dials with the newest credentials; `None` if there are none.
+    async fn connect(&mut self) -> Result<Option<Tunnel>, session::Error> {
+        let Some(identity) = self.current.borrow().clone() else {
+            return Ok(None);
+        };
+        let connecting = session::connect(&identity);
+        let session = self
+            .heart
+            .during(|| self.reporter.check(), connecting)
+            .await?;
+        Ok(Some(self.tunnels.serve(session, identity)))
+    }
+
+    /// Waits before the next attempt. New settings, or just the wish for them, end the wait.
+    async fn wait(&mut self, delay: Duration, link: &mut Link) -> Event {
+        let reporter = &self.reporter;
+        let changes = &mut self.issuer;
+        let waiting = async {
+            tokio::select! {
+                () = tokio::time::sleep(delay) => false,
+                Ok(()) = changes.changed() => true,
+            }
+        };
+        let nudged = self.heart.during(|| reporter.check(), waiting).await;
+        link.set_pinned(self.issuer.borrow().is_pinned());
+        Event::Elapsed {
+            usable: !nudged && self.usable(),
+        }
+    }
+
+    /// Stays with one tunnel until its end or its retirement, and tells the link when it has proved useful.
+    async fn serve(&mut self, mut tunnel: Tunnel, link: &mut Link, scope: &Scope) -> Served {
+        let relay = tunnel.identity.relay_name.clone();
+        let event = if self.started {
+            events::TUNNEL_UP_AGAIN
+        } else {
+            events::GATEWAY_STARTED
+        };
+        tracing::info!(
+            message_id = event.id,
+            relay.name = %relay,
+            relay.host = %tunnel.identity.relay_host,
+            "{event}"
+        );
+        self.started = true;
+        self.reporter.phase(Phase::Connected(relay));
         // What is left of the tunnel before proves nothing about this one.
         while self.proofs.try_recv().is_ok() {}
         self.up.send_replace(true);
-        let current = self.current.subscribe();
-        let serving = session::serve(session, identity, &current, &self.cluster, scope);
-        tokio::pin!(serving);
+        let reporter = &self.reporter;
+        let staying = Self::stay(
+            &mut tunnel,
+            &mut self.proofs,
+            &mut self.issuer,
+            &self.current,
+            &self.tunnels,
+            link,
+            scope,
+        );
+        let served = self.heart.during(|| reporter.check(), staying).await;
+        self.up.send_replace(false);
+        if let Served::Moved = served {
+            tracing::info!(
+                relay.host = %tunnel.identity.relay_host,
+                "moving to another tunnel; the sessions of this one go on"
+            );
+            tunnel.retire();
+        }
+        served
+    }
+
+    async fn stay(
+        tunnel: &mut Tunnel,
+        proofs: &mut mpsc::Receiver<()>,
+        issuer: &mut watch::Receiver<Arc<Issuer>>,
+        current: &watch::Sender<Option<Arc<Identity>>>,
+        tunnels: &Tunnels,
+        link: &mut Link,
+        scope: &Scope,
+    ) -> Served {
+        let mut newest = current.subscribe();
+        newest.mark_changed();
         let useful_at = Instant::now() + link::USEFUL_AFTER;
         let mut lived = false;
-        let mut draining = false;
-        let ended = loop {
+        loop {
             tokio::select! {
-                ended = &mut serving => break ended,
-                Some(()) = self.proofs.recv() => {
+                // A tunnel that ends because the gateway stops is not lost.
+                biased;
+                () = scope.cancelled() => return Served::Stopped,
+                error = tunnel.ended() => return Served::Lost(error),
+                Ok(()) = newest.changed() => {
+                    let moved = newest
+                        .borrow_and_update()
+                        .as_ref()
+                        .is_some_and(|newest| !newest.shares_tunnel_with(&tunnel.identity));
+                    if moved && tunnels.has_room() {
+                        return Served::Moved;
+                    } else if moved {
+                        tracing::warn!(
+                            "too many older tunnels still carry sessions; not moving to another one"
+                        );
+                    }
+                }
+                Ok(()) = issuer.changed() => {
+                    link.set_pinned(issuer.borrow_and_update().is_pinned());
+                }
+                Some(()) = proofs.recv() => {
                     link.handle(Event::Proved, 0);
                 }
                 () = tokio::time::sleep_until(useful_at), if !lived => {
                     lived = true;
                     link.handle(Event::Proved, 0);
                 }
-                () = scope.cancelled(), if !draining => {
-                    draining = true;
-                    self.status.send_replace(Status::Draining);
-                }
             }
-        };
-        self.up.send_replace(false);
-        ended
+        }
+    }
+
+    /// Lets every tunnel drain; its sessions have a limit of their own.
+    async fn drain(&mut self) {
+        self.reporter.phase(Phase::Draining);
+        self.tunnels.cancel();
+        let draining = self.tunnels.finish(session::DRAIN * 2 + STOP);
+        let reporter = &self.reporter;
+        self.heart.during(|| reporter.check(), draining).await;
     }
 
     fn usable(&self) -> bool {
@@ -354,7 +442,7 @@ impl Gateway {
             "{}",
             events::NOT_CONNECTED
         );
-        self.status.send_replace(Status::Retrying {
+        self.reporter.phase(Phase::Retrying {
             error,
             after: delay,
         });
@@ -366,7 +454,7 @@ impl Gateway {
 async fn open_access(
     settings: &GatewaySettings,
     client: &Client,
-    status: &watch::Sender<Status>,
+    reporter: &Reporter,
     scope: &Scope,
 ) -> Result<Option<Access>, Error> {
     match &settings.credential {
@@ -377,7 +465,7 @@ async fn open_access(
         GatewayCredential::AccessToken(token) => Ok(Some(Access::Gateway(token.clone()))),
         GatewayCredential::Enroll { token } => {
             enroll::prepare(&settings.store, &settings.domain).map_err(Error::Store)?;
-            let token = spend(token, settings, client, status, scope).await?;
+            let token = spend(token, settings, client, reporter, scope).await?;
             Ok(token.map(Access::Gateway))
         }
     }
@@ -389,7 +477,7 @@ async fn spend(
     token: &Secret,
     settings: &GatewaySettings,
     client: &Client,
-    status: &watch::Sender<Status>,
+    reporter: &Reporter,
     scope: &Scope,
 ) -> Result<Option<Secret>, Error> {
     let mut backoff = Backoff::new(ENROLL_BASE, ENROLL_CAP);
@@ -420,7 +508,7 @@ async fn spend(
             delay_ms = delay.as_millis(),
             "not enrolled; trying again"
         );
-        status.send_replace(Status::Retrying {
+        reporter.phase(Phase::Retrying {
             error: text,
             after: delay,
         });

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::identity::Identity;
 use super::issue::Issuer;
+use super::monitor::Reporter;
 use crate::backoff::{self, Backoff};
 use crate::error::{Class, chain};
 use crate::events;
@@ -21,12 +22,19 @@ const RENEWED: Duration = Duration::from_secs(1);
 /// The same, when what was received has expired by this machine's clock: asking again at once gives no better.
 const RENEWED_IN_VAIN: Duration = Duration::from_secs(60);
 
-/// Renews for ever what `current` holds. Whatever the platform answers, the old credentials are kept: the
-/// link decides about them when it needs new ones.
-pub(crate) async fn run(issuer: Arc<Issuer>, current: watch::Sender<Option<Arc<Identity>>>) {
+/// Renews for ever what `current` holds: before it expires, and at once when the settings say to ask otherwise (a
+/// new one of `issuers`). Whatever the platform answers, the old credentials are kept: the link decides about them
+/// when it needs new ones.
+pub(crate) async fn run(
+    mut issuers: watch::Receiver<Arc<Issuer>>,
+    current: watch::Sender<Option<Arc<Identity>>>,
+    reporter: Reporter,
+) {
     let mut seen = current.subscribe();
     let mut backoff = Backoff::new(BASE, CAP);
     let mut not_before = Instant::now();
+    let mut issuer = Arc::clone(&issuers.borrow_and_update());
+    let mut asked_otherwise = false;
     loop {
         let Some(renew_at) = seen
             .borrow_and_update()
@@ -38,13 +46,30 @@ pub(crate) async fn run(issuer: Arc<Issuer>, current: watch::Sender<Option<Arc<I
             }
             continue;
         };
-        let due = Instant::from_std(renew_at).max(not_before);
+        let due = if asked_otherwise {
+            not_before
+        } else {
+            Instant::from_std(renew_at).max(not_before)
+        };
         tokio::select! {
             () = tokio::time::sleep_until(due) => {}
             // The link received newer ones meanwhile.
             changed = seen.changed() => {
                 if changed.is_err() {
                     return;
+                }
+                continue;
+            }
+            changed = issuers.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                let newest = Arc::clone(&issuers.borrow_and_update());
+                if !Arc::ptr_eq(&issuer, &newest) {
+                    issuer = newest;
+                    asked_otherwise = true;
+                    backoff.reset();
+                    not_before = Instant::now();
                 }
                 continue;
             }
@@ -58,6 +83,7 @@ pub(crate) async fn run(issuer: Arc<Issuer>, current: watch::Sender<Option<Arc<I
                     events::CREDENTIALS_RENEWED
                 );
                 backoff.reset();
+                asked_otherwise = false;
                 let pause = if identity.is_usable() {
                     RENEWED
                 } else {
@@ -67,6 +93,7 @@ pub(crate) async fn run(issuer: Arc<Issuer>, current: watch::Sender<Option<Arc<I
                     RENEWED_IN_VAIN
                 };
                 not_before = Instant::now() + pause;
+                reporter.renew_at(identity.renew_at);
                 current.send_replace(Some(Arc::new(identity)));
             }
             Err((error, class)) => {

@@ -1,5 +1,5 @@
 //! One SSH session to one relay: dialled, then each channel answered in a task of its own, until the
-//! tunnel ends or the gateway stops.
+//! tunnel ends, the gateway stops, or the tunnel has retired and carries nothing any more.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
 
 use super::identity::Identity;
+use super::monitor::Reporter;
 use super::service::{self, http::Cluster};
 use crate::error::{Class, chain};
 use crate::names::SSH_PORT;
@@ -21,6 +22,10 @@ const CONNECT: Duration = Duration::from_secs(15);
 const MAX_SESSIONS: usize = 10_000;
 /// How long sessions may go on after a stop was asked for.
 pub(crate) const DRAIN: Duration = Duration::from_secs(10);
+
+/// How long a retired tunnel carries nothing before it is closed: a client that was sent to its relay a moment
+/// before still gets through.
+const RETIRED_IDLE: Duration = Duration::from_secs(10);
 
 /// Why there is no tunnel.
 #[derive(Debug, thiserror::Error)]
@@ -37,12 +42,15 @@ pub enum Error {
         #[source]
         source: ssh::Error,
     },
+    /// A defect of this program.
+    #[error("the tunnel's task panicked")]
+    Panicked,
 }
 
 impl Error {
     pub(crate) fn class(&self) -> Class {
         match self {
-            Self::Dial(_) => Class::Retry,
+            Self::Dial(_) | Self::Panicked => Class::Retry,
             Self::Ssh { source, .. } => source.class(),
         }
     }
@@ -61,13 +69,23 @@ pub(crate) async fn connect(identity: &Identity) -> Result<client::Session, Erro
         .map_err(|source| failed(identity, source))
 }
 
-/// Answers channels until the tunnel ends (then why) or `scope` is cancelled (then `None`, after the
-/// sessions have drained and the relay was told goodbye).
+/// What all tunnels of a gateway share.
+#[derive(Debug, Clone)]
+pub(crate) struct Shared {
+    /// The newest credentials; the other end is the link and `renew`.
+    pub(crate) current: watch::Receiver<Option<Arc<Identity>>>,
+    pub(crate) cluster: Arc<Cluster>,
+    pub(crate) reporter: Reporter,
+}
+
+/// Answers channels until the tunnel ends (then why); or until `scope` is cancelled (then `None`, after the sessions
+/// have drained and the relay was told goodbye); or, once `retired` is cancelled, until nothing is carried any more
+/// (then `None` as well).
 pub(crate) async fn serve(
     mut session: client::Session,
-    identity: &Identity,
-    current: &watch::Receiver<Option<Arc<Identity>>>,
-    cluster: &Arc<Cluster>,
+    identity: &Arc<Identity>,
+    shared: &Shared,
+    retired: &Scope,
     scope: &Scope,
 ) -> Option<Error> {
     // Not cancelled with `scope`: sessions may finish while the gateway drains. `draining` asks those
@@ -75,10 +93,21 @@ pub(crate) async fn serve(
     let sessions = Scope::new("sessions");
     let draining = sessions.child("draining");
     let places = Arc::new(Semaphore::new(MAX_SESSIONS));
+    let mut retiring = false;
     let ended = loop {
         let accepted = tokio::select! {
             accepted = session.accept() => accepted,
             () = scope.cancelled() => break None,
+            () = retired.cancelled(), if !retiring => {
+                retiring = true;
+                continue;
+            }
+            () = tokio::time::sleep(RETIRED_IDLE), if retiring => {
+                if sessions.tasks() == 0 {
+                    break None;
+                }
+                continue;
+            }
         };
         let Some(channel) = accepted else {
             break Some(failed(identity, session.take_end()));
@@ -90,14 +119,16 @@ pub(crate) async fn serve(
             );
             continue;
         };
-        // Always the newest: a renewal applies to the next handshake.
-        let Some(newest) = current.borrow().clone() else {
-            continue;
-        };
-        let cluster = Arc::clone(cluster);
+        // Always the newest: a renewal applies to the next handshake. But a tunnel that another gateway's took the
+        // place of goes on as who it is.
+        let newest = shared.current.borrow().clone();
+        let newest = newest.filter(|newest| newest.gateway_id == identity.gateway_id);
+        let newest = newest.unwrap_or_else(|| Arc::clone(identity));
+        let cluster = Arc::clone(&shared.cluster);
+        let open = shared.reporter.session();
         let (within, draining) = (sessions.clone(), draining.clone());
         sessions.spawn("session", async move {
-            let _place = place;
+            let _counted = (place, open);
             let served = within
                 .run(answer(channel, &newest, &cluster, &draining))
                 .await;

@@ -5,3 +5,4 @@ pub mod notify;
 pub mod parent;
 pub mod ready_file;
 pub mod signals;
+pub mod watchdog;

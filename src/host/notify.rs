@@ -1,28 +1,59 @@
 //! Tells the service manager how the service is (sd_notify(3)); silent where there is none.
 
+use std::time::Duration;
+
 use sd_notify::NotifyState;
 
 use crate::error::printable;
 
-/// The service can serve.
+/// The service can serve, or does so again after [`reloading`].
 pub fn ready() {
-    send(NotifyState::Ready);
+    send(&[NotifyState::Ready]);
 }
 
 /// One line for `systemctl status`.
 pub fn status(text: &str) {
     // A line break would begin another assignment (sd_notify(3)).
-    send(NotifyState::Status(&printable(text)));
+    send(&[NotifyState::Status(&printable(text))]);
+}
+
+/// The configuration is being read again; [`ready`] must follow. The time tells the manager which of its requests
+/// this answers (`Type=notify-reload`, systemd.service(5)).
+pub fn reloading() {
+    match NotifyState::monotonic_usec_now() {
+        Ok(now) => send(&[NotifyState::Reloading, now]),
+        Err(error) => {
+            tracing::debug!(%error, "no monotonic clock");
+            send(&[NotifyState::Reloading]);
+        }
+    }
 }
 
 /// The service begins to stop.
 pub fn stopping() {
-    send(NotifyState::Stopping);
+    send(&[NotifyState::Stopping]);
 }
 
-fn send(state: NotifyState<'_>) {
+/// The present step, starting or stopping, may take `time` more from now on; never shortens the manager's limit.
+pub fn extend(time: Duration) {
+    let micros = u32::try_from(time.as_micros()).unwrap_or(u32::MAX);
+    send(&[NotifyState::ExtendTimeoutUsec(micros)]);
+}
+
+/// The service makes progress; what the manager's watchdog waits for.
+pub fn alive() {
+    send(&[NotifyState::Watchdog]);
+}
+
+/// Within which time the manager wants to hear [`alive`] from this process; `None` if it does not.
+#[must_use]
+pub fn watchdog() -> Option<Duration> {
+    sd_notify::watchdog_enabled().filter(|limit| !limit.is_zero())
+}
+
+fn send(state: &[NotifyState<'_>]) {
     // Without NOTIFY_SOCKET this does nothing; a manager that does not listen is no reason to fail.
-    if let Err(error) = sd_notify::notify(&[state]) {
+    if let Err(error) = sd_notify::notify(state) {
         tracing::debug!(%error, "cannot notify the service manager");
     }
 }

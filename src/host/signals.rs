@@ -1,7 +1,8 @@
-//! SIGTERM and SIGINT: the first asks for a clean stop, the second ends the process at once.
+//! SIGTERM and SIGINT: the first asks for a clean stop, the second ends the process at once. SIGHUP: the role
+//! reads its configuration again.
 
 use futures_util::StreamExt as _;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook_tokio::Signals;
 
 use crate::scope::Scope;
@@ -32,6 +33,33 @@ pub fn stop_on_signal(scope: &Scope) -> Result<(), Error> {
         }
     });
     Ok(())
+}
+
+/// SIGHUPs of this process. From when this exists they no longer end it.
+pub struct Hangups(Signals);
+
+impl std::fmt::Debug for Hangups {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Hangups")
+    }
+}
+
+impl Hangups {
+    /// Begins to catch them. Must be called inside the runtime.
+    ///
+    /// # Errors
+    /// The operating system refuses the handler.
+    pub fn catch() -> Result<Self, Error> {
+        Signals::new([SIGHUP]).map(Self).map_err(Error)
+    }
+
+    /// Waits for the next one; several that came meanwhile are one. Cancel-safe.
+    pub async fn next(&mut self) {
+        if self.0.next().await.is_none() {
+            // Only a closed handle ends the signals, and nobody closes it.
+            std::future::pending::<()>().await;
+        }
+    }
 }
 
 #[expect(clippy::exit, reason = "a second signal asks for exactly this")]

@@ -3,7 +3,9 @@
 use crate::source::Source;
 
 /// What everything may use.
-const BASE: &[&str] = &["backoff", "error", "events", "names", "scope", "secret"];
+const BASE: &[&str] = &[
+    "backoff", "error", "events", "health", "names", "scope", "secret",
+];
 /// Row 5.
 const PLUMBING: &[&str] = &["config", "net"];
 /// Row 4.
@@ -19,6 +21,11 @@ const BESIDE: &[(&str, &str)] = &[
     ("backoff", "error"),
     ("names", "error"),
     ("scope", "error"),
+    // A supervised task is started again after a wait, which is an event.
+    ("scope", "backoff"),
+    ("scope", "events"),
+    // Its tests run a supervisor.
+    ("health", "scope"),
     ("secret", "error"),
 ];
 

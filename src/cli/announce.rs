@@ -1,0 +1,180 @@
+//! Tells the service manager, and whoever waits for the tunnel, how the gateway is.
+//!
+//! The gateway is *ready* (`READY=1`) when its tunnel is up, or when the first attempt has been made and is being
+//! repeated: a relay, a platform or a network that is not there yet must not hold up the start of the machine, nor fail it,
+//! since nothing that systemd could do would help. An attempt that hangs counts as made after [`READY_AT_LATEST`]. The
+//! status line says which it is. Who needs the tunnel itself waits for the `online` file of the runtime directory, which is
+//! there exactly while a tunnel is up.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::error::chain;
+use crate::gateway::monitor::{Monitor, Phase, Report};
+use crate::host::{notify, ready_file};
+
+/// The file in the runtime directory that is there while a tunnel is up; it holds the relay's name.
+pub(crate) const ONLINE: &str = "online";
+
+/// After this long the first attempt counts as made, far below the start limit of any unit.
+const READY_AT_LATEST: Duration = Duration::from_secs(20);
+/// Between two lines of the same phase; sessions may come by the thousand.
+const PACE: Duration = Duration::from_secs(1);
+/// How often the line is told anew when nothing happens, since it says how long something still takes.
+const REFRESH: Duration = Duration::from_secs(60);
+/// How often the manager is asked for more time while sessions finish, and for how much.
+const EXTEND_EVERY: Duration = Duration::from_secs(5);
+const EXTEND_BY: Duration = Duration::from_secs(15);
+
+/// Tells until the gateway is gone. `runtime`: the runtime directory, if the service manager made one.
+pub(crate) async fn announce(mut monitor: Monitor, runtime: Option<&Path>) {
+    let started = Instant::now();
+    let mut teller = Teller {
+        online: runtime.map(|runtime| runtime.join(ONLINE)),
+        ..Teller::default()
+    };
+    loop {
+        let report = monitor.report();
+        let late = started.elapsed() >= READY_AT_LATEST;
+        teller.tell(&report, late);
+        let spoken = Instant::now();
+        let again = match (&report.phase, teller.ready) {
+            (Phase::Draining, _) => EXTEND_EVERY,
+            (_, false) => READY_AT_LATEST.saturating_sub(started.elapsed()),
+            (Phase::Starting | Phase::Connected(_) | Phase::Retrying { .. }, true) => REFRESH,
+        };
+        match tokio::time::timeout(again, monitor.changed()).await {
+            Ok(false) => break,
+            Ok(true) => {
+                let other = monitor.other_phase(&report.phase);
+                // Either there is another phase, which is told at once, or it was long enough.
+                let _ = tokio::time::timeout_at(spoken + PACE, other).await;
+            }
+            Err(_) => {}
+        }
+    }
+    teller.offline();
+}
+
+/// What was told already.
+#[derive(Debug, Default)]
+struct Teller {
+    online: Option<PathBuf>,
+    is_online: bool,
+    line: String,
+    ready: bool,
+    stopping: bool,
+}
+
+impl Teller {
+    fn tell(&mut self, report: &Report, late: bool) {
+        let line = report.to_string();
+        if line != self.line {
+            notify::status(&line);
+            self.line = line;
+        }
+        match &report.phase {
+            Phase::Starting => {
+                self.offline();
+                if late {
+                    self.ready();
+                }
+            }
+            Phase::Connected(relay) => {
+                self.online(relay.as_str());
+                self.ready();
+            }
+            Phase::Retrying { .. } => {
+                self.offline();
+                self.ready();
+            }
+            Phase::Draining => {
+                self.offline();
+                if !self.stopping {
+                    notify::stopping();
+                    self.stopping = true;
+                }
+                notify::extend(EXTEND_BY);
+            }
+        }
+    }
+
+    fn ready(&mut self) {
+        if !self.ready {
+            notify::ready();
+            self.ready = true;
+        }
+    }
+
+    fn online(&mut self, relay: &str) {
+        let Some(path) = self.online.as_deref().filter(|_| !self.is_online) else {
+            return;
+        };
+        match ready_file::write(path, relay) {
+            Ok(()) => self.is_online = true,
+            Err(error) => tracing::warn!(error = %chain(&error), "waiting units are not told"),
+        }
+    }
+
+    fn offline(&mut self) {
+        let Some(path) = self.online.as_deref().filter(|_| self.is_online) else {
+            return;
+        };
+        // If it is gone already, so much the better.
+        let _ = fs::remove_file(path);
+        self.is_online = false;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ONLINE, Teller};
+    use crate::gateway::monitor::{Phase, Report};
+    use crate::names::RelayName;
+
+    fn report(phase: Phase) -> Report {
+        Report {
+            phase,
+            ..Report::default()
+        }
+    }
+
+    #[test]
+    fn it_is_ready_after_the_first_attempt_and_online_only_with_a_tunnel() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let online = directory.path().join(ONLINE);
+        let mut teller = Teller {
+            online: Some(online.clone()),
+            ..Teller::default()
+        };
+        let relay = RelayName::try_new("eu-1").expect("a name");
+        let retrying = Phase::Retrying {
+            error: "no network".to_owned(),
+            after: std::time::Duration::ZERO,
+        };
+        teller.tell(&report(Phase::Starting), false);
+        assert!(!teller.ready && !online.exists());
+        teller.tell(&report(retrying.clone()), false);
+        assert!(teller.ready && !online.exists());
+        teller.tell(&report(Phase::Connected(relay.clone())), false);
+        assert_eq!(std::fs::read_to_string(&online).expect("online"), "eu-1\n");
+        teller.tell(&report(retrying), false);
+        assert!(!online.exists());
+        teller.tell(&report(Phase::Connected(relay)), false);
+        assert!(online.exists() && !teller.stopping);
+        teller.tell(&report(Phase::Draining), false);
+        assert!(teller.stopping && !online.exists());
+    }
+
+    #[test]
+    fn a_first_attempt_that_hangs_counts_as_made() {
+        let mut teller = Teller::default();
+        teller.tell(&report(Phase::Starting), false);
+        assert!(!teller.ready);
+        teller.tell(&report(Phase::Starting), true);
+        assert!(teller.ready);
+    }
+}

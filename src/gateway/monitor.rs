@@ -1,0 +1,279 @@
+//! How the gateway is, in one line: kept by its tasks, read by whoever shows it.
+//!
+//! The [`Reporter`] is shared by all tasks of the gateway; a [`Monitor`] reads. Nobody need read: a report is a short
+//! lock, and no queue.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+
+use crate::names::RelayName;
+
+/// What the gateway does.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Phase {
+    /// The first attempt is under way.
+    #[default]
+    Starting,
+    /// A tunnel is up.
+    Connected(RelayName),
+    /// The last attempt failed; the next one follows.
+    Retrying {
+        /// What failed.
+        error: String,
+        /// The wait before the next attempt.
+        after: Duration,
+    },
+    /// Sessions finish before the end.
+    Draining,
+}
+
+/// How the gateway is. `Display` is the line for `systemctl status`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Report {
+    /// What it does.
+    pub phase: Phase,
+    /// Sessions that are open.
+    pub sessions: usize,
+    /// When its certificates are to be renewed.
+    pub renew_at: Option<Instant>,
+    /// Why the platform did not reach it, if the last heartbeat failed.
+    pub unreachable: Option<String>,
+    /// Why the configuration was not reloaded, if the last wish to do so failed.
+    pub refused: Option<String>,
+}
+
+/// Tells how the gateway is. Clones tell the same.
+#[derive(Debug, Clone)]
+pub struct Reporter(watch::Sender<Report>);
+
+/// Hears how the gateway is.
+#[derive(Debug, Clone)]
+pub struct Monitor(watch::Receiver<Report>);
+
+/// A reporter and its monitor.
+#[must_use]
+pub fn monitor() -> (Reporter, Monitor) {
+    let (sender, receiver) = watch::channel(Report::default());
+    (Reporter(sender), Monitor(receiver))
+}
+
+impl Reporter {
+    pub(crate) fn phase(&self, phase: Phase) {
+        self.0.send_modify(|report| report.phase = phase);
+    }
+
+    pub(crate) fn renew_at(&self, at: Instant) {
+        self.0.send_modify(|report| report.renew_at = Some(at));
+    }
+
+    pub(crate) fn heartbeat(&self, failure: Option<String>) {
+        self.0.send_if_modified(|report| {
+            let changed = report.unreachable != failure;
+            report.unreachable = failure;
+            changed
+        });
+    }
+
+    /// Why the configuration could not be reloaded, or that it was.
+    pub fn configuration(&self, refused: Option<String>) {
+        self.0.send_modify(|report| report.refused = refused);
+    }
+
+    /// Counts a session until what is returned is dropped.
+    pub(crate) fn session(&self) -> OpenSession {
+        self.0.send_modify(|report| report.sessions += 1);
+        OpenSession(self.clone())
+    }
+
+    /// Returns at once unless the report's lock is lost.
+    pub(crate) fn check(&self) {
+        drop(self.0.borrow());
+    }
+}
+
+/// A session that is counted.
+#[derive(Debug)]
+pub(crate) struct OpenSession(Reporter);
+
+impl Drop for OpenSession {
+    fn drop(&mut self) {
+        let Reporter(sender) = &self.0;
+        sender.send_modify(|report| report.sessions = report.sessions.saturating_sub(1));
+    }
+}
+
+impl Monitor {
+    /// How the gateway is now; changes until now are seen.
+    pub fn report(&mut self) -> Report {
+        self.0.borrow_and_update().clone()
+    }
+
+    /// Waits until the phase is another than `phase`, or there can be no change any more. Cancel-safe.
+    pub async fn other_phase(&mut self, phase: &Phase) {
+        let _ = self.0.wait_for(|report| report.phase != *phase).await;
+    }
+
+    /// Waits for a change after the last [`Self::report`]; false if there can be none any more. Cancel-safe.
+    pub async fn changed(&mut self) -> bool {
+        self.0.changed().await.is_ok()
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.phase_line(f)?;
+        match &self.refused {
+            Some(why) => write!(f, "; configuration not reloaded: {why}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Report {
+    fn phase_line(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sessions = Count(self.sessions, "session");
+        match &self.phase {
+            Phase::Starting => f.write_str("starting, not connected yet"),
+            Phase::Connected(relay) => {
+                write!(f, "connected to {relay}, {sessions}")?;
+                if let Some(at) = self.renew_at {
+                    let left = at.saturating_duration_since(Instant::now());
+                    write!(f, ", certificate renews in {}", Roughly(left))?;
+                }
+                match &self.unreachable {
+                    Some(why) => write!(f, "; but Infisical does not reach it: {why}"),
+                    None => Ok(()),
+                }
+            }
+            Phase::Retrying { error, after } => {
+                if self.sessions > 0 {
+                    write!(f, "{sessions} on an older tunnel; ")?;
+                }
+                let after = Roughly(*after);
+                write!(f, "not connected, next attempt in {after}: {error}")
+            }
+            Phase::Draining if self.sessions == 0 => f.write_str("stopping"),
+            Phase::Draining => write!(f, "stopping, waiting for {sessions}"),
+        }
+    }
+}
+
+/// A number of things.
+struct Count(usize, &'static str);
+
+impl fmt::Display for Count {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(count, thing) = self;
+        let plural = if *count == 1 { "" } else { "s" };
+        write!(f, "{count} {thing}{plural}")
+    }
+}
+
+/// A time as people say it, in its largest unit, rounded up.
+struct Roughly(Duration);
+
+impl fmt::Display for Roughly {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.0.as_secs() + u64::from(self.0.subsec_nanos() > 0);
+        match seconds {
+            0..=119 => write!(f, "{seconds} s"),
+            120..=7199 => write!(f, "{} min", seconds.div_ceil(60)),
+            7200.. => write!(f, "{} h", seconds.div_ceil(3600)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::{Phase, Report, Roughly, monitor};
+    use crate::names::RelayName;
+
+    #[test]
+    fn a_time_is_told_in_its_largest_unit() {
+        for (millis, told) in [
+            (0, "0 s"),
+            (1, "1 s"),
+            (119_000, "119 s"),
+            (119_001, "2 min"),
+            (3_600_000, "60 min"),
+            (54_000_000, "15 h"),
+            (53_999_000, "15 h"),
+        ] {
+            let told_now = Roughly(Duration::from_millis(millis)).to_string();
+            assert_eq!(told_now, told, "{millis} ms");
+        }
+    }
+
+    #[test]
+    fn each_phase_has_its_line() {
+        let relay = RelayName::try_new("eu-1").expect("a name");
+        let connected = Report {
+            phase: Phase::Connected(relay),
+            sessions: 3,
+            renew_at: Some(Instant::now() + Duration::from_secs(15 * 3600)),
+            ..Report::default()
+        };
+        let retrying = Phase::Retrying {
+            error: "no route to host".to_owned(),
+            after: Duration::from_secs(7),
+        };
+        let cases = [
+            (Report::default(), "starting, not connected yet"),
+            (
+                connected.clone(),
+                "connected to eu-1, 3 sessions, certificate renews in 15 h",
+            ),
+            (
+                Report {
+                    sessions: 1,
+                    renew_at: None,
+                    unreachable: Some("502".to_owned()),
+                    refused: Some("line 1".to_owned()),
+                    ..connected
+                },
+                "connected to eu-1, 1 session; but Infisical does not reach it: 502; \
+                 configuration not reloaded: line 1",
+            ),
+            (
+                Report {
+                    phase: retrying.clone(),
+                    ..Report::default()
+                },
+                "not connected, next attempt in 7 s: no route to host",
+            ),
+            (
+                Report {
+                    phase: retrying,
+                    sessions: 1,
+                    ..Report::default()
+                },
+                "1 session on an older tunnel; not connected, next attempt in 7 s: no route to host",
+            ),
+            (
+                Report {
+                    phase: Phase::Draining,
+                    sessions: 2,
+                    ..Report::default()
+                },
+                "stopping, waiting for 2 sessions",
+            ),
+        ];
+        for (report, line) in cases {
+            assert_eq!(report.to_string(), line);
+        }
+    }
+
+    #[test]
+    fn sessions_are_counted_until_they_end() {
+        let (reporter, mut monitor) = monitor();
+        let first = reporter.session();
+        let second = reporter.session();
+        assert_eq!(monitor.report().sessions, 2);
+        drop((first, second));
+        assert_eq!(monitor.report().sessions, 0);
+    }
+}

@@ -1,0 +1,105 @@
+//! The service manager's watchdog (`WatchdogSec=`, sd_watchdog_enabled(3)): fed only by proof of progress.
+//!
+//! A free-running timer would feed it from a process that does nothing any more. Here each `WATCHDOG=1` follows an answer of
+//! the role's supervisor ([`health`](crate::health)): when the runtime stalls, when the supervisor stops turning or when a lock
+//! that it needs is never released, the answers end, so do the pings, and the manager ends the process and starts
+//! it again.
+
+use std::time::Duration;
+
+use tokio::time::MissedTickBehavior;
+
+use super::notify;
+use crate::events;
+use crate::health::Pulse;
+
+/// Feeds the watchdog for as long as `pulse` beats, if the service manager asked this process for it; else ends at once.
+pub async fn run(pulse: Pulse) {
+    if let Some(limit) = notify::watchdog() {
+        feed(limit, &pulse, notify::alive).await;
+    }
+}
+
+/// Calls `alive` twice within each `limit`, each time after a beat; ends when there is nobody left to ask.
+async fn feed(limit: Duration, pulse: &Pulse, alive: impl Fn()) {
+    let mut ticks = tokio::time::interval(limit / 2);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let beat = pulse.beats();
+        tokio::pin!(beat);
+        let beats = match tokio::time::timeout(limit / 2, &mut beat).await {
+            Ok(beats) => beats,
+            Err(_) => {
+                tracing::error!(
+                    message_id = events::WATCHDOG_STALLED.id,
+                    limit_ms = limit.as_millis(),
+                    "{}",
+                    events::WATCHDOG_STALLED
+                );
+                beat.await
+            }
+        };
+        if !beats {
+            return;
+        }
+        alive();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::time::Duration;
+
+    use tokio::time::Instant;
+
+    use super::feed;
+    use crate::health::heart;
+
+    const LIMIT: Duration = Duration::from_secs(30);
+
+    #[tokio::test(flavor = "current_thread", start_paused = true)]
+    async fn pings_come_twice_within_the_limit_while_the_supervisor_turns() {
+        let (mut heart, pulse) = heart();
+        let pings = Cell::new(0);
+        let begin = Instant::now();
+        let feeding = feed(LIMIT, &pulse, || pings.set(pings.get() + 1));
+        let turning = heart.during(|| (), tokio::time::sleep(LIMIT * 10));
+        tokio::select! {
+            () = feeding => panic!("it goes on"),
+            () = turning => {}
+        }
+        assert_eq!(begin.elapsed(), LIMIT * 10);
+        assert!((20..=21).contains(&pings.get()), "{} pings", pings.get());
+    }
+
+    #[tokio::test(flavor = "current_thread", start_paused = true)]
+    async fn pings_end_with_a_supervisor_that_stops_turning_and_come_back_with_it() {
+        let (mut heart, pulse) = heart();
+        let pings = Cell::new(0);
+        let feeding = feed(LIMIT, &pulse, || pings.set(pings.get() + 1));
+        let supervisor = async {
+            heart.during(|| (), tokio::time::sleep(LIMIT)).await;
+            // What was answered is still told.
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            let before = pings.get();
+            // Awaits something without giving its heart a turn.
+            tokio::time::sleep(LIMIT * 100).await;
+            assert_eq!(pings.get(), before, "pings from a supervisor that is stuck");
+            heart.during(|| (), tokio::time::sleep(LIMIT)).await;
+            assert!(pings.get() > before, "no pings although it turns again");
+        };
+        tokio::select! {
+            () = feeding => panic!("it goes on"),
+            () = supervisor => {}
+        }
+    }
+
+    #[tokio::test(flavor = "current_thread", start_paused = true)]
+    async fn pings_end_with_the_supervisor() {
+        let (heart, pulse) = heart();
+        drop(heart);
+        feed(LIMIT, &pulse, || panic!("a ping for nobody")).await;
+    }
+}
