@@ -50,6 +50,8 @@ events! {
     CREDENTIALS_NOT_RENEWED = "e5fb9549ebd8435db02ed9c2259b8f5d" "credentials not renewed; the old ones are still in use";
     /// The platform did not reach this gateway, although its tunnel is up.
     HEARTBEAT_FAILED = "9fb11b642b97496894e55c171a10ad2d" "heartbeat failed; the tunnel stays up";
+    /// The platform did not reach this relay, although it serves.
+    RELAY_HEARTBEAT_FAILED = "816aabca474a4b5b8f3b10a77919db81" "heartbeat failed; the relay goes on serving";
     /// The configuration was read again and is in use.
     RELOADED = "08b54b1e74ab419c88aacf925c07557f" "configuration reloaded";
     /// The configuration was read again and is wrong.

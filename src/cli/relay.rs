@@ -5,18 +5,22 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Subcommand};
+use tokio::sync::watch;
 
 use super::exit::Failure;
 use super::global::Global;
 use super::identity::IdentityArgs;
 use super::legacy::{self, Rest};
-use super::start;
+use super::{reload, start};
 use crate::config::assemble_relay;
 use crate::config::env::{
     API_URL, RELAY_AUTH_SECRET, RELAY_ENROLL_METHOD, RELAY_HOST, RELAY_NAME, RELAY_TYPE,
 };
 use crate::config::raw::Flags;
-use crate::host::limits;
+use crate::error::chain;
+use crate::health;
+use crate::host::signals::Hangups;
+use crate::host::{limits, notify, watchdog};
 use crate::scope::Scope;
 
 /// Run a relay: the meeting point of gateways and clients
@@ -105,18 +109,29 @@ pub(crate) async fn run(args: Args, global: &Global, scope: Scope) -> anyhow::Re
         Command::Start(start) => start,
     };
     let flags = start.flags(global, io::stdin());
-    let mut settings = start::assemble(
-        global,
-        &flags,
-        start.config.as_deref(),
-        "relays",
-        assemble_relay,
-    )?;
-    settings.ssh_listen = start.ssh_listen;
-    settings.tls_listen = start.tls_listen;
+    let config = start.config.as_deref();
+    let assemble = || {
+        let mut settings = start::assemble(global, &flags, config, "relays", assemble_relay)?;
+        settings.ssh_listen = start.ssh_listen;
+        settings.tls_listen = start.tls_listen;
+        anyhow::Ok(settings)
+    };
+    let settings = assemble()?;
     super::stop_on_signal(&scope)?;
+    let hangups = Hangups::catch().map_err(Failure::unavailable)?;
     limits::raise_descriptors();
-    Box::pin(crate::relay::run(settings, scope))
-        .await
-        .map_err(|error| Failure::new(error.reason(), error).into())
+    let (settings, followed) = watch::channel(settings);
+    let (heart, pulse) = health::heart();
+    let beside = Scope::new("beside the relay");
+    beside.spawn("watchdog", watchdog::run(pulse));
+    let reloading = reload::follow(hangups, assemble, settings, |_| ());
+    let running = Box::pin(crate::relay::run(followed, heart, scope));
+    let ended = tokio::select! {
+        ended = running => ended,
+        () = reloading => Ok(()),
+    };
+    ended.map_err(|error| {
+        notify::status(&format!("failed: {}", chain(&error)));
+        Failure::new(error.reason(), error).into()
+    })
 }

@@ -168,7 +168,7 @@ pub async fn run(
         started: false,
     };
     let driven = tasks
-        .supervise("link", async || gateway.drive(&tasks).await)
+        .supervise("link", async || Box::pin(gateway.drive(&tasks)).await)
         .await;
     tasks.cancel();
     gateway.drain().await;

@@ -1,7 +1,10 @@
 //! Heartbeats: each makes the platform complete TLS 1 with this relay, so a success proves that the relay
 //! can be reached under the address it registered (protocol.md §1).
 
+use std::sync::Arc;
 use std::time::Duration;
+
+use tokio::sync::watch;
 
 use super::access::Access;
 use crate::error::{Class, chain};
@@ -15,10 +18,11 @@ const AGAIN: Duration = Duration::from_secs(10);
 /// Longest time to the next one after many failures of a relay that was reachable before.
 const AGAIN_AT_MOST: Duration = Duration::from_secs(300);
 
-/// Beats for ever, the first time at once.
-pub(crate) async fn run(access: Access) {
+/// Beats for ever as the newest of `accesses` may, the first time at once.
+pub(crate) async fn run(accesses: watch::Receiver<Arc<Access>>) {
     let mut cadence = Cadence::default();
     loop {
+        let access = Arc::clone(&accesses.borrow());
         let result = access.heartbeat().await;
         let was_reachable = cadence.is_reachable();
         let delay = cadence.handle(result.is_ok());
@@ -37,9 +41,11 @@ pub(crate) async fn run(access: Access) {
                     }
                 };
                 tracing::warn!(
+                    message_id = events::RELAY_HEARTBEAT_FAILED.id,
                     error = %chain(&error),
                     delay_ms = delay.as_millis(),
-                    "heartbeat failed; the relay goes on serving"
+                    "{}",
+                    events::RELAY_HEARTBEAT_FAILED
                 );
                 tokio::time::sleep(delay).await;
                 continue;

@@ -62,6 +62,8 @@ pub(crate) struct Hub {
     pub(crate) channels: Counters<GatewayId>,
     /// Client connections that proved themselves.
     pub(crate) clients: Arc<Semaphore>,
+    /// Places of that semaphore.
+    most_clients: usize,
     /// Handshakes of each port.
     pub(crate) handshakes: usize,
     pub(crate) deadlines: Deadlines,
@@ -80,6 +82,7 @@ impl Hub {
         limits: &RelayLimits,
         deadlines: Deadlines,
     ) -> Self {
+        let most_clients = limits.connections.min(Semaphore::MAX_PERMITS);
         Self {
             identity,
             registry: Mutex::default(),
@@ -87,13 +90,18 @@ impl Hub {
             sources: Counters::new(limits.per_source),
             newcomers: Counters::new(share(limits.unauthenticated)),
             channels: Counters::new(limits.per_gateway),
-            clients: Arc::new(Semaphore::new(
-                limits.connections.min(Semaphore::MAX_PERMITS),
-            )),
+            clients: Arc::new(Semaphore::new(most_clients)),
+            most_clients,
             handshakes: limits.unauthenticated.clamp(1, Semaphore::MAX_PERMITS),
             deadlines,
             ration: Ration::default(),
         }
+    }
+
+    /// Clients that proved themselves and are connected.
+    pub(crate) fn clients_connected(&self) -> usize {
+        self.most_clients
+            .saturating_sub(self.clients.available_permits())
     }
 
     /// The credentials for a handshake that begins now.

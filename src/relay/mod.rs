@@ -2,8 +2,8 @@
 //! the gateway that the client's certificate names (protocol.md §3 and §4).
 //!
 //! Tasks, and what ends them:
-//! - accepting gateways ([`gateways`]) and clients ([`clients`]), `renew` and `heartbeat`: the scope of
-//!   [`run`]; none of them may end before;
+//! - accepting gateways ([`gateways`]) and clients ([`clients`]): the scope of [`run`]; none of them may end before;
+//! - `renew`, `reload`, `status` and `heartbeat`: the same, but one that panics is started again;
 //! - one task for each gateway: its session's end, or the stop of the relay, after its clients;
 //! - one task for each client: its bridge's end, or the stop of the relay, after a grace period.
 //!
@@ -21,7 +21,9 @@ pub mod identity;
 mod limits;
 pub mod register;
 mod registry;
+mod status;
 
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,6 +35,7 @@ use crate::api::{self, Client};
 use crate::config::settings::RelaySettings;
 use crate::error::Reason;
 use crate::events;
+use crate::health::Heart;
 use crate::host::notify;
 use crate::names::{SSH_PORT, TLS_PORT};
 use crate::net::listen;
@@ -41,6 +44,8 @@ use hub::{Deadlines, Hub};
 
 /// How long live bridges may go on after the relay was told to stop.
 const GRACE: Duration = Duration::from_secs(10);
+/// After this long without an answer of the platform the service manager is told that the relay runs.
+const READY_AT_LATEST: Duration = Duration::from_secs(20);
 /// How long the goodbyes to gateways may take.
 const FAREWELL: Duration = Duration::from_secs(5);
 
@@ -79,53 +84,103 @@ impl Error {
     }
 }
 
-/// Runs a relay until `scope` is cancelled and everything is closed, or until a person must act.
+/// Runs a relay as the newest of `settings` says until `scope` is cancelled and everything is closed, or until a person
+/// must act. `heart` answers for it.
 ///
 /// # Errors
 /// See [`Error`]; everything that time may cure is retried instead.
-pub async fn run(settings: RelaySettings, scope: Scope) -> Result<(), Error> {
-    if !access::is_consistent(settings.kind, &settings.credential) {
+pub async fn run(
+    settings: watch::Receiver<RelaySettings>,
+    mut heart: Heart,
+    scope: Scope,
+) -> Result<(), Error> {
+    let first = settings.borrow().clone();
+    if !access::is_consistent(first.kind, &first.credential) {
         return Err(Error::Contradiction);
     }
     // First of all: with a port in use there is no point in spending an enrollment token.
-    let ssh = listen::bind(settings.ssh_listen, SSH_PORT)?;
-    let tls = listen::bind(settings.tls_listen, TLS_PORT)?;
-    let client = Client::try_new(&settings.domain, &settings.headers)?;
-    notify::status("registering");
-    let Some((access, identity)) = register::begin(&client, &settings, &scope).await? else {
+    let ssh = listen::bind(first.ssh_listen, SSH_PORT)?;
+    let tls = listen::bind(first.tls_listen, TLS_PORT)?;
+    let client = Client::try_new(&first.domain, &first.headers)?;
+    notify::status("registering with the platform");
+    let beginning = patiently(register::begin(&client, &first, &scope));
+    let Some((access, identity)) = heart.during(|| (), beginning).await? else {
         return Ok(());
     };
 
     let tasks = scope.child("relay");
+    let (accesses, access) = watch::channel(Arc::new(access));
     let (current, identity) = watch::channel(Arc::new(identity));
-    let hub = Arc::new(Hub::new(identity, &settings.limits, Deadlines::default()));
-    let stop = tasks.clone();
-    let renewing = register::renew(access.clone(), current);
-    tasks.spawn_essential("renew", async move {
-        stop.run(renewing).await;
-    });
+    let hub = Arc::new(Hub::new(identity, &first.limits, Deadlines::default()));
+    {
+        let (stop, access) = (tasks.clone(), access.clone());
+        tasks.spawn_supervised("renew", move || {
+            let renewing = register::renew(access.clone(), current.clone());
+            let stop = stop.clone();
+            async move {
+                stop.run(renewing).await;
+            }
+        });
+    }
+    {
+        let stop = tasks.clone();
+        tasks.spawn_supervised("reload", move || {
+            // Not cut by the scope: it may be spending a token.
+            register::reload(settings.clone(), accesses.clone(), stop.clone())
+        });
+    }
     let sockets = Sockets { ssh, tls };
-    let serving = serve(sockets, hub, tasks.clone());
+    let serving = serve(sockets, Arc::clone(&hub), tasks.clone());
     tracing::info!(
         message_id = events::RELAY_STARTED.id,
-        relay.name = %settings.name,
-        relay.host = %settings.host,
+        relay.name = %first.name,
+        relay.host = %first.host,
         "{}",
         events::RELAY_STARTED
     );
-    notify::status(&format!("serving as {}", settings.name));
     notify::ready();
-    let stop = tasks.clone();
-    tasks.spawn_essential("heartbeat", async move {
-        stop.run(heartbeat::run(access)).await;
-    });
+    {
+        let (stop, hub) = (tasks.clone(), Arc::clone(&hub));
+        tasks.spawn_supervised("status", move || {
+            let telling = status::run(Arc::clone(&hub));
+            let stop = stop.clone();
+            async move {
+                stop.run(telling).await;
+            }
+        });
+    }
+    {
+        let stop = tasks.clone();
+        tasks.spawn_supervised("heartbeat", move || {
+            let beating = heartbeat::run(access.clone());
+            let stop = stop.clone();
+            async move {
+                stop.run(beating).await;
+            }
+        });
+    }
 
-    serving.await;
+    let check = || drop(hub.registry());
+    heart.during(check, serving).await;
     // Only short sleeps and calls that the cancellation interrupts.
     tasks.finish(FAREWELL).await;
     match tasks.casualty() {
         Some(task) => Err(Error::Casualty(task)),
         None => Ok(()),
+    }
+}
+
+/// Waits for the registration. A platform that is away or silent must not hold up the start of the machine, so after
+/// a while the service manager is told that the relay runs, and that it does not serve yet.
+async fn patiently<T>(registering: impl Future<Output = T>) -> T {
+    tokio::pin!(registering);
+    match tokio::time::timeout(READY_AT_LATEST, &mut registering).await {
+        Ok(registered) => registered,
+        Err(_) => {
+            notify::status("not serving yet: the platform does not register this relay");
+            notify::ready();
+            registering.await
+        }
     }
 }
 
@@ -154,6 +209,7 @@ async fn serve(sockets: Sockets, hub: Arc<Hub>, stop: Scope) {
 
     stop.cancelled().await;
     notify::stopping();
+    notify::extend(GRACE + FAREWELL * 2);
     let live = bridges.tasks();
     if live > 0 {
         tracing::info!(live, "stopping; live connections may finish");

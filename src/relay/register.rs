@@ -183,12 +183,75 @@ async fn ask(access: &Access) -> Result<Identity, Error> {
     Ok(identity)
 }
 
-/// Renews for ever what `current` holds.
-pub(crate) async fn renew(access: Access, current: watch::Sender<Arc<Identity>>) {
+/// Follows `settings`, so that the platform is asked as they say from then on: new ones become a new one of `accesses`;
+/// those that cannot be used are logged, and leave everything as it is. Ends when `scope` is cancelled.
+pub(crate) async fn reload(
+    mut settings: watch::Receiver<RelaySettings>,
+    accesses: watch::Sender<Arc<Access>>,
+    scope: Scope,
+) {
+    let mut used = settings.borrow().clone();
+    loop {
+        match scope.run(settings.changed()).await {
+            None => return,
+            Some(Ok(())) => {}
+            Some(Err(_)) => {
+                // Nobody will change them any more.
+                scope.cancelled().await;
+                return;
+            }
+        }
+        let wanted = settings.borrow_and_update().clone();
+        if wanted == used {
+            continue;
+        }
+        let bound = |of: &RelaySettings| (of.ssh_listen, of.tls_listen, of.limits);
+        if bound(&wanted) != bound(&used) {
+            tracing::warn!("other addresses to listen at are used after a restart only");
+        }
+        match access_for(&wanted, &scope).await {
+            Ok(None) => return,
+            Ok(Some(access)) => {
+                accesses.send_replace(Arc::new(access));
+                used = wanted;
+            }
+            Err(error) => tracing::warn!(
+                message_id = events::RELOAD_REFUSED.id,
+                error = %chain(error.as_ref()),
+                "{}",
+                events::RELOAD_REFUSED
+            ),
+        }
+    }
+}
+
+async fn access_for(
+    settings: &RelaySettings,
+    scope: &Scope,
+) -> Result<Option<Access>, Box<dyn std::error::Error + Send + Sync>> {
+    if !access::is_consistent(settings.kind, &settings.credential) {
+        return Err(super::Error::Contradiction.into());
+    }
+    let client = Client::try_new(&settings.domain, &settings.headers)?;
+    Ok(open(&client, settings, scope).await?)
+}
+
+/// Renews for ever what `current` holds: before it expires, and at once when there is a new one of `accesses`.
+pub(crate) async fn renew(
+    mut accesses: watch::Receiver<Arc<Access>>,
+    current: watch::Sender<Arc<Identity>>,
+) {
     let mut backoff = Backoff::new(RENEW.0, RENEW.1);
+    let mut access = Arc::clone(&accesses.borrow_and_update());
     loop {
         let identity = Arc::clone(&current.borrow());
-        due(&identity).await;
+        tokio::select! {
+            () = due(&identity) => {}
+            Ok(()) = accesses.changed() => {
+                access = Arc::clone(&accesses.borrow_and_update());
+                backoff.reset();
+            }
+        }
         match ask(&access).await {
             Ok(identity) => {
                 tracing::info!(

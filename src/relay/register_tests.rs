@@ -10,6 +10,7 @@ use axum::routing::post;
 use axum::{Json, Router};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 
 use super::testing::{Authority, HOST, NAME, any_port, until};
 use super::{Error, register, run};
@@ -20,6 +21,7 @@ use crate::config::settings::{
     RelaySettings,
 };
 use crate::error::{Reason, chain};
+use crate::health::heart;
 use crate::scope::Scope;
 use crate::secret::Secret;
 
@@ -95,6 +97,11 @@ fn settings(domain: ApiBase, credential: RelayCredential, store: &Path) -> Relay
 
 fn identity() -> RelayCredential {
     RelayCredential::Identity(IdentityCredential::Token(Secret::new("id-token")))
+}
+
+/// Settings that nobody changes.
+fn fixed(settings: RelaySettings) -> watch::Receiver<RelaySettings> {
+    watch::channel(settings).1
 }
 
 async fn begin(settings: &RelaySettings) -> Result<(), register::Error> {
@@ -188,7 +195,7 @@ async fn a_port_in_use_ends_the_start_before_the_platform_is_asked() {
         tls_listen: Some(taken.local_addr().expect("an address")),
         ..settings(domain, identity(), Path::new("/nonexistent/store"))
     };
-    let error = run(settings, Scope::new("relay"))
+    let error = run(fixed(settings), heart().0, Scope::new("relay"))
         .await
         .expect_err("in use");
     assert!(matches!(error, Error::Listen(_)), "{error:?}");
@@ -204,7 +211,7 @@ async fn an_instance_relay_needs_the_instances_secret() {
         kind: RelayKind::Instance,
         ..settings(domain, identity(), Path::new("/nonexistent/store"))
     };
-    let error = run(settings, Scope::new("relay"))
+    let error = run(fixed(settings), heart().0, Scope::new("relay"))
         .await
         .expect_err("refused");
     assert_eq!(error.reason(), Reason::Configuration);
@@ -219,7 +226,7 @@ async fn a_relay_starts_beats_and_stops() {
     platform.will_answer(200, json!({"message": "ok"}));
     let settings = settings(domain, identity(), Path::new("/nonexistent/store"));
     let stop = Scope::new("relay");
-    let running = run(settings, stop.clone());
+    let running = run(fixed(settings), heart().0, stop.clone());
     let stopping = async {
         until(|| platform.asked().len() == 2).await;
         stop.cancel();

@@ -23,6 +23,7 @@ mod load;
 mod platform;
 mod recovery;
 mod registration;
+mod reload;
 mod renewal;
 mod round_trip;
 mod service_manager;

@@ -1,44 +1,14 @@
-//! What a service manager is told (sd_notify(3)): readiness when a daemon can serve, its end when it ends.
-
-use std::os::unix::net::UnixDatagram;
-use std::path::Path;
-use std::time::Duration;
+//! What a service manager is told (sd_notify(3)): readiness when a daemon can serve, how it is, that it lives, its end
+//! when it ends.
 
 use nix::sys::signal::Signal;
 
-use crate::support::PATIENCE;
-use crate::support::lab::Lab;
+use crate::support::lab::{Lab, RELAY};
+use crate::support::manager::Manager;
 use crate::support::process::{Process, infisical};
 use crate::support::ready_file;
-
-/// A service manager that only listens.
-struct Manager(UnixDatagram);
-
-impl Manager {
-    fn listen(path: &Path) -> Self {
-        let socket = UnixDatagram::bind(path).expect("a socket");
-        socket.set_read_timeout(Some(PATIENCE)).expect("a deadline");
-        Self(socket)
-    }
-
-    /// Receives until a message has `line` in it; gives everything said until then.
-    fn wait_for(&self, line: &str) -> String {
-        let mut all = String::new();
-        let mut buffer = [0; 4096];
-        loop {
-            let count = self.0.recv(&mut buffer).unwrap_or_else(|error| {
-                panic!("{line} was not said ({error}), only:\n{all}");
-            });
-            let message = String::from_utf8_lossy(&buffer[..count]).into_owned();
-            let found = message.lines().any(|said| said == line);
-            all.push_str(&message);
-            all.push('\n');
-            if found {
-                return all;
-            }
-        }
-    }
-}
+use crate::support::session::echoes;
+use crate::support::targets::Target;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn daemons_say_when_they_serve_and_when_they_stop() {
@@ -59,8 +29,7 @@ async fn daemons_say_when_they_serve_and_when_they_stop() {
     let mut daemons = Vec::new();
     for (name, mut command) in commands {
         let path = lab.dir().join(format!("notify-{name}"));
-        let manager = Manager::listen(&path);
-        command.env("NOTIFY_SOCKET", &path);
+        let manager = Manager::listen(&path, &mut command);
         let daemon = Process::spawn(name, command);
         manager.wait_for("READY=1");
         daemons.push((name, manager, daemon));
@@ -71,29 +40,96 @@ async fn daemons_say_when_they_serve_and_when_they_stop() {
         daemon.signal(Signal::SIGTERM);
         manager.wait_for("STOPPING=1");
         assert_eq!(daemon.exit_code().await, 0, "{name}");
+        // Nobody asked for it.
+        assert!(!manager.rest().contains("WATCHDOG=1"), "{name}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_relay_that_cannot_serve_is_not_ready() {
     let lab = Lab::new().await;
-    let path = lab.dir().join("notify");
-    let manager = Manager::listen(&path);
     let taken = std::net::TcpListener::bind((lab.host, 8443)).expect("the port");
     let mut command = lab.relay_command().command(lab.dir());
-    command.env("NOTIFY_SOCKET", &path);
+    let manager = Manager::listen(&lab.dir().join("notify"), &mut command);
     let relay = Process::spawn("relay", command);
     assert_eq!(relay.exit_code().await, 69);
     drop(taken);
-    let mut said = Vec::new();
-    manager
-        .0
-        .set_read_timeout(Some(Duration::from_millis(1)))
-        .expect("a deadline");
-    let mut buffer = [0; 4096];
-    while let Ok(count) = manager.0.recv(&mut buffer) {
-        said.extend_from_slice(&buffer[..count]);
-    }
-    let said = String::from_utf8_lossy(&said);
+    let said = manager.rest();
     assert!(!said.contains("READY=1"), "{said}");
+    assert!(said.contains("STATUS=failed: "), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_keeps_its_status_current_and_its_online_file_true() {
+    let lab = Lab::new().await;
+    let relay = lab.relay().await;
+    let mut command = lab.gateway_command().command(lab.dir());
+    command.env("RUNTIME_DIRECTORY", lab.dir());
+    let manager = Manager::listen(&lab.dir().join("notify"), &mut command);
+    let gateway = Process::spawn("gateway", command);
+    let connected = format!("STATUS=connected to {RELAY}, ");
+    let said = manager.wait_for(&connected);
+    assert!(
+        said.contains("0 sessions, certificate renews in "),
+        "{said}"
+    );
+    manager.wait_for("READY=1");
+    let online = lab.dir().join("online");
+    assert_eq!(ready_file(&online).await, RELAY);
+
+    let echo = Target::echo(lab.host).await;
+    let mut session = lab.way(echo.address).tcp().await.expect("a way");
+    echoes(&mut session, b"hello").await.expect("an echo");
+    manager.wait_for(&format!("{connected}1 session, "));
+    drop(session);
+    manager.wait_for(&format!("{connected}0 sessions, "));
+
+    relay.kill().await;
+    let said = manager.wait_for("STATUS=not connected, next attempt in ");
+    assert!(said.contains("the tunnel to relay "), "{said}");
+    gateway.signal(Signal::SIGTERM);
+    let said = manager.wait_for("STOPPING=1");
+    manager.wait_for("EXTEND_TIMEOUT_USEC=");
+    assert_eq!(gateway.exit_code().await, 0, "{said}");
+    assert!(!online.exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_without_a_network_is_ready_and_says_that_it_is_not_connected() {
+    let lab = Lab::new().await;
+    let mut command = lab.gateway_command();
+    // Nobody listens there.
+    command.domain = format!("http://{}:9", lab.host);
+    let mut command = command.command(lab.dir());
+    command.env("RUNTIME_DIRECTORY", lab.dir());
+    let manager = Manager::listen(&lab.dir().join("notify"), &mut command);
+    let gateway = Process::spawn("gateway", command);
+    let said = manager.wait_for("READY=1");
+    assert!(
+        said.contains("STATUS=not connected, next attempt in "),
+        "{said}"
+    );
+    assert!(!lab.dir().join("online").exists());
+    gateway.signal(Signal::SIGTERM);
+    assert_eq!(gateway.exit_code().await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_watchdog_is_fed_when_the_manager_asks() {
+    let lab = Lab::new().await;
+    let commands = [
+        ("relay", lab.relay_command().command(lab.dir())),
+        ("gateway", lab.gateway_command().command(lab.dir())),
+    ];
+    let mut daemons = Vec::new();
+    for (name, mut command) in commands {
+        let path = lab.dir().join(format!("notify-{name}"));
+        let manager = Manager::listen(&path, &mut command);
+        command.env("WATCHDOG_USEC", "200000");
+        let daemon = Process::spawn(name, command);
+        for _ in 0..3 {
+            manager.wait_for("WATCHDOG=1");
+        }
+        daemons.push(daemon);
+    }
 }

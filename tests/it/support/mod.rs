@@ -10,6 +10,7 @@ pub(crate) mod fake_platform;
 pub(crate) mod fake_relay;
 pub(crate) mod lab;
 pub(crate) mod loopback;
+pub(crate) mod manager;
 pub(crate) mod noise;
 pub(crate) mod openssh;
 pub(crate) mod process;

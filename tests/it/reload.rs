@@ -1,0 +1,188 @@
+//! SIGHUP: the configuration is read again, used if it is right, and no session is cut.
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+use crate::support::daemon::RelayCommand;
+use crate::support::fake_platform::Answer;
+use crate::support::lab::{GATEWAY_CONNECTED, Lab, REGISTER_GATEWAY, REGISTER_RELAY, RELAY, TOKEN};
+use crate::support::loopback;
+use crate::support::manager::Manager;
+use crate::support::process::Process;
+use crate::support::session::{Way, echoes};
+use crate::support::ssh_ca::SshCert;
+use crate::support::targets::Target;
+use crate::support::write_private;
+
+const OTHER: &str = "other-relay";
+
+/// A lab whose gateway takes the relay's name from its file, with its relay and the manager of the gateway.
+async fn begin() -> (Lab, Process, Process, Manager) {
+    let lab = Lab::new().await;
+    let relay = lab.relay().await;
+    let mut command = lab.gateway_command();
+    command.relay = None;
+    configure(
+        &lab,
+        &format!("INFISICAL_TOKEN={TOKEN}\nINFISICAL_RELAY_NAME={RELAY}\n"),
+    );
+    let mut command = command.command(lab.dir());
+    let manager = Manager::listen(&lab.dir().join("notify"), &mut command);
+    let gateway = Process::spawn("gateway", command);
+    gateway.wait_for_line("Gateway started successfully").await;
+    relay.wait_for_line(GATEWAY_CONNECTED).await;
+    (lab, relay, gateway, manager)
+}
+
+/// Writes what the gateway's file is to hold.
+fn configure(lab: &Lab, text: &str) {
+    write_private(&lab.gateway_command().config, text);
+}
+
+async fn session(way: &Way) -> std::io::Result<crate::support::tls::Inner> {
+    let mut stream = way.tcp().await?;
+    echoes(&mut stream, b"hello").await?;
+    Ok(stream)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_moves_to_another_relay_and_cuts_no_session() {
+    let (lab, relay, gateway, manager) = begin().await;
+    let echo = Target::echo(lab.host).await;
+    let mut old = lab.way(echo.address);
+    let mut witness = session(&old).await.expect("a session");
+
+    // Another relay of the same authorities, at an address of its own.
+    let host = loopback::address();
+    let mut credentials = lab.relay_credentials();
+    credentials["pki"] = lab.relay_pki.credentials(host);
+    let certificate = SshCert::host(&format!("{host}:2222"));
+    let line = lab.host_ca.certificate_line(&lab.server_key, &certificate);
+    credentials["ssh"]["serverCertificate"] = Value::from(line);
+    lab.platform.once(REGISTER_RELAY, Answer::ok(&credentials));
+    let keys = format!("INFISICAL_TOKEN={TOKEN}\n");
+    let command = RelayCommand::new(lab.dir(), OTHER, host, &lab.platform.url(), &keys);
+    let other = command.spawn(lab.dir());
+    other
+        .wait_for_line("Relay server started successfully")
+        .await;
+
+    let mut credentials = lab.gateway_credentials();
+    credentials["relayHost"] = Value::from(host.to_string());
+    let certificate = SshCert::user(OTHER, &lab.gateway_id);
+    let line = lab.user_ca.certificate_line(&lab.client_key, &certificate);
+    credentials["ssh"]["clientCertificate"] = Value::from(line);
+    lab.platform
+        .always(REGISTER_GATEWAY, Answer::ok(&credentials));
+    configure(
+        &lab,
+        &format!("INFISICAL_TOKEN={TOKEN}\nINFISICAL_RELAY_NAME={OTHER}\n"),
+    );
+    gateway.signal(Signal::SIGHUP);
+    let said = manager.wait_for("RELOADING=1");
+    assert!(said.contains("MONOTONIC_USEC="), "{said}");
+    manager.wait_for("READY=1");
+    other.wait_for_line(GATEWAY_CONNECTED).await;
+    manager.wait_for(&format!("STATUS=connected to {OTHER}, 1 session, "));
+
+    echoes(&mut witness, b"the old session goes on")
+        .await
+        .expect("an echo");
+    let through_old = session(&old)
+        .await
+        .expect("a client that was sent there before");
+    drop(through_old);
+    old.relay_host = host;
+    session(&old)
+        .await
+        .expect("a session through the other relay");
+    // It leaves when nothing holds it any more.
+    drop(witness);
+    relay.wait_for_line("gateway disconnected").await;
+    session(&old).await.expect("and the other one stays");
+    gateway.signal(Signal::SIGTERM);
+    assert_eq!(gateway.exit_code().await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_configuration_is_told_and_the_old_one_stays() {
+    let (lab, _relay, gateway, manager) = begin().await;
+    let echo = Target::echo(lab.host).await;
+    let mut witness = session(&lab.way(echo.address)).await.expect("a session");
+    configure(&lab, "INFISICAL_TOKN=hunter2\n");
+    gateway.signal(Signal::SIGHUP);
+    let line = gateway.wait_for_line("configuration not reloaded").await;
+    assert!(
+        line.contains("line 1: unknown key INFISICAL_TOKN"),
+        "{line}"
+    );
+    assert!(!line.contains("hunter2"), "{line}");
+    manager.wait_for("RELOADING=1");
+    manager.wait_for("READY=1");
+    manager.wait_for(&format!("STATUS=connected to {RELAY}, 1 session, "));
+    echoes(&mut witness, b"nothing was cut")
+        .await
+        .expect("an echo");
+
+    configure(
+        &lab,
+        &format!("INFISICAL_TOKEN={TOKEN}\nINFISICAL_RELAY_NAME={RELAY}\n"),
+    );
+    let mark = gateway.mark();
+    gateway.signal(Signal::SIGHUP);
+    gateway
+        .wait_for_line_after(mark, "configuration reloaded")
+        .await;
+    assert_eq!(
+        lab.platform.requests(REGISTER_GATEWAY).len(),
+        1,
+        "nothing had changed"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_token_is_used_for_the_next_renewal_which_comes_at_once() {
+    let (lab, relay, gateway, _manager) = begin().await;
+    configure(
+        &lab,
+        &format!("INFISICAL_TOKEN=another-{TOKEN}\nINFISICAL_RELAY_NAME={RELAY}\n"),
+    );
+    gateway.signal(Signal::SIGHUP);
+    lab.platform.asked(REGISTER_GATEWAY, 2).await;
+    gateway.wait_for_line("credentials renewed").await;
+    let connected = relay.output().matches(GATEWAY_CONNECTED).count();
+    assert_eq!(connected, 1, "the tunnel was cut");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hangup_ends_the_wait_before_the_next_attempt() {
+    let lab = Lab::new().await;
+
+    let refused = Answer::error(429, "come back tomorrow", "req-1").header("retry-after", "86400");
+    lab.platform.once(REGISTER_GATEWAY, refused);
+    let gateway = lab.gateway_command().spawn(lab.dir());
+    gateway.wait_for_line("not connected; trying again").await;
+    let relay = lab.relay().await;
+    gateway.signal(Signal::SIGHUP);
+    gateway.wait_for_line("Gateway started successfully").await;
+    relay.wait_for_line(GATEWAY_CONNECTED).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_registers_anew_with_a_new_token_and_cuts_nothing() {
+    let lab = Lab::new().await;
+    let relay = lab.relay().await;
+    let _gateway = lab.gateway(&relay).await;
+    let echo = Target::echo(lab.host).await;
+    let mut witness = session(&lab.way(echo.address)).await.expect("a session");
+    write_private(
+        &lab.relay_command().config,
+        &format!("INFISICAL_TOKEN=another-{TOKEN}\n"),
+    );
+    relay.signal(Signal::SIGHUP);
+    lab.platform.asked(REGISTER_RELAY, 2).await;
+    relay.wait_for_line("credentials renewed").await;
+    echoes(&mut witness, b"nothing was cut")
+        .await
+        .expect("an echo");
+}
