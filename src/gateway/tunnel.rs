@@ -14,7 +14,7 @@ use crate::ssh::client;
 /// Tunnels at once, retired ones included; beyond it the gateway stays with the one it has.
 const MOST: usize = 4;
 
-/// A tunnel in use.
+/// A tunnel in use; one that is dropped retires.
 pub(crate) struct Tunnel {
     /// With what it was made.
     pub(crate) identity: Arc<Identity>,
@@ -86,9 +86,11 @@ impl Tunnel {
         let ended = (&mut self.ended).await;
         ended.unwrap_or(session::Error::Panicked)
     }
+}
 
-    /// Lets the tunnel carry what it carries, and end when that has ended.
-    pub(crate) fn retire(self) {
+impl Drop for Tunnel {
+    /// Retires it: it carries what it carries, and ends when that has ended.
+    fn drop(&mut self) {
         self.retired.cancel();
     }
 }

@@ -1,6 +1,8 @@
 //! SIGTERM and SIGINT: the first asks for a clean stop, the second ends the process at once. SIGHUP: the role
 //! reads its configuration again.
 
+use std::io::IsTerminal as _;
+
 use futures_util::StreamExt as _;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook_tokio::Signals;
@@ -35,8 +37,9 @@ pub fn stop_on_signal(scope: &Scope) -> Result<(), Error> {
     Ok(())
 }
 
-/// SIGHUPs of this process. From when this exists they no longer end it.
-pub struct Hangups(Signals);
+/// SIGHUPs of this process. From when this exists they no longer end it, unless it runs at a terminal: there the signal
+/// says that the terminal is gone, and whoever closed it wants the program gone too.
+pub struct Hangups(Option<Signals>);
 
 impl std::fmt::Debug for Hangups {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -50,15 +53,22 @@ impl Hangups {
     /// # Errors
     /// The operating system refuses the handler.
     pub fn catch() -> Result<Self, Error> {
-        Signals::new([SIGHUP]).map(Self).map_err(Error)
+        if std::io::stdin().is_terminal() {
+            return Ok(Self(None));
+        }
+        let signals = Signals::new([SIGHUP]).map_err(Error)?;
+        Ok(Self(Some(signals)))
     }
 
     /// Waits for the next one; several that came meanwhile are one. Cancel-safe.
     pub async fn next(&mut self) {
-        if self.0.next().await.is_none() {
-            // Only a closed handle ends the signals, and nobody closes it.
-            std::future::pending::<()>().await;
+        // Only a closed handle ends the signals, and nobody closes it.
+        if let Some(signals) = &mut self.0
+            && signals.next().await.is_some()
+        {
+            return;
         }
+        std::future::pending().await
     }
 }
 

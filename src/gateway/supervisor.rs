@@ -1,0 +1,291 @@
+//! Acts as the link decides: registers, dials, stays with a tunnel, waits. It lives for as long as the gateway, and gives
+//! the gateway's heart a turn wherever it waits.
+//!
+//! What it knows outlives a panic: it is driven again, and finds the credentials, the tunnels that retired and what it
+//! has said already. The tunnel in use is dropped then: it serves on as a retired one.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+
+use super::identity::Identity;
+use super::issue::{self, Issuer};
+use super::link::{self, Action, Event, Link};
+use super::monitor::{Phase, Reporter};
+use super::tunnel::{Tunnel, Tunnels};
+use super::{Error, STOP, session};
+use crate::backoff;
+use crate::error::{Class, chain};
+use crate::events;
+use crate::health::Heart;
+use crate::scope::Scope;
+
+/// The link and what it acts on.
+pub(crate) struct Supervisor {
+    /// The newest; the other end is `reload`.
+    pub(super) issuer: watch::Receiver<Arc<Issuer>>,
+    /// Shared with `renew`; tunnels take their TLS configuration from it.
+    pub(super) current: watch::Sender<Option<Arc<Identity>>>,
+    /// Heard by `heartbeat`.
+    pub(super) up: watch::Sender<bool>,
+    /// Said by `heartbeat`.
+    pub(super) proofs: mpsc::Receiver<()>,
+    pub(super) reporter: Reporter,
+    pub(super) tunnels: Tunnels,
+    /// Given a turn wherever the link waits.
+    pub(super) heart: Heart,
+    /// There was a tunnel already.
+    pub(super) started: bool,
+}
+
+/// How the use of a tunnel ended.
+enum Served {
+    /// The gateway stops; the tunnel drains.
+    Stopped,
+    /// The tunnel ended.
+    Lost(session::Error),
+    /// The newest credentials are for another tunnel; this one has retired.
+    Moved,
+}
+
+impl Supervisor {
+    /// Does what the link says until `scope` is cancelled or the link gives up.
+    pub(super) async fn drive(&mut self, scope: &Scope) -> Result<(), Error> {
+        let mut link = Link::new(self.issuer.borrow().is_pinned(), self.started);
+        let mut action = Action::Register;
+        let mut tunnel: Option<Tunnel> = None;
+        let mut failure: Option<Error> = None;
+        loop {
+            let event = match action {
+                Action::Register => match scope.run(self.register(&mut link)).await {
+                    None => return Ok(()),
+                    Some(Ok(())) => Event::Registered,
+                    Some(Err((error, class))) => {
+                        failure = Some(Error::Credentials(error));
+                        let usable = self.usable();
+                        Event::RegistrationFailed { class, usable }
+                    }
+                },
+                Action::Connect => match scope.run(self.connect()).await {
+                    None => return Ok(()),
+                    Some(Ok(connected)) => {
+                        tunnel = connected;
+                        // Without credentials there was nothing to connect with; the link asks for them.
+                        match tunnel {
+                            Some(_) => Event::Connected,
+                            None => Event::ConnectionFailed(Class::Retry),
+                        }
+                    }
+                    Some(Err(error)) => {
+                        let class = error.class();
+                        failure = Some(Error::Tunnel(error));
+                        Event::ConnectionFailed(class)
+                    }
+                },
+                Action::Serve => match tunnel.take() {
+                    // Only ever after a connection that succeeded.
+                    None => return Err(Error::Casualty("link")),
+                    Some(tunnel) => match self.serve(tunnel, &mut link, scope).await {
+                        Served::Stopped => return Ok(()),
+                        Served::Moved => Event::Moved,
+                        Served::Lost(error) => {
+                            let class = error.class();
+                            failure = Some(Error::Tunnel(error));
+                            Event::Lost(class)
+                        }
+                    },
+                },
+                Action::Wait(delay) => {
+                    self.report_wait(failure.as_ref(), delay, link.attempts());
+                    match scope.run(self.wait(delay, &mut link)).await {
+                        None => return Ok(()),
+                        Some(event) => event,
+                    }
+                }
+                Action::Stop(_) => return failure.map_or(Ok(()), Err),
+                // Only ever the answer to `Proved`, which `serve` gives itself.
+                Action::Continue => return Err(Error::Casualty("link")),
+            };
+            action = link.handle(event, backoff::random());
+        }
+    }
+
+    /// Asks for credentials as the newest settings say; settings that come meanwhile begin it anew.
+    async fn register(&mut self, link: &mut Link) -> Result<(), (issue::Error, Class)> {
+        let identity = loop {
+            let issuer = Arc::clone(&self.issuer.borrow_and_update());
+            link.set_pinned(issuer.is_pinned());
+            let reporter = &self.reporter;
+            let changes = &mut self.issuer;
+            let asking = async {
+                tokio::select! {
+                    issued = issuer.issue() => Some(issued),
+                    Ok(()) = changes.changed() => None,
+                }
+            };
+            if let Some(issued) = self.heart.during(|| reporter.check(), asking).await {
+                break issued?;
+            }
+        };
+        tracing::info!(
+            message_id = events::GATEWAY_REGISTERED.id,
+            gateway.id = %identity.gateway_id,
+            relay.host = %identity.relay_host,
+            "{}",
+            events::GATEWAY_REGISTERED
+        );
+        self.reporter.renew_at(identity.renew_at);
+        self.current.send_replace(Some(Arc::new(identity)));
+        Ok(())
+    }
+
+    /// Dials with the newest credentials; `None` if there are none.
+    async fn connect(&mut self) -> Result<Option<Tunnel>, session::Error> {
+        let Some(identity) = self.current.borrow().clone() else {
+            return Ok(None);
+        };
+        let connecting = session::connect(&identity);
+        let session = self
+            .heart
+            .during(|| self.reporter.check(), connecting)
+            .await?;
+        Ok(Some(self.tunnels.serve(session, identity)))
+    }
+
+    /// Waits before the next attempt. New settings, or just the wish for them, end the wait.
+    async fn wait(&mut self, delay: Duration, link: &mut Link) -> Event {
+        let reporter = &self.reporter;
+        let changes = &mut self.issuer;
+        let waiting = async {
+            tokio::select! {
+                () = tokio::time::sleep(delay) => false,
+                Ok(()) = changes.changed() => true,
+            }
+        };
+        let nudged = self.heart.during(|| reporter.check(), waiting).await;
+        link.set_pinned(self.issuer.borrow().is_pinned());
+        Event::Elapsed {
+            usable: !nudged && self.usable(),
+        }
+    }
+
+    /// Stays with one tunnel until its end or its retirement, and tells the link when it has proved useful.
+    async fn serve(&mut self, mut tunnel: Tunnel, link: &mut Link, scope: &Scope) -> Served {
+        let relay = tunnel.identity.relay_name.clone();
+        let event = if self.started {
+            events::TUNNEL_UP_AGAIN
+        } else {
+            events::GATEWAY_STARTED
+        };
+        tracing::info!(
+            message_id = event.id,
+            relay.name = %relay,
+            relay.host = %tunnel.identity.relay_host,
+            "{event}"
+        );
+        self.started = true;
+        self.reporter.phase(Phase::Connected(relay));
+        // What is left of the tunnel before proves nothing about this one.
+        while self.proofs.try_recv().is_ok() {}
+        self.up.send_replace(true);
+        let reporter = &self.reporter;
+        let staying = Self::stay(
+            &mut tunnel,
+            &mut self.proofs,
+            &mut self.issuer,
+            &self.current,
+            &self.tunnels,
+            link,
+            scope,
+        );
+        let served = self.heart.during(|| reporter.check(), staying).await;
+        self.up.send_replace(false);
+        if let Served::Moved = served {
+            tracing::info!(
+                relay.host = %tunnel.identity.relay_host,
+                "moving to another tunnel; the sessions of this one go on"
+            );
+        }
+        served
+    }
+
+    async fn stay(
+        tunnel: &mut Tunnel,
+        proofs: &mut mpsc::Receiver<()>,
+        issuer: &mut watch::Receiver<Arc<Issuer>>,
+        current: &watch::Sender<Option<Arc<Identity>>>,
+        tunnels: &Tunnels,
+        link: &mut Link,
+        scope: &Scope,
+    ) -> Served {
+        let mut newest = current.subscribe();
+        newest.mark_changed();
+        let useful_at = Instant::now() + link::USEFUL_AFTER;
+        let mut lived = false;
+        loop {
+            tokio::select! {
+                // A tunnel that ends because the gateway stops is not lost.
+                biased;
+                () = scope.cancelled() => return Served::Stopped,
+                error = tunnel.ended() => return Served::Lost(error),
+                Ok(()) = newest.changed() => {
+                    let moved = newest
+                        .borrow_and_update()
+                        .as_ref()
+                        .is_some_and(|newest| !newest.shares_tunnel_with(&tunnel.identity));
+                    if moved && tunnels.has_room() {
+                        return Served::Moved;
+                    } else if moved {
+                        tracing::warn!(
+                            "too many older tunnels still carry sessions; not moving to another one"
+                        );
+                    }
+                }
+                Ok(()) = issuer.changed() => {
+                    link.set_pinned(issuer.borrow_and_update().is_pinned());
+                }
+                Some(()) = proofs.recv() => {
+                    link.handle(Event::Proved, 0);
+                }
+                () = tokio::time::sleep_until(useful_at), if !lived => {
+                    lived = true;
+                    link.handle(Event::Proved, 0);
+                }
+            }
+        }
+    }
+
+    /// Lets every tunnel drain; its sessions have a limit of their own.
+    pub(super) async fn drain(&mut self) {
+        self.reporter.phase(Phase::Draining);
+        self.tunnels.cancel();
+        let draining = self.tunnels.finish(session::DRAIN * 2 + STOP);
+        let reporter = &self.reporter;
+        self.heart.during(|| reporter.check(), draining).await;
+    }
+
+    fn usable(&self) -> bool {
+        self.current
+            .borrow()
+            .as_ref()
+            .is_some_and(|identity| identity.is_usable())
+    }
+
+    fn report_wait(&self, failure: Option<&Error>, delay: Duration, attempt: u32) {
+        let error = failure.map_or_else(String::new, |error| chain(error).to_string());
+        tracing::warn!(
+            message_id = events::NOT_CONNECTED.id,
+            error,
+            attempt,
+            delay_ms = delay.as_millis(),
+            "{}",
+            events::NOT_CONNECTED
+        );
+        self.reporter.phase(Phase::Retrying {
+            error,
+            after: delay,
+        });
+    }
+}
