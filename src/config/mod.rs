@@ -9,8 +9,6 @@ mod assemble;
 mod case;
 pub mod env;
 pub mod file;
-#[cfg(test)]
-mod file_tests;
 mod gateway;
 pub mod raw;
 mod relay;

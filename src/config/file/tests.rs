@@ -4,7 +4,9 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
-use super::file::{Error, changed, load, load_credential, nearest, parse, update};
+use super::lines::changed;
+use super::mistake::nearest;
+use super::{Error, load, load_credential, parse, update};
 use crate::config::env::{API_URL, GATEWAY_ACCESS_TOKEN, GATEWAY_NAME, TOKEN};
 use crate::secret::Secret;
 
