@@ -7,7 +7,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::env::{Environment, Variable};
-use super::file::Entry;
+use super::file::{Entry, Form};
 use super::remark::Problem;
 use crate::secret::Secret;
 
@@ -42,6 +42,8 @@ pub enum Origin<'a> {
         line: usize,
         /// The key on that line.
         key: &'static Variable,
+        /// How the file spells it.
+        form: Form,
     },
     /// What holds if nothing is said.
     Default,
@@ -52,8 +54,13 @@ impl fmt::Display for Origin<'_> {
         match self {
             Self::Flag(flag) => f.write_str(flag),
             Self::Environment(variable) => write!(f, "environment variable {}", variable.name),
-            Self::File { path, line, key } => {
-                write!(f, "{} in {} line {line}", key.name, path.display())
+            Self::File {
+                path,
+                line,
+                key,
+                form,
+            } => {
+                write!(f, "{} in {} line {line}", form.spell(key), path.display())
             }
             Self::Default => f.write_str("default"),
         }
@@ -170,6 +177,7 @@ impl<'a> Raw<'a> {
                     path: &file.path,
                     line: entry.line,
                     key: entry.key,
+                    form: entry.form,
                 };
                 (&entry.value, origin)
             }

@@ -1,57 +1,55 @@
 //! The `KEY=value` form.
+//!
+//! systemd's `EnvironmentFile=` reads it too: a line is blank, a comment (`#` or `;`), or a key, `=` and a value, bare
+//! or in matching quotes; a leading `export ` is tolerated. Within double quotes a backslash escapes `"`, `\`, `$` and
+//! `` ` ``. Forms on which readers disagree (a bare value with a backslash, text behind a closing quote) are refused.
 
-use super::mistake::{LineError, Mistake, nearest};
-use super::{Entry, Error};
-use crate::config::env::{TABLE, Variable};
+use zeroize::Zeroizing;
+
+use super::mistake::{LineError, Mistake, known};
+use super::{BYTE_ORDER_MARK, Entry, Form, Parsed};
+use crate::config::env::Variable;
 use crate::secret::Secret;
 
-/// Some editors begin a file with it.
-const BYTE_ORDER_MARK: char = '\u{feff}';
-
 /// Reads the text of a file.
-///
-/// # Errors
-/// Every wrong line.
-pub fn parse(text: &str) -> Result<Vec<Entry>, Vec<LineError>> {
-    let mut entries: Vec<Entry> = Vec::new();
-    let mut errors = Vec::new();
-    let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
-    for (number, text) in (1..).zip(text.lines()) {
-        let parsed = parse_line(text).and_then(|assignment| {
+pub(super) fn parse(text: &str) -> Parsed {
+    let mut parsed = Parsed::default();
+    for (line, text) in (1..).zip(text.lines()) {
+        let set = parse_line(text).and_then(|assignment| {
             let Some((key, value)) = assignment else {
                 return Ok(());
             };
-            if let Some(first) = entries.iter().find(|entry| entry.key == key) {
+            if let Some(first) = parsed.entries.iter().find(|entry| entry.key == key) {
                 return Err(Mistake::Repeated {
-                    key: key.name,
+                    key: key.name.to_owned(),
                     first: first.line,
                 });
             }
-            entries.push(Entry {
-                line: number,
+            parsed.entries.push(Entry {
+                line,
                 key,
-                value: Secret::new(value),
+                form: Form::KeyValue,
+                value,
             });
             Ok(())
         });
-        if let Err(mistake) = parsed {
-            errors.push(LineError {
-                line: number,
-                mistake,
-            });
+        if let Err(mistake) = set {
+            parsed.mistakes.push(LineError { line, mistake });
         }
     }
-    if errors.is_empty() {
-        Ok(entries)
-    } else {
-        Err(errors)
-    }
+    parsed
 }
 
-/// The key that a line sets, as written; `None` for comments, blank lines and what is no assignment.
-fn key_of(line: &str) -> Option<(&str, &str)> {
+/// True for a line that sets nothing.
+pub(super) fn is_comment(line: &str) -> bool {
     let line = line.trim();
-    if line.is_empty() || line.starts_with(['#', ';']) {
+    line.is_empty() || line.starts_with(['#', ';'])
+}
+
+/// The key that a line sets and the text behind `=`, both as written; `None` for what is no assignment.
+pub(super) fn key_of(line: &str) -> Option<(&str, &str)> {
+    let line = line.trim_start_matches(BYTE_ORDER_MARK).trim();
+    if is_comment(line) {
         return None;
     }
     let (key, value) = line.split_once('=')?;
@@ -59,26 +57,19 @@ fn key_of(line: &str) -> Option<(&str, &str)> {
     Some((key, value.trim()))
 }
 
-fn parse_line(line: &str) -> Result<Option<(&'static Variable, String)>, Mistake> {
-    let Some((name, text)) = key_of(line) else {
-        let line = line.trim();
-        return if line.is_empty() || line.starts_with(['#', ';']) {
-            Ok(None)
-        } else {
-            Err(Mistake::NotAnAssignment)
-        };
-    };
+fn parse_line(line: &str) -> Result<Option<(&'static Variable, Secret)>, Mistake> {
+    if is_comment(line.trim_start_matches(BYTE_ORDER_MARK)) {
+        return Ok(None);
+    }
+    let (name, text) = key_of(line).ok_or(Mistake::NotAnAssignment)?;
     if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
         return Err(Mistake::NotAnAssignment);
     }
-    let Some(&key) = TABLE.iter().find(|known| known.name == name) else {
-        return Err(Mistake::UnknownKey {
-            key: name.chars().take(80).collect(),
-            nearest: nearest(name),
-        });
-    };
+    let key = known(name, Form::KeyValue)?;
     if text.chars().any(char::is_control) {
-        return Err(Mistake::Control { key: key.name });
+        return Err(Mistake::Control {
+            key: key.name.to_owned(),
+        });
     }
     let mut chars = text.chars();
     let value = match chars.next() {
@@ -91,7 +82,7 @@ fn parse_line(line: &str) -> Result<Option<(&'static Variable, String)>, Mistake
         Some(_) if text.contains('\\') => return Err(Mistake::Backslash { key: key.name }),
         Some(_) | None => text.to_owned(),
     };
-    Ok(Some((key, value)))
+    Ok(Some((key, Secret::new(value))))
 }
 
 /// The text up to the closing double quote, which must be the last character.
@@ -114,54 +105,44 @@ fn unescape(text: &str, key: &'static str) -> Result<String, Mistake> {
 }
 
 /// `old` with `changes` made: a key's line is replaced where it stands, new keys go to the end.
-pub(super) fn changed(
-    old: &str,
-    changes: &[(&'static Variable, &Secret)],
-) -> Result<zeroize::Zeroizing<String>, Error> {
-    let lines = changes
-        .iter()
-        .map(|(key, value)| Ok((key.name, render(key, value)?)))
-        .collect::<Result<Vec<_>, Error>>()?;
-    let mut written = vec![];
-    let mut new = zeroize::Zeroizing::new(String::new());
-    for line in old.strip_prefix(BYTE_ORDER_MARK).unwrap_or(old).lines() {
-        let change = key_of(line).and_then(|(key, _)| lines.iter().find(|(name, _)| *name == key));
-        match change {
-            Some((name, _)) if written.contains(name) => continue,
-            Some((name, text)) => {
-                written.push(*name);
-                new.push_str(text);
-            }
-            None => new.push_str(line),
+pub(super) fn changed(old: &str, changes: &[(&'static Variable, &Secret)]) -> Zeroizing<String> {
+    let mut written: Vec<&Variable> = vec![];
+    let mut new = Zeroizing::new(String::with_capacity(old.len()));
+    for piece in old.split_inclusive('\n') {
+        let line = piece.trim_end_matches(['\n', '\r']);
+        let name = key_of(line).map(|(name, _)| name);
+        let Some((key, value)) = changes.iter().find(|(key, _)| Some(key.name) == name) else {
+            new.push_str(piece);
+            continue;
+        };
+        if written.contains(key) {
+            continue;
         }
-        new.push('\n');
+        written.push(key);
+        match parse_line(line) {
+            // It says so already, if in other words.
+            Ok(Some((_, present))) if present == **value => new.push_str(piece),
+            Ok(_) | Err(_) => {
+                new.push_str(&render(key, value));
+                new.push_str(piece.get(line.len()..).unwrap_or_default());
+            }
+        }
     }
-    for (_, text) in lines.iter().filter(|(name, _)| !written.contains(name)) {
-        new.push_str(text);
-        new.push('\n');
+    for (key, value) in changes.iter().filter(|(key, _)| !written.contains(key)) {
+        super::append(&mut new, &render(key, value));
     }
-    Ok(new)
+    new
 }
 
-/// One line for `key`, quoted where a reader might need it.
-fn render(key: &'static Variable, value: &Secret) -> Result<zeroize::Zeroizing<String>, Error> {
+/// One line for `key`, quoted where a reader might need it; `value` holds no control character.
+fn render(key: &'static Variable, value: &Secret) -> Zeroizing<String> {
     let text = value.expose();
-    if text.chars().any(char::is_control) {
-        return Err(Error::Unwritable { key: key.name });
-    }
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:+=@,~%".contains(&byte);
-    let mut line = zeroize::Zeroizing::new(format!("{}=", key.name));
+    let mut line = Zeroizing::new(format!("{}=", key.name));
     if text.bytes().all(plain) {
         line.push_str(text);
     } else {
-        line.push('"');
-        for character in text.chars() {
-            if matches!(character, '"' | '\\' | '$' | '`') {
-                line.push('\\');
-            }
-            line.push(character);
-        }
-        line.push('"');
+        super::push_quoted(&mut line, text, &['"', '\\', '$', '`']);
     }
-    Ok(line)
+    line
 }
