@@ -15,6 +15,7 @@ mod identity;
 mod legacy;
 pub mod logging;
 pub mod platform;
+mod print;
 pub mod relay;
 mod start;
 
