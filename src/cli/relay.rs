@@ -1,7 +1,6 @@
 //! `infisical relay`: arguments to settings, settings to a running relay.
 
 use std::io;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Subcommand};
@@ -13,7 +12,8 @@ use super::legacy::{self, Rest};
 use super::start;
 use crate::config::assemble_relay;
 use crate::config::env::{
-    API_URL, RELAY_AUTH_SECRET, RELAY_ENROLL_METHOD, RELAY_HOST, RELAY_NAME, RELAY_TYPE,
+    API_URL, RELAY_AUTH_SECRET, RELAY_ENROLL_METHOD, RELAY_HOST, RELAY_NAME, RELAY_SSH_LISTEN,
+    RELAY_TLS_LISTEN, RELAY_TYPE,
 };
 use crate::config::raw::Flags;
 use crate::host::limits;
@@ -60,12 +60,12 @@ pub(crate) struct Start {
     /// Whose relay it is, by default org: the organization's or the whole instance's [env: INFISICAL_RELAY_TYPE]
     #[arg(long = "type", value_name = "TYPE", value_parser = ["org", "instance"])]
     kind: Option<String>,
-    /// Where gateways are awaited, by default port 2222 of every address
+    /// Where gateways are awaited, by default port 2222 of every address [env: INFISICAL_RELAY_SSH_LISTEN]
     #[arg(long, value_name = "ADDR:PORT")]
-    ssh_listen: Option<SocketAddr>,
-    /// Where clients are awaited, by default port 8443 of every address
+    ssh_listen: Option<String>,
+    /// Where clients are awaited, by default port 8443 of every address [env: INFISICAL_RELAY_TLS_LISTEN]
     #[arg(long, value_name = "ADDR:PORT")]
-    tls_listen: Option<SocketAddr>,
+    tls_listen: Option<String>,
     /// Configuration file, which also keeps the access token of an enrolled relay
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -88,6 +88,9 @@ impl Start {
             "--relay-auth-secret",
             self.relay_auth_secret.as_deref(),
         );
+        let (ssh, tls) = (self.ssh_listen.as_deref(), self.tls_listen.as_deref());
+        flags.add(&RELAY_SSH_LISTEN, "--ssh-listen", ssh);
+        flags.add(&RELAY_TLS_LISTEN, "--tls-listen", tls);
         flags.add(&API_URL, "--domain", global.args.domain.as_deref());
         flags.add(
             &RELAY_ENROLL_METHOD,
@@ -105,15 +108,13 @@ pub(crate) async fn run(args: Args, global: &Global, scope: Scope) -> anyhow::Re
         Command::Start(start) => start,
     };
     let flags = start.flags(global, io::stdin());
-    let mut settings = start::assemble(
+    let settings = start::assemble(
         global,
         &flags,
         start.config.as_deref(),
         "relays",
         assemble_relay,
     )?;
-    settings.ssh_listen = start.ssh_listen;
-    settings.tls_listen = start.tls_listen;
     super::stop_on_signal(&scope)?;
     limits::raise_descriptors();
     Box::pin(crate::relay::run(settings, scope))

@@ -1,9 +1,10 @@
 //! The assembly of a gateway's settings.
 
+use super::account::Account;
 use super::assemble::{Enrollment, Inputs, Reader};
 use super::env::{
     GATEWAY_ACCESS_TOKEN, GATEWAY_DOMAIN, GATEWAY_ENROLL_METHOD, GATEWAY_ENROLLMENT_TOKEN,
-    GATEWAY_NAME, RELAY_NAME,
+    GATEWAY_NAME, RELAY_NAME, Used,
 };
 use super::raw::{Raw, Source};
 use super::remark::{Problem, Remark};
@@ -20,6 +21,18 @@ const NAME_MISSING: &str =
 pub fn assemble_gateway(
     inputs: &Inputs<'_>,
 ) -> Result<(GatewaySettings, Vec<Remark>), Vec<Problem>> {
+    assemble(inputs).map(|(settings, account)| (settings, account.remarks))
+}
+
+/// What a gateway's settings would be, and where each comes from.
+///
+/// # Errors
+/// As [`assemble_gateway`].
+pub fn explain_gateway(inputs: &Inputs<'_>) -> Result<Account, Vec<Problem>> {
+    assemble(inputs).map(|(_, account)| account)
+}
+
+fn assemble(inputs: &Inputs<'_>) -> Result<(GatewaySettings, Account), Vec<Problem>> {
     let mut problems = Vec::new();
     let path = inputs.path::<GatewayName>(&GATEWAY_NAME);
     let file = path
@@ -46,10 +59,10 @@ pub fn assemble_gateway(
             headers,
             credential: credential?,
             relay,
-            store: path?,
+            store: path.clone()?,
         })
     })();
-    reader.finish(settings)
+    reader.finish(settings, Used::ByGateways, path)
 }
 
 fn credential(reader: &mut Reader<'_>, file_failed: bool) -> Option<GatewayCredential> {
@@ -66,8 +79,8 @@ fn credential(reader: &mut Reader<'_>, file_failed: bool) -> Option<GatewayCrede
             return identity.map(GatewayCredential::Identity);
         }
     }
-    if let Some(token) = reader.raw.value(&GATEWAY_ACCESS_TOKEN) {
-        return Some(GatewayCredential::AccessToken(token.text.clone()));
+    if let Some(token) = reader.kept_token(&GATEWAY_ACCESS_TOKEN) {
+        return Some(GatewayCredential::AccessToken(token));
     }
     if let Some(identity) = reader.identity(Source::File) {
         return identity.map(GatewayCredential::Identity);

@@ -4,6 +4,7 @@
 //! judge it, and report everything that is wrong at once; [`settings`] are ready to use. Flags win over the
 //! environment, which wins over the file, which wins over defaults.
 
+pub mod account;
 mod assemble;
 #[cfg(test)]
 mod case;
@@ -17,5 +18,5 @@ pub mod settings;
 pub mod token;
 
 pub use assemble::{AUTH_METHODS, ENROLL_METHODS, Inputs, default_directory};
-pub use gateway::assemble_gateway;
-pub use relay::assemble_relay;
+pub use gateway::{assemble_gateway, explain_gateway};
+pub use relay::{assemble_relay, explain_relay};

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use super::env::{Environment, Variable};
+use super::env::{Environment, Used, Variable};
 use super::file::{Entry, Form};
 use super::remark::Problem;
 use crate::secret::Secret;
@@ -137,6 +137,36 @@ pub struct Loaded {
     pub entries: Vec<Entry>,
 }
 
+impl Loaded {
+    /// How it is written.
+    #[must_use]
+    pub fn form(&self) -> Form {
+        let first = self.entries.first();
+        first.map_or(Form::KeyValue, |entry| entry.form)
+    }
+
+    /// What it sets that no `role` acts on: which setting, and where.
+    pub fn without_effect(
+        &self,
+        role: Used,
+    ) -> impl Iterator<Item = (&'static Variable, Origin<'_>)> {
+        let idle = move |entry: &&Entry| !entry.key.used.includes(role) && !entry.value.is_empty();
+        self.entries
+            .iter()
+            .filter(idle)
+            .map(|entry| (entry.key, self.origin(entry)))
+    }
+
+    fn origin(&self, entry: &Entry) -> Origin<'_> {
+        Origin::File {
+            path: &self.path,
+            line: entry.line,
+            key: entry.key,
+            form: entry.form,
+        }
+    }
+}
+
 /// Everything that was given.
 #[derive(Debug, Clone, Copy)]
 pub struct Raw<'a> {
@@ -173,13 +203,7 @@ impl<'a> Raw<'a> {
             Source::File => {
                 let file = self.file?;
                 let entry = file.entries.iter().find(|entry| entry.key == variable)?;
-                let origin = Origin::File {
-                    path: &file.path,
-                    line: entry.line,
-                    key: entry.key,
-                    form: entry.form,
-                };
-                (&entry.value, origin)
+                (&entry.value, file.origin(entry))
             }
         };
         (!text.is_empty()).then_some(Value { text, origin })

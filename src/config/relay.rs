@@ -1,14 +1,18 @@
 //! The assembly of a relay's settings.
 
+use std::net::SocketAddr;
+
+use super::account::Account;
 use super::assemble::{Enrollment, Inputs, Reader};
 use super::env::{
     RELAY_ACCESS_TOKEN, RELAY_AUTH_SECRET, RELAY_DOMAIN, RELAY_ENROLL_METHOD,
-    RELAY_ENROLLMENT_TOKEN, RELAY_HOST, RELAY_NAME, RELAY_TYPE,
+    RELAY_ENROLLMENT_TOKEN, RELAY_HOST, RELAY_NAME, RELAY_SSH_LISTEN, RELAY_TLS_LISTEN, RELAY_TYPE,
+    Used,
 };
 use super::raw::{Origin, Raw, Source};
 use super::remark::{Problem, Remark};
 use super::settings::{RelayCredential, RelayKind, RelayLimits, RelaySettings};
-use crate::names::{RelayHost, RelayName};
+use crate::names::{RelayHost, RelayName, SSH_PORT};
 
 const NAME_MISSING: &str = "the relay needs a name: give --name NAME, or set INFISICAL_RELAY_NAME";
 const HOST_MISSING: &str = "the relay needs the host at which gateways and clients reach it: give --host HOST, \
@@ -18,11 +22,27 @@ const HOST_MISSING: &str = "the relay needs the host at which gateways and clien
 #[error("must be org or instance")]
 struct UnknownKind;
 
+#[derive(Debug, thiserror::Error)]
+#[error("must be an IP address and a port, such as 192.0.2.1:{SSH_PORT} or [::]:{SSH_PORT}")]
+struct NotAnAddress;
+
 /// Makes a relay's settings of what was given.
 ///
 /// # Errors
 /// Everything that is wrong.
 pub fn assemble_relay(inputs: &Inputs<'_>) -> Result<(RelaySettings, Vec<Remark>), Vec<Problem>> {
+    assemble(inputs).map(|(settings, account)| (settings, account.remarks))
+}
+
+/// What a relay's settings would be, and where each comes from.
+///
+/// # Errors
+/// As [`assemble_relay`].
+pub fn explain_relay(inputs: &Inputs<'_>) -> Result<Account, Vec<Problem>> {
+    assemble(inputs).map(|(_, account)| account)
+}
+
+fn assemble(inputs: &Inputs<'_>) -> Result<(RelaySettings, Account), Vec<Problem>> {
     let mut problems = Vec::new();
     let path = inputs.path::<RelayName>(&RELAY_NAME);
     let file = path
@@ -37,12 +57,16 @@ pub fn assemble_relay(inputs: &Inputs<'_>) -> Result<(RelaySettings, Vec<Remark>
     let mut reader = Reader::new(raw, problems);
     let name = reader.required(&RELAY_NAME, NAME_MISSING, str::parse::<RelayName>);
     let host = reader.required(&RELAY_HOST, HOST_MISSING, str::parse::<RelayHost>);
+    let kind = reader.parsed(&RELAY_TYPE, parse_kind);
+    // One that is wrong leaves the kind open, and with it which credential to look for.
     let kind = match raw.value(&RELAY_TYPE) {
-        Some(_) => reader.parsed(&RELAY_TYPE, parse_kind),
+        Some(_) => kind,
         None => Some(RelayKind::Org),
     };
     let domain = reader.domain(&RELAY_DOMAIN);
     let headers = reader.headers();
+    let ssh_listen = reader.parsed(&RELAY_SSH_LISTEN, parse_listen);
+    let tls_listen = reader.parsed(&RELAY_TLS_LISTEN, parse_listen);
     let credential = kind.and_then(|kind| credential(&mut reader, kind, file_failed));
     let settings = (|| {
         Some(RelaySettings {
@@ -52,13 +76,13 @@ pub fn assemble_relay(inputs: &Inputs<'_>) -> Result<(RelaySettings, Vec<Remark>
             domain: domain?,
             headers,
             credential: credential?,
-            ssh_listen: None,
-            tls_listen: None,
+            ssh_listen,
+            tls_listen,
             limits: RelayLimits::default(),
-            store: path?,
+            store: path.clone()?,
         })
     })();
-    reader.finish(settings)
+    reader.finish(settings, Used::ByRelays, path)
 }
 
 fn parse_kind(text: &str) -> Result<RelayKind, UnknownKind> {
@@ -67,6 +91,10 @@ fn parse_kind(text: &str) -> Result<RelayKind, UnknownKind> {
         "instance" => Ok(RelayKind::Instance),
         _ => Err(UnknownKind),
     }
+}
+
+fn parse_listen(text: &str) -> Result<SocketAddr, NotAnAddress> {
+    text.parse().map_err(|_| NotAnAddress)
 }
 
 fn credential(
@@ -96,7 +124,10 @@ fn instance_credential(reader: &mut Reader<'_>, file_failed: bool) -> Option<Rel
             RELAY_AUTH_SECRET.name
         )));
     }
-    Some(RelayCredential::AuthSecret(secret?.text.clone()))
+    let secret = secret?;
+    let credential = "secret that the instance shares with its relays";
+    reader.notes.proves(credential, &RELAY_AUTH_SECRET, &secret);
+    Some(RelayCredential::AuthSecret(secret.text.clone()))
 }
 
 fn org_credential(reader: &mut Reader<'_>, file_failed: bool) -> Option<RelayCredential> {
@@ -109,8 +140,8 @@ fn org_credential(reader: &mut Reader<'_>, file_failed: bool) -> Option<RelayCre
             return identity.map(RelayCredential::Identity);
         }
     }
-    if let Some(token) = reader.raw.value(&RELAY_ACCESS_TOKEN) {
-        return Some(RelayCredential::AccessToken(token.text.clone()));
+    if let Some(token) = reader.kept_token(&RELAY_ACCESS_TOKEN) {
+        return Some(RelayCredential::AccessToken(token));
     }
     if let Some(identity) = reader.identity(Source::File) {
         return identity.map(RelayCredential::Identity);
@@ -128,8 +159,8 @@ mod tests {
     use super::assemble_relay;
     use crate::config::case::Case;
     use crate::config::env::{
-        API_URL, RELAY_AUTH_SECRET, RELAY_ENROLL_METHOD, RELAY_HOST, RELAY_NAME, RELAY_TYPE, TOKEN,
-        Variable,
+        API_URL, RELAY_AUTH_SECRET, RELAY_ENROLL_METHOD, RELAY_HOST, RELAY_NAME, RELAY_SSH_LISTEN,
+        RELAY_TLS_LISTEN, RELAY_TYPE, TOKEN, Variable,
     };
     use crate::config::settings::{IdentityCredential, RelayCredential, RelayKind, RelayLimits};
     use crate::secret::Secret;
@@ -223,6 +254,38 @@ mod tests {
     }
 
     #[test]
+    fn the_addresses_come_from_flag_environment_or_file() {
+        let file = "INFISICAL_TOKEN=t\nINFISICAL_RELAY_SSH_LISTEN=127.0.0.1:1\n\
+                    INFISICAL_RELAY_TLS_LISTEN=[::1]:2\n";
+        let variables = [("INFISICAL_RELAY_SSH_LISTEN", "127.0.0.1:3")];
+        let flags = [
+            NAME,
+            HOST,
+            (&RELAY_TLS_LISTEN, "--tls-listen", "127.0.0.1:4"),
+        ];
+        for (flags, variables, file, ssh, tls) in [
+            (
+                &flags[..],
+                &variables[..],
+                file,
+                "127.0.0.1:3",
+                "127.0.0.1:4",
+            ),
+            (&flags[..2], &[], file, "127.0.0.1:1", "[::1]:2"),
+        ] {
+            let case = Case {
+                flags,
+                variables,
+                file: Some((FILE, file)),
+                config: None,
+            };
+            let (settings, _) = case.assemble(assemble_relay).expect("settings");
+            assert_eq!(settings.ssh_listen, Some(ssh.parse().expect("an address")));
+            assert_eq!(settings.tls_listen, Some(tls.parse().expect("an address")));
+        }
+    }
+
+    #[test]
     fn everything_that_is_missing_or_wrong_is_said_at_once() {
         let case = Case {
             flags: &[(&API_URL, "--domain", "ftp://example.com")],
@@ -240,7 +303,12 @@ mod tests {
             assert!(problem.contains(part), "{problem}");
         }
         let secret = (&RELAY_AUTH_SECRET, "--relay-auth-secret", "s");
-        let cases: [(&[Flag], &[Set], &str); 4] = [
+        let cases: [(&[Flag], &[Set], &str); 5] = [
+            (
+                &[(&RELAY_SSH_LISTEN, "--ssh-listen", "2222")],
+                &[("INFISICAL_TOKEN", "t")],
+                "--ssh-listen: must be an IP address and a port, such as 192.0.2.1:2222 or [::]:2222",
+            ),
             (&[INSTANCE], &[], "set INFISICAL_RELAY_AUTH_SECRET"),
             (
                 &[secret],
