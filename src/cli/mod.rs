@@ -6,6 +6,7 @@
 //! with 78 ([`exit`]).
 
 mod admin;
+mod check;
 pub mod connect;
 pub mod dev;
 pub mod exit;

@@ -1,21 +1,22 @@
 //! `infisical relay`: arguments to settings, settings to a running relay.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args as ClapArgs, Subcommand};
 
+use super::check::Check;
 use super::exit::Failure;
 use super::global::Global;
 use super::identity::IdentityArgs;
 use super::legacy::{self, Rest};
 use super::start;
-use crate::config::assemble_relay;
 use crate::config::env::{
     API_URL, RELAY_AUTH_SECRET, RELAY_ENROLL_METHOD, RELAY_HOST, RELAY_NAME, RELAY_SSH_LISTEN,
     RELAY_TLS_LISTEN, RELAY_TYPE,
 };
 use crate::config::raw::Flags;
+use crate::config::{assemble_relay, explain_relay};
 use crate::host::limits;
 use crate::scope::Scope;
 
@@ -29,9 +30,16 @@ pub(crate) struct Args {
 #[derive(Debug, Subcommand)]
 enum Command {
     Start(Box<Start>),
+    /// Show what a start would use, and where each setting comes from, without starting anything
+    #[command(after_help = CHECK_HELP)]
+    Check(Box<Start>),
     #[command(hide = true)]
     Systemd(Rest),
 }
+
+const CHECK_HELP: &str = "\
+The arguments are those of start. Without a name and --config the file is /etc/infisical/relay.conf. Secrets are shown \
+as <secret>; nobody is contacted. Everything that is wrong is told at once, with exit code 78.";
 
 /// Start a relay and serve until it is stopped
 #[derive(Debug, ClapArgs)]
@@ -39,8 +47,8 @@ enum Command {
 Gateways and clients always use the ports 2222 and 8443 of the relay's host.
 
 Configuration comes from flags, then environment variables, then the file, then defaults. The file holds \
-KEY=value lines with the names of the environment variables, belongs to its owner alone (chmod 600), and is by \
-default /etc/infisical/relays/NAME.conf for root, ~/.infisical/relays/NAME.conf for others.
+KEY=value lines with the names of the environment variables, or the same as TOML; it belongs to its owner alone \
+(chmod 600), and is by default /etc/infisical/relays/NAME.conf for root, ~/.infisical/relays/NAME.conf for others.
 
 Examples:
   # A relay of your organization, enrolled with a one-time token.
@@ -102,9 +110,21 @@ impl Start {
     }
 }
 
+fn check(start: &Start, global: &Global) -> anyhow::Result<()> {
+    let check = Check {
+        flags: &start.flags(global, io::stdin()),
+        config: start.config.as_deref(),
+        name: &RELAY_NAME,
+        only: Path::new("/etc/infisical/relay.conf"),
+        roles: "relays",
+    };
+    check.run(global, explain_relay)
+}
+
 pub(crate) async fn run(args: Args, global: &Global, scope: Scope) -> anyhow::Result<()> {
     let start = match args.command {
         Command::Systemd(_) => return Err(legacy::systemd()),
+        Command::Check(start) => return check(&start, global),
         Command::Start(start) => start,
     };
     let flags = start.flags(global, io::stdin());

@@ -157,7 +157,7 @@ impl<'a> Notes<'a> {
 fn place(origin: &Origin<'_>) -> String {
     match origin {
         Origin::Environment(_) => "environment".to_owned(),
-        Origin::File { path, line, .. } => format!("{} line {line}", path.display()),
+        Origin::File { line, .. } => format!("file, line {line}"),
         Origin::Flag(_) | Origin::Default => origin.to_string(),
     }
 }
@@ -208,7 +208,7 @@ mod tests {
             ["api_url", "https://flag", "--domain"],
             ["custom_headers", "X-A=<secret> X-B=<secret>", "environment"],
             ["relay_name", "the fastest healthy relay", "default"],
-            ["gateway_access_token", "<secret>", "/conf/edge.conf line 2"],
+            ["gateway_access_token", "<secret>", "file, line 2"],
         ];
         assert_eq!(rows(&account), expected);
         assert_eq!(account.form, Some(Form::Toml));

@@ -142,10 +142,13 @@ pub(super) struct Reader<'a> {
     pub(super) problems: Vec<Problem>,
     pub(super) remarks: Vec<Remark>,
     pub(super) notes: Notes<'a>,
+    /// The file cannot be used: what seems to be missing may well be in it, and its problem is the one to solve.
+    pub(super) file_failed: bool,
 }
 
 impl<'a> Reader<'a> {
     pub(super) fn new(raw: Raw<'a>, mut problems: Vec<Problem>) -> Self {
+        let file_failed = !problems.is_empty();
         problems.extend(raw.flags.problems.iter().cloned());
         for variable in &raw.environment.unreadable {
             let origin = Origin::Environment(variable);
@@ -164,6 +167,7 @@ impl<'a> Reader<'a> {
             problems,
             remarks,
             notes: Notes::default(),
+            file_failed,
         }
     }
 
@@ -217,7 +221,7 @@ impl<'a> Reader<'a> {
         missing: &str,
         parse: impl FnOnce(&str) -> Result<T, E>,
     ) -> Option<T> {
-        if self.raw.value(variable).is_none() {
+        if self.raw.value(variable).is_none() && !self.file_failed {
             self.problem(Problem::new(missing));
         }
         self.parsed(variable, parse)
@@ -401,6 +405,9 @@ impl<'a> Reader<'a> {
 
     /// Nothing proves who this is: says what could, with a hint at what was begun.
     pub(super) fn no_credential(&mut self, kept: &'static Variable) {
+        if self.file_failed {
+            return;
+        }
         if let Some(old) = self.raw.environment.older_name(&TOKEN) {
             self.problem(Problem::renamed(old, &TOKEN));
             return;

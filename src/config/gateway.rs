@@ -38,8 +38,6 @@ fn assemble(inputs: &Inputs<'_>) -> Result<(GatewaySettings, Account), Vec<Probl
     let file = path
         .as_deref()
         .and_then(|path| inputs.load(path, &GATEWAY_ENROLL_METHOD, &mut problems));
-    // A file that cannot be read may hold the credential: its problem is the one to solve.
-    let file_failed = !problems.is_empty();
     let raw = Raw {
         flags: inputs.flags,
         environment: inputs.environment,
@@ -51,7 +49,7 @@ fn assemble(inputs: &Inputs<'_>) -> Result<(GatewaySettings, Account), Vec<Probl
     let headers = reader.headers();
     let relay = reader.parsed(&RELAY_NAME, str::parse::<RelayName>);
 
-    let credential = credential(&mut reader, file_failed);
+    let credential = credential(&mut reader);
     let settings = (|| {
         Some(GatewaySettings {
             name: name?,
@@ -65,7 +63,7 @@ fn assemble(inputs: &Inputs<'_>) -> Result<(GatewaySettings, Account), Vec<Probl
     reader.finish(settings, Used::ByGateways, path)
 }
 
-fn credential(reader: &mut Reader<'_>, file_failed: bool) -> Option<GatewayCredential> {
+fn credential(reader: &mut Reader<'_>) -> Option<GatewayCredential> {
     if reader.enrolls(&GATEWAY_ENROLL_METHOD) {
         let (bought, with) = (&GATEWAY_ACCESS_TOKEN, &GATEWAY_ENROLLMENT_TOKEN);
         return match reader.enrollment(&GATEWAY_ENROLL_METHOD, bought, with)? {
@@ -85,9 +83,7 @@ fn credential(reader: &mut Reader<'_>, file_failed: bool) -> Option<GatewayCrede
     if let Some(identity) = reader.identity(Source::File) {
         return identity.map(GatewayCredential::Identity);
     }
-    if !file_failed {
-        reader.no_credential(&GATEWAY_ACCESS_TOKEN);
-    }
+    reader.no_credential(&GATEWAY_ACCESS_TOKEN);
     None
 }
 
@@ -402,6 +398,16 @@ mod tests {
         let problem = case.problem(assemble_gateway);
         let place = "INFISICAL_API_URL in /conf/edge.conf line 3: the URL must begin with https://";
         assert!(problem.starts_with(place), "{problem}");
+    }
+
+    #[test]
+    fn a_name_is_not_missed_when_the_file_that_may_hold_it_cannot_be_read() {
+        let case = Case {
+            config: Some("/none.conf"),
+            ..Case::default()
+        };
+        let problem = case.problem(assemble_gateway);
+        assert!(problem.starts_with("cannot read /none.conf"), "{problem}");
     }
 
     #[test]

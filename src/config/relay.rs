@@ -48,7 +48,6 @@ fn assemble(inputs: &Inputs<'_>) -> Result<(RelaySettings, Account), Vec<Problem
     let file = path
         .as_deref()
         .and_then(|path| inputs.load(path, &RELAY_ENROLL_METHOD, &mut problems));
-    let file_failed = !problems.is_empty();
     let raw = Raw {
         flags: inputs.flags,
         environment: inputs.environment,
@@ -67,7 +66,7 @@ fn assemble(inputs: &Inputs<'_>) -> Result<(RelaySettings, Account), Vec<Problem
     let headers = reader.headers();
     let ssh_listen = reader.parsed(&RELAY_SSH_LISTEN, parse_listen);
     let tls_listen = reader.parsed(&RELAY_TLS_LISTEN, parse_listen);
-    let credential = kind.and_then(|kind| credential(&mut reader, kind, file_failed));
+    let credential = kind.and_then(|kind| credential(&mut reader, kind));
     let settings = (|| {
         Some(RelaySettings {
             name: name?,
@@ -97,11 +96,7 @@ fn parse_listen(text: &str) -> Result<SocketAddr, NotAnAddress> {
     text.parse().map_err(|_| NotAnAddress)
 }
 
-fn credential(
-    reader: &mut Reader<'_>,
-    kind: RelayKind,
-    file_failed: bool,
-) -> Option<RelayCredential> {
+fn credential(reader: &mut Reader<'_>, kind: RelayKind) -> Option<RelayCredential> {
     if reader.enrolls(&RELAY_ENROLL_METHOD) {
         let (bought, with) = (&RELAY_ACCESS_TOKEN, &RELAY_ENROLLMENT_TOKEN);
         return match reader.enrollment(&RELAY_ENROLL_METHOD, bought, with)? {
@@ -110,15 +105,15 @@ fn credential(
         };
     }
     match kind {
-        RelayKind::Instance => instance_credential(reader, file_failed),
-        RelayKind::Org => org_credential(reader, file_failed),
+        RelayKind::Instance => instance_credential(reader),
+        RelayKind::Org => org_credential(reader),
     }
 }
 
-fn instance_credential(reader: &mut Reader<'_>, file_failed: bool) -> Option<RelayCredential> {
+fn instance_credential(reader: &mut Reader<'_>) -> Option<RelayCredential> {
     let secret = reader.raw.value(&RELAY_AUTH_SECRET);
     // A file that cannot be read may hold the credential: its problem is the one to solve.
-    if secret.is_none() && !file_failed {
+    if secret.is_none() && !reader.file_failed {
         reader.problem(Problem::new(format!(
             "a relay of the instance needs the relay auth secret: set {} in the environment or the file",
             RELAY_AUTH_SECRET.name
@@ -130,7 +125,7 @@ fn instance_credential(reader: &mut Reader<'_>, file_failed: bool) -> Option<Rel
     Some(RelayCredential::AuthSecret(secret.text.clone()))
 }
 
-fn org_credential(reader: &mut Reader<'_>, file_failed: bool) -> Option<RelayCredential> {
+fn org_credential(reader: &mut Reader<'_>) -> Option<RelayCredential> {
     if let Some(secret) = reader.raw.value_from(Source::Flag, &RELAY_AUTH_SECRET) {
         let origin: Origin<'_> = secret.origin;
         reader.problem(Problem::at(&origin, "only for --type=instance"));
@@ -146,9 +141,7 @@ fn org_credential(reader: &mut Reader<'_>, file_failed: bool) -> Option<RelayCre
     if let Some(identity) = reader.identity(Source::File) {
         return identity.map(RelayCredential::Identity);
     }
-    if !file_failed {
-        reader.no_credential(&RELAY_ACCESS_TOKEN);
-    }
+    reader.no_credential(&RELAY_ACCESS_TOKEN);
     None
 }
 
