@@ -99,7 +99,7 @@ variables! {
     CLIENT_SECRET = "INFISICAL_UNIVERSAL_AUTH_CLIENT_SECRET" secret ByAll
         "client secret of universal auth";
     GATEWAY_NAME = "INFISICAL_GATEWAY_NAME" plain ByGateways
-        "name of the gateway";
+        "name of the gateway" or "required";
     GATEWAY_ENROLL_METHOD = "INFISICAL_GATEWAY_ENROLL_METHOD" plain ByGateways
         "how the gateway enrolls: token";
     GATEWAY_ACCESS_TOKEN = "INFISICAL_GATEWAY_ACCESS_TOKEN" secret ByGateways
@@ -109,9 +109,9 @@ variables! {
     GATEWAY_DOMAIN = "INFISICAL_GATEWAY_DOMAIN" plain ByGateways
         "domain at which the gateway enrolled";
     RELAY_NAME = "INFISICAL_RELAY_NAME" plain ByAll
-        "name of the relay: the gateway's choice, or the relay's own" or "the fastest healthy relay";
+        "name of the relay: the one that a gateway is to use, or a relay's own" or "the fastest healthy relay";
     RELAY_HOST = "INFISICAL_RELAY_HOST" plain ByRelays
-        "address of the relay, as gateways and clients reach it";
+        "host name or IP address of the relay, as gateways and clients reach it" or "required";
     RELAY_TYPE = "INFISICAL_RELAY_TYPE" plain ByRelays
         "whose relay it is: org or instance" or "org";
     RELAY_SSH_LISTEN = "INFISICAL_RELAY_SSH_LISTEN" plain ByRelays
@@ -145,7 +145,7 @@ variables! {
     SESSION_RECORDING_PATH = "INFISICAL_PAM_SESSION_RECORDING_PATH" plain ByNobody
         "directory of recorded sessions";
     DISABLE_UPDATE_CHECK = "INFISICAL_DISABLE_UPDATE_CHECK" plain ByNobody
-        "no search for newer versions, which this program never makes";
+        "no search for newer versions; this program makes none";
 }
 
 /// Older and other names of a setting, with the setting that they are called now.
