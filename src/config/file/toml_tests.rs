@@ -233,3 +233,78 @@ fn a_toml_file_that_is_wrong_is_not_changed() {
     update(&path, &[(&TOKEN, &Secret::new("b"))]).expect("updated");
     assert_eq!(load(&path).expect("private")[0].value, Secret::new("b"));
 }
+
+#[test]
+fn a_change_of_any_text_is_read_back_and_changes_nothing_else() {
+    let pieces = [
+        "token",
+        "api_url",
+        "INFISICAL_TOKEN",
+        "INFISICAL_API_URL",
+        " = ",
+        "=",
+        "\"a\"",
+        "'b'",
+        "\"\"\"c\n\"\"\"",
+        "\n",
+        "\r\n",
+        "\n",
+        "# é",
+        "[",
+        "]",
+        "{",
+        "}",
+        ".",
+        "5",
+        "\\",
+        "\u{feff}",
+        "export ",
+        ";",
+        "token = \"a\"\n",
+        "  'token'='''a''' # é\r\n",
+        "api_url = 'b'\n",
+        "relay_id = 5\n",
+        "jwt = \"c\"",
+        "\n# d\n\n",
+        "export INFISICAL_TOKEN='a'\n",
+        "INFISICAL_API_URL=b\r\n",
+    ];
+    let others = |text: &str| -> Vec<String> {
+        let entries = super::read(text).entries;
+        let other = |entry: &super::Entry| entry.key != &TOKEN;
+        let show = |entry: super::Entry| format!("{}={}", entry.key.name, entry.value.expose());
+        entries.into_iter().filter(other).map(show).collect()
+    };
+    let new_token = Secret::new("n \"e\\w$");
+    let mut state = 1_u64;
+    let mut below = |bound: usize| {
+        // Knuth's MMIX generator: the same texts every time. Its low bits repeat soon.
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(state >> 33).expect("31 bits") % bound
+    };
+    let mut changed_at_all = [0, 0];
+    for _ in 0..5_000 {
+        let mut text = String::new();
+        for _ in 0..below(8) {
+            text.push_str(pieces[below(pieces.len())]);
+        }
+        let Ok(new) = changed(Path::new("x"), &text, &[(&TOKEN, &new_token)]) else {
+            assert!(parse(&text).is_err(), "{text:?}");
+            continue;
+        };
+        let token = super::read(&new).entries.into_iter();
+        let token = token.filter(|entry| entry.key == &TOKEN);
+        assert!(
+            token.map(|entry| entry.value).eq([new_token.clone()]),
+            "{text:?}: {new:?}"
+        );
+        assert_eq!(others(&new), others(&text), "{text:?}: {new:?}");
+        changed_at_all[usize::from(Form::of(&text) == Form::Toml)] += 1;
+    }
+    assert!(
+        changed_at_all.iter().all(|count| *count > 100),
+        "{changed_at_all:?}"
+    );
+}
