@@ -3,16 +3,15 @@
 //! Secrets that are created go to standard output and nowhere else, or to a private file, so that they can be
 //! passed on without being seen.
 
-use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use serde::Deserialize;
 use serde_json::json;
 
 use super::exit::Failure;
 use super::global::Global;
+use super::print::{print, table};
 use crate::api::types::{Gateway, Relay};
 use crate::api::{self, Client};
 use crate::config::env::{AUTH_METHOD, CLIENT_ID, CLIENT_SECRET};
@@ -324,38 +323,6 @@ fn write_file(path: &Path, secret: &Secret) -> anyhow::Result<()> {
     platform::write_private(path, &text).map_err(Failure::unavailable)
 }
 
-/// Writes to standard output, which may be a pipe that nobody reads any more.
-fn print(text: &str) -> anyhow::Result<()> {
-    let mut output = io::stdout().lock();
-    output
-        .write_all(text.as_bytes())
-        .and_then(|()| output.flush())
-        .context("cannot write to standard output")
-}
-
-/// Lines of columns, each as wide as its widest cell.
-fn table<const N: usize>(head: [&str; N], rows: impl Iterator<Item = [String; N]>) -> String {
-    let rows: Vec<[String; N]> = std::iter::once(head.map(str::to_owned))
-        .chain(rows)
-        .collect();
-    let mut widths = [0; N];
-    for row in &rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.len());
-        }
-    }
-    let mut text = String::new();
-    for row in &rows {
-        let cells = row
-            .iter()
-            .zip(widths)
-            .map(|(cell, width)| format!("{cell:width$}"));
-        text.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
-        text.push('\n');
-    }
-    text
-}
-
 /// A request that did not succeed; its class says why, and there is nobody here to try again.
 fn refused(error: api::Error) -> anyhow::Error {
     let reason = match error.class() {
@@ -364,17 +331,4 @@ fn refused(error: api::Error) -> anyhow::Error {
         Class::Retry | Class::RetryAfter(_) => Reason::Unavailable,
     };
     Failure::new(reason, error).into()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::table;
-
-    #[test]
-    fn a_table_has_straight_columns_and_no_trailing_blanks() {
-        let rows = [["a", "bbbbb"], ["cccc", "d"]].map(|row| row.map(str::to_owned));
-        let text = table(["X", "LONG"], rows.into_iter());
-        assert_eq!(text, "X     LONG\na     bbbbb\ncccc  d\n");
-        assert_eq!(table(["ONLY"], std::iter::empty()), "ONLY\n");
-    }
 }

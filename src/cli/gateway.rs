@@ -1,21 +1,22 @@
 //! `infisical gateway`: arguments to settings, settings to a running gateway.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args as ClapArgs, Subcommand};
 use tokio::sync::watch;
 
 use super::announce::announce;
+use super::check::Check;
 use super::exit::Failure;
 use super::global::Global;
 use super::identity::IdentityArgs;
 use super::legacy::{self, Rest};
 use super::{reload, start};
-use crate::config::assemble_gateway;
 use crate::config::env::{API_URL, GATEWAY_ENROLL_METHOD, GATEWAY_NAME, RELAY_NAME};
 use crate::config::raw::Flags;
+use crate::config::{assemble_gateway, explain_gateway};
 use crate::error::chain;
 use crate::gateway::{self, service::http::Cluster};
 use crate::health;
@@ -39,18 +40,25 @@ pub(crate) struct Args {
 #[derive(Debug, Subcommand)]
 enum Command {
     Start(Box<Start>),
+    /// Show what a start would use, and where each setting comes from, without starting anything
+    #[command(after_help = CHECK_HELP)]
+    Check(Box<Start>),
     #[command(hide = true)]
     Install(Rest),
     #[command(hide = true)]
     Systemd(Rest),
 }
 
+const CHECK_HELP: &str = "\
+The arguments are those of start. Without a name and --config the file is /etc/infisical/gateway.conf. Secrets are shown \
+as <secret>; nobody is contacted. Everything that is wrong is told at once, with exit code 78.";
+
 /// Start a gateway and keep it connected to a relay until it is stopped
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "\
 Configuration comes from flags, then environment variables, then the file, then defaults. The file holds \
-KEY=value lines with the names of the environment variables, belongs to its owner alone (chmod 600), and is by \
-default /etc/infisical/gateways/NAME.conf for root, ~/.infisical/gateways/NAME.conf for others.
+KEY=value lines with the names of the environment variables, or the same as TOML; it belongs to its owner alone \
+(chmod 600), and is by default /etc/infisical/gateways/NAME.conf for root, ~/.infisical/gateways/NAME.conf for others.
 
 Examples:
   # Enroll with a one-time token; the same command starts it from then on.
@@ -100,6 +108,17 @@ impl Start {
     }
 }
 
+fn check(start: &Start, global: &Global) -> anyhow::Result<()> {
+    let check = Check {
+        flags: &start.flags(global, io::stdin()),
+        config: start.config.as_deref(),
+        name: &GATEWAY_NAME,
+        only: Path::new("/etc/infisical/gateway.conf"),
+        roles: "gateways",
+    };
+    check.run(global, explain_gateway)
+}
+
 pub(crate) async fn run(args: Args, global: &Global, scope: Scope) -> anyhow::Result<()> {
     if args.token.is_some() {
         return Err(legacy::first_gateway());
@@ -107,6 +126,7 @@ pub(crate) async fn run(args: Args, global: &Global, scope: Scope) -> anyhow::Re
     let start = match args.command {
         None | Some(Command::Install(_)) => return Err(legacy::first_gateway()),
         Some(Command::Systemd(_)) => return Err(legacy::systemd()),
+        Some(Command::Check(start)) => return check(&start, global),
         Some(Command::Start(start)) => start,
     };
     let flags = start.flags(global, io::stdin());

@@ -7,6 +7,7 @@
 
 mod admin;
 mod announce;
+mod check;
 pub mod connect;
 pub mod dev;
 pub mod exit;
@@ -16,6 +17,7 @@ mod identity;
 mod legacy;
 pub mod logging;
 pub mod platform;
+mod print;
 pub mod relay;
 mod reload;
 mod start;

@@ -1,22 +1,23 @@
 //! `infisical relay`: arguments to settings, settings to a running relay.
 
 use std::io;
-use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args as ClapArgs, Subcommand};
 use tokio::sync::watch;
 
+use super::check::Check;
 use super::exit::Failure;
 use super::global::Global;
 use super::identity::IdentityArgs;
 use super::legacy::{self, Rest};
 use super::{reload, start};
-use crate::config::assemble_relay;
 use crate::config::env::{
-    API_URL, RELAY_AUTH_SECRET, RELAY_ENROLL_METHOD, RELAY_HOST, RELAY_NAME, RELAY_TYPE,
+    API_URL, RELAY_AUTH_SECRET, RELAY_ENROLL_METHOD, RELAY_HOST, RELAY_NAME, RELAY_SSH_LISTEN,
+    RELAY_TLS_LISTEN, RELAY_TYPE,
 };
 use crate::config::raw::Flags;
+use crate::config::{assemble_relay, explain_relay};
 use crate::error::chain;
 use crate::health;
 use crate::host::signals::Hangups;
@@ -33,9 +34,16 @@ pub(crate) struct Args {
 #[derive(Debug, Subcommand)]
 enum Command {
     Start(Box<Start>),
+    /// Show what a start would use, and where each setting comes from, without starting anything
+    #[command(after_help = CHECK_HELP)]
+    Check(Box<Start>),
     #[command(hide = true)]
     Systemd(Rest),
 }
+
+const CHECK_HELP: &str = "\
+The arguments are those of start. Without a name and --config the file is /etc/infisical/relay.conf. Secrets are shown \
+as <secret>; nobody is contacted. Everything that is wrong is told at once, with exit code 78.";
 
 /// Start a relay and serve until it is stopped
 #[derive(Debug, ClapArgs)]
@@ -43,8 +51,8 @@ enum Command {
 Gateways and clients always use the ports 2222 and 8443 of the relay's host.
 
 Configuration comes from flags, then environment variables, then the file, then defaults. The file holds \
-KEY=value lines with the names of the environment variables, belongs to its owner alone (chmod 600), and is by \
-default /etc/infisical/relays/NAME.conf for root, ~/.infisical/relays/NAME.conf for others.
+KEY=value lines with the names of the environment variables, or the same as TOML; it belongs to its owner alone \
+(chmod 600), and is by default /etc/infisical/relays/NAME.conf for root, ~/.infisical/relays/NAME.conf for others.
 
 Examples:
   # A relay of your organization, enrolled with a one-time token.
@@ -64,12 +72,12 @@ pub(crate) struct Start {
     /// Whose relay it is, by default org: the organization's or the whole instance's [env: INFISICAL_RELAY_TYPE]
     #[arg(long = "type", value_name = "TYPE", value_parser = ["org", "instance"])]
     kind: Option<String>,
-    /// Where gateways are awaited, by default port 2222 of every address
+    /// Where gateways are awaited, by default port 2222 of every address [env: INFISICAL_RELAY_SSH_LISTEN]
     #[arg(long, value_name = "ADDR:PORT")]
-    ssh_listen: Option<SocketAddr>,
-    /// Where clients are awaited, by default port 8443 of every address
+    ssh_listen: Option<String>,
+    /// Where clients are awaited, by default port 8443 of every address [env: INFISICAL_RELAY_TLS_LISTEN]
     #[arg(long, value_name = "ADDR:PORT")]
-    tls_listen: Option<SocketAddr>,
+    tls_listen: Option<String>,
     /// Configuration file, which also keeps the access token of an enrolled relay
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -92,6 +100,9 @@ impl Start {
             "--relay-auth-secret",
             self.relay_auth_secret.as_deref(),
         );
+        let (ssh, tls) = (self.ssh_listen.as_deref(), self.tls_listen.as_deref());
+        flags.add(&RELAY_SSH_LISTEN, "--ssh-listen", ssh);
+        flags.add(&RELAY_TLS_LISTEN, "--tls-listen", tls);
         flags.add(&API_URL, "--domain", global.args.domain.as_deref());
         flags.add(
             &RELAY_ENROLL_METHOD,
@@ -103,19 +114,26 @@ impl Start {
     }
 }
 
+fn check(start: &Start, global: &Global) -> anyhow::Result<()> {
+    let check = Check {
+        flags: &start.flags(global, io::stdin()),
+        config: start.config.as_deref(),
+        name: &RELAY_NAME,
+        only: Path::new("/etc/infisical/relay.conf"),
+        roles: "relays",
+    };
+    check.run(global, explain_relay)
+}
+
 pub(crate) async fn run(args: Args, global: &Global, scope: Scope) -> anyhow::Result<()> {
     let start = match args.command {
         Command::Systemd(_) => return Err(legacy::systemd()),
+        Command::Check(start) => return check(&start, global),
         Command::Start(start) => start,
     };
     let flags = start.flags(global, io::stdin());
     let config = start.config.as_deref();
-    let assemble = || {
-        let mut settings = start::assemble(global, &flags, config, "relays", assemble_relay)?;
-        settings.ssh_listen = start.ssh_listen;
-        settings.tls_listen = start.tls_listen;
-        anyhow::Ok(settings)
-    };
+    let assemble = || start::assemble(global, &flags, config, "relays", assemble_relay);
     let settings = assemble()?;
     super::stop_on_signal(&scope)?;
     let hangups = Hangups::catch().map_err(Failure::unavailable)?;

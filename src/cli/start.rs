@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::exit::Failure;
 use super::global::Global;
+use crate::config::env::Environment;
 use crate::config::file;
 use crate::config::raw::Flags;
 use crate::config::remark::{Problem, Problems, Remark};
@@ -19,7 +20,20 @@ pub(crate) fn assemble<S>(
     roles: &str,
     assemble: impl FnOnce(&Inputs<'_>) -> Result<(S, Vec<Remark>), Vec<Problem>>,
 ) -> anyhow::Result<S> {
-    let environment = &global.environment;
+    let (settings, remarks) = with_inputs(&global.environment, flags, config, roles, assemble)
+        .map_err(|problems| Failure::configuration(Problems(problems)))?;
+    remarks.iter().for_each(Remark::log);
+    Ok(settings)
+}
+
+/// Hands `read` what an assembly begins with.
+pub(crate) fn with_inputs<T>(
+    environment: &Environment,
+    flags: &Flags,
+    config: Option<&Path>,
+    roles: &str,
+    read: impl FnOnce(&Inputs<'_>) -> T,
+) -> T {
     let is_root = nix::unistd::geteuid().is_root();
     let directory = default_directory(environment, is_root, roles);
     let credentials = environment.credentials_directory.as_deref();
@@ -27,15 +41,11 @@ pub(crate) fn assemble<S>(
         Some(credentials) if path.starts_with(credentials) => file::load_credential(path),
         Some(_) | None => file::load(path),
     };
-    let inputs = Inputs {
+    read(&Inputs {
         flags,
         environment,
         config,
         directory: &directory,
         load: &load,
-    };
-    let (settings, remarks) =
-        assemble(&inputs).map_err(|problems| Failure::configuration(Problems(problems)))?;
-    remarks.iter().for_each(Remark::log);
-    Ok(settings)
+    })
 }

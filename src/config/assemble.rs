@@ -4,12 +4,13 @@
 use std::error::Error as StdError;
 use std::path::{Path, PathBuf};
 
+use super::account::{Account, Notes};
 use super::env::{
     API_URL, AUTH_METHOD, CLIENT_ID, CLIENT_SECRET, CUSTOM_HEADERS, Environment, LOG_LEVEL, TOKEN,
-    Variable,
+    Used, Variable,
 };
 use super::file::{self, Entry};
-use super::raw::{Flags, Loaded, Origin, Raw, Source, Value};
+use super::raw::{Flags, Loaded, Origin, Raw, Source};
 use super::remark::{Problem, Remark};
 use super::settings::{ApiBase, CustomHeaders, DEFAULT_DOMAIN, IdentityCredential};
 use crate::secret::Secret;
@@ -140,10 +141,14 @@ pub(super) struct Reader<'a> {
     pub(super) raw: Raw<'a>,
     pub(super) problems: Vec<Problem>,
     pub(super) remarks: Vec<Remark>,
+    pub(super) notes: Notes<'a>,
+    /// The file cannot be used: what seems to be missing may well be in it, and its problem is the one to solve.
+    pub(super) file_failed: bool,
 }
 
 impl<'a> Reader<'a> {
     pub(super) fn new(raw: Raw<'a>, mut problems: Vec<Problem>) -> Self {
+        let file_failed = !problems.is_empty();
         problems.extend(raw.flags.problems.iter().cloned());
         for variable in &raw.environment.unreadable {
             let origin = Origin::Environment(variable);
@@ -161,14 +166,31 @@ impl<'a> Reader<'a> {
             raw,
             problems,
             remarks,
+            notes: Notes::default(),
+            file_failed,
         }
     }
 
-    /// The settings, if nothing was wrong.
-    pub(super) fn finish<S>(self, settings: Option<S>) -> Result<(S, Vec<Remark>), Vec<Problem>> {
-        match settings {
-            Some(settings) if self.problems.is_empty() => Ok((settings, self.remarks)),
-            Some(_) | None => Err(self.problems),
+    /// The settings of `role`, whose file is at `path`, and the account of them, if nothing was wrong.
+    pub(super) fn finish<S>(
+        mut self,
+        settings: Option<S>,
+        role: Used,
+        path: Option<PathBuf>,
+    ) -> Result<(S, Account), Vec<Problem>> {
+        if let Some(file) = self.raw.file {
+            let remark = |(key, origin): (_, Origin<'_>)| Remark::WithoutEffect {
+                key,
+                place: origin.to_string(),
+            };
+            self.remarks.extend(file.without_effect(role).map(remark));
+        }
+        match (settings, path) {
+            (Some(settings), Some(path)) if self.problems.is_empty() => {
+                let account = self.notes.finish(self.raw, role, path, self.remarks);
+                Ok((settings, account))
+            }
+            (Some(_) | None, Some(_) | None) => Err(self.problems),
         }
     }
 
@@ -182,7 +204,11 @@ impl<'a> Reader<'a> {
         variable: &'static Variable,
         parse: impl FnOnce(&str) -> Result<T, E>,
     ) -> Option<T> {
-        let value = self.raw.value(variable)?;
+        let Some(value) = self.raw.value(variable) else {
+            self.notes.unset(variable);
+            return None;
+        };
+        self.notes.holds(variable, &value);
         parse(value.text.expose())
             .map_err(|error| self.problem(Problem::of(&value.origin, &error)))
             .ok()
@@ -195,7 +221,7 @@ impl<'a> Reader<'a> {
         missing: &str,
         parse: impl FnOnce(&str) -> Result<T, E>,
     ) -> Option<T> {
-        if self.raw.value(variable).is_none() {
+        if self.raw.value(variable).is_none() && !self.file_failed {
             self.problem(Problem::new(missing));
         }
         self.parsed(variable, parse)
@@ -203,14 +229,24 @@ impl<'a> Reader<'a> {
 
     /// The platform: as configured, else where the role enrolled, else the default.
     pub(super) fn domain(&mut self, stored: &'static Variable) -> Option<ApiBase> {
-        let given = self.raw.value(&API_URL).or_else(|| self.raw.value(stored));
-        let default = Secret::new(DEFAULT_DOMAIN);
-        let value = given.unwrap_or(Value {
-            text: &default,
-            origin: Origin::Default,
-        });
-        let parsed =
-            ApiBase::parse(value.text.expose()).map_err(|error| Problem::of(&value.origin, &error));
+        let of = |variable| Some((variable, self.raw.value(variable)?));
+        let parsed = match of(&API_URL).or_else(|| of(stored)) {
+            Some((variable, value)) => {
+                self.notes.holds(variable, &value);
+                ApiBase::parse(value.text.expose())
+                    .map_err(|error| Problem::of(&value.origin, &error))
+            }
+            None => {
+                // Whoever set it means another platform than the default, which must not see the credential.
+                if let Some(old) = self.raw.environment.older_name(&API_URL) {
+                    self.problem(Problem::renamed(old, &API_URL));
+                    return None;
+                }
+                self.notes.unset(&API_URL);
+                ApiBase::parse(DEFAULT_DOMAIN)
+                    .map_err(|error| Problem::of(&Origin::Default, &error))
+            }
+        };
         match parsed {
             Ok(domain) => {
                 if domain.is_plain_http_beyond_loopback() {
@@ -230,19 +266,38 @@ impl<'a> Reader<'a> {
 
     /// The extra headers of every request.
     pub(super) fn headers(&mut self) -> CustomHeaders {
-        self.parsed(&CUSTOM_HEADERS, CustomHeaders::parse)
-            .unwrap_or_default()
+        let Some(value) = self.raw.value(&CUSTOM_HEADERS) else {
+            self.notes.unset(&CUSTOM_HEADERS);
+            return CustomHeaders::default();
+        };
+        match CustomHeaders::parse(value.text.expose()) {
+            Ok(headers) => {
+                self.notes
+                    .shown(&CUSTOM_HEADERS, headers.masked(), value.origin);
+                headers
+            }
+            Err(error) => {
+                self.problem(Problem::of(&value.origin, &error));
+                CustomHeaders::default()
+            }
+        }
     }
 
     /// The machine identity that `source` gives: a token, else a way to log in; `None` if it gives neither.
     /// The inner `None` is one that cannot be used, which was noted.
     pub(super) fn identity(&mut self, source: Source) -> Option<Option<IdentityCredential>> {
         if let Some(token) = self.raw.value_from(source, &TOKEN) {
+            let credential = "access token of a machine identity";
+            self.notes.proves(credential, &TOKEN, &token);
             return Some(Some(IdentityCredential::Token(token.text.clone())));
         }
         let method = self.raw.value_from(source, &AUTH_METHOD)?;
         match method.text.expose() {
-            UNIVERSAL_AUTH => Some(self.universal_auth()),
+            UNIVERSAL_AUTH => {
+                let credential = "universal auth of a machine identity";
+                self.notes.proves(credential, &AUTH_METHOD, &method);
+                Some(self.universal_auth())
+            }
             known if AUTH_METHODS.contains(&known) => {
                 self.problem(Problem::at(
                     &method.origin,
@@ -267,9 +322,12 @@ impl<'a> Reader<'a> {
             (&id, "--client-id", &CLIENT_ID),
             (&secret, "--client-secret", &CLIENT_SECRET),
         ] {
-            if value.is_none() {
-                let text = format!("{UNIVERSAL_AUTH} needs {flag} or {}", variable.name);
-                self.problems.push(Problem::new(text));
+            match value {
+                Some(value) => self.notes.holds(variable, value),
+                None => {
+                    let text = format!("{UNIVERSAL_AUTH} needs {flag} or {}", variable.name);
+                    self.problems.push(Problem::new(text));
+                }
             }
         }
         Some(IdentityCredential::UniversalAuth {
@@ -306,9 +364,12 @@ impl<'a> Reader<'a> {
                 return None;
             }
         }
+        self.notes.holds(method, &asked);
+        let enrolled = "access token that an enrollment bought";
         let Some(token) = self.raw.value(&TOKEN) else {
             // Units that name the method but keep no token around, since it is spent.
             if let Some(kept) = self.raw.value(bought) {
+                self.notes.proves(enrolled, bought, &kept);
                 return Some(Enrollment::Stored(kept.text.clone()));
             }
             self.problem(Problem::new(format!(
@@ -322,14 +383,35 @@ impl<'a> Reader<'a> {
         match (kept, spent) {
             (Some(kept), Some(spent)) if spent.text == token.text => {
                 self.remarks.push(Remark::AlreadyEnrolled);
+                self.notes.proves(enrolled, bought, &kept);
+                self.notes.holds(&TOKEN, &token);
                 Some(Enrollment::Stored(kept.text.clone()))
             }
-            (Some(_) | None, Some(_) | None) => Some(Enrollment::New(token.text.clone())),
+            (Some(_) | None, Some(_) | None) => {
+                let credential = "one-time enrollment token, which the first start spends";
+                self.notes.proves(credential, &TOKEN, &token);
+                Some(Enrollment::New(token.text.clone()))
+            }
         }
+    }
+
+    /// The access token that an earlier enrollment kept, if there is one.
+    pub(super) fn kept_token(&mut self, bought: &'static Variable) -> Option<Secret> {
+        let token = self.raw.value(bought)?;
+        let credential = "access token that an enrollment bought";
+        self.notes.proves(credential, bought, &token);
+        Some(token.text.clone())
     }
 
     /// Nothing proves who this is: says what could, with a hint at what was begun.
     pub(super) fn no_credential(&mut self, kept: &'static Variable) {
+        if self.file_failed {
+            return;
+        }
+        if let Some(old) = self.raw.environment.older_name(&TOKEN) {
+            self.problem(Problem::renamed(old, &TOKEN));
+            return;
+        }
         let hint = if self.raw.value(&CLIENT_ID).is_some() {
             format!("; a client id alone does nothing, add --auth-method={UNIVERSAL_AUTH}")
         } else {

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::Path;
 
+use super::account::Account;
 use super::assemble::Inputs;
 use super::env::{Environment, Variable};
 use super::file::{self, Entry};
@@ -41,6 +42,14 @@ impl Case<'_> {
             load: &|path| self.load(path),
         };
         assemble(&inputs).map_err(|problems| problems.iter().map(ToString::to_string).collect())
+    }
+
+    pub(super) fn explain(
+        &self,
+        explain: impl FnOnce(&Inputs<'_>) -> Result<Account, Vec<Problem>>,
+    ) -> Account {
+        let explained = self.assemble(|inputs| Ok((explain(inputs)?, vec![])));
+        explained.expect("a configuration").0
     }
 
     /// The only problem there is.

@@ -8,25 +8,70 @@ use std::path::PathBuf;
 
 use crate::secret::Secret;
 
-/// One setting by the name of its environment variable, which is also its key in files.
+/// One setting by the name of its environment variable, from which its keys in files follow.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Variable {
-    /// Name of the environment variable.
+    /// Name of the environment variable, and the key in a file of `KEY=value` lines.
     pub name: &'static str,
     /// True if the value must never be shown.
     pub secret: bool,
+    /// Who acts on it.
+    pub used: Used,
     /// What it sets, for a person.
     pub meaning: &'static str,
+    /// What holds without it, for a person; empty if that is nothing.
+    pub default: &'static str,
+}
+
+/// Who acts on a setting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Used {
+    /// Gateways and relays.
+    ByAll,
+    /// Gateways.
+    ByGateways,
+    /// Relays.
+    ByRelays,
+    /// Nobody in this version: it belongs to a method or a feature of the deployed program that is not there yet.
+    ByNobody,
+}
+
+impl Used {
+    /// True if somebody of `other` acts on it too.
+    #[must_use]
+    pub fn includes(self, other: Self) -> bool {
+        match self {
+            Self::ByAll => other != Self::ByNobody,
+            Self::ByGateways | Self::ByRelays => other == self,
+            Self::ByNobody => false,
+        }
+    }
+}
+
+impl Variable {
+    /// Its key in a TOML file: the name without `INFISICAL_`, in lower case.
+    #[must_use]
+    pub fn toml_key(&self) -> String {
+        toml_key(self.name)
+    }
+}
+
+/// The TOML spelling of a name.
+pub(super) fn toml_key(name: &str) -> String {
+    let name = name.strip_prefix("INFISICAL_").unwrap_or(name);
+    name.to_ascii_lowercase()
 }
 
 macro_rules! variables {
-    ($($ident:ident = $name:literal $kind:ident $meaning:literal;)*) => {
+    ($($ident:ident = $name:literal $kind:ident $used:ident $meaning:literal $(or $default:literal)?;)*) => {
         $(
             #[doc = concat!("`", $name, "`: ", $meaning, ".")]
             pub static $ident: Variable = Variable {
                 name: $name,
-            secret: variables!(@$kind),
+                secret: variables!(@$kind),
+                used: Used::$used,
                 meaning: $meaning,
+                default: concat!("", $($default)?),
             };
         )*
         /// Every variable (protocol.md §6, and ours).
@@ -37,63 +82,82 @@ macro_rules! variables {
 }
 
 variables! {
-    API_URL = "INFISICAL_API_URL" plain
-        "domain of the platform";
-    CUSTOM_HEADERS = "INFISICAL_CUSTOM_HEADERS" secret
+    API_URL = "INFISICAL_API_URL" plain ByAll
+        "domain of the platform" or "https://app.infisical.com";
+    CUSTOM_HEADERS = "INFISICAL_CUSTOM_HEADERS" secret ByAll
         "extra headers of every request to the platform, as name=value pairs";
-    LOG_LEVEL = "INFISICAL_LOG_LEVEL" plain
-        "what is logged: error, warn, info, debug or trace";
-    LOG_FILE = "INFISICAL_LOG_FILE" plain
-        "file to which lines are logged instead of standard error";
-    TOKEN = "INFISICAL_TOKEN" secret
+    LOG_LEVEL = "INFISICAL_LOG_LEVEL" plain ByAll
+        "what is logged: error, warn, info, debug or trace" or "info";
+    LOG_FILE = "INFISICAL_LOG_FILE" plain ByAll
+        "file to which lines are logged instead of standard error" or "standard error";
+    TOKEN = "INFISICAL_TOKEN" secret ByAll
         "access token of a machine identity, or a one-time enrollment token";
-    AUTH_METHOD = "INFISICAL_AUTH_METHOD" plain
-        "how a machine identity logs in";
-    CLIENT_ID = "INFISICAL_UNIVERSAL_AUTH_CLIENT_ID" plain
+    AUTH_METHOD = "INFISICAL_AUTH_METHOD" plain ByAll
+        "how a machine identity logs in: universal-auth";
+    CLIENT_ID = "INFISICAL_UNIVERSAL_AUTH_CLIENT_ID" plain ByAll
         "client id of universal auth";
-    CLIENT_SECRET = "INFISICAL_UNIVERSAL_AUTH_CLIENT_SECRET" secret
+    CLIENT_SECRET = "INFISICAL_UNIVERSAL_AUTH_CLIENT_SECRET" secret ByAll
         "client secret of universal auth";
-    MACHINE_IDENTITY_ID = "INFISICAL_MACHINE_IDENTITY_ID" plain
-        "machine identity, for methods that need its id";
-    KUBERNETES_TOKEN_PATH = "INFISICAL_KUBERNETES_SERVICE_ACCOUNT_TOKEN_PATH" plain
-        "file of the pod's service account token";
-    GCP_KEY_PATH = "INFISICAL_GCP_IAM_SERVICE_ACCOUNT_KEY_FILE_PATH" plain
-        "file of the GCP service account's key";
-    JWT = "INFISICAL_JWT" secret
-        "JSON web token, for methods that need one";
-    GATEWAY_NAME = "INFISICAL_GATEWAY_NAME" plain
-        "name of the gateway";
-    GATEWAY_ID = "INFISICAL_GATEWAY_ID" plain
-        "id of the gateway, for enrolling through AWS";
-    GATEWAY_ENROLL_METHOD = "INFISICAL_GATEWAY_ENROLL_METHOD" plain
-        "how the gateway enrolls";
-    GATEWAY_ACCESS_TOKEN = "INFISICAL_GATEWAY_ACCESS_TOKEN" secret
+    GATEWAY_NAME = "INFISICAL_GATEWAY_NAME" plain ByGateways
+        "name of the gateway" or "required";
+    GATEWAY_ENROLL_METHOD = "INFISICAL_GATEWAY_ENROLL_METHOD" plain ByGateways
+        "how the gateway enrolls: token";
+    GATEWAY_ACCESS_TOKEN = "INFISICAL_GATEWAY_ACCESS_TOKEN" secret ByGateways
         "access token of an enrolled gateway";
-    GATEWAY_ENROLLMENT_TOKEN = "INFISICAL_GATEWAY_ENROLLMENT_TOKEN" secret
+    GATEWAY_ENROLLMENT_TOKEN = "INFISICAL_GATEWAY_ENROLLMENT_TOKEN" secret ByGateways
         "enrollment token that bought the gateway's access token";
-    GATEWAY_DOMAIN = "INFISICAL_GATEWAY_DOMAIN" plain
+    GATEWAY_DOMAIN = "INFISICAL_GATEWAY_DOMAIN" plain ByGateways
         "domain at which the gateway enrolled";
-    RELAY_NAME = "INFISICAL_RELAY_NAME" plain
-        "name of the relay: the gateway's choice, or the relay's own";
-    RELAY_HOST = "INFISICAL_RELAY_HOST" plain
-        "address of the relay, as gateways and clients reach it";
-    RELAY_TYPE = "INFISICAL_RELAY_TYPE" plain
-        "whose relay it is: org or instance";
-    RELAY_SSH_LISTEN = "INFISICAL_RELAY_SSH_LISTEN" plain
-        "address and port at which the relay awaits gateways";
-    RELAY_TLS_LISTEN = "INFISICAL_RELAY_TLS_LISTEN" plain
-        "address and port at which the relay awaits clients";
-    RELAY_AUTH_SECRET = "INFISICAL_RELAY_AUTH_SECRET" secret
+    RELAY_NAME = "INFISICAL_RELAY_NAME" plain ByAll
+        "name of the relay: the one that a gateway is to use, or a relay's own" or "the fastest healthy relay";
+    RELAY_HOST = "INFISICAL_RELAY_HOST" plain ByRelays
+        "host name or IP address of the relay, as gateways and clients reach it" or "required";
+    RELAY_TYPE = "INFISICAL_RELAY_TYPE" plain ByRelays
+        "whose relay it is: org or instance" or "org";
+    RELAY_SSH_LISTEN = "INFISICAL_RELAY_SSH_LISTEN" plain ByRelays
+        "address and port at which the relay awaits gateways" or "port 2222 of every address";
+    RELAY_TLS_LISTEN = "INFISICAL_RELAY_TLS_LISTEN" plain ByRelays
+        "address and port at which the relay awaits clients" or "port 8443 of every address";
+    RELAY_AUTH_SECRET = "INFISICAL_RELAY_AUTH_SECRET" secret ByRelays
         "secret that an instance shares with its relays";
-    RELAY_ENROLL_METHOD = "INFISICAL_RELAY_ENROLL_METHOD" plain
-        "how the relay enrolls";
-    RELAY_ACCESS_TOKEN = "INFISICAL_RELAY_ACCESS_TOKEN" secret
+    RELAY_ENROLL_METHOD = "INFISICAL_RELAY_ENROLL_METHOD" plain ByRelays
+        "how the relay enrolls: token";
+    RELAY_ACCESS_TOKEN = "INFISICAL_RELAY_ACCESS_TOKEN" secret ByRelays
         "access token of an enrolled relay";
-    RELAY_ENROLLMENT_TOKEN = "INFISICAL_RELAY_ENROLLMENT_TOKEN" secret
+    RELAY_ENROLLMENT_TOKEN = "INFISICAL_RELAY_ENROLLMENT_TOKEN" secret ByRelays
         "enrollment token that bought the relay's access token";
-    RELAY_DOMAIN = "INFISICAL_RELAY_DOMAIN" plain
+    RELAY_DOMAIN = "INFISICAL_RELAY_DOMAIN" plain ByRelays
         "domain at which the relay enrolled";
+    MACHINE_IDENTITY_ID = "INFISICAL_MACHINE_IDENTITY_ID" plain ByNobody
+        "machine identity, for ways to log in that need its id";
+    KUBERNETES_TOKEN_PATH = "INFISICAL_KUBERNETES_SERVICE_ACCOUNT_TOKEN_PATH" plain ByNobody
+        "file of the pod's service account token, to log in with";
+    GCP_KEY_PATH = "INFISICAL_GCP_IAM_SERVICE_ACCOUNT_KEY_FILE_PATH" plain ByNobody
+        "file of the GCP service account's key, to log in with";
+    JWT = "INFISICAL_JWT" secret ByNobody
+        "JSON web token to log in with";
+    GATEWAY_ID = "INFISICAL_GATEWAY_ID" plain ByNobody
+        "id of the gateway, for enrolling through AWS";
+    RELAY_ID = "INFISICAL_RELAY_ID" plain ByNobody
+        "id of the relay, for enrolling through AWS";
+    PKCS11_MODULE = "INFISICAL_PKCS11_MODULE" plain ByNobody
+        "PKCS#11 module for the keys of an HSM";
+    SESSION_RECORDING_PATH = "INFISICAL_PAM_SESSION_RECORDING_PATH" plain ByNobody
+        "directory of recorded sessions";
+    DISABLE_UPDATE_CHECK = "INFISICAL_DISABLE_UPDATE_CHECK" plain ByNobody
+        "no search for newer versions; this program makes none";
 }
+
+/// Older and other names of a setting, with the setting that they are called now.
+pub static RENAMED: &[(&str, &Variable)] = &[
+    // The first gateway's file, and the token's name in its Helm chart.
+    ("INFISICAL_UNIVERSAL_AUTH_ACCESS_TOKEN", &TOKEN),
+    ("TOKEN", &TOKEN),
+    // Names that only the deployed program reads from its environment, which its units make of the file.
+    ("INFISICAL_DOMAIN", &API_URL),
+    ("INFISICAL_OIDC_AUTH_JWT", &JWT),
+    ("LOG_LEVEL", &LOG_LEVEL),
+];
 
 /// What the environment held when the program started. An empty variable counts as unset.
 #[derive(Debug, Default, Clone)]
@@ -101,6 +165,8 @@ pub struct Environment {
     values: Vec<(&'static str, Secret)>,
     /// Variables of [`TABLE`] whose value is not UTF-8.
     pub unreadable: Vec<&'static Variable>,
+    /// Names of [`RENAMED`] that are set: they have no effect, but whoever set them meant something.
+    pub renamed: Vec<&'static str>,
     /// `HOME`.
     pub home: Option<PathBuf>,
     /// `XDG_STATE_HOME`.
@@ -148,6 +214,8 @@ impl Environment {
                 }
                 "NO_COLOR" => environment.no_color = true,
                 other => {
+                    let old = RENAMED.iter().map(|(old, _)| *old);
+                    environment.renamed.extend(old.filter(|old| *old == other));
                     let Some(&variable) = TABLE.iter().find(|known| known.name == other) else {
                         continue;
                     };
@@ -162,6 +230,14 @@ impl Environment {
         environment
     }
 
+    /// The older name of `variable` that is set, if one is.
+    #[must_use]
+    pub fn older_name(&self, variable: &Variable) -> Option<&'static str> {
+        let is_set = |old: &&str| self.renamed.contains(old);
+        let older = RENAMED.iter().filter(|(_, now)| *now == variable);
+        older.map(|(old, _)| *old).find(is_set)
+    }
+
     /// The value of `variable`, if it is set and not empty.
     #[must_use]
     pub fn value(&self, variable: &Variable) -> Option<&Secret> {
@@ -174,7 +250,7 @@ impl Environment {
 
 #[cfg(test)]
 mod tests {
-    use super::{Environment, LOG_LEVEL, TABLE, TOKEN};
+    use super::{API_URL, Environment, LOG_LEVEL, RENAMED, TABLE, TOKEN, Used};
     use std::collections::HashSet;
     use std::ffi::OsString;
     use std::os::unix::ffi::OsStringExt as _;
@@ -213,6 +289,41 @@ mod tests {
                 .any(|end| variable.name.ends_with(end));
             assert_eq!(variable.secret, sensitive, "{}", variable.name);
         }
+    }
+
+    #[test]
+    fn no_two_names_are_the_same_in_a_toml_file() {
+        let keys: HashSet<_> = TABLE.iter().map(|variable| variable.toml_key()).collect();
+        assert_eq!(keys.len(), TABLE.len());
+        assert_eq!(API_URL.toml_key(), "api_url");
+        for (old, now) in RENAMED {
+            assert!(TABLE.iter().all(|variable| variable.name != *old), "{old}");
+            assert!(TABLE.contains(now), "{old}");
+        }
+    }
+
+    #[test]
+    fn what_nobody_uses_is_used_by_no_role() {
+        use Used::{ByAll, ByGateways, ByNobody, ByRelays};
+        for (used, asked, included) in [
+            (ByAll, ByGateways, true),
+            (ByAll, ByRelays, true),
+            (ByGateways, ByGateways, true),
+            (ByGateways, ByRelays, false),
+            (ByNobody, ByGateways, false),
+            (ByAll, ByNobody, false),
+        ] {
+            assert_eq!(used.includes(asked), included, "{used:?} {asked:?}");
+        }
+    }
+
+    #[test]
+    fn an_older_name_is_remembered_for_whom_it_meant() {
+        let set = [("INFISICAL_DOMAIN", "https://host"), ("TOKEN", "")];
+        let environment = Environment::from_vars(set);
+        assert_eq!(environment.older_name(&API_URL), Some("INFISICAL_DOMAIN"));
+        assert_eq!(environment.older_name(&TOKEN), None);
+        assert!(environment.value(&API_URL).is_none());
     }
 
     #[test]

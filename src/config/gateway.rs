@@ -1,9 +1,10 @@
 //! The assembly of a gateway's settings.
 
+use super::account::Account;
 use super::assemble::{Enrollment, Inputs, Reader};
 use super::env::{
     GATEWAY_ACCESS_TOKEN, GATEWAY_DOMAIN, GATEWAY_ENROLL_METHOD, GATEWAY_ENROLLMENT_TOKEN,
-    GATEWAY_NAME, RELAY_NAME,
+    GATEWAY_NAME, RELAY_NAME, Used,
 };
 use super::raw::{Raw, Source};
 use super::remark::{Problem, Remark};
@@ -20,13 +21,23 @@ const NAME_MISSING: &str =
 pub fn assemble_gateway(
     inputs: &Inputs<'_>,
 ) -> Result<(GatewaySettings, Vec<Remark>), Vec<Problem>> {
+    assemble(inputs).map(|(settings, account)| (settings, account.remarks))
+}
+
+/// What a gateway's settings would be, and where each comes from.
+///
+/// # Errors
+/// As [`assemble_gateway`].
+pub fn explain_gateway(inputs: &Inputs<'_>) -> Result<Account, Vec<Problem>> {
+    assemble(inputs).map(|(_, account)| account)
+}
+
+fn assemble(inputs: &Inputs<'_>) -> Result<(GatewaySettings, Account), Vec<Problem>> {
     let mut problems = Vec::new();
     let path = inputs.path::<GatewayName>(&GATEWAY_NAME);
     let file = path
         .as_deref()
         .and_then(|path| inputs.load(path, &GATEWAY_ENROLL_METHOD, &mut problems));
-    // A file that cannot be read may hold the credential: its problem is the one to solve.
-    let file_failed = !problems.is_empty();
     let raw = Raw {
         flags: inputs.flags,
         environment: inputs.environment,
@@ -38,7 +49,7 @@ pub fn assemble_gateway(
     let headers = reader.headers();
     let relay = reader.parsed(&RELAY_NAME, str::parse::<RelayName>);
 
-    let credential = credential(&mut reader, file_failed);
+    let credential = credential(&mut reader);
     let settings = (|| {
         Some(GatewaySettings {
             name: name?,
@@ -46,13 +57,13 @@ pub fn assemble_gateway(
             headers,
             credential: credential?,
             relay,
-            store: path?,
+            store: path.clone()?,
         })
     })();
-    reader.finish(settings)
+    reader.finish(settings, Used::ByGateways, path)
 }
 
-fn credential(reader: &mut Reader<'_>, file_failed: bool) -> Option<GatewayCredential> {
+fn credential(reader: &mut Reader<'_>) -> Option<GatewayCredential> {
     if reader.enrolls(&GATEWAY_ENROLL_METHOD) {
         let (bought, with) = (&GATEWAY_ACCESS_TOKEN, &GATEWAY_ENROLLMENT_TOKEN);
         return match reader.enrollment(&GATEWAY_ENROLL_METHOD, bought, with)? {
@@ -66,15 +77,13 @@ fn credential(reader: &mut Reader<'_>, file_failed: bool) -> Option<GatewayCrede
             return identity.map(GatewayCredential::Identity);
         }
     }
-    if let Some(token) = reader.raw.value(&GATEWAY_ACCESS_TOKEN) {
-        return Some(GatewayCredential::AccessToken(token.text.clone()));
+    if let Some(token) = reader.kept_token(&GATEWAY_ACCESS_TOKEN) {
+        return Some(GatewayCredential::AccessToken(token));
     }
     if let Some(identity) = reader.identity(Source::File) {
         return identity.map(GatewayCredential::Identity);
     }
-    if !file_failed {
-        reader.no_credential(&GATEWAY_ACCESS_TOKEN);
-    }
+    reader.no_credential(&GATEWAY_ACCESS_TOKEN);
     None
 }
 
@@ -389,6 +398,16 @@ mod tests {
         let problem = case.problem(assemble_gateway);
         let place = "INFISICAL_API_URL in /conf/edge.conf line 3: the URL must begin with https://";
         assert!(problem.starts_with(place), "{problem}");
+    }
+
+    #[test]
+    fn a_name_is_not_missed_when_the_file_that_may_hold_it_cannot_be_read() {
+        let case = Case {
+            config: Some("/none.conf"),
+            ..Case::default()
+        };
+        let problem = case.problem(assemble_gateway);
+        assert!(problem.starts_with("cannot read /none.conf"), "{problem}");
     }
 
     #[test]

@@ -4,13 +4,12 @@
 //! judge it, and report everything that is wrong at once; [`settings`] are ready to use. Flags win over the
 //! environment, which wins over the file, which wins over defaults.
 
+pub mod account;
 mod assemble;
 #[cfg(test)]
 mod case;
 pub mod env;
 pub mod file;
-#[cfg(test)]
-mod file_tests;
 mod gateway;
 pub mod raw;
 mod relay;
@@ -19,5 +18,5 @@ pub mod settings;
 pub mod token;
 
 pub use assemble::{AUTH_METHODS, ENROLL_METHODS, Inputs, default_directory};
-pub use gateway::assemble_gateway;
-pub use relay::assemble_relay;
+pub use gateway::{assemble_gateway, explain_gateway};
+pub use relay::{assemble_relay, explain_relay};

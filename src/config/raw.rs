@@ -6,8 +6,8 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use super::env::{Environment, Variable};
-use super::file::Entry;
+use super::env::{Environment, Used, Variable};
+use super::file::{Entry, Form};
 use super::remark::Problem;
 use crate::secret::Secret;
 
@@ -42,6 +42,8 @@ pub enum Origin<'a> {
         line: usize,
         /// The key on that line.
         key: &'static Variable,
+        /// How the file spells it.
+        form: Form,
     },
     /// What holds if nothing is said.
     Default,
@@ -52,8 +54,13 @@ impl fmt::Display for Origin<'_> {
         match self {
             Self::Flag(flag) => f.write_str(flag),
             Self::Environment(variable) => write!(f, "environment variable {}", variable.name),
-            Self::File { path, line, key } => {
-                write!(f, "{} in {} line {line}", key.name, path.display())
+            Self::File {
+                path,
+                line,
+                key,
+                form,
+            } => {
+                write!(f, "{} in {} line {line}", form.spell(key), path.display())
             }
             Self::Default => f.write_str("default"),
         }
@@ -130,6 +137,36 @@ pub struct Loaded {
     pub entries: Vec<Entry>,
 }
 
+impl Loaded {
+    /// How it is written.
+    #[must_use]
+    pub fn form(&self) -> Form {
+        let first = self.entries.first();
+        first.map_or(Form::KeyValue, |entry| entry.form)
+    }
+
+    /// What it sets that no `role` acts on: which setting, and where.
+    pub fn without_effect(
+        &self,
+        role: Used,
+    ) -> impl Iterator<Item = (&'static Variable, Origin<'_>)> {
+        let idle = move |entry: &&Entry| !entry.key.used.includes(role) && !entry.value.is_empty();
+        self.entries
+            .iter()
+            .filter(idle)
+            .map(|entry| (entry.key, self.origin(entry)))
+    }
+
+    fn origin(&self, entry: &Entry) -> Origin<'_> {
+        Origin::File {
+            path: &self.path,
+            line: entry.line,
+            key: entry.key,
+            form: entry.form,
+        }
+    }
+}
+
 /// Everything that was given.
 #[derive(Debug, Clone, Copy)]
 pub struct Raw<'a> {
@@ -166,12 +203,7 @@ impl<'a> Raw<'a> {
             Source::File => {
                 let file = self.file?;
                 let entry = file.entries.iter().find(|entry| entry.key == variable)?;
-                let origin = Origin::File {
-                    path: &file.path,
-                    line: entry.line,
-                    key: entry.key,
-                };
-                (&entry.value, origin)
+                (&entry.value, file.origin(entry))
             }
         };
         (!text.is_empty()).then_some(Value { text, origin })

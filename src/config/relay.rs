@@ -1,14 +1,18 @@
 //! The assembly of a relay's settings.
 
+use std::net::SocketAddr;
+
+use super::account::Account;
 use super::assemble::{Enrollment, Inputs, Reader};
 use super::env::{
     RELAY_ACCESS_TOKEN, RELAY_AUTH_SECRET, RELAY_DOMAIN, RELAY_ENROLL_METHOD,
-    RELAY_ENROLLMENT_TOKEN, RELAY_HOST, RELAY_NAME, RELAY_TYPE,
+    RELAY_ENROLLMENT_TOKEN, RELAY_HOST, RELAY_NAME, RELAY_SSH_LISTEN, RELAY_TLS_LISTEN, RELAY_TYPE,
+    Used,
 };
 use super::raw::{Origin, Raw, Source};
 use super::remark::{Problem, Remark};
 use super::settings::{RelayCredential, RelayKind, RelayLimits, RelaySettings};
-use crate::names::{RelayHost, RelayName};
+use crate::names::{RelayHost, RelayName, SSH_PORT};
 
 const NAME_MISSING: &str = "the relay needs a name: give --name NAME, or set INFISICAL_RELAY_NAME";
 const HOST_MISSING: &str = "the relay needs the host at which gateways and clients reach it: give --host HOST, \
@@ -18,17 +22,32 @@ const HOST_MISSING: &str = "the relay needs the host at which gateways and clien
 #[error("must be org or instance")]
 struct UnknownKind;
 
+#[derive(Debug, thiserror::Error)]
+#[error("must be an IP address and a port, such as 192.0.2.1:{SSH_PORT} or [::]:{SSH_PORT}")]
+struct NotAnAddress;
+
 /// Makes a relay's settings of what was given.
 ///
 /// # Errors
 /// Everything that is wrong.
 pub fn assemble_relay(inputs: &Inputs<'_>) -> Result<(RelaySettings, Vec<Remark>), Vec<Problem>> {
+    assemble(inputs).map(|(settings, account)| (settings, account.remarks))
+}
+
+/// What a relay's settings would be, and where each comes from.
+///
+/// # Errors
+/// As [`assemble_relay`].
+pub fn explain_relay(inputs: &Inputs<'_>) -> Result<Account, Vec<Problem>> {
+    assemble(inputs).map(|(_, account)| account)
+}
+
+fn assemble(inputs: &Inputs<'_>) -> Result<(RelaySettings, Account), Vec<Problem>> {
     let mut problems = Vec::new();
     let path = inputs.path::<RelayName>(&RELAY_NAME);
     let file = path
         .as_deref()
         .and_then(|path| inputs.load(path, &RELAY_ENROLL_METHOD, &mut problems));
-    let file_failed = !problems.is_empty();
     let raw = Raw {
         flags: inputs.flags,
         environment: inputs.environment,
@@ -37,13 +56,17 @@ pub fn assemble_relay(inputs: &Inputs<'_>) -> Result<(RelaySettings, Vec<Remark>
     let mut reader = Reader::new(raw, problems);
     let name = reader.required(&RELAY_NAME, NAME_MISSING, str::parse::<RelayName>);
     let host = reader.required(&RELAY_HOST, HOST_MISSING, str::parse::<RelayHost>);
+    let kind = reader.parsed(&RELAY_TYPE, parse_kind);
+    // One that is wrong leaves the kind open, and with it which credential to look for.
     let kind = match raw.value(&RELAY_TYPE) {
-        Some(_) => reader.parsed(&RELAY_TYPE, parse_kind),
+        Some(_) => kind,
         None => Some(RelayKind::Org),
     };
     let domain = reader.domain(&RELAY_DOMAIN);
     let headers = reader.headers();
-    let credential = kind.and_then(|kind| credential(&mut reader, kind, file_failed));
+    let ssh_listen = reader.parsed(&RELAY_SSH_LISTEN, parse_listen);
+    let tls_listen = reader.parsed(&RELAY_TLS_LISTEN, parse_listen);
+    let credential = kind.and_then(|kind| credential(&mut reader, kind));
     let settings = (|| {
         Some(RelaySettings {
             name: name?,
@@ -52,13 +75,13 @@ pub fn assemble_relay(inputs: &Inputs<'_>) -> Result<(RelaySettings, Vec<Remark>
             domain: domain?,
             headers,
             credential: credential?,
-            ssh_listen: None,
-            tls_listen: None,
+            ssh_listen,
+            tls_listen,
             limits: RelayLimits::default(),
-            store: path?,
+            store: path.clone()?,
         })
     })();
-    reader.finish(settings)
+    reader.finish(settings, Used::ByRelays, path)
 }
 
 fn parse_kind(text: &str) -> Result<RelayKind, UnknownKind> {
@@ -69,11 +92,11 @@ fn parse_kind(text: &str) -> Result<RelayKind, UnknownKind> {
     }
 }
 
-fn credential(
-    reader: &mut Reader<'_>,
-    kind: RelayKind,
-    file_failed: bool,
-) -> Option<RelayCredential> {
+fn parse_listen(text: &str) -> Result<SocketAddr, NotAnAddress> {
+    text.parse().map_err(|_| NotAnAddress)
+}
+
+fn credential(reader: &mut Reader<'_>, kind: RelayKind) -> Option<RelayCredential> {
     if reader.enrolls(&RELAY_ENROLL_METHOD) {
         let (bought, with) = (&RELAY_ACCESS_TOKEN, &RELAY_ENROLLMENT_TOKEN);
         return match reader.enrollment(&RELAY_ENROLL_METHOD, bought, with)? {
@@ -82,24 +105,27 @@ fn credential(
         };
     }
     match kind {
-        RelayKind::Instance => instance_credential(reader, file_failed),
-        RelayKind::Org => org_credential(reader, file_failed),
+        RelayKind::Instance => instance_credential(reader),
+        RelayKind::Org => org_credential(reader),
     }
 }
 
-fn instance_credential(reader: &mut Reader<'_>, file_failed: bool) -> Option<RelayCredential> {
+fn instance_credential(reader: &mut Reader<'_>) -> Option<RelayCredential> {
     let secret = reader.raw.value(&RELAY_AUTH_SECRET);
     // A file that cannot be read may hold the credential: its problem is the one to solve.
-    if secret.is_none() && !file_failed {
+    if secret.is_none() && !reader.file_failed {
         reader.problem(Problem::new(format!(
             "a relay of the instance needs the relay auth secret: set {} in the environment or the file",
             RELAY_AUTH_SECRET.name
         )));
     }
-    Some(RelayCredential::AuthSecret(secret?.text.clone()))
+    let secret = secret?;
+    let credential = "secret that the instance shares with its relays";
+    reader.notes.proves(credential, &RELAY_AUTH_SECRET, &secret);
+    Some(RelayCredential::AuthSecret(secret.text.clone()))
 }
 
-fn org_credential(reader: &mut Reader<'_>, file_failed: bool) -> Option<RelayCredential> {
+fn org_credential(reader: &mut Reader<'_>) -> Option<RelayCredential> {
     if let Some(secret) = reader.raw.value_from(Source::Flag, &RELAY_AUTH_SECRET) {
         let origin: Origin<'_> = secret.origin;
         reader.problem(Problem::at(&origin, "only for --type=instance"));
@@ -109,15 +135,13 @@ fn org_credential(reader: &mut Reader<'_>, file_failed: bool) -> Option<RelayCre
             return identity.map(RelayCredential::Identity);
         }
     }
-    if let Some(token) = reader.raw.value(&RELAY_ACCESS_TOKEN) {
-        return Some(RelayCredential::AccessToken(token.text.clone()));
+    if let Some(token) = reader.kept_token(&RELAY_ACCESS_TOKEN) {
+        return Some(RelayCredential::AccessToken(token));
     }
     if let Some(identity) = reader.identity(Source::File) {
         return identity.map(RelayCredential::Identity);
     }
-    if !file_failed {
-        reader.no_credential(&RELAY_ACCESS_TOKEN);
-    }
+    reader.no_credential(&RELAY_ACCESS_TOKEN);
     None
 }
 
@@ -128,8 +152,8 @@ mod tests {
     use super::assemble_relay;
     use crate::config::case::Case;
     use crate::config::env::{
-        API_URL, RELAY_AUTH_SECRET, RELAY_ENROLL_METHOD, RELAY_HOST, RELAY_NAME, RELAY_TYPE, TOKEN,
-        Variable,
+        API_URL, RELAY_AUTH_SECRET, RELAY_ENROLL_METHOD, RELAY_HOST, RELAY_NAME, RELAY_SSH_LISTEN,
+        RELAY_TLS_LISTEN, RELAY_TYPE, TOKEN, Variable,
     };
     use crate::config::settings::{IdentityCredential, RelayCredential, RelayKind, RelayLimits};
     use crate::secret::Secret;
@@ -223,6 +247,38 @@ mod tests {
     }
 
     #[test]
+    fn the_addresses_come_from_flag_environment_or_file() {
+        let file = "INFISICAL_TOKEN=t\nINFISICAL_RELAY_SSH_LISTEN=127.0.0.1:1\n\
+                    INFISICAL_RELAY_TLS_LISTEN=[::1]:2\n";
+        let variables = [("INFISICAL_RELAY_SSH_LISTEN", "127.0.0.1:3")];
+        let flags = [
+            NAME,
+            HOST,
+            (&RELAY_TLS_LISTEN, "--tls-listen", "127.0.0.1:4"),
+        ];
+        for (flags, variables, file, ssh, tls) in [
+            (
+                &flags[..],
+                &variables[..],
+                file,
+                "127.0.0.1:3",
+                "127.0.0.1:4",
+            ),
+            (&flags[..2], &[], file, "127.0.0.1:1", "[::1]:2"),
+        ] {
+            let case = Case {
+                flags,
+                variables,
+                file: Some((FILE, file)),
+                config: None,
+            };
+            let (settings, _) = case.assemble(assemble_relay).expect("settings");
+            assert_eq!(settings.ssh_listen, Some(ssh.parse().expect("an address")));
+            assert_eq!(settings.tls_listen, Some(tls.parse().expect("an address")));
+        }
+    }
+
+    #[test]
     fn everything_that_is_missing_or_wrong_is_said_at_once() {
         let case = Case {
             flags: &[(&API_URL, "--domain", "ftp://example.com")],
@@ -240,7 +296,12 @@ mod tests {
             assert!(problem.contains(part), "{problem}");
         }
         let secret = (&RELAY_AUTH_SECRET, "--relay-auth-secret", "s");
-        let cases: [(&[Flag], &[Set], &str); 4] = [
+        let cases: [(&[Flag], &[Set], &str); 5] = [
+            (
+                &[(&RELAY_SSH_LISTEN, "--ssh-listen", "2222")],
+                &[("INFISICAL_TOKEN", "t")],
+                "--ssh-listen: must be an IP address and a port, such as 192.0.2.1:2222 or [::]:2222",
+            ),
             (&[INSTANCE], &[], "set INFISICAL_RELAY_AUTH_SECRET"),
             (
                 &[secret],

@@ -5,6 +5,7 @@
 use std::error::Error;
 use std::fmt;
 
+use super::env::{Used, Variable};
 use super::raw::Origin;
 use crate::error::chain;
 
@@ -22,6 +23,13 @@ impl Problem {
     #[must_use]
     pub fn at(origin: &Origin<'_>, text: impl fmt::Display) -> Self {
         Self(format!("{origin}: {text}"))
+    }
+
+    /// The environment holds a setting by a name that this program does not read.
+    #[must_use]
+    pub fn renamed(old: &str, now: &Variable) -> Self {
+        let now = now.name;
+        Self(format!("environment variable {old} is called {now} here"))
     }
 
     /// The value from `origin` is wrong as `error` says.
@@ -74,6 +82,13 @@ pub enum Remark {
     },
     /// A file sets the log level, after logging has begun.
     LogLevelInFile,
+    /// A file sets what this role, or this version, does not act on.
+    WithoutEffect {
+        /// The setting.
+        key: &'static Variable,
+        /// Where it stands.
+        place: String,
+    },
 }
 
 impl Remark {
@@ -93,6 +108,44 @@ impl Remark {
             Self::LogLevelInFile => tracing::warn!(
                 "a log level in a configuration file has no effect; use --log-level or the environment"
             ),
+            Self::WithoutEffect { key, place } => {
+                tracing::warn!(setting = place, "a setting has no effect: {}", idle(key));
+            }
         }
+    }
+}
+
+impl fmt::Display for Remark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AlreadyEnrolled => f.write_str(
+                "the enrollment token was spent by an earlier start; the access token that it bought is used",
+            ),
+            Self::SecretInArguments { flag } => write!(
+                f,
+                "{flag}: a secret among the arguments is visible to every user of this machine; use a file or \
+                 the environment"
+            ),
+            Self::PlainHttp { domain } => write!(
+                f,
+                "{domain} is reached without encryption; anybody on the way can read the tokens"
+            ),
+            Self::LogLevelInFile => f.write_str(
+                "a log level in a configuration file has no effect; use --log-level or the environment",
+            ),
+            Self::WithoutEffect { key, place } => {
+                write!(f, "{place} has no effect: {}", idle(key))
+            }
+        }
+    }
+}
+
+/// Why a setting that stands in a role's file does nothing there.
+fn idle(key: &Variable) -> &'static str {
+    match key.used {
+        Used::ByNobody => "what it is for is not supported in this version",
+        Used::ByGateways => "it is for gateways",
+        Used::ByRelays => "it is for relays",
+        Used::ByAll => "nothing needs it",
     }
 }

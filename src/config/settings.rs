@@ -191,6 +191,16 @@ impl CustomHeaders {
     }
 }
 
+impl CustomHeaders {
+    /// The headers as they were written, with their values hidden.
+    #[must_use]
+    pub fn masked(&self) -> String {
+        let masked = |(name, _): &(String, Secret)| format!("{name}=<secret>");
+        let words: Vec<String> = self.0.iter().map(masked).collect();
+        words.join(" ")
+    }
+}
+
 /// A `tchar` of RFC 9110 §5.6.2.
 fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)

@@ -130,6 +130,53 @@ pub(crate) fn unknown_settings(document: &str, known: &BTreeSet<String>) -> Vec<
         .collect()
 }
 
+/// Where the tables of docs/configuration.md and the table of variables differ. Each row is a line of its own, under the
+/// heading of who acts on the setting, in the order of the source.
+pub(crate) fn settings(page: &str) -> Vec<String> {
+    use infisical::config::env::{RENAMED, TABLE, Used};
+    let mut expected = Vec::new();
+    for (heading, used) in [
+        ("### Gateways and relays", Used::ByAll),
+        ("### Gateways only", Used::ByGateways),
+        ("### Relays only", Used::ByRelays),
+        ("### Without effect in this version", Used::ByNobody),
+    ] {
+        for v in TABLE.iter().filter(|variable| variable.used == used) {
+            let (name, key, meaning) = (v.name, v.toml_key(), v.meaning);
+            let default = if v.default.is_empty() {
+                "–"
+            } else {
+                v.default
+            };
+            let row = format!("| `{name}` | `{key}` | {default} | {meaning} |");
+            expected.push((heading, row));
+        }
+    }
+    for (old, now) in RENAMED {
+        expected.push(("### Other names", format!("| `{old}` | `{}` |", now.name)));
+    }
+    let mut found = Vec::new();
+    let mut heading = "";
+    for line in page.lines() {
+        if line.starts_with('#') {
+            heading = line;
+        } else if heading.starts_with("### ") && line.starts_with("| `") {
+            found.push((heading, line.to_owned()));
+        }
+    }
+    let lacks = expected.iter().filter(|row| !found.contains(row));
+    let lacks =
+        lacks.map(|(heading, row)| format!("docs/configuration.md: {heading:?} lacks:\n{row}"));
+    let invents = found.iter().filter(|row| !expected.contains(row));
+    let invents =
+        invents.map(|(heading, row)| format!("docs/configuration.md: {heading:?} invents:\n{row}"));
+    let mut wrong: Vec<String> = lacks.chain(invents).collect();
+    if wrong.is_empty() && found != expected {
+        wrong.push("docs/configuration.md: the rows are not in the order of the source".to_owned());
+    }
+    wrong
+}
+
 /// Targets of the Makefile that `make help` does not explain.
 pub(crate) fn unexplained_targets(makefile: &str) -> Vec<String> {
     let rules = makefile.lines().filter(|line| target(line).is_some());
@@ -153,7 +200,7 @@ fn target(line: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::{
-        first_commands, missing_tests, module_tree, unexplained_targets, unknown_settings,
+        first_commands, missing_tests, module_tree, settings, unexplained_targets, unknown_settings,
     };
 
     const TREE: &str = "```modules\nlib.rs  the crate\nnet/dial.rs  dials\n```\nlib.rs\n";
@@ -195,6 +242,14 @@ mod tests {
         let known = ["--to", "INFISICAL_TOKEN"].map(str::to_owned).into();
         let page = "| --- |\n`--to HOST`, `--from`, INFISICAL_TOKEN=x, `INFISICAL_TOKENS` -- so";
         assert_eq!(unknown_settings(page, &known).len(), 2);
+    }
+
+    #[test]
+    fn settings_are_told_as_they_are() {
+        let nothing = settings("").len();
+        assert!(nothing > 20);
+        let page = "### Gateways only\n| `INFISICAL_X` | `x` | – | no such thing |\n";
+        assert_eq!(settings(page).len(), nothing + 1);
     }
 
     #[test]

@@ -154,6 +154,36 @@ fn the_documents_name_settings_that_exist() {
         let text = documents::read(root(), document);
         assert_none(&documents::unknown_settings(&text, &known));
     }
+    let older = infisical::config::env::RENAMED
+        .iter()
+        .map(|(old, _)| (*old).to_owned());
+    let known = known.into_iter().chain(older).collect();
+    let page = documents::read(root(), "docs/configuration.md");
+    // The beginning of every name.
+    let page = page.replace("`INFISICAL_`", "");
+    assert_none(&documents::unknown_settings(&page, &known));
+}
+
+#[test]
+fn the_configuration_page_has_every_setting_as_it_is() {
+    let page = documents::read(root(), "docs/configuration.md");
+    assert_none(&documents::settings(&page));
+}
+
+#[test]
+fn the_configuration_pages_examples_say_the_same_in_either_form() {
+    use infisical::config::file::{Form, parse};
+    let page = documents::read(root(), "docs/configuration.md");
+    let read = |fence, form| {
+        let text = documents::fenced(&page, fence).join("\n");
+        assert_eq!(Form::of(&text), form);
+        let entries = parse(&text).unwrap_or_else(|wrong| panic!("{fence}: {wrong:?}"));
+        let pair = |entry: infisical::config::file::Entry| (entry.key.name, entry.value);
+        entries.into_iter().map(pair).collect::<Vec<_>>()
+    };
+    let lines = read("```ini", Form::KeyValue);
+    assert!(lines.len() > 2);
+    assert_eq!(lines, read("```toml", Form::Toml));
 }
 
 #[test]

@@ -15,6 +15,7 @@ mod bad_ssh_certificates;
 mod bad_targets;
 mod bad_x509_certificates;
 mod cli;
+mod configuration;
 mod connect_bad_peers;
 mod credentials;
 mod dev;

@@ -2,11 +2,16 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use super::file::{Error, changed, load, load_credential, nearest, parse, update};
-use crate::config::env::{API_URL, GATEWAY_ACCESS_TOKEN, GATEWAY_NAME, TOKEN};
+use super::mistake::nearest;
+use super::{Error, load, load_credential, parse, update};
+use crate::config::env::{API_URL, GATEWAY_ACCESS_TOKEN, GATEWAY_NAME, TOKEN, Variable};
 use crate::secret::Secret;
+
+fn changed(old: &str, changes: &[(&'static Variable, &Secret)]) -> Result<String, Error> {
+    super::changed(Path::new("/gateway.conf"), old, changes).map(|new| new.to_string())
+}
 
 fn pairs(text: &str) -> Vec<(usize, &'static str, String)> {
     let entries = parse(text).unwrap_or_else(|errors| panic!("{text:?}: {errors:?}"));
@@ -74,10 +79,15 @@ fn a_suggestion_is_made_only_when_it_is_close() {
         ("infisical_token", Some("INFISICAL_TOKEN")),
         ("INFISICAL_GATEWAYNAM", Some("INFISICAL_GATEWAY_NAME")),
         ("INFISICAL_URL", None),
+        ("INFISICAL_TOEKN", Some("INFISICAL_TOKEN")),
+        ("INFISICAL_JW", Some("INFISICAL_JWT")),
+        ("INFISICAL_JOT", Some("INFISICAL_JWT")),
+        ("INFISICAL_TWO", None),
+        ("gateway_nmae", Some("INFISICAL_GATEWAY_NAME")),
         ("PATH", None),
         ("", None),
     ] {
-        assert_eq!(nearest(given), suggested, "{given}");
+        assert_eq!(nearest(given).map(|known| known.name), suggested, "{given}");
     }
 }
 
@@ -119,7 +129,7 @@ fn a_change_keeps_the_other_lines() {
         "# mine\nexport INFISICAL_TOKEN='old'\nINFISICAL_API_URL=http://a\n\nINFISICAL_TOKEN=again";
     let new = changed(old, &[(&TOKEN, &token), (&GATEWAY_NAME, &name)]).expect("changed");
     assert_eq!(
-        *new,
+        new,
         "# mine\nINFISICAL_TOKEN=\"new token\"\nINFISICAL_API_URL=http://a\n\nINFISICAL_GATEWAY_NAME=edge-1\n"
     );
 }
@@ -138,7 +148,7 @@ fn what_is_written_is_read_back_whatever_it_is() {
     ] {
         let value = Secret::new(value);
         let text = changed("", &[(&TOKEN, &value)]).expect("rendered");
-        assert_eq!(parse(&text).expect("parsed")[0].value, value, "{}", *text);
+        assert_eq!(parse(&text).expect("parsed")[0].value, value, "{text}");
     }
     let line = Secret::new("a\nINFISICAL_API_URL=http://evil");
     assert!(matches!(

@@ -1,0 +1,132 @@
+//! `infisical gateway check` and `infisical relay check`: what a start would use, without a start.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use super::exit::Failure;
+use super::global::Global;
+use super::print::{print, table};
+use super::start::with_inputs;
+use crate::config::Inputs;
+use crate::config::account::Account;
+use crate::config::env::Variable;
+use crate::config::raw::{Flags, Raw};
+use crate::config::remark::{Problem, Problems};
+
+/// What is asked for.
+#[derive(Debug)]
+pub(super) struct Check<'a> {
+    /// The flags, which are those of the start.
+    pub(super) flags: &'a Flags,
+    /// The file that `--config` names.
+    pub(super) config: Option<&'a Path>,
+    /// The setting that names the role, and with it the file.
+    pub(super) name: &'static Variable,
+    /// The file of the only one of its role on this machine, if there is neither a name nor `--config`.
+    pub(super) only: &'a Path,
+    /// The folder of files named after roles.
+    pub(super) roles: &'a str,
+}
+
+impl Check<'_> {
+    /// Prints the account that `explain` gives.
+    pub(super) fn run(
+        &self,
+        global: &Global,
+        explain: impl FnOnce(&Inputs<'_>) -> Result<Account, Vec<Problem>>,
+    ) -> anyhow::Result<()> {
+        let raw = Raw {
+            flags: self.flags,
+            environment: &global.environment,
+            file: None,
+        };
+        let only = raw.value(self.name).is_none().then_some(self.only);
+        let config = self.config.or(only);
+        let account = with_inputs(&global.environment, self.flags, config, self.roles, explain)
+            .map_err(|problems| Failure::configuration(Problems(problems)))?;
+        print(&render(&account))
+    }
+}
+
+fn render(account: &Account) -> String {
+    let cells = |row: &crate::config::account::Row| {
+        [row.key.clone(), row.value.clone(), row.origin.clone()]
+    };
+    let mut text = table(["SETTING", "VALUE", "FROM"], account.rows.iter().map(cells));
+    let file = account.file.display();
+    let form = match account.form {
+        Some(form) => form.to_string(),
+        None => "not there".to_owned(),
+    };
+    // Writing to a string cannot fail.
+    let _ = write!(
+        text,
+        "\nCredential: {}\nFile: {file} ({form})\n",
+        account.credential
+    );
+    let remarks = account.remarks.iter().map(ToString::to_string);
+    list(
+        &mut text,
+        "Given, but not used",
+        account.in_vain.iter().cloned(),
+    );
+    list(&mut text, "Remarks", remarks);
+    text.push_str("\nNothing is wrong. Nobody was contacted.\n");
+    text
+}
+
+fn list(text: &mut String, title: &str, items: impl Iterator<Item = String>) {
+    let mut items = items.peekable();
+    if items.peek().is_some() {
+        let _ = writeln!(text, "\n{title}:");
+    }
+    for item in items {
+        let _ = writeln!(text, "  - {item}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::render;
+    use crate::config::account::{Account, Row};
+    use crate::config::file::Form;
+    use crate::config::remark::Remark;
+
+    #[test]
+    fn an_account_is_a_table_and_what_else_there_is_to_say() {
+        let row = |key: &str, value: &str, origin: &str| Row {
+            key: key.to_owned(),
+            value: value.to_owned(),
+            origin: origin.to_owned(),
+        };
+        let mut account = Account {
+            file: PathBuf::from("/etc/infisical/gateway.conf"),
+            form: Some(Form::Toml),
+            rows: vec![
+                row("gateway_name", "edge-1", "NAME"),
+                row("token", "<secret>", "environment"),
+            ],
+            credential: "access token of a machine identity",
+            in_vain: Vec::new(),
+            remarks: Vec::new(),
+        };
+        let plain = "\
+SETTING       VALUE     FROM
+gateway_name  edge-1    NAME
+token         <secret>  environment
+
+Credential: access token of a machine identity
+File: /etc/infisical/gateway.conf (TOML)
+";
+        let end = "\nNothing is wrong. Nobody was contacted.\n";
+        assert_eq!(render(&account), format!("{plain}{end}"));
+        account.in_vain.push("token: environment wins".to_owned());
+        account.remarks.push(Remark::AlreadyEnrolled);
+        let text = render(&account);
+        let lists = "\nGiven, but not used:\n  - token: environment wins\n\nRemarks:\n  - the enrollment token";
+        assert!(text.starts_with(&format!("{plain}{lists}")), "{text}");
+        assert!(text.ends_with(end), "{text}");
+    }
+}

@@ -1,0 +1,55 @@
+//! What commands print on standard output: plain text and tables.
+
+use std::io::{self, Write as _};
+
+use anyhow::Context as _;
+
+/// Writes to standard output, which may be a pipe that nobody reads any more.
+pub(crate) fn print(text: &str) -> anyhow::Result<()> {
+    let mut output = io::stdout().lock();
+    output
+        .write_all(text.as_bytes())
+        .and_then(|()| output.flush())
+        .context("cannot write to standard output")
+}
+
+/// Lines of columns, each as wide as its widest cell.
+pub(crate) fn table<const N: usize>(
+    head: [&str; N],
+    rows: impl Iterator<Item = [String; N]>,
+) -> String {
+    let rows: Vec<[String; N]> = std::iter::once(head.map(str::to_owned))
+        .chain(rows)
+        .collect();
+    let mut widths = [0; N];
+    for row in &rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let mut text = String::new();
+    for row in &rows {
+        let cells = row
+            .iter()
+            .zip(widths)
+            .map(|(cell, width)| format!("{cell:width$}"));
+        text.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::table;
+
+    #[test]
+    fn a_table_has_straight_columns_and_no_trailing_blanks() {
+        let rows = [["a", "bbbbb"], ["cccc", "d"]].map(|row| row.map(str::to_owned));
+        let text = table(["X", "LONG"], rows.into_iter());
+        assert_eq!(text, "X     LONG\na     bbbbb\ncccc  d\n");
+        let wide = table(["é", "b"], [["ö", "c"].map(str::to_owned)].into_iter());
+        assert_eq!(wide, "é  b\nö  c\n");
+        assert_eq!(table(["ONLY"], std::iter::empty()), "ONLY\n");
+    }
+}

@@ -1,0 +1,330 @@
+//! What a configuration comes to, setting by setting, for a person who asks: the value that holds, where it comes from,
+//! and what was given in vain. It is written while the settings are assembled, so that it tells what really happened.
+
+use std::path::PathBuf;
+
+use super::env::{
+    GATEWAY_DOMAIN, GATEWAY_ENROLLMENT_TOKEN, LOG_FILE, LOG_LEVEL, RELAY_DOMAIN,
+    RELAY_ENROLLMENT_TOKEN, TABLE, Used, Variable,
+};
+use super::file::Form;
+use super::raw::{Loaded, Origin, Raw, Source, Value};
+use super::remark::Remark;
+
+/// Stands for a secret.
+const MASK: &str = "<secret>";
+
+/// What an enrollment keeps for itself, and what logging reads on its own: never in vain.
+const NEVER_IN_VAIN: [&Variable; 6] = [
+    &GATEWAY_DOMAIN,
+    &GATEWAY_ENROLLMENT_TOKEN,
+    &LOG_FILE,
+    &LOG_LEVEL,
+    &RELAY_DOMAIN,
+    &RELAY_ENROLLMENT_TOKEN,
+];
+
+/// A whole configuration. No secret is in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Account {
+    /// The role's configuration file.
+    pub file: PathBuf,
+    /// The form of that file; `None` if it is not there.
+    pub form: Option<Form>,
+    /// Every setting that counts.
+    pub rows: Vec<Row>,
+    /// How the role proves itself.
+    pub credential: &'static str,
+    /// Given, but something else holds: the place, and why.
+    pub in_vain: Vec<String>,
+    /// What else a person should know.
+    pub remarks: Vec<Remark>,
+}
+
+/// One setting.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    /// The setting, as the configuration file spells it.
+    pub key: String,
+    /// Its value, or what stands for a secret.
+    pub value: String,
+    /// Where the value comes from.
+    pub origin: String,
+}
+
+/// An account while it is written.
+#[derive(Debug, Default)]
+pub(super) struct Notes<'a> {
+    notes: Vec<Note<'a>>,
+    credential: &'static str,
+}
+
+#[derive(Debug)]
+struct Note<'a> {
+    variable: &'static Variable,
+    value: String,
+    origin: Origin<'a>,
+}
+
+impl<'a> Notes<'a> {
+    /// `value` holds for `variable`.
+    pub(super) fn holds(&mut self, variable: &'static Variable, value: &Value<'a>) {
+        let shown = if variable.secret {
+            MASK.to_owned()
+        } else {
+            printable(value.text.expose())
+        };
+        self.shown(variable, shown, value.origin.clone());
+    }
+
+    /// Nothing was said about `variable`.
+    pub(super) fn unset(&mut self, variable: &'static Variable) {
+        let shown = match variable.default {
+            "" => "not set",
+            default => default,
+        };
+        self.shown(variable, shown.to_owned(), Origin::Default);
+    }
+
+    /// A value that is shown in words of its own.
+    pub(super) fn shown(&mut self, variable: &'static Variable, value: String, origin: Origin<'a>) {
+        self.notes.push(Note {
+            variable,
+            value,
+            origin,
+        });
+    }
+
+    /// `variable` proves who the role is, in the way that `credential` says.
+    pub(super) fn proves(
+        &mut self,
+        credential: &'static str,
+        variable: &'static Variable,
+        value: &Value<'a>,
+    ) {
+        self.credential = credential;
+        self.holds(variable, value);
+    }
+
+    /// The account of `raw` for `role`, whose file is at `path`.
+    pub(super) fn finish(
+        self,
+        raw: Raw<'_>,
+        role: Used,
+        path: PathBuf,
+        remarks: Vec<Remark>,
+    ) -> Account {
+        let form = raw.file.map(Loaded::form);
+        let spelling = form.unwrap_or(Form::KeyValue);
+        let row = |note: &Note<'_>| Row {
+            key: spelling.spell(note.variable),
+            value: note.value.clone(),
+            origin: place(&note.origin),
+        };
+        Account {
+            file: path,
+            form,
+            rows: self.notes.iter().map(row).collect(),
+            credential: self.credential,
+            in_vain: self.in_vain(raw, role),
+            remarks,
+        }
+    }
+
+    fn in_vain(&self, raw: Raw<'_>, role: Used) -> Vec<String> {
+        let mut in_vain = Vec::new();
+        let concerns = |variable: &&&Variable| {
+            variable.used.includes(role) && !NEVER_IN_VAIN.contains(variable)
+        };
+        for variable in TABLE.iter().filter(concerns) {
+            let holds = self.notes.iter().find(|note| note.variable == *variable);
+            for source in Source::BY_PRECEDENCE {
+                let Some(value) = raw.value_from(source, variable) else {
+                    continue;
+                };
+                match holds.map(|note| &note.origin) {
+                    Some(origin) if *origin == value.origin => {}
+                    Some(origin) => in_vain.push(format!("{}: {origin} wins", value.origin)),
+                    None => in_vain.push(format!("{}: nothing needs it", value.origin)),
+                }
+            }
+        }
+        in_vain
+    }
+}
+
+/// Where a value comes from, beside the name of its setting.
+fn place(origin: &Origin<'_>) -> String {
+    match origin {
+        Origin::Environment(_) => "environment".to_owned(),
+        Origin::File { line, .. } => format!("file, line {line}"),
+        Origin::Flag(_) | Origin::Default => origin.to_string(),
+    }
+}
+
+/// `text` without characters that a terminal obeys.
+fn printable(text: &str) -> String {
+    let safe = |c: char| if c.is_control() { '?' } else { c };
+    text.chars().map(safe).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Account;
+    use crate::config::case::Case;
+    use crate::config::env::{API_URL, GATEWAY_NAME, RELAY_HOST, RELAY_NAME, TOKEN, Variable};
+    use crate::config::file::Form;
+    use crate::config::remark::Remark;
+    use crate::config::{assemble_gateway, explain_gateway, explain_relay};
+
+    type Flag = (&'static Variable, &'static str, &'static str);
+
+    const NAME: Flag = (&GATEWAY_NAME, "NAME", "edge");
+    const FILE: &str = "/conf/edge.conf";
+
+    fn rows(account: &Account) -> Vec<[&str; 3]> {
+        account
+            .rows
+            .iter()
+            .map(|row| [&*row.key, &*row.value, &*row.origin])
+            .collect()
+    }
+
+    #[test]
+    fn every_setting_is_told_with_its_origin_and_no_secret() {
+        let case = Case {
+            flags: &[NAME, (&API_URL, "--domain", "https://flag")],
+            variables: &[("INFISICAL_CUSTOM_HEADERS", "X-A=hunter2 X-B='hunter2'")],
+            file: Some((
+                FILE,
+                "api_url = \"https://file\"\ngateway_access_token = \"hunter2\"\n\
+                 token = \"hunter2\"\ngateway_enrollment_token = \"hunter2\"\n",
+            )),
+            config: None,
+        };
+        let account = case.explain(explain_gateway);
+        let expected = [
+            ["gateway_name", "edge", "NAME"],
+            ["api_url", "https://flag", "--domain"],
+            ["custom_headers", "X-A=<secret> X-B=<secret>", "environment"],
+            ["relay_name", "the fastest healthy relay", "default"],
+            ["gateway_access_token", "<secret>", "file, line 2"],
+        ];
+        assert_eq!(rows(&account), expected);
+        assert_eq!(account.form, Some(Form::Toml));
+        assert_eq!(account.credential, "access token that an enrollment bought");
+        let in_vain = [
+            "api_url in /conf/edge.conf line 1: --domain wins",
+            "token in /conf/edge.conf line 3: nothing needs it",
+        ];
+        assert_eq!(account.in_vain, in_vain);
+        assert!(!format!("{account:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn every_credential_is_called_by_its_name() {
+        let client = "INFISICAL_AUTH_METHOD=universal-auth\nINFISICAL_UNIVERSAL_AUTH_CLIENT_ID=i\n\
+                      INFISICAL_UNIVERSAL_AUTH_CLIENT_SECRET=hunter2\n";
+        for (file, credential, last) in [
+            (
+                client,
+                "universal auth of a machine identity",
+                "INFISICAL_UNIVERSAL_AUTH_CLIENT_SECRET",
+            ),
+            (
+                "INFISICAL_TOKEN=t\n",
+                "access token of a machine identity",
+                "INFISICAL_TOKEN",
+            ),
+            (
+                "INFISICAL_GATEWAY_ENROLL_METHOD=token\nINFISICAL_TOKEN=t\n",
+                "one-time enrollment token, which the first start spends",
+                "INFISICAL_TOKEN",
+            ),
+        ] {
+            let case = Case {
+                flags: &[NAME],
+                file: Some((FILE, file)),
+                ..Case::default()
+            };
+            let account = case.explain(explain_gateway);
+            assert_eq!(account.credential, credential);
+            assert_eq!(account.rows.last().expect("rows").key, last);
+            assert_eq!(account.in_vain, [""; 0], "{credential}");
+        }
+    }
+
+    #[test]
+    fn a_relay_that_needs_no_file_tells_its_defaults() {
+        let case = Case {
+            flags: &[
+                (&RELAY_NAME, "--name", "eu"),
+                (&RELAY_HOST, "--host", "10.0.0.1"),
+                (&TOKEN, "--token", "hunter2"),
+            ],
+            ..Case::default()
+        };
+        let account = case.explain(explain_relay);
+        assert_eq!(account.form, None);
+        for row in [
+            ["INFISICAL_RELAY_TYPE", "org", "default"],
+            ["INFISICAL_API_URL", "https://app.infisical.com", "default"],
+            [
+                "INFISICAL_RELAY_SSH_LISTEN",
+                "port 2222 of every address",
+                "default",
+            ],
+            ["INFISICAL_CUSTOM_HEADERS", "not set", "default"],
+            ["INFISICAL_TOKEN", "<secret>", "--token"],
+        ] {
+            assert!(rows(&account).contains(&row), "{row:?}: {account:#?}");
+        }
+    }
+
+    #[test]
+    fn what_a_role_does_not_act_on_does_not_stop_it() {
+        let case = Case {
+            flags: &[NAME],
+            file: Some((
+                FILE,
+                "INFISICAL_TOKEN=t\nINFISICAL_PKCS11_MODULE=/lib/x.so\nINFISICAL_RELAY_HOST=h\n",
+            )),
+            ..Case::default()
+        };
+        let (_, remarks) = case.assemble(assemble_gateway).expect("settings");
+        let texts: Vec<String> = remarks.iter().map(Remark::to_string).collect();
+        let expected = [
+            "INFISICAL_PKCS11_MODULE in /conf/edge.conf line 2 has no effect: what it is for is not supported \
+             in this version",
+            "INFISICAL_RELAY_HOST in /conf/edge.conf line 3 has no effect: it is for relays",
+        ];
+        assert_eq!(texts, expected);
+    }
+
+    #[test]
+    fn a_name_that_only_the_deployed_program_reads_is_not_overlooked() {
+        let domain = ("INFISICAL_DOMAIN", "https://self.hosted");
+        fn case<'a>(variables: &'a [(&'a str, &'a str)]) -> Case<'a> {
+            Case {
+                flags: &[NAME],
+                variables,
+                ..Case::default()
+            }
+        }
+        assert_eq!(
+            case(&[domain, ("INFISICAL_TOKEN", "t")]).problem(assemble_gateway),
+            "environment variable INFISICAL_DOMAIN is called INFISICAL_API_URL here"
+        );
+        assert_eq!(
+            case(&[("INFISICAL_UNIVERSAL_AUTH_ACCESS_TOKEN", "t")]).problem(assemble_gateway),
+            "environment variable INFISICAL_UNIVERSAL_AUTH_ACCESS_TOKEN is called INFISICAL_TOKEN here"
+        );
+        // It may be there for another program.
+        let both = [
+            domain,
+            ("INFISICAL_TOKEN", "t"),
+            ("INFISICAL_API_URL", "https://self.hosted"),
+        ];
+        case(&both).assemble(assemble_gateway).expect("settings");
+    }
+}

@@ -1,0 +1,148 @@
+//! The `KEY=value` form.
+//!
+//! systemd's `EnvironmentFile=` reads it too: a line is blank, a comment (`#` or `;`), or a key, `=` and a value, bare
+//! or in matching quotes; a leading `export ` is tolerated. Within double quotes a backslash escapes `"`, `\`, `$` and
+//! `` ` ``. Forms on which readers disagree (a bare value with a backslash, text behind a closing quote) are refused.
+
+use zeroize::Zeroizing;
+
+use super::mistake::{LineError, Mistake, known};
+use super::{BYTE_ORDER_MARK, Entry, Form, Parsed};
+use crate::config::env::Variable;
+use crate::secret::Secret;
+
+/// Reads the text of a file.
+pub(super) fn parse(text: &str) -> Parsed {
+    let mut parsed = Parsed::default();
+    for (line, text) in (1..).zip(text.lines()) {
+        let set = parse_line(text).and_then(|assignment| {
+            let Some((key, value)) = assignment else {
+                return Ok(());
+            };
+            if let Some(first) = parsed.entries.iter().find(|entry| entry.key == key) {
+                return Err(Mistake::Repeated {
+                    key: key.name.to_owned(),
+                    first: first.line,
+                });
+            }
+            parsed.entries.push(Entry {
+                line,
+                key,
+                form: Form::KeyValue,
+                value,
+            });
+            Ok(())
+        });
+        if let Err(mistake) = set {
+            parsed.mistakes.push(LineError { line, mistake });
+        }
+    }
+    parsed
+}
+
+/// True for a line that sets nothing.
+pub(super) fn is_comment(line: &str) -> bool {
+    let line = line.trim();
+    line.is_empty() || line.starts_with(['#', ';'])
+}
+
+/// The key that a line sets and the text behind `=`, both as written; `None` for what is no assignment.
+pub(super) fn key_of(line: &str) -> Option<(&str, &str)> {
+    let line = line.trim_start_matches(BYTE_ORDER_MARK).trim();
+    if is_comment(line) {
+        return None;
+    }
+    let (key, value) = line.split_once('=')?;
+    let key = key.strip_prefix("export ").unwrap_or(key).trim();
+    Some((key, value.trim()))
+}
+
+fn parse_line(line: &str) -> Result<Option<(&'static Variable, Secret)>, Mistake> {
+    if is_comment(line.trim_start_matches(BYTE_ORDER_MARK)) {
+        return Ok(None);
+    }
+    let (name, text) = key_of(line).ok_or(Mistake::NotAnAssignment)?;
+    if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
+        return Err(Mistake::NotAnAssignment);
+    }
+    let key = known(name, Form::KeyValue)?;
+    if text.chars().any(char::is_control) {
+        return Err(Mistake::Control {
+            key: key.name.to_owned(),
+        });
+    }
+    let mut chars = text.chars();
+    let value = match chars.next() {
+        Some('\'') => match chars.as_str().split_once('\'') {
+            Some((value, "")) => value.to_owned(),
+            Some(_) => return Err(Mistake::TextBehindQuote { key: key.name }),
+            None => return Err(Mistake::OpenQuote { key: key.name }),
+        },
+        Some('"') => unescape(chars.as_str(), key.name)?,
+        Some(_) if text.contains('\\') => return Err(Mistake::Backslash { key: key.name }),
+        Some(_) | None => text.to_owned(),
+    };
+    Ok(Some((key, Secret::new(value))))
+}
+
+/// The text up to the closing double quote, which must be the last character.
+fn unescape(text: &str, key: &'static str) -> Result<String, Mistake> {
+    let mut value = String::new();
+    let mut chars = text.chars();
+    loop {
+        match chars.next() {
+            Some('"') if chars.as_str().is_empty() => return Ok(value),
+            Some('"') => return Err(Mistake::TextBehindQuote { key }),
+            Some('\\') => match chars.next() {
+                Some(escaped @ ('"' | '\\' | '$' | '`')) => value.push(escaped),
+                Some(_) => return Err(Mistake::Backslash { key }),
+                None => return Err(Mistake::OpenQuote { key }),
+            },
+            Some(other) => value.push(other),
+            None => return Err(Mistake::OpenQuote { key }),
+        }
+    }
+}
+
+/// `old` with `changes` made: a key's line is replaced where it stands, new keys go to the end.
+pub(super) fn changed(old: &str, changes: &[(&'static Variable, &Secret)]) -> Zeroizing<String> {
+    let mut written: Vec<&Variable> = vec![];
+    let mut new = Zeroizing::new(String::with_capacity(old.len()));
+    for piece in old.split_inclusive('\n') {
+        let line = piece.trim_end_matches(['\n', '\r']);
+        let name = key_of(line).map(|(name, _)| name);
+        let Some((key, value)) = changes.iter().find(|(key, _)| Some(key.name) == name) else {
+            new.push_str(piece);
+            continue;
+        };
+        if written.contains(key) {
+            continue;
+        }
+        written.push(key);
+        match parse_line(line) {
+            // It says so already, if in other words.
+            Ok(Some((_, present))) if present == **value => new.push_str(piece),
+            Ok(_) | Err(_) => {
+                new.push_str(&render(key, value));
+                new.push_str(piece.get(line.len()..).unwrap_or_default());
+            }
+        }
+    }
+    for (key, value) in changes.iter().filter(|(key, _)| !written.contains(key)) {
+        super::append(&mut new, &render(key, value));
+    }
+    new
+}
+
+/// One line for `key`, quoted where a reader might need it; `value` holds no control character.
+fn render(key: &'static Variable, value: &Secret) -> Zeroizing<String> {
+    let text = value.expose();
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:+=@,~%".contains(&byte);
+    let mut line = Zeroizing::new(format!("{}=", key.name));
+    if text.bytes().all(plain) {
+        line.push_str(text);
+    } else {
+        super::push_quoted(&mut line, text, &['"', '\\', '$', '`']);
+    }
+    line
+}

@@ -1,0 +1,187 @@
+//! What can be wrong with a line of a configuration file, said without its value, and the key that was meant.
+
+use super::Form;
+use crate::config::env::{RENAMED, TABLE, Variable, toml_key};
+
+/// Edits by which a key may differ from the one that is suggested: a letter or two, or two swapped.
+const MAX_TYPO: usize = 2;
+/// Longest unknown key that is shown.
+const MAX_SHOWN: usize = 64;
+
+/// What is wrong with one line; never shows a value.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("line {line}: {mistake}")]
+pub struct LineError {
+    /// Line in the file, counted from 1.
+    pub line: usize,
+    /// What is wrong with it.
+    pub mistake: Mistake,
+}
+
+/// What can be wrong with a line. Keys are as the file spells them.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Mistake {
+    /// Not of the form `KEY=value`.
+    #[error("expected KEY=value")]
+    NotAnAssignment,
+    /// Not TOML at all.
+    #[error("{}{reason}", .key.as_ref().map_or_else(String::new, |key| format!("{key}: ")))]
+    Syntax {
+        /// The key of the line, if it is one of ours.
+        key: Option<String>,
+        /// What the TOML reader misses.
+        reason: String,
+    },
+    /// A TOML table, or a key with dots, which makes one.
+    #[error("keys stand alone, without tables: no [header], and no dots in a key")]
+    Table,
+    /// A TOML value that is no string.
+    #[error("{key} must be a string in quotes, not {found}")]
+    NotAString {
+        /// The key.
+        key: String,
+        /// What it is, with its article.
+        found: String,
+    },
+    /// A key that this program does not know.
+    #[error("unknown key{}{}", after_space(.key), suggestion(.nearest))]
+    UnknownKey {
+        /// The key, if it looks like one: it might be a piece of a secret.
+        key: Option<String>,
+        /// The known key that looks most like it.
+        nearest: Option<String>,
+    },
+    /// A key of an older program.
+    #[error("{key} is called {now} here")]
+    Renamed {
+        /// The key.
+        key: String,
+        /// What to write instead.
+        now: String,
+    },
+    /// A key as the other form of the file spells it.
+    #[error("this file is {form}, where {key} is spelled {right}")]
+    OtherForm {
+        /// The key.
+        key: String,
+        /// The form that the first assignment chose.
+        form: Form,
+        /// What to write instead.
+        right: String,
+    },
+    /// A key that stands further up already.
+    #[error("{key} is already set on line {first}")]
+    Repeated {
+        /// The key.
+        key: String,
+        /// Where it stands first.
+        first: usize,
+    },
+    /// A quote without its twin.
+    #[error("{key} has an opening quote without a closing one")]
+    OpenQuote {
+        /// The key.
+        key: &'static str,
+    },
+    /// Text behind the closing quote.
+    #[error("{key} has text behind its closing quote")]
+    TextBehindQuote {
+        /// The key.
+        key: &'static str,
+    },
+    /// A backslash whose meaning depends on the reader.
+    #[error("{key} has a backslash that escapes nothing; put the value in single quotes")]
+    Backslash {
+        /// The key.
+        key: &'static str,
+    },
+    /// A control character.
+    #[error("{key} holds a control character")]
+    Control {
+        /// The key.
+        key: String,
+    },
+}
+
+fn after_space(key: &Option<String>) -> String {
+    key.as_ref()
+        .map_or_else(String::new, |key| format!(" {key}"))
+}
+
+fn suggestion(nearest: &Option<String>) -> String {
+    nearest
+        .as_ref()
+        .map_or_else(String::new, |name| format!(", did you mean {name}?"))
+}
+
+/// The setting that `key` names in a file of `form`.
+///
+/// # Errors
+/// What to write instead, as far as it can be guessed.
+pub(super) fn known(key: &str, form: Form) -> Result<&'static Variable, Mistake> {
+    let same = |known: &&&Variable| form.spell(known) == key;
+    if let Some(&known) = TABLE.iter().find(same) {
+        return Ok(known);
+    }
+    let old = |(old, _): &&(&str, &Variable)| match form {
+        Form::KeyValue => *old == key,
+        Form::Toml => *old == key || toml_key(old) == key,
+    };
+    if let Some((_, now)) = RENAMED.iter().find(old) {
+        return Err(Mistake::Renamed {
+            key: key.to_owned(),
+            now: form.spell(now),
+        });
+    }
+    let other = |known: &&&Variable| form.other().spell(known) == key;
+    if let Some(known) = TABLE.iter().find(other) {
+        return Err(Mistake::OtherForm {
+            key: key.to_owned(),
+            form,
+            right: form.spell(known),
+        });
+    }
+    Err(Mistake::UnknownKey {
+        key: looks_like_a_key(key).then(|| key.to_owned()),
+        nearest: nearest(key).map(|known| form.spell(known)),
+    })
+}
+
+/// True if `text` may be shown: the second line of a wrapped secret is sometimes taken for a key.
+fn looks_like_a_key(text: &str) -> bool {
+    let all = |letter: fn(&u8) -> bool| {
+        let other = |byte: &u8| byte.is_ascii_digit() || b"_-.".contains(byte);
+        text.bytes().all(|byte| letter(&byte) || other(&byte))
+    };
+    !text.is_empty()
+        && text.len() <= MAX_SHOWN
+        && (all(u8::is_ascii_uppercase) || all(u8::is_ascii_lowercase))
+}
+
+/// The setting whose name, in any spelling, most resembles `key`, if any does.
+pub(super) fn nearest(key: &str) -> Option<&'static Variable> {
+    let key = toml_key(&key.to_ascii_uppercase());
+    TABLE
+        .iter()
+        .map(|known| (distance(&key, &known.toml_key()), *known))
+        .min_by_key(|(distance, _)| *distance)
+        // Of a short key so few letters would be left that anything resembles it.
+        .filter(|(distance, known)| *distance <= MAX_TYPO && 2 * distance < known.toml_key().len())
+        .map(|(_, known)| known)
+}
+
+/// Levenshtein's distance, in bytes.
+fn distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.bytes().enumerate() {
+        let mut next = vec![i + 1];
+        for (y, pair) in b.bytes().zip(row.windows(2)) {
+            if let (&[diagonal, above], Some(&left)) = (pair, next.last()) {
+                let replaced = diagonal + usize::from(x != y);
+                next.push(replaced.min(above + 1).min(left + 1));
+            }
+        }
+        row = next;
+    }
+    row.last().copied().unwrap_or(0)
+}

@@ -1,0 +1,324 @@
+//! Configuration files: what they may hold, how they are read, and how one is changed.
+//!
+//! The same file may have either of two forms, `KEY=value` lines ([`lines`]) or TOML ([`toml`]); the first assignment
+//! tells which ([`Form::of`]). The keys are those of [`env::TABLE`](super::env::TABLE), the values texts. Unknown and
+//! repeated keys are mistakes. Values are secrets as long as nobody knows better.
+
+mod disk;
+mod lines;
+mod mistake;
+#[cfg(test)]
+mod tests;
+mod toml;
+#[cfg(test)]
+mod toml_tests;
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use zeroize::Zeroizing;
+
+use super::env::Variable;
+use crate::secret::Secret;
+use disk::{MAX_SIZE, read_private, replace};
+pub use mistake::{LineError, Mistake};
+
+/// Mode bits of group and others.
+const NOT_OWNER: u32 = 0o077;
+
+/// Some editors begin a file with it.
+const BYTE_ORDER_MARK: char = '\u{feff}';
+
+/// How a file is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// `INFISICAL_TOKEN=…`, as an environment file of a service has it; new files are like this.
+    KeyValue,
+    /// `token = "…"`.
+    Toml,
+}
+
+impl Form {
+    /// The form of a file with this text: that of its first assignment. A key in capitals is one of `KEY=value`.
+    #[must_use]
+    pub fn of(text: &str) -> Self {
+        let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
+        for line in text.lines().filter(|line| !lines::is_comment(line)) {
+            if line.trim_start().starts_with('[') {
+                return Self::Toml;
+            }
+            if let Some((key, _)) = lines::key_of(line) {
+                let toml =
+                    key.starts_with(|c: char| c.is_ascii_lowercase() || c == '"' || c == '\'');
+                return if toml { Self::Toml } else { Self::KeyValue };
+            }
+        }
+        Self::KeyValue
+    }
+
+    /// The key of `variable` in a file of this form.
+    #[must_use]
+    pub fn spell(self, variable: &Variable) -> String {
+        match self {
+            Self::KeyValue => variable.name.to_owned(),
+            Self::Toml => variable.toml_key(),
+        }
+    }
+
+    fn other(self) -> Self {
+        match self {
+            Self::KeyValue => Self::Toml,
+            Self::Toml => Self::KeyValue,
+        }
+    }
+}
+
+impl fmt::Display for Form {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::KeyValue => "KEY=value",
+            Self::Toml => "TOML",
+        })
+    }
+}
+
+/// One assignment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Line in the file, counted from 1.
+    pub line: usize,
+    /// What it sets.
+    pub key: &'static Variable,
+    /// How the file that it stands in is written.
+    pub form: Form,
+    /// To what; an empty value counts as unset, as in the environment.
+    pub value: Secret,
+}
+
+/// Everything a text holds, right and wrong.
+#[derive(Debug, Default)]
+struct Parsed {
+    entries: Vec<Entry>,
+    mistakes: Vec<LineError>,
+}
+
+/// What [`update`] would do about one key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// The setting.
+    pub key: &'static Variable,
+    /// Its key as the file spells it.
+    pub spelled: String,
+    /// What would happen to it.
+    pub kind: ChangeKind,
+}
+
+/// What happens to a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChangeKind {
+    /// The file does not have it yet.
+    Added,
+    /// The file has another value.
+    Changed,
+    /// The file says so already.
+    Unchanged,
+}
+
+/// A file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// It cannot be read, or is not there ([`Error::is_absent`]).
+    #[error("cannot read {}", .path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Others than its owner may read or change it.
+    #[error("{} is open to other users (mode {mode:04o}); run: chmod 600 {}", .path.display(), .path.display())]
+    Exposed {
+        /// The file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// A directory, a device or something else that is no file.
+    #[error("{} is not a regular file", .path.display())]
+    NotAFile {
+        /// What it is called.
+        path: PathBuf,
+    },
+    /// Too large to be a configuration file.
+    #[error("{} is larger than {MAX_SIZE} bytes", .path.display())]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Lines are wrong.
+    #[error("{}: {}", .path.display(), join(.lines))]
+    Lines {
+        /// The file.
+        path: PathBuf,
+        /// Every wrong line; never empty.
+        lines: Vec<LineError>,
+    },
+    /// It cannot be written.
+    #[error("cannot write {}", .path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A value that no line can hold.
+    #[error("the value of {key} holds a control character")]
+    Unwritable {
+        /// Its key.
+        key: &'static str,
+    },
+}
+
+fn join(lines: &[LineError]) -> String {
+    let texts: Vec<String> = lines.iter().map(ToString::to_string).collect();
+    texts.join("; ")
+}
+
+impl Error {
+    /// True if there is no such file.
+    #[must_use]
+    pub fn is_absent(&self) -> bool {
+        matches!(self, Self::Read { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
+}
+
+/// Reads the text of a file, in whichever form it is.
+///
+/// # Errors
+/// Every wrong line.
+pub fn parse(text: &str) -> Result<Vec<Entry>, Vec<LineError>> {
+    let parsed = read(text);
+    if parsed.mistakes.is_empty() {
+        Ok(parsed.entries)
+    } else {
+        Err(parsed.mistakes)
+    }
+}
+
+fn read(text: &str) -> Parsed {
+    match Form::of(text) {
+        Form::KeyValue => lines::parse(text),
+        Form::Toml => toml::parse(text),
+    }
+}
+
+/// Reads a file that only its owner may read.
+///
+/// # Errors
+/// See [`Error`]; a file that is not there is one for which [`Error::is_absent`] holds.
+pub fn load(path: &Path) -> Result<Vec<Entry>, Error> {
+    load_checked(path, NOT_OWNER)
+}
+
+/// Reads a file from a service's `CREDENTIALS_DIRECTORY`. The service manager keeps other users out of that directory,
+/// and its access lists show as permissions of the group.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_credential(path: &Path) -> Result<Vec<Entry>, Error> {
+    load_checked(path, 0)
+}
+
+fn load_checked(path: &Path, forbidden: u32) -> Result<Vec<Entry>, Error> {
+    let text = read_private(path, forbidden)?;
+    parse(&text).map_err(|lines| Error::Lines {
+        path: path.to_owned(),
+        lines,
+    })
+}
+
+/// Sets keys in a file of either form and keeps everything else in it as it is; the file (mode 0600, `KEY=value`) and
+/// its directory (0700) are made if they are not there. The change is atomic: after a crash the file is the old one or
+/// the new one, on the disk.
+///
+/// Blocks for the disk; not for an async task without `spawn_blocking`.
+///
+/// # Errors
+/// See [`Error`]; the old file is then as it was.
+pub fn update(path: &Path, changes: &[(&'static Variable, &Secret)]) -> Result<(), Error> {
+    // A rename would replace a link, not the file that it names.
+    let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let old = match read_private(&target, 0) {
+        Ok(text) => text,
+        Err(error) if error.is_absent() => Zeroizing::default(),
+        Err(error) => return Err(error),
+    };
+    let new = changed(path, &old, changes)?;
+    replace(&target, new.as_bytes()).map_err(|source| Error::Write {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// What [`update`] would do to a file with this text, key by key; `text` is empty for a file that is not there.
+#[must_use]
+pub fn changes(text: &str, wanted: &[(&'static Variable, &Secret)]) -> Vec<Change> {
+    let form = Form::of(text);
+    let entries = read(text).entries;
+    let change = |(key, value): &(&'static Variable, &Secret)| Change {
+        key,
+        spelled: form.spell(key),
+        kind: match entries.iter().find(|entry| entry.key == *key) {
+            None => ChangeKind::Added,
+            Some(entry) if entry.value == **value => ChangeKind::Unchanged,
+            Some(_) => ChangeKind::Changed,
+        },
+    };
+    wanted.iter().map(change).collect()
+}
+
+/// `old`, the text of the file at `path`, with `changes` made.
+fn changed(
+    path: &Path,
+    old: &str,
+    changes: &[(&'static Variable, &Secret)],
+) -> Result<Zeroizing<String>, Error> {
+    for (key, value) in changes {
+        if value.expose().chars().any(char::is_control) {
+            return Err(Error::Unwritable { key: key.name });
+        }
+    }
+    match Form::of(old) {
+        Form::KeyValue => Ok(lines::changed(old, changes)),
+        Form::Toml => toml::changed(old, changes).map_err(|lines| Error::Lines {
+            path: path.to_owned(),
+            lines,
+        }),
+    }
+}
+
+/// Adds a line to `text`, which ends as its other lines do.
+fn append(text: &mut Zeroizing<String>, line: &str) {
+    let ending = if text.contains("\r\n") { "\r\n" } else { "\n" };
+    if !text.is_empty() && !text.ends_with('\n') {
+        text.push_str(ending);
+    }
+    text.push_str(line);
+    text.push_str(ending);
+}
+
+/// Adds `value` in double quotes, with a backslash before each of `escaped`.
+fn push_quoted(text: &mut Zeroizing<String>, value: &str, escaped: &[char]) {
+    text.push('"');
+    for character in value.chars() {
+        if escaped.contains(&character) {
+            text.push('\\');
+        }
+        text.push(character);
+    }
+    text.push('"');
+}

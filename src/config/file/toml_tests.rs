@@ -1,0 +1,310 @@
+//! What a TOML file may hold, what is said of what it may not, and what a change leaves.
+
+use std::path::Path;
+
+use super::{Change, ChangeKind, Error, Form, changed, changes, load, parse, update};
+use crate::config::env::{API_URL, GATEWAY_NAME, JWT, TABLE, TOKEN};
+use crate::secret::Secret;
+
+fn mistakes(text: &str) -> Vec<String> {
+    let errors = parse(text).expect_err(text);
+    assert!(!format!("{errors:?}").contains("hunter2"), "{errors:?}");
+    errors.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn the_first_assignment_tells_the_form() {
+    for (text, form) in [
+        ("", Form::KeyValue),
+        ("# token = \"a\"\n", Form::KeyValue),
+        ("hunter2\n", Form::KeyValue),
+        ("INFISICAL_TOKEN=a\ntoken = \"a\"\n", Form::KeyValue),
+        ("\n; x\n export INFISICAL_TOKEN=a\n", Form::KeyValue),
+        ("TOKEN=a\n", Form::KeyValue),
+        ("# INFISICAL_TOKEN=a\ntoken = \"a\"\n", Form::Toml),
+        ("\u{feff}token=\"a\"\nINFISICAL_TOKEN=a\n", Form::Toml),
+        ("\"token\" = \"a\"\n", Form::Toml),
+        ("[gateway]\nINFISICAL_TOKEN=a\n", Form::Toml),
+    ] {
+        assert_eq!(Form::of(text), form, "{text:?}");
+    }
+}
+
+#[test]
+fn every_setting_has_a_key_in_either_form() {
+    for variable in TABLE {
+        for form in [Form::KeyValue, Form::Toml] {
+            let text = format!("\n{} = \"a b\"\n", form.spell(variable));
+            let entries = parse(&text).expect(&text);
+            let found: Vec<_> = entries.iter().map(|e| (e.line, e.key, e.form)).collect();
+            assert_eq!(found, [(2, *variable, form)]);
+            assert_eq!(entries[0].value, Secret::new("a b"));
+        }
+    }
+}
+
+#[test]
+fn strings_of_every_kind_are_read_wherever_they_stand() {
+    let text = "\u{feff}# mine\r\ntoken = \"a \\\"b\\\" \\u00e9\" # why\r\napi_url='c:\\d'\r\n\
+                jwt = \"\"\"\r\ne\"\"\"\r\ngateway_name = '''f'''";
+    let entries = parse(text).expect("a file");
+    let found: Vec<_> = entries
+        .iter()
+        .map(|e| (e.line, e.key.name, e.value.expose()))
+        .collect();
+    let expected = [
+        (2, "INFISICAL_TOKEN", "a \"b\" é"),
+        (3, "INFISICAL_API_URL", "c:\\d"),
+        (4, "INFISICAL_JWT", "e"),
+        (6, "INFISICAL_GATEWAY_NAME", "f"),
+    ];
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn everything_wrong_with_a_toml_file_is_told_at_once_and_without_its_values() {
+    let text = "token = \"hunter2\"\ntoken = \"hunter2\"\ngateway_nmae = \"hunter2\"\nrelay_name = 5\n\
+                INFISICAL_API_URL=https://hunter2\nexport INFISICAL_JWT='hunter2'\ndomain = \"hunter2\"\n\
+                relay_host = hunter2\nrelay_type = \"hunter2\n\"relay_id\" = [\"hunter2\"]\nhunter2\n\
+                gateway_id = \"a\\nb\"\n\"hunter2 x\" = \"hunter2\"\n[gateway]\nlog_file = false\n\
+                log_levl = \"hunter2\"\n[relay.eu]\n";
+    let expected = [
+        "line 2: token is already set on line 1",
+        "line 3: unknown key gateway_nmae, did you mean gateway_name?",
+        "line 4: relay_name must be a string in quotes, not an integer",
+        "line 5: this file is TOML, where INFISICAL_API_URL is spelled api_url",
+        "line 6: this file is TOML, where INFISICAL_JWT is spelled jwt",
+        "line 7: domain is called api_url here",
+        "line 8: relay_host: string values must be quoted, expected literal string",
+        "line 9: relay_type: invalid basic string, expected `\"`",
+        "line 10: relay_id must be a string in quotes, not an array",
+        "line 11: key with no value, expected `=`",
+        "line 12: gateway_id holds a control character",
+        "line 13: unknown key",
+        "line 14: keys stand alone, without tables: no [header], and no dots in a key",
+        "line 15: log_file must be a string in quotes, not a boolean",
+        "line 16: unknown key log_levl, did you mean log_level?",
+        "line 17: keys stand alone, without tables: no [header], and no dots in a key",
+    ];
+    assert_eq!(mistakes(text), expected);
+}
+
+#[test]
+fn a_key_of_the_other_form_is_told_its_spelling_here() {
+    let text = "INFISICAL_TOKEN=hunter2\ntoken = \"hunter2\"\nTOKEN=hunter2\nDOMAIN=hunter2\n\
+                INFISICAL_DOMAIN=hunter2\nINFISICAL_UNIVERSAL_AUTH_ACCESS_TOKEN=hunter2\nc2hunter2Q=\n";
+    let expected = [
+        "line 2: this file is KEY=value, where token is spelled INFISICAL_TOKEN",
+        "line 3: TOKEN is called INFISICAL_TOKEN here",
+        "line 4: unknown key DOMAIN",
+        "line 5: INFISICAL_DOMAIN is called INFISICAL_API_URL here",
+        "line 6: INFISICAL_UNIVERSAL_AUTH_ACCESS_TOKEN is called INFISICAL_TOKEN here",
+        "line 7: unknown key",
+    ];
+    assert_eq!(mistakes(text), expected);
+}
+
+#[test]
+fn no_message_about_what_is_no_toml_holds_a_piece_of_it() {
+    let cases = [
+        "token = hunter2",
+        "token = 'hunter2",
+        "token = \"\"\"hunter2\nhunter2\nhunter2",
+        "token = '''hunter2\nhunter2",
+        "token = \"a\" hunter2",
+        "token = \"\\hunter2\"",
+        "token = \"\\uhunter2\"",
+        "token = 2020-13-45hunter2",
+        "token = 0xhunter2",
+        "token = 1hunter2",
+        "token = [\"hunter2\"",
+        "token = {hunter2}",
+        "token.hunter2 = 1\ntoken = \"hunter2\"",
+        "token = \"hunter2\"\ntoken.hunter2 = 1",
+        "token = 'a'\n[hunter2",
+        "token = 'a'\n[hunter2 hunter2]",
+        "token = 'a'\nhunter2 hunter2",
+        "token = 'hunter2\u{7}'",
+        "token = 'a' # hunter2\u{7}",
+    ];
+    for text in cases {
+        let found = mistakes(text);
+        assert!(!found.is_empty() && found.len() <= 3, "{text:?}: {found:?}");
+    }
+    let other = format!("token = \"a\"\n{}", "hunter2\n".repeat(1000));
+    assert_eq!(mistakes(&other).len(), super::toml::MOST_SYNTAX_ERRORS);
+}
+
+#[test]
+fn a_change_of_a_toml_file_leaves_every_other_byte() {
+    let old = "# mine\r\n\r\n  token   =  'old'   # why\r\n\r\napi_url = \"a\"\r\n# the end";
+    let (token, name) = (Secret::new("n\"e\\w"), Secret::new("edge-1"));
+    let wanted = [(&TOKEN, &token), (&GATEWAY_NAME, &name)];
+    let new = changed(Path::new("x"), old, &wanted).expect("changed");
+    assert_eq!(
+        *new,
+        "# mine\r\n\r\n  token   =  \"n\\\"e\\\\w\"   # why\r\n\r\napi_url = \"a\"\r\n# the end\r\n\
+         gateway_name = \"edge-1\"\r\n"
+    );
+    let kinds = |text| changes(text, &wanted).into_iter().map(|change| change.kind);
+    assert!(kinds(old).eq([ChangeKind::Changed, ChangeKind::Added]));
+    assert!(kinds(&new).eq([ChangeKind::Unchanged, ChangeKind::Unchanged]));
+    assert_eq!(changed(Path::new("x"), &new, &wanted).expect("again"), new);
+}
+
+#[test]
+fn what_says_so_already_stays_in_its_own_words() {
+    let (token, url) = (Secret::new("a b"), Secret::new("new"));
+    for (old, expected) in [
+        (
+            "export INFISICAL_TOKEN='a b'\nINFISICAL_API_URL=old",
+            "export INFISICAL_TOKEN='a b'\nINFISICAL_API_URL=new",
+        ),
+        (
+            "token = '''a b'''\napi_url = 5",
+            "token = '''a b'''\napi_url = \"new\"",
+        ),
+    ] {
+        let wanted = [(&TOKEN, &token), (&API_URL, &url)];
+        let new = changed(Path::new("x"), old, &wanted).expect("changed");
+        assert_eq!(*new, expected);
+    }
+}
+
+#[test]
+fn changes_are_told_as_the_file_spells_them() {
+    let name = Secret::new("edge");
+    for (text, spelled, kind) in [
+        ("", "INFISICAL_GATEWAY_NAME", ChangeKind::Added),
+        (
+            "gateway_name = 'other'",
+            "gateway_name",
+            ChangeKind::Changed,
+        ),
+        (
+            "INFISICAL_GATEWAY_NAME=edge",
+            "INFISICAL_GATEWAY_NAME",
+            ChangeKind::Unchanged,
+        ),
+    ] {
+        let expected = Change {
+            key: &GATEWAY_NAME,
+            spelled: spelled.to_owned(),
+            kind,
+        };
+        assert_eq!(changes(text, &[(&GATEWAY_NAME, &name)]), [expected]);
+    }
+}
+
+#[test]
+fn what_is_written_to_a_toml_file_is_read_back_whatever_it_is() {
+    for value in [
+        "",
+        "a",
+        "two words",
+        "q\"'\\$`#",
+        "=",
+        " edges ",
+        "é",
+        "'''\"\"\"",
+    ] {
+        let value = Secret::new(value);
+        let text = changed(Path::new("x"), "jwt = \"a\"\n", &[(&TOKEN, &value)]).expect("changed");
+        let entries = parse(&text).expect("parsed");
+        assert_eq!((entries[1].key, &entries[1].value), (&TOKEN, &value));
+        assert_eq!(entries[0].key, &JWT);
+    }
+}
+
+#[test]
+fn a_toml_file_that_is_wrong_is_not_changed() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("gateway.conf");
+    for text in ["token = hunter2\n", "[gateway]\ntoken = \"a\"\n"] {
+        std::fs::write(&path, text).expect("written");
+        let error = update(&path, &[(&API_URL, &Secret::new("a"))]).expect_err(text);
+        assert!(
+            matches!(error, Error::Lines { ref lines, .. } if lines.len() == 1),
+            "{error:?}"
+        );
+        assert_eq!(std::fs::read_to_string(&path).expect("read"), text);
+    }
+    std::fs::write(&path, "token = \"a\"\n").expect("written");
+    update(&path, &[(&TOKEN, &Secret::new("b"))]).expect("updated");
+    assert_eq!(load(&path).expect("private")[0].value, Secret::new("b"));
+}
+
+#[test]
+fn a_change_of_any_text_is_read_back_and_changes_nothing_else() {
+    let pieces = [
+        "token",
+        "api_url",
+        "INFISICAL_TOKEN",
+        "INFISICAL_API_URL",
+        " = ",
+        "=",
+        "\"a\"",
+        "'b'",
+        "\"\"\"c\n\"\"\"",
+        "\n",
+        "\r\n",
+        "\n",
+        "# é",
+        "[",
+        "]",
+        "{",
+        "}",
+        ".",
+        "5",
+        "\\",
+        "\u{feff}",
+        "export ",
+        ";",
+        "token = \"a\"\n",
+        "  'token'='''a''' # é\r\n",
+        "api_url = 'b'\n",
+        "relay_id = 5\n",
+        "jwt = \"c\"",
+        "\n# d\n\n",
+        "export INFISICAL_TOKEN='a'\n",
+        "INFISICAL_API_URL=b\r\n",
+    ];
+    let others = |text: &str| -> Vec<String> {
+        let entries = super::read(text).entries;
+        let other = |entry: &super::Entry| entry.key != &TOKEN;
+        let show = |entry: super::Entry| format!("{}={}", entry.key.name, entry.value.expose());
+        entries.into_iter().filter(other).map(show).collect()
+    };
+    let new_token = Secret::new("n \"e\\w$");
+    let mut state = 1_u64;
+    let mut below = |bound: usize| {
+        // Knuth's MMIX generator: the same texts every time. Its low bits repeat soon.
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(state >> 33).expect("31 bits") % bound
+    };
+    let mut changed_at_all = [0, 0];
+    for _ in 0..5_000 {
+        let mut text = String::new();
+        for _ in 0..below(8) {
+            text.push_str(pieces[below(pieces.len())]);
+        }
+        let Ok(new) = changed(Path::new("x"), &text, &[(&TOKEN, &new_token)]) else {
+            assert!(parse(&text).is_err(), "{text:?}");
+            continue;
+        };
+        let token = super::read(&new).entries.into_iter();
+        let token = token.filter(|entry| entry.key == &TOKEN);
+        assert!(
+            token.map(|entry| entry.value).eq([new_token.clone()]),
+            "{text:?}: {new:?}"
+        );
+        assert_eq!(others(&new), others(&text), "{text:?}: {new:?}");
+        changed_at_all[usize::from(Form::of(&text) == Form::Toml)] += 1;
+    }
+    assert!(
+        changed_at_all.iter().all(|count| *count > 100),
+        "{changed_at_all:?}"
+    );
+}
