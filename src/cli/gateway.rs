@@ -11,9 +11,10 @@ use super::exit::Failure;
 use super::global::Global;
 use super::identity::IdentityArgs;
 use super::legacy::{self, Rest};
+use super::logging::Handle;
 use super::start;
 use crate::config::assemble_gateway;
-use crate::config::env::{API_URL, GATEWAY_ENROLL_METHOD, GATEWAY_NAME, RELAY_NAME};
+use crate::config::env::{GATEWAY_ENROLL_METHOD, GATEWAY_NAME, RELAY_NAME};
 use crate::config::raw::Flags;
 use crate::gateway::{self, service::http::Cluster};
 use crate::host::{limits, notify};
@@ -85,7 +86,7 @@ impl Start {
             self.target_relay_name.as_deref(),
         );
         flags.add(&RELAY_NAME, "--relay", self.relay.as_deref());
-        flags.add(&API_URL, "--domain", global.args.domain.as_deref());
+        global.args.add_to(&mut flags);
         flags.add(
             &GATEWAY_ENROLL_METHOD,
             "--enroll-method",
@@ -96,7 +97,12 @@ impl Start {
     }
 }
 
-pub(crate) async fn run(args: Args, global: &Global, scope: Scope) -> anyhow::Result<()> {
+pub(crate) async fn run(
+    args: Args,
+    global: &Global,
+    logs: &Handle,
+    scope: Scope,
+) -> anyhow::Result<()> {
     if args.token.is_some() {
         return Err(legacy::first_gateway());
     }
@@ -108,10 +114,12 @@ pub(crate) async fn run(args: Args, global: &Global, scope: Scope) -> anyhow::Re
     let flags = start.flags(global, io::stdin());
     let settings = start::assemble(
         global,
+        logs,
         &flags,
         start.config.as_deref(),
         "gateways",
         assemble_gateway,
+        |settings| &settings.log,
     )?;
     super::stop_on_signal(&scope)?;
     limits::raise_descriptors();
@@ -292,6 +300,7 @@ mod tests {
     #[tokio::test]
     async fn the_first_gateways_commands_say_what_replaced_them() {
         use crate::cli::exit::Code;
+        use crate::cli::logging;
         for words in [
             &["gateway"][..],
             &["gateway", "--token", "hunter2"],
@@ -300,7 +309,10 @@ mod tests {
             &["relay", "systemd", "uninstall"],
         ] {
             let cli = Cli::try_parse_from(["infisical"].iter().chain(words)).expect("understood");
-            let error = cli.run(Environment::default()).await.expect_err("gone");
+            let error = cli
+                .run(Environment::default(), logging::unread())
+                .await
+                .expect_err("gone");
             assert_eq!(Code::of(&error), Code::Usage, "{words:?}");
             assert!(error.to_string().contains("infisical gateway start NAME"));
         }

@@ -21,11 +21,12 @@ mod start;
 use clap::{Parser, Subcommand};
 
 use crate::config::env::Environment;
+use crate::config::settings::LogLevel;
 use crate::host::{parent, signals};
 use crate::scope::Scope;
 use exit::Failure;
 use global::{Global, GlobalArgs};
-use logging::Level;
+use logging::Handle;
 
 /// Reaches private services without opening a port to them.
 ///
@@ -70,9 +71,9 @@ impl Cli {
     /// The environment asks for a level that does not exist.
     pub fn logging(&self, environment: &Environment) -> anyhow::Result<logging::Logging> {
         let default = match self.command {
-            Command::Gateway(_) | Command::Relay(_) | Command::Platform(_) => Level::Info,
+            Command::Gateway(_) | Command::Relay(_) | Command::Platform(_) => LogLevel::Info,
             // A person reads along, or a program such as ssh that passes on what we say.
-            Command::Connect(_) | Command::Dev(_) => Level::Warn,
+            Command::Connect(_) | Command::Dev(_) => LogLevel::Warn,
         };
         self.global.logging(environment, default)
     }
@@ -81,16 +82,18 @@ impl Cli {
     ///
     /// # Errors
     /// Whatever made it fail; [`exit::Code::of`] gives its exit code.
-    pub async fn run(self, environment: Environment) -> anyhow::Result<()> {
+    pub async fn run(self, environment: Environment, logs: Handle) -> anyhow::Result<()> {
         let global = Global::new(self.global, environment);
+        let reopen = logs.clone();
+        signals::on_reopen(move || reopen.reopen()).map_err(Failure::unavailable)?;
         let scope = Scope::new("infisical");
         if global.args.exit_on_stdin_close {
             parent::stop_with_parent(&scope).map_err(Failure::unavailable)?;
         }
         match self.command {
             // These two read all of their configuration first, which a single ^C may still end.
-            Command::Gateway(args) => Box::pin(gateway::run(args, &global, scope)).await,
-            Command::Relay(args) => Box::pin(relay::run(args, &global, scope)).await,
+            Command::Gateway(args) => Box::pin(gateway::run(args, &global, &logs, scope)).await,
+            Command::Relay(args) => Box::pin(relay::run(args, &global, &logs, scope)).await,
             Command::Platform(args) => {
                 stop_on_signal(&scope)?;
                 Box::pin(platform::run(args, &global, scope)).await

@@ -10,10 +10,11 @@ use super::exit::Failure;
 use super::global::Global;
 use super::identity::IdentityArgs;
 use super::legacy::{self, Rest};
+use super::logging::Handle;
 use super::start;
 use crate::config::assemble_relay;
 use crate::config::env::{
-    API_URL, RELAY_AUTH_SECRET, RELAY_ENROLL_METHOD, RELAY_HOST, RELAY_NAME, RELAY_TYPE,
+    RELAY_AUTH_SECRET, RELAY_ENROLL_METHOD, RELAY_HOST, RELAY_NAME, RELAY_TYPE,
 };
 use crate::config::raw::Flags;
 use crate::host::limits;
@@ -88,7 +89,7 @@ impl Start {
             "--relay-auth-secret",
             self.relay_auth_secret.as_deref(),
         );
-        flags.add(&API_URL, "--domain", global.args.domain.as_deref());
+        global.args.add_to(&mut flags);
         flags.add(
             &RELAY_ENROLL_METHOD,
             "--enroll-method",
@@ -99,7 +100,12 @@ impl Start {
     }
 }
 
-pub(crate) async fn run(args: Args, global: &Global, scope: Scope) -> anyhow::Result<()> {
+pub(crate) async fn run(
+    args: Args,
+    global: &Global,
+    logs: &Handle,
+    scope: Scope,
+) -> anyhow::Result<()> {
     let start = match args.command {
         Command::Systemd(_) => return Err(legacy::systemd()),
         Command::Start(start) => start,
@@ -107,10 +113,12 @@ pub(crate) async fn run(args: Args, global: &Global, scope: Scope) -> anyhow::Re
     let flags = start.flags(global, io::stdin());
     let mut settings = start::assemble(
         global,
+        logs,
         &flags,
         start.config.as_deref(),
         "relays",
         assemble_relay,
+        |settings| &settings.log,
     )?;
     settings.ssh_listen = start.ssh_listen;
     settings.tls_listen = start.tls_listen;

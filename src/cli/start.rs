@@ -5,19 +5,24 @@ use std::path::Path;
 
 use super::exit::Failure;
 use super::global::Global;
+use super::logging::{self, Handle};
 use crate::config::file;
 use crate::config::raw::Flags;
 use crate::config::remark::{Problem, Problems, Remark};
+use crate::config::settings::LogSettings;
 use crate::config::{Inputs, default_directory};
 
 /// Settings of a role, assembled by `assemble` from `flags`, the environment and the file `config`, or the file
-/// named after the role's name in the default directory of `roles`.
+/// named after the role's name in the default directory of `roles`. From here on `logs` follow them, as `log` finds
+/// them there.
 pub(crate) fn assemble<S>(
     global: &Global,
+    logs: &Handle,
     flags: &Flags,
     config: Option<&Path>,
     roles: &str,
     assemble: impl FnOnce(&Inputs<'_>) -> Result<(S, Vec<Remark>), Vec<Problem>>,
+    log: impl FnOnce(&S) -> &LogSettings,
 ) -> anyhow::Result<S> {
     let environment = &global.environment;
     let is_root = nix::unistd::geteuid().is_root();
@@ -36,6 +41,7 @@ pub(crate) fn assemble<S>(
     };
     let (settings, remarks) =
         assemble(&inputs).map_err(|problems| Failure::configuration(Problems(problems)))?;
+    logs.apply(log(&settings)).map_err(logging::failure)?;
     remarks.iter().for_each(Remark::log);
     Ok(settings)
 }

@@ -5,13 +5,15 @@ use std::error::Error as StdError;
 use std::path::{Path, PathBuf};
 
 use super::env::{
-    API_URL, AUTH_METHOD, CLIENT_ID, CLIENT_SECRET, CUSTOM_HEADERS, Environment, LOG_LEVEL, TOKEN,
-    Variable,
+    API_URL, AUTH_METHOD, CLIENT_ID, CLIENT_SECRET, CUSTOM_HEADERS, Environment, LOG_FILE,
+    LOG_LEVEL, TOKEN, Variable,
 };
 use super::file::{self, Entry};
 use super::raw::{Flags, Loaded, Origin, Raw, Source, Value};
 use super::remark::{Problem, Remark};
-use super::settings::{ApiBase, CustomHeaders, DEFAULT_DOMAIN, IdentityCredential};
+use super::settings::{
+    ApiBase, CustomHeaders, DEFAULT_DOMAIN, IdentityCredential, LogLevel, LogSettings,
+};
 use crate::secret::Secret;
 
 /// Ways in which a machine identity may log in (protocol.md §6); only the first is supported today.
@@ -149,14 +151,11 @@ impl<'a> Reader<'a> {
             let origin = Origin::Environment(variable);
             problems.push(Problem::at(&origin, "the value is not UTF-8 text"));
         }
-        let mut remarks: Vec<Remark> = raw
+        let remarks = raw
             .flags
             .exposed()
             .map(|flag| Remark::SecretInArguments { flag })
             .collect();
-        if raw.value_from(Source::File, &LOG_LEVEL).is_some() {
-            remarks.push(Remark::LogLevelInFile);
-        }
         Self {
             raw,
             problems,
@@ -232,6 +231,17 @@ impl<'a> Reader<'a> {
     pub(super) fn headers(&mut self) -> CustomHeaders {
         self.parsed(&CUSTOM_HEADERS, CustomHeaders::parse)
             .unwrap_or_default()
+    }
+
+    /// What is logged, and where to.
+    pub(super) fn log(&mut self) -> LogSettings {
+        LogSettings {
+            level: self.parsed(&LOG_LEVEL, str::parse::<LogLevel>),
+            file: self
+                .raw
+                .value(&LOG_FILE)
+                .map(|value| PathBuf::from(value.text.expose())),
+        }
     }
 
     /// The machine identity that `source` gives: a token, else a way to log in; `None` if it gives neither.

@@ -43,6 +43,7 @@ pub fn assemble_relay(inputs: &Inputs<'_>) -> Result<(RelaySettings, Vec<Remark>
     };
     let domain = reader.domain(&RELAY_DOMAIN);
     let headers = reader.headers();
+    let log = reader.log();
     let credential = kind.and_then(|kind| credential(&mut reader, kind, file_failed));
     let settings = (|| {
         Some(RelaySettings {
@@ -55,6 +56,7 @@ pub fn assemble_relay(inputs: &Inputs<'_>) -> Result<(RelaySettings, Vec<Remark>
             ssh_listen: None,
             tls_listen: None,
             limits: RelayLimits::default(),
+            log,
             store: path?,
         })
     })();

@@ -72,8 +72,6 @@ pub enum Remark {
         /// The platform.
         domain: String,
     },
-    /// A file sets the log level, after logging has begun.
-    LogLevelInFile,
 }
 
 impl Remark {
@@ -89,9 +87,6 @@ impl Remark {
             Self::PlainHttp { domain } => tracing::warn!(
                 domain,
                 "the platform is reached without encryption; anybody on the way can read the tokens"
-            ),
-            Self::LogLevelInFile => tracing::warn!(
-                "a log level in a configuration file has no effect; use --log-level or the environment"
             ),
         }
     }

@@ -1,7 +1,8 @@
-//! SIGTERM and SIGINT: the first asks for a clean stop, the second ends the process at once.
+//! SIGTERM and SIGINT: the first asks for a clean stop, the second ends the process at once. SIGUSR1: files were moved
+//! away, open them again.
 
 use futures_util::StreamExt as _;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
 use signal_hook_tokio::Signals;
 
 use crate::scope::Scope;
@@ -29,6 +30,21 @@ pub fn stop_on_signal(scope: &Scope) -> Result<(), Error> {
             }
             tracing::info!(signal = name, "stopping");
             stop.cancel();
+        }
+    });
+    Ok(())
+}
+
+/// Calls `reopen` at every SIGUSR1, which would end the process otherwise. Must be called inside the runtime.
+///
+/// # Errors
+/// The operating system refuses the handler.
+pub fn on_reopen(reopen: impl Fn() + Send + 'static) -> Result<(), Error> {
+    let mut signals = Signals::new([SIGUSR1]).map_err(Error)?;
+    // In a scope of its own: files are moved away while a role drains too.
+    Scope::new("signals").spawn("reopen", async move {
+        while signals.next().await.is_some() {
+            reopen();
         }
     });
     Ok(())
