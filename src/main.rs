@@ -44,6 +44,8 @@ fn run(cli: Cli, environment: Environment, logs: &Handle) -> anyhow::Result<()> 
     logs.open()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
+        // Well below the TasksMax of the units, which counts threads; the default, 512, is above it.
+        .max_blocking_threads(64)
         .build()
         .map_err(Failure::unavailable)?;
     let result = runtime.block_on(cli.run(environment, logs.clone()));
