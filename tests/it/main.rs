@@ -20,6 +20,7 @@ mod credentials;
 mod dev;
 mod interop;
 mod load;
+mod logs;
 mod platform;
 mod recovery;
 mod registration;
