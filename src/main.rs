@@ -41,6 +41,8 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli, environment: Environment, logs: &Handle) -> anyhow::Result<()> {
+    cli.give_up_privileges(&environment);
+    // With what is left, as every time that it is opened again.
     logs.open()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

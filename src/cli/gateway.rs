@@ -17,6 +17,7 @@ use crate::config::assemble_gateway;
 use crate::config::env::{GATEWAY_ENROLL_METHOD, GATEWAY_NAME, RELAY_NAME};
 use crate::config::raw::Flags;
 use crate::gateway::{self, service::http::Cluster};
+use crate::host::privileges::Keep;
 use crate::host::{limits, notify};
 use crate::scope::Scope;
 
@@ -73,6 +74,16 @@ pub(crate) struct Start {
     config: Option<PathBuf>,
     #[command(flatten)]
     identity: IdentityArgs,
+}
+
+impl Args {
+    /// What a gateway that starts needs of root's powers; `None` for other commands.
+    pub(crate) fn keeps(&self) -> Option<Keep> {
+        match &self.command {
+            Some(Command::Start(_)) => Some(Keep::Nothing),
+            None | Some(Command::Install(_) | Command::Systemd(_)) => None,
+        }
+    }
 }
 
 impl Start {

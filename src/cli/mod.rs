@@ -22,7 +22,7 @@ use clap::{Parser, Subcommand};
 
 use crate::config::env::Environment;
 use crate::config::settings::LogLevel;
-use crate::host::{parent, signals};
+use crate::host::{parent, privileges, signals};
 use crate::scope::Scope;
 use exit::Failure;
 use global::{Global, GlobalArgs};
@@ -76,6 +76,20 @@ impl Cli {
             Command::Connect(_) | Command::Dev(_) => LogLevel::Warn,
         };
         self.global.logging(environment, default)
+    }
+
+    /// Gives up what a gateway or a relay does not need to be allowed. Call it before the runtime makes threads, and
+    /// after logging has begun.
+    pub fn give_up_privileges(&self, environment: &Environment) {
+        let keep = match &self.command {
+            Command::Gateway(args) => args.keeps(),
+            Command::Relay(args) => args.keeps(environment),
+            // A person's own process, which may be asked to start others.
+            Command::Platform(_) | Command::Connect(_) | Command::Dev(_) => None,
+        };
+        if let Some(keep) = keep {
+            privileges::give_up(keep);
+        }
     }
 
     /// Does what was asked, until it is done or a signal ends it. Must be called inside the runtime.

@@ -12,13 +12,17 @@ use super::identity::IdentityArgs;
 use super::legacy::{self, Rest};
 use super::logging::Handle;
 use super::start;
-use crate::config::assemble_relay;
 use crate::config::env::{
-    RELAY_AUTH_SECRET, RELAY_ENROLL_METHOD, RELAY_HOST, RELAY_NAME, RELAY_TYPE,
+    Environment, RELAY_AUTH_SECRET, RELAY_ENROLL_METHOD, RELAY_HOST, RELAY_NAME, RELAY_TYPE,
 };
 use crate::config::raw::Flags;
+use crate::config::{assemble_relay, is_low, relay_asks_for_low_port};
 use crate::host::limits;
+use crate::host::privileges::Keep;
 use crate::scope::Scope;
+
+/// The folder of the files that are named after relays.
+const ROLES: &str = "relays";
 
 /// Run a relay: the meeting point of gateways and clients
 #[derive(Debug, ClapArgs)]
@@ -78,6 +82,26 @@ pub(crate) struct Start {
     identity: IdentityArgs,
 }
 
+impl Args {
+    /// What a relay that starts needs of root's powers; `None` for other commands.
+    pub(crate) fn keeps(&self, environment: &Environment) -> Option<Keep> {
+        let Command::Start(start) = &self.command else {
+            return None;
+        };
+        let mut listen = [start.ssh_listen, start.tls_listen].into_iter().flatten();
+        let mut flags = Flags::default();
+        flags.add(&RELAY_NAME, "--name", start.name.as_deref());
+        let config = start.config.as_deref();
+        let asked =
+            || start::with_inputs(environment, &flags, config, ROLES, relay_asks_for_low_port);
+        Some(if listen.any(is_low) || asked() {
+            Keep::LowPorts
+        } else {
+            Keep::Nothing
+        })
+    }
+}
+
 impl Start {
     fn flags(&self, global: &Global, input: impl io::Read) -> Flags {
         let mut flags = Flags::default();
@@ -116,7 +140,7 @@ pub(crate) async fn run(
         logs,
         &flags,
         start.config.as_deref(),
-        "relays",
+        ROLES,
         assemble_relay,
         |settings| &settings.log,
     )?;

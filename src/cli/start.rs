@@ -6,6 +6,7 @@ use std::path::Path;
 use super::exit::Failure;
 use super::global::Global;
 use super::logging::{self, Handle};
+use crate::config::env::Environment;
 use crate::config::file;
 use crate::config::raw::Flags;
 use crate::config::remark::{Problem, Problems, Remark};
@@ -24,7 +25,21 @@ pub(crate) fn assemble<S>(
     assemble: impl FnOnce(&Inputs<'_>) -> Result<(S, Vec<Remark>), Vec<Problem>>,
     log: impl FnOnce(&S) -> &LogSettings,
 ) -> anyhow::Result<S> {
-    let environment = &global.environment;
+    let (settings, remarks) = with_inputs(&global.environment, flags, config, roles, assemble)
+        .map_err(|problems| Failure::configuration(Problems(problems)))?;
+    logs.apply(log(&settings)).map_err(logging::failure)?;
+    remarks.iter().for_each(Remark::log);
+    Ok(settings)
+}
+
+/// Hands `read` what an assembly begins with.
+pub(crate) fn with_inputs<T>(
+    environment: &Environment,
+    flags: &Flags,
+    config: Option<&Path>,
+    roles: &str,
+    read: impl FnOnce(&Inputs<'_>) -> T,
+) -> T {
     let is_root = nix::unistd::geteuid().is_root();
     let directory = default_directory(environment, is_root, roles);
     let credentials = environment.credentials_directory.as_deref();
@@ -32,16 +47,11 @@ pub(crate) fn assemble<S>(
         Some(credentials) if path.starts_with(credentials) => file::load_credential(path),
         Some(_) | None => file::load(path),
     };
-    let inputs = Inputs {
+    read(&Inputs {
         flags,
         environment,
         config,
         directory: &directory,
         load: &load,
-    };
-    let (settings, remarks) =
-        assemble(&inputs).map_err(|problems| Failure::configuration(Problems(problems)))?;
-    logs.apply(log(&settings)).map_err(logging::failure)?;
-    remarks.iter().for_each(Remark::log);
-    Ok(settings)
+    })
 }

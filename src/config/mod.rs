@@ -20,4 +20,4 @@ pub mod token;
 
 pub use assemble::{AUTH_METHODS, ENROLL_METHODS, Inputs, default_directory};
 pub use gateway::assemble_gateway;
-pub use relay::assemble_relay;
+pub use relay::{assemble_relay, is_low, relay_asks_for_low_port};

@@ -22,6 +22,7 @@ mod interop;
 mod load;
 mod logs;
 mod platform;
+mod privileges;
 mod recovery;
 mod registration;
 mod renewal;
