@@ -46,7 +46,11 @@ async fn beat(client: &Client, access: &Access, proved: &mpsc::Sender<()>) {
         let success = result.is_ok();
         at_least = Duration::ZERO;
         match result {
-            Ok(()) if cadence.reachable() => tracing::debug!("{}", events::GATEWAY_REACHABLE),
+            Ok(()) if cadence.reachable() => tracing::debug!(
+                message_id = events::GATEWAY_REACHABLE.id,
+                "{}",
+                events::GATEWAY_REACHABLE
+            ),
             Ok(()) => tracing::info!(
                 message_id = events::GATEWAY_REACHABLE.id,
                 "{}",

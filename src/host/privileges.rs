@@ -13,6 +13,8 @@ use nix::sys::prctl;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::unistd::{Uid, geteuid};
 
+use crate::events;
+
 /// What a role needs of root's powers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Keep {
@@ -47,8 +49,11 @@ pub fn give_up(keep: Keep) {
             tracing::info!("running as {name} without capabilities but {}", list(&left));
         }
         Ok(left) => tracing::warn!(
+            message_id = events::CAPABILITIES_LEFT.id,
+            user = %name,
             capabilities = list(&left),
-            "running as {name} with capabilities that are not needed"
+            "{}",
+            events::CAPABILITIES_LEFT
         ),
         Err(error) => tracing::warn!(%error, "running as {name} with unknown capabilities"),
     }

@@ -5,6 +5,7 @@ use futures_util::StreamExt as _;
 use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
 use signal_hook_tokio::Signals;
 
+use crate::events;
 use crate::scope::Scope;
 
 /// Signals could not be caught.
@@ -28,7 +29,12 @@ pub fn stop_on_signal(scope: &Scope) -> Result<(), Error> {
                 tracing::warn!(signal = name, "second signal; ending now");
                 end_now(signal);
             }
-            tracing::info!(signal = name, "stopping");
+            tracing::info!(
+                message_id = events::STOPPING.id,
+                signal = name,
+                "{}",
+                events::STOPPING
+            );
             stop.cancel();
         }
     });

@@ -23,7 +23,11 @@ pub(crate) async fn run(access: Access) {
         let was_reachable = cadence.is_reachable();
         let delay = cadence.handle(result.is_ok());
         match result {
-            Ok(()) if was_reachable => tracing::debug!("{}", events::RELAY_REACHABLE),
+            Ok(()) if was_reachable => tracing::debug!(
+                message_id = events::RELAY_REACHABLE.id,
+                "{}",
+                events::RELAY_REACHABLE
+            ),
             Ok(()) => tracing::info!(
                 message_id = events::RELAY_REACHABLE.id,
                 "{}",
@@ -37,9 +41,11 @@ pub(crate) async fn run(access: Access) {
                     }
                 };
                 tracing::warn!(
+                    message_id = events::RELAY_HEARTBEAT_FAILED.id,
                     error = %chain(&error),
                     delay_ms = delay.as_millis(),
-                    "heartbeat failed; the relay goes on serving"
+                    "{}",
+                    events::RELAY_HEARTBEAT_FAILED
                 );
                 tokio::time::sleep(delay).await;
                 continue;

@@ -157,7 +157,12 @@ impl Handle {
     /// Blocks for the disk, briefly.
     pub fn reopen(&self) {
         if let Err(error) = self.0.sink.reopen() {
-            tracing::warn!(error = %chain(&error), "log file not reopened; the old one is still in use");
+            tracing::warn!(
+                message_id = events::LOG_FILE_KEPT.id,
+                error = %chain(&error),
+                "{}",
+                events::LOG_FILE_KEPT
+            );
         }
     }
 
