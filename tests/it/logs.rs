@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::mem::MaybeUninit;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -280,6 +280,69 @@ async fn a_log_file_that_was_moved_away_is_made_again_on_sigusr1() {
     wait_for(&log, "stopping").await;
     let output = gateway.output();
     assert!(!output.contains(events::NOT_CONNECTED.text), "{output}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn logrotate_moves_a_log_and_the_gateway_goes_on_in_a_new_one() {
+    let Some(logrotate) = ["/usr/sbin/logrotate", "/usr/bin/logrotate"]
+        .into_iter()
+        .find(|path| Path::new(path).exists())
+    else {
+        eprintln!("SKIPPED: logrotate is not installed");
+        return;
+    };
+    let lab = Lab::new().await;
+    let logs = lab.dir().join("logs");
+    let bin = lab.dir().join("bin");
+    fs::create_dir(&logs).expect("a directory");
+    fs::create_dir(&bin).expect("a directory");
+    let log = logs.join("gateway.log");
+    let mut command = lab.gateway_command();
+    command.more.push(format!("--log-file={}", log.display()));
+    let gateway = command.spawn(lab.dir());
+    wait_for(&log, events::NOT_CONNECTED.text).await;
+
+    // The packaged file, for logs of the test; its service manager knows one unit only, as most machines do.
+    let packaged = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/packaging/etc/logrotate.d/infisical"
+    );
+    let packaged = fs::read_to_string(packaged).expect("the packaged file");
+    assert!(packaged.contains("/var/log/infisical/*.log"), "{packaged}");
+    let config = lab.dir().join("logrotate.conf");
+    write_private(
+        &config,
+        &packaged.replace("/var/log/infisical", &logs.display().to_string()),
+    );
+    let manager = format!(
+        "#!/bin/sh\n[ \"$1 $2 $3\" = 'kill -s USR1' ] || exit 1\ncase $4 in\n\
+         infisical-gateway.service) kill -s USR1 {} ;;\n*) exit 5 ;;\nesac\n",
+        gateway.pid()
+    );
+    let systemctl = bin.join("systemctl");
+    fs::write(&systemctl, manager).expect("written");
+    fs::set_permissions(&systemctl, fs::Permissions::from_mode(0o755)).expect("chmod");
+    let path = format!(
+        "{}:{}",
+        bin.display(),
+        std::env::var("PATH").expect("a path")
+    );
+    let rotated = clean(logrotate, lab.dir())
+        .env("PATH", path)
+        .args(["--force", "--state"])
+        .arg(lab.dir().join("state"))
+        .arg(&config)
+        .output()
+        .expect("logrotate");
+    let said = String::from_utf8_lossy(&rotated.stderr);
+    assert!(rotated.status.success() && said.is_empty(), "{said}");
+
+    wait_for(&log, "").await;
+    let moved = fs::read_to_string(logs.join("gateway.log.1")).expect("the old one");
+    assert!(moved.contains(events::NOT_CONNECTED.text), "{moved}");
+    gateway.signal(Signal::SIGTERM);
+    assert_eq!(gateway.exit_code().await, 0);
+    wait_for(&log, events::STOPPING.text).await;
 }
 
 async fn wait_for(log: &Path, text: &str) {

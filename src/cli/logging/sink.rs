@@ -118,10 +118,10 @@ impl Sink {
     }
 
     fn write(&self, level: Level, line: &[u8]) {
-        if let Some((_, file)) = self.lock().as_mut() {
-            if file.write_all(line).is_ok() {
-                return;
-            }
+        if let Some((_, file)) = self.lock().as_mut()
+            && file.write_all(line).is_ok()
+        {
+            return;
         }
         self.write_standard(level, line);
     }
