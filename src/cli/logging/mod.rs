@@ -146,24 +146,32 @@ impl Handle {
     /// The file cannot be opened; nothing is changed then.
     pub fn apply(&self, settings: &LogSettings) -> Result<(), Error> {
         self.0.sink.redirect(settings.file.as_deref())?;
-        let level = settings.level.unwrap_or(self.0.logging.default);
-        self.0.sink.set_verbose(is_verbose(level));
-        // It fails only where nothing is logged any more.
-        let _ = self.0.reload.reload(targets(level));
+        self.set_level(settings.level);
         Ok(())
+    }
+
+    /// The same for a program that runs already: a file that cannot be opened is a warning, the old one stays in use,
+    /// and the level changes all the same. An unchanged file is opened again.
+    pub fn follow(&self, settings: &LogSettings) {
+        self.set_level(settings.level);
+        if let Err(error) = self.0.sink.redirect(settings.file.as_deref()) {
+            warn_of_the_old_file(&error);
+        }
     }
 
     /// Opens the file again, after logrotate moved it away; a failure is a warning, and the old file stays in use.
     /// Blocks for the disk, briefly.
     pub fn reopen(&self) {
         if let Err(error) = self.0.sink.reopen() {
-            tracing::warn!(
-                message_id = events::LOG_FILE_KEPT.id,
-                error = %chain(&error),
-                "{}",
-                events::LOG_FILE_KEPT
-            );
+            warn_of_the_old_file(&error);
         }
+    }
+
+    fn set_level(&self, level: Option<LogLevel>) {
+        let level = level.unwrap_or(self.0.logging.default);
+        self.0.sink.set_verbose(is_verbose(level));
+        // It fails only where nothing is logged any more.
+        let _ = self.0.reload.reload(targets(level));
     }
 
     /// Reports the error that ends the program, where logs go and as they look; on standard error in any case.
@@ -182,6 +190,15 @@ impl Handle {
             sink.write_standard(Level::ERROR, format!("{}\n", describe(error)).as_bytes());
         }
     }
+}
+
+fn warn_of_the_old_file(error: &Error) {
+    tracing::warn!(
+        message_id = events::LOG_FILE_KEPT.id,
+        error = %chain(error),
+        "{}",
+        events::LOG_FILE_KEPT
+    );
 }
 
 /// A handle to a log that nobody reads, for tests of what is given one.
@@ -352,9 +369,17 @@ mod tests {
             handle.apply(&to(&here.join("log"), None)).expect("opened");
             fs::rename(&here, &gone).expect("moved");
             handle.reopen();
+            handle.follow(&to(&here.join("log"), Some(LogLevel::Debug)));
+            tracing::debug!("the level has changed");
         });
         let text = fs::read_to_string(gone.join("log")).expect("read");
-        assert!(text.contains("WARN log file not reopened"), "{text}");
+        let warnings = text.matches("WARN log file not reopened").count();
+        assert_eq!(warnings, 1, "{text}");
+        assert!(
+            text.contains("WARN infisical::cli::logging: log file not reopened"),
+            "{text}"
+        );
+        assert!(text.contains("the level has changed"), "{text}");
         assert!(text.contains("cannot log to "), "{text}");
     }
 
