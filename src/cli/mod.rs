@@ -65,11 +65,12 @@ enum Command {
 }
 
 impl Cli {
-    /// How to log: flags, then environment, then defaults.
+    /// How to log: flags, then environment, then defaults. From here on a log file may be moved away.
     ///
     /// # Errors
     /// The environment asks for a level that does not exist.
     pub fn logging(&self, environment: &Environment) -> anyhow::Result<logging::Logging> {
+        signals::survive_reopen().map_err(Failure::unavailable)?;
         let default = match self.command {
             Command::Gateway(_) | Command::Relay(_) | Command::Platform(_) => LogLevel::Info,
             // A person reads along, or a program such as ssh that passes on what we say.

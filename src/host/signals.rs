@@ -1,6 +1,8 @@
 //! SIGTERM and SIGINT: the first asks for a clean stop, the second ends the process at once. SIGUSR1: files were moved
 //! away, open them again.
 
+use std::sync::Arc;
+
 use futures_util::StreamExt as _;
 use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
 use signal_hook_tokio::Signals;
@@ -39,6 +41,17 @@ pub fn stop_on_signal(scope: &Scope) -> Result<(), Error> {
         }
     });
     Ok(())
+}
+
+/// Keeps SIGUSR1 from ending the process before [`on_reopen`] is called: logrotate does not know that a service has just
+/// been started. What it asks for in that moment is of no use, since files are still to be opened.
+///
+/// # Errors
+/// The operating system refuses the handler.
+pub fn survive_reopen() -> Result<(), Error> {
+    signal_hook::flag::register(SIGUSR1, Arc::default())
+        .map(drop)
+        .map_err(Error)
 }
 
 /// Calls `reopen` at every SIGUSR1, which would end the process otherwise. Must be called inside the runtime.

@@ -220,6 +220,24 @@ fn without_the_journals_socket_lines_have_their_priority() {
 }
 
 #[test]
+fn whoever_asks_for_json_gets_it_in_the_journal_too() {
+    if !may_mount() {
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a directory");
+    let journald = Journald::listen(dir.path());
+    let (_, mut words) = mistakes(dir.path(), 2);
+    words.push("--log-format=json".to_owned());
+    let words: Vec<&OsStr> = words.iter().map(OsStr::new).collect();
+    let (code, stderr) = run_as_service(dir.path(), &journald.directory, &words);
+    assert_eq!(code, Some(78));
+    let last = stderr.lines().last().expect("a line");
+    let last = last.strip_prefix("<3>").expect("its priority");
+    let last: serde_json::Value = serde_json::from_str(last).expect("JSON");
+    assert_eq!(last["message_id"], events::FAILED.id);
+}
+
+#[test]
 fn with_a_log_file_the_journal_says_so_and_how_it_ended() {
     if !may_mount() {
         return;
