@@ -50,16 +50,42 @@ events! {
     CREDENTIALS_NOT_RENEWED = "e5fb9549ebd8435db02ed9c2259b8f5d" "credentials not renewed; the old ones are still in use";
     /// The platform did not reach this gateway, although its tunnel is up.
     HEARTBEAT_FAILED = "9fb11b642b97496894e55c171a10ad2d" "heartbeat failed; the tunnel stays up";
-    /// The platform did not reach this relay, although it serves.
-    RELAY_HEARTBEAT_FAILED = "816aabca474a4b5b8f3b10a77919db81" "heartbeat failed; the relay goes on serving";
     /// The configuration was read again and is in use.
     RELOADED = "08b54b1e74ab419c88aacf925c07557f" "configuration reloaded";
     /// The configuration was read again and is wrong.
     RELOAD_REFUSED = "e4852657b6b04df8aa0005ac9a4c92b6" "configuration not reloaded; the old one is still in use";
+    /// A task met a defect and ended, and nothing else did.
+    TASK_PANICKED = "16c8ad8e22b04c05bb79b0a5ae5d52bb" "task panicked; this is a defect, please report it";
     /// A part of the role failed and was restarted.
     TASK_RESTARTED = "3dbd8002378d47f98f53215eee3c8a8d" "a task panicked and was started again; this is a defect, please report it";
     /// The supervisor does not answer: no more WATCHDOG=1 until it does.
     WATCHDOG_STALLED = "fca25b54a15a4859bd437b9db8021d98" "no progress; the service manager is not told that all is well";
+    /// A one-time token bought an access token, which is in the configuration file.
+    ENROLLED = "ae4bd0a0449c490290fd7cc78c45bdd1" "enrolled; the access token is saved";
+    /// An attempt to enrol failed and may still succeed.
+    NOT_ENROLLED = "d23c837d9ab64c0f8cb27a7e46f9a9f3" "not enrolled; trying again";
+    /// The gateway serves as many sessions as it may.
+    TOO_MANY_SESSIONS = "8dab7012446a4d3dba324a7006490297" "too many sessions; a new one is refused";
+    /// The platform gave a relay that starts no credentials.
+    RELAY_NOT_REGISTERED = "55b1c870d9264993853585e4301db1bd" "not registered; trying again";
+    /// The platform did not reach this relay, or not this relay the platform.
+    RELAY_HEARTBEAT_FAILED = "e3c117df5bff454d80a890977147b910" "heartbeat failed; the relay goes on serving";
+    /// A gateway proved itself to this relay.
+    GATEWAY_CONNECTED = "85559e68e2ee4dbe92fbf352a7e14dbe" "gateway connected";
+    /// A gateway proved itself while an older connection of it was there.
+    GATEWAY_TOOK_OVER = "a3253460f5674edb83d8884e9faf4d0f" "gateway connected again; the new connection takes over";
+    /// A gateway's connection to this relay ended.
+    GATEWAY_DISCONNECTED = "a8f7b6efd3f947d9bbd27cae2f5f0b26" "gateway disconnected";
+    /// Two live programs have one identity.
+    GATEWAY_CONFLICT = "c4486ec657af4a6b90d2eceb7573c5bc" "two gateways use the same identity and push each other out; stop one of them";
+    /// A gateway's certificate was not believed.
+    GATEWAY_REFUSED = "3e031b29595c43e7a9783182ef37d302" "gateway refused";
+    /// A signal asked for the end: no more sessions, and the present ones may finish.
+    STOPPING = "36464177ae264748891aca9a56abc7de" "stopping";
+    /// The log file was to be opened again, and could not be.
+    LOG_FILE_KEPT = "209a3158c11846efa3f66b43cdf2cf1c" "log file not reopened; the old one is still in use";
+    /// The process could not give up what it does not need to be allowed.
+    CAPABILITIES_LEFT = "fdfd03af869444df91698122495543aa" "capabilities are left that are not needed";
     /// The error that ends the program.
     FAILED = "1765bb0f0c99441788830fa5953c6a75" "infisical failed";
 }

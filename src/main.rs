@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use infisical::cli::Cli;
 use infisical::cli::exit::{Code, Failure};
-use infisical::cli::logging::describe;
+use infisical::cli::logging::{Handle, describe};
 use infisical::config::env::Environment;
 
 fn main() -> ExitCode {
@@ -30,22 +30,27 @@ fn main() -> ExitCode {
             return Code::of(&error).into();
         }
     };
-    logging.start();
-    match run(cli, environment) {
+    let logs = logging.start();
+    match run(cli, environment, &logs) {
         Ok(()) => Code::Success.into(),
         Err(error) => {
-            logging.report(&error);
+            logs.report(&error);
             Code::of(&error).into()
         }
     }
 }
 
-fn run(cli: Cli, environment: Environment) -> anyhow::Result<()> {
+fn run(cli: Cli, environment: Environment, logs: &Handle) -> anyhow::Result<()> {
+    cli.give_up_privileges(&environment);
+    // With what is left, as every time that it is opened again.
+    logs.open()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
+        // Well below the TasksMax of the units, which counts threads; the default, 512, is above it.
+        .max_blocking_threads(64)
         .build()
         .map_err(Failure::unavailable)?;
-    let result = runtime.block_on(cli.run(environment));
+    let result = runtime.block_on(cli.run(environment, logs.clone()));
     // A read of a terminal that never ends must not hold up the exit; everything else has ended.
     runtime.shutdown_background();
     result

@@ -68,11 +68,7 @@ impl Scope {
         let scope = self.name;
         self.tracker.spawn(async move {
             if AssertUnwindSafe(future).catch_unwind().await.is_err() {
-                tracing::error!(
-                    scope,
-                    task,
-                    "task panicked; this is a defect, please report it"
-                );
+                panicked(scope, task);
             }
         });
     }
@@ -89,11 +85,7 @@ impl Scope {
         self.tracker.spawn(async move {
             let ended = AssertUnwindSafe(future).catch_unwind().await;
             if ended.is_err() {
-                tracing::error!(
-                    scope,
-                    task,
-                    "task panicked; this is a defect, please report it"
-                );
+                panicked(scope, task);
             }
             if !cancel.is_cancelled() {
                 tracing::error!(scope, task, "essential task ended; stopping");
@@ -189,6 +181,16 @@ impl Scope {
     pub async fn run<F: Future>(&self, future: F) -> Option<F::Output> {
         self.cancel.run_until_cancelled(future).await
     }
+}
+
+fn panicked(scope: &'static str, task: &'static str) {
+    tracing::error!(
+        message_id = events::TASK_PANICKED.id,
+        scope,
+        task,
+        "{}",
+        events::TASK_PANICKED
+    );
 }
 
 /// How often one task has panicked of late.

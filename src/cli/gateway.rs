@@ -13,13 +13,16 @@ use super::exit::Failure;
 use super::global::Global;
 use super::identity::IdentityArgs;
 use super::legacy::{self, Rest};
+use super::logging::{self, Handle};
 use super::{reload, start};
-use crate::config::env::{API_URL, GATEWAY_ENROLL_METHOD, GATEWAY_NAME, RELAY_NAME};
+use crate::config::env::{GATEWAY_ENROLL_METHOD, GATEWAY_NAME, RELAY_NAME};
 use crate::config::raw::Flags;
+use crate::config::settings::LogSettings;
 use crate::config::{assemble_gateway, explain_gateway};
 use crate::error::chain;
 use crate::gateway::{self, service::http::Cluster};
 use crate::health;
+use crate::host::privileges::Keep;
 use crate::host::signals::Hangups;
 use crate::host::{limits, notify, watchdog};
 use crate::scope::Scope;
@@ -86,6 +89,16 @@ pub(crate) struct Start {
     identity: IdentityArgs,
 }
 
+impl Args {
+    /// What a gateway that starts needs of root's powers; `None` for other commands.
+    pub(crate) fn keeps(&self) -> Option<Keep> {
+        match &self.command {
+            Some(Command::Start(_)) => Some(Keep::Nothing),
+            None | Some(Command::Check(_) | Command::Install(_) | Command::Systemd(_)) => None,
+        }
+    }
+}
+
 impl Start {
     fn flags(&self, global: &Global, input: impl io::Read) -> Flags {
         let mut flags = Flags::default();
@@ -97,7 +110,7 @@ impl Start {
             self.target_relay_name.as_deref(),
         );
         flags.add(&RELAY_NAME, "--relay", self.relay.as_deref());
-        flags.add(&API_URL, "--domain", global.args.domain.as_deref());
+        global.args.add_to(&mut flags);
         flags.add(
             &GATEWAY_ENROLL_METHOD,
             "--enroll-method",
@@ -119,7 +132,12 @@ fn check(start: &Start, global: &Global) -> anyhow::Result<()> {
     check.run(global, explain_gateway)
 }
 
-pub(crate) async fn run(args: Args, global: &Global, scope: Scope) -> anyhow::Result<()> {
+pub(crate) async fn run(
+    args: Args,
+    global: &Global,
+    logs: &Handle,
+    scope: Scope,
+) -> anyhow::Result<()> {
     if args.token.is_some() {
         return Err(legacy::first_gateway());
     }
@@ -131,8 +149,17 @@ pub(crate) async fn run(args: Args, global: &Global, scope: Scope) -> anyhow::Re
     };
     let flags = start.flags(global, io::stdin());
     let config = start.config.as_deref();
-    let assemble = || start::assemble(global, &flags, config, "gateways", assemble_gateway);
-    let settings = assemble()?;
+    let assemble = |log: &dyn Fn(&LogSettings) -> anyhow::Result<()>| {
+        start::assemble(
+            global,
+            &flags,
+            config,
+            "gateways",
+            assemble_gateway,
+            |settings| log(&settings.log),
+        )
+    };
+    let settings = assemble(&|log| logs.apply(log).map_err(logging::failure))?;
     super::stop_on_signal(&scope)?;
     let hangups = Hangups::catch().map_err(Failure::unavailable)?;
     limits::raise_descriptors();
@@ -147,7 +174,14 @@ pub(crate) async fn run(args: Args, global: &Global, scope: Scope) -> anyhow::Re
         announce(monitor, runtime.as_deref()).await;
     });
     let told = reporter.clone();
-    let reloading = reload::follow(hangups, assemble, settings, |refused| {
+    let again = || {
+        let taken = assemble(&|log| {
+            logs.follow(log);
+            Ok(())
+        });
+        taken.inspect_err(|_| logs.reopen())
+    };
+    let reloading = reload::follow(hangups, again, settings, |refused| {
         told.configuration(refused);
     });
     let cluster = Cluster::of_this_pod(global.environment.kubernetes_api.clone());
@@ -312,6 +346,7 @@ mod tests {
     #[tokio::test]
     async fn the_first_gateways_commands_say_what_replaced_them() {
         use crate::cli::exit::Code;
+        use crate::cli::logging;
         for words in [
             &["gateway"][..],
             &["gateway", "--token", "hunter2"],
@@ -320,7 +355,10 @@ mod tests {
             &["relay", "systemd", "uninstall"],
         ] {
             let cli = Cli::try_parse_from(["infisical"].iter().chain(words)).expect("understood");
-            let error = cli.run(Environment::default()).await.expect_err("gone");
+            let error = cli
+                .run(Environment::default(), logging::unread())
+                .await
+                .expect_err("gone");
             assert_eq!(Code::of(&error), Code::Usage, "{words:?}");
             assert!(error.to_string().contains("infisical gateway start NAME"));
         }

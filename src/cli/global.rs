@@ -1,16 +1,19 @@
 //! What every command understands: the platform's domain, logging, and the environment.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use clap::{Args, ValueEnum as _};
+use clap::Args;
 
 use super::exit::Failure;
-use super::logging::{Format, Level, Logging};
-use crate::config::env::{API_URL, CUSTOM_HEADERS, Environment, LOG_LEVEL, TOKEN};
+use super::logging::{Format, Logging};
+use crate::config::env::{API_URL, CUSTOM_HEADERS, Environment, LOG_FILE, LOG_LEVEL, TOKEN};
+use crate::config::raw::Flags;
 use crate::config::remark::Remark;
-use crate::config::settings::{ApiBase, CustomHeaders};
+use crate::config::settings::{ApiBase, CustomHeaders, LogLevel, LogSettings};
 use crate::config::token;
+use crate::host::journal;
 use crate::secret::Secret;
 
 /// The administrator's token, in the directory of the embedded platform.
@@ -27,14 +30,23 @@ pub struct GlobalArgs {
         help_heading = "Global options"
     )]
     pub(crate) domain: Option<String>,
-    /// What is logged, by default info (warn for connect and dev) [env: INFISICAL_LOG_LEVEL]
+    /// What is logged: error, warn, info (the default), debug or trace; for connect and dev, warn is the default
+    /// [env: INFISICAL_LOG_LEVEL]
     #[arg(
         long,
         global = true,
         value_name = "LEVEL",
         help_heading = "Global options"
     )]
-    pub(crate) log_level: Option<Level>,
+    pub(crate) log_level: Option<LogLevel>,
+    /// File to log to instead of standard error; opened again on SIGUSR1, for logrotate [env: INFISICAL_LOG_FILE]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        help_heading = "Global options"
+    )]
+    pub(crate) log_file: Option<String>,
     /// How log lines look
     #[arg(
         long,
@@ -55,24 +67,39 @@ impl GlobalArgs {
     pub(crate) fn logging(
         &self,
         environment: &Environment,
-        default: Level,
+        default: LogLevel,
     ) -> anyhow::Result<Logging> {
         let level = match (self.log_level, environment.value(&LOG_LEVEL)) {
-            (Some(level), _) => level,
-            (None, Some(text)) => Level::from_str(text.expose(), true).map_err(|_| {
-                let message = format!(
-                    "environment variable {}: use error, warn, info, debug or trace",
-                    LOG_LEVEL.name
-                );
-                Failure::configuration(anyhow::Error::msg(message))
-            })?,
-            (None, None) => default,
+            (Some(level), _) => Some(level),
+            (None, Some(text)) => Some(text.expose().parse().map_err(|error| {
+                let place = format!("environment variable {}", LOG_LEVEL.name);
+                Failure::configuration(anyhow::Error::new(error).context(place))
+            })?),
+            (None, None) => None,
+        };
+        let file = match (&self.log_file, environment.value(&LOG_FILE)) {
+            (Some(path), _) => Some(PathBuf::from(path)),
+            (None, Some(path)) => Some(PathBuf::from(path.expose())),
+            (None, None) => None,
         };
         Ok(Logging {
-            level,
+            settings: LogSettings { level, file },
+            default,
             format: self.log_format,
             colour: !environment.no_color,
+            journal: journal::is_behind(io::stderr(), environment.journal_stream.as_deref()),
         })
+    }
+
+    /// Adds what is said here of the settings that a configuration file may hold too.
+    pub(crate) fn add_to(&self, flags: &mut Flags) {
+        flags.add(&API_URL, "--domain", self.domain.as_deref());
+        flags.add(
+            &LOG_LEVEL,
+            "--log-level",
+            self.log_level.map(LogLevel::as_str),
+        );
+        flags.add(&LOG_FILE, "--log-file", self.log_file.as_deref());
     }
 }
 
@@ -177,9 +204,8 @@ mod tests {
 
     use super::{Global, GlobalArgs};
     use crate::cli::exit::Code;
-    use crate::cli::logging::Level;
     use crate::config::env::Environment;
-    use crate::config::settings::ApiBase;
+    use crate::config::settings::{ApiBase, LogLevel};
     use crate::secret::Secret;
 
     fn global(domain: Option<&str>, variables: &[(&str, &str)]) -> Global {
@@ -253,11 +279,11 @@ mod tests {
     }
 
     #[test]
-    fn the_level_comes_from_the_flag_the_environment_or_is_info() {
+    fn the_level_comes_from_the_flag_or_the_environment() {
         for (flag, variable, expected) in [
-            (Some(Level::Debug), "warn", Some(Level::Debug)),
-            (None, "WARN", Some(Level::Warn)),
-            (None, "", Some(Level::Info)),
+            (Some(LogLevel::Debug), "warn", Some(Some(LogLevel::Debug))),
+            (None, "WARN", Some(Some(LogLevel::Warn))),
+            (None, "", Some(None)),
             (None, "loud", None),
         ] {
             let args = GlobalArgs {
@@ -266,8 +292,8 @@ mod tests {
             };
             let environment = Environment::from_vars([("INFISICAL_LOG_LEVEL", variable)]);
             let found = args
-                .logging(&environment, Level::Info)
-                .map(|logging| logging.level);
+                .logging(&environment, LogLevel::Info)
+                .map(|logging| logging.settings.level);
             assert_eq!(found.ok(), expected, "{variable}");
         }
     }

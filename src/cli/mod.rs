@@ -25,11 +25,12 @@ mod start;
 use clap::{Parser, Subcommand};
 
 use crate::config::env::Environment;
-use crate::host::{parent, signals};
+use crate::config::settings::LogLevel;
+use crate::host::{parent, privileges, signals};
 use crate::scope::Scope;
 use exit::Failure;
 use global::{Global, GlobalArgs};
-use logging::Level;
+use logging::Handle;
 
 /// Reaches private services without opening a port to them.
 ///
@@ -68,33 +69,50 @@ enum Command {
 }
 
 impl Cli {
-    /// How to log: flags, then environment, then defaults.
+    /// How to log: flags, then environment, then defaults. From here on a log file may be moved away.
     ///
     /// # Errors
     /// The environment asks for a level that does not exist.
     pub fn logging(&self, environment: &Environment) -> anyhow::Result<logging::Logging> {
+        signals::survive_reopen().map_err(Failure::unavailable)?;
         let default = match self.command {
-            Command::Gateway(_) | Command::Relay(_) | Command::Platform(_) => Level::Info,
+            Command::Gateway(_) | Command::Relay(_) | Command::Platform(_) => LogLevel::Info,
             // A person reads along, or a program such as ssh that passes on what we say.
-            Command::Connect(_) | Command::Dev(_) => Level::Warn,
+            Command::Connect(_) | Command::Dev(_) => LogLevel::Warn,
         };
         self.global.logging(environment, default)
+    }
+
+    /// Gives up what a gateway or a relay does not need to be allowed. Call it before the runtime makes threads, and
+    /// after logging has begun.
+    pub fn give_up_privileges(&self, environment: &Environment) {
+        let keep = match &self.command {
+            Command::Gateway(args) => args.keeps(),
+            Command::Relay(args) => args.keeps(environment),
+            // A person's own process, which may be asked to start others.
+            Command::Platform(_) | Command::Connect(_) | Command::Dev(_) => None,
+        };
+        if let Some(keep) = keep {
+            privileges::give_up(keep);
+        }
     }
 
     /// Does what was asked, until it is done or a signal ends it. Must be called inside the runtime.
     ///
     /// # Errors
     /// Whatever made it fail; [`exit::Code::of`] gives its exit code.
-    pub async fn run(self, environment: Environment) -> anyhow::Result<()> {
+    pub async fn run(self, environment: Environment, logs: Handle) -> anyhow::Result<()> {
         let global = Global::new(self.global, environment);
+        let reopen = logs.clone();
+        signals::on_reopen(move || reopen.reopen()).map_err(Failure::unavailable)?;
         let scope = Scope::new("infisical");
         if global.args.exit_on_stdin_close {
             parent::stop_with_parent(&scope).map_err(Failure::unavailable)?;
         }
         match self.command {
             // These two read all of their configuration first, which a single ^C may still end.
-            Command::Gateway(args) => Box::pin(gateway::run(args, &global, scope)).await,
-            Command::Relay(args) => Box::pin(relay::run(args, &global, scope)).await,
+            Command::Gateway(args) => Box::pin(gateway::run(args, &global, &logs, scope)).await,
+            Command::Relay(args) => Box::pin(relay::run(args, &global, &logs, scope)).await,
             Command::Platform(args) => {
                 stop_on_signal(&scope)?;
                 Box::pin(platform::run(args, &global, scope)).await

@@ -11,18 +11,24 @@ use super::exit::Failure;
 use super::global::Global;
 use super::identity::IdentityArgs;
 use super::legacy::{self, Rest};
+use super::logging::{self, Handle};
 use super::{reload, start};
 use crate::config::env::{
-    API_URL, RELAY_AUTH_SECRET, RELAY_ENROLL_METHOD, RELAY_HOST, RELAY_NAME, RELAY_SSH_LISTEN,
+    Environment, RELAY_AUTH_SECRET, RELAY_ENROLL_METHOD, RELAY_HOST, RELAY_NAME, RELAY_SSH_LISTEN,
     RELAY_TLS_LISTEN, RELAY_TYPE,
 };
 use crate::config::raw::Flags;
-use crate::config::{assemble_relay, explain_relay};
+use crate::config::settings::LogSettings;
+use crate::config::{assemble_relay, explain_relay, relay_asks_for_low_port};
 use crate::error::chain;
 use crate::health;
+use crate::host::privileges::Keep;
 use crate::host::signals::Hangups;
 use crate::host::{limits, notify, watchdog};
 use crate::scope::Scope;
+
+/// The folder of the files that are named after relays.
+const ROLES: &str = "relays";
 
 /// Run a relay: the meeting point of gateways and clients
 #[derive(Debug, ClapArgs)]
@@ -89,7 +95,28 @@ pub(crate) struct Start {
     identity: IdentityArgs,
 }
 
+impl Args {
+    /// What a relay that starts needs of root's powers; `None` for other commands.
+    pub(crate) fn keeps(&self, environment: &Environment) -> Option<Keep> {
+        let Command::Start(start) = &self.command else {
+            return None;
+        };
+        let mut flags = Flags::default();
+        flags.add(&RELAY_NAME, "--name", start.name.as_deref());
+        start.add_listen(&mut flags);
+        let config = start.config.as_deref();
+        let asked = start::with_inputs(environment, &flags, config, ROLES, relay_asks_for_low_port);
+        Some(if asked { Keep::LowPorts } else { Keep::Nothing })
+    }
+}
+
 impl Start {
+    fn add_listen(&self, flags: &mut Flags) {
+        let (ssh, tls) = (self.ssh_listen.as_deref(), self.tls_listen.as_deref());
+        flags.add(&RELAY_SSH_LISTEN, "--ssh-listen", ssh);
+        flags.add(&RELAY_TLS_LISTEN, "--tls-listen", tls);
+    }
+
     fn flags(&self, global: &Global, input: impl io::Read) -> Flags {
         let mut flags = Flags::default();
         flags.add(&RELAY_NAME, "--name", self.name.as_deref());
@@ -100,10 +127,8 @@ impl Start {
             "--relay-auth-secret",
             self.relay_auth_secret.as_deref(),
         );
-        let (ssh, tls) = (self.ssh_listen.as_deref(), self.tls_listen.as_deref());
-        flags.add(&RELAY_SSH_LISTEN, "--ssh-listen", ssh);
-        flags.add(&RELAY_TLS_LISTEN, "--tls-listen", tls);
-        flags.add(&API_URL, "--domain", global.args.domain.as_deref());
+        self.add_listen(&mut flags);
+        global.args.add_to(&mut flags);
         flags.add(
             &RELAY_ENROLL_METHOD,
             "--enroll-method",
@@ -120,12 +145,17 @@ fn check(start: &Start, global: &Global) -> anyhow::Result<()> {
         config: start.config.as_deref(),
         name: &RELAY_NAME,
         only: Path::new("/etc/infisical/relay.conf"),
-        roles: "relays",
+        roles: ROLES,
     };
     check.run(global, explain_relay)
 }
 
-pub(crate) async fn run(args: Args, global: &Global, scope: Scope) -> anyhow::Result<()> {
+pub(crate) async fn run(
+    args: Args,
+    global: &Global,
+    logs: &Handle,
+    scope: Scope,
+) -> anyhow::Result<()> {
     let start = match args.command {
         Command::Systemd(_) => return Err(legacy::systemd()),
         Command::Check(start) => return check(&start, global),
@@ -133,8 +163,12 @@ pub(crate) async fn run(args: Args, global: &Global, scope: Scope) -> anyhow::Re
     };
     let flags = start.flags(global, io::stdin());
     let config = start.config.as_deref();
-    let assemble = || start::assemble(global, &flags, config, "relays", assemble_relay);
-    let settings = assemble()?;
+    let assemble = |log: &dyn Fn(&LogSettings) -> anyhow::Result<()>| {
+        start::assemble(global, &flags, config, ROLES, assemble_relay, |settings| {
+            log(&settings.log)
+        })
+    };
+    let settings = assemble(&|log| logs.apply(log).map_err(logging::failure))?;
     super::stop_on_signal(&scope)?;
     let hangups = Hangups::catch().map_err(Failure::unavailable)?;
     limits::raise_descriptors();
@@ -142,7 +176,14 @@ pub(crate) async fn run(args: Args, global: &Global, scope: Scope) -> anyhow::Re
     let (heart, pulse) = health::heart();
     let beside = Scope::new("beside the relay");
     beside.spawn("watchdog", watchdog::run(pulse));
-    let reloading = reload::follow(hangups, assemble, settings, |_| ());
+    let again = || {
+        let taken = assemble(&|log| {
+            logs.follow(log);
+            Ok(())
+        });
+        taken.inspect_err(|_| logs.reopen())
+    };
+    let reloading = reload::follow(hangups, again, settings, |_| ());
     let running = Box::pin(crate::relay::run(followed, heart, scope));
     let ended = tokio::select! {
         ended = running => ended,

@@ -33,7 +33,7 @@ pub(crate) async fn follow<S: PartialEq>(
             }
             Err(error) => {
                 let error = chain(error.as_ref()).to_string();
-                tracing::warn!(
+                tracing::error!(
                     message_id = events::RELOAD_REFUSED.id,
                     error,
                     "{}",

@@ -12,16 +12,19 @@ use crate::config::remark::{Problem, Problems, Remark};
 use crate::config::{Inputs, default_directory};
 
 /// Settings of a role, assembled by `assemble` from `flags`, the environment and the file `config`, or the file
-/// named after the role's name in the default directory of `roles`.
+/// named after the role's name in the default directory of `roles`. They go through `log`, so that what is remarkable
+/// about them is logged as they say.
 pub(crate) fn assemble<S>(
     global: &Global,
     flags: &Flags,
     config: Option<&Path>,
     roles: &str,
     assemble: impl FnOnce(&Inputs<'_>) -> Result<(S, Vec<Remark>), Vec<Problem>>,
+    log: impl FnOnce(&S) -> anyhow::Result<()>,
 ) -> anyhow::Result<S> {
     let (settings, remarks) = with_inputs(&global.environment, flags, config, roles, assemble)
         .map_err(|problems| Failure::configuration(Problems(problems)))?;
+    log(&settings)?;
     remarks.iter().for_each(Remark::log);
     Ok(settings)
 }

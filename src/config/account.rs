@@ -4,8 +4,8 @@
 use std::path::PathBuf;
 
 use super::env::{
-    GATEWAY_DOMAIN, GATEWAY_ENROLLMENT_TOKEN, LOG_FILE, LOG_LEVEL, RELAY_DOMAIN,
-    RELAY_ENROLLMENT_TOKEN, TABLE, Used, Variable,
+    GATEWAY_DOMAIN, GATEWAY_ENROLLMENT_TOKEN, RELAY_DOMAIN, RELAY_ENROLLMENT_TOKEN, TABLE, Used,
+    Variable,
 };
 use super::file::Form;
 use super::raw::{Loaded, Origin, Raw, Source, Value};
@@ -14,12 +14,10 @@ use super::remark::Remark;
 /// Stands for a secret.
 const MASK: &str = "<secret>";
 
-/// What an enrollment keeps for itself, and what logging reads on its own: never in vain.
-const NEVER_IN_VAIN: [&Variable; 6] = [
+/// What an enrollment keeps for itself: never in vain.
+const NEVER_IN_VAIN: [&Variable; 4] = [
     &GATEWAY_DOMAIN,
     &GATEWAY_ENROLLMENT_TOKEN,
-    &LOG_FILE,
-    &LOG_LEVEL,
     &RELAY_DOMAIN,
     &RELAY_ENROLLMENT_TOKEN,
 ];
@@ -207,6 +205,8 @@ mod tests {
             ["gateway_name", "edge", "NAME"],
             ["api_url", "https://flag", "--domain"],
             ["custom_headers", "X-A=<secret> X-B=<secret>", "environment"],
+            ["log_level", "info", "default"],
+            ["log_file", "standard error", "default"],
             ["relay_name", "the fastest healthy relay", "default"],
             ["gateway_access_token", "<secret>", "file, line 2"],
         ];

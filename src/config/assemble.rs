@@ -1,18 +1,21 @@
 //! What the assembly of every role has in common: where its file is, and reading one setting at a time while
 //! collecting everything that is wrong.
 
+use std::convert::Infallible;
 use std::error::Error as StdError;
 use std::path::{Path, PathBuf};
 
 use super::account::{Account, Notes};
 use super::env::{
-    API_URL, AUTH_METHOD, CLIENT_ID, CLIENT_SECRET, CUSTOM_HEADERS, Environment, LOG_LEVEL, TOKEN,
-    Used, Variable,
+    API_URL, AUTH_METHOD, CLIENT_ID, CLIENT_SECRET, CUSTOM_HEADERS, Environment, LOG_FILE,
+    LOG_LEVEL, TOKEN, Used, Variable,
 };
 use super::file::{self, Entry};
 use super::raw::{Flags, Loaded, Origin, Raw, Source};
 use super::remark::{Problem, Remark};
-use super::settings::{ApiBase, CustomHeaders, DEFAULT_DOMAIN, IdentityCredential};
+use super::settings::{
+    ApiBase, CustomHeaders, DEFAULT_DOMAIN, IdentityCredential, LogLevel, LogSettings,
+};
 use crate::secret::Secret;
 
 /// Ways in which a machine identity may log in (protocol.md §6); only the first is supported today.
@@ -154,14 +157,11 @@ impl<'a> Reader<'a> {
             let origin = Origin::Environment(variable);
             problems.push(Problem::at(&origin, "the value is not UTF-8 text"));
         }
-        let mut remarks: Vec<Remark> = raw
+        let remarks = raw
             .flags
             .exposed()
             .map(|flag| Remark::SecretInArguments { flag })
             .collect();
-        if raw.value_from(Source::File, &LOG_LEVEL).is_some() {
-            remarks.push(Remark::LogLevelInFile);
-        }
         Self {
             raw,
             problems,
@@ -280,6 +280,14 @@ impl<'a> Reader<'a> {
                 self.problem(Problem::of(&value.origin, &error));
                 CustomHeaders::default()
             }
+        }
+    }
+
+    /// What is logged, and where to.
+    pub(super) fn log(&mut self) -> LogSettings {
+        LogSettings {
+            level: self.parsed(&LOG_LEVEL, str::parse::<LogLevel>),
+            file: self.parsed(&LOG_FILE, |text| Ok::<_, Infallible>(PathBuf::from(text))),
         }
     }
 

@@ -179,6 +179,8 @@ pub struct Environment {
     pub credentials_directory: Option<PathBuf>,
     /// `KUBERNETES_SERVICE_HOST` and `KUBERNETES_SERVICE_PORT_HTTPS`: the API server, for what runs in a pod.
     pub kubernetes_api: Option<(String, u16)>,
+    /// `JOURNAL_STREAM` of a service: which stream is connected to the journal.
+    pub journal_stream: Option<String>,
     /// `NO_COLOR` is set.
     pub no_color: bool,
 }
@@ -212,6 +214,7 @@ impl Environment {
                 "KUBERNETES_SERVICE_PORT_HTTPS" => {
                     api_port = value.to_str().and_then(|port| port.parse().ok());
                 }
+                "JOURNAL_STREAM" => environment.journal_stream = value.into_string().ok(),
                 "NO_COLOR" => environment.no_color = true,
                 other => {
                     let old = RENAMED.iter().map(|(old, _)| *old);

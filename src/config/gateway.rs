@@ -47,6 +47,7 @@ fn assemble(inputs: &Inputs<'_>) -> Result<(GatewaySettings, Account), Vec<Probl
     let name = reader.required(&GATEWAY_NAME, NAME_MISSING, str::parse::<GatewayName>);
     let domain = reader.domain(&GATEWAY_DOMAIN);
     let headers = reader.headers();
+    let log = reader.log();
     let relay = reader.parsed(&RELAY_NAME, str::parse::<RelayName>);
 
     let credential = credential(&mut reader);
@@ -57,6 +58,7 @@ fn assemble(inputs: &Inputs<'_>) -> Result<(GatewaySettings, Account), Vec<Probl
             headers,
             credential: credential?,
             relay,
+            log,
             store: path.clone()?,
         })
     })();
@@ -95,10 +97,10 @@ mod tests {
     use crate::config::case::Case;
     use crate::config::env::{
         API_URL, AUTH_METHOD, CLIENT_ID, CLIENT_SECRET, GATEWAY_ENROLL_METHOD, GATEWAY_NAME,
-        RELAY_NAME, TOKEN, Variable,
+        LOG_LEVEL, RELAY_NAME, TOKEN, Variable,
     };
     use crate::config::remark::Remark;
-    use crate::config::settings::{GatewayCredential, IdentityCredential};
+    use crate::config::settings::{GatewayCredential, IdentityCredential, LogLevel};
     use crate::secret::Secret;
 
     type Flag = (&'static Variable, &'static str, &'static str);
@@ -317,8 +319,8 @@ mod tests {
 
     #[test]
     fn what_is_remarkable_is_remarked() {
-        let spent = "INFISICAL_GATEWAY_ACCESS_TOKEN=kept\nINFISICAL_GATEWAY_ENROLLMENT_TOKEN=spent\n\
-                     INFISICAL_LOG_LEVEL=debug\n";
+        let spent =
+            "INFISICAL_GATEWAY_ACCESS_TOKEN=kept\nINFISICAL_GATEWAY_ENROLLMENT_TOKEN=spent\n";
         let case = Case {
             flags: &[
                 NAME,
@@ -334,12 +336,50 @@ mod tests {
             remarks,
             [
                 Remark::SecretInArguments { flag: "--token" },
-                Remark::LogLevelInFile,
                 Remark::PlainHttp {
                     domain: "http://10.0.0.1/api".to_owned()
                 },
                 Remark::AlreadyEnrolled,
             ]
+        );
+    }
+
+    #[test]
+    fn what_is_logged_may_be_said_anywhere() {
+        let file = "INFISICAL_TOKEN=t\nINFISICAL_LOG_LEVEL=debug\nINFISICAL_LOG_FILE=/log/file\n";
+        let variables = [
+            ("INFISICAL_LOG_LEVEL", "ERROR"),
+            ("INFISICAL_LOG_FILE", "/log/env"),
+        ];
+        let level: Flag = (&LOG_LEVEL, "--log-level", "trace");
+        for (flags, variables, level, path) in [
+            (
+                &[NAME, level][..],
+                &variables[..],
+                LogLevel::Trace,
+                "/log/env",
+            ),
+            (&[NAME], &variables, LogLevel::Error, "/log/env"),
+            (&[NAME], &[], LogLevel::Debug, "/log/file"),
+        ] {
+            let case = Case {
+                flags,
+                variables,
+                file: Some((FILE, file)),
+                config: None,
+            };
+            let (settings, _) = case.assemble(assemble_gateway).expect("settings");
+            assert_eq!(settings.log.level, Some(level));
+            assert_eq!(settings.log.file.as_deref(), Some(Path::new(path)));
+        }
+        let case = Case {
+            flags: &[NAME],
+            file: Some((FILE, "INFISICAL_TOKEN=t\nINFISICAL_LOG_LEVEL=loud\n")),
+            ..Case::default()
+        };
+        assert_eq!(
+            case.problem(assemble_gateway),
+            "INFISICAL_LOG_LEVEL in /conf/edge.conf line 2: must be error, warn, info, debug or trace"
         );
     }
 

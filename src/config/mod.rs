@@ -19,4 +19,4 @@ pub mod token;
 
 pub use assemble::{AUTH_METHODS, ENROLL_METHODS, Inputs, default_directory};
 pub use gateway::{assemble_gateway, explain_gateway};
-pub use relay::{assemble_relay, explain_relay};
+pub use relay::{assemble_relay, explain_relay, relay_asks_for_low_port};

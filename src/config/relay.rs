@@ -9,7 +9,7 @@ use super::env::{
     RELAY_ENROLLMENT_TOKEN, RELAY_HOST, RELAY_NAME, RELAY_SSH_LISTEN, RELAY_TLS_LISTEN, RELAY_TYPE,
     Used,
 };
-use super::raw::{Origin, Raw, Source};
+use super::raw::{Loaded, Origin, Raw, Source};
 use super::remark::{Problem, Remark};
 use super::settings::{RelayCredential, RelayKind, RelayLimits, RelaySettings};
 use crate::names::{RelayHost, RelayName, SSH_PORT};
@@ -64,6 +64,7 @@ fn assemble(inputs: &Inputs<'_>) -> Result<(RelaySettings, Account), Vec<Problem
     };
     let domain = reader.domain(&RELAY_DOMAIN);
     let headers = reader.headers();
+    let log = reader.log();
     let ssh_listen = reader.parsed(&RELAY_SSH_LISTEN, parse_listen);
     let tls_listen = reader.parsed(&RELAY_TLS_LISTEN, parse_listen);
     let credential = kind.and_then(|kind| credential(&mut reader, kind));
@@ -78,10 +79,30 @@ fn assemble(inputs: &Inputs<'_>) -> Result<(RelaySettings, Account), Vec<Problem
             ssh_listen,
             tls_listen,
             limits: RelayLimits::default(),
+            log,
             store: path.clone()?,
         })
     })();
     reader.finish(settings, Used::ByRelays, path)
+}
+
+/// True if flags, environment or file ask for a port below 1024. What is wrong is left to [`assemble_relay`].
+#[must_use]
+pub fn relay_asks_for_low_port(inputs: &Inputs<'_>) -> bool {
+    let path = inputs.path::<RelayName>(&RELAY_NAME);
+    let entries = path.as_deref().and_then(|path| (inputs.load)(path).ok());
+    let file = path.zip(entries);
+    let file = file.map(|(path, entries)| Loaded { path, entries });
+    let raw = Raw {
+        flags: inputs.flags,
+        environment: inputs.environment,
+        file: file.as_ref(),
+    };
+    [&RELAY_SSH_LISTEN, &RELAY_TLS_LISTEN]
+        .into_iter()
+        .filter_map(|variable| raw.value(variable)?.text.expose().parse().ok())
+        // Port 0 is any free one, which is none of those for the privileged.
+        .any(|address: SocketAddr| (1..1024).contains(&address.port()))
 }
 
 fn parse_kind(text: &str) -> Result<RelayKind, UnknownKind> {
@@ -149,7 +170,7 @@ fn org_credential(reader: &mut Reader<'_>) -> Option<RelayCredential> {
 mod tests {
     use std::path::Path;
 
-    use super::assemble_relay;
+    use super::{assemble_relay, relay_asks_for_low_port};
     use crate::config::case::Case;
     use crate::config::env::{
         API_URL, RELAY_AUTH_SECRET, RELAY_ENROLL_METHOD, RELAY_HOST, RELAY_NAME, RELAY_SSH_LISTEN,
@@ -187,6 +208,26 @@ mod tests {
         assert_eq!(settings.limits, RelayLimits::default());
         assert_eq!(settings.domain.to_string(), "https://app.infisical.com/api");
         assert_eq!(remarks, []);
+    }
+
+    #[test]
+    fn a_low_port_may_be_asked_for_by_environment_or_file() {
+        for (variables, file, low) in [
+            (&[][..], "INFISICAL_RELAY_SSH_LISTEN=0.0.0.0:2222\n", false),
+            (&[], "INFISICAL_RELAY_TLS_LISTEN=[::]:443\n", true),
+            (&[("INFISICAL_RELAY_SSH_LISTEN", "10.0.0.1:22")], "", true),
+            (&[("INFISICAL_RELAY_SSH_LISTEN", "127.0.0.1:0")], "", false),
+            (&[("INFISICAL_RELAY_SSH_LISTEN", "443")], "wrong\n", false),
+        ] {
+            let case = Case {
+                flags: &[NAME],
+                variables,
+                file: Some((FILE, file)),
+                config: None,
+            };
+            let found = case.assemble(|inputs| Ok((relay_asks_for_low_port(inputs), vec![])));
+            assert_eq!(found.expect("read").0, low, "{variables:?} {file}");
+        }
     }
 
     #[test]

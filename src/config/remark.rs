@@ -80,8 +80,6 @@ pub enum Remark {
         /// The platform.
         domain: String,
     },
-    /// A file sets the log level, after logging has begun.
-    LogLevelInFile,
     /// A file sets what this role, or this version, does not act on.
     WithoutEffect {
         /// The setting.
@@ -105,9 +103,6 @@ impl Remark {
                 domain,
                 "the platform is reached without encryption; anybody on the way can read the tokens"
             ),
-            Self::LogLevelInFile => tracing::warn!(
-                "a log level in a configuration file has no effect; use --log-level or the environment"
-            ),
             Self::WithoutEffect { key, place } => {
                 tracing::warn!(setting = place, "a setting has no effect: {}", idle(key));
             }
@@ -129,9 +124,6 @@ impl fmt::Display for Remark {
             Self::PlainHttp { domain } => write!(
                 f,
                 "{domain} is reached without encryption; anybody on the way can read the tokens"
-            ),
-            Self::LogLevelInFile => f.write_str(
-                "a log level in a configuration file has no effect; use --log-level or the environment",
             ),
             Self::WithoutEffect { key, place } => {
                 write!(f, "{place} has no effect: {}", idle(key))

@@ -5,6 +5,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use url::{Host, Url};
 
@@ -248,8 +249,73 @@ pub struct GatewaySettings {
     pub credential: GatewayCredential,
     /// The relay to use; `None` chooses one (protocol.md §1).
     pub relay: Option<RelayName>,
+    /// What it logs.
+    pub log: LogSettings,
     /// The file in which an enrolled access token is kept.
     pub store: PathBuf,
+}
+
+/// The least important lines that are logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogLevel {
+    /// A person must act.
+    Error,
+    /// Degraded, heals by itself.
+    Warn,
+    /// Changes of state.
+    Info,
+    /// Every connection.
+    Debug,
+    /// Every step.
+    Trace,
+}
+
+/// Not a level.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("must be error, warn, info, debug or trace")]
+pub struct UnknownLogLevel;
+
+impl LogLevel {
+    /// Every level, the quietest first.
+    pub const ALL: [Self; 5] = [
+        Self::Error,
+        Self::Warn,
+        Self::Info,
+        Self::Debug,
+        Self::Trace,
+    ];
+
+    /// Its name as people give it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}
+
+impl FromStr for LogLevel {
+    type Err = UnknownLogLevel;
+
+    fn from_str(text: &str) -> Result<Self, UnknownLogLevel> {
+        Self::ALL
+            .into_iter()
+            .find(|level| level.as_str().eq_ignore_ascii_case(text))
+            .ok_or(UnknownLogLevel)
+    }
+}
+
+/// What is logged, and where to. How the lines look is a matter of the command line alone.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LogSettings {
+    /// The level; `None` is the command's own.
+    pub level: Option<LogLevel>,
+    /// The file; `None` is standard error, or the journal behind it.
+    pub file: Option<PathBuf>,
 }
 
 /// Whose relay it is.
@@ -299,6 +365,8 @@ pub struct RelaySettings {
     pub tls_listen: Option<SocketAddr>,
     /// How much it takes on.
     pub limits: RelayLimits,
+    /// What it logs.
+    pub log: LogSettings,
     /// The file in which an enrolled access token is kept.
     pub store: PathBuf,
 }

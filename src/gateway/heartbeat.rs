@@ -56,7 +56,11 @@ async fn beat(
         reporter.heartbeat(failure.map(|(error, _)| chain(error).to_string()));
         at_least = Duration::ZERO;
         match result {
-            Ok(()) if cadence.reachable() => tracing::debug!("{}", events::GATEWAY_REACHABLE),
+            Ok(()) if cadence.reachable() => tracing::debug!(
+                message_id = events::GATEWAY_REACHABLE.id,
+                "{}",
+                events::GATEWAY_REACHABLE
+            ),
             Ok(()) => tracing::info!(
                 message_id = events::GATEWAY_REACHABLE.id,
                 "{}",

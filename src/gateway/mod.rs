@@ -37,6 +37,7 @@ use crate::backoff::{self, Backoff};
 use crate::config::file;
 use crate::config::settings::{GatewayCredential, GatewaySettings};
 use crate::error::{Class, Reason, chain};
+use crate::events;
 use crate::health::Heart;
 use crate::scope::Scope;
 use crate::secret::Secret;
@@ -214,9 +215,11 @@ async fn spend(
             Ok(login) => {
                 enroll::save(&settings.store, token, &login).map_err(Error::Store)?;
                 tracing::info!(
+                    message_id = events::ENROLLED.id,
                     gateway.id = %login.gateway_id,
                     store = %settings.store.display(),
-                    "enrolled; the access token is saved"
+                    "{}",
+                    events::ENROLLED
                 );
                 return Ok(Some(login.access_token));
             }
@@ -232,9 +235,11 @@ async fn spend(
         let delay = at_least.saturating_add(backoff.next_delay(backoff::random()));
         let text = chain(&error).to_string();
         tracing::warn!(
+            message_id = events::NOT_ENROLLED.id,
             error = text,
             delay_ms = delay.as_millis(),
-            "not enrolled; trying again"
+            "{}",
+            events::NOT_ENROLLED
         );
         reporter.phase(Phase::Retrying {
             error: text,

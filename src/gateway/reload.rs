@@ -48,7 +48,7 @@ pub(crate) async fn run(
                 issuers.send_replace(Arc::new(issuer));
                 used = wanted;
             }
-            Err(error) => tracing::warn!(
+            Err(error) => tracing::error!(
                 message_id = events::RELOAD_REFUSED.id,
                 error = %chain(&error),
                 "{}",

@@ -10,6 +10,7 @@ use super::identity::Identity;
 use super::monitor::Reporter;
 use super::service::{self, http::Cluster};
 use crate::error::{Class, chain};
+use crate::events;
 use crate::names::SSH_PORT;
 use crate::net::dial;
 use crate::scope::Scope;
@@ -114,8 +115,10 @@ pub(crate) async fn serve(
         };
         let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
             tracing::warn!(
+                message_id = events::TOO_MANY_SESSIONS.id,
                 limit = MAX_SESSIONS,
-                "too many sessions; a new one is refused"
+                "{}",
+                events::TOO_MANY_SESSIONS
             );
             continue;
         };

@@ -1,8 +1,10 @@
-//! The host: the service manager's notifications, signals and limits. Knows nothing of tunnels.
+//! The host: the service manager's notifications, its journal, signals, limits and privileges. Knows nothing of tunnels.
 
+pub mod journal;
 pub mod limits;
 pub mod notify;
 pub mod parent;
+pub mod privileges;
 pub mod ready_file;
 pub mod signals;
 pub mod watchdog;

@@ -1,12 +1,14 @@
 //! SIGTERM and SIGINT: the first asks for a clean stop, the second ends the process at once. SIGHUP: the role
-//! reads its configuration again.
+//! reads its configuration again. SIGUSR1: files were moved away, open them again.
 
 use std::io::IsTerminal as _;
+use std::sync::Arc;
 
 use futures_util::StreamExt as _;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook_tokio::Signals;
 
+use crate::events;
 use crate::scope::Scope;
 
 /// Signals could not be caught.
@@ -30,7 +32,12 @@ pub fn stop_on_signal(scope: &Scope) -> Result<(), Error> {
                 tracing::warn!(signal = name, "second signal; ending now");
                 end_now(signal);
             }
-            tracing::info!(signal = name, "stopping");
+            tracing::info!(
+                message_id = events::STOPPING.id,
+                signal = name,
+                "{}",
+                events::STOPPING
+            );
             stop.cancel();
         }
     });
@@ -70,6 +77,32 @@ impl Hangups {
         }
         std::future::pending().await
     }
+}
+
+/// Keeps SIGUSR1 from ending the process before [`on_reopen`] is called: logrotate does not know that a service has just
+/// been started. What it asks for in that moment is of no use, since files are still to be opened.
+///
+/// # Errors
+/// The operating system refuses the handler.
+pub fn survive_reopen() -> Result<(), Error> {
+    signal_hook::flag::register(SIGUSR1, Arc::default())
+        .map(drop)
+        .map_err(Error)
+}
+
+/// Calls `reopen` at every SIGUSR1, which would end the process otherwise. Must be called inside the runtime.
+///
+/// # Errors
+/// The operating system refuses the handler.
+pub fn on_reopen(reopen: impl Fn() + Send + 'static) -> Result<(), Error> {
+    let mut signals = Signals::new([SIGUSR1]).map_err(Error)?;
+    // In a scope of its own: files are moved away while a role drains too.
+    Scope::new("signals").spawn("reopen", async move {
+        while signals.next().await.is_some() {
+            reopen();
+        }
+    });
+    Ok(())
 }
 
 #[expect(clippy::exit, reason = "a second signal asks for exactly this")]

@@ -14,6 +14,7 @@ use super::hub::Hub;
 use super::limits::{Slot, Source};
 use super::registry::Replaced;
 use crate::error::chain;
+use crate::events;
 use crate::names::GatewayId;
 use crate::net::accept::{Accepted, Acceptor};
 use crate::scope::Scope;
@@ -84,13 +85,21 @@ async fn gateway(
     let session = Arc::new(session);
     let registered = hub.register(id.clone(), peer, Arc::clone(&session));
     match registered.replaced {
-        None => tracing::info!(gateway.id = %id, %peer, "gateway connected"),
+        None => tracing::info!(
+            message_id = events::GATEWAY_CONNECTED.id,
+            gateway.id = %id,
+            %peer,
+            "{}",
+            events::GATEWAY_CONNECTED
+        ),
         Some(replaced) => {
             tracing::info!(
+                message_id = events::GATEWAY_TOOK_OVER.id,
                 gateway.id = %id,
                 %peer,
                 replaced = %replaced.peer,
-                "gateway connected again; the new connection takes over"
+                "{}",
+                events::GATEWAY_TOOK_OVER
             );
             let hub = Arc::clone(hub);
             let id = id.clone();
@@ -106,7 +115,14 @@ async fn gateway(
     }
     if hub.registry().deregister(&registered.ticket) {
         let end = session.take_end();
-        tracing::info!(gateway.id = %id, %peer, reason = %chain(&end), "gateway disconnected");
+        tracing::info!(
+            message_id = events::GATEWAY_DISCONNECTED.id,
+            gateway.id = %id,
+            %peer,
+            reason = %chain(&end),
+            "{}",
+            events::GATEWAY_DISCONNECTED
+        );
     }
 }
 
@@ -122,10 +138,12 @@ async fn dismiss(hub: &Hub, id: &GatewayId, replaced: Replaced<Arc<Session>>) {
     let conflict = hub.registry().probed(&takeover, alive, Instant::now());
     if let Some(conflict) = conflict {
         tracing::warn!(
+            message_id = events::GATEWAY_CONFLICT.id,
             gateway.id = %id,
             connected = %conflict.connected,
             replaced = %conflict.replaced,
-            "two gateways use the same identity and push each other out; stop one of them"
+            "{}",
+            events::GATEWAY_CONFLICT
         );
     }
     session.close(REPLACED).await;
@@ -155,7 +173,14 @@ fn report(hub: &Hub, peer: SocketAddr, error: &ssh::Error) {
         return;
     };
     if matches!(error, ssh::Error::Certificate(_)) {
-        tracing::warn!(%peer, suppressed, error = %chain(error), "gateway refused");
+        tracing::warn!(
+            message_id = events::GATEWAY_REFUSED.id,
+            %peer,
+            suppressed,
+            error = %chain(error),
+            "{}",
+            events::GATEWAY_REFUSED
+        );
     } else {
         tracing::info!(%peer, suppressed, error = %chain(error), "gateway did not authenticate");
     }

@@ -27,7 +27,11 @@ pub(crate) async fn run(accesses: watch::Receiver<Arc<Access>>) {
         let was_reachable = cadence.is_reachable();
         let delay = cadence.handle(result.is_ok());
         match result {
-            Ok(()) if was_reachable => tracing::debug!("{}", events::RELAY_REACHABLE),
+            Ok(()) if was_reachable => tracing::debug!(
+                message_id = events::RELAY_REACHABLE.id,
+                "{}",
+                events::RELAY_REACHABLE
+            ),
             Ok(()) => tracing::info!(
                 message_id = events::RELAY_REACHABLE.id,
                 "{}",

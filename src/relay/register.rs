@@ -15,7 +15,7 @@ use crate::api::{self, Client};
 use crate::backoff::{self, Backoff};
 use crate::config::settings::{RelayCredential, RelaySettings};
 use crate::error::{Class, Reason, chain};
-use crate::events;
+use crate::events::{self, Event};
 use crate::scope::Scope;
 
 /// Delays between attempts at the start.
@@ -113,7 +113,7 @@ pub(crate) async fn begin(
             Ok(identity) => return Ok(Some((access, identity))),
             Err(error) => error,
         };
-        if !wait(&error, &mut backoff, "not registered; trying again", scope).await {
+        if !wait(&error, &mut backoff, events::RELAY_NOT_REGISTERED, scope).await {
             return cancelled_or(error, scope);
         }
     }
@@ -141,28 +141,36 @@ async fn open(
                     .await
                     .map_err(Error::Store)?;
                 tracing::info!(
+                    message_id = events::ENROLLED.id,
                     relay.name = %settings.name,
                     store = %settings.store.display(),
-                    "enrolled; the access token is saved"
+                    "{}",
+                    events::ENROLLED
                 );
                 return Ok(Some(Access::enrolled(client, settings, login.access_token)));
             }
             Err(error) => Error::Enrollment(error),
         };
-        if !wait(&error, &mut backoff, "not enrolled; trying again", scope).await {
+        if !wait(&error, &mut backoff, events::NOT_ENROLLED, scope).await {
             return cancelled_or(error, scope);
         }
     }
     Ok(None)
 }
 
-/// Logs the failure and waits; false if there is nothing to wait for or `scope` was cancelled.
-async fn wait(error: &Error, backoff: &mut Backoff, text: &str, scope: &Scope) -> bool {
+/// Logs the failure as `event` and waits; false if there is nothing to wait for or `scope` was cancelled.
+async fn wait(error: &Error, backoff: &mut Backoff, event: Event, scope: &Scope) -> bool {
     let attempt = backoff.attempts().saturating_add(1);
     let Some(delay) = next(error.class(), backoff) else {
         return false;
     };
-    tracing::warn!(error = %chain(error), attempt, delay_ms = delay.as_millis(), "{text}");
+    tracing::warn!(
+        message_id = event.id,
+        error = %chain(error),
+        attempt,
+        delay_ms = delay.as_millis(),
+        "{event}"
+    );
     scope.run(tokio::time::sleep(delay)).await.is_some()
 }
 
@@ -215,7 +223,7 @@ pub(crate) async fn reload(
                 accesses.send_replace(Arc::new(access));
                 used = wanted;
             }
-            Err(error) => tracing::warn!(
+            Err(error) => tracing::error!(
                 message_id = events::RELOAD_REFUSED.id,
                 error = %chain(error.as_ref()),
                 "{}",

@@ -17,8 +17,8 @@ use super::{Error, register, run};
 use crate::api::Client;
 use crate::config::file;
 use crate::config::settings::{
-    ApiBase, CustomHeaders, IdentityCredential, RelayCredential, RelayKind, RelayLimits,
-    RelaySettings,
+    ApiBase, CustomHeaders, IdentityCredential, LogSettings, RelayCredential, RelayKind,
+    RelayLimits, RelaySettings,
 };
 use crate::error::{Reason, chain};
 use crate::health::heart;
@@ -91,6 +91,7 @@ fn settings(domain: ApiBase, credential: RelayCredential, store: &Path) -> Relay
         ssh_listen: Some(any_port()),
         tls_listen: Some(any_port()),
         limits: RelayLimits::default(),
+        log: LogSettings::default(),
         store: store.to_owned(),
     }
 }

@@ -4,6 +4,7 @@
 
 #![expect(clippy::panic, reason = "a test that cannot read its input has failed")]
 
+mod catalogue;
 mod documents;
 mod layers;
 mod source;
@@ -83,6 +84,18 @@ fn contract_lines_are_those_of_the_protocol() {
         ("RELAY_REACHABLE", events::RELAY_REACHABLE.text),
     ];
     assert_eq!(ours, words::CONTRACT);
+}
+
+#[test]
+fn every_event_is_explained() {
+    use infisical::events::TABLE;
+    let path = "packaging/usr/lib/systemd/catalog/infisical.catalog";
+    assert_none(&catalogue::unexplained(
+        &documents::read(root(), path),
+        TABLE,
+    ));
+    let page = documents::read(root(), "docs/events.md");
+    assert_none(&catalogue::unlisted(&page, TABLE));
 }
 
 #[test]

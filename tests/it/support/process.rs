@@ -2,7 +2,7 @@
 //! dropped, and its output printed when the case fails.
 
 use std::ffi::OsStr;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, ErrorKind, Read};
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
@@ -193,7 +193,11 @@ impl Process {
     pub(crate) fn command_line_and_environment(&self) -> String {
         let read = |file: &str| {
             let path = format!("/proc/{}/{file}", self.pid());
-            let bytes = std::fs::read(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+            let bytes = match std::fs::read(&path) {
+                // An undumpable process shows its environment to root alone.
+                Err(error) if error.kind() == ErrorKind::PermissionDenied => Vec::new(),
+                read => read.unwrap_or_else(|error| panic!("{path}: {error}")),
+            };
             String::from_utf8_lossy(&bytes).replace('\0', "\n")
         };
         read("cmdline") + &read("environ")

@@ -1,0 +1,417 @@
+//! Logs: to standard error, the journal or a file, as text for people or as JSON for collectors.
+//!
+//! The level is that of this program; libraries are heard only when they warn, and the SSH library, which calls
+//! ordinary ends of connections errors, only when asked for everything. Logging begins with what flags and environment
+//! say, before any file is read; [`Handle::apply`] then follows the configuration for as long as the program runs.
+//!
+//! Whoever asks for JSON gets lines of it, in the journal too: its fields are for those who ask for nothing.
+
+mod sink;
+mod text;
+
+use std::fmt;
+use std::io::{self, IsTerminal as _};
+use std::sync::Arc;
+
+use clap::ValueEnum;
+use tracing::{Level, Subscriber};
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{Layer, Registry, reload};
+
+pub use sink::Error;
+
+use super::exit::Failure;
+use crate::config::settings::{LogLevel, LogSettings};
+use crate::error::chain;
+use crate::events;
+use crate::host::journal::Journal;
+use sink::{Gate, Lines, Sink};
+use text::{Fields, Line};
+
+/// How lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum Format {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// How to log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Logging {
+    /// What flags and environment say.
+    pub settings: LogSettings,
+    /// The level if nobody says any.
+    pub default: LogLevel,
+    /// How it looks.
+    pub format: Format,
+    /// Colours, if standard error is a terminal.
+    pub colour: bool,
+    /// Standard error is the journal.
+    pub journal: bool,
+}
+
+impl Logging {
+    /// Begins to log, to standard error or the journal; call it once. The file comes with [`Handle::open`].
+    pub fn start(self) -> Handle {
+        // A journal without a socket still reads lines; no reason not to start.
+        let wants_fields = self.journal && self.format == Format::Text;
+        let journal = wants_fields.then(Journal::connect).and_then(Result::ok);
+        let (subscriber, handle) = self.build(journal);
+        subscriber.init();
+        handle
+    }
+
+    fn build(self, journal: Option<Journal>) -> (impl Subscriber + Send + Sync, Handle) {
+        let level = self.settings.level.unwrap_or(self.default);
+        let sink = Arc::new(Sink::new(self.journal, journal.is_some()));
+        sink.set_verbose(is_verbose(level));
+        let (filter, reload) = reload::Layer::new(targets(level));
+        let journal = journal.map(|layer| Gate {
+            layer,
+            sink: Arc::clone(&sink),
+            native: true,
+        });
+        let colour = self.colour && io::stderr().is_terminal();
+        let lines = lines(self.format, colour, &sink);
+        let subscriber = tracing_subscriber::registry()
+            .with(filter)
+            .with(journal)
+            .with(lines);
+        let handle = Handle(Arc::new(Shared {
+            logging: self,
+            sink,
+            reload,
+        }));
+        (subscriber, handle)
+    }
+}
+
+/// The layer for everything but the journal's socket.
+fn lines<S>(format: Format, colour: bool, sink: &Arc<Sink>) -> Gate<Box<dyn Layer<S> + Send + Sync>>
+where
+    S: Subscriber + for<'lookup> LookupSpan<'lookup>,
+{
+    let layer = tracing_subscriber::fmt::layer().with_writer(Lines(Arc::clone(sink)));
+    let layer: Box<dyn Layer<S> + Send + Sync> = match format {
+        Format::Text => Box::new(
+            layer
+                .with_ansi(colour)
+                .fmt_fields(Fields)
+                .event_format(Line::new(Arc::clone(sink))),
+        ),
+        Format::Json => Box::new(layer.json().flatten_event(true).with_ansi(false)),
+    };
+    Gate {
+        layer,
+        sink: Arc::clone(sink),
+        native: false,
+    }
+}
+
+/// The running log, to be changed while it runs.
+#[derive(Clone)]
+pub struct Handle(Arc<Shared>);
+
+struct Shared {
+    logging: Logging,
+    sink: Arc<Sink>,
+    reload: reload::Handle<Targets, Registry>,
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Handle").field(&self.0.logging).finish()
+    }
+}
+
+impl Handle {
+    /// Goes on in the file that flags or environment name, if they do.
+    ///
+    /// # Errors
+    /// It cannot be opened; lines go where they went.
+    pub fn open(&self) -> anyhow::Result<()> {
+        let file = self.0.logging.settings.file.as_deref();
+        self.0.sink.redirect(file).map_err(failure)
+    }
+
+    /// Logs as `settings` say from now on, which hold what flags and environment say too. Blocks for the disk, briefly.
+    ///
+    /// # Errors
+    /// The file cannot be opened; nothing is changed then.
+    pub fn apply(&self, settings: &LogSettings) -> Result<(), Error> {
+        self.0.sink.redirect(settings.file.as_deref())?;
+        self.set_level(settings.level);
+        Ok(())
+    }
+
+    /// The same for a program that runs already: a file that cannot be opened is a warning, the old one stays in use,
+    /// and the level changes all the same. An unchanged file is opened again.
+    pub fn follow(&self, settings: &LogSettings) {
+        self.set_level(settings.level);
+        if let Err(error) = self.0.sink.redirect(settings.file.as_deref()) {
+            warn_of_the_old_file(&error);
+        }
+    }
+
+    /// Opens the file again, after logrotate moved it away; a failure is a warning, and the old file stays in use.
+    /// Blocks for the disk, briefly.
+    pub fn reopen(&self) {
+        if let Err(error) = self.0.sink.reopen() {
+            warn_of_the_old_file(&error);
+        }
+    }
+
+    fn set_level(&self, level: Option<LogLevel>) {
+        let level = level.unwrap_or(self.0.logging.default);
+        self.0.sink.set_verbose(is_verbose(level));
+        // It fails only where nothing is logged any more.
+        let _ = self.0.reload.reload(targets(level));
+    }
+
+    /// Reports the error that ends the program, where logs go and as they look; on standard error in any case.
+    pub fn report(&self, error: &anyhow::Error) {
+        let Shared { logging, sink, .. } = &*self.0;
+        let is_plain = logging.format == Format::Text && !sink.is_journal();
+        if sink.is_file() || !is_plain {
+            tracing::error!(
+                message_id = events::FAILED.id,
+                error = %chain(error.as_ref()),
+                "{}",
+                events::FAILED
+            );
+        }
+        if sink.is_file() || is_plain {
+            sink.write_standard(Level::ERROR, format!("{}\n", describe(error)).as_bytes());
+        }
+    }
+}
+
+fn warn_of_the_old_file(error: &Error) {
+    tracing::warn!(
+        message_id = events::LOG_FILE_KEPT.id,
+        error = %chain(error),
+        "{}",
+        events::LOG_FILE_KEPT
+    );
+}
+
+/// A handle to a log that nobody reads, for tests of what is given one.
+#[cfg(test)]
+pub(super) fn unread() -> Handle {
+    let logging = Logging {
+        settings: LogSettings::default(),
+        default: LogLevel::Info,
+        format: Format::Text,
+        colour: false,
+        journal: false,
+    };
+    logging.build(None).1
+}
+
+/// A log file that cannot be opened, as an error of the start.
+pub(super) fn failure(error: Error) -> anyhow::Error {
+    Failure::new(error.reason(), error).into()
+}
+
+fn targets(level: LogLevel) -> Targets {
+    let ours = match level {
+        LogLevel::Error => Level::ERROR,
+        LogLevel::Warn => Level::WARN,
+        LogLevel::Info => Level::INFO,
+        LogLevel::Debug => Level::DEBUG,
+        LogLevel::Trace => Level::TRACE,
+    };
+    // Its own trace lines hold what it decrypts.
+    let ssh = match level {
+        LogLevel::Trace => LevelFilter::DEBUG,
+        LogLevel::Error | LogLevel::Warn | LogLevel::Info | LogLevel::Debug => LevelFilter::ERROR,
+    };
+    Targets::new()
+        .with_default(Level::WARN.min(ours))
+        .with_target("infisical", ours)
+        .with_target("russh", ssh)
+}
+
+/// Whoever asks for so much wants to know whence.
+fn is_verbose(level: LogLevel) -> bool {
+    match level {
+        LogLevel::Error | LogLevel::Warn | LogLevel::Info => false,
+        LogLevel::Debug | LogLevel::Trace => true,
+    }
+}
+
+/// The error and its causes, as the last words of the program.
+#[must_use]
+pub fn describe(error: &anyhow::Error) -> String {
+    format!("infisical: {}", chain(error.as_ref()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::{Path, PathBuf};
+
+    use tracing::Level;
+
+    use super::{Format, Handle, Logging, targets};
+    use crate::config::settings::{LogLevel, LogSettings};
+    use crate::events;
+
+    fn logging(format: Format) -> Logging {
+        Logging {
+            settings: LogSettings::default(),
+            default: LogLevel::Info,
+            format,
+            colour: true,
+            journal: false,
+        }
+    }
+
+    /// What is written to the file when `work` logs in `format`, to a file from the beginning.
+    fn written(format: Format, work: impl FnOnce(&Handle, &Path)) -> String {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("log");
+        let (subscriber, handle) = logging(format).build(None);
+        tracing::subscriber::with_default(subscriber, || {
+            let settings = to(&path, None);
+            handle.apply(&settings).expect("opened");
+            work(&handle, &path);
+        });
+        fs::read_to_string(&path).expect("read")
+    }
+
+    fn to(path: &Path, level: Option<LogLevel>) -> LogSettings {
+        LogSettings {
+            level,
+            file: Some(PathBuf::from(path)),
+        }
+    }
+
+    fn event() {
+        tracing::info!(
+            message_id = events::RELOADED.id,
+            relay.host = "h",
+            attempt = 3,
+            "{}",
+            events::RELOADED
+        );
+    }
+
+    #[test]
+    fn text_has_no_ids_of_events_and_no_colours_in_a_file() {
+        let text = written(Format::Text, |_, _| event());
+        assert!(
+            text.contains("INFO configuration reloaded relay.host=\"h\" attempt=3\n"),
+            "{text}"
+        );
+        assert!(
+            !text.contains("message_id") && !text.contains('\u{1b}'),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn json_has_every_field() {
+        let text = written(Format::Json, |_, _| event());
+        let line: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        assert_eq!(line["message"], events::RELOADED.text);
+        assert_eq!(line["message_id"], events::RELOADED.id);
+        assert_eq!(line["attempt"], 3);
+    }
+
+    #[test]
+    fn level_and_file_change_while_it_runs_and_a_bad_file_changes_nothing() {
+        let text = written(Format::Text, |handle, path| {
+            tracing::debug!("not heard");
+            handle
+                .apply(&to(path, Some(LogLevel::Debug)))
+                .expect("applied");
+            tracing::debug!("heard");
+            let absent = path.with_file_name("absent/log");
+            handle
+                .apply(&to(&absent, Some(LogLevel::Error)))
+                .expect_err("no directory");
+            tracing::debug!("still heard");
+            let other = path.with_file_name("other");
+            handle.apply(&to(&other, None)).expect("applied");
+            tracing::info!("elsewhere");
+            tracing::debug!("not heard again");
+            let text = fs::read_to_string(&other).expect("read");
+            assert!(
+                text.contains("elsewhere") && text.lines().count() == 1,
+                "{text}"
+            );
+        });
+        let heard: Vec<_> = text
+            .lines()
+            .filter(|line| line.ends_with("heard"))
+            .collect();
+        assert_eq!(heard.len(), 2, "{text}");
+        assert!(
+            text.contains(" infisical::cli::logging::tests: heard"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_failed_reopening_is_a_warning_in_the_old_file() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (here, gone) = (directory.path().join("here"), directory.path().join("gone"));
+        fs::create_dir(&here).expect("made");
+        let (subscriber, handle) = logging(Format::Text).build(None);
+        tracing::subscriber::with_default(subscriber, || {
+            handle.apply(&to(&here.join("log"), None)).expect("opened");
+            fs::rename(&here, &gone).expect("moved");
+            handle.reopen();
+            handle.follow(&to(&here.join("log"), Some(LogLevel::Debug)));
+            tracing::debug!("the level has changed");
+        });
+        let text = fs::read_to_string(gone.join("log")).expect("read");
+        let warnings = text.matches("WARN log file not reopened").count();
+        assert_eq!(warnings, 1, "{text}");
+        assert!(
+            text.contains("WARN infisical::cli::logging: log file not reopened"),
+            "{text}"
+        );
+        assert!(text.contains("the level has changed"), "{text}");
+        assert!(text.contains("cannot log to "), "{text}");
+    }
+
+    #[test]
+    fn the_level_is_ours_and_libraries_are_heard_when_they_warn() {
+        let (error, warn, info, debug, trace) = (
+            Level::ERROR,
+            Level::WARN,
+            Level::INFO,
+            Level::DEBUG,
+            Level::TRACE,
+        );
+        for (level, target, loudest) in [
+            (LogLevel::Info, "infisical::gateway", info),
+            (LogLevel::Info, "hyper::client", warn),
+            (LogLevel::Info, "russh::server", error),
+            (LogLevel::Debug, "infisical", debug),
+            (LogLevel::Debug, "russh", error),
+            (LogLevel::Trace, "infisical", trace),
+            (LogLevel::Trace, "russh::client", debug),
+            (LogLevel::Trace, "rustls", warn),
+            (LogLevel::Error, "infisical", error),
+            (LogLevel::Error, "hyper", error),
+        ] {
+            let targets = targets(level);
+            for candidate in [error, warn, info, debug, trace] {
+                assert_eq!(
+                    targets.would_enable(target, &candidate),
+                    candidate <= loudest,
+                    "{level:?} {target} {candidate}"
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! What the running daemons are allowed, as the kernel tells it of each of their threads.
+
+use std::fs;
+
+use crate::support::lab::Lab;
+use crate::support::process::{Process, infisical};
+
+/// CAP_NET_BIND_SERVICE in a set of capabilities (capability.h).
+const LOW_PORTS: u64 = 1 << 10;
+
+/// The sets of capabilities by which a thread can do something, now or later.
+const SETS: [&str; 4] = ["CapInh", "CapPrm", "CapEff", "CapAmb"];
+
+/// The value of `field` in `status` (proc_pid_status(5)).
+fn field<'a>(status: &'a str, field: &str) -> &'a str {
+    let mut lines = status.lines().filter_map(|line| line.split_once(':'));
+    let line = lines.find(|(name, _)| *name == field);
+    line.unwrap_or_else(|| panic!("no {field} in {status}"))
+        .1
+        .trim()
+}
+
+/// What the kernel says of every thread.
+fn threads(process: &Process) -> Vec<String> {
+    let tasks = fs::read_dir(format!("/proc/{}/task", process.pid())).expect("threads");
+    let paths = tasks
+        .map_while(Result::ok)
+        .map(|task| task.path().join("status"));
+    // A thread may end meanwhile.
+    let statuses: Vec<String> = paths
+        .filter_map(|path| fs::read_to_string(path).ok())
+        .collect();
+    assert!(statuses.len() > 1, "{statuses:?}");
+    statuses
+}
+
+fn assert_confined(process: &Process, capabilities: u64) {
+    for status in threads(process) {
+        for set in SETS {
+            let found = u64::from_str_radix(field(&status, set), 16).expect("a set");
+            let expected = match set {
+                "CapPrm" | "CapEff" => capabilities,
+                _ => 0,
+            };
+            assert_eq!(found, expected, "{set} of {status}");
+        }
+        assert_eq!(field(&status, "NoNewPrivs"), "1");
+    }
+    let path = format!("/proc/{}/limits", process.pid());
+    let limits = fs::read_to_string(path).expect("limits");
+    let core = limits
+        .lines()
+        .find(|line| line.starts_with("Max core file size"));
+    let core: Vec<&str> = core.expect("the limit").split_whitespace().collect();
+    assert_eq!(core[4..6], ["0", "0"]);
+}
+
+fn is_root() -> bool {
+    nix::unistd::geteuid().is_root()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn gateway_and_relay_give_up_every_capability_in_every_thread() {
+    let lab = Lab::new().await;
+    let relay = lab.relay().await;
+    let gateway = lab.gateway(&relay).await;
+    let name = if is_root() {
+        "root".to_owned()
+    } else {
+        format!("uid {}", nix::unistd::geteuid())
+    };
+    for daemon in [&relay, &gateway] {
+        assert_confined(daemon, 0);
+        let line = format!("running as {name} without capabilities");
+        assert!(
+            daemon.output().lines().any(|said| said.ends_with(&line)),
+            "{line}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_keeps_the_right_to_low_ports_only_if_it_asks_for_one() {
+    if !is_root() {
+        eprintln!("SKIPPED: an ordinary user has no right to low ports");
+        return;
+    }
+    let lab = Lab::new().await;
+    let host = lab.host;
+    let usual = lab.relay_command();
+    let mut command = infisical(lab.dir());
+    command.args(["relay", "start", "--name", &usual.name, "--host"]);
+    command.args([&host.to_string(), "--domain", &usual.domain]);
+    command.args(["--ssh-listen", &format!("{host}:2222")]);
+    command.args(["--tls-listen", &format!("{host}:443")]);
+    command.arg("--config").arg(&usual.config);
+    let relay = Process::spawn("relay", command);
+    relay
+        .wait_for_line("Relay server started successfully")
+        .await;
+    assert_confined(&relay, LOW_PORTS);
+    relay
+        .wait_for_line("without capabilities but CAP_NET_BIND_SERVICE")
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn other_commands_stay_as_they_were_started() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let ready = dir.path().join("ready");
+    let mut command = infisical(dir.path());
+    command.args([
+        "platform",
+        "start",
+        "--listen",
+        "127.0.0.1:0",
+        "--state-dir",
+    ]);
+    command.arg(dir.path().join("state"));
+    command.arg("--ready-file").arg(&ready);
+    let platform = Process::spawn("platform", command);
+    crate::support::ready_file(&ready).await;
+    let ours = fs::read_to_string("/proc/self/status").expect("our status");
+    for status in threads(&platform) {
+        for set in SETS {
+            assert_eq!(field(&status, set), field(&ours, set));
+        }
+    }
+}
