@@ -1,0 +1,37 @@
+//! The scenarios.
+
+mod life;
+mod sandbox;
+
+use crate::lab::Lab;
+use crate::runner::Scenario;
+
+/// Functions as cases with their names.
+macro_rules! cases {
+    ($module:ident: $($case:ident),+ $(,)?) => {
+        &[$((stringify!($case), $module::$case)),+]
+    };
+}
+
+/// All of them, in the order in which they run.
+pub(crate) const SCENARIOS: &[Scenario] = &[
+    Scenario {
+        name: "life",
+        boot: Lab::boot,
+        cases: cases![life:
+            the_service_starts_and_says_how_it_is,
+            a_session_reaches_its_target,
+            a_killed_gateway_comes_back,
+            it_is_back_after_a_reboot,
+        ],
+    },
+    Scenario {
+        name: "sandbox",
+        boot: Lab::boot,
+        cases: cases![sandbox:
+            outside_of_it_nearly_everything_is_possible,
+            inside_as_root_only_what_is_needed_is_possible,
+            inside_as_a_user_only_what_is_needed_is_possible,
+        ],
+    },
+];
