@@ -74,14 +74,16 @@ pub(crate) struct Lab {
 impl Lab {
     /// The whole of it, running.
     pub(crate) fn boot(release: Release) -> Self {
-        let lab = Self {
-            container: Self::setup(release).boot(),
-        };
-        lab.container.run([PROGRAM, "--version"]).ok();
-        lab
+        Self::start(Self::setup(release))
     }
 
-    /// The same before its first boot, for cases that want more in it.
+    /// Boots what [`Self::setup`] gave.
+    pub(crate) fn start(setup: Setup) -> Self {
+        let container = setup.boot();
+        Self { container }
+    }
+
+    /// The same before its first boot, for scenarios that want more in it.
     pub(crate) fn setup(release: Release) -> Setup {
         let harness = std::env::current_exe().expect("this binary's path");
         let resolver = format!("[Resolve]\nDNS={}\nDNSSEC=no\n", peer::DNS);

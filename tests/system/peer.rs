@@ -4,7 +4,8 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream, UdpSocket};
-use std::os::unix::net::UnixListener;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -14,6 +15,9 @@ pub(crate) const ECHO: &str = "127.0.0.1:7000";
 pub(crate) const DNS: &str = "127.0.0.1:5354";
 /// The name of 127.0.0.1 that only the DNS server knows.
 pub(crate) const NAME: &str = "echo.example.org";
+
+/// A socket that has no path and belongs to the network namespace.
+pub(crate) const ABSTRACT: &str = "infisical-test-peer";
 
 /// Sockets of others; whoever speaks to one of the real ones has the machine.
 const SOCKETS: &[&str] = &[
@@ -28,13 +32,15 @@ const SOCKETS: &[&str] = &[
 pub(crate) fn run() -> ExitCode {
     let echo = TcpListener::bind(ECHO).expect("the echo's port");
     let dns = UdpSocket::bind(DNS).expect("the DNS server's port");
+    let abstract_name = SocketAddr::from_abstract_name(ABSTRACT).expect("a name");
+    let abstract_socket = UnixListener::bind_addr(&abstract_name).expect("the abstract socket");
     let sockets: Vec<_> = SOCKETS.iter().map(|path| listen(Path::new(path))).collect();
     sd_notify::notify(&[sd_notify::NotifyState::Ready]).expect("a service manager");
     std::thread::spawn(move || answer_all(&dns));
     for client in echo.incoming().map_while(Result::ok) {
         std::thread::spawn(move || echo_one(client));
     }
-    drop(sockets);
+    drop((sockets, abstract_socket));
     ExitCode::FAILURE
 }
 

@@ -23,12 +23,15 @@ pub(crate) enum User {
 
 /// Makes the gateway a service, and starts it now and at every boot.
 pub(crate) fn install(lab: &Lab, user: User) {
-    let token = lab.access_token(&format!("{GATEWAY}-{user:?}"));
-    let configuration = format!(
-        "INFISICAL_GATEWAY_NAME={GATEWAY}\nINFISICAL_API_URL={DOMAIN}\nINFISICAL_TOKEN={token}\n"
-    );
     let container = &lab.container;
-    container.write(CONFIGURATION, &configuration, 0o600);
+    // A name belongs to the identity that took it.
+    if container.run(["test", "-e", CONFIGURATION]).status != Some(0) {
+        let token = lab.access_token(GATEWAY);
+        let configuration = format!(
+            "INFISICAL_GATEWAY_NAME={GATEWAY}\nINFISICAL_API_URL={DOMAIN}\nINFISICAL_TOKEN={token}\n"
+        );
+        container.write(CONFIGURATION, &configuration, 0o600);
+    }
     container.write(&format!("/etc/systemd/system/{UNIT}"), &unit(user), 0o644);
     container.run(["systemctl", "daemon-reload"]).ok();
     container.run(["systemctl", "enable", UNIT]).ok();
@@ -70,8 +73,8 @@ fn probe_with(container: &Container, dropins: &str, configuration: &str) -> Stri
     let folder = format!("/etc/systemd/system/{PROBE_UNIT}.d");
     let ours = format!(
         "[Unit]\nStartLimitIntervalSec=0\n[Service]\nExecStartPre=\nExecStart=\nExecStartPost=\nExecStop=\nExecStopPost=\n\
-         ExecStart={HARNESS} probe {configuration}\nExecPaths={HARNESS}\nRestart=no\nWatchdogSec=0\n\
-         StandardOutput=truncate:{REPORT}\n"
+         ExecStart={HARNESS} probe {configuration}\nBindReadOnlyPaths={HARNESS}\nRestart=no\nWatchdogSec=0\n\
+         StandardOutput=truncate:{REPORT}\nStandardError=journal\n"
     );
     container.run(["rm", "-rf", &folder]).ok();
     container.write(&format!("{folder}/10-installed.conf"), dropins, 0o644);
@@ -146,7 +149,7 @@ PrivateMounts=yes
 PrivateIPC=yes
 PrivateDevices=yes
 DevicePolicy=closed
-ProtectProc=invisible
+ProtectProc=ptraceable
 ProcSubset=pid
 PrivateTmp=yes
 PrivateTmp=disconnected
@@ -161,13 +164,14 @@ TemporaryFileSystem=/run:ro,mode=0755
 BindReadOnlyPaths=/run/systemd/notify /run/systemd/journal -/run/systemd/resolve -/run/NetworkManager -/run/resolvconf -/run/connman
 InaccessiblePaths=-/run/dbus -/run/systemd/private -/run/systemd/system -/run/systemd/transient -/run/docker.sock -/run/containerd -/run/podman -/run/snapd.socket
 InaccessiblePaths=-/boot -/srv -/mnt -/media -/opt -/etc/ssh -/etc/shadow -/etc/gshadow -/var/log -/var/spool -/var/cache
-NoExecPaths=/
-ExecPaths=/usr/local/bin/infisical /usr/lib /lib /lib64
+NoExecPaths=/ /tmp /var/tmp -/var/lib/infisical-gateway -/var/lib/private/infisical-gateway -/run/infisical-gateway -/run/private/infisical-gateway
+InaccessiblePaths=/dev/shm
+BindReadOnlyPaths=/usr/local/bin/infisical /usr/lib -/usr/lib64
 RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6
 SocketBindDeny=any
 SocketBindAllow=udp
 SystemCallArchitectures=native
 SystemCallErrorNumber=EPERM
 SystemCallFilter=@system-service
-SystemCallFilter=~@privileged @resources @aio @keyring @memlock @chown @setuid listen accept accept4 name_to_handle_at remap_file_pages
+SystemCallFilter=~@privileged @resources @aio @keyring @memlock @chown @setuid listen accept accept4 name_to_handle_at remap_file_pages userfaultfd kill tkill tgkill rt_sigqueueinfo rt_tgsigqueueinfo pidfd_open pidfd_send_signal prlimit64 setrlimit
 ";

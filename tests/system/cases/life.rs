@@ -1,6 +1,6 @@
 //! The life of the service: it starts, serves, survives its own death and that of the machine.
 
-use crate::lab::Lab;
+use crate::lab::{DOMAIN, Lab, PROGRAM};
 use crate::service::{self, GATEWAY, UNIT, User};
 use crate::wait;
 
@@ -46,5 +46,34 @@ pub(super) fn a_killed_gateway_comes_back(lab: &mut Lab) {
 pub(super) fn it_is_back_after_a_reboot(lab: &mut Lab) {
     lab.container.reboot();
     assert_eq!(lab.container.property(UNIT, "ActiveState"), "active");
+    lab.assert_session(GATEWAY);
+}
+
+pub(super) fn it_is_back_after_the_power_was_off(lab: &mut Lab) {
+    lab.container.poweroff();
+    lab.container.power_on();
+    assert_eq!(lab.container.property(UNIT, "ActiveState"), "active");
+    lab.assert_session(GATEWAY);
+}
+
+pub(super) fn a_second_gateway_enrolls_beside_the_first(lab: &mut Lab) {
+    let token = lab.enrollment_token("second");
+    lab.container.write("/root/second.token", &token, 0o600);
+    let run = [
+        "systemd-run",
+        "--unit=test-second",
+        "--service-type=notify",
+        "--setenv=HOME=/root",
+        PROGRAM,
+        "gateway",
+        "start",
+        "second",
+        "--enroll-method=token",
+        "--token-file=/root/second.token",
+        "--domain",
+        DOMAIN,
+    ];
+    lab.container.run(run).ok();
+    lab.assert_session("second");
     lab.assert_session(GATEWAY);
 }

@@ -1,5 +1,6 @@
 //! The scenarios.
 
+mod install;
 mod life;
 mod sandbox;
 
@@ -16,6 +17,11 @@ macro_rules! cases {
 /// All of them, in the order in which they run.
 pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario {
+        name: "install",
+        boot: install::boot,
+        cases: cases![install: make_install_needs_only_a_built_source],
+    },
+    Scenario {
         name: "life",
         boot: Lab::boot,
         cases: cases![life:
@@ -23,6 +29,8 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
             a_session_reaches_its_target,
             a_killed_gateway_comes_back,
             it_is_back_after_a_reboot,
+            it_is_back_after_the_power_was_off,
+            a_second_gateway_enrolls_beside_the_first,
         ],
     },
     Scenario {

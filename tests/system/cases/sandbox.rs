@@ -7,39 +7,51 @@ use crate::lab::Lab;
 use crate::probe;
 use crate::service::{self, User};
 
-/// What the root variant's sandbox leaves open, and why.
-const OPEN_AS_ROOT: &[&str] = &[];
-
-/// What the other variant's sandbox leaves open, and why.
-const OPEN_AS_USER: &[&str] = &[];
+/// What the sandbox leaves open.
+const OPEN: &[&str] = &[
+    // Abstract sockets belong to the network, which a gateway shares with its machine.
+    "connect to an abstract socket",
+    // It is on no mount. Without memfd_create(2), large entries would not reach the journal.
+    "execute memory",
+];
 
 pub(super) fn outside_of_it_nearly_everything_is_possible(lab: &mut Lab) {
     service::install(lab, User::Root);
     prepare(&lab.container);
-    let report = Report::read(&lab.container, &service::probe_outside(&lab.container));
+    let report = Report::read(&service::probe_outside(&lab.container));
     // The container itself has limits; what it refuses is not asserted.
-    let limits = limits();
-    let wrong: Vec<_> = report.refused.difference(&limits).collect();
+    let limits = names(LIMITS);
+    let wrong = report.refused.difference(&limits);
+    let wrong: Vec<_> = wrong
+        .filter(|what| !what.contains(" at the mount "))
+        .collect();
     assert!(wrong.is_empty(), "outside: {wrong:#?}");
     assert!(report.broken.is_empty(), "outside: {:#?}", report.broken);
 }
 
 pub(super) fn inside_as_root_only_what_is_needed_is_possible(lab: &mut Lab) {
-    assert_sandbox(lab, User::Root, OPEN_AS_ROOT);
+    assert_sandbox(lab, User::Root);
 }
 
 pub(super) fn inside_as_a_user_only_what_is_needed_is_possible(lab: &mut Lab) {
     service::install(lab, User::Dynamic);
-    assert_sandbox(lab, User::Dynamic, OPEN_AS_USER);
+    assert_sandbox(lab, User::Dynamic);
 }
 
-fn assert_sandbox(lab: &Lab, user: User, open: &[&str]) {
-    let report = Report::read(&lab.container, &service::probe(&lab.container, user));
-    let open: BTreeSet<String> = open.iter().map(|what| (*what).to_owned()).collect();
-    assert_eq!(report.allowed, open, "what is possible, and what may be");
+fn assert_sandbox(lab: &Lab, user: User) {
+    let report = Report::read(&service::probe(&lab.container, user));
+    assert_eq!(
+        report.allowed,
+        names(OPEN),
+        "what is possible, and what may be"
+    );
     assert!(report.broken.is_empty(), "{:#?}", report.broken);
     let journal = lab.container.journal("infisical-probe.service");
     assert!(journal.contains(probe::JOURNAL_LINE), "{journal}");
+}
+
+fn names(list: &[&str]) -> BTreeSet<String> {
+    list.iter().map(|what| (*what).to_owned()).collect()
 }
 
 /// Things that are there on real machines and would be worth having for an intruder.
@@ -50,7 +62,9 @@ fn prepare(container: &Container) {
         .run(["mkdir", "-p", "/run/systemd/transient"])
         .ok();
     // By hand, so that the list cannot be empty, and everything that listens here.
-    let found = container.sh("find /run -type s | sort").ok();
+    let found = container
+        .sh("find /run -type s -not -path '/run/host/inaccessible/*' | sort")
+        .ok();
     for socket in [
         "/run/systemd/private",
         "/run/docker.sock",
@@ -63,10 +77,24 @@ fn prepare(container: &Container) {
     container.write(probe::VICTIM, &victim, 0o644);
 }
 
-/// What the container refuses to everybody.
-fn limits() -> BTreeSet<String> {
-    BTreeSet::new()
-}
+/// What the container may refuse to everybody; the sandbox's own refusal cannot be seen in it.
+const LIMITS: &[&str] = &[
+    "account processes",
+    "get ports",
+    "load a module",
+    "load a module by descriptor",
+    "make a kernel crypto socket",
+    "make a vsock socket",
+    "open /dev/kmsg",
+    "open /dev/mem",
+    "open /dev/sda",
+    "open /dev/vda",
+    "read the kernel's log",
+    "replace the kernel",
+    "set the clock",
+    "swap",
+    "unload a module",
+];
 
 /// The probe's lines, by what they say.
 struct Report {
@@ -76,7 +104,7 @@ struct Report {
 }
 
 impl Report {
-    fn read(container: &Container, text: &str) -> Self {
+    fn read(text: &str) -> Self {
         let mut report = Self {
             refused: BTreeSet::new(),
             allowed: BTreeSet::new(),
@@ -102,7 +130,6 @@ impl Report {
         }
         assert!(works + report.broken.len() > 5, "{text}");
         assert!(report.refused.len() + report.allowed.len() > 50, "{text}");
-        println!("{}:\n{text}", container.release().name);
         report
     }
 }

@@ -1,17 +1,20 @@
 //! What an intruder would try. An attempt that is refused by something else than the sandbox proves nothing, so the cases
 //! also run all of this outside of it.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Read as _};
 use std::net::TcpListener;
+use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
-use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
+use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use nix::libc;
 
 use super::{Attempt, SOCKETS, VICTIM, refusal, sys};
+use crate::peer;
 
 type Named = (String, Box<dyn FnOnce() -> Attempt>);
 
@@ -33,6 +36,9 @@ const NAMESPACES: &[(&str, i32)] = &[
     ("user", libc::CLONE_NEWUSER),
     ("uts", libc::CLONE_NEWUTS),
 ];
+
+/// Where everybody may write.
+const TEMPORARY: &[&str] = &["/dev/shm", "/tmp", "/var/tmp"];
 
 /// Sockets other than those of a client: what they are, family, type, protocol.
 const SOCKET_KINDS: &[(&str, i32, i32, i32)] = &[
@@ -63,6 +69,7 @@ pub(super) fn all() -> Vec<Named> {
     kernel(&mut all);
     network(&mut all);
     sockets(&mut all);
+    mounts(&mut all);
     all
 }
 
@@ -79,13 +86,13 @@ fn files(all: &mut Vec<Named>) {
         "/run/systemd/system",
         "/run/systemd/transient",
         "/usr",
+        "/usr/lib",
+        "/usr/lib/systemd/system",
         "/var/lib",
         "/var/spool",
     ] {
         add(all, format!("write {folder}"), move || {
-            let path = Path::new(folder).join("infisical-probe-wrote-this");
-            File::create(&path)?;
-            fs::remove_file(&path)
+            write_in(Path::new(folder))
         });
     }
     for path in ["/etc/shadow", "/home/someone/secret", "/root/secret"] {
@@ -104,6 +111,9 @@ fn files(all: &mut Vec<Named>) {
     for device in ["/dev/kmsg", "/dev/mem", "/dev/vda", "/dev/sda"] {
         add(all, format!("open {device}"), move || open_to_write(device));
     }
+    add(all, "write its own program", || {
+        change(Path::new("/usr/local/bin/infisical"))
+    });
     add(all, "write a sysctl", || {
         open_to_write("/proc/sys/net/ipv4/ip_forward")
     });
@@ -130,6 +140,44 @@ fn files(all: &mut Vec<Named>) {
         let mode = (libc::S_IFCHR | 0o600) as usize;
         sys::with_texts(libc::SYS_mknod, &[&text], &[mode, 0x103]).map(drop)
     });
+}
+
+/// Every mount, for a service gets dozens of them, each with flags of its own.
+fn mounts(all: &mut Vec<Named>) {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").expect("the mounts");
+    let places: BTreeSet<&str> = mounts
+        .lines()
+        .filter_map(|line| line.split(' ').nth(4))
+        .collect();
+    // With a user of its own they are links.
+    let own = [state(), directory("RUNTIME_DIRECTORY")]
+        .map(|path| path.canonicalize().expect("a directory"));
+    for place in places.into_iter().map(PathBuf::from) {
+        // Pressure on its own memory may be watched, and devices are for all.
+        let is_ours = own.contains(&place) || TEMPORARY.iter().any(|path| place == Path::new(path));
+        let is_harmless = place.ends_with("memory.pressure") || place.starts_with("/dev");
+        if !is_ours && !is_harmless {
+            let place = place.clone();
+            add(
+                all,
+                format!("write at the mount {}", place.display()),
+                move || {
+                    if place.is_dir() {
+                        write_in(&place)
+                    } else {
+                        change(&place)
+                    }
+                },
+            );
+        }
+        if place.is_dir() {
+            add(
+                all,
+                format!("execute at the mount {}", place.display()),
+                move || execute_in(place),
+            );
+        }
+    }
 }
 
 fn privileges(all: &mut Vec<Named>) {
@@ -204,9 +252,7 @@ fn processes(all: &mut Vec<Named>) {
     add(all, "trace another process", || {
         sys::plain(libc::SYS_ptrace, &[PTRACE_SEIZE, victim()?]).map(drop)
     });
-    add(all, "read another's memory", || {
-        sys::plain(libc::SYS_process_vm_readv, &[victim()?]).map(drop)
-    });
+    add(all, "read another's memory", || sys::read_memory(victim()?));
     add(all, "signal another process", || {
         // Signal 0 asks for permission only.
         sys::plain(libc::SYS_kill, &[victim()?, 0]).map(drop)
@@ -220,12 +266,18 @@ fn processes(all: &mut Vec<Named>) {
     add(all, "execute by the loader", || {
         execute("/lib64/ld-linux-x86-64.so.2", &["/bin/true"])
     });
-    add(all, "execute a file of its own", || {
-        let path = state().join("program");
-        fs::copy("/bin/true", &path)?;
-        fs::set_permissions(&path, Permissions::from_mode(0o700))?;
-        execute(&path.to_string_lossy(), &[])
-    });
+    for folder in TEMPORARY {
+        add(all, format!("execute a file in {folder}"), move || {
+            execute_in(folder)
+        });
+    }
+    for variable in ["RUNTIME_DIRECTORY", "STATE_DIRECTORY"] {
+        add(
+            all,
+            format!("execute a file in its {variable}"),
+            move || execute_in(directory(variable)),
+        );
+    }
     add(all, "execute memory", || {
         sys::execute_memory(&fs::read("/bin/true")?)
     });
@@ -325,6 +377,10 @@ fn sockets(all: &mut Vec<Named>) {
         }
         add(all, format!("connect to {path}"), move || connect(&path));
     }
+    add(all, "connect to an abstract socket", || {
+        let address = SocketAddr::from_abstract_name(peer::ABSTRACT)?;
+        UnixStream::connect_addr(&address).map(drop)
+    });
 }
 
 /// As whatever the socket is.
@@ -339,13 +395,36 @@ fn connect(path: &str) -> Attempt {
 }
 
 fn execute(program: &str, arguments: &[&str]) -> Attempt {
-    let status = Command::new(program).args(arguments).status()?;
-    // The loader says with 127 that it may not map the program.
-    if status.success() {
+    let output = Command::new(program).args(arguments).output()?;
+    // The loader starts, and says itself that it may not map the program.
+    if output.status.success() {
         Ok(())
     } else {
         Err(refusal())
     }
+}
+
+fn write_in(folder: &Path) -> Attempt {
+    let path = folder.join("infisical-probe-wrote-this");
+    File::create(&path)?;
+    fs::remove_file(&path)
+}
+
+/// What is running cannot be opened for writing anywhere; its mode can be written where it can.
+fn change(path: &Path) -> Attempt {
+    fs::set_permissions(path, fs::metadata(path)?.permissions())
+}
+
+/// A program that was not there before.
+fn execute_in(folder: impl AsRef<Path>) -> Attempt {
+    let program = folder.as_ref().join("infisical-probe-program");
+    let mode = Permissions::from_mode(0o700);
+    let copied = fs::copy("/bin/true", &program).and_then(|_| fs::set_permissions(&program, mode));
+    let outcome = copied
+        .map_err(|_| refusal())
+        .and_then(|()| execute(&program.to_string_lossy(), &[]));
+    let _ = fs::remove_file(&program);
+    outcome
 }
 
 fn open_to_write(path: impl AsRef<Path>) -> Attempt {

@@ -106,6 +106,24 @@ pub(super) fn capset(capability: u32) -> Attempt {
     unsafe { call(libc::SYS_capset, arguments) }.map(drop)
 }
 
+/// Reads a byte of another process (process_vm_readv(2)).
+pub(super) fn read_memory(process: usize) -> Attempt {
+    let mut byte = [0_u8];
+    let here = [byte.as_mut_ptr() as usize, 1];
+    // Nothing is mapped so low, but permission is asked for first.
+    let there = [1_usize, 1];
+    let arguments = [
+        process,
+        here.as_ptr() as usize,
+        1,
+        there.as_ptr() as usize,
+        1,
+        0,
+    ];
+    // SAFETY: both have the layout of an iovec; the byte outlives the call, and the other address is not ours.
+    unsafe { call(libc::SYS_process_vm_readv, arguments) }.map(drop)
+}
+
 /// A child made with namespaces of its own.
 pub(super) fn clone_into(flags: i32) -> Attempt {
     let flags = (flags | libc::SIGCHLD) as usize;
