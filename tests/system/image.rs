@@ -22,8 +22,8 @@ const PACKAGES: &[&str] = &[
     "systemd-sysv",
 ];
 
-/// Directories of the cache that belong to a run begin with this, and the run's process id.
-const RUN: &str = "run-";
+/// What belongs to a run and not to the next one begins with this, and the run's process id.
+const RUN: &str = "infisical-test-";
 
 /// A Debian release.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,11 +87,16 @@ pub(crate) fn root(release: Release) -> PathBuf {
 
 /// A directory of this run for one container, which vanishes when dropped.
 pub(crate) fn scratch(release: Release) -> tempfile::TempDir {
-    let prefix = format!("{RUN}{}-{}-", std::process::id(), release.name);
+    let prefix = format!("{}-", name_of_run(release));
     tempfile::Builder::new()
         .prefix(&prefix)
         .tempdir_in(cache())
         .unwrap_or_else(|error| panic!("no directory in {}: {error}", cache().display()))
+}
+
+/// A name that is this run's, and shows it.
+pub(crate) fn name_of_run(release: Release) -> String {
+    format!("{RUN}{}-{}", std::process::id(), release.name)
 }
 
 /// Makes the cache, and removes from it what runs left that were killed.
@@ -106,7 +111,8 @@ pub(crate) fn prepare() -> std::io::Result<()> {
     Ok(())
 }
 
-fn is_abandoned(path: &Path) -> bool {
+/// True for what is named after a run that is over.
+pub(crate) fn is_abandoned(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let run = name.strip_prefix(RUN).and_then(|rest| rest.split_once('-'));
     run.is_some_and(|(pid, _)| !Path::new("/proc").join(pid).exists())

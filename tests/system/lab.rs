@@ -127,7 +127,7 @@ impl Lab {
             let words = Self::connect(gateway);
             let output = self.container.run_with_input(words, sent);
             let came_back = output.status == Some(0) && output.stdout == sent;
-            came_back.then_some(()).ok_or(format!("{output:?}"))
+            came_back.then_some(()).ok_or_else(|| format!("{output:?}"))
         });
     }
 

@@ -1,6 +1,7 @@
 //! Runs the scenarios on both releases at once, and reports each case on a line and the counts on the last.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
@@ -92,13 +93,13 @@ fn impossible() -> Option<String> {
     }
     let path = std::env::var_os("PATH").unwrap_or_default();
     let has = |tool: &str| std::env::split_paths(&path).any(|folder| folder.join(tool).is_file());
-    let missing: Vec<&str> = TOOLS
+    let missing: BTreeSet<&str> = TOOLS
         .iter()
         .filter(|(tool, _)| !has(tool))
         .map(|(_, package)| *package)
         .collect();
     if !missing.is_empty() {
-        return Some(format!("which needs {}", missing.join(", ")));
+        return Some(format!("which needs the packages {missing:?}"));
     }
     let mut namespace = Command::new("unshare");
     namespace.args(["--mount", "--propagation=private", "true"]);

@@ -17,6 +17,15 @@ pub(crate) fn until<T, E: Display>(what: &str, mut attempt: impl FnMut() -> Resu
             Ok(value) => return value,
             Err(last) => assert!(Instant::now() < end, "{what}: never; at last: {last}"),
         }
-        std::thread::sleep(LOOK_AGAIN);
+        pause(LOOK_AGAIN);
     }
+}
+
+/// Between two looks.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "nothing announces the condition, and what waits for it looks again"
+)]
+pub(crate) fn pause(time: Duration) {
+    std::thread::sleep(time);
 }

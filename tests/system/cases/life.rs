@@ -7,6 +7,9 @@ use crate::wait;
 pub(super) fn the_service_starts_and_says_how_it_is(lab: &mut Lab) {
     service::install(lab, User::Root);
     let container = &lab.container;
+    let version = container.run(["systemctl", "--version"]).ok();
+    let expected = format!("systemd {} ", container.release().systemd);
+    assert!(version.starts_with(&expected), "{version}");
     assert_eq!(container.property(UNIT, "ActiveState"), "active");
     wait::until("a status", || {
         let status = container.property(UNIT, "StatusText");
@@ -37,7 +40,7 @@ pub(super) fn a_killed_gateway_comes_back(lab: &mut Lab) {
         let state = container.property(UNIT, "ActiveState");
         let now = container.property(UNIT, "MainPID");
         let again = state == "active" && now != before && now != "0";
-        again.then_some(()).ok_or(format!("{state} {now}"))
+        again.then_some(()).ok_or_else(|| format!("{state} {now}"))
     });
     assert_eq!(container.property(UNIT, "NRestarts"), "1");
     lab.assert_session(GATEWAY);

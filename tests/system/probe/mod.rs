@@ -7,6 +7,11 @@
 //! Each attempt on the first list is made in a child process, so that one that succeeds, or that a signal ends, does not
 //! change the next. Attempts are chosen so that succeeding does no harm to the container.
 
+#![allow(
+    clippy::cast_sign_loss,
+    reason = "the kernel takes words, and the constants that become them are not negative"
+)]
+
 mod refused;
 mod sys;
 mod works;

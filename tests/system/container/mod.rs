@@ -3,16 +3,21 @@
 //! Its root is the release's root file system with a layer of its own above it, so that nothing is left of it afterwards.
 //! The layer is mounted in a mount namespace that ends with the container. It has no network but its own loopback.
 
+mod cgroup;
+mod output;
+mod setup;
+
+pub(crate) use output::Output;
+pub(crate) use setup::Setup;
+
 use std::ffi::OsStr;
 use std::io::Write as _;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 
+use cgroup::ControlGroup;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use tempfile::TempDir;
 
 use crate::image::{self, Release};
 use crate::wait;
@@ -32,114 +37,6 @@ exec setpriv --pdeathsig TERM systemd-nspawn --quiet --boot --register=no --keep
   --system-call-filter="@keyring @memlock bpf open_by_handle_at perf_event_open" --resolv-conf=off --console=pipe --directory="$@"
 "#;
 
-/// A container that is not running yet.
-pub(crate) struct Setup {
-    release: Release,
-    /// Holds all of it.
-    directory: TempDir,
-    /// What the root file system is covered with; without it the container has a copy.
-    layers: Option<String>,
-    binds: Vec<String>,
-}
-
-impl Setup {
-    pub(crate) fn new(release: Release) -> Self {
-        let image = image::root(release);
-        let directory = image::scratch(release);
-        for part in ["root", "upper", "work"] {
-            std::fs::create_dir(directory.path().join(part)).expect("a directory");
-        }
-        // A root directory is open to all, a temporary one is not.
-        let open = std::fs::Permissions::from_mode(0o755);
-        std::fs::set_permissions(directory.path().join("upper"), open).expect("a mode");
-        let at = directory.path().display();
-        let lower = image.display();
-        let layers = format!("lowerdir={lower},upperdir={at}/upper,workdir={at}/work");
-        let mut setup = Self {
-            release,
-            directory,
-            layers: Some(layers),
-            binds: Vec::new(),
-        };
-        if !setup.can_mount_layers() {
-            setup.layers = None;
-            let mut copy = Command::new("cp");
-            copy.args(["-a", "--reflink=auto"]);
-            copy.arg(image.join(".")).arg(setup.part("root"));
-            assert!(copy.status().expect("cp").success(), "cannot copy {lower}");
-        }
-        setup
-    }
-
-    fn part(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
-    }
-
-    fn can_mount_layers(&self) -> bool {
-        let mut mount = Command::new("unshare");
-        mount.args(["--mount", "mount", "-t", "overlay", "overlay", "-o"]);
-        mount.arg(self.layers.as_deref().unwrap_or_default());
-        let mount = mount.arg(self.part("root")).stderr(Stdio::null());
-        mount.status().is_ok_and(|status| status.success())
-    }
-
-    /// Where a file of the container is while it does not run.
-    fn outside(&self, path: &str) -> PathBuf {
-        let layer = self.layers.as_ref().map_or("root", |_| "upper");
-        let outside = self.part(layer).join(path.trim_start_matches('/'));
-        let folder = outside.parent().expect("a path below the root");
-        std::fs::create_dir_all(folder).unwrap_or_else(|error| panic!("{path}: {error}"));
-        outside
-    }
-
-    /// Writes a file before the first boot.
-    pub(crate) fn write(self, path: &str, text: &str, mode: u32) -> Self {
-        let outside = self.outside(path);
-        std::fs::write(&outside, text).unwrap_or_else(|error| panic!("{path}: {error}"));
-        let mode = std::fs::Permissions::from_mode(mode);
-        std::fs::set_permissions(&outside, mode).expect("a mode");
-        self
-    }
-
-    /// Copies a file of this machine, with its mode, before the first boot.
-    pub(crate) fn copy_in(self, from: &Path, path: &str) -> Self {
-        std::fs::copy(from, self.outside(path))
-            .unwrap_or_else(|error| panic!("{} to {path}: {error}", from.display()));
-        self
-    }
-
-    /// Starts a unit at every boot.
-    pub(crate) fn enable(self, unit: &str) -> Self {
-        let wants = format!("/etc/systemd/system/multi-user.target.wants/{unit}");
-        let target = format!("/etc/systemd/system/{unit}");
-        std::os::unix::fs::symlink(target, self.outside(&wants)).expect("a link");
-        self
-    }
-
-    /// Shows a directory of this machine, read-only, at `path`.
-    pub(crate) fn bind_ro(mut self, from: &Path, path: &str) -> Self {
-        self.binds
-            .push(format!("--bind-ro={}:{path}", from.display()));
-        self
-    }
-
-    /// Starts it, and waits until systemd has started everything.
-    pub(crate) fn boot(self) -> Container {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("{}-{}-{count}", self.release.name, std::process::id());
-        let mut container = Container {
-            cgroup: ControlGroup::create(&name),
-            name,
-            supervisor: None,
-            leader: Pid::from_raw(0),
-            setup: self,
-        };
-        container.start();
-        container
-    }
-}
-
 /// A running container; ended and removed when dropped.
 pub(crate) struct Container {
     name: String,
@@ -152,6 +49,25 @@ pub(crate) struct Container {
 }
 
 impl Container {
+    fn boot(setup: Setup) -> Self {
+        // One at a time for each release, so the name is its own.
+        let name = image::name_of_run(setup.release);
+        let mut container = Self {
+            cgroup: ControlGroup::create(&name),
+            name,
+            supervisor: None,
+            leader: Pid::from_raw(0),
+            setup,
+        };
+        container.start();
+        container
+    }
+
+    /// What is in it.
+    pub(crate) fn release(&self) -> Release {
+        self.setup.release
+    }
+
     fn start(&mut self) {
         let console = std::fs::File::options()
             .create(true)
@@ -168,7 +84,10 @@ impl Container {
             .args(&self.setup.binds)
             .env("SYSTEMD_NSPAWN_UNIFIED_HIERARCHY", "1")
             .env("LAYERS", self.setup.layers.as_deref().unwrap_or_default())
-            .env("CGROUP", group.map_or(OsStr::new(""), |g| g.0.as_os_str()))
+            .env(
+                "CGROUP",
+                group.map_or_else(PathBuf::new, |group| group.0.clone()),
+            )
             .stdin(Stdio::null())
             .stdout(console.try_clone().expect("a descriptor"))
             .stderr(console);
@@ -351,73 +270,4 @@ fn leader(supervisor: u32) -> Option<Pid> {
     let child: i32 = children.split_whitespace().next()?.parse().ok()?;
     let name = std::fs::read_to_string(format!("/proc/{child}/comm")).ok()?;
     (name.trim() == "systemd").then_some(Pid::from_raw(child))
-}
-
-/// How a command inside ended.
-#[derive(Debug)]
-pub(crate) struct Output {
-    command: String,
-    /// `None` if a signal ended it.
-    pub(crate) status: Option<i32>,
-    pub(crate) stdout: String,
-    pub(crate) stderr: String,
-}
-
-impl Output {
-    /// What it wrote to standard output; fails if the command did.
-    #[track_caller]
-    pub(crate) fn ok(self) -> String {
-        self.exits(0)
-    }
-
-    /// The same, of a command that must end with this exit code.
-    #[track_caller]
-    pub(crate) fn exits(self, code: i32) -> String {
-        assert_eq!(
-            self.status,
-            Some(code),
-            "{}\n{}{}",
-            self.command,
-            self.stdout,
-            self.stderr
-        );
-        self.stdout
-    }
-}
-
-/// A control group for one container: without it, two of them would share one, for nobody here registers them.
-struct ControlGroup(PathBuf);
-
-impl ControlGroup {
-    /// `None` where the unified hierarchy cannot be written; then the supervisor's is used.
-    fn create(name: &str) -> Option<Self> {
-        let mounts = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
-        let mount = mounts.lines().find(|line| line.contains(" - cgroup2 "))?;
-        let path = Path::new(mount.split(' ').nth(4)?).join(format!("infisical-test-{name}"));
-        std::fs::create_dir(&path).ok()?;
-        Some(Self(path))
-    }
-}
-
-impl Drop for ControlGroup {
-    fn drop(&mut self) {
-        // The kernel empties a group a moment after the last process in it is gone.
-        for _ in 0..100 {
-            if remove_groups(&self.0).is_ok() {
-                return;
-            }
-            std::thread::sleep(std::time::Duration::from_millis(20));
-        }
-    }
-}
-
-/// A group can be removed when it has no other below it; what looks like files in it is none.
-fn remove_groups(path: &Path) -> std::io::Result<()> {
-    for entry in std::fs::read_dir(path)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            remove_groups(&entry.path())?;
-        }
-    }
-    std::fs::remove_dir(path)
 }
