@@ -8,6 +8,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 use crate::container::{Container, Setup};
 use crate::image::Release;
 use crate::peer;
+use crate::runner::Unsupported;
 use crate::wait;
 
 /// The program, where `make install` puts it.
@@ -79,6 +80,12 @@ impl Lab {
 
     /// Boots what [`Self::setup`] gave.
     pub(crate) fn start(setup: Setup) -> Self {
+        let first = setup.try_out(&[PROGRAM, "--version"]);
+        let said = String::from_utf8_lossy(&first.stderr);
+        if said.contains("GLIBC_") {
+            std::panic::panic_any(Unsupported("this machine's C library is newer"));
+        }
+        assert!(first.status.success(), "{first:?}");
         let container = setup.boot();
         Self { container }
     }
@@ -117,6 +124,25 @@ impl Lab {
     pub(crate) fn platform(&self, words: &[&str]) -> String {
         let command = [&[PROGRAM, "platform"], words].concat();
         self.container.run(command).ok()
+    }
+
+    /// Fails if a secret is where other users, or those who read logs, could see it.
+    #[track_caller]
+    pub(crate) fn assert_hidden(&self, secret: &str) {
+        assert!(secret.len() > 10, "a short secret is found everywhere");
+        let everywhere = [
+            "ps axwwe -o args",
+            "cat /proc/[0-9]*/environ /proc/[0-9]*/cmdline",
+            "systemctl show '*'",
+            "systemctl cat 'infisical*' 'test-*'",
+            "journalctl --all -o export",
+        ];
+        for place in everywhere {
+            // Processes end while they are looked at, and whoever looks must not show the secret.
+            let shown = self.container.sh(&format!("{place} 2>/dev/null"));
+            assert!(shown.stdout.len() > 100, "{place} shows nothing: {shown:?}");
+            assert!(!shown.stdout.contains(secret), "{place} shows a secret");
+        }
     }
 
     /// Bytes through `gateway` to the echo and back, once there is a way.

@@ -47,6 +47,10 @@ fn main() -> ExitCode {
     match words.as_slice() {
         ["probe", configuration] => probe::run(configuration),
         ["peer"] => peer::run(),
-        parts => runner::run(parts),
+        // Options are for the runner that this one replaces.
+        parts => {
+            let parts = parts.iter().filter(|part| !part.starts_with('-'));
+            runner::run(&parts.copied().collect::<Vec<_>>())
+        }
     }
 }

@@ -23,6 +23,9 @@ pub(crate) struct Scenario {
 /// Panics when it fails.
 pub(crate) type Case = fn(&mut Lab);
 
+/// A panic with this as its payload is no failure: the release cannot run what was built here.
+pub(crate) struct Unsupported(pub(crate) &'static str);
+
 /// What is counted.
 #[derive(Default)]
 struct Counts {
@@ -51,6 +54,7 @@ thread_local! {
 pub(crate) fn run(parts: &[&str]) -> ExitCode {
     if let Some(why) = impossible() {
         println!("SKIPPED: the service is not tested on a real systemd, {why}");
+        println!("0 passed, 0 failed, 1 skipped");
         return ExitCode::SUCCESS;
     }
     if let Err(error) = image::prepare() {
@@ -130,23 +134,30 @@ fn run_scenario(release: Release, scenario: &Scenario, parts: &[&str], counts: &
         return;
     }
     let mut lab = None;
-    let mut failed = false;
+    // Why the rest is not run.
+    let mut skip = None;
     for (name, case) in cases {
         let name = full_name(release, scenario, name);
-        if failed {
+        if let Some(why) = skip {
             counts.lock().expect("no thread panics").skipped += 1;
-            println!("test {name} ... SKIPPED: a case before it failed");
+            println!("test {name} ... SKIPPED: {why}");
             continue;
         }
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             case(lab.get_or_insert_with(|| (scenario.boot)(release)));
         }));
-        if outcome.is_ok() {
+        let Err(panic) = outcome else {
             counts.lock().expect("no thread panics").passed += 1;
             println!("test {name} ... ok");
             continue;
+        };
+        if let Some(Unsupported(why)) = panic.downcast_ref() {
+            counts.lock().expect("no thread panics").skipped += 1;
+            println!("test {name} ... SKIPPED: {why}");
+            skip = Some(*why);
+            continue;
         }
-        failed = true;
+        skip = Some("a case before it failed");
         let said = SAID.take();
         // A container that is broken may not even tell why.
         let account = catch_unwind(AssertUnwindSafe(|| {

@@ -38,6 +38,14 @@ pub(crate) fn install(lab: &Lab, user: User) {
     container.run(["systemctl", "restart", UNIT]).ok();
 }
 
+/// The secret in the gateway's configuration.
+pub(crate) fn secret(container: &Container) -> String {
+    let configuration = container.read(CONFIGURATION);
+    let mut lines = configuration.lines();
+    let token = lines.find_map(|line| line.strip_prefix("INFISICAL_TOKEN="));
+    token.expect("a token").to_owned()
+}
+
 /// Where the service finds its configuration, with systemd's specifiers.
 pub(crate) fn configuration(user: User) -> &'static str {
     match user {
@@ -162,6 +170,7 @@ ProtectClock=yes
 ProtectHostname=yes
 TemporaryFileSystem=/run:ro,mode=0755
 BindReadOnlyPaths=/run/systemd/notify /run/systemd/journal -/run/systemd/resolve -/run/NetworkManager -/run/resolvconf -/run/connman
+InaccessiblePaths=-/run/systemd/journal/io.systemd.journal -/run/systemd/resolve/io.systemd.Resolve.Monitor
 InaccessiblePaths=-/run/dbus -/run/systemd/private -/run/systemd/system -/run/systemd/transient -/run/docker.sock -/run/containerd -/run/podman -/run/snapd.socket
 InaccessiblePaths=-/boot -/srv -/mnt -/media -/opt -/etc/ssh -/etc/shadow -/etc/gshadow -/var/log -/var/spool -/var/cache
 NoExecPaths=/ /tmp /var/tmp -/var/lib/infisical-gateway -/var/lib/private/infisical-gateway -/run/infisical-gateway -/run/private/infisical-gateway

@@ -31,6 +31,10 @@ pub(super) fn a_session_reaches_its_target(lab: &mut Lab) {
     assert_eq!(session.finish(), b"");
 }
 
+pub(super) fn its_secret_is_nowhere_to_be_seen(lab: &mut Lab) {
+    lab.assert_hidden(&service::secret(&lab.container));
+}
+
 pub(super) fn a_killed_gateway_comes_back(lab: &mut Lab) {
     let container = &lab.container;
     let before = container.property(UNIT, "MainPID");

@@ -27,6 +27,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         cases: cases![life:
             the_service_starts_and_says_how_it_is,
             a_session_reaches_its_target,
+            its_secret_is_nowhere_to_be_seen,
             a_killed_gateway_comes_back,
             it_is_back_after_a_reboot,
             it_is_back_after_the_power_was_off,
@@ -39,7 +40,9 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         cases: cases![sandbox:
             outside_of_it_nearly_everything_is_possible,
             inside_as_root_only_what_is_needed_is_possible,
+            its_score_is_as_good_as_root_can_have,
             inside_as_a_user_only_what_is_needed_is_possible,
+            its_score_is_as_good_as_a_user_can_have,
         ],
     },
 ];

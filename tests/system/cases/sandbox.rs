@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::container::Container;
 use crate::lab::Lab;
 use crate::probe;
-use crate::service::{self, User};
+use crate::service::{self, UNIT, User};
 
 /// What the sandbox leaves open.
 const OPEN: &[&str] = &[
@@ -36,6 +36,21 @@ pub(super) fn inside_as_root_only_what_is_needed_is_possible(lab: &mut Lab) {
 pub(super) fn inside_as_a_user_only_what_is_needed_is_possible(lab: &mut Lab) {
     service::install(lab, User::Dynamic);
     assert_sandbox(lab, User::Dynamic);
+}
+
+pub(super) fn its_score_is_as_good_as_root_can_have(lab: &mut Lab) {
+    assert_exposure(lab, 14);
+}
+
+pub(super) fn its_score_is_as_good_as_a_user_can_have(lab: &mut Lab) {
+    assert_exposure(lab, 11);
+}
+
+fn assert_exposure(lab: &Lab, most: u32) {
+    let release = lab.container.release().name;
+    let exposure = lab.container.exposure(UNIT);
+    println!("exposure on {release}: {exposure} tenths, {most} at most");
+    assert!(exposure <= most, "{exposure} tenths, {most} at most");
 }
 
 fn assert_sandbox(lab: &Lab, user: User) {

@@ -193,6 +193,20 @@ impl Container {
         shown.ok().trim_end().to_owned()
     }
 
+    /// How exposed a unit is, in tenths (`systemd-analyze security`): 0 is best, 100 worst.
+    #[track_caller]
+    pub(crate) fn exposure(&self, unit: &str) -> u32 {
+        let table = self
+            .run(["systemd-analyze", "security", "--no-pager", unit])
+            .ok();
+        // The last line: "→ Overall exposure level for UNIT: 1.4 OK :-)"
+        let level = table.lines().last().and_then(|line| line.rsplit_once(": "));
+        let level = level.and_then(|(_, level)| level.split(' ').next());
+        let tenths = level.map(|level| level.replace('.', ""));
+        let tenths = tenths.and_then(|tenths| tenths.parse().ok());
+        tenths.unwrap_or_else(|| panic!("no level in:\n{table}"))
+    }
+
     /// Messages of a unit since the boot, one a line.
     #[track_caller]
     pub(crate) fn journal(&self, unit: &str) -> String {

@@ -100,6 +100,21 @@ impl Setup {
         self
     }
 
+    /// Runs a program in it that needs no system around it.
+    pub(crate) fn try_out(&self, program: &[&str]) -> std::process::Output {
+        const TRY: &str = r#"
+            [ -z "$LAYERS" ] || mount -t overlay overlay -o "$LAYERS" "$1"
+            exec chroot "$@"
+        "#;
+        Command::new("unshare")
+            .args(["--mount", "--propagation=private", "sh", "-ec", TRY, "sh"])
+            .arg(self.part("root"))
+            .args(program)
+            .env("LAYERS", self.layers.as_deref().unwrap_or_default())
+            .output()
+            .expect("unshare")
+    }
+
     /// Starts it, and waits until systemd has started everything.
     pub(crate) fn boot(self) -> Container {
         Container::boot(self)

@@ -14,8 +14,10 @@ use crate::probe::{Attempt, SOCKETS, sys};
 /// Sockets that the service may use.
 const OURS: &[&str] = &[
     "/run/systemd/notify",
-    "/run/systemd/journal/",
-    "/run/systemd/resolve/",
+    "/run/systemd/journal/dev-log",
+    "/run/systemd/journal/socket",
+    "/run/systemd/journal/stdout",
+    "/run/systemd/resolve/io.systemd.Resolve",
 ];
 
 /// Sockets other than those of a client: what they are, family, type, protocol.
@@ -61,7 +63,7 @@ pub(super) fn network(all: &mut Vec<Named>) {
 pub(super) fn sockets(all: &mut Vec<Named>) {
     let list = fs::read_to_string(SOCKETS).expect("the list of sockets");
     for path in list.lines().map(str::to_owned) {
-        if OURS.iter().any(|ours| path.starts_with(ours)) {
+        if OURS.contains(&path.as_str()) {
             continue;
         }
         add(all, format!("connect to {path}"), move || connect(&path));
