@@ -31,6 +31,16 @@ pub(super) fn a_session_reaches_its_target(lab: &mut Lab) {
     assert_eq!(session.finish(), b"");
 }
 
+pub(super) fn targets_are_resolved_again_when_the_network_is_back(lab: &mut Lab) {
+    lab.unplug();
+    wait::until("the network's end", || match lab.try_session(GATEWAY) {
+        Ok(()) => Err("names still resolve"),
+        Err(_) => Ok(()),
+    });
+    lab.plug_in();
+    lab.assert_session(GATEWAY);
+}
+
 pub(super) fn its_secret_is_nowhere_to_be_seen(lab: &mut Lab) {
     lab.assert_hidden(&service::secret(&lab.container));
 }

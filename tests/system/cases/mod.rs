@@ -27,6 +27,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         cases: cases![life:
             the_service_starts_and_says_how_it_is,
             a_session_reaches_its_target,
+            targets_are_resolved_again_when_the_network_is_back,
             its_secret_is_nowhere_to_be_seen,
             a_killed_gateway_comes_back,
             it_is_back_after_a_reboot,

@@ -11,8 +11,6 @@ use crate::service::{self, UNIT, User};
 const OPEN: &[&str] = &[
     // Abstract sockets belong to the network, which a gateway shares with its machine.
     "connect to an abstract socket",
-    // It is on no mount. Without memfd_create(2), large entries would not reach the journal.
-    "execute memory",
 ];
 
 pub(super) fn outside_of_it_nearly_everything_is_possible(lab: &mut Lab) {
