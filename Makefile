@@ -10,16 +10,17 @@ DESTDIR ?=
 BINARY = $(CARGO_TARGET_DIR)/release/infisical
 SCRIPTS = .ci/run $(shell find packaging systemd tests -name '*.sh')
 
-.PHONY: help build check fmt lint test demo bench doc deny ci install
+.PHONY: help build check fmt lint test test-system demo bench doc deny ci install
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## Build the release binary, target/release/infisical
 	$(CARGO) build --release $(CARGOFLAGS)
 
 check: ## Type-check everything, tests included, quickly
 	$(CARGO) check --all-targets $(CARGOFLAGS)
+	$(CARGO) check --test system $(CARGOFLAGS)
 
 fmt: ## Format the code
 	$(CARGO) fmt
@@ -27,12 +28,16 @@ fmt: ## Format the code
 lint: deny ## Formatting, clippy, documentation, scripts, licences: all that tests do not see
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets $(CARGOFLAGS) -- -D warnings
+	$(CARGO) clippy --test system $(CARGOFLAGS) -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --document-private-items $(CARGOFLAGS)
 	@if command -v shellcheck >/dev/null; then set -x; shellcheck $(SCRIPTS); \
 	else echo "SKIPPED: scripts are not checked, shellcheck is not installed"; fi
 
-test: ## Run every test
+test: ## Run every test but those of `make test-system`
 	$(CARGO) test $(CARGOFLAGS)
+
+test-system: ## Run the service on a real systemd, in containers (as root, elsewhere it is skipped)
+	$(CARGO) test $(CARGOFLAGS) --test system
 
 demo: build ## Reach a private service through a real platform, relay and gateway, and say what came back
 	$(BINARY) dev --check
@@ -47,7 +52,7 @@ deny: ## Check the licences and origins of the dependencies
 	@if $(CARGO) deny --version >/dev/null 2>&1; then set -x; $(CARGO) deny $(CARGOFLAGS) check --hide-inclusion-graph bans licenses sources; \
 	else echo "SKIPPED: dependencies are not checked, cargo-deny is not installed (cargo install cargo-deny --locked)"; fi
 
-ci: test lint demo ## What a change must pass
+ci: test test-system lint demo ## What a change must pass
 
 install: ## Install what `make build` built into $(DESTDIR)$(PREFIX)
 	install -D -m 0755 $(BINARY) $(DESTDIR)$(PREFIX)/bin/infisical

@@ -1,0 +1,126 @@
+//! The other side, inside the container: an echo as the target behind the gateway, and the DNS server that knows the
+//! target's name. The system's resolver is told to ask it, so that a name that resolves went all the way. It also stands in
+//! for the owners of sockets that real machines have and an intruder would like.
+
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{SocketAddr, UnixListener};
+use std::path::Path;
+use std::process::ExitCode;
+
+/// Where the echo is.
+pub(crate) const ECHO: &str = "127.0.0.1:7000";
+/// Where the DNS server is.
+pub(crate) const DNS: &str = "127.0.0.1:5354";
+/// The domain whose names all mean 127.0.0.1, which only the DNS server knows.
+const DOMAIN: &str = "example.org";
+/// One of them.
+pub(crate) const NAME: &str = "echo.example.org";
+
+/// A socket that has no path and belongs to the network namespace.
+pub(crate) const ABSTRACT: &str = "infisical-test-peer";
+
+/// Sockets of others; whoever speaks to one of the real ones has the machine.
+const SOCKETS: &[&str] = &[
+    "/run/containerd/containerd.sock",
+    "/run/crio/crio.sock",
+    "/run/docker.sock",
+    "/run/podman/podman.sock",
+    "/run/snapd.socket",
+];
+
+/// Serves until it is killed.
+pub(crate) fn run() -> ExitCode {
+    let echo = TcpListener::bind(ECHO).expect("the echo's port");
+    let dns = UdpSocket::bind(DNS).expect("the DNS server's port");
+    let abstract_name = SocketAddr::from_abstract_name(ABSTRACT).expect("a name");
+    let abstract_socket = UnixListener::bind_addr(&abstract_name).expect("the abstract socket");
+    let sockets: Vec<_> = SOCKETS.iter().map(|path| listen(Path::new(path))).collect();
+    sd_notify::notify(&[sd_notify::NotifyState::Ready]).expect("a service manager");
+    std::thread::spawn(move || answer_all(&dns));
+    for client in echo.incoming().map_while(Result::ok) {
+        std::thread::spawn(move || echo_one(client));
+    }
+    drop((sockets, abstract_socket));
+    ExitCode::FAILURE
+}
+
+fn listen(path: &Path) -> UnixListener {
+    std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+    // One of the boot before this one, or of a process before this one.
+    let _ = std::fs::remove_file(path);
+    UnixListener::bind(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// Sends back what comes, and the end when it comes.
+fn echo_one(mut client: TcpStream) {
+    let mut buffer = [0; 16 * 1024];
+    while let Ok(count @ 1..) = client.read(&mut buffer) {
+        if client.write_all(&buffer[..count]).is_err() {
+            return;
+        }
+    }
+}
+
+fn answer_all(dns: &UdpSocket) {
+    let mut buffer = [0; 1500];
+    while let Ok((count, client)) = dns.recv_from(&mut buffer) {
+        if let Some(answer) = answer(&buffer[..count]) {
+            let _ = dns.send_to(&answer, client);
+        }
+    }
+}
+
+/// The question for `name`'s address (RFC 1035 §4.1), with this id.
+pub(crate) fn question(id: u16, name: &str) -> Vec<u8> {
+    let mut message = id.to_be_bytes().to_vec();
+    // Recursion desired, one question.
+    message.extend([1, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
+    message.extend(encoded(name));
+    message.extend([0, 1, 0, 1]);
+    message
+}
+
+/// True if `answer` is one to the question with this id, without an error and not empty.
+pub(crate) fn is_answer(answer: &[u8], id: u16) -> bool {
+    let head = answer.get(..8).unwrap_or_default();
+    head.starts_with(&id.to_be_bytes()) && head[2] & 0x80 != 0 && head[3] & 15 == 0 && head[7] > 0
+}
+
+/// The answer to a query for an address in [`DOMAIN`]; no such name for anything else.
+fn answer(query: &[u8]) -> Option<Vec<u8>> {
+    let question = query.get(12..)?;
+    let end = question.iter().position(|byte| *byte == 0)? + 1;
+    let (name, kind) = (question.get(..end)?, question.get(end..end + 2)?);
+    let known = name.to_ascii_lowercase().ends_with(&encoded(DOMAIN));
+    let has_address = known && kind == [0, 1];
+    let mut message = query.get(..2)?.to_vec();
+    // An authoritative answer, recursion available.
+    message.extend([
+        0x85,
+        if known { 0x80 } else { 0x83 },
+        0,
+        1,
+        0,
+        u8::from(has_address),
+    ]);
+    message.extend([0; 4]);
+    message.extend(question.get(..end + 4)?);
+    if has_address {
+        // The name as in the question, an address, class internet, for a minute, four bytes.
+        message.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 127, 0, 0, 1]);
+    }
+    Some(message)
+}
+
+/// A name as labels.
+fn encoded(name: &str) -> Vec<u8> {
+    let mut labels = Vec::new();
+    for label in name.split('.') {
+        labels.push(u8::try_from(label.len()).expect("a label is short"));
+        labels.extend(label.bytes());
+    }
+    labels.push(0);
+    labels
+}
