@@ -83,6 +83,12 @@ impl TokenSource {
         }
     }
 
+    /// How the identity proves itself.
+    #[must_use]
+    pub fn credential(&self) -> &IdentityCredential {
+        &self.credential
+    }
+
     /// True if logging in again may give another token.
     #[must_use]
     pub fn can_log_in_again(&self) -> bool {

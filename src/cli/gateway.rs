@@ -22,6 +22,7 @@ use crate::config::{assemble_gateway, explain_gateway};
 use crate::error::chain;
 use crate::gateway::{self, service::http::Cluster};
 use crate::health;
+use crate::host::known::Known;
 use crate::host::privileges::Keep;
 use crate::host::signals::Hangups;
 use crate::host::{limits, notify, watchdog};
@@ -184,8 +185,11 @@ pub(crate) async fn run(
     let reloading = reload::follow(hangups, again, settings, |refused| {
         told.configuration(refused);
     });
+    let known = Known::new(global.environment.state_directory.clone());
     let cluster = Cluster::of_this_pod(global.environment.kubernetes_api.clone());
-    let running = Box::pin(gateway::run(followed, cluster, reporter, heart, scope));
+    let running = Box::pin(gateway::run(
+        followed, cluster, reporter, known, heart, scope,
+    ));
     let ended = tokio::select! {
         ended = running => ended,
         () = reloading => Ok(()),

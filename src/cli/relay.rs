@@ -22,6 +22,7 @@ use crate::config::settings::LogSettings;
 use crate::config::{assemble_relay, explain_relay, relay_asks_for_low_port};
 use crate::error::chain;
 use crate::health;
+use crate::host::known::Known;
 use crate::host::privileges::Keep;
 use crate::host::signals::Hangups;
 use crate::host::{limits, notify, watchdog};
@@ -184,7 +185,8 @@ pub(crate) async fn run(
         taken.inspect_err(|_| logs.reopen())
     };
     let reloading = reload::follow(hangups, again, settings, |_| ());
-    let running = Box::pin(crate::relay::run(followed, heart, scope));
+    let known = Known::new(global.environment.state_directory.clone());
+    let running = Box::pin(crate::relay::run(followed, &known, heart, scope));
     let ended = tokio::select! {
         ended = running => ended,
         () = reloading => Ok(()),

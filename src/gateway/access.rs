@@ -2,7 +2,9 @@
 
 use crate::api;
 use crate::api::login::TokenSource;
+use crate::config::settings::IdentityCredential;
 use crate::error::Class;
+use crate::host::known::Fingerprint;
 use crate::secret::Secret;
 
 /// Where the token comes from.
@@ -15,6 +17,22 @@ pub(crate) enum Access {
 }
 
 impl Access {
+    /// What the platform at `base` knows the gateway by.
+    pub(crate) fn fingerprint(&self, base: &str) -> Fingerprint {
+        match self {
+            Self::Gateway(token) => Fingerprint::of(&[base, "gateway", token.expose()]),
+            Self::Identity(source) => match source.credential() {
+                IdentityCredential::Token(token) => {
+                    Fingerprint::of(&[base, "token", token.expose()])
+                }
+                IdentityCredential::UniversalAuth {
+                    client_id,
+                    client_secret,
+                } => Fingerprint::of(&[base, "universal", client_id, client_secret.expose()]),
+            },
+        }
+    }
+
     /// A token to use now.
     pub(crate) async fn token(&self) -> Result<Secret, api::Error> {
         match self {

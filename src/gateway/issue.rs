@@ -12,6 +12,7 @@ use super::relay_choice::{self, PROBE_DEADLINE};
 use crate::api::types::{ConnectGateway, RegisterGateway, Relay};
 use crate::api::{self, Client};
 use crate::error::{Class, Reason};
+use crate::host::known::Fingerprint;
 use crate::names::{GatewayName, RelayName, TLS_PORT};
 use crate::net::dial;
 
@@ -80,6 +81,11 @@ impl Issuer {
 
     pub(crate) fn access(&self) -> &Access {
         &self.access
+    }
+
+    /// What the platform knows the gateway by.
+    pub(crate) fn fingerprint(&self) -> Fingerprint {
+        self.access.fingerprint(self.client.base())
     }
 
     /// True if the configuration names the relay.

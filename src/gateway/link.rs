@@ -115,7 +115,7 @@ pub(crate) struct Link {
 impl Link {
     /// A link that begins with [`Action::Register`].
     ///
-    /// `ever_up`: the gateway had a tunnel before, in the life of another link.
+    /// `ever_up`: the gateway had a tunnel before, in the life of another link or of another process.
     pub(crate) fn new(pinned: bool, ever_up: bool) -> Self {
         Self {
             state: State::Registering,

@@ -39,6 +39,7 @@ use crate::config::settings::{GatewayCredential, GatewaySettings};
 use crate::error::{Class, Reason, chain};
 use crate::events;
 use crate::health::Heart;
+use crate::host::known::Known;
 use crate::scope::Scope;
 use crate::secret::Secret;
 use access::Access;
@@ -97,7 +98,8 @@ impl Error {
 }
 
 /// Runs a gateway as the newest of `settings` says until `scope` is cancelled and everything is closed, or until a
-/// person must act. `heart` answers for it; `reporter` is told how it is.
+/// person must act. `heart` answers for it; `reporter` is told how it is;
+/// what worked before is `known`.
 ///
 /// # Errors
 /// See [`Error`]; everything that time may cure is retried instead.
@@ -105,6 +107,7 @@ pub async fn run(
     settings: watch::Receiver<GatewaySettings>,
     cluster: Cluster,
     reporter: Reporter,
+    known: Known,
     mut heart: Heart,
     scope: Scope,
 ) -> Result<(), Error> {
@@ -163,6 +166,7 @@ pub async fn run(
         reporter: reporter.clone(),
         tunnels: Tunnels::new(&scope, shared),
         heart,
+        known,
         started: false,
     };
     let driven = tasks

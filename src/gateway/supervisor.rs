@@ -20,6 +20,7 @@ use crate::backoff;
 use crate::error::{Class, chain};
 use crate::events;
 use crate::health::Heart;
+use crate::host::known::Known;
 use crate::scope::Scope;
 
 /// The link and what it acts on.
@@ -36,7 +37,8 @@ pub(crate) struct Supervisor {
     pub(super) tunnels: Tunnels,
     /// Given a turn wherever the link waits.
     pub(super) heart: Heart,
-    /// There was a tunnel already.
+    pub(super) known: Known,
+    /// There was a tunnel already, in the life of this process.
     pub(super) started: bool,
 }
 
@@ -53,7 +55,10 @@ enum Served {
 impl Supervisor {
     /// Does what the link says until `scope` is cancelled or the link gives up.
     pub(super) async fn drive(&mut self, scope: &Scope) -> Result<(), Error> {
-        let mut link = Link::new(self.issuer.borrow().is_pinned(), self.started);
+        let issuer = Arc::clone(&self.issuer.borrow());
+        // A gateway that has worked as it is believes a refusal only when it is repeated, at a start too.
+        let ever_up = self.started || self.known.has(&issuer.fingerprint());
+        let mut link = Link::new(issuer.is_pinned(), ever_up);
         let mut action = Action::Register;
         let mut tunnel: Option<Tunnel> = None;
         let mut failure: Option<Error> = None;
@@ -186,6 +191,8 @@ impl Supervisor {
             "{event}"
         );
         self.started = true;
+        let fingerprint = self.issuer.borrow().fingerprint();
+        self.known.note(&fingerprint);
         self.reporter.phase(Phase::Connected(relay));
         // What is left of the tunnel before proves nothing about this one.
         while self.proofs.try_recv().is_ok() {}

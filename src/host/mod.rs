@@ -1,6 +1,7 @@
 //! The host: the service manager's notifications, its journal, signals, limits and privileges. Knows nothing of tunnels.
 
 pub mod journal;
+pub mod known;
 pub mod limits;
 pub mod notify;
 pub mod parent;

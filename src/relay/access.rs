@@ -10,8 +10,11 @@ use crate::api::types::{RegisterRelay, RelayCredentials};
 use crate::api::{self, Client};
 use crate::config::env::{RELAY_ACCESS_TOKEN, RELAY_DOMAIN, RELAY_ENROLLMENT_TOKEN, Variable};
 use crate::config::file;
-use crate::config::settings::{ApiBase, RelayCredential, RelayKind, RelaySettings};
+use crate::config::settings::{
+    ApiBase, IdentityCredential, RelayCredential, RelayKind, RelaySettings,
+};
 use crate::error::Class;
+use crate::host::known::Fingerprint;
 use crate::names::{RelayHost, RelayName};
 use crate::secret::Secret;
 
@@ -70,6 +73,24 @@ impl Access {
             name: settings.name.clone(),
             host: settings.host.clone(),
             proof,
+        }
+    }
+
+    /// What the platform knows the relay by.
+    pub(crate) fn fingerprint(&self) -> Fingerprint {
+        let (base, name) = (self.client.base(), self.name.as_str());
+        match &self.proof {
+            Proof::Identity(source) => match source.credential() {
+                IdentityCredential::Token(token) => {
+                    Fingerprint::of(&[base, name, "token", token.expose()])
+                }
+                IdentityCredential::UniversalAuth {
+                    client_id,
+                    client_secret,
+                } => Fingerprint::of(&[base, name, "universal", client_id, client_secret.expose()]),
+            },
+            Proof::Instance(secret) => Fingerprint::of(&[base, name, "instance", secret.expose()]),
+            Proof::Enrolled(token) => Fingerprint::of(&[base, name, "relay", token.expose()]),
         }
     }
 

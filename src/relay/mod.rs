@@ -36,6 +36,7 @@ use crate::config::settings::RelaySettings;
 use crate::error::Reason;
 use crate::events;
 use crate::health::Heart;
+use crate::host::known::Known;
 use crate::host::notify;
 use crate::names::{SSH_PORT, TLS_PORT};
 use crate::net::listen;
@@ -85,12 +86,13 @@ impl Error {
 }
 
 /// Runs a relay as the newest of `settings` says until `scope` is cancelled and everything is closed, or until a person
-/// must act. `heart` answers for it.
+/// must act. `heart` answers for it; what worked before is `known`.
 ///
 /// # Errors
 /// See [`Error`]; everything that time may cure is retried instead.
 pub async fn run(
     settings: watch::Receiver<RelaySettings>,
+    known: &Known,
     mut heart: Heart,
     scope: Scope,
 ) -> Result<(), Error> {
@@ -103,10 +105,12 @@ pub async fn run(
     let tls = listen::bind(first.tls_listen, TLS_PORT)?;
     let client = Client::try_new(&first.domain, &first.headers)?;
     notify::status("registering with the platform");
-    let beginning = patiently(register::begin(&client, &first, &scope));
+    let beginning = patiently(register::begin(&client, &first, known, &scope));
     let Some((access, identity)) = heart.during(|| (), beginning).await? else {
         return Ok(());
     };
+
+    known.note(&access.fingerprint());
 
     let tasks = scope.child("relay");
     let (accesses, access) = watch::channel(Arc::new(access));

@@ -16,6 +16,7 @@ use crate::backoff::{self, Backoff};
 use crate::config::settings::{RelayCredential, RelaySettings};
 use crate::error::{Class, Reason, chain};
 use crate::events::{self, Event};
+use crate::host::known::Known;
 use crate::scope::Scope;
 
 /// Delays between attempts at the start.
@@ -28,6 +29,10 @@ const RENEWED_IN_VAIN: Duration = Duration::from_secs(60);
 const RENEW: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(300));
 /// Least delay after an answer that cannot be used: another one may be better, but not soon.
 const AFTER_NONSENSE: Duration = Duration::from_secs(10);
+/// Refusals in a row that a relay which has worked does not believe, and the least wait after each: some five minutes, so
+/// that a platform that is being redeployed cannot end its relays.
+const REFUSALS_DOUBTED: u32 = 9;
+const AFTER_REFUSAL: Duration = Duration::from_secs(30);
 /// How often the wall clock is compared while waiting for a renewal, for the sake of machines that were
 /// suspended.
 const CLOCK_CHECK: Duration = Duration::from_secs(300);
@@ -99,10 +104,17 @@ fn next(class: Class, backoff: &mut Backoff) -> Option<Duration> {
 pub(crate) async fn begin(
     client: &Client,
     settings: &RelaySettings,
+    known: &Known,
     scope: &Scope,
 ) -> Result<Option<(Access, Identity)>, Error> {
     let Some(access) = open(client, settings, scope).await? else {
         return Ok(None);
+    };
+    // A relay that has worked as it is believes a refusal only when it is repeated.
+    let mut doubts = if known.has(&access.fingerprint()) {
+        REFUSALS_DOUBTED
+    } else {
+        0
     };
     let mut backoff = Backoff::new(START.0, START.1);
     loop {
@@ -111,6 +123,10 @@ pub(crate) async fn begin(
         };
         let error = match result {
             Ok(identity) => return Ok(Some((access, identity))),
+            Err(Error::Refused(error, Class::Fatal(_) | Class::Reenroll)) if doubts > 0 => {
+                doubts -= 1;
+                Error::Refused(error, Class::RetryAfter(AFTER_REFUSAL))
+            }
             Err(error) => error,
         };
         if !wait(&error, &mut backoff, events::RELAY_NOT_REGISTERED, scope).await {

@@ -22,6 +22,7 @@ use crate::config::settings::{
 };
 use crate::error::{Reason, chain};
 use crate::health::heart;
+use crate::host::known::Known;
 use crate::scope::Scope;
 use crate::secret::Secret;
 
@@ -107,7 +108,7 @@ fn fixed(settings: RelaySettings) -> watch::Receiver<RelaySettings> {
 
 async fn begin(settings: &RelaySettings) -> Result<(), register::Error> {
     let client = Client::try_new(&settings.domain, &settings.headers).expect("a client");
-    let begun = register::begin(&client, settings, &Scope::new("relay")).await;
+    let begun = register::begin(&client, settings, &Known::new(None), &Scope::new("relay")).await;
     begun.map(|begun| assert!(begun.is_some(), "nothing was cancelled"))
 }
 
@@ -196,9 +197,14 @@ async fn a_port_in_use_ends_the_start_before_the_platform_is_asked() {
         tls_listen: Some(taken.local_addr().expect("an address")),
         ..settings(domain, identity(), Path::new("/nonexistent/store"))
     };
-    let error = run(fixed(settings), heart().0, Scope::new("relay"))
-        .await
-        .expect_err("in use");
+    let error = run(
+        fixed(settings),
+        &Known::new(None),
+        heart().0,
+        Scope::new("relay"),
+    )
+    .await
+    .expect_err("in use");
     assert!(matches!(error, Error::Listen(_)), "{error:?}");
     assert_eq!(error.reason(), Reason::Unavailable);
     assert_eq!(platform.asked(), []);
@@ -212,9 +218,14 @@ async fn an_instance_relay_needs_the_instances_secret() {
         kind: RelayKind::Instance,
         ..settings(domain, identity(), Path::new("/nonexistent/store"))
     };
-    let error = run(fixed(settings), heart().0, Scope::new("relay"))
-        .await
-        .expect_err("refused");
+    let error = run(
+        fixed(settings),
+        &Known::new(None),
+        heart().0,
+        Scope::new("relay"),
+    )
+    .await
+    .expect_err("refused");
     assert_eq!(error.reason(), Reason::Configuration);
     assert_eq!(platform.asked(), []);
 }
@@ -227,7 +238,8 @@ async fn a_relay_starts_beats_and_stops() {
     platform.will_answer(200, json!({"message": "ok"}));
     let settings = settings(domain, identity(), Path::new("/nonexistent/store"));
     let stop = Scope::new("relay");
-    let running = run(fixed(settings), heart().0, stop.clone());
+    let known = Known::new(None);
+    let running = run(fixed(settings), &known, heart().0, stop.clone());
     let stopping = async {
         until(|| platform.asked().len() == 2).await;
         stop.cancel();

@@ -1,11 +1,14 @@
 //! What the platform may answer to a daemon that starts, and what the daemon makes of it.
 
 use std::net::SocketAddr;
+use std::process::Command;
 
+use nix::sys::signal::Signal;
 use serde_json::json;
 
 use crate::support::fake_platform::{Answer, FakePlatform};
 use crate::support::lab::{GATEWAY_HEARTBEAT, Lab, REGISTER_GATEWAY, REGISTER_RELAY, TOKEN};
+use crate::support::process::Process;
 use crate::support::write_private;
 
 /// sysexits: the configuration is wrong.
@@ -64,6 +67,55 @@ async fn a_final_refusal_ends_a_relay_with_the_platforms_words() {
         );
         assert!(!output.contains(TOKEN), "{status}: the token is shown");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_ends_no_service_that_has_worked_and_every_one_with_a_new_credential() {
+    let lab = Lab::new().await;
+    let start = |name: &str, mut command: Command| {
+        let state = lab.dir().join(format!("state-{name}"));
+        std::fs::create_dir_all(&state).expect("a state directory");
+        command.env("STATE_DIRECTORY", state);
+        Process::spawn(name, command)
+    };
+    let start_relay = || start("relay", lab.relay_command().command(lab.dir()));
+    let start_gateway = || start("gateway", lab.gateway_command().command(lab.dir()));
+    let relay = start_relay();
+    relay
+        .wait_for_line("Relay server started successfully")
+        .await;
+    let gateway = start_gateway();
+    gateway.wait_for_line("Gateway started successfully").await;
+    gateway.kill().await;
+
+    let gone = || Answer::error(404, "the platform is being redeployed", "req-404");
+    lab.platform.once(REGISTER_GATEWAY, gone());
+    let gateway = start_gateway();
+    gateway
+        .wait_for_line("the platform is being redeployed")
+        .await;
+    // It would try again by itself, half a minute later.
+    gateway.signal(Signal::SIGHUP);
+    gateway.wait_for_line("Gateway started successfully").await;
+    gateway.kill().await;
+    relay.kill().await;
+    lab.platform.once(REGISTER_RELAY, gone());
+    let relay = start_relay();
+    relay.wait_for_line("not registered; trying again").await;
+    relay.kill().await;
+
+    let keys = format!("INFISICAL_TOKEN=another-{TOKEN}\n");
+    let refused = || Answer::error(403, "not with this token", "req-403");
+    lab.platform.always(REGISTER_RELAY, refused());
+    lab.platform.always(REGISTER_GATEWAY, refused());
+    let relay = lab.relay_command();
+    write_private(&relay.config, &keys);
+    let relay = start("relay", relay.command(lab.dir()));
+    assert_eq!(relay.exit_code().await, NOPERM);
+    let gateway = lab.gateway_command();
+    write_private(&gateway.config, &keys);
+    let gateway = start("gateway", gateway.command(lab.dir()));
+    assert_eq!(gateway.exit_code().await, NOPERM);
 }
 
 #[tokio::test(flavor = "multi_thread")]

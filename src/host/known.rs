@@ -1,0 +1,108 @@
+//! A mark in the state directory: with this configuration the service has worked.
+//!
+//! A refusal by the platform is final when nothing ever worked: a person is watching, and must hear of it. It is not when
+//! a machine that has worked for months boots while the platform is being redeployed. The mark tells the two apart. It is a
+//! hash of what identifies the service to the platform, so that a new credential starts from nothing; whoever reads
+//! it learns nothing.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::PathBuf;
+
+use aws_lc_rs::digest;
+
+/// The file's name.
+const FILE: &str = "worked-with";
+
+/// What a service is to the platform, as a hash.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fingerprint(String);
+
+impl Fingerprint {
+    /// Of these texts, secrets included, in this order.
+    #[must_use]
+    pub fn of(parts: &[&str]) -> Self {
+        let mut hash = digest::Context::new(&digest::SHA256);
+        for part in parts {
+            // With its length, so that no two lists of parts look the same.
+            hash.update(&(part.len() as u64).to_be_bytes());
+            hash.update(part.as_bytes());
+        }
+        let hash = hash.finish();
+        let hex = hash.as_ref().iter().map(|byte| format!("{byte:02x}"));
+        Self(hex.collect())
+    }
+}
+
+/// The mark of one service.
+#[derive(Debug, Clone)]
+pub struct Known {
+    file: Option<PathBuf>,
+}
+
+impl Known {
+    /// In the state directory that the service manager made; without one, nothing is ever known.
+    #[must_use]
+    pub fn new(state: Option<PathBuf>) -> Self {
+        let file = state.map(|state| state.join(FILE));
+        Self { file }
+    }
+
+    /// True if the service has worked as `fingerprint`. A file that cannot be read counts as none.
+    #[must_use]
+    pub fn has(&self, fingerprint: &Fingerprint) -> bool {
+        let text = self
+            .file
+            .as_ref()
+            .and_then(|file| fs::read_to_string(file).ok());
+        text.is_some_and(|text| text.trim_end() == fingerprint.0)
+    }
+
+    /// Notes that the service works as `fingerprint`. Blocks for the disk, briefly, and only for something new; a failure is
+    /// logged and costs nothing but the patience of a later start.
+    pub fn note(&self, fingerprint: &Fingerprint) {
+        let Some(file) = self.file.as_ref().filter(|_| !self.has(fingerprint)) else {
+            return;
+        };
+        let written = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(file)
+            .and_then(|mut file| writeln!(file, "{}", fingerprint.0));
+        if let Err(error) = written {
+            tracing::debug!(%error, "the state directory cannot be written");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Fingerprint, Known};
+
+    #[test]
+    fn what_worked_is_known_until_something_else_did() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let known = Known::new(Some(directory.path().to_owned()));
+        let (old, new) = (Fingerprint::of(&["a", "b"]), Fingerprint::of(&["ab", ""]));
+        assert_ne!(old, new);
+        assert!(!known.has(&old));
+        known.note(&old);
+        known.note(&old);
+        assert!(known.has(&old) && !known.has(&new));
+        known.note(&new);
+        assert!(known.has(&new) && !known.has(&old));
+    }
+
+    #[test]
+    fn without_a_state_directory_nothing_is_known_and_nothing_fails() {
+        let nothing = Fingerprint::of(&[]);
+        for state in [None, Some("/nonexistent".into())] {
+            let known = Known::new(state);
+            known.note(&nothing);
+            assert!(!known.has(&nothing));
+        }
+    }
+}
