@@ -14,12 +14,14 @@ pub mod exit;
 pub mod gateway;
 pub mod global;
 mod identity;
+mod install;
 mod legacy;
 pub mod logging;
 pub mod platform;
 mod print;
 pub mod relay;
 mod reload;
+mod service;
 mod start;
 
 use clap::{Parser, Subcommand};
