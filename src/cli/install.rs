@@ -534,10 +534,10 @@ impl Install<'_> {
             say(&change.to_string());
         }
         let service = self.place.service();
+        // Whether these files changed or a package's: it costs nothing.
         let units_changed = decided.files.iter().any(Change::is_due);
-        if units_changed || systemd.show(&service).await?.stale {
-            systemd.reload_units().await?;
-        }
+        let is_stale = systemd.show(&service).await?.stale;
+        systemd.reload_units().await?;
         if !self.unit.no_enable {
             systemd.act("enable", &service).await?;
         }
@@ -548,7 +548,7 @@ impl Install<'_> {
             ));
             return Ok(());
         }
-        let changed = units_changed || !differences.is_empty();
+        let changed = units_changed || is_stale || !differences.is_empty();
         service::start(systemd, &self.place, changed, self.scope).await
     }
 
@@ -588,11 +588,12 @@ fn refusal(there: &Existing, place: &Place, path: &Path) -> Option<Problem> {
         Existing::Absent | Existing::Ours(_) | Existing::Deployed(_) => return None,
         Existing::First(_) => super::legacy::first_unit(&path.to_string()),
         Existing::Masked => format!("{path} is masked; run: systemctl unmask {}", place.short()),
-        Existing::Foreign => {
+        Existing::Foreign if place.instance().is_none() => {
             format!(
-                "{path} was not written by this installer; move it away, or install under a NAME"
+                "{path} was not written by this installer: move it away, or install under a NAME"
             )
         }
+        Existing::Foreign => format!("{path} was not written by this installer: move it away"),
     };
     Some(Problem::new(text))
 }

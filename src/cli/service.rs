@@ -13,7 +13,7 @@ use crate::error::Reason;
 use crate::host::systemd::{State, Systemd};
 use crate::install::existing;
 use crate::install::online;
-use crate::install::place::{CONFIGURATION, Place, Role, UNITS};
+use crate::install::place::{CONFIGURATION, PACKAGED_UNITS, Place, Role, UNITS};
 use crate::install::plan::{self, Change};
 use crate::install::shipped::{LOG_DROP_IN, USER_DROP_IN};
 use crate::scope::Scope;
@@ -256,7 +256,8 @@ pub(crate) async fn uninstall(role: Role, args: &UninstallArgs) -> anyhow::Resul
             let _ = systemd.act("disable", service).await;
         }
         if args.purge {
-            let _ = systemd.act("clean", &service).await;
+            // There may be none.
+            let _ = systemd.forget(&service).await;
         }
         for change in files.iter().filter(|change| change.is_due()) {
             change.make()?;
@@ -267,7 +268,17 @@ pub(crate) async fn uninstall(role: Role, args: &UninstallArgs) -> anyhow::Resul
             // Nothing to reset is no failure.
             let _ = systemd.act("reset-failed", service).await;
         }
-        say(&format!("{service} is stopped and removed."));
+        let kept = PACKAGED_UNITS
+            .iter()
+            .map(|folder| Path::new(folder).join(place.unit_file()))
+            .find(|path| path.is_file());
+        match kept {
+            Some(path) => say(&format!(
+                "{service} is stopped and disabled; {} is a package's.",
+                path.display()
+            )),
+            None => say(&format!("{service} is stopped and removed.")),
+        }
     }
     configuration(&place, args.purge)
 }
