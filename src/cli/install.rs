@@ -291,6 +291,7 @@ impl Install<'_> {
         let path = self.place.configuration();
         let mut problems = Vec::new();
         let before = self.load(&path).unwrap_or_default();
+        self.add_deployed_settings(&mut flags, &mut problems);
         self.add_name_of_host(&mut flags, &before);
         let loaded = Loaded {
             path: path.clone(),
@@ -358,6 +359,28 @@ impl Install<'_> {
                 Ok(Vec::new())
             }
             other => other,
+        }
+    }
+
+    /// What a relay of the deployed program was told, as far as nobody says otherwise.
+    fn add_deployed_settings(&self, flags: &mut Flags, problems: &mut Vec<Problem>) {
+        let unit = self
+            .place
+            .deployed_unit_file()
+            .map(|name| Path::new(UNITS).join(name));
+        let there = unit.and_then(|path| existing::load(&path, &self.place).ok());
+        let (Some(Existing::Deployed(_)), Some(path)) = (there, self.place.deployed_environment())
+        else {
+            return;
+        };
+        match self.load(&path) {
+            Ok(entries) => {
+                for entry in entries {
+                    let value = entry.value.clone();
+                    flags.add_read(entry.key, "the deployed relay's NAME.env.conf", value);
+                }
+            }
+            Err(error) => problems.push(Problem::new(chain(&error).to_string())),
         }
     }
 

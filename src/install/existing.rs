@@ -56,15 +56,23 @@ fn judge(text: String, place: &Place) -> Existing {
     if text.starts_with(MARK) {
         return Existing::Ours(text);
     }
+    let role = place.role().word();
     let command: Vec<&str> = values(&text, "ExecStart").collect();
+    // With a log file, the deployed program's unit pipes it through a shell.
+    let command = match command.as_slice() {
+        ["/bin/bash", "-c", "'infisical", rest @ ..] => [&["infisical"], rest].concat(),
+        plain => plain.to_vec(),
+    };
     let program = command.first().and_then(|path| path.rsplit('/').next());
     if program != Some("infisical") {
         return Existing::Foreign;
     }
-    let role = place.role().word();
     let reads_ours = || {
-        let file = place.configuration().display().to_string();
-        values(&text, "EnvironmentFile").any(|named| named.trim_start_matches('-') == file)
+        let named = values(&text, "EnvironmentFile").map(|file| file.trim_start_matches('-'));
+        let mut named = named.map(Path::new);
+        named.any(|file| {
+            file == place.configuration() || Some(file) == place.deployed_environment().as_deref()
+        })
     };
     match command.get(1..) {
         Some([first]) if *first == "gateway" => Existing::First(text),
@@ -85,6 +93,9 @@ mod tests {
     const NAMED: &str = "[Service]\nEnvironmentFile=/etc/infisical/gateways/edge.conf\n\
                          ExecStart=/usr/bin/infisical gateway start\n";
 
+    const PIPED: &str = "[Service]\nEnvironmentFile=/etc/infisical/gateways/edge.conf\n\
+                         ExecStart=/bin/bash -c 'infisical gateway start 2>&1 | tee \"/var/log/x.log\"'\n";
+
     fn kind(text: &str, name: Option<&str>) -> &'static str {
         let place = Place::try_new(Role::Gateway, name).expect("a place");
         match judge(text.to_owned(), &place) {
@@ -102,6 +113,7 @@ mod tests {
             (FIRST, None, "first"),
             (SECOND, None, "deployed"),
             (NAMED, Some("edge"), "deployed"),
+            (PIPED, Some("edge"), "deployed"),
             (NAMED, Some("other"), "foreign"),
             (SECOND, Some("edge"), "foreign"),
             (
@@ -128,6 +140,15 @@ mod tests {
         ] {
             assert_eq!(kind(text, name), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn a_deployed_relay_keeps_its_settings_in_a_file_of_its_own() {
+        let place = Place::try_new(Role::Relay, Some("eu")).expect("a place");
+        let text = "[Service]\nEnvironmentFile=/etc/infisical/relays/eu.env.conf\n\
+                    ExecStart=infisical relay start\n";
+        let found = judge(text.to_owned(), &place);
+        assert!(matches!(found, Existing::Deployed(_)));
     }
 
     #[test]

@@ -134,6 +134,18 @@ impl Place {
         Some(format!("{name}.service"))
     }
 
+    /// Where that program keeps a relay's settings beside its access token.
+    #[must_use]
+    pub fn deployed_environment(&self) -> Option<PathBuf> {
+        match self.role {
+            Role::Gateway => None,
+            Role::Relay => self
+                .instance
+                .as_ref()
+                .map(|_| self.configuration().with_extension("env.conf")),
+        }
+    }
+
     /// There while the tunnel is up.
     #[must_use]
     pub fn online_file(&self) -> PathBuf {
