@@ -92,6 +92,11 @@ pub(crate) struct Start {
 }
 
 impl Args {
+    /// It installs a service, or removes one.
+    pub(crate) fn installs(&self) -> bool {
+        matches!(self.command, Some(Command::Systemd(_)))
+    }
+
     /// What a gateway that starts needs of root's powers; `None` for other commands.
     pub(crate) fn keeps(&self) -> Option<Keep> {
         match &self.command {

@@ -5,7 +5,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use clap::{Args as ClapArgs, Subcommand};
@@ -15,7 +15,7 @@ use super::global::Global;
 use super::identity::IdentityArgs;
 use super::service::{self, say};
 use crate::config::env::{
-    API_URL, GATEWAY_ENROLL_METHOD, GATEWAY_NAME, LOG_FILE, RELAY_AUTH_SECRET, RELAY_ENROLL_METHOD,
+    GATEWAY_ENROLL_METHOD, GATEWAY_NAME, LOG_FILE, RELAY_AUTH_SECRET, RELAY_ENROLL_METHOD,
     RELAY_HOST, RELAY_NAME, RELAY_SSH_LISTEN, RELAY_TLS_LISTEN, RELAY_TYPE,
 };
 use crate::config::file::{self, Entry};
@@ -66,7 +66,9 @@ enum RelayCommand {
 
 const AFTER_HELP: &str = "\
 What flags and environment give is kept in the configuration file, which only root can read; a one-time token is exchanged \
-at once. The same command run again changes what differs, and nothing else.";
+at once. The same command run again changes what differs, and nothing else.
+
+The service logs to the journal, or with --log-file to a file in a directory of its own below /var/log.";
 
 /// Write the configuration and the unit, enable it for boot and start it
 #[derive(Debug, ClapArgs)]
@@ -129,9 +131,6 @@ struct UnitArgs {
     /// Recommended: run as a user of its own instead of root
     #[arg(long, visible_alias = "dynamic-user", help_heading = "Service")]
     user: bool,
-    /// Log to this file in a directory below /var/log, instead of the journal [env: INFISICAL_LOG_FILE]
-    #[arg(long, value_name = "FILE", help_heading = "Service")]
-    log_file: Option<PathBuf>,
     /// Do not start it at boot
     #[arg(long, help_heading = "Service")]
     no_enable: bool,
@@ -165,7 +164,7 @@ pub(crate) async fn gateway(
             let method = args.identity.enroll_method.as_deref();
             flags.add(&GATEWAY_ENROLL_METHOD, "--enroll-method", method);
             one_name(args.instance.as_deref(), args.name.as_deref(), &mut flags);
-            add_common(&mut flags, global, &args.unit, &args.identity);
+            add_common(&mut flags, global, &args.identity);
             Install {
                 place,
                 unit: &args.unit,
@@ -205,7 +204,7 @@ pub(crate) async fn relay(args: RelayArgs, global: &Global, scope: &Scope) -> an
             let method = args.identity.enroll_method.as_deref();
             flags.add(&RELAY_ENROLL_METHOD, "--enroll-method", method);
             one_name(args.instance.as_deref(), args.name.as_deref(), &mut flags);
-            add_common(&mut flags, global, &args.unit, &args.identity);
+            add_common(&mut flags, global, &args.identity);
             Install {
                 place,
                 unit: &args.unit,
@@ -225,13 +224,8 @@ fn one_name(instance: Option<&str>, name: Option<&str>, flags: &mut Flags) {
     }
 }
 
-fn add_common(flags: &mut Flags, global: &Global, unit: &UnitArgs, identity: &IdentityArgs) {
-    flags.add(&API_URL, "--domain", global.args.domain.as_deref());
-    let path = unit
-        .log_file
-        .as_ref()
-        .map(|path| path.to_string_lossy().into_owned());
-    flags.add(&LOG_FILE, "--log-file", path.as_deref());
+fn add_common(flags: &mut Flags, global: &Global, identity: &IdentityArgs) {
+    global.args.add_to(flags);
     identity.add_to(flags, io::stdin());
 }
 

@@ -94,6 +94,11 @@ pub(crate) struct Start {
 }
 
 impl Args {
+    /// It installs a service, or removes one.
+    pub(crate) fn installs(&self) -> bool {
+        matches!(self.command, Command::Systemd(_))
+    }
+
     /// What a relay that starts needs of root's powers; `None` for other commands.
     pub(crate) fn keeps(&self, environment: &Environment) -> Option<Keep> {
         let Command::Start(start) = &self.command else {

@@ -72,12 +72,22 @@ pub fn user_for(place: &Place, program: &Program, version: Version) -> String {
 pub fn logs_for(place: &Place, directory: &LogDirectory, own_user: bool) -> String {
     let path = directory.path();
     let relative = path.strip_prefix(LOGS).unwrap_or(path);
+    let private = word(
+        &Path::new(LOGS)
+            .join("private")
+            .join(relative)
+            .to_string_lossy(),
+    );
     let relative = word(&relative.to_string_lossy());
     let mut lines = vec![String::new(), "[Service]".to_owned()];
     lines.push(format!("LogsDirectory={relative}"));
     lines.push("LogsDirectoryMode=0750".to_owned());
-    if !own_user {
-        lines.push(format!("BindPaths={}", word(&path.to_string_lossy())));
+    let path = word(&path.to_string_lossy());
+    if own_user {
+        lines.push(format!("NoExecPaths={private}"));
+    } else {
+        lines.push(format!("BindPaths={path}"));
+        lines.push(format!("NoExecPaths={path}"));
     }
     let head: Vec<String> = head(place)
         .lines()
@@ -189,7 +199,12 @@ mod tests {
             root.contains("\nBindPaths=/var/log/infisical/a\n"),
             "{root}"
         );
-        assert!(!logs_for(&place, &directory, true).contains("BindPaths"));
+        let user = logs_for(&place, &directory, true);
+        assert!(!user.contains("BindPaths"), "{user}");
+        assert!(
+            user.contains("\nNoExecPaths=/var/log/private/infisical/a\n"),
+            "{user}"
+        );
         for path in [
             "/var/log/gateway.log",
             "/var/log",

@@ -71,9 +71,10 @@ pub(crate) fn template_against_unit(role: &str, unit: &str, template: &str) -> V
 /// Mounts of a unit that its drop-in, which begins the list anew, does not repeat.
 pub(crate) fn forgotten_mounts(unit: &str, drop_in: &str) -> Vec<String> {
     let mounts = settings(unit);
+    let lists = ["BindReadOnlyPaths=", "NoExecPaths=/ "];
     let mounts = mounts
         .iter()
-        .filter(|line| line.starts_with("BindReadOnlyPaths="));
+        .filter(|line| lists.iter().any(|list| line.starts_with(list)));
     let repeated = settings(drop_in);
     mounts
         .filter(|line| !repeated.contains(line))
