@@ -30,8 +30,9 @@ use crate::install::existing::{self, Existing};
 use crate::install::place::{self, PACKAGED_UNITS, Place, Role, UNITS};
 use crate::install::plan::Change;
 use crate::install::program;
-use crate::install::shipped::{self, LOG_DROP_IN, LogDirectory, USER_DROP_IN};
+use crate::install::shipped::{self, LOG_DROP_IN, LogDirectory, PORT_DROP_IN, USER_DROP_IN};
 use crate::install::wanted::{self, Proof};
+use crate::names::{SSH_PORT, TLS_PORT};
 use crate::scope::Scope;
 use crate::secret::Secret;
 
@@ -242,6 +243,25 @@ impl Settings {
             Self::Relay(settings) => (&settings.credential).into(),
         }
     }
+
+    /// The ports of a relay that are not those that its unit opens.
+    fn other_ports(&self) -> Vec<u16> {
+        match self {
+            Self::Gateway(_) => Vec::new(),
+            Self::Relay(settings) => [settings.ssh_listen, settings.tls_listen]
+                .into_iter()
+                .flatten()
+                .map(|address| address.port())
+                .filter(|port| !matches!(*port, SSH_PORT | TLS_PORT))
+                .collect(),
+        }
+    }
+}
+
+/// What the sandbox must let through beyond what the unit says.
+struct Opened {
+    logs: Option<LogDirectory>,
+    ports: Vec<u16>,
 }
 
 /// What all steps of one installation need.
@@ -327,7 +347,11 @@ impl Install<'_> {
             of.map_err(|error| problems.push(Problem::of(&value.origin, &error)))
                 .ok()
         });
-        let (files, deployed) = self.files(logs.as_ref(), version, &mut problems)?;
+        let ports = settings
+            .as_ref()
+            .map_or_else(Vec::new, Settings::other_ports);
+        let opened = Opened { logs, ports };
+        let (files, deployed) = self.files(&opened, version, &mut problems)?;
         match settings {
             Some(settings) if problems.is_empty() => {
                 let changes = wanted::changes(self.place.role(), settings.proof(), &raw);
@@ -404,7 +428,7 @@ impl Install<'_> {
     /// The unit and its drop-ins with what becomes of them, and a unit of the deployed program.
     fn files(
         &self,
-        logs: Option<&LogDirectory>,
+        opened: &Opened,
         version: Version,
         problems: &mut Vec<Problem>,
     ) -> anyhow::Result<(Vec<Change>, Option<String>)> {
@@ -447,10 +471,22 @@ impl Install<'_> {
             let text = shipped::user_for(place, &program, version);
             files.push(Change::of(user, Some(text))?);
         }
-        let log = drop_ins.join(LOG_DROP_IN);
-        if logs.is_some() || log.exists() {
-            let text = logs.map(|directory| shipped::logs_for(place, directory, own_user));
-            files.push(Change::of(log, text)?);
+        let logs = opened.logs.as_ref();
+        let ports = Some(&opened.ports).filter(|ports| !ports.is_empty());
+        for (name, text) in [
+            (
+                LOG_DROP_IN,
+                logs.map(|logs| shipped::logs_for(place, logs, own_user)),
+            ),
+            (
+                PORT_DROP_IN,
+                ports.map(|ports| shipped::ports_for(place, ports)),
+            ),
+        ] {
+            let path = drop_ins.join(name);
+            if text.is_some() || path.exists() {
+                files.push(Change::of(path, text)?);
+            }
         }
         let mut deployed = None;
         if let Some(name) = place.deployed_unit_file() {

@@ -15,7 +15,7 @@ use crate::install::existing;
 use crate::install::online;
 use crate::install::place::{CONFIGURATION, PACKAGED_UNITS, Place, Role, UNITS};
 use crate::install::plan::{self, Change};
-use crate::install::shipped::{LOG_DROP_IN, USER_DROP_IN};
+use crate::install::shipped::{LOG_DROP_IN, PORT_DROP_IN, USER_DROP_IN};
 use crate::scope::Scope;
 
 /// How long a start is watched. The unit's own limit is longer; a person who waits has seen enough by then.
@@ -227,7 +227,7 @@ pub(crate) async fn uninstall(role: Role, args: &UninstallArgs) -> anyhow::Resul
             services.push(name);
         }
     }
-    for name in [USER_DROP_IN, LOG_DROP_IN] {
+    for name in [USER_DROP_IN, LOG_DROP_IN, PORT_DROP_IN] {
         files.push(Change::of(place.drop_ins().join(name), None)?);
     }
     let others = others(&systemd, &place).await?;
@@ -353,10 +353,9 @@ pub(crate) async fn wait_online(args: &WaitArgs, scope: &Scope) -> anyhow::Resul
         Err(_) => None,
     };
     let state = told.map_or_else(String::new, |state| {
-        format!(
-            "; {service} is {} ({}): {}",
-            state.active, state.sub, state.status
-        )
+        let status = Some(state.status).filter(|status| !status.is_empty());
+        let status = status.map_or_else(String::new, |status| format!(": {status}"));
+        format!("; {service} is {} ({}){status}", state.active, state.sub)
     });
     let text = format!("the tunnel is not up after {} s{state}", args.timeout);
     Err(Failure::unavailable(anyhow::Error::msg(text)))

@@ -24,6 +24,10 @@ pub const MARK: &str = "# Written by infisical";
 pub const USER_DROP_IN: &str = "dynamic-user.conf";
 /// The drop-in that opens a directory for logs.
 pub const LOG_DROP_IN: &str = "log-file.conf";
+/// The drop-in that opens other ports than a relay's own.
+pub const PORT_DROP_IN: &str = "ports.conf";
+/// Ports from here on need no privilege.
+const UNPRIVILEGED: u16 = 1024;
 
 /// The unit of `place` as shipped.
 #[must_use]
@@ -89,6 +93,31 @@ pub fn logs_for(place: &Place, directory: &LogDirectory, own_user: bool) -> Stri
         lines.push(format!("BindPaths={path}"));
         lines.push(format!("NoExecPaths={path}"));
     }
+    with_head(place, &lines)
+}
+
+/// The drop-in that lets a relay listen on `ports`, which are not those that its unit opens.
+#[must_use]
+pub fn ports_for(place: &Place, ports: &[u16]) -> String {
+    let mut lines = vec![String::new(), "[Service]".to_owned()];
+    lines.extend(
+        ports
+            .iter()
+            .map(|port| format!("SocketBindAllow=tcp:{port}")),
+    );
+    if ports.iter().any(|port| *port < UNPRIVILEGED) {
+        lines.push(
+            "# For a port below 1024, which a user namespace of its own would not reach."
+                .to_owned(),
+        );
+        lines.push("CapabilityBoundingSet=CAP_NET_BIND_SERVICE".to_owned());
+        lines.push("AmbientCapabilities=CAP_NET_BIND_SERVICE".to_owned());
+        lines.push("PrivateUsers=no".to_owned());
+    }
+    with_head(place, &lines)
+}
+
+fn with_head(place: &Place, lines: &[String]) -> String {
     let head: Vec<String> = head(place)
         .lines()
         .map(|line| format!("# {line}"))
@@ -148,7 +177,7 @@ impl LogDirectory {
 mod tests {
     use std::path::Path;
 
-    use super::{LogDirectory, MARK, logs_for, unit_for, user_for};
+    use super::{LogDirectory, MARK, logs_for, ports_for, unit_for, user_for};
     use crate::host::unit::{Program, Version, values};
     use crate::install::place::{Place, Role};
 
@@ -186,6 +215,19 @@ mod tests {
                 assert!(values(&drop_in, "DynamicUser").eq(["yes"]));
             }
         }
+    }
+
+    #[test]
+    fn other_ports_are_opened_and_low_ones_with_the_right_to_them() {
+        let place = Place::try_new(Role::Relay, None).expect("a place");
+        let high = ports_for(&place, &[2223]);
+        assert!(
+            high.ends_with("\n[Service]\nSocketBindAllow=tcp:2223\n"),
+            "{high}"
+        );
+        let low = ports_for(&place, &[2223, 443]);
+        assert!(values(&low, "SocketBindAllow").eq(["tcp:2223", "tcp:443"]));
+        assert!(values(&low, "AmbientCapabilities").eq(["CAP_NET_BIND_SERVICE"]));
     }
 
     #[test]
