@@ -8,6 +8,11 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 
 BINARY = $(CARGO_TARGET_DIR)/release/infisical
+UNITDIR = $(PREFIX)/lib/systemd/system
+DOCDIR = $(PREFIX)/share/doc/infisical
+UNITS = $(notdir $(wildcard systemd/*.service systemd/*.target))
+DROP_INS = $(wildcard systemd/*.d/*.conf)
+PACKAGING = $(shell cd packaging && find * -type f ! -name README.md)
 SCRIPTS = .ci/run $(shell find packaging systemd tests -name '*.sh')
 
 .PHONY: help build check fmt lint test test-system demo bench doc deny ci install
@@ -54,7 +59,16 @@ deny: ## Check the licences and origins of the dependencies
 
 ci: test test-system lint demo ## What a change must pass
 
-install: ## Install what `make build` built into $(DESTDIR)$(PREFIX)
+install: ## Install program, units and documents into $(DESTDIR)$(PREFIX), and what is in packaging/
 	install -D -m 0755 $(BINARY) $(DESTDIR)$(PREFIX)/bin/infisical
-	install -D -m 0644 README.md $(DESTDIR)$(PREFIX)/share/doc/infisical/README.md
-	install -D -m 0644 LICENSE $(DESTDIR)$(PREFIX)/share/doc/infisical/LICENSE
+	for unit in $(UNITS); do install -d $(DESTDIR)$(UNITDIR) && \
+	sed 's|/usr/bin/infisical|$(PREFIX)/bin/infisical|g' systemd/$$unit >$(DESTDIR)$(UNITDIR)/$$unit && \
+	chmod 0644 $(DESTDIR)$(UNITDIR)/$$unit || exit 1; done
+	for drop_in in $(DROP_INS); do install -d $(DESTDIR)$(DOCDIR)/$$(dirname $$drop_in) && \
+	sed 's|/usr/bin/infisical|$(PREFIX)/bin/infisical|g' $$drop_in >$(DESTDIR)$(DOCDIR)/$$drop_in && \
+	chmod 0644 $(DESTDIR)$(DOCDIR)/$$drop_in || exit 1; done
+	install -D -m 0644 systemd/90-infisical.preset $(DESTDIR)$(PREFIX)/lib/systemd/system-preset/90-infisical.preset
+	for file in $(PACKAGING); do install -D -m 0644 packaging/$$file $(DESTDIR)/$$file || exit 1; done
+	install -D -m 0644 README.md $(DESTDIR)$(DOCDIR)/README.md
+	install -D -m 0644 docs/operations.md $(DESTDIR)$(DOCDIR)/docs/operations.md
+	install -D -m 0644 LICENSE $(DESTDIR)$(DOCDIR)/LICENSE

@@ -11,6 +11,7 @@ pub mod events;
 pub mod gateway;
 pub mod health;
 pub mod host;
+pub mod install;
 pub mod names;
 pub mod net;
 pub mod pki;

@@ -70,13 +70,16 @@ impl Failure {
         }
     }
 
+    /// `error`, with its exit code.
+    #[must_use]
+    pub fn of(code: Code, error: anyhow::Error) -> Self {
+        Self { code, error }
+    }
+
     /// The command line asks for something that is not offered.
     #[must_use]
     pub fn usage(text: &'static str) -> Self {
-        Self {
-            code: Code::Usage,
-            error: anyhow::Error::msg(text),
-        }
+        Self::of(Code::Usage, anyhow::Error::msg(text))
     }
 
     /// The machine does not give what is needed.

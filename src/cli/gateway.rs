@@ -14,7 +14,7 @@ use super::global::Global;
 use super::identity::IdentityArgs;
 use super::legacy::{self, Rest};
 use super::logging::{self, Handle};
-use super::{reload, start};
+use super::{install, reload, service, start};
 use crate::config::env::{GATEWAY_ENROLL_METHOD, GATEWAY_NAME, RELAY_NAME};
 use crate::config::raw::Flags;
 use crate::config::settings::LogSettings;
@@ -47,10 +47,12 @@ enum Command {
     /// Show what a start would use, and where each setting comes from, without starting anything
     #[command(after_help = CHECK_HELP)]
     Check(Box<Start>),
+    Systemd(Box<install::GatewayArgs>),
+    WaitOnline(service::WaitArgs),
     #[command(hide = true)]
     Install(Rest),
     #[command(hide = true)]
-    Systemd(Rest),
+    Uninstall(Rest),
 }
 
 const CHECK_HELP: &str = "\
@@ -91,11 +93,23 @@ pub(crate) struct Start {
 }
 
 impl Args {
+    /// It installs a service, or removes one.
+    pub(crate) fn installs(&self) -> bool {
+        matches!(self.command, Some(Command::Systemd(_)))
+    }
+
     /// What a gateway that starts needs of root's powers; `None` for other commands.
     pub(crate) fn keeps(&self) -> Option<Keep> {
         match &self.command {
             Some(Command::Start(_)) => Some(Keep::Nothing),
-            None | Some(Command::Check(_) | Command::Install(_) | Command::Systemd(_)) => None,
+            None
+            | Some(
+                Command::Check(_)
+                | Command::Systemd(_)
+                | Command::WaitOnline(_)
+                | Command::Install(_)
+                | Command::Uninstall(_),
+            ) => None,
         }
     }
 }
@@ -143,8 +157,17 @@ pub(crate) async fn run(
         return Err(legacy::first_gateway());
     }
     let start = match args.command {
-        None | Some(Command::Install(_)) => return Err(legacy::first_gateway()),
-        Some(Command::Systemd(_)) => return Err(legacy::systemd()),
+        None | Some(Command::Install(_) | Command::Uninstall(_)) => {
+            return Err(legacy::first_gateway());
+        }
+        Some(Command::Systemd(args)) => {
+            super::stop_on_signal(&scope)?;
+            return Box::pin(install::gateway(*args, global, &scope)).await;
+        }
+        Some(Command::WaitOnline(args)) => {
+            super::stop_on_signal(&scope)?;
+            return service::wait_online(&args, &scope).await;
+        }
         Some(Command::Check(start)) => return check(&start, global),
         Some(Command::Start(start)) => start,
     };
@@ -355,8 +378,7 @@ mod tests {
             &["gateway"][..],
             &["gateway", "--token", "hunter2"],
             &["gateway", "install", "--token", "hunter2"],
-            &["gateway", "systemd", "install", "edge", "--token=hunter2"],
-            &["relay", "systemd", "uninstall"],
+            &["gateway", "uninstall"],
         ] {
             let cli = Cli::try_parse_from(["infisical"].iter().chain(words)).expect("understood");
             let error = cli
@@ -364,7 +386,11 @@ mod tests {
                 .await
                 .expect_err("gone");
             assert_eq!(Code::of(&error), Code::Usage, "{words:?}");
-            assert!(error.to_string().contains("infisical gateway start NAME"));
+            assert!(
+                error
+                    .to_string()
+                    .contains("infisical gateway systemd install")
+            );
         }
     }
 }

@@ -1,8 +1,12 @@
-//! Commands of older programs that are understood only to say what came instead, or that it is to come.
+//! Commands of older programs that are understood only to say what came instead.
+
+use std::path::Path;
 
 use clap::Args;
 
-use super::exit::Failure;
+use super::exit::{Code, Failure};
+use crate::install::existing::{self, Existing};
+use crate::install::place::{Place, Role, UNITS};
 
 /// Whatever followed the command.
 #[derive(Debug, Args)]
@@ -11,20 +15,32 @@ pub(crate) struct Rest {
     rest: Vec<std::ffi::OsString>,
 }
 
-/// `infisical gateway` and `infisical gateway install`, the first gateway.
+const WHAT_CHANGED: &str = "\
+The first version of the gateway is gone, and there is no upgrade in place: the new gateway is another one to the \
+platform, with an id of its own.
+  1. Create a gateway on the platform, and install it here: infisical gateway systemd install --enroll-method=token \
+--token-file FILE
+     (or run it by hand: infisical gateway start NAME)
+  2. Point the resources that name the old gateway's id at the new one.
+  3. Delete the old gateway on the platform.";
+
+/// `infisical gateway`, `gateway install` and `gateway uninstall` of the first gateway.
 pub(crate) fn first_gateway() -> anyhow::Error {
-    Failure::usage(
-        "the first version of the gateway is gone; use: infisical gateway start NAME\n\
-         The new gateway has a new id: enroll it, then point the resources that name the old gateway at it.",
-    )
-    .into()
+    let path = Path::new(UNITS).join("infisical-gateway.service");
+    let there = Place::try_new(Role::Gateway, None)
+        .ok()
+        .and_then(|place| existing::load(&path, &place).ok());
+    let text = match there {
+        Some(Existing::First(_)) => first_unit(&path.display().to_string()),
+        Some(_) | None => WHAT_CHANGED.to_owned(),
+    };
+    Failure::of(Code::Usage, anyhow::Error::msg(text)).into()
 }
 
-/// `infisical gateway systemd` and `infisical relay systemd`.
-pub(crate) fn systemd() -> anyhow::Error {
-    Failure::usage(
-        "installing a unit is not supported yet in this version; \
-         let a unit of your own run: infisical gateway start NAME, or infisical relay start",
+/// The unit of the first gateway is still there, at `path`.
+pub(crate) fn first_unit(path: &str) -> String {
+    format!(
+        "{path} runs the first version of the gateway. To remove it (its configuration stays): \
+         sudo infisical gateway systemd uninstall\n{WHAT_CHANGED}"
     )
-    .into()
 }

@@ -14,12 +14,14 @@ pub mod exit;
 pub mod gateway;
 pub mod global;
 mod identity;
+mod install;
 mod legacy;
 pub mod logging;
 pub mod platform;
 mod print;
 pub mod relay;
 mod reload;
+mod service;
 mod start;
 
 use clap::{Parser, Subcommand};
@@ -80,7 +82,20 @@ impl Cli {
             // A person reads along, or a program such as ssh that passes on what we say.
             Command::Connect(_) | Command::Dev(_) => LogLevel::Warn,
         };
-        self.global.logging(environment, default)
+        let mut logging = self.global.logging(environment, default)?;
+        if self.installs() {
+            // That is where the service will log; this command speaks to a person.
+            logging.settings.file = None;
+        }
+        Ok(logging)
+    }
+
+    fn installs(&self) -> bool {
+        match &self.command {
+            Command::Gateway(args) => args.installs(),
+            Command::Relay(args) => args.installs(),
+            Command::Platform(_) | Command::Connect(_) | Command::Dev(_) => false,
+        }
     }
 
     /// Gives up what a gateway or a relay does not need to be allowed. Call it before the runtime makes threads, and

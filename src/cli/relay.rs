@@ -10,9 +10,8 @@ use super::check::Check;
 use super::exit::Failure;
 use super::global::Global;
 use super::identity::IdentityArgs;
-use super::legacy::{self, Rest};
 use super::logging::{self, Handle};
-use super::{reload, start};
+use super::{install, reload, start};
 use crate::config::env::{
     Environment, RELAY_AUTH_SECRET, RELAY_ENROLL_METHOD, RELAY_HOST, RELAY_NAME, RELAY_SSH_LISTEN,
     RELAY_TLS_LISTEN, RELAY_TYPE,
@@ -44,8 +43,7 @@ enum Command {
     /// Show what a start would use, and where each setting comes from, without starting anything
     #[command(after_help = CHECK_HELP)]
     Check(Box<Start>),
-    #[command(hide = true)]
-    Systemd(Rest),
+    Systemd(Box<install::RelayArgs>),
 }
 
 const CHECK_HELP: &str = "\
@@ -97,6 +95,11 @@ pub(crate) struct Start {
 }
 
 impl Args {
+    /// It installs a service, or removes one.
+    pub(crate) fn installs(&self) -> bool {
+        matches!(self.command, Command::Systemd(_))
+    }
+
     /// What a relay that starts needs of root's powers; `None` for other commands.
     pub(crate) fn keeps(&self, environment: &Environment) -> Option<Keep> {
         let Command::Start(start) = &self.command else {
@@ -158,7 +161,10 @@ pub(crate) async fn run(
     scope: Scope,
 ) -> anyhow::Result<()> {
     let start = match args.command {
-        Command::Systemd(_) => return Err(legacy::systemd()),
+        Command::Systemd(args) => {
+            super::stop_on_signal(&scope)?;
+            return Box::pin(install::relay(*args, global, &scope)).await;
+        }
         Command::Check(start) => return check(&start, global),
         Command::Start(start) => start,
     };

@@ -2,17 +2,94 @@
 //! saved before anything else can fail. The file is proved writable before the token is spent.
 
 use std::path::Path;
+use std::time::Duration;
 
+use super::Error;
+use crate::api::Client;
 use crate::api::types::GatewayLogin;
-use crate::config::settings::ApiBase;
+use crate::backoff::{self, Backoff};
+use crate::config::settings::{ApiBase, GatewayCredential, GatewaySettings};
 use crate::config::{env, file};
+use crate::error::{Class, chain};
+use crate::events;
+use crate::scope::Scope;
 use crate::secret::Secret;
+
+/// Delays between attempts to spend an enrollment token while the platform is away.
+const BASE: Duration = Duration::from_millis(500);
+const CAP: Duration = Duration::from_secs(30);
+
+/// Spends the enrollment token of `settings`, if that is their credential, and starts nothing. False if `scope` was
+/// cancelled before the platform answered; `retrying` hears of each failed attempt.
+///
+/// # Errors
+/// What only a person can cure.
+pub async fn exchange(
+    settings: &GatewaySettings,
+    retrying: impl FnMut(String, Duration),
+    scope: &Scope,
+) -> Result<bool, Error> {
+    let GatewayCredential::Enroll { token } = &settings.credential else {
+        return Ok(true);
+    };
+    let client = Client::try_new(&settings.domain, &settings.headers).map_err(Error::Client)?;
+    let token = spend(token, settings, &client, retrying, scope).await?;
+    Ok(token.is_some())
+}
+
+/// Buys the access token. Only the waits heed `scope`: an answer under way may hold the only copy of what a
+/// one-time token bought. The call itself is bounded by its own deadline.
+pub(crate) async fn spend(
+    token: &Secret,
+    settings: &GatewaySettings,
+    client: &Client,
+    mut retrying: impl FnMut(String, Duration),
+    scope: &Scope,
+) -> Result<Option<Secret>, Error> {
+    prepare(&settings.store, &settings.domain).map_err(Error::Store)?;
+    let mut backoff = Backoff::new(BASE, CAP);
+    while !scope.is_cancelled() {
+        let error = match client.enroll_gateway(token).await {
+            Ok(login) => {
+                save(&settings.store, token, &login).map_err(Error::Store)?;
+                tracing::info!(
+                    message_id = events::ENROLLED.id,
+                    gateway.id = %login.gateway_id,
+                    store = %settings.store.display(),
+                    "{}",
+                    events::ENROLLED
+                );
+                return Ok(Some(login.access_token));
+            }
+            Err(error) => error,
+        };
+        let at_least = match error.class() {
+            Class::Retry => Duration::ZERO,
+            Class::RetryAfter(wait) => wait,
+            Class::Reauthenticate | Class::Reenroll | Class::Fatal(_) => {
+                return Err(Error::Enrollment(error));
+            }
+        };
+        let delay = at_least.saturating_add(backoff.next_delay(backoff::random()));
+        let text = chain(&error).to_string();
+        tracing::warn!(
+            message_id = events::NOT_ENROLLED.id,
+            error = text,
+            delay_ms = delay.as_millis(),
+            "{}",
+            events::NOT_ENROLLED
+        );
+        retrying(text, delay);
+        scope.run(tokio::time::sleep(delay)).await;
+    }
+    Ok(None)
+}
 
 /// Writes what is known before the token is spent, and so proves that `store` can be written.
 ///
 /// # Errors
 /// The file cannot be written.
-pub(crate) fn prepare(store: &Path, domain: &ApiBase) -> Result<(), file::Error> {
+fn prepare(store: &Path, domain: &ApiBase) -> Result<(), file::Error> {
     let domain = Secret::new(domain.as_url().as_str());
     file::update(store, &[(&env::GATEWAY_DOMAIN, &domain)])
 }
@@ -22,7 +99,7 @@ pub(crate) fn prepare(store: &Path, domain: &ApiBase) -> Result<(), file::Error>
 ///
 /// # Errors
 /// The file cannot be written.
-pub(crate) fn save(store: &Path, spent: &Secret, login: &GatewayLogin) -> Result<(), file::Error> {
+fn save(store: &Path, spent: &Secret, login: &GatewayLogin) -> Result<(), file::Error> {
     file::update(
         store,
         &[

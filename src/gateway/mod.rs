@@ -12,7 +12,7 @@
 //! all of them when the watchdog asks ([`health`](crate::health)). The gateway listens nowhere.
 
 mod access;
-mod enroll;
+pub mod enroll;
 mod heartbeat;
 pub mod identity;
 pub mod issue;
@@ -33,15 +33,12 @@ use tokio::sync::{mpsc, watch};
 
 use crate::api::login::TokenSource;
 use crate::api::{self, Client};
-use crate::backoff::{self, Backoff};
 use crate::config::file;
 use crate::config::settings::{GatewayCredential, GatewaySettings};
-use crate::error::{Class, Reason, chain};
-use crate::events;
+use crate::error::{Class, Reason};
 use crate::health::Heart;
 use crate::host::known::Known;
 use crate::scope::Scope;
-use crate::secret::Secret;
 use access::Access;
 use monitor::{Phase, Reporter};
 use service::http::Cluster;
@@ -49,9 +46,6 @@ use session::Shared;
 use supervisor::Supervisor;
 use tunnel::Tunnels;
 
-/// Delays between attempts to spend an enrollment token while the platform is away.
-const ENROLL_BASE: Duration = Duration::from_millis(500);
-const ENROLL_CAP: Duration = Duration::from_secs(30);
 /// How long the gateway's own tasks may take to end.
 const STOP: Duration = Duration::from_secs(5);
 
@@ -197,59 +191,9 @@ async fn open_access(
         }
         GatewayCredential::AccessToken(token) => Ok(Some(Access::Gateway(token.clone()))),
         GatewayCredential::Enroll { token } => {
-            enroll::prepare(&settings.store, &settings.domain).map_err(Error::Store)?;
-            let token = spend(token, settings, client, reporter, scope).await?;
+            let retrying = |error, after| reporter.phase(Phase::Retrying { error, after });
+            let token = enroll::spend(token, settings, client, retrying, scope).await?;
             Ok(token.map(Access::Gateway))
         }
     }
-}
-
-/// Buys the access token. Only the waits heed `scope`: an answer under way may hold the only copy of what a
-/// one-time token bought. The call itself is bounded by its own deadline.
-async fn spend(
-    token: &Secret,
-    settings: &GatewaySettings,
-    client: &Client,
-    reporter: &Reporter,
-    scope: &Scope,
-) -> Result<Option<Secret>, Error> {
-    let mut backoff = Backoff::new(ENROLL_BASE, ENROLL_CAP);
-    while !scope.is_cancelled() {
-        let error = match client.enroll_gateway(token).await {
-            Ok(login) => {
-                enroll::save(&settings.store, token, &login).map_err(Error::Store)?;
-                tracing::info!(
-                    message_id = events::ENROLLED.id,
-                    gateway.id = %login.gateway_id,
-                    store = %settings.store.display(),
-                    "{}",
-                    events::ENROLLED
-                );
-                return Ok(Some(login.access_token));
-            }
-            Err(error) => error,
-        };
-        let at_least = match error.class() {
-            Class::Retry => Duration::ZERO,
-            Class::RetryAfter(wait) => wait,
-            Class::Reauthenticate | Class::Reenroll | Class::Fatal(_) => {
-                return Err(Error::Enrollment(error));
-            }
-        };
-        let delay = at_least.saturating_add(backoff.next_delay(backoff::random()));
-        let text = chain(&error).to_string();
-        tracing::warn!(
-            message_id = events::NOT_ENROLLED.id,
-            error = text,
-            delay_ms = delay.as_millis(),
-            "{}",
-            events::NOT_ENROLLED
-        );
-        reporter.phase(Phase::Retrying {
-            error: text,
-            after: delay,
-        });
-        scope.run(tokio::time::sleep(delay)).await;
-    }
-    Ok(None)
 }

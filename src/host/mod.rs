@@ -8,4 +8,6 @@ pub mod parent;
 pub mod privileges;
 pub mod ready_file;
 pub mod signals;
+pub mod systemd;
+pub mod unit;
 pub mod watchdog;

@@ -67,8 +67,24 @@ fn harden() {
         }
     };
     told("no new privileges", prctl::set_no_new_privs());
-    told("no core dumps", setrlimit(Resource::RLIMIT_CORE, 0, 0));
+    told("no core dumps", no_core_dumps());
     told("not dumpable", prctl::set_dumpable(false));
+}
+
+fn no_core_dumps() -> Result<(), Errno> {
+    let result = setrlimit(Resource::RLIMIT_CORE, 0, 0);
+    // The units refuse the call, by which root could set other processes' limits, and have set this one themselves.
+    let limits = || std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    match result {
+        Err(Errno::EPERM) if core_limit_is_zero(&limits()) => Ok(()),
+        result => result,
+    }
+}
+
+fn core_limit_is_zero(limits: &str) -> bool {
+    let mut lines = limits.lines();
+    let values = lines.find_map(|line| line.strip_prefix("Max core file size"));
+    values.is_some_and(|values| values.split_whitespace().take(2).eq(["0", "0"]))
 }
 
 fn kept(keep: Keep) -> CapsHashSet {
@@ -129,7 +145,7 @@ impl fmt::Display for Name {
 mod tests {
     use caps::{CapSet, Capability, CapsHashSet};
 
-    use super::{Keep, empty, kept, left, list};
+    use super::{Keep, core_limit_is_zero, empty, kept, left, list};
 
     /// In a thread of its own, since what is given up does not come back.
     fn in_a_thread(work: impl FnOnce() + Send + 'static) {
@@ -144,6 +160,16 @@ mod tests {
                 assert_eq!(left().expect("readable"), CapsHashSet::new());
             }
         });
+    }
+
+    #[test]
+    fn a_limit_that_is_set_already_need_not_be_set() {
+        let limits = "Limit  Soft Limit  Hard Limit  Units\nMax core file size        0       0       bytes\n";
+        assert!(core_limit_is_zero(limits));
+        assert!(!core_limit_is_zero(
+            &limits.replace("0       bytes", "unlimited bytes")
+        ));
+        assert!(!core_limit_is_zero(""));
     }
 
     #[test]

@@ -18,6 +18,7 @@ use crate::error::{Class, Reason, chain};
 use crate::events::{self, Event};
 use crate::host::known::Known;
 use crate::scope::Scope;
+use crate::secret::Secret;
 
 /// Delays between attempts at the start.
 const START: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
@@ -144,6 +145,31 @@ async fn open(
     let RelayCredential::Enroll { token } = &settings.credential else {
         return Ok(Access::of(client, settings));
     };
+    let bought = spend(client, settings, token, scope).await?;
+    Ok(bought.map(|token| Access::enrolled(client, settings, token)))
+}
+
+/// Spends the enrollment token of `settings`, if that is their credential, and starts nothing. False if `scope` was
+/// cancelled before the platform answered.
+///
+/// # Errors
+/// What only a person can cure.
+pub async fn exchange(settings: &RelaySettings, scope: &Scope) -> Result<bool, super::Error> {
+    let RelayCredential::Enroll { token } = &settings.credential else {
+        return Ok(true);
+    };
+    let client = Client::try_new(&settings.domain, &settings.headers)?;
+    let token = spend(&client, settings, token, scope).await?;
+    Ok(token.is_some())
+}
+
+/// Buys the access token, and saves it.
+async fn spend(
+    client: &Client,
+    settings: &RelaySettings,
+    token: &Secret,
+    scope: &Scope,
+) -> Result<Option<Secret>, Error> {
     access::prepare(&settings.store, &settings.domain)
         .await
         .map_err(Error::Store)?;
@@ -163,7 +189,7 @@ async fn open(
                     "{}",
                     events::ENROLLED
                 );
-                return Ok(Some(Access::enrolled(client, settings, login.access_token)));
+                return Ok(Some(login.access_token));
             }
             Err(error) => Error::Enrollment(error),
         };

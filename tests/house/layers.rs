@@ -11,7 +11,7 @@ const PLUMBING: &[&str] = &["config", "net"];
 /// Row 4.
 const OUTSIDE: &[&str] = &["api", "host", "pki", "ssh"];
 /// Row 3: they never know of each other.
-const ROLES: &[&str] = &["connect", "dev", "gateway", "platform", "relay"];
+const ROLES: &[&str] = &["connect", "dev", "gateway", "install", "platform", "relay"];
 
 /// Exceptions: a module and the one path beside its own row that it may use.
 const BESIDE: &[(&str, &str)] = &[

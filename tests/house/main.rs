@@ -8,6 +8,7 @@ mod catalogue;
 mod documents;
 mod layers;
 mod source;
+mod units;
 mod words;
 
 use std::collections::BTreeSet;
@@ -163,7 +164,12 @@ fn settings() -> BTreeSet<String> {
 fn the_documents_name_settings_that_exist() {
     let known = settings();
     assert!(known.contains("--domain") && known.contains("INFISICAL_TOKEN"));
-    for document in ["README.md", "ARCHITECTURE.md", "CHANGELOG.md"] {
+    for document in [
+        "README.md",
+        "ARCHITECTURE.md",
+        "CHANGELOG.md",
+        "docs/operations.md",
+    ] {
         let text = documents::read(root(), document);
         assert_none(&documents::unknown_settings(&text, &known));
     }
@@ -205,4 +211,46 @@ fn make_help_explains_every_target() {
         root(),
         "Makefile",
     )));
+}
+
+fn unit(path: &str) -> String {
+    documents::read(root(), &format!("systemd/{path}"))
+}
+
+#[test]
+fn the_four_units_are_one() {
+    let (gateway, relay) = (
+        unit("infisical-gateway.service"),
+        unit("infisical-relay.service"),
+    );
+    assert_none(&units::relay_against_gateway(&gateway, &relay));
+    for (role, only) in [("gateway", gateway), ("relay", relay)] {
+        let template = unit(&format!("infisical-{role}@.service"));
+        assert_none(&units::template_against_unit(role, &only, &template));
+        for (name, text) in [("", only), ("@", template)] {
+            let drop_in = unit(&format!(
+                "infisical-{role}{name}.service.d/dynamic-user.conf"
+            ));
+            assert_none(&units::forgotten_mounts(&text, &drop_in));
+        }
+    }
+}
+
+#[test]
+fn systemd_finds_nothing_wrong_with_what_is_installed() {
+    let Some(version) = units::analyzer() else {
+        println!("SKIPPED: units are not verified, systemd-analyze is not installed");
+        return;
+    };
+    assert_none(&units::complaints(version));
+}
+
+#[test]
+fn the_sandbox_is_as_tight_as_promised() {
+    // Offline analysis came with 250.
+    let Some(version) = units::analyzer().filter(|version| version.0 >= 250) else {
+        println!("SKIPPED: units are not scored, systemd-analyze is not installed or too old");
+        return;
+    };
+    assert_none(&units::exposed(version));
 }

@@ -142,3 +142,96 @@ async fn logs_are_json_where_asked_for() {
         assert!(parsed.is_ok_and(|value| value.is_object()), "{line}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dry_run_shows_unit_and_configuration_and_no_secret() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let token = dir.path().join("token");
+    write_private(&token, TOKEN);
+    let token = token.to_str().expect("text");
+    let install = [
+        "gateway",
+        "systemd",
+        "install",
+        "edge-of-a-test",
+        "--dry-run",
+    ];
+    let rest = [
+        "--user",
+        "--token-file",
+        token,
+        "--domain",
+        "https://platform.example",
+    ];
+    let (code, output) = run(&[&install[..], &rest].concat()).await;
+    assert_eq!(code, 0, "{output}");
+    for line in [
+        "INFISICAL_GATEWAY_NAME=edge-of-a-test",
+        "INFISICAL_API_URL=https://platform.example",
+        "INFISICAL_TOKEN=<secret>",
+        "+ /etc/systemd/system/infisical-gateway@edge-of-a-test.service.d/dynamic-user.conf",
+        "CapabilityBoundingSet=",
+        "LoadCredential=gateway.conf:/etc/infisical/gateways/%i.conf",
+    ] {
+        assert!(output.lines().any(|said| said == line), "{line}: {output}");
+    }
+    assert!(!output.contains(TOKEN), "{output}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn installing_without_root_or_systemd_says_so() {
+    let is_root = nix::unistd::geteuid().is_root();
+    if is_root && std::path::Path::new("/run/systemd/system").exists() {
+        println!("SKIPPED: on this machine it would install");
+        return;
+    }
+    let expected = if is_root {
+        (69, "systemd")
+    } else {
+        (77, "sudo")
+    };
+    for command in [
+        &[
+            "gateway",
+            "systemd",
+            "install",
+            "edge-of-a-test",
+            "--no-start",
+        ][..],
+        &["relay", "systemd", "uninstall", "edge-of-a-test"],
+    ] {
+        let (code, output) = run(command).await;
+        assert_eq!(code, expected.0, "{output}");
+        assert!(output.contains(expected.1), "{output}");
+    }
+    let (code, output) = run(&["gateway", "wait-online", "edge-of-a-test", "--timeout", "0"]).await;
+    assert_eq!(code, 69, "{output}");
+    assert!(output.contains("the tunnel is not up"), "{output}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_that_keeps_a_service_from_being_installed_is_told_at_once() {
+    let (code, output) = run(&[
+        "relay",
+        "systemd",
+        "install",
+        "one",
+        "--name",
+        "two",
+        "--dry-run",
+        "--log-file",
+        "/tmp/x",
+    ])
+    .await;
+    assert_eq!(code, 78, "{output}");
+    for part in [
+        "NAME and --name differ",
+        "--host HOST",
+        "no credential",
+        "/var/log/infisical/relay.log",
+    ] {
+        assert!(output.contains(part), "{part}: {output}");
+    }
+    let (code, output) = run(&["gateway", "systemd", "install", "../up", "--dry-run"]).await;
+    assert_eq!(code, 78, "{output}");
+}

@@ -32,10 +32,9 @@ pub(crate) fn install(lab: &Lab, user: User) {
         );
         container.write(CONFIGURATION, &configuration, 0o600);
     }
-    container.write(&format!("/etc/systemd/system/{UNIT}"), &unit(user), 0o644);
-    container.run(["systemctl", "daemon-reload"]).ok();
-    container.run(["systemctl", "enable", UNIT]).ok();
-    container.run(["systemctl", "restart", UNIT]).ok();
+    let mut command = vec!["infisical", "gateway", "systemd", "install"];
+    command.extend((user == User::Dynamic).then_some("--user"));
+    container.run(command).ok();
 }
 
 /// The secret in the gateway's configuration.
@@ -98,95 +97,3 @@ fn probe_with(container: &Container, dropins: &str, configuration: &str) -> Stri
     });
     container.read(REPORT)
 }
-
-fn unit(user: User) -> String {
-    let identity = match user {
-        User::Root => "User=root\n".to_owned(),
-        User::Dynamic => format!(
-            "DynamicUser=yes\nUser=infisical-gateway\nLoadCredential=gateway.conf:{CONFIGURATION}\n"
-        ),
-    };
-    let configuration = configuration(user);
-    format!(
-        "{HEAD}ExecStart=/usr/local/bin/infisical gateway start --config {configuration}\n{identity}{SANDBOX}"
-    )
-}
-
-const HEAD: &str = "\
-[Unit]
-Description=Infisical Gateway
-Wants=network-online.target
-After=network-online.target nss-lookup.target
-StartLimitIntervalSec=0
-[Install]
-WantedBy=multi-user.target
-[Service]
-Type=notify
-NotifyAccess=main
-Restart=always
-RestartSec=1
-TimeoutStopSec=20
-ExecReload=+/bin/kill -HUP $MAINPID
-";
-
-/// What is not obvious, each found by the probe:
-/// - A directory or file that is named by one setting is left out of what another says of its parents. So a path of
-///   ExecPaths= is writable in spite of ProtectSystem=strict, while one of BindReadOnlyPaths= is read-only and executable in
-///   spite of NoExecPaths=/; and each writable directory must be named by NoExecPaths= itself.
-/// - ProtectProc=invisible hides nothing from the group root; ptraceable does.
-/// - User root without capabilities may still signal every process of root, and set its limits.
-const SANDBOX: &str = "\
-StateDirectory=infisical-gateway
-StateDirectoryMode=0700
-RuntimeDirectory=infisical-gateway
-RuntimeDirectoryMode=0750
-UMask=0077
-LimitNOFILE=65536
-LimitCORE=0
-TasksMax=128
-OOMPolicy=stop
-NoNewPrivileges=yes
-CapabilityBoundingSet=
-AmbientCapabilities=
-PrivateUsers=yes
-KeyringMode=private
-RemoveIPC=yes
-RestrictSUIDSGID=yes
-LockPersonality=yes
-RestrictRealtime=yes
-RestrictNamespaces=yes
-MemoryDenyWriteExecute=yes
-Delegate=no
-ProtectSystem=strict
-ProtectHome=yes
-PrivateMounts=yes
-PrivateIPC=yes
-PrivateDevices=yes
-DevicePolicy=closed
-ProtectProc=ptraceable
-ProcSubset=pid
-PrivateTmp=yes
-PrivateTmp=disconnected
-ProtectControlGroups=yes
-ProtectControlGroups=strict
-ProtectKernelTunables=yes
-ProtectKernelModules=yes
-ProtectKernelLogs=yes
-ProtectClock=yes
-ProtectHostname=yes
-TemporaryFileSystem=/run:ro,mode=0755
-BindReadOnlyPaths=/run/systemd/notify /run/systemd/journal -/run/systemd/resolve -/run/NetworkManager -/run/resolvconf -/run/connman
-InaccessiblePaths=-/run/systemd/journal/io.systemd.journal -/run/systemd/resolve/io.systemd.Resolve.Monitor
-InaccessiblePaths=-/run/dbus -/run/systemd/private -/run/systemd/system -/run/systemd/transient -/run/docker.sock -/run/containerd -/run/podman -/run/snapd.socket
-InaccessiblePaths=-/boot -/srv -/mnt -/media -/opt -/etc/ssh -/etc/shadow -/etc/gshadow -/var/log -/var/spool -/var/cache
-NoExecPaths=/ /tmp /var/tmp -/var/lib/infisical-gateway -/var/lib/private/infisical-gateway -/run/infisical-gateway -/run/private/infisical-gateway
-InaccessiblePaths=/dev/shm
-BindReadOnlyPaths=/usr/local/bin/infisical /usr/lib -/usr/lib64
-RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6
-SocketBindDeny=any
-SocketBindAllow=udp
-SystemCallArchitectures=native
-SystemCallErrorNumber=EPERM
-SystemCallFilter=@system-service
-SystemCallFilter=~@privileged @resources @aio @keyring @memlock @chown @setuid listen accept accept4 name_to_handle_at remap_file_pages memfd_create userfaultfd kill tkill tgkill rt_sigqueueinfo rt_tgsigqueueinfo pidfd_open pidfd_send_signal prlimit64 setrlimit
-";

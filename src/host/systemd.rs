@@ -1,0 +1,289 @@
+//! The service manager of this machine, as its administrator speaks to it: `systemctl` and `journalctl`, found by
+//! absolute paths, started without a shell, and waited for within bounds.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Output, Stdio};
+use std::time::Duration;
+
+use tokio::process::Command;
+
+use super::unit::Version;
+use crate::error::printable;
+
+/// There, if systemd runs this machine (sd_booted(3)).
+const BOOTED: &str = "/run/systemd/system";
+/// Where its programs are.
+const FOLDERS: [&str; 2] = ["/usr/bin", "/bin"];
+/// Limit for one command. A stop is the longest: the unit's own limit, and some more.
+const DEADLINE: Duration = Duration::from_secs(90);
+
+/// The service manager does not do what is asked.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Another one, or none, runs this machine.
+    #[error("systemd does not run this machine (there is no {BOOTED})")]
+    NotRunning,
+    /// A program of it is missing.
+    #[error("{0} is neither in /usr/bin nor in /bin")]
+    Missing(&'static str),
+    /// A program cannot be started.
+    #[error("cannot run {command}")]
+    Run {
+        /// Program and arguments.
+        command: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// It does not come to an end.
+    #[error("{command} has not ended after {} s", DEADLINE.as_secs())]
+    Stuck {
+        /// Program and arguments.
+        command: String,
+    },
+    /// It says no.
+    #[error("{command} failed: {output}")]
+    Failed {
+        /// Program and arguments.
+        command: String,
+        /// What it said.
+        output: String,
+    },
+}
+
+/// How a unit is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct State {
+    /// `active`, `activating`, `failed`, `inactive` …
+    pub active: String,
+    /// `running`, `auto-restart`, `dead` …
+    pub sub: String,
+    /// What the service says of itself.
+    pub status: String,
+    /// How the last run ended: `success`, `exit-code`, `watchdog` …
+    pub result: String,
+    /// Exit status of the last run.
+    pub exit_status: i32,
+    /// Names this run in the journal; empty if there was none.
+    pub invocation: String,
+    /// The file behind the unit was changed since it was read.
+    pub stale: bool,
+}
+
+impl State {
+    /// Reads what `systemctl show` prints.
+    fn parse(text: &str) -> Self {
+        let mut state = Self::default();
+        for (key, value) in text.lines().filter_map(|line| line.split_once('=')) {
+            let value_text = value.to_owned();
+            match key {
+                "ActiveState" => state.active = value_text,
+                "SubState" => state.sub = value_text,
+                "StatusText" => state.status = printable(value),
+                "Result" => state.result = value_text,
+                "ExecMainStatus" => state.exit_status = value.parse().unwrap_or_default(),
+                "InvocationID" => state.invocation = value_text,
+                "NeedDaemonReload" => state.stale = value == "yes",
+                _ => {}
+            }
+        }
+        state
+    }
+
+    /// It runs and has said that it is ready.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        matches!(self.active.as_str(), "active" | "reloading" | "refreshing")
+    }
+
+    /// It ended: for good, or to be started again after a while.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        self.active == "failed" || self.sub.starts_with("auto-restart")
+    }
+}
+
+/// The service manager.
+#[derive(Debug, Clone)]
+pub struct Systemd {
+    systemctl: PathBuf,
+    version: Version,
+}
+
+impl Systemd {
+    /// The one that runs this machine.
+    ///
+    /// # Errors
+    /// Another one does, or it does not answer.
+    pub async fn find() -> Result<Self, Error> {
+        if !Path::new(BOOTED).is_dir() {
+            return Err(Error::NotRunning);
+        }
+        let systemctl = locate("systemctl").ok_or(Error::Missing("systemctl"))?;
+        let output = run(&systemctl, &["--version"]).await?;
+        // One that does not tell is taken for a new one: it ignores what it does not know.
+        let version = Version::parse(&output).unwrap_or(Version::NEWEST);
+        Ok(Self { systemctl, version })
+    }
+
+    /// Its version.
+    #[must_use]
+    pub fn version(&self) -> Version {
+        self.version
+    }
+
+    /// Reads changed unit files.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn reload_units(&self) -> Result<(), Error> {
+        self.call(&["daemon-reload"]).await
+    }
+
+    /// Does `verb` (`enable`, `disable`, `stop`, `reset-failed` …) with `unit`, and waits for it.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn act(&self, verb: &str, unit: &str) -> Result<(), Error> {
+        self.call(&["--quiet", verb, "--", unit]).await
+    }
+
+    /// Removes the state directory of `unit`, which must have stopped.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn forget(&self, unit: &str) -> Result<(), Error> {
+        self.call(&["--quiet", "clean", "--what=state", "--", unit])
+            .await
+    }
+
+    /// Begins to start or restart `unit`; [`Self::show`] tells what became of it.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn begin(&self, verb: &str, unit: &str) -> Result<(), Error> {
+        self.call(&["--quiet", "--no-block", verb, "--", unit])
+            .await
+    }
+
+    /// How `unit` is.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn show(&self, unit: &str) -> Result<State, Error> {
+        let what = "--property=ActiveState,SubState,StatusText,Result,ExecMainStatus,InvocationID,NeedDaemonReload";
+        let output = run(&self.systemctl, &["show", what, "--", unit]).await?;
+        Ok(State::parse(&output))
+    }
+
+    /// The loaded units that match `pattern`.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn loaded(&self, pattern: &str) -> Result<Vec<String>, Error> {
+        let arguments = [
+            "list-units",
+            "--all",
+            "--plain",
+            "--no-legend",
+            "--",
+            pattern,
+        ];
+        let output = run(&self.systemctl, &arguments).await?;
+        let first = |line: &str| line.split_whitespace().next().map(str::to_owned);
+        Ok(output.lines().filter_map(first).collect())
+    }
+
+    /// The last lines that one run of `unit` has logged; none if the journal cannot be read.
+    pub async fn last_lines(&self, unit: &str, state: &State, count: usize) -> Vec<String> {
+        let Some(journalctl) = locate("journalctl") else {
+            return Vec::new();
+        };
+        let mut arguments = vec!["--no-pager".to_owned(), "--output=cat".to_owned()];
+        arguments.extend([format!("--lines={count}"), format!("--unit={unit}")]);
+        if !state.invocation.is_empty() {
+            arguments.push(format!("_SYSTEMD_INVOCATION_ID={}", state.invocation));
+        }
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let output = run(&journalctl, &arguments).await.unwrap_or_default();
+        output.lines().map(str::to_owned).collect()
+    }
+
+    async fn call(&self, arguments: &[&str]) -> Result<(), Error> {
+        run(&self.systemctl, arguments).await.map(drop)
+    }
+}
+
+fn locate(program: &str) -> Option<PathBuf> {
+    let mut paths = FOLDERS.iter().map(|folder| Path::new(folder).join(program));
+    paths.find(|path| path.is_file())
+}
+
+/// Runs a program in an environment of its own, for its words must not depend on a language.
+async fn run(program: &Path, arguments: &[&str]) -> Result<String, Error> {
+    let name = program.file_name().unwrap_or_default().to_string_lossy();
+    let command = format!("{name} {}", arguments.join(" "));
+    let mut process = Command::new(program);
+    process.args(arguments).env_clear().env("LC_ALL", "C.UTF-8");
+    process.env("SYSTEMD_COLORS", "0").env("SYSTEMD_PAGER", "");
+    process.stdin(Stdio::null()).kill_on_drop(true);
+    let ended = match tokio::time::timeout(DEADLINE, process.output()).await {
+        Ok(Ok(output)) => output,
+        Ok(Err(source)) => return Err(Error::Run { command, source }),
+        Err(_) => return Err(Error::Stuck { command }),
+    };
+    told(command, &ended)
+}
+
+fn told(command: String, output: &Output) -> Result<String, Error> {
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    let said = printable(String::from_utf8_lossy(&output.stderr).trim());
+    let output = if said.is_empty() {
+        output.status.to_string()
+    } else {
+        said
+    };
+    Err(Error::Failed { command, output })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::{Error, State, run};
+
+    #[test]
+    fn a_units_state_is_read_key_by_key() {
+        let text = "ActiveState=active\nSubState=running\nStatusText=connected to a=b\nResult=success\n\
+                    ExecMainStatus=0\nInvocationID=abc\nNeedDaemonReload=yes\nOther=x\n";
+        let state = State::parse(text);
+        assert!(state.is_up() && !state.has_failed() && state.stale);
+        assert_eq!(
+            (state.status.as_str(), state.invocation.as_str()),
+            ("connected to a=b", "abc")
+        );
+        let ended =
+            State::parse("ActiveState=activating\nSubState=auto-restart\nExecMainStatus=69\n");
+        assert!(ended.has_failed() && !ended.is_up());
+        assert_eq!(ended.exit_status, 69);
+        assert_eq!(State::parse("nonsense"), State::default());
+    }
+
+    #[tokio::test]
+    async fn a_command_that_fails_is_told_with_what_it_said() {
+        let output = run(Path::new("/bin/sh"), &["-c", "echo $LC_ALL"]).await;
+        assert_eq!(output.expect("output"), "C.UTF-8\n");
+        let error = run(
+            Path::new("/bin/sh"),
+            &["-c", "echo no such unit >&2; exit 5"],
+        )
+        .await;
+        let text = error.expect_err("failed").to_string();
+        assert!(text.ends_with("failed: no such unit"), "{text}");
+        let absent = run(Path::new("/nonexistent/systemctl"), &[]).await;
+        assert!(matches!(absent, Err(Error::Run { .. })));
+    }
+}

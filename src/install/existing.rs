@@ -1,0 +1,163 @@
+//! What a unit file that is already there is. Units of the deployed program are known by what they start; nothing that is
+//! not known is touched.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use super::place::Place;
+use super::shipped::MARK;
+use crate::host::unit::values;
+
+/// A unit file, by its origin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Existing {
+    /// There is none.
+    Absent,
+    /// Written by this installer.
+    Ours(String),
+    /// Written by the installer of the deployed program, for the same role and configuration.
+    Deployed(String),
+    /// Written by that of the first gateway, whose identity is of no use to this one.
+    First(String),
+    /// A link to nothing: the administrator forbids the unit.
+    Masked,
+    /// Somebody else's.
+    Foreign,
+}
+
+impl Existing {
+    /// Its text, if the installer may replace it.
+    #[must_use]
+    pub fn text(&self) -> Option<&str> {
+        match self {
+            Self::Ours(text) | Self::Deployed(text) | Self::First(text) => Some(text),
+            Self::Absent | Self::Masked | Self::Foreign => None,
+        }
+    }
+}
+
+/// Reads the unit file at `path`, which is `place`'s, or in the place of `place`'s.
+///
+/// # Errors
+/// It cannot be read.
+pub fn load(path: &Path, place: &Place) -> io::Result<Existing> {
+    if fs::read_link(path).is_ok_and(|target| target == Path::new("/dev/null")) {
+        return Ok(Existing::Masked);
+    }
+    match fs::read(path) {
+        Ok(bytes) => Ok(judge(String::from_utf8_lossy(&bytes).into_owned(), place)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Existing::Absent),
+        Err(error) => Err(error),
+    }
+}
+
+fn judge(text: String, place: &Place) -> Existing {
+    if text.starts_with(MARK) {
+        return Existing::Ours(text);
+    }
+    let role = place.role().word();
+    let command: Vec<&str> = values(&text, "ExecStart").collect();
+    // With a log file, the deployed program's unit pipes it through a shell.
+    let command = match command.as_slice() {
+        ["/bin/bash", "-c", "'infisical", rest @ ..] => [&["infisical"], rest].concat(),
+        plain => plain.to_vec(),
+    };
+    let program = command.first().and_then(|path| path.rsplit('/').next());
+    if program != Some("infisical") {
+        return Existing::Foreign;
+    }
+    let reads_ours = || {
+        let named = values(&text, "EnvironmentFile").map(|file| file.trim_start_matches('-'));
+        let mut named = named.map(Path::new);
+        named.any(|file| {
+            file == place.configuration() || Some(file) == place.deployed_environment().as_deref()
+        })
+    };
+    match command.get(1..) {
+        Some([first]) if *first == "gateway" => Existing::First(text),
+        Some([first, "start", ..]) if *first == role && reads_ours() => Existing::Deployed(text),
+        Some(_) | None => Existing::Foreign,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Existing, judge, load};
+    use crate::install::place::{Place, Role};
+
+    const FIRST: &str = "[Service]\nType=notify\nEnvironmentFile=/etc/infisical/gateway.conf\n\
+                         ExecStart=infisical gateway\n";
+    const SECOND: &str = "[Service]\nEnvironmentFile=/etc/infisical/gateway.conf\n\
+                          ExecStart=infisical gateway start\n";
+    const NAMED: &str = "[Service]\nEnvironmentFile=/etc/infisical/gateways/edge.conf\n\
+                         ExecStart=/usr/bin/infisical gateway start\n";
+
+    const PIPED: &str = "[Service]\nEnvironmentFile=/etc/infisical/gateways/edge.conf\n\
+                         ExecStart=/bin/bash -c 'infisical gateway start 2>&1 | tee \"/var/log/x.log\"'\n";
+
+    fn kind(text: &str, name: Option<&str>) -> &'static str {
+        let place = Place::try_new(Role::Gateway, name).expect("a place");
+        match judge(text.to_owned(), &place) {
+            Existing::Ours(_) => "ours",
+            Existing::Deployed(_) => "deployed",
+            Existing::First(_) => "first",
+            Existing::Absent | Existing::Masked => "nothing",
+            Existing::Foreign => "foreign",
+        }
+    }
+
+    #[test]
+    fn every_origin_is_known_by_what_the_unit_starts() {
+        for (text, name, expected) in [
+            (FIRST, None, "first"),
+            (SECOND, None, "deployed"),
+            (NAMED, Some("edge"), "deployed"),
+            (PIPED, Some("edge"), "deployed"),
+            (NAMED, Some("other"), "foreign"),
+            (SECOND, Some("edge"), "foreign"),
+            (
+                "# Written by infisical gateway systemd install\n",
+                None,
+                "ours",
+            ),
+            (
+                "[Service]\nExecStart=/usr/bin/other gateway\n",
+                None,
+                "foreign",
+            ),
+            (
+                "[Service]\nExecStart=infisical relay start\n",
+                None,
+                "foreign",
+            ),
+            (
+                "[Service]\nExecStart=infisical gateway start --config x\n",
+                None,
+                "foreign",
+            ),
+            ("", None, "foreign"),
+        ] {
+            assert_eq!(kind(text, name), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_deployed_relay_keeps_its_settings_in_a_file_of_its_own() {
+        let place = Place::try_new(Role::Relay, Some("eu")).expect("a place");
+        let text = "[Service]\nEnvironmentFile=/etc/infisical/relays/eu.env.conf\n\
+                    ExecStart=infisical relay start\n";
+        let found = judge(text.to_owned(), &place);
+        assert!(matches!(found, Existing::Deployed(_)));
+    }
+
+    #[test]
+    fn a_link_to_nothing_is_a_masked_unit() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("infisical-gateway.service");
+        let place = Place::try_new(Role::Gateway, None).expect("a place");
+        assert_eq!(load(&path, &place).expect("read"), Existing::Absent);
+        std::os::unix::fs::symlink("/dev/null", &path).expect("a link");
+        assert_eq!(load(&path, &place).expect("read"), Existing::Masked);
+    }
+}

@@ -1,0 +1,263 @@
+//! The unit files of an installation with their changes, and an account of them for a person. First all is read and
+//! compared, then all is written; a file that is as it should be is not touched.
+
+use std::fmt;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+/// Lines of a changed file above which its account is not worth reading.
+const MOST_LINES: usize = 400;
+
+/// A file cannot be read, written or removed.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {what} {}", .path.display())]
+pub struct Error {
+    what: &'static str,
+    path: PathBuf,
+    #[source]
+    source: io::Error,
+}
+
+impl Error {
+    /// Doing `what` to `path` failed.
+    pub fn new(what: &'static str, path: &Path, source: io::Error) -> Self {
+        Self {
+            what,
+            path: path.to_owned(),
+            source,
+        }
+    }
+}
+
+/// One file, as it is and as it is to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    path: PathBuf,
+    before: Option<String>,
+    after: Option<String>,
+}
+
+impl Change {
+    /// `path` is to hold `after`, or not to be there.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn of(path: PathBuf, after: Option<String>) -> Result<Self, Error> {
+        let before = match fs::read(&path) {
+            Ok(bytes) => Some(String::from_utf8_lossy(&bytes).into_owned()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(Error::new("read", &path, error)),
+        };
+        Ok(Self {
+            path,
+            before,
+            after,
+        })
+    }
+
+    /// The file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What it is to hold, if it is to be there.
+    #[must_use]
+    pub fn text(&self) -> Option<&str> {
+        self.after.as_deref()
+    }
+
+    /// It is not yet as it is to be.
+    #[must_use]
+    pub fn is_due(&self) -> bool {
+        self.before != self.after
+    }
+
+    /// Makes it so; after a crash the file is the old one or the new one. Blocks for the disk.
+    ///
+    /// # Errors
+    /// The file is then as it was.
+    pub fn make(&self) -> Result<(), Error> {
+        if !self.is_due() {
+            return Ok(());
+        }
+        match &self.after {
+            Some(text) => replace(&self.path, text).map_err(|e| Error::new("write", &self.path, e)),
+            None => remove(&self.path),
+        }
+    }
+}
+
+impl fmt::Display for Change {
+    /// `+` created, `~` changed, with its lines, `-` removed, `=` unchanged.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = self.path.display();
+        match (&self.before, &self.after) {
+            (None, Some(_)) => write!(f, "+ {path}"),
+            (Some(_), None) => write!(f, "- {path}"),
+            (Some(before), Some(after)) if before != after => {
+                write!(f, "~ {path}")?;
+                for (sign, line) in differing(before, after) {
+                    write!(f, "\n    {sign} {line}")?;
+                }
+                Ok(())
+            }
+            (Some(_), Some(_)) => write!(f, "= {path}"),
+            (None, None) => Ok(()),
+        }
+    }
+}
+
+/// Lines that only one of two texts has, in their order, by the longest sequence that both have.
+fn differing<'a>(before: &'a str, after: &'a str) -> Vec<(char, &'a str)> {
+    let old: Vec<&str> = before.lines().collect();
+    let new: Vec<&str> = after.lines().collect();
+    if old.len() > MOST_LINES || new.len() > MOST_LINES {
+        return vec![('~', "(too long to be shown)")];
+    }
+    let mut rest = (old.as_slice(), new.as_slice());
+    let mut lines = Vec::new();
+    let lengths = common(rest.0, rest.1);
+    let length = |a: &[&str], b: &[&str]| {
+        let row = lengths.get(a.len());
+        row.and_then(|row| row.get(b.len())).copied().unwrap_or(0)
+    };
+    loop {
+        rest = match rest {
+            ([a, old @ ..], [b, new @ ..]) if a == b => (old, new),
+            ([a, old @ ..], new) if new.is_empty() || length(old, new) == length(rest.0, new) => {
+                lines.push(('-', *a));
+                (old, new)
+            }
+            (old, [b, new @ ..]) => {
+                lines.push(('+', *b));
+                (old, new)
+            }
+            (_, []) => break,
+        };
+    }
+    // A blank line says nothing by itself.
+    lines.retain(|(_, line)| !line.is_empty());
+    lines
+}
+
+/// By the lengths of two rests: how many lines both have in common.
+fn common(old: &[&str], new: &[&str]) -> Vec<Vec<usize>> {
+    let mut lengths = vec![vec![0; new.len() + 1]];
+    for a in old.iter().rev() {
+        let below = lengths.last().cloned().unwrap_or_default();
+        let mut row = vec![0];
+        for (b, pair) in new.iter().rev().zip(below.windows(2)) {
+            if let (&[diagonal, above], Some(&left)) = (pair, row.last()) {
+                row.push(if a == b {
+                    diagonal + 1
+                } else {
+                    above.max(left)
+                });
+            }
+        }
+        lengths.push(row);
+    }
+    lengths
+}
+
+fn replace(path: &Path, text: &str) -> io::Result<()> {
+    let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(io::Error::from(io::ErrorKind::InvalidInput));
+    };
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o755)
+        .create(directory)?;
+    let mut temporary = std::ffi::OsString::from(".");
+    temporary.push(name);
+    temporary.push(format!(".{:016x}", crate::backoff::random()));
+    let temporary = directory.join(temporary);
+    let written = write(&temporary, text).and_then(|()| fs::rename(&temporary, path));
+    if written.is_err() {
+        // The error that matters is the one at hand.
+        let _ = fs::remove_file(&temporary);
+    }
+    written
+}
+
+fn write(path: &Path, text: &str) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    let mut file = options
+        .write(true)
+        .create_new(true)
+        .mode(0o644)
+        .open(path)?;
+    // Whatever the umask of the person is: units are no secret, and `systemctl cat` reads them for everybody.
+    file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
+}
+
+/// Removes `path`, and the directory of drop-ins it was the last in.
+fn remove(path: &Path) -> Result<(), Error> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(Error::new("remove", path, error));
+        }
+        Ok(()) | Err(_) => {}
+    }
+    if let Some(directory) = path
+        .parent()
+        .filter(|d| d.extension().is_some_and(|e| e == "d"))
+    {
+        // Somebody else's drop-ins keep it.
+        let _ = fs::remove_dir(directory);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::{Change, differing};
+
+    #[test]
+    fn an_account_names_every_file_and_the_lines_that_changed() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("a.service.d/b.conf");
+        let of =
+            |text: Option<&str>| Change::of(path.clone(), text.map(str::to_owned)).expect("read");
+        let shown = |change: &Change| {
+            change
+                .to_string()
+                .replace(path.to_str().expect("text"), "F")
+        };
+        let create = of(Some("[Service]\nA=1\nB=2\n"));
+        assert_eq!(shown(&create), "+ F");
+        create.make().expect("written");
+        let mode = std::fs::metadata(&path)
+            .expect("there")
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o777, 0o644);
+        let same = of(Some("[Service]\nA=1\nB=2\n"));
+        assert_eq!(shown(&same), "= F");
+        assert!(!same.is_due());
+        let change = of(Some("[Service]\nA=1\nB=3\n"));
+        assert_eq!(shown(&change), "~ F\n    - B=2\n    + B=3");
+        change.make().expect("changed");
+        let gone = of(None);
+        assert_eq!(shown(&gone), "- F");
+        gone.make().expect("removed");
+        assert!(!path.parent().expect("a directory").exists());
+        gone.make().expect("is gone");
+    }
+
+    #[test]
+    fn what_differs_is_least() {
+        assert_eq!(differing("a\nb\nc", "a\nc\nd"), [('-', "b"), ('+', "d")]);
+        assert_eq!(differing("", "x"), [('+', "x")]);
+        assert_eq!(differing("x\ny", ""), [('-', "x"), ('-', "y")]);
+        assert_eq!(differing("x", "x"), []);
+        assert_eq!(differing("a\nb", "b\na").len(), 2);
+    }
+}

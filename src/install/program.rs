@@ -1,0 +1,142 @@
+//! Whether a unit could execute this program where it lies, and whether nobody but root could replace it there.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use crate::host::unit::{InvalidProgram, Program, values};
+
+/// Hidden by settings that name no path: homes, private temporary files and devices.
+const HIDDEN: [&str; 8] = [
+    "/home", "/root", "/run", "/tmp", "/var/tmp", "/dev", "/proc", "/sys",
+];
+/// Write permission of group and others.
+const WRITABLE: u32 = 0o022;
+
+/// The program cannot be installed from where it is.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The system does not say where it is.
+    #[error("cannot find out where this program lies")]
+    Unknown(#[source] io::Error),
+    /// No unit can name it.
+    #[error(transparent)]
+    Path(#[from] InvalidProgram),
+    /// The sandbox hides it.
+    #[error("{} lies where its own unit does not see it; {}", .0.display(), advice(.0))]
+    Hidden(PathBuf),
+    /// Somebody else could replace it, and would run as the service.
+    #[error(
+        "{} can be changed by others than root (owner {uid}, mode {mode:04o}), who could replace the program of the service; {}",
+        .path.display(), advice(.program)
+    )]
+    Writable {
+        /// The program, or a directory above it.
+        path: PathBuf,
+        /// The program.
+        program: PathBuf,
+        /// Its owner.
+        uid: u32,
+        /// Its permission bits.
+        mode: u32,
+    },
+}
+
+fn advice(program: &Path) -> String {
+    format!(
+        "run: install -m 0755 {} /usr/local/bin/infisical && /usr/local/bin/infisical …",
+        program.display()
+    )
+}
+
+/// This program, if `unit` can execute it.
+///
+/// # Errors
+/// See [`Error`].
+pub fn find(unit: &str) -> Result<Program, Error> {
+    let path = std::env::current_exe().map_err(Error::Unknown)?;
+    let program = Program::try_new(&path)?;
+    check(program.path(), unit)?;
+    Ok(program)
+}
+
+fn check(path: &Path, unit: &str) -> Result<(), Error> {
+    if is_hidden(path, unit) {
+        return Err(Error::Hidden(path.to_owned()));
+    }
+    for part in path.ancestors() {
+        let metadata = fs::metadata(part).map_err(Error::Unknown)?;
+        let mode = metadata.mode() & 0o7777;
+        if metadata.uid() != 0 || mode & WRITABLE != 0 {
+            return Err(Error::Writable {
+                path: part.to_owned(),
+                program: path.to_owned(),
+                uid: metadata.uid(),
+                mode,
+            });
+        }
+    }
+    Ok(())
+}
+
+/// True if `unit`, which names what else it hides, hides `path`.
+fn is_hidden(path: &Path, unit: &str) -> bool {
+    let listed = values(unit, "InaccessiblePaths").map(|value| value.trim_start_matches('-'));
+    let emptied =
+        values(unit, "TemporaryFileSystem").map(|value| value.split(':').next().unwrap_or(value));
+    let mut hidden = HIDDEN.into_iter().chain(listed).chain(emptied);
+    hidden.any(|folder| path.starts_with(folder))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::{Error, check, find, is_hidden};
+    use crate::install::place::{Place, Role};
+    use crate::install::shipped;
+
+    #[test]
+    fn what_the_unit_hides_cannot_be_its_program() {
+        let place = Place::try_new(Role::Gateway, None).expect("a place");
+        let unit = shipped::unit(&place);
+        for path in [
+            "/home/u/infisical",
+            "/root/infisical",
+            "/tmp/infisical",
+            "/opt/infisical/bin/infisical",
+            "/var/lib/x/infisical",
+            "/srv/infisical",
+            "/run/user/0/infisical",
+        ] {
+            assert!(is_hidden(Path::new(path), unit), "{path}");
+        }
+        for path in [
+            "/usr/bin/infisical",
+            "/usr/local/bin/infisical",
+            "/homes/infisical",
+        ] {
+            assert!(!is_hidden(Path::new(path), unit), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_program_that_others_can_replace_is_refused_with_what_to_do() {
+        let directory = tempfile::tempdir_in("/var").or_else(|_| tempfile::tempdir());
+        let directory = directory.expect("a directory");
+        let path = directory.path().join("infisical");
+        std::fs::write(&path, "").expect("written");
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o775);
+        std::fs::set_permissions(&path, mode).expect("a mode");
+        // Without anything hidden, for the directory of a test may lie anywhere.
+        let error = match check(&path, "") {
+            Err(error @ (Error::Writable { .. } | Error::Hidden(_))) => error.to_string(),
+            other => panic!("{other:?}"),
+        };
+        assert!(error.contains("install -m 0755"), "{error}");
+        check(Path::new("/bin/sh"), "").expect("root's alone");
+        // The program of a test lies where builders put it.
+        drop(find(""));
+    }
+}

@@ -1,0 +1,263 @@
+//! The unit files, as `systemd/` has them, and made to fit this machine.
+
+use std::path::{Path, PathBuf};
+
+use super::place::{LOGS, Place, Role};
+use crate::host::unit::{Program, Version, render, word};
+
+const GATEWAY: &str = include_str!("../../systemd/infisical-gateway.service");
+const GATEWAY_TEMPLATE: &str = include_str!("../../systemd/infisical-gateway@.service");
+const RELAY: &str = include_str!("../../systemd/infisical-relay.service");
+const RELAY_TEMPLATE: &str = include_str!("../../systemd/infisical-relay@.service");
+const GATEWAY_USER: &str =
+    include_str!("../../systemd/infisical-gateway.service.d/dynamic-user.conf");
+const GATEWAY_TEMPLATE_USER: &str =
+    include_str!("../../systemd/infisical-gateway@.service.d/dynamic-user.conf");
+const RELAY_USER: &str = include_str!("../../systemd/infisical-relay.service.d/dynamic-user.conf");
+const RELAY_TEMPLATE_USER: &str =
+    include_str!("../../systemd/infisical-relay@.service.d/dynamic-user.conf");
+
+/// The first words of every file that the installer writes, by which it knows it again.
+pub const MARK: &str = "# Written by infisical";
+
+/// The drop-in that takes root away.
+pub const USER_DROP_IN: &str = "dynamic-user.conf";
+/// The drop-in that opens a directory for logs.
+pub const LOG_DROP_IN: &str = "log-file.conf";
+/// The drop-in that opens other ports than a relay's own.
+pub const PORT_DROP_IN: &str = "ports.conf";
+/// Ports from here on need no privilege.
+const UNPRIVILEGED: u16 = 1024;
+
+/// The unit of `place` as shipped.
+#[must_use]
+pub fn unit(place: &Place) -> &'static str {
+    match (place.role(), place.instance()) {
+        (Role::Gateway, None) => GATEWAY,
+        (Role::Gateway, Some(_)) => GATEWAY_TEMPLATE,
+        (Role::Relay, None) => RELAY,
+        (Role::Relay, Some(_)) => RELAY_TEMPLATE,
+    }
+}
+
+fn user(place: &Place) -> &'static str {
+    match (place.role(), place.instance()) {
+        (Role::Gateway, None) => GATEWAY_USER,
+        (Role::Gateway, Some(_)) => GATEWAY_TEMPLATE_USER,
+        (Role::Relay, None) => RELAY_USER,
+        (Role::Relay, Some(_)) => RELAY_TEMPLATE_USER,
+    }
+}
+
+fn head(place: &Place) -> String {
+    let mark = MARK.trim_start_matches("# ");
+    let role = place.role();
+    format!(
+        "{mark} {role} systemd install, which writes it anew.\n\
+         Put changes into a drop-in of your own: systemctl edit {}",
+        place.short()
+    )
+}
+
+/// The unit for this machine.
+#[must_use]
+pub fn unit_for(place: &Place, program: &Program, version: Version) -> String {
+    render(unit(place), &head(place), program, version)
+}
+
+/// The drop-in for a user of its own.
+#[must_use]
+pub fn user_for(place: &Place, program: &Program, version: Version) -> String {
+    render(user(place), &head(place), program, version)
+}
+
+/// The drop-in that opens `directory`. For a user of its own the manager mounts it by itself.
+#[must_use]
+pub fn logs_for(place: &Place, directory: &LogDirectory, own_user: bool) -> String {
+    let path = directory.path();
+    let relative = path.strip_prefix(LOGS).unwrap_or(path);
+    let private = word(
+        &Path::new(LOGS)
+            .join("private")
+            .join(relative)
+            .to_string_lossy(),
+    );
+    let relative = word(&relative.to_string_lossy());
+    let mut lines = vec![String::new(), "[Service]".to_owned()];
+    lines.push(format!("LogsDirectory={relative}"));
+    lines.push("LogsDirectoryMode=0750".to_owned());
+    let path = word(&path.to_string_lossy());
+    if own_user {
+        lines.push(format!("NoExecPaths={private}"));
+    } else {
+        lines.push(format!("BindPaths={path}"));
+        lines.push(format!("NoExecPaths={path}"));
+    }
+    with_head(place, &lines)
+}
+
+/// The drop-in that lets a relay listen on `ports`, which are not those that its unit opens.
+#[must_use]
+pub fn ports_for(place: &Place, ports: &[u16]) -> String {
+    let mut lines = vec![String::new(), "[Service]".to_owned()];
+    lines.extend(
+        ports
+            .iter()
+            .map(|port| format!("SocketBindAllow=tcp:{port}")),
+    );
+    if ports.iter().any(|port| *port < UNPRIVILEGED) {
+        lines.push(
+            "# For a port below 1024, which a user namespace of its own would not reach."
+                .to_owned(),
+        );
+        lines.push("CapabilityBoundingSet=CAP_NET_BIND_SERVICE".to_owned());
+        lines.push("AmbientCapabilities=CAP_NET_BIND_SERVICE".to_owned());
+        lines.push("PrivateUsers=no".to_owned());
+    }
+    with_head(place, &lines)
+}
+
+fn with_head(place: &Place, lines: &[String]) -> String {
+    let head: Vec<String> = head(place)
+        .lines()
+        .map(|line| format!("# {line}"))
+        .collect();
+    format!("{}\n{}\n", head.join("\n"), lines.join("\n"))
+}
+
+/// A directory below `/var/log` in which a service may write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogDirectory(PathBuf);
+
+/// A log file that no service can be given.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "a service logs to a file in a directory of its own below {LOGS}: for instance {LOGS}/infisical/{}.log, not {}",
+    .role, .path.display()
+)]
+pub struct InvalidLogFile {
+    role: Role,
+    path: PathBuf,
+}
+
+impl LogDirectory {
+    /// The directory of the log file `path`: below `/var/log`, and not that itself, which is everybody's.
+    ///
+    /// # Errors
+    /// It is elsewhere.
+    pub fn of(path: &Path, role: Role) -> Result<Self, InvalidLogFile> {
+        let parts_are_plain = path.to_str().is_some_and(|text| {
+            let bad = |c: char| c.is_control() || matches!(c, ':' | '"' | '\'' | '\\' | '$');
+            !text.contains(bad) && !text.split('/').any(|part| matches!(part, "." | ".."))
+        });
+        let directory = path.parent().filter(|_| path.file_name().is_some());
+        match directory {
+            Some(directory)
+                if parts_are_plain
+                    && directory.starts_with(LOGS)
+                    && directory != Path::new(LOGS) =>
+            {
+                Ok(Self(directory.to_owned()))
+            }
+            Some(_) | None => Err(InvalidLogFile {
+                role,
+                path: path.to_owned(),
+            }),
+        }
+    }
+
+    /// The directory.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::{LogDirectory, MARK, logs_for, ports_for, unit_for, user_for};
+    use crate::host::unit::{Program, Version, values};
+    use crate::install::place::{Place, Role};
+
+    fn places() -> Vec<Place> {
+        let mut places = Vec::new();
+        for role in [Role::Gateway, Role::Relay] {
+            for name in [None, Some("edge")] {
+                places.push(Place::try_new(role, name).expect("a place"));
+            }
+        }
+        places
+    }
+
+    #[test]
+    fn every_unit_starts_its_role_with_its_configuration_by_the_given_program() {
+        let program = Program::try_new(Path::new("/usr/local/bin/infisical")).expect("a path");
+        for place in places() {
+            for version in [Version(252), Version(257)] {
+                let unit = unit_for(&place, &program, version);
+                assert!(unit.starts_with(MARK));
+                assert!(!unit.contains("/usr/bin/infisical"), "{unit}");
+                let configuration = place.configuration().display().to_string();
+                let configuration = configuration.replace("edge", "%i");
+                let command = format!(
+                    "ExecStart=/usr/local/bin/infisical {} start --config {configuration}\n",
+                    place.role()
+                );
+                assert!(unit.contains(&command), "{unit}");
+                // systemd would send the signal twice, or never.
+                let reloads = unit.contains("ExecReload=");
+                assert_eq!(reloads, unit.contains("Type=notify\n"), "{unit}");
+                let drop_in = user_for(&place, &program, version);
+                let credential = format!("LoadCredential={}.conf:{configuration}\n", place.role());
+                assert!(drop_in.contains(&credential), "{drop_in}");
+                assert!(values(&drop_in, "DynamicUser").eq(["yes"]));
+            }
+        }
+    }
+
+    #[test]
+    fn other_ports_are_opened_and_low_ones_with_the_right_to_them() {
+        let place = Place::try_new(Role::Relay, None).expect("a place");
+        let high = ports_for(&place, &[2223]);
+        assert!(
+            high.ends_with("\n[Service]\nSocketBindAllow=tcp:2223\n"),
+            "{high}"
+        );
+        let low = ports_for(&place, &[2223, 443]);
+        assert!(values(&low, "SocketBindAllow").eq(["tcp:2223", "tcp:443"]));
+        assert!(values(&low, "AmbientCapabilities").eq(["CAP_NET_BIND_SERVICE"]));
+    }
+
+    #[test]
+    fn a_log_file_opens_its_directory_and_no_more() {
+        let place = Place::try_new(Role::Gateway, None).expect("a place");
+        let of = |path: &str| LogDirectory::of(Path::new(path), Role::Gateway);
+        let directory = of("/var/log/infisical/a/gateway.log").expect("a directory");
+        let root = logs_for(&place, &directory, false);
+        assert!(root.contains("\nLogsDirectory=infisical/a\n"), "{root}");
+        assert!(
+            root.contains("\nBindPaths=/var/log/infisical/a\n"),
+            "{root}"
+        );
+        let user = logs_for(&place, &directory, true);
+        assert!(!user.contains("BindPaths"), "{user}");
+        assert!(
+            user.contains("\nNoExecPaths=/var/log/private/infisical/a\n"),
+            "{user}"
+        );
+        for path in [
+            "/var/log/gateway.log",
+            "/var/log",
+            "/srv/x/y.log",
+            "relative.log",
+            "/var/log/../etc/x",
+            "/var/log/a:b/c",
+            "/var/log/a\nb/c",
+        ] {
+            let error = of(path).expect_err(path).to_string();
+            assert!(error.contains("/var/log/infisical/gateway.log"), "{error}");
+        }
+    }
+}

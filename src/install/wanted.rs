@@ -1,0 +1,367 @@
+//! What the configuration file must say so that the service, which reads nothing else, does what this command was told.
+//! Pure: what was given goes in, keys and values come out.
+//!
+//! Only what flags and the environment gave is written. A one-time token is not: what it bought is, by the role that
+//! exchanged it. Whatever an earlier configuration left behind and would outrank the new one is emptied.
+
+use crate::config::env::{
+    API_URL, AUTH_METHOD, CLIENT_ID, CLIENT_SECRET, CUSTOM_HEADERS, GATEWAY_ACCESS_TOKEN,
+    GATEWAY_ENROLL_METHOD, GATEWAY_ENROLLMENT_TOKEN, GATEWAY_NAME, LOG_FILE, LOG_LEVEL,
+    RELAY_ACCESS_TOKEN, RELAY_AUTH_SECRET, RELAY_ENROLL_METHOD, RELAY_ENROLLMENT_TOKEN, RELAY_HOST,
+    RELAY_NAME, RELAY_SSH_LISTEN, RELAY_TLS_LISTEN, RELAY_TYPE, TOKEN, Variable,
+};
+use crate::config::file::{Entry, Form};
+use crate::config::raw::{Raw, Source};
+use crate::config::settings::{GatewayCredential, IdentityCredential, RelayCredential};
+use crate::secret::Secret;
+
+use super::place::Role;
+
+/// How the role proves itself, as far as it decides what is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Proof {
+    /// A one-time token is to be exchanged, or was.
+    Enrollment,
+    /// The access token of a machine identity.
+    Token,
+    /// A machine identity that logs in.
+    Login,
+    /// The secret of an instance's relays.
+    Shared,
+}
+
+impl From<&GatewayCredential> for Proof {
+    fn from(credential: &GatewayCredential) -> Self {
+        match credential {
+            GatewayCredential::Identity(identity) => identity.into(),
+            GatewayCredential::AccessToken(_) | GatewayCredential::Enroll { .. } => {
+                Self::Enrollment
+            }
+        }
+    }
+}
+
+impl From<&RelayCredential> for Proof {
+    fn from(credential: &RelayCredential) -> Self {
+        match credential {
+            RelayCredential::Identity(identity) => identity.into(),
+            RelayCredential::AuthSecret(_) => Self::Shared,
+            RelayCredential::AccessToken(_) | RelayCredential::Enroll { .. } => Self::Enrollment,
+        }
+    }
+}
+
+impl From<&IdentityCredential> for Proof {
+    fn from(identity: &IdentityCredential) -> Self {
+        match identity {
+            IdentityCredential::Token(_) => Self::Token,
+            IdentityCredential::UniversalAuth { .. } => Self::Login,
+        }
+    }
+}
+
+/// Settings of each role beside its credential.
+const GATEWAY: &[&Variable] = &[
+    &GATEWAY_NAME,
+    &API_URL,
+    &CUSTOM_HEADERS,
+    &RELAY_NAME,
+    &LOG_FILE,
+    &LOG_LEVEL,
+];
+const RELAY: &[&Variable] = &[
+    &RELAY_NAME,
+    &RELAY_HOST,
+    &RELAY_TYPE,
+    &API_URL,
+    &CUSTOM_HEADERS,
+    &RELAY_SSH_LISTEN,
+    &RELAY_TLS_LISTEN,
+    &LOG_FILE,
+    &LOG_LEVEL,
+];
+
+/// What an enrollment keeps, and asks for.
+struct Enrollment {
+    bought: &'static Variable,
+    with: &'static Variable,
+    method: &'static Variable,
+}
+
+impl Enrollment {
+    fn of(role: Role) -> Self {
+        match role {
+            Role::Gateway => Self {
+                bought: &GATEWAY_ACCESS_TOKEN,
+                with: &GATEWAY_ENROLLMENT_TOKEN,
+                method: &GATEWAY_ENROLL_METHOD,
+            },
+            Role::Relay => Self {
+                bought: &RELAY_ACCESS_TOKEN,
+                with: &RELAY_ENROLLMENT_TOKEN,
+                method: &RELAY_ENROLL_METHOD,
+            },
+        }
+    }
+}
+
+/// The keys of the file that must change, and their values; an empty value takes one away.
+#[must_use]
+pub fn changes(role: Role, proof: Proof, raw: &Raw<'_>) -> Vec<(&'static Variable, Secret)> {
+    let enrollment = Enrollment::of(role);
+    let settings = match role {
+        Role::Gateway => GATEWAY,
+        Role::Relay => RELAY,
+    };
+    let (credential, emptied): (&[&'static Variable], &[&'static Variable]) = match proof {
+        // A one-time token in the file would be exchanged again, if it is another than the one that was.
+        Proof::Enrollment if raw.value_from(Source::File, enrollment.method).is_some() => {
+            (&[enrollment.bought], &[&TOKEN])
+        }
+        Proof::Enrollment => (&[enrollment.bought], &[]),
+        Proof::Token => (&[&TOKEN], &[enrollment.bought, enrollment.with]),
+        Proof::Login => (
+            &[&AUTH_METHOD, &CLIENT_ID, &CLIENT_SECRET],
+            &[
+                &TOKEN,
+                enrollment.bought,
+                enrollment.with,
+                enrollment.method,
+            ],
+        ),
+        Proof::Shared => (&[&RELAY_AUTH_SECRET], &[enrollment.method]),
+    };
+    // With nothing new said about the credential, the file goes on as it was.
+    let is_new = |variable: &&'static Variable| raw.source(variable) > Some(Source::File);
+    let said = credential.iter().any(is_new) || matches!(proof, Proof::Enrollment);
+    let written = settings.iter().chain(credential).copied().filter(is_new);
+    let mut changes: Vec<(&'static Variable, Secret)> = written
+        .filter_map(|variable| Some((variable, raw.value(variable)?.text.clone())))
+        .collect();
+    if said {
+        let empty = Secret::new("");
+        changes.extend(emptied.iter().map(|variable| (*variable, empty.clone())));
+    }
+    changes.retain(|(variable, wanted)| {
+        let now = raw
+            .value_from(Source::File, variable)
+            .map(|value| value.text);
+        now.map_or(!wanted.is_empty(), |now| now != wanted)
+    });
+    changes
+}
+
+/// One line of the account of a configuration file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference {
+    /// `+` for what is there now, `-` for what is not any more.
+    pub sign: char,
+    /// `KEY=value`, secrets masked.
+    pub text: String,
+}
+
+/// How a file that said `before` and says `after` has changed; empty values count as none.
+#[must_use]
+pub fn differences(before: &[Entry], after: &[Entry]) -> Vec<Difference> {
+    let find = |entries: &[Entry], key: &'static Variable| {
+        let entry = entries.iter().find(|entry| entry.key == key);
+        entry
+            .map(|entry| entry.value.clone())
+            .filter(|value| !value.is_empty())
+    };
+    let line = |sign, key: &'static Variable, value: &Secret| {
+        let shown = if key.secret {
+            "<secret>"
+        } else {
+            value.expose()
+        };
+        let text = format!("{}={shown}", key.name);
+        Difference { sign, text }
+    };
+    let mut keys: Vec<&'static Variable> = Vec::new();
+    for entry in before.iter().chain(after) {
+        if !keys.contains(&entry.key) {
+            keys.push(entry.key);
+        }
+    }
+    let mut lines = Vec::new();
+    for key in keys {
+        let (old, new) = (find(before, key), find(after, key));
+        if old == new {
+            continue;
+        }
+        lines.extend(old.map(|value| line('-', key, &value)));
+        lines.extend(new.map(|value| line('+', key, &value)));
+    }
+    lines
+}
+
+/// What a file that says `entries` says after `changes`.
+#[must_use]
+pub fn changed(entries: &[Entry], changes: &[(&'static Variable, Secret)]) -> Vec<Entry> {
+    let form = entries.first().map_or(Form::KeyValue, |entry| entry.form);
+    let mut entries = entries.to_vec();
+    for (key, value) in changes {
+        match entries.iter_mut().find(|entry| entry.key == *key) {
+            Some(entry) => entry.value = value.clone(),
+            None => entries.push(Entry {
+                line: entries.len().saturating_add(1),
+                key,
+                form,
+                value: value.clone(),
+            }),
+        }
+    }
+    entries
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::{Path, PathBuf};
+
+    use super::{Proof, changed, changes, differences};
+    use crate::config::env::{
+        API_URL, AUTH_METHOD, CLIENT_ID, CLIENT_SECRET, Environment, GATEWAY_ENROLL_METHOD,
+        GATEWAY_NAME, TOKEN, Variable,
+    };
+    use crate::config::file::{self, Entry};
+    use crate::config::raw::{Flags, Loaded, Raw};
+    use crate::config::settings::{GatewayCredential, GatewaySettings};
+    use crate::config::{Inputs, assemble_gateway};
+    use crate::install::place::Role;
+    use crate::secret::Secret;
+
+    type Flag = (&'static Variable, &'static str, &'static str);
+
+    const FILE: &str = "/etc/infisical/gateway.conf";
+
+    fn settings(flags: &Flags, entries: &[Entry]) -> GatewaySettings {
+        let inputs = Inputs {
+            flags,
+            environment: &Environment::default(),
+            config: Some(Path::new(FILE)),
+            directory: Path::new("/"),
+            load: &|_| Ok(entries.to_vec()),
+        };
+        assemble_gateway(&inputs).expect("settings").0
+    }
+
+    /// Text of the file before, flags, and the keys that change.
+    const CASES: &[(&str, &[Flag], &[&str])] = &[
+        (
+            "",
+            &[(&GATEWAY_NAME, "NAME", "edge"), (&TOKEN, "--token", "t")],
+            &["INFISICAL_GATEWAY_NAME", "INFISICAL_TOKEN"],
+        ),
+        (
+            "INFISICAL_GATEWAY_NAME=edge\nINFISICAL_TOKEN=t\n",
+            &[(&GATEWAY_NAME, "NAME", "edge"), (&TOKEN, "--token", "t")],
+            &[],
+        ),
+        (
+            "INFISICAL_GATEWAY_NAME=edge\nINFISICAL_TOKEN=t\n",
+            &[(&API_URL, "--domain", "https://h")],
+            &["INFISICAL_API_URL"],
+        ),
+        // An identity takes the place of an enrollment, and a login that of a token.
+        (
+            "INFISICAL_GATEWAY_NAME=edge\nINFISICAL_GATEWAY_ACCESS_TOKEN=a\nINFISICAL_GATEWAY_ENROLLMENT_TOKEN=e\n",
+            &[(&TOKEN, "--token", "t")],
+            &[
+                "INFISICAL_TOKEN",
+                "INFISICAL_GATEWAY_ACCESS_TOKEN",
+                "INFISICAL_GATEWAY_ENROLLMENT_TOKEN",
+            ],
+        ),
+        (
+            "INFISICAL_GATEWAY_NAME=edge\nINFISICAL_TOKEN=t\n",
+            &[
+                (&AUTH_METHOD, "--auth-method", "universal-auth"),
+                (&CLIENT_ID, "--client-id", "i"),
+                (&CLIENT_SECRET, "--client-secret", "s"),
+            ],
+            &[
+                "INFISICAL_AUTH_METHOD",
+                "INFISICAL_UNIVERSAL_AUTH_CLIENT_ID",
+                "INFISICAL_UNIVERSAL_AUTH_CLIENT_SECRET",
+                "INFISICAL_TOKEN",
+            ],
+        ),
+        // The same enrollment again.
+        (
+            "INFISICAL_GATEWAY_NAME=edge\nINFISICAL_GATEWAY_ACCESS_TOKEN=a\nINFISICAL_GATEWAY_ENROLLMENT_TOKEN=e\n",
+            &[
+                (&GATEWAY_ENROLL_METHOD, "--enroll-method", "token"),
+                (&TOKEN, "--token", "e"),
+            ],
+            &[],
+        ),
+    ];
+
+    #[test]
+    fn the_file_alone_says_what_the_command_was_told() {
+        for (text, given, keys) in CASES {
+            let entries = file::parse(text).expect("a file");
+            let mut flags = Flags::default();
+            for (variable, flag, value) in *given {
+                flags.add(variable, flag, Some(value));
+            }
+            let told = settings(&flags, &entries);
+            let loaded = Loaded {
+                path: PathBuf::from(FILE),
+                entries: entries.clone(),
+            };
+            let environment = Environment::default();
+            let raw = Raw {
+                flags: &flags,
+                environment: &environment,
+                file: Some(&loaded),
+            };
+            let changes = changes(Role::Gateway, (&told.credential).into(), &raw);
+            let names: Vec<&str> = changes.iter().map(|(key, _)| key.name).collect();
+            assert_eq!(names, *keys, "{text}");
+            let after = changed(&entries, &changes);
+            assert!(settings(&Flags::default(), &after) == told, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_one_time_token_is_not_written() {
+        let mut flags = Flags::default();
+        flags.add(&GATEWAY_NAME, "NAME", Some("edge"));
+        flags.add(&GATEWAY_ENROLL_METHOD, "--enroll-method", Some("token"));
+        flags.add(&TOKEN, "--token", Some("once"));
+        let told = settings(&flags, &[]);
+        assert!(matches!(told.credential, GatewayCredential::Enroll { .. }));
+        let environment = Environment::default();
+        let raw = Raw {
+            flags: &flags,
+            environment: &environment,
+            file: None,
+        };
+        let changes = changes(Role::Gateway, Proof::Enrollment, &raw);
+        assert!(changes == [(&GATEWAY_NAME, Secret::new("edge"))]);
+    }
+
+    #[test]
+    fn the_account_shows_no_secret() {
+        let before =
+            file::parse("INFISICAL_TOKEN=hunter2\nINFISICAL_GATEWAY_NAME=a\n").expect("a file");
+        let after = changed(
+            &before,
+            &[(&TOKEN, Secret::new("")), (&GATEWAY_NAME, Secret::new("b"))],
+        );
+        let lines: Vec<String> = differences(&before, &after)
+            .iter()
+            .map(|line| format!("{} {}", line.sign, line.text))
+            .collect();
+        assert_eq!(
+            lines,
+            [
+                "- INFISICAL_TOKEN=<secret>",
+                "- INFISICAL_GATEWAY_NAME=a",
+                "+ INFISICAL_GATEWAY_NAME=b"
+            ]
+        );
+    }
+}
