@@ -20,3 +20,4 @@ pub mod relay;
 pub mod scope;
 pub mod secret;
 pub mod ssh;
+pub mod words;

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use crate::names::RelayName;
+use crate::words::{Count, Roughly};
 
 /// What the gateway does.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -160,53 +161,12 @@ impl Report {
     }
 }
 
-/// A number of things.
-struct Count(usize, &'static str);
-
-impl fmt::Display for Count {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self(count, thing) = self;
-        let plural = if *count == 1 { "" } else { "s" };
-        write!(f, "{count} {thing}{plural}")
-    }
-}
-
-/// A time as people say it, in its largest unit, rounded up.
-struct Roughly(Duration);
-
-impl fmt::Display for Roughly {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let seconds = self.0.as_secs() + u64::from(self.0.subsec_nanos() > 0);
-        match seconds {
-            0..=119 => write!(f, "{seconds} s"),
-            120..=7199 => write!(f, "{} min", seconds.div_ceil(60)),
-            7200.. => write!(f, "{} h", seconds.div_ceil(3600)),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::{Duration, Instant};
 
-    use super::{Phase, Report, Roughly, monitor};
+    use super::{Phase, Report, monitor};
     use crate::names::RelayName;
-
-    #[test]
-    fn a_time_is_told_in_its_largest_unit() {
-        for (millis, told) in [
-            (0, "0 s"),
-            (1, "1 s"),
-            (119_000, "119 s"),
-            (119_001, "2 min"),
-            (3_600_000, "60 min"),
-            (54_000_000, "15 h"),
-            (53_999_000, "15 h"),
-        ] {
-            let told_now = Roughly(Duration::from_millis(millis)).to_string();
-            assert_eq!(told_now, told, "{millis} ms");
-        }
-    }
 
     #[test]
     fn each_phase_has_its_line() {

@@ -1,10 +1,11 @@
 //! Tells the service manager how many are connected, and how long the certificates are still good.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::hub::Hub;
 use crate::host::notify;
+use crate::words::{Count, Roughly};
 
 /// Between two looks. Gateways and clients come and go by the hundred; nobody reads faster than this.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -24,13 +25,11 @@ pub(crate) async fn run(hub: Arc<Hub>) {
 
 fn line(hub: &Hub) -> String {
     let identity = hub.identity();
-    let left = identity
-        .expires
-        .duration_since(std::time::SystemTime::now());
+    let left = identity.expires.duration_since(SystemTime::now());
     format!(
-        "serving {} gateways and {} clients, certificate valid for {} h",
-        hub.registry().len(),
-        hub.clients_connected(),
-        left.unwrap_or_default().as_secs() / 3600,
+        "serving {} and {}, certificate valid for {}",
+        Count(hub.registry().len(), "gateway"),
+        Count(hub.clients_connected(), "client"),
+        Roughly(left.unwrap_or_default()),
     )
 }

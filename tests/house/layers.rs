@@ -4,7 +4,7 @@ use crate::source::Source;
 
 /// What everything may use.
 const BASE: &[&str] = &[
-    "backoff", "error", "events", "health", "names", "scope", "secret",
+    "backoff", "error", "events", "health", "names", "scope", "secret", "words",
 ];
 /// Row 5.
 const PLUMBING: &[&str] = &["config", "net"];
