@@ -65,15 +65,24 @@ enum RelayCommand {
     Uninstall(service::UninstallArgs),
 }
 
-const AFTER_HELP: &str = "\
-What flags and environment give is kept in the configuration file, which only root can read; a one-time token is exchanged \
-at once. The same command run again changes what differs, and nothing else.
-
-The service logs to the journal, or with --log-file to a file in a directory of its own below /var/log.";
+macro_rules! after_help {
+    ($examples:literal) => {
+        concat!(
+            "What flags and environment give is kept in the configuration file, which only root can read; a one-time token is \
+             exchanged at once. The same command run again changes what differs, and nothing else.\n\n\
+             The service logs to the journal, or with --log-file to a file in a directory of its own below /var/log.\n\n\
+             Examples:\n",
+            $examples
+        )
+    };
+}
 
 /// Write the configuration and the unit, enable it for boot and start it
 #[derive(Debug, ClapArgs)]
-#[command(after_help = AFTER_HELP)]
+#[command(after_help = after_help!(
+    "  sudo infisical gateway systemd install --enroll-method=token --token-file enrollment-token --user\n\
+     \x20 sudo infisical gateway systemd install edge-2 --token-file token --target-relay-name eu-1"
+))]
 struct GatewayInstall {
     /// Name of the gateway as one of several on this machine: its service is infisical-gateway@NAME. Without it the
     /// service is infisical-gateway
@@ -96,7 +105,10 @@ struct GatewayInstall {
 
 /// Write the configuration and the unit, enable it for boot and start it
 #[derive(Debug, ClapArgs)]
-#[command(after_help = AFTER_HELP)]
+#[command(after_help = after_help!(
+    "  sudo infisical relay systemd install --name eu-1 --host relay.example.com \\\n\
+     \x20   --enroll-method=token --token-file enrollment-token --user"
+))]
 struct RelayInstall {
     /// Name of the relay as one of several on this machine: its service is infisical-relay@NAME. Without it the service
     /// is infisical-relay

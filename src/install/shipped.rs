@@ -49,26 +49,29 @@ fn user(place: &Place) -> &'static str {
     }
 }
 
-fn head(place: &Place) -> String {
+/// What stands above a file; `of` is the unit that a person would change, a template for all of its services.
+fn head(place: &Place, of: &str) -> String {
     let mark = MARK.trim_start_matches("# ");
     let role = place.role();
     format!(
         "{mark} {role} systemd install, which writes it anew.\n\
-         Put changes into a drop-in of your own: systemctl edit {}",
-        place.short()
+         Put changes into a drop-in of your own: systemctl edit {of}"
     )
 }
 
 /// The unit for this machine.
 #[must_use]
 pub fn unit_for(place: &Place, program: &Program, version: Version) -> String {
-    render(unit(place), &head(place), program, version)
+    // The same for all services of a template.
+    let of = place.unit_file().replace("@.service", "@NAME");
+    let head = head(place, of.trim_end_matches(".service"));
+    render(unit(place), &head, program, version)
 }
 
 /// The drop-in for a user of its own.
 #[must_use]
 pub fn user_for(place: &Place, program: &Program, version: Version) -> String {
-    render(user(place), &head(place), program, version)
+    render(user(place), &head(place, &place.short()), program, version)
 }
 
 /// The drop-in that opens `directory`. For a user of its own the manager mounts it by itself.
@@ -118,7 +121,7 @@ pub fn ports_for(place: &Place, ports: &[u16]) -> String {
 }
 
 fn with_head(place: &Place, lines: &[String]) -> String {
-    let head: Vec<String> = head(place)
+    let head: Vec<String> = head(place, &place.short())
         .lines()
         .map(|line| format!("# {line}"))
         .collect();
@@ -215,6 +218,16 @@ mod tests {
                 assert!(values(&drop_in, "DynamicUser").eq(["yes"]));
             }
         }
+    }
+
+    #[test]
+    fn a_template_is_the_same_for_all_of_its_services() {
+        let program = Program::try_new(Path::new("/usr/bin/infisical")).expect("a path");
+        let [one, other] = ["one", "other"].map(|name| {
+            let place = Place::try_new(Role::Gateway, Some(name)).expect("a place");
+            unit_for(&place, &program, Version::NEWEST)
+        });
+        assert_eq!(one, other);
     }
 
     #[test]
