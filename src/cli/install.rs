@@ -290,6 +290,7 @@ struct Decided {
     changes: Vec<(&'static crate::config::env::Variable, Secret)>,
     before: Vec<Entry>,
     files: Vec<Change>,
+    program: Program,
     /// A unit of the deployed program that runs the same role, to be stopped and removed.
     deployed: Option<String>,
 }
@@ -363,7 +364,7 @@ impl Install<'_> {
             .as_ref()
             .map_or_else(Vec::new, Settings::other_ports);
         let opened = Opened { logs, ports };
-        let (files, deployed) = self.files(&opened, version, &mut problems)?;
+        let (program, files, deployed) = self.files(&opened, version, &mut problems)?;
         match settings {
             Some(settings) if problems.is_empty() => {
                 let changes = wanted::changes(self.place.role(), settings.proof(), &raw);
@@ -372,6 +373,7 @@ impl Install<'_> {
                     changes,
                     before,
                     files,
+                    program,
                     deployed,
                 })
             }
@@ -443,7 +445,7 @@ impl Install<'_> {
         opened: &Opened,
         version: Version,
         problems: &mut Vec<Problem>,
-    ) -> anyhow::Result<(Vec<Change>, Option<String>)> {
+    ) -> anyhow::Result<(Program, Vec<Change>, Option<String>)> {
         let place = &self.place;
         let units = Path::new(UNITS);
         let path = units.join(place.unit_file());
@@ -508,7 +510,7 @@ impl Install<'_> {
                 deployed = Some(name);
             }
         }
-        Ok((files, deployed))
+        Ok((program, files, deployed))
     }
 
     /// The program that the unit starts: the package's, or this one.
@@ -601,7 +603,7 @@ impl Install<'_> {
         let service = self.place.service();
         // Whether these files changed or a package's: it costs nothing.
         let units_changed = decided.files.iter().any(Change::is_due);
-        let is_stale = systemd.show(&service).await?.stale;
+        let state = systemd.show(&service).await?;
         systemd.reload_units().await?;
         if !self.unit.no_enable {
             systemd.act("enable", &service).await?;
@@ -613,7 +615,8 @@ impl Install<'_> {
             ));
             return Ok(());
         }
-        let changed = units_changed || is_stale || !differences.is_empty();
+        let is_older = program::is_other(state.main_pid, decided.program.path());
+        let changed = units_changed || state.stale || is_older || !differences.is_empty();
         service::start(systemd, &self.place, changed, self.scope).await
     }
 

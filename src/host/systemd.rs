@@ -67,6 +67,8 @@ pub struct State {
     pub exit_status: i32,
     /// Names this run in the journal; empty if there was none.
     pub invocation: String,
+    /// Its main process; 0 if it does not run.
+    pub main_pid: u32,
     /// The file behind the unit was changed since it was read.
     pub stale: bool,
 }
@@ -84,6 +86,7 @@ impl State {
                 "Result" => state.result = value_text,
                 "ExecMainStatus" => state.exit_status = value.parse().unwrap_or_default(),
                 "InvocationID" => state.invocation = value_text,
+                "MainPID" => state.main_pid = value.parse().unwrap_or_default(),
                 "NeedDaemonReload" => state.stale = value == "yes",
                 _ => {}
             }
@@ -172,7 +175,7 @@ impl Systemd {
     /// # Errors
     /// See [`Error`].
     pub async fn show(&self, unit: &str) -> Result<State, Error> {
-        let what = "--property=ActiveState,SubState,StatusText,Result,ExecMainStatus,InvocationID,NeedDaemonReload";
+        let what = "--property=ActiveState,SubState,StatusText,Result,ExecMainStatus,InvocationID,MainPID,NeedDaemonReload";
         let output = run(&self.systemctl, &["show", what, "--", unit]).await?;
         Ok(State::parse(&output))
     }
@@ -258,7 +261,7 @@ mod tests {
     #[test]
     fn a_units_state_is_read_key_by_key() {
         let text = "ActiveState=active\nSubState=running\nStatusText=connected to a=b\nResult=success\n\
-                    ExecMainStatus=0\nInvocationID=abc\nNeedDaemonReload=yes\nOther=x\n";
+                    ExecMainStatus=0\nInvocationID=abc\nMainPID=7\nNeedDaemonReload=yes\nOther=x\n";
         let state = State::parse(text);
         assert!(state.is_up() && !state.has_failed() && state.stale);
         assert_eq!(

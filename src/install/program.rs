@@ -61,6 +61,17 @@ pub fn find(unit: &str) -> Result<Program, Error> {
     Ok(program)
 }
 
+/// True if process `pid` runs another program than the one that lies at `path` now: an older one, after an update.
+#[must_use]
+pub fn is_other(pid: u32, path: &Path) -> bool {
+    // The link leads to the file itself, whatever has become of its name.
+    let running = fs::metadata(format!("/proc/{pid}/exe"));
+    match (running, fs::metadata(path)) {
+        (Ok(running), Ok(there)) => (running.dev(), running.ino()) != (there.dev(), there.ino()),
+        (Err(_), _) | (_, Err(_)) => false,
+    }
+}
+
 fn check(path: &Path, unit: &str) -> Result<(), Error> {
     if is_hidden(path, unit) {
         return Err(Error::Hidden(path.to_owned()));
@@ -93,7 +104,7 @@ fn is_hidden(path: &Path, unit: &str) -> bool {
 mod tests {
     use std::path::Path;
 
-    use super::{Error, check, find, is_hidden};
+    use super::{Error, check, find, is_hidden, is_other};
     use crate::install::place::{Place, Role};
     use crate::install::shipped;
 
@@ -119,6 +130,14 @@ mod tests {
         ] {
             assert!(!is_hidden(Path::new(path), unit), "{path}");
         }
+    }
+
+    #[test]
+    fn a_program_that_was_replaced_is_another_one() {
+        let own = std::env::current_exe().expect("a path");
+        assert!(!is_other(std::process::id(), &own));
+        assert!(is_other(std::process::id(), Path::new("/bin/sh")));
+        assert!(!is_other(0, &own));
     }
 
     #[test]
