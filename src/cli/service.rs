@@ -255,10 +255,6 @@ pub(crate) async fn uninstall(role: Role, args: &UninstallArgs) -> anyhow::Resul
             let _ = systemd.act("stop", service).await;
             let _ = systemd.act("disable", service).await;
         }
-        if args.purge {
-            // There may be none.
-            let _ = systemd.forget(&service).await;
-        }
         for change in files.iter().filter(|change| change.is_due()) {
             change.make()?;
             say(&change.to_string());
@@ -283,23 +279,29 @@ pub(crate) async fn uninstall(role: Role, args: &UninstallArgs) -> anyhow::Resul
     configuration(&place, args.purge)
 }
 
-/// Keeps the configuration, or removes it.
+/// Keeps the configuration, or removes it and what the service kept.
 fn configuration(place: &Place, purge: bool) -> anyhow::Result<()> {
     let path = place.configuration();
-    if !path.exists() {
-        return Ok(());
-    }
     if !purge {
-        say(&format!(
-            "Its configuration stays: {} (--purge removes it)",
-            path.display()
-        ));
+        if path.exists() {
+            say(&format!(
+                "Its configuration stays: {} (--purge removes it)",
+                path.display()
+            ));
+        }
         return Ok(());
     }
-    std::fs::remove_file(&path)
-        .map_err(|e| Failure::unavailable(plan::Error::new("remove", &path, e)))?;
-    say(&format!("- {}", path.display()));
-    for directory in path
+    for path in [path].into_iter().chain(place.state()) {
+        let removed = match std::fs::symlink_metadata(&path) {
+            Ok(found) if found.is_dir() => std::fs::remove_dir_all(&path),
+            Ok(_) => std::fs::remove_file(&path),
+            Err(_) => continue,
+        };
+        removed.map_err(|e| Failure::unavailable(plan::Error::new("remove", &path, e)))?;
+        say(&format!("- {}", path.display()));
+    }
+    let file = place.configuration();
+    for directory in file
         .ancestors()
         .skip(1)
         .filter(|d| d.starts_with(CONFIGURATION))

@@ -152,15 +152,6 @@ impl Systemd {
         self.call(&["--quiet", verb, "--", unit]).await
     }
 
-    /// Removes the state directory of `unit`, which must have stopped.
-    ///
-    /// # Errors
-    /// See [`Error`].
-    pub async fn forget(&self, unit: &str) -> Result<(), Error> {
-        self.call(&["--quiet", "clean", "--what=state", "--", unit])
-            .await
-    }
-
     /// Begins to start or restart `unit`; [`Self::show`] tells what became of it.
     ///
     /// # Errors

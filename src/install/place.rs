@@ -146,6 +146,12 @@ impl Place {
         }
     }
 
+    /// Where the service keeps its state: as root, and as a user of its own, where the first is a link to the second.
+    #[must_use]
+    pub fn state(&self) -> [PathBuf; 2] {
+        ["/var/lib", "/var/lib/private"].map(|folder| Path::new(folder).join(self.short()))
+    }
+
     /// There while the tunnel is up.
     #[must_use]
     pub fn online_file(&self) -> PathBuf {
@@ -198,6 +204,11 @@ mod tests {
             only.online_file(),
             Path::new("/run/infisical-gateway/online")
         );
+        let state = [
+            "/var/lib/infisical-gateway",
+            "/var/lib/private/infisical-gateway",
+        ];
+        assert_eq!(only.state(), state.map(Path::new));
         assert_eq!(only.command("install"), "infisical gateway systemd install");
         let named = Place::try_new(Role::Relay, Some("eu-1.x")).expect("a place");
         assert_eq!(named.service(), "infisical-relay@eu-1.x.service");
