@@ -490,7 +490,7 @@ impl Install<'_> {
         for (name, text) in [
             (
                 LOG_DROP_IN,
-                logs.map(|logs| shipped::logs_for(place, logs, own_user)),
+                logs.map(|logs| shipped::logs_for(place, logs, own_user, version)),
             ),
             (
                 PORT_DROP_IN,
@@ -609,10 +609,12 @@ impl Install<'_> {
             systemd.act("enable", &service).await?;
         }
         if self.unit.no_start {
-            say(&format!(
-                "Not started; to start it: systemctl start {}",
-                self.place.short()
-            ));
+            let short = self.place.short();
+            say(&if state.is_up() {
+                format!("It runs as it did before; to restart it: systemctl restart {short}")
+            } else {
+                format!("Not started; to start it: systemctl start {short}")
+            });
             return Ok(());
         }
         let is_older = program::is_other(state.main_pid, decided.program.path());

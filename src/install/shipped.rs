@@ -26,6 +26,8 @@ pub const USER_DROP_IN: &str = "dynamic-user.conf";
 pub const LOG_DROP_IN: &str = "log-file.conf";
 /// The drop-in that opens other ports than a relay's own.
 pub const PORT_DROP_IN: &str = "ports.conf";
+/// The first manager that makes links in a sandbox (249 does not, 252 does).
+const LINKS: Version = Version(250);
 /// Ports from here on need no privilege.
 const UNPRIVILEGED: u16 = 1024;
 
@@ -71,30 +73,53 @@ pub fn unit_for(place: &Place, program: &Program, version: Version) -> String {
 /// The drop-in for a user of its own.
 #[must_use]
 pub fn user_for(place: &Place, program: &Program, version: Version) -> String {
-    render(user(place), &head(place, &place.short()), program, version)
+    let mut text = render(user(place), &head(place, &place.short()), program, version);
+    if version < LINKS {
+        let [public, private] = place.state().map(|path| path.display().to_string());
+        for line in unlinked(&public, &private) {
+            text.push_str(&line);
+            text.push('\n');
+        }
+    }
+    text
+}
+
+/// For a user of its own, a manager before [`LINKS`] leaves out of the sandbox what `public` is outside, a link to `private`;
+/// newer ones make the link, and would fail over these lines.
+fn unlinked(public: &str, private: &str) -> [String; 2] {
+    let (public, private) = (word(public), word(private));
+    [
+        format!("BindPaths={private}:{public}"),
+        format!("NoExecPaths={public}"),
+    ]
 }
 
 /// The drop-in that opens `directory`. For a user of its own the manager mounts it by itself.
 #[must_use]
-pub fn logs_for(place: &Place, directory: &LogDirectory, own_user: bool) -> String {
+pub fn logs_for(
+    place: &Place,
+    directory: &LogDirectory,
+    own_user: bool,
+    version: Version,
+) -> String {
     let path = directory.path();
     let relative = path.strip_prefix(LOGS).unwrap_or(path);
-    let private = word(
-        &Path::new(LOGS)
-            .join("private")
-            .join(relative)
-            .to_string_lossy(),
-    );
-    let relative = word(&relative.to_string_lossy());
+    let private = Path::new(LOGS).join("private").join(relative);
+    let (public, private) = (path.to_string_lossy(), private.to_string_lossy());
     let mut lines = vec![String::new(), "[Service]".to_owned()];
-    lines.push(format!("LogsDirectory={relative}"));
+    lines.push(format!(
+        "LogsDirectory={}",
+        word(&relative.to_string_lossy())
+    ));
     lines.push("LogsDirectoryMode=0750".to_owned());
-    let path = word(&path.to_string_lossy());
     if own_user {
-        lines.push(format!("NoExecPaths={private}"));
+        lines.push(format!("NoExecPaths={}", word(&private)));
+        if version < LINKS {
+            lines.extend(unlinked(&public, &private));
+        }
     } else {
-        lines.push(format!("BindPaths={path}"));
-        lines.push(format!("NoExecPaths={path}"));
+        lines.push(format!("BindPaths={}", word(&public)));
+        lines.push(format!("NoExecPaths={}", word(&public)));
     }
     with_head(place, &lines)
 }
@@ -248,18 +273,21 @@ mod tests {
         let place = Place::try_new(Role::Gateway, None).expect("a place");
         let of = |path: &str| LogDirectory::of(Path::new(path), Role::Gateway);
         let directory = of("/var/log/infisical/a/gateway.log").expect("a directory");
-        let root = logs_for(&place, &directory, false);
+        let root = logs_for(&place, &directory, false, Version(257));
         assert!(root.contains("\nLogsDirectory=infisical/a\n"), "{root}");
         assert!(
             root.contains("\nBindPaths=/var/log/infisical/a\n"),
             "{root}"
         );
-        let user = logs_for(&place, &directory, true);
+        let user = logs_for(&place, &directory, true, Version(257));
         assert!(!user.contains("BindPaths"), "{user}");
         assert!(
             user.contains("\nNoExecPaths=/var/log/private/infisical/a\n"),
             "{user}"
         );
+        let older = logs_for(&place, &directory, true, Version(249));
+        let bound = "\nBindPaths=/var/log/private/infisical/a:/var/log/infisical/a\n";
+        assert!(older.contains(bound), "{older}");
         for path in [
             "/var/log/gateway.log",
             "/var/log",
