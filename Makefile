@@ -72,3 +72,5 @@ install: ## Install program, units and documents into $(DESTDIR)$(PREFIX), and w
 	install -D -m 0644 README.md $(DESTDIR)$(DOCDIR)/README.md
 	install -D -m 0644 docs/operations.md $(DESTDIR)$(DOCDIR)/docs/operations.md
 	install -D -m 0644 LICENSE $(DESTDIR)$(DOCDIR)/LICENSE
+	@if [ -z "$(DESTDIR)" ] && [ -d /run/systemd/system ]; then set -x; \
+	systemctl daemon-reload; journalctl --update-catalog; fi

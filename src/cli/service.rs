@@ -336,7 +336,8 @@ fn wants() -> std::path::PathBuf {
     Path::new(UNITS).join("multi-user.target.wants")
 }
 
-fn is_enabled(service: &str) -> bool {
+/// True if the service starts at boot.
+pub(crate) fn is_enabled(service: &str) -> bool {
     std::fs::symlink_metadata(wants().join(service)).is_ok()
 }
 

@@ -83,7 +83,13 @@ impl Install<'_> {
         let state = systemd.show(&service).await?;
         systemd.reload_units().await?;
         if !self.unit.no_enable {
+            let sign = if service::is_enabled(&service) {
+                '='
+            } else {
+                '+'
+            };
             systemd.act("enable", &service).await?;
+            say(&format!("{sign} {service} starts at boot"));
         }
         if self.unit.no_start {
             let short = self.place.short();
