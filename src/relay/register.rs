@@ -293,13 +293,24 @@ pub(crate) async fn renew(
 ) {
     let mut backoff = Backoff::new(RENEW.0, RENEW.1);
     let mut access = Arc::clone(&accesses.borrow_and_update());
+    let mut asked_otherwise = false;
+    let mut not_before = Instant::now();
     loop {
         let identity = Arc::clone(&current.borrow());
+        let waiting = async {
+            if !asked_otherwise {
+                due(&identity).await;
+            }
+            tokio::time::sleep_until(not_before).await;
+        };
         tokio::select! {
-            () = due(&identity) => {}
+            () = waiting => {}
             Ok(()) = accesses.changed() => {
                 access = Arc::clone(&accesses.borrow_and_update());
+                asked_otherwise = true;
                 backoff.reset();
+                not_before = Instant::now();
+                continue;
             }
         }
         match ask(&access).await {
@@ -311,6 +322,7 @@ pub(crate) async fn renew(
                     events::CREDENTIALS_RENEWED
                 );
                 backoff.reset();
+                asked_otherwise = false;
                 let pause = if identity.is_due() {
                     tracing::warn!(
                         "the new credentials have expired already; is this machine's clock right?"
@@ -319,12 +331,13 @@ pub(crate) async fn renew(
                 } else {
                     RENEWED
                 };
+                not_before = Instant::now() + pause;
                 current.send_replace(Arc::new(identity));
-                tokio::time::sleep(pause).await;
             }
             Err(error) => {
                 // Whatever the platform says now, it may say something else before these expire.
                 let delay = next(error.class(), &mut backoff).unwrap_or(RENEW.1);
+                not_before = Instant::now() + delay;
                 let left = identity.expires.duration_since(SystemTime::now());
                 tracing::warn!(
                     message_id = events::CREDENTIALS_NOT_RENEWED.id,
@@ -334,7 +347,6 @@ pub(crate) async fn renew(
                     "{}",
                     events::CREDENTIALS_NOT_RENEWED
                 );
-                tokio::time::sleep(delay).await;
             }
         }
     }

@@ -179,8 +179,18 @@ async fn a_relay_registers_anew_with_a_new_token_and_cuts_nothing() {
         &lab.relay_command().config,
         &format!("INFISICAL_TOKEN=another-{TOKEN}\n"),
     );
+    // A token that is refused at first must not keep the next one waiting.
+    let refused = Answer::error(403, "not with this token", "req-403");
+    lab.platform.once(REGISTER_RELAY, refused);
     relay.signal(Signal::SIGHUP);
-    lab.platform.asked(REGISTER_RELAY, 2).await;
+    relay.wait_for_line("credentials not renewed").await;
+    write_private(
+        &lab.relay_command().config,
+        &format!("INFISICAL_TOKEN=a-third-{TOKEN}\n"),
+    );
+    relay.signal(Signal::SIGHUP);
+    let asked = lab.platform.asked(REGISTER_RELAY, 3).await;
+    assert_eq!(asked.bearer, format!("a-third-{TOKEN}"));
     relay.wait_for_line("credentials renewed").await;
     echoes(&mut witness, b"nothing was cut")
         .await
