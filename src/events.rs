@@ -42,6 +42,8 @@ events! {
     RELAY_REACHABLE = "2f9884920a094350b74af296270f90dd" "Relay is reachable by Infisical";
     /// An attempt to get a tunnel failed, or the tunnel that was up ended.
     NOT_CONNECTED = "24029908bfaa43f8b7ab3cfab59a594d" "not connected; trying again";
+    /// The platform has refused a gateway that has worked ten times in a row.
+    REFUSED = "078392fa490a480bb92fc43906344520" "the platform refuses this gateway; trying again, seldom";
     /// A tunnel is up that is not the first one.
     TUNNEL_UP_AGAIN = "2a79dd40a75443b28a73c2b364558f98" "the tunnel is up again";
     /// New certificates are in use.

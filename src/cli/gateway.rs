@@ -24,7 +24,7 @@ use crate::gateway::{self, service::http::Cluster};
 use crate::health;
 use crate::host::known::Known;
 use crate::host::privileges::Keep;
-use crate::host::signals::Hangups;
+use crate::host::signals::{self, Hangups};
 use crate::host::{limits, notify, watchdog};
 use crate::scope::Scope;
 
@@ -162,6 +162,7 @@ pub(crate) async fn run(
         }
         Some(Command::Systemd(args)) => {
             super::stop_on_signal(&scope)?;
+            signals::stop_on_hangup(&scope).map_err(Failure::unavailable)?;
             return Box::pin(install::gateway(*args, global, &scope)).await;
         }
         Some(Command::WaitOnline(args)) => {

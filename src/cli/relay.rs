@@ -23,7 +23,7 @@ use crate::error::chain;
 use crate::health;
 use crate::host::known::Known;
 use crate::host::privileges::Keep;
-use crate::host::signals::Hangups;
+use crate::host::signals::{self, Hangups};
 use crate::host::{limits, notify, watchdog};
 use crate::scope::Scope;
 
@@ -163,6 +163,7 @@ pub(crate) async fn run(
     let start = match args.command {
         Command::Systemd(args) => {
             super::stop_on_signal(&scope)?;
+            signals::stop_on_hangup(&scope).map_err(Failure::unavailable)?;
             return Box::pin(install::relay(*args, global, &scope)).await;
         }
         Command::Check(start) => return check(&start, global),

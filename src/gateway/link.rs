@@ -2,8 +2,8 @@
 //!
 //! It alone decides what is tried next and after which wait, and it looks at nothing but the class of an
 //! error. The same patience holds at start and later; only a refusal by the platform is taken as final at once
-//! while the gateway has never been up, because then a person is watching. Later it is believed only when it
-//! is repeated, and a tunnel that needs no new credentials is dialled meanwhile.
+//! while the gateway has never been up with its credential, because then a person is watching. Later it never is: the link
+//! asks again, seldom after ten refusals, and a tunnel that needs no new credentials is dialled meanwhile.
 //!
 //! ```text
 //!             ┌────────────── Elapsed (credentials stale, or relay to be chosen anew) ────────┐
@@ -30,8 +30,11 @@ const CAP: Duration = Duration::from_secs(30);
 /// A tunnel that lives this long has proved useful even without a heartbeat.
 pub(crate) const USEFUL_AFTER: Duration = Duration::from_secs(60);
 /// Refusals in a row, after the gateway was up once, before they are believed: with [`CAP`] between them some
-/// five minutes, so that a platform that is being redeployed cannot end its gateways.
+/// five minutes, since a platform that is being redeployed refuses as well.
 const REFUSALS_BELIEVED: u32 = 10;
+/// Time between attempts once refusals are believed. It still asks: nobody may be there to start it again, and what
+/// answered may not have been the platform at all, but a proxy before it.
+const SELDOM: Duration = Duration::from_secs(300);
 /// Failed connections with the same credentials before new ones are asked for.
 const CONNECTS_PER_CREDENTIALS: u32 = 2;
 
@@ -133,6 +136,11 @@ impl Link {
         self.pinned = pinned;
     }
 
+    /// True once the platform has refused so often that a person must act; the link goes on all the same.
+    pub(crate) fn is_refused(&self) -> bool {
+        self.refusals >= REFUSALS_BELIEVED
+    }
+
     /// How many waits there were since the link last proved useful.
     pub(crate) fn attempts(&self) -> u32 {
         self.backoff.attempts()
@@ -198,7 +206,7 @@ impl Link {
         if class == Class::Reauthenticate && self.refusals == 1 {
             return self.enter(State::Registering, Action::Register);
         }
-        if !self.ever_up || self.refusals >= REFUSALS_BELIEVED {
+        if !self.ever_up {
             let reason = match class {
                 Class::Fatal(reason) => reason,
                 Class::Retry | Class::RetryAfter(_) | Class::Reauthenticate | Class::Reenroll => {
@@ -207,11 +215,12 @@ impl Link {
             };
             return self.enter(State::Stopped, Action::Stop(reason));
         }
+        let at_least = if self.is_refused() { SELDOM } else { CAP };
         if usable {
-            self.owed = CAP;
+            self.owed = at_least;
             return self.enter(State::Connecting, Action::Connect);
         }
-        self.wait(CAP, random)
+        self.wait(at_least, random)
     }
 
     /// Remembers a wait that the platform asked for, until there is one.

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use super::{Action, CAP, Event, Link, REFUSALS_BELIEVED, State};
+use super::{Action, CAP, Event, Link, REFUSALS_BELIEVED, SELDOM, State};
 use crate::error::{Class, Reason};
 
 const HALF: u64 = u64::MAX / 2;
@@ -60,10 +60,10 @@ fn a_second_refusal_at_start_is_final() {
 }
 
 #[test]
-fn a_gateway_that_was_up_believes_a_refusal_only_when_it_is_repeated() {
+fn a_gateway_that_was_up_asks_on_after_refusals_and_seldom_after_many() {
     let mut link = up(true);
     link.handle(Event::Lost(Class::Retry), 0);
-    for n in 1..=REFUSALS_BELIEVED {
+    for n in 1..=REFUSALS_BELIEVED + 5 {
         assert_eq!(
             link.handle(Event::Elapsed { usable: false }, 0),
             Action::Register
@@ -72,9 +72,13 @@ fn a_gateway_that_was_up_believes_a_refusal_only_when_it_is_repeated() {
         if n < REFUSALS_BELIEVED {
             assert_eq!(action, Action::Wait(CAP), "refusal {n}");
         } else {
-            assert_eq!(action, Action::Stop(Reason::Permission));
+            assert_eq!(action, Action::Wait(SELDOM), "refusal {n}");
         }
+        assert_eq!(link.is_refused(), n >= REFUSALS_BELIEVED);
     }
+    link.handle(Event::Elapsed { usable: false }, 0);
+    assert_eq!(link.handle(Event::Registered, 0), Action::Connect);
+    assert!(!link.is_refused());
 }
 
 #[test]

@@ -41,12 +41,15 @@ use crate::host::known::Known;
 use crate::scope::Scope;
 use access::Access;
 use monitor::{Phase, Reporter};
+use reload::Made;
 use service::http::Cluster;
 use session::Shared;
 use supervisor::Supervisor;
 use tunnel::Tunnels;
 
-/// How long the gateway's own tasks may take to end.
+/// How long the gateway's own tasks may take to end: longer than one call to the platform.
+const LAST_CALL: Duration = Duration::from_secs(35);
+/// How long a tunnel may take to end after its sessions.
 const STOP: Duration = Duration::from_secs(5);
 
 /// Why a gateway gave up.
@@ -98,17 +101,21 @@ impl Error {
 /// # Errors
 /// See [`Error`]; everything that time may cure is retried instead.
 pub async fn run(
-    settings: watch::Receiver<GatewaySettings>,
+    mut settings: watch::Receiver<GatewaySettings>,
     cluster: Cluster,
     reporter: Reporter,
     known: Known,
     mut heart: Heart,
     scope: Scope,
 ) -> Result<(), Error> {
-    let first = settings.borrow().clone();
-    let opening = reload::issuer(&first, &reporter, &scope);
-    let Some(issuer) = heart.during(|| reporter.check(), opening).await? else {
-        return Ok(());
+    let (issuer, used) = loop {
+        let retrying = |error, after| reporter.phase(Phase::Retrying { error, after });
+        let making = reload::make(&mut settings, retrying, &scope);
+        match heart.during(|| reporter.check(), making).await? {
+            Made::Issuer(made) => break *made,
+            Made::Newer => {}
+            Made::Stopped => return Ok(()),
+        }
     };
 
     let tasks = scope.child("gateway");
@@ -142,9 +149,15 @@ pub async fn run(
     {
         let (stop, reporter) = (tasks.clone(), reporter.clone());
         tasks.spawn_supervised("reload", move || {
-            let (settings, issuers) = (settings.clone(), issuers.clone());
+            let (settings, used) = (settings.clone(), used.clone());
             // Not cut by the scope: it may be spending a token.
-            reload::run(settings, issuers, reporter.clone(), stop.clone())
+            reload::run(
+                settings,
+                used,
+                issuers.clone(),
+                reporter.clone(),
+                stop.clone(),
+            )
         });
     }
     let shared = Shared {
@@ -168,7 +181,8 @@ pub async fn run(
         .await;
     tasks.cancel();
     supervisor.drain().await;
-    tasks.finish(STOP).await;
+    // All end at once, unless `reload` is spending a token, whose answer may hold the only copy of what it buys.
+    tasks.finish(LAST_CALL).await;
     match (tasks.casualty(), driven) {
         (Some(task), _) => Err(Error::Casualty(task)),
         (None, Some(result)) => result,
@@ -176,12 +190,12 @@ pub async fn run(
     }
 }
 
-/// Prepares the credential; spends an enrollment token if that is what there is. `None` if `scope` was
-/// cancelled before.
+/// Prepares the credential; spends an enrollment token if that is what there is, and `retrying` hears of each failed
+/// attempt. `None` if `scope` was cancelled before.
 async fn open_access(
     settings: &GatewaySettings,
     client: &Client,
-    reporter: &Reporter,
+    retrying: impl FnMut(String, Duration),
     scope: &Scope,
 ) -> Result<Option<Access>, Error> {
     match &settings.credential {
@@ -191,7 +205,6 @@ async fn open_access(
         }
         GatewayCredential::AccessToken(token) => Ok(Some(Access::Gateway(token.clone()))),
         GatewayCredential::Enroll { token } => {
-            let retrying = |error, after| reporter.phase(Phase::Retrying { error, after });
             let token = enroll::spend(token, settings, client, retrying, scope).await?;
             Ok(token.map(Access::Gateway))
         }

@@ -5,6 +5,7 @@
 //! it is. The same settings again are a wish to try now: a wait before the next attempt ends.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
 
@@ -17,14 +18,62 @@ use crate::error::chain;
 use crate::events;
 use crate::scope::Scope;
 
-/// Follows `settings` for ever, or until `scope` is cancelled.
+/// What became of settings.
+pub(super) enum Made {
+    /// Who asks the platform as they say, and they themselves.
+    Issuer(Box<(Issuer, GatewaySettings)>),
+    /// Nothing: newer ones came first.
+    Newer,
+    /// Nothing: the gateway stops.
+    Stopped,
+}
+
+/// Makes the newest of `settings` usable; an enrollment token among them is spent, and `retrying` hears of each failed attempt.
+/// Newer ones that come meanwhile are seen by the next call.
+pub(super) async fn make(
+    settings: &mut watch::Receiver<GatewaySettings>,
+    retrying: impl FnMut(String, Duration),
+    scope: &Scope,
+) -> Result<Made, Error> {
+    let wanted = settings.borrow_and_update().clone();
+    let attempt = scope.child("settings");
+    let making = issuer(&wanted, retrying, &attempt);
+    tokio::pin!(making);
+    let made = tokio::select! {
+        made = &mut making => made?,
+        // These are given up, but not in the middle of a call, which may be spending a token.
+        Ok(()) = settings.changed() => {
+            settings.mark_changed();
+            attempt.cancel();
+            making.await?
+        }
+    };
+    Ok(match made {
+        Some(issuer) => Made::Issuer(Box::new((issuer, wanted.clone()))),
+        None if scope.is_cancelled() => Made::Stopped,
+        None => Made::Newer,
+    })
+}
+
+async fn issuer(
+    settings: &GatewaySettings,
+    retrying: impl FnMut(String, Duration),
+    scope: &Scope,
+) -> Result<Option<Issuer>, Error> {
+    let client = Client::try_new(&settings.domain, &settings.headers).map_err(Error::Client)?;
+    let access = open_access(settings, &client, retrying, scope).await?;
+    let (name, relay) = (settings.name.clone(), settings.relay.clone());
+    Ok(access.map(|access| Issuer::new(client, access, name, relay)))
+}
+
+/// Follows `settings` for ever, or until `scope` is cancelled; `used` are in use.
 pub(crate) async fn run(
     mut settings: watch::Receiver<GatewaySettings>,
+    mut used: GatewaySettings,
     issuers: watch::Sender<Arc<Issuer>>,
     reporter: Reporter,
     scope: Scope,
 ) {
-    let mut used = settings.borrow().clone();
     loop {
         match scope.run(settings.changed()).await {
             None => return,
@@ -35,38 +84,34 @@ pub(crate) async fn run(
                 return;
             }
         }
-        let wanted = settings.borrow_and_update().clone();
-        if wanted == used {
+        if *settings.borrow() == used {
+            settings.mark_unchanged();
             issuers.send_modify(|_| ());
             continue;
         }
-        match issuer(&wanted, &reporter, &scope).await {
-            Ok(None) => return,
-            Ok(Some(issuer)) => {
+        // Whether the tunnel is up is another matter.
+        let retrying = |error, _| reporter.configuration(Some(error));
+        match make(&mut settings, retrying, &scope).await {
+            Ok(Made::Stopped) => return,
+            Ok(Made::Newer) => {}
+            Ok(Made::Issuer(made)) => {
+                let (issuer, wanted) = *made;
                 let before = Arc::clone(&issuers.borrow());
                 let issuer = issuer.succeeding(&before).await;
                 issuers.send_replace(Arc::new(issuer));
+                reporter.configuration(None);
                 used = wanted;
             }
-            Err(error) => tracing::error!(
-                message_id = events::RELOAD_REFUSED.id,
-                error = %chain(&error),
-                "{}",
-                events::RELOAD_REFUSED
-            ),
+            Err(error) => {
+                let error = chain(&error).to_string();
+                tracing::error!(
+                    message_id = events::RELOAD_REFUSED.id,
+                    error,
+                    "{}",
+                    events::RELOAD_REFUSED
+                );
+                reporter.configuration(Some(error));
+            }
         }
     }
-}
-
-/// Who asks the platform as `settings` say; an enrollment token among them is spent. `None` if `scope` was cancelled
-/// before.
-pub(super) async fn issuer(
-    settings: &GatewaySettings,
-    reporter: &Reporter,
-    scope: &Scope,
-) -> Result<Option<Issuer>, Error> {
-    let client = Client::try_new(&settings.domain, &settings.headers).map_err(Error::Client)?;
-    let access = open_access(settings, &client, reporter, scope).await?;
-    let (name, relay) = (settings.name.clone(), settings.relay.clone());
-    Ok(access.map(|access| Issuer::new(client, access, name, relay)))
 }

@@ -42,14 +42,24 @@ pub(crate) struct Supervisor {
     pub(super) started: bool,
 }
 
+/// Why a tunnel is not stayed with any longer.
+enum Stay {
+    /// The gateway stops.
+    Stopped,
+    /// The tunnel ended.
+    Lost(session::Error),
+    /// The newest credentials are for another one.
+    Moved,
+}
+
 /// How the use of a tunnel ended.
 enum Served {
     /// The gateway stops; the tunnel drains.
     Stopped,
     /// The tunnel ended.
     Lost(session::Error),
-    /// The newest credentials are for another tunnel; this one has retired.
-    Moved,
+    /// The newest credentials are for another tunnel than this one, which is still up.
+    Moved(Tunnel),
 }
 
 impl Supervisor {
@@ -61,6 +71,8 @@ impl Supervisor {
         let mut link = Link::new(issuer.is_pinned(), ever_up);
         let mut action = Action::Register;
         let mut tunnel: Option<Tunnel> = None;
+        // Carries on, and takes new sessions, until there is another one.
+        let mut leaving: Option<Tunnel> = None;
         let mut failure: Option<Error> = None;
         loop {
             let event = match action {
@@ -73,7 +85,7 @@ impl Supervisor {
                         Event::RegistrationFailed { class, usable }
                     }
                 },
-                Action::Connect => match scope.run(self.connect()).await {
+                Action::Connect => match scope.run(self.connect(&mut leaving)).await {
                     None => return Ok(()),
                     Some(Ok(connected)) => {
                         tunnel = connected;
@@ -92,18 +104,23 @@ impl Supervisor {
                 Action::Serve => match tunnel.take() {
                     // Only ever after a connection that succeeded.
                     None => return Err(Error::Casualty("link")),
-                    Some(tunnel) => match self.serve(tunnel, &mut link, scope).await {
-                        Served::Stopped => return Ok(()),
-                        Served::Moved => Event::Moved,
-                        Served::Lost(error) => {
-                            let class = error.class();
-                            failure = Some(Error::Tunnel(error));
-                            Event::Lost(class)
+                    Some(tunnel) => {
+                        match self.serve(tunnel, &mut leaving, &mut link, scope).await {
+                            Served::Stopped => return Ok(()),
+                            Served::Moved(tunnel) => {
+                                leaving = Some(tunnel);
+                                Event::Moved
+                            }
+                            Served::Lost(error) => {
+                                let class = error.class();
+                                failure = Some(Error::Tunnel(error));
+                                Event::Lost(class)
+                            }
                         }
-                    },
+                    }
                 },
                 Action::Wait(delay) => {
-                    self.report_wait(failure.as_ref(), delay, link.attempts());
+                    self.report_wait(failure.as_ref(), delay, &link);
                     match scope.run(self.wait(delay, &mut link)).await {
                         None => return Ok(()),
                         Some(event) => event,
@@ -146,11 +163,19 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Dials with the newest credentials; `None` if there are none.
-    async fn connect(&mut self) -> Result<Option<Tunnel>, session::Error> {
+    /// Dials with the newest credentials; `None` if there are none. If they are for the tunnel that is being left, and it
+    /// is still up, that one is it.
+    async fn connect(
+        &mut self,
+        leaving: &mut Option<Tunnel>,
+    ) -> Result<Option<Tunnel>, session::Error> {
         let Some(identity) = self.current.borrow().clone() else {
             return Ok(None);
         };
+        let same = |old: &mut Tunnel| old.is_up() && old.identity.shares_tunnel_with(&identity);
+        if let Some(old) = leaving.take_if(same) {
+            return Ok(Some(old));
+        }
         let connecting = session::connect(&identity);
         let session = self
             .heart
@@ -177,7 +202,16 @@ impl Supervisor {
     }
 
     /// Stays with one tunnel until its end or its retirement, and tells the link when it has proved useful.
-    async fn serve(&mut self, mut tunnel: Tunnel, link: &mut Link, scope: &Scope) -> Served {
+    /// The one that was left for it retires now.
+    async fn serve(
+        &mut self,
+        mut tunnel: Tunnel,
+        leaving: &mut Option<Tunnel>,
+        link: &mut Link,
+        scope: &Scope,
+    ) -> Served {
+        let fingerprint = self.issuer.borrow().fingerprint();
+        self.known.note(&fingerprint);
         let relay = tunnel.identity.relay_name.clone();
         let event = if self.started {
             events::TUNNEL_UP_AGAIN
@@ -191,9 +225,13 @@ impl Supervisor {
             "{event}"
         );
         self.started = true;
-        let fingerprint = self.issuer.borrow().fingerprint();
-        self.known.note(&fingerprint);
         self.reporter.phase(Phase::Connected(relay));
+        if let Some(old) = leaving.take() {
+            tracing::info!(
+                relay.host = %old.identity.relay_host,
+                "the sessions of the tunnel before go on, and it closes after them"
+            );
+        }
         // What is left of the tunnel before proves nothing about this one.
         while self.proofs.try_recv().is_ok() {}
         self.up.send_replace(true);
@@ -209,13 +247,11 @@ impl Supervisor {
         );
         let served = self.heart.during(|| reporter.check(), staying).await;
         self.up.send_replace(false);
-        if let Served::Moved = served {
-            tracing::info!(
-                relay.host = %tunnel.identity.relay_host,
-                "moving to another tunnel; the sessions of this one go on"
-            );
+        match served {
+            Stay::Stopped => Served::Stopped,
+            Stay::Lost(error) => Served::Lost(error),
+            Stay::Moved => Served::Moved(tunnel),
         }
-        served
     }
 
     async fn stay(
@@ -226,7 +262,7 @@ impl Supervisor {
         tunnels: &Tunnels,
         link: &mut Link,
         scope: &Scope,
-    ) -> Served {
+    ) -> Stay {
         let mut newest = current.subscribe();
         newest.mark_changed();
         let useful_at = Instant::now() + link::USEFUL_AFTER;
@@ -235,15 +271,15 @@ impl Supervisor {
             tokio::select! {
                 // A tunnel that ends because the gateway stops is not lost.
                 biased;
-                () = scope.cancelled() => return Served::Stopped,
-                error = tunnel.ended() => return Served::Lost(error),
+                () = scope.cancelled() => return Stay::Stopped,
+                error = tunnel.ended() => return Stay::Lost(error),
                 Ok(()) = newest.changed() => {
                     let moved = newest
                         .borrow_and_update()
                         .as_ref()
                         .is_some_and(|newest| !newest.shares_tunnel_with(&tunnel.identity));
                     if moved && tunnels.has_room() {
-                        return Served::Moved;
+                        return Stay::Moved;
                     } else if moved {
                         tracing::warn!(
                             "too many older tunnels still carry sessions; not moving to another one"
@@ -280,16 +316,28 @@ impl Supervisor {
             .is_some_and(|identity| identity.is_usable())
     }
 
-    fn report_wait(&self, failure: Option<&Error>, delay: Duration, attempt: u32) {
+    fn report_wait(&self, failure: Option<&Error>, delay: Duration, link: &Link) {
         let error = failure.map_or_else(String::new, |error| chain(error).to_string());
-        tracing::warn!(
-            message_id = events::NOT_CONNECTED.id,
-            error,
-            attempt,
-            delay_ms = delay.as_millis(),
-            "{}",
-            events::NOT_CONNECTED
-        );
+        let (attempt, delay_ms) = (link.attempts(), delay.as_millis());
+        if link.is_refused() {
+            tracing::error!(
+                message_id = events::REFUSED.id,
+                error,
+                attempt,
+                delay_ms,
+                "{}",
+                events::REFUSED
+            );
+        } else {
+            tracing::warn!(
+                message_id = events::NOT_CONNECTED.id,
+                error,
+                attempt,
+                delay_ms,
+                "{}",
+                events::NOT_CONNECTED
+            );
+        }
         self.reporter.phase(Phase::Retrying {
             error,
             after: delay,

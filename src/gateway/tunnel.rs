@@ -81,6 +81,14 @@ impl Tunnels {
 }
 
 impl Tunnel {
+    /// True while its end has not come.
+    pub(crate) fn is_up(&mut self) -> bool {
+        matches!(
+            self.ended.try_recv(),
+            Err(oneshot::error::TryRecvError::Empty)
+        )
+    }
+
     /// Waits for the end of the tunnel, and says why it came. Cancel-safe.
     pub(crate) async fn ended(&mut self) -> session::Error {
         let ended = (&mut self.ended).await;

@@ -44,6 +44,22 @@ pub fn stop_on_signal(scope: &Scope) -> Result<(), Error> {
     Ok(())
 }
 
+/// Takes SIGHUP for a wish to stop, like SIGTERM, instead of ending at once: for work that must not be cut in the middle,
+/// when the terminal that it was begun at is gone. Must be called inside the runtime.
+///
+/// # Errors
+/// The operating system refuses the handler.
+pub fn stop_on_hangup(scope: &Scope) -> Result<(), Error> {
+    let mut signals = Signals::new([SIGHUP]).map_err(Error)?;
+    let stop = scope.clone();
+    Scope::new("signals").spawn("hangup", async move {
+        while signals.next().await.is_some() {
+            stop.cancel();
+        }
+    });
+    Ok(())
+}
+
 /// SIGHUPs of this process. From when this exists they no longer end it, unless it runs at a terminal: there the signal
 /// says that the terminal is gone, and whoever closed it wants the program gone too.
 pub struct Hangups(Option<Signals>);

@@ -47,6 +47,8 @@ use hub::{Deadlines, Hub};
 const GRACE: Duration = Duration::from_secs(10);
 /// After this long without an answer of the platform the service manager is told that the relay runs.
 const READY_AT_LATEST: Duration = Duration::from_secs(20);
+/// How long the relay's own tasks may take to end: longer than one call to the platform.
+const LAST_CALL: Duration = Duration::from_secs(35);
 /// How long the goodbyes to gateways may take.
 const FAREWELL: Duration = Duration::from_secs(5);
 
@@ -166,8 +168,9 @@ pub async fn run(
 
     let check = || drop(hub.registry());
     heart.during(check, serving).await;
-    // Only short sleeps and calls that the cancellation interrupts.
-    tasks.finish(FAREWELL).await;
+    // All end at once, unless `reload` is spending a token, whose answer may hold the only copy of what it buys.
+    notify::extend(LAST_CALL);
+    tasks.finish(LAST_CALL).await;
     match tasks.casualty() {
         Some(task) => Err(Error::Casualty(task)),
         None => Ok(()),

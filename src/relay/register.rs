@@ -30,10 +30,11 @@ const RENEWED_IN_VAIN: Duration = Duration::from_secs(60);
 const RENEW: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(300));
 /// Least delay after an answer that cannot be used: another one may be better, but not soon.
 const AFTER_NONSENSE: Duration = Duration::from_secs(10);
-/// Refusals in a row that a relay which has worked does not believe, and the least wait after each: some five minutes, so
-/// that a platform that is being redeployed cannot end its relays.
-const REFUSALS_DOUBTED: u32 = 9;
+/// Least wait after a refusal of a relay that has worked, and after so many in a row: a platform that is being redeployed
+/// refuses as well.
 const AFTER_REFUSAL: Duration = Duration::from_secs(30);
+const REFUSALS_BELIEVED: u32 = 10;
+const SELDOM: Duration = Duration::from_secs(300);
 /// How often the wall clock is compared while waiting for a renewal, for the sake of machines that were
 /// suspended.
 const CLOCK_CHECK: Duration = Duration::from_secs(300);
@@ -111,12 +112,9 @@ pub(crate) async fn begin(
     let Some(access) = open(client, settings, scope).await? else {
         return Ok(None);
     };
-    // A relay that has worked as it is believes a refusal only when it is repeated.
-    let mut doubts = if known.has(&access.fingerprint()) {
-        REFUSALS_DOUBTED
-    } else {
-        0
-    };
+    // A relay that has worked as it is asks again after a refusal: nobody may be there to start it.
+    let has_worked = known.has(&access.fingerprint());
+    let mut refusals = 0_u32;
     let mut backoff = Backoff::new(START.0, START.1);
     loop {
         let Some(result) = scope.run(ask(&access)).await else {
@@ -124,9 +122,11 @@ pub(crate) async fn begin(
         };
         let error = match result {
             Ok(identity) => return Ok(Some((access, identity))),
-            Err(Error::Refused(error, Class::Fatal(_) | Class::Reenroll)) if doubts > 0 => {
-                doubts -= 1;
-                Error::Refused(error, Class::RetryAfter(AFTER_REFUSAL))
+            Err(Error::Refused(error, Class::Fatal(_) | Class::Reenroll)) if has_worked => {
+                refusals = refusals.saturating_add(1);
+                let seldom = refusals >= REFUSALS_BELIEVED;
+                let wait = if seldom { SELDOM } else { AFTER_REFUSAL };
+                Error::Refused(error, Class::RetryAfter(wait))
             }
             Err(error) => error,
         };
@@ -259,11 +259,24 @@ pub(crate) async fn reload(
         if bound(&wanted) != bound(&used) {
             tracing::warn!("other addresses to listen at are used after a restart only");
         }
-        match access_for(&wanted, &scope).await {
-            Ok(None) => return,
+        let attempt = scope.child("settings");
+        let making = access_for(&wanted, &attempt);
+        tokio::pin!(making);
+        let made = tokio::select! {
+            made = &mut making => made,
+            // These are given up, but not in the middle of a call, which may be spending a token.
+            Ok(()) = settings.changed() => {
+                settings.mark_changed();
+                attempt.cancel();
+                making.await
+            }
+        };
+        match made {
+            // Newer ones came first, or the relay stops.
+            Ok(None) => {}
             Ok(Some(access)) => {
                 accesses.send_replace(Arc::new(access));
-                used = wanted;
+                used = wanted.clone();
             }
             Err(error) => tracing::error!(
                 message_id = events::RELOAD_REFUSED.id,

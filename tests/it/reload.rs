@@ -1,14 +1,19 @@
 //! SIGHUP: the configuration is read again, used if it is right, and no session is cut.
 
+use std::sync::Arc;
+
 use nix::sys::signal::Signal;
-use serde_json::Value;
+use serde_json::{Value, json};
+use tokio::sync::Notify;
 
 use crate::support::daemon::RelayCommand;
 use crate::support::fake_platform::Answer;
-use crate::support::lab::{GATEWAY_CONNECTED, Lab, REGISTER_GATEWAY, REGISTER_RELAY, RELAY, TOKEN};
+use crate::support::lab::{
+    GATEWAY, GATEWAY_CONNECTED, Lab, REGISTER_GATEWAY, REGISTER_RELAY, RELAY, TOKEN,
+};
 use crate::support::loopback;
 use crate::support::manager::Manager;
-use crate::support::process::Process;
+use crate::support::process::{Process, infisical};
 use crate::support::session::{Way, echoes};
 use crate::support::ssh_ca::SshCert;
 use crate::support::targets::Target;
@@ -195,4 +200,112 @@ async fn a_relay_registers_anew_with_a_new_token_and_cuts_nothing() {
     echoes(&mut witness, b"nothing was cut")
         .await
         .expect("an echo");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_that_cannot_be_dialled_leaves_the_tunnel_that_is_up_in_use() {
+    let (lab, relay, gateway, manager) = begin().await;
+    let echo = Target::echo(lab.host).await;
+    let way = lab.way(echo.address);
+    let mut witness = session(&way).await.expect("a session");
+    // Nobody listens there.
+    let mut credentials = lab.gateway_credentials();
+    credentials["relayHost"] = Value::from(loopback::address().to_string());
+    lab.platform
+        .always(REGISTER_GATEWAY, Answer::ok(&credentials));
+    configure(
+        &lab,
+        &format!("INFISICAL_TOKEN={TOKEN}\nINFISICAL_RELAY_NAME={OTHER}\n"),
+    );
+    gateway.signal(Signal::SIGHUP);
+    manager.wait_for("STATUS=1 session on an older tunnel; not connected, ");
+    session(&way).await.expect("the tunnel that is up");
+
+    let credentials = lab.gateway_credentials();
+    lab.platform
+        .always(REGISTER_GATEWAY, Answer::ok(&credentials));
+    configure(
+        &lab,
+        &format!("INFISICAL_TOKEN={TOKEN}\nINFISICAL_RELAY_NAME={RELAY}\n"),
+    );
+    gateway.signal(Signal::SIGHUP);
+    manager.wait_for(&format!("STATUS=connected to {RELAY}, 1 session, "));
+    echoes(&mut witness, b"nothing was cut")
+        .await
+        .expect("an echo");
+    let connected = relay.output().matches(GATEWAY_CONNECTED).count();
+    assert_eq!(connected, 1, "it was the same tunnel all the time");
+}
+
+const ENROLL: &str = "POST /api/v3/gateways/token-auth/enroll";
+
+/// A configuration that wants to enroll at the platform at `domain`.
+fn enrolling(domain: &str) -> String {
+    format!(
+        "INFISICAL_GATEWAY_ENROLL_METHOD=token\nINFISICAL_TOKEN=one-time\n\
+         INFISICAL_RELAY_NAME={RELAY}\nINFISICAL_API_URL={domain}\n"
+    )
+}
+
+/// The gateway's domain is in its file.
+async fn begin_without_domain() -> (Lab, Process, Process) {
+    let lab = Lab::new().await;
+    let relay = lab.relay().await;
+    let url = lab.platform.url();
+    let config = lab.gateway_command().config;
+    write_private(
+        &config,
+        &format!(
+            "INFISICAL_TOKEN={TOKEN}\nINFISICAL_RELAY_NAME={RELAY}\nINFISICAL_API_URL={url}\n"
+        ),
+    );
+    let mut command = infisical(lab.dir());
+    command.args(["gateway", "start", GATEWAY, "--log-level=debug"]);
+    command.arg("--config").arg(&config);
+    let gateway = Process::spawn("gateway", command);
+    gateway.wait_for_line("Gateway started successfully").await;
+    (lab, relay, gateway)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_waits_for_what_an_enrollment_token_buys() {
+    let (lab, _relay, gateway) = begin_without_domain().await;
+    let release = Arc::new(Notify::new());
+    let bought = json!({"accessToken": "bought-token", "gatewayId": lab.gateway_id});
+    lab.platform
+        .always(ENROLL, Answer::ok(&bought).held(&release));
+    configure(&lab, &enrolling(&lab.platform.url()));
+    gateway.signal(Signal::SIGHUP);
+    lab.platform.asked(ENROLL, 1).await;
+    gateway.signal(Signal::SIGTERM);
+    gateway.wait_for_line("stopping").await;
+    release.notify_one();
+    assert_eq!(gateway.exit_code().await, 0);
+    let kept = std::fs::read_to_string(lab.dir().join(format!("gateway-{GATEWAY}.conf")))
+        .expect("its file");
+    assert!(
+        kept.contains("INFISICAL_GATEWAY_ACCESS_TOKEN=bought-token"),
+        "what the token bought is lost"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_corrected_configuration_takes_the_place_of_one_that_is_still_being_tried() {
+    let (lab, relay, gateway) = begin_without_domain().await;
+    let url = lab.platform.url();
+    configure(&lab, &enrolling(&format!("http://{}:9", lab.host)));
+    gateway.signal(Signal::SIGHUP);
+    gateway.wait_for_line("not enrolled; trying again").await;
+    configure(
+        &lab,
+        &format!(
+            "INFISICAL_TOKEN=corrected-{TOKEN}\nINFISICAL_RELAY_NAME={RELAY}\n\
+             INFISICAL_API_URL={url}\n"
+        ),
+    );
+    gateway.signal(Signal::SIGHUP);
+    let asked = lab.platform.asked(REGISTER_GATEWAY, 2).await;
+    assert_eq!(asked.bearer, format!("corrected-{TOKEN}"));
+    let connected = relay.output().matches(GATEWAY_CONNECTED).count();
+    assert_eq!(connected, 1, "the tunnel was cut");
 }

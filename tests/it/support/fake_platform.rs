@@ -11,7 +11,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
 use super::PATIENCE;
@@ -33,6 +33,8 @@ pub(crate) struct Answer {
     status: u16,
     headers: Vec<(&'static str, String)>,
     body: String,
+    /// Given only when this is notified.
+    held: Option<Arc<Notify>>,
 }
 
 impl Answer {
@@ -42,6 +44,7 @@ impl Answer {
             status: 200,
             headers: Vec::new(),
             body: body.to_string(),
+            held: None,
         }
     }
 
@@ -54,6 +57,7 @@ impl Answer {
             status,
             headers: Vec::new(),
             body: body.to_string(),
+            held: None,
         }
     }
 
@@ -63,7 +67,14 @@ impl Answer {
             status,
             headers: Vec::new(),
             body: body.to_owned(),
+            held: None,
         }
+    }
+
+    /// Keeps the answer back until `release` is notified.
+    pub(crate) fn held(mut self, release: &Arc<Notify>) -> Self {
+        self.held = Some(Arc::clone(release));
+        self
     }
 
     /// Adds a header.
@@ -190,6 +201,9 @@ async fn answer(
     });
     let answer = answer
         .unwrap_or_else(|| Answer::error(503, &format!("{what} has no script"), "req-unscripted"));
+    if let Some(release) = &answer.held {
+        release.notified().await;
+    }
     let status = StatusCode::from_u16(answer.status).expect("a status");
     let mut response =
         (status, [("content-type", "application/json")], answer.body).into_response();
