@@ -63,7 +63,8 @@ pub(crate) async fn announce(mut monitor: Monitor, runtime: Option<&Path>) {
 #[derive(Debug, Default)]
 struct Teller {
     online: Option<PathBuf>,
-    is_online: bool,
+    /// What it says now, while it is there.
+    online_by: Option<String>,
     line: String,
     ready: bool,
     stopping: bool,
@@ -110,22 +111,25 @@ impl Teller {
     }
 
     fn online(&mut self, relay: &str) {
-        let Some(path) = self.online.as_deref().filter(|_| !self.is_online) else {
+        if self.online_by.as_deref() == Some(relay) {
+            return;
+        }
+        let Some(path) = &self.online else {
             return;
         };
         match ready_file::write(path, relay) {
-            Ok(()) => self.is_online = true,
+            Ok(()) => self.online_by = Some(relay.to_owned()),
             Err(error) => tracing::warn!(error = %chain(&error), "waiting units are not told"),
         }
     }
 
     fn offline(&mut self) {
-        let Some(path) = self.online.as_deref().filter(|_| self.is_online) else {
-            return;
-        };
-        // If it is gone already, so much the better.
-        let _ = fs::remove_file(path);
-        self.is_online = false;
+        if self.online_by.take().is_some()
+            && let Some(path) = &self.online
+        {
+            // If it is gone already, so much the better.
+            let _ = fs::remove_file(path);
+        }
     }
 }
 
@@ -165,6 +169,9 @@ mod tests {
         assert!(!online.exists());
         teller.tell(&report(Phase::Connected(relay)), false);
         assert!(online.exists() && !teller.stopping);
+        let other = RelayName::try_new("eu-2").expect("a name");
+        teller.tell(&report(Phase::Connected(other)), false);
+        assert_eq!(std::fs::read_to_string(&online).expect("online"), "eu-2\n");
         teller.tell(&report(Phase::Draining), false);
         assert!(teller.stopping && !online.exists());
     }
