@@ -24,6 +24,10 @@ const MAX_SESSIONS: usize = 10_000;
 /// How long sessions may go on after a stop was asked for.
 pub(crate) const DRAIN: Duration = Duration::from_secs(10);
 
+/// How long a session that went well waits for its client to close it too, so that the client has its last bytes
+/// before the tunnel may end.
+const FAREWELL: Duration = Duration::from_secs(2);
+
 /// How long a retired tunnel carries nothing before it is closed: a client that was sent to its relay a moment
 /// before still gets through.
 const RETIRED_IDLE: Duration = Duration::from_secs(10);
@@ -110,7 +114,7 @@ pub(crate) async fn serve(
                 continue;
             }
         };
-        let Some(channel) = accepted else {
+        let Some(mut channel) = accepted else {
             break Some(failed(identity, session.take_end()));
         };
         let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
@@ -132,11 +136,17 @@ pub(crate) async fn serve(
         let (within, draining) = (sessions.clone(), draining.clone());
         sessions.spawn("session", async move {
             let _counted = (place, open);
+            let farewell = channel.farewell();
             let served = within
                 .run(answer(channel, &newest, &cluster, &draining))
                 .await;
-            if served.is_none() {
-                tracing::debug!("session cut");
+            match served {
+                Some(true) => {
+                    within.run(farewell.wait(FAREWELL)).await;
+                }
+                // The client's relay is to hear of it at once.
+                Some(false) => {}
+                None => tracing::debug!("session cut"),
             }
         });
     };
@@ -158,10 +168,22 @@ pub(crate) async fn serve(
     ended
 }
 
-async fn answer(channel: ChannelStream, identity: &Identity, cluster: &Cluster, draining: &Scope) {
+/// True if all went well.
+async fn answer(
+    channel: ChannelStream,
+    identity: &Identity,
+    cluster: &Cluster,
+    draining: &Scope,
+) -> bool {
     match service::serve(channel, identity, cluster, draining).await {
-        Ok(()) => tracing::debug!("session ended"),
-        Err(error) => tracing::info!(error = %chain(&error), "session failed"),
+        Ok(()) => {
+            tracing::debug!("session ended");
+            true
+        }
+        Err(error) => {
+            tracing::info!(error = %chain(&error), "session failed");
+            false
+        }
     }
 }
 

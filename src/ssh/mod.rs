@@ -26,7 +26,7 @@ pub use error::Error;
 use russh::kex;
 use russh::{Limits, cipher, compression, mac};
 use ssh_key::{Algorithm, EcdsaCurve, HashAlg};
-pub use stream::ChannelStream;
+pub use stream::{ChannelStream, Farewell};
 
 /// Flow-control window of a channel, in bytes.
 const WINDOW: u32 = 2 * 1024 * 1024;

@@ -115,6 +115,45 @@ async fn a_channel_carries_bytes_both_ways_and_closes_by_halves() {
 }
 
 #[tokio::test]
+async fn the_end_of_a_session_does_not_overtake_the_last_bytes() {
+    const LONG: Duration = Duration::from_secs(60);
+    let (mut client, server) = good_pair().await;
+    let (opened, accepted) =
+        tokio::join!(server.open(("localhost", 0), originator()), client.accept());
+    let (mut near, mut far) = (opened.expect("opened"), accepted.expect("accepted"));
+    let farewell = far.farewell();
+    far.write_all(b"the last words").await.expect("written");
+    far.shutdown().await.expect("half-closed");
+    drop(far);
+    let ending = async {
+        farewell.wait(LONG).await;
+        client.close().await;
+    };
+    let reading = async {
+        let mut words = String::new();
+        // Still open, so this does not fail.
+        near.write_all(b"and an answer").await.expect("written");
+        near.read_to_string(&mut words).await.expect("an end");
+        drop(near);
+        words
+    };
+    let ((), words) = tokio::join!(ending, reading);
+    assert_eq!(words, "the last words");
+}
+
+#[tokio::test]
+async fn a_channel_that_was_cut_is_closed_at_once() {
+    let (mut client, server) = good_pair().await;
+    let (opened, accepted) =
+        tokio::join!(server.open(("localhost", 0), originator()), client.accept());
+    let (near, mut far) = (opened.expect("opened"), accepted.expect("accepted"));
+    let farewell = far.farewell();
+    drop(far);
+    farewell.wait(Duration::MAX).await;
+    write_until_told(near).await;
+}
+
+#[tokio::test]
 async fn a_client_is_the_first_principal_whatever_user_name_it_chooses() {
     let principals = ["gateway-9", USER];
     let identity = with_principals(3, 2, CertType::User, "client-relay-1", &principals);

@@ -3,19 +3,49 @@
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use russh::ChannelStream as RusshStream;
 use russh::{client, server};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::oneshot;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 /// An open channel. Shutting down the write side sends EOF and leaves the other direction open; dropping
 /// it closes the channel. Writing to a channel that the peer has closed is an error, shutting it down is
 /// not.
 pub struct ChannelStream {
-    side: Side,
+    /// Taken by [`Drop`] alone.
+    side: Option<Side>,
     /// Resolves when the peer closes the channel or the session ends.
     closed: Pin<Box<WaitForCancellationFutureOwned>>,
+    token: CancellationToken,
+    /// The other end is a [`Farewell`], which receives what is left once EOF was sent.
+    farewell: Option<oneshot::Sender<Self>>,
+    shut_down: bool,
+}
+
+/// Keeps a channel that was shut down and dropped open until its peer has closed it. What was written last is with the
+/// peer then: the engine itself lets the end of a session overtake it.
+#[derive(Debug)]
+pub struct Farewell {
+    channel: oneshot::Receiver<ChannelStream>,
+    closed: CancellationToken,
+}
+
+impl Farewell {
+    /// Waits until the peer has closed the channel, `limit` at most, and takes in what it still sends; at once if the
+    /// channel was dropped without being shut down. Starts when the channel is dropped.
+    pub async fn wait(self, limit: Duration) {
+        let Ok(mut channel) = self.channel.await else {
+            return;
+        };
+        let closing = async {
+            let _ = tokio::io::copy(&mut channel, &mut tokio::io::sink()).await;
+            self.closed.cancelled().await;
+        };
+        let _ = tokio::time::timeout(limit, closing).await;
+    }
 }
 
 enum Side {
@@ -37,14 +67,37 @@ impl ChannelStream {
 
     fn new(side: Side, closed: CancellationToken) -> Self {
         Self {
-            side,
+            side: Some(side),
+            token: closed.clone(),
             closed: Box::pin(closed.cancelled_owned()),
+            farewell: None,
+            shut_down: false,
         }
+    }
+
+    /// Whoever waits for what is returned keeps the channel open beyond the drop of this.
+    pub fn farewell(&mut self) -> Farewell {
+        let (sender, channel) = oneshot::channel();
+        self.farewell = Some(sender);
+        let closed = self.token.clone();
+        Farewell { channel, closed }
     }
 
     /// True once the peer has closed the channel; registers for it otherwise.
     fn is_closed(&mut self, cx: &mut Context<'_>) -> bool {
         Future::poll(self.closed.as_mut(), cx).is_ready()
+    }
+}
+
+impl Drop for ChannelStream {
+    fn drop(&mut self) {
+        let (Some(farewell), Some(side)) = (self.farewell.take(), self.side.take()) else {
+            return;
+        };
+        if self.shut_down {
+            // If nobody waits it comes back, and is closed by being dropped.
+            let _ = farewell.send(Self::new(side, self.token.clone()));
+        }
     }
 }
 
@@ -61,8 +114,9 @@ impl AsyncRead for ChannelStream {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         match &mut self.side {
-            Side::Accepted(stream) => Pin::new(stream).poll_read(cx, buffer),
-            Side::Opened(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Some(Side::Accepted(stream)) => Pin::new(stream).poll_read(cx, buffer),
+            Some(Side::Opened(stream)) => Pin::new(stream).poll_read(cx, buffer),
+            None => Poll::Ready(Ok(())),
         }
     }
 }
@@ -77,8 +131,9 @@ impl AsyncWrite for ChannelStream {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
         match &mut self.side {
-            Side::Accepted(stream) => Pin::new(stream).poll_write(cx, buffer),
-            Side::Opened(stream) => Pin::new(stream).poll_write(cx, buffer),
+            Some(Side::Accepted(stream)) => Pin::new(stream).poll_write(cx, buffer),
+            Some(Side::Opened(stream)) => Pin::new(stream).poll_write(cx, buffer),
+            None => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
         }
     }
 
@@ -87,8 +142,9 @@ impl AsyncWrite for ChannelStream {
             return Poll::Ready(Ok(()));
         }
         match &mut self.side {
-            Side::Accepted(stream) => Pin::new(stream).poll_flush(cx),
-            Side::Opened(stream) => Pin::new(stream).poll_flush(cx),
+            Some(Side::Accepted(stream)) => Pin::new(stream).poll_flush(cx),
+            Some(Side::Opened(stream)) => Pin::new(stream).poll_flush(cx),
+            None => Poll::Ready(Ok(())),
         }
     }
 
@@ -96,9 +152,12 @@ impl AsyncWrite for ChannelStream {
         if self.is_closed(cx) {
             return Poll::Ready(Ok(()));
         }
-        match &mut self.side {
-            Side::Accepted(stream) => Pin::new(stream).poll_shutdown(cx),
-            Side::Opened(stream) => Pin::new(stream).poll_shutdown(cx),
-        }
+        let done = match &mut self.side {
+            Some(Side::Accepted(stream)) => Pin::new(stream).poll_shutdown(cx),
+            Some(Side::Opened(stream)) => Pin::new(stream).poll_shutdown(cx),
+            None => Poll::Ready(Ok(())),
+        };
+        self.shut_down |= matches!(done, Poll::Ready(Ok(())));
+        done
     }
 }
