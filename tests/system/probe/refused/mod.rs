@@ -1,6 +1,7 @@
 //! What an intruder would try. An attempt that is refused by something else than the sandbox proves nothing, so the cases
 //! also run all of this outside of it.
 
+mod escapes;
 mod files;
 mod kernel;
 mod processes;
@@ -27,6 +28,7 @@ pub(super) fn all() -> Vec<Named> {
     kernel::kernel(&mut all);
     sockets::network(&mut all);
     sockets::sockets(&mut all);
+    escapes::escapes(&mut all);
     files::mounts(&mut all);
     all
 }
@@ -35,14 +37,14 @@ fn add(all: &mut Vec<Named>, what: impl Into<String>, attempt: impl FnOnce() -> 
     all.push((what.into(), Box::new(attempt)));
 }
 
-/// A program that was not there before.
-fn execute_in(folder: impl AsRef<Path>) -> Attempt {
+/// A copy of a program, which was not there before.
+fn execute_in(folder: impl AsRef<Path>, original: &str, arguments: &[&str]) -> Attempt {
     let program = folder.as_ref().join("infisical-probe-program");
     let mode = Permissions::from_mode(0o700);
-    let copied = fs::copy("/bin/true", &program).and_then(|_| fs::set_permissions(&program, mode));
+    let copied = fs::copy(original, &program).and_then(|_| fs::set_permissions(&program, mode));
     let outcome = copied
         .map_err(|_| refusal())
-        .and_then(|()| execute(&program.to_string_lossy(), &[]));
+        .and_then(|()| execute(&program.to_string_lossy(), arguments));
     let _ = fs::remove_file(&program);
     outcome
 }

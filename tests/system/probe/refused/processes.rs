@@ -108,14 +108,14 @@ pub(super) fn processes(all: &mut Vec<Named>) {
     });
     for folder in TEMPORARY {
         add(all, format!("execute a file in {folder}"), move || {
-            execute_in(folder)
+            execute_in(folder, "/bin/true", &[])
         });
     }
     for variable in ["RUNTIME_DIRECTORY", "STATE_DIRECTORY"] {
         add(
             all,
             format!("execute a file in its {variable}"),
-            move || execute_in(directory(variable)),
+            move || execute_in(directory(variable), "/bin/true", &[]),
         );
     }
     add(all, "execute memory", || {
