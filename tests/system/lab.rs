@@ -27,20 +27,22 @@ Environment=HOME=/root
 WantedBy=multi-user.target
 ";
 
-/// The secret that it shares with the platform is in its environment only.
-const RELAY_UNIT: &str = "\
-[Unit]
-Requires=test-platform.service
-After=test-platform.service
-[Service]
-Type=notify
-ExecStart=/bin/sh -c 'INFISICAL_RELAY_AUTH_SECRET=$(cat /var/lib/infisical/platform/relay-auth-secret) \
-  exec /usr/local/bin/infisical relay start --type instance --name relay-one --host 127.0.0.1 \
-  --domain http://127.0.0.1:8080'
-Environment=HOME=/root
-[Install]
-WantedBy=multi-user.target
-";
+/// A relay of the instance, on an address of its own. The secret that it shares with the platform is in its environment only.
+fn relay_unit(name: &str, host: &str) -> String {
+    format!(
+        "[Unit]\n\
+         Requires=test-platform.service\n\
+         After=test-platform.service\n\
+         [Service]\n\
+         Type=notify\n\
+         ExecStart=/bin/sh -c 'INFISICAL_RELAY_AUTH_SECRET=$(cat /var/lib/infisical/platform/relay-auth-secret) \
+         exec {PROGRAM} relay start --type instance --name {name} --host {host} \
+         --ssh-listen {host}:2222 --tls-listen {host}:8443'\n\
+         Environment=HOME=/root INFISICAL_API_URL={DOMAIN}\n\
+         [Install]\n\
+         WantedBy=multi-user.target\n"
+    )
+}
 
 /// An uplink that leads nowhere: without any, the system's resolver says that the network is down.
 const NETWORK_UNIT: &str = "\
@@ -68,9 +70,19 @@ ExecStart=/usr/local/libexec/infisical-system-test peer
 WantedBy=multi-user.target
 ";
 
+/// Files that a package has beside the program and its units.
+const PACKAGED: &[&str] = &[
+    "/etc/logrotate.d/infisical",
+    "/usr/lib/systemd/catalog/infisical.catalog",
+];
+
 /// A container with the rest of the world in it.
 pub(crate) struct Lab {
     pub(crate) container: Container,
+    /// Where the gateways of this lab find the platform.
+    pub(crate) domain: &'static str,
+    /// What an administrator says of the platform, and whoever wants a session; nothing if it is where they look for it.
+    pub(crate) administrator: Vec<String>,
 }
 
 impl Lab {
@@ -88,21 +100,40 @@ impl Lab {
         }
         assert!(first.status.success(), "{first:?}");
         let container = setup.boot();
-        Self { container }
+        Self {
+            container,
+            domain: DOMAIN,
+            administrator: Vec::new(),
+        }
     }
 
     /// The same before its first boot, for scenarios that want more in it.
     pub(crate) fn setup(release: Release) -> Setup {
         let harness = std::env::current_exe().expect("this binary's path");
+        let packaging = Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging");
         let resolver = format!("[Resolve]\nDNS={}\nDNSSEC=no\n", peer::DNS);
-        Setup::new(release)
+        let setup = Setup::new(release);
+        let setup = PACKAGED.iter().fold(setup, |setup, path| {
+            setup.copy_in(&packaging.join(path.trim_start_matches('/')), path)
+        });
+        setup
             .copy_in(Path::new(env!("CARGO_BIN_EXE_infisical")), PROGRAM)
             .copy_in(&harness, HARNESS)
             .write("/etc/systemd/resolved.conf.d/test.conf", &resolver, 0o644)
             .unit("test-network.service", NETWORK_UNIT)
             .unit("test-platform.service", PLATFORM_UNIT)
-            .unit("test-relay.service", RELAY_UNIT)
+            .unit("test-relay.service", &relay_unit("relay-one", "127.0.0.1"))
             .unit("test-peer.service", PEER_UNIT)
+    }
+
+    /// A second relay, from now on.
+    #[track_caller]
+    pub(crate) fn start_relay_two(&self) {
+        let path = "/etc/systemd/system/test-relay-two.service";
+        let unit = relay_unit("relay-two", "127.0.0.2");
+        self.container.write(path, &unit, 0o644);
+        let start = ["systemctl", "start", "test-relay-two"];
+        self.container.run(start).ok();
     }
 
     /// Takes the network away: the system's resolver then knows no names but those of this machine. For a boot without
@@ -129,18 +160,12 @@ impl Lab {
         self.platform(&words).trim().to_owned()
     }
 
-    /// The access token of a new machine identity.
-    #[track_caller]
-    pub(crate) fn access_token(&self, name: &str) -> String {
-        self.platform(&["identity", "create", name])
-            .trim()
-            .to_owned()
-    }
-
     /// `infisical platform …` as the administrator; gives what it prints.
     #[track_caller]
     pub(crate) fn platform(&self, words: &[&str]) -> String {
         let command = [&[PROGRAM, "platform"], words].concat();
+        let administrator = self.administrator.iter().map(String::as_str);
+        let command = command.into_iter().chain(administrator);
         self.container.run(command).ok()
     }
 
@@ -174,7 +199,7 @@ impl Lab {
     /// The same, once.
     pub(crate) fn try_session(&self, gateway: &str) -> Result<(), String> {
         let sent = "bytes on their way\n";
-        let words = Self::connect(gateway);
+        let words = self.connect(gateway);
         let output = self.container.run_with_input(words, sent);
         let came_back = output.status == Some(0) && output.stdout == sent;
         came_back.then_some(()).ok_or_else(|| format!("{output:?}"))
@@ -182,7 +207,7 @@ impl Lab {
 
     /// A session that stays open.
     pub(crate) fn session(&self, gateway: &str) -> Session {
-        let mut command = self.container.command(Self::connect(gateway));
+        let mut command = self.container.command(self.connect(gateway));
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().expect("timeout");
         Session {
@@ -193,11 +218,13 @@ impl Lab {
     }
 
     /// The name of the target is known to the DNS server alone, so the gateway has to ask the system's resolver.
-    fn connect(gateway: &str) -> Vec<String> {
+    fn connect(&self, gateway: &str) -> Vec<String> {
         let (_, port) = peer::ECHO.split_once(':').expect("a port");
         let to = format!("{}:{port}", peer::NAME);
         let words = [PROGRAM, "connect", gateway, "--to", &to, "--stdio"];
-        words.map(str::to_owned).to_vec()
+        let mut words = words.map(str::to_owned).to_vec();
+        words.extend_from_slice(&self.administrator);
+        words
     }
 }
 
@@ -206,6 +233,15 @@ impl Setup {
     fn unit(self, name: &str, text: &str) -> Self {
         self.write(&format!("/etc/systemd/system/{name}"), text, 0o644)
             .enable(name)
+    }
+
+    /// Changes of one of them.
+    pub(crate) fn drop_in(self, name: &str, text: &str) -> Self {
+        self.write(
+            &format!("/etc/systemd/system/{name}.d/test.conf"),
+            text,
+            0o644,
+        )
     }
 }
 
@@ -232,6 +268,26 @@ impl Session {
         let stdin = self.stdin.as_mut().expect("the sending side is open");
         stdin.write_all(bytes).expect("a session");
         stdin.flush().expect("a session");
+    }
+
+    /// Sends some mebibytes while it receives them again; fails if the session is cut.
+    #[track_caller]
+    pub(crate) fn transfer(&mut self, mebibytes: usize) {
+        let block: Vec<u8> = (0..1 << 20).map(|index: u32| (index % 251) as u8).collect();
+        let stdin = self.stdin.as_mut().expect("the sending side is open");
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for _ in 0..mebibytes {
+                    stdin.write_all(&block).expect("a session");
+                }
+                stdin.flush().expect("a session");
+            });
+            let mut back = vec![0; block.len()];
+            for _ in 0..mebibytes {
+                self.stdout.read_exact(&mut back).expect("the echo");
+                assert!(back == block, "other bytes came back");
+            }
+        });
     }
 
     /// Ends the sending side, receives the rest, and waits for a clean end.

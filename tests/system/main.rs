@@ -10,10 +10,10 @@
 //!   then skipped. Its name is a sentence about behaviour. To add one, write it and list it in `cases::SCENARIOS`.
 //! - `lab` is a container with everything that a gateway needs: the program in /usr/local/bin, the embedded platform, a
 //!   relay, and `peer`; it makes tokens and sessions.
-//! - `service` is how the gateway becomes a service in it.
+//! - `service` is how the gateway becomes a service in it, by the program's own installer.
 //! - `container` boots a root file system, runs commands in it, reboots it. `image` makes the root file systems, once.
-//! - `probe` is what this very binary does inside the service's sandbox: it tries what must be refused and what must
-//!   work. `peer` is what it does as the other side: an echo, and a DNS server.
+//! - `sandbox` runs `probe` as a service: what this very binary does inside the service's sandbox. It tries what must be
+//!   refused and what must work. `peer` is what it does as the other side: an echo, and a DNS server.
 //!
 //! Nothing here waits for time to pass: [`wait::until`] waits for a condition that stays true once it is true.
 
@@ -36,6 +36,7 @@ mod lab;
 mod peer;
 mod probe;
 mod runner;
+mod sandbox;
 mod service;
 mod wait;
 

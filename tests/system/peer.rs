@@ -14,7 +14,9 @@ pub(crate) const ECHO: &str = "127.0.0.1:7000";
 /// Where the DNS server is.
 pub(crate) const DNS: &str = "127.0.0.1:5354";
 /// The domain whose names all mean 127.0.0.1, which only the DNS server knows.
-const DOMAIN: &str = "example.org";
+pub(crate) const ZONE: &str = "example.org";
+/// The platform of whoever names none, which it takes for this machine too.
+pub(crate) const PLATFORM: &str = "app.infisical.com";
 /// One of them.
 pub(crate) const NAME: &str = "echo.example.org";
 
@@ -88,12 +90,13 @@ pub(crate) fn is_answer(answer: &[u8], id: u16) -> bool {
     head.starts_with(&id.to_be_bytes()) && head[2] & 0x80 != 0 && head[3] & 15 == 0 && head[7] > 0
 }
 
-/// The answer to a query for an address in [`DOMAIN`]; no such name for anything else.
+/// The answer to a query for an address in [`ZONE`], or of [`PLATFORM`]; no such name for anything else.
 fn answer(query: &[u8]) -> Option<Vec<u8>> {
     let question = query.get(12..)?;
     let end = question.iter().position(|byte| *byte == 0)? + 1;
     let (name, kind) = (question.get(..end)?, question.get(end..end + 2)?);
-    let known = name.to_ascii_lowercase().ends_with(&encoded(DOMAIN));
+    let name = name.to_ascii_lowercase();
+    let known = name.ends_with(&encoded(ZONE)) || name == encoded(PLATFORM);
     let has_address = known && kind == [0, 1];
     let mut message = query.get(..2)?.to_vec();
     // An authoritative answer, recursion available.

@@ -6,6 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::Mutex;
+use std::time::Instant;
 
 use crate::cases::SCENARIOS;
 use crate::image::{self, RELEASES, Release};
@@ -143,12 +144,16 @@ fn run_scenario(release: Release, scenario: &Scenario, parts: &[&str], counts: &
             println!("test {name} ... SKIPPED: {why}");
             continue;
         }
+        let begin = Instant::now();
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             case(lab.get_or_insert_with(|| (scenario.boot)(release)));
         }));
         let Err(panic) = outcome else {
             counts.lock().expect("no thread panics").passed += 1;
-            println!("test {name} ... ok");
+            println!(
+                "test {name} ... ok ({:.1} s)",
+                begin.elapsed().as_secs_f64()
+            );
             continue;
         };
         if let Some(Unsupported(why)) = panic.downcast_ref() {

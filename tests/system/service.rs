@@ -1,18 +1,19 @@
-//! How the gateway becomes a service. Every case gets it from here, so that all of them move together.
+//! The installed service, as the cases see it: installed by the program itself, looked at by `systemctl`.
 
 use crate::container::Container;
-use crate::lab::{DOMAIN, HARNESS, Lab};
+use crate::lab::{Lab, PROGRAM};
+use crate::wait;
 
 /// The gateway's unit.
 pub(crate) const UNIT: &str = "infisical-gateway.service";
-/// The unit in which the probe runs, a copy of the gateway's.
-const PROBE_UNIT: &str = "infisical-probe.service";
-/// What the probe writes to.
-const REPORT: &str = "/var/lib/infisical-probe.report";
 /// The gateway's name.
 pub(crate) const GATEWAY: &str = "office";
 /// Its configuration.
-const CONFIGURATION: &str = "/etc/infisical/gateway.conf";
+pub(crate) const CONFIGURATION: &str = "/etc/infisical/gateway.conf";
+/// Where the installer puts units.
+pub(crate) const UNITS: &str = "/etc/systemd/system";
+/// What begins the line of the configuration that holds the secret.
+pub(crate) const SECRET: &str = "INFISICAL_GATEWAY_ACCESS_TOKEN=";
 
 /// As whom the service runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,79 +22,125 @@ pub(crate) enum User {
     Dynamic,
 }
 
+/// The words that install the gateway, token and all.
+pub(crate) fn words(lab: &Lab, user: User) -> Vec<String> {
+    let token = token_file(lab, GATEWAY);
+    let words = [PROGRAM, "gateway", "systemd", "install", "--name", GATEWAY];
+    let mut words = words.map(str::to_owned).to_vec();
+    words.extend(enrollment(lab, &token));
+    words.extend((user == User::Dynamic).then(|| "--user".to_owned()));
+    words
+}
+
 /// Makes the gateway a service, and starts it now and at every boot.
-pub(crate) fn install(lab: &Lab, user: User) {
-    let container = &lab.container;
-    // A name belongs to the identity that took it.
-    if container.run(["test", "-e", CONFIGURATION]).status != Some(0) {
-        let token = lab.access_token(GATEWAY);
-        let configuration = format!(
-            "INFISICAL_GATEWAY_NAME={GATEWAY}\nINFISICAL_API_URL={DOMAIN}\nINFISICAL_TOKEN={token}\n"
-        );
-        container.write(CONFIGURATION, &configuration, 0o600);
+#[track_caller]
+pub(crate) fn install(lab: &Lab, user: User) -> String {
+    lab.container.run(words(lab, user)).ok()
+}
+
+/// The words that say with which token, and where.
+pub(crate) fn enrollment(lab: &Lab, token_file: &str) -> Vec<String> {
+    let words = ["--enroll-method=token", "--token-file", token_file];
+    let mut words = words.map(str::to_owned).to_vec();
+    words.extend(["--domain".to_owned(), lab.domain.to_owned()]);
+    words
+}
+
+/// The file with the one-time token of `gateway`; made if it is not there.
+pub(crate) fn token_file(lab: &Lab, gateway: &str) -> String {
+    let path = format!("/root/{gateway}.token");
+    if lab.container.run(["test", "-e", &path]).status != Some(0) {
+        let token = lab.enrollment_token(gateway);
+        lab.container.write(&path, &token, 0o600);
     }
-    let mut command = vec!["infisical", "gateway", "systemd", "install"];
-    command.extend((user == User::Dynamic).then_some("--user"));
-    container.run(command).ok();
+    path
 }
 
 /// The secret in the gateway's configuration.
 pub(crate) fn secret(container: &Container) -> String {
-    let configuration = container.read(CONFIGURATION);
+    secret_in(container, CONFIGURATION)
+}
+
+/// The secret in one of several gateways' configuration.
+pub(crate) fn secret_in(container: &Container, file: &str) -> String {
+    let configuration = container.read(file);
     let mut lines = configuration.lines();
-    let token = lines.find_map(|line| line.strip_prefix("INFISICAL_TOKEN="));
+    let token = lines.find_map(|line| line.strip_prefix(SECRET));
     token.expect("a token").to_owned()
 }
 
-/// Where the service finds its configuration, with systemd's specifiers.
-pub(crate) fn configuration(user: User) -> &'static str {
-    match user {
-        User::Root => CONFIGURATION,
-        User::Dynamic => "%d/gateway.conf",
-    }
+/// Sets one line of a configuration file, as a person with an editor would.
+pub(crate) fn set(container: &Container, file: &str, key: &str, value: &str) {
+    let begin = format!("{key}=");
+    let mut lines = container.read(file);
+    lines = lines
+        .lines()
+        .filter(|line| !line.starts_with(&begin))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    container.write(file, &format!("{lines}{begin}{value}\n"), 0o600);
 }
 
-/// Runs the probe as the main process of a copy of the installed unit, everything but the command as installed, and
-/// gives its report. The gateway is stopped meanwhile, for both have the same directories.
-pub(crate) fn probe(container: &Container, user: User) -> String {
-    container.run(["systemctl", "stop", UNIT]).ok();
-    let copy = format!("/etc/systemd/system/{PROBE_UNIT}");
-    let fragment = container.property(UNIT, "FragmentPath");
-    container.run(["cp", &fragment, &copy]).ok();
-    let mut dropins: Vec<String> = Vec::new();
-    for path in container.property(UNIT, "DropInPaths").split_whitespace() {
-        dropins.push(container.read(path));
-    }
-    let report = probe_with(container, &dropins.concat(), configuration(user));
-    container.run(["systemctl", "start", UNIT]).ok();
-    report
-}
-
-/// Runs the probe as a service without any sandbox: what it cannot do there proves nothing about ours.
-pub(crate) fn probe_outside(container: &Container) -> String {
-    let unit = "[Service]\nType=notify\nRuntimeDirectory=infisical-probe\nStateDirectory=infisical-probe\n";
-    container.write(&format!("/etc/systemd/system/{PROBE_UNIT}"), unit, 0o644);
-    probe_with(container, "", configuration(User::Root))
-}
-
-fn probe_with(container: &Container, dropins: &str, configuration: &str) -> String {
-    let folder = format!("/etc/systemd/system/{PROBE_UNIT}.d");
-    let ours = format!(
-        "[Unit]\nStartLimitIntervalSec=0\n[Service]\nExecStartPre=\nExecStart=\nExecStartPost=\nExecStop=\nExecStopPost=\n\
-         ExecStart={HARNESS} probe {configuration}\nBindReadOnlyPaths={HARNESS}\nRestart=no\nWatchdogSec=0\n\
-         StandardOutput=truncate:{REPORT}\nStandardError=journal\n"
-    );
-    container.run(["rm", "-rf", &folder]).ok();
-    container.write(&format!("{folder}/10-installed.conf"), dropins, 0o644);
-    container.write(&format!("{folder}/20-probe.conf"), &ours, 0o644);
+/// A drop-in of the machine's administrator, under the name that `systemctl edit` gives it.
+pub(crate) fn drop_in(container: &Container, unit: &str, text: &str) {
+    let path = format!("{UNITS}/{unit}.d/override.conf");
+    container.write(&path, &format!("[Service]\n{text}\n"), 0o644);
     container.run(["systemctl", "daemon-reload"]).ok();
-    container.run(["systemctl", "start", PROBE_UNIT]).ok();
-    crate::wait::until("the end of the probe", || {
-        match container.property(PROBE_UNIT, "ActiveState").as_str() {
-            "inactive" => Ok(()),
-            "failed" => panic!("the probe failed:\n{}", container.read(REPORT)),
-            other => Err(other.to_owned()),
-        }
+}
+
+/// Waits until the status line of `unit` has `part` in it; gives the line.
+#[track_caller]
+pub(crate) fn wait_for_status(container: &Container, unit: &str, part: &str) -> String {
+    wait::until(&format!("a status with {part:?}"), || {
+        let status = container.property(unit, "StatusText");
+        let told = status.contains(part);
+        if told { Ok(status) } else { Err(status) }
+    })
+}
+
+/// Waits until the journal of `unit` has `part` in it.
+#[track_caller]
+pub(crate) fn wait_for_line(container: &Container, unit: &str, part: &str) {
+    wait::until(&format!("a line with {part:?}"), || {
+        let journal = container.journal(unit);
+        let told = journal.contains(part);
+        if told { Ok(()) } else { Err(journal) }
     });
-    container.read(REPORT)
+}
+
+/// What the journal has of one event of `unit` since the boot, by the event's id.
+pub(crate) fn entries(container: &Container, unit: &str, id: &str) -> Vec<serde_json::Value> {
+    let filter = format!("MESSAGE_ID={id}");
+    let look = ["journalctl", "-b", "-q", "-o", "json", "-u", unit, &filter];
+    let entries = container.run(look).ok();
+    let entries = entries.lines();
+    entries
+        .map(|entry| serde_json::from_str(entry).expect("JSON"))
+        .collect()
+}
+
+/// Waits until `unit` is as `ActiveState=` says.
+#[track_caller]
+pub(crate) fn wait_for_state(container: &Container, unit: &str, wanted: &str) {
+    wait::until(&format!("{unit} to be {wanted}"), || {
+        let state = container.property(unit, "ActiveState");
+        if state == wanted { Ok(()) } else { Err(state) }
+    });
+}
+
+/// Which start of `unit` this is; another one has another id.
+pub(crate) fn invocation(container: &Container, unit: &str) -> String {
+    let id = container.property(unit, "InvocationID");
+    assert_eq!(id.len(), 32, "{unit} never ran: {id:?}");
+    id
+}
+
+/// Waits until `unit` is up, and was started after `before`.
+#[track_caller]
+pub(crate) fn wait_for_another(container: &Container, unit: &str, before: &str) {
+    wait::until("another start", || {
+        let state = container.property(unit, "ActiveState");
+        let again = state == "active" && invocation(container, unit) != before;
+        again.then_some(()).ok_or(state)
+    });
 }

@@ -1,32 +1,41 @@
 //! The life of the service: it starts, serves, survives its own death and that of the machine.
 
-use crate::lab::{DOMAIN, Lab, PROGRAM};
+use crate::lab::Lab;
 use crate::service::{self, GATEWAY, UNIT, User};
 use crate::wait;
 
-pub(super) fn the_service_starts_and_says_how_it_is(lab: &mut Lab) {
-    service::install(lab, User::Root);
-    let container = &lab.container;
-    let version = container.run(["systemctl", "--version"]).ok();
-    let expected = format!("systemd {} ", container.release().systemd);
+pub(super) fn the_installer_ends_with_a_service_that_says_how_it_is(lab: &mut Lab) {
+    let version = lab.container.run(["systemctl", "--version"]).ok();
+    let expected = format!("systemd {} ", lab.container.release().systemd);
     assert!(version.starts_with(&expected), "{version}");
+    let account = service::install(lab, User::Root);
+    for part in [
+        "infisical-gateway.service is active",
+        "systemctl status infisical-gateway",
+        "journalctl -u infisical-gateway",
+    ] {
+        assert!(account.contains(part), "{account}");
+    }
+    let container = &lab.container;
     assert_eq!(container.property(UNIT, "ActiveState"), "active");
-    wait::until("a status", || {
-        let status = container.property(UNIT, "StatusText");
-        let told = status.contains("connected");
-        told.then_some(()).ok_or(status)
-    });
-    let journal = container.journal(UNIT);
-    assert!(
-        journal.contains("Gateway started successfully"),
-        "{journal}"
-    );
+    let enabled = container.run(["systemctl", "is-enabled", UNIT]).ok();
+    assert_eq!(enabled, "enabled\n");
+    service::wait_for_status(container, UNIT, "connected to relay-one, 0 sessions");
+    service::wait_for_status(container, UNIT, "certificate renews in ");
+    let status = container.run(["systemctl", "status", "--no-pager", UNIT]);
+    let status = status.ok();
+    assert!(status.contains("connected to relay-one"), "{status}");
+    let owner = ["stat", "--format=%U %a", service::CONFIGURATION];
+    assert_eq!(container.run(owner).ok(), "root 600\n");
+    let owner = ["stat", "--format=%U %a", "/etc/infisical"];
+    assert_eq!(container.run(owner).ok(), "root 700\n");
 }
 
 pub(super) fn a_session_reaches_its_target(lab: &mut Lab) {
     lab.assert_session(GATEWAY);
     let mut session = lab.session(GATEWAY);
     session.exchange(b"one");
+    service::wait_for_status(&lab.container, UNIT, "1 session,");
     session.exchange(b"two");
     assert_eq!(session.finish(), b"");
 }
@@ -41,23 +50,72 @@ pub(super) fn targets_are_resolved_again_when_the_network_is_back(lab: &mut Lab)
     lab.assert_session(GATEWAY);
 }
 
-pub(super) fn its_secret_is_nowhere_to_be_seen(lab: &mut Lab) {
-    lab.assert_hidden(&service::secret(&lab.container));
+pub(super) fn its_secrets_are_nowhere_to_be_seen(lab: &mut Lab) {
+    let container = &lab.container;
+    lab.assert_hidden(&service::secret(container));
+    let spent = container.read(&service::token_file(lab, GATEWAY));
+    lab.assert_hidden(spent.trim());
+}
+
+pub(super) fn a_stop_waits_for_the_transfers_that_run(lab: &mut Lab) {
+    let container = &lab.container;
+    let mut session = lab.session(GATEWAY);
+    session.transfer(1);
+    container
+        .run(["systemctl", "stop", "--no-block", UNIT])
+        .ok();
+    service::wait_for_status(container, UNIT, "stopping, waiting for 1 session");
+    assert_eq!(container.property(UNIT, "ActiveState"), "deactivating");
+    session.transfer(8);
+    assert_eq!(session.finish(), b"");
+    service::wait_for_state(container, UNIT, "inactive");
+    assert_eq!(container.property(UNIT, "ExecMainStatus"), "0");
+    assert_eq!(container.property(UNIT, "Result"), "success");
+    container.run(["systemctl", "start", UNIT]).ok();
+    lab.assert_session(GATEWAY);
 }
 
 pub(super) fn a_killed_gateway_comes_back(lab: &mut Lab) {
     let container = &lab.container;
-    let before = container.property(UNIT, "MainPID");
+    // As installed it waits longer before each attempt, up to a minute.
+    let at_once = "RestartSec=100ms\nWatchdogSec=2";
+    let watchdog = container.property(UNIT, "WatchdogUSec");
+    assert_eq!(watchdog, "30s", "as installed");
+    service::drop_in(container, UNIT, at_once);
+    container.run(["systemctl", "restart", UNIT]).ok();
+    let before = service::invocation(container, UNIT);
     let kill = ["systemctl", "kill", "--signal=SIGKILL", UNIT];
     container.run(kill).ok();
-    wait::until("another process", || {
-        let state = container.property(UNIT, "ActiveState");
-        let now = container.property(UNIT, "MainPID");
-        let again = state == "active" && now != before && now != "0";
-        again.then_some(()).ok_or_else(|| format!("{state} {now}"))
-    });
+    service::wait_for_another(container, UNIT, &before);
     assert_eq!(container.property(UNIT, "NRestarts"), "1");
     lab.assert_session(GATEWAY);
+}
+
+pub(super) fn a_gateway_that_hangs_is_ended_by_the_watchdog_and_comes_back(lab: &mut Lab) {
+    let container = &lab.container;
+    let before = service::invocation(container, UNIT);
+    let stop = ["systemctl", "kill", "--signal=SIGSTOP", UNIT];
+    container.run(stop).ok();
+    service::wait_for_another(container, UNIT, &before);
+    assert_eq!(container.property(UNIT, "NRestarts"), "2");
+    let why = ["journalctl", "-b", "-q", "-o", "cat", "-u", UNIT];
+    let why = container.run(why).ok();
+    assert!(why.contains("Watchdog timeout"), "{why}");
+    lab.assert_session(GATEWAY);
+    // It is not the watchdog that ends it now and then: it answers in time while it works.
+    let again = service::invocation(container, UNIT);
+    let mut session = lab.session(GATEWAY);
+    let seen = container.property(UNIT, "WatchdogTimestampMonotonic");
+    wait::until("answers to the watchdog", || {
+        session.exchange(b"meanwhile");
+        let now = container.property(UNIT, "WatchdogTimestampMonotonic");
+        let seen: u64 = seen.parse().expect("a time");
+        let now: u64 = now.parse().expect("a time");
+        // Three times as long as it may be silent, in microseconds.
+        let long = now > seen + 6_000_000;
+        long.then_some(()).ok_or_else(|| now.to_string())
+    });
+    assert_eq!(service::invocation(container, UNIT), again);
 }
 
 pub(super) fn it_is_back_after_a_reboot(lab: &mut Lab) {
@@ -70,27 +128,5 @@ pub(super) fn it_is_back_after_the_power_was_off(lab: &mut Lab) {
     lab.container.poweroff();
     lab.container.power_on();
     assert_eq!(lab.container.property(UNIT, "ActiveState"), "active");
-    lab.assert_session(GATEWAY);
-}
-
-pub(super) fn a_second_gateway_enrolls_beside_the_first(lab: &mut Lab) {
-    let token = lab.enrollment_token("second");
-    lab.container.write("/root/second.token", &token, 0o600);
-    let run = [
-        "systemd-run",
-        "--unit=test-second",
-        "--service-type=notify",
-        "--setenv=HOME=/root",
-        PROGRAM,
-        "gateway",
-        "start",
-        "second",
-        "--enroll-method=token",
-        "--token-file=/root/second.token",
-        "--domain",
-        DOMAIN,
-    ];
-    lab.container.run(run).ok();
-    lab.assert_session("second");
     lab.assert_session(GATEWAY);
 }

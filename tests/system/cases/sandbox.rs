@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use crate::container::Container;
 use crate::lab::Lab;
 use crate::probe;
-use crate::service::{self, UNIT, User};
+use crate::sandbox;
+use crate::service::{self, CONFIGURATION, GATEWAY, UNIT, User};
 
 /// What the sandbox leaves open.
 const OPEN: &[&str] = &[
@@ -16,7 +17,7 @@ const OPEN: &[&str] = &[
 pub(super) fn outside_of_it_nearly_everything_is_possible(lab: &mut Lab) {
     service::install(lab, User::Root);
     prepare(&lab.container);
-    let report = Report::read(&service::probe_outside(&lab.container));
+    let report = Report::read(&sandbox::probe_outside(&lab.container, CONFIGURATION));
     // The container itself has limits; what it refuses is not asserted.
     let limits = names(LIMITS);
     let wrong = report.refused.difference(&limits);
@@ -28,38 +29,99 @@ pub(super) fn outside_of_it_nearly_everything_is_possible(lab: &mut Lab) {
 }
 
 pub(super) fn inside_as_root_only_what_is_needed_is_possible(lab: &mut Lab) {
-    assert_sandbox(lab, User::Root);
+    assert_sandbox(lab, UNIT, CONFIGURATION, OPEN);
 }
 
 pub(super) fn inside_as_a_user_only_what_is_needed_is_possible(lab: &mut Lab) {
-    service::install(lab, User::Dynamic);
-    assert_sandbox(lab, User::Dynamic);
+    let configuration = sandbox::configuration(CONFIGURATION, User::Dynamic);
+    assert_sandbox(lab, UNIT, &configuration, OPEN);
 }
 
 pub(super) fn its_score_is_as_good_as_root_can_have(lab: &mut Lab) {
-    assert_exposure(lab, 14);
+    assert_exposure(lab, UNIT, 14);
+    assert_no_warnings(lab, UNIT);
 }
 
 pub(super) fn its_score_is_as_good_as_a_user_can_have(lab: &mut Lab) {
-    assert_exposure(lab, 11);
+    assert_exposure(lab, UNIT, 11);
+    assert_no_warnings(lab, UNIT);
 }
 
-fn assert_exposure(lab: &Lab, most: u32) {
+pub(super) fn as_a_user_of_its_own_it_serves_without_root(lab: &mut Lab) {
+    service::install(lab, User::Dynamic);
+    lab.assert_session(GATEWAY);
+    assert_user(&lab.container);
+}
+
+pub(super) fn an_encrypted_credential_is_as_good_as_the_file(lab: &mut Lab) {
+    let container = &lab.container;
+    let encrypted = format!("{CONFIGURATION}.cred");
+    let encrypt = ["systemd-creds", "encrypt", "--name=gateway.conf"];
+    let encrypt = encrypt.into_iter().chain([CONFIGURATION, &encrypted]);
+    container.run(encrypt).ok();
+    let secret = service::secret(container);
+    assert!(!container.read(&encrypted).contains(&secret));
+    let text = format!("LoadCredential=\nLoadCredentialEncrypted=gateway.conf:{encrypted}");
+    service::drop_in(container, UNIT, &text);
+    container.run(["systemctl", "restart", UNIT]).ok();
+    container.run(["shred", "-u", CONFIGURATION]).ok();
+    container.run(["systemctl", "restart", UNIT]).ok();
+    lab.assert_session(GATEWAY);
+    lab.assert_hidden(&secret);
+    assert_user(container);
+}
+
+/// The service's process has no root, and shows a name of its own.
+fn assert_user(container: &Container) {
+    let process = container.property(UNIT, "MainPID");
+    let user = ["ps", "-o", "user:32=", "-p", &process];
+    assert_eq!(container.run(user).ok().trim(), "infisical-gateway");
+    let status = container.read(&format!("/proc/{process}/status"));
+    let lines: Vec<&str> = status.lines().collect();
+    for none in ["CapEff", "CapPrm", "CapInh", "CapBnd", "CapAmb"] {
+        let line = format!("{none}:\t0000000000000000");
+        assert!(lines.contains(&line.as_str()), "{status}");
+    }
+    assert!(!status.contains("Uid:\t0"), "{status}");
+    // What it was handed over is not for others.
+    let nobody = ["setpriv", "--reuid=65534", "--clear-groups", "cat"];
+    let places = [
+        format!("/run/credentials/{UNIT}/gateway.conf"),
+        format!("/proc/{process}/environ"),
+    ];
+    for place in places {
+        let read = container.run(nobody.into_iter().chain([place.as_str()]));
+        assert_ne!(read.status, Some(0), "{read:?}");
+        assert!(read.stderr.contains("Permission denied"), "{read:?}");
+    }
+}
+
+pub(super) fn assert_exposure(lab: &Lab, unit: &str, most: u32) {
     let release = lab.container.release().name;
-    let exposure = lab.container.exposure(UNIT);
-    println!("exposure on {release}: {exposure} tenths, {most} at most");
+    let exposure = lab.container.exposure(unit);
+    println!("exposure of {unit} on {release}: {exposure} tenths, {most} at most");
     assert!(exposure <= most, "{exposure} tenths, {most} at most");
 }
 
-fn assert_sandbox(lab: &Lab, user: User) {
-    let report = Report::read(&service::probe(&lab.container, user));
+/// The service manager knows every line that the installer wrote for it.
+pub(super) fn assert_no_warnings(lab: &Lab, unit: &str) {
+    let verify = ["systemd-analyze", "verify", "--man=no", unit];
+    let verified = lab.container.run(verify);
+    let said = format!("{}{}", verified.stdout, verified.stderr);
+    assert_eq!(verified.status, Some(0), "{said}");
+    assert!(!said.contains("infisical-"), "{said}");
+}
+
+/// `unit`, which reads `configuration`, allows what is `open` and no more.
+pub(super) fn assert_sandbox(lab: &Lab, unit: &str, configuration: &str, open: &[&str]) {
+    let report = Report::read(&sandbox::probe(&lab.container, unit, configuration));
     assert_eq!(
         report.allowed,
-        names(OPEN),
+        names(open),
         "what is possible, and what may be"
     );
     assert!(report.broken.is_empty(), "{:#?}", report.broken);
-    let journal = lab.container.journal("infisical-probe.service");
+    let journal = sandbox::journal(&lab.container);
     assert!(journal.contains(probe::JOURNAL_LINE), "{journal}");
 }
 
@@ -68,7 +130,7 @@ fn names(list: &[&str]) -> BTreeSet<String> {
 }
 
 /// Things that are there on real machines and would be worth having for an intruder.
-fn prepare(container: &Container) {
+pub(super) fn prepare(container: &Container) {
     container.write("/home/someone/secret", "secret", 0o644);
     container.write("/root/secret", "secret", 0o644);
     container

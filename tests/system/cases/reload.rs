@@ -1,0 +1,98 @@
+//! `systemctl reload`, while somebody is using the tunnel.
+
+use crate::lab::Lab;
+use crate::service::{self, CONFIGURATION, GATEWAY, UNIT, User};
+use crate::wait;
+
+pub(super) fn a_reload_cuts_no_session_and_says_what_it_did(lab: &mut Lab) {
+    service::install(lab, User::Root);
+    let container = &lab.container;
+    let mut session = lab.session(GATEWAY);
+    session.exchange(b"before");
+    let before = service::invocation(container, UNIT);
+    assert!(!container.journal(UNIT).contains("DEBUG"));
+    service::set(container, CONFIGURATION, "INFISICAL_LOG_LEVEL", "debug");
+    container.run(["systemctl", "reload", UNIT]).ok();
+    service::wait_for_line(container, UNIT, "configuration reloaded");
+    session.exchange(b"after");
+    lab.assert_session(GATEWAY);
+    // Each connection is told about on that level.
+    let debug = [
+        "journalctl",
+        "-b",
+        "-q",
+        "-o",
+        "cat",
+        "-u",
+        UNIT,
+        "-p",
+        "7..7",
+    ];
+    wait::until("debug lines", || {
+        let lines = container.run(debug).ok();
+        (lines.lines().count() > 1).then_some(()).ok_or(lines)
+    });
+    assert_eq!(service::invocation(container, UNIT), before);
+    assert_eq!(container.property(UNIT, "NRestarts"), "0");
+    assert_eq!(session.finish(), b"");
+}
+
+pub(super) fn a_reload_of_a_wrong_configuration_keeps_the_old_one_and_says_why(lab: &mut Lab) {
+    let container = &lab.container;
+    let mut session = lab.session(GATEWAY);
+    session.exchange(b"before");
+    service::set(container, CONFIGURATION, "INFISICAL_LOG_LEVEL", "loud");
+    container.run(["systemctl", "reload", UNIT]).ok();
+    let status = service::wait_for_status(container, UNIT, "configuration not reloaded");
+    assert!(status.contains("INFISICAL_LOG_LEVEL"), "{status}");
+    assert!(status.contains("connected to relay-one"), "{status}");
+    service::wait_for_line(
+        container,
+        UNIT,
+        "configuration not reloaded; the old one is still in use",
+    );
+    assert_eq!(container.property(UNIT, "ActiveState"), "active");
+    session.exchange(b"after");
+    lab.assert_session(GATEWAY);
+    service::set(container, CONFIGURATION, "INFISICAL_LOG_LEVEL", "info");
+    container.run(["systemctl", "reload", UNIT]).ok();
+    wait::until("a status without complaint", || {
+        let status = container.property(UNIT, "StatusText");
+        let good = !status.contains("not reloaded");
+        good.then_some(()).ok_or(status)
+    });
+    assert_eq!(session.finish(), b"");
+}
+
+pub(super) fn a_reload_moves_the_tunnel_to_another_relay(lab: &mut Lab) {
+    lab.start_relay_two();
+    let container = &lab.container;
+    let mut session = lab.session(GATEWAY);
+    session.exchange(b"by the first relay");
+    let before = service::invocation(container, UNIT);
+    service::set(
+        container,
+        CONFIGURATION,
+        "INFISICAL_RELAY_NAME",
+        "relay-two",
+    );
+    container.run(["systemctl", "reload", UNIT]).ok();
+    service::wait_for_status(container, UNIT, "connected to relay-two");
+    session.exchange(b"still by the first relay");
+    lab.assert_session(GATEWAY);
+    // Nothing new comes by the first one.
+    let relays = ["sh", "-c", "cat /run/infisical-gateway/online"];
+    assert_eq!(container.run(relays).ok(), "relay-two\n");
+    assert_eq!(session.finish(), b"");
+    assert_eq!(service::invocation(container, UNIT), before);
+}
+
+pub(super) fn a_relay_that_restarts_is_found_again(lab: &mut Lab) {
+    let container = &lab.container;
+    let restart = ["systemctl", "restart", "test-relay-two"];
+    container.run(restart).ok();
+    lab.assert_session(GATEWAY);
+    service::wait_for_status(container, UNIT, "connected to relay-two");
+    let journal = container.journal(UNIT);
+    assert!(journal.contains("the tunnel is up again"), "{journal}");
+}
