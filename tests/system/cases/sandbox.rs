@@ -133,6 +133,11 @@ fn names(list: &[&str]) -> BTreeSet<String> {
 pub(super) fn prepare(container: &Container) {
     container.write("/home/someone/secret", "secret", 0o644);
     container.write("/root/secret", "secret", 0o644);
+    for path in probe::CONFIGURATIONS {
+        if container.run(["test", "-e", path]).status != Some(0) {
+            container.write(path, "INFISICAL_TOKEN=secret\n", 0o600);
+        }
+    }
     container
         .run(["mkdir", "-p", "/run/systemd/transient"])
         .ok();

@@ -23,6 +23,13 @@ use std::process::ExitCode;
 pub(crate) const SOCKETS: &str = "/etc/infisical-probe-sockets";
 /// File with the number of a process that is no business of ours.
 pub(crate) const VICTIM: &str = "/etc/infisical-probe-victim";
+/// Configuration of every service that may be on a machine, and holds its secrets.
+pub(crate) const CONFIGURATIONS: &[&str] = &[
+    "/etc/infisical/gateway.conf",
+    "/etc/infisical/gateways/other.conf",
+    "/etc/infisical/relay.conf",
+    "/etc/infisical/relays/other.conf",
+];
 /// What the journal must have received by its native protocol.
 pub(crate) const JOURNAL_LINE: &str = "a native entry of the probe";
 
@@ -31,7 +38,7 @@ pub(super) type Attempt = io::Result<()>;
 
 /// Tries everything. `configuration` is the file that the service must be able to read.
 pub(crate) fn run(configuration: &str) -> ExitCode {
-    for (what, attempt) in refused::all() {
+    for (what, attempt) in refused::all(configuration) {
         println!("{}", verdict(&what, sys::in_child(attempt)));
     }
     for (what, attempt) in works::all(configuration) {

@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 use nix::libc;
 
 use super::{Named, TEMPORARY, add, directory, execute_in, open_to_write, state};
-use crate::probe::{Attempt, refusal, sys};
+use crate::probe::{Attempt, CONFIGURATIONS, refusal, sys};
 
-pub(super) fn files(all: &mut Vec<Named>) {
+pub(super) fn files(all: &mut Vec<Named>, configuration: &str) {
     for folder in [
         "/etc",
         "/etc/systemd/system",
@@ -29,7 +29,9 @@ pub(super) fn files(all: &mut Vec<Named>) {
             write_in(Path::new(folder))
         });
     }
-    for path in ["/etc/shadow", "/home/someone/secret", "/root/secret"] {
+    let others = CONFIGURATIONS.iter().filter(|path| **path != configuration);
+    let secrets = ["/etc/shadow", "/home/someone/secret", "/root/secret"];
+    for path in others.copied().chain(secrets) {
         add(all, format!("read {path}"), move || {
             File::open(path)?.read_exact(&mut [0])
         });

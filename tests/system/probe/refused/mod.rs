@@ -19,10 +19,10 @@ type Named = (String, Box<dyn FnOnce() -> Attempt>);
 /// Where everybody may write.
 const TEMPORARY: &[&str] = &["/dev/shm", "/tmp", "/var/tmp"];
 
-/// Everything.
-pub(super) fn all() -> Vec<Named> {
+/// Everything, of a service that reads `configuration`.
+pub(super) fn all(configuration: &str) -> Vec<Named> {
     let mut all = Vec::new();
-    files::files(&mut all);
+    files::files(&mut all, configuration);
     processes::privileges(&mut all);
     processes::processes(&mut all);
     kernel::kernel(&mut all);
