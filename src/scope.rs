@@ -12,6 +12,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -175,6 +176,19 @@ impl Scope {
             .is_ok();
         self.tracker.reopen();
         all
+    }
+
+    /// Waits until what `watched` receives changes; false once the scope is cancelled. Cancel-safe.
+    pub async fn changed<T>(&self, watched: &mut watch::Receiver<T>) -> bool {
+        match self.run(watched.changed()).await {
+            None => false,
+            Some(Ok(())) => true,
+            Some(Err(_)) => {
+                // Nobody can change it any more.
+                self.cancelled().await;
+                false
+            }
+        }
     }
 
     /// Runs `future` until it ends or the scope is cancelled (then `None`).

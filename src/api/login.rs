@@ -83,10 +83,16 @@ impl TokenSource {
         }
     }
 
-    /// How the identity proves itself.
+    /// What tells the identity's credential from others, secrets included.
     #[must_use]
-    pub fn credential(&self) -> &IdentityCredential {
-        &self.credential
+    pub fn parts(&self) -> [&str; 3] {
+        match &self.credential {
+            IdentityCredential::Token(token) => ["token", token.expose(), ""],
+            IdentityCredential::UniversalAuth {
+                client_id,
+                client_secret,
+            } => ["universal", client_id, client_secret.expose()],
+        }
     }
 
     /// True if logging in again may give another token.

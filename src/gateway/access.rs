@@ -2,7 +2,6 @@
 
 use crate::api;
 use crate::api::login::TokenSource;
-use crate::config::settings::IdentityCredential;
 use crate::error::Class;
 use crate::host::known::Fingerprint;
 use crate::secret::Secret;
@@ -19,18 +18,11 @@ pub(crate) enum Access {
 impl Access {
     /// What the platform at `base` knows the gateway by.
     pub(crate) fn fingerprint(&self, base: &str) -> Fingerprint {
-        match self {
-            Self::Gateway(token) => Fingerprint::of(&[base, "gateway", token.expose()]),
-            Self::Identity(source) => match source.credential() {
-                IdentityCredential::Token(token) => {
-                    Fingerprint::of(&[base, "token", token.expose()])
-                }
-                IdentityCredential::UniversalAuth {
-                    client_id,
-                    client_secret,
-                } => Fingerprint::of(&[base, "universal", client_id, client_secret.expose()]),
-            },
-        }
+        let [kind, id, secret] = match self {
+            Self::Gateway(token) => ["gateway", token.expose(), ""],
+            Self::Identity(source) => source.parts(),
+        };
+        Fingerprint::of(&[base, kind, id, secret])
     }
 
     /// A token to use now.

@@ -74,16 +74,7 @@ pub(crate) async fn run(
     reporter: Reporter,
     scope: Scope,
 ) {
-    loop {
-        match scope.run(settings.changed()).await {
-            None => return,
-            Some(Ok(())) => {}
-            Some(Err(_)) => {
-                // Nobody will change them any more.
-                scope.cancelled().await;
-                return;
-            }
-        }
+    while scope.changed(&mut settings).await {
         if *settings.borrow() == used {
             settings.mark_unchanged();
             issuers.send_modify(|_| ());

@@ -10,9 +10,7 @@ use crate::api::types::{RegisterRelay, RelayCredentials};
 use crate::api::{self, Client};
 use crate::config::env::{RELAY_ACCESS_TOKEN, RELAY_DOMAIN, RELAY_ENROLLMENT_TOKEN, Variable};
 use crate::config::file;
-use crate::config::settings::{
-    ApiBase, IdentityCredential, RelayCredential, RelayKind, RelaySettings,
-};
+use crate::config::settings::{ApiBase, RelayCredential, RelayKind, RelaySettings};
 use crate::error::Class;
 use crate::host::known::Fingerprint;
 use crate::names::{RelayHost, RelayName};
@@ -78,20 +76,13 @@ impl Access {
 
     /// What the platform knows the relay by.
     pub(crate) fn fingerprint(&self) -> Fingerprint {
+        let [kind, id, secret] = match &self.proof {
+            Proof::Identity(source) => source.parts(),
+            Proof::Instance(secret) => ["instance", secret.expose(), ""],
+            Proof::Enrolled(token) => ["relay", token.expose(), ""],
+        };
         let (base, name) = (self.client.base(), self.name.as_str());
-        match &self.proof {
-            Proof::Identity(source) => match source.credential() {
-                IdentityCredential::Token(token) => {
-                    Fingerprint::of(&[base, name, "token", token.expose()])
-                }
-                IdentityCredential::UniversalAuth {
-                    client_id,
-                    client_secret,
-                } => Fingerprint::of(&[base, name, "universal", client_id, client_secret.expose()]),
-            },
-            Proof::Instance(secret) => Fingerprint::of(&[base, name, "instance", secret.expose()]),
-            Proof::Enrolled(token) => Fingerprint::of(&[base, name, "relay", token.expose()]),
-        }
+        Fingerprint::of(&[base, name, kind, id, secret])
     }
 
     pub(crate) fn name(&self) -> &RelayName {

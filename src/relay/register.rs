@@ -241,16 +241,7 @@ pub(crate) async fn reload(
     scope: Scope,
 ) {
     let mut used = settings.borrow().clone();
-    loop {
-        match scope.run(settings.changed()).await {
-            None => return,
-            Some(Ok(())) => {}
-            Some(Err(_)) => {
-                // Nobody will change them any more.
-                scope.cancelled().await;
-                return;
-            }
-        }
+    while scope.changed(&mut settings).await {
         let wanted = settings.borrow_and_update().clone();
         if wanted == used {
             continue;
