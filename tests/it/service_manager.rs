@@ -38,10 +38,10 @@ async fn daemons_say_when_they_serve_and_when_they_stop() {
     // The gateway last: the relay would have nothing to drain without it.
     for (name, manager, daemon) in daemons.iter().rev() {
         daemon.signal(Signal::SIGTERM);
-        manager.wait_for("STOPPING=1");
+        let said = manager.wait_for("STOPPING=1");
         assert_eq!(daemon.exit_code().await, 0, "{name}");
         // Nobody asked for it.
-        assert!(!manager.rest().contains("WATCHDOG=1"), "{name}");
+        assert!(!said.contains("WATCHDOG=1"), "{name}");
     }
 }
 
@@ -54,9 +54,8 @@ async fn a_relay_that_cannot_serve_is_not_ready() {
     let relay = Process::spawn("relay", command);
     assert_eq!(relay.exit_code().await, 69);
     drop(taken);
-    let said = manager.rest();
+    let said = manager.wait_for("STATUS=failed: ");
     assert!(!said.contains("READY=1"), "{said}");
-    assert!(said.contains("STATUS=failed: "), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
