@@ -31,7 +31,9 @@ async fn daemons_say_when_they_serve_and_when_they_stop() {
         let path = lab.dir().join(format!("notify-{name}"));
         let manager = Manager::listen(&path, &mut command);
         let daemon = Process::spawn(name, command);
-        manager.wait_for("READY=1");
+        let said = manager.wait_for("READY=1");
+        // Nobody asked for it, here and below.
+        assert!(!said.contains("WATCHDOG=1"), "{name}");
         daemons.push((name, manager, daemon));
     }
     ready_file(&ready).await;
@@ -40,7 +42,6 @@ async fn daemons_say_when_they_serve_and_when_they_stop() {
         daemon.signal(Signal::SIGTERM);
         let said = manager.wait_for("STOPPING=1");
         assert_eq!(daemon.exit_code().await, 0, "{name}");
-        // Nobody asked for it.
         assert!(!said.contains("WATCHDOG=1"), "{name}");
     }
 }
