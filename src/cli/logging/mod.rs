@@ -426,6 +426,21 @@ mod tests {
         assert!(text.contains("cannot log to "), "{text}");
     }
 
+    #[test]
+    fn the_last_lines_are_written_after_a_panic_too() {
+        let text = written(Format::Text, |handle, path| {
+            let panic = std::panic::catch_unwind(|| {
+                let _written = handle.written_at_the_end();
+                tracing::info!("last words");
+                panic!("a defect");
+            });
+            panic.expect_err("a defect");
+            let text = fs::read_to_string(path).expect("read");
+            assert!(text.ends_with("last words\n"), "{text}");
+        });
+        assert!(!text.is_empty());
+    }
+
     /// Receives one entry, as text.
     fn receive(journald: &UnixDatagram) -> String {
         let mut buffer = vec![0; 1 << 16];
