@@ -59,8 +59,9 @@ impl Entry {
         put(&mut self.bytes, name, value);
     }
 
-    pub(super) fn append(&mut self, fields: &[u8]) {
-        self.bytes.extend(fields);
+    /// What is there, for [`put`] to append to.
+    pub(super) fn fields_mut(&mut self) -> &mut Vec<u8> {
+        &mut self.bytes
     }
 
     /// The same with no field longer than `limit`: the message is cut, others are left out.

@@ -116,14 +116,12 @@ where
         let spans = context.event_scope(event).into_iter();
         for span in spans.flat_map(|spans| spans.from_root()) {
             if let Some(SpanFields(fields)) = span.extensions().get() {
-                entry.append(fields);
+                entry.fields_mut().extend(fields);
             }
         }
-        let mut fields = Vec::new();
-        let mut read = Fields::new(&mut fields);
+        let mut read = Fields::new(entry.fields_mut());
         event.record(&mut read);
         let message = read.message + &read.tail;
-        entry.append(&fields);
         entry.put("MESSAGE", message.trim_start().as_bytes());
         (self.0)(entry);
     }
