@@ -260,13 +260,16 @@ async fn serves(
     manager.wait_for(&format!("STATUS=connected to {RELAY}, "));
     relay.wait_for_line(GATEWAY_CONNECTED).await;
     let echo = Target::echo(lab.host).await;
+    let mut sessions = Vec::new();
     for _ in 0..20 {
         // Each is a debug line or more.
         let mut session = lab.way(echo.address).tcp().await.expect("a way");
         echoes(&mut session, b"hello").await.expect("an echo");
+        sessions.push(session);
     }
-    manager.rest();
+    manager.wait_for(&format!("STATUS=connected to {RELAY}, 20 sessions"));
     manager.wait_for("WATCHDOG=1");
+    drop(sessions);
     gateway.signal(Signal::SIGTERM);
     assert_eq!(gateway.exit_code().await, 0);
 }
