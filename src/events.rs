@@ -86,6 +86,8 @@ events! {
     STOPPING = "36464177ae264748891aca9a56abc7de" "stopping";
     /// The log file was to be opened again, and could not be.
     LOG_FILE_KEPT = "209a3158c11846efa3f66b43cdf2cf1c" "log file not reopened; the old one is still in use";
+    /// Whoever reads the log did not read for a while.
+    LOG_LINES_LOST = "1a2a3d759e5544ccaecd88120af03f10" "log lines are missing here; whoever reads them was too slow";
     /// The process could not give up what it does not need to be allowed.
     CAPABILITIES_LEFT = "fdfd03af869444df91698122495543aa" "capabilities are left that are not needed";
     /// The error that ends the program.

@@ -31,6 +31,8 @@ fn main() -> ExitCode {
         }
     };
     let logs = logging.start();
+    // The last words are why it ended, so it ends after them.
+    let _written = logs.written_at_the_end();
     match run(cli, environment, &logs) {
         Ok(()) => Code::Success.into(),
         Err(error) => {

@@ -4,15 +4,25 @@
 //! ordinary ends of connections errors, only when asked for everything. Logging begins with what flags and environment
 //! say, before any file is read; [`Handle::apply`] then follows the configuration for as long as the program runs.
 //!
+//! Logging never waits for whoever reads the lines, since what waits serves nobody and is ended by its watchdog: lines go
+//! through a bounded queue to a thread that does nothing else.
+//!
 //! Whoever asks for JSON gets lines of it, in the journal too: its fields are for those who ask for nothing.
 
+mod file;
+mod queue;
 mod sink;
 mod text;
+mod writer;
 
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fmt;
 use std::io::{self, IsTerminal as _};
+use std::panic::{self, PanicHookInfo};
 use std::sync::Arc;
+use std::thread;
 
+use anyhow::Context as _;
 use clap::ValueEnum;
 use tracing::{Level, Subscriber};
 use tracing_subscriber::filter::{LevelFilter, Targets};
@@ -21,13 +31,13 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Layer, Registry, reload};
 
-pub use sink::Error;
+pub use file::Error;
 
 use super::exit::Failure;
 use crate::config::settings::{LogLevel, LogSettings};
 use crate::error::chain;
 use crate::events;
-use crate::host::journal::Journal;
+use crate::host::journal::{Journal, Socket};
 use sink::{Gate, Lines, Sink};
 use text::{Fields, Line};
 
@@ -57,25 +67,32 @@ pub struct Logging {
 }
 
 impl Logging {
-    /// Begins to log, to standard error or the journal; call it once. The file comes with [`Handle::open`].
+    /// Begins to log, to standard error or the journal; call it once. Lines are written from [`Handle::open`] on, and the
+    /// file comes with it.
     pub fn start(self) -> Handle {
         // A journal without a socket still reads lines; no reason not to start.
         let wants_fields = self.journal && self.format == Format::Text;
-        let journal = wants_fields.then(Journal::connect).and_then(Result::ok);
-        let (subscriber, handle) = self.build(journal);
+        let socket = wants_fields.then(Socket::open).and_then(Result::ok);
+        let (subscriber, handle) = self.build(socket);
         subscriber.init();
+        let sink = Arc::clone(&handle.0.sink);
+        panic::set_hook(Box::new(move |info| report_panic(&sink, info)));
         handle
     }
 
-    fn build(self, journal: Option<Journal>) -> (impl Subscriber + Send + Sync, Handle) {
+    fn build(self, socket: Option<Socket>) -> (impl Subscriber + Send + Sync, Handle) {
         let level = self.settings.level.unwrap_or(self.default);
-        let sink = Arc::new(Sink::new(self.journal, journal.is_some()));
+        let is_native = socket.is_some();
+        let sink = Arc::new(Sink::new(self.journal, socket));
         sink.set_verbose(is_verbose(level));
         let (filter, reload) = reload::Layer::new(targets(level));
-        let journal = journal.map(|layer| Gate {
-            layer,
-            sink: Arc::clone(&sink),
-            native: true,
+        let journal = is_native.then(|| {
+            let taker = Arc::clone(&sink);
+            Gate {
+                layer: Journal::new(move |entry| taker.entry(entry)),
+                sink: Arc::clone(&sink),
+                native: true,
+            }
         });
         let colour = self.colour && io::stderr().is_terminal();
         let lines = lines(self.format, colour, &sink);
@@ -92,12 +109,28 @@ impl Logging {
     }
 }
 
+/// As the standard library does, which would wait for whoever reads standard error.
+fn report_panic(sink: &Sink, info: &PanicHookInfo<'_>) {
+    let thread = thread::current();
+    let name = thread.name().unwrap_or("<unnamed>");
+    let trace = Backtrace::capture();
+    let trace = match trace.status() {
+        BacktraceStatus::Captured => format!("stack backtrace:\n{trace}"),
+        _ => String::new(),
+    };
+    let text = format!("thread '{name}' {info}\n{trace}");
+    sink.write_standard(Level::ERROR, text.as_bytes());
+}
+
 /// The layer for everything but the journal's socket.
 fn lines<S>(format: Format, colour: bool, sink: &Arc<Sink>) -> Gate<Box<dyn Layer<S> + Send + Sync>>
 where
     S: Subscriber + for<'lookup> LookupSpan<'lookup>,
 {
-    let layer = tracing_subscriber::fmt::layer().with_writer(Lines(Arc::clone(sink)));
+    let layer = tracing_subscriber::fmt::layer()
+        .with_writer(Lines(Arc::clone(sink)))
+        // They would go to standard error, past the queue.
+        .log_internal_errors(false);
     let layer: Box<dyn Layer<S> + Send + Sync> = match format {
         Format::Text => Box::new(
             layer
@@ -131,13 +164,18 @@ impl fmt::Debug for Handle {
 }
 
 impl Handle {
-    /// Goes on in the file that flags or environment name, if they do.
+    /// Goes on in the file that flags or environment name, if they do, and starts the thread that writes: call it when
+    /// the process has given up its privileges, which threads have of their own.
     ///
     /// # Errors
-    /// It cannot be opened; lines go where they went.
+    /// The file cannot be opened, and lines go where they went; or there is no thread, and they wait for the end.
     pub fn open(&self) -> anyhow::Result<()> {
-        let file = self.0.logging.settings.file.as_deref();
-        self.0.sink.redirect(file).map_err(failure)
+        let Shared { logging, sink, .. } = &*self.0;
+        let file = logging.settings.file.as_deref();
+        sink.redirect(file).map_err(failure)?;
+        sink.start()
+            .context("cannot start the thread that writes the log")
+            .map_err(Failure::unavailable)
     }
 
     /// Logs as `settings` say from now on, which hold what flags and environment say too. Blocks for the disk, briefly.
@@ -154,17 +192,18 @@ impl Handle {
     /// and the level changes all the same. An unchanged file is opened again.
     pub fn follow(&self, settings: &LogSettings) {
         self.set_level(settings.level);
-        if let Err(error) = self.0.sink.redirect(settings.file.as_deref()) {
-            warn_of_the_old_file(&error);
-        }
+        self.0.sink.follow(settings.file.as_deref());
     }
 
     /// Opens the file again, after logrotate moved it away; a failure is a warning, and the old file stays in use.
-    /// Blocks for the disk, briefly.
     pub fn reopen(&self) {
-        if let Err(error) = self.0.sink.reopen() {
-            warn_of_the_old_file(&error);
-        }
+        self.0.sink.reopen();
+    }
+
+    /// What is logged until the returned value is dropped will be written, unless that takes more than two seconds.
+    #[must_use]
+    pub fn written_at_the_end(&self) -> impl Drop {
+        AtTheEnd(Arc::clone(&self.0.sink))
     }
 
     fn set_level(&self, level: Option<LogLevel>) {
@@ -192,13 +231,13 @@ impl Handle {
     }
 }
 
-fn warn_of_the_old_file(error: &Error) {
-    tracing::warn!(
-        message_id = events::LOG_FILE_KEPT.id,
-        error = %chain(error),
-        "{}",
-        events::LOG_FILE_KEPT
-    );
+/// Waits for the last lines when it is dropped, after a panic too.
+struct AtTheEnd(Arc<Sink>);
+
+impl Drop for AtTheEnd {
+    fn drop(&mut self) {
+        self.0.finish();
+    }
 }
 
 /// A handle to a log that nobody reads, for tests of what is given one.
@@ -214,9 +253,10 @@ pub(super) fn unread() -> Handle {
     logging.build(None).1
 }
 
-/// A log file that cannot be opened, as an error of the start.
+/// A log file that cannot be opened, as an error of the start: a disk or a directory that is not there yet may come, and a
+/// service is started again.
 pub(super) fn failure(error: Error) -> anyhow::Error {
-    Failure::new(error.reason(), error).into()
+    Failure::unavailable(error)
 }
 
 fn targets(level: LogLevel) -> Targets {
@@ -255,11 +295,12 @@ pub fn describe(error: &anyhow::Error) -> String {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::os::unix::net::UnixDatagram;
     use std::path::{Path, PathBuf};
 
     use tracing::Level;
 
-    use super::{Format, Handle, Logging, targets};
+    use super::{Format, Handle, Logging, Socket, targets};
     use crate::config::settings::{LogLevel, LogSettings};
     use crate::events;
 
@@ -282,6 +323,7 @@ mod tests {
             let settings = to(&path, None);
             handle.apply(&settings).expect("opened");
             work(&handle, &path);
+            drop(handle.written_at_the_end());
         });
         fs::read_to_string(&path).expect("read")
     }
@@ -342,6 +384,7 @@ mod tests {
             handle.apply(&to(&other, None)).expect("applied");
             tracing::info!("elsewhere");
             tracing::debug!("not heard again");
+            drop(handle.written_at_the_end());
             let text = fs::read_to_string(&other).expect("read");
             assert!(
                 text.contains("elsewhere") && text.lines().count() == 1,
@@ -367,20 +410,88 @@ mod tests {
         let (subscriber, handle) = logging(Format::Text).build(None);
         tracing::subscriber::with_default(subscriber, || {
             handle.apply(&to(&here.join("log"), None)).expect("opened");
+            drop(handle.written_at_the_end());
             fs::rename(&here, &gone).expect("moved");
             handle.reopen();
             handle.follow(&to(&here.join("log"), Some(LogLevel::Debug)));
             tracing::debug!("the level has changed");
+            // The warnings are made while these are written.
+            drop(handle.written_at_the_end());
+            drop(handle.written_at_the_end());
         });
         let text = fs::read_to_string(gone.join("log")).expect("read");
-        let warnings = text.matches("WARN log file not reopened").count();
-        assert_eq!(warnings, 1, "{text}");
-        assert!(
-            text.contains("WARN infisical::cli::logging: log file not reopened"),
-            "{text}"
-        );
+        let warnings = text.matches(events::LOG_FILE_KEPT.text).count();
+        assert_eq!(warnings, 2, "{text}");
         assert!(text.contains("the level has changed"), "{text}");
         assert!(text.contains("cannot log to "), "{text}");
+    }
+
+    #[test]
+    fn the_last_lines_are_written_after_a_panic_too() {
+        let text = written(Format::Text, |handle, path| {
+            let panic = std::panic::catch_unwind(|| {
+                let _written = handle.written_at_the_end();
+                tracing::info!("last words");
+                panic!("a defect");
+            });
+            panic.expect_err("a defect");
+            let text = fs::read_to_string(path).expect("read");
+            assert!(text.ends_with("last words\n"), "{text}");
+        });
+        assert!(!text.is_empty());
+    }
+
+    /// Receives one entry, as text.
+    fn receive(journald: &UnixDatagram) -> String {
+        let mut buffer = vec![0; 1 << 16];
+        let length = journald.recv(&mut buffer).expect("an entry");
+        String::from_utf8_lossy(&buffer[..length]).into_owned()
+    }
+
+    #[test]
+    fn a_journal_that_does_not_read_stops_nobody_and_what_it_missed_is_counted() {
+        const LINES: usize = 10_000;
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("socket");
+        let journald = UnixDatagram::bind(&path).expect("a socket");
+        let (subscriber, handle) = logging(Format::Text).build(Socket::at(&path).ok());
+        tracing::subscriber::with_default(subscriber, || {
+            handle.open().expect("a thread");
+            // The kernel keeps a few, the queue some more, and nobody reads.
+            for number in 0..LINES {
+                tracing::info!(number, "a line");
+            }
+        });
+        let mut lines = 0;
+        let lost = loop {
+            let entry = receive(&journald);
+            if entry.contains(events::LOG_LINES_LOST.id) {
+                assert!(entry.starts_with("PRIORITY=4\n"), "{entry}");
+                let lost = entry.lines().find_map(|line| line.strip_prefix("LOST="));
+                break lost.and_then(|lost| lost.parse::<usize>().ok());
+            }
+            assert!(entry.contains(&format!("\nNUMBER={lines}\n")), "{entry}");
+            lines += 1;
+        };
+        assert_eq!(lost, Some(LINES - lines));
+    }
+
+    #[test]
+    fn an_entry_that_the_journals_socket_refuses_goes_to_the_stream_and_the_next_to_a_new_socket() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("socket");
+        let first = UnixDatagram::bind(&path).expect("a socket");
+        let (subscriber, handle) = logging(Format::Text).build(Socket::at(&path).ok());
+        drop(first);
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::debug!("not heard");
+            tracing::info!("to standard error");
+            drop(handle.written_at_the_end());
+            fs::remove_file(&path).expect("removed");
+            let second = UnixDatagram::bind(&path).expect("a socket");
+            tracing::info!("heard");
+            assert!(receive(&second).ends_with("MESSAGE=heard\n"));
+        });
     }
 
     #[test]

@@ -1,13 +1,10 @@
-//! Where lines end: standard error, the journal behind it, or a file that may be replaced at any time.
-//!
-//! Nothing here can fail once it runs: what a file does not take goes to standard error.
+//! Where lines are made: each goes into the queue at once, and the thread that empties it waits for whoever reads.
 
-use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
@@ -16,57 +13,39 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::Context;
 use tracing_subscriber::registry::LookupSpan;
 
-use crate::error::Reason;
-use crate::host::journal;
+use super::file::{self, Error};
+use super::queue::{Queue, Rank};
+use super::writer::{self, Job, Outlets, Place};
+use crate::host::journal::{Entry, Socket};
 
-/// Its owner writes, a group such as `adm` may read.
-const MODE: u32 = 0o640;
+/// How long the last lines may take. The service manager's patience at a stop is ten times that.
+const LAST_LINES: Duration = Duration::from_secs(2);
 
-/// A file that lines cannot be written to.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot log to {}", .path.display())]
-pub struct Error {
-    path: PathBuf,
-    #[source]
-    source: io::Error,
-}
-
-impl Error {
-    /// What kind of mistake it is: a place where no file can be made does not become one by waiting.
-    #[must_use]
-    pub fn reason(&self) -> Reason {
-        match self.source.kind() {
-            io::ErrorKind::NotFound
-            | io::ErrorKind::PermissionDenied
-            | io::ErrorKind::IsADirectory
-            | io::ErrorKind::NotADirectory
-            | io::ErrorKind::ReadOnlyFilesystem => Reason::Configuration,
-            _ => Reason::Unavailable,
-        }
-    }
-}
-
-/// Where lines end.
+/// Takes lines, and knows where they go.
 #[derive(Debug)]
 pub(super) struct Sink {
-    /// Standard error is the journal, so that text needs its priority.
+    /// Standard error is the journal.
     journal: bool,
     /// The journal's own socket takes what would go to standard error.
     native: bool,
-    file: Mutex<Option<(PathBuf, File)>>,
-    /// What `file` holds, without waiting for a writer.
     is_file: AtomicBool,
     verbose: AtomicBool,
+    /// The thread that writes takes out; it is there from [`Self::start`] on, and what comes before waits.
+    pub(super) queue: Queue<Job>,
+    outlets: Mutex<Outlets>,
+    has_writer: Mutex<bool>,
 }
 
 impl Sink {
-    pub(super) fn new(journal: bool, native: bool) -> Self {
+    pub(super) fn new(journal: bool, socket: Option<Socket>) -> Self {
         Self {
             journal,
-            native,
-            file: Mutex::new(None),
+            native: socket.is_some(),
             is_file: AtomicBool::new(false),
             verbose: AtomicBool::new(false),
+            queue: Queue::new(),
+            outlets: Mutex::new(Outlets::new(journal, socket)),
+            has_writer: Mutex::new(false),
         }
     }
 
@@ -91,77 +70,115 @@ impl Sink {
     /// # Errors
     /// The file cannot be opened; lines go where they went.
     pub(super) fn redirect(&self, path: Option<&Path>) -> Result<(), Error> {
-        let new = path
-            .map(|path| Ok((path.to_owned(), open(path)?)))
-            .transpose()?;
-        if let (Some(path), false) = (path, self.is_file()) {
+        let Some(path) = path else {
+            self.is_file.store(false, Ordering::Relaxed);
+            self.request(Job::Use(None));
+            return Ok(());
+        };
+        let file = file::open(path)?;
+        self.begin_file(path);
+        self.request(Job::Use(Some((path.to_owned(), file))));
+        Ok(())
+    }
+
+    /// The same while the program runs, which waits for no disk: what cannot be opened is a warning.
+    pub(super) fn follow(&self, path: Option<&Path>) {
+        match path {
+            Some(path) => self.request(Job::Open(path.to_owned())),
+            None => {
+                self.is_file.store(false, Ordering::Relaxed);
+                self.request(Job::Use(None));
+            }
+        }
+    }
+
+    /// Opens the file again, after it was moved away; what cannot be opened is a warning, and the old one is still in use.
+    pub(super) fn reopen(&self) {
+        self.request(Job::Reopen);
+    }
+
+    /// Lines are made for the file at `path` from now on.
+    pub(super) fn begin_file(&self, path: &Path) {
+        if !self.is_file() {
             // The last line there, for whoever looks for the others.
             tracing::info!(file = %path.display(), "logging to a file from here on");
         }
-        self.is_file.store(new.is_some(), Ordering::Relaxed);
-        *self.lock() = new;
+        self.is_file.store(true, Ordering::Relaxed);
+    }
+
+    /// Starts the thread that writes, once.
+    ///
+    /// # Errors
+    /// The system has no thread to give; lines wait.
+    pub(super) fn start(self: &Arc<Self>) -> io::Result<()> {
+        let mut has_writer = self
+            .has_writer
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if !*has_writer {
+            writer::start(Arc::clone(self))?;
+            *has_writer = true;
+        }
         Ok(())
     }
 
-    /// Opens the file again, after it was moved away.
-    ///
-    /// # Errors
-    /// It cannot be opened; the old one is still in use.
-    pub(super) fn reopen(&self) -> Result<(), Error> {
-        let path = self.lock().as_ref().map(|(path, _)| path.clone());
-        let Some(path) = path else {
-            return Ok(());
-        };
-        let file = open(&path)?;
-        *self.lock() = Some((path, file));
-        Ok(())
+    /// Waits until every line is written, two seconds at most.
+    pub(super) fn finish(self: &Arc<Self>) {
+        match self.start() {
+            Ok(()) => self.queue.wait_until_written(LAST_LINES),
+            Err(_) => writer::drain(self),
+        }
     }
 
     fn write(&self, level: Level, line: &[u8]) {
-        if let Some((_, file)) = self.lock().as_mut()
-            && file.write_all(line).is_ok()
-        {
-            return;
-        }
-        self.write_standard(level, line);
-    }
-
-    /// To standard error, whatever else is chosen. Where that fails there is nowhere left to say so.
-    pub(super) fn write_standard(&self, level: Level, line: &[u8]) {
-        let _ = if self.journal {
-            io::stderr().write_all(&journal::with_priority(level, line))
+        let place = if self.is_file() {
+            Place::File
         } else {
-            io::stderr().write_all(line)
+            Place::Standard
         };
+        self.line(level, place, line);
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<(PathBuf, File)>> {
+    /// To standard error, whatever else is chosen.
+    pub(super) fn write_standard(&self, level: Level, line: &[u8]) {
+        self.line(level, Place::Standard, line);
+    }
+
+    fn line(&self, level: Level, place: Place, line: &[u8]) {
+        self.push(
+            rank(level),
+            line.len(),
+            Job::Line(level, place, line.into()),
+        );
+    }
+
+    pub(super) fn entry(&self, entry: Entry) {
+        let size = entry.as_bytes().len();
+        self.push(rank(entry.level()), size, Job::Entry(entry));
+    }
+
+    fn request(&self, job: Job) {
+        self.push(Rank::Request, 0, job);
+    }
+
+    fn push(&self, rank: Rank, size: usize, job: Job) {
+        self.queue
+            .push(rank, size.saturating_add(size_of::<Job>()), job);
+    }
+
+    /// For the one that writes.
+    pub(super) fn outlets(&self) -> MutexGuard<'_, Outlets> {
         // A file is whole at any time, so a panic elsewhere spoils nothing.
-        self.file.lock().unwrap_or_else(PoisonError::into_inner)
+        self.outlets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn open(path: &Path) -> Result<File, Error> {
-    let mut options = OpenOptions::new();
-    // A FIFO without a reader would block the open for ever.
-    options
-        .append(true)
-        .mode(MODE)
-        .custom_flags(nix::fcntl::OFlag::O_NONBLOCK.bits());
-    let opened = match options.clone().create_new(true).open(path) {
-        // A service's umask is made for secrets.
-        Ok(file) => file
-            .set_permissions(Permissions::from_mode(MODE))
-            .map(|()| file),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            options.create(true).open(path)
-        }
-        Err(error) => Err(error),
-    };
-    opened.map_err(|source| Error {
-        path: path.to_owned(),
-        source,
-    })
+fn rank(level: Level) -> Rank {
+    if level == Level::ERROR {
+        Rank::Error
+    } else {
+        Rank::Ordinary
+    }
 }
 
 /// Makes a writer for each line of text.
@@ -239,25 +256,34 @@ where
 mod tests {
     use std::fs;
     use std::os::unix::fs::PermissionsExt as _;
+    use std::path::Path;
+    use std::sync::Arc;
 
     use tracing::Level;
 
     use super::Sink;
-    use crate::error::Reason;
+
+    /// A sink whose lines go to `path`.
+    fn to(path: &Path) -> Arc<Sink> {
+        let sink = Arc::new(Sink::new(false, None));
+        sink.redirect(Some(path)).expect("opened");
+        sink
+    }
 
     #[test]
     fn lines_follow_a_file_that_was_moved_away() {
         let directory = tempfile::tempdir().expect("a directory");
         let (path, moved) = (directory.path().join("log"), directory.path().join("log.1"));
-        let sink = Sink::new(false, false);
-        sink.redirect(Some(&path)).expect("opened");
+        let sink = to(&path);
         let mode = fs::metadata(&path).expect("metadata").permissions().mode();
         assert_eq!(mode & 0o7777, 0o640);
         sink.write(Level::INFO, b"one\n");
+        sink.finish();
         fs::rename(&path, &moved).expect("moved");
         sink.write(Level::INFO, b"two\n");
-        sink.reopen().expect("opened again");
+        sink.reopen();
         sink.write(Level::INFO, b"three\n");
+        sink.finish();
         assert_eq!(fs::read_to_string(&moved).expect("read"), "one\ntwo\n");
         assert_eq!(fs::read_to_string(&path).expect("read"), "three\n");
     }
@@ -266,23 +292,39 @@ mod tests {
     fn a_file_that_cannot_be_opened_is_named_and_the_old_one_stays() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("log");
-        let sink = Sink::new(false, false);
-        sink.redirect(Some(&path)).expect("opened");
+        let sink = to(&path);
         let absent = directory.path().join("absent/log");
         let error = sink.redirect(Some(&absent)).expect_err("no directory");
         assert_eq!(
             error.to_string(),
             format!("cannot log to {}", absent.display())
         );
-        assert_eq!(error.reason(), Reason::Configuration);
         sink.write(Level::INFO, b"still here\n");
+        sink.finish();
         assert_eq!(fs::read_to_string(&path).expect("read"), "still here\n");
     }
 
     #[test]
     fn without_a_file_there_is_nothing_to_reopen() {
-        let sink = Sink::new(false, false);
-        sink.reopen().expect("nothing to do");
+        let sink = Arc::new(Sink::new(false, None));
+        sink.reopen();
+        sink.finish();
         assert!(!sink.is_file());
+    }
+
+    #[test]
+    fn a_line_goes_where_lines_went_when_it_was_made() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("log");
+        let sink = to(&path);
+        sink.write(Level::INFO, b"one\n");
+        sink.follow(None);
+        sink.write(Level::DEBUG, b"to standard error\n");
+        let other = directory.path().join("other");
+        sink.redirect(Some(&other)).expect("opened");
+        sink.write(Level::INFO, b"two\n");
+        sink.finish();
+        assert_eq!(fs::read_to_string(&path).expect("read"), "one\n");
+        assert_eq!(fs::read_to_string(&other).expect("read"), "two\n");
     }
 }
