@@ -57,6 +57,45 @@ pub(super) fn the_catalogue_explains_them(lab: &mut Lab) {
     }
 }
 
+pub(super) fn a_journal_that_stands_still_ends_nothing(lab: &mut Lab) {
+    /// Lines for more than a socket's buffer and the queue.
+    const SESSIONS: usize = 60;
+    let container = &lab.container;
+    service::drop_in(
+        container,
+        UNIT,
+        "WatchdogSec=2\nEnvironment=INFISICAL_LOG_LEVEL=trace",
+    );
+    container.run(["systemctl", "restart", UNIT]).ok();
+    lab.assert_session(GATEWAY);
+    let before = service::invocation(container, UNIT);
+    let signal = |name: &str| {
+        let signal = format!("--signal={name}");
+        let kill = ["systemctl", "kill", &signal, "systemd-journald.service"];
+        container.run(kill).ok();
+    };
+    let answered = || -> u64 {
+        let time = container.property(UNIT, "WatchdogTimestampMonotonic");
+        time.parse().expect("a time")
+    };
+    signal("SIGSTOP");
+    let stopped = answered();
+    for _ in 0..SESSIONS {
+        lab.assert_session(GATEWAY);
+    }
+    wait::until("answers to the watchdog", || {
+        // Three times as long as it may be silent, in microseconds.
+        let now = answered();
+        (now > stopped + 6_000_000).then_some(()).ok_or(now)
+    });
+    assert_eq!(service::invocation(container, UNIT), before);
+    signal("SIGCONT");
+    lab.assert_session(GATEWAY);
+    assert_eq!(service::invocation(container, UNIT), before);
+    service::drop_in(container, UNIT, "");
+    container.run(["systemctl", "restart", UNIT]).ok();
+}
+
 pub(super) fn a_log_file_is_moved_away_and_begun_anew(lab: &mut Lab) {
     assert_rotated(lab, User::Root);
 }

@@ -123,6 +123,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         cases: cases![logs:
             contract_lines_reach_the_journal_with_id_and_priority,
             the_catalogue_explains_them,
+            a_journal_that_stands_still_ends_nothing,
             a_log_file_is_moved_away_and_begun_anew,
             so_is_that_of_a_service_that_is_no_longer_root,
         ],
