@@ -161,12 +161,12 @@ pub(crate) async fn run(
             return Err(legacy::first_gateway());
         }
         Some(Command::Systemd(args)) => {
-            super::stop_on_signal(&scope)?;
+            super::stop_on_signal(&scope, logs)?;
             signals::stop_on_hangup(&scope).map_err(Failure::unavailable)?;
             return Box::pin(install::gateway(*args, global, &scope)).await;
         }
         Some(Command::WaitOnline(args)) => {
-            super::stop_on_signal(&scope)?;
+            super::stop_on_signal(&scope, logs)?;
             return service::wait_online(&args, &scope).await;
         }
         Some(Command::Check(start)) => return check(&start, global),
@@ -185,7 +185,7 @@ pub(crate) async fn run(
         )
     };
     let settings = assemble(&|log| logs.apply(log).map_err(logging::failure))?;
-    super::stop_on_signal(&scope)?;
+    super::stop_on_signal(&scope, logs)?;
     let hangups = Hangups::catch().map_err(Failure::unavailable)?;
     limits::raise_descriptors();
     let (settings, followed) = watch::channel(settings);

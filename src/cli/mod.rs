@@ -129,23 +129,25 @@ impl Cli {
             Command::Gateway(args) => Box::pin(gateway::run(args, &global, &logs, scope)).await,
             Command::Relay(args) => Box::pin(relay::run(args, &global, &logs, scope)).await,
             Command::Platform(args) => {
-                stop_on_signal(&scope)?;
+                stop_on_signal(&scope, &logs)?;
                 Box::pin(platform::run(args, &global, scope)).await
             }
             Command::Connect(args) => {
-                stop_on_signal(&scope)?;
+                stop_on_signal(&scope, &logs)?;
                 Box::pin(connect::run(args, &global, scope)).await
             }
             Command::Dev(args) => {
-                stop_on_signal(&scope)?;
+                stop_on_signal(&scope, &logs)?;
                 Box::pin(dev::run(args, &global, scope)).await
             }
         }
     }
 }
 
-fn stop_on_signal(scope: &Scope) -> anyhow::Result<()> {
-    signals::stop_on_signal(scope).map_err(Failure::unavailable)
+fn stop_on_signal(scope: &Scope, logs: &Handle) -> anyhow::Result<()> {
+    let logs = logs.clone();
+    let last_words = move || drop(logs.written_at_the_end());
+    signals::stop_on_signal(scope, last_words).map_err(Failure::unavailable)
 }
 
 #[cfg(test)]

@@ -162,7 +162,7 @@ pub(crate) async fn run(
 ) -> anyhow::Result<()> {
     let start = match args.command {
         Command::Systemd(args) => {
-            super::stop_on_signal(&scope)?;
+            super::stop_on_signal(&scope, logs)?;
             signals::stop_on_hangup(&scope).map_err(Failure::unavailable)?;
             return Box::pin(install::relay(*args, global, &scope)).await;
         }
@@ -177,7 +177,7 @@ pub(crate) async fn run(
         })
     };
     let settings = assemble(&|log| logs.apply(log).map_err(logging::failure))?;
-    super::stop_on_signal(&scope)?;
+    super::stop_on_signal(&scope, logs)?;
     let hangups = Hangups::catch().map_err(Failure::unavailable)?;
     limits::raise_descriptors();
     let (settings, followed) = watch::channel(settings);
