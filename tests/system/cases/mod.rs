@@ -2,6 +2,7 @@
 
 mod install;
 mod life;
+mod mending;
 mod sandbox;
 
 use crate::lab::Lab;
@@ -33,6 +34,21 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
             it_is_back_after_a_reboot,
             it_is_back_after_the_power_was_off,
             a_second_gateway_enrolls_beside_the_first,
+        ],
+    },
+    Scenario {
+        name: "mending",
+        boot: Lab::boot,
+        cases: cases![mending:
+            a_change_that_was_held_back_is_used_at_the_next_run,
+            a_resolver_and_a_journal_that_start_anew_are_seen,
+            what_belongs_to_another_user_is_taken_back,
+            a_directory_that_others_can_write_to_is_named,
+            what_a_deployed_unit_says_itself_is_neither_lost_nor_shown,
+            a_template_stays_for_an_instance_that_is_started_by_hand,
+            two_installers_exchange_one_token_once,
+            an_interrupted_installation_says_how_far_it_came,
+            what_is_purged_leaves_no_secret,
         ],
     },
     Scenario {
