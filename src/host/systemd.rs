@@ -243,6 +243,8 @@ async fn run(program: &Path, arguments: &[&str]) -> Result<String, Error> {
     process.args(arguments).env_clear().env("LC_ALL", "C.UTF-8");
     process.env("SYSTEMD_COLORS", "0").env("SYSTEMD_PAGER", "");
     process.stdin(Stdio::null()).kill_on_drop(true);
+    // Ctrl-C is for us, who let a step come to its end.
+    process.process_group(0);
     let ended = match tokio::time::timeout(DEADLINE, process.output()).await {
         Ok(Ok(output)) => output,
         Ok(Err(source)) => return Err(Error::Run { command, source }),

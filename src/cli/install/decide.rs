@@ -308,9 +308,13 @@ impl Install<'_> {
             .flatten()
             .map(|name| Path::new(UNITS).join(name))
         {
-            let Ok(Existing::Deployed(text)) = existing::load(&path, place) else {
+            let Ok(Existing::Deployed(mut text)) = existing::load(&path, place) else {
                 continue;
             };
+            // Those of a unit that keeps its name stay in force.
+            if path != Path::new(UNITS).join(place.unit_file()) {
+                text.push_str(&existing::drop_ins(&path));
+            }
             let lost = replaced::lost(&text, place.role(), raw);
             if !lost.is_empty() {
                 problems.push(Problem::new(format!(

@@ -66,6 +66,34 @@ pub(super) fn a_resolver_and_a_journal_that_start_anew_are_seen(lab: &mut Lab) {
     assert_eq!(inodes[0], inodes[1]);
 }
 
+pub(super) fn known_places_of_secrets_and_programs_are_out_of_reach(lab: &mut Lab) {
+    let container = &lab.container;
+    let folders = [
+        "/etc/letsencrypt",
+        "/etc/credstore",
+        "/etc/netplan",
+        "/data",
+    ];
+    for folder in folders {
+        container.write(&format!("{folder}/secret"), SECRET, 0o600);
+    }
+    container.write("/usr/lib/klibc/bin/sh", "", 0o755);
+    container.run(["systemctl", "restart", UNIT]).ok();
+    let pid = container.property(UNIT, "MainPID");
+    for folder in folders {
+        let list = format!("ls -A /proc/{pid}/root{folder}");
+        assert_eq!(container.sh(&list).ok(), "", "{folder}");
+    }
+    let mounts = container.read(&format!("/proc/{pid}/mountinfo"));
+    let mut mounts = mounts.lines();
+    let programs = mounts.find(|line| line.contains(" /usr/lib/klibc "));
+    let options = programs.and_then(|line| line.split(' ').nth(5));
+    let options: Vec<_> = options.unwrap_or_default().split(',').collect();
+    for option in ["ro", "noexec"] {
+        assert!(options.contains(&option), "{options:?}");
+    }
+}
+
 pub(super) fn what_belongs_to_another_user_is_taken_back(lab: &mut Lab) {
     let container = &lab.container;
     let files = "/etc/infisical /etc/infisical/gateway.conf";
@@ -97,15 +125,23 @@ pub(super) fn what_a_deployed_unit_says_itself_is_neither_lost_nor_shown(lab: &m
     let file = format!("INFISICAL_GATEWAY_NAME=edge\nINFISICAL_TOKEN={token}\n");
     container.write("/etc/infisical/gateways/edge.conf", &file, 0o600);
     container.write("/etc/systemd/system/edge.service", &unit, 0o644);
+    let drop_in = "[Service]\nEnvironment=INFISICAL_LOG_LEVEL=debug\n";
+    container.write("/etc/systemd/system/edge.service.d/a.conf", drop_in, 0o644);
     container
         .sh("systemctl daemon-reload && systemctl enable --now edge")
         .ok();
     let (code, said) = install(container, "edge");
     assert_eq!(code, Some(78), "{said}");
-    assert!(said.contains(": INFISICAL_API_URL;"), "{said}");
+    assert!(
+        said.contains(": INFISICAL_API_URL, INFISICAL_LOG_LEVEL;"),
+        "{said}"
+    );
     assert!(!said.contains(SECRET), "{said}");
     assert_eq!(container.property("edge", "ActiveState"), "active");
-    let (code, said) = install(container, &format!("edge --domain {DOMAIN}"));
+    let (code, said) = install(
+        container,
+        &format!("edge --domain {DOMAIN} --log-level info"),
+    );
     assert_eq!(code, Some(0), "{said}");
     assert!(
         said.contains("OTHER") && !said.contains(SECRET) && !said.contains(&token),

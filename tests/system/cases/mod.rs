@@ -42,6 +42,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         cases: cases![mending:
             a_change_that_was_held_back_is_used_at_the_next_run,
             a_resolver_and_a_journal_that_start_anew_are_seen,
+            known_places_of_secrets_and_programs_are_out_of_reach,
             what_belongs_to_another_user_is_taken_back,
             a_directory_that_others_can_write_to_is_named,
             what_a_deployed_unit_says_itself_is_neither_lost_nor_shown,
