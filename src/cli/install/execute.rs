@@ -36,6 +36,15 @@ fn holds_token(path: &Path) -> bool {
     }
 }
 
+impl Decided {
+    /// The last word of an installation as root.
+    fn advise(&self) {
+        if !self.own_user {
+            say(&format!("\n{ROOT_ADVICE}"));
+        }
+    }
+}
+
 impl Install<'_> {
     /// A dry run's account.
     pub(super) fn show(&self, decided: &Decided) {
@@ -137,6 +146,7 @@ impl Install<'_> {
             } else {
                 format!("Not started; to start it: systemctl start {short}")
             });
+            decided.advise();
             return Ok(());
         }
         self.heed("all is written, and nothing was started; run the same command again to go on")?;
@@ -156,9 +166,7 @@ impl Install<'_> {
         let changed =
             units_changed || state.stale || is_older || is_outdated || !differences.is_empty();
         service::start(systemd, &self.place, changed, self.scope).await?;
-        if !decided.own_user {
-            say(&format!("\n{ROOT_ADVICE}"));
-        }
+        decided.advise();
         Ok(())
     }
 

@@ -138,10 +138,16 @@ pub(super) fn what_a_deployed_unit_says_itself_is_neither_lost_nor_shown(lab: &m
     );
     assert!(!said.contains(SECRET), "{said}");
     assert_eq!(container.property("edge", "ActiveState"), "active");
-    let (code, said) = install(
-        container,
-        &format!("edge --domain {DOMAIN} --log-level info"),
-    );
+    let words = format!("edge --domain {DOMAIN} --log-level info");
+    // Something in the way keeps ours from being enabled, and the old one must not suffer from it.
+    let link = "/etc/systemd/system/multi-user.target.wants/infisical-gateway@edge.service";
+    container.run(["mkdir", link]).ok();
+    let (code, said) = install(container, &words);
+    assert_eq!(code, Some(69), "{said}");
+    assert_eq!(container.property("edge", "ActiveState"), "active");
+    container.run(["systemctl", "is-enabled", "edge"]).ok();
+    container.run(["rmdir", link]).ok();
+    let (code, said) = install(container, &words);
     assert_eq!(code, Some(0), "{said}");
     assert!(
         said.contains("OTHER") && !said.contains(SECRET) && !said.contains(&token),
