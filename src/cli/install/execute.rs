@@ -136,6 +136,10 @@ impl Install<'_> {
         let short = self.place.short();
         if self.unit.no_start {
             if let Some(deployed) = &decided.deployed {
+                // Both at a boot would be one gateway twice.
+                if !self.unit.no_enable {
+                    systemd.act("disable", &deployed.unit).await?;
+                }
                 say(&format!(
                     "{} is kept until the same command starts {short} in its place",
                     deployed.unit

@@ -147,6 +147,10 @@ pub(super) fn what_a_deployed_unit_says_itself_is_neither_lost_nor_shown(lab: &m
     assert_eq!(container.property("edge", "ActiveState"), "active");
     container.run(["systemctl", "is-enabled", "edge"]).ok();
     container.run(["rmdir", link]).ok();
+    let (code, said) = install(container, &format!("{words} --no-start"));
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(container.property("edge", "ActiveState"), "active");
+    container.run(["systemctl", "is-enabled", "edge"]).exits(1);
     let (code, said) = install(container, &words);
     assert_eq!(code, Some(0), "{said}");
     assert!(
