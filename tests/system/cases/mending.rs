@@ -116,7 +116,8 @@ pub(super) fn a_directory_that_others_can_write_to_is_named(lab: &mut Lab) {
 
 pub(super) fn what_a_deployed_unit_says_itself_is_neither_lost_nor_shown(lab: &mut Lab) {
     let container = &lab.container;
-    let token = lab.access_token("edge");
+    let token = lab.platform(&["identity", "create", "edge"]);
+    let token = token.trim();
     let unit = format!(
         "[Service]\nEnvironment=INFISICAL_API_URL={DOMAIN} OTHER={SECRET}\n\
          EnvironmentFile=/etc/infisical/gateways/edge.conf\nExecStart=/usr/local/bin/infisical gateway start\n\
@@ -154,7 +155,7 @@ pub(super) fn what_a_deployed_unit_says_itself_is_neither_lost_nor_shown(lab: &m
     let (code, said) = install(container, &words);
     assert_eq!(code, Some(0), "{said}");
     assert!(
-        said.contains("OTHER") && !said.contains(SECRET) && !said.contains(&token),
+        said.contains("OTHER") && !said.contains(SECRET) && !said.contains(token),
         "{said}"
     );
     let gone = ["test", "!", "-e", "/etc/systemd/system/edge.service"];
@@ -167,8 +168,9 @@ pub(super) fn what_a_deployed_unit_says_itself_is_neither_lost_nor_shown(lab: &m
 
 pub(super) fn a_template_stays_for_an_instance_that_is_started_by_hand(lab: &mut Lab) {
     let container = &lab.container;
-    let token = lab.access_token("manual");
-    container.write("/root/manual.token", &token, 0o600);
+    let token = lab.platform(&["identity", "create", "manual"]);
+    let token = token.trim();
+    container.write("/root/manual.token", token, 0o600);
     let words = format!(
         "manual --token-file /root/manual.token --domain {DOMAIN} --user --no-enable --no-start"
     );
