@@ -13,6 +13,9 @@ DOCDIR = $(PREFIX)/share/doc/infisical
 UNITS = $(notdir $(wildcard systemd/*.service systemd/*.target))
 DROP_INS = $(wildcard systemd/*.d/*.conf)
 PACKAGING = $(shell cd packaging && find * -type f ! -name README.md)
+# On this machine only: a newer systemd would send the signal of a reload twice, by itself and by ExecReload=.
+SYSTEMD = $(if $(DESTDIR),0,$(shell systemctl --version 2>/dev/null | awk 'NR == 1 { print $$2 + 0 }'))
+FIT = $(shell [ "0$(SYSTEMD)" -lt 253 ] || echo '/notify-reload. "+"/d; /^ExecReload=/d; /^Type=notify$$/d')
 SCRIPTS = .ci/run $(shell find packaging systemd tests -name '*.sh')
 
 .PHONY: help build check fmt lint test test-system demo bench doc deny ci install
@@ -62,7 +65,7 @@ ci: test test-system lint demo ## What a change must pass
 install: ## Install program, units and documents into $(DESTDIR)$(PREFIX), and what is in packaging/
 	install -D -m 0755 $(BINARY) $(DESTDIR)$(PREFIX)/bin/infisical
 	for unit in $(UNITS); do install -d $(DESTDIR)$(UNITDIR) && \
-	sed 's|/usr/bin/infisical|$(PREFIX)/bin/infisical|g' systemd/$$unit >$(DESTDIR)$(UNITDIR)/$$unit && \
+	sed -e 's|/usr/bin/infisical|$(PREFIX)/bin/infisical|g' -e '$(FIT)' systemd/$$unit >$(DESTDIR)$(UNITDIR)/$$unit && \
 	chmod 0644 $(DESTDIR)$(UNITDIR)/$$unit || exit 1; done
 	for drop_in in $(DROP_INS); do install -d $(DESTDIR)$(DOCDIR)/$$(dirname $$drop_in) && \
 	sed 's|/usr/bin/infisical|$(PREFIX)/bin/infisical|g' $$drop_in >$(DESTDIR)$(DOCDIR)/$$drop_in && \

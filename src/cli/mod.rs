@@ -23,6 +23,7 @@ pub mod relay;
 mod reload;
 mod service;
 mod start;
+mod uninstall;
 
 use clap::{Parser, Subcommand};
 

@@ -1,8 +1,7 @@
-//! What a person does with an installed service: start it and see what becomes of it, remove it, wait for it.
+//! What a person does with an installed service: start it and see what becomes of it, wait for it.
 
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
@@ -11,11 +10,10 @@ use tokio::time::Instant;
 use super::exit::Failure;
 use crate::error::Reason;
 use crate::host::systemd::{State, Systemd};
-use crate::install::existing;
+use crate::install::lock::{self, Lock};
 use crate::install::online;
-use crate::install::place::{CONFIGURATION, PACKAGED_UNITS, Place, Role, UNITS};
-use crate::install::plan::{self, Change};
-use crate::install::shipped::{LOG_DROP_IN, PORT_DROP_IN, USER_DROP_IN};
+use crate::install::place::{Place, Role, UNITS};
+use crate::install::plan;
 use crate::scope::Scope;
 
 /// How long a start is watched. The unit's own limit is longer; a person who waits has seen enough by then.
@@ -24,16 +22,8 @@ const WATCH: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(300);
 /// Lines of the journal that are shown.
 const LINES: usize = 5;
-
-/// Stop it, remove the unit, and keep the configuration
-#[derive(Debug, Args)]
-pub(crate) struct UninstallArgs {
-    /// The one of several; without it the only one
-    name: Option<String>,
-    /// Remove its configuration too, with the access token, and its state
-    #[arg(long)]
-    purge: bool,
-}
+/// How long another installation is waited for: as long as one takes that finds neither platform nor service.
+const TURN: Duration = Duration::from_secs(150);
 
 /// Wait until the tunnel of an installed gateway is up
 #[derive(Debug, Args)]
@@ -64,25 +54,33 @@ pub(crate) async fn administrator(command: &str) -> anyhow::Result<Systemd> {
     Systemd::find().await.map_err(Failure::unavailable)
 }
 
-/// The directories of the configuration file, which nobody but root may look into.
-pub(crate) fn private_directories(file: &Path) -> anyhow::Result<()> {
-    let mut above: Vec<&Path> = file.ancestors().skip(1).collect();
-    above.reverse();
-    for directory in above
-        .into_iter()
-        .filter(|path| path.starts_with(CONFIGURATION))
-    {
-        let made = match std::fs::metadata(directory) {
-            Ok(metadata) if metadata.permissions().mode() & 0o077 == 0 => continue,
-            Ok(_) => {
-                say(&format!("~ {} (mode 0700)", directory.display()));
-                std::fs::set_permissions(directory, PermissionsExt::from_mode(0o700))
-            }
-            Err(_) => std::fs::DirBuilder::new().mode(0o700).create(directory),
-        };
-        made.map_err(|e| Failure::unavailable(plan::Error::new("prepare", directory, e)))?;
+/// Waits until nobody else installs or uninstalls here, and keeps others out until the lock is dropped.
+pub(crate) async fn alone(scope: &Scope) -> anyhow::Result<Lock> {
+    let path = Path::new(lock::FILE);
+    let end = Instant::now() + TURN;
+    let mut told = false;
+    loop {
+        let taken = Lock::try_take(path);
+        let taken = taken.map_err(|e| Failure::unavailable(plan::Error::new("lock", path, e)))?;
+        if let Some(lock) = taken {
+            return Ok(lock);
+        }
+        if !std::mem::replace(&mut told, true) {
+            say("Another installation is under way; waiting for its end");
+        }
+        if Instant::now() >= end {
+            let text = "another installation does not come to an end; nothing was changed";
+            return Err(Failure::unavailable(anyhow::Error::msg(text)));
+        }
+        if scope.run(tokio::time::sleep(LOOK)).await.is_none() {
+            return Err(interrupted("nothing was changed"));
+        }
     }
-    Ok(())
+}
+
+/// The person has enough of it; `state` says how things are.
+pub(crate) fn interrupted(state: &str) -> anyhow::Error {
+    Failure::unavailable(anyhow::anyhow!("interrupted: {state}"))
 }
 
 /// Starts the service, or restarts it if what it uses has changed, and tells what became of it.
@@ -116,7 +114,9 @@ pub(crate) async fn start(
     systemd.begin(verb, &service).await?;
     let watched = scope.run(watch(systemd, &service, &before)).await;
     let Some(state) = watched.transpose()? else {
-        return Ok(());
+        let short = place.short();
+        let text = format!("{service} goes on by itself; to see how: systemctl status {short}");
+        return Err(interrupted(&text));
     };
     report(systemd, place, &state).await;
     if state.is_up() {
@@ -211,128 +211,8 @@ fn failure(state: &State, place: &Place) -> (Reason, String) {
     (reason, text)
 }
 
-/// `… systemd uninstall`.
-pub(crate) async fn uninstall(role: Role, args: &UninstallArgs) -> anyhow::Result<()> {
-    let place = place(role, args.name.as_deref())?;
-    let systemd = administrator(&place.command("uninstall")).await?;
-    let service = place.service();
-    let units = Path::new(UNITS);
-    let mut services = vec![service.clone()];
-    let mut files = Vec::new();
-    if let Some(name) = place.deployed_unit_file() {
-        let path = units.join(&name);
-        let there = existing::load(&path, &place).map_err(Failure::unavailable)?;
-        if there.text().is_some() {
-            files.push(Change::of(path, None)?);
-            services.push(name);
-        }
-    }
-    for name in [USER_DROP_IN, LOG_DROP_IN, PORT_DROP_IN] {
-        files.push(Change::of(place.drop_ins().join(name), None)?);
-    }
-    let others = others(&systemd, &place).await?;
-    if others.is_empty() {
-        let path = units.join(place.unit_file());
-        let there = existing::load(&path, &place).map_err(Failure::unavailable)?;
-        if there.text().is_some() {
-            files.push(Change::of(path, None)?);
-        }
-    } else {
-        say(&format!(
-            "{} stays, for {}",
-            place.unit_file(),
-            others.join(", ")
-        ));
-    }
-    let state = systemd.show(&service).await?;
-    let enabled = is_enabled(&service);
-    let runs = state.is_up() || state.active == "activating" || state.has_failed();
-    if !runs && !enabled && !files.iter().any(Change::is_due) && services.len() == 1 {
-        say(&format!("{service} is not installed."));
-    } else {
-        for service in &services {
-            // A unit whose file is gone already cannot be disabled, and need not be.
-            let _ = systemd.act("stop", service).await;
-            let _ = systemd.act("disable", service).await;
-        }
-        for change in files.iter().filter(|change| change.is_due()) {
-            change.make()?;
-            say(&change.to_string());
-        }
-        systemd.reload_units().await?;
-        for service in &services {
-            // Nothing to reset is no failure.
-            let _ = systemd.act("reset-failed", service).await;
-        }
-        let kept = PACKAGED_UNITS
-            .iter()
-            .map(|folder| Path::new(folder).join(place.unit_file()))
-            .find(|path| path.is_file());
-        match kept {
-            Some(path) => say(&format!(
-                "{service} is stopped and disabled; {} is a package's.",
-                path.display()
-            )),
-            None => say(&format!("{service} is stopped and removed.")),
-        }
-    }
-    configuration(&place, args.purge)
-}
-
-/// Keeps the configuration, or removes it and what the service kept.
-fn configuration(place: &Place, purge: bool) -> anyhow::Result<()> {
-    let path = place.configuration();
-    if !purge {
-        if path.exists() {
-            say(&format!(
-                "Its configuration stays: {} (--purge removes it)",
-                path.display()
-            ));
-        }
-        return Ok(());
-    }
-    for path in [path].into_iter().chain(place.state()) {
-        let removed = match std::fs::symlink_metadata(&path) {
-            Ok(found) if found.is_dir() => std::fs::remove_dir_all(&path),
-            Ok(_) => std::fs::remove_file(&path),
-            Err(_) => continue,
-        };
-        removed.map_err(|e| Failure::unavailable(plan::Error::new("remove", &path, e)))?;
-        say(&format!("- {}", path.display()));
-    }
-    let file = place.configuration();
-    for directory in file
-        .ancestors()
-        .skip(1)
-        .filter(|d| d.starts_with(CONFIGURATION))
-    {
-        // Whoever has something in it keeps it.
-        let _ = std::fs::remove_dir(directory);
-    }
-    Ok(())
-}
-
-/// Other services of the same template, loaded or enabled.
-async fn others(systemd: &Systemd, place: &Place) -> anyhow::Result<Vec<String>> {
-    if place.instance().is_none() {
-        return Ok(Vec::new());
-    }
-    let mut others = systemd.loaded(&place.pattern()).await?;
-    let template = place.unit_file();
-    let (prefix, suffix) = template.split_once('@').unwrap_or((&template, ""));
-    for entry in std::fs::read_dir(wants()).into_iter().flatten().flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if name.starts_with(&format!("{prefix}@")) && name.ends_with(suffix) {
-            others.push(name);
-        }
-    }
-    others.sort();
-    others.dedup();
-    others.retain(|name| *name != place.service());
-    Ok(others)
-}
-
-fn wants() -> std::path::PathBuf {
+/// Where the services that start at boot stand.
+pub(crate) fn wants() -> PathBuf {
     Path::new(UNITS).join("multi-user.target.wants")
 }
 

@@ -4,8 +4,10 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use time::PrimitiveDateTime;
+use time::macros::format_description;
 use tokio::process::Command;
 
 use super::unit::Version;
@@ -69,6 +71,8 @@ pub struct State {
     pub invocation: String,
     /// Its main process; 0 if it does not run.
     pub main_pid: u32,
+    /// When its last main process was started, as far as the manager tells; none if there was none.
+    pub started: Option<SystemTime>,
     /// The file behind the unit was changed since it was read.
     pub stale: bool,
 }
@@ -87,6 +91,7 @@ impl State {
                 "ExecMainStatus" => state.exit_status = value.parse().unwrap_or_default(),
                 "InvocationID" => state.invocation = value_text,
                 "MainPID" => state.main_pid = value.parse().unwrap_or_default(),
+                "ExecMainStartTimestamp" => state.started = timestamp(value),
                 "NeedDaemonReload" => state.stale = value == "yes",
                 _ => {}
             }
@@ -106,6 +111,18 @@ impl State {
         self.active == "failed" || self.sub.starts_with("auto-restart")
     }
 }
+
+/// Reads a time as `--timestamp=us+utc` prints it.
+fn timestamp(text: &str) -> Option<SystemTime> {
+    let form = format_description!(
+        "[weekday repr:short] [year]-[month]-[day] [hour]:[minute]:[second].[subsecond digits:6] UTC"
+    );
+    let time = PrimitiveDateTime::parse(text, form).ok()?;
+    Some(time.assume_utc().into())
+}
+
+/// The first manager that prints times with their microseconds.
+const TIMES: Version = Version(247);
 
 /// The service manager.
 #[derive(Debug, Clone)]
@@ -166,8 +183,12 @@ impl Systemd {
     /// # Errors
     /// See [`Error`].
     pub async fn show(&self, unit: &str) -> Result<State, Error> {
-        let what = "--property=ActiveState,SubState,StatusText,Result,ExecMainStatus,InvocationID,MainPID,NeedDaemonReload";
-        let output = run(&self.systemctl, &["show", what, "--", unit]).await?;
+        let what = "--property=ActiveState,SubState,StatusText,Result,ExecMainStatus,ExecMainStartTimestamp,InvocationID,\
+                    MainPID,NeedDaemonReload";
+        let mut arguments = vec!["show", what];
+        arguments.extend((self.version >= TIMES).then_some("--timestamp=us+utc"));
+        arguments.extend(["--", unit]);
+        let output = run(&self.systemctl, &arguments).await?;
         Ok(State::parse(&output))
     }
 
@@ -222,6 +243,8 @@ async fn run(program: &Path, arguments: &[&str]) -> Result<String, Error> {
     process.args(arguments).env_clear().env("LC_ALL", "C.UTF-8");
     process.env("SYSTEMD_COLORS", "0").env("SYSTEMD_PAGER", "");
     process.stdin(Stdio::null()).kill_on_drop(true);
+    // Ctrl-C is for us, who let a step come to its end.
+    process.process_group(0);
     let ended = match tokio::time::timeout(DEADLINE, process.output()).await {
         Ok(Ok(output)) => output,
         Ok(Err(source)) => return Err(Error::Run { command, source }),
@@ -247,7 +270,9 @@ fn told(command: String, output: &Output) -> Result<String, Error> {
 mod tests {
     use std::path::Path;
 
-    use super::{Error, State, run};
+    use std::time::{Duration, SystemTime};
+
+    use super::{Error, State, run, timestamp};
 
     #[test]
     fn a_units_state_is_read_key_by_key() {
@@ -264,6 +289,16 @@ mod tests {
         assert!(ended.has_failed() && !ended.is_up());
         assert_eq!(ended.exit_status, 69);
         assert_eq!(State::parse("nonsense"), State::default());
+    }
+
+    #[test]
+    fn a_start_is_known_to_the_microsecond_or_not_at_all() {
+        let start = Duration::from_micros(1_764_053_616_095_840);
+        let text = "Tue 2025-11-25 06:53:36.095840 UTC";
+        assert_eq!(timestamp(text), Some(SystemTime::UNIX_EPOCH + start));
+        for text in ["", "n/a", "Tue 2025-11-25 06:53:36 UTC"] {
+            assert_eq!(timestamp(text), None, "{text}");
+        }
     }
 
     #[tokio::test]

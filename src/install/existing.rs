@@ -52,6 +52,24 @@ pub fn load(path: &Path, place: &Place) -> io::Result<Existing> {
     }
 }
 
+/// What the drop-ins beside the unit file at `path` say, as if it stood at the end of the unit.
+#[must_use]
+pub fn drop_ins(path: &Path) -> String {
+    let mut directory = path.as_os_str().to_owned();
+    directory.push(".d");
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    let mut paths: Vec<_> = entries.map(|entry| entry.path()).collect();
+    paths.retain(|path| {
+        path.extension()
+            .is_some_and(|extension| extension == "conf")
+    });
+    paths.sort();
+    let texts = paths
+        .iter()
+        .filter_map(|path| fs::read_to_string(path).ok());
+    texts.map(|text| format!("\n{text}")).collect()
+}
+
 fn judge(text: String, place: &Place) -> Existing {
     if text.starts_with(MARK) {
         return Existing::Ours(text);
@@ -83,7 +101,7 @@ fn judge(text: String, place: &Place) -> Existing {
 
 #[cfg(test)]
 mod tests {
-    use super::{Existing, judge, load};
+    use super::{Existing, drop_ins, judge, load};
     use crate::install::place::{Place, Role};
 
     const FIRST: &str = "[Service]\nType=notify\nEnvironmentFile=/etc/infisical/gateway.conf\n\
@@ -149,6 +167,19 @@ mod tests {
                     ExecStart=infisical relay start\n";
         let found = judge(text.to_owned(), &place);
         assert!(matches!(found, Existing::Deployed(_)));
+    }
+
+    #[test]
+    fn drop_ins_are_read_in_their_order() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("edge.service");
+        assert_eq!(drop_ins(&path), "");
+        let folder = directory.path().join("edge.service.d");
+        std::fs::create_dir(&folder).expect("made");
+        for (name, text) in [("b.conf", "B=1\n"), ("a.conf", "A=1"), ("c.txt", "C=1")] {
+            std::fs::write(folder.join(name), text).expect("written");
+        }
+        assert_eq!(drop_ins(&path), "\nA=1\nB=1\n");
     }
 
     #[test]

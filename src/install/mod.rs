@@ -1,20 +1,26 @@
 //! Installing a gateway or a relay as a service: which files, what is in them, what of it changes, and in which order
 //! it is done. The words of the commands and what is printed are `cli`'s.
 //!
+//! - [`lock`]: one installation at a time.
 //! - [`online`]: waiting until a gateway's tunnel is up.
 //! - [`place`]: the names of units, files and directories; pure.
 //! - [`shipped`]: the unit files, as they are in `systemd/`, made to fit this machine.
 //! - [`existing`]: what a unit file that is already there is; nothing foreign is overwritten.
+//! - [`private`]: the configuration's files and directories, root's alone; what a crash left of them.
 //! - [`program`]: whether the unit could execute this program where it lies.
+//! - [`replaced`]: what a unit that is to be replaced says itself; pure.
 //! - [`wanted`]: what the configuration file must say, and no longer say; pure.
 //! - [`plan`]: all files with their changes, then made; an account of them.
 //!
 //! Nothing here contacts the platform: an enrollment token is exchanged by its role, between the plan and its execution.
 
 pub mod existing;
+pub mod lock;
 pub mod online;
 pub mod place;
 pub mod plan;
+pub mod private;
 pub mod program;
+pub mod replaced;
 pub mod shipped;
 pub mod wanted;

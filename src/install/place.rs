@@ -152,6 +152,31 @@ impl Place {
         ["/var/lib", "/var/lib/private"].map(|folder| Path::new(folder).join(self.short()))
     }
 
+    /// What a run of the service has read at its start: configuration, units wherever they are, drop-ins.
+    #[must_use]
+    pub fn read_at_start(&self) -> Vec<PathBuf> {
+        let mut paths = vec![self.configuration(), self.drop_ins()];
+        for folder in [UNITS].iter().chain(&PACKAGED_UNITS) {
+            paths.push(Path::new(folder).join(self.unit_file()));
+        }
+        paths
+    }
+
+    /// The instance that a configuration file or a directory of drop-ins called `file` belongs to, of a template.
+    #[must_use]
+    pub fn instance_of(&self, file: &str) -> Option<String> {
+        let unit = self.unit_file();
+        let prefix = unit.strip_suffix(".service").unwrap_or(&unit);
+        let name = match file.strip_suffix(".service.d") {
+            Some(service) => service.strip_prefix(prefix)?,
+            None => file
+                .strip_suffix(".conf")
+                .filter(|name| !name.ends_with(".env"))?,
+        };
+        let place = Self::try_new(self.role, Some(name)).ok()?;
+        Some(place.service())
+    }
+
     /// There while the tunnel is up.
     #[must_use]
     pub fn online_file(&self) -> PathBuf {
@@ -230,6 +255,22 @@ mod tests {
             named.command("uninstall"),
             "infisical relay systemd uninstall eu-1.x"
         );
+    }
+
+    #[test]
+    fn an_instance_is_known_by_its_files() {
+        let place = Place::try_new(Role::Relay, Some("eu")).expect("a place");
+        let us = Some("infisical-relay@us.service".to_owned());
+        for (file, instance) in [
+            ("us.conf", us.clone()),
+            ("infisical-relay@us.service.d", us),
+            ("us.env.conf", None),
+            (".us.conf.0123456789abcdef", None),
+            ("infisical-gateway@us.service.d", None),
+            ("infisical-relay@.service.d", None),
+        ] {
+            assert_eq!(place.instance_of(file), instance, "{file}");
+        }
     }
 
     #[test]

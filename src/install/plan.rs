@@ -7,6 +7,8 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+use super::shipped::MARK;
+
 /// Lines of a changed file above which its account is not worth reading.
 const MOST_LINES: usize = 400;
 
@@ -91,22 +93,39 @@ impl Change {
 }
 
 impl fmt::Display for Change {
-    /// `+` created, `~` changed, with its lines, `-` removed, `=` unchanged.
+    /// `+` created, `~` changed, with its lines, `-` removed, `=` unchanged. Lines that this installer did not write may
+    /// hold secrets, and are not shown.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path = self.path.display();
         match (&self.before, &self.after) {
             (None, Some(_)) => write!(f, "+ {path}"),
             (Some(_), None) => write!(f, "- {path}"),
             (Some(before), Some(after)) if before != after => {
+                if !before.starts_with(MARK) {
+                    return write!(f, "~ {path} (replaced; it was not of this installer)");
+                }
                 write!(f, "~ {path}")?;
                 for (sign, line) in differing(before, after) {
-                    write!(f, "\n    {sign} {line}")?;
+                    write!(f, "\n    {sign} {}", harmless(sign, line))?;
                 }
                 Ok(())
             }
             (Some(_), Some(_)) => write!(f, "= {path}"),
             (None, None) => Ok(()),
         }
+    }
+}
+
+/// Settings whose values somebody may have added by hand, secrets among them.
+const OPEN: [&str; 4] = ["Environment", "Exec", "PassEnvironment", "SetCredential"];
+
+/// `line` as it may be shown: of a removed one that may hold a secret, no more than the setting's name.
+fn harmless(sign: char, line: &str) -> String {
+    match line.split_once('=') {
+        Some((key, _)) if sign == '-' && OPEN.iter().any(|open| key.starts_with(open)) => {
+            format!("{key}=(not shown)")
+        }
+        Some(_) | None => line.to_owned(),
     }
 }
 
@@ -218,7 +237,7 @@ fn remove(path: &Path) -> Result<(), Error> {
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
-    use super::{Change, differing};
+    use super::{Change, MARK, differing};
 
     #[test]
     fn an_account_names_every_file_and_the_lines_that_changed() {
@@ -231,7 +250,9 @@ mod tests {
                 .to_string()
                 .replace(path.to_str().expect("text"), "F")
         };
-        let create = of(Some("[Service]\nA=1\nB=2\n"));
+        let text = |lines: &str| format!("{MARK} x\n[Service]\nA=1\n{lines}");
+        let of = |lines: Option<&str>| of(lines.map(text).as_deref());
+        let create = of(Some("B=2\n"));
         assert_eq!(shown(&create), "+ F");
         create.make().expect("written");
         let mode = std::fs::metadata(&path)
@@ -239,10 +260,10 @@ mod tests {
             .permissions()
             .mode();
         assert_eq!(mode & 0o777, 0o644);
-        let same = of(Some("[Service]\nA=1\nB=2\n"));
+        let same = of(Some("B=2\n"));
         assert_eq!(shown(&same), "= F");
         assert!(!same.is_due());
-        let change = of(Some("[Service]\nA=1\nB=3\n"));
+        let change = of(Some("B=3\n"));
         assert_eq!(shown(&change), "~ F\n    - B=2\n    + B=3");
         change.make().expect("changed");
         let gone = of(None);
@@ -250,6 +271,25 @@ mod tests {
         gone.make().expect("removed");
         assert!(!path.parent().expect("a directory").exists());
         gone.make().expect("is gone");
+    }
+
+    #[test]
+    fn lines_of_others_are_not_shown() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("a.service");
+        let after = format!("{MARK} x\n[Service]\nExecStart=b\n");
+        let ours = format!(
+            "{MARK} x\n[Service]\nExecStart=a --token=hunter2\nEnvironment=A=hunter2\nB=1\n"
+        );
+        for (before, shown) in [
+            ("[Service]\nEnvironment=SECRET=hunter2\n", "(replaced"),
+            (&ours, "- B=1"),
+        ] {
+            std::fs::write(&path, before).expect("written");
+            let change = Change::of(path.clone(), Some(after.clone())).expect("read");
+            let text = change.to_string();
+            assert!(text.contains(shown) && !text.contains("hunter2"), "{text}");
+        }
     }
 
     #[test]

@@ -28,8 +28,8 @@ pub enum Error {
     Hidden(PathBuf),
     /// Somebody else could replace it, and would run as the service.
     #[error(
-        "{} can be changed by others than root (owner {uid}, mode {mode:04o}), who could replace the program of the service; {}",
-        .path.display(), advice(.program)
+        "{} can be changed by others than root (owner {uid}, mode {mode:04o}), who could replace {}, the program of the service; {}",
+        .path.display(), .program.display(), cure(.path, *uid)
     )]
     Writable {
         /// The program, or a directory above it.
@@ -48,6 +48,25 @@ fn advice(program: &Path) -> String {
         "run: install -m 0755 {} /usr/local/bin/infisical && /usr/local/bin/infisical …",
         program.display()
     )
+}
+
+/// What makes `path` root's alone.
+fn cure(path: &Path, uid: u32) -> String {
+    let shown = path.display();
+    let run = if uid == 0 {
+        format!("chmod go-w {shown}")
+    } else {
+        format!("chown root {shown} && chmod go-w {shown}")
+    };
+    format!("run: {run}, or install the program where only root can write, as in /usr/bin")
+}
+
+/// Checks `program`, which a unit that is there already starts, as [`find`] checks this one.
+///
+/// # Errors
+/// See [`Error`].
+pub fn judge(program: &Program, unit: &str) -> Result<(), Error> {
+    check(program.path(), unit)
 }
 
 /// This program, if `unit` can execute it.
@@ -104,7 +123,7 @@ fn is_hidden(path: &Path, unit: &str) -> bool {
 mod tests {
     use std::path::Path;
 
-    use super::{Error, check, find, is_hidden, is_other};
+    use super::{Error, check, cure, find, is_hidden, is_other};
     use crate::install::place::{Place, Role};
     use crate::install::shipped;
 
@@ -141,6 +160,13 @@ mod tests {
     }
 
     #[test]
+    fn the_advice_names_what_others_can_write() {
+        let directory = Path::new("/usr/local/bin");
+        assert!(cure(directory, 0).starts_with("run: chmod go-w /usr/local/bin, or"));
+        assert!(cure(directory, 7).starts_with("run: chown root /usr/local/bin && chmod"));
+    }
+
+    #[test]
     fn a_program_that_others_can_replace_is_refused_with_what_to_do() {
         let directory = tempfile::tempdir_in("/var").or_else(|_| tempfile::tempdir());
         let directory = directory.expect("a directory");
@@ -148,12 +174,16 @@ mod tests {
         std::fs::write(&path, "").expect("written");
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o775);
         std::fs::set_permissions(&path, mode).expect("a mode");
-        // Without anything hidden, for the directory of a test may lie anywhere.
-        let error = match check(&path, "") {
-            Err(error @ (Error::Writable { .. } | Error::Hidden(_))) => error.to_string(),
+        let error = check(&path, "").expect_err("group may write");
+        match &error {
+            Error::Writable { .. } => {
+                let text = error.to_string();
+                assert!(text.contains("chmod go-w"), "{text}");
+            }
+            // The directory of a test may lie anywhere.
+            Error::Hidden(_) => {}
             other => panic!("{other:?}"),
-        };
-        assert!(error.contains("install -m 0755"), "{error}");
+        }
         check(Path::new("/bin/sh"), "").expect("root's alone");
         // The program of a test lies where builders put it.
         drop(find(""));

@@ -71,7 +71,7 @@ pub(crate) fn template_against_unit(role: &str, unit: &str, template: &str) -> V
 /// Mounts of a unit that its drop-in, which begins the list anew, does not repeat.
 pub(crate) fn forgotten_mounts(unit: &str, drop_in: &str) -> Vec<String> {
     let mounts = settings(unit);
-    let lists = ["BindReadOnlyPaths=", "NoExecPaths=/ "];
+    let lists = ["BindReadOnlyPaths=", "NoExecPaths=/ ", "NoExecPaths=-/usr/"];
     let mounts = mounts
         .iter()
         .filter(|line| lists.iter().any(|list| line.starts_with(list)));

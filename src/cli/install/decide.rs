@@ -19,9 +19,9 @@ use crate::host::unit::{self, PACKAGED, Program, Version};
 use crate::install::existing::{self, Existing};
 use crate::install::place::{self, PACKAGED_UNITS, Place, Role, UNITS};
 use crate::install::plan::Change;
-use crate::install::program;
 use crate::install::shipped::{self, LOG_DROP_IN, LogDirectory, PORT_DROP_IN, USER_DROP_IN};
 use crate::install::wanted::{self, Proof};
+use crate::install::{program, replaced};
 use crate::names::{SSH_PORT, TLS_PORT};
 use crate::secret::Secret;
 
@@ -66,9 +66,28 @@ pub(super) struct Decided {
     pub(super) before: Vec<Entry>,
     pub(super) files: Vec<Change>,
     pub(super) program: Program,
-    /// A unit of the deployed program that runs the same role, to be stopped and removed.
-    pub(super) deployed: Option<String>,
+    /// A unit of the deployed program that runs the same role.
+    pub(super) deployed: Option<Deployed>,
+    /// It runs as a user of its own.
+    pub(super) own_user: bool,
 }
+
+/// A unit that gives way to ours, under another name.
+pub(super) struct Deployed {
+    /// To be stopped and disabled.
+    pub(super) unit: String,
+    /// And its file removed.
+    pub(super) removal: Change,
+}
+
+/// The unit and what belongs to it.
+struct Units {
+    program: Program,
+    files: Vec<Change>,
+    deployed: Option<Deployed>,
+    own_user: bool,
+}
+
 impl Install<'_> {
     /// Judges everything, and changes nothing.
     pub(super) fn decide(&self, mut flags: Flags, version: Version) -> anyhow::Result<Decided> {
@@ -121,7 +140,8 @@ impl Install<'_> {
             .as_ref()
             .map_or_else(Vec::new, Settings::other_ports);
         let opened = Opened { logs, ports };
-        let (program, files, deployed) = self.files(&opened, version, &mut problems)?;
+        self.refuse_losses(&raw, &mut problems);
+        let units = self.files(&opened, version, &mut problems)?;
         match settings {
             Some(settings) if problems.is_empty() => {
                 let changes = wanted::changes(self.place.role(), settings.proof(), &raw);
@@ -129,9 +149,10 @@ impl Install<'_> {
                     settings,
                     changes,
                     before,
-                    files,
-                    program,
-                    deployed,
+                    files: units.files,
+                    program: units.program,
+                    deployed: units.deployed,
+                    own_user: units.own_user,
                 })
             }
             Some(_) | None => Err(Failure::configuration(Problems(problems))),
@@ -202,7 +223,7 @@ impl Install<'_> {
         opened: &Opened,
         version: Version,
         problems: &mut Vec<Problem>,
-    ) -> anyhow::Result<(Program, Vec<Change>, Option<String>)> {
+    ) -> anyhow::Result<Units> {
         let place = &self.place;
         let units = Path::new(UNITS);
         let path = units.join(place.unit_file());
@@ -263,11 +284,57 @@ impl Install<'_> {
         if let Some(name) = place.deployed_unit_file() {
             let path = units.join(&name);
             if matches!(existing::load(&path, place), Ok(Existing::Deployed(_))) {
-                files.push(Change::of(path, None)?);
-                deployed = Some(name);
+                let removal = Change::of(path, None)?;
+                deployed = Some(Deployed {
+                    unit: name,
+                    removal,
+                });
             }
         }
-        Ok((program, files, deployed))
+        Ok(Units {
+            program,
+            files,
+            deployed,
+            own_user,
+        })
+    }
+
+    /// What a unit that is to be replaced says itself must not be lost with it.
+    fn refuse_losses(&self, raw: &Raw<'_>, problems: &mut Vec<Problem>) {
+        let place = &self.place;
+        let names = [Some(place.unit_file()), place.deployed_unit_file()];
+        for path in names
+            .into_iter()
+            .flatten()
+            .map(|name| Path::new(UNITS).join(name))
+        {
+            let Ok(Existing::Deployed(mut text)) = existing::load(&path, place) else {
+                continue;
+            };
+            // Those of a unit that keeps its name stay in force.
+            if path != Path::new(UNITS).join(place.unit_file()) {
+                text.push_str(&existing::drop_ins(&path));
+            }
+            let lost = replaced::lost(&text, place.role(), raw);
+            if !lost.is_empty() {
+                problems.push(Problem::new(format!(
+                    "{} itself sets what the new configuration has not, or has otherwise: {}; give it by flags, or put it \
+                     into {}",
+                    path.display(),
+                    lost.join(", "),
+                    place.configuration().display()
+                )));
+            }
+            let others = replaced::others(&text);
+            if !others.is_empty() {
+                say(&format!(
+                    "{} sets variables that are not carried over: {}; to keep them: systemctl edit {}",
+                    path.display(),
+                    others.join(", "),
+                    place.short()
+                ));
+            }
+        }
     }
 
     /// The program that the unit starts: the package's, or this one.
@@ -279,19 +346,28 @@ impl Install<'_> {
         if let Some(unit) = packaged {
             let text = std::fs::read_to_string(unit).map_err(Failure::unavailable)?;
             let path = unit::values(&text, "ExecStart").next().unwrap_or(PACKAGED);
-            return Program::try_new(Path::new(path)).map_err(Failure::configuration);
+            let program = Program::try_new(Path::new(path)).map_err(Failure::configuration)?;
+            if let Err(error) = program::judge(&program, &text) {
+                self.say_or_refuse(&error, problems);
+            }
+            return Ok(program);
         }
         match program::find(shipped::unit(&self.place)) {
             Ok(program) => Ok(program),
             Err(error) => {
-                let text = chain(&error).to_string();
-                if self.unit.dry_run {
-                    say(&format!("It could not be installed from here: {text}"));
-                } else {
-                    problems.push(Problem::new(text));
-                }
+                self.say_or_refuse(&error, problems);
                 Program::try_new(Path::new(PACKAGED)).map_err(Failure::configuration)
             }
+        }
+    }
+
+    /// The program cannot run where it lies; a dry run goes on all the same.
+    fn say_or_refuse(&self, error: &program::Error, problems: &mut Vec<Problem>) {
+        let text = chain(error).to_string();
+        if self.unit.dry_run {
+            say(&format!("It could not be installed from here: {text}"));
+        } else {
+            problems.push(Problem::new(text));
         }
     }
 }

@@ -1,20 +1,49 @@
 //! What was decided, done in a safe order and accounted for, or, in a dry run, only shown.
 
+use std::path::Path;
 use std::time::Duration;
 
 use super::super::exit::Failure;
 use super::super::service::{self, say};
 use super::Install;
-use super::decide::{Decided, Settings};
+use super::decide::{Decided, Deployed, Settings};
+use crate::config::env::{GATEWAY_ACCESS_TOKEN, RELAY_ACCESS_TOKEN};
 use crate::config::file;
 use crate::error::Reason;
 use crate::host::systemd::Systemd;
-use crate::install::plan::Change;
-use crate::install::program;
+use crate::install::place::CONFIGURATION;
+use crate::install::plan::{self, Change};
 use crate::install::wanted::{self, Proof};
+use crate::install::{private, program};
 
 /// How long the platform may be away while an enrollment token is to be exchanged: a person is watching.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The user id.
+const ROOT: u32 = 0;
+/// What a person should know who installed without `--user`.
+const ROOT_ADVICE: &str = "It runs as root without capabilities, which can still read files of root's, other gateways' tokens \
+    among them, and have the service manager signal other processes. The same command with --user takes that away.";
+
+/// True if an access token is in the file at `path`, or may be.
+fn holds_token(path: &Path) -> bool {
+    let bought = [&GATEWAY_ACCESS_TOKEN, &RELAY_ACCESS_TOKEN];
+    match file::load(path) {
+        Ok(entries) => entries
+            .iter()
+            .any(|entry| bought.contains(&entry.key) && !entry.value.is_empty()),
+        Err(error) => !error.is_absent(),
+    }
+}
+
+impl Decided {
+    /// The last word of an installation as root.
+    fn advise(&self) {
+        if !self.own_user {
+            say(&format!("\n{ROOT_ADVICE}"));
+        }
+    }
+}
 
 impl Install<'_> {
     /// A dry run's account.
@@ -28,7 +57,8 @@ impl Install<'_> {
         if decided.settings.proof() == Proof::Enrollment {
             say("# and the access token that the enrollment buys, or bought");
         }
-        for change in &decided.files {
+        let retired = decided.deployed.as_ref().map(|deployed| &deployed.removal);
+        for change in decided.files.iter().chain(retired) {
             say(&format!("\n{change}"));
             if let Some(text) = change.text().filter(|_| change.is_due()) {
                 say(text);
@@ -41,15 +71,31 @@ impl Install<'_> {
 
     pub(super) async fn execute(&self, decided: Decided, systemd: &Systemd) -> anyhow::Result<()> {
         let path = self.place.configuration();
-        service::private_directories(&path)?;
+        let secured = private::secure(&path, Path::new(CONFIGURATION), ROOT);
+        for line in secured.map_err(Failure::unavailable)? {
+            say(&line);
+        }
+        for left in private::leftovers(&path, false) {
+            let removed = std::fs::remove_file(&left);
+            removed.map_err(|e| Failure::unavailable(plan::Error::new("remove", &left, e)))?;
+            say(&format!("- {} (left by a crash)", left.display()));
+        }
         let is_new = !path.exists();
-        if let Err(error) = self.exchange(&decided.settings).await {
-            if is_new {
+        let exchanged = self.exchange(&decided.settings).await;
+        if let Err(error) = exchanged {
+            if is_new && !holds_token(&path) {
                 // It holds no more than the proof that it could be written.
                 let _ = std::fs::remove_file(&path);
             }
             return Err(error);
         }
+        self.heed(&match decided.settings.proof() {
+            Proof::Enrollment => format!(
+                "the access token is saved in {}; run the same command again to go on",
+                path.display()
+            ),
+            Proof::Token | Proof::Login | Proof::Shared => "nothing was installed".to_owned(),
+        })?;
         let changes: Vec<_> = decided
             .changes
             .iter()
@@ -69,18 +115,14 @@ impl Install<'_> {
         for line in &differences {
             say(&format!("    {} {}", line.sign, line.text));
         }
-        if let Some(unit) = &decided.deployed {
-            systemd.act("stop", unit).await?;
-            systemd.act("disable", unit).await?;
-        }
         for change in &decided.files {
             change.make()?;
             say(&change.to_string());
         }
         let service = self.place.service();
-        // Whether these files changed or a package's: it costs nothing.
         let units_changed = decided.files.iter().any(Change::is_due);
         let state = systemd.show(&service).await?;
+        // Whether these files changed or a package's: it costs nothing.
         systemd.reload_units().await?;
         if !self.unit.no_enable {
             let sign = if service::is_enabled(&service) {
@@ -91,18 +133,53 @@ impl Install<'_> {
             systemd.act("enable", &service).await?;
             say(&format!("{sign} {service} starts at boot"));
         }
+        let short = self.place.short();
         if self.unit.no_start {
-            let short = self.place.short();
+            if let Some(deployed) = &decided.deployed {
+                // Both at a boot would be one gateway twice.
+                if !self.unit.no_enable {
+                    systemd.act("disable", &deployed.unit).await?;
+                }
+                say(&format!(
+                    "{} is kept until the same command starts {short} in its place",
+                    deployed.unit
+                ));
+            }
             say(&if state.is_up() {
                 format!("It runs as it did before; to restart it: systemctl restart {short}")
             } else {
                 format!("Not started; to start it: systemctl start {short}")
             });
+            decided.advise();
             return Ok(());
         }
+        self.heed("all is written, and nothing was started; run the same command again to go on")?;
+        // The old one runs until everything is ready for the new one.
+        if let Some(Deployed { unit, removal }) = &decided.deployed {
+            systemd.act("stop", unit).await?;
+            systemd.act("disable", unit).await?;
+            removal.make()?;
+            say(&removal.to_string());
+            systemd.reload_units().await?;
+        }
         let is_older = program::is_other(state.main_pid, decided.program.path());
-        let changed = units_changed || state.stale || is_older || !differences.is_empty();
-        service::start(systemd, &self.place, changed, self.scope).await
+        // An earlier run may have been held back, or ended, between writing and starting.
+        let read = self.place.read_at_start();
+        let is_outdated = state.is_up()
+            && (state.started).is_some_and(|start| private::changed_after(&read, start));
+        let changed =
+            units_changed || state.stale || is_older || is_outdated || !differences.is_empty();
+        service::start(systemd, &self.place, changed, self.scope).await?;
+        decided.advise();
+        Ok(())
+    }
+
+    /// Ends here if the person has interrupted; `state` says how things are.
+    fn heed(&self, state: &str) -> anyhow::Result<()> {
+        if self.scope.is_cancelled() {
+            return Err(service::interrupted(state));
+        }
+        Ok(())
     }
 
     /// Spends a one-time token, if there is one, within bounds.
@@ -128,6 +205,7 @@ impl Install<'_> {
         if done {
             return Ok(());
         }
+        self.heed("the enrollment token was not exchanged, and nothing was installed")?;
         let text = "the platform could not be reached, so the enrollment token was not exchanged and nothing was installed; \
                     run the same command again";
         Err(Failure::new(Reason::Unavailable, anyhow::Error::msg(text)).into())

@@ -16,6 +16,7 @@ use clap::{Args as ClapArgs, Subcommand};
 use super::global::Global;
 use super::identity::IdentityArgs;
 use super::service;
+use super::uninstall::{self, UninstallArgs};
 use crate::config::env::{
     GATEWAY_ENROLL_METHOD, GATEWAY_NAME, RELAY_AUTH_SECRET, RELAY_ENROLL_METHOD, RELAY_HOST,
     RELAY_NAME, RELAY_SSH_LISTEN, RELAY_TLS_LISTEN, RELAY_TYPE,
@@ -37,7 +38,7 @@ pub(crate) struct GatewayArgs {
 #[derive(Debug, Subcommand)]
 enum GatewayCommand {
     Install(Box<GatewayInstall>),
-    Uninstall(service::UninstallArgs),
+    Uninstall(UninstallArgs),
 }
 
 /// Install a relay as a systemd service, or remove it
@@ -50,7 +51,7 @@ pub(crate) struct RelayArgs {
 #[derive(Debug, Subcommand)]
 enum RelayCommand {
     Install(Box<RelayInstall>),
-    Uninstall(service::UninstallArgs),
+    Uninstall(UninstallArgs),
 }
 
 macro_rules! after_help {
@@ -150,7 +151,7 @@ pub(crate) async fn gateway(
     scope: &Scope,
 ) -> anyhow::Result<()> {
     match args.command {
-        GatewayCommand::Uninstall(args) => service::uninstall(Role::Gateway, &args).await,
+        GatewayCommand::Uninstall(args) => uninstall::run(Role::Gateway, &args, scope).await,
         GatewayCommand::Install(args) => {
             let place = service::place(Role::Gateway, args.instance.as_deref())?;
             let mut flags = Flags::default();
@@ -181,7 +182,7 @@ pub(crate) async fn gateway(
 /// `infisical relay systemd …`.
 pub(crate) async fn relay(args: RelayArgs, global: &Global, scope: &Scope) -> anyhow::Result<()> {
     match args.command {
-        RelayCommand::Uninstall(args) => service::uninstall(Role::Relay, &args).await,
+        RelayCommand::Uninstall(args) => uninstall::run(Role::Relay, &args, scope).await,
         RelayCommand::Install(args) => {
             let place = service::place(Role::Relay, args.instance.as_deref())?;
             let mut flags = Flags::default();
@@ -246,6 +247,11 @@ impl Install<'_> {
             Some(service::administrator(&self.place.command("install")).await?)
         };
         let version = systemd.as_ref().map_or(Version::NEWEST, Systemd::version);
+        // What is decided on must not be changed by another installation meanwhile.
+        let _lock = match (&systemd, self.unit.dry_run) {
+            (Some(_), false) => Some(service::alone(self.scope).await?),
+            (Some(_) | None, _) => None,
+        };
         let decided = self.decide(flags, version)?;
         match systemd.filter(|_| !self.unit.dry_run) {
             Some(systemd) => self.execute(decided, &systemd).await,

@@ -5,6 +5,7 @@ mod installer;
 mod legacy;
 mod life;
 mod logs;
+mod mending;
 mod readme;
 mod relay;
 mod reload;
@@ -140,6 +141,22 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
             its_gateways_come_back_after_a_restart,
             it_stops_after_the_transfers_that_run,
             inside_of_it_only_what_is_needed_is_possible,
+        ],
+    },
+    Scenario {
+        name: "mending",
+        boot: Lab::boot,
+        cases: cases![mending:
+            a_change_that_was_held_back_is_used_at_the_next_run,
+            a_resolver_and_a_journal_that_start_anew_are_seen,
+            known_places_of_secrets_and_programs_are_out_of_reach,
+            what_belongs_to_another_user_is_taken_back,
+            a_directory_that_others_can_write_to_is_named,
+            what_a_deployed_unit_says_itself_is_neither_lost_nor_shown,
+            a_template_stays_for_an_instance_that_is_started_by_hand,
+            two_installers_exchange_one_token_once,
+            an_interrupted_installation_says_how_far_it_came,
+            what_is_purged_leaves_no_secret,
         ],
     },
     Scenario {

@@ -1,0 +1,298 @@
+//! What a unit that is to be replaced says itself, beside the file that it reads: settings in `Environment=` lines, and by
+//! the flags of its command. None of it may be lost in silence; a lost domain would send a token elsewhere. Pure.
+
+use std::iter::Peekable;
+use std::str::Chars;
+
+use super::place::Role;
+use crate::config::env::{
+    API_URL, AUTH_METHOD, CLIENT_ID, CLIENT_SECRET, GATEWAY_ACCESS_TOKEN, GATEWAY_ENROLL_METHOD,
+    GATEWAY_ENROLLMENT_TOKEN, GATEWAY_NAME, LOG_FILE, LOG_LEVEL, RELAY_ACCESS_TOKEN,
+    RELAY_AUTH_SECRET, RELAY_ENROLL_METHOD, RELAY_ENROLLMENT_TOKEN, RELAY_HOST, RELAY_NAME,
+    RELAY_TYPE, TABLE, TOKEN, Variable,
+};
+use crate::config::raw::{Raw, Source};
+use crate::secret::Secret;
+
+/// Keys of which any that is given anew stands for all: another way to prove who it is.
+const CREDENTIALS: &[&Variable] = &[
+    &TOKEN,
+    &AUTH_METHOD,
+    &CLIENT_ID,
+    &CLIENT_SECRET,
+    &RELAY_AUTH_SECRET,
+    &GATEWAY_ENROLL_METHOD,
+    &GATEWAY_ACCESS_TOKEN,
+    &GATEWAY_ENROLLMENT_TOKEN,
+    &RELAY_ENROLL_METHOD,
+    &RELAY_ACCESS_TOKEN,
+    &RELAY_ENROLLMENT_TOKEN,
+];
+
+/// Flags that mean the same for either role.
+const FLAGS: &[(&str, &Variable)] = &[
+    ("--domain", &API_URL),
+    ("--token", &TOKEN),
+    ("--auth-method", &AUTH_METHOD),
+    ("--client-id", &CLIENT_ID),
+    ("--client-secret", &CLIENT_SECRET),
+    ("--target-relay-name", &RELAY_NAME),
+    ("--relay", &RELAY_NAME),
+    ("--host", &RELAY_HOST),
+    ("--type", &RELAY_TYPE),
+    ("--relay-auth-secret", &RELAY_AUTH_SECRET),
+    ("--log-file", &LOG_FILE),
+    ("--log-level", &LOG_LEVEL),
+];
+
+/// One setting of a unit's own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Own {
+    key: &'static Variable,
+    value: Secret,
+    /// A flag wins over the file, a variable of the unit does not.
+    is_flag: bool,
+}
+
+/// The keys that `unit` sets itself and that `new` does not have, or has otherwise, each once.
+#[must_use]
+pub fn lost(unit: &str, role: Role, new: &Raw<'_>) -> Vec<&'static str> {
+    let mut names = Vec::new();
+    for own in settings(unit, role) {
+        if !own.value.is_empty() && !is_kept(&own, new) && !names.contains(&own.key.name) {
+            names.push(own.key.name);
+        }
+    }
+    names
+}
+
+/// Variables of `unit` that are no settings of ours, such as a proxy's.
+#[must_use]
+pub fn others(unit: &str) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for (name, _) in environment(unit) {
+        if key(&name).is_none() && !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names
+}
+
+fn is_kept(own: &Own, new: &Raw<'_>) -> bool {
+    let is_given = |key: &'static Variable| new.source(key) > Some(Source::File);
+    let in_file = |key| new.value_from(Source::File, key);
+    if is_given(own.key) {
+        return true;
+    }
+    if CREDENTIALS.contains(&own.key) {
+        let given = CREDENTIALS.iter().any(|key| is_given(key));
+        // What a one-time token bought is worth more than the token.
+        let bought = [&GATEWAY_ACCESS_TOKEN, &RELAY_ACCESS_TOKEN];
+        if given || bought.into_iter().any(|key| in_file(key).is_some()) {
+            return true;
+        }
+    }
+    in_file(own.key).is_some_and(|value| !own.is_flag || *value.text == own.value)
+}
+
+fn settings(unit: &str, role: Role) -> Vec<Own> {
+    let mut all = Vec::new();
+    for (name, value) in environment(unit) {
+        if let Some(key) = key(&name) {
+            all.push(Own {
+                key,
+                value: Secret::new(&value),
+                is_flag: false,
+            });
+        }
+    }
+    let mut words = command(unit).into_iter().skip_while(|word| word != "start");
+    words.next();
+    let mut words = words
+        .take_while(|word| word != "2>&1" && word != "|")
+        .peekable();
+    while let Some(word) = words.next() {
+        let (flag, value) = match word.split_once('=') {
+            Some((flag, value)) => (flag.to_owned(), Some(value.to_owned())),
+            None => (word, None),
+        };
+        if !flag.starts_with('-') {
+            if role == Role::Gateway {
+                all.push(of_flag(&GATEWAY_NAME, &flag));
+            }
+            continue;
+        }
+        let value = value.or_else(|| words.next_if(|next| !next.starts_with('-')));
+        if let Some(key) = key_of_flag(&flag, role) {
+            all.push(of_flag(key, &value.unwrap_or_default()));
+        }
+    }
+    all
+}
+
+fn of_flag(key: &'static Variable, value: &str) -> Own {
+    Own {
+        key,
+        value: Secret::new(value),
+        is_flag: true,
+    }
+}
+
+fn key(name: &str) -> Option<&'static Variable> {
+    TABLE.iter().copied().find(|key| key.name == name)
+}
+
+fn key_of_flag(flag: &str, role: Role) -> Option<&'static Variable> {
+    match (flag, role) {
+        ("--name", Role::Gateway) => Some(&GATEWAY_NAME),
+        ("--name", Role::Relay) => Some(&RELAY_NAME),
+        ("--enroll-method", Role::Gateway) => Some(&GATEWAY_ENROLL_METHOD),
+        ("--enroll-method", Role::Relay) => Some(&RELAY_ENROLL_METHOD),
+        _ => {
+            let mut known = FLAGS.iter();
+            known.find(|(name, _)| *name == flag).map(|(_, key)| *key)
+        }
+    }
+}
+
+/// The assignments of the `Environment=` lines; an empty line begins anew.
+fn environment(unit: &str) -> Vec<(String, String)> {
+    let mut all = Vec::new();
+    for value in lines_of(unit, "Environment") {
+        if value.is_empty() {
+            all.clear();
+        }
+        let split = |word: &String| {
+            let (name, value) = word.split_once('=')?;
+            Some((name.to_owned(), value.to_owned()))
+        };
+        all.extend(words(&value).iter().filter_map(split));
+    }
+    all
+}
+
+/// The words of the command, those within a shell's `-c` too.
+fn command(unit: &str) -> Vec<String> {
+    let line = lines_of(unit, "ExecStart").pop().unwrap_or_default();
+    let outer = words(&line);
+    match outer.as_slice() {
+        [_, dash_c, script, ..] if dash_c == "-c" => words(script),
+        _ => outer,
+    }
+}
+
+fn lines_of(unit: &str, key: &str) -> Vec<String> {
+    let joined = unit.replace("\\\n", " ");
+    let lines = joined.lines().map(str::trim);
+    let values = lines.filter_map(|line| line.strip_prefix(key)?.trim_start().strip_prefix('='));
+    values.map(|value| value.trim().to_owned()).collect()
+}
+
+/// Words as the service manager splits them: quotes keep spaces, a backslash keeps the next character.
+fn words(text: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    let mut rest = text.chars().peekable();
+    while let Some(word) = word(&mut rest) {
+        words.push(word);
+    }
+    words
+}
+
+fn word(rest: &mut Peekable<Chars<'_>>) -> Option<String> {
+    while rest.next_if(|c| c.is_whitespace()).is_some() {}
+    rest.peek()?;
+    let mut word = String::new();
+    let mut quote = None;
+    while let Some(c) = rest.next() {
+        match c {
+            '\\' => word.extend(rest.next()),
+            c if quote == Some(c) => quote = None,
+            '"' | '\'' if quote.is_none() => quote = Some(c),
+            c if quote.is_none() && c.is_whitespace() => break,
+            c => word.push(c),
+        }
+    }
+    Some(word)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::{lost, others, words};
+    use crate::config::env::{API_URL, Environment, TOKEN, Variable};
+    use crate::config::file::parse;
+    use crate::config::raw::{Flags, Loaded, Raw};
+    use crate::install::place::Role;
+
+    fn lost_with(
+        unit: &str,
+        role: Role,
+        file: &str,
+        given: &[(&'static Variable, &str)],
+    ) -> Vec<&'static str> {
+        let mut flags = Flags::default();
+        for (key, value) in given {
+            flags.add(key, "--flag", Some(value));
+        }
+        let loaded = Loaded {
+            path: PathBuf::from("/etc/infisical/gateway.conf"),
+            entries: parse(file).expect("a file"),
+        };
+        let environment = Environment::default();
+        let raw = Raw {
+            flags: &flags,
+            environment: &environment,
+            file: Some(&loaded),
+        };
+        lost(unit, role, &raw)
+    }
+
+    const UNIT: &str = "[Service]\nEnvironment=\"INFISICAL_API_URL=https://a b\" INFISICAL_TOKEN=hunter2\n\
+        Environment=HTTPS_PROXY=http://proxy\nExecStart=/usr/bin/infisical gateway start edge --relay \\\n eu-1\n";
+
+    #[test]
+    fn what_only_the_old_unit_says_is_named() {
+        let all = [
+            "INFISICAL_API_URL",
+            "INFISICAL_TOKEN",
+            "INFISICAL_GATEWAY_NAME",
+            "INFISICAL_RELAY_NAME",
+        ];
+        assert_eq!(lost_with(UNIT, Role::Gateway, "", &[]), all);
+        assert_eq!(others(UNIT), ["HTTPS_PROXY"]);
+        let file =
+            "INFISICAL_API_URL=https://b\nINFISICAL_GATEWAY_NAME=edge\nINFISICAL_RELAY_NAME=eu-2\n";
+        // A file wins over the unit's variables, but not over its flags.
+        assert_eq!(
+            lost_with(UNIT, Role::Gateway, file, &[(&TOKEN, "t")]),
+            ["INFISICAL_RELAY_NAME"]
+        );
+        let bought = "INFISICAL_GATEWAY_NAME=edge\nINFISICAL_RELAY_NAME=eu-1\nINFISICAL_GATEWAY_ACCESS_TOKEN=a\n";
+        assert_eq!(
+            lost_with(UNIT, Role::Gateway, bought, &[(&API_URL, "https://c")]),
+            [""; 0]
+        );
+    }
+
+    #[test]
+    fn flags_within_a_shell_count_and_an_empty_line_begins_anew() {
+        let piped = "[Service]\nEnvironment=INFISICAL_TOKEN=x\nEnvironment=\n\
+            ExecStart=/bin/bash -c 'infisical relay start --name=eu --host \"h\" 2>&1 | tee x'\n";
+        assert_eq!(
+            lost_with(piped, Role::Relay, "", &[]),
+            ["INFISICAL_RELAY_NAME", "INFISICAL_RELAY_HOST"]
+        );
+        let file = "INFISICAL_RELAY_NAME=eu\nINFISICAL_RELAY_HOST=h\n";
+        assert_eq!(lost_with(piped, Role::Relay, file, &[]), [""; 0]);
+    }
+
+    #[test]
+    fn words_are_split_as_the_service_manager_does() {
+        assert_eq!(
+            words(r#" a "b c"  d='e f' g\ h "#),
+            ["a", "b c", "d=e f", "g h"]
+        );
+        assert_eq!(words(""), [""; 0]);
+    }
+}
