@@ -1,7 +1,11 @@
 //! What can be wrong with a line of a configuration file, said without its value, and the key that was meant.
 
 use super::Form;
-use crate::config::env::{RENAMED, TABLE, Variable, toml_key};
+use crate::config::env::{
+    API_URL, CLIENT_ID, CLIENT_SECRET, GATEWAY_ENROLL_METHOD, GATEWAY_NAME, RELAY_ENROLL_METHOD,
+    RELAY_HOST, RELAY_NAME, RELAY_SSH_LISTEN, RELAY_TLS_LISTEN, RELAY_TYPE, RENAMED, TABLE,
+    Variable, toml_key,
+};
 
 /// Edits by which a key may differ from the one that is suggested: a letter or two, or two swapped.
 const MAX_TYPO: usize = 2;
@@ -143,8 +147,34 @@ pub(super) fn known(key: &str, form: Form) -> Result<&'static Variable, Mistake>
     }
     Err(Mistake::UnknownKey {
         key: looks_like_a_key(key).then(|| key.to_owned()),
-        nearest: nearest(key).map(|known| form.spell(known)),
+        nearest: flag(key, form).or_else(|| nearest(key).map(|known| form.spell(known))),
     })
+}
+
+/// Flags whose names differ from those of the settings that they set: whoever knows the command line writes its words.
+static FLAGS: &[(&str, &[&Variable])] = &[
+    ("domain", &[&API_URL]),
+    ("name", &[&GATEWAY_NAME, &RELAY_NAME]),
+    ("relay", &[&RELAY_NAME]),
+    ("target_relay_name", &[&RELAY_NAME]),
+    ("host", &[&RELAY_HOST]),
+    ("type", &[&RELAY_TYPE]),
+    ("ssh_listen", &[&RELAY_SSH_LISTEN]),
+    ("tls_listen", &[&RELAY_TLS_LISTEN]),
+    ("client_id", &[&CLIENT_ID]),
+    ("client_secret", &[&CLIENT_SECRET]),
+    (
+        "enroll_method",
+        &[&GATEWAY_ENROLL_METHOD, &RELAY_ENROLL_METHOD],
+    ),
+];
+
+/// What to write instead of `key` if it is the name of a flag.
+fn flag(key: &str, form: Form) -> Option<String> {
+    let key = toml_key(&key.to_ascii_uppercase().replace('-', "_"));
+    let (_, known) = FLAGS.iter().find(|(flag, _)| *flag == key)?;
+    let spelled: Vec<String> = known.iter().map(|known| form.spell(known)).collect();
+    Some(spelled.join(" or "))
 }
 
 /// True if `text` may be shown: the second line of a wrapped secret is sometimes taken for a key.

@@ -96,7 +96,7 @@ fn a_key_of_the_other_form_is_told_its_spelling_here() {
     let expected = [
         "line 2: this file is KEY=value, where token is spelled INFISICAL_TOKEN",
         "line 3: TOKEN is called INFISICAL_TOKEN here",
-        "line 4: unknown key DOMAIN",
+        "line 4: unknown key DOMAIN, did you mean INFISICAL_API_URL?",
         "line 5: INFISICAL_DOMAIN is called INFISICAL_API_URL here",
         "line 6: INFISICAL_UNIVERSAL_AUTH_ACCESS_TOKEN is called INFISICAL_TOKEN here",
         "line 7: unknown key",
@@ -307,4 +307,15 @@ fn a_change_of_any_text_is_read_back_and_changes_nothing_else() {
         changed_at_all.iter().all(|count| *count > 100),
         "{changed_at_all:?}"
     );
+}
+
+#[test]
+fn the_words_of_flags_lead_to_their_keys() {
+    let text = "domain = \"d\"\nname = \"n\"\ntarget-relay-name = \"r\"\n";
+    let expected = [
+        "line 1: domain is called api_url here",
+        "line 2: unknown key name, did you mean gateway_name or relay_name?",
+        "line 3: unknown key target-relay-name, did you mean relay_name?",
+    ];
+    assert_eq!(mistakes(text), expected);
 }
