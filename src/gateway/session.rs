@@ -47,6 +47,9 @@ pub enum Error {
         #[source]
         source: ssh::Error,
     },
+    /// It had been left for another one, and carried nothing any more.
+    #[error("the tunnel had retired")]
+    Retired,
     /// A defect of this program.
     #[error("the tunnel's task panicked")]
     Panicked,
@@ -55,7 +58,7 @@ pub enum Error {
 impl Error {
     pub(crate) fn class(&self) -> Class {
         match self {
-            Self::Dial(_) | Self::Panicked => Class::Retry,
+            Self::Dial(_) | Self::Retired | Self::Panicked => Class::Retry,
             Self::Ssh { source, .. } => source.class(),
         }
     }
@@ -84,13 +87,13 @@ pub(crate) struct Shared {
 }
 
 /// Answers channels until the tunnel ends (then why); or until `scope` is cancelled (then `None`, after the sessions
-/// have drained and the relay was told goodbye); or, once `retired` is cancelled, until nothing is carried any more
+/// have drained and the relay was told goodbye); or, while `retired` is true, until nothing is carried any more
 /// (then `None` as well).
 pub(crate) async fn serve(
     mut session: client::Session,
     identity: &Arc<Identity>,
     shared: &Shared,
-    retired: &Scope,
+    mut retired: watch::Receiver<bool>,
     scope: &Scope,
 ) -> Option<Error> {
     // Not cancelled with `scope`: sessions may finish while the gateway drains. `draining` asks those
@@ -98,15 +101,12 @@ pub(crate) async fn serve(
     let sessions = Scope::new("sessions");
     let draining = sessions.child("draining");
     let places = Arc::new(Semaphore::new(MAX_SESSIONS));
-    let mut retiring = false;
     let ended = loop {
+        let retiring = *retired.borrow_and_update();
         let accepted = tokio::select! {
             accepted = session.accept() => accepted,
             () = scope.cancelled() => break None,
-            () = retired.cancelled(), if !retiring => {
-                retiring = true;
-                continue;
-            }
+            Ok(()) = retired.changed() => continue,
             () = tokio::time::sleep(RETIRED_IDLE), if retiring => {
                 if sessions.tasks() == 0 {
                     break None;

@@ -71,8 +71,8 @@ impl Supervisor {
         let mut link = Link::new(issuer.is_pinned(), ever_up);
         let mut action = Action::Register;
         let mut tunnel: Option<Tunnel> = None;
-        // Carries on, and takes new sessions, until there is another one.
-        let mut leaving: Option<Tunnel> = None;
+        // Those that were left for another one. The last one is in full use until the other one is up.
+        let mut left: Vec<Tunnel> = Vec::new();
         let mut failure: Option<Error> = None;
         loop {
             let event = match action {
@@ -85,7 +85,7 @@ impl Supervisor {
                         Event::RegistrationFailed { class, usable }
                     }
                 },
-                Action::Connect => match scope.run(self.connect(&mut leaving)).await {
+                Action::Connect => match scope.run(self.connect(&mut left)).await {
                     None => return Ok(()),
                     Some(Ok(connected)) => {
                         tunnel = connected;
@@ -104,20 +104,18 @@ impl Supervisor {
                 Action::Serve => match tunnel.take() {
                     // Only ever after a connection that succeeded.
                     None => return Err(Error::Casualty("link")),
-                    Some(tunnel) => {
-                        match self.serve(tunnel, &mut leaving, &mut link, scope).await {
-                            Served::Stopped => return Ok(()),
-                            Served::Moved(tunnel) => {
-                                leaving = Some(tunnel);
-                                Event::Moved
-                            }
-                            Served::Lost(error) => {
-                                let class = error.class();
-                                failure = Some(Error::Tunnel(error));
-                                Event::Lost(class)
-                            }
+                    Some(tunnel) => match self.serve(tunnel, &mut left, &mut link, scope).await {
+                        Served::Stopped => return Ok(()),
+                        Served::Moved(tunnel) => {
+                            left.push(tunnel);
+                            Event::Moved
                         }
-                    }
+                        Served::Lost(error) => {
+                            let class = error.class();
+                            failure = Some(Error::Tunnel(error));
+                            Event::Lost(class)
+                        }
+                    },
                 },
                 Action::Wait(delay) => {
                     self.report_wait(failure.as_ref(), delay, &link);
@@ -163,18 +161,18 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Dials with the newest credentials; `None` if there are none. If they are for the tunnel that is being left, and it
-    /// is still up, that one is it.
-    async fn connect(
-        &mut self,
-        leaving: &mut Option<Tunnel>,
-    ) -> Result<Option<Tunnel>, session::Error> {
+    /// Dials with the newest credentials; `None` if there are none. If they are for a tunnel that
+    /// was left, and is still up, that one is taken up again: its relay would close it for another one.
+    async fn connect(&mut self, left: &mut Vec<Tunnel>) -> Result<Option<Tunnel>, session::Error> {
         let Some(identity) = self.current.borrow().clone() else {
             return Ok(None);
         };
-        let same = |old: &mut Tunnel| old.is_up() && old.identity.shares_tunnel_with(&identity);
-        if let Some(old) = leaving.take_if(same) {
-            return Ok(Some(old));
+        left.retain_mut(Tunnel::is_up);
+        let same = |old: &Tunnel| old.identity.shares_tunnel_with(&identity);
+        if let Some(at) = left.iter().position(same) {
+            let again = left.swap_remove(at);
+            again.retire(false);
+            return Ok(Some(again));
         }
         let connecting = session::connect(&identity);
         let session = self
@@ -202,11 +200,11 @@ impl Supervisor {
     }
 
     /// Stays with one tunnel until its end or its retirement, and tells the link when it has proved useful.
-    /// The one that was left for it retires now.
+    /// Those that were left for it retire now.
     async fn serve(
         &mut self,
         mut tunnel: Tunnel,
-        leaving: &mut Option<Tunnel>,
+        left: &mut [Tunnel],
         link: &mut Link,
         scope: &Scope,
     ) -> Served {
@@ -226,11 +224,13 @@ impl Supervisor {
         );
         self.started = true;
         self.reporter.phase(Phase::Connected(relay));
-        if let Some(old) = leaving.take() {
-            tracing::info!(
-                relay.host = %old.identity.relay_host,
-                "the sessions of the tunnel before go on, and it closes after them"
-            );
+        for old in left {
+            if old.retire(true) {
+                tracing::info!(
+                    relay.host = %old.identity.relay_host,
+                    "the sessions of the tunnel before go on, and it closes after them"
+                );
+            }
         }
         // What is left of the tunnel before proves nothing about this one.
         while self.proofs.try_recv().is_ok() {}

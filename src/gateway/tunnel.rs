@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::identity::Identity;
 use super::session::{self, Shared};
@@ -20,8 +20,8 @@ pub(crate) struct Tunnel {
     pub(crate) identity: Arc<Identity>,
     /// Why it ended; the other end is its task.
     ended: oneshot::Receiver<session::Error>,
-    /// Cancelled to retire it.
-    retired: Scope,
+    /// True while it is retired; the other end is its task.
+    retired: watch::Sender<bool>,
 }
 
 /// All of them.
@@ -43,12 +43,14 @@ impl Tunnels {
     /// Begins to serve `session`, which was made with `identity`.
     pub(crate) fn serve(&self, session: client::Session, identity: Arc<Identity>) -> Tunnel {
         let (tell, ended) = oneshot::channel();
-        let retired = self.scope.child("retired");
+        let (retired, retiring) = watch::channel(false);
         let (scope, shared) = (self.scope.clone(), self.shared.clone());
-        let (made_with, retiring) = (Arc::clone(&identity), retired.clone());
+        let made_with = Arc::clone(&identity);
         self.scope.spawn("tunnel", async move {
-            let error = session::serve(session, &made_with, &shared, &retiring, &scope).await;
+            let error = session::serve(session, &made_with, &shared, retiring, &scope).await;
             let Some(error) = error else {
+                // Nobody waits for it, unless it was taken up again in this very moment.
+                let _ = tell.send(session::Error::Retired);
                 return;
             };
             // Nobody listens to a retired one.
@@ -89,6 +91,13 @@ impl Tunnel {
         )
     }
 
+    /// Lets the tunnel carry what it carries, and end when that has ended; or, with false, takes it up again. True if that
+    /// is a change.
+    pub(crate) fn retire(&self, retired: bool) -> bool {
+        self.retired
+            .send_if_modified(|now| std::mem::replace(now, retired) != retired)
+    }
+
     /// Waits for the end of the tunnel, and says why it came. Cancel-safe.
     pub(crate) async fn ended(&mut self) -> session::Error {
         let ended = (&mut self.ended).await;
@@ -97,8 +106,8 @@ impl Tunnel {
 }
 
 impl Drop for Tunnel {
-    /// Retires it: it carries what it carries, and ends when that has ended.
+    /// Retires it for good.
     fn drop(&mut self) {
-        self.retired.cancel();
+        self.retire(true);
     }
 }

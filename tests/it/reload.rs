@@ -101,10 +101,25 @@ async fn a_gateway_moves_to_another_relay_and_cuts_no_session() {
     session(&old)
         .await
         .expect("a session through the other relay");
-    // It leaves when nothing holds it any more.
-    drop(witness);
-    relay.wait_for_line("gateway disconnected").await;
-    session(&old).await.expect("and the other one stays");
+    // Back again: the tunnel that is still there is taken up, not replaced, which would cut what it carries.
+    let credentials = lab.gateway_credentials();
+    lab.platform
+        .always(REGISTER_GATEWAY, Answer::ok(&credentials));
+    configure(
+        &lab,
+        &format!("INFISICAL_TOKEN={TOKEN}\nINFISICAL_RELAY_NAME={RELAY}\n"),
+    );
+    gateway.signal(Signal::SIGHUP);
+    manager.wait_for(&format!("STATUS=connected to {RELAY}, "));
+    echoes(&mut witness, b"nothing was cut on the way back")
+        .await
+        .expect("an echo");
+    let connected = relay.output().matches(GATEWAY_CONNECTED).count();
+    assert_eq!(connected, 1, "a second tunnel to the first relay");
+    // The other one leaves when nothing holds it any more.
+    other.wait_for_line("gateway disconnected").await;
+    old.relay_host = lab.host;
+    session(&old).await.expect("and this one stays");
     gateway.signal(Signal::SIGTERM);
     assert_eq!(gateway.exit_code().await, 0);
 }
