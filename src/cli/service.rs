@@ -92,25 +92,20 @@ pub(crate) async fn start(
 ) -> anyhow::Result<()> {
     let service = place.service();
     let before = systemd.show(&service).await?;
-    let verb = match (changed, before.is_up()) {
-        (true, true) => "restart",
-        (true, false) | (false, false) => "start",
-        (false, true) => {
-            say(&format!("{service} runs already, and nothing has changed."));
-            report(systemd, place, &before).await;
-            return Ok(());
-        }
+    if before.is_up() && !changed {
+        say(&format!("{service} runs already, and nothing has changed."));
+        report(systemd, place, &before).await;
+        return Ok(());
+    }
+    // What is on its way up was begun with what was there before; and one that fails again and again must not wait for its
+    // next turn.
+    let runs = before.is_up() || before.is_under_way() || before.has_failed();
+    let (verb, told) = if runs {
+        ("restart", "Restarting")
+    } else {
+        ("start", "Starting")
     };
-    // One that fails again and again must not wait for its next turn.
-    let verb = if before.has_failed() { "restart" } else { verb };
-    say(&format!(
-        "{} {service}",
-        if verb == "start" {
-            "Starting"
-        } else {
-            "Restarting"
-        }
-    ));
+    say(&format!("{told} {service}"));
     systemd.begin(verb, &service).await?;
     let watched = scope.run(watch(systemd, &service, &before)).await;
     let Some(state) = watched.transpose()? else {

@@ -5,9 +5,11 @@ use std::path::Path;
 use clap::Args;
 
 use super::exit::Failure;
+use super::install::refusal;
 use super::service::{self, say};
+use crate::config::remark::Problems;
 use crate::host::systemd::Systemd;
-use crate::install::existing;
+use crate::install::existing::{self, Existing};
 use crate::install::place::{CONFIGURATION, PACKAGED_UNITS, Place, Role, UNITS};
 use crate::install::plan::{self, Change};
 use crate::install::private;
@@ -48,6 +50,12 @@ pub(crate) async fn run(role: Role, args: &UninstallArgs, scope: &Scope) -> anyh
     if others.is_empty() {
         let path = units.join(place.unit_file());
         let there = existing::load(&path, &place).map_err(Failure::unavailable)?;
+        if matches!(there, Existing::Foreign | Existing::Masked) {
+            let problem = refusal(&there, &place, &path);
+            return Err(Failure::configuration(Problems(
+                problem.into_iter().collect(),
+            )));
+        }
         if there.text().is_some() {
             files.push(Change::of(path, None)?);
         }

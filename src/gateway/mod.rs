@@ -174,6 +174,7 @@ pub async fn run(
         tunnels: Tunnels::new(&scope, shared),
         heart,
         known,
+        moving: false,
         started: false,
     };
     let driven = tasks

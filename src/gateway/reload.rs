@@ -75,8 +75,7 @@ pub(crate) async fn run(
     scope: Scope,
 ) {
     while scope.changed(&mut settings).await {
-        if *settings.borrow() == used {
-            settings.mark_unchanged();
+        if *settings.borrow_and_update() == used {
             issuers.send_modify(|_| ());
             continue;
         }

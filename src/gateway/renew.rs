@@ -69,8 +69,9 @@ pub(crate) async fn run(
                     issuer = newest;
                     asked_otherwise = true;
                     backoff.reset();
-                    not_before = Instant::now();
                 }
+                // The same one again is a wish to try now what is being waited for.
+                not_before = Instant::now();
                 continue;
             }
         }

@@ -23,6 +23,9 @@ use crate::health::Heart;
 use crate::host::known::Known;
 use crate::scope::Scope;
 
+/// How often it is looked whether one of too many tunnels has ended.
+const ROOM: Duration = Duration::from_secs(10);
+
 /// The link and what it acts on.
 pub(crate) struct Supervisor {
     /// The newest; the other end is `reload`.
@@ -38,6 +41,8 @@ pub(crate) struct Supervisor {
     /// Given a turn wherever the link waits.
     pub(super) heart: Heart,
     pub(super) known: Known,
+    /// It was told that the way to another relay fails.
+    pub(super) moving: bool,
     /// There was a tunnel already, in the life of this process.
     pub(super) started: bool,
 }
@@ -118,7 +123,7 @@ impl Supervisor {
                     },
                 },
                 Action::Wait(delay) => {
-                    self.report_wait(failure.as_ref(), delay, &link);
+                    self.report_wait(failure.as_ref(), delay, &link, &mut left);
                     match scope.run(self.wait(delay, &mut link)).await {
                         None => return Ok(()),
                         Some(event) => event,
@@ -224,7 +229,10 @@ impl Supervisor {
         );
         self.started = true;
         self.reporter.phase(Phase::Connected(relay));
-        for old in left {
+        if std::mem::take(&mut self.moving) {
+            self.reporter.configuration(None);
+        }
+        for old in left.iter() {
             if old.retire(true) {
                 tracing::info!(
                     relay.host = %old.identity.relay_host,
@@ -236,30 +244,37 @@ impl Supervisor {
         while self.proofs.try_recv().is_ok() {}
         self.up.send_replace(true);
         let reporter = &self.reporter;
+        // One that is taken up again needs no room.
+        let tunnels = &self.tunnels;
+        let may_move = |newest: &Identity| {
+            let again = |old: &Tunnel| old.identity.shares_tunnel_with(newest);
+            tunnels.has_room() || left.iter().any(again)
+        };
         let staying = Self::stay(
             &mut tunnel,
+            &may_move,
             &mut self.proofs,
             &mut self.issuer,
             &self.current,
-            &self.tunnels,
             link,
             scope,
         );
-        let served = self.heart.during(|| reporter.check(), staying).await;
-        self.up.send_replace(false);
-        match served {
+        let served = match self.heart.during(|| reporter.check(), staying).await {
             Stay::Stopped => Served::Stopped,
             Stay::Lost(error) => Served::Lost(error),
-            Stay::Moved => Served::Moved(tunnel),
-        }
+            // Still up, and so is the gateway.
+            Stay::Moved => return Served::Moved(tunnel),
+        };
+        self.up.send_replace(false);
+        served
     }
 
     async fn stay(
         tunnel: &mut Tunnel,
+        may_move: &(dyn Fn(&Identity) -> bool + Sync),
         proofs: &mut mpsc::Receiver<()>,
         issuer: &mut watch::Receiver<Arc<Issuer>>,
         current: &watch::Sender<Option<Arc<Identity>>>,
-        tunnels: &Tunnels,
         link: &mut Link,
         scope: &Scope,
     ) -> Stay {
@@ -267,6 +282,7 @@ impl Supervisor {
         newest.mark_changed();
         let useful_at = Instant::now() + link::USEFUL_AFTER;
         let mut lived = false;
+        let mut crowded = false;
         loop {
             tokio::select! {
                 // A tunnel that ends because the gateway stops is not lost.
@@ -274,18 +290,20 @@ impl Supervisor {
                 () = scope.cancelled() => return Stay::Stopped,
                 error = tunnel.ended() => return Stay::Lost(error),
                 Ok(()) = newest.changed() => {
-                    let moved = newest
-                        .borrow_and_update()
-                        .as_ref()
-                        .is_some_and(|newest| !newest.shares_tunnel_with(&tunnel.identity));
-                    if moved && tunnels.has_room() {
+                    let newest = newest.borrow_and_update().clone();
+                    let elsewhere =
+                        newest.filter(|newest| !newest.shares_tunnel_with(&tunnel.identity));
+                    if elsewhere.as_ref().is_some_and(|newest| may_move(newest)) {
                         return Stay::Moved;
-                    } else if moved {
+                    }
+                    if elsewhere.is_some() && !crowded {
                         tracing::warn!(
-                            "too many older tunnels still carry sessions; not moving to another one"
+                            "too many older tunnels still carry sessions; moving when one has ended"
                         );
                     }
+                    crowded = elsewhere.is_some();
                 }
+                () = tokio::time::sleep(ROOM), if crowded => newest.mark_changed(),
                 Ok(()) = issuer.changed() => {
                     link.set_pinned(issuer.borrow_and_update().is_pinned());
                 }
@@ -316,7 +334,13 @@ impl Supervisor {
             .is_some_and(|identity| identity.is_usable())
     }
 
-    fn report_wait(&self, failure: Option<&Error>, delay: Duration, link: &Link) {
+    fn report_wait(
+        &mut self,
+        failure: Option<&Error>,
+        delay: Duration,
+        link: &Link,
+        left: &mut [Tunnel],
+    ) {
         let error = failure.map_or_else(String::new, |error| chain(error).to_string());
         let (attempt, delay_ms) = (link.attempts(), delay.as_millis());
         if link.is_refused() {
@@ -338,6 +362,14 @@ impl Supervisor {
                 events::NOT_CONNECTED
             );
         }
+        if left.iter_mut().any(Tunnel::is_in_use) {
+            // Only the way to another relay fails.
+            self.moving = true;
+            let why = format!("the other relay cannot be used yet: {error}");
+            self.reporter.configuration(Some(why));
+            return;
+        }
+        self.up.send_replace(false);
         self.reporter.phase(Phase::Retrying {
             error,
             after: delay,

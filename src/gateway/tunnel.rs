@@ -98,6 +98,11 @@ impl Tunnel {
             .send_if_modified(|now| std::mem::replace(now, retired) != retired)
     }
 
+    /// True while it is up and has not retired: it takes all that comes.
+    pub(crate) fn is_in_use(&mut self) -> bool {
+        !*self.retired.borrow() && self.is_up()
+    }
+
     /// Waits for the end of the tunnel, and says why it came. Cancel-safe.
     pub(crate) async fn ended(&mut self) -> session::Error {
         let ended = (&mut self.ended).await;

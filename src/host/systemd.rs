@@ -105,6 +105,12 @@ impl State {
         matches!(self.active.as_str(), "active" | "reloading" | "refreshing")
     }
 
+    /// It is on its way up or down, as it was told before.
+    #[must_use]
+    pub fn is_under_way(&self) -> bool {
+        matches!(self.active.as_str(), "activating" | "deactivating") && !self.has_failed()
+    }
+
     /// It ended: for good, or to be started again after a while.
     #[must_use]
     pub fn has_failed(&self) -> bool {

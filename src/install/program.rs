@@ -44,8 +44,16 @@ pub enum Error {
 }
 
 fn advice(program: &Path) -> String {
+    // That place may itself be a link to one that is hidden, such as below /opt.
+    let local = Path::new("/usr/local/bin");
+    let is_itself = std::fs::canonicalize(local).is_ok_and(|real| real == local);
+    let to = if is_itself {
+        "/usr/local/bin"
+    } else {
+        "/usr/bin"
+    };
     format!(
-        "run: install -m 0755 {} /usr/local/bin/infisical && /usr/local/bin/infisical …",
+        "run: install -m 0755 {} {to}/infisical && {to}/infisical …",
         program.display()
     )
 }

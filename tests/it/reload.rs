@@ -233,7 +233,13 @@ async fn a_relay_that_cannot_be_dialled_leaves_the_tunnel_that_is_up_in_use() {
         &format!("INFISICAL_TOKEN={TOKEN}\nINFISICAL_RELAY_NAME={OTHER}\n"),
     );
     gateway.signal(Signal::SIGHUP);
-    manager.wait_for("STATUS=1 session on an older tunnel; not connected, ");
+    gateway.wait_for_line("not connected; trying again").await;
+    let connected = format!("STATUS=connected to {RELAY}, 1 session, ");
+    let mut said = String::new();
+    while !said.contains("the other relay cannot be used yet") {
+        said = manager.wait_for(&connected);
+        assert!(!said.contains("STATUS=not connected"), "{said}");
+    }
     session(&way).await.expect("the tunnel that is up");
 
     let credentials = lab.gateway_credentials();

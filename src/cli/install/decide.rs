@@ -373,7 +373,7 @@ impl Install<'_> {
 }
 
 /// Why the unit that is there is not replaced.
-fn refusal(there: &Existing, place: &Place, path: &Path) -> Option<Problem> {
+pub(crate) fn refusal(there: &Existing, place: &Place, path: &Path) -> Option<Problem> {
     let path = path.display();
     let text = match there {
         Existing::Absent | Existing::Ours(_) | Existing::Deployed(_) => return None,

@@ -8,6 +8,8 @@
 mod decide;
 mod execute;
 
+pub(crate) use decide::refusal;
+
 use std::io;
 use std::net::SocketAddr;
 

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -29,6 +29,8 @@ pub(super) struct Sink {
     /// The journal's own socket takes what would go to standard error.
     native: bool,
     is_file: AtomicBool,
+    /// How often somebody said where lines go.
+    orders: AtomicU64,
     verbose: AtomicBool,
     /// The thread that writes takes out; it is there from [`Self::start`] on, and what comes before waits.
     pub(super) queue: Queue<Job>,
@@ -42,6 +44,7 @@ impl Sink {
             journal,
             native: socket.is_some(),
             is_file: AtomicBool::new(false),
+            orders: AtomicU64::new(0),
             verbose: AtomicBool::new(false),
             queue: Queue::new(),
             outlets: Mutex::new(Outlets::new(journal, socket)),
@@ -71,11 +74,12 @@ impl Sink {
     /// The file cannot be opened; lines go where they went.
     pub(super) fn redirect(&self, path: Option<&Path>) -> Result<(), Error> {
         let Some(path) = path else {
-            self.is_file.store(false, Ordering::Relaxed);
+            self.end_file();
             self.request(Job::Use(None));
             return Ok(());
         };
         let file = file::open(path)?;
+        self.orders.fetch_add(1, Ordering::Relaxed);
         self.begin_file(path);
         self.request(Job::Use(Some((path.to_owned(), file))));
         Ok(())
@@ -84,9 +88,12 @@ impl Sink {
     /// The same while the program runs, which waits for no disk: what cannot be opened is a warning.
     pub(super) fn follow(&self, path: Option<&Path>) {
         match path {
-            Some(path) => self.request(Job::Open(path.to_owned())),
+            Some(path) => {
+                let order = self.orders.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
+                self.request(Job::Open(path.to_owned(), order));
+            }
             None => {
-                self.is_file.store(false, Ordering::Relaxed);
+                self.end_file();
                 self.request(Job::Use(None));
             }
         }
@@ -104,6 +111,17 @@ impl Sink {
             tracing::info!(file = %path.display(), "logging to a file from here on");
         }
         self.is_file.store(true, Ordering::Relaxed);
+    }
+
+    /// True if nobody has said where lines go since the order of this number.
+    pub(super) fn is_latest(&self, order: u64) -> bool {
+        self.orders.load(Ordering::Relaxed) == order
+    }
+
+    /// Lines are made for no file from now on.
+    fn end_file(&self) {
+        self.orders.fetch_add(1, Ordering::Relaxed);
+        self.is_file.store(false, Ordering::Relaxed);
     }
 
     /// Starts the thread that writes, once.

@@ -6,6 +6,7 @@
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::AsFd as _;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,8 +31,8 @@ pub(super) enum Job {
     Entry(Entry),
     /// Lines for the file go to this one from now on, or there is none.
     Use(Option<(PathBuf, File)>),
-    /// The same, but the file is still to be opened, while the program runs.
-    Open(PathBuf),
+    /// The same, but the file is still to be opened, while the program runs: the order of this number.
+    Open(PathBuf, u64),
     /// The file was moved away: make it again.
     Reopen,
 }
@@ -119,7 +120,8 @@ pub(super) fn start(sink: Arc<Sink>) -> io::Result<()> {
         .spawn(move || {
             loop {
                 let (job, lost) = sink.queue.next();
-                work(&sink, &dispatch, job, lost);
+                // A defect may cost a line, not the log.
+                let _ = catch_unwind(AssertUnwindSafe(|| work(&sink, &dispatch, job, lost)));
             }
         })
         .map(drop)
@@ -142,9 +144,12 @@ fn work(sink: &Sink, dispatch: &Dispatch, job: Job, lost: Option<u64>) {
         Job::Line(level, place, line) => outlets.line(level, place, &line),
         Job::Entry(entry) => outlets.entry(&entry),
         Job::Use(file) => outlets.file = file,
-        Job::Open(path) => match file::open(&path) {
+        Job::Open(path, order) => match file::open(&path) {
             Ok(file) => {
-                dispatcher::with_default(dispatch, || sink.begin_file(&path));
+                // Somebody may have wanted something else since.
+                if sink.is_latest(order) {
+                    dispatcher::with_default(dispatch, || sink.begin_file(&path));
+                }
                 outlets.file = Some((path, file));
             }
             Err(error) => dispatcher::with_default(dispatch, || warn_of_the_old_file(&error)),
