@@ -19,13 +19,12 @@ use crate::config::env::{GATEWAY_ENROLL_METHOD, GATEWAY_NAME, RELAY_NAME};
 use crate::config::raw::Flags;
 use crate::config::settings::LogSettings;
 use crate::config::{assemble_gateway, explain_gateway};
-use crate::error::chain;
 use crate::gateway::{self, service::http::Cluster};
 use crate::health;
 use crate::host::known::Known;
 use crate::host::privileges::Keep;
 use crate::host::signals::{self, Hangups};
-use crate::host::{limits, notify, watchdog};
+use crate::host::{limits, watchdog};
 use crate::scope::Scope;
 
 /// How long the last status may take to be told; it is one datagram.
@@ -199,13 +198,7 @@ pub(crate) async fn run(
         announce(monitor, runtime.as_deref()).await;
     });
     let told = reporter.clone();
-    let again = || {
-        let taken = assemble(&|log| {
-            logs.follow(log);
-            Ok(())
-        });
-        taken.inspect_err(|_| logs.reopen())
-    };
+    let again = || start::again(logs, assemble);
     let reloading = reload::follow(hangups, again, settings, |refused| {
         told.configuration(refused);
     });
@@ -221,10 +214,7 @@ pub(crate) async fn run(
     drop(told);
     // It ends with the last line, which must be told before the process is gone.
     announcing.finish(LAST_WORDS).await;
-    ended.map_err(|error| {
-        notify::status(&format!("failed: {}", chain(&error)));
-        Failure::new(error.reason(), error).into()
-    })
+    ended.map_err(|error| start::failed(error.reason(), error))
 }
 
 #[cfg(test)]

@@ -19,12 +19,11 @@ use crate::config::env::{
 use crate::config::raw::Flags;
 use crate::config::settings::LogSettings;
 use crate::config::{assemble_relay, explain_relay, relay_asks_for_low_port};
-use crate::error::chain;
 use crate::health;
 use crate::host::known::Known;
 use crate::host::privileges::Keep;
 use crate::host::signals::{self, Hangups};
-use crate::host::{limits, notify, watchdog};
+use crate::host::{limits, watchdog};
 use crate::scope::Scope;
 
 /// The folder of the files that are named after relays.
@@ -184,13 +183,7 @@ pub(crate) async fn run(
     let (heart, pulse) = health::heart();
     let beside = Scope::new("beside the relay");
     beside.spawn("watchdog", watchdog::run(pulse));
-    let again = || {
-        let taken = assemble(&|log| {
-            logs.follow(log);
-            Ok(())
-        });
-        taken.inspect_err(|_| logs.reopen())
-    };
+    let again = || start::again(logs, assemble);
     let reloading = reload::follow(hangups, again, settings, |_| ());
     let known = Known::new(global.environment.state_directory.clone());
     let running = Box::pin(crate::relay::run(followed, &known, heart, scope));
@@ -198,8 +191,5 @@ pub(crate) async fn run(
         ended = running => ended,
         () = reloading => Ok(()),
     };
-    ended.map_err(|error| {
-        notify::status(&format!("failed: {}", chain(&error)));
-        Failure::new(error.reason(), error).into()
-    })
+    ended.map_err(|error| start::failed(error.reason(), error))
 }

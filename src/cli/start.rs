@@ -5,11 +5,15 @@ use std::path::Path;
 
 use super::exit::Failure;
 use super::global::Global;
+use super::logging::Handle;
 use crate::config::env::Environment;
 use crate::config::file;
 use crate::config::raw::Flags;
 use crate::config::remark::{Problem, Problems, Remark};
+use crate::config::settings::LogSettings;
 use crate::config::{Inputs, default_directory};
+use crate::error::{Reason, chain};
+use crate::host::notify;
 
 /// Settings of a role, assembled by `assemble` from `flags`, the environment and the file `config`, or the file
 /// named after the role's name in the default directory of `roles`. They go through `log`, so that what is remarkable
@@ -27,6 +31,27 @@ pub(crate) fn assemble<S>(
     log(&settings)?;
     remarks.iter().for_each(Remark::log);
     Ok(settings)
+}
+
+/// Settings anew while the role runs, from the same `assemble`; `logs` follow them, and are opened again if they are wrong.
+pub(crate) fn again<S>(
+    logs: &Handle,
+    assemble: impl Fn(&dyn Fn(&LogSettings) -> anyhow::Result<()>) -> anyhow::Result<S>,
+) -> anyhow::Result<S> {
+    let taken = assemble(&|log| {
+        logs.follow(log);
+        Ok(())
+    });
+    taken.inspect_err(|_| logs.reopen())
+}
+
+/// The error that ends a role; it is the last that the service manager hears of it.
+pub(crate) fn failed(
+    reason: Reason,
+    error: impl std::error::Error + Send + Sync + 'static,
+) -> anyhow::Error {
+    notify::status(&format!("failed: {}", chain(&error)));
+    Failure::new(reason, error).into()
 }
 
 /// Hands `read` what an assembly begins with.

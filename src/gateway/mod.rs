@@ -95,8 +95,8 @@ impl Error {
 }
 
 /// Runs a gateway as the newest of `settings` says until `scope` is cancelled and everything is closed, or until a
-/// person must act. `heart` answers for it; `reporter` is told how it is;
-/// what worked before is `known`.
+/// person must act. `heart` answers for it; `reporter` is told how it is; what worked
+/// before is `known`.
 ///
 /// # Errors
 /// See [`Error`]; everything that time may cure is retried instead.

@@ -71,7 +71,7 @@ impl Supervisor {
     /// Does what the link says until `scope` is cancelled or the link gives up.
     pub(super) async fn drive(&mut self, scope: &Scope) -> Result<(), Error> {
         let issuer = Arc::clone(&self.issuer.borrow());
-        // A gateway that has worked as it is believes a refusal only when it is repeated, at a start too.
+        // A gateway that has worked as it is asks on after a refusal, at a start too.
         let ever_up = self.started || self.known.has(&issuer.fingerprint());
         let mut link = Link::new(issuer.is_pinned(), ever_up);
         let mut action = Action::Register;

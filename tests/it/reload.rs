@@ -27,10 +27,7 @@ async fn begin() -> (Lab, Process, Process, Manager) {
     let relay = lab.relay().await;
     let mut command = lab.gateway_command();
     command.relay = None;
-    configure(
-        &lab,
-        &format!("INFISICAL_TOKEN={TOKEN}\nINFISICAL_RELAY_NAME={RELAY}\n"),
-    );
+    choose(&lab, RELAY);
     let mut command = command.command(lab.dir());
     let manager = Manager::listen(&lab.dir().join("notify"), &mut command);
     let gateway = Process::spawn("gateway", command);
@@ -42,6 +39,14 @@ async fn begin() -> (Lab, Process, Process, Manager) {
 /// Writes what the gateway's file is to hold.
 fn configure(lab: &Lab, text: &str) {
     write_private(&lab.gateway_command().config, text);
+}
+
+/// Writes a right configuration, which names this relay.
+fn choose(lab: &Lab, relay: &str) {
+    configure(
+        lab,
+        &format!("INFISICAL_TOKEN={TOKEN}\nINFISICAL_RELAY_NAME={relay}\n"),
+    );
 }
 
 async fn session(way: &Way) -> std::io::Result<crate::support::tls::Inner> {
@@ -79,10 +84,7 @@ async fn a_gateway_moves_to_another_relay_and_cuts_no_session() {
     credentials["ssh"]["clientCertificate"] = Value::from(line);
     lab.platform
         .always(REGISTER_GATEWAY, Answer::ok(&credentials));
-    configure(
-        &lab,
-        &format!("INFISICAL_TOKEN={TOKEN}\nINFISICAL_RELAY_NAME={OTHER}\n"),
-    );
+    choose(&lab, OTHER);
     gateway.signal(Signal::SIGHUP);
     let said = manager.wait_for("RELOADING=1");
     assert!(said.contains("MONOTONIC_USEC="), "{said}");
@@ -105,10 +107,7 @@ async fn a_gateway_moves_to_another_relay_and_cuts_no_session() {
     let credentials = lab.gateway_credentials();
     lab.platform
         .always(REGISTER_GATEWAY, Answer::ok(&credentials));
-    configure(
-        &lab,
-        &format!("INFISICAL_TOKEN={TOKEN}\nINFISICAL_RELAY_NAME={RELAY}\n"),
-    );
+    choose(&lab, RELAY);
     gateway.signal(Signal::SIGHUP);
     manager.wait_for(&format!("STATUS=connected to {RELAY}, "));
     echoes(&mut witness, b"nothing was cut on the way back")
@@ -144,10 +143,7 @@ async fn a_wrong_configuration_is_told_and_the_old_one_stays() {
         .await
         .expect("an echo");
 
-    configure(
-        &lab,
-        &format!("INFISICAL_TOKEN={TOKEN}\nINFISICAL_RELAY_NAME={RELAY}\n"),
-    );
+    choose(&lab, RELAY);
     let mark = gateway.mark();
     gateway.signal(Signal::SIGHUP);
     gateway
@@ -228,10 +224,7 @@ async fn a_relay_that_cannot_be_dialled_leaves_the_tunnel_that_is_up_in_use() {
     credentials["relayHost"] = Value::from(loopback::address().to_string());
     lab.platform
         .always(REGISTER_GATEWAY, Answer::ok(&credentials));
-    configure(
-        &lab,
-        &format!("INFISICAL_TOKEN={TOKEN}\nINFISICAL_RELAY_NAME={OTHER}\n"),
-    );
+    choose(&lab, OTHER);
     gateway.signal(Signal::SIGHUP);
     gateway.wait_for_line("not connected; trying again").await;
     let connected = format!("STATUS=connected to {RELAY}, 1 session, ");
@@ -245,10 +238,7 @@ async fn a_relay_that_cannot_be_dialled_leaves_the_tunnel_that_is_up_in_use() {
     let credentials = lab.gateway_credentials();
     lab.platform
         .always(REGISTER_GATEWAY, Answer::ok(&credentials));
-    configure(
-        &lab,
-        &format!("INFISICAL_TOKEN={TOKEN}\nINFISICAL_RELAY_NAME={RELAY}\n"),
-    );
+    choose(&lab, RELAY);
     gateway.signal(Signal::SIGHUP);
     manager.wait_for(&format!("STATUS=connected to {RELAY}, 1 session, "));
     echoes(&mut witness, b"nothing was cut")
