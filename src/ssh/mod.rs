@@ -11,13 +11,18 @@
 //! fields ends the session, and a channel whose reader stalls delays the session's other channels.
 
 pub mod cert;
+mod cipher;
 pub mod client;
 mod closings;
 mod cut;
 pub mod error;
+mod kex;
 pub mod keys;
+mod packet;
 pub mod server;
+mod sign;
 mod stream;
+mod wire;
 
 use std::borrow::Cow;
 use std::time::Duration;
