@@ -1,16 +1,16 @@
 //! Packets sealed by another implementation (`vectors.py`).
 
-use super::support::{keys_from, open, suites};
+use super::support::{frame, keys_from, open, suites};
 use super::{Opener, Packet, Sealer};
-use crate::ssh::cipher::{Cipher, Mac, Sealing, Suite};
+use crate::ssh::cipher::{Cipher, Keys, Mac, Sealing, Suite};
 
 const VECTORS: &str = include_str!("vectors.txt");
 const PAYLOADS: [&[u8]; 3] = [b"\x5eHello, tunnel", b"\x15", &{
     let mut bytes = [94; 100];
-    let mut index = 0;
-    while index < bytes.len() {
-        bytes[index] += index as u8;
-        index += 1;
+    let mut step = 1;
+    while step < bytes.len() {
+        bytes[step] = bytes[step - 1] + 1;
+        step += 1;
     }
     bytes
 }];
@@ -51,12 +51,13 @@ fn vectors() -> Vec<Vector> {
     vectors
 }
 
-fn pattern(length: usize, seed: usize) -> Vec<u8> {
-    (0..length).map(|i| ((i * 7 + seed) & 0xff) as u8).collect()
+fn pattern(length: usize, seed: u8) -> Vec<u8> {
+    let steps = std::iter::successors(Some(seed), |byte| Some(byte.wrapping_add(7)));
+    steps.take(length).collect()
 }
 
 /// Those of `vectors.py`.
-fn keys(suite: Suite) -> crate::ssh::cipher::Keys {
+fn keys(suite: Suite) -> Keys {
     let iv = match suite.cipher.iv_length() {
         12 => [&pattern(11, 200)[..], &[0xff]].concat(),
         16 => [&[1][..], &[0xff; 15]].concat(),
@@ -100,7 +101,7 @@ fn packets_are_those_of_another_implementation() {
                 sealer.seal(&mut packet).unwrap();
                 assert_eq!(packet.wire(), expected, "{:?}", vector.suite);
             } else {
-                let mut bytes = super::support::frame(vector.suite.layout(), payload);
+                let mut bytes = frame(vector.suite.layout(), payload);
                 cipher.seal(sequence, &mut bytes).unwrap();
                 assert_eq!(&bytes, expected, "{:?}", vector.suite);
                 sequence = sequence.wrapping_add(1);
