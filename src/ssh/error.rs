@@ -4,7 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use super::cert;
-use crate::error::{Class, Reason, printable};
+use crate::error::{Class, Reason};
 
 /// Why an SSH session could not be made, or ended.
 #[derive(Debug, thiserror::Error)]
@@ -18,9 +18,8 @@ pub enum Error {
     /// The server does not accept our certificate.
     #[error("the server refused our user certificate")]
     AuthenticationRefused,
-    /// The client did not prove an identity. The engine itself turns down a certificate outside its validity,
-    /// without telling us.
-    #[error("the client did not authenticate, or its certificate's time is over or has not come")]
+    /// The client did not prove an identity.
+    #[error("the client did not authenticate")]
     NotAuthenticated,
     /// The handshake took too long.
     #[error("no SSH session within {} s", .0.as_secs())]
@@ -36,7 +35,7 @@ pub enum Error {
         /// The peer's list.
         theirs: String,
     },
-    /// The peer broke the protocol, or the engine does not understand it.
+    /// The peer broke the protocol.
     #[error("SSH protocol error: {0}")]
     Protocol(String),
     /// The peer said goodbye (RFC 4253 §11.1).
@@ -76,31 +75,5 @@ impl Error {
             | Self::Io(_) => Class::Retry,
             Self::LocalKey(_) => Class::Fatal(Reason::Configuration),
         }
-    }
-}
-
-impl From<russh::Error> for Error {
-    fn from(error: russh::Error) -> Self {
-        match error {
-            russh::Error::IO(error) => Self::Io(error),
-            russh::Error::KeepaliveTimeout | russh::Error::InactivityTimeout => {
-                Self::KeepaliveTimedOut
-            }
-            russh::Error::NoCommonAlgo { kind, theirs, .. } => Self::NoCommonAlgorithm {
-                kind: format!("{kind:?}").to_lowercase(),
-                theirs: printable(&theirs.join(",")),
-            },
-            russh::Error::HUP
-            | russh::Error::Disconnect
-            | russh::Error::SendError
-            | russh::Error::RecvError => Self::Closed,
-            other => Self::Protocol(printable(&other.to_string())),
-        }
-    }
-}
-
-impl From<russh::SendError> for Error {
-    fn from(_: russh::SendError) -> Self {
-        Self::Closed
     }
 }

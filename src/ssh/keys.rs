@@ -1,6 +1,8 @@
 //! Reads OpenSSH keys and certificates as the platform sends them: one `authorized_keys`-style line for
 //! public material, OpenSSH PEM for private keys. Errors never repeat private material.
 
+use std::sync::Arc;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ssh_key::private::{EcdsaKeypair, EcdsaPrivateKey};
@@ -8,6 +10,7 @@ use ssh_key::public::{EcdsaPublicKey, KeyData};
 use ssh_key::{Certificate, PrivateKey, PublicKey};
 use zeroize::Zeroizing;
 
+use super::sign::SigningKey;
 use crate::secret::Secret;
 
 /// Smallest RSA modulus accepted, in bits.
@@ -36,6 +39,9 @@ pub enum Error {
     /// The private key is not the certificate's.
     #[error("the private key does not belong to the certificate")]
     Mismatch,
+    /// The private key's numbers do not make a key.
+    #[error("the private key cannot sign: {0}")]
+    Unusable(String),
 }
 
 /// Reads a certificate line.
@@ -136,20 +142,31 @@ fn number(rest: &mut &[u8]) -> Option<u32> {
 /// A private key together with the certificate of its public key.
 #[derive(Clone)]
 pub struct CertifiedKey {
-    pub(super) key: PrivateKey,
-    pub(super) certificate: Certificate,
+    /// The private key, ready to sign.
+    pub(super) signer: Arc<SigningKey>,
+    /// The certificate as it goes over the wire.
+    pub(super) blob: Arc<[u8]>,
+    certificate: Certificate,
 }
 
 impl CertifiedKey {
     /// Joins the two.
     ///
     /// # Errors
-    /// [`Error::Mismatch`] if they do not belong together.
-    pub fn try_new(key: PrivateKey, certificate: Certificate) -> Result<Self, Error> {
+    /// [`Error::Mismatch`] if they do not belong together, [`Error::Unusable`] if the key cannot sign.
+    pub fn try_new(key: &PrivateKey, certificate: Certificate) -> Result<Self, Error> {
         if key.public_key().key_data() != certificate.public_key() {
             return Err(Error::Mismatch);
         }
-        Ok(Self { key, certificate })
+        let signer = SigningKey::try_new(key).map_err(|error| Error::Unusable(error.to_string()))?;
+        let blob = certificate
+            .to_bytes()
+            .map_err(|error| malformed("certificate", &error))?;
+        Ok(Self {
+            signer: Arc::new(signer),
+            blob: blob.into(),
+            certificate,
+        })
     }
 
     /// The certificate.

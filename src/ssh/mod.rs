@@ -1,47 +1,42 @@
-//! The tunnel's engine: an SSH client that accepts channels and an SSH server that opens them
-//! (RFC 4251–4254, OpenSSH's certificates). It knows nothing of gateways and relays.
+//! The tunnel's engine: SSH as this protocol needs it, done completely (RFC 4251–4254, 5656, 8268, 8308, 8332, 8731, OpenSSH's
+//! certificates, strict key exchange and authenticated ciphers). It knows nothing of gateways and relays.
 //!
-//! - [`client::connect`] makes an authenticated [`client::Session`], whose [`client::Session::accept`] yields
-//!   the channels that the server opens.
-//! - [`server::accept`] makes an authenticated [`server::Session`], whose [`server::Session::open`] opens one.
-//! - [`cert`] is the only judge of certificates, on both sides: the library's own check is not relied on.
+//! - [`client::connect`] and [`server::accept`] make an authenticated [`client::Session`], the same type for both; either side
+//!   can open a channel with [`client::Session::open`] and take those of the other with [`client::Session::accept`].
+//! - [`cert`] is the only judge of certificates, on both sides.
 //!
-//! The protocol itself is russh's for now. No type of it leaves this folder, so that the engine can be
-//! replaced behind these four names. Known limits of that engine: a `direct-tcpip` without its four
-//! fields ends the session, and a channel whose reader stalls delays the session's other channels.
+//! The layers, each of which knows only those before it, and none of which does input or output but the last three:
+//! `wire` data types · `msg` messages · `cipher`, `packet` sealed packets · `kex`, `sign`, `cert` proofs · `transport` key
+//! exchange · `auth` · `connection` channels, windows, liveness · `input`, `output` bytes · `driver` two tasks on a stream ·
+//! `session`, `stream` what the program holds.
+//!
+//! It deliberately has no other authentication than certificates, no compression, no channels but `direct-tcpip`, no shell.
 
+mod auth;
 pub mod cert;
 mod cipher;
 pub mod client;
-mod closings;
-mod cut;
+mod connection;
+mod driver;
 pub mod error;
+mod input;
 mod kex;
 pub mod keys;
+mod msg;
+mod output;
 mod packet;
 pub mod server;
+mod session;
 mod sign;
 mod stream;
+mod transport;
 mod wire;
 
-use std::borrow::Cow;
 use std::time::Duration;
 
 pub use error::Error;
-use russh::{Limits, compression, mac};
-use ssh_key::{Algorithm, EcdsaCurve, HashAlg};
 pub use stream::{ChannelStream, Farewell};
-
-/// Flow-control window of a channel, in bytes.
-const WINDOW: u32 = 2 * 1024 * 1024;
-/// Largest channel packet, in bytes (RFC 4253 §6.1 obliges everyone to take this much).
-const MAX_PACKET: u32 = 32 * 1024;
-/// Messages that wait for a channel's reader before the connection stops reading.
-const CHANNEL_QUEUE: usize = 128;
-/// Bytes after which keys are exchanged anew (RFC 4253 §9).
-const REKEY_BYTES: usize = 1 << 30;
-/// Time after which keys are exchanged anew (RFC 4253 §9).
-const REKEY_AFTER: Duration = Duration::from_secs(3600);
+pub use transport::Algorithms;
 
 /// Liveness of a session: a keepalive after each silent `interval`, and the end of the session once
 /// `unanswered` of them went without any answer (a refusal is an answer).
@@ -54,7 +49,7 @@ pub struct Keepalive {
 }
 
 impl Keepalive {
-    /// A dead peer is noticed within 28 s: three silent intervals and one more tick at worst.
+    /// A dead peer is noticed after three silent intervals, 21 s.
     pub const DEFAULT: Self = Self {
         interval: Duration::from_secs(7),
         unanswered: 2,
@@ -64,96 +59,24 @@ impl Keepalive {
     pub const TCP_USER_TIMEOUT: Duration = Duration::from_secs(28);
 }
 
-/// Exchanges that every modern peer has, best first (protocol.md §3).
-const MODERN_KEX: &[russh::kex::Name] = &[
-    russh::kex::MLKEM768X25519_SHA256,
-    russh::kex::CURVE25519,
-    russh::kex::CURVE25519_PRE_RFC_8731,
-    russh::kex::ECDH_SHA2_NISTP256,
-];
-/// The only exchanges of deployed gateways (protocol.md §3).
-const DEPLOYED_GATEWAY_KEX: &[russh::kex::Name] = &[
-    russh::kex::DH_G14_SHA256,
-    russh::kex::DH_G16_SHA512,
-    russh::kex::DH_G18_SHA512,
-];
-/// Authenticated encryption, fastest first.
-const AEAD: &[russh::cipher::Name] = &[
-    russh::cipher::AES_128_GCM,
-    russh::cipher::AES_256_GCM,
-    russh::cipher::CHACHA20_POLY1305,
-];
-/// The only ciphers of deployed gateways (protocol.md §3).
-const DEPLOYED_GATEWAY_CIPHERS: &[russh::cipher::Name] = &[
-    russh::cipher::AES_128_CTR,
-    russh::cipher::AES_192_CTR,
-    russh::cipher::AES_256_CTR,
-];
-const MACS: &[mac::Name] = &[
-    mac::HMAC_SHA256_ETM,
-    mac::HMAC_SHA512_ETM,
-    mac::HMAC_SHA256,
-    mac::HMAC_SHA512,
-];
-/// Signature algorithms, never SHA-1 (protocol.md §2).
-const KEY_ALGORITHMS: &[Algorithm] = &[
-    Algorithm::Ed25519,
-    Algorithm::Ecdsa {
-        curve: EcdsaCurve::NistP256,
-    },
-    Algorithm::Ecdsa {
-        curve: EcdsaCurve::NistP384,
-    },
-    Algorithm::Ecdsa {
-        curve: EcdsaCurve::NistP521,
-    },
-    Algorithm::Rsa {
-        hash: Some(HashAlg::Sha256),
-    },
-    Algorithm::Rsa {
-        hash: Some(HashAlg::Sha512),
-    },
-];
-
-/// What a client offers: modern exchanges and authenticated ciphers only, and certificates as host keys.
-fn client_algorithms() -> russh::Preferred {
-    let mut kex = MODERN_KEX.to_vec();
-    kex.extend([
-        russh::kex::EXTENSION_SUPPORT_AS_CLIENT,
-        russh::kex::EXTENSION_OPENSSH_STRICT_KEX_AS_CLIENT,
-    ]);
-    russh::Preferred {
-        kex: Cow::Owned(kex),
-        key: Cow::Borrowed(KEY_ALGORITHMS),
-        host_key_certificates: Cow::Borrowed(KEY_ALGORITHMS),
-        cipher: Cow::Borrowed(AEAD),
-        mac: Cow::Borrowed(MACS),
-        compression: Cow::Borrowed(&[compression::NONE]),
-    }
+/// When keys are exchanged anew, whichever comes first, counted for each direction by itself (RFC 4253 §9, RFC 4344 §3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RekeyLimits {
+    /// Bytes of payload.
+    pub bytes: u64,
+    /// Packets.
+    pub packets: u64,
+    /// Time since the last exchange.
+    pub time: Duration,
 }
 
-/// What a server offers: the same first, and behind it what deployed gateways can speak.
-fn server_algorithms() -> russh::Preferred {
-    let mut kex = MODERN_KEX.to_vec();
-    kex.extend(DEPLOYED_GATEWAY_KEX);
-    kex.extend([
-        russh::kex::EXTENSION_SUPPORT_AS_SERVER,
-        russh::kex::EXTENSION_OPENSSH_STRICT_KEX_AS_SERVER,
-    ]);
-    let mut cipher = AEAD.to_vec();
-    cipher.extend(DEPLOYED_GATEWAY_CIPHERS);
-    russh::Preferred {
-        kex: Cow::Owned(kex),
-        key: Cow::Borrowed(KEY_ALGORITHMS),
-        host_key_certificates: Cow::Borrowed(&[]),
-        cipher: Cow::Owned(cipher),
-        mac: Cow::Borrowed(MACS),
-        compression: Cow::Borrowed(&[compression::NONE]),
-    }
-}
-
-fn limits() -> Limits {
-    Limits::new(REKEY_BYTES, REKEY_BYTES, REKEY_AFTER)
+impl RekeyLimits {
+    /// A gibibyte or an hour, as RFC 4253 §9 has it, and half of the packets after which sequence numbers repeat (RFC 4344 §3.1).
+    pub const DEFAULT: Self = Self {
+        bytes: 1 << 30,
+        packets: 1 << 31,
+        time: Duration::from_secs(3600),
+    };
 }
 
 #[cfg(test)]

@@ -1,163 +1,265 @@
-//! One channel as a byte stream.
+//! One channel as a byte stream. Data are copied once on their way out, into the packet that is sealed in place, and not at all
+//! on their way in: they are read where they were decrypted ([`AsyncBufRead`]).
 
-use std::io;
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use russh::ChannelStream as RusshStream;
-use russh::{client, server};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::sync::oneshot;
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
+
+use super::connection::{ChannelId, Reading, Room, data_packet};
+use super::driver::Shared;
+use super::packet::Payload;
+use super::wire::Write as _;
+
+/// Bytes wanted at once at most: what one packet holds.
+const MAX_WRITE: usize = 32 * 1024;
+/// So many bytes that were read are told to the session, even in the middle of what it gave.
+const TELL_READ: usize = 64 * 1024;
+
+/// The right to a channel; the channel is closed when it is dropped.
+pub(super) struct Handle {
+    shared: Arc<Shared>,
+    id: ChannelId,
+}
+
+impl Handle {
+    pub(super) fn new(shared: Arc<Shared>, id: ChannelId) -> Self {
+        Self { shared, id }
+    }
+
+    /// Takes in what the peer sends, until it has closed the channel or the session has ended.
+    fn poll_closed(&self, cx: &Context<'_>) -> Poll<()> {
+        let mut state = self.shared.lock();
+        let mut received = VecDeque::new();
+        state.connection.take_received(self.id, &mut received);
+        let bytes = received.iter().map(|chunk| chunk.len()).sum();
+        if state.connection.read(self.id, bytes) {
+            self.shared.transmit();
+        }
+        if state.connection.is_closed(self.id) {
+            return Poll::Ready(());
+        }
+        state.wait_to_read(self.id, cx.waker());
+        Poll::Pending
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        let mut state = self.shared.lock();
+        state.forget(self.id);
+        state.connection.release(self.id);
+        drop(state);
+        self.shared.transmit();
+    }
+}
 
 /// An open channel. Shutting down the write side sends EOF and leaves the other direction open; dropping
 /// it closes the channel. Writing to a channel that the peer has closed is an error, shutting it down is
-/// not.
+/// not. Reading from a channel whose session ended before the channel did is an error.
 pub struct ChannelStream {
-    /// Taken by [`Drop`] alone.
-    side: Option<Side>,
-    /// Resolves when the peer closes the channel or the session ends.
-    closed: Pin<Box<WaitForCancellationFutureOwned>>,
-    token: CancellationToken,
-    /// The other end is a [`Farewell`], which receives what is left once EOF was sent.
-    farewell: Option<oneshot::Sender<Self>>,
+    handle: Arc<Handle>,
+    /// Received and not yet read; the first one may have been read in part.
+    chunks: VecDeque<Payload>,
+    /// Read, and not yet told to the session.
+    read: usize,
     shut_down: bool,
 }
 
-/// Keeps a channel that was shut down and dropped open until its peer has closed it. What was written last is with the
-/// peer then: the engine itself lets the end of a session overtake it.
-#[derive(Debug)]
-pub struct Farewell {
-    channel: oneshot::Receiver<ChannelStream>,
-    closed: CancellationToken,
-}
+/// Keeps a channel that was shut down and dropped open until its peer has closed it, so that what was written last is with the
+/// peer then.
+pub struct Farewell(Arc<Handle>);
 
 impl Farewell {
-    /// Waits until the peer has closed the channel, `limit` at most, and takes in what it still sends; at once if the
-    /// channel was dropped without being shut down. Starts when the channel is dropped.
+    /// Waits until the peer has closed the channel, `limit` at most, and takes in what it still sends.
     pub async fn wait(self, limit: Duration) {
-        let Ok(mut channel) = self.channel.await else {
-            return;
-        };
-        let closing = async {
-            let _ = tokio::io::copy(&mut channel, &mut tokio::io::sink()).await;
-            self.closed.cancelled().await;
-        };
+        let closing = std::future::poll_fn(|cx| self.0.poll_closed(cx));
         let _ = tokio::time::timeout(limit, closing).await;
     }
 }
 
-enum Side {
-    Accepted(RusshStream<client::Msg>),
-    Opened(RusshStream<server::Msg>),
-}
-
 impl ChannelStream {
-    pub(super) fn accepted(
-        channel: russh::Channel<client::Msg>,
-        closed: CancellationToken,
-    ) -> Self {
-        Self::new(Side::Accepted(channel.into_stream()), closed)
-    }
-
-    pub(super) fn opened(channel: russh::Channel<server::Msg>, closed: CancellationToken) -> Self {
-        Self::new(Side::Opened(channel.into_stream()), closed)
-    }
-
-    fn new(side: Side, closed: CancellationToken) -> Self {
+    pub(super) fn new(handle: Handle) -> Self {
         Self {
-            side: Some(side),
-            token: closed.clone(),
-            closed: Box::pin(closed.cancelled_owned()),
-            farewell: None,
+            handle: Arc::new(handle),
+            chunks: VecDeque::new(),
+            read: 0,
             shut_down: false,
         }
     }
 
-    /// Whoever waits for what is returned keeps the channel open beyond the drop of this.
-    pub fn farewell(&mut self) -> Farewell {
-        let (sender, channel) = oneshot::channel();
-        self.farewell = Some(sender);
-        let closed = self.token.clone();
-        Farewell { channel, closed }
+    /// Whoever holds what is returned keeps the channel open beyond the drop of this, if it was shut down.
+    #[must_use]
+    pub fn farewell(&self) -> Farewell {
+        Farewell(Arc::clone(&self.handle))
     }
 
-    /// True once the peer has closed the channel; registers for it otherwise.
-    fn is_closed(&mut self, cx: &mut Context<'_>) -> bool {
-        Future::poll(self.closed.as_mut(), cx).is_ready()
+    /// Makes the first chunk one with something to read; without any if nothing more will come.
+    fn poll_chunk(&mut self, cx: &Context<'_>) -> Poll<io::Result<()>> {
+        if !self.chunks.is_empty() && self.read < TELL_READ {
+            return Poll::Ready(Ok(()));
+        }
+        let Handle { shared, id } = &*self.handle;
+        let mut state = shared.lock();
+        let has_credit = self.read > 0 && state.connection.read(*id, std::mem::take(&mut self.read));
+        let poll = if self.chunks.is_empty() {
+            match state.connection.take_received(*id, &mut self.chunks) {
+                Reading::Data | Reading::Ended => Poll::Ready(Ok(())),
+                Reading::Pending => {
+                    state.wait_to_read(*id, cx.waker());
+                    Poll::Pending
+                }
+                Reading::Cut => Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into())),
+            }
+        } else {
+            Poll::Ready(Ok(()))
+        };
+        drop(state);
+        if has_credit {
+            shared.transmit();
+        }
+        poll
+    }
+
+    fn advance(&mut self, bytes: usize) {
+        let Some(first) = self.chunks.front_mut() else {
+            return;
+        };
+        let bytes = bytes.min(first.len());
+        first.advance(bytes);
+        self.read = self.read.saturating_add(bytes);
+        if first.is_empty() {
+            self.chunks.pop_front();
+            if self.chunks.is_empty() {
+                // What an idle channel need not keep.
+                self.chunks = VecDeque::new();
+            }
+        }
     }
 }
 
 impl Drop for ChannelStream {
     fn drop(&mut self) {
-        let (Some(farewell), Some(side)) = (self.farewell.take(), self.side.take()) else {
-            return;
-        };
-        if self.shut_down {
-            // If nobody waits it comes back, and is closed by being dropped.
-            let _ = farewell.send(Self::new(side, self.token.clone()));
+        if !self.shut_down {
+            let Handle { shared, id } = &*self.handle;
+            shared.lock().connection.close(*id);
+            shared.transmit();
         }
+    }
+}
+
+impl std::fmt::Debug for Farewell {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Farewell")
+            .field("id", &self.0.id)
+            .finish_non_exhaustive()
     }
 }
 
 impl std::fmt::Debug for ChannelStream {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ChannelStream").finish_non_exhaustive()
+        f.debug_struct("ChannelStream")
+            .field("id", &self.handle.id)
+            .finish_non_exhaustive()
+    }
+}
+
+impl AsyncBufRead for ChannelStream {
+    fn poll_fill_buf(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<&[u8]>> {
+        let this = self.get_mut();
+        ready!(this.poll_chunk(cx))?;
+        Poll::Ready(Ok(this.chunks.front().map_or(&[], |chunk| chunk)))
+    }
+
+    fn consume(self: Pin<&mut Self>, bytes: usize) {
+        self.get_mut().advance(bytes);
     }
 }
 
 impl AsyncRead for ChannelStream {
     fn poll_read(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match &mut self.side {
-            Some(Side::Accepted(stream)) => Pin::new(stream).poll_read(cx, buffer),
-            Some(Side::Opened(stream)) => Pin::new(stream).poll_read(cx, buffer),
-            None => Poll::Ready(Ok(())),
+        let this = self.get_mut();
+        ready!(this.poll_chunk(cx))?;
+        // As many chunks as there is room for.
+        while let Some(first) = this.chunks.front() {
+            let bytes = first.len().min(buffer.remaining());
+            if bytes == 0 {
+                break;
+            }
+            buffer.put_slice(first.get(..bytes).unwrap_or_default());
+            this.advance(bytes);
         }
+        Poll::Ready(Ok(()))
     }
 }
 
 impl AsyncWrite for ChannelStream {
     fn poll_write(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buffer: &[u8],
     ) -> Poll<io::Result<usize>> {
-        if self.is_closed(cx) {
-            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
-        }
-        match &mut self.side {
-            Some(Side::Accepted(stream)) => Pin::new(stream).poll_write(cx, buffer),
-            Some(Side::Opened(stream)) => Pin::new(stream).poll_write(cx, buffer),
-            None => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
-        }
+        self.poll_write_vectored(cx, &[IoSlice::new(buffer)])
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.is_closed(cx) {
-            return Poll::Ready(Ok(()));
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffers: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let wanted = buffers
+            .iter()
+            .map(|buffer| buffer.len())
+            .fold(0, usize::saturating_add)
+            .min(MAX_WRITE);
+        if wanted == 0 {
+            return Poll::Ready(Ok(0));
         }
-        match &mut self.side {
-            Some(Side::Accepted(stream)) => Pin::new(stream).poll_flush(cx),
-            Some(Side::Opened(stream)) => Pin::new(stream).poll_flush(cx),
-            None => Poll::Ready(Ok(())),
-        }
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.is_closed(cx) {
-            return Poll::Ready(Ok(()));
-        }
-        let done = match &mut self.side {
-            Some(Side::Accepted(stream)) => Pin::new(stream).poll_shutdown(cx),
-            Some(Side::Opened(stream)) => Pin::new(stream).poll_shutdown(cx),
-            None => Poll::Ready(Ok(())),
+        let Handle { shared, id } = &*self.handle;
+        let mut state = shared.lock();
+        let (length, recipient) = match state.connection.reserve(*id, wanted) {
+            Room::Bytes { length, recipient } => (length, recipient),
+            Room::Pending => {
+                state.wait_to_write(*id, cx.waker());
+                return Poll::Pending;
+            }
+            Room::Closed => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
         };
-        self.shut_down |= matches!(done, Poll::Ready(Ok(())));
-        done
+        drop(state);
+        // Copied without holding anybody up.
+        let mut packet = data_packet(recipient, length);
+        let mut left = length;
+        for buffer in buffers {
+            let part = buffer.get(..left).unwrap_or(buffer);
+            packet.put(part);
+            left = left.saturating_sub(part.len());
+        }
+        shared.lock().connection.submit(*id, packet);
+        shared.transmit();
+        Poll::Ready(Ok(length))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    /// What was written is on its way already.
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.shut_down = true;
+        self.handle.shared.lock().connection.finish(self.handle.id);
+        self.handle.shared.transmit();
+        Poll::Ready(Ok(()))
     }
 }

@@ -1,0 +1,201 @@
+//! An authenticated session, the same for client and server.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::connection::Connection;
+use super::driver::{self, GOODBYE, Phase, Shared};
+use super::stream::{ChannelStream, Handle};
+use super::{Error, cert};
+use crate::scope::Scope;
+
+/// A session whose both ends have proved who they are. Dropping it cuts the connection.
+pub struct Session {
+    shared: Arc<Shared>,
+    /// Of its two tasks.
+    scope: Scope,
+    subject: String,
+}
+
+impl Session {
+    /// Runs the handshake, `limit` at most.
+    pub(super) async fn establish<R, W>(
+        reader: R,
+        writer: W,
+        connection: Connection,
+        limit: Duration,
+    ) -> Result<Self, Error>
+    where
+        R: AsyncRead + Unpin + Send + 'static,
+        W: AsyncWrite + Unpin + Send + 'static,
+    {
+        let (shared, scope) = driver::start(reader, writer, connection);
+        let mut session = Self {
+            shared,
+            scope,
+            subject: String::new(),
+        };
+        let mut phase = session.shared.phase();
+        let reached = tokio::time::timeout(limit, phase.wait_for(|p| *p != Phase::Handshake))
+            .await
+            .map_err(|_| Error::HandshakeTimedOut(limit))?
+            .map_or(Phase::Ended, |phase| *phase);
+        let state = session.shared.lock();
+        let subject = state.connection.subject().map(str::to_owned);
+        drop(state);
+        match reached {
+            Phase::Handshake | Phase::Open => {
+                session.subject = subject.unwrap_or_default();
+                Ok(session)
+            }
+            Phase::Ended => {
+                let error = session.failure();
+                // The peer is to hear why.
+                session.scope.finish(GOODBYE).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Why the handshake failed.
+    fn failure(&self) -> Error {
+        let end = self.shared.take_end();
+        let refusal = self.shared.lock().connection.take_refusal();
+        match (end, refusal) {
+            (
+                Error::Io(_) | Error::Closed | Error::Disconnected(_) | Error::NotAuthenticated,
+                Some(refusal),
+            ) => refusal.map_or(Error::NotAuthenticated, |reason: cert::Error| {
+                Error::Certificate(reason)
+            }),
+            (end, _) => end,
+        }
+    }
+
+    /// Whom the CA certified: the first principal of a client's certificate. Not the user name, which the client chooses among
+    /// all of its principals, so that it cannot be taken for somebody else whose id is its own name. Empty on the client's side.
+    #[must_use]
+    pub fn subject(&self) -> &str {
+        &self.subject
+    }
+
+    /// The next channel that the peer opens; `None` once the session has ended. Cancel-safe. For one caller at a time.
+    pub async fn accept(&self) -> Option<ChannelStream> {
+        loop {
+            {
+                let mut state = self.shared.lock();
+                while let Some(id) = state.incoming.pop_front() {
+                    if state.connection.accept(id) {
+                        drop(state);
+                        self.shared.transmit();
+                        let handle = Handle::new(Arc::clone(&self.shared), id);
+                        return Some(ChannelStream::new(handle));
+                    }
+                }
+            }
+            if self.shared.is_ended() {
+                return None;
+            }
+            self.shared.incoming.notified().await;
+        }
+    }
+
+    /// Refuses all further channels; those that are open go on.
+    pub fn stop_accepting(&self) {
+        let mut state = self.shared.lock();
+        state.connection.stop_accepting();
+        while let Some(id) = state.incoming.pop_front() {
+            state.connection.refuse(id);
+        }
+        drop(state);
+        self.shared.transmit();
+    }
+
+    /// Opens a `direct-tcpip` channel with its four fields (RFC 4254 §7.2).
+    ///
+    /// # Errors
+    /// The peer refused, or the session ended.
+    pub async fn open(
+        &self,
+        target: (&str, u16),
+        originator: SocketAddr,
+    ) -> Result<ChannelStream, Error> {
+        let from = originator.ip().to_string();
+        let (handle, answer) = {
+            let mut state = self.shared.lock();
+            if self.shared.is_ended() {
+                return Err(Error::Closed);
+            }
+            let id = state
+                .connection
+                .open(target, (&from, originator.port()))?;
+            let answer = state.await_opening(id);
+            drop(state);
+            // From here on whoever gives up the wait closes the channel.
+            (Handle::new(Arc::clone(&self.shared), id), answer)
+        };
+        self.shared.transmit();
+        answer.await.unwrap_or(Err(Error::Closed))?;
+        Ok(ChannelStream::new(handle))
+    }
+
+    /// True if the peer answers within `deadline`.
+    pub async fn ping(&self, deadline: Duration) -> bool {
+        let (number, answer) = {
+            let mut state = self.shared.lock();
+            let Some(number) = state.connection.ping(driver::now()) else {
+                return false;
+            };
+            (number, state.await_answer(number))
+        };
+        self.shared.transmit();
+        let is_answered = matches!(tokio::time::timeout(deadline, answer).await, Ok(Ok(())));
+        if !is_answered {
+            self.shared.lock().forget_ping(number);
+        }
+        is_answered
+    }
+
+    /// Resolves when the session has ended. Cancel-safe.
+    pub async fn ended(&self) {
+        let mut phase = self.shared.phase();
+        let _ = phase.wait_for(|phase| *phase == Phase::Ended).await;
+    }
+
+    /// True once the session has ended.
+    #[must_use]
+    pub fn is_ended(&self) -> bool {
+        self.shared.is_ended()
+    }
+
+    /// Why the session ended.
+    #[must_use]
+    pub fn take_end(&self) -> Error {
+        self.shared.take_end()
+    }
+
+    /// Sends what is still queued and says goodbye, waits a moment for the peer to hear it, and closes the connection.
+    pub async fn close(&self, why: &str) {
+        self.shared.lock().connection.disconnect(why);
+        self.shared.transmit();
+        self.scope.finish(GOODBYE).await;
+        self.scope.cancel();
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.scope.cancel();
+    }
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Session")
+            .field("subject", &self.subject)
+            .finish_non_exhaustive()
+    }
+}
