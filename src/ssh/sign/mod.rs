@@ -67,7 +67,7 @@ impl From<Malformed> for Error {
     }
 }
 
-/// A private key, made ready once: to check an RSA key takes about as long as to sign with it.
+/// A private key, made ready once: reading and checking its numbers is not repeated at each signature.
 pub(super) struct SigningKey {
     pair: Pair,
     algorithms: &'static [SignatureAlgorithm],
@@ -200,7 +200,7 @@ fn crt_exponent(d: &[u8], prime: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
     let bits = u32::try_from(d.len().max(prime.len()).checked_mul(8)?).ok()?;
     let d = Zeroizing::new(BoxedUint::from_be_slice(d, bits).ok()?);
     let prime = Zeroizing::new(BoxedUint::from_be_slice(prime, bits).ok()?);
-    let less_one = NonZero::new(prime.wrapping_sub(&BoxedUint::one_with_precision(bits)));
+    let less_one = NonZero::new(prime.wrapping_sub(BoxedUint::one_with_precision(bits)));
     let exponent = Zeroizing::new(d.rem(&less_one.into_option()?));
     Some(Zeroizing::new(exponent.to_be_bytes().into_vec()))
 }

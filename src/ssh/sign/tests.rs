@@ -434,12 +434,7 @@ fn a_key_whose_numbers_do_not_belong_together_is_refused() {
             one.clone(),
             good.q().clone(),
         ),
-        RsaPrivateKey::new(
-            good.d().clone(),
-            good.iqmp().clone(),
-            good.p().clone(),
-            one.clone(),
-        ),
+        RsaPrivateKey::new(good.d().clone(), good.iqmp().clone(), good.p().clone(), one),
         // The order of the primes matters to the coefficient.
         RsaPrivateKey::new(
             good.d().clone(),
