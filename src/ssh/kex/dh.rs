@@ -68,7 +68,8 @@ impl Group {
         *value > one && *value < most
     }
 
-    /// `base` to the power of `exponent`, in a time that depends on the length of the exponent only.
+    /// `base` to the power of `exponent`, in a time that depends on the length of the exponent only. The
+    /// library does not wipe what it needs on the way.
     fn power(self, base: &BoxedUint, exponent: &BoxedUint) -> Zeroizing<BoxedUint> {
         let parameters = BoxedMontyParams::new_vartime(self.prime());
         let base = BoxedMontyForm::new(base.clone(), &parameters);

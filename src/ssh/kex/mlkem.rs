@@ -93,7 +93,8 @@ fn combine(quantum: &[u8], classical: &[u8]) -> SharedSecret {
 
 #[cfg(test)]
 mod tests {
-    use super::{CIPHERTEXT, ENCAPSULATION_KEY, Half, respond};
+    use super::{CIPHERTEXT, ENCAPSULATION_KEY, Half, combine, respond};
+    use crate::ssh::kex::tests::hex;
     use crate::ssh::kex::{Error, Method, SharedSecret};
 
     #[test]
@@ -102,6 +103,16 @@ mod tests {
         assert_eq!(client.public().len(), 1216);
         let (reply, _) = respond(client.public()).unwrap();
         assert_eq!(reply.len(), 1120);
+    }
+
+    #[test]
+    fn the_secret_is_the_hash_of_both_in_their_order() {
+        // Made elsewhere: the key A of `string SHA-256(K_PQ || K_CL)`, the hash "hash" and the id "id".
+        let secret = combine(&[1; 32], &[2; 32]);
+        assert_eq!(
+            *secret.derive(Method::MlKem768X25519Sha256, b"hash", b"id", b'A', 32),
+            hex("ce66b6157e779b72a9492465cf770eb061e7e1bb077e2912594512561c3aa117")
+        );
     }
 
     #[test]
