@@ -10,7 +10,7 @@ use crate::api::types::GatewayCredentials;
 use crate::names::{GatewayId, RelayHost, RelayName};
 use crate::ssh::cert::HostPolicy;
 use crate::ssh::keys::CertifiedKey;
-use crate::ssh::{Keepalive, cert, client, keys};
+use crate::ssh::{cert, client, keys};
 use crate::{backoff, pki};
 
 /// Limit for the SSH handshake, authentication included; the same as deployed gateways give a relay.
@@ -70,7 +70,7 @@ impl Identity {
             .map_err(ssh("ssh.serverCAPublicKey"))?;
         let ssh_expires = cert::expires(&certificate);
         let identity =
-            CertifiedKey::try_new(key, certificate).map_err(ssh("ssh.clientPrivateKey"))?;
+            CertifiedKey::try_new(&key, certificate).map_err(ssh("ssh.clientPrivateKey"))?;
 
         let tls = pki::tls::server(&credentials.pki, &Service::ALPN)?;
         let tls_expires =
@@ -82,14 +82,15 @@ impl Identity {
             relay_name,
             relay_host: credentials.relay_host.clone(),
             ssh: client::Config {
-                user: credentials.gateway_id.to_string(),
-                identity,
-                host: HostPolicy {
-                    ca,
-                    principal: credentials.relay_host.host_principal(),
-                },
-                keepalive: Keepalive::DEFAULT,
                 handshake: SSH_HANDSHAKE,
+                ..client::Config::new(
+                    credentials.gateway_id.to_string(),
+                    identity,
+                    HostPolicy {
+                        ca,
+                        principal: credentials.relay_host.host_principal(),
+                    },
+                )
             },
             tls,
             expires,

@@ -32,6 +32,9 @@ const FAREWELL: Duration = Duration::from_secs(2);
 /// before still gets through.
 const RETIRED_IDLE: Duration = Duration::from_secs(10);
 
+/// What a relay is told when the gateway stops or has moved on.
+const GOING_AWAY: &str = "going away";
+
 /// Why there is no tunnel.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -72,7 +75,8 @@ pub(crate) async fn connect(identity: &Identity) -> Result<client::Session, Erro
     let stream = dial::connect(identity.relay_host.as_str(), SSH_PORT, CONNECT).await?;
     // Keepalives need the session's own turn; this covers a session that is blocked on writing.
     let _ = socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(Keepalive::TCP_USER_TIMEOUT));
-    client::connect(stream, &identity.ssh)
+    let (reader, writer) = stream.into_split();
+    client::connect(reader, writer, &identity.ssh)
         .await
         .map_err(|source| failed(identity, source))
 }
@@ -90,7 +94,7 @@ pub(crate) struct Shared {
 /// have drained and the relay was told goodbye); or, while `retired` is true, until nothing is carried any more
 /// (then `None` as well).
 pub(crate) async fn serve(
-    mut session: client::Session,
+    session: client::Session,
     identity: &Arc<Identity>,
     shared: &Shared,
     mut retired: watch::Receiver<bool>,
@@ -114,7 +118,7 @@ pub(crate) async fn serve(
                 continue;
             }
         };
-        let Some(mut channel) = accepted else {
+        let Some(channel) = accepted else {
             break Some(failed(identity, session.take_end()));
         };
         let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
@@ -163,7 +167,7 @@ pub(crate) async fn serve(
     sessions.cancel();
     sessions.finish(DRAIN).await;
     if ended.is_none() {
-        session.close().await;
+        session.close(GOING_AWAY).await;
     }
     ended
 }

@@ -67,7 +67,11 @@ async fn gateway(
     } = accepted;
     bound_silence(&stream);
     let identity = hub.identity();
-    let Some(accepted) = stop.run(server::accept(stream, &identity.ssh)).await else {
+    let (reader, writer) = stream.into_split();
+    let Some(accepted) = stop
+        .run(server::accept(reader, writer, &identity.ssh))
+        .await
+    else {
         return;
     };
     drop((identity, newcomer, permit));

@@ -12,7 +12,7 @@ use crate::names::{RelayHost, RelayName};
 use crate::pki;
 use crate::ssh::cert::{self, UserPolicy};
 use crate::ssh::keys::CertifiedKey;
-use crate::ssh::{Keepalive, keys, server};
+use crate::ssh::{keys, server};
 
 /// Limit for everything a gateway does before it has authenticated.
 const SSH_HANDSHAKE: Duration = Duration::from_secs(10);
@@ -87,7 +87,7 @@ impl Identity {
         }
         let ssh_expires = cert::expires(&certificate);
         let identity =
-            CertifiedKey::try_new(key, certificate).map_err(ssh("ssh.serverPrivateKey"))?;
+            CertifiedKey::try_new(&key, certificate).map_err(ssh("ssh.serverPrivateKey"))?;
 
         let tls = pki::tls::server(&credentials.pki, &[])?;
         let tls_expires =
@@ -98,13 +98,14 @@ impl Identity {
         let wait = renew_after(expires.duration_since(now).unwrap_or_default(), random);
         Ok(Self {
             ssh: server::Config {
-                identity,
-                users: UserPolicy {
-                    ca,
-                    key_id: name.client_key_id(),
-                },
-                keepalive: Keepalive::DEFAULT,
                 handshake: SSH_HANDSHAKE,
+                ..server::Config::new(
+                    identity,
+                    UserPolicy {
+                        ca,
+                        key_id: name.client_key_id(),
+                    },
+                )
             },
             tls,
             expires,

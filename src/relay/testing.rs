@@ -35,7 +35,7 @@ use crate::secret::Secret;
 use crate::ssh::cert::HostPolicy;
 use crate::ssh::keys::CertifiedKey;
 use crate::ssh::server::Session;
-use crate::ssh::{self, ChannelStream, Keepalive, client};
+use crate::ssh::{self, ChannelStream, client};
 
 /// The relay's name.
 pub(super) const NAME: &str = "relay-1";
@@ -208,16 +208,14 @@ impl Authority {
 
 /// How a gateway connects with `certificate` as the SSH user `user`.
 pub(super) fn gateway(user: &str, certificate: &UserCertificate) -> client::Config {
-    client::Config {
-        user: user.to_owned(),
-        identity: CertifiedKey::try_new(key(USER_KEY), certificate.sign()).expect("a pair"),
-        host: HostPolicy {
+    client::Config::new(
+        user.to_owned(),
+        CertifiedKey::try_new(&key(USER_KEY), certificate.sign()).expect("a pair"),
+        HostPolicy {
             ca: key(HOST_CA).public_key().clone(),
             principal: format!("{HOST}:2222"),
         },
-        keepalive: Keepalive::DEFAULT,
-        handshake: LIMIT,
-    }
+    )
 }
 
 /// A port of loopback that the kernel chose.
@@ -308,7 +306,8 @@ impl Relay {
         certificate: &UserCertificate,
     ) -> Result<client::Session, ssh::Error> {
         let tcp = TcpStream::connect(self.ssh).await.expect("connected");
-        client::connect(tcp, &gateway(user, certificate)).await
+        let (reader, writer) = tcp.into_split();
+        client::connect(reader, writer, &gateway(user, certificate)).await
     }
 
     /// A gateway that is registered.
@@ -350,7 +349,7 @@ impl Relay {
     /// A client and the channel that the gateway accepts for it.
     pub(super) async fn bridge(
         &self,
-        gateway: &mut client::Session,
+        gateway: &client::Session,
     ) -> (TlsStream<TcpStream>, ChannelStream) {
         let (client, channel) = tokio::join!(self.client(ID), gateway.accept());
         (client, channel.expect("a channel"))

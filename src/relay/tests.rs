@@ -20,8 +20,8 @@ use crate::ssh::{self, client};
 #[tokio::test]
 async fn the_client_may_end_first_and_still_hears_the_gateway() {
     let relay = Relay::good().await;
-    let mut gateway = relay.gateway().await;
-    let (mut client, mut channel) = relay.bridge(&mut gateway).await;
+    let gateway = relay.gateway().await;
+    let (mut client, mut channel) = relay.bridge(&gateway).await;
 
     client.write_all(b"question").await.expect("written");
     client.shutdown().await.expect("half-closed");
@@ -42,8 +42,8 @@ async fn the_client_may_end_first_and_still_hears_the_gateway() {
 #[tokio::test]
 async fn the_gateway_may_end_first_and_still_hears_the_client() {
     let relay = Relay::good().await;
-    let mut gateway = relay.gateway().await;
-    let (mut client, mut channel) = relay.bridge(&mut gateway).await;
+    let gateway = relay.gateway().await;
+    let (mut client, mut channel) = relay.bridge(&gateway).await;
 
     channel.write_all(b"greeting").await.expect("written");
     channel.shutdown().await.expect("half-closed");
@@ -57,9 +57,9 @@ async fn the_gateway_may_end_first_and_still_hears_the_client() {
 #[tokio::test]
 async fn a_client_that_vanishes_closes_its_channel_only() {
     let relay = Relay::good().await;
-    let mut gateway = relay.gateway().await;
-    let (client, mut channel) = relay.bridge(&mut gateway).await;
-    let (mut other, mut other_channel) = relay.bridge(&mut gateway).await;
+    let gateway = relay.gateway().await;
+    let (client, mut channel) = relay.bridge(&gateway).await;
+    let (mut other, mut other_channel) = relay.bridge(&gateway).await;
     drop(client);
     assert_eq!(rest(&mut channel).await, b"");
     other.write_all(b"x").await.expect("written");
@@ -76,8 +76,8 @@ async fn a_gateway_that_vanishes_ends_its_clients_and_its_registration() {
         ..Given::default()
     })
     .await;
-    let mut gateway = relay.gateway().await;
-    let (mut client, channel) = relay.bridge(&mut gateway).await;
+    let gateway = relay.gateway().await;
+    let (mut client, channel) = relay.bridge(&gateway).await;
     drop((gateway, channel));
     until(|| relay.hub.registry().len() == 0).await;
     let mut all = Vec::new();
@@ -102,14 +102,17 @@ async fn a_new_connection_takes_over_while_the_old_one_is_stalled() {
         is_deaf: Arc::clone(&is_deaf),
     };
     let config = gateway(ID, &UserCertificate::of(ID));
-    let stalled = client::connect(stream, &config).await.expect("a session");
+    let (reader, writer) = tokio::io::split(stream);
+    let stalled = client::connect(reader, writer, &config)
+        .await
+        .expect("a session");
     relay.until_registered(None).await;
     let old = relay.session().expect("registered");
     is_deaf.store(true, Ordering::SeqCst);
 
-    let mut gateway = relay.gateway().await;
+    let gateway = relay.gateway().await;
     assert!(!old.is_ended(), "the old one is still being probed");
-    let (mut client, mut channel) = relay.bridge(&mut gateway).await;
+    let (mut client, mut channel) = relay.bridge(&gateway).await;
     client.write_all(b"x").await.expect("written");
     assert_eq!(soon(channel.read_u8()).await.expect("a byte"), b'x');
     soon(old.ended()).await;
@@ -120,15 +123,15 @@ async fn a_new_connection_takes_over_while_the_old_one_is_stalled() {
 #[tokio::test]
 async fn a_replaced_gateway_that_lives_is_told_why_it_has_to_go() {
     let relay = Relay::good().await;
-    let mut first = relay.gateway().await;
-    let mut second = relay.gateway().await;
+    let first = relay.gateway().await;
+    let second = relay.gateway().await;
     assert!(soon(first.accept()).await.is_none());
     let end = first.take_end();
     assert!(
         matches!(&end, ssh::Error::Disconnected(why) if why.contains("took over")),
         "{end:?}"
     );
-    let (_client, _channel) = relay.bridge(&mut second).await;
+    let (_client, _channel) = relay.bridge(&second).await;
 }
 
 #[tokio::test]
@@ -206,13 +209,17 @@ async fn an_expired_certificate_is_not_mistaken_for_a_port_check() {
     let relay = identity(&Authority::new(), LIMIT);
     let config = gateway(ID, &expired);
     let (a, b) = tokio::io::duplex(64 * 1024);
+    let (a, b) = (tokio::io::split(a), tokio::io::split(b));
     let (client, server) = tokio::join!(
-        client::connect(a, &config),
-        ssh::server::accept(b, &relay.ssh)
+        client::connect(a.0, a.1, &config),
+        ssh::server::accept(b.0, b.1, &relay.ssh)
     );
     client.expect_err("refused");
     let error = server.expect_err("refused");
-    assert!(matches!(error, ssh::Error::NotAuthenticated), "{error:?}");
+    assert!(
+        matches!(&error, ssh::Error::Certificate(why) if matches!(why, ssh::cert::Error::Expired(_))),
+        "{error:?}"
+    );
 }
 
 #[tokio::test]
@@ -249,7 +256,7 @@ async fn a_client_that_comes_just_before_its_gateway_is_served() {
     let relay = Relay::good().await;
     let mut client = relay.client(ID).await;
     client.write_all(b"early").await.expect("written");
-    let mut gateway = relay.gateway().await;
+    let gateway = relay.gateway().await;
     let mut channel = gateway.accept().await.expect("a channel");
     let mut early = [0; 5];
     channel.read_exact(&mut early).await.expect("read");
@@ -259,7 +266,7 @@ async fn a_client_that_comes_just_before_its_gateway_is_served() {
 #[tokio::test]
 async fn a_client_whose_channel_the_gateway_refuses_is_closed_cleanly() {
     let relay = Relay::good().await;
-    let mut gateway = relay.gateway().await;
+    let gateway = relay.gateway().await;
     gateway.stop_accepting();
     let mut client = relay.client(ID).await;
     assert_eq!(rest(&mut client).await, b"");
@@ -281,7 +288,10 @@ async fn a_channel_that_a_stalled_gateway_does_not_open_is_given_up() {
         is_deaf: Arc::clone(&is_deaf),
     };
     let config = gateway(ID, &UserCertificate::of(ID));
-    let stalled = client::connect(stream, &config).await.expect("a session");
+    let (reader, writer) = tokio::io::split(stream);
+    let stalled = client::connect(reader, writer, &config)
+        .await
+        .expect("a session");
     relay.until_registered(None).await;
     is_deaf.store(true, Ordering::SeqCst);
     let mut client = relay.client(ID).await;
@@ -333,15 +343,15 @@ async fn connections_beyond_a_sources_share_are_closed() {
         ..Given::default()
     })
     .await;
-    let mut gateway = relay.gateway().await;
-    let (client, _channel) = relay.bridge(&mut gateway).await;
+    let gateway = relay.gateway().await;
+    let (client, _channel) = relay.bridge(&gateway).await;
     let mut third = TcpStream::connect(relay.tls).await.expect("connected");
     let mut all = Vec::new();
     let _ = soon(third.read_to_end(&mut all)).await;
     assert!(all.is_empty());
     drop(client);
     until(|| relay.hub.channels.keys() == 0).await;
-    let (_client, _channel) = relay.bridge(&mut gateway).await;
+    let (_client, _channel) = relay.bridge(&gateway).await;
 }
 
 #[tokio::test]
@@ -361,8 +371,8 @@ async fn channels_and_clients_beyond_their_limit_are_refused() {
             ..Given::default()
         })
         .await;
-        let mut gateway = relay.gateway().await;
-        let (mut first, mut channel) = relay.bridge(&mut gateway).await;
+        let gateway = relay.gateway().await;
+        let (mut first, mut channel) = relay.bridge(&gateway).await;
         let mut second = relay.client(ID).await;
         assert_eq!(rest(&mut second).await, b"");
         first.write_all(b"x").await.expect("written");
@@ -373,8 +383,8 @@ async fn channels_and_clients_beyond_their_limit_are_refused() {
 #[tokio::test]
 async fn new_credentials_serve_new_handshakes_and_keep_live_sessions() {
     let relay = Relay::good().await;
-    let mut gateway = relay.gateway().await;
-    let (mut client, mut channel) = relay.bridge(&mut gateway).await;
+    let gateway = relay.gateway().await;
+    let (mut client, mut channel) = relay.bridge(&gateway).await;
     let other = Authority::new();
     relay.current.send_replace(identity(&other, LIMIT));
 
@@ -391,8 +401,8 @@ async fn new_credentials_serve_new_handshakes_and_keep_live_sessions() {
 #[tokio::test]
 async fn a_relay_that_stops_lets_clients_finish_and_says_goodbye_to_gateways() {
     let relay = Relay::good().await;
-    let mut gateway = relay.gateway().await;
-    let (mut client, mut channel) = relay.bridge(&mut gateway).await;
+    let gateway = relay.gateway().await;
+    let (mut client, mut channel) = relay.bridge(&gateway).await;
     // A byte on its way proves that the bridge is complete.
     client.write_all(b"x").await.expect("written");
     assert_eq!(soon(channel.read_u8()).await.expect("a byte"), b'x');

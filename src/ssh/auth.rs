@@ -245,8 +245,7 @@ impl Server {
             }
             (Some((certificate, algorithm_due)), Some(signature)) => {
                 let data = signed_data(session_id, user, algorithm, key);
-                let proof =
-                    sign::verify(certificate.public_key(), algorithm_due, signature, &data);
+                let proof = sign::verify(certificate.public_key(), algorithm_due, signature, &data);
                 if proof.is_ok() {
                     self.reason = None;
                     self.subject = certificate.valid_principals().first().cloned();

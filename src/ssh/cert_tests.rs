@@ -284,8 +284,8 @@ fn weak_and_foreign_keys_are_not_read() {
 #[test]
 fn a_key_and_a_certificate_must_belong_together() {
     let certificate = Forged::user().sign();
-    assert!(keys::CertifiedKey::try_new(key(9), certificate.clone()).is_ok());
-    let error = keys::CertifiedKey::try_new(key(8), certificate).expect_err("another key");
+    assert!(keys::CertifiedKey::try_new(&key(9), certificate.clone()).is_ok());
+    let error = keys::CertifiedKey::try_new(&key(8), certificate).expect_err("another key");
     assert!(matches!(error, keys::Error::Mismatch), "{error:?}");
 }
 

@@ -30,6 +30,22 @@ pub struct Config {
     pub rekey: RekeyLimits,
 }
 
+impl Config {
+    /// With the defaults of liveness, offers and limits.
+    #[must_use]
+    pub fn new(user: String, identity: CertifiedKey, host: HostPolicy) -> Self {
+        Self {
+            user,
+            identity,
+            host,
+            keepalive: Keepalive::DEFAULT,
+            handshake: super::HANDSHAKE,
+            algorithms: Algorithms::client(),
+            rekey: RekeyLimits::DEFAULT,
+        }
+    }
+}
+
 /// Makes an authenticated session over the two halves of a stream.
 ///
 /// # Errors

@@ -95,6 +95,10 @@ impl Shared {
         *self.phase.borrow() == Phase::Ended
     }
 
+    pub(super) fn subject(&self) -> Option<String> {
+        self.lock().connection.subject().map(str::to_owned)
+    }
+
     fn wake(&self, to_wake: &mut ToWake) {
         to_wake.wakers.drain(..).for_each(Waker::wake);
         if std::mem::take(&mut to_wake.has_incoming) {
@@ -288,7 +292,7 @@ where
     scope.spawn("writer", async move {
         match cut.run(write(writer, &theirs)).await {
             // The reader says why, when the peer has closed its side.
-            Some(Ok(())) => ending.0 = None,
+            Some(Ok(())) => ending.disarm(),
             Some(Err(error)) => {
                 theirs.end(error);
                 // A reader of a connection that cannot be written to would wait for nothing.
@@ -302,6 +306,12 @@ where
 
 /// Ends the session when its task is gone, even by a panic.
 struct EndsSession(Option<Arc<Shared>>);
+
+impl EndsSession {
+    fn disarm(&mut self) {
+        self.0 = None;
+    }
+}
 
 impl Drop for EndsSession {
     fn drop(&mut self) {

@@ -158,7 +158,8 @@ impl CertifiedKey {
         if key.public_key().key_data() != certificate.public_key() {
             return Err(Error::Mismatch);
         }
-        let signer = SigningKey::try_new(key).map_err(|error| Error::Unusable(error.to_string()))?;
+        let signer =
+            SigningKey::try_new(key).map_err(|error| Error::Unusable(error.to_string()))?;
         let blob = certificate
             .to_bytes()
             .map_err(|error| malformed("certificate", &error))?;

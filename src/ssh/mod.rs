@@ -38,6 +38,9 @@ pub use error::Error;
 pub use stream::{ChannelStream, Farewell};
 pub use transport::Algorithms;
 
+/// Limit of a handshake, from the first byte to the end of authentication.
+const HANDSHAKE: Duration = Duration::from_secs(20);
+
 /// Liveness of a session: a keepalive after each silent `interval`, and the end of the session once
 /// `unanswered` of them went without any answer (a refusal is an answer).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -30,6 +30,22 @@ pub struct Config {
     pub channels: Channels,
 }
 
+impl Config {
+    /// With the defaults of liveness, offers and limits; clients open no channels.
+    #[must_use]
+    pub fn new(identity: CertifiedKey, users: UserPolicy) -> Self {
+        Self {
+            identity,
+            users,
+            keepalive: Keepalive::DEFAULT,
+            handshake: super::HANDSHAKE,
+            algorithms: Algorithms::server(),
+            rekey: RekeyLimits::DEFAULT,
+            channels: Channels::Refused,
+        }
+    }
+}
+
 /// What becomes of channels that a client opens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Channels {

@@ -12,6 +12,9 @@ use super::stream::{ChannelStream, Handle};
 use super::{Error, cert};
 use crate::scope::Scope;
 
+/// The peer's answer to an opening.
+type Answer = tokio::sync::oneshot::Receiver<Result<(), Error>>;
+
 /// A session whose both ends have proved who they are. Dropping it cuts the connection.
 pub struct Session {
     shared: Arc<Shared>,
@@ -43,21 +46,15 @@ impl Session {
             .await
             .map_err(|_| Error::HandshakeTimedOut(limit))?
             .map_or(Phase::Ended, |phase| *phase);
-        let state = session.shared.lock();
-        let subject = state.connection.subject().map(str::to_owned);
-        drop(state);
-        match reached {
-            Phase::Handshake | Phase::Open => {
-                session.subject = subject.unwrap_or_default();
-                Ok(session)
-            }
-            Phase::Ended => {
-                let error = session.failure();
-                // The peer is to hear why.
-                session.scope.finish(GOODBYE).await;
-                Err(error)
-            }
+        if reached == Phase::Ended {
+            let error = session.failure();
+            // The peer is to hear why.
+            session.scope.finish(GOODBYE).await;
+            return Err(error);
         }
+        let subject = session.shared.subject();
+        session.subject = subject.unwrap_or_default();
+        Ok(session)
     }
 
     /// Why the handshake failed.
@@ -123,23 +120,24 @@ impl Session {
         target: (&str, u16),
         originator: SocketAddr,
     ) -> Result<ChannelStream, Error> {
-        let from = originator.ip().to_string();
-        let (handle, answer) = {
-            let mut state = self.shared.lock();
-            if self.shared.is_ended() {
-                return Err(Error::Closed);
-            }
-            let id = state
-                .connection
-                .open(target, (&from, originator.port()))?;
-            let answer = state.await_opening(id);
-            drop(state);
-            // From here on whoever gives up the wait closes the channel.
-            (Handle::new(Arc::clone(&self.shared), id), answer)
-        };
+        let (handle, answer) = self.begin_open(target, originator)?;
         self.shared.transmit();
         answer.await.unwrap_or(Err(Error::Closed))?;
         Ok(ChannelStream::new(handle))
+    }
+
+    /// From here on whoever gives up the wait for the answer closes the channel.
+    fn begin_open(
+        &self,
+        target: (&str, u16),
+        originator: SocketAddr,
+    ) -> Result<(Handle, Answer), Error> {
+        let from = originator.ip().to_string();
+        let mut state = self.shared.lock();
+        let id = state.connection.open(target, (&from, originator.port()))?;
+        let answer = state.await_opening(id);
+        drop(state);
+        Ok((Handle::new(Arc::clone(&self.shared), id), answer))
     }
 
     /// True if the peer answers within `deadline`.

@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::cert::{self, HostPolicy, UserPolicy};
 use super::keys::CertifiedKey;
-use super::{Error, Keepalive, client, server};
+use super::{Error, client, server};
 
 const HOST: &str = "relay.test:2222";
 const USER: &str = "gateway-1";
@@ -38,32 +38,28 @@ fn with_principals(
     for principal in principals {
         builder.valid_principal(*principal).expect("a principal");
     }
-    CertifiedKey::try_new(key(subject), builder.sign(&key(ca)).expect("signed")).expect("a pair")
+    CertifiedKey::try_new(&key(subject), builder.sign(&key(ca)).expect("signed")).expect("a pair")
 }
 
 fn client_config() -> client::Config {
-    client::Config {
-        user: USER.to_owned(),
-        identity: certified(3, 2, CertType::User, "client-relay-1", USER),
-        host: HostPolicy {
+    client::Config::new(
+        USER.to_owned(),
+        certified(3, 2, CertType::User, "client-relay-1", USER),
+        HostPolicy {
             ca: key(1).public_key().clone(),
             principal: HOST.to_owned(),
         },
-        keepalive: Keepalive::DEFAULT,
-        handshake: LIMIT,
-    }
+    )
 }
 
 fn server_config() -> server::Config {
-    server::Config {
-        identity: certified(4, 1, CertType::Host, "relay-server", HOST),
-        users: UserPolicy {
+    server::Config::new(
+        certified(4, 1, CertType::Host, "relay-server", HOST),
+        UserPolicy {
             ca: key(2).public_key().clone(),
             key_id: "client-relay-1".to_owned(),
         },
-        keepalive: Keepalive::DEFAULT,
-        handshake: LIMIT,
-    }
+    )
 }
 
 type Pair = (
@@ -73,7 +69,11 @@ type Pair = (
 
 async fn pair(client: &client::Config, server: &server::Config) -> Pair {
     let (a, b) = tokio::io::duplex(64 * 1024);
-    tokio::join!(client::connect(a, client), server::accept(b, server))
+    let (near, far) = (tokio::io::split(a), tokio::io::split(b));
+    tokio::join!(
+        client::connect(near.0, near.1, client),
+        server::accept(far.0, far.1, server)
+    )
 }
 
 fn originator() -> SocketAddr {
@@ -87,7 +87,7 @@ async fn good_pair() -> (client::Session, server::Session) {
 
 #[tokio::test]
 async fn a_channel_carries_bytes_both_ways_and_closes_by_halves() {
-    let (mut client, server) = good_pair().await;
+    let (client, server) = good_pair().await;
     assert_eq!(server.subject(), USER);
     let (opened, accepted) =
         tokio::join!(server.open(("localhost", 0), originator()), client.accept());
@@ -117,7 +117,7 @@ async fn a_channel_carries_bytes_both_ways_and_closes_by_halves() {
 #[tokio::test]
 async fn the_end_of_a_session_does_not_overtake_the_last_bytes() {
     const LONG: Duration = Duration::from_secs(60);
-    let (mut client, server) = good_pair().await;
+    let (client, server) = good_pair().await;
     let (opened, accepted) =
         tokio::join!(server.open(("localhost", 0), originator()), client.accept());
     let (mut near, mut far) = (opened.expect("opened"), accepted.expect("accepted"));
@@ -127,7 +127,7 @@ async fn the_end_of_a_session_does_not_overtake_the_last_bytes() {
     drop(far);
     let ending = async {
         farewell.wait(LONG).await;
-        client.close().await;
+        client.close("going away").await;
     };
     let reading = async {
         let mut words = String::new();
@@ -143,10 +143,10 @@ async fn the_end_of_a_session_does_not_overtake_the_last_bytes() {
 
 #[tokio::test]
 async fn a_channel_that_was_cut_is_closed_at_once() {
-    let (mut client, server) = good_pair().await;
+    let (client, server) = good_pair().await;
     let (opened, accepted) =
         tokio::join!(server.open(("localhost", 0), originator()), client.accept());
-    let (near, mut far) = (opened.expect("opened"), accepted.expect("accepted"));
+    let (near, far) = (opened.expect("opened"), accepted.expect("accepted"));
     let farewell = far.farewell();
     drop(far);
     farewell.wait(Duration::MAX).await;
@@ -168,7 +168,7 @@ async fn a_client_is_the_first_principal_whatever_user_name_it_chooses() {
 
 #[tokio::test]
 async fn either_side_hears_the_others_goodbye() {
-    let (mut client, server) = good_pair().await;
+    let (client, server) = good_pair().await;
     assert!(server.ping(LIMIT).await);
     server.close("the relay is going away").await;
     assert!(client.accept().await.is_none());
@@ -179,7 +179,7 @@ async fn either_side_hears_the_others_goodbye() {
     );
 
     let (client, server) = good_pair().await;
-    client.close().await;
+    client.close("going away").await;
     tokio::time::timeout(LIMIT, server.ended())
         .await
         .expect("the server notices");
@@ -194,7 +194,7 @@ async fn a_dropped_session_ends_the_other_side() {
     tokio::time::timeout(LIMIT, server.ended())
         .await
         .expect("the server notices");
-    let (mut client, server) = good_pair().await;
+    let (client, server) = good_pair().await;
     drop(server);
     let accepted = tokio::time::timeout(LIMIT, client.accept())
         .await
@@ -204,7 +204,7 @@ async fn a_dropped_session_ends_the_other_side() {
 
 #[tokio::test]
 async fn a_channel_that_nobody_accepts_any_more_is_refused() {
-    let (mut client, server) = good_pair().await;
+    let (client, server) = good_pair().await;
     client.stop_accepting();
     let refused = server
         .open(("localhost", 0), originator())
@@ -252,13 +252,15 @@ async fn the_client_is_refused_when_its_certificate_is_not_the_named_ones() {
 #[tokio::test(start_paused = true)]
 async fn a_peer_that_never_speaks_is_given_up_in_time() {
     let (silent, end) = tokio::io::duplex(1024);
-    let error = client::connect(end, &client_config())
+    let (reader, writer) = tokio::io::split(end);
+    let error = client::connect(reader, writer, &client_config())
         .await
         .expect_err("silence");
     assert!(matches!(error, Error::HandshakeTimedOut(_)), "{error:?}");
     drop(silent);
     let (silent, end) = tokio::io::duplex(1024);
-    let error = server::accept(end, &server_config())
+    let (reader, writer) = tokio::io::split(end);
+    let error = server::accept(reader, writer, &server_config())
         .await
         .expect_err("silence");
     assert!(matches!(error, Error::HandshakeTimedOut(_)), "{error:?}");
@@ -276,7 +278,7 @@ async fn write_until_told<W: tokio::io::AsyncWrite + Unpin>(mut writer: W) {
 
 #[tokio::test]
 async fn a_writer_is_told_when_the_other_side_closes_the_channel() {
-    let (mut client, server) = good_pair().await;
+    let (client, server) = good_pair().await;
     let (opened, accepted) =
         tokio::join!(server.open(("localhost", 0), originator()), client.accept());
     drop(accepted.expect("accepted"));
@@ -291,7 +293,7 @@ async fn a_writer_is_told_when_the_other_side_closes_the_channel() {
 #[tokio::test]
 async fn a_writer_that_waits_for_window_is_told_when_the_channel_or_the_session_ends() {
     for whole_session in [false, true] {
-        let (mut client, server) = good_pair().await;
+        let (client, server) = good_pair().await;
         let (opened, accepted) =
             tokio::join!(server.open(("localhost", 0), originator()), client.accept());
         let (opened, accepted) = (opened.expect("opened"), accepted.expect("accepted"));
@@ -303,7 +305,7 @@ async fn a_writer_that_waits_for_window_is_told_when_the_channel_or_the_session_
             }
             drop(accepted);
             if whole_session {
-                client.close().await;
+                client.close("going away").await;
             }
         };
         tokio::join!(writing, ending);
@@ -316,17 +318,27 @@ struct OldClient;
 struct OldSigner(PrivateKey);
 
 impl russh::Signer for OldSigner {
-    type Error = Error;
+    type Error = russh::Error;
 
     async fn auth_sign(
         &mut self,
         _: &russh::keys::agent::AgentIdentity,
         _: Option<ssh_key::HashAlg>,
         mut data: Vec<u8>,
-    ) -> Result<Vec<u8>, Error> {
-        data.extend(client::sign(&self.0, None, &data)?);
+    ) -> Result<Vec<u8>, russh::Error> {
+        data.extend(sign_with_sha_1(&self.0, &data));
         Ok(data)
     }
+}
+
+/// The signature as an SSH `string` (RFC 4253 §6.6).
+fn sign_with_sha_1(key: &PrivateKey, data: &[u8]) -> Vec<u8> {
+    use russh::keys::signature::Signer as _;
+    let rsa = key.key_data().rsa().expect("an RSA key");
+    let signature: ssh_key::Signature = (rsa, None).try_sign(data).expect("signed");
+    let blob = Vec::<u8>::try_from(signature).expect("encoded");
+    let length = u32::try_from(blob.len()).expect("short");
+    [&length.to_be_bytes(), blob.as_slice()].concat()
 }
 
 impl russh::client::Handler for OldClient {
@@ -352,7 +364,7 @@ async fn a_signature_with_sha_1_proves_nothing() {
     let certificate = builder.sign(&self::key(2)).expect("signed");
 
     // The same key and certificate are believed with SHA-2.
-    let identity = CertifiedKey::try_new(key.clone(), certificate.clone()).expect("a pair");
+    let identity = CertifiedKey::try_new(&key, certificate.clone()).expect("a pair");
     let modern = client::Config {
         identity,
         ..client_config()
@@ -363,7 +375,10 @@ async fn a_signature_with_sha_1_proves_nothing() {
 
     let (near, far) = tokio::io::duplex(64 * 1024);
     let engine = russh::client::Config {
-        preferred: super::client_algorithms(),
+        preferred: russh::Preferred {
+            host_key_certificates: vec![ssh_key::Algorithm::Ed25519].into(),
+            ..russh::Preferred::DEFAULT
+        },
         ..Default::default()
     };
     let old = async {
@@ -376,7 +391,8 @@ async fn a_signature_with_sha_1_proves_nothing() {
         assert!(!outcome.is_ok_and(|outcome| outcome.success()));
     };
     let config = server_config();
-    let ((), server) = tokio::join!(old, server::accept(far, &config));
+    let (reader, writer) = tokio::io::split(far);
+    let ((), server) = tokio::join!(old, server::accept(reader, writer, &config));
     let error = server.expect_err("refused");
     assert!(matches!(error, Error::NotAuthenticated), "{error:?}");
 }

@@ -105,7 +105,8 @@ impl ChannelStream {
         }
         let Handle { shared, id } = &*self.handle;
         let mut state = shared.lock();
-        let has_credit = self.read > 0 && state.connection.read(*id, std::mem::take(&mut self.read));
+        let has_credit =
+            self.read > 0 && state.connection.read(*id, std::mem::take(&mut self.read));
         let poll = if self.chunks.is_empty() {
             match state.connection.take_received(*id, &mut self.chunks) {
                 Reading::Data | Reading::Ended => Poll::Ready(Ok(())),

@@ -111,21 +111,20 @@ async fn present(lab: &Lab, key: &SshKey, certificate: &Path) -> Result<(), ssh:
     let line = std::fs::read_to_string(certificate).expect("a certificate");
     let key = keys::parse_private_key(&Secret::new(key.private())).expect("a key");
     let certificate = keys::parse_certificate(&line).expect("a certificate");
-    let config = ssh::client::Config {
-        user: VICTIM.to_owned(),
-        identity: keys::CertifiedKey::try_new(key, certificate).expect("a pair"),
-        host: ssh::cert::HostPolicy {
+    let config = ssh::client::Config::new(
+        VICTIM.to_owned(),
+        keys::CertifiedKey::try_new(&key, certificate).expect("a pair"),
+        ssh::cert::HostPolicy {
             ca: keys::parse_public_key(&lab.host_ca.key.public).expect("a key"),
             principal: lab.principal(),
         },
-        keepalive: ssh::Keepalive::DEFAULT,
-        handshake: PATIENCE,
-    };
+    );
     let stream = TcpStream::connect((lab.host, 2222))
         .await
         .expect("the relay");
-    let session = ssh::client::connect(stream, &config).await?;
-    session.close().await;
+    let (reader, writer) = stream.into_split();
+    let session = ssh::client::connect(reader, writer, &config).await?;
+    session.close("done").await;
     Ok(())
 }
 

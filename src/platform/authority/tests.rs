@@ -183,7 +183,7 @@ fn ssh_keygen_reads_what_gateways_and_relays_get() {
             let line = key.public_key().to_openssh().expect("a line");
             assert_eq!(public.split_whitespace().nth(1), line.split(' ').nth(1));
             let certificate = keys::parse_certificate(certificate).expect("a certificate");
-            keys::CertifiedKey::try_new(key, certificate).expect("they belong together");
+            keys::CertifiedKey::try_new(&key, certificate).expect("they belong together");
         }
     }
 }

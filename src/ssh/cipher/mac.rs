@@ -50,7 +50,7 @@ impl Mac {
     }
 
     /// The packet is encrypted first, and its length stays readable.
-    pub(super) const fn is_etm(self) -> bool {
+    pub(in crate::ssh) const fn is_etm(self) -> bool {
         match self {
             Self::HmacSha256Etm | Self::HmacSha512Etm => true,
             Self::HmacSha256 | Self::HmacSha512 => false,

@@ -498,7 +498,11 @@ impl Channels {
             );
         }
         if max_packet == 0 {
-            return self.decline(sender, RESOURCE_SHORTAGE, "packets of no bytes carry nothing");
+            return self.decline(
+                sender,
+                RESOURCE_SHORTAGE,
+                "packets of no bytes carry nothing",
+            );
         }
         let send = SendWindow::new(window, max_packet, MAX_DATA);
         let has_room = self.incoming < MAX_INCOMING;
@@ -579,8 +583,7 @@ impl Channels {
             .adjust(bytes)
             .map_err(|_| Error::Protocol("a window beyond 2^32 - 1 bytes".to_owned()))?;
         if std::mem::take(&mut channel.is_writer_waiting) {
-            self.events
-                .push_back(Event::Writable(ChannelId(recipient)));
+            self.events.push_back(Event::Writable(ChannelId(recipient)));
         }
         Ok(())
     }
@@ -629,8 +632,7 @@ impl Channels {
     pub(super) fn handle_eof(&mut self, recipient: u32) -> Result<(), Error> {
         let channel = self.known(recipient)?;
         channel.eof_received = true;
-        self.events
-            .push_back(Event::Readable(ChannelId(recipient)));
+        self.events.push_back(Event::Readable(ChannelId(recipient)));
         Ok(())
     }
 
@@ -653,11 +655,7 @@ impl Channels {
     }
 
     /// The peer asks something of a channel: whatever it is, no.
-    pub(super) fn handle_request(
-        &mut self,
-        recipient: u32,
-        want_reply: bool,
-    ) -> Result<(), Error> {
+    pub(super) fn handle_request(&mut self, recipient: u32, want_reply: bool) -> Result<(), Error> {
         let channel = self.known(recipient)?;
         // After our CLOSE nothing may be said of it (RFC 4254 §5.3).
         if want_reply && channel.close != Progress::Sent {
@@ -727,7 +725,8 @@ fn receive(channel: &mut Channel, bytes: usize) -> Result<(), Error> {
 
 /// A packet of CHANNEL_DATA with room for `data` bytes.
 pub(in crate::ssh) fn data_packet(recipient: u32, data: usize) -> Packet {
-    let mut packet = Packet::with_capacity(msg::CHANNEL_DATA, msg::DATA_HEADER.saturating_add(data));
+    let mut packet =
+        Packet::with_capacity(msg::CHANNEL_DATA, msg::DATA_HEADER.saturating_add(data));
     packet.put_u32(recipient);
     packet.put_u32(u32::try_from(data).unwrap_or(u32::MAX));
     packet

@@ -17,7 +17,7 @@ mod window;
 mod tests;
 
 use std::collections::VecDeque;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use super::auth;
 use super::cert::{HostPolicy, UserPolicy};

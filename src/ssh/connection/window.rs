@@ -125,8 +125,8 @@ impl ReceiveWindow {
         if bytes.saturating_mul(3) < u64::from(self.size).saturating_mul(2) {
             return;
         }
-        let product = u128::from(bytes).saturating_mul(fastest.as_nanos())
-            / round_trip.as_nanos().max(1);
+        let product =
+            u128::from(bytes).saturating_mul(fastest.as_nanos()) / round_trip.as_nanos().max(1);
         let double = self.size.saturating_mul(2);
         let wanted = u32::try_from(product.saturating_mul(2))
             .unwrap_or(u32::MAX)

@@ -10,6 +10,8 @@
 mod open;
 mod seal;
 
+use std::fmt;
+
 use super::cipher::{self, LENGTH, Layout, MAX_BLOCK, MAX_TAG};
 use super::wire;
 pub(super) use open::{Opened, Opener, Payload};
@@ -96,8 +98,9 @@ impl Packet {
         self.bytes.get(HEADER..).unwrap_or_default()
     }
 
-    pub(super) fn payload_len(&self) -> usize {
-        self.payload().len()
+    /// What was written so far, to be corrected. Not to be asked after sealing.
+    pub(super) fn payload_mut(&mut self) -> &mut [u8] {
+        self.bytes.get_mut(HEADER..).unwrap_or_default()
     }
 
     /// What goes out, after sealing.
@@ -108,6 +111,12 @@ impl Packet {
     /// [`Self::wire`], without a copy.
     pub(super) fn into_bytes(self) -> Vec<u8> {
         self.bytes
+    }
+}
+
+impl fmt::Debug for Packet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Packet({} bytes)", self.bytes.len())
     }
 }
 

@@ -40,7 +40,7 @@ impl Sealer {
     /// Makes the packet what goes out. To be called once per packet, in the order of sending.
     pub(in crate::ssh) fn seal(&mut self, packet: &mut Packet) -> Result<(), Error> {
         self.tally.check()?;
-        let payload = packet.payload_len();
+        let payload = packet.payload().len();
         if payload == 0 {
             return Err(Error::Empty);
         }

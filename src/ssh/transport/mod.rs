@@ -25,7 +25,7 @@ use zeroize::Zeroizing;
 
 use super::cert::{self, HostPolicy};
 use super::cipher::{Keys, Suite};
-use super::kex::{self, Initiator, Method, SharedSecret, Transcript};
+use super::kex::{self, Initiator, SharedSecret, Transcript};
 use super::keys::CertifiedKey;
 use super::msg::{KexInit, Message};
 use super::packet::Packet;
@@ -78,9 +78,7 @@ pub(super) enum Handled<'a> {
 
 enum State {
     Idle,
-    Proposed {
-        ours: Vec<u8>,
-    },
+    Proposed { ours: Vec<u8> },
     AwaitReply(Box<Exchange<Initiator>>),
     AwaitInit(Box<Exchange<()>>),
     AwaitNewKeys(Box<Change>),
@@ -132,7 +130,9 @@ struct Usage {
 
 impl Usage {
     fn add(&mut self, bytes: usize) {
-        self.bytes = self.bytes.saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX));
+        self.bytes = self
+            .bytes
+            .saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX));
         self.packets = self.packets.saturating_add(1);
     }
 
@@ -517,9 +517,7 @@ impl Transport {
             self.session_id = hash.to_vec();
         }
         let method = agreement.method;
-        let derive = |letter, length| {
-            secret.derive(method, hash, &self.session_id, letter, length)
-        };
+        let derive = |letter, length| secret.derive(method, hash, &self.session_id, letter, length);
         let is_strict = self.is_strict;
         let change = |suite: Suite, letters: [u8; 3]| {
             let [iv, key, mac_key] = letters;
@@ -546,7 +544,8 @@ impl Transport {
         } else {
             (server_to_client, client_to_server)
         };
-        self.out.push_back(Outgoing::Packet(Message::NewKeys.packet()));
+        self.out
+            .push_back(Outgoing::Packet(Message::NewKeys.packet()));
         self.out.push_back(Outgoing::Keys(sealing));
         if std::mem::take(&mut self.wants_ext_info) {
             let names: Vec<&str> = SignatureAlgorithm::ALL

@@ -36,7 +36,9 @@ pub(in crate::ssh) fn parse(input: &[u8], may_have_preamble: bool) -> Result<Par
         let limit = if looks_right { MAX_LINE } else { MAX_PREAMBLE };
         let Some(end) = rest.iter().take(limit).position(|byte| *byte == b'\n') else {
             return if rest.len() >= limit {
-                Err(Error::Protocol("the peer's first line does not end".to_owned()))
+                Err(Error::Protocol(
+                    "the peer's first line does not end".to_owned(),
+                ))
             } else {
                 Ok(Parsed::Incomplete)
             };
@@ -79,10 +81,7 @@ mod tests {
 
     #[test]
     fn a_version_is_found_with_either_line_end_and_what_follows_is_left() {
-        for (input, consumed) in [
-            (&b"SSH-2.0-Go\r\nrest"[..], 12),
-            (b"SSH-2.0-Go\nrest", 11),
-        ] {
+        for (input, consumed) in [(&b"SSH-2.0-Go\r\nrest"[..], 12), (b"SSH-2.0-Go\nrest", 11)] {
             assert_eq!(
                 parse(input, false).expect("parsed"),
                 identified("SSH-2.0-Go", consumed)
@@ -108,9 +107,17 @@ mod tests {
     fn what_is_incomplete_is_waited_for_and_what_is_wrong_is_refused_at_once() {
         let line = b"SSH-2.0-x\r\n";
         for end in 0..line.len() {
-            assert_eq!(parse(&line[..end], false).expect("so far"), Parsed::Incomplete);
+            assert_eq!(
+                parse(&line[..end], false).expect("so far"),
+                Parsed::Incomplete
+            );
         }
-        for wrong in [&b"GET / HTTP/1.1"[..], b"SSH-1.5-x\n", b"SSH-2.0-\xff\n", b"\x16\x03\x01"] {
+        for wrong in [
+            &b"GET / HTTP/1.1"[..],
+            b"SSH-1.5-x\n",
+            b"SSH-2.0-\xff\n",
+            b"\x16\x03\x01",
+        ] {
             assert!(parse(wrong, false).is_err(), "{wrong:?}");
         }
         assert!(parse(&[&b"SSH-2.0-"[..], &[b'x'; 300]].concat(), false).is_err());

@@ -1,0 +1,1 @@
+//! Two connections against each other.
