@@ -40,9 +40,9 @@ impl Group {
         }
     }
 
-    /// Bytes of a private exponent. It need not be longer than twice the strength of the group (RFC 4253
-    /// §8 leaves it to us; SP 800-56A rev. 3 §5.6.1.1.1 and its table 26: strengths of 112, 152 and 200
-    /// bits), and a longer one costs time for nothing.
+    /// Bytes of a private exponent. It need not be longer than twice the strength of the group (SP 800-56A
+    /// rev. 3 §5.6.1.1.1; its appendix D gives strengths of 112, 152 and 200 bits), and a longer one costs
+    /// time for nothing.
     fn exponent_length(self) -> usize {
         match self {
             Self::Modp2048 => 32,
@@ -51,9 +51,8 @@ impl Group {
         }
     }
 
-    /// Reads a peer's public value. RFC 4253 §8 refuses what is outside [1, p - 1]; 1 and p - 1 are
-    /// refused as well, since with them the secret is one of two known numbers (RFC 8268 §4 gives the
-    /// same bounds).
+    /// Reads a peer's public value. RFC 4253 §8 refuses what is outside [1, p - 1]; 1 and p - 1 themselves
+    /// are refused as well, since with them the secret is one of two numbers that everybody knows.
     pub(super) fn peer(self, body: &[u8]) -> Result<BoxedUint, Error> {
         let digits = magnitude(body).map_err(|_| Error::NotANumber)?;
         let value = BoxedUint::from_be_slice(digits, self.bits()).map_err(|_| Error::OutOfRange)?;

@@ -137,6 +137,20 @@ fn the_exchange_hash_covers_the_transcript_in_its_order() {
 }
 
 #[test]
+fn every_method_hashes_with_what_its_rfc_says() {
+    let secret = SharedSecret::number(SECRET);
+    for method in Method::ALL {
+        // RFC 5656 §6.2.1 gives SHA-256 to P-256; all others have it in their names.
+        let length = match method.name() {
+            name if name.ends_with("sha512") => 64,
+            _ => 32,
+        };
+        let hash = secret.exchange_hash(method, &TRANSCRIPT);
+        assert_eq!(hash.len(), length, "{method:?}");
+    }
+}
+
+#[test]
 fn keys_of_any_length_are_derived_as_the_rfc_says() {
     let secret = SharedSecret::number(SECRET);
     // The method, the first 16 bytes of the key B, and the hash of 200 bytes of the key A: six blocks of

@@ -152,19 +152,15 @@ fn other_keys_open_nothing() {
 #[test]
 fn a_packet_said_twice_or_left_out_is_noticed() {
     for suite in suites() {
-        let (mut sealer, mut opener) = pair(suite);
-        let mut first = seal(&mut sealer, b"first");
-        let mut last = seal(&mut sealer, b"second");
-        for _ in 0..2 {
-            last = seal(&mut sealer, b"later");
-        }
-        open(&mut opener, &first);
-        for wire in [&mut first, &mut last] {
-            wire.resize(limit(), 0);
+        let mut sealer = pair(suite).0;
+        let packets: [_; 3] = std::array::from_fn(|_| seal(&mut sealer, b"payload"));
+        let [first, _, third] = packets;
+        for mut wire in [first.clone(), third] {
             let mut opener = pair(suite).1;
-            let second = seal(&mut pair(suite).0, b"first");
-            open(&mut opener, &second);
-            assert!(opener.open(wire).is_err(), "{suite:?}");
+            open(&mut opener, &first);
+            // Where the length is encrypted, it may turn out longer than it was.
+            wire.resize(limit(), 0);
+            assert!(opener.open(&wire).is_err(), "{suite:?}");
         }
     }
 }
