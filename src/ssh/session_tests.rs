@@ -317,15 +317,19 @@ struct OldClient;
 
 struct OldSigner(PrivateKey);
 
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+struct Old(#[from] russh::SendError);
+
 impl russh::Signer for OldSigner {
-    type Error = russh::Error;
+    type Error = Old;
 
     async fn auth_sign(
         &mut self,
         _: &russh::keys::agent::AgentIdentity,
         _: Option<ssh_key::HashAlg>,
         mut data: Vec<u8>,
-    ) -> Result<Vec<u8>, russh::Error> {
+    ) -> Result<Vec<u8>, Old> {
         data.extend(sign_with_sha_1(&self.0, &data));
         Ok(data)
     }

@@ -141,7 +141,7 @@ fn sealing_within_the_capacity_moves_nothing() {
         for length in (1..=40).chain([32 * 1024]) {
             let mut packet = Packet::with_capacity(94, length);
             packet.put(&vec![0; length - 1]);
-            assert_eq!(packet.payload_len(), length);
+            assert_eq!(packet.payload().len(), length);
             let place = packet.wire().as_ptr();
             sealer.seal(&mut packet).unwrap();
             assert_eq!(packet.wire().as_ptr(), place);
