@@ -97,11 +97,6 @@ func listen(address string, handle func(net.Conn), failed chan<- error) (net.Add
 // countingKey tells of each signature: a server makes one with its host key in each key exchange.
 type countingKey struct{ ssh.MultiAlgorithmSigner }
 
-func (k countingKey) Sign(random io.Reader, data []byte) (*ssh.Signature, error) {
-	exchanged()
-	return k.MultiAlgorithmSigner.Sign(random, data)
-}
-
 func (k countingKey) SignWithAlgorithm(random io.Reader, data []byte, algorithm string) (*ssh.Signature, error) {
 	exchanged()
 	return k.MultiAlgorithmSigner.SignWithAlgorithm(random, data, algorithm)
@@ -163,7 +158,7 @@ func (p *relayPeer) serveGateway(tcp net.Conn) {
 		connection.Close()
 		return
 	}
-	log.Printf("tunnel of %s opened, %s", id, algorithms(connection))
+	log.Printf("tunnel of %s opened, %s", id, algorithms(connection.Conn))
 
 	go func() {
 		for request := range requests {
