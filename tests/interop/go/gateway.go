@@ -109,8 +109,7 @@ func hostCheck(ca ssh.PublicKey) ssh.HostKeyCallback {
 		if !ok {
 			return errors.New("a raw host key is not enough")
 		}
-		checker := &ssh.CertChecker{IsHostAuthority: func(signer ssh.PublicKey, _ string) bool { return same(signer, ca) }}
-		return checker.CheckCert(address, certificate)
+		return check(certificate, address, ca)
 	}
 }
 
