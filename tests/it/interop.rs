@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::net::SocketAddr;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::support::lab::{self, Lab};
 use crate::support::openssh::{Sshd, current_user, ssh, ssh_as_gateway, utf8};
@@ -23,29 +23,13 @@ fn field(answer: &Value, pointer: &str) -> String {
         .to_owned()
 }
 
-/// Registers one more gateway as its own API client; gives credentials G.
-async fn register(stack: &Stack, name: &str) -> Value {
-    let token = stack
-        .platform
-        .identity_token(&format!("{name}-identity"))
-        .await;
-    let body = json!({"relayName": RELAY, "name": name});
-    let post = reqwest::Method::POST;
-    let (status, answer) = stack
-        .platform
-        .api(post, "v2/gateways", &token, Some(&body))
-        .await;
-    assert_eq!(status, 200, "{answer}");
-    answer
-}
-
 async fn ssh_gets_through(algorithm: &'static str) {
     let stack = Stack::plan(&Plan {
         algorithm,
         ..Plan::default()
     })
     .await;
-    let credentials = register(&stack, "gateway-by-openssh").await;
+    let credentials = stack.register_gateway("gateway-by-openssh").await;
     let key = SshKey {
         file: stack.dir().join("issued"),
         public: String::new(),

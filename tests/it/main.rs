@@ -1,5 +1,5 @@
-//! The program as its users run it: real processes, real sockets, real certificates, and OpenSSH, OpenSSL
-//! and curl as peers that are not ours. `support` holds the builders, every other module one subject.
+//! The program as its users run it: real processes, real sockets, real certificates, and OpenSSH, OpenSSL,
+//! curl and the deployed programs as peers that are not ours. `support` holds the builders, every other module one subject.
 
 #![allow(
     clippy::unwrap_used,
@@ -19,6 +19,7 @@ mod configuration;
 mod connect_bad_peers;
 mod credentials;
 mod dev;
+mod go_peers;
 mod interop;
 mod load;
 mod logs;

@@ -8,6 +8,7 @@ pub(crate) mod admin;
 pub(crate) mod daemon;
 pub(crate) mod fake_platform;
 pub(crate) mod fake_relay;
+pub(crate) mod go;
 pub(crate) mod journald;
 pub(crate) mod lab;
 pub(crate) mod loopback;

@@ -1,8 +1,9 @@
 //! The whole of it: embedded platform, relay and gateway as three real processes.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::admin::Platform;
@@ -135,11 +136,16 @@ impl Stack {
     }
 
     /// `infisical connect` to `to`, on a free local port; gives the process and where it listens.
-    pub(crate) async fn connect(&self, to: &str) -> (Process, std::net::SocketAddr) {
+    pub(crate) async fn connect(&self, to: &str) -> (Process, SocketAddr) {
+        self.connect_through(GATEWAY, to).await
+    }
+
+    /// The same, through any gateway of the platform.
+    pub(crate) async fn connect_through(&self, gateway: &str, to: &str) -> (Process, SocketAddr) {
         let ready = self.dir().join("connect-ready");
         let _ = std::fs::remove_file(&ready);
         let mut command = infisical(self.dir());
-        command.args(["connect", GATEWAY, "--to", to]);
+        command.args(["connect", gateway, "--to", to]);
         command.args(["--listen", &format!("{}:0", self.host)]);
         command.args(["--domain", &self.platform.url, "--log-level", "debug"]);
         command.arg("--token-file").arg(self.platform.token_file());
@@ -161,6 +167,18 @@ impl Stack {
     /// Starts one more process of the same gateway, from the same configuration file.
     pub(crate) fn spawn_gateway(&self) -> Process {
         self.gateway_command.spawn(self.dir())
+    }
+
+    /// Registers one more gateway, as an API client of its own; gives credentials G.
+    pub(crate) async fn register_gateway(&self, name: &str) -> Value {
+        let identity = format!("{name}-identity");
+        let token = self.platform.identity_token(&identity).await;
+        let body = json!({"relayName": RELAY, "name": name});
+        let post = reqwest::Method::POST;
+        let answer = self.platform.api(post, "v2/gateways", &token, Some(&body));
+        let (status, credentials) = answer.await;
+        assert_eq!(status, 200, "{credentials}");
+        credentials
     }
 
     /// Fails if a secret is in what the daemons wrote or in what the system shows of them.
