@@ -42,8 +42,12 @@ async fn a_relay_believes_only_its_own_gateways() {
             by(&lab.host_ca, good()),
             "not by the CA",
         ),
-        ("expired", by(ours, good().expired()), "time is over"),
-        ("not yet valid", by(ours, good().not_yet_valid()), ""),
+        ("expired", by(ours, good().expired()), "it expired"),
+        (
+            "not yet valid",
+            by(ours, good().not_yet_valid()),
+            "it is not valid for",
+        ),
         (
             "another gateway's",
             by(ours, good().principals(&["somebody-else"])),

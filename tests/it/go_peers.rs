@@ -107,7 +107,6 @@ fn assert_many(exchanges: usize) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "russh ends the session at a direct-tcpip without its four fields"]
 async fn our_gateway_serves_through_a_deployed_relay() {
     let Some(program) = program() else { return };
     let stack = DeployedRelay::start(program, &[]).await;
@@ -138,7 +137,6 @@ async fn our_gateway_gets_along_with(flags: &[&str], agreed: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "russh ends the session at a direct-tcpip without its four fields"]
 async fn our_gateway_gets_along_with_curve25519_and_aes256_gcm() {
     let flags = [
         "-kex",
@@ -150,7 +148,6 @@ async fn our_gateway_gets_along_with_curve25519_and_aes256_gcm() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "russh ends the session at a direct-tcpip without its four fields"]
 async fn our_gateway_gets_along_with_nistp256_and_chacha20_poly1305() {
     let flags = [
         "-kex",
@@ -162,7 +159,6 @@ async fn our_gateway_gets_along_with_nistp256_and_chacha20_poly1305() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "russh ends the session at a direct-tcpip without its four fields"]
 async fn a_client_of_a_deployed_relay_may_end_its_direction_first() {
     let Some(program) = program() else { return };
     let stack = DeployedRelay::start(program, &[]).await;
@@ -171,7 +167,6 @@ async fn a_client_of_a_deployed_relay_may_end_its_direction_first() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "russh ends the session at a direct-tcpip without its four fields"]
 async fn a_deployed_relay_has_many_streams_to_our_gateway_at_once() {
     let Some(program) = program() else { return };
     let stack = DeployedRelay::start(program, &[]).await;
@@ -181,7 +176,6 @@ async fn a_deployed_relay_has_many_streams_to_our_gateway_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "russh ends the session at a direct-tcpip without its four fields"]
 async fn a_deployed_relay_exchanges_keys_with_our_gateway_under_load() {
     let Some(program) = program() else { return };
     let stack = DeployedRelay::start(program, &REKEY_OFTEN).await;
@@ -192,7 +186,6 @@ async fn a_deployed_relay_exchanges_keys_with_our_gateway_under_load() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "russh ends the session at a direct-tcpip without its four fields"]
 async fn a_gateway_that_a_deployed_relay_still_takes_for_connected_keeps_trying() {
     let Some(program) = program() else { return };
     let mut stack = DeployedRelay::start(program, &[]).await;
@@ -365,7 +358,6 @@ fn assert_exchanged(exchanges: usize, mib: usize) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "russh ends the session at a direct-tcpip without its four fields"]
 async fn much_goes_through_a_deployed_relay_to_our_gateway() {
     let Some(program) = program() else { return };
     let stack = DeployedRelay::start(program, &[]).await;

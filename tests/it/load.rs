@@ -77,8 +77,6 @@ async fn a_quarter_of_a_gibibyte_goes_each_way_unharmed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs an SSH engine that gives credit when the application has read: today's blocks on a full channel, \
-            and an echo that waits for its own answer to be taken never empties it"]
 async fn an_echo_of_a_quarter_of_a_gibibyte_needs_no_patience_of_the_client() {
     let stack = Stack::start().await;
     let echo = Target::echo(stack.host).await;
@@ -92,8 +90,6 @@ async fn an_echo_of_a_quarter_of_a_gibibyte_needs_no_patience_of_the_client() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs an SSH engine that gives credit when the application has read: today's waits for the slowest \
-            channel of a session"]
 async fn a_client_that_does_not_read_delays_nobody_else() {
     let stack = Stack::start().await;
     let (told, _heard) = tokio::sync::mpsc::unbounded_channel();
