@@ -38,7 +38,8 @@ pub(crate) enum Entrance {
 
 impl Entrance {
     pub(crate) async fn dial(&self) -> anyhow::Result<Stream> {
-        within("a new stream", DIAL, self.connect()).await
+        // Two handshakes of TLS are a large future.
+        within("a new stream", DIAL, Box::pin(self.connect())).await
     }
 
     /// Opens a stream and says what the target shall do with it.

@@ -63,7 +63,10 @@ impl Row {
 
     fn line(&self) -> String {
         let mut line = format!("  {:<42}", self.what);
-        let value = self.value.map_or_else(|| "stalled".to_owned(), figure);
+        let (value, unit) = match self.value {
+            Some(value) => (figure(value), self.unit),
+            None => ("stalled".to_owned(), ""),
+        };
         let goal = match self.goal {
             Some(Goal::AtMost(limit)) => format!("<= {}", figure(limit)),
             Some(Goal::AtLeast(limit)) => format!(">= {}", figure(limit)),
@@ -78,8 +81,7 @@ impl Row {
         };
         let _ = write!(
             line,
-            "{value:>9} {:<9}{goal:>9}{deployed:>10}{ratio:>9}  {verdict}",
-            self.unit
+            "{value:>9} {unit:<9}{goal:>9}{deployed:>10}{ratio:>9}  {verdict}"
         );
         line.trim_end().to_owned()
     }
@@ -113,6 +115,12 @@ impl Report {
     /// A line that is no figure.
     pub(crate) fn note(&self, text: &str) {
         println!("  {text}");
+    }
+
+    /// What ended a group of rows early. Whatever goals it had were not met.
+    pub(crate) fn failed(&mut self, error: &anyhow::Error) {
+        self.missed += 1;
+        self.note(&format!("FAILED: {error:#}"));
     }
 
     pub(crate) fn end(&self) {

@@ -160,7 +160,7 @@ impl Stack {
 /// The program that is measured.
 fn program(command: &[&str], flags: &[(&str, &str)]) -> anyhow::Result<Process> {
     let mut program = Command::new(env!("CARGO_BIN_EXE_infisical"));
-    program.args(command).arg("--log-level=warn");
+    program.args(command).arg("--log-level=error");
     for (flag, value) in flags {
         program.args([flag, value]);
     }

@@ -1,10 +1,12 @@
 //! One stream over a long way: 80 ms there and back between gateway and relay, and no other limit.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
 
 use super::Direction;
 use super::round_trip::round_trips;
@@ -12,7 +14,7 @@ use crate::entrance::Entrance;
 use crate::report::{Goal, Report, Row, quantile, to_f64};
 use crate::stack::{Between, Stack};
 use crate::target::{Ask, Target};
-use crate::{BUFFER, MIB};
+use crate::{BUFFER, MIB, delay};
 
 /// In each direction.
 const ONE_WAY: Duration = Duration::from_millis(40);
@@ -28,6 +30,10 @@ const DEPLOYED: f64 = 23.0;
 
 pub(crate) async fn measure(target: &Target, report: &mut Report) -> anyhow::Result<()> {
     report.section("one stream, 80 ms between gateway and relay");
+    let line = Entrance::Tcp(line(target).await?);
+    let bare = rates(&line, target, Direction::Download).await?;
+    let bare = bare.map(|rates| rates.second_half);
+    report.row(&Row::new("TCP over the line, no tunnel", "MiB/s", bare));
     let stack = Stack::start(Between::Delay(ONE_WAY)).await?;
     let entrance = stack.entrance(target).await?;
     let trips = round_trips(&entrance).await?;
@@ -44,6 +50,14 @@ pub(crate) async fn measure(target: &Target, report: &mut Report) -> anyhow::Res
         report.row(&Row::new(what, "MiB/s", whole));
     }
     Ok(())
+}
+
+/// Where a line to the target begins: what the line itself can carry.
+async fn line(target: &Target) -> std::io::Result<SocketAddr> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    let address = listener.local_addr()?;
+    delay::serve(listener, target.address, ONE_WAY);
+    Ok(address)
 }
 
 /// MiB/s where the bytes arrive.

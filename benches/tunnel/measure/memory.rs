@@ -6,7 +6,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::entrance::{Entrance, Stream};
 use crate::report::{Goal, Report, Row, to_f64};
-use crate::stack::Stack;
+use crate::stack::{Between, Stack};
 use crate::target::{Ask, Target};
 use crate::within;
 
@@ -24,13 +24,10 @@ const DEPLOYED_SESSION: [f64; 2] = [84.0, 7.0];
 const IDLE: Goal = Goal::AtMost(12.0);
 const SESSION: [Goal; 2] = [Goal::AtMost(32.0), Goal::AtMost(24.0)];
 
-/// The stack is one that has served nobody yet.
-pub(crate) async fn measure(
-    stack: &Stack,
-    target: &Target,
-    report: &mut Report,
-) -> anyhow::Result<()> {
+pub(crate) async fn measure(target: &Target, report: &mut Report) -> anyhow::Result<()> {
     report.section("resident memory");
+    // One that has served nobody yet.
+    let stack = Stack::start(Between::Nothing).await?;
     let processes = [("gateway", &stack.gateway), ("relay", &stack.relay)];
     for (name, process) in processes {
         let rss = process.settled_rss(SETTLE).await?;

@@ -35,7 +35,13 @@ pub(crate) async fn measure(
     for (direction, streams, deployed) in DEPLOYED {
         let mut runs = Vec::new();
         for _ in 0..RUNS {
-            runs.push(moved(&entrance, &processes, (streams, direction), BYTES).await?);
+            match moved(&entrance, &processes, (streams, direction), BYTES).await {
+                Ok(run) => runs.push(run),
+                Err(error) => {
+                    report.note(&format!("{error:#}"));
+                    break;
+                }
+            }
         }
         let what = format!("{}, {streams} stream(s)", direction.name());
         let rates: Vec<f64> = runs.iter().map(|run| run.rate).collect();

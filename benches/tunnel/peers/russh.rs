@@ -101,7 +101,7 @@ pub(crate) async fn gateway(ssh: &str, target: SocketAddr) -> anyhow::Result<()>
     let mut handle = client::connect_stream(Arc::new(config), stream, Gateway { target }).await?;
     let outcome = handle.authenticate_none("bench").await?;
     outcome.success().then_some(()).context("refused")?;
-    Ok(handle.await?)
+    handle.await
 }
 
 struct Relay;
