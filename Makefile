@@ -50,8 +50,8 @@ test-system: ## Run the service on a real systemd, in containers (as root, elsew
 demo: build ## Reach a private service through a real platform, relay and gateway, and say what came back
 	$(BINARY) dev --check
 
-bench: ## Measure throughput, cost and memory
-	$(CARGO) bench $(CARGOFLAGS) --bench tunnel
+bench: ## Measure throughput, cost and memory beside other tunnels (ROWS="throughput peers" for some of it)
+	$(CARGO) bench $(CARGOFLAGS) --bench tunnel -- $(ROWS)
 
 doc: ## Build the documentation of the code, target/doc/infisical
 	$(CARGO) doc --no-deps --document-private-items $(CARGOFLAGS)
