@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use infisical::ssh::cert::{HostPolicy, UserPolicy};
 use infisical::ssh::keys::CertifiedKey;
-use infisical::ssh::{ChannelStream, Keepalive, client, server};
+use infisical::ssh::{ChannelStream, client, server};
 use ssh_key::PrivateKey;
 use ssh_key::certificate::{Builder, CertType};
 use ssh_key::private::Ed25519Keypair;
@@ -131,7 +131,7 @@ async fn both_directions() {
     let block = vec![0x5a_u8; BLOCK];
     assert!(BYTES.load(Ordering::Relaxed) - before >= BLOCK as u64);
 
-    let (mut client, server) = sessions().await;
+    let (client, server) = sessions().await;
     let originator = SocketAddr::from(([192, 0, 2, 1], 40_000));
     let (opened, accepted) =
         tokio::join!(server.open(("localhost", 0), originator), client.accept());
@@ -189,27 +189,27 @@ async fn carry(
 
 /// A gateway's session and its relay's, over a pipe in memory.
 async fn sessions() -> (client::Session, server::Session) {
-    let client = client::Config {
-        user: USER.to_owned(),
-        identity: certified(3, 2, CertType::User, KEY_ID, USER),
-        host: HostPolicy {
+    let client = client::Config::new(
+        USER.to_owned(),
+        certified(3, 2, CertType::User, KEY_ID, USER),
+        HostPolicy {
             ca: key(1).public_key().clone(),
             principal: HOST.to_owned(),
         },
-        keepalive: Keepalive::DEFAULT,
-        handshake: LIMIT,
-    };
-    let server = server::Config {
-        identity: certified(4, 1, CertType::Host, "relay-server", HOST),
-        users: UserPolicy {
+    );
+    let server = server::Config::new(
+        certified(4, 1, CertType::Host, "relay-server", HOST),
+        UserPolicy {
             ca: key(2).public_key().clone(),
             key_id: KEY_ID.to_owned(),
         },
-        keepalive: Keepalive::DEFAULT,
-        handshake: LIMIT,
-    };
+    );
     let (a, b) = tokio::io::duplex(256 * 1024);
-    let (client, server) = tokio::join!(client::connect(a, &client), server::accept(b, &server));
+    let (a, b) = (tokio::io::split(a), tokio::io::split(b));
+    let (client, server) = tokio::join!(
+        client::connect(a.0, a.1, &client),
+        server::accept(b.0, b.1, &server)
+    );
     (client.expect("a client"), server.expect("a server"))
 }
 
@@ -223,5 +223,5 @@ fn certified(subject: u8, ca: u8, kind: CertType, key_id: &str, principal: &str)
     builder.cert_type(kind).expect("a type");
     builder.key_id(key_id).expect("a key id");
     builder.valid_principal(principal).expect("a principal");
-    CertifiedKey::try_new(key(subject), builder.sign(&key(ca)).expect("signed")).expect("a pair")
+    CertifiedKey::try_new(&key(subject), builder.sign(&key(ca)).expect("signed")).expect("a pair")
 }

@@ -14,7 +14,7 @@ use crate::events;
 use crate::names::SSH_PORT;
 use crate::net::dial;
 use crate::scope::Scope;
-use crate::ssh::{self, ChannelStream, Keepalive, client};
+use crate::ssh::{self, ChannelStream, client};
 
 /// Limit for the TCP connection to the relay.
 const CONNECT: Duration = Duration::from_secs(15);
@@ -73,8 +73,7 @@ impl Error {
 /// The relay cannot be reached, is not the right one, or refuses this gateway.
 pub(crate) async fn connect(identity: &Identity) -> Result<client::Session, Error> {
     let stream = dial::connect(identity.relay_host.as_str(), SSH_PORT, CONNECT).await?;
-    // Keepalives need the session's own turn; this covers a session that is blocked on writing.
-    let _ = socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(Keepalive::TCP_USER_TIMEOUT));
+    ssh::prepare(&stream);
     let (reader, writer) = stream.into_split();
     client::connect(reader, writer, &identity.ssh)
         .await

@@ -7,7 +7,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::time::Instant;
 
 use super::hub::Hub;
@@ -18,8 +18,8 @@ use crate::events;
 use crate::names::GatewayId;
 use crate::net::accept::{Accepted, Acceptor};
 use crate::scope::Scope;
+use crate::ssh;
 use crate::ssh::server::{self, Session};
-use crate::ssh::{self, Keepalive};
 
 /// What a gateway is told when another connection of its identity replaces it.
 const REPLACED: &str = "another connection of this gateway took over";
@@ -65,7 +65,7 @@ async fn gateway(
         peer,
         permit,
     } = accepted;
-    bound_silence(&stream);
+    ssh::prepare(&stream);
     let identity = hub.identity();
     let (reader, writer) = stream.into_split();
     let Some(accepted) = stop
@@ -151,18 +151,6 @@ async fn dismiss(hub: &Hub, id: &GatewayId, replaced: Replaced<Arc<Session>>) {
         );
     }
     session.close(REPLACED).await;
-}
-
-/// Has the kernel give up on a gateway that acknowledges nothing, even while the session only writes.
-fn bound_silence(stream: &TcpStream) {
-    let socket = socket2::SockRef::from(stream);
-    #[cfg(target_os = "linux")]
-    if let Err(error) = socket.set_tcp_user_timeout(Some(Keepalive::TCP_USER_TIMEOUT)) {
-        // Keepalives remain.
-        tracing::debug!(%error, "cannot set TCP_USER_TIMEOUT");
-    }
-    #[cfg(not(target_os = "linux"))]
-    let _ = (socket, Keepalive::TCP_USER_TIMEOUT);
 }
 
 /// One line for each attempt that failed, as far as the ration goes.

@@ -28,6 +28,7 @@ mod packet;
 pub mod server;
 mod session;
 mod sign;
+mod socket;
 mod stream;
 mod transport;
 mod wire;
@@ -35,6 +36,7 @@ mod wire;
 use std::time::Duration;
 
 pub use error::Error;
+pub use socket::prepare;
 pub use stream::{ChannelStream, Farewell};
 pub use transport::Algorithms;
 
@@ -57,9 +59,6 @@ impl Keepalive {
         interval: Duration::from_secs(7),
         unanswered: 2,
     };
-    /// The kernel gives up on unacknowledged data after this long, so that a dead peer is noticed
-    /// even by a session that is blocked on writing.
-    pub const TCP_USER_TIMEOUT: Duration = Duration::from_secs(28);
 }
 
 /// When keys are exchanged anew, whichever comes first, counted for each direction by itself (RFC 4253 §9, RFC 4344 §3).

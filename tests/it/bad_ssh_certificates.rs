@@ -8,7 +8,6 @@ use infisical::secret::Secret;
 use infisical::ssh::{self, keys};
 use tokio::net::TcpStream;
 
-use crate::support::PATIENCE;
 use crate::support::lab::{Lab, REGISTER_GATEWAY, RELAY};
 use crate::support::openssh::{Sshd, current_user, ssh_as_gateway};
 use crate::support::process::Process;

@@ -168,7 +168,7 @@ mod tests {
             assert_eq!(liveness.handle_timeout(now), expected);
         }
         assert_eq!(now - begin, INTERVAL * 3);
-        assert!(now - begin <= Keepalive::TCP_USER_TIMEOUT);
+        assert!(now - begin <= crate::ssh::socket::USER_TIMEOUT);
     }
 
     #[test]
