@@ -28,8 +28,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 pub use error::Error;
-use russh::kex;
-use russh::{Limits, cipher, compression, mac};
+use russh::{Limits, compression, mac};
 use ssh_key::{Algorithm, EcdsaCurve, HashAlg};
 pub use stream::{ChannelStream, Farewell};
 
@@ -66,26 +65,29 @@ impl Keepalive {
 }
 
 /// Exchanges that every modern peer has, best first (protocol.md §3).
-const MODERN_KEX: &[kex::Name] = &[
-    kex::MLKEM768X25519_SHA256,
-    kex::CURVE25519,
-    kex::CURVE25519_PRE_RFC_8731,
-    kex::ECDH_SHA2_NISTP256,
+const MODERN_KEX: &[russh::kex::Name] = &[
+    russh::kex::MLKEM768X25519_SHA256,
+    russh::kex::CURVE25519,
+    russh::kex::CURVE25519_PRE_RFC_8731,
+    russh::kex::ECDH_SHA2_NISTP256,
 ];
 /// The only exchanges of deployed gateways (protocol.md §3).
-const DEPLOYED_GATEWAY_KEX: &[kex::Name] =
-    &[kex::DH_G14_SHA256, kex::DH_G16_SHA512, kex::DH_G18_SHA512];
+const DEPLOYED_GATEWAY_KEX: &[russh::kex::Name] = &[
+    russh::kex::DH_G14_SHA256,
+    russh::kex::DH_G16_SHA512,
+    russh::kex::DH_G18_SHA512,
+];
 /// Authenticated encryption, fastest first.
-const AEAD: &[cipher::Name] = &[
-    cipher::AES_128_GCM,
-    cipher::AES_256_GCM,
-    cipher::CHACHA20_POLY1305,
+const AEAD: &[russh::cipher::Name] = &[
+    russh::cipher::AES_128_GCM,
+    russh::cipher::AES_256_GCM,
+    russh::cipher::CHACHA20_POLY1305,
 ];
 /// The only ciphers of deployed gateways (protocol.md §3).
-const DEPLOYED_GATEWAY_CIPHERS: &[cipher::Name] = &[
-    cipher::AES_128_CTR,
-    cipher::AES_192_CTR,
-    cipher::AES_256_CTR,
+const DEPLOYED_GATEWAY_CIPHERS: &[russh::cipher::Name] = &[
+    russh::cipher::AES_128_CTR,
+    russh::cipher::AES_192_CTR,
+    russh::cipher::AES_256_CTR,
 ];
 const MACS: &[mac::Name] = &[
     mac::HMAC_SHA256_ETM,
@@ -117,8 +119,8 @@ const KEY_ALGORITHMS: &[Algorithm] = &[
 fn client_algorithms() -> russh::Preferred {
     let mut kex = MODERN_KEX.to_vec();
     kex.extend([
-        kex::EXTENSION_SUPPORT_AS_CLIENT,
-        kex::EXTENSION_OPENSSH_STRICT_KEX_AS_CLIENT,
+        russh::kex::EXTENSION_SUPPORT_AS_CLIENT,
+        russh::kex::EXTENSION_OPENSSH_STRICT_KEX_AS_CLIENT,
     ]);
     russh::Preferred {
         kex: Cow::Owned(kex),
@@ -135,8 +137,8 @@ fn server_algorithms() -> russh::Preferred {
     let mut kex = MODERN_KEX.to_vec();
     kex.extend(DEPLOYED_GATEWAY_KEX);
     kex.extend([
-        kex::EXTENSION_SUPPORT_AS_SERVER,
-        kex::EXTENSION_OPENSSH_STRICT_KEX_AS_SERVER,
+        russh::kex::EXTENSION_SUPPORT_AS_SERVER,
+        russh::kex::EXTENSION_OPENSSH_STRICT_KEX_AS_SERVER,
     ]);
     let mut cipher = AEAD.to_vec();
     cipher.extend(DEPLOYED_GATEWAY_CIPHERS);
