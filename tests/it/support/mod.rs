@@ -17,6 +17,7 @@ pub(crate) mod openssh;
 pub(crate) mod process;
 pub(crate) mod session;
 pub(crate) mod ssh_ca;
+pub(crate) mod ssh_sides;
 pub(crate) mod stack;
 pub(crate) mod targets;
 pub(crate) mod tls;

@@ -19,6 +19,8 @@ pub(crate) struct Sshd<'a> {
     pub(crate) user_ca: Option<&'a str>,
     /// The public keys that log in.
     pub(crate) authorized: Option<&'a str>,
+    /// More lines of its configuration. The first value of a setting counts, and these come first.
+    pub(crate) more: &'a [&'a str],
 }
 
 /// The user that runs the tests: an unprivileged `sshd` can only log in its own.
@@ -38,7 +40,8 @@ impl Sshd<'_> {
         }
         let name = format!("sshd-{}-{}", self.address.ip(), self.address.port());
         let file = |suffix: &str| dir.join(format!("{name}.{suffix}"));
-        let mut config = String::new();
+        let mut config = self.more.join("\n");
+        config.push('\n');
         let mut set = |key: &str, value: &str| {
             writeln!(config, "{key} {value}").expect("memory");
         };
