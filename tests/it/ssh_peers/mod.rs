@@ -1,8 +1,12 @@
 //! The SSH engine against peers that are not ours, in the test's own process: its client and its server are called, and
 //! what they talk to is another implementation.
 
+mod bytes;
 mod openssh_client;
 mod openssh_server;
+mod russh;
+mod russh_blockers;
+mod russh_peer;
 
 /// Combinations of up to eight factors with up to seven values each, such that of any two factors every pair of values
 /// occurs: lines through the plane over the field of seven elements. A factor with fewer values takes them modulo their

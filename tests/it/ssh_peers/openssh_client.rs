@@ -123,7 +123,8 @@ async fn openssh_authenticates_with_every_algorithm_and_every_certificate() {
             pick(&CIPHERS, cipher),
             pick(&MACS, mac),
         );
-        let rekeys = rekey % 2 == 0;
+        let is_slow = kex.contains("group16") || kex.contains("group18");
+        let rekeys = rekey % 2 == 0 && !is_slow;
         let case = format!("{kex} {cipher} {mac} rekeys={rekeys} {kinds:?}");
         let sides = ring.sides(&kinds);
         let mut more = vec![
