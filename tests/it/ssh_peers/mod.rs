@@ -1,6 +1,7 @@
 //! The SSH engine against peers that are not ours, in the test's own process: its client and its server are called, and
 //! what they talk to is another implementation.
 
+mod asyncssh;
 mod bytes;
 mod openssh_client;
 mod openssh_server;

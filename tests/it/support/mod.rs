@@ -15,6 +15,7 @@ pub(crate) mod manager;
 pub(crate) mod noise;
 pub(crate) mod openssh;
 pub(crate) mod process;
+pub(crate) mod python;
 pub(crate) mod session;
 pub(crate) mod ssh_ca;
 pub(crate) mod ssh_sides;
