@@ -98,14 +98,6 @@ pub(crate) async fn echo(stream: impl AsyncRead + AsyncWrite, total: usize) {
     tokio::join!(send(&mut writer, 3, total), receive(&mut reader, 3, total));
 }
 
-/// Sends back what comes until it ends.
-pub(crate) async fn mirror(stream: impl AsyncRead + AsyncWrite) {
-    let (mut reader, mut writer) = tokio::io::split(stream);
-    let copied = tokio::io::copy(&mut reader, &mut writer).await;
-    copied.expect("an end");
-    writer.shutdown().await.expect("half-closed");
-}
-
 #[tokio::test]
 #[should_panic(expected = "wrong bytes after")]
 async fn a_doubled_byte_is_seen() {

@@ -7,10 +7,9 @@ use std::time::Duration;
 use infisical::ssh::{Error, Keepalive, server};
 use tokio::net::TcpListener;
 
-use super::{pairwise, pick};
-use crate::support::openssh::{ssh_as_gateway, utf8};
+use super::{known_to_openssh, pairwise, pick};
+use crate::support::openssh::ssh_to;
 use crate::support::process::Process;
-use crate::support::ssh_ca::run;
 use crate::support::ssh_sides::{self, KINDS, Keyring, Kinds, PATIENT, Sides, next};
 use crate::support::{PATIENCE, soon};
 
@@ -44,19 +43,6 @@ fn originator() -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, 40_000))
 }
 
-/// The exchanges that this OpenSSH has.
-fn exchanges() -> Vec<&'static str> {
-    let known = run("ssh", &["-Q", "kex"]);
-    let (has, lacks): (Vec<_>, Vec<_>) = KEX
-        .iter()
-        .partition(|kex| known.lines().any(|line| line == **kex));
-    if !lacks.is_empty() {
-        println!("SKIPPED: this OpenSSH does not know {lacks:?}");
-    }
-    assert!(has.len() >= 6, "{has:?}");
-    has
-}
-
 /// `ssh` with a session on our server.
 async fn session(
     ring: &Keyring,
@@ -65,15 +51,9 @@ async fn session(
     config: &server::Config,
     more: &[&str],
 ) -> (Process, Result<server::Session, Error>) {
-    let command = ssh_as_gateway(
-        ring.dir(),
-        ring.host,
-        &sides.user,
-        &sides.client.key,
-        Some(&sides.client.certificate),
-        &sides.host_ca,
-        more,
-    );
+    let mut arguments = vec!["-vvv", "-N"];
+    arguments.extend(more.iter().flat_map(|option| ["-o", option]));
+    let command = ssh_to(ring, sides, &arguments);
     let ssh = Process::spawn("ssh", command);
     let stream = next(listener).await;
     let session = ssh_sides::accept(stream, config).await;
@@ -110,7 +90,8 @@ fn exchanged(output: &str) -> usize {
 async fn openssh_authenticates_with_every_algorithm_and_every_certificate() {
     let ring = Keyring::new();
     let listener = ring.listen().await;
-    let exchanges = exchanges();
+    let exchanges = known_to_openssh(&KEX);
+    assert!(exchanges.len() >= 6, "{exchanges:?}");
     for [kex, cipher, mac, host, host_ca, user, user_ca, rekey] in pairwise() {
         let kinds = Kinds {
             host: pick(&KINDS, host),
@@ -138,8 +119,6 @@ async fn openssh_authenticates_with_every_algorithm_and_every_certificate() {
                 kinds.user.algorithm,
                 kinds.user.algorithm.replace("-cert-v01@openssh.com", "")
             ),
-            // OpenSSH counts a slow exchange as silence.
-            "ServerAliveInterval=0".to_owned(),
         ];
         if rekeys {
             more.push(ALWAYS.to_owned());
@@ -188,7 +167,7 @@ async fn openssh_authenticates_with_every_algorithm_and_every_certificate() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_are_exchanged_anew_after_every_packet_hundreds_of_times() {
-    let (_ring, ssh, session) = good_session(&[ALWAYS, "ServerAliveInterval=0"], PATIENT).await;
+    let (_ring, ssh, session) = good_session(&[ALWAYS], PATIENT).await;
     for round in 0..150 {
         be_refused(&format!("round {round}"), &session).await;
     }
@@ -204,7 +183,7 @@ async fn keepalives_are_answered_both_ways() {
         interval: Duration::from_millis(20),
         unanswered: 1000,
     };
-    let (_ring, ssh, session) = good_session(&[], quick).await;
+    let (_ring, ssh, session) = good_session(&["ServerAliveInterval=1"], quick).await;
     // 80 is a global request; 81 and 82 are its answers.
     let seen = |lines: &[String], what: &[&str]| {
         let is_seen = |line: &&String| what.iter().any(|what| line.contains(what));
@@ -243,32 +222,17 @@ async fn a_command_and_a_forwarded_channel_are_refused() {
     let listener = ring.listen().await;
     let sides = ring.sides(&Kinds::default());
     let config = sides.server_config();
-    for last in [&["true"][..], &["-W", "127.0.0.1:9"]] {
-        let mut command = crate::support::openssh::ssh(ring.dir());
-        let known_hosts = ring.dir().join("known-hosts");
-        let line = format!("@cert-authority * {}\n", sides.host_ca);
-        std::fs::write(&known_hosts, line).expect("writing");
-        command.args(["-v", "-p", "2222", "-l", &sides.user]);
-        command.args(["-i", utf8(&sides.client.key.file)]);
-        for option in [
-            format!("CertificateFile={}", utf8(&sides.client.certificate)),
-            format!("UserKnownHostsFile={}", utf8(&known_hosts)),
-            format!("HostKeyAlias={}", sides.principal),
-        ] {
-            command.args(["-o", &option]);
-        }
-        if last.len() > 1 {
-            command.args(last);
-        }
-        command.arg(ring.host.to_string());
-        if last.len() == 1 {
-            command.args(last);
-        }
+    for (arguments, remote) in [
+        (&["-v"][..], Some("true")),
+        (&["-v", "-W", "127.0.0.1:9"], None),
+    ] {
+        let mut command = ssh_to(&ring, &sides, arguments);
+        command.args(remote);
         let ssh = Process::spawn("ssh", command);
         let session = ssh_sides::accept(next(&listener).await, &config).await;
         let session = session.expect("a session");
         ssh.wait_for_line("open failed").await;
-        assert_ne!(ssh.exit_code().await, 0, "{last:?}");
+        assert_ne!(ssh.exit_code().await, 0, "{remote:?}");
         soon("the end", session.ended()).await;
     }
 }

@@ -7,11 +7,10 @@ use std::time::Duration;
 use infisical::ssh::{Keepalive, client};
 use tokio::net::TcpStream;
 
-use super::{pairwise, pick};
+use super::{known_to_openssh, pairwise, pick};
 use crate::support::openssh::Sshd;
 use crate::support::process::Process;
 use crate::support::soon;
-use crate::support::ssh_ca::run;
 use crate::support::ssh_sides::{self, KINDS, Keyring, Kinds, Sides};
 
 const KEX: [&str; 4] = [
@@ -56,19 +55,6 @@ async fn connect(case: &str, ring: &Keyring, config: &client::Config) -> client:
     session.unwrap_or_else(|error| panic!("{case}: {error:?}"))
 }
 
-/// The exchanges that this OpenSSH has.
-fn exchanges() -> Vec<&'static str> {
-    let known = run("ssh", &["-Q", "kex"]);
-    let (has, lacks): (Vec<_>, Vec<_>) = KEX
-        .iter()
-        .partition(|kex| known.lines().any(|line| line == **kex));
-    if !lacks.is_empty() {
-        println!("SKIPPED: this OpenSSH does not know {lacks:?}");
-    }
-    assert!(has.len() >= 3, "{has:?}");
-    has
-}
-
 /// Lines with any of these in them.
 fn seen(lines: &[String], what: &[&str]) -> usize {
     let is_seen = |line: &&String| what.iter().any(|what| line.contains(what));
@@ -78,7 +64,8 @@ fn seen(lines: &[String], what: &[&str]) -> usize {
 #[tokio::test(flavor = "multi_thread")]
 async fn openssh_is_believed_with_every_algorithm_and_every_certificate() {
     let ring = Keyring::new();
-    let exchanges = exchanges();
+    let exchanges = known_to_openssh(&KEX);
+    assert!(exchanges.len() >= 3, "{exchanges:?}");
     for [kex, cipher, host, host_ca, user, user_ca, rekey, _] in pairwise() {
         let kinds = Kinds {
             host: pick(&KINDS, host),
@@ -197,11 +184,9 @@ async fn keepalives_are_answered_both_ways() {
 async fn the_end_of_the_server_ends_the_session() {
     let ring = Keyring::new();
     let sides = ring.sides(&Kinds::default());
-    // Silence for a second ends it: the client asks less often than that.
-    let more = ["ClientAliveInterval 1", "ClientAliveCountMax 1"];
-    let sshd = start(&ring, &sides, &more).await;
+    let sshd = start(&ring, &sides, &[]).await;
     let mut session = connect("an end", &ring, &sides.client_config()).await;
-    let line = sshd.wait_for_line("Accepted publickey for").await;
+    sshd.wait_for_line("Accepted publickey for").await;
     let child = sshd.wait_for("the child of the connection", |lines| {
         let forked = lines
             .iter()
@@ -209,7 +194,7 @@ async fn the_end_of_the_server_ends_the_session() {
         forked.trim_end_matches('.').parse().ok()
     });
     let child = nix::unistd::Pid::from_raw(child.await);
-    nix::sys::signal::kill(child, nix::sys::signal::Signal::SIGTERM).expect(&line);
+    nix::sys::signal::kill(child, nix::sys::signal::Signal::SIGTERM).expect("a child");
     let accepted = soon("the end", session.accept()).await;
     assert!(accepted.is_none(), "{accepted:?}");
 }

@@ -8,6 +8,7 @@ use std::process::Command;
 
 use super::process::{Process, clean};
 use super::ssh_ca::SshKey;
+use super::ssh_sides::{Keyring, Sides};
 
 /// An `sshd` to start.
 pub(crate) struct Sshd<'a> {
@@ -146,6 +147,28 @@ pub(crate) fn ssh_as_gateway(
     option("ServerAliveInterval=1".to_owned());
     option("PreferredAuthentications=publickey".to_owned());
     command.arg(host.to_string());
+    command
+}
+
+/// `ssh` to our server's side at the address of `ring`. `arguments` come first, so of an option they count.
+pub(crate) fn ssh_to(ring: &Keyring, sides: &Sides, arguments: &[&str]) -> Command {
+    let known_hosts = ring.dir().join("known-hosts");
+    let line = format!("@cert-authority * {}\n", sides.host_ca);
+    std::fs::write(&known_hosts, line).expect("writing");
+    let mut command = ssh(ring.dir());
+    command.args(arguments);
+    for option in [
+        format!("User={}", sides.user),
+        format!("IdentityFile={}", utf8(&sides.client.key.file)),
+        format!("CertificateFile={}", utf8(&sides.client.certificate)),
+        format!("UserKnownHostsFile={}", utf8(&known_hosts)),
+        format!("HostKeyAlias={}", sides.principal),
+        "PreferredAuthentications=publickey".to_owned(),
+        "Port=2222".to_owned(),
+    ] {
+        command.arg("-o").arg(option);
+    }
+    command.arg(ring.host.to_string());
     command
 }
 

@@ -21,7 +21,7 @@ pub(crate) fn with_asyncssh(home: &Path) -> Option<Command> {
             Some(command)
         }
         Err(why) => {
-            println!("SKIPPED: AsyncSSH is not tried as a peer: {why}");
+            eprintln!("SKIPPED: AsyncSSH is not tried as a peer: {why}");
             None
         }
     }
