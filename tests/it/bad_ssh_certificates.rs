@@ -199,6 +199,7 @@ async fn a_gateway_believes_only_the_relay_it_was_sent_to() {
             host_certificate: certificate.as_deref(),
             user_ca: Some(&lab.user_ca.key.public),
             authorized: None,
+            more: &[],
         }
         .start(lab.dir())
         .await;
@@ -224,6 +225,7 @@ async fn a_gateway_believes_only_the_relay_it_was_sent_to() {
                 host_certificate: Some(&certificate),
                 user_ca: Some(&lab.user_ca.key.public),
                 authorized: None,
+                more: &[],
             }
             .start(lab.dir())
             .await

@@ -207,6 +207,7 @@ async fn ssh_reaches_a_private_sshd_through_connect_as_its_proxy_command() {
         host_certificate: None,
         user_ca: None,
         authorized: Some(&key.public),
+        more: &[],
     }
     .start(stack.dir())
     .await;

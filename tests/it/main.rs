@@ -33,4 +33,5 @@ mod round_trip;
 mod service_manager;
 mod services;
 mod shutdown;
+mod ssh_peers;
 mod support;

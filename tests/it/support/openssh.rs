@@ -8,6 +8,7 @@ use std::process::Command;
 
 use super::process::{Process, clean};
 use super::ssh_ca::SshKey;
+use super::ssh_sides::{Keyring, Sides};
 
 /// An `sshd` to start.
 pub(crate) struct Sshd<'a> {
@@ -19,6 +20,8 @@ pub(crate) struct Sshd<'a> {
     pub(crate) user_ca: Option<&'a str>,
     /// The public keys that log in.
     pub(crate) authorized: Option<&'a str>,
+    /// More lines of its configuration. The first value of a setting counts, and these come first.
+    pub(crate) more: &'a [&'a str],
 }
 
 /// The user that runs the tests: an unprivileged `sshd` can only log in its own.
@@ -38,7 +41,8 @@ impl Sshd<'_> {
         }
         let name = format!("sshd-{}-{}", self.address.ip(), self.address.port());
         let file = |suffix: &str| dir.join(format!("{name}.{suffix}"));
-        let mut config = String::new();
+        let mut config = self.more.join("\n");
+        config.push('\n');
         let mut set = |key: &str, value: &str| {
             writeln!(config, "{key} {value}").expect("memory");
         };
@@ -143,6 +147,28 @@ pub(crate) fn ssh_as_gateway(
     option("ServerAliveInterval=1".to_owned());
     option("PreferredAuthentications=publickey".to_owned());
     command.arg(host.to_string());
+    command
+}
+
+/// `ssh` to our server's side at the address of `ring`. `arguments` come first, so of an option they count.
+pub(crate) fn ssh_to(ring: &Keyring, sides: &Sides, arguments: &[&str]) -> Command {
+    let known_hosts = ring.dir().join("known-hosts");
+    let line = format!("@cert-authority * {}\n", sides.host_ca);
+    std::fs::write(&known_hosts, line).expect("writing");
+    let mut command = ssh(ring.dir());
+    command.args(arguments);
+    for option in [
+        format!("User={}", sides.user),
+        format!("IdentityFile={}", utf8(&sides.client.key.file)),
+        format!("CertificateFile={}", utf8(&sides.client.certificate)),
+        format!("UserKnownHostsFile={}", utf8(&known_hosts)),
+        format!("HostKeyAlias={}", sides.principal),
+        "PreferredAuthentications=publickey".to_owned(),
+        "Port=2222".to_owned(),
+    ] {
+        command.arg("-o").arg(option);
+    }
+    command.arg(ring.host.to_string());
     command
 }
 

@@ -57,6 +57,7 @@ pub(crate) struct SshCert {
     principals: Vec<String>,
     validity: &'static str,
     critical: Option<&'static str>,
+    signature: Option<&'static str>,
 }
 
 impl SshCert {
@@ -68,6 +69,7 @@ impl SshCert {
             principals: vec![principal.to_owned()],
             validity: "-5m:+1d",
             critical: None,
+            signature: None,
         }
     }
 
@@ -79,6 +81,7 @@ impl SshCert {
             principals: vec![gateway_id.to_owned()],
             validity: "-5m:+1d",
             critical: None,
+            signature: None,
         }
     }
 
@@ -107,6 +110,12 @@ impl SshCert {
         self
     }
 
+    /// Chooses between the signatures that an RSA authority can make.
+    pub(crate) fn signed_with(mut self, signature: Option<&'static str>) -> Self {
+        self.signature = signature;
+        self
+    }
+
     /// Turns a host certificate into a user certificate and the reverse.
     pub(crate) fn of_the_other_type(mut self) -> Self {
         self.host = !self.host;
@@ -123,10 +132,13 @@ pub(crate) struct SshCa {
 
 impl SshCa {
     pub(crate) fn new(dir: &Path, name: &str, kind: &str) -> Self {
-        Self {
-            key: SshKey::generate(dir, name, kind),
-            dir: dir.to_owned(),
-        }
+        Self::with_key(dir, SshKey::generate(dir, name, kind))
+    }
+
+    /// An authority with a key that is there already; its certificates are put into `dir`.
+    pub(crate) fn with_key(dir: &Path, key: SshKey) -> Self {
+        let dir = dir.to_owned();
+        Self { key, dir }
     }
 
     /// Certifies `key`; gives the file of the certificate.
@@ -153,6 +165,9 @@ impl SshCa {
         }
         if !principals.is_empty() {
             arguments.extend(["-n", &principals]);
+        }
+        if let Some(signature) = certificate.signature {
+            arguments.extend(["-t", signature]);
         }
         if let Some(option) = certificate.critical {
             arguments.extend(["-O", option]);

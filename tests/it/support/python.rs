@@ -1,0 +1,54 @@
+//! Python packages as peers: installed once into the target directory, from wherever `pip` finds them.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use super::process::clean;
+
+/// AsyncSSH, and what it encrypts with. The version of the latter decides whether there is ML-KEM.
+const PACKAGES: [&str; 2] = ["asyncssh==2.24.1", "cryptography==50.0.2"];
+
+/// `python3` with AsyncSSH; `None`, and said so, if it cannot be had here.
+pub(crate) fn with_asyncssh(home: &Path) -> Option<Command> {
+    static PACKAGES: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    match PACKAGES.get_or_init(install) {
+        Ok(packages) => {
+            let mut command = clean("python3", home);
+            command.env("PYTHONPATH", packages);
+            // Nobody waits for a full buffer.
+            command.env("PYTHONUNBUFFERED", "1");
+            Some(command)
+        }
+        Err(why) => {
+            eprintln!("SKIPPED: AsyncSSH is not tried as a peer: {why}");
+            None
+        }
+    }
+}
+
+/// Puts the packages into a directory that is whole or not there.
+fn install() -> Result<PathBuf, String> {
+    let parent = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let directory = parent.join(format!("python-{}", PACKAGES.join("-")));
+    if directory.is_dir() {
+        return Ok(directory);
+    }
+    let building = tempfile::tempdir_in(parent).map_err(|error| error.to_string())?;
+    let target = building.path().join("packages");
+    let output = Command::new("python3")
+        .args(["-m", "pip", "install", "--quiet", "--only-binary", ":all:"])
+        .arg("--target")
+        .arg(&target)
+        .args(PACKAGES)
+        .output()
+        .map_err(|error| format!("python3 does not start: {error}"))?;
+    if !output.status.success() {
+        return Err(String::from_utf8_lossy(&output.stderr).trim().to_owned());
+    }
+    // Fails if another run was faster, and then its result is as good.
+    if let Err(error) = std::fs::rename(&target, &directory) {
+        assert!(directory.is_dir(), "{}: {error}", directory.display());
+    }
+    Ok(directory)
+}
