@@ -7,6 +7,7 @@ mod bytes;
 #[cfg(any())]
 mod openssh_channels;
 mod openssh_client;
+mod openssh_newer;
 mod openssh_server;
 mod russh;
 mod russh_blockers;
