@@ -91,12 +91,14 @@ async fn our_client_agrees_with_openssh_10_on_its_first_choice() {
         };
         let stream = TcpStream::connect((ring.host, 2222)).await;
         let session = ssh_sides::connect(stream.expect("connected"), &config).await;
-        let _session = session.unwrap_or_else(|error| panic!("{kinds:?}: {error:?}"));
+        let session = session.unwrap_or_else(|error| panic!("{kinds:?}: {error:?}"));
         sshd.wait_for(&format!("renewals with {kinds:?}"), |lines| {
             let has_chosen = lines.iter().any(|line| line.contains(CHOSEN));
             (has_chosen && exchanged(&lines.join("\n")) > RENEWALS).then_some(())
         })
         .await;
+        // Its process for the connection would outlive it.
+        drop(session);
         sshd.kill().await;
     }
 }
