@@ -5,6 +5,7 @@ mod asyncssh;
 mod bytes;
 mod openssh_channels;
 mod openssh_client;
+mod openssh_newer;
 mod openssh_server;
 mod russh;
 mod russh_blockers;

@@ -130,8 +130,9 @@ async fn an_rsa_key_signs_with_what_the_server_takes() {
     for hash in ["256", "512"] {
         let only = format!("PubkeyAcceptedAlgorithms rsa-sha2-{hash}-cert-v01@openssh.com");
         let sshd = start(&ring, &sides, &[&only]).await;
-        let _session = connect(&only, &ring, &sides.client_config()).await;
+        let session = connect(&only, &ring, &sides.client_config()).await;
         sshd.wait_for_line("Accepted publickey for").await;
+        drop(session);
         sshd.kill().await;
     }
 }

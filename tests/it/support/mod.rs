@@ -13,6 +13,7 @@ pub(crate) mod journald;
 pub(crate) mod lab;
 pub(crate) mod loopback;
 pub(crate) mod manager;
+pub(crate) mod newer_openssh;
 pub(crate) mod noise;
 pub(crate) mod openssh;
 pub(crate) mod process;

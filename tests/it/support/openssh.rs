@@ -35,6 +35,11 @@ pub(crate) fn current_user() -> String {
 impl Sshd<'_> {
     /// Starts it and waits until it listens. Its files are put into `dir`.
     pub(crate) async fn start(&self, dir: &Path) -> Process {
+        self.start_by(&program(), dir).await
+    }
+
+    /// The same with another `sshd`, named by its absolute path.
+    pub(crate) async fn start_by(&self, program: &Path, dir: &Path) -> Process {
         if nix::unistd::Uid::effective().is_root() {
             // Where distributions want the empty directory of the unprivileged child.
             let _ = std::fs::create_dir("/run/sshd");
@@ -74,7 +79,7 @@ impl Sshd<'_> {
             set(key, value);
         }
         std::fs::write(file("conf"), config).expect("writing");
-        let mut command = clean(program(), dir);
+        let mut command = clean(program, dir);
         command.args(["-D", "-e", "-f", utf8(&file("conf"))]);
         let sshd = Process::spawn(&name, command);
         sshd.wait_for_line("Server listening on").await;
@@ -93,7 +98,12 @@ fn program() -> PathBuf {
 
 /// `ssh` with nothing of this machine's or user's configuration.
 pub(crate) fn ssh(home: &Path) -> Command {
-    let mut command = clean("ssh", home);
+    ssh_by(Path::new("ssh"), home)
+}
+
+/// The same with another `ssh`.
+fn ssh_by(program: &Path, home: &Path) -> Command {
+    let mut command = clean(program, home);
     command.args(["-F", "none", "-T"]);
     for option in [
         "BatchMode=yes",
@@ -152,10 +162,20 @@ pub(crate) fn ssh_as_gateway(
 
 /// `ssh` to our server's side at the address of `ring`. `arguments` come first, so of an option they count.
 pub(crate) fn ssh_to(ring: &Keyring, sides: &Sides, arguments: &[&str]) -> Command {
+    ssh_to_by(Path::new("ssh"), ring, sides, arguments)
+}
+
+/// The same with another `ssh`.
+pub(crate) fn ssh_to_by(
+    program: &Path,
+    ring: &Keyring,
+    sides: &Sides,
+    arguments: &[&str],
+) -> Command {
     let known_hosts = ring.dir().join("known-hosts");
     let line = format!("@cert-authority * {}\n", sides.host_ca);
     std::fs::write(&known_hosts, line).expect("writing");
-    let mut command = ssh(ring.dir());
+    let mut command = ssh_by(program, ring.dir());
     command.args(arguments);
     for option in [
         format!("User={}", sides.user),
