@@ -27,6 +27,8 @@ use report::Report;
 use stack::{Between, Stack};
 use target::Target;
 
+/// What `cargo bench` adds to the arguments.
+const BENCH: &str = "--bench";
 const MIB: u64 = 1 << 20;
 /// Each read and write of the bench.
 const BUFFER: usize = 64 * 1024;
@@ -57,8 +59,7 @@ impl Rows {
     /// Those that the arguments name, all without any.
     fn parse(arguments: &[String]) -> anyhow::Result<Vec<Self>> {
         let mut wanted = Vec::new();
-        // Cargo adds `--bench`.
-        for name in arguments.iter().filter(|name| *name != "--bench") {
+        for name in arguments.iter().filter(|name| *name != BENCH) {
             let known = Self::ALL.iter().find(|(known, _)| known == name);
             let Some((_, rows)) = known else {
                 let known = Self::ALL.map(|(name, _)| name).join(", ");
@@ -75,16 +76,16 @@ impl Rows {
 
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    // `cargo test --benches` only wants to know that it starts.
-    if arguments.iter().any(|argument| argument == "--test") {
-        return Ok(());
-    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
     match arguments.split_first() {
         Some((first, peer)) if first == peers::SERVE => runtime.block_on(peers::serve(peer)),
-        _ => runtime.block_on(run(&Rows::parse(&arguments)?)),
+        _ if arguments.iter().any(|argument| argument == BENCH) => {
+            runtime.block_on(run(&Rows::parse(&arguments)?))
+        }
+        // `cargo test --benches` only wants to know that it starts.
+        _ => Ok(()),
     }
 }
 

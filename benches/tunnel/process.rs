@@ -10,6 +10,11 @@ use tokio::time::Instant;
 
 use crate::report::to_f64;
 
+/// How often memory is read until it has settled.
+const SAMPLE: Duration = Duration::from_millis(200);
+/// It has, once it was the same so many times: a busy machine makes pauses.
+const UNCHANGED: u32 = 5;
+
 /// A child, killed with its handle. What it starts counts as its own.
 pub(crate) struct Process(Child);
 
@@ -63,14 +68,15 @@ impl Process {
     pub(crate) async fn settled_rss(&self, limit: Duration) -> anyhow::Result<f64> {
         let end = Instant::now() + limit;
         let mut last = self.rss()?;
-        loop {
-            tokio::time::sleep(Duration::from_millis(250)).await;
+        let mut unchanged = 0;
+        while unchanged < UNCHANGED && Instant::now() < end {
+            tokio::time::sleep(SAMPLE).await;
             let now = self.rss()?;
-            if (now - last).abs() < 0.05 || Instant::now() > end {
-                return Ok(now);
-            }
+            let same = (now - last).abs() < 0.05;
+            unchanged = if same { unchanged + 1 } else { 0 };
             last = now;
         }
+        Ok(last)
     }
 }
 

@@ -45,10 +45,13 @@ impl Row {
     }
 
     fn is_met(&self) -> Option<bool> {
-        Some(match (self.goal?, self.value) {
-            (_, None) => false,
-            (Goal::AtMost(limit), Some(value)) => value <= limit,
-            (Goal::AtLeast(limit), Some(value)) => value >= limit,
+        // Whoever stalls has missed every goal, written or not.
+        let Some(value) = self.value else {
+            return Some(false);
+        };
+        Some(match self.goal? {
+            Goal::AtMost(limit) => value <= limit,
+            Goal::AtLeast(limit) => value >= limit,
         })
     }
 

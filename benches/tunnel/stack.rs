@@ -17,10 +17,10 @@ use serde_json::json;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpListener;
 
-use crate::delay;
 use crate::entrance::Entrance;
 use crate::process::Process;
 use crate::target::Target;
+use crate::{delay, within};
 
 /// Limit for each step of the start.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -148,7 +148,7 @@ impl Stack {
                 stream.read_to_string(&mut answer).await?;
                 anyhow::Ok(())
             };
-            match attempt.await {
+            match within("the first session", DEADLINE, attempt).await {
                 Ok(()) => return Ok(()),
                 Err(error) if Instant::now() > end => return Err(error),
                 Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
