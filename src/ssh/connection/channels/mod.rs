@@ -1,0 +1,268 @@
+//! All channels of a session: their numbers, how they begin and end (here), what goes out (`send`, `schedule`), what comes in
+//! (`receive`) and what readers take (`read`), and the bounds on what all that holds. Pure.
+//!
+//! What goes out: answers and openings first, then credit, then data, a packet from each channel in turn.
+
+mod read;
+mod receive;
+mod schedule;
+mod send;
+
+use std::collections::VecDeque;
+
+use super::channel::{Channel, ChannelId, Progress, State};
+use super::window::{BASE, Budget, SendWindow};
+use crate::ssh::Error;
+use crate::ssh::msg::{Message, open_failure};
+use crate::ssh::packet::Packet;
+use schedule::Schedule;
+
+pub(in crate::ssh) use read::Reading;
+pub(in crate::ssh) use send::{Room, data_packet};
+
+/// Largest data of one packet, ours and the peer's, in bytes. All peers know 32 KiB (RFC 4253 §6.1).
+const MAX_DATA: u32 = 32 * 1024;
+
+/// Channels at once.
+const MAX_CHANNELS: usize = 16 * 1024;
+
+const DIRECT_TCPIP: &[u8] = b"direct-tcpip";
+
+/// What happened, for whoever drives the connection.
+#[derive(Debug)]
+pub(in crate::ssh) enum Event {
+    /// The peer is authenticated: channels may be opened.
+    Authenticated,
+    /// The peer has opened a channel, to be accepted or refused.
+    Incoming(ChannelId),
+    /// A channel that we asked for is open.
+    Opened(ChannelId),
+    /// A channel that we asked for is refused.
+    Refused(ChannelId, Error),
+    /// There are data, or their end.
+    Readable(ChannelId),
+    /// There is room for data, or there never will be.
+    Writable(ChannelId),
+    /// The peer has closed the channel.
+    Closed(ChannelId),
+    /// The ping of this number was answered.
+    Answered(u64),
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Channels {
+    slots: Vec<Option<Channel>>,
+    free: Vec<u32>,
+    used: usize,
+    /// Opened by the peer and not yet taken.
+    incoming: usize,
+    /// Further opens of the peer are refused.
+    is_refusing: bool,
+    is_ended: bool,
+    budget: Budget,
+    /// Bytes in all queues.
+    queued: usize,
+    adjusting: VecDeque<ChannelId>,
+    schedule: Schedule,
+    /// Writers that wait until the session has room.
+    blocked: VecDeque<ChannelId>,
+    /// Number of the round trip that is being measured, and the channels that received in it.
+    round: u64,
+    sampled: Vec<ChannelId>,
+    /// Answers and openings.
+    pub(super) control: VecDeque<Packet>,
+    pub(super) events: VecDeque<Event>,
+}
+
+impl Channels {
+    fn slot(&mut self, id: ChannelId) -> Option<&mut Channel> {
+        let index = usize::try_from(id.0).ok()?;
+        self.slots.get_mut(index)?.as_mut()
+    }
+
+    fn insert(&mut self, channel: Channel) -> Option<ChannelId> {
+        if self.used >= MAX_CHANNELS {
+            return None;
+        }
+        self.used = self.used.saturating_add(1);
+        if let Some(index) = self.free.pop() {
+            let id = ChannelId(index);
+            *self.slots.get_mut(usize::try_from(index).ok()?)? = Some(channel);
+            return Some(id);
+        }
+        let index = u32::try_from(self.slots.len()).ok()?;
+        self.slots.push(Some(channel));
+        Some(ChannelId(index))
+    }
+
+    fn remove(&mut self, id: ChannelId) {
+        let slot = usize::try_from(id.0)
+            .ok()
+            .and_then(|index| self.slots.get_mut(index));
+        let Some(mut channel) = slot.and_then(Option::take) else {
+            return;
+        };
+        channel.receive.release(&mut self.budget);
+        self.queued = self.queued.saturating_sub(channel.queued);
+        self.used = self.used.saturating_sub(1);
+        if channel.state == State::Incoming {
+            self.incoming = self.incoming.saturating_sub(1);
+        }
+        self.free.push(id.0);
+        // Whoever comes next under this number is not to be in a list for what this one had to do.
+        if channel.is_scheduled {
+            self.schedule.forget(id);
+        }
+        for (list, is_in) in [
+            (&mut self.adjusting, channel.is_adjusting),
+            (&mut self.blocked, channel.is_blocked),
+        ] {
+            if is_in {
+                list.retain(|other| *other != id);
+            }
+        }
+        self.sampled.retain(|other| *other != id);
+    }
+
+    fn remove_if_over(&mut self, id: ChannelId) {
+        if self.slot(id).is_some_and(|channel| channel.is_over()) {
+            self.remove(id);
+        }
+    }
+
+    /// Asks the peer for a `direct-tcpip` channel (RFC 4254 §7.2). `None` if there are too many.
+    pub(super) fn open(&mut self, specific: &[u8]) -> Option<ChannelId> {
+        let mut channel = Channel::new(State::Opening, 0, SendWindow::new(0, 0, 0));
+        channel.is_held = true;
+        let id = self.insert(channel)?;
+        let open = Message::ChannelOpen {
+            kind: DIRECT_TCPIP,
+            sender: id.0,
+            window: BASE,
+            max_packet: MAX_DATA,
+            specific,
+        };
+        self.control.push_back(open.packet());
+        Some(id)
+    }
+
+    /// Takes a channel that the peer opened; false if it is no longer there.
+    pub(super) fn accept(&mut self, id: ChannelId) -> bool {
+        let Some(channel) = self.slot(id) else {
+            return false;
+        };
+        if channel.state != State::Incoming {
+            return false;
+        }
+        channel.state = State::Open;
+        channel.is_held = true;
+        let confirmation = Message::ChannelOpenConfirmation {
+            recipient: channel.peer,
+            sender: id.0,
+            window: BASE,
+            max_packet: MAX_DATA,
+        };
+        let packet = confirmation.packet();
+        self.incoming = self.incoming.saturating_sub(1);
+        self.control.push_back(packet);
+        true
+    }
+
+    /// Refuses a channel that the peer opened.
+    pub(super) fn refuse(&mut self, id: ChannelId) {
+        let Some(channel) = self.slot(id) else { return };
+        if channel.state == State::Incoming {
+            let recipient = channel.peer;
+            self.remove(id);
+            self.decline(
+                recipient,
+                open_failure::ADMINISTRATIVELY_PROHIBITED,
+                "not accepting channels",
+            );
+        }
+    }
+
+    /// Refuses all channels that the peer opens from now on.
+    pub(super) fn stop_accepting(&mut self) {
+        self.is_refusing = true;
+    }
+
+    fn decline(&mut self, recipient: u32, reason: u32, why: &str) {
+        let failure = Message::ChannelOpenFailure {
+            recipient,
+            reason,
+            description: why.as_bytes(),
+        };
+        self.control.push_back(failure.packet());
+    }
+
+    /// No more data will be written.
+    pub(super) fn finish(&mut self, id: ChannelId) {
+        if let Some(channel) = self.slot(id) {
+            if channel.close == Progress::NotYet {
+                channel.eof.want();
+            }
+            self.schedule(id);
+        }
+    }
+
+    /// The channel is to be closed once what was written has been sent.
+    pub(super) fn close(&mut self, id: ChannelId) {
+        if let Some(channel) = self.slot(id)
+            && channel.state == State::Open
+        {
+            channel.close.want();
+            self.schedule(id);
+        }
+    }
+
+    /// Nobody reads or writes the channel any more: it is closed once what was written has been sent.
+    pub(super) fn release(&mut self, id: ChannelId) {
+        let is_ended = self.is_ended;
+        let Some(channel) = self.slot(id) else { return };
+        channel.is_held = false;
+        channel.received = VecDeque::new();
+        let is_over = match channel.state {
+            State::Refused => true,
+            State::Opening | State::Incoming => is_ended,
+            State::Open => {
+                channel.close.want();
+                is_ended || channel.is_over()
+            }
+        };
+        if is_over {
+            self.remove(id);
+        } else {
+            self.schedule(id);
+        }
+    }
+
+    /// True once the peer has closed it, or the session has ended.
+    pub(super) fn is_closed(&mut self, id: ChannelId) -> bool {
+        let is_ended = self.is_ended;
+        self.slot(id)
+            .is_none_or(|channel| is_ended || channel.close_received)
+    }
+
+    /// The session has ended: nothing is sent or received any more.
+    pub(super) fn end(&mut self) {
+        self.is_ended = true;
+        self.control.clear();
+        self.adjusting.clear();
+        self.schedule.clear();
+        self.blocked.clear();
+        let mut given_up = Vec::new();
+        for (index, slot) in self.slots.iter_mut().enumerate() {
+            if let (Some(channel), Ok(index)) = (slot, u32::try_from(index)) {
+                channel.queue = VecDeque::new();
+                self.queued = self.queued.saturating_sub(channel.queued);
+                channel.queued = 0;
+                if !channel.is_held {
+                    given_up.push(ChannelId(index));
+                }
+            }
+        }
+        given_up.into_iter().for_each(|id| self.remove(id));
+    }
+}

@@ -1,0 +1,104 @@
+//! What readers take, and the credit that it makes.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::{ChannelId, Channels, Progress};
+use crate::ssh::packet::Payload;
+
+/// What a reader finds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::ssh) enum Reading {
+    /// Data were taken.
+    Data,
+    /// Nothing yet.
+    Pending,
+    /// The peer sends no more.
+    Ended,
+    /// The session ended first.
+    Cut,
+}
+
+impl Channels {
+    /// Moves all that has been received to the end of `into`.
+    pub(in crate::ssh::connection) fn take_received(
+        &mut self,
+        id: ChannelId,
+        into: &mut VecDeque<Payload>,
+    ) -> Reading {
+        let is_ended = self.is_ended;
+        let Some(channel) = self.slot(id) else {
+            return Reading::Cut;
+        };
+        if !channel.received.is_empty() {
+            if into.is_empty() {
+                std::mem::swap(into, &mut channel.received);
+            } else {
+                into.append(&mut channel.received);
+            }
+            return Reading::Data;
+        }
+        if channel.eof_received || channel.close_received {
+            Reading::Ended
+        } else if is_ended {
+            Reading::Cut
+        } else {
+            Reading::Pending
+        }
+    }
+
+    /// The reader has used so many bytes of what it took; true if that makes credit to give back.
+    pub(in crate::ssh::connection) fn read(&mut self, id: ChannelId, bytes: usize) -> bool {
+        let Some(channel) = self.slot(id) else {
+            return false;
+        };
+        channel.receive.read(bytes);
+        self.adjust_later(id)
+    }
+
+    pub(super) fn adjust_later(&mut self, id: ChannelId) -> bool {
+        let Some(channel) = self.slot(id) else {
+            return false;
+        };
+        let is_due = channel.receive.is_adjustment_due()
+            && !channel.is_adjusting
+            && !channel.eof_received
+            && !channel.close_received
+            && channel.close == Progress::NotYet;
+        if is_due {
+            channel.is_adjusting = true;
+            self.adjusting.push_back(id);
+        }
+        is_due
+    }
+
+    /// True if data came since the last round trip was measured.
+    pub(in crate::ssh::connection) fn is_receiving(&self) -> bool {
+        !self.sampled.is_empty()
+    }
+
+    /// A round trip begins: what comes from now on counts.
+    pub(in crate::ssh::connection) fn begin_round(&mut self) {
+        self.round = self.round.wrapping_add(1);
+        self.sampled.clear();
+    }
+
+    /// The round trip is over and took `round_trip`; the fastest one took `fastest`.
+    pub(in crate::ssh::connection) fn end_round(
+        &mut self,
+        round_trip: Duration,
+        fastest: Duration,
+    ) {
+        for id in std::mem::take(&mut self.sampled) {
+            let index = usize::try_from(id.0).unwrap_or(usize::MAX);
+            if let Some(Some(channel)) = self.slots.get_mut(index) {
+                let bytes = channel.sample.1;
+                channel
+                    .receive
+                    .grow(bytes, round_trip, fastest, &mut self.budget);
+                self.adjust_later(id);
+            }
+        }
+        self.round = self.round.wrapping_add(1);
+    }
+}
