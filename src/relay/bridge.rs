@@ -7,7 +7,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncBufRead, AsyncWrite};
 use tokio::time::Instant;
 
 use crate::error::chain;
@@ -31,8 +31,8 @@ pub(crate) struct Parties<'a> {
 /// Copies until the bridge ends or `scope` is cancelled, and logs what was.
 pub(crate) async fn run<C, G>(mut client: C, mut channel: G, parties: &Parties<'_>, scope: &Scope)
 where
-    C: AsyncRead + AsyncWrite + Unpin,
-    G: AsyncRead + AsyncWrite + Unpin,
+    C: AsyncBufRead + AsyncWrite + Unpin,
+    G: AsyncBufRead + AsyncWrite + Unpin,
 {
     let begin = Instant::now();
     let stop = async {

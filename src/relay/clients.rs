@@ -17,6 +17,7 @@ use super::limits::{Slot, Source};
 use crate::error::chain;
 use crate::names::GatewayId;
 use crate::net::accept::{Accepted, Acceptor};
+use crate::net::on_demand::OnDemand;
 use crate::pki::extensions;
 use crate::scope::Scope;
 use crate::ssh::server::Session;
@@ -29,6 +30,9 @@ const MAX_IGNORED: u64 = 64 * 1024;
 
 /// Longest part of a certificate's common name that is shown, in characters.
 const MAX_SHOWN: usize = 128;
+
+/// A client that completed its handshake.
+type Tls = TlsStream<OnDemand<TcpStream>>;
 
 /// Why a client that proved itself is not served.
 #[derive(Debug, thiserror::Error)]
@@ -99,7 +103,7 @@ impl Client {
         probe_silence(&stream);
         let acceptor = TlsAcceptor::from(Arc::clone(&self.hub.identity().tls));
         let deadline = self.hub.deadlines.tls_handshake;
-        let handshake = tokio::time::timeout(deadline, acceptor.accept(stream));
+        let handshake = tokio::time::timeout(deadline, acceptor.accept(OnDemand::new(stream)));
         let tls = match self.stop.run(handshake).await {
             None => return,
             Some(Err(_)) => {
@@ -137,6 +141,7 @@ impl Client {
                     session: &session,
                     farewell: self.hub.deadlines.farewell,
                 };
+                let channel = OnDemand::new(channel);
                 bridge::run(tls, channel, &parties, &self.bridges).await;
                 drop(slot);
             }
@@ -190,7 +195,7 @@ impl Client {
         }
     }
 
-    async fn refuse(&self, tls: TlsStream<TcpStream>, gateway: &str, refusal: &Refusal) {
+    async fn refuse(&self, tls: Tls, gateway: &str, refusal: &Refusal) {
         if let Some(suppressed) = self.hub.ration.take(Instant::now()) {
             tracing::info!(
                 peer = %self.peer,
@@ -205,7 +210,7 @@ impl Client {
 
     /// Ends a session cleanly: says so, then waits for the client to end too. Closing a socket with unread
     /// bytes would reset the connection and could destroy our goodbye on its way.
-    async fn dismiss(&self, mut tls: TlsStream<TcpStream>) {
+    async fn dismiss(&self, mut tls: Tls) {
         let farewell = async {
             if tls.shutdown().await.is_ok() {
                 let mut ignored = tls.take(MAX_IGNORED);
@@ -217,7 +222,7 @@ impl Client {
 }
 
 /// The routing key of a client that completed its handshake.
-fn common_name(tls: &TlsStream<TcpStream>) -> Result<String, Refusal> {
+fn common_name(tls: &Tls) -> Result<String, Refusal> {
     let (_, connection) = tls.get_ref();
     let leaf = connection.peer_certificates().and_then(<[_]>::first);
     Ok(extensions::parse_common_name(

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{AsyncBufRead, AsyncWrite, AsyncWriteExt as _};
 
 use super::Error;
+use crate::net::on_demand::OnDemand;
 use crate::net::{copy, dial};
 use crate::pki::extensions::Route;
 
@@ -13,13 +14,13 @@ const CONNECT: Duration = Duration::from_secs(10);
 
 pub(super) async fn serve<S>(mut stream: S, route: &Route) -> Result<(), Error>
 where
-    S: AsyncRead + AsyncWrite + Unpin,
+    S: AsyncBufRead + AsyncWrite + Unpin,
 {
     let host = route
         .target_host
         .trim_start_matches('[')
         .trim_end_matches(']');
-    let mut target = match dial::connect(host, route.target_port, CONNECT).await {
+    let target = match dial::connect(host, route.target_port, CONNECT).await {
         Ok(target) => target,
         Err(error) => {
             // Without a word, as deployed gateways do: the client sees the end of the stream.
@@ -27,6 +28,7 @@ where
             return Err(error.into());
         }
     };
+    let mut target = OnDemand::new(target);
     let (copied, result) = copy::copy_both(&mut stream, &mut target).await;
     tracing::debug!(
         bytes.to_target = copied.a_to_b,
