@@ -100,56 +100,73 @@ struct Opened {
 impl Client {
     async fn serve(&self, accepted: Accepted, newcomer: Slot<Source>) {
         let Accepted { stream, permit, .. } = accepted;
-        probe_silence(&stream);
-        let acceptor = TlsAcceptor::from(Arc::clone(&self.hub.identity().tls));
-        let deadline = self.hub.deadlines.tls_handshake;
-        let handshake = tokio::time::timeout(deadline, acceptor.accept(OnDemand::new(stream)));
-        let tls = match self.stop.run(handshake).await {
-            None => return,
-            Some(Err(_)) => {
-                let limit_ms = deadline.as_millis();
-                return tracing::debug!(peer = %self.peer, limit_ms, "TLS handshake took too long");
-            }
-            Some(Ok(Err(error))) => return self.report(&error),
-            Some(Ok(Ok(tls))) => tls,
+        // Boxed, as what follows: a client's task should hold only the state it is in, and that once.
+        let Some(tls) = Box::pin(self.handshake(stream)).await else {
+            return;
         };
         drop((newcomer, permit));
 
         let name = match common_name(&tls) {
             Ok(name) => name,
-            Err(refusal) => return self.refuse(tls, "", &refusal).await,
+            Err(refusal) => return Box::pin(self.refuse(tls, "", &refusal)).await,
         };
         if name == GatewayId::HEALTH_CHECK {
             tracing::debug!(peer = %self.peer, "health check");
-            return self.dismiss(tls).await;
+            return Box::pin(self.dismiss(tls)).await;
         }
         let Ok(_client) = Arc::clone(&self.hub.clients).try_acquire_owned() else {
-            return self.refuse(tls, &name, &Refusal::RelayFull).await;
+            return Box::pin(self.refuse(tls, &name, &Refusal::RelayFull)).await;
         };
-        match self.stop.run(self.channel(&name)).await {
-            None => {}
-            Some(Err(refusal)) => self.refuse(tls, &name, &refusal).await,
-            Some(Ok(opened)) => {
-                let Opened {
-                    session,
-                    channel,
-                    slot,
-                } = opened;
-                let parties = bridge::Parties {
-                    gateway: &name,
-                    peer: self.peer,
-                    session: &session,
-                    farewell: self.hub.deadlines.farewell,
-                };
-                let channel = OnDemand::new(channel);
-                bridge::run(tls, channel, &parties, &self.bridges).await;
-                drop(slot);
+        let opened = self.stop.run(Box::pin(self.channel(&name))).await;
+        let opened = match opened {
+            None => return,
+            Some(Err(refusal)) => return Box::pin(self.refuse(tls, &name, &refusal)).await,
+            Some(Ok(opened)) => opened,
+        };
+        Box::pin(self.bridge(tls, &name, opened)).await;
+    }
+
+    async fn bridge(&self, mut tls: Box<Tls>, name: &str, opened: Box<Opened>) {
+        let Opened {
+            session,
+            channel,
+            slot,
+        } = *opened;
+        let mut channel = OnDemand::new(channel);
+        let parties = bridge::Parties {
+            gateway: name,
+            peer: self.peer,
+            session: &session,
+            farewell: self.hub.deadlines.farewell,
+        };
+        bridge::run(&mut tls, &mut channel, &parties, &self.bridges).await;
+        // The place is free once the channel is closed.
+        drop((tls, channel));
+        drop(slot);
+    }
+
+    /// TLS 1; `None` if it did not come about, which has been told.
+    async fn handshake(&self, stream: TcpStream) -> Option<Box<Tls>> {
+        probe_silence(&stream);
+        let acceptor = TlsAcceptor::from(Arc::clone(&self.hub.identity().tls));
+        let deadline = self.hub.deadlines.tls_handshake;
+        let handshake = tokio::time::timeout(deadline, acceptor.accept(OnDemand::new(stream)));
+        match self.stop.run(handshake).await? {
+            Err(_) => {
+                let limit_ms = deadline.as_millis();
+                tracing::debug!(peer = %self.peer, limit_ms, "TLS handshake took too long");
+                None
             }
+            Ok(Err(error)) => {
+                self.report(&error);
+                None
+            }
+            Ok(Ok(tls)) => Some(Box::new(tls)),
         }
     }
 
     /// A channel of the gateway called `name`.
-    async fn channel(&self, name: &str) -> Result<Opened, Refusal> {
+    async fn channel(&self, name: &str) -> Result<Box<Opened>, Refusal> {
         let id = GatewayId::try_new(name).map_err(|_| Refusal::NoGateway)?;
         let session = self.hub.find(&id).await.ok_or(Refusal::NotConnected)?;
         let slot = self.hub.channels.take(id).ok_or(Refusal::GatewayFull)?;
@@ -174,11 +191,11 @@ impl Client {
             Err(_) => Err(Refusal::ChannelTimedOut),
             Ok(Err(_)) => Err(Refusal::Channel(ssh::Error::Closed)),
             Ok(Ok(Err(error))) => Err(Refusal::Channel(error)),
-            Ok(Ok(Ok((channel, slot)))) => Ok(Opened {
+            Ok(Ok(Ok((channel, slot)))) => Ok(Box::new(Opened {
                 session,
                 channel,
                 slot,
-            }),
+            })),
         }
     }
 
@@ -195,7 +212,7 @@ impl Client {
         }
     }
 
-    async fn refuse(&self, tls: Tls, gateway: &str, refusal: &Refusal) {
+    async fn refuse(&self, tls: Box<Tls>, gateway: &str, refusal: &Refusal) {
         if let Some(suppressed) = self.hub.ration.take(Instant::now()) {
             tracing::info!(
                 peer = %self.peer,
@@ -210,7 +227,7 @@ impl Client {
 
     /// Ends a session cleanly: says so, then waits for the client to end too. Closing a socket with unread
     /// bytes would reset the connection and could destroy our goodbye on its way.
-    async fn dismiss(&self, mut tls: Tls) {
+    async fn dismiss(&self, mut tls: Box<Tls>) {
         let farewell = async {
             if tls.shutdown().await.is_ok() {
                 let mut ignored = tls.take(MAX_IGNORED);
