@@ -6,7 +6,7 @@
 //! both.
 //!
 //! There is no buffer here: each stream's bytes are written from where that stream has them, and count as read once
-//! they are written. A stream without a buffer of its own gets one that comes and goes
+//! they are written. A stream without a buffer of its own, or with one that is too small, gets one that comes and goes
 //! ([`OnDemand`](super::on_demand::OnDemand)), so that a silent pair holds none.
 
 use std::io;

@@ -126,13 +126,15 @@ impl Client {
         Box::pin(self.bridge(tls, &name, opened)).await;
     }
 
-    async fn bridge(&self, mut tls: Box<Tls>, name: &str, opened: Box<Opened>) {
+    async fn bridge(&self, tls: Box<Tls>, name: &str, opened: Box<Opened>) {
         let Opened {
             session,
             channel,
             slot,
         } = *opened;
         let mut channel = OnDemand::new(channel);
+        // TLS lends one record at a time, of which a client makes large and tiny ones in turn: a buffer joins them.
+        let mut tls = OnDemand::new(tls);
         let parties = bridge::Parties {
             gateway: name,
             peer: self.peer,

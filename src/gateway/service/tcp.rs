@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::io::{AsyncBufRead, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 
 use super::Error;
 use crate::net::on_demand::OnDemand;
@@ -14,7 +14,7 @@ const CONNECT: Duration = Duration::from_secs(10);
 
 pub(super) async fn serve<S>(mut stream: S, route: &Route) -> Result<(), Error>
 where
-    S: AsyncBufRead + AsyncWrite + Unpin,
+    S: AsyncRead + AsyncWrite + Unpin,
 {
     let host = route
         .target_host
@@ -28,7 +28,8 @@ where
             return Err(error.into());
         }
     };
-    let mut target = OnDemand::new(target);
+    // TLS lends one record at a time, of which a client makes large and tiny ones in turn: a buffer joins them.
+    let (mut stream, mut target) = (OnDemand::new(stream), OnDemand::new(target));
     let (copied, result) = copy::copy_both(&mut stream, &mut target).await;
     tracing::debug!(
         bytes.to_target = copied.a_to_b,
