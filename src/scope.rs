@@ -67,11 +67,13 @@ impl Scope {
         F: Future<Output = ()> + Send + 'static,
     {
         let scope = self.name;
-        self.tracker.spawn(async move {
-            if AssertUnwindSafe(future).catch_unwind().await.is_err() {
+        // Not an `async` block, which has room for the future twice: there is one such task for each session.
+        let ended = AssertUnwindSafe(future).catch_unwind();
+        self.tracker.spawn(ended.map(move |ended| {
+            if ended.is_err() {
                 panicked(scope, task);
             }
-        });
+        }));
     }
 
     /// Starts a task without which the scope is useless: when it ends for any reason before the scope

@@ -128,12 +128,13 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Witness<S> {
 mod tests {
     use super::{Ending, Witness};
     use crate::net::copy::copy_both;
+    use crate::net::on_demand::OnDemand;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
 
     #[tokio::test]
     async fn an_end_before_the_first_byte_is_wordless() {
         let (mut program, local) = duplex(16);
-        let (mut remote, far) = duplex(16);
+        let (remote, far) = duplex(16);
         drop(far);
         let mut local = Witness::new(local);
         let talk = async {
@@ -141,7 +142,9 @@ mod tests {
             program.read_to_end(&mut answer).await.expect("an end");
             drop(program);
         };
-        let ((copied, result), ()) = tokio::join!(copy_both(&mut local, &mut remote), talk);
+        let mut buffered = (OnDemand::new(&mut local), OnDemand::new(remote));
+        let copying = copy_both(&mut buffered.0, &mut buffered.1);
+        let ((copied, result), ()) = tokio::join!(copying, talk);
         let ending = local.ending(copied.b_to_a, result);
         assert!(matches!(ending, Ending::Wordless), "{ending:?}");
     }
@@ -149,7 +152,7 @@ mod tests {
     #[tokio::test]
     async fn a_program_that_has_ended_its_side_needs_no_answer() {
         let (mut program, local) = duplex(16);
-        let (mut remote, mut far) = duplex(16);
+        let (remote, mut far) = duplex(16);
         let mut local = Witness::new(local);
         let talk = async {
             program.write_all(b"note this").await.expect("write");
@@ -158,7 +161,9 @@ mod tests {
             far.read_to_end(&mut note).await.expect("an end");
             drop(far);
         };
-        let ((copied, result), ()) = tokio::join!(copy_both(&mut local, &mut remote), talk);
+        let mut buffered = (OnDemand::new(&mut local), OnDemand::new(remote));
+        let copying = copy_both(&mut buffered.0, &mut buffered.1);
+        let ((copied, result), ()) = tokio::join!(copying, talk);
         let ending = local.ending(copied.b_to_a, result);
         assert!(matches!(ending, Ending::Complete), "{ending:?}");
     }
@@ -166,13 +171,15 @@ mod tests {
     #[tokio::test]
     async fn a_failing_program_is_not_the_other_sides_fault() {
         let (program, local) = duplex(16);
-        let (mut remote, mut far) = duplex(16);
+        let (remote, mut far) = duplex(16);
         drop(program);
         let mut local = Witness::new(local);
         let talk = async {
             far.write_all(b"too late").await.expect("write");
         };
-        let ((copied, result), ()) = tokio::join!(copy_both(&mut local, &mut remote), talk);
+        let mut buffered = (OnDemand::new(&mut local), OnDemand::new(remote));
+        let copying = copy_both(&mut buffered.0, &mut buffered.1);
+        let ((copied, result), ()) = tokio::join!(copying, talk);
         let ending = local.ending(copied.b_to_a, result);
         assert!(matches!(ending, Ending::Local(_)), "{ending:?}");
     }

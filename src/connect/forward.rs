@@ -14,6 +14,7 @@ use super::error::Error;
 use super::route::Route;
 use crate::error::chain;
 use crate::net::accept::{Accepted, Acceptor};
+use crate::net::on_demand::OnDemand;
 use crate::net::{copy, listen};
 use crate::scope::Scope;
 
@@ -102,7 +103,7 @@ async fn serve(route: &Route, accepted: Accepted) {
 
 async fn forward(route: &Route, local: &mut TcpStream) -> Result<copy::Copied, Error> {
     // Boxed, so that an open connection does not carry the size of its handshakes.
-    let mut remote = match Box::pin(route.open()).await {
+    let remote = match Box::pin(route.open()).await {
         Ok(remote) => remote,
         Err(error) => {
             // A reset tells the local program what an orderly end would hide.
@@ -111,7 +112,8 @@ async fn forward(route: &Route, local: &mut TcpStream) -> Result<copy::Copied, E
         }
     };
     let mut local = Witness::new(local);
-    let (copied, result) = copy::copy_both(&mut local, &mut remote).await;
+    let (copied, result) =
+        copy::copy_both(&mut OnDemand::new(&mut local), &mut OnDemand::new(remote)).await;
     match local.ending(copied.b_to_a, result) {
         Ending::Local(error) => {
             tracing::debug!(%error, "the local program broke off");

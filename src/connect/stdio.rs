@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use super::ending::Ending;
-use crate::net::copy::BUFFER;
+use crate::net::on_demand::BUFFER;
 
 /// Time for our own end to be sent after the remote side's.
 const FAREWELL: Duration = Duration::from_secs(1);

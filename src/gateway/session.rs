@@ -140,12 +140,12 @@ pub(crate) async fn serve(
         sessions.spawn("session", async move {
             let _counted = (place, open);
             let farewell = channel.farewell();
-            let served = within
-                .run(answer(channel, &newest, &cluster, &draining))
-                .await;
+            // Boxed: each wrapper of a future has room for it twice.
+            let answering = Box::pin(answer(channel, &newest, &cluster, &draining));
+            let served = within.run(answering).await;
             match served {
                 Some(true) => {
-                    within.run(farewell.wait(FAREWELL)).await;
+                    within.run(Box::pin(farewell.wait(FAREWELL))).await;
                 }
                 // The client's relay is to hear of it at once.
                 Some(false) => {}

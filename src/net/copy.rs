@@ -3,18 +3,19 @@
 //! The end of one direction is passed on as the end of that direction only (a shut-down write side);
 //! the other goes on. A stream that takes no more bytes may still have some to give, an answer that explains
 //! why, so after a failed write the other direction goes on for [`LINGER`] at most; a failed read ends
-//! both. Memory per pair: two buffers of [`BUFFER`] bytes.
+//! both.
+//!
+//! There is no buffer here: each stream's bytes are written from where that stream has them, and count as read once
+//! they are written. A stream without a buffer of its own, or with one that is too small, gets one that comes and goes
+//! ([`OnDemand`](super::on_demand::OnDemand)), so that a silent pair holds none.
 
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncBufRead, AsyncWrite};
 use tokio::time::Sleep;
-
-/// Bytes buffered in each direction: one full SSH packet's worth of channel data.
-pub const BUFFER: usize = 32 * 1024;
 
 /// How long a stream that takes no more bytes is still heard.
 pub const LINGER: Duration = Duration::from_secs(5);
@@ -43,8 +44,8 @@ pub enum Side {
 /// in both cases.
 pub async fn copy_both<A, B>(a: &mut A, b: &mut B) -> (Copied, io::Result<()>)
 where
-    A: AsyncRead + AsyncWrite + Unpin,
-    B: AsyncRead + AsyncWrite + Unpin,
+    A: AsyncBufRead + AsyncWrite + Unpin,
+    B: AsyncBufRead + AsyncWrite + Unpin,
 {
     match copy_both_until(a, b, std::future::pending::<std::convert::Infallible>()).await {
         (copied, Ok(result)) => (copied, result),
@@ -60,18 +61,26 @@ pub async fn copy_both_until<A, B, S>(
     stop: S,
 ) -> (Copied, Result<io::Result<()>, S::Output>)
 where
-    A: AsyncRead + AsyncWrite + Unpin,
-    B: AsyncRead + AsyncWrite + Unpin,
+    A: AsyncBufRead + AsyncWrite + Unpin,
+    B: AsyncBufRead + AsyncWrite + Unpin,
     S: Future,
 {
-    let mut there = Direction::new();
-    let mut back = Direction::new();
+    let mut there = Direction::default();
+    let mut back = Direction::default();
+    let mut is_turn_of_a = false;
     let mut ended_first = None;
     let mut failure = Failure::default();
     let copying = std::future::poll_fn(|cx| {
-        // Both are polled each time, so neither direction can starve the other.
-        let first = failure.sift(there.poll(cx, a, b))?;
-        let second = failure.sift(back.poll(cx, b, a))?;
+        // Both are polled each time, and each is first every other time: one that never has to wait uses up the
+        // task's budget, and would starve the other.
+        is_turn_of_a = !is_turn_of_a;
+        let (first, second) = if is_turn_of_a {
+            let first = failure.sift(there.poll(cx, a, b))?;
+            (first, failure.sift(back.poll(cx, b, a))?)
+        } else {
+            let first = failure.sift(back.poll(cx, b, a))?;
+            (first, failure.sift(there.poll(cx, a, b))?)
+        };
         if ended_first.is_none() {
             ended_first = match (there.read_ended, back.read_ended) {
                 (true, _) => Some(Side::A),
@@ -138,11 +147,9 @@ enum Fault {
     Write(io::Error),
 }
 
-/// One direction's buffer and progress.
+/// One direction's progress.
+#[derive(Default)]
 struct Direction {
-    buffer: Box<[u8]>,
-    filled: usize,
-    written: usize,
     total: u64,
     read_ended: bool,
     shut_down: bool,
@@ -152,19 +159,6 @@ struct Direction {
 }
 
 impl Direction {
-    fn new() -> Self {
-        Self {
-            buffer: vec![0; BUFFER].into_boxed_slice(),
-            filled: 0,
-            written: 0,
-            total: 0,
-            read_ended: false,
-            shut_down: false,
-            unflushed: false,
-            failed: false,
-        }
-    }
-
     fn poll<R, W>(
         &mut self,
         cx: &mut Context<'_>,
@@ -172,7 +166,7 @@ impl Direction {
         to: &mut W,
     ) -> Poll<Result<(), Fault>>
     where
-        R: AsyncRead + Unpin,
+        R: AsyncBufRead + Unpin,
         W: AsyncWrite + Unpin,
     {
         if self.failed {
@@ -190,39 +184,24 @@ impl Direction {
         to: &mut W,
     ) -> Poll<Result<(), Fault>>
     where
-        R: AsyncRead + Unpin,
+        R: AsyncBufRead + Unpin,
         W: AsyncWrite + Unpin,
     {
-        loop {
-            while self.written < self.filled {
-                let rest = self
-                    .buffer
-                    .get(self.written..self.filled)
-                    .unwrap_or_default();
-                let n = ready!(Pin::new(&mut *to).poll_write(cx, rest)).map_err(Fault::Write)?;
-                if n == 0 {
-                    return Poll::Ready(Err(Fault::Write(io::ErrorKind::WriteZero.into())));
-                }
-                self.written = self.written.saturating_add(n);
-                self.total = self.total.saturating_add(n as u64);
-                self.unflushed = true;
-            }
-            if self.read_ended {
-                if !self.shut_down {
-                    ready!(Pin::new(&mut *to).poll_shutdown(cx)).map_err(Fault::Write)?;
-                    self.shut_down = true;
-                }
-                return Poll::Ready(Ok(()));
-            }
-            let mut buffer = ReadBuf::new(&mut self.buffer);
+        while !self.read_ended {
             match Pin::new(&mut *from)
-                .poll_read(cx, &mut buffer)
+                .poll_fill_buf(cx)
                 .map_err(Fault::Read)?
             {
-                Poll::Ready(()) => {
-                    self.filled = buffer.filled().len();
-                    self.written = 0;
-                    self.read_ended = self.filled == 0;
+                Poll::Ready([]) => self.read_ended = true,
+                Poll::Ready(bytes) => {
+                    let n =
+                        ready!(Pin::new(&mut *to).poll_write(cx, bytes)).map_err(Fault::Write)?;
+                    if n == 0 {
+                        return Poll::Ready(Err(Fault::Write(io::ErrorKind::WriteZero.into())));
+                    }
+                    Pin::new(&mut *from).consume(n);
+                    self.total = self.total.saturating_add(n as u64);
+                    self.unflushed = true;
                 }
                 Poll::Pending => {
                     // Nothing more for now: what was written must not wait in a buffer of `to`.
@@ -234,21 +213,29 @@ impl Direction {
                 }
             }
         }
+        if !self.shut_down {
+            ready!(Pin::new(&mut *to).poll_shutdown(cx)).map_err(Fault::Write)?;
+            self.shut_down = true;
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::copy_both;
+    use super::{copy_both, copy_both_until};
+    use crate::net::on_demand::OnDemand;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     #[tokio::test]
     async fn the_end_of_one_direction_leaves_the_other_open() {
-        let (mut client, mut a) = tokio::io::duplex(16);
-        let (mut server, mut b) = tokio::io::duplex(16);
+        let (mut client, a) = tokio::io::duplex(16);
+        let (mut server, b) = tokio::io::duplex(16);
         let copy = tokio::task::LocalSet::new();
         copy.run_until(async {
-            let copying = tokio::task::spawn_local(async move { copy_both(&mut a, &mut b).await });
+            let copying = tokio::task::spawn_local(async move {
+                copy_both(&mut OnDemand::new(a), &mut OnDemand::new(b)).await
+            });
             client.write_all(b"question").await.expect("write");
             client.shutdown().await.expect("half-close");
             let mut question = String::new();
@@ -315,8 +302,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_failed_write_does_not_lose_what_can_be_read() {
-        let (mut client, mut a) = tokio::io::duplex(1024);
-        let mut target = Stubborn(b"413 too large");
+        let (mut client, a) = tokio::io::duplex(1024);
+        let mut a = OnDemand::new(a);
+        let mut target = OnDemand::new(Stubborn(b"413 too large"));
         client.write_all(b"upload").await.expect("written");
         let (_, result) = copy_both(&mut a, &mut target).await;
         assert_eq!(
@@ -331,11 +319,51 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn after_a_failed_write_a_silent_other_side_is_not_waited_for() {
-        let (mut client, mut a) = tokio::io::duplex(1024);
-        let (mut b, gone) = tokio::io::duplex(1024);
+        let (mut client, a) = tokio::io::duplex(1024);
+        let (b, gone) = tokio::io::duplex(1024);
         client.write_all(b"upload").await.expect("written");
         drop(gone);
-        let (_, result) = copy_both(&mut a, &mut b).await;
+        let (_, result) = copy_both(&mut OnDemand::new(a), &mut OnDemand::new(b)).await;
         assert!(result.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_silent_pair_holds_no_buffer_and_one_that_waits_for_a_writer_does() {
+        let (mut client, a) = tokio::io::duplex(16);
+        let (mut server, b) = tokio::io::duplex(4);
+        let (mut a, mut b) = (OnDemand::new(a), OnDemand::new(b));
+        // Stopped as soon as it has nothing more to do.
+        let (copied, _) = copy_both_until(&mut a, &mut b, async {}).await;
+        assert_eq!(copied.a_to_b, 0);
+        assert!(!a.holds_buffer() && !b.holds_buffer(), "before any byte");
+
+        let asking = client.write_all(b"more than the pipe holds");
+        let stop = async { asking.await.expect("room in pipe and buffer") };
+        let (copied, _) = copy_both_until(&mut a, &mut b, stop).await;
+        assert_eq!(copied.a_to_b, 4);
+        assert!(a.holds_buffer(), "what the writer has not taken");
+
+        let mut question = [0; 24];
+        let stop = async { server.read_exact(&mut question).await.expect("question") };
+        let (copied, _) = copy_both_until(&mut a, &mut b, stop).await;
+        assert_eq!(copied.a_to_b, 20);
+        assert_eq!(&question, b"more than the pipe holds");
+        assert!(
+            !a.holds_buffer() && !b.holds_buffer(),
+            "once all is passed on"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_direction_that_never_waits_leaves_the_other_its_turn() {
+        let endless = || tokio::io::join(OnDemand::new(tokio::io::repeat(1)), tokio::io::sink());
+        let (mut a, mut b) = (endless(), endless());
+        let stop = async {
+            for _ in 0..3 {
+                tokio::task::yield_now().await;
+            }
+        };
+        let (copied, _) = copy_both_until(&mut a, &mut b, stop).await;
+        assert!(copied.a_to_b > 0 && copied.b_to_a > 0, "{copied:?}");
     }
 }

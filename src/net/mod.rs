@@ -4,3 +4,4 @@ pub mod accept;
 pub mod copy;
 pub mod dial;
 pub mod listen;
+pub mod on_demand;

@@ -15,14 +15,15 @@ use super::{Error, tls};
 use crate::api::types::{ClientPki, SessionCredentials};
 use crate::names::{RelayHost, TLS_PORT};
 use crate::net::dial;
+use crate::net::on_demand::OnDemand;
 
 /// The name in every gateway's certificate (protocol.md §4).
 const GATEWAY_SERVER_NAME: &str = "localhost";
 
 /// A connection to a relay that ends there.
-pub type RelayStream = TlsStream<TcpStream>;
+pub type RelayStream = TlsStream<OnDemand<TcpStream>>;
 /// A connection to a gateway, through a relay.
-pub type GatewayStream = TlsStream<TlsStream<TcpStream>>;
+pub type GatewayStream = TlsStream<RelayStream>;
 
 /// Dials a relay.
 #[derive(Debug, Clone)]
@@ -63,6 +64,7 @@ impl RelayDialer {
     pub async fn dial(&self, deadline: Duration) -> Result<RelayStream, Error> {
         let end = Instant::now() + deadline;
         let tcp = dial::connect(self.host.as_str(), TLS_PORT, deadline).await?;
+        let tcp = OnDemand::new(tcp);
         let peer = || format!("relay {}:{TLS_PORT}", self.host);
         handshake(&self.config, self.name.clone(), tcp, end, deadline, peer).await
     }

@@ -5,9 +5,10 @@
 //! gateway's session ends; what that session left behind may be read for a moment longer.
 
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncBufRead, AsyncWrite};
 use tokio::time::Instant;
 
 use crate::error::chain;
@@ -29,13 +30,13 @@ pub(crate) struct Parties<'a> {
 }
 
 /// Copies until the bridge ends or `scope` is cancelled, and logs what was.
-pub(crate) async fn run<C, G>(mut client: C, mut channel: G, parties: &Parties<'_>, scope: &Scope)
+pub(crate) async fn run<C, G>(client: &mut C, channel: &mut G, parties: &Parties<'_>, scope: &Scope)
 where
-    C: AsyncRead + AsyncWrite + Unpin,
-    G: AsyncRead + AsyncWrite + Unpin,
+    C: AsyncBufRead + AsyncWrite + Unpin,
+    G: AsyncBufRead + AsyncWrite + Unpin,
 {
     let begin = Instant::now();
-    let stop = async {
+    let mut stop = pin!(async {
         tokio::select! {
             () = scope.cancelled() => "relay: it is going away",
             () = async {
@@ -44,8 +45,8 @@ where
                 tokio::time::sleep(parties.farewell).await;
             } => "gateway: its session ended",
         }
-    };
-    let (copied, result) = copy::copy_both_until(&mut client, &mut channel, stop).await;
+    });
+    let (copied, result) = copy::copy_both_until(client, channel, stop.as_mut()).await;
     let (ended_by, error) = match &result {
         Ok(Ok(())) => (who(copied.ended_first), String::new()),
         Ok(Err(error)) => ("a failure", chain(error).to_string()),

@@ -17,6 +17,7 @@ use super::limits::{Slot, Source};
 use crate::error::chain;
 use crate::names::GatewayId;
 use crate::net::accept::{Accepted, Acceptor};
+use crate::net::on_demand::OnDemand;
 use crate::pki::extensions;
 use crate::scope::Scope;
 use crate::ssh::server::Session;
@@ -29,6 +30,9 @@ const MAX_IGNORED: u64 = 64 * 1024;
 
 /// Longest part of a certificate's common name that is shown, in characters.
 const MAX_SHOWN: usize = 128;
+
+/// A client that completed its handshake.
+type Tls = TlsStream<OnDemand<TcpStream>>;
 
 /// Why a client that proved itself is not served.
 #[derive(Debug, thiserror::Error)]
@@ -96,55 +100,75 @@ struct Opened {
 impl Client {
     async fn serve(&self, accepted: Accepted, newcomer: Slot<Source>) {
         let Accepted { stream, permit, .. } = accepted;
-        probe_silence(&stream);
-        let acceptor = TlsAcceptor::from(Arc::clone(&self.hub.identity().tls));
-        let deadline = self.hub.deadlines.tls_handshake;
-        let handshake = tokio::time::timeout(deadline, acceptor.accept(stream));
-        let tls = match self.stop.run(handshake).await {
-            None => return,
-            Some(Err(_)) => {
-                let limit_ms = deadline.as_millis();
-                return tracing::debug!(peer = %self.peer, limit_ms, "TLS handshake took too long");
-            }
-            Some(Ok(Err(error))) => return self.report(&error),
-            Some(Ok(Ok(tls))) => tls,
+        // Boxed, as what follows: a client's task should hold only the state it is in, and that once.
+        let Some(tls) = Box::pin(self.handshake(stream)).await else {
+            return;
         };
         drop((newcomer, permit));
 
         let name = match common_name(&tls) {
             Ok(name) => name,
-            Err(refusal) => return self.refuse(tls, "", &refusal).await,
+            Err(refusal) => return Box::pin(self.refuse(tls, "", &refusal)).await,
         };
         if name == GatewayId::HEALTH_CHECK {
             tracing::debug!(peer = %self.peer, "health check");
-            return self.dismiss(tls).await;
+            return Box::pin(self.dismiss(tls)).await;
         }
         let Ok(_client) = Arc::clone(&self.hub.clients).try_acquire_owned() else {
-            return self.refuse(tls, &name, &Refusal::RelayFull).await;
+            return Box::pin(self.refuse(tls, &name, &Refusal::RelayFull)).await;
         };
-        match self.stop.run(self.channel(&name)).await {
-            None => {}
-            Some(Err(refusal)) => self.refuse(tls, &name, &refusal).await,
-            Some(Ok(opened)) => {
-                let Opened {
-                    session,
-                    channel,
-                    slot,
-                } = opened;
-                let parties = bridge::Parties {
-                    gateway: &name,
-                    peer: self.peer,
-                    session: &session,
-                    farewell: self.hub.deadlines.farewell,
-                };
-                bridge::run(tls, channel, &parties, &self.bridges).await;
-                drop(slot);
+        let opened = self.stop.run(Box::pin(self.channel(&name))).await;
+        let opened = match opened {
+            None => return,
+            Some(Err(refusal)) => return Box::pin(self.refuse(tls, &name, &refusal)).await,
+            Some(Ok(opened)) => opened,
+        };
+        Box::pin(self.bridge(tls, &name, opened)).await;
+    }
+
+    async fn bridge(&self, tls: Box<Tls>, name: &str, opened: Box<Opened>) {
+        let Opened {
+            session,
+            channel,
+            slot,
+        } = *opened;
+        let mut channel = OnDemand::new(channel);
+        // TLS lends one record at a time, of which a client makes large and tiny ones in turn: a buffer joins them.
+        let mut tls = OnDemand::new(tls);
+        let parties = bridge::Parties {
+            gateway: name,
+            peer: self.peer,
+            session: &session,
+            farewell: self.hub.deadlines.farewell,
+        };
+        bridge::run(&mut tls, &mut channel, &parties, &self.bridges).await;
+        // The place is free once the channel is closed.
+        drop((tls, channel));
+        drop(slot);
+    }
+
+    /// TLS 1; `None` if it did not come about, which has been told.
+    async fn handshake(&self, stream: TcpStream) -> Option<Box<Tls>> {
+        probe_silence(&stream);
+        let acceptor = TlsAcceptor::from(Arc::clone(&self.hub.identity().tls));
+        let deadline = self.hub.deadlines.tls_handshake;
+        let handshake = tokio::time::timeout(deadline, acceptor.accept(OnDemand::new(stream)));
+        match self.stop.run(handshake).await? {
+            Err(_) => {
+                let limit_ms = deadline.as_millis();
+                tracing::debug!(peer = %self.peer, limit_ms, "TLS handshake took too long");
+                None
             }
+            Ok(Err(error)) => {
+                self.report(&error);
+                None
+            }
+            Ok(Ok(tls)) => Some(Box::new(tls)),
         }
     }
 
     /// A channel of the gateway called `name`.
-    async fn channel(&self, name: &str) -> Result<Opened, Refusal> {
+    async fn channel(&self, name: &str) -> Result<Box<Opened>, Refusal> {
         let id = GatewayId::try_new(name).map_err(|_| Refusal::NoGateway)?;
         let session = self.hub.find(&id).await.ok_or(Refusal::NotConnected)?;
         let slot = self.hub.channels.take(id).ok_or(Refusal::GatewayFull)?;
@@ -169,11 +193,11 @@ impl Client {
             Err(_) => Err(Refusal::ChannelTimedOut),
             Ok(Err(_)) => Err(Refusal::Channel(ssh::Error::Closed)),
             Ok(Ok(Err(error))) => Err(Refusal::Channel(error)),
-            Ok(Ok(Ok((channel, slot)))) => Ok(Opened {
+            Ok(Ok(Ok((channel, slot)))) => Ok(Box::new(Opened {
                 session,
                 channel,
                 slot,
-            }),
+            })),
         }
     }
 
@@ -190,7 +214,7 @@ impl Client {
         }
     }
 
-    async fn refuse(&self, tls: TlsStream<TcpStream>, gateway: &str, refusal: &Refusal) {
+    async fn refuse(&self, tls: Box<Tls>, gateway: &str, refusal: &Refusal) {
         if let Some(suppressed) = self.hub.ration.take(Instant::now()) {
             tracing::info!(
                 peer = %self.peer,
@@ -205,7 +229,7 @@ impl Client {
 
     /// Ends a session cleanly: says so, then waits for the client to end too. Closing a socket with unread
     /// bytes would reset the connection and could destroy our goodbye on its way.
-    async fn dismiss(&self, mut tls: TlsStream<TcpStream>) {
+    async fn dismiss(&self, mut tls: Box<Tls>) {
         let farewell = async {
             if tls.shutdown().await.is_ok() {
                 let mut ignored = tls.take(MAX_IGNORED);
@@ -217,7 +241,7 @@ impl Client {
 }
 
 /// The routing key of a client that completed its handshake.
-fn common_name(tls: &TlsStream<TcpStream>) -> Result<String, Refusal> {
+fn common_name(tls: &Tls) -> Result<String, Refusal> {
     let (_, connection) = tls.get_ref();
     let leaf = connection.peer_certificates().and_then(<[_]>::first);
     Ok(extensions::parse_common_name(

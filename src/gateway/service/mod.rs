@@ -102,13 +102,8 @@ pub(crate) async fn serve(
     cluster: &http::Cluster,
     draining: &Scope,
 ) -> Result<(), Error> {
-    // Boxed, as the services below: a session's task should hold only the state it is in.
-    let acceptor = TlsAcceptor::from(Arc::clone(&identity.tls));
-    let accepting = Box::pin(acceptor.accept(channel));
-    let stream = tokio::time::timeout(HANDSHAKE, accepting)
-        .await
-        .map_err(|_| Error::HandshakeTimedOut)?
-        .map_err(Error::Handshake)?;
+    // Boxed, as the services below: a session's task should hold only the state it is in, and that once.
+    let stream = Box::pin(handshake(channel, identity)).await?;
     let service = stream
         .get_ref()
         .1
@@ -145,6 +140,16 @@ pub(crate) async fn serve(
         Service::Ping => Ok(Box::pin(ping::serve(stream)).await?),
         Service::Health => Ok(Box::pin(health::serve(stream)).await?),
     }
+}
+
+async fn handshake(
+    channel: ChannelStream,
+    identity: &Identity,
+) -> Result<Box<TlsStream<ChannelStream>>, Error> {
+    let acceptor = TlsAcceptor::from(Arc::clone(&identity.tls));
+    let accepted = tokio::time::timeout(HANDSHAKE, acceptor.accept(channel)).await;
+    let stream = accepted.map_err(|_| Error::HandshakeTimedOut)?;
+    Ok(Box::new(stream.map_err(Error::Handshake)?))
 }
 
 fn claims(stream: &TlsStream<ChannelStream>) -> Result<Claims, Error> {

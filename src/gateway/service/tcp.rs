@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 
 use super::Error;
+use crate::net::on_demand::OnDemand;
 use crate::net::{copy, dial};
 use crate::pki::extensions::Route;
 
@@ -19,7 +20,7 @@ where
         .target_host
         .trim_start_matches('[')
         .trim_end_matches(']');
-    let mut target = match dial::connect(host, route.target_port, CONNECT).await {
+    let target = match Box::pin(dial::connect(host, route.target_port, CONNECT)).await {
         Ok(target) => target,
         Err(error) => {
             // Without a word, as deployed gateways do: the client sees the end of the stream.
@@ -27,6 +28,8 @@ where
             return Err(error.into());
         }
     };
+    // TLS lends one record at a time, of which a client makes large and tiny ones in turn: a buffer joins them.
+    let (mut stream, mut target) = (OnDemand::new(stream), OnDemand::new(target));
     let (copied, result) = copy::copy_both(&mut stream, &mut target).await;
     tracing::debug!(
         bytes.to_target = copied.a_to_b,
