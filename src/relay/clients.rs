@@ -129,10 +129,9 @@ impl Client {
     async fn bridge(&self, tls: Box<Tls>, name: &str, opened: Box<Opened>) {
         let Opened {
             session,
-            channel,
+            mut channel,
             slot,
         } = *opened;
-        let mut channel = OnDemand::new(channel);
         // TLS lends one record at a time, of which a client makes large and tiny ones in turn: a buffer joins them.
         let mut tls = OnDemand::new(tls);
         let parties = bridge::Parties {

@@ -9,6 +9,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
+use tokio::task::coop::poll_proceed;
 
 use super::connection::{ChannelId, Reading, Room, data_packet};
 use super::driver::Shared;
@@ -172,7 +173,9 @@ impl std::fmt::Debug for ChannelStream {
 impl AsyncBufRead for ChannelStream {
     fn poll_fill_buf(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<&[u8]>> {
         let this = self.get_mut();
+        let turn = ready!(poll_proceed(cx));
         ready!(this.poll_chunk(cx))?;
+        turn.made_progress();
         Poll::Ready(Ok(this.chunks.front().map_or(&[], |chunk| chunk)))
     }
 
@@ -188,7 +191,9 @@ impl AsyncRead for ChannelStream {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        let turn = ready!(poll_proceed(cx));
         ready!(this.poll_chunk(cx))?;
+        turn.made_progress();
         // As many chunks as there is room for.
         while let Some(first) = this.chunks.front() {
             let bytes = first.len().min(buffer.remaining());
@@ -224,6 +229,7 @@ impl AsyncWrite for ChannelStream {
         if wanted == 0 {
             return Poll::Ready(Ok(0));
         }
+        let turn = ready!(poll_proceed(cx));
         let Handle { shared, id } = &*self.handle;
         let mut state = shared.lock();
         let (length, recipient) = match state.connection.reserve(*id, wanted) {
@@ -235,6 +241,7 @@ impl AsyncWrite for ChannelStream {
             Room::Closed => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
         };
         drop(state);
+        turn.made_progress();
         // Copied without holding anybody up.
         let mut packet = data_packet(recipient, length);
         let mut left = length;

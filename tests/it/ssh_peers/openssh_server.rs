@@ -177,7 +177,10 @@ async fn keepalives(option: &str, interval: u64, is_enough: fn(&[String]) -> boo
 async fn keepalives_are_answered_both_ways() {
     // Each asks only after silence, so one of them at a time.
     let answers = |lines: &[String]| {
-        seen(lines, &["receive packet: type 81", "receive packet: type 82"]) > 1
+        seen(
+            lines,
+            &["receive packet: type 81", "receive packet: type 82"],
+        ) > 1
     };
     keepalives("ClientAliveInterval 1", 20, answers).await;
     let questions = |lines: &[String]| seen(lines, &["receive packet: type 80"]) > 1;
