@@ -10,6 +10,7 @@ use ssh_key::certificate::CertType;
 use ssh_key::{Algorithm, Certificate, HashAlg, PublicKey};
 
 use super::keys;
+use super::sign::{self, SignatureAlgorithm};
 
 /// What a client asks of a server's host certificate.
 #[derive(Debug, Clone)]
@@ -139,8 +140,8 @@ fn verify(
     for key in [certificate.public_key(), certificate.signature_key()] {
         keys::check_key(key).map_err(|error| Error::BadKey(error.to_string()))?;
     }
-    // The library verifies the signature with the key *inside* the certificate; that key is worth
-    // nothing unless it is the CA we were told to trust.
+    // The signature is verified with the key *inside* the certificate, which is worth nothing unless it is
+    // the CA we were told to trust.
     if certificate.signature_key() != ca.key_data() {
         return Err(Error::WrongCa {
             found: certificate
@@ -154,9 +155,7 @@ fn verify(
     if matches!(algorithm, Algorithm::Rsa { hash: None } | Algorithm::Dsa) {
         return Err(Error::WeakSignature(algorithm.to_string()));
     }
-    certificate
-        .verify_signature()
-        .map_err(|_| Error::BadSignature)?;
+    is_signed(certificate).ok_or(Error::BadSignature)?;
 
     let seconds = now
         .duration_since(UNIX_EPOCH)
@@ -184,6 +183,17 @@ fn verify(
         return Err(Error::CriticalOption(option.clone()));
     }
     Ok(())
+}
+
+/// Whether the key named in the certificate has signed it: all of it in front of the signature (PROTOCOL.certkeys).
+fn is_signed(certificate: &Certificate) -> Option<()> {
+    let blob = certificate.to_bytes().ok()?;
+    let signature = Vec::<u8>::try_from(certificate.signature().clone()).ok()?;
+    // The signature is a `string`, the last one.
+    let end = blob.len().checked_sub(signature.len())?.checked_sub(4)?;
+    let algorithm = SignatureAlgorithm::from_name(certificate.signature().algorithm().as_str())?;
+    let signed = blob.get(..end)?;
+    sign::verify(certificate.signature_key(), algorithm, &signature, signed).ok()
 }
 
 /// When the certificate expires; `None` if never.

@@ -182,6 +182,6 @@ mod tests {
             Source::new("src/ssh/server.rs", "use russh::server; use rusqlite::Row;"),
             Source::new("src/net/listen.rs", "// russh\nlet s = \"axum\";"),
         ];
-        assert_eq!(escaped_libraries(&bad).len(), 2);
+        assert_eq!(escaped_libraries(&bad).len(), 4);
     }
 }

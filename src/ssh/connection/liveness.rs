@@ -8,7 +8,8 @@ use crate::ssh::Keepalive;
 
 /// Requests that wait for an answer; beyond it nothing is asked.
 const MAX_PENDING: usize = 64;
-/// Least time between two measurements of the round trip.
+/// Least time between the beginnings of two measurements of the round trip. Not after the end of one: on a long path all data
+/// of a round trip come in one burst, which begins just when the answer has come.
 const MEASURING_PAUSE: Duration = Duration::from_millis(5);
 /// The fastest round trip is forgotten after twice this time, for paths change.
 const EPOCH: Duration = Duration::from_secs(120);
@@ -42,6 +43,7 @@ pub(super) struct Liveness {
     /// Keepalives since then.
     unanswered: u32,
     pending: VecDeque<(Purpose, Instant)>,
+    /// When the last measurement began.
     measured: Option<Instant>,
     is_measuring: bool,
     fastest: Duration,
@@ -111,6 +113,7 @@ impl Liveness {
     /// A measurement begins.
     pub(super) fn measure(&mut self, now: Instant) {
         self.is_measuring = self.ask(Purpose::Measure, now);
+        self.measured = Some(now);
     }
 
     /// An answer has come: to the oldest request. `None` if there is none.
@@ -124,7 +127,6 @@ impl Liveness {
         self.fastest = self.fastest.min(round_trip);
         if purpose == Purpose::Measure {
             self.is_measuring = false;
-            self.measured = Some(now);
         }
         Some(Answer {
             purpose,
@@ -208,8 +210,11 @@ mod tests {
             liveness.answered(begin + ms(12)),
             answer(Purpose::Measure, 10, 3)
         );
-        assert!(!liveness.may_measure(begin + ms(13)));
-        assert!(liveness.may_measure(begin + ms(100)));
+        assert!(liveness.may_measure(begin + ms(12)));
+        liveness.measure(begin + ms(20));
+        liveness.answered(begin + ms(23));
+        assert!(!liveness.may_measure(begin + ms(24)));
+        assert!(liveness.may_measure(begin + ms(25)));
         let mut now = begin;
         for fastest in [3, 20, 20, 20] {
             now += Duration::from_secs(130);
