@@ -598,9 +598,9 @@ impl Channels {
             return Ok(());
         }
         let bytes = u64::try_from(data.len()).unwrap_or(u64::MAX);
-        let is_first = channel.sample.0 != round;
+        let is_first = channel.sample.0 != Some(round);
         if is_first {
-            channel.sample = (round, 0);
+            channel.sample = (Some(round), 0);
         }
         channel.sample.1 = channel.sample.1.saturating_add(bytes);
         let was_empty = channel.received.is_empty();
@@ -741,3 +741,7 @@ fn join(last: &mut Packet, packet: &Packet) {
         field.copy_from_slice(&length.to_be_bytes());
     }
 }
+
+#[cfg(test)]
+#[path = "channels_tests.rs"]
+mod tests;
