@@ -472,9 +472,12 @@ impl Channels {
         if self.queued < SESSION_QUEUE {
             other = self.blocked.pop_front();
         }
+        if let Some(channel) = other.and_then(|id| self.slot(id)) {
+            channel.is_blocked = false;
+        }
+        // One that is told because its own packet has gone keeps its place in the list, so that it gets no second one.
         for id in std::iter::once(id).chain(other) {
             if let Some(channel) = self.slot(id) {
-                channel.is_blocked = false;
                 if std::mem::take(&mut channel.is_writer_waiting) {
                     self.events.push_back(Event::Writable(id));
                 }

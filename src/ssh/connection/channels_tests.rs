@@ -1,7 +1,8 @@
 //! What channels hold and who is told, packet by packet.
 
-use super::{ChannelId, Channels, Event};
+use super::{CHANNEL_QUEUE, ChannelId, Channels, Event, Room, SESSION_QUEUE, data_packet};
 use crate::ssh::packet::{Opened, Opener, Packet, Payload, Sealer};
+use crate::ssh::wire::Write as _;
 
 /// An open channel that the peer has granted all credit for.
 fn open(channels: &mut Channels, peer: u32, max_packet: u32) -> ChannelId {
@@ -24,10 +25,55 @@ fn data(length: usize) -> Payload {
     }
 }
 
+/// Writes as much as there is room for; how much that was.
+fn write(channels: &mut Channels, id: ChannelId, bytes: usize) -> usize {
+    match channels.reserve(id, bytes) {
+        Room::Bytes { length, recipient } => {
+            let mut packet = data_packet(recipient, length);
+            packet.put(&vec![7; length]);
+            channels.submit(id, packet);
+            length
+        }
+        Room::Pending => 0,
+        Room::Closed => panic!("closed"),
+    }
+}
+
 #[test]
 fn the_first_data_of_a_session_are_measured() {
     let mut channels = Channels::default();
     let id = open(&mut channels, 0, super::MAX_DATA);
     channels.handle_data(id.0, data(100)).expect("taken");
     assert!(channels.is_receiving());
+}
+
+#[test]
+fn a_writer_waits_for_the_sessions_room_in_one_place_only() {
+    let mut channels = Channels::default();
+    let count = SESSION_QUEUE / CHANNEL_QUEUE * 2;
+    let ids: Vec<ChannelId> = (0..count)
+        .map(|peer| {
+            open(
+                &mut channels,
+                u32::try_from(peer).expect("small"),
+                super::MAX_DATA,
+            )
+        })
+        .collect();
+    for id in &ids {
+        while write(&mut channels, *id, 30_000) > 0 {}
+    }
+    for _ in 0..20 * count {
+        assert!(channels.next_packet().is_some());
+        while let Some(event) = channels.events.pop_front() {
+            if let Event::Writable(id) = event {
+                while write(&mut channels, id, 30_000) > 0 {}
+            }
+        }
+        assert!(
+            channels.blocked.len() <= count,
+            "{}",
+            channels.blocked.len()
+        );
+    }
 }
