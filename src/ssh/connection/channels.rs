@@ -29,6 +29,8 @@ const SESSION_QUEUE: usize = 8 * 1024 * 1024;
 const LITTLE: usize = 4 * 1024;
 /// A write of so many bytes or less may join the packet before it.
 const SMALL_WRITE: usize = 4 * 1024;
+/// Received data are joined up to here, in bytes: each packet by itself takes memory that its few bytes do not account for.
+const SMALL_READ: usize = 4 * 1024;
 /// Newcomers that may go before the channels that wait already.
 const MAX_JUMPS: u8 = 8;
 
@@ -607,7 +609,10 @@ impl Channels {
         }
         channel.sample.1 = channel.sample.1.saturating_add(bytes);
         let was_empty = channel.received.is_empty();
-        channel.received.push_back(data);
+        let last = channel.received.back_mut();
+        if !last.is_some_and(|last| last.join(&data, SMALL_READ)) {
+            channel.received.push_back(data);
+        }
         let id = ChannelId(recipient);
         if is_first {
             self.sampled.push(id);

@@ -77,3 +77,29 @@ fn a_writer_waits_for_the_sessions_room_in_one_place_only() {
         );
     }
 }
+
+#[test]
+fn small_packets_that_nobody_reads_take_little_more_memory_than_their_data() {
+    let mut channels = Channels::default();
+    let id = open(&mut channels, 0, super::MAX_DATA);
+    for length in [1, 30, 2000].into_iter().cycle().take(300) {
+        channels.handle_data(id.0, data(length)).expect("taken");
+    }
+    let received = &channels.slot(id).expect("there").received;
+    let bytes: usize = received.iter().map(|chunk| chunk.len()).sum();
+    let memory: usize = received
+        .iter()
+        .map(|chunk| chunk.memory() + size_of::<Payload>())
+        .sum();
+    assert_eq!(bytes, 2031 * 100);
+    assert!(memory <= 3 * bytes, "{memory} for {bytes}");
+    for _ in 0..50_000 {
+        channels.handle_data(id.0, data(1)).expect("taken");
+    }
+    let received = &channels.slot(id).expect("there").received;
+    let memory: usize = received
+        .iter()
+        .map(|chunk| chunk.memory() + size_of::<Payload>())
+        .sum();
+    assert!(memory <= 3 * (bytes + 50_000), "{memory}");
+}
