@@ -17,6 +17,9 @@ use crate::ssh::wire::Write as _;
 
 /// Largest data of one packet, ours and the peer's, in bytes. All peers know 32 KiB (RFC 4253 §6.1).
 pub(super) const MAX_DATA: u32 = 32 * 1024;
+/// A peer that takes smaller packets only gets no channel: each packet that waits to be sent takes memory and time that its few
+/// bytes do not account for. All peers take far larger ones.
+const MIN_DATA: u32 = 256;
 /// Channels at once.
 const MAX_CHANNELS: usize = 16 * 1024;
 /// Channels that the peer has opened and nobody has taken; beyond it opens are refused.
@@ -502,12 +505,8 @@ impl Channels {
                 "not accepting channels",
             );
         }
-        if max_packet == 0 {
-            return self.decline(
-                sender,
-                RESOURCE_SHORTAGE,
-                "packets of no bytes carry nothing",
-            );
+        if max_packet < MIN_DATA {
+            return self.decline(sender, RESOURCE_SHORTAGE, "packets are too small");
         }
         let send = SendWindow::new(window, max_packet, MAX_DATA);
         let has_room = self.incoming < MAX_INCOMING;
@@ -540,10 +539,10 @@ impl Channels {
         max_packet: u32,
     ) -> Result<(), Error> {
         let channel = self.opening(recipient)?;
-        if max_packet == 0 {
-            return Err(Error::Protocol(
-                "the peer takes packets of no bytes only".to_owned(),
-            ));
+        if max_packet < MIN_DATA {
+            return Err(Error::Protocol(format!(
+                "the peer takes packets of {max_packet} bytes only"
+            )));
         }
         channel.state = State::Open;
         channel.peer = sender;

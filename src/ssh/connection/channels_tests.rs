@@ -103,3 +103,15 @@ fn small_packets_that_nobody_reads_take_little_more_memory_than_their_data() {
         .sum();
     assert!(memory <= 3 * (bytes + 50_000), "{memory}");
 }
+
+#[test]
+fn a_peer_that_takes_tiny_packets_only_gets_no_channel() {
+    for (max_packet, is_taken) in [(0, false), (1, false), (255, false), (256, true)] {
+        let mut channels = Channels::default();
+        channels.handle_open(super::DIRECT_TCPIP, 1, u32::MAX, max_packet);
+        assert_eq!(channels.events.pop_front().is_some(), is_taken);
+        let id = channels.open(b"").expect("a number");
+        let answer = channels.handle_confirmation(id.0, 1, u32::MAX, max_packet);
+        assert_eq!(answer.is_ok(), is_taken);
+    }
+}
