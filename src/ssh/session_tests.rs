@@ -141,6 +141,29 @@ async fn the_end_of_a_session_does_not_overtake_the_last_bytes() {
     assert_eq!(words, "the last words");
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_a_dropped_reader_has_not_read_does_not_hold_up_a_farewell() {
+    const LONG: Duration = Duration::from_secs(60);
+    let (client, server) = good_pair().await;
+    let (opened, accepted) =
+        tokio::join!(server.open(("localhost", 0), originator()), client.accept());
+    let (mut near, mut far) = (opened.expect("opened"), accepted.expect("accepted"));
+    near.write_all(&vec![7; 256 * 1024])
+        .await
+        .expect("the window");
+    // The first one may overtake what is queued, but takes it along.
+    assert!(server.ping(LIMIT).await && server.ping(LIMIT).await);
+    far.read_exact(&mut [0]).await.expect("a byte of all");
+    far.shutdown().await.expect("half-closed");
+    let farewell = far.farewell();
+    drop(far);
+    let writing = async {
+        near.write_all(b"more").await.expect("taken");
+        drop(near);
+    };
+    tokio::join!(writing, farewell.wait(LONG));
+}
+
 #[tokio::test]
 async fn a_channel_that_was_cut_is_closed_at_once() {
     let (client, server) = good_pair().await;

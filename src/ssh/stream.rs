@@ -146,11 +146,16 @@ impl ChannelStream {
 
 impl Drop for ChannelStream {
     fn drop(&mut self) {
-        if !self.shut_down {
-            let Handle { shared, id } = &*self.handle;
+        let Handle { shared, id } = &*self.handle;
+        if self.shut_down {
+            // Nobody will read it: a farewell takes in what comes, as long as the peer may send it.
+            let unread = self.chunks.iter().map(|chunk| chunk.len());
+            let bytes = unread.fold(self.read, usize::saturating_add);
+            shared.lock().connection.read(*id, bytes);
+        } else {
             shared.lock().connection.close(*id);
-            shared.transmit();
         }
+        shared.transmit();
     }
 }
 

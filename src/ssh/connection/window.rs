@@ -18,6 +18,8 @@ const ACTIVE: u32 = 1024 * 1024;
 /// What all windows of a session may have beyond [`BASE`], in bytes; one channel alone may have it all. At 80 ms of
 /// round-trip time it carries 300 MiB/s.
 pub(super) const BUDGET: u32 = 24 * 1024 * 1024;
+/// So many requests for more than a share are held to it for one that may want it no longer.
+const PATIENCE: u8 = 8;
 /// Most credit that is held back, so that a large window is given back in good time.
 const MAX_HELD_BACK: u32 = 512 * 1024;
 
@@ -31,13 +33,41 @@ pub(super) struct Budget {
     spent: u32,
     /// Windows that have any of it.
     sharers: u32,
-    /// Somebody did not get what it asked for, so whoever has more than its share gives some of it back.
-    is_contended: bool,
+    /// Somebody did not get what it asked for, so whoever has more than this gives some of it back.
+    share: Option<u32>,
+    /// How often others were held to that share since.
+    held: u8,
 }
 
 impl Budget {
-    fn share(&self) -> u32 {
-        BUDGET / self.sharers.max(1)
+    /// A window that has `extra` already wants more. If there is not enough for one that has less than its share, all are held
+    /// to theirs until it has asked again, or for a few round trips if it does not.
+    fn take(&mut self, wanted: u32, extra: u32) -> u32 {
+        let free = BUDGET.saturating_sub(self.spent);
+        // One that has nothing yet is counted all the same.
+        let sharers = self.sharers.saturating_add(u32::from(extra == 0));
+        let even = BUDGET / sharers.max(1);
+        let mut most = free;
+        match self.share {
+            Some(share) if extra.saturating_add(wanted) > share => {
+                self.held = self.held.saturating_add(1);
+                if self.held < PATIENCE {
+                    most = most.min(share.saturating_sub(extra));
+                } else {
+                    self.share = None;
+                }
+            }
+            _ => (self.share, self.held) = (None, 0),
+        }
+        if wanted > free && extra < even {
+            (self.share, self.held) = (Some(even), 0);
+        }
+        let taken = wanted.min(most);
+        if extra == 0 && taken > 0 {
+            self.sharers = self.sharers.saturating_add(1);
+        }
+        self.spent = self.spent.saturating_add(taken);
+        taken
     }
 
     #[cfg(test)]
@@ -99,11 +129,11 @@ impl ReceiveWindow {
 
     /// What to give back, all at once; 0 if it is not worth it.
     pub(super) fn adjust(&mut self, budget: &mut Budget) -> u32 {
-        if budget.is_contended && self.extra > budget.share() {
-            let back = self.extra.saturating_sub(budget.share());
-            self.size = self.size.saturating_sub(back);
-            self.settle(budget);
+        // What was promised beyond it is settled when the peer has used it, so `extra` says nothing of the size.
+        if let Some(share) = budget.share {
+            self.size = self.size.min(BASE.saturating_add(share));
         }
+        self.settle(budget);
         if !self.is_adjustment_due() {
             return 0;
         }
@@ -131,23 +161,15 @@ impl ReceiveWindow {
         let wanted = u32::try_from(product.saturating_mul(2))
             .unwrap_or(u32::MAX)
             .min(double)
+            .min(BASE.saturating_add(BUDGET))
             .max(double.min(ACTIVE));
         let more = wanted.saturating_sub(self.size);
         if more == 0 {
             return;
         }
-        let free = BUDGET.saturating_sub(budget.spent);
-        budget.is_contended = more > free;
-        let more = more.min(free);
-        if more == 0 {
-            return;
-        }
-        if self.extra == 0 {
-            budget.sharers = budget.sharers.saturating_add(1);
-        }
+        let more = budget.take(more, self.extra);
         self.size = self.size.saturating_add(more);
         self.extra = self.extra.saturating_add(more);
-        budget.spent = budget.spent.saturating_add(more);
     }
 
     /// The channel has ended: what it had of the budget is free, whatever was granted.
@@ -296,6 +318,51 @@ mod tests {
             window.release(&mut budget);
         }
         assert_eq!((budget.spent(), budget.sharers), (0, 0));
+    }
+
+    /// A reader that takes a packet at a time, so that its window is never empty, until credit for so many bytes has come.
+    fn trickle(window: &mut ReceiveWindow, budget: &mut Budget, bytes: u32) {
+        const PACKET: u32 = 32 * 1024;
+        let mut credit = 0;
+        while credit < bytes {
+            assert!(window.granted >= PACKET, "stuck: {window:?} {budget:?}");
+            window.receive(PACKET as usize).expect("granted");
+            window.read(PACKET as usize);
+            if window.is_adjustment_due() {
+                credit += window.adjust(budget);
+            }
+        }
+    }
+
+    #[test]
+    fn who_has_all_of_the_budget_shares_it_with_who_comes_later() {
+        let mut budget = Budget::default();
+        let mut windows: Vec<ReceiveWindow> = (0..5).map(|_| ReceiveWindow::new()).collect();
+        busy(&mut windows[0], &mut budget, FAR, 8);
+        assert_eq!(windows[0].size(), BASE + BUDGET);
+        for _ in 0..100 {
+            for window in &mut windows {
+                trickle(window, &mut budget, BASE);
+                window.grow(window.size().into(), FAR, FAR, &mut budget);
+                assert!(budget.spent() <= BUDGET);
+            }
+        }
+        for window in &windows {
+            assert!(window.size() >= BASE + BUDGET / 10, "{window:?}");
+        }
+    }
+
+    #[test]
+    fn a_window_that_is_made_smaller_gets_no_smaller_than_its_share() {
+        let mut budget = Budget::default();
+        let mut window = ReceiveWindow::new();
+        busy(&mut window, &mut budget, FAR, 8);
+        budget.sharers = 4;
+        let share = BUDGET / 4;
+        budget.share = Some(share);
+        trickle(&mut window, &mut budget, 4 * BUDGET);
+        assert_eq!(window.size(), BASE + share);
+        assert_eq!(budget.spent(), share);
     }
 
     #[test]

@@ -144,6 +144,15 @@ impl Payload {
         self.start = self.start.saturating_add(length).min(self.bytes.len());
     }
 
+    /// Appends the bytes of another one if both together are not more than `most`; true if so.
+    pub(in crate::ssh) fn join(&mut self, other: &Self, most: usize) -> bool {
+        let fits = self.len().saturating_add(other.len()) <= most;
+        if fits {
+            self.bytes.extend_from_slice(other);
+        }
+        fits
+    }
+
     /// What it takes of the host's memory, whatever is left of it.
     pub(in crate::ssh) fn memory(&self) -> usize {
         self.bytes.capacity()

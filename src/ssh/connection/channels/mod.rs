@@ -7,6 +7,8 @@ mod read;
 mod receive;
 mod schedule;
 mod send;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 

@@ -13,6 +13,12 @@ use crate::ssh::packet::Payload;
 /// Channels that the peer has opened and nobody has taken; beyond it opens are refused.
 const MAX_INCOMING: usize = 256;
 
+/// A peer that takes smaller packets only gets no channel: each packet that waits to be sent takes memory and time that its few
+/// bytes do not account for. All peers take far larger ones.
+const MIN_DATA: u32 = 256;
+/// Received data are joined up to here, in bytes: each packet by itself takes memory that its few bytes do not account for.
+const SMALL_READ: usize = 4 * 1024;
+
 impl Channels {
     /// A channel that the peer may speak of.
     fn known(&mut self, recipient: u32) -> Result<&mut Channel, Error> {
@@ -53,12 +59,8 @@ impl Channels {
                 "not accepting channels",
             );
         }
-        if max_packet == 0 {
-            return self.decline(
-                sender,
-                RESOURCE_SHORTAGE,
-                "packets of no bytes carry nothing",
-            );
+        if max_packet < MIN_DATA {
+            return self.decline(sender, RESOURCE_SHORTAGE, "packets are too small");
         }
         let send = SendWindow::new(window, max_packet, MAX_DATA);
         let has_room = self.incoming < MAX_INCOMING;
@@ -81,10 +83,10 @@ impl Channels {
         max_packet: u32,
     ) -> Result<(), Error> {
         let channel = self.opening(recipient)?;
-        if max_packet == 0 {
-            return Err(Error::Protocol(
-                "the peer takes packets of no bytes only".to_owned(),
-            ));
+        if max_packet < MIN_DATA {
+            return Err(Error::Protocol(format!(
+                "the peer takes packets of {max_packet} bytes only"
+            )));
         }
         channel.state = State::Open;
         channel.peer = sender;
@@ -152,13 +154,16 @@ impl Channels {
             return Ok(());
         }
         let bytes = u64::try_from(data.len()).unwrap_or(u64::MAX);
-        let is_first = channel.sample.0 != round;
+        let is_first = channel.sample.0 != Some(round);
         if is_first {
-            channel.sample = (round, 0);
+            channel.sample = (Some(round), 0);
         }
         channel.sample.1 = channel.sample.1.saturating_add(bytes);
         let was_empty = channel.received.is_empty();
-        channel.received.push_back(data);
+        let last = channel.received.back_mut();
+        if !last.is_some_and(|last| last.join(&data, SMALL_READ)) {
+            channel.received.push_back(data);
+        }
         let id = ChannelId(recipient);
         if is_first {
             self.sampled.push(id);

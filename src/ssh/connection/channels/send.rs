@@ -7,10 +7,10 @@ use crate::ssh::packet::Packet;
 use crate::ssh::wire::Write as _;
 
 /// Data that one channel may queue, in bytes.
-const CHANNEL_QUEUE: usize = 128 * 1024;
+pub(super) const CHANNEL_QUEUE: usize = 128 * 1024;
 
 /// Data that all channels may queue, in bytes; beyond it each may queue [`LITTLE`] all the same.
-const SESSION_QUEUE: usize = 8 * 1024 * 1024;
+pub(super) const SESSION_QUEUE: usize = 8 * 1024 * 1024;
 
 /// What a channel with nothing in its queue may always queue, in bytes.
 const LITTLE: usize = 4 * 1024;
@@ -133,9 +133,12 @@ impl Channels {
         if self.queued < SESSION_QUEUE {
             other = self.blocked.pop_front();
         }
+        if let Some(channel) = other.and_then(|id| self.slot(id)) {
+            channel.is_blocked = false;
+        }
+        // One that is told because its own packet has gone keeps its place in the list, so that it gets no second one.
         for id in std::iter::once(id).chain(other) {
             if let Some(channel) = self.slot(id) {
-                channel.is_blocked = false;
                 if std::mem::take(&mut channel.is_writer_waiting) {
                     self.events.push_back(Event::Writable(id));
                 }
