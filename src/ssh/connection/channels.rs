@@ -97,6 +97,8 @@ pub(super) struct Channels {
     incoming: usize,
     /// Further opens of the peer are refused.
     is_refusing: bool,
+    /// Nothing more is taken from writers.
+    is_closing: bool,
     is_ended: bool,
     budget: Budget,
     /// Bytes in all queues.
@@ -247,6 +249,18 @@ impl Channels {
         self.is_refusing = true;
     }
 
+    /// Takes nothing more from writers: a goodbye behind what is queued would otherwise never have its turn.
+    pub(super) fn stop_writing(&mut self) {
+        self.is_closing = true;
+        for (index, slot) in self.slots.iter_mut().enumerate() {
+            if let (Some(channel), Ok(index)) = (slot, u32::try_from(index))
+                && std::mem::take(&mut channel.is_writer_waiting)
+            {
+                self.events.push_back(Event::Writable(ChannelId(index)));
+            }
+        }
+    }
+
     fn decline(&mut self, recipient: u32, reason: u32, why: &str) {
         let failure = Message::ChannelOpenFailure {
             recipient,
@@ -259,7 +273,7 @@ impl Channels {
     /// Room for at most `wanted` bytes, reserved until [`Self::submit`].
     pub(super) fn reserve(&mut self, id: ChannelId, wanted: usize) -> Room {
         let session = SESSION_QUEUE.saturating_sub(self.queued);
-        let is_ended = self.is_ended;
+        let is_ended = self.is_ended || self.is_closing;
         let Some(channel) = self.slot(id) else {
             return Room::Closed;
         };
@@ -704,7 +718,7 @@ impl Channels {
         self.round = self.round.wrapping_add(1);
     }
 
-    /// Bytes of data that wait to be sent.
+    /// Bytes of data that wait to be sent, or are being written.
     pub(super) fn queued(&self) -> usize {
         self.queued
     }

@@ -442,6 +442,10 @@ impl Connection {
         if let Some(packet) = packet {
             return Some(Outgoing::Packet(packet));
         }
+        if self.channels.queued() > 0 {
+            // Some writer is about to hand in what it has reserved.
+            return None;
+        }
         match std::mem::replace(&mut self.ending, Ending::Done) {
             Ending::Wanted(last_words) => Some(Outgoing::Packet(last_words)),
             other => {
@@ -475,6 +479,7 @@ impl Connection {
     /// Ends the connection with a goodbye behind all that is queued.
     pub(super) fn disconnect(&mut self, why: &str) {
         self.channels.stop_accepting();
+        self.channels.stop_writing();
         if matches!(self.ending, Ending::No) {
             self.ending = Ending::Wanted(last_words(disconnect::BY_APPLICATION, why));
         }
