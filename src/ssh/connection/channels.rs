@@ -496,10 +496,10 @@ impl Channels {
         }
         // One that is told because its own packet has gone keeps its place in the list, so that it gets no second one.
         for id in std::iter::once(id).chain(other) {
-            if let Some(channel) = self.slot(id) {
-                if std::mem::take(&mut channel.is_writer_waiting) {
-                    self.events.push_back(Event::Writable(id));
-                }
+            if let Some(channel) = self.slot(id)
+                && std::mem::take(&mut channel.is_writer_waiting)
+            {
+                self.events.push_back(Event::Writable(id));
             }
         }
     }
