@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use ssh_key::PrivateKey;
 use ssh_key::certificate::{Builder, CertType};
 use ssh_key::private::Ed25519Keypair;
@@ -208,6 +209,42 @@ async fn either_side_hears_the_others_goodbye() {
         .expect("the server notices");
     assert!(server.is_ended());
     assert!(!server.ping(LIMIT).await);
+}
+
+#[tokio::test]
+async fn a_goodbye_is_not_held_up_by_those_who_go_on_writing() {
+    let (client, server) = good_pair().await;
+    let (mut writers, mut readers) = (Vec::new(), Vec::new());
+    for _ in 0..16 {
+        let (opened, accepted) =
+            tokio::join!(server.open(("localhost", 0), originator()), client.accept());
+        let (mut near, mut far) = (opened.expect("opened"), accepted.expect("accepted"));
+        writers.push(async move {
+            let piece = vec![7; 32 * 1024];
+            let mut written = 0;
+            while let Ok(bytes) = near.write(&piece).await {
+                written += bytes;
+            }
+            written
+        });
+        readers.push(async move {
+            let mut all = Vec::new();
+            let _ = far.read_to_end(&mut all).await;
+            all.len()
+        });
+    }
+    let closing = async {
+        // By now the writing goes on.
+        assert!(server.ping(LIMIT).await);
+        server.close("going away").await;
+    };
+    let (written, read, ()) = tokio::join!(join_all(writers), join_all(readers), closing);
+    let end = client.take_end();
+    assert!(
+        matches!(&end, Error::Disconnected(why) if why.contains("going away")),
+        "{end:?}"
+    );
+    assert_eq!(read, written, "all that was taken has gone");
 }
 
 #[tokio::test]

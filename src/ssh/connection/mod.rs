@@ -4,8 +4,8 @@
 //! The one who opens packets and the one who seals them work outside, beside each other (`input`, `output`); what they share is
 //! only this, and for a moment. All that it holds is bounded:
 //!
-//! - before authentication: three proposals of [`MAX_PACKET_LENGTH`](super::packet::MAX_PACKET_LENGTH) bytes and what the
-//!   cryptography needs, below 200 KiB with the buffers around it;
+//! - before authentication: two proposals of [`MAX_PACKET_LENGTH`](super::packet::MAX_PACKET_LENGTH) bytes, a buffer of 256 KiB
+//!   to read into, and [`MAX_CONTROL`] answers of about 250 bytes, if the peer says what nobody knows: below 3 MiB;
 //! - afterwards: see `channels` for what channels hold; [`MAX_CONTROL`] answers.
 
 mod channel;
@@ -442,6 +442,10 @@ impl Connection {
         if let Some(packet) = packet {
             return Some(Outgoing::Packet(packet));
         }
+        if self.channels.queued() > 0 {
+            // Some writer is about to hand in what it has reserved.
+            return None;
+        }
         match std::mem::replace(&mut self.ending, Ending::Done) {
             Ending::Wanted(last_words) => Some(Outgoing::Packet(last_words)),
             other => {
@@ -475,6 +479,7 @@ impl Connection {
     /// Ends the connection with a goodbye behind all that is queued.
     pub(super) fn disconnect(&mut self, why: &str) {
         self.channels.stop_accepting();
+        self.channels.stop_writing();
         if matches!(self.ending, Ending::No) {
             self.ending = Ending::Wanted(last_words(disconnect::BY_APPLICATION, why));
         }

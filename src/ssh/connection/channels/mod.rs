@@ -61,6 +61,8 @@ pub(super) struct Channels {
     incoming: usize,
     /// Further opens of the peer are refused.
     is_refusing: bool,
+    /// Nothing more is taken from writers.
+    is_closing: bool,
     is_ended: bool,
     budget: Budget,
     /// Bytes in all queues.
@@ -182,6 +184,18 @@ impl Channels {
                 open_failure::ADMINISTRATIVELY_PROHIBITED,
                 "not accepting channels",
             );
+        }
+    }
+
+    /// Takes nothing more from writers: a goodbye behind what is queued would otherwise never have its turn.
+    pub(super) fn stop_writing(&mut self) {
+        self.is_closing = true;
+        for (index, slot) in self.slots.iter_mut().enumerate() {
+            if let (Some(channel), Ok(index)) = (slot, u32::try_from(index))
+                && std::mem::take(&mut channel.is_writer_waiting)
+            {
+                self.events.push_back(Event::Writable(ChannelId(index)));
+            }
         }
     }
 

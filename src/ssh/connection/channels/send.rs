@@ -38,7 +38,7 @@ impl Channels {
     /// Room for at most `wanted` bytes, reserved until [`Self::submit`].
     pub(in crate::ssh::connection) fn reserve(&mut self, id: ChannelId, wanted: usize) -> Room {
         let session = SESSION_QUEUE.saturating_sub(self.queued);
-        let is_ended = self.is_ended;
+        let is_ended = self.is_ended || self.is_closing;
         let Some(channel) = self.slot(id) else {
             return Room::Closed;
         };
@@ -138,15 +138,15 @@ impl Channels {
         }
         // One that is told because its own packet has gone keeps its place in the list, so that it gets no second one.
         for id in std::iter::once(id).chain(other) {
-            if let Some(channel) = self.slot(id) {
-                if std::mem::take(&mut channel.is_writer_waiting) {
-                    self.events.push_back(Event::Writable(id));
-                }
+            if let Some(channel) = self.slot(id)
+                && std::mem::take(&mut channel.is_writer_waiting)
+            {
+                self.events.push_back(Event::Writable(id));
             }
         }
     }
 
-    /// Bytes of data that wait to be sent.
+    /// Bytes of data that wait to be sent, or are being written.
     pub(in crate::ssh::connection) fn queued(&self) -> usize {
         self.queued
     }
