@@ -282,10 +282,13 @@ where
     let scope = Scope::new("ssh session");
     let ending = EndsSession(Some(Arc::clone(&shared)));
     let (theirs, cut) = (Arc::clone(&shared), scope.clone());
+    let mut reader = reader;
     scope.spawn("reader", async move {
-        let error = cut.run(read(reader, input, &theirs)).await;
+        let error = cut.run(read(&mut reader, input, &theirs)).await;
         theirs.end(error.unwrap_or(Error::Closed));
         drop(ending);
+        let draining = tokio::time::timeout(GOODBYE, drain(reader));
+        let _ = cut.run(draining).await;
     });
     let mut ending = EndsSession(Some(Arc::clone(&shared)));
     let (theirs, cut) = (Arc::clone(&shared), scope.clone());
@@ -294,6 +297,10 @@ where
             // The reader says why, when the peer has closed its side.
             Some(Ok(())) => ending.disarm(),
             Some(Err(error)) => {
+                // The reader may be about to learn why, from the peer's last words.
+                let mut phase = theirs.phase();
+                let ended = phase.wait_for(|phase| *phase == Phase::Ended);
+                let _ = tokio::time::timeout(GOODBYE, ended).await;
                 theirs.end(error);
                 // A reader of a connection that cannot be written to would wait for nothing.
                 cut.cancel();
@@ -321,27 +328,50 @@ impl Drop for EndsSession {
     }
 }
 
-async fn read<R: AsyncRead + Unpin>(mut reader: R, mut input: Input, shared: &Shared) -> Error {
+/// Takes in what the peer still sends, until it closes its side: a connection that is closed with bytes unread makes the kernel
+/// throw away our last words.
+async fn drain<R: AsyncRead + Unpin>(mut reader: R) {
+    let mut nowhere = [0; 4096];
+    while matches!(reader.read(&mut nowhere).await, Ok(1..)) {}
+}
+
+async fn read<R: AsyncRead + Unpin>(reader: &mut R, mut input: Input, shared: &Shared) -> Error {
+    let mut is_interrupted = false;
     let mut to_wake = ToWake::default();
     let timer = tokio::time::sleep(Duration::ZERO);
     tokio::pin!(timer);
     loop {
-        let (timeout, is_listening) = {
+        let (timeout, is_listening, has_output) = {
             let state = shared.lock();
             let connection = &state.connection;
-            (connection.poll_timeout(), connection.is_listening())
+            if connection.is_authenticated() {
+                input.allow_large();
+            }
+            (
+                connection.poll_timeout(),
+                connection.is_listening(),
+                connection.has_output(),
+            )
         };
+        // Not for each read: what is read by channels makes its own credit.
+        if has_output {
+            shared.transmit();
+        }
         if let Some(timeout) = timeout.map(tokio::time::Instant::from_std)
             && timer.deadline() != timeout
         {
             timer.as_mut().reset(timeout);
         }
         let result = tokio::select! {
-            read = reader.read(input.space()), if is_listening => match read {
+            // What came while the peer was not heard is heard first.
+            () = std::future::ready(()), if is_listening && is_interrupted => {
+                handle_input(&mut input, shared, &mut to_wake, &mut is_interrupted)
+            }
+            read = reader.read(input.space()), if is_listening && !is_interrupted => match read {
                 Ok(0) => Err(Error::Closed),
                 Ok(bytes) => {
                     input.filled(bytes);
-                    handle_input(&mut input, shared, &mut to_wake)
+                    handle_input(&mut input, shared, &mut to_wake, &mut is_interrupted)
                 }
                 Err(error) => Err(Error::Io(error)),
             },
@@ -354,15 +384,21 @@ async fn read<R: AsyncRead + Unpin>(mut reader: R, mut input: Input, shared: &Sh
             () = shared.resume.notified() => Ok(()),
         };
         shared.wake(&mut to_wake);
-        shared.transmit();
         if let Err(error) = result {
             return error;
         }
     }
 }
 
-fn handle_input(input: &mut Input, shared: &Shared, to_wake: &mut ToWake) -> Result<(), Error> {
+/// Handles what has been read, until the peer is not to be heard any more: then it was interrupted.
+fn handle_input(
+    input: &mut Input,
+    shared: &Shared,
+    to_wake: &mut ToWake,
+    is_interrupted: &mut bool,
+) -> Result<(), Error> {
     let now = now();
+    *is_interrupted = false;
     while let Some(incoming) = input.next()? {
         let mut state = shared.lock();
         let change = match incoming {
@@ -375,11 +411,15 @@ fn handle_input(input: &mut Input, shared: &Shared, to_wake: &mut ToWake) -> Res
             }
         };
         state.settle(to_wake);
+        *is_interrupted = !state.connection.is_listening();
         drop(state);
         // At once: on another core they can begin with this packet while we open the next.
         shared.wake(to_wake);
         if let Some(change) = change? {
             input.set_keys(&change)?;
+        }
+        if *is_interrupted {
+            break;
         }
     }
     Ok(())

@@ -146,7 +146,7 @@ pub struct CertifiedKey {
     pub(super) signer: Arc<SigningKey>,
     /// The certificate as it goes over the wire.
     pub(super) blob: Arc<[u8]>,
-    certificate: Certificate,
+    certificate: Arc<Certificate>,
 }
 
 impl CertifiedKey {
@@ -166,7 +166,7 @@ impl CertifiedKey {
         Ok(Self {
             signer: Arc::new(signer),
             blob: blob.into(),
-            certificate,
+            certificate: Arc::new(certificate),
         })
     }
 

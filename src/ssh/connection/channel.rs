@@ -20,7 +20,7 @@ use super::window::{ReceiveWindow, SendWindow};
 use crate::ssh::msg::Message;
 use crate::ssh::packet::{Packet, Payload};
 
-/// Number of a channel on our side; the smallest one that is free is used.
+/// Number of a channel on our side; used again when the channel is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(in crate::ssh) struct ChannelId(pub u32);
 

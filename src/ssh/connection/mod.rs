@@ -4,8 +4,8 @@
 //! The one who opens packets and the one who seals them work outside, beside each other (`input`, `output`); what they share is
 //! only this, and for a moment. All that it holds is bounded:
 //!
-//! - before authentication: two proposals of [`MAX_PACKET_LENGTH`](super::packet::MAX_PACKET_LENGTH) bytes, a buffer of 256 KiB
-//!   to read into, and [`MAX_CONTROL`] answers of about 250 bytes, if the peer says what nobody knows: below 3 MiB;
+//! - before authentication: two proposals of [`MAX_PACKET_LENGTH`](super::packet::MAX_PACKET_LENGTH) bytes, a buffer of 64 KiB
+//!   to read into, what the cryptography needs, and [`MAX_EARLY_CONTROL`] answers: below 200 KiB;
 //! - afterwards: see `channels` for what channels hold; [`MAX_CONTROL`] answers.
 
 mod channel;
@@ -36,6 +36,8 @@ pub(super) use channels::{Event, Reading, Room, data_packet};
 
 /// Answers that may wait to be sent. A peer that asks without reading the answers is cut off.
 const MAX_CONTROL: usize = 8192;
+/// The same before the peer is authenticated.
+const MAX_EARLY_CONTROL: usize = 64;
 /// How many of them stop the reading of further requests.
 const MANY_CONTROL: usize = 1024;
 /// Packets in one batch, and about how many bytes: what is not sealed yet can still be overtaken.
@@ -55,8 +57,8 @@ pub(super) struct Options {
 }
 
 enum Authentication {
-    Client(auth::Client),
-    Server(auth::Server),
+    Client(Box<auth::Client>),
+    Server(Box<auth::Server>),
 }
 
 /// See the module.
@@ -94,7 +96,7 @@ impl Connection {
         options: Options,
         now: Instant,
     ) -> Result<Self, Error> {
-        let authentication = Authentication::Client(auth::Client::new(user, identity));
+        let authentication = Authentication::Client(Box::new(auth::Client::new(user, identity)));
         Self::new(Side::Client(host), authentication, options, now)
     }
 
@@ -105,7 +107,8 @@ impl Connection {
         options: Options,
         now: Instant,
     ) -> Result<Self, Error> {
-        let authentication = Authentication::Server(auth::Server::new(users, options.clock));
+        let authentication =
+            Authentication::Server(Box::new(auth::Server::new(users, options.clock)));
         Self::new(Side::Server(identity), authentication, options, now)
     }
 
@@ -175,6 +178,9 @@ impl Connection {
     ) -> Result<Option<Change>, Error> {
         self.liveness.heard(now);
         self.transport.count_received(payload.len());
+        if self.transport.take_wrong_guess() {
+            return Ok(None);
+        }
         if payload.first() == Some(&msg::CHANNEL_DATA)
             && self.is_authenticated
             && self.transport.is_open_to_data()
@@ -192,7 +198,12 @@ impl Connection {
             self.handle_message(message, &payload, sequence, now)?;
         }
         self.transport.rekey_if_due(now)?;
-        if self.channels.control.len() > MAX_CONTROL {
+        let most = if self.is_authenticated {
+            MAX_CONTROL
+        } else {
+            MAX_EARLY_CONTROL
+        };
+        if self.channels.control.len() > most {
             return Err(Error::Protocol(
                 "the peer asks without reading the answers".to_owned(),
             ));
@@ -469,9 +480,28 @@ impl Connection {
         matches!(self.ending, Ending::Done)
     }
 
-    /// False while the peer is not heard, because it does not read our answers.
+    /// False while the peer is not heard: it does not read our answers, or has to wait for one.
     pub(super) fn is_listening(&self) -> bool {
-        self.channels.control.len() < MANY_CONTROL || !self.transport.may_send()
+        let is_refused = match &self.authentication {
+            Authentication::Server(server) => server.poll_timeout().is_some(),
+            Authentication::Client(_) => false,
+        };
+        !is_refused && (self.channels.control.len() < MANY_CONTROL || !self.transport.may_send())
+    }
+
+    /// True once both sides are sure of each other.
+    pub(super) fn is_authenticated(&self) -> bool {
+        self.is_authenticated
+    }
+
+    /// True if [`Self::poll_transmit`] has something to give.
+    pub(super) fn has_output(&self) -> bool {
+        self.transport.has_output()
+            || (self.transport.may_send()
+                && (!self.early.is_empty()
+                    || !self.questions.is_empty()
+                    || self.channels.has_output()))
+            || matches!(self.ending, Ending::Wanted(_) | Ending::Failing)
     }
 
     // What we do.
@@ -510,6 +540,11 @@ impl Connection {
     ) -> Result<ChannelId, Error> {
         if !matches!(self.ending, Ending::No) {
             return Err(Error::Closed);
+        }
+        if self.channels.control.len() >= MANY_CONTROL {
+            return Err(Error::ChannelRefused(
+                "the peer takes nothing at present".to_owned(),
+            ));
         }
         let mut specific = Vec::new();
         for (host, port) in [target, originator] {

@@ -89,7 +89,6 @@ struct Exchange<S> {
     agreement: Agreement,
     ours: Vec<u8>,
     theirs: Vec<u8>,
-    skip_guess: bool,
     secret: S,
 }
 
@@ -106,6 +105,8 @@ pub(super) struct Transport {
     may_send: bool,
     peer_version: Option<String>,
     peer_proposed: bool,
+    /// The peer's next packet is its part of an exchange that was not agreed on.
+    is_guess_wrong: bool,
     is_strict: bool,
     exchanges: u32,
     is_authenticated: bool,
@@ -160,6 +161,7 @@ impl Transport {
             may_send: false,
             peer_version: None,
             peer_proposed: false,
+            is_guess_wrong: false,
             is_strict: false,
             exchanges: 0,
             is_authenticated: false,
@@ -289,6 +291,16 @@ impl Transport {
         Ok(())
     }
 
+    /// True if the packet that has just come is to be ignored, whatever it is (RFC 4253 §7.1).
+    pub(super) fn take_wrong_guess(&mut self) -> bool {
+        std::mem::take(&mut self.is_guess_wrong)
+    }
+
+    /// True if it has something to be written.
+    pub(super) fn has_output(&self) -> bool {
+        !self.out.is_empty()
+    }
+
     /// The peer's identification, without line end.
     pub(super) fn handle_version(&mut self, version: String) {
         self.peer_version = Some(version);
@@ -382,7 +394,7 @@ impl Transport {
             negotiation::agree(&mine, theirs, self.is_client(), self.is_strict)?
         };
         let theirs = payload.to_vec();
-        let skip_guess = agreement.is_guess_wrong;
+        self.is_guess_wrong = agreement.is_guess_wrong;
         if self.is_client() {
             let secret = Initiator::try_new(agreement.method).map_err(exchange_failed)?;
             let init = Message::KexExchangeInit {
@@ -393,7 +405,6 @@ impl Transport {
                 agreement,
                 ours,
                 theirs,
-                skip_guess,
                 secret,
             }));
         } else {
@@ -401,7 +412,6 @@ impl Transport {
                 agreement,
                 ours,
                 theirs,
-                skip_guess,
                 secret: (),
             }));
         }
@@ -410,12 +420,6 @@ impl Transport {
 
     /// The server's part.
     fn handle_init(&mut self, client_public: &[u8], now: Instant) -> Result<(), Error> {
-        let State::AwaitInit(exchange) = &mut self.state else {
-            return Err(out_of_turn());
-        };
-        if std::mem::take(&mut exchange.skip_guess) {
-            return Ok(());
-        }
         let State::AwaitInit(exchange) = std::mem::replace(&mut self.state, State::Idle) else {
             return Err(out_of_turn());
         };
@@ -460,12 +464,6 @@ impl Transport {
         signature: &[u8],
         now: Instant,
     ) -> Result<(), Error> {
-        let State::AwaitReply(exchange) = &mut self.state else {
-            return Err(out_of_turn());
-        };
-        if std::mem::take(&mut exchange.skip_guess) {
-            return Ok(());
-        }
         let State::AwaitReply(exchange) = std::mem::replace(&mut self.state, State::Idle) else {
             return Err(out_of_turn());
         };
