@@ -19,6 +19,8 @@ pub mod client;
 mod connection;
 mod driver;
 pub mod error;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod input;
 mod kex;
 pub mod keys;

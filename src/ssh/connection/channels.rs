@@ -4,6 +4,9 @@
 //! has just got something to send goes before those that send all the time, so a bulk transfer delays a small one by a
 //! few packets at most.
 
+#[cfg(any(test, fuzzing))]
+mod invariants;
+
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -284,11 +287,12 @@ impl Channels {
     /// Queues a packet of CHANNEL_DATA whose data have been reserved.
     pub(super) fn submit(&mut self, id: ChannelId, packet: Packet) {
         let bytes = data_len(&packet);
+        let is_ended = self.is_ended;
         let Some(channel) = self.slot(id) else {
             return;
         };
-        if channel.close != Progress::NotYet || channel.close_received {
-            // It was closed meanwhile, and what it had reserved is free already.
+        if is_ended || channel.close != Progress::NotYet || channel.close_received {
+            // It was closed meanwhile, or all were, and what it had reserved is free already.
             return;
         }
         let max = usize::try_from(channel.send.max_packet()).unwrap_or(0);

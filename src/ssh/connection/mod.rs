@@ -13,6 +13,8 @@ mod channels;
 mod liveness;
 mod window;
 
+#[cfg(any(test, fuzzing))]
+mod invariants;
 #[cfg(test)]
 mod tests;
 
@@ -36,6 +38,8 @@ pub(super) use channels::{Event, Reading, Room, data_packet};
 
 /// Answers that may wait to be sent. A peer that asks without reading the answers is cut off.
 const MAX_CONTROL: usize = 8192;
+/// The same before the peer is authenticated, when hardly anything has an answer of this kind.
+const MAX_EARLY_CONTROL: usize = 64;
 /// How many of them stop the reading of further requests.
 const MANY_CONTROL: usize = 1024;
 /// Packets in one batch, and about how many bytes: what is not sealed yet can still be overtaken.
@@ -192,7 +196,12 @@ impl Connection {
             self.handle_message(message, &payload, sequence, now)?;
         }
         self.transport.rekey_if_due(now)?;
-        if self.channels.control.len() > MAX_CONTROL {
+        let max_control = if self.is_authenticated {
+            MAX_CONTROL
+        } else {
+            MAX_EARLY_CONTROL
+        };
+        if self.channels.control.len() > max_control {
             return Err(Error::Protocol(
                 "the peer asks without reading the answers".to_owned(),
             ));

@@ -40,7 +40,7 @@ impl Budget {
         BUDGET / self.sharers.max(1)
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(super) fn spent(&self) -> u32 {
         self.spent
     }
@@ -170,6 +170,12 @@ impl ReceiveWindow {
                 budget.sharers = budget.sharers.saturating_sub(1);
             }
         }
+    }
+
+    /// What is promised or held, and what the window has of the budget.
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn promised(&self) -> (u32, u32) {
+        (self.granted.saturating_add(self.unread), self.extra)
     }
 
     #[cfg(test)]
