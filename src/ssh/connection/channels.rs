@@ -6,6 +6,8 @@
 
 #[cfg(any(test, fuzzing))]
 mod invariants;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -472,17 +474,22 @@ impl Channels {
 
     /// A packet of channel `id` has gone: its writer may go on, and one that waits for the session's room.
     fn tell_writers(&mut self, id: ChannelId) {
-        let mut other = None;
-        if self.queued < SESSION_QUEUE {
-            other = self.blocked.pop_front();
-        }
-        for id in std::iter::once(id).chain(other) {
-            if let Some(channel) = self.slot(id) {
+        self.tell_writer(id);
+        if self.queued < SESSION_QUEUE
+            && let Some(other) = self.blocked.pop_front()
+        {
+            if let Some(channel) = self.slot(other) {
                 channel.is_blocked = false;
-                if std::mem::take(&mut channel.is_writer_waiting) {
-                    self.events.push_back(Event::Writable(id));
-                }
             }
+            self.tell_writer(other);
+        }
+    }
+
+    fn tell_writer(&mut self, id: ChannelId) {
+        if let Some(channel) = self.slot(id)
+            && std::mem::take(&mut channel.is_writer_waiting)
+        {
+            self.events.push_back(Event::Writable(id));
         }
     }
 

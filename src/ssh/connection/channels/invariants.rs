@@ -38,6 +38,10 @@ impl Channels {
                 "who gives credit back"
             );
             assert!(
+                self.is_ended || self.blocked.contains(&id) == channel.is_blocked,
+                "who waits for the session's room"
+            );
+            assert!(
                 self.is_ended || is_scheduled || !channel.is_ready(),
                 "a channel that is ready and never gets its turn"
             );
@@ -51,7 +55,7 @@ impl Channels {
         let free: HashSet<u32> = self.free.iter().copied().collect();
         assert_eq!(free.len(), self.free.len(), "a number is free twice");
         assert_eq!(used + free.len(), self.slots.len(), "a number is lost");
-        for list in [&self.adjusting, &self.fresh, &self.ready] {
+        for list in [&self.adjusting, &self.fresh, &self.ready, &self.blocked] {
             let ids: HashSet<_> = list.iter().collect();
             assert_eq!(ids.len(), list.len(), "a channel is in a list twice");
         }
