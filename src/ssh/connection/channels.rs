@@ -34,6 +34,10 @@ const SESSION_QUEUE: usize = 8 * 1024 * 1024;
 const LITTLE: usize = 4 * 1024;
 /// A write of so many bytes or less may join the packet before it.
 const SMALL_WRITE: usize = 4 * 1024;
+/// Received data of less bytes join those before them, up to [`JOINED`] bytes: a packet of one byte would hold fifty
+/// times its share of the window in memory.
+const SMALL_DATA: usize = 1024;
+const JOINED: usize = 4 * 1024;
 /// Newcomers that may go before the channels that wait already.
 const MAX_JUMPS: u8 = 8;
 
@@ -615,7 +619,14 @@ impl Channels {
         }
         channel.sample.1 = channel.sample.1.saturating_add(bytes);
         let was_empty = channel.received.is_empty();
-        channel.received.push_back(data);
+        match channel.received.back_mut() {
+            Some(last)
+                if data.len() < SMALL_DATA && last.len().saturating_add(data.len()) <= JOINED =>
+            {
+                last.append(&data);
+            }
+            _ => channel.received.push_back(data),
+        }
         let id = ChannelId(recipient);
         if is_first {
             self.sampled.push(id);

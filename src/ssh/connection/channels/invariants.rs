@@ -2,7 +2,10 @@
 
 use std::collections::HashSet;
 
-use super::{CHANNEL_QUEUE, Channels, LITTLE, MAX_CHANNELS, MAX_DATA, MAX_INCOMING, SESSION_QUEUE};
+use super::{
+    CHANNEL_QUEUE, Channels, LITTLE, MAX_CHANNELS, MAX_DATA, MAX_INCOMING, SESSION_QUEUE,
+    SMALL_DATA,
+};
 use crate::ssh::connection::channel::{ChannelId, State, data_len};
 use crate::ssh::connection::window::{BASE, BUDGET};
 
@@ -25,6 +28,10 @@ impl Channels {
             assert!(promised <= BASE + own, "more is promised than can be held");
             let held: usize = channel.received.iter().map(|data| data.len()).sum();
             assert!(held <= promised as usize, "more came than was promised");
+            assert!(
+                channel.received.len() <= 2 + held * 2 / SMALL_DATA,
+                "small data in many buffers"
+            );
             extra += own;
             let id = ChannelId(index);
             let is_scheduled = self.fresh.contains(&id) || self.ready.contains(&id);

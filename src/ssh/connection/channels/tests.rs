@@ -1,7 +1,10 @@
 //! Channels without a connection around them.
 
-use super::{Channels, Event, LITTLE, MAX_DATA, Room, SESSION_QUEUE, data_packet};
+use std::collections::VecDeque;
+
+use super::{Channels, Event, LITTLE, MAX_DATA, Reading, Room, SESSION_QUEUE, data_packet};
 use crate::ssh::connection::channel::ChannelId;
+use crate::ssh::packet::{Opened, Opener, Packet, Payload, Sealer};
 use crate::ssh::wire::Write as _;
 
 /// The peer opens a channel with all the credit there is.
@@ -13,6 +16,45 @@ fn accepted(channels: &mut Channels, number: u32) -> ChannelId {
     assert!(channels.accept(id));
     channels.control.clear();
     id
+}
+
+/// Data as they come, so many bytes of the same.
+fn data(byte: u8, length: usize) -> Payload {
+    let mut packet = Packet::from_payload(&vec![byte; length]);
+    Sealer::new().seal(&mut packet).expect("sealed");
+    match Opener::new().open(packet.wire()).expect("opened") {
+        Opened::Packet { payload, .. } => payload,
+        Opened::Needs(bytes) => panic!("{bytes} bytes are needed"),
+    }
+}
+
+#[test]
+fn many_small_data_are_held_in_a_few_buffers_in_their_order() {
+    let mut channels = Channels::default();
+    let id = accepted(&mut channels, 0);
+    let mut sent = Vec::new();
+    for (number, length) in (0_u8..=255)
+        .cycle()
+        .zip([1, 1, 2000, 3, 1023, 1024].repeat(50))
+    {
+        let data = data(number, length);
+        sent.extend_from_slice(&data);
+        channels.handle_data(id.0, data).expect("within the window");
+        channels.check();
+    }
+    for _ in 0..10_000 {
+        sent.push(7);
+        channels
+            .handle_data(id.0, data(7, 1))
+            .expect("within the window");
+    }
+    channels.check();
+    let mut received = VecDeque::new();
+    assert_eq!(channels.take_received(id, &mut received), Reading::Data);
+    let memory: usize = received.iter().map(|data| data.memory() + 32).sum();
+    assert!(memory < 2 * sent.len(), "{memory} for {}", sent.len());
+    let received: Vec<u8> = received.iter().flat_map(|data| data.to_vec()).collect();
+    assert!(received == sent, "in their order");
 }
 
 /// Writes as long as there is room.
