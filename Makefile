@@ -16,9 +16,14 @@ PACKAGING = $(shell cd packaging && find * -type f ! -name README.md)
 # On this machine only: a newer systemd would send the signal of a reload twice, by itself and by ExecReload=.
 SYSTEMD = $(if $(DESTDIR),0,$(shell systemctl --version 2>/dev/null | awk 'NR == 1 { print $$2 + 0 }'))
 FIT = $(shell [ "0$(SYSTEMD)" -lt 253 ] || echo '/notify-reload. "+"/d; /^ExecReload=/d; /^Type=notify$$/d')
+# What cargo-fuzz would set, but no sanitizer: this program has no unsafe code, and so any toolchain will do.
+FUZZ_SECONDS ?= 60
+FUZZ_TARGETS ?= $(notdir $(basename $(wildcard fuzz/fuzz_targets/*.rs)))
+HOST = $(shell rustc -vV | sed -n 's/^host: //p')
+COVERAGE = --cfg fuzzing -Cpasses=sancov-module $(addprefix -Cllvm-args=-sanitizer-coverage-,level=4 inline-8bit-counters pc-table trace-compares)
 SCRIPTS = .ci/run $(shell find packaging systemd tests -name '*.sh')
 
-.PHONY: help build check fmt lint test test-system demo bench doc deny ci install
+.PHONY: help build check fmt lint test test-system fuzz demo bench doc deny ci install
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +51,14 @@ test: ## Run every test but those of `make test-system`
 
 test-system: ## Run the service on a real systemd, in containers (as root, elsewhere it is skipped)
 	$(CARGO) test $(CARGOFLAGS) --test system
+
+fuzz: ## Fuzz every target of fuzz/ for FUZZ_SECONDS (60), or those of FUZZ_TARGETS
+	@if ! command -v c++ >/dev/null; then echo "SKIPPED: nothing is fuzzed, there is no C++ compiler for libFuzzer"; exit 0; fi; \
+	set -e; export RUSTFLAGS="$(COVERAGE)" CARGO_TARGET_DIR=fuzz/target; \
+	$(CARGO) build --release $(CARGOFLAGS) --manifest-path fuzz/Cargo.toml --target $(HOST); \
+	for target in $(FUZZ_TARGETS); do mkdir -p fuzz/target/found/$$target; \
+	fuzz/target/$(HOST)/release/$$target -max_total_time=$(FUZZ_SECONDS) -timeout=120 -print_final_stats=1 \
+	-artifact_prefix=fuzz/corpus/$$target/found- fuzz/target/found/$$target fuzz/corpus/$$target; done
 
 demo: build ## Reach a private service through a real platform, relay and gateway, and say what came back
 	$(BINARY) dev --check

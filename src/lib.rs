@@ -8,6 +8,9 @@ pub mod connect;
 pub mod dev;
 pub mod error;
 pub mod events;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod gateway;
 pub mod health;
 pub mod host;

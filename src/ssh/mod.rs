@@ -19,6 +19,14 @@ pub mod client;
 mod connection;
 mod driver;
 pub mod error;
+#[cfg(any(test, fuzzing))]
+#[expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "fuzzers and tests fail by panicking"
+)]
+pub(crate) mod fuzzing;
 mod input;
 mod kex;
 pub mod keys;

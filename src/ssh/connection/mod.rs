@@ -13,6 +13,8 @@ mod channels;
 mod liveness;
 mod window;
 
+#[cfg(any(test, fuzzing))]
+mod invariants;
 #[cfg(test)]
 mod tests;
 

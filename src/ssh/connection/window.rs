@@ -70,7 +70,7 @@ impl Budget {
         taken
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(super) fn spent(&self) -> u32 {
         self.spent
     }
@@ -192,6 +192,12 @@ impl ReceiveWindow {
                 budget.sharers = budget.sharers.saturating_sub(1);
             }
         }
+    }
+
+    /// What is promised or held, and what the window has of the budget.
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn promised(&self) -> (u32, u32) {
+        (self.granted.saturating_add(self.unread), self.extra)
     }
 
     #[cfg(test)]

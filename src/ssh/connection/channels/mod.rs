@@ -3,6 +3,8 @@
 //!
 //! What goes out: answers and openings first, then credit, then data, a packet from each channel in turn.
 
+#[cfg(any(test, fuzzing))]
+mod invariants;
 mod read;
 mod receive;
 mod schedule;

@@ -11,13 +11,13 @@ use crate::ssh::msg::{Message, open_failure};
 use crate::ssh::packet::Payload;
 
 /// Channels that the peer has opened and nobody has taken; beyond it opens are refused.
-const MAX_INCOMING: usize = 256;
+pub(super) const MAX_INCOMING: usize = 256;
 
 /// A peer that takes smaller packets only gets no channel: each packet that waits to be sent takes memory and time that its few
 /// bytes do not account for. All peers take far larger ones.
 const MIN_DATA: u32 = 256;
 /// Received data are joined up to here, in bytes: each packet by itself takes memory that its few bytes do not account for.
-const SMALL_READ: usize = 4 * 1024;
+pub(super) const SMALL_READ: usize = 4 * 1024;
 
 impl Channels {
     /// A channel that the peer may speak of.

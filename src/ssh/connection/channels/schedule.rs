@@ -45,6 +45,13 @@ impl Schedule {
         self.ready.retain(|other| *other != id);
     }
 
+    /// How often a channel is in it.
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn count(&self, id: ChannelId) -> usize {
+        let all = self.fresh.iter().chain(&self.ready);
+        all.filter(|other| **other == id).count()
+    }
+
     pub(super) fn clear(&mut self) {
         self.fresh.clear();
         self.ready.clear();

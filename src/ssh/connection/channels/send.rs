@@ -13,7 +13,7 @@ pub(super) const CHANNEL_QUEUE: usize = 128 * 1024;
 pub(super) const SESSION_QUEUE: usize = 8 * 1024 * 1024;
 
 /// What a channel with nothing in its queue may always queue, in bytes.
-const LITTLE: usize = 4 * 1024;
+pub(super) const LITTLE: usize = 4 * 1024;
 
 /// A write of so many bytes or less may join the packet before it.
 const SMALL_WRITE: usize = 4 * 1024;
@@ -68,11 +68,12 @@ impl Channels {
     /// Queues a packet of CHANNEL_DATA whose data have been reserved.
     pub(in crate::ssh::connection) fn submit(&mut self, id: ChannelId, packet: Packet) {
         let bytes = data_len(&packet);
+        let is_ended = self.is_ended;
         let Some(channel) = self.slot(id) else {
             return;
         };
-        if channel.close != Progress::NotYet || channel.close_received {
-            // It was closed meanwhile, and what it had reserved is free already.
+        if is_ended || channel.close != Progress::NotYet || channel.close_received {
+            // It was closed meanwhile, or all were, and what it had reserved is free already.
             return;
         }
         let max = usize::try_from(channel.send.max_packet()).unwrap_or(0);
