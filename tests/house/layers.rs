@@ -183,6 +183,6 @@ mod tests {
             Source::new("src/ssh/server.rs", "use russh::server; use rusqlite::Row;"),
             Source::new("src/net/listen.rs", "// russh\nlet s = \"axum\";"),
         ];
-        assert_eq!(escaped_libraries(&bad).len(), 4);
+        assert_eq!(escaped_libraries(&bad).len(), 3);
     }
 }
