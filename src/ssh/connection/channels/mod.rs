@@ -7,6 +7,8 @@ mod read;
 mod receive;
 mod schedule;
 mod send;
+#[cfg(test)]
+mod totals;
 
 use std::collections::VecDeque;
 
@@ -18,7 +20,11 @@ use crate::ssh::packet::Packet;
 use schedule::Schedule;
 
 pub(in crate::ssh) use read::Reading;
+#[cfg(test)]
+pub(super) use send::{CHANNEL_QUEUE, LITTLE, SESSION_QUEUE};
 pub(in crate::ssh) use send::{Room, data_packet};
+#[cfg(test)]
+pub(super) use totals::Totals;
 
 /// Largest data of one packet, ours and the peer's, in bytes. All peers know 32 KiB (RFC 4253 §6.1).
 const MAX_DATA: u32 = 32 * 1024;

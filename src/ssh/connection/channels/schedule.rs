@@ -53,4 +53,9 @@ impl Schedule {
     pub(super) fn is_empty(&self) -> bool {
         self.fresh.is_empty() && self.ready.is_empty()
     }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.fresh.len() + self.ready.len()
+    }
 }

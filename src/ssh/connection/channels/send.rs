@@ -7,13 +7,13 @@ use crate::ssh::packet::Packet;
 use crate::ssh::wire::Write as _;
 
 /// Data that one channel may queue, in bytes.
-const CHANNEL_QUEUE: usize = 128 * 1024;
+pub(in crate::ssh::connection) const CHANNEL_QUEUE: usize = 128 * 1024;
 
 /// Data that all channels may queue, in bytes; beyond it each may queue [`LITTLE`] all the same.
-const SESSION_QUEUE: usize = 8 * 1024 * 1024;
+pub(in crate::ssh::connection) const SESSION_QUEUE: usize = 8 * 1024 * 1024;
 
 /// What a channel with nothing in its queue may always queue, in bytes.
-const LITTLE: usize = 4 * 1024;
+pub(in crate::ssh::connection) const LITTLE: usize = 4 * 1024;
 
 /// A write of so many bytes or less may join the packet before it.
 const SMALL_WRITE: usize = 4 * 1024;

@@ -1,1 +1,9 @@
-//! Two connections against each other.
+//! Client and server against each other and against peers that misbehave, under simulated time.
+
+mod apps;
+mod model;
+mod pair;
+mod support;
+mod wire;
+
+use super::channels::Totals;
