@@ -64,8 +64,8 @@ pub(super) struct Channel {
     pub close: Progress,
     pub eof_received: bool,
     pub close_received: bool,
-    /// Bytes received in the round trip of this number.
-    pub sample: (u64, u64),
+    /// The last round trip in which data came, and how many bytes.
+    pub sample: Option<(u64, u64)>,
 }
 
 /// Of a message that goes behind the data.
@@ -107,7 +107,7 @@ impl Channel {
             close: Progress::NotYet,
             eof_received: false,
             close_received: false,
-            sample: (0, 0),
+            sample: None,
         }
     }
 

@@ -4,6 +4,7 @@ mod apps;
 mod model;
 mod pair;
 mod support;
+mod windows;
 mod wire;
 
 use super::channels::Totals;

@@ -87,7 +87,7 @@ fn act(pair: &mut Pair, apps: &mut Apps, random: &mut Random, steps: usize) {
 #[test]
 fn whatever_two_programs_do_every_byte_arrives_once_and_nothing_is_left() {
     let (mut exchanges, mut bytes) = (0, 0);
-    for seed in seeds(40) {
+    for seed in seeds(20) {
         let mut random = Random::new(seed);
         let mut pair = random_pair(&mut random);
         pair.authenticate();
@@ -108,7 +108,7 @@ fn whatever_two_programs_do_every_byte_arrives_once_and_nothing_is_left() {
     }
     // The schedules are worth something.
     if seeds(2).len() > 1 {
-        assert!(exchanges > 500, "{exchanges} exchanges");
-        assert!(bytes > 10_000_000, "{bytes} bytes");
+        assert!(exchanges > 200, "{exchanges} exchanges");
+        assert!(bytes > 5_000_000, "{bytes} bytes");
     }
 }
