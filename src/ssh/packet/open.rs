@@ -144,6 +144,11 @@ impl Payload {
         self.start = self.start.saturating_add(length).min(self.bytes.len());
     }
 
+    /// Puts a copy of another payload's bytes behind its own.
+    pub(in crate::ssh) fn append(&mut self, other: &[u8]) {
+        self.bytes.extend_from_slice(other);
+    }
+
     /// What it takes of the host's memory, whatever is left of it.
     pub(in crate::ssh) fn memory(&self) -> usize {
         self.bytes.capacity()

@@ -1,7 +1,7 @@
 //! All channels of a session: their numbers, how they begin and end (here), what goes out (`send`, `schedule`), what comes in
 //! (`receive`) and what readers take (`read`), and the bounds on what all that holds. Pure.
 //!
-//! What goes out: answers and openings first, then credit, then data, a packet from each channel in turn.
+//! What goes out: answers first, then openings, then credit, then data, a packet from each channel in turn.
 
 mod read;
 mod receive;
@@ -76,8 +76,10 @@ pub(super) struct Channels {
     /// Number of the round trip that is being measured, and the channels that received in it.
     round: u64,
     sampled: Vec<ChannelId>,
-    /// Answers and openings.
+    /// Answers, which the peer makes us give.
     pub(super) control: VecDeque<Packet>,
+    /// Requests for channels: as many as there are channels, at most.
+    openings: VecDeque<Packet>,
     pub(super) events: VecDeque<Event>,
 }
 
@@ -149,7 +151,7 @@ impl Channels {
             max_packet: MAX_DATA,
             specific,
         };
-        self.control.push_back(open.packet());
+        self.openings.push_back(open.packet());
         Some(id)
     }
 
@@ -255,6 +257,7 @@ impl Channels {
     pub(super) fn end(&mut self) {
         self.is_ended = true;
         self.control.clear();
+        self.openings.clear();
         self.adjusting.clear();
         self.schedule.clear();
         self.blocked.clear();

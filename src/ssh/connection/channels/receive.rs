@@ -12,6 +12,11 @@ use crate::ssh::packet::Payload;
 
 /// Channels that the peer has opened and nobody has taken; beyond it opens are refused.
 const MAX_INCOMING: usize = 256;
+/// Pieces of so many bytes or less are put together while they wait for their reader: each by itself would take many times its
+/// size of memory, which no window bounds.
+const CRUMB: usize = 512;
+/// So many bytes of them, at most.
+const MAX_JOINED: usize = 4 * 1024;
 
 impl Channels {
     /// A channel that the peer may speak of.
@@ -157,7 +162,14 @@ impl Channels {
             .and_then(|(of, bytes)| (of == round).then_some(bytes));
         channel.sample = Some((round, before.unwrap_or(0).saturating_add(bytes)));
         let was_empty = channel.received.is_empty();
-        channel.received.push_back(data);
+        match channel.received.back_mut() {
+            Some(last)
+                if data.len() <= CRUMB && last.len().saturating_add(data.len()) <= MAX_JOINED =>
+            {
+                last.append(&data);
+            }
+            _ => channel.received.push_back(data),
+        }
         let id = ChannelId(recipient);
         if before.is_none() {
             self.sampled.push(id);

@@ -34,6 +34,10 @@ pub(in crate::ssh) enum Room {
     Closed,
 }
 
+/// Packets that one channel may queue. It is felt only if the peer takes very small ones, each of which takes many times its
+/// size of memory.
+const MAX_PACKETS: usize = 512;
+
 impl Channels {
     /// Room for at most `wanted` bytes, reserved until [`Self::submit`].
     pub(in crate::ssh::connection) fn reserve(&mut self, id: ChannelId, wanted: usize) -> Room {
@@ -45,7 +49,11 @@ impl Channels {
         if is_ended || channel.is_write_closed() {
             return Room::Closed;
         }
-        let own = CHANNEL_QUEUE.saturating_sub(channel.queued);
+        let own = if channel.queue.len() < MAX_PACKETS {
+            CHANNEL_QUEUE.saturating_sub(channel.queued)
+        } else {
+            0
+        };
         let little = if channel.queued == 0 { LITTLE } else { 0 };
         let room = wanted.min(own).min(session.max(little));
         let length = channel.send.take(u32::try_from(room).unwrap_or(u32::MAX));
@@ -93,8 +101,11 @@ impl Channels {
         }
     }
 
-    /// Credit to give back, then data, one packet at a time; `None` if there is nothing.
+    /// Openings, then credit to give back, then data, one packet at a time; `None` if there is nothing.
     pub(in crate::ssh::connection) fn next_packet(&mut self) -> Option<Packet> {
+        if let Some(opening) = self.openings.pop_front() {
+            return Some(opening);
+        }
         while let Some(id) = self.adjusting.pop_front() {
             let index = usize::try_from(id.0).ok()?;
             let Some(Some(channel)) = self.slots.get_mut(index) else {
@@ -129,16 +140,22 @@ impl Channels {
 
     /// A packet of channel `id` has gone: its writer may go on, and one that waits for the session's room.
     fn tell_writers(&mut self, id: ChannelId) {
-        let mut other = None;
-        if self.queued < SESSION_QUEUE {
-            other = self.blocked.pop_front();
+        if let Some(channel) = self.slot(id)
+            && std::mem::take(&mut channel.is_writer_waiting)
+        {
+            self.events.push_back(Event::Writable(id));
         }
-        for id in std::iter::once(id).chain(other) {
-            if let Some(channel) = self.slot(id) {
-                channel.is_blocked = false;
-                if std::mem::take(&mut channel.is_writer_waiting) {
-                    self.events.push_back(Event::Writable(id));
-                }
+        // Whoever was told by its own packet meanwhile does not count.
+        while self.queued < SESSION_QUEUE
+            && let Some(id) = self.blocked.pop_front()
+        {
+            let Some(channel) = self.slot(id) else {
+                continue;
+            };
+            channel.is_blocked = false;
+            if std::mem::take(&mut channel.is_writer_waiting) {
+                self.events.push_back(Event::Writable(id));
+                break;
             }
         }
     }
@@ -150,7 +167,10 @@ impl Channels {
 
     /// True if some channel has something to send.
     pub(in crate::ssh::connection) fn has_output(&self) -> bool {
-        !self.control.is_empty() || !self.adjusting.is_empty() || !self.schedule.is_empty()
+        !self.control.is_empty()
+            || !self.openings.is_empty()
+            || !self.adjusting.is_empty()
+            || !self.schedule.is_empty()
     }
 }
 

@@ -32,6 +32,7 @@ impl Channels {
             budget: self.budget.spent(),
             control: self.control.len(),
             listed: self.adjusting.len()
+                + self.openings.len()
                 + self.schedule.len()
                 + self.blocked.len()
                 + self.sampled.len(),
@@ -47,6 +48,13 @@ impl Channels {
         }
         assert_eq!(totals.channels, self.used);
         totals
+    }
+
+    /// How many writers wait for the session's room: entries of the list, and channels that believe to be in it.
+    pub(in crate::ssh::connection) fn waiting_for_room(&self) -> (usize, usize) {
+        let channels = self.slots.iter().flatten();
+        let marked = channels.filter(|channel| channel.is_blocked).count();
+        (self.blocked.len(), marked)
     }
 
     /// The number that the peer has given the channel.

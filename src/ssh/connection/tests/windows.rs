@@ -7,6 +7,8 @@ use super::pair::{CLIENT, Pair, SERVER};
 use super::support::ms;
 use crate::ssh::connection::channels::{CHANNEL_QUEUE, LITTLE, SESSION_QUEUE};
 use crate::ssh::connection::window::{BASE, BUDGET};
+use crate::ssh::connection::{Room, data_packet};
+use crate::ssh::wire::Write as _;
 
 const MIB: usize = 1024 * 1024;
 
@@ -210,4 +212,84 @@ fn what_all_readers_leave_unread_is_bounded_by_their_windows() {
     assert!(totals.received <= windows, "{totals:?}");
     assert!(totals.received_memory <= 2 * windows, "{totals:?}");
     apps.complete(&mut pair);
+}
+
+#[test]
+fn crumbs_that_wait_for_a_reader_take_little_more_memory_than_they_are() {
+    let (mut pair, mut apps) = (Pair::authenticated(), Apps::default());
+    let link = apps.connect(&mut pair, CLIENT);
+    for _ in 0..20_000 {
+        apps.write(&mut pair, link, CLIENT, 1);
+        pair.settle();
+    }
+    let totals = pair.sides[SERVER].connection.channels.totals();
+    assert_eq!(totals.received, 20_000);
+    assert!(totals.received_memory < 4 * totals.received, "{totals:?}");
+    apps.complete(&mut pair);
+}
+
+#[test]
+fn a_peer_that_takes_a_byte_at_a_time_does_not_make_queues_large() {
+    let (mut pair, mut apps) = (Pair::authenticated(), Apps::default());
+    let links: Vec<usize> = (0..4).map(|_| apps.connect(&mut pair, CLIENT)).collect();
+    for wire in &mut pair.wires {
+        wire.capacity = 0;
+    }
+    let channels = &mut pair.sides[CLIENT].connection.channels;
+    let id = channels.open(&[]).expect("a number");
+    channels
+        .handle_confirmation(id.0, 7, u32::MAX, 1)
+        .expect("asked for");
+    while let Room::Bytes { length, recipient } = channels.reserve(id, MIB) {
+        let mut packet = data_packet(recipient, length);
+        packet.put_u8(0);
+        channels.submit(id, packet);
+    }
+    let totals = channels.totals();
+    assert!(totals.queue_memory <= CHANNEL_QUEUE, "{totals:?}");
+    // Others are not concerned.
+    apps.write_all(&mut pair, links[0], CLIENT, MIB);
+    let totals = pair.sides[CLIENT].connection.channels.totals();
+    assert_eq!(totals.fullest_queue, CHANNEL_QUEUE);
+}
+
+#[test]
+fn a_writer_that_waits_for_the_sessions_room_waits_once() {
+    let (mut pair, mut apps) = (Pair::authenticated(), Apps::default());
+    let links: Vec<usize> = (0..100).map(|_| apps.connect(&mut pair, CLIENT)).collect();
+    for wire in &mut pair.wires {
+        wire.capacity = 0;
+    }
+    for _ in 0..50 {
+        for link in &links {
+            apps.write_all(&mut pair, *link, CLIENT, MIB);
+        }
+        let channels = &mut pair.sides[CLIENT].connection.channels;
+        channels.next_packet().expect("something to send");
+        let (waiting, marked) = channels.waiting_for_room();
+        assert_eq!(waiting, marked);
+        let events = std::mem::take(&mut channels.events);
+        pair.sides[CLIENT].events.extend(events);
+        apps.listen(&mut pair);
+    }
+}
+
+#[test]
+fn thousands_of_openings_at_once_are_not_taken_for_questions_of_the_peer() {
+    let mut pair = Pair::authenticated();
+    for wire in &mut pair.wires {
+        wire.delay = ms(10);
+    }
+    let connection = &mut pair.sides[CLIENT].connection;
+    for _ in 0..10_000 {
+        connection
+            .open(("localhost", 0), ("192.0.2.1", 1))
+            .expect("room");
+    }
+    assert!(connection.is_listening());
+    assert!(pair.sides[SERVER].connection.ping(pair.now).is_some());
+    pair.run(ms(1000));
+    for side in &pair.sides {
+        assert!(side.end.is_none(), "{:?}", side.end);
+    }
 }
