@@ -485,6 +485,9 @@ impl Connection {
         self.channels.end();
         self.early.clear();
         self.questions.clear();
+        if matches!(self.ending, Ending::Done) {
+            return;
+        }
         self.ending = match auth::reason_for(error) {
             Some(reason) => {
                 self.transport.say(last_words(reason, &told(error)));

@@ -76,11 +76,12 @@ impl Channels {
     /// Queues a packet of CHANNEL_DATA whose data have been reserved.
     pub(in crate::ssh::connection) fn submit(&mut self, id: ChannelId, packet: Packet) {
         let bytes = data_len(&packet);
+        let is_ended = self.is_ended;
         let Some(channel) = self.slot(id) else {
             return;
         };
-        if channel.close != Progress::NotYet || channel.close_received {
-            // It was closed meanwhile, and what it had reserved is free already.
+        if is_ended || channel.close_received {
+            // What it had reserved is free already. Our own CLOSE waits for it.
             return;
         }
         let max = usize::try_from(channel.send.max_packet()).unwrap_or(0);
