@@ -1,8 +1,12 @@
 //! Client and server against each other and against peers that misbehave, under simulated time.
 
 mod apps;
+mod breaks;
+mod handshake;
+mod misbehaviour;
 mod model;
 mod pair;
+mod script;
 mod support;
 mod windows;
 mod wire;
