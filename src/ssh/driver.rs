@@ -375,6 +375,9 @@ fn handle_input(input: &mut Input, shared: &Shared, to_wake: &mut ToWake) -> Res
             }
         };
         state.settle(to_wake);
+        if state.connection.is_authenticated() {
+            input.trust();
+        }
         drop(state);
         // At once: on another core they can begin with this packet while we open the next.
         shared.wake(to_wake);

@@ -7,6 +7,8 @@ use super::{Error, packet};
 
 /// Buffer of a connection on which little happens, in bytes.
 const SMALL: usize = 8 * 1024;
+/// Buffer that holds any packet, and the largest one for a peer that is not known yet.
+const MEDIUM: usize = 64 * 1024;
 /// Buffer of a busy one.
 const LARGE: usize = 256 * 1024;
 /// So many reads in a row that a small buffer would have held make the buffer small.
@@ -31,6 +33,7 @@ pub(super) struct Input {
     /// The buffer must be able to hold so many bytes for the next packet.
     needs: usize,
     quiet: u32,
+    is_trusted: bool,
 }
 
 impl Input {
@@ -45,7 +48,13 @@ impl Input {
             may_have_preamble,
             needs: 0,
             quiet: 0,
+            is_trusted: false,
         }
+    }
+
+    /// The peer is authenticated, so it may have a large buffer.
+    pub(super) fn trust(&mut self) {
+        self.is_trusted = true;
     }
 
     /// Where the next bytes go; never empty.
@@ -60,7 +69,7 @@ impl Input {
         }
         let needed = self.needs.max(held.saturating_add(1));
         if needed > self.buffer.len() {
-            self.buffer.resize(needed.max(LARGE / 4), 0);
+            self.buffer.resize(needed.max(MEDIUM), 0);
         }
         if self.start > 0 && self.start.saturating_add(needed) > self.buffer.len() {
             self.buffer.copy_within(self.start..self.end, 0);
@@ -79,8 +88,9 @@ impl Input {
             self.quiet = 0;
         }
         // There was more than we had room for.
-        if is_full && self.buffer.len() < LARGE {
-            let larger = self.buffer.len().saturating_mul(4).min(LARGE);
+        let most = if self.is_trusted { LARGE } else { MEDIUM };
+        if is_full && self.buffer.len() < most {
+            let larger = self.buffer.len().saturating_mul(4).min(most);
             self.buffer.resize(larger, 0);
         }
     }

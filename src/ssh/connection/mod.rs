@@ -139,6 +139,11 @@ impl Connection {
         matches!(self.authentication, Authentication::Client(_))
     }
 
+    /// True once each side is sure of the other.
+    pub(super) fn is_authenticated(&self) -> bool {
+        self.is_authenticated
+    }
+
     /// Whom the peer's certificate names, once a client is authenticated.
     pub(super) fn subject(&self) -> Option<&str> {
         match &self.authentication {
@@ -187,7 +192,7 @@ impl Connection {
             payload.advance(msg::DATA_HEADER);
             self.channels.handle_data(recipient, payload)?;
             self.measure(now);
-        } else {
+        } else if !self.transport.passes_over(&payload) {
             let message = Message::parse(&payload).map_err(malformed)?;
             self.handle_message(message, &payload, sequence, now)?;
         }

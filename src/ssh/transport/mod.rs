@@ -18,6 +18,7 @@ mod negotiation;
 pub(super) mod version;
 
 use std::collections::VecDeque;
+use std::ops::RangeInclusive;
 use std::time::{Duration, Instant, SystemTime};
 
 use ssh_key::Certificate;
@@ -37,6 +38,8 @@ pub use negotiation::Algorithms;
 
 /// A key exchange that takes longer ends the session.
 const EXCHANGE_DEADLINE: Duration = Duration::from_secs(60);
+/// Numbers of the messages of key exchange methods (RFC 4250 §4.1.2).
+const KEX_METHOD: RangeInclusive<u8> = 30..=49;
 /// Exchanges before the peer is authenticated, the first included: each costs us more than the peer.
 const MAX_EARLY_EXCHANGES: u32 = 3;
 
@@ -408,14 +411,21 @@ impl Transport {
         Ok(())
     }
 
+    /// True for the one packet that a wrong guess brought, whatever it is: what methods say to each other has numbers of its
+    /// own (RFC 4253 §7.1, RFC 4250 §4.1.2).
+    pub(super) fn passes_over(&mut self, payload: &[u8]) -> bool {
+        payload
+            .first()
+            .is_some_and(|number| KEX_METHOD.contains(number))
+            && match &mut self.state {
+                State::AwaitReply(exchange) => std::mem::take(&mut exchange.skip_guess),
+                State::AwaitInit(exchange) => std::mem::take(&mut exchange.skip_guess),
+                State::Idle | State::Proposed { .. } | State::AwaitNewKeys(_) => false,
+            }
+    }
+
     /// The server's part.
     fn handle_init(&mut self, client_public: &[u8], now: Instant) -> Result<(), Error> {
-        let State::AwaitInit(exchange) = &mut self.state else {
-            return Err(out_of_turn());
-        };
-        if std::mem::take(&mut exchange.skip_guess) {
-            return Ok(());
-        }
         let State::AwaitInit(exchange) = std::mem::replace(&mut self.state, State::Idle) else {
             return Err(out_of_turn());
         };
@@ -460,12 +470,6 @@ impl Transport {
         signature: &[u8],
         now: Instant,
     ) -> Result<(), Error> {
-        let State::AwaitReply(exchange) = &mut self.state else {
-            return Err(out_of_turn());
-        };
-        if std::mem::take(&mut exchange.skip_guess) {
-            return Ok(());
-        }
         let State::AwaitReply(exchange) = std::mem::replace(&mut self.state, State::Idle) else {
             return Err(out_of_turn());
         };

@@ -50,10 +50,6 @@ impl Schedule {
         self.ready.clear();
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.fresh.is_empty() && self.ready.is_empty()
-    }
-
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.fresh.len() + self.ready.len()

@@ -160,19 +160,6 @@ impl Channels {
             }
         }
     }
-
-    /// Bytes of data that wait to be sent.
-    pub(in crate::ssh::connection) fn queued(&self) -> usize {
-        self.queued
-    }
-
-    /// True if some channel has something to send.
-    pub(in crate::ssh::connection) fn has_output(&self) -> bool {
-        !self.control.is_empty()
-            || !self.openings.is_empty()
-            || !self.adjusting.is_empty()
-            || !self.schedule.is_empty()
-    }
 }
 
 /// A packet of CHANNEL_DATA with room for `data` bytes.

@@ -4,6 +4,7 @@ use super::pair::{CLIENT, Pair, SERVER};
 use super::script::{Proposal, Script};
 use super::support::ms;
 use crate::ssh::Error;
+use crate::ssh::input::Input;
 use crate::ssh::msg::{AuthMethod, Message};
 use crate::ssh::packet::Packet;
 use crate::ssh::transport::Change;
@@ -16,7 +17,7 @@ fn ignored(script: &mut Script) -> Result<(), Error> {
     script.tell(&Message::Ignore).map(drop)
 }
 
-fn assert_protocol_error(result: Result<Option<Change>, Error>, of: &str) {
+fn assert_protocol_error(result: &Result<Option<Change>, Error>, of: &str) {
     assert!(matches!(result, Err(Error::Protocol(_))), "{of}: no error");
 }
 
@@ -95,6 +96,20 @@ fn a_wrong_guess_is_passed_over_and_a_right_one_is_taken() {
     Script::server()
         .exchange(&wrong, |script| script.tell(&guess).map(drop))
         .expect("passed over");
+    // KEX_DH_GEX_REQUEST (RFC 4419), which this engine does not know.
+    let group = Packet::from_payload(&[34, 0, 0, 8, 0, 0, 0, 8, 0, 0, 0, 8, 0]);
+    let wrong = Proposal {
+        kex: "diffie-hellman-group-exchange-sha256,ecdh-sha2-nistp256",
+        ..wrong
+    };
+    Script::server()
+        .exchange(&wrong, |script| script.say(group).map(drop))
+        .expect("passed over");
+    let twice = Script::server().exchange(&wrong, |script| {
+        script.tell(&guess)?;
+        script.tell(&guess).map(drop)
+    });
+    assert!(twice.is_err(), "one packet only");
     // The same exchange is the server's first as well, so the guess is right and counts.
     let right = Proposal {
         kex: "mlkem768x25519-sha256",
@@ -127,7 +142,7 @@ fn messages_out_of_turn_end_the_first_exchange() {
     ];
     for packet in misplaced {
         let number = packet.payload()[0];
-        assert_protocol_error(Script::server().say(packet), &number.to_string());
+        assert_protocol_error(&Script::server().say(packet), &number.to_string());
     }
     let mut script = Script::server();
     let twice = script.exchange(&Proposal::LAX, |script| {
@@ -156,7 +171,7 @@ fn nothing_of_a_session_is_taken_before_authentication() {
     for message in [open, data, request, Message::UserauthSuccess] {
         let mut script = Script::server();
         script.exchange(&Proposal::STRICT, nothing).expect("keys");
-        assert_protocol_error(script.tell(&message), &format!("{message:?}"));
+        assert_protocol_error(&script.tell(&message), &format!("{message:?}"));
     }
 }
 
@@ -224,7 +239,7 @@ fn a_client_that_does_not_wait_for_its_refusal_is_sent_away() {
         },
     };
     script.tell(&request).expect("to be refused in a while");
-    assert_protocol_error(script.tell(&request), "a second request");
+    assert_protocol_error(&script.tell(&request), "a second request");
 }
 
 #[test]
@@ -271,4 +286,22 @@ fn malformed_messages_of_every_number_are_errors_and_never_panics() {
             }
         }
     }
+}
+
+#[test]
+fn the_buffer_for_what_comes_is_small_before_authentication() {
+    let mut input = Input::new(false);
+    let largest = |input: &mut Input| {
+        let mut largest = 0;
+        for _ in 0..8 {
+            let space = input.space().len();
+            largest = largest.max(space);
+            input.filled(space);
+        }
+        largest
+    };
+    assert!(largest(&mut input) <= 64 * 1024);
+    let mut input = Input::new(false);
+    input.trust();
+    assert!(largest(&mut input) > 64 * 1024, "and large afterwards");
 }

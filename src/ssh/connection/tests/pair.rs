@@ -8,7 +8,6 @@ use super::wire::Wire;
 use crate::ssh::connection::{Connection, Event, Options};
 use crate::ssh::input::{Incoming, Input};
 use crate::ssh::output::Output;
-use crate::ssh::packet::Packet;
 use crate::ssh::transport::Outgoing;
 use crate::ssh::{Algorithms, Error};
 
@@ -54,12 +53,6 @@ impl Side {
             self.connection.fail(&error);
             self.end = Some(error);
         }
-    }
-
-    /// Seals a packet of the test's own, behind what was sent before.
-    pub(super) fn send(&mut self, packet: Packet) {
-        let bytes = self.output.seal(Outgoing::Packet(packet)).expect("sealed");
-        self.pending.extend(bytes.expect("bytes"));
     }
 
     fn write(&mut self, wire: &mut Wire, now: Instant) -> bool {
@@ -110,6 +103,9 @@ impl Side {
                 Incoming::Packet { payload, sequence } => {
                     let change = self.connection.handle_packet(payload, sequence, now);
                     self.settle();
+                    if self.connection.is_authenticated() {
+                        self.input.trust();
+                    }
                     change?
                 }
             };
