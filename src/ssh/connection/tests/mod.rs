@@ -2,6 +2,7 @@
 
 mod apps;
 mod breaks;
+mod certificates;
 mod handshake;
 mod misbehaviour;
 mod model;

@@ -8,7 +8,6 @@ use super::wire::Wire;
 use crate::ssh::connection::{Connection, Event, Options};
 use crate::ssh::input::{Incoming, Input};
 use crate::ssh::output::Output;
-use crate::ssh::transport::Outgoing;
 use crate::ssh::{Algorithms, Error};
 
 pub(super) const CLIENT: usize = 0;

@@ -1,11 +1,12 @@
 //! A peer that says whatever a test wants, message by message: no bytes, no keys, only what a connection makes of messages.
 
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use super::pair::Pair;
-use super::support::{options, server};
+use super::support::{client, options, server};
 use crate::ssh::connection::Connection;
-use crate::ssh::kex::{Initiator, Method, Transcript};
+use crate::ssh::kex::{self, Initiator, Method, Transcript};
+use crate::ssh::keys::CertifiedKey;
 use crate::ssh::msg::{Directions, KexInit, Message};
 use crate::ssh::packet::{Opened, Opener, Packet, Payload, Sealer};
 use crate::ssh::transport::{Change, Outgoing, version};
@@ -185,5 +186,69 @@ impl Proposal {
             compressions: both("none"),
             first_kex_packet_follows: self.is_guess,
         }
+    }
+}
+
+/// A client's connection whose server is played message by message.
+pub(super) struct ServerScript {
+    pub(super) script: Script,
+}
+
+impl ServerScript {
+    /// With the client's proposal waiting to be heard.
+    pub(super) fn new(clock: fn() -> SystemTime) -> Self {
+        let now = Instant::now();
+        let mut options = options(Algorithms::client());
+        options.clock = clock;
+        let mut connection = client(options, now);
+        connection.handle_version(VERSION.to_owned(), now);
+        Self {
+            script: Script {
+                connection,
+                now,
+                sequence: 0,
+                session_id: Vec::new(),
+            },
+        }
+    }
+
+    /// Exchanges keys, the server's key being this one.
+    pub(super) fn exchange(&mut self, identity: &CertifiedKey) -> Result<(), Error> {
+        let script = &mut self.script;
+        let mut heard = script.hear();
+        let ours = Message::KexInit(Proposal::LAX.message())
+            .packet()
+            .payload()
+            .to_vec();
+        script.say(Packet::from_payload(&ours))?;
+        heard.extend(script.hear());
+        let named = |number| heard.iter().find(|payload| payload[0] == number);
+        let theirs = named(20).expect("a proposal");
+        let Ok(Message::KexExchangeInit { public }) = Message::parse(named(30).expect("a key"))
+        else {
+            panic!("no key");
+        };
+        let method = Method::Curve25519Sha256;
+        let (server_public, secret) = kex::respond(method, public).expect("a secret");
+        let hash = secret.exchange_hash(
+            method,
+            &Transcript {
+                client_version: version::OURS.as_bytes(),
+                server_version: VERSION.as_bytes(),
+                client_kexinit: theirs,
+                server_kexinit: &ours,
+                host_key: &identity.blob,
+                client_public: public,
+                server_public: &server_public,
+            },
+        );
+        let algorithm = sign::SignatureAlgorithm::from_name("ssh-ed25519").expect("known");
+        let signature = identity.signer.sign(algorithm, &hash).expect("signed");
+        script.tell(&Message::KexExchangeReply {
+            host_key: &identity.blob,
+            public: &server_public,
+            signature: &signature,
+        })?;
+        script.tell(&Message::NewKeys).map(drop)
     }
 }
