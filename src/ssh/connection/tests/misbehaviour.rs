@@ -278,8 +278,14 @@ fn data_are_taken_until_the_peers_proposal_and_not_after_it() {
     assert!(script.numbers().is_empty(), "nothing after our proposal");
     script
         .say(crate::ssh::packet::Packet::from_payload(&ours[0]))
-        .err();
-    assert!(script.say(data(10)).is_err(), "after its own proposal");
+        .expect("its own proposal");
+    script.tell(&Message::Ignore).expect("the transport's own");
+    assert!(script.say(data(10)).is_err());
+    let adjust = Message::ChannelWindowAdjust {
+        recipient: 0,
+        bytes: 1,
+    };
+    assert!(script.tell(&adjust).is_err());
 }
 
 #[test]
