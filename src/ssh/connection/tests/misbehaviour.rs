@@ -136,6 +136,23 @@ fn a_peer_that_asks_and_does_not_read_is_not_heard_and_then_cut_off() {
 }
 
 #[test]
+fn a_peer_is_heard_while_we_may_not_answer_it() {
+    let mut script = Script::authenticated(SERVER);
+    script.now += crate::ssh::RekeyLimits::DEFAULT.time;
+    let due = script.connection.transport.rekey_if_due(script.now);
+    due.expect("a proposal");
+    let request = Message::GlobalRequest {
+        name: b"x",
+        want_reply: true,
+    };
+    for _ in 0..2 * MANY_CONTROL {
+        script.tell(&request).expect("it does not know yet");
+        // Otherwise its part of the exchange would never be read.
+        assert!(script.connection.is_listening());
+    }
+}
+
+#[test]
 fn a_byte_beyond_the_window_is_an_error() {
     let mut script = with_channel();
     fill(&mut script, BASE);

@@ -134,7 +134,8 @@ fn a_channel_with_little_to_send_waits_for_few_packets_of_fifty_bulk_ones() {
     }
     let end = apps.links[little].ends[CLIENT].as_ref().expect("an end").id;
     let channels = |pair: &mut Pair| pair.sides[CLIENT].connection.channels.next_packet();
-    for _ in 0..200 {
+    // Three more packets of each wait.
+    for _ in 0..60 {
         channels(&mut pair).expect("something to send");
     }
     assert_eq!(apps.write(&mut pair, little, CLIENT, 100), 100);
