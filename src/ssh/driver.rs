@@ -344,9 +344,6 @@ async fn read<R: AsyncRead + Unpin>(reader: &mut R, mut input: Input, shared: &S
         let (timeout, is_listening, has_output) = {
             let state = shared.lock();
             let connection = &state.connection;
-            if connection.is_authenticated() {
-                input.allow_large();
-            }
             (
                 connection.poll_timeout(),
                 connection.is_listening(),
@@ -412,6 +409,9 @@ fn handle_input(
         };
         state.settle(to_wake);
         *is_interrupted = !state.connection.is_listening();
+        if state.connection.is_authenticated() {
+            input.trust();
+        }
         drop(state);
         // At once: on another core they can begin with this packet while we open the next.
         shared.wake(to_wake);

@@ -7,10 +7,10 @@ use super::{Error, packet};
 
 /// Buffer of a connection on which little happens, in bytes.
 const SMALL: usize = 8 * 1024;
+/// Buffer that holds any packet, and the largest one for a peer that is not known yet.
+const MEDIUM: usize = 64 * 1024;
 /// Buffer of a busy one.
 const LARGE: usize = 256 * 1024;
-/// Largest buffer before the peer is authenticated.
-const EARLY: usize = 64 * 1024;
 /// So many reads in a row that a small buffer would have held make the buffer small.
 const QUIET_READS: u32 = 32;
 
@@ -33,7 +33,7 @@ pub(super) struct Input {
     /// The buffer must be able to hold so many bytes for the next packet.
     needs: usize,
     quiet: u32,
-    largest: usize,
+    is_trusted: bool,
 }
 
 impl Input {
@@ -48,13 +48,13 @@ impl Input {
             may_have_preamble,
             needs: 0,
             quiet: 0,
-            largest: EARLY,
+            is_trusted: false,
         }
     }
 
-    /// The peer is authenticated: the buffer may become large.
-    pub(super) fn allow_large(&mut self) {
-        self.largest = LARGE;
+    /// The peer is authenticated, so it may have a large buffer.
+    pub(super) fn trust(&mut self) {
+        self.is_trusted = true;
     }
 
     /// Where the next bytes go; never empty.
@@ -69,7 +69,7 @@ impl Input {
         }
         let needed = self.needs.max(held.saturating_add(1));
         if needed > self.buffer.len() {
-            self.buffer.resize(needed.max(EARLY), 0);
+            self.buffer.resize(needed.max(MEDIUM), 0);
         }
         if self.start > 0 && self.start.saturating_add(needed) > self.buffer.len() {
             self.buffer.copy_within(self.start..self.end, 0);
@@ -88,8 +88,9 @@ impl Input {
             self.quiet = 0;
         }
         // There was more than we had room for.
-        if is_full && self.buffer.len() < self.largest {
-            let larger = self.buffer.len().saturating_mul(4).min(self.largest);
+        let most = if self.is_trusted { LARGE } else { MEDIUM };
+        if is_full && self.buffer.len() < most {
+            let larger = self.buffer.len().saturating_mul(4).min(most);
             self.buffer.resize(larger, 0);
         }
     }

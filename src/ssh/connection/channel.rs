@@ -64,8 +64,8 @@ pub(super) struct Channel {
     pub close: Progress,
     pub eof_received: bool,
     pub close_received: bool,
-    /// Number of a round trip, none before the first data, and the bytes that were received in it.
-    pub sample: (Option<u64>, u64),
+    /// The last round trip in which data came, and how many bytes.
+    pub sample: Option<(u64, u64)>,
 }
 
 /// Of a message that goes behind the data.
@@ -107,7 +107,7 @@ impl Channel {
             close: Progress::NotYet,
             eof_received: false,
             close_received: false,
-            sample: (None, 0),
+            sample: None,
         }
     }
 

@@ -144,6 +144,11 @@ impl Connection {
         matches!(self.authentication, Authentication::Client(_))
     }
 
+    /// True once each side is sure of the other.
+    pub(super) fn is_authenticated(&self) -> bool {
+        self.is_authenticated
+    }
+
     /// Whom the peer's certificate names, once a client is authenticated.
     pub(super) fn subject(&self) -> Option<&str> {
         match &self.authentication {
@@ -180,7 +185,7 @@ impl Connection {
     ) -> Result<Option<Change>, Error> {
         self.liveness.heard(now);
         self.transport.count_received(payload.len());
-        if self.transport.take_wrong_guess() {
+        if self.transport.passes_over(&payload) {
             return Ok(None);
         }
         if payload.first() == Some(&msg::CHANNEL_DATA)
@@ -491,11 +496,6 @@ impl Connection {
         !is_refused && (self.channels.control.len() < MANY_CONTROL || !self.transport.may_send())
     }
 
-    /// True once both sides are sure of each other.
-    pub(super) fn is_authenticated(&self) -> bool {
-        self.is_authenticated
-    }
-
     /// True if [`Self::poll_transmit`] has something to give.
     pub(super) fn has_output(&self) -> bool {
         self.transport.has_output()
@@ -522,6 +522,9 @@ impl Connection {
         self.channels.end();
         self.early.clear();
         self.questions.clear();
+        if matches!(self.ending, Ending::Done) {
+            return;
+        }
         self.ending = match auth::reason_for(error) {
             Some(reason) => {
                 self.transport.say(last_words(reason, &told(error)));
@@ -542,11 +545,6 @@ impl Connection {
     ) -> Result<ChannelId, Error> {
         if !matches!(self.ending, Ending::No) {
             return Err(Error::Closed);
-        }
-        if self.channels.control.len() >= MANY_CONTROL {
-            return Err(Error::ChannelRefused(
-                "the peer takes nothing at present".to_owned(),
-            ));
         }
         let mut specific = Vec::new();
         for (host, port) in [target, originator] {

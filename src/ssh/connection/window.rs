@@ -12,9 +12,6 @@ use std::time::Duration;
 
 /// Size of a new channel's window, in bytes.
 pub(super) const BASE: u32 = 256 * 1024;
-/// Up to here a window that is used up within a round trip grows without proof that the delay is the network's: the
-/// scheduling of busy machines is delay as well.
-const ACTIVE: u32 = 1024 * 1024;
 /// What all windows of a session may have beyond [`BASE`], in bytes; one channel alone may have it all. At 80 ms of
 /// round-trip time it carries 300 MiB/s.
 pub(super) const BUDGET: u32 = 24 * 1024 * 1024;
@@ -161,8 +158,7 @@ impl ReceiveWindow {
         let wanted = u32::try_from(product.saturating_mul(2))
             .unwrap_or(u32::MAX)
             .min(double)
-            .min(BASE.saturating_add(BUDGET))
-            .max(double.min(ACTIVE));
+            .min(BASE.saturating_add(BUDGET));
         let more = wanted.saturating_sub(self.size);
         if more == 0 {
             return;
@@ -243,7 +239,7 @@ impl SendWindow {
 
 #[cfg(test)]
 mod tests {
-    use super::{ACTIVE, BASE, BUDGET, Budget, Overflow, ReceiveWindow, SendWindow};
+    use super::{BASE, BUDGET, Budget, Overflow, ReceiveWindow, SendWindow};
     use std::time::Duration;
 
     const FAST: Duration = Duration::from_micros(100);
@@ -294,7 +290,7 @@ mod tests {
         for _ in 0..50 {
             near.grow(u64::from(near.size()), FAR, FAST, &mut budget);
         }
-        assert_eq!(near.size(), ACTIVE);
+        assert_eq!(near.size(), BASE);
     }
 
     #[test]

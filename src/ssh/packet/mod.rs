@@ -103,6 +103,12 @@ impl Packet {
         self.bytes.get_mut(HEADER..).unwrap_or_default()
     }
 
+    /// What it takes of the host's memory.
+    #[cfg(test)]
+    pub(super) fn memory(&self) -> usize {
+        self.bytes.capacity()
+    }
+
     /// What goes out, after sealing.
     pub(super) fn wire(&self) -> &[u8] {
         &self.bytes

@@ -18,6 +18,7 @@ mod negotiation;
 pub(super) mod version;
 
 use std::collections::VecDeque;
+use std::ops::RangeInclusive;
 use std::time::{Duration, Instant, SystemTime};
 
 use ssh_key::Certificate;
@@ -37,6 +38,8 @@ pub use negotiation::Algorithms;
 
 /// A key exchange that takes longer ends the session.
 const EXCHANGE_DEADLINE: Duration = Duration::from_secs(60);
+/// Numbers of the messages of key exchange methods (RFC 4250 §4.1.2).
+const KEX_METHOD: RangeInclusive<u8> = 30..=49;
 /// Exchanges before the peer is authenticated, the first included: each costs us more than the peer.
 const MAX_EARLY_EXCHANGES: u32 = 3;
 
@@ -291,9 +294,13 @@ impl Transport {
         Ok(())
     }
 
-    /// True if the packet that has just come is to be ignored, whatever it is (RFC 4253 §7.1).
-    pub(super) fn take_wrong_guess(&mut self) -> bool {
-        std::mem::take(&mut self.is_guess_wrong)
+    /// True for the one packet that a wrong guess brought, whatever it is: what methods say to each other has numbers of its
+    /// own (RFC 4253 §7.1, RFC 4250 §4.1.2).
+    pub(super) fn passes_over(&mut self, payload: &[u8]) -> bool {
+        payload
+            .first()
+            .is_some_and(|number| KEX_METHOD.contains(number))
+            && std::mem::take(&mut self.is_guess_wrong)
     }
 
     /// True if it has something to be written.

@@ -1,7 +1,7 @@
 //! All channels of a session: their numbers, how they begin and end (here), what goes out (`send`, `schedule`), what comes in
 //! (`receive`) and what readers take (`read`), and the bounds on what all that holds. Pure.
 //!
-//! What goes out: answers and openings first, then credit, then data, a packet from each channel in turn.
+//! What goes out: answers first, then openings, then credit, then data, a packet from each channel in turn.
 
 #[cfg(any(test, fuzzing))]
 mod invariants;
@@ -11,6 +11,8 @@ mod schedule;
 mod send;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod totals;
 
 use std::collections::VecDeque;
 
@@ -22,7 +24,11 @@ use crate::ssh::packet::Packet;
 use schedule::Schedule;
 
 pub(in crate::ssh) use read::Reading;
+#[cfg(test)]
+pub(super) use send::{CHANNEL_QUEUE, LITTLE, SESSION_QUEUE};
 pub(in crate::ssh) use send::{Room, data_packet};
+#[cfg(test)]
+pub(super) use totals::Totals;
 
 /// Largest data of one packet, ours and the peer's, in bytes. All peers know 32 KiB (RFC 4253 §6.1).
 const MAX_DATA: u32 = 32 * 1024;
@@ -76,8 +82,10 @@ pub(super) struct Channels {
     /// Number of the round trip that is being measured, and the channels that received in it.
     round: u64,
     sampled: Vec<ChannelId>,
-    /// Answers and openings.
+    /// Answers, which the peer makes us give.
     pub(super) control: VecDeque<Packet>,
+    /// Requests for channels: as many as there are channels, at most.
+    openings: VecDeque<Packet>,
     pub(super) events: VecDeque<Event>,
 }
 
@@ -149,7 +157,7 @@ impl Channels {
             max_packet: MAX_DATA,
             specific,
         };
-        self.control.push_back(open.packet());
+        self.openings.push_back(open.packet());
         Some(id)
     }
 
@@ -267,6 +275,7 @@ impl Channels {
     pub(super) fn end(&mut self) {
         self.is_ended = true;
         self.control.clear();
+        self.openings.clear();
         self.adjusting.clear();
         self.schedule.clear();
         self.blocked.clear();

@@ -92,7 +92,7 @@ impl Channels {
         for id in std::mem::take(&mut self.sampled) {
             let index = usize::try_from(id.0).unwrap_or(usize::MAX);
             if let Some(Some(channel)) = self.slots.get_mut(index) {
-                let bytes = channel.sample.1;
+                let bytes = channel.sample.map_or(0, |(_, bytes)| bytes);
                 channel
                     .receive
                     .grow(bytes, round_trip, fastest, &mut self.budget);

@@ -154,18 +154,17 @@ impl Channels {
             return Ok(());
         }
         let bytes = u64::try_from(data.len()).unwrap_or(u64::MAX);
-        let is_first = channel.sample.0 != Some(round);
-        if is_first {
-            channel.sample = (Some(round), 0);
-        }
-        channel.sample.1 = channel.sample.1.saturating_add(bytes);
+        let before = channel
+            .sample
+            .and_then(|(of, bytes)| (of == round).then_some(bytes));
+        channel.sample = Some((round, before.unwrap_or(0).saturating_add(bytes)));
         let was_empty = channel.received.is_empty();
         let last = channel.received.back_mut();
         if !last.is_some_and(|last| last.join(&data, SMALL_READ)) {
             channel.received.push_back(data);
         }
         let id = ChannelId(recipient);
-        if is_first {
+        if before.is_none() {
             self.sampled.push(id);
         }
         if was_empty {

@@ -52,12 +52,17 @@ impl Schedule {
         all.filter(|other| **other == id).count()
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.fresh.is_empty() && self.ready.is_empty()
+    }
+
     pub(super) fn clear(&mut self) {
         self.fresh.clear();
         self.ready.clear();
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.fresh.is_empty() && self.ready.is_empty()
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.fresh.len() + self.ready.len()
     }
 }

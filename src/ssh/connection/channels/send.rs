@@ -7,13 +7,13 @@ use crate::ssh::packet::Packet;
 use crate::ssh::wire::Write as _;
 
 /// Data that one channel may queue, in bytes.
-pub(super) const CHANNEL_QUEUE: usize = 128 * 1024;
+pub(in crate::ssh::connection) const CHANNEL_QUEUE: usize = 128 * 1024;
 
 /// Data that all channels may queue, in bytes; beyond it each may queue [`LITTLE`] all the same.
-pub(super) const SESSION_QUEUE: usize = 8 * 1024 * 1024;
+pub(in crate::ssh::connection) const SESSION_QUEUE: usize = 8 * 1024 * 1024;
 
 /// What a channel with nothing in its queue may always queue, in bytes.
-pub(super) const LITTLE: usize = 4 * 1024;
+pub(in crate::ssh::connection) const LITTLE: usize = 4 * 1024;
 
 /// A write of so many bytes or less may join the packet before it.
 const SMALL_WRITE: usize = 4 * 1024;
@@ -72,8 +72,8 @@ impl Channels {
         let Some(channel) = self.slot(id) else {
             return;
         };
-        if is_ended || channel.close != Progress::NotYet || channel.close_received {
-            // It was closed meanwhile, or all were, and what it had reserved is free already.
+        if is_ended || channel.close_received {
+            // What it had reserved is free already. Our own CLOSE waits for it.
             return;
         }
         let max = usize::try_from(channel.send.max_packet()).unwrap_or(0);
@@ -94,8 +94,11 @@ impl Channels {
         }
     }
 
-    /// Credit to give back, then data, one packet at a time; `None` if there is nothing.
+    /// Openings, then credit to give back, then data, one packet at a time; `None` if there is nothing.
     pub(in crate::ssh::connection) fn next_packet(&mut self) -> Option<Packet> {
+        if let Some(opening) = self.openings.pop_front() {
+            return Some(opening);
+        }
         while let Some(id) = self.adjusting.pop_front() {
             let index = usize::try_from(id.0).ok()?;
             let Some(Some(channel)) = self.slots.get_mut(index) else {
@@ -130,19 +133,22 @@ impl Channels {
 
     /// A packet of channel `id` has gone: its writer may go on, and one that waits for the session's room.
     fn tell_writers(&mut self, id: ChannelId) {
-        let mut other = None;
-        if self.queued < SESSION_QUEUE {
-            other = self.blocked.pop_front();
+        if let Some(channel) = self.slot(id)
+            && std::mem::take(&mut channel.is_writer_waiting)
+        {
+            self.events.push_back(Event::Writable(id));
         }
-        if let Some(channel) = other.and_then(|id| self.slot(id)) {
+        // Whoever was told by its own packet meanwhile does not count.
+        while self.queued < SESSION_QUEUE
+            && let Some(id) = self.blocked.pop_front()
+        {
+            let Some(channel) = self.slot(id) else {
+                continue;
+            };
             channel.is_blocked = false;
-        }
-        // One that is told because its own packet has gone keeps its place in the list, so that it gets no second one.
-        for id in std::iter::once(id).chain(other) {
-            if let Some(channel) = self.slot(id)
-                && std::mem::take(&mut channel.is_writer_waiting)
-            {
+            if std::mem::take(&mut channel.is_writer_waiting) {
                 self.events.push_back(Event::Writable(id));
+                break;
             }
         }
     }
@@ -154,7 +160,10 @@ impl Channels {
 
     /// True if some channel has something to send.
     pub(in crate::ssh::connection) fn has_output(&self) -> bool {
-        !self.control.is_empty() || !self.adjusting.is_empty() || !self.schedule.is_empty()
+        !self.control.is_empty()
+            || !self.openings.is_empty()
+            || !self.adjusting.is_empty()
+            || !self.schedule.is_empty()
     }
 }
 

@@ -1,1 +1,15 @@
-//! Two connections against each other.
+//! Client and server against each other and against peers that misbehave, under simulated time.
+
+mod apps;
+mod breaks;
+mod certificates;
+mod handshake;
+mod misbehaviour;
+mod model;
+mod pair;
+mod script;
+mod support;
+mod windows;
+mod wire;
+
+use super::channels::Totals;

@@ -1,0 +1,71 @@
+//! Certificates in the course of a session: what is judged, when, and what each side learns.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use ssh_key::certificate::CertType;
+
+use super::pair::{CLIENT, Pair, SERVER};
+use super::script::ServerScript;
+use super::support::{USER, certified, host_policy, ms, options, server};
+use crate::ssh::connection::Connection;
+use crate::ssh::{Algorithms, Error};
+
+/// A time of day before [`END`], and one behind it.
+fn before() -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(END - 1)
+}
+
+fn behind() -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(END)
+}
+
+const END: u64 = 1_000_000;
+
+#[test]
+fn the_servers_key_may_change_in_a_session_only_to_one_that_is_certified_as_well() {
+    let first = certified(4, 1, CertType::Host, END);
+    for (second, is_good) in [
+        (first.clone(), true),
+        (certified(5, 1, CertType::Host, END), true),
+        (certified(5, 9, CertType::Host, END), false),
+        (certified(5, 1, CertType::User, END), false),
+        (certified(5, 1, CertType::Host, END - 1), false),
+    ] {
+        let mut server = ServerScript::new(before);
+        server.exchange(&first).expect("certified");
+        let result = server.exchange(&second);
+        match result {
+            Ok(()) => assert!(is_good),
+            Err(error) => assert!(
+                !is_good && matches!(error, Error::Certificate(_)),
+                "{error:?}"
+            ),
+        }
+    }
+    let result = ServerScript::new(behind).exchange(&first);
+    assert!(matches!(result, Err(Error::Certificate(_))), "{result:?}");
+}
+
+#[test]
+fn a_client_whose_certificate_has_expired_is_refused_and_the_server_knows_why() {
+    let now = Instant::now();
+    let mut far = options(Algorithms::server());
+    far.clock = behind;
+    let user = certified(3, 2, CertType::User, END);
+    let client = Connection::client(
+        USER.to_owned(),
+        user,
+        host_policy(),
+        options(Algorithms::client()),
+        now,
+    );
+    let mut pair = Pair::of(client.expect("a client"), server(far, now), now);
+    pair.run(ms(1000));
+    assert!(matches!(
+        pair.sides[CLIENT].end,
+        Some(Error::AuthenticationRefused)
+    ));
+    let refusal = pair.sides[SERVER].connection.take_refusal();
+    let expired = crate::ssh::cert::Error::Expired(Duration::ZERO);
+    assert_eq!(refusal, Some(Some(expired)));
+}

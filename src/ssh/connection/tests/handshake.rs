@@ -1,0 +1,307 @@
+//! What a peer may do before it is authenticated, and what it may not.
+
+use super::pair::{CLIENT, Pair, SERVER};
+use super::script::{Proposal, Script};
+use super::support::ms;
+use crate::ssh::Error;
+use crate::ssh::input::Input;
+use crate::ssh::msg::{AuthMethod, Message};
+use crate::ssh::packet::Packet;
+use crate::ssh::transport::Change;
+
+fn nothing(_: &mut Script) -> Result<(), Error> {
+    Ok(())
+}
+
+fn ignored(script: &mut Script) -> Result<(), Error> {
+    script.tell(&Message::Ignore).map(drop)
+}
+
+fn assert_protocol_error(result: &Result<Option<Change>, Error>, of: &str) {
+    assert!(matches!(result, Err(Error::Protocol(_))), "{of}: no error");
+}
+
+#[test]
+fn a_handshake_succeeds_byte_by_byte() {
+    let mut pair = Pair::new();
+    for wire in &mut pair.wires {
+        (wire.piece, wire.capacity) = (1, 1);
+    }
+    pair.authenticate();
+}
+
+#[test]
+fn under_strict_key_exchange_nothing_comes_before_or_among_the_first_one_and_numbers_begin_anew() {
+    let mut script = Script::server();
+    ignored(&mut script).expect("it cannot be known yet");
+    assert!(script.exchange(&Proposal::STRICT, nothing).is_err());
+
+    let mut script = Script::server();
+    assert!(script.exchange(&Proposal::STRICT, ignored).is_err());
+
+    let mut script = Script::server();
+    let change = script.exchange(&Proposal::STRICT, nothing).expect("keys");
+    assert!(change.reset_sequence);
+    ignored(&mut script).expect("allowed from now on");
+    let again = script.exchange(&Proposal::LAX, ignored).expect("keys");
+    assert!(again.reset_sequence, "once strict, always strict");
+}
+
+#[test]
+fn without_strict_key_exchange_a_message_may_be_ignored_and_numbers_go_on() {
+    let mut script = Script::server();
+    ignored(&mut script).expect("allowed");
+    let change = script.exchange(&Proposal::LAX, ignored).expect("keys");
+    assert!(!change.reset_sequence);
+}
+
+#[test]
+fn without_strict_key_exchange_what_terrapin_breaks_is_not_used() {
+    let chacha = "chacha20-poly1305@openssh.com";
+    let etm = "hmac-sha2-256-etm@openssh.com";
+    for (cipher, mac) in [(chacha, "hmac-sha2-256"), ("aes128-ctr", etm)] {
+        let lax = Proposal {
+            cipher,
+            mac,
+            ..Proposal::LAX
+        };
+        let error = Script::server().exchange(&lax, nothing).err();
+        assert!(
+            matches!(error, Some(Error::NoCommonAlgorithm { .. })),
+            "{error:?}"
+        );
+        let strict = Proposal {
+            cipher,
+            mac,
+            ..Proposal::STRICT
+        };
+        assert!(Script::server().exchange(&strict, nothing).is_ok());
+    }
+    let lax = Proposal {
+        cipher: "aes128-ctr",
+        ..Proposal::LAX
+    };
+    assert!(Script::server().exchange(&lax, nothing).is_ok());
+}
+
+#[test]
+fn a_wrong_guess_is_passed_over_and_a_right_one_is_taken() {
+    let wrong = Proposal {
+        kex: "ecdh-sha2-nistp256,curve25519-sha256",
+        method: "ecdh-sha2-nistp256",
+        is_guess: true,
+        ..Proposal::STRICT
+    };
+    let guess = Message::KexExchangeInit { public: b"guessed" };
+    Script::server()
+        .exchange(&wrong, |script| script.tell(&guess).map(drop))
+        .expect("passed over");
+    // KEX_DH_GEX_REQUEST (RFC 4419), which this engine does not know.
+    let group = Packet::from_payload(&[34, 0, 0, 8, 0, 0, 0, 8, 0, 0, 0, 8, 0]);
+    let wrong = Proposal {
+        kex: "diffie-hellman-group-exchange-sha256,ecdh-sha2-nistp256",
+        ..wrong
+    };
+    Script::server()
+        .exchange(&wrong, |script| script.say(group).map(drop))
+        .expect("passed over");
+    let twice = Script::server().exchange(&wrong, |script| {
+        script.tell(&guess)?;
+        script.tell(&guess).map(drop)
+    });
+    assert!(twice.is_err(), "one packet only");
+    // The same exchange is the server's first as well, so the guess is right and counts.
+    let right = Proposal {
+        kex: "mlkem768x25519-sha256",
+        method: "mlkem768x25519-sha256",
+        is_guess: true,
+        ..Proposal::STRICT
+    };
+    Script::server().exchange(&right, nothing).expect("taken");
+    let result = Script::server().exchange(&right, |script| script.tell(&guess).map(drop));
+    assert!(result.is_err(), "a right guess is not passed over");
+}
+
+#[test]
+fn messages_out_of_turn_end_the_first_exchange() {
+    let public = [7; 32];
+    let misplaced = [
+        Message::NewKeys.packet(),
+        Message::KexExchangeInit { public: &public }.packet(),
+        Message::ServiceRequest {
+            name: b"ssh-userauth",
+        }
+        .packet(),
+        Message::GlobalRequest {
+            name: b"x",
+            want_reply: true,
+        }
+        .packet(),
+        Message::ChannelEof { recipient: 0 }.packet(),
+        Message::Unknown.packet(),
+    ];
+    for packet in misplaced {
+        let number = packet.payload()[0];
+        assert_protocol_error(&Script::server().say(packet), &number.to_string());
+    }
+    let mut script = Script::server();
+    let twice = script.exchange(&Proposal::LAX, |script| {
+        script.exchange(&Proposal::LAX, nothing).map(drop)
+    });
+    assert!(twice.is_err(), "a second proposal in an exchange");
+}
+
+#[test]
+fn nothing_of_a_session_is_taken_before_authentication() {
+    let open = Message::ChannelOpen {
+        kind: b"direct-tcpip",
+        sender: 0,
+        window: 1,
+        max_packet: 1,
+        specific: b"",
+    };
+    let data = Message::ChannelData {
+        recipient: 0,
+        data: b"x",
+    };
+    let request = Message::GlobalRequest {
+        name: b"keepalive@openssh.com",
+        want_reply: true,
+    };
+    for message in [open, data, request, Message::UserauthSuccess] {
+        let mut script = Script::server();
+        script.exchange(&Proposal::STRICT, nothing).expect("keys");
+        assert_protocol_error(&script.tell(&message), &format!("{message:?}"));
+    }
+}
+
+#[test]
+fn keys_are_not_exchanged_again_and_again_before_authentication() {
+    let mut script = Script::server();
+    let exchanges = (0..10).take_while(|_| script.exchange(&Proposal::STRICT, nothing).is_ok());
+    assert_eq!(exchanges.count(), 3);
+}
+
+/// Says what a client says until it is sent away, and waits for each answer; how often it could.
+fn until_sent_away(method: AuthMethod<'_>) -> usize {
+    let mut script = Script::server();
+    script.exchange(&Proposal::STRICT, nothing).expect("keys");
+    script
+        .tell(&Message::ServiceRequest {
+            name: b"ssh-userauth",
+        })
+        .expect("accepted");
+    let request = Message::UserauthRequest {
+        user: b"x",
+        service: b"ssh-connection",
+        method,
+    };
+    for count in 0..100 {
+        script.hear();
+        if let Err(error) = script.tell(&request) {
+            assert!(matches!(error, Error::NotAuthenticated), "{error:?}");
+            return count;
+        }
+        script.now += ms(100);
+        script.connection.handle_timeout(script.now).expect("alive");
+        assert_eq!(script.numbers(), [51]);
+    }
+    100
+}
+
+#[test]
+fn a_client_that_asks_or_tries_too_often_is_sent_away() {
+    assert_eq!(until_sent_away(AuthMethod::Other), 3);
+    let attempt = AuthMethod::PublicKey {
+        algorithm: b"ssh-ed25519-cert-v01@openssh.com",
+        key: b"none",
+        signature: Some(b"none"),
+    };
+    assert_eq!(until_sent_away(attempt), 5);
+}
+
+#[test]
+fn a_client_that_does_not_wait_for_its_refusal_is_sent_away() {
+    let mut script = Script::server();
+    script.exchange(&Proposal::STRICT, nothing).expect("keys");
+    script
+        .tell(&Message::ServiceRequest {
+            name: b"ssh-userauth",
+        })
+        .expect("accepted");
+    let request = Message::UserauthRequest {
+        user: b"x",
+        service: b"ssh-connection",
+        method: AuthMethod::PublicKey {
+            algorithm: b"",
+            key: b"",
+            signature: None,
+        },
+    };
+    script.tell(&request).expect("to be refused in a while");
+    assert_protocol_error(&script.tell(&request), "a second request");
+}
+
+#[test]
+fn unknown_messages_are_answered_with_their_own_number_and_answers_are_bounded() {
+    let mut script = Script::server();
+    script.exchange(&Proposal::STRICT, nothing).expect("keys");
+    script.hear();
+    script.sequence = 77;
+    script.tell(&Message::Unknown).expect("answered");
+    assert_eq!(script.hear(), [[3, 0, 0, 0, 77]]);
+    let flood = (0..100_000)
+        .take_while(|_| script.tell(&Message::Unknown).is_ok())
+        .count();
+    assert!(flood <= super::super::MAX_CONTROL, "{flood}");
+}
+
+#[test]
+fn lengths_that_no_packet_has_end_the_connection_at_once() {
+    for length in [0_u32, 1, 4, 35_001, 35_004, u32::MAX] {
+        for victim in [CLIENT, SERVER] {
+            let mut pair = Pair::new();
+            let [a, b, c, d] = length.to_be_bytes();
+            let wire = &mut pair.wires[1 - victim];
+            wire.put(b"SSH-2.0-x\r\n", pair.now);
+            wire.put(&[a, b, c, d, 4, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], pair.now);
+            pair.settle();
+            let end = &pair.sides[victim].end;
+            assert!(matches!(end, Some(Error::Protocol(_))), "{length}: {end:?}");
+        }
+    }
+}
+
+#[test]
+fn malformed_messages_of_every_number_are_errors_and_never_panics() {
+    let mut open = Script::authenticated(SERVER);
+    for number in 0..=255 {
+        for length in [0, 1, 4, 5, 16, 40] {
+            for filling in [0, 1, 0xff] {
+                let mut payload = vec![number];
+                payload.resize(1 + length, filling);
+                let _ = Script::server().say(Packet::from_payload(&payload));
+                let _ = open.say(Packet::from_payload(&payload));
+                open.hear();
+            }
+        }
+    }
+}
+
+#[test]
+fn the_buffer_for_what_comes_is_small_before_authentication() {
+    let mut input = Input::new(false);
+    let largest = |input: &mut Input| {
+        let mut largest = 0;
+        for _ in 0..8 {
+            let space = input.space().len();
+            largest = largest.max(space);
+            input.filled(space);
+        }
+        largest
+    };
+    assert!(largest(&mut input) <= 64 * 1024);
+    let mut input = Input::new(false);
+    input.trust();
+    assert!(largest(&mut input) > 64 * 1024, "and large afterwards");
+}
