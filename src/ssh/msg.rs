@@ -39,7 +39,6 @@ pub(super) const CHANNEL_FAILURE: u8 = 100;
 pub(super) mod disconnect {
     pub(in crate::ssh) const PROTOCOL_ERROR: u32 = 2;
     pub(in crate::ssh) const KEY_EXCHANGE_FAILED: u32 = 3;
-    pub(in crate::ssh) const SERVICE_NOT_AVAILABLE: u32 = 7;
     pub(in crate::ssh) const HOST_KEY_NOT_VERIFIABLE: u32 = 9;
     pub(in crate::ssh) const CONNECTION_LOST: u32 = 10;
     pub(in crate::ssh) const BY_APPLICATION: u32 = 11;

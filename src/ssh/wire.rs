@@ -129,15 +129,6 @@ pub(super) trait Write {
         }
         self.put(digits);
     }
-
-    /// Names, separated by commas.
-    fn put_name_list<'n>(&mut self, names: impl IntoIterator<Item = &'n str>)
-    where
-        Self: Sized,
-    {
-        let names: Vec<&str> = names.into_iter().collect();
-        self.put_string(names.join(","));
-    }
 }
 
 impl Write for Vec<u8> {
@@ -157,7 +148,7 @@ mod tests {
         message.put_bool(true);
         message.put_u32(0x0102_0304);
         message.put_string("text");
-        message.put_name_list(["one", "two"]);
+        message.put_string("one,two");
         message.put_mpint(&[0, 0, 0x80, 1]);
         message.put_mpint(&[]);
         message.put(b"rest");

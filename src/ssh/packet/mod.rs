@@ -86,6 +86,7 @@ impl Packet {
         Self { bytes }
     }
 
+    #[cfg(any(test, fuzzing))]
     pub(super) fn from_payload(payload: &[u8]) -> Self {
         let mut bytes = Vec::with_capacity(payload.len().saturating_add(Self::OVERHEAD));
         bytes.extend_from_slice(&[0; HEADER]);
@@ -109,6 +110,7 @@ impl Packet {
         self.bytes.capacity()
     }
 
+    #[cfg(any(test, fuzzing))]
     /// What goes out, after sealing.
     pub(super) fn wire(&self) -> &[u8] {
         &self.bytes
@@ -137,8 +139,6 @@ impl wire::Write for Packet {
 struct Tally {
     /// Of the next packet; it wraps (RFC 4253 §6.4).
     sequence: u32,
-    /// Since the last keys, as on the wire.
-    bytes: u64,
     /// Since the last keys.
     packets: u64,
 }
@@ -152,12 +152,9 @@ impl Tally {
     }
 
     /// One packet more.
-    fn add(&mut self, wire: usize) {
+    fn add(&mut self) {
         self.sequence = self.sequence.wrapping_add(1);
         self.packets += 1;
-        self.bytes = self
-            .bytes
-            .saturating_add(u64::try_from(wire).unwrap_or(u64::MAX));
     }
 
     /// New keys. Only strict key exchange begins the sequence anew (OpenSSH's PROTOCOL §1.10).

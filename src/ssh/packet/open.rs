@@ -75,7 +75,7 @@ impl Opener {
         };
         self.length = None;
         let payload = strip(self.cipher.open(sequence, packet)?)?;
-        self.tally.add(whole);
+        self.tally.add();
         Ok(Opened::Packet {
             consumed: whole,
             payload,
@@ -87,11 +87,8 @@ impl Opener {
         self.tally.sequence
     }
 
-    pub(in crate::ssh) fn bytes_since_keys(&self) -> u64 {
-        self.tally.bytes
-    }
-
-    pub(in crate::ssh) fn packets_since_keys(&self) -> u64 {
+    #[cfg(test)]
+    pub(super) fn packets_since_keys(&self) -> u64 {
         self.tally.packets
     }
 
@@ -153,6 +150,7 @@ impl Payload {
         fits
     }
 
+    #[cfg(any(test, fuzzing))]
     /// What it takes of the host's memory, whatever is left of it.
     pub(in crate::ssh) fn memory(&self) -> usize {
         self.bytes.capacity()

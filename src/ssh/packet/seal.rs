@@ -68,20 +68,18 @@ impl Sealer {
             packet.bytes.resize(packet.bytes.len() + padding, 0);
         }
         self.cipher.seal(self.tally.sequence, &mut packet.bytes)?;
-        self.tally.add(packet.bytes.len());
+        self.tally.add();
         Ok(())
     }
 
     /// The next packet's number.
+    #[cfg(test)]
     pub(in crate::ssh) fn sequence(&self) -> u32 {
         self.tally.sequence
     }
 
-    pub(in crate::ssh) fn bytes_since_keys(&self) -> u64 {
-        self.tally.bytes
-    }
-
-    pub(in crate::ssh) fn packets_since_keys(&self) -> u64 {
+    #[cfg(test)]
+    pub(super) fn packets_since_keys(&self) -> u64 {
         self.tally.packets
     }
 

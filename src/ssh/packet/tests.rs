@@ -36,8 +36,6 @@ fn what_is_sealed_is_opened_with_every_suite() {
         assert_eq!(opener.sequence(), sealer.sequence());
         assert_eq!(opener.packets_since_keys(), 105);
         assert_eq!(opener.packets_since_keys(), sealer.packets_since_keys());
-        assert!(opener.bytes_since_keys() > 2 * 32 * 1024);
-        assert_eq!(opener.bytes_since_keys(), sealer.bytes_since_keys());
     }
 }
 
@@ -103,8 +101,6 @@ fn new_keys_begin_the_sequence_anew_only_when_told_so() {
         assert_eq!((sealer.sequence(), opener.sequence()), (next, next));
         assert_eq!(sealer.packets_since_keys(), 0);
         assert_eq!(opener.packets_since_keys(), 0);
-        assert_eq!(sealer.bytes_since_keys(), 0);
-        assert_eq!(opener.bytes_since_keys(), 0);
         let wire = seal(&mut sealer, b"three");
         assert_eq!(open(&mut opener, &wire), b"three");
     }

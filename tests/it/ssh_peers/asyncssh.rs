@@ -117,7 +117,7 @@ async fn our_client(
     let port: u16 = port.expect("a port");
     let stream = TcpStream::connect((ring.host, port)).await;
     let session = ssh_sides::connect(stream.expect("connected"), &sides.client_config()).await;
-    let mut session = session.unwrap_or_else(|error| panic!("{plan:?}: {error:?}"));
+    let session = session.unwrap_or_else(|error| panic!("{plan:?}: {error:?}"));
     let mut channels = Vec::new();
     for _ in 0..plan.channels {
         let channel = soon("a channel", session.accept()).await;

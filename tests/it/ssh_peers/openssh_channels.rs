@@ -56,7 +56,7 @@ async fn mirror(stream: impl AsyncRead + AsyncWrite) {
 }
 
 /// Sends back whatever comes in any channel, until the session ends.
-async fn mirror_all(mut session: server::Session) {
+async fn mirror_all(session: server::Session) {
     let mut mirrors = JoinSet::new();
     while let Some(channel) = session.accept().await {
         mirrors.spawn(mirror(channel));
@@ -77,7 +77,7 @@ async fn forwarding(
     let options = options.iter().chain(more);
     arguments.extend(options.flat_map(|option| ["-o", option]));
     let ssh = Process::spawn("ssh", ssh_to(ring, sides, &arguments));
-    let session = ssh_sides::accept(next(listener).await, &accepting(&sides)).await;
+    let session = ssh_sides::accept(next(listener).await, &accepting(sides)).await;
     (ssh, session.expect("a session"))
 }
 

@@ -192,7 +192,7 @@ async fn the_end_of_the_server_ends_the_session() {
     let ring = Keyring::new();
     let sides = ring.sides(&Kinds::default());
     let sshd = start(&ring, &sides, &[]).await;
-    let mut session = connect("an end", &ring, &sides.client_config()).await;
+    let session = connect("an end", &ring, &sides.client_config()).await;
     sshd.wait_for_line("Accepted publickey for").await;
     let child = sshd.wait_for("the child of the connection", |lines| {
         let forked = lines

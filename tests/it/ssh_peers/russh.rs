@@ -73,7 +73,7 @@ async fn our_client_carries_much_both_ways_while_russh_renews_keys() {
             keepalive: Some(Duration::from_millis(50)),
             window: WINDOW,
         };
-        let (mut ours, relay) = our_client(&sides, &ring, &plan).await;
+        let (ours, relay) = our_client(&sides, &ring, &plan).await;
         let mut pairs = Vec::new();
         for _ in 0..CHANNELS {
             let (far, near) = tokio::join!(russh_peer::open(&relay.handle), ours.accept());
@@ -152,7 +152,7 @@ async fn the_end_is_heard_on_either_side() {
     let (ours, gateway) = our_server(&ring, &sides, &plan, &config).await;
     ours.close("enough").await;
     soon("the end", async { drop(gateway.handle.await) }).await;
-    let (mut ours, relay) = our_client(&sides, &ring, &plan).await;
+    let (ours, relay) = our_client(&sides, &ring, &plan).await;
     let said = relay.handle.disconnect(
         russh::Disconnect::ByApplication,
         "a reason".to_owned(),
