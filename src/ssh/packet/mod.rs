@@ -116,7 +116,7 @@ impl Packet {
         &self.bytes
     }
 
-    /// [`Self::wire`], without a copy.
+    /// What goes out, after sealing, without a copy.
     pub(super) fn into_bytes(self) -> Vec<u8> {
         self.bytes
     }
