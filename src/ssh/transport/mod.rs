@@ -207,7 +207,7 @@ impl Transport {
         !self.session_id.is_empty() && self.may_send
     }
 
-    /// The peer is authenticated: keys are exchanged anew from now on.
+    /// The peer is authenticated: it may have keys exchanged as often as it likes.
     pub(super) fn set_authenticated(&mut self) {
         self.is_authenticated = true;
     }
