@@ -11,6 +11,8 @@ const MAX_PENDING: usize = 64;
 /// Least time between the beginnings of two measurements of the round trip. Not after the end of one: on a long path all data
 /// of a round trip come in one burst, which begins just when the answer has come.
 const MEASURING_PAUSE: Duration = Duration::from_millis(5);
+/// A measurement that is not answered after so long is given up.
+const MEASURING_PATIENCE: Duration = Duration::from_secs(30);
 /// The fastest round trip is forgotten after twice this time, for paths change.
 const EPOCH: Duration = Duration::from_secs(120);
 
@@ -103,11 +105,15 @@ impl Liveness {
 
     /// True if a measurement may begin.
     pub(super) fn may_measure(&self, now: Instant) -> bool {
-        !self.is_measuring
-            && self.pending.len() < MAX_PENDING
+        let least = if self.is_measuring {
+            MEASURING_PATIENCE
+        } else {
+            MEASURING_PAUSE
+        };
+        self.pending.len() < MAX_PENDING
             && self
                 .measured
-                .is_none_or(|at| now.saturating_duration_since(at) >= MEASURING_PAUSE)
+                .is_none_or(|at| now.saturating_duration_since(at) >= least)
     }
 
     /// A measurement begins.
@@ -195,6 +201,7 @@ mod tests {
         assert!(liveness.ask(Purpose::Ping(1), begin));
         liveness.measure(begin + ms(2));
         assert!(!liveness.may_measure(begin + ms(100)));
+        assert!(liveness.may_measure(begin + ms(2) + super::MEASURING_PATIENCE));
         let answer = |purpose, round_trip, fastest| {
             Some(Answer {
                 purpose,
