@@ -340,6 +340,19 @@ async fn a_deployed_gateway_exchanges_keys_with_our_relay_under_load() {
     assert_many(key_exchanges(&peers.gateway));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn deployed_peers_may_exchange_keys_from_the_very_first_messages_on() {
+    const REKEY_ALWAYS: [&str; 2] = ["-rekey", "256"];
+    let Some(program) = program() else { return };
+    let stack = DeployedRelay::start(program, &REKEY_ALWAYS).await;
+    let echo = Target::echo(stack.host).await;
+    there_and_back(&stack.way(&echo).await, 1).await;
+    let flags = [&["-half-close"], &REKEY_ALWAYS[..]].concat();
+    let peers = DeployedGateway::start(program, &flags).await;
+    let echo = Target::echo(peers.stack.host).await;
+    there_and_back(&peers.way(&echo).await, 1).await;
+}
+
 /// MiB for each direction: little by default, since every run of the tests has to wait for it.
 fn much() -> usize {
     match std::env::var("INFISICAL_TEST_GIB") {

@@ -40,8 +40,9 @@ pub use negotiation::Algorithms;
 const EXCHANGE_DEADLINE: Duration = Duration::from_secs(60);
 /// Numbers of the messages of key exchange methods (RFC 4250 §4.1.2).
 const KEX_METHOD: RangeInclusive<u8> = 30..=49;
-/// Exchanges before the peer is authenticated, the first included: each costs us more than the peer.
-const MAX_EARLY_EXCHANGES: u32 = 3;
+/// Exchanges before the peer is authenticated, the first included: each costs us more than the peer. A Go peer that was told to
+/// exchange keys after every 256 bytes, the least it takes, needs several.
+const MAX_EARLY_EXCHANGES: u32 = 8;
 
 /// Which side we are, and how the server's key is proved.
 pub(super) enum Side {
