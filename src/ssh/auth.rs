@@ -5,13 +5,13 @@ use std::time::{Duration, Instant, SystemTime};
 
 use ssh_key::Certificate;
 
+use super::Error;
 use super::cert::{self, UserPolicy};
 use super::keys::CertifiedKey;
 use super::msg::{self, AuthMethod, Message};
 use super::packet::Packet;
 use super::sign::{self, SignatureAlgorithm};
 use super::wire::Write as _;
-use super::{Error, msg::disconnect};
 
 const SERVICE: &[u8] = b"ssh-userauth";
 const NEXT_SERVICE: &[u8] = b"ssh-connection";
@@ -310,18 +310,4 @@ fn signed_data(session_id: &[u8], user: &[u8], algorithm: &[u8], key: &[u8]) -> 
     data.put_string(algorithm);
     data.put_string(key);
     data
-}
-
-/// The reason that a peer is told for an error of ours (RFC 4253 §11.1); `None` if it is told nothing.
-pub(super) fn reason_for(error: &Error) -> Option<u32> {
-    match error {
-        Error::Certificate(_) | Error::RawHostKey => Some(disconnect::HOST_KEY_NOT_VERIFIABLE),
-        Error::NoCommonAlgorithm { .. } => Some(disconnect::KEY_EXCHANGE_FAILED),
-        Error::AuthenticationRefused | Error::NotAuthenticated => {
-            Some(disconnect::NO_MORE_AUTH_METHODS)
-        }
-        Error::Protocol(_) | Error::LocalKey(_) => Some(disconnect::PROTOCOL_ERROR),
-        Error::KeepaliveTimedOut | Error::HandshakeTimedOut(_) => Some(disconnect::CONNECTION_LOST),
-        Error::Disconnected(_) | Error::ChannelRefused(_) | Error::Closed | Error::Io(_) => None,
-    }
 }

@@ -11,6 +11,7 @@ use ssh_key::{Certificate, PrivateKey, PublicKey};
 use zeroize::Zeroizing;
 
 use super::sign::SigningKey;
+use super::wire::Reader;
 use crate::secret::Secret;
 
 /// Smallest RSA modulus accepted, in bits.
@@ -91,28 +92,29 @@ fn parse_short_p256(pem: &str) -> Option<PrivateKey> {
         .strip_suffix("-----END OPENSSH PRIVATE KEY-----")?;
     let body: Zeroizing<String> = Zeroizing::new(body.split_ascii_whitespace().collect());
     let bytes = Zeroizing::new(STANDARD.decode(body.as_bytes()).ok()?);
-    let rest = &mut bytes.strip_prefix(b"openssh-key-v1\0")?;
+    let mut rest = Reader::new(bytes.strip_prefix(b"openssh-key-v1\0")?);
     // Cipher, key derivation and its options of an unencrypted key.
     for plain in [&b"none"[..], b"none", b""] {
-        (string(rest)? == plain).then_some(())?;
+        (rest.string().ok()? == plain).then_some(())?;
     }
-    (number(rest)? == 1).then_some(())?;
-    string(rest)?;
-    let private = string(rest)?;
-    rest.is_empty().then_some(())?;
-    let rest = &mut &*private;
-    (number(rest)? == number(rest)?).then_some(())?;
-    (string(rest)? == b"ecdsa-sha2-nistp256").then_some(())?;
-    (string(rest)? == b"nistp256").then_some(())?;
-    let EcdsaPublicKey::NistP256(public) = EcdsaPublicKey::from_sec1_bytes(string(rest)?).ok()?
+    (rest.u32().ok()? == 1).then_some(())?;
+    rest.string().ok()?;
+    let private = rest.string().ok()?;
+    rest.finish().ok()?;
+    let mut rest = Reader::new(private);
+    (rest.u32().ok()? == rest.u32().ok()?).then_some(())?;
+    (rest.string().ok()? == b"ecdsa-sha2-nistp256").then_some(())?;
+    (rest.string().ok()? == b"nistp256").then_some(())?;
+    let EcdsaPublicKey::NistP256(public) =
+        EcdsaPublicKey::from_sec1_bytes(rest.string().ok()?).ok()?
     else {
         return None;
     };
-    let short = string(rest)?;
+    let short = rest.string().ok()?;
     // The comment, and padding up to the next multiple of 8.
-    string(rest)?;
+    rest.string().ok()?;
     b"\x01\x02\x03\x04\x05\x06\x07"
-        .starts_with(rest)
+        .starts_with(rest.rest())
         .then_some(())?;
     let mut scalar = Zeroizing::new([0; 32]);
     let start = scalar.len().checked_sub(short.len())?;
@@ -122,21 +124,6 @@ fn parse_short_p256(pem: &str) -> Option<PrivateKey> {
         private: EcdsaPrivateKey::from(*scalar),
     };
     PrivateKey::new(pair.into(), "").ok()
-}
-
-/// Takes a string (RFC 4251 §5) off the front of `rest`.
-fn string<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
-    let length = usize::try_from(number(rest)?).ok()?;
-    let (taken, left) = rest.split_at_checked(length)?;
-    *rest = left;
-    Some(taken)
-}
-
-/// Takes a uint32 off the front of `rest`.
-fn number(rest: &mut &[u8]) -> Option<u32> {
-    let (taken, left) = rest.split_first_chunk()?;
-    *rest = left;
-    Some(u32::from_be_bytes(*taken))
 }
 
 /// A private key together with the certificate of its public key.

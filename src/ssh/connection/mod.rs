@@ -10,6 +10,7 @@
 
 mod channel;
 mod channels;
+mod goodbye;
 mod liveness;
 mod window;
 
@@ -24,7 +25,7 @@ use std::time::{Instant, SystemTime};
 use super::auth;
 use super::cert::{HostPolicy, UserPolicy};
 use super::keys::CertifiedKey;
-use super::msg::{self, Message, disconnect};
+use super::msg::{self, Message};
 use super::packet::{Packet, Payload};
 use super::transport::{Algorithms, Change, Handled, Outgoing, Side, Transport};
 use super::wire::{Reader, Write as _};
@@ -72,8 +73,8 @@ pub(super) struct Connection {
     early: VecDeque<Packet>,
     channels: Channels,
     liveness: Liveness,
-    /// Requests that could not be sent in a key exchange.
-    questions: VecDeque<Purpose>,
+    /// Requests of ours that are still to be sent, all alike.
+    questions: usize,
     pings: u64,
     ending: Ending,
 }
@@ -133,7 +134,7 @@ impl Connection {
             early: VecDeque::new(),
             channels: Channels::default(),
             liveness: Liveness::new(keepalive, now),
-            questions: VecDeque::new(),
+            questions: 0,
             pings: 0,
             ending: Ending::No,
         })
@@ -367,8 +368,8 @@ impl Connection {
             && self.liveness.may_measure(now)
         {
             self.channels.begin_round();
-            self.questions.push_back(Purpose::Measure);
             self.liveness.measure(now);
+            self.questions = self.questions.saturating_add(1);
         }
     }
 
@@ -385,7 +386,7 @@ impl Connection {
             Silence::Tolerable => {}
             Silence::Ask => {
                 if self.is_authenticated && self.liveness.ask(Purpose::Keepalive, now) {
-                    self.questions.push_back(Purpose::Keepalive);
+                    self.questions = self.questions.saturating_add(1);
                 }
             }
             Silence::Dead => return Err(Error::KeepaliveTimedOut),
@@ -474,7 +475,7 @@ impl Connection {
     }
 
     fn next_question(&mut self) -> Option<Packet> {
-        self.questions.pop_front()?;
+        self.questions = self.questions.checked_sub(1)?;
         let request = Message::GlobalRequest {
             name: KEEPALIVE,
             want_reply: true,
@@ -500,9 +501,7 @@ impl Connection {
     pub(super) fn has_output(&self) -> bool {
         self.transport.has_output()
             || (self.transport.may_send()
-                && (!self.early.is_empty()
-                    || !self.questions.is_empty()
-                    || self.channels.has_output()))
+                && (!self.early.is_empty() || self.questions > 0 || self.channels.has_output()))
             || matches!(self.ending, Ending::Wanted(_) | Ending::Failing)
     }
 
@@ -513,7 +512,7 @@ impl Connection {
         self.channels.stop_accepting();
         self.channels.stop_writing();
         if matches!(self.ending, Ending::No) {
-            self.ending = Ending::Wanted(last_words(disconnect::BY_APPLICATION, why));
+            self.ending = Ending::Wanted(goodbye::by_application(why));
         }
     }
 
@@ -521,13 +520,13 @@ impl Connection {
     pub(super) fn fail(&mut self, error: &Error) {
         self.channels.end();
         self.early.clear();
-        self.questions.clear();
+        self.questions = 0;
         if matches!(self.ending, Ending::Done) {
             return;
         }
-        self.ending = match auth::reason_for(error) {
-            Some(reason) => {
-                self.transport.say(last_words(reason, &told(error)));
+        self.ending = match goodbye::because_of(error) {
+            Some(last_words) => {
+                self.transport.say(last_words);
                 Ending::Failing
             }
             None => Ending::Done,
@@ -563,7 +562,7 @@ impl Connection {
         if !matches!(self.ending, Ending::No) || !self.liveness.ask(purpose, now) {
             return None;
         }
-        self.questions.push_back(purpose);
+        self.questions = self.questions.saturating_add(1);
         Some(self.pings)
     }
 
@@ -610,24 +609,6 @@ impl Connection {
 
     pub(super) fn is_closed(&mut self, id: ChannelId) -> bool {
         self.channels.is_closed(id)
-    }
-}
-
-fn last_words(reason: u32, why: &str) -> Packet {
-    let description = why.as_bytes();
-    Message::Disconnect {
-        reason,
-        description,
-    }
-    .packet()
-}
-
-/// What the peer is told of an error: nothing about our policies.
-fn told(error: &Error) -> String {
-    match error {
-        Error::Certificate(_) => "certificate refused".to_owned(),
-        Error::LocalKey(_) => "internal error".to_owned(),
-        other => other.to_string(),
     }
 }
 

@@ -22,7 +22,6 @@ use std::ops::RangeInclusive;
 use std::time::{Duration, Instant, SystemTime};
 
 use ssh_key::Certificate;
-use zeroize::Zeroizing;
 
 use super::cert::{self, HostPolicy};
 use super::cipher::{Keys, Suite};
@@ -240,10 +239,7 @@ impl Transport {
 
     /// The next moment at which [`Self::handle_timeout`] has something to do.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        match self.deadline {
-            Some(deadline) => Some(deadline),
-            None => Some(self.rekey_at),
-        }
+        Some(self.deadline.unwrap_or(self.rekey_at))
     }
 
     /// Begins a new exchange if it is time for one.
@@ -533,11 +529,7 @@ impl Transport {
                 keys: Keys {
                     iv: derive(iv, suite.cipher.iv_length()),
                     key: derive(key, suite.cipher.key_length()),
-                    mac_key: if mac_length == 0 {
-                        Zeroizing::default()
-                    } else {
-                        derive(mac_key, mac_length)
-                    },
+                    mac_key: derive(mac_key, mac_length),
                 },
                 reset_sequence: is_strict,
             }

@@ -64,7 +64,6 @@ pub(in crate::ssh) enum Event {
 pub(super) struct Channels {
     slots: Vec<Option<Channel>>,
     free: Vec<u32>,
-    used: usize,
     /// Opened by the peer and not yet taken.
     incoming: usize,
     /// Further opens of the peer are refused.
@@ -95,11 +94,15 @@ impl Channels {
         self.slots.get_mut(index)?.as_mut()
     }
 
+    /// How many there are.
+    fn used(&self) -> usize {
+        self.slots.len().saturating_sub(self.free.len())
+    }
+
     fn insert(&mut self, channel: Channel) -> Option<ChannelId> {
-        if self.used >= MAX_CHANNELS {
+        if self.used() >= MAX_CHANNELS {
             return None;
         }
-        self.used = self.used.saturating_add(1);
         if let Some(index) = self.free.pop() {
             let id = ChannelId(index);
             *self.slots.get_mut(usize::try_from(index).ok()?)? = Some(channel);
@@ -119,7 +122,6 @@ impl Channels {
         };
         channel.receive.release(&mut self.budget);
         self.queued = self.queued.saturating_sub(channel.queued);
-        self.used = self.used.saturating_sub(1);
         if channel.state == State::Incoming {
             self.incoming = self.incoming.saturating_sub(1);
         }

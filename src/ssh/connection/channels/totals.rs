@@ -46,7 +46,7 @@ impl Channels {
             totals.received += channel.received.iter().map(|p| p.len()).sum::<usize>();
             totals.received_memory += channel.received.iter().map(|p| p.memory()).sum::<usize>();
         }
-        assert_eq!(totals.channels, self.used);
+        assert_eq!(totals.channels, self.used());
         totals
     }
 
