@@ -12,6 +12,7 @@
 //! all of them when the watchdog asks ([`health`](crate::health)). The gateway listens nowhere.
 
 mod access;
+mod attempts;
 pub mod enroll;
 mod heartbeat;
 pub mod identity;

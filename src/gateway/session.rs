@@ -4,8 +4,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, watch};
 
+use super::attempts;
 use super::identity::Identity;
 use super::link::Failure;
 use super::monitor::Reporter;
@@ -123,12 +125,25 @@ impl Error {
 /// # Errors
 /// The relay cannot be reached, is not the right one, or refuses this gateway.
 pub(crate) async fn connect(identity: &Identity) -> Result<client::Session, Error> {
-    let stream = dial::connect(identity.relay_host.as_str(), SSH_PORT, CONNECT).await?;
-    ssh::prepare(&stream);
-    let (reader, writer) = stream.into_split();
-    let session = client::connect(reader, writer, &identity.ssh)
-        .await
-        .map_err(|source| failed(identity, source))?;
+    let host = identity.relay_host.as_str();
+    let dial = || async { Ok(dial::connect(host, SSH_PORT, CONNECT).await?) };
+    let greet = |stream: TcpStream| async move {
+        ssh::prepare(&stream);
+        let (reader, writer) = stream.into_split();
+        let greeted = client::greet(reader, writer, &identity.ssh).await;
+        greeted.map_err(|source| failed(identity, source))
+    };
+    let raced = attempts::race(dial, greet, |greeted| prove(greeted, identity)).await;
+    raced.map_err(|error| {
+        let timed_out = || failed(identity, ssh::Error::HandshakeTimedOut(attempts::LIMIT));
+        error.unwrap_or_else(timed_out)
+    })
+}
+
+/// Authenticates, and waits for the relay's sign of life.
+async fn prove(greeted: client::Greeted, identity: &Identity) -> Result<client::Session, Error> {
+    let session = greeted.authenticate().await;
+    let session = session.map_err(|source| failed(identity, source))?;
     if session.ping(FIRST_SIGN).await {
         return Ok(session);
     }
