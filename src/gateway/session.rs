@@ -58,8 +58,8 @@ pub enum Error {
     /// The relay closed the connection of a gateway that it had let in. Deployed relays do so while they hold an
     /// older connection of the same gateway (protocol.md §3).
     #[error(
-        "relay {host} let this gateway in and closed the connection at once: it still holds an older one of this gateway, \
-         and lets the new one in when it has noticed that the older one is gone, or another program uses this gateway's identity"
+        "relay {host} let this gateway in and closed the connection at once: it still holds an earlier connection of this gateway, \
+         until it notices that that one is gone; or another program uses this gateway's identity"
     )]
     TurnedAway {
         /// The relay's host.
@@ -126,7 +126,7 @@ impl Error {
 /// The relay cannot be reached, is not the right one, or refuses this gateway.
 pub(crate) async fn connect(identity: &Identity) -> Result<client::Session, Error> {
     let host = identity.relay_host.as_str();
-    let dial = || async { Ok(dial::connect(host, SSH_PORT, CONNECT).await?) };
+    let dial = || async { Ok(dial::connect_speaking(host, SSH_PORT, CONNECT).await?) };
     let greet = |stream: TcpStream| async move {
         ssh::prepare(&stream);
         let (reader, writer) = stream.into_split();

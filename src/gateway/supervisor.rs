@@ -386,7 +386,7 @@ async fn is_back(identity: Option<&Identity>) {
         return std::future::pending().await;
     };
     tokio::time::sleep(HEAD_START).await;
-    while dial::connect(identity.relay_host.as_str(), SSH_PORT, session::CONNECT)
+    while dial::connect_speaking(identity.relay_host.as_str(), SSH_PORT, session::CONNECT)
         .await
         .is_err()
     {
