@@ -168,7 +168,7 @@ impl Issuer {
                 self.client.connect_gateway(token, &request).await?
             }
         };
-        let identity = Identity::try_new(relay_name.clone(), &credentials)?;
+        let identity = Identity::try_new(relay_name.clone(), &credentials, self.client.clock())?;
         tracing::debug!(
             gateway.id = %identity.gateway_id,
             relay.name = %relay_name,
@@ -188,7 +188,12 @@ impl Issuer {
             return Ok(chosen);
         }
         let relays = self.client.relays(token).await?;
-        let chosen = relay_choice::choose(&relays, OffsetDateTime::now_utc(), probe).await;
+        let chosen = relay_choice::choose(
+            &relays,
+            OffsetDateTime::from(self.client.clock().now()),
+            probe,
+        )
+        .await;
         chosen
             .map(|relay| relay.name.clone())
             .ok_or(Error::NoHealthyRelay(relays.len()))

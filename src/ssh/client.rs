@@ -1,6 +1,6 @@
 //! The client's side: proves its user certificate, judges the server's host certificate, and accepts channels.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -8,6 +8,7 @@ use super::cert::HostPolicy;
 use super::connection::{Connection, Options};
 use super::keys::CertifiedKey;
 use super::{Algorithms, Error, Keepalive, RekeyLimits, driver};
+use crate::clock::Clock;
 
 pub use super::session::Session;
 
@@ -28,6 +29,8 @@ pub struct Config {
     pub algorithms: Algorithms,
     /// When keys are exchanged anew.
     pub rekey: RekeyLimits,
+    /// By which certificates are judged.
+    pub clock: Clock,
 }
 
 impl Config {
@@ -42,6 +45,7 @@ impl Config {
             handshake: super::HANDSHAKE,
             algorithms: Algorithms::client(),
             rekey: RekeyLimits::DEFAULT,
+            clock: Clock::new(),
         }
     }
 }
@@ -59,7 +63,7 @@ where
         algorithms: config.algorithms.clone(),
         keepalive: config.keepalive,
         rekey: config.rekey,
-        clock: SystemTime::now,
+        clock: config.clock.clone(),
     };
     let connection = Connection::client(
         config.user.clone(),
