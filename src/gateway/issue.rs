@@ -119,6 +119,11 @@ impl Issuer {
         self
     }
 
+    /// The time by which the relays' heartbeats are dated.
+    fn now(&self) -> OffsetDateTime {
+        OffsetDateTime::from(self.client.clock().now())
+    }
+
     fn choice(&self) -> MutexGuard<'_, Choice> {
         self.choice.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -159,8 +164,7 @@ impl Issuer {
         }
         let token = self.access.token().await?;
         let relays = self.client.relays(&token).await?;
-        let now = OffsetDateTime::now_utc();
-        let ranked = relay_choice::rank(&relays, now, probe_well).await;
+        let ranked = relay_choice::rank(&relays, self.now(), probe_well).await;
         let used = ranked.iter().find(|measured| measured.relay.name == *used);
         let best = ranked.first().filter(|best| best.is_clear_gain_over(used));
         let Some(best) = best else { return Ok(None) };
@@ -270,7 +274,7 @@ impl Issuer {
                 self.client.connect_gateway(token, &request).await?
             }
         };
-        let identity = Identity::try_new(relay_name.clone(), &credentials)?;
+        let identity = Identity::try_new(relay_name.clone(), &credentials, self.client.clock())?;
         tracing::debug!(
             gateway.id = %identity.gateway_id,
             relay.name = %relay_name,
@@ -295,7 +299,7 @@ impl Issuer {
             return Ok(second);
         }
         let relays = self.client.relays(token).await?;
-        let ranked = relay_choice::rank(&relays, OffsetDateTime::now_utc(), probe).await;
+        let ranked = relay_choice::rank(&relays, self.now(), probe).await;
         let mut choice = self.choice();
         let names = ranked.iter().map(|measured| measured.relay.name.clone());
         let (avoided, good): (Vec<_>, Vec<_>) =

@@ -19,8 +19,11 @@ const BASE: Duration = Duration::from_secs(5);
 const CAP: Duration = Duration::from_secs(300);
 /// Least time between two renewals, whatever the certificates say.
 const RENEWED: Duration = Duration::from_secs(1);
-/// The same, when what was received has expired by this machine's clock: asking again at once gives no better.
+/// The same, when what was received has expired already: asking again at once gives no better.
 const RENEWED_IN_VAIN: Duration = Duration::from_secs(60);
+
+/// How often to see whether it is time, since timers stand still while the machine sleeps.
+const LOOK_AGAIN: Duration = Duration::from_secs(60);
 
 /// Renews for ever what `current` holds: before it expires, at once when the settings say to ask otherwise (a
 /// new one of `issuers`), and at once when `now` says that the platform should hear where the gateway is, or that another relay is
@@ -38,23 +41,28 @@ pub(crate) async fn run(
     let mut issuer = Arc::clone(&issuers.borrow_and_update());
     let mut asked_otherwise = false;
     loop {
-        let Some(renew_at) = seen
+        let Some((renew_at, is_due)) = seen
             .borrow_and_update()
             .as_ref()
-            .map(|identity| identity.renew_at)
+            .map(|identity| (identity.renew_at, identity.is_due()))
         else {
             if seen.changed().await.is_err() {
                 return;
             }
             continue;
         };
-        let due = if asked_otherwise {
+        let due = if asked_otherwise || is_due {
             not_before
         } else {
             Instant::from_std(renew_at).max(not_before)
         };
+        let wake = Instant::now() + LOOK_AGAIN;
         tokio::select! {
-            () = tokio::time::sleep_until(due) => {}
+            () = tokio::time::sleep_until(due.min(wake)) => {
+                if wake < due {
+                    continue;
+                }
+            }
             // The link received newer ones meanwhile.
             changed = seen.changed() => {
                 if changed.is_err() {

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::api::login::TokenSource;
 use crate::api::types::{RegisterRelay, RelayCredentials};
 use crate::api::{self, Client};
+use crate::clock::Clock;
 use crate::config::env::{RELAY_ACCESS_TOKEN, RELAY_DOMAIN, RELAY_ENROLLMENT_TOKEN, Variable};
 use crate::config::file;
 use crate::config::settings::{ApiBase, RelayCredential, RelayKind, RelaySettings};
@@ -63,6 +64,11 @@ impl Access {
     /// For a relay whose enrollment bought `token`.
     pub(crate) fn enrolled(client: &Client, settings: &RelaySettings, token: Secret) -> Self {
         Self::new(client, settings, Proof::Enrolled(token))
+    }
+
+    /// The platform's time.
+    pub(crate) fn clock(&self) -> &Clock {
+        self.client.clock()
     }
 
     fn new(client: &Client, settings: &RelaySettings, proof: Proof) -> Self {

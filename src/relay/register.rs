@@ -4,7 +4,7 @@
 //! keeps the old credentials; new ones serve new handshakes at once, and live sessions are kept.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -229,7 +229,13 @@ async fn ask(access: &Access) -> Result<Identity, Error> {
     let credentials = access.credentials().await;
     let credentials = credentials.map_err(|(error, class)| Error::Refused(error, class))?;
     let random = backoff::random();
-    let identity = Identity::try_new(access.name(), access.host(), &credentials, random)?;
+    let identity = Identity::try_new(
+        access.name(),
+        access.host(),
+        &credentials,
+        random,
+        access.clock(),
+    )?;
     Ok(identity)
 }
 
@@ -342,7 +348,7 @@ pub(crate) async fn renew(
                 // Whatever the platform says now, it may say something else before these expire.
                 let delay = next(error.class(), &mut backoff).unwrap_or(RENEW.1);
                 not_before = Instant::now() + delay;
-                let left = identity.expires.duration_since(SystemTime::now());
+                let left = identity.expires.duration_since(identity.clock.now());
                 tracing::warn!(
                     message_id = events::CREDENTIALS_NOT_RENEWED.id,
                     error = %chain(&error),

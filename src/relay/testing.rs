@@ -27,6 +27,7 @@ use super::hub::{Deadlines, Hub};
 use super::identity::Identity;
 use super::{Sockets, serve};
 use crate::api::types::{ClientPki, RelayCredentials, RelaySsh, ServerPki};
+use crate::clock::Clock;
 use crate::config::settings::RelayLimits;
 use crate::names::GatewayId;
 use crate::pki;
@@ -264,7 +265,8 @@ impl Default for Given {
 pub(super) fn identity(authority: &Authority, ssh_handshake: Duration) -> Arc<Identity> {
     let name = NAME.parse().expect("a name");
     let host = HOST.parse().expect("a host");
-    let mut identity = Identity::try_new(&name, &host, &authority.relay(), 0).expect("an identity");
+    let mut identity =
+        Identity::try_new(&name, &host, &authority.relay(), 0, &Clock::new()).expect("an identity");
     identity.ssh.handshake = ssh_handshake;
     Arc::new(identity)
 }
@@ -340,7 +342,7 @@ impl Relay {
     }
 
     pub(super) async fn try_client(&self, pki: &ClientPki) -> io::Result<TlsStream<TcpStream>> {
-        let config = pki::tls::client(pki, None).expect("a configuration");
+        let config = pki::tls::client(pki, None, &Clock::new()).expect("a configuration");
         let name = ServerName::try_from(HOST).expect("a name");
         let tcp = TcpStream::connect(self.tls).await.expect("connected");
         TlsConnector::from(config).connect(name, tcp).await

@@ -1,6 +1,6 @@
 //! The client's side: proves its user certificate, judges the server's host certificate, and accepts channels.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
@@ -10,6 +10,7 @@ use super::connection::{Connection, Options};
 use super::driver::{self, Phase};
 use super::keys::CertifiedKey;
 use super::{Algorithms, Error, Keepalive, RekeyLimits};
+use crate::clock::Clock;
 
 pub use super::session::Session;
 
@@ -30,6 +31,8 @@ pub struct Config {
     pub algorithms: Algorithms,
     /// When keys are exchanged anew.
     pub rekey: RekeyLimits,
+    /// By which certificates are judged.
+    pub clock: Clock,
 }
 
 impl Config {
@@ -44,6 +47,7 @@ impl Config {
             handshake: super::HANDSHAKE,
             algorithms: Algorithms::client(),
             rekey: RekeyLimits::DEFAULT,
+            clock: Clock::new(),
         }
     }
 }
@@ -80,7 +84,7 @@ where
         algorithms: config.algorithms.clone(),
         keepalive: config.keepalive,
         rekey: config.rekey,
-        clock: SystemTime::now,
+        clock: config.clock.clone(),
     };
     let mut connection = Connection::client(
         config.user.clone(),

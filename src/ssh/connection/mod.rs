@@ -20,7 +20,7 @@ mod invariants;
 mod tests;
 
 use std::collections::VecDeque;
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 use super::auth;
 use super::cert::{HostPolicy, UserPolicy};
@@ -30,6 +30,7 @@ use super::packet::{Packet, Payload};
 use super::transport::{Algorithms, Change, Handled, Outgoing, Side, Transport};
 use super::wire::{Reader, Write as _};
 use super::{Error, Keepalive, RekeyLimits};
+use crate::clock::Clock;
 use crate::error::printable;
 use channels::Channels;
 use liveness::{Liveness, Purpose, Silence};
@@ -56,7 +57,7 @@ pub(super) struct Options {
     pub keepalive: Keepalive,
     pub rekey: RekeyLimits,
     /// The time of day, by which certificates are judged.
-    pub clock: fn() -> SystemTime,
+    pub clock: Clock,
 }
 
 enum Authentication {
@@ -113,7 +114,7 @@ impl Connection {
         now: Instant,
     ) -> Result<Self, Error> {
         let authentication =
-            Authentication::Server(Box::new(auth::Server::new(users, options.clock)));
+            Authentication::Server(Box::new(auth::Server::new(users, options.clock.clone())));
         Self::new(Side::Server(identity), authentication, options, now)
     }
 
