@@ -113,7 +113,7 @@ pub(crate) enum Event {
     ConnectionFailed(Failure),
     /// A heartbeat came through the tunnel.
     Proved,
-    /// The tunnel has lived for [`USEFUL_AFTER`].
+    /// The tunnel has carried a session, or has lived for [`USEFUL_AFTER`].
     Lived,
     /// The platform answered a heartbeat, but did not get through the tunnel.
     Unproved,

@@ -25,6 +25,7 @@ mod relay_choice;
 mod reload;
 mod remeasure;
 mod renew;
+mod said;
 pub mod service;
 pub mod session;
 mod stay;
@@ -48,6 +49,7 @@ use access::Access;
 use monitor::Reporter;
 use nudge::Nudge;
 use reload::Made;
+use said::Said;
 use service::http::Cluster;
 use session::Shared;
 use supervisor::Supervisor;
@@ -132,6 +134,7 @@ pub async fn run(
     // More than one only while the link does something else.
     let (beat, beats) = mpsc::channel(2);
     let (renew, remeasure) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let carried = Arc::new(Notify::new());
     {
         let (stop, issuer, reporter) = (tasks.clone(), issuer.clone(), reporter.clone());
         let (current, now) = (current.clone(), Arc::clone(&renew));
@@ -187,6 +190,7 @@ pub async fn run(
         current: newest,
         cluster: Arc::new(cluster),
         reporter: reporter.clone(),
+        carried: Arc::clone(&carried),
     };
     let mut supervisor = Supervisor {
         issuer,
@@ -194,12 +198,14 @@ pub async fn run(
         up,
         beats,
         nudges,
+        carried,
         renew,
         remeasure,
         reporter: reporter.clone(),
         tunnels: Tunnels::new(&scope, shared),
         heart,
         known,
+        said: Said::default(),
         moving: false,
         started: false,
     };

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::identity::Identity;
 use super::issue::Issuer;
 use super::monitor::Reporter;
+use super::said::Said;
 use crate::backoff::{self, Backoff};
 use crate::error::{Class, chain};
 use crate::events;
@@ -17,6 +18,11 @@ use crate::events;
 /// Between attempts; a third of a certificate's life is left for them.
 const BASE: Duration = Duration::from_secs(5);
 const CAP: Duration = Duration::from_secs(300);
+/// Longest wait for a while after the certificates have ended: without new ones there are no sessions.
+const CAP_ENDED: Duration = Duration::from_millis(2500);
+/// That while, and the longest wait after it.
+const ENDED_LATELY: Duration = Duration::from_secs(600);
+const CAP_ENDED_LONG_AGO: Duration = Duration::from_secs(30);
 /// Least time between two renewals, whatever the certificates say.
 const RENEWED: Duration = Duration::from_secs(1);
 /// The same, when what was received has expired already: asking again at once gives no better.
@@ -40,6 +46,8 @@ pub(crate) async fn run(
     let mut not_before = Instant::now();
     let mut issuer = Arc::clone(&issuers.borrow_and_update());
     let mut asked_otherwise = false;
+    let mut said = Said::default();
+    let mut ended: Option<Instant> = None;
     loop {
         let Some((renew_at, is_due)) = seen
             .borrow_and_update()
@@ -99,6 +107,8 @@ pub(crate) async fn run(
                     events::CREDENTIALS_RENEWED
                 );
                 backoff.reset();
+                said.clear();
+                ended = None;
                 asked_otherwise = false;
                 let pause = if identity.is_usable() {
                     RENEWED
@@ -118,15 +128,29 @@ pub(crate) async fn run(
                     Class::Retry | Class::Reauthenticate => Duration::ZERO,
                     Class::Reenroll | Class::Fatal(_) => CAP,
                 };
-                let delay = at_least.saturating_add(backoff.next_delay(backoff::random()));
+                let usable = |identity: &Arc<Identity>| identity.is_usable();
+                let at_most = if seen.borrow().as_ref().is_some_and(usable) {
+                    CAP
+                } else if ended.get_or_insert_with(Instant::now).elapsed() < ENDED_LATELY {
+                    CAP_ENDED
+                } else {
+                    CAP_ENDED_LONG_AGO
+                };
+                let delay = backoff.next_delay_within(at_most, backoff::random());
+                let delay = at_least.saturating_add(delay);
                 not_before = Instant::now() + delay;
-                tracing::warn!(
-                    message_id = events::CREDENTIALS_NOT_RENEWED.id,
-                    error = %chain(&error),
-                    delay_ms = delay.as_millis(),
-                    "{}",
-                    events::CREDENTIALS_NOT_RENEWED
-                );
+                let (error, delay_ms) = (chain(&error).to_string(), delay.as_millis());
+                if said.is_news(&error, Instant::now()) {
+                    tracing::warn!(
+                        message_id = events::CREDENTIALS_NOT_RENEWED.id,
+                        error,
+                        delay_ms,
+                        "{}",
+                        events::CREDENTIALS_NOT_RENEWED
+                    );
+                } else {
+                    tracing::debug!(error, delay_ms, "credentials not renewed");
+                }
             }
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 
 use super::attempts;
 use super::identity::Identity;
@@ -164,6 +164,8 @@ pub(crate) struct Shared {
     pub(crate) current: watch::Receiver<Option<Arc<Identity>>>,
     pub(crate) cluster: Arc<Cluster>,
     pub(crate) reporter: Reporter,
+    /// Told of each session that went well; the other end is the link.
+    pub(crate) carried: Arc<Notify>,
 }
 
 /// Answers channels until the tunnel ends (then why); or until `scope` is cancelled (then `None`, after the sessions
@@ -213,6 +215,7 @@ pub(crate) async fn serve(
         let newest = newest.unwrap_or_else(|| Arc::clone(identity));
         let cluster = Arc::clone(&shared.cluster);
         let open = shared.reporter.session();
+        let carried = Arc::clone(&shared.carried);
         let (within, draining) = (sessions.clone(), draining.clone());
         sessions.spawn("session", async move {
             let _counted = (place, open);
@@ -222,6 +225,7 @@ pub(crate) async fn serve(
             let served = within.run(answering).await;
             match served {
                 Some(true) => {
+                    carried.notify_one();
                     within.run(Box::pin(farewell.wait(FAREWELL))).await;
                 }
                 // The client's relay is to hear of it at once.

@@ -48,6 +48,8 @@ pub(super) struct Stay<'a> {
     /// The newest; the other end is `reload`.
     pub(super) issuer: &'a mut watch::Receiver<Arc<Issuer>>,
     pub(super) current: &'a watch::Sender<Option<Arc<Identity>>>,
+    /// Said by sessions that went well.
+    pub(super) carried: &'a Notify,
     /// Heard by `renew`.
     pub(super) renew: &'a Notify,
     /// Heard by `remeasure`.
@@ -105,7 +107,7 @@ impl Stay<'_> {
                     }
                     Event::Disturbed
                 }
-                () = tokio::time::sleep_until(useful_at), if !lived => {
+                () = useful(useful_at, self.carried), if !lived => {
                     lived = true;
                     Event::Lived
                 }
@@ -149,6 +151,12 @@ impl Stay<'_> {
 
     /// What a heartbeat means. One that the platform did not answer says nothing of the path, but is a reason to look.
     fn hear(&mut self, beat: Beat) -> Event {
+        // A platform that answers may also give certificates, for which `renew` may be waiting to ask.
+        let is_due = |identity: &Arc<Identity>| identity.is_due();
+        let due = self.current.borrow().as_ref().is_some_and(is_due);
+        if due && !matches!(beat, Beat::Unanswered(_)) {
+            self.renew.notify_one();
+        }
         match beat {
             Beat::Through => {
                 (self.doubt, self.view) = (None, None);
@@ -193,6 +201,14 @@ impl Stay<'_> {
 
     fn host(&self) -> String {
         self.tunnel.identity.relay_host.to_string()
+    }
+}
+
+/// Waits until the tunnel has carried a session, or has lived for long.
+async fn useful(at: Instant, carried: &Notify) {
+    tokio::select! {
+        () = tokio::time::sleep_until(at) => {}
+        () = carried.notified() => {}
     }
 }
 

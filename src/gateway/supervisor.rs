@@ -17,6 +17,7 @@ use super::issue::{self, Issuer};
 use super::link::{Action, Event, Failure, Link, Moment};
 use super::monitor::{News, Reporter};
 use super::nudge::Nudge;
+use super::said::Said;
 use super::stay::{Left, Stay};
 use super::tunnel::{Tunnel, Tunnels};
 use super::{Error, STOP, session};
@@ -46,6 +47,8 @@ pub(crate) struct Supervisor {
     pub(super) beats: mpsc::Receiver<Beat>,
     /// Said by signals and by `disturbances`.
     pub(super) nudges: mpsc::Receiver<Nudge>,
+    /// Said by sessions that went well.
+    pub(super) carried: Arc<Notify>,
     /// Heard by `renew`.
     pub(super) renew: Arc<Notify>,
     /// Heard by `remeasure`.
@@ -55,6 +58,8 @@ pub(crate) struct Supervisor {
     /// Given a turn wherever the link waits.
     pub(super) heart: Heart,
     pub(super) known: Known,
+    /// Failures that were told.
+    pub(super) said: Said,
     /// It was told that the way to another relay fails.
     pub(super) moving: bool,
     /// There was a tunnel already, in the life of this process.
@@ -265,6 +270,7 @@ impl Supervisor {
             "{event}"
         );
         self.started = true;
+        self.said.clear();
         issuer.stay_at(&relay);
         if issuer.is_asked_elsewhere(&relay) {
             // The platform would send clients to the relay that it was asked for last.
@@ -299,6 +305,7 @@ impl Supervisor {
             nudges: &mut self.nudges,
             issuer: &mut self.issuer,
             current: &self.current,
+            carried: &self.carried,
             renew: &self.renew,
             remeasure: &self.remeasure,
             reporter,
@@ -339,7 +346,9 @@ impl Supervisor {
     ) {
         let error = failure.map_or_else(String::new, |error| chain(error).to_string());
         let (attempt, delay_ms) = (link.attempts(), delay.as_millis());
-        if link.is_refused() {
+        if !self.said.is_news(&error, Instant::now()) {
+            tracing::debug!(error, attempt, delay_ms, "not connected");
+        } else if link.is_refused() {
             tracing::error!(
                 message_id = events::REFUSED.id,
                 error,
