@@ -235,8 +235,11 @@ impl Issuer {
                 if relay_may_be_gone {
                     class = Class::Retry;
                 }
-                // Whatever was measured is no guide any more.
-                self.choice().others.clear();
+                if error.status() == Some(404) {
+                    // Whatever was measured or chosen is no guide any more.
+                    let mut choice = self.choice();
+                    (choice.chosen, choice.others) = (None, Vec::new());
+                }
                 Err((error.into(), class))
             }
             Err(error @ (Error::NoHealthyRelay(_) | Error::TimedOut | Error::Overtaken)) => {

@@ -19,6 +19,7 @@ mod configuration;
 mod connect_bad_peers;
 mod credentials;
 mod dev;
+mod failover;
 mod go_peers;
 mod interop;
 mod load;
