@@ -15,7 +15,7 @@ use super::identity::IdentityArgs;
 use super::legacy::{self, Rest};
 use super::logging::{self, Handle};
 use super::{install, reload, service, start};
-use crate::config::env::{GATEWAY_ENROLL_METHOD, GATEWAY_NAME, RELAY_NAME};
+use crate::config::env::{GATEWAY_ENROLL_METHOD, GATEWAY_ID, GATEWAY_NAME, RELAY_NAME};
 use crate::config::raw::Flags;
 use crate::config::settings::LogSettings;
 use crate::config::{assemble_gateway, explain_gateway};
@@ -87,6 +87,9 @@ pub(crate) struct Start {
     /// Configuration file, which also keeps the access token of an enrolled gateway
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Id of the gateway, for --enroll-method=aws [env: INFISICAL_GATEWAY_ID]
+    #[arg(long, value_name = "ID", help_heading = "Credentials")]
+    gateway_id: Option<String>,
     #[command(flatten)]
     identity: IdentityArgs,
 }
@@ -130,6 +133,7 @@ impl Start {
             "--enroll-method",
             self.identity.enroll_method.as_deref(),
         );
+        flags.add(&GATEWAY_ID, "--gateway-id", self.gateway_id.as_deref());
         self.identity.add_to(&mut flags, input);
         flags
     }
@@ -226,7 +230,8 @@ mod tests {
     use crate::cli::global::Global;
     use crate::config::env::{
         API_URL, AUTH_METHOD, CLIENT_ID, CLIENT_SECRET, Environment, GATEWAY_ENROLL_METHOD,
-        GATEWAY_NAME, RELAY_NAME, TOKEN, Variable,
+        GATEWAY_ID, GATEWAY_NAME, GCP_KEY_PATH, JWT, JWT_FILE, KUBERNETES_TOKEN_PATH,
+        MACHINE_IDENTITY_ID, ORGANIZATION_SLUG, RELAY_NAME, TOKEN, Variable,
     };
     use crate::config::raw::{Flags, Raw};
 
@@ -290,30 +295,38 @@ mod tests {
                 "--client-secret",
                 "s",
             ),
+            (
+                &["--machine-identity-id=m"],
+                &MACHINE_IDENTITY_ID,
+                "--machine-identity-id",
+                "m",
+            ),
+            (
+                &["--service-account-token-path=/t"],
+                &KUBERNETES_TOKEN_PATH,
+                "--service-account-token-path",
+                "/t",
+            ),
+            (
+                &["--service-account-key-file-path=/k"],
+                &GCP_KEY_PATH,
+                "--service-account-key-file-path",
+                "/k",
+            ),
+            (&["--jwt=j"], &JWT, "--jwt", "j"),
+            (&["--jwt-file=/j"], &JWT_FILE, "--jwt-file", "/j"),
+            (
+                &["--organization-slug=o"],
+                &ORGANIZATION_SLUG,
+                "--organization-slug",
+                "o",
+            ),
+            (&["--gateway-id=g"], &GATEWAY_ID, "--gateway-id", "g"),
         ] {
             let flags = flags(words, "from-input\n").expect("understood");
             let expected = Some((flag.to_owned(), value.to_owned()));
             assert_eq!(given(&flags, variable), expected, "{words:?}");
             assert!(flags.problems.is_empty(), "{words:?}");
-        }
-    }
-
-    #[test]
-    fn flags_of_methods_to_come_say_so() {
-        for flag in [
-            "--gateway-id",
-            "--machine-identity-id",
-            "--service-account-token-path",
-            "--service-account-key-file-path",
-            "--jwt",
-            "--organization-slug",
-        ] {
-            let flags = flags(&["edge", flag, "hunter2"], "").expect("understood");
-            let problems: Vec<_> = flags.problems.iter().map(ToString::to_string).collect();
-            assert_eq!(
-                problems,
-                [format!("{flag}: not supported yet in this version")]
-            );
         }
     }
 
@@ -333,6 +346,7 @@ mod tests {
                 &["--enroll-method=token", "--auth-method=universal-auth"],
                 ErrorKind::ArgumentConflict,
             ),
+            (&["--jwt=j", "--jwt-file=f"], ErrorKind::ArgumentConflict),
             (&["--enroll-method=magic"], ErrorKind::InvalidValue),
             (&["--auth-method=magic"], ErrorKind::InvalidValue),
             (&["a", "b"], ErrorKind::UnknownArgument),
@@ -350,8 +364,9 @@ mod tests {
         let read = flags(&["--token-file", path], "").expect("understood");
         assert_eq!(read.exposed().count(), 0);
         assert_eq!(given(&read, &TOKEN).expect("a token").1, "from-file");
-        let typed = flags(&["--token", "t", "--client-secret", "s"], "").expect("understood");
-        assert!(typed.exposed().eq(["--token", "--client-secret"]));
+        let words = ["--token", "t", "--client-secret", "s", "--jwt", "j"];
+        let typed = flags(&words, "").expect("understood");
+        assert!(typed.exposed().eq(["--token", "--client-secret", "--jwt"]));
         let absent = flags(&["--token-file", "/nonexistent/token"], "").expect("understood");
         assert_eq!(absent.problems.len(), 1);
         let empty = flags(&["--token", "-"], "\n").expect("understood");

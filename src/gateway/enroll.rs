@@ -8,6 +8,7 @@ use super::Error;
 use crate::api::Client;
 use crate::api::types::GatewayLogin;
 use crate::backoff::{self, Backoff};
+use crate::config::credential::AwsEnrollment;
 use crate::config::settings::{ApiBase, GatewayCredential, GatewaySettings};
 use crate::config::{env, file};
 use crate::error::{Class, chain};
@@ -83,6 +84,20 @@ pub(crate) async fn spend(
         scope.run(tokio::time::sleep(delay)).await;
     }
     Ok(None)
+}
+
+/// Keeps the id of a gateway that is enrolled with its AWS role, so that a later start needs no flag for it. The token is
+/// not kept: the role buys another. A file that cannot be written costs only that convenience.
+pub(crate) fn remember(enrollment: &AwsEnrollment, settings: &GatewaySettings) {
+    if !enrollment.is_new {
+        return;
+    }
+    let domain = Secret::new(settings.domain.as_url().as_str());
+    let id = Secret::new(enrollment.id.as_str());
+    let changes = [(&env::GATEWAY_DOMAIN, &domain), (&env::GATEWAY_ID, &id)];
+    if let Err(error) = file::update(&settings.store, &changes) {
+        tracing::warn!(error = %chain(&error), "the gateway's id is not kept; the next start needs --gateway-id again");
+    }
 }
 
 /// Writes what is known before the token is spent, and so proves that `store` can be written.

@@ -4,15 +4,17 @@
 //! Only what flags and the environment gave is written. A one-time token is not: what it bought is, by the role that
 //! exchanged it. Whatever an earlier configuration left behind and would outrank the new one is emptied.
 
+use crate::config::credential::IdentityCredential;
 use crate::config::env::{
     API_URL, AUTH_METHOD, CLIENT_ID, CLIENT_SECRET, CUSTOM_HEADERS, GATEWAY_ACCESS_TOKEN,
-    GATEWAY_ENROLL_METHOD, GATEWAY_ENROLLMENT_TOKEN, GATEWAY_NAME, LOG_FILE, LOG_LEVEL,
+    GATEWAY_ENROLL_METHOD, GATEWAY_ENROLLMENT_TOKEN, GATEWAY_ID, GATEWAY_NAME, GCP_KEY_PATH, JWT,
+    JWT_FILE, KUBERNETES_TOKEN_PATH, LOG_FILE, LOG_LEVEL, MACHINE_IDENTITY_ID, ORGANIZATION_SLUG,
     RELAY_ACCESS_TOKEN, RELAY_AUTH_SECRET, RELAY_ENROLL_METHOD, RELAY_ENROLLMENT_TOKEN, RELAY_HOST,
-    RELAY_NAME, RELAY_SSH_LISTEN, RELAY_TLS_LISTEN, RELAY_TYPE, TOKEN, Variable,
+    RELAY_ID, RELAY_NAME, RELAY_SSH_LISTEN, RELAY_TLS_LISTEN, RELAY_TYPE, TOKEN, Variable,
 };
 use crate::config::file::{Entry, Form};
 use crate::config::raw::{Raw, Source};
-use crate::config::settings::{GatewayCredential, IdentityCredential, RelayCredential};
+use crate::config::settings::{GatewayCredential, RelayCredential};
 use crate::secret::Secret;
 
 use super::place::Role;
@@ -28,6 +30,8 @@ pub enum Proof {
     Login,
     /// The secret of an instance's relays.
     Shared,
+    /// The machine's AWS role, at each start.
+    Role,
 }
 
 impl From<&GatewayCredential> for Proof {
@@ -37,6 +41,7 @@ impl From<&GatewayCredential> for Proof {
             GatewayCredential::AccessToken(_) | GatewayCredential::Enroll { .. } => {
                 Self::Enrollment
             }
+            GatewayCredential::Aws(_) => Self::Role,
         }
     }
 }
@@ -47,6 +52,7 @@ impl From<&RelayCredential> for Proof {
             RelayCredential::Identity(identity) => identity.into(),
             RelayCredential::AuthSecret(_) => Self::Shared,
             RelayCredential::AccessToken(_) | RelayCredential::Enroll { .. } => Self::Enrollment,
+            RelayCredential::Aws(_) => Self::Role,
         }
     }
 }
@@ -55,7 +61,7 @@ impl From<&IdentityCredential> for Proof {
     fn from(identity: &IdentityCredential) -> Self {
         match identity {
             IdentityCredential::Token(_) => Self::Token,
-            IdentityCredential::UniversalAuth { .. } => Self::Login,
+            IdentityCredential::Login(_) => Self::Login,
         }
     }
 }
@@ -81,11 +87,25 @@ const RELAY: &[&Variable] = &[
     &LOG_LEVEL,
 ];
 
+/// What a login of a machine identity needs, whatever its method.
+const LOGIN: &[&Variable] = &[
+    &AUTH_METHOD,
+    &MACHINE_IDENTITY_ID,
+    &ORGANIZATION_SLUG,
+    &CLIENT_ID,
+    &CLIENT_SECRET,
+    &KUBERNETES_TOKEN_PATH,
+    &GCP_KEY_PATH,
+    &JWT,
+    &JWT_FILE,
+];
+
 /// What an enrollment keeps, and asks for.
 struct Enrollment {
     bought: &'static Variable,
     with: &'static Variable,
     method: &'static Variable,
+    id: &'static Variable,
 }
 
 impl Enrollment {
@@ -95,11 +115,13 @@ impl Enrollment {
                 bought: &GATEWAY_ACCESS_TOKEN,
                 with: &GATEWAY_ENROLLMENT_TOKEN,
                 method: &GATEWAY_ENROLL_METHOD,
+                id: &GATEWAY_ID,
             },
             Role::Relay => Self {
                 bought: &RELAY_ACCESS_TOKEN,
                 with: &RELAY_ENROLLMENT_TOKEN,
                 method: &RELAY_ENROLL_METHOD,
+                id: &RELAY_ID,
             },
         }
     }
@@ -121,13 +143,17 @@ pub fn changes(role: Role, proof: Proof, raw: &Raw<'_>) -> Vec<(&'static Variabl
         Proof::Enrollment => (&[enrollment.bought], &[]),
         Proof::Token => (&[&TOKEN], &[enrollment.bought, enrollment.with]),
         Proof::Login => (
-            &[&AUTH_METHOD, &CLIENT_ID, &CLIENT_SECRET],
+            LOGIN,
             &[
                 &TOKEN,
                 enrollment.bought,
                 enrollment.with,
                 enrollment.method,
             ],
+        ),
+        Proof::Role => (
+            &[enrollment.method, enrollment.id],
+            &[&TOKEN, enrollment.bought, enrollment.with],
         ),
         Proof::Shared => (&[&RELAY_AUTH_SECRET], &[enrollment.method]),
     };

@@ -1,81 +1,199 @@
-//! Identity access tokens: given, or bought by logging in, and renewed before they expire.
+//! Access tokens: given, or bought by logging in, renewed before they expire, replaced when refused.
+//!
+//! There is a file for each way to log in, which makes what the deployed programs send (protocol.md §1 and §6). What
+//! a login needs of this machine or its cloud is fetched anew each time, so that whatever was rotated meanwhile counts. A
+//! refusal loses only the token that was refused: the credential that bought it is kept, whatever the platform says.
+
+mod aws;
+mod azure;
+mod error;
+mod fetch;
+mod gcp_iam;
+mod gcp_id_token;
+mod jwt;
+mod kubernetes;
+mod life;
+mod universal_auth;
 
 use std::sync::Arc;
-use std::time::Duration;
 
+pub use error::Error;
+use serde::Serialize;
 use tokio::sync::Mutex;
-use tokio::time::Instant;
 
-use super::types::Login;
-use super::{Client, Error};
-use crate::config::settings::IdentityCredential;
-use crate::error::chain;
+use super::types::{JwtLogin, Login};
+use super::{Client, Error as ApiError};
+use crate::config::credential::{
+    AwsEnrollment, IdentityCredential, IdentityLogin, LoginMethod, ResourceId,
+};
+use crate::error::{Class, chain};
 use crate::secret::Secret;
+use life::{Bought, Stage, Token, since_boot};
 
-/// Part of a token's life after which it is replaced, in percent.
-const RENEW_AT_PERCENT: u32 = 60;
+/// What is done, in errors.
+const ACTION: &str = "logging in";
 
-/// Where a machine identity's access token comes from. Cheap to clone; all clones share the token.
+/// Where the clouds' services are that no variable of theirs moves. Others than the default are for tests.
+#[derive(Debug, Clone)]
+pub struct Places {
+    /// The metadata service of Azure machines.
+    pub azure: String,
+    /// The API that signs for GCP's service accounts.
+    pub gcp_iam: String,
+}
+
+impl Default for Places {
+    fn default() -> Self {
+        Self {
+            azure: "http://169.254.169.254".to_owned(),
+            gcp_iam: "https://iamcredentials.googleapis.com".to_owned(),
+        }
+    }
+}
+
+/// Where an access token comes from. Cheap to clone; all clones share the token.
 #[derive(Debug, Clone)]
 pub struct TokenSource {
-    client: Client,
-    credential: IdentityCredential,
+    way: Arc<Way>,
     /// Held during a login, so that concurrent callers share one.
     current: Arc<Mutex<Option<Token>>>,
 }
 
+/// How there comes to be a token.
 #[derive(Debug)]
-struct Token {
-    text: Secret,
-    renew_at: Instant,
+enum Way {
+    /// It was given, as what `kind` says, and there is no other.
+    Given { kind: &'static str, token: Secret },
+    /// A machine identity logs in.
+    Identity {
+        client: Client,
+        login: IdentityLogin,
+        places: Places,
+    },
+    /// A gateway or relay logs in with its AWS role.
+    Aws {
+        client: Client,
+        enrollment: AwsEnrollment,
+    },
 }
 
 impl TokenSource {
-    /// Tokens for `credential`; nothing is asked of the platform yet.
-    #[must_use]
-    pub fn new(client: Client, credential: IdentityCredential) -> Self {
+    fn of(way: Way) -> Self {
         Self {
-            client,
-            credential,
+            way: Arc::new(way),
             current: Arc::default(),
         }
     }
 
-    /// A token to use now. Logs in when there is none, renews the one there is when its end is near.
-    ///
-    /// # Errors
-    /// The login was refused, or the platform cannot be reached.
-    pub async fn token(&self) -> Result<Secret, Error> {
-        let (client_id, client_secret) = match &self.credential {
-            IdentityCredential::Token(token) => return Ok(token.clone()),
-            IdentityCredential::UniversalAuth {
-                client_id,
-                client_secret,
-            } => (client_id, client_secret),
-        };
-        let mut current = self.current.lock().await;
-        if let Some(token) = current.as_ref() {
-            if Instant::now() < token.renew_at {
-                return Ok(token.text.clone());
-            }
-            // A renewal is cheaper than a login, and there are limits to both; a failure is no loss.
-            match self.client.renew_token(&token.text).await {
-                Ok(login) => return Ok(current.insert(Token::bought(login)).text.clone()),
-                Err(error) => {
-                    tracing::debug!(error = %chain(&error), "access token not renewed; logging in");
-                }
-            }
-        }
-        let login = self
-            .client
-            .universal_auth_login(client_id, client_secret)
-            .await?;
-        tracing::debug!(expires_in_s = login.expires_in, "logged in");
-        Ok(current.insert(Token::bought(login)).text.clone())
+    /// Tokens for a machine identity; nothing is asked of anybody yet.
+    #[must_use]
+    pub fn new(client: Client, credential: IdentityCredential) -> Self {
+        Self::at(client, credential, Places::default())
     }
 
-    /// The platform refused `token` with 401: the next call of [`Self::token`] logs in anew.
-    pub async fn rejected(&self, token: &Secret) {
+    /// The same, with the clouds' services at `places`.
+    #[must_use]
+    pub fn at(client: Client, credential: IdentityCredential, places: Places) -> Self {
+        match credential {
+            IdentityCredential::Token(token) => Self::given("token", token),
+            IdentityCredential::Login(login) => Self::of(Way::Identity {
+                client,
+                login,
+                places,
+            }),
+        }
+    }
+
+    /// Tokens for a gateway or relay that is enrolled with its AWS role.
+    #[must_use]
+    pub fn aws(client: Client, enrollment: AwsEnrollment) -> Self {
+        Self::of(Way::Aws { client, enrollment })
+    }
+
+    /// Always `token`, which is what `kind` says.
+    #[must_use]
+    pub fn given(kind: &'static str, token: Secret) -> Self {
+        Self::of(Way::Given { kind, token })
+    }
+
+    /// A token to use now. Logs in when there is none, and renews or replaces the one there is when its end is near; if
+    /// that fails, it is good for as long as it lasts.
+    ///
+    /// # Errors
+    /// The login was refused, what it needs cannot be had, or the platform cannot be reached.
+    pub async fn token(&self) -> Result<Secret, ApiError> {
+        let client = match &*self.way {
+            Way::Given { token, .. } => return Ok(token.clone()),
+            Way::Identity { client, .. } | Way::Aws { client, .. } => client,
+        };
+        let mut current = self.current.lock().await;
+        if let Some(held) = current.as_mut() {
+            match held.stage(since_boot()) {
+                Stage::Fresh => return Ok(held.text.clone()),
+                // A renewal is cheaper than a login, and there are limits to both; a failure is no loss.
+                Stage::Renewable => match client.renew_token(&held.text).await {
+                    Ok(login) => {
+                        held.renew(Bought::renewable(login), since_boot());
+                        return Ok(held.text.clone());
+                    }
+                    Err(error) => {
+                        tracing::debug!(error = %chain(&error), "access token not renewed; logging in");
+                    }
+                },
+                Stage::Replaceable | Stage::Expired => {}
+            }
+        }
+        match self.log_in().await {
+            Ok(bought) => {
+                tracing::debug!(expires_in_s = bought.expires_in, "logged in");
+                let token = current.insert(Token::new(bought, since_boot()));
+                Ok(token.text.clone())
+            }
+            Err(error) => match current.as_mut() {
+                Some(held) if held.stage(since_boot()) != Stage::Expired => {
+                    tracing::warn!(
+                        error = %chain(&error),
+                        "the access token cannot be replaced yet; the old one is still valid"
+                    );
+                    held.postpone(since_boot());
+                    Ok(held.text.clone())
+                }
+                Some(_) | None => Err(error),
+            },
+        }
+    }
+
+    async fn log_in(&self) -> Result<Bought, ApiError> {
+        match &*self.way {
+            Way::Given { kind: _, token } => Ok(Bought::lasting(token.clone())),
+            Way::Aws { client, enrollment } => aws::enrolled(client, enrollment).await,
+            Way::Identity {
+                client,
+                login,
+                places,
+            } => {
+                let bought = identity(client, login, places).await?;
+                Ok(Bought::renewable(bought))
+            }
+        }
+    }
+
+    /// The class of `error`, which a call with `token` gave; without one it is this source's own. A refused token is replaced
+    /// before the next call where a login can do that; a refused login, or a refused token that is the only one, asks for
+    /// a person, and is kept for another try all the same.
+    pub async fn class(&self, error: &ApiError, token: Option<&Secret>) -> Class {
+        match (error.class(), token) {
+            (Class::Reauthenticate, Some(token)) if self.can_log_in() => {
+                self.refused(token).await;
+                Class::Reauthenticate
+            }
+            (Class::Reauthenticate, Some(_) | None) => Class::Reenroll,
+            (class, _) => class,
+        }
+    }
+
+    /// The platform refused `token`: the next call of [`Self::token`] logs in anew.
+    async fn refused(&self, token: &Secret) {
         let mut current = self.current.lock().await;
         // Another caller may have replaced it meanwhile.
         if current.as_ref().is_some_and(|held| held.text == *token) {
@@ -83,35 +201,99 @@ impl TokenSource {
         }
     }
 
-    /// What tells the identity's credential from others, secrets included.
+    /// What tells the credential from others, secrets included.
     #[must_use]
     pub fn parts(&self) -> [&str; 3] {
-        match &self.credential {
-            IdentityCredential::Token(token) => ["token", token.expose(), ""],
-            IdentityCredential::UniversalAuth {
-                client_id,
-                client_secret,
-            } => ["universal", client_id, client_secret.expose()],
+        match &*self.way {
+            Way::Given { kind, token } => [kind, token.expose(), ""],
+            Way::Aws { enrollment, .. } => match &enrollment.id {
+                ResourceId::Gateway(id) => ["gateway-aws", id.as_str(), ""],
+                ResourceId::Relay(id) => ["relay-aws", id.as_str(), ""],
+            },
+            Way::Identity { login, .. } => match &login.method {
+                LoginMethod::UniversalAuth {
+                    client_id,
+                    client_secret,
+                } => ["universal", client_id, client_secret.expose()],
+                method @ (LoginMethod::Kubernetes { identity_id, .. }
+                | LoginMethod::Azure { identity_id }
+                | LoginMethod::GcpIdToken { identity_id, .. }
+                | LoginMethod::GcpIam { identity_id, .. }
+                | LoginMethod::AwsIam { identity_id, .. }
+                | LoginMethod::OidcAuth { identity_id, .. }
+                | LoginMethod::JwtAuth { identity_id, .. }) => [method.name(), identity_id, ""],
+            },
         }
     }
 
-    /// True if logging in again may give another token.
-    #[must_use]
-    pub fn can_log_in_again(&self) -> bool {
-        match self.credential {
-            IdentityCredential::Token(_) => false,
-            IdentityCredential::UniversalAuth { .. } => true,
+    /// True if logging in may give another token.
+    fn can_log_in(&self) -> bool {
+        match &*self.way {
+            Way::Given { .. } => false,
+            Way::Identity { .. } | Way::Aws { .. } => true,
         }
     }
 }
 
-impl Token {
-    fn bought(login: Login) -> Self {
-        let life = Duration::from_secs(login.expires_in);
-        let renew_at = Instant::now() + life.saturating_mul(RENEW_AT_PERCENT) / 100;
-        Self {
-            text: login.access_token,
-            renew_at,
+/// Logs a machine identity in.
+async fn identity(
+    client: &Client,
+    login: &IdentityLogin,
+    places: &Places,
+) -> Result<Login, ApiError> {
+    let organization = login.organization.as_deref();
+    let (path, identity_id, jwt) = match &login.method {
+        LoginMethod::UniversalAuth {
+            client_id,
+            client_secret,
+        } => return universal_auth::log_in(client, client_id, client_secret, organization).await,
+        LoginMethod::AwsIam { identity_id, cloud } => {
+            return aws::log_in(client, identity_id, cloud, organization).await;
         }
-    }
+        LoginMethod::Kubernetes {
+            identity_id,
+            token_path,
+        } => {
+            let jwt = kubernetes::token(token_path).await?;
+            ("/v1/auth/kubernetes-auth/login", identity_id, jwt)
+        }
+        LoginMethod::Azure { identity_id } => {
+            let jwt = azure::token(&places.azure).await?;
+            ("/v1/auth/azure-auth/login", identity_id, jwt)
+        }
+        LoginMethod::GcpIdToken { identity_id, cloud } => {
+            let jwt = gcp_id_token::token(identity_id, cloud).await?;
+            ("/v1/auth/gcp-auth/login", identity_id, jwt)
+        }
+        LoginMethod::GcpIam {
+            identity_id,
+            key_path,
+        } => {
+            let jwt = gcp_iam::token(identity_id, key_path, &places.gcp_iam).await?;
+            ("/v1/auth/gcp-auth/login", identity_id, jwt)
+        }
+        LoginMethod::OidcAuth { identity_id, jwt } => {
+            let jwt = jwt::token(jwt).await?;
+            ("/v1/auth/oidc-auth/login", identity_id, jwt)
+        }
+        LoginMethod::JwtAuth { identity_id, jwt } => {
+            let jwt = jwt::token(jwt).await?;
+            ("/v1/auth/jwt-auth/login", identity_id, jwt)
+        }
+    };
+    let request = JwtLogin {
+        identity_id: identity_id.clone(),
+        jwt,
+        organization_slug: organization.map(str::to_owned),
+    };
+    ask(client, path, &request).await
+}
+
+/// Sends a login, which carries no token.
+async fn ask<Q, A>(client: &Client, path: &str, request: &Q) -> Result<A, ApiError>
+where
+    Q: Serialize + Sync,
+    A: serde::de::DeserializeOwned,
+{
+    client.post(ACTION, path, None, request).await
 }
