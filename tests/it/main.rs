@@ -22,6 +22,7 @@ mod dev;
 mod go_peers;
 mod interop;
 mod load;
+mod login;
 mod logs;
 mod platform;
 mod privileges;
