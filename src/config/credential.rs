@@ -1,8 +1,12 @@
-//! What a gateway or a relay proves itself with: settings, validated, and nothing that was bought with them.
+//! What a gateway or a relay proves itself with: settings, validated, and nothing that was bought with them. Of the role that
+//! enrolls a machine, its id is kept.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::cloud::Cloud;
+use super::env::{self, Variable};
+use super::file;
+use super::settings::ApiBase;
 use crate::names::{GatewayId, RelayId};
 use crate::secret::Secret;
 
@@ -102,8 +106,40 @@ pub struct AwsEnrollment {
     pub id: ResourceId,
     /// Where the role's credentials are.
     pub cloud: Cloud,
-    /// The id is not in the configuration file yet; once it is, a start needs no flag for it.
-    pub is_new: bool,
+}
+
+impl AwsEnrollment {
+    /// Keeps the id in the file at `store`, with the domain of the platform that knows it, so that a later start needs
+    /// no flag for either. No token is kept: the role buys another. A file that has both is left alone.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn keep(&self, domain: &ApiBase, store: &Path) -> Result<(), file::Error> {
+        let (domain_key, id_key) = match &self.id {
+            ResourceId::Gateway(_) => (&env::GATEWAY_DOMAIN, &env::GATEWAY_ID),
+            ResourceId::Relay(_) => (&env::RELAY_DOMAIN, &env::RELAY_ID),
+        };
+        let wanted = [
+            (domain_key, Secret::new(domain.as_url().as_str())),
+            (id_key, Secret::new(self.id.as_str())),
+        ];
+        let entries = file::load(store).unwrap_or_default();
+        let has = |key: &Variable, value: &Secret| {
+            let mut same = entries.iter().filter(|entry| entry.key == key);
+            same.any(|entry| entry.value == *value)
+        };
+        // An installer writes the domain as a setting of its own, and the service may not write at all.
+        let is_configured = entries.iter().any(|entry| entry.key == &env::API_URL);
+        let missing = |(key, value): &&(&'static Variable, Secret)| {
+            !has(key, value) && (*key != domain_key || !is_configured)
+        };
+        let changes: Vec<_> = wanted.iter().filter(missing).collect();
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let changes: Vec<_> = changes.iter().map(|(key, value)| (*key, value)).collect();
+        file::update(store, &changes)
+    }
 }
 
 /// The id of a gateway or a relay.
@@ -140,5 +176,43 @@ impl LoginMethod {
             Self::OidcAuth { .. } => "oidc-auth",
             Self::JwtAuth { .. } => "jwt-auth",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{AwsEnrollment, ResourceId};
+    use crate::config::cloud::Cloud;
+    use crate::config::settings::ApiBase;
+
+    #[test]
+    fn the_id_is_kept_once_and_a_file_that_has_it_is_not_touched() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let store = directory.path().join("edge.conf");
+        let enrollment = |id: &str| AwsEnrollment {
+            id: ResourceId::Gateway(id.parse().expect("an id")),
+            cloud: Cloud::default(),
+        };
+        let domain = ApiBase::parse("https://host").expect("a URL");
+        let kept = || std::fs::read_to_string(&store).expect("the file");
+        enrollment("g-1").keep(&domain, &store).expect("written");
+        let first = "INFISICAL_GATEWAY_DOMAIN=https://host/api\nINFISICAL_GATEWAY_ID=g-1\n";
+        assert_eq!(kept(), first);
+        let before = std::fs::metadata(&store).expect("there");
+        enrollment("g-1")
+            .keep(&domain, &store)
+            .expect("nothing to do");
+        let after = std::fs::metadata(&store).expect("there");
+        let inode = std::os::unix::fs::MetadataExt::ino;
+        assert_eq!(inode(&before), inode(&after), "it was written again");
+        enrollment("g-2").keep(&domain, &store).expect("written");
+        assert_eq!(kept(), first.replace("g-1", "g-2"));
+        // What an installer wrote is enough.
+        let installed = "INFISICAL_API_URL=https://host\nINFISICAL_GATEWAY_ID=g-2\n";
+        std::fs::write(&store, installed).expect("written");
+        enrollment("g-2")
+            .keep(&domain, &store)
+            .expect("nothing to do");
+        assert_eq!(kept(), installed);
     }
 }

@@ -222,11 +222,16 @@ impl<'a> Reader<'a> {
         self.parsed(variable, |text| Ok::<_, Infallible>(text.to_owned()))
     }
 
-    /// True if an enrollment is asked for, and no way to log in is asked for by something stronger.
+    /// True if an enrollment is asked for, and nothing stronger asks for a machine identity: a way to log in, or, where no
+    /// token is needed to enroll, a token.
     pub(super) fn enrolls(&self, method: &'static Variable) -> bool {
-        let asked = self.raw.source(method);
-        let stronger = |source: Source| Some(source) > asked;
-        asked.is_some() && !self.raw.source(&AUTH_METHOD).is_some_and(stronger)
+        let Some(asked) = self.raw.value(method) else {
+            return false;
+        };
+        let is_stronger = |variable| self.raw.source(variable) > self.raw.source(method);
+        let by_role = asked.text.expose() == "aws";
+        let is_overruled = is_stronger(&AUTH_METHOD) || (by_role && is_stronger(&TOKEN));
+        !is_overruled
     }
 
     /// What an enrollment comes to.
@@ -287,7 +292,6 @@ impl<'a> Reader<'a> {
         Some(AwsEnrollment {
             id: parsed,
             cloud: self.raw.environment.cloud.clone(),
-            is_new: self.raw.source(id) > Some(Source::File),
         })
     }
 
@@ -336,7 +340,8 @@ mod tests {
         AwsEnrollment, IdentityCredential, IdentityLogin, Jwt, LoginMethod, ResourceId,
     };
     use crate::config::env::{
-        AUTH_METHOD, GATEWAY_ENROLL_METHOD, GATEWAY_ID, GATEWAY_NAME, MACHINE_IDENTITY_ID, Variable,
+        AUTH_METHOD, GATEWAY_ENROLL_METHOD, GATEWAY_ID, GATEWAY_NAME, MACHINE_IDENTITY_ID, TOKEN,
+        Variable,
     };
     use crate::config::settings::GatewayCredential;
     use crate::secret::Secret;
@@ -479,14 +484,25 @@ mod tests {
     }
 
     #[test]
-    fn an_aws_role_enrolls_by_id_and_the_id_is_new_until_the_file_has_it() {
+    fn an_aws_role_enrolls_by_id_unless_a_person_says_otherwise() {
         let aws: Flag = (&GATEWAY_ENROLL_METHOD, "--enroll-method", "aws");
         let in_file = "INFISICAL_GATEWAY_ID=g-1\nINFISICAL_GATEWAY_ACCESS_TOKEN=stale\n";
         let by_flag: Flag = (&GATEWAY_ID, "--gateway-id", "g-1");
-        for (flags, variables, file, is_new) in [
-            (&[NAME, aws, by_flag][..], &[][..], "", true),
-            (&[NAME, aws], &[("INFISICAL_GATEWAY_ID", "g-1")], "", true),
-            (&[NAME, aws], &[], in_file, false),
+        let identity = Case {
+            flags: &[NAME, (&TOKEN, "--token", "t")],
+            file: Some((
+                FILE,
+                "INFISICAL_GATEWAY_ENROLL_METHOD=aws\nINFISICAL_GATEWAY_ID=g\n",
+            )),
+            ..Case::default()
+        };
+        let (settings, _) = identity.assemble(assemble_gateway).expect("settings");
+        let token = IdentityCredential::Token(Secret::new("t"));
+        assert_eq!(settings.credential, GatewayCredential::Identity(token));
+        for (flags, variables, file) in [
+            (&[NAME, aws, by_flag][..], &[][..], ""),
+            (&[NAME, aws], &[("INFISICAL_GATEWAY_ID", "g-1")], ""),
+            (&[NAME, aws], &[], in_file),
         ] {
             let case = Case {
                 flags,
@@ -498,7 +514,6 @@ mod tests {
             let expected = AwsEnrollment {
                 id: ResourceId::Gateway("g-1".parse().expect("an id")),
                 cloud: Cloud::default(),
-                is_new,
             };
             assert_eq!(settings.credential, GatewayCredential::Aws(expected));
         }

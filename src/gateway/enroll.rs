@@ -86,17 +86,10 @@ pub(crate) async fn spend(
     Ok(None)
 }
 
-/// Keeps the id of a gateway that is enrolled with its AWS role, so that a later start needs no flag for it. The token is
-/// not kept: the role buys another. A file that cannot be written costs only that convenience.
+/// Keeps the id of a gateway that is enrolled with its AWS role. A file that cannot be written costs only the convenience.
 pub(crate) fn remember(enrollment: &AwsEnrollment, settings: &GatewaySettings) {
-    if !enrollment.is_new {
-        return;
-    }
-    let domain = Secret::new(settings.domain.as_url().as_str());
-    let id = Secret::new(enrollment.id.as_str());
-    let changes = [(&env::GATEWAY_DOMAIN, &domain), (&env::GATEWAY_ID, &id)];
-    if let Err(error) = file::update(&settings.store, &changes) {
-        tracing::warn!(error = %chain(&error), "the gateway's id is not kept; the next start needs --gateway-id again");
+    if let Err(error) = enrollment.keep(&settings.domain, &settings.store) {
+        tracing::warn!(error = %chain(&error), "the gateway's id is not kept; the next start needs it again");
     }
 }
 

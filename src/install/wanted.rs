@@ -141,7 +141,15 @@ pub fn changes(role: Role, proof: Proof, raw: &Raw<'_>) -> Vec<(&'static Variabl
             (&[enrollment.bought], &[&TOKEN])
         }
         Proof::Enrollment => (&[enrollment.bought], &[]),
-        Proof::Token => (&[&TOKEN], &[enrollment.bought, enrollment.with]),
+        Proof::Token => (
+            &[&TOKEN],
+            &[
+                enrollment.bought,
+                enrollment.with,
+                enrollment.method,
+                enrollment.id,
+            ],
+        ),
         Proof::Login => (
             LOGIN,
             &[
@@ -149,6 +157,7 @@ pub fn changes(role: Role, proof: Proof, raw: &Raw<'_>) -> Vec<(&'static Variabl
                 enrollment.bought,
                 enrollment.with,
                 enrollment.method,
+                enrollment.id,
             ],
         ),
         Proof::Role => (
@@ -248,7 +257,8 @@ mod tests {
     use super::{Proof, changed, changes, differences};
     use crate::config::env::{
         API_URL, AUTH_METHOD, CLIENT_ID, CLIENT_SECRET, Environment, GATEWAY_ENROLL_METHOD,
-        GATEWAY_NAME, TOKEN, Variable,
+        GATEWAY_ID, GATEWAY_NAME, GCP_KEY_PATH, JWT_FILE, KUBERNETES_TOKEN_PATH,
+        MACHINE_IDENTITY_ID, ORGANIZATION_SLUG, TOKEN, Variable,
     };
     use crate::config::file::{self, Entry};
     use crate::config::raw::{Flags, Loaded, Raw};
@@ -311,6 +321,73 @@ mod tests {
                 "INFISICAL_UNIVERSAL_AUTH_CLIENT_ID",
                 "INFISICAL_UNIVERSAL_AUTH_CLIENT_SECRET",
                 "INFISICAL_TOKEN",
+            ],
+        ),
+        // A role takes the place of a token, and keeps none; a token that of a role.
+        (
+            "INFISICAL_GATEWAY_NAME=edge\nINFISICAL_TOKEN=t\nINFISICAL_GATEWAY_ACCESS_TOKEN=a\n",
+            &[
+                (&GATEWAY_ENROLL_METHOD, "--enroll-method", "aws"),
+                (&GATEWAY_ID, "--gateway-id", "g"),
+            ],
+            &[
+                "INFISICAL_GATEWAY_ENROLL_METHOD",
+                "INFISICAL_GATEWAY_ID",
+                "INFISICAL_TOKEN",
+                "INFISICAL_GATEWAY_ACCESS_TOKEN",
+            ],
+        ),
+        (
+            "INFISICAL_GATEWAY_NAME=edge\nINFISICAL_GATEWAY_ENROLL_METHOD=aws\nINFISICAL_GATEWAY_ID=g\n",
+            &[(&TOKEN, "--token", "t")],
+            &[
+                "INFISICAL_TOKEN",
+                "INFISICAL_GATEWAY_ENROLL_METHOD",
+                "INFISICAL_GATEWAY_ID",
+            ],
+        ),
+        // Every method is kept with what it needs.
+        (
+            "INFISICAL_GATEWAY_NAME=edge\nINFISICAL_GATEWAY_ENROLL_METHOD=aws\nINFISICAL_GATEWAY_ID=g\n",
+            &[
+                (&AUTH_METHOD, "--auth-method", "jwt-auth"),
+                (&MACHINE_IDENTITY_ID, "--machine-identity-id", "i"),
+                (&JWT_FILE, "--jwt-file", "/j"),
+                (&ORGANIZATION_SLUG, "--organization-slug", "o"),
+            ],
+            &[
+                "INFISICAL_AUTH_METHOD",
+                "INFISICAL_MACHINE_IDENTITY_ID",
+                "INFISICAL_AUTH_ORGANIZATION_SLUG",
+                "INFISICAL_JWT_FILE",
+                "INFISICAL_GATEWAY_ENROLL_METHOD",
+                "INFISICAL_GATEWAY_ID",
+            ],
+        ),
+        (
+            "INFISICAL_GATEWAY_NAME=edge\n",
+            &[
+                (&AUTH_METHOD, "--auth-method", "kubernetes"),
+                (&MACHINE_IDENTITY_ID, "--machine-identity-id", "i"),
+                (&KUBERNETES_TOKEN_PATH, "--service-account-token-path", "/t"),
+            ],
+            &[
+                "INFISICAL_AUTH_METHOD",
+                "INFISICAL_MACHINE_IDENTITY_ID",
+                "INFISICAL_KUBERNETES_SERVICE_ACCOUNT_TOKEN_PATH",
+            ],
+        ),
+        (
+            "INFISICAL_GATEWAY_NAME=edge\n",
+            &[
+                (&AUTH_METHOD, "--auth-method", "gcp-iam"),
+                (&MACHINE_IDENTITY_ID, "--machine-identity-id", "i"),
+                (&GCP_KEY_PATH, "--service-account-key-file-path", "/k"),
+            ],
+            &[
+                "INFISICAL_AUTH_METHOD",
+                "INFISICAL_MACHINE_IDENTITY_ID",
+                "INFISICAL_GCP_IAM_SERVICE_ACCOUNT_KEY_FILE_PATH",
             ],
         ),
         // The same enrollment again.

@@ -9,9 +9,7 @@ use crate::api::login::TokenSource;
 use crate::api::types::{RegisterRelay, RelayCredentials};
 use crate::api::{self, Client};
 use crate::config::credential::AwsEnrollment;
-use crate::config::env::{
-    RELAY_ACCESS_TOKEN, RELAY_DOMAIN, RELAY_ENROLLMENT_TOKEN, RELAY_ID, Variable,
-};
+use crate::config::env::{RELAY_ACCESS_TOKEN, RELAY_DOMAIN, RELAY_ENROLLMENT_TOKEN, Variable};
 use crate::config::file;
 use crate::config::settings::{ApiBase, RelayCredential, RelayKind, RelaySettings};
 use crate::error::{Class, chain};
@@ -199,21 +197,17 @@ pub(crate) async fn save(store: &Path, spent: &Secret, access: &Secret) -> Resul
     update(store.to_owned(), changes).await
 }
 
-/// Keeps the id of a relay that is enrolled with its AWS role, so that a later start needs no flag for it. The token is not
-/// kept: the role buys another. A file that cannot be written costs only that convenience.
+/// Keeps the id of a relay that is enrolled with its AWS role. A file that cannot be written costs only the convenience.
 pub(crate) async fn remember(enrollment: &AwsEnrollment, settings: &RelaySettings) {
-    if !enrollment.is_new {
-        return;
-    }
-    let changes = vec![
-        (
-            &RELAY_DOMAIN,
-            Secret::new(settings.domain.as_url().as_str()),
-        ),
-        (&RELAY_ID, Secret::new(enrollment.id.as_str())),
-    ];
-    if let Err(error) = update(settings.store.clone(), changes).await {
-        tracing::warn!(error = %chain(&error), "the relay's id is not kept; the next start needs --relay-id again");
+    let (enrollment, domain) = (enrollment.clone(), settings.domain.clone());
+    let store = settings.store.clone();
+    let write = move || enrollment.keep(&domain, &store);
+    let kept = match tokio::task::spawn_blocking(write).await {
+        Ok(kept) => kept.map_err(StoreError::File),
+        Err(error) => Err(StoreError::Interrupted(error)),
+    };
+    if let Err(error) = kept {
+        tracing::warn!(error = %chain(&error), "the relay's id is not kept; the next start needs it again");
     }
 }
 

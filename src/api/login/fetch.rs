@@ -24,7 +24,7 @@ const LINK_DEADLINE: Duration = Duration::from_secs(10);
 const FAR_CONNECT: Duration = Duration::from_secs(10);
 const FAR_DEADLINE: Duration = Duration::from_secs(30);
 /// Longest part of a service's refusal that is shown, in characters.
-const MAX_SHOWN: usize = 300;
+pub(super) const MAX_SHOWN: usize = 300;
 
 /// A service of a cloud, as errors name it.
 #[derive(Debug, Clone, Copy)]
@@ -105,15 +105,16 @@ impl Service {
     }
 }
 
-/// The host and port of an address.
+/// The host and port of an address, and nothing else that it may hold.
 fn host(at: &str) -> String {
     let without_scheme = at.split_once("://").map_or(at, |(_, rest)| rest);
-    let host = without_scheme.split('/').next();
-    host.unwrap_or(without_scheme).to_owned()
+    let authority = without_scheme.split(['/', '?', '#']).next();
+    let host = authority.and_then(|authority| authority.rsplit('@').next());
+    host.unwrap_or_default().to_owned()
 }
 
 /// A refusal in the service's words: of JSON the sentence alone.
-fn words(body: &[u8]) -> String {
+pub(super) fn words(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(body);
     let json: Option<serde_json::Value> = serde_json::from_str(&text).ok();
     let places = [
@@ -182,4 +183,49 @@ pub(super) fn one_word(text: &str) -> Option<Secret> {
     let word = text.trim();
     let is_one = !word.is_empty() && word.chars().all(|c| !c.is_control() && !c.is_whitespace());
     is_one.then(|| Secret::new(word))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{host, one_word, words};
+
+    #[test]
+    fn an_address_is_named_by_its_host_alone() {
+        for (address, expected) in [
+            ("http://169.254.169.254", "169.254.169.254"),
+            ("https://u:hunter2@[fd00::1]:80/a@b?c", "[fd00::1]:80"),
+            ("metadata.google.internal", "metadata.google.internal"),
+            ("", ""),
+        ] {
+            assert_eq!(host(address), expected);
+        }
+    }
+
+    #[test]
+    fn a_refusal_is_one_bounded_line() {
+        let long = "x".repeat(1000);
+        for (body, shown) in [
+            (r#"{"error":{"message":"a\nb"}}"#, "a b"),
+            (r#"{"message":"c"}"#, "c"),
+            (r#"{"other":1}"#, r#"{"other":1}"#),
+            (" two\nlines \n", "two lines"),
+            (&long, &long[..300]),
+        ] {
+            assert_eq!(words(body.as_bytes()), shown);
+        }
+        assert_eq!(words(&[0xff, b'a']), "\u{fffd}a");
+    }
+
+    #[test]
+    fn a_token_is_one_word() {
+        for (text, word) in [
+            ("a\r\n", Some("a")),
+            ("", None),
+            ("a b", None),
+            ("a\u{7}b", None),
+        ] {
+            let found = one_word(text);
+            assert_eq!(found.as_ref().map(|word| word.expose()), word, "{text:?}");
+        }
+    }
 }

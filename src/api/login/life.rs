@@ -59,7 +59,7 @@ impl Bought {
 }
 
 /// Seconds between the issue and the expiry of a JSON web token. It is not for us to verify.
-fn life(token: &str) -> Option<u64> {
+pub(super) fn life(token: &str) -> Option<u64> {
     #[derive(Deserialize)]
     struct Claims {
         iat: u64,
@@ -117,6 +117,19 @@ impl Token {
         let at = |after| (!life.is_zero()).then(|| now.saturating_add(after));
         self.act_at = at(act_after);
         self.expires_at = at(expires_after);
+    }
+
+    /// One that is to be replaced at `now`, and valid for an hour yet.
+    #[cfg(test)]
+    pub(super) fn due(text: &str, now: Duration) -> Self {
+        Self {
+            text: Secret::new(text),
+            act_at: Some(now),
+            expires_at: Some(now.saturating_add(Duration::from_secs(3600))),
+            ends_at: None,
+            life: Duration::from_secs(7200),
+            renewable: true,
+        }
     }
 
     /// Takes in a renewal.

@@ -8,6 +8,8 @@ mod aws;
 mod azure;
 mod error;
 mod fetch;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod gcp_iam;
 mod gcp_id_token;
 mod jwt;
@@ -296,4 +298,49 @@ where
     A: serde::de::DeserializeOwned,
 {
     client.post(ACTION, path, None, request).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Bought, Class, Client, IdentityCredential, Token, TokenSource, since_boot};
+    use crate::api::types::Login;
+    use crate::config::credential::{IdentityLogin, LoginMethod};
+    use crate::config::settings::{ApiBase, CustomHeaders};
+    use crate::secret::Secret;
+    use std::time::Duration;
+
+    /// A source whose platform is nowhere, and which holds `token`.
+    async fn source(token: Token) -> TokenSource {
+        let base = ApiBase::parse("http://127.0.0.1:1").expect("a URL");
+        let client = Client::try_new(&base, &CustomHeaders::default()).expect("a client");
+        let method = LoginMethod::UniversalAuth {
+            client_id: "id".to_owned(),
+            client_secret: Secret::new("secret"),
+        };
+        let organization = None;
+        let login = IdentityCredential::Login(IdentityLogin {
+            method,
+            organization,
+        });
+        let source = TokenSource::new(client, login);
+        *source.current.lock().await = Some(token);
+        source
+    }
+
+    #[tokio::test]
+    async fn a_token_that_cannot_be_replaced_is_used_for_as_long_as_it_is_valid() {
+        let due = source(Token::due("old", since_boot())).await;
+        let token = due.token().await.expect("the old one");
+        assert_eq!(token, Secret::new("old"));
+        let bought = Bought::renewable(Login {
+            access_token: Secret::new("old"),
+            expires_in: 1,
+            access_token_max_ttl: 0,
+            token_type: "Bearer".to_owned(),
+        });
+        // The machine has been up for more than a second.
+        let expired = source(Token::new(bought, Duration::ZERO)).await;
+        let error = expired.token().await.expect_err("it has expired");
+        assert_eq!(expired.class(&error, None).await, Class::Retry);
+    }
 }

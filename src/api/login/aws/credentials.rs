@@ -15,6 +15,8 @@ use crate::secret::Secret;
 
 /// The metadata service of a machine.
 const METADATA: &str = "http://169.254.169.254";
+/// The same by IPv6.
+const METADATA_IPV6: &str = "http://[fd00:ec2::254]";
 /// The service that hands credentials to containers.
 const CONTAINERS: &str = "http://169.254.170.2";
 /// Addresses besides this machine's own at which such a service may be without TLS, as AWS's own libraries have it.
@@ -215,13 +217,13 @@ async fn web_identity(cloud: &Cloud, file: &Path, region: &str) -> Result<Creden
 }
 
 /// The text of the only element `name` of an answer in XML. Keys and tokens hold nothing that XML would escape.
-fn element<'a>(xml: &'a str, name: &str) -> Option<&'a str> {
+pub(super) fn element<'a>(xml: &'a str, name: &str) -> Option<&'a str> {
     let (_, rest) = xml.split_once(&format!("<{name}>"))?;
     let (text, _) = rest.split_once(&format!("</{name}>"))?;
     Some(text.trim()).filter(|text| !text.is_empty() && !text.contains(['<', '&']))
 }
 
-fn keys(answer: &str) -> Option<Credentials> {
+pub(super) fn keys(answer: &str) -> Option<Credentials> {
     let keys: Keys = serde_json::from_str(answer).ok()?;
     let is_complete = !keys.access_key_id.is_empty() && !keys.secret_access_key.is_empty();
     is_complete.then(|| Credentials {
@@ -244,10 +246,15 @@ impl Machine {
         if disabled.is_some_and(|text| text.eq_ignore_ascii_case("true")) {
             return Err(Error::NoAwsCredentials);
         }
+        let mode = cloud.value(&["AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE"]);
+        let usual = match mode {
+            Some(mode) if mode.eq_ignore_ascii_case("ipv6") => METADATA_IPV6,
+            Some(_) | None => METADATA,
+        };
         let at = cloud.value(&["AWS_EC2_METADATA_SERVICE_ENDPOINT"]);
         Ok(Self {
             http: fetch::on_link()?,
-            at: at.unwrap_or(METADATA).trim_end_matches('/').to_owned(),
+            at: at.unwrap_or(usual).trim_end_matches('/').to_owned(),
         })
     }
 

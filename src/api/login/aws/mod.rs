@@ -4,6 +4,8 @@
 //! The two differ in what they sign and in which headers they hand over, because the deployed programs do.
 
 mod credentials;
+#[cfg(any(test, fuzzing))]
+pub(super) mod fuzzing;
 mod profile;
 mod signature;
 

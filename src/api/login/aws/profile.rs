@@ -65,6 +65,17 @@ impl Profile {
         Ok(profile)
     }
 
+    /// The default profile of one file.
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn of(text: &str, in_config: bool) -> Self {
+        let mut profile = Self {
+            name: "default".to_owned(),
+            ..Self::default()
+        };
+        profile.take(text, in_config);
+        profile
+    }
+
     /// Adds what `text` says and nobody said before.
     fn take(&mut self, text: &str, in_config: bool) {
         let mut is_ours = false;
