@@ -155,6 +155,9 @@ async fn keys_of_the_environment_sign_as_awss_own_library_does() {
     variables.push(("AWS_SESSION_TOKEN", SESSION));
     let proof = handed_over(&bench, &variables).await;
     assert_eq!(proof.headers["X-Amz-Security-Token"], SESSION);
+    assert!(proof.authorization().contains(
+        ", SignedHeaders=content-length;host;x-amz-date;x-amz-security-token, Signature="
+    ));
     proof.assert_signed(bench.dir.path(), Some(SESSION));
 }
 
