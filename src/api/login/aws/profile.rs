@@ -136,9 +136,9 @@ mod tests {
 
     const CREDENTIALS: &str = "# keys\n[default]\naws_access_key_id = AKIA1\naws_secret_access_key=hunter2/=\n\n\
                                [ work ]\naws_access_key_id=AKIA2\naws_secret_access_key=s\naws_session_token = t==\n";
-    const CONFIG: &str = "[default]\nregion = eu-central-1\naws_access_key_id=ignored\n\
-                          s3 =\n  region = nested\n\n[profile work]\nregion=us-west-2\n; c\n\
-                          [profile role]\nrole_arn = arn:aws:iam::1:role/x\nsource_profile = work\n[work]\nregion=no\n";
+    const CONFIG: &str = "[work]\nregion=no\n[default]\ns3 =\n  region = nested\nregion = eu-central-1\n\
+                          aws_access_key_id=ignored\n[profile work]\nregion=us-west-2\n; c\n\
+                          [profile role]\nrole_arn = arn:aws:iam::1:role/x\nsource_profile = work\n";
 
     #[test]
     fn a_profile_is_read_from_both_files() {
