@@ -71,7 +71,13 @@ Examples:
 
   # As a machine identity, through a relay of your choice.
   INFISICAL_UNIVERSAL_AUTH_CLIENT_ID=... INFISICAL_UNIVERSAL_AUTH_CLIENT_SECRET=... \\
-    infisical gateway start edge-1 --auth-method=universal-auth --target-relay-name eu-1")]
+    infisical gateway start edge-1 --auth-method=universal-auth --target-relay-name eu-1
+
+  # In a pod, as the machine identity that trusts its service account.
+  infisical gateway start edge-1 --auth-method=kubernetes --machine-identity-id ID
+
+  # Enrolled for the AWS role of this machine.
+  infisical gateway start edge-1 --enroll-method=aws --gateway-id ID")]
 pub(crate) struct Start {
     /// Name of the gateway [env: INFISICAL_GATEWAY_NAME]
     name: Option<String>,

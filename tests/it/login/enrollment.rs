@@ -2,6 +2,7 @@
 
 use std::process::Command;
 
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use super::Answer;
@@ -164,4 +165,71 @@ async fn a_relay_enrolled_with_its_role_logs_in_likewise() {
     proof.assert_signed(lab.dir(), proof.headers["X-Amz-Security-Token"].as_str());
     let connect = lab.platform.asked(RELAY_CONNECT, 1).await;
     assert_eq!(connect.bearer, "bought");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_access_token_in_the_file_outlives_every_refusal() {
+    let lab = Lab::new().await;
+    let gateway_credentials = Answer::ok(&lab.gateway_credentials());
+    lab.platform.always(GATEWAY_CONNECT, gateway_credentials);
+    let relay_credentials = Answer::ok(&lab.relay_credentials());
+    lab.platform.always(RELAY_CONNECT, relay_credentials);
+    let start = |name: &str, mut command: Command| {
+        let state = lab.dir().join(format!("state-{name}"));
+        std::fs::create_dir_all(&state).expect("a state directory");
+        command.env("STATE_DIRECTORY", state);
+        Process::spawn(name, command)
+    };
+    let relay_command = lab.relay_command();
+    let relay_file = "# bought\nINFISICAL_RELAY_ACCESS_TOKEN=kept-by-the-relay\n";
+    write_private(&relay_command.config, relay_file);
+    let gateway_command = lab.gateway_command();
+    let gateway_file = "# bought\nINFISICAL_GATEWAY_ACCESS_TOKEN=kept-by-the-gateway\n";
+    write_private(&gateway_command.config, gateway_file);
+    let start_relay = || start("relay", relay_command.command(lab.dir()));
+    let start_gateway = || start("gateway", gateway_command.command(lab.dir()));
+    let relay = start_relay();
+    relay
+        .wait_for_line("Relay server started successfully")
+        .await;
+    let gateway = start_gateway();
+    gateway.wait_for_line("Gateway started successfully").await;
+    gateway.kill().await;
+
+    let refusal = || Answer::error(401, "Token has been revoked", "req-401");
+    for _ in 0..2 {
+        lab.platform.once(GATEWAY_CONNECT, refusal());
+    }
+    let gateway = start_gateway();
+    let mut mark = 0;
+    for _ in 0..2 {
+        gateway
+            .wait_for_line_after(mark, "Token has been revoked")
+            .await;
+        mark = gateway.mark();
+        // It would try again by itself, half a minute later.
+        gateway.signal(Signal::SIGHUP);
+    }
+    gateway.wait_for_line("Gateway started successfully").await;
+    gateway.kill().await;
+    relay.kill().await;
+    lab.platform.once(RELAY_CONNECT, refusal());
+    let relay = start_relay();
+    relay.wait_for_line("not registered; trying again").await;
+    relay.kill().await;
+
+    let read = |path| std::fs::read_to_string(path).expect("the file");
+    assert_eq!(read(&gateway_command.config), gateway_file);
+    assert_eq!(read(&relay_command.config), relay_file);
+    for (what, token) in [
+        (GATEWAY_CONNECT, "kept-by-the-gateway"),
+        (RELAY_CONNECT, "kept-by-the-relay"),
+    ] {
+        let asked = lab.platform.requests(what);
+        assert!(
+            asked.iter().all(|request| request.bearer == token),
+            "{what}"
+        );
+    }
+    assert_eq!(lab.platform.requests(GATEWAY_CONNECT).len(), 4);
 }
