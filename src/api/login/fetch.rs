@@ -9,6 +9,7 @@ use tokio::io::AsyncReadExt as _;
 use zeroize::Zeroizing;
 
 use super::Error;
+use crate::config::settings::ApiBase;
 use crate::error::printable;
 use crate::secret::Secret;
 
@@ -49,14 +50,16 @@ pub(super) fn on_link() -> Result<reqwest::Client, Error> {
         .map_err(Error::Local)
 }
 
-/// For services on the internet, by way of the proxy that the environment names.
-pub(super) fn far() -> Result<reqwest::Client, Error> {
-    reqwest::Client::builder()
+/// For a service on the internet, by way of the proxy that the environment names; without one if it is on this machine, which
+/// a proxy's loopback is not.
+pub(super) fn far(at: &str) -> Result<reqwest::Client, Error> {
+    let builder = reqwest::Client::builder()
         .redirect(redirect::Policy::none())
         .connect_timeout(FAR_CONNECT)
-        .timeout(FAR_DEADLINE)
-        .build()
-        .map_err(Error::Local)
+        .timeout(FAR_DEADLINE);
+    let is_here = ApiBase::parse(at).is_ok_and(|base| base.is_loopback());
+    let builder = if is_here { builder.no_proxy() } else { builder };
+    builder.build().map_err(Error::Local)
 }
 
 impl Service {
@@ -187,7 +190,30 @@ pub(super) fn one_word(text: &str) -> Option<Secret> {
 
 #[cfg(test)]
 mod tests {
-    use super::{host, one_word, words};
+    use super::{Error, Service, far, host, on_link, one_word, words};
+    use std::time::Duration;
+    use tokio::net::TcpListener;
+
+    /// The clock jumps when nothing else is left to do.
+    #[tokio::test(start_paused = true)]
+    async fn a_service_that_never_answers_is_given_up() {
+        const SERVICE: Service = Service {
+            name: "the service",
+            absent: "; is it there?",
+            refused: "",
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let at = listener.local_addr().expect("an address").to_string();
+        for client in [on_link(), far(&format!("http://{at}"))] {
+            let request = client.expect("a client").get(format!("http://{at}/"));
+            let asking = SERVICE.ask(&at, request);
+            let asked = tokio::time::timeout(Duration::from_secs(60), asking);
+            let error = asked.await.expect("given up").expect_err("no answer");
+            assert!(matches!(error, Error::Unreachable { .. }), "{error:?}");
+            let expected = format!("the service at {at} does not answer; is it there?");
+            assert_eq!(error.to_string(), expected);
+        }
+    }
 
     #[test]
     fn an_address_is_named_by_its_host_alone() {

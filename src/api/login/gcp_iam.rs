@@ -96,7 +96,7 @@ pub(super) async fn token(identity_id: &str, path: &Path, at: &str) -> Result<Se
         payload: json(&payload),
     };
     let url = format!("{at}/v1/projects/-/serviceAccounts/{email}:signJwt");
-    let request = fetch::far()?
+    let request = fetch::far(at)?
         .post(url)
         .bearer_auth(bearer.expose())
         .json(&request);

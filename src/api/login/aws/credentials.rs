@@ -191,6 +191,8 @@ async fn web_identity(cloud: &Cloud, file: &Path, region: &str) -> Result<Creden
     let token = fetch::token_file(file, "the web identity's token").await?;
     let at = match cloud.value(&["AWS_ENDPOINT_URL_STS"]) {
         Some(url) => url.trim_end_matches('/').to_owned(),
+        // China's regions have a domain of their own.
+        None if region.starts_with("cn-") => format!("https://sts.{region}.amazonaws.com.cn"),
         None => format!("https://sts.{region}.amazonaws.com"),
     };
     let session = cloud.value(&["AWS_ROLE_SESSION_NAME"]).unwrap_or(SESSION);
@@ -201,7 +203,7 @@ async fn web_identity(cloud: &Cloud, file: &Path, region: &str) -> Result<Creden
         .append_pair("RoleSessionName", session)
         .append_pair("WebIdentityToken", token.expose())
         .finish();
-    let request = fetch::far()?
+    let request = fetch::far(&at)?
         .post(format!("{at}/"))
         .header("Content-Type", super::CONTENT_TYPE)
         .body(form);
@@ -304,7 +306,7 @@ impl Machine {
 
 #[cfg(test)]
 mod tests {
-    use super::{container, element, keys};
+    use super::{Machine, container, element, keys};
     use crate::config::cloud::Cloud;
 
     #[test]
@@ -342,6 +344,25 @@ mod tests {
         assert!(relative("//evil.example/x").is_err());
         assert!(relative("http://evil.example/x").is_err());
         assert!(container(&Cloud::default()).expect("nothing").is_none());
+    }
+
+    #[test]
+    fn the_machines_service_is_where_the_environment_says() {
+        let at = |variables: &[(&str, &str)]| Machine::new(&Cloud::of(variables)).map(|m| m.at);
+        let mode = ("AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE", "IPv6");
+        let given = ("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://127.0.0.1:1/");
+        for (variables, expected) in [
+            (&[][..], "http://169.254.169.254"),
+            (&[mode], "http://[fd00:ec2::254]"),
+            (&[mode, given], "http://127.0.0.1:1"),
+            (
+                &[("AWS_EC2_METADATA_DISABLED", "false")],
+                "http://169.254.169.254",
+            ),
+        ] {
+            assert_eq!(at(variables).expect("an address"), expected);
+        }
+        assert!(at(&[("AWS_EC2_METADATA_DISABLED", "TRUE")]).is_err());
     }
 
     #[test]
