@@ -111,6 +111,14 @@ name!(
 );
 
 name!(
+    /// The id that the platform gave a relay (a UUID today).
+    RelayId,
+    "relay id",
+    |text| (1..=128).contains(&text.len()) && text.chars().all(|c| c.is_ascii_graphic()),
+    "it must be 1 to 128 printable ASCII characters without spaces"
+);
+
+name!(
     /// A relay's address as the platform knows it: a DNS name or an IP address, never with a port.
     RelayHost,
     "relay host",

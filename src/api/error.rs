@@ -56,6 +56,9 @@ pub enum Error {
         /// The limit.
         limit: usize,
     },
+    /// There is nothing to log in with.
+    #[error(transparent)]
+    Login(#[from] super::login::Error),
     /// This machine cannot make HTTPS requests.
     #[error("cannot prepare HTTP requests")]
     Local(#[source] reqwest::Error),
@@ -83,6 +86,7 @@ impl Error {
                 // A plan restriction, a duplicate name; but also "relay unreachable", which passes.
                 _ => Class::Fatal(Reason::Configuration),
             },
+            Self::Login(error) => error.class(),
             Self::Local(_) => Class::Fatal(Reason::Software),
             Self::Header(_) => Class::Fatal(Reason::Configuration),
         }

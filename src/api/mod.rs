@@ -1,6 +1,6 @@
 //! The platform's HTTP API, as its client (protocol.md §1).
 //!
-//! One method per endpoint. Every call has a deadline and a bound on the answer's size; nothing is retried
+//! One method per endpoint; those of logins are in [`login`]. Every call has a deadline and a bound on the answer's size; nothing is retried
 //! here: the caller looks at [`Error::class`]. Tokens go into the `Authorization` header and nowhere else.
 
 mod error;
@@ -25,7 +25,7 @@ use crate::secret::Secret;
 use types::{
     ConnectGateway, EnrollGateway, GatewayCredentials, GatewayHeartbeat, GatewayLogin, Login,
     Message, OpenSession, RegisterGateway, RegisterRelay, Relay, RelayCredentials, RelayHeartbeat,
-    RelayLoggedIn, RelayLogin, RenewToken, SessionCredentials, UniversalAuthLogin,
+    RelayLoggedIn, RelayLogin, RenewToken, SessionCredentials,
 };
 
 /// Limit for one call. A heartbeat is the longest: the platform dials back meanwhile.
@@ -255,26 +255,6 @@ impl Client {
             )
             .await?;
         Ok(())
-    }
-
-    /// `POST /v1/auth/universal-auth/login`.
-    #[expect(clippy::missing_errors_doc, reason = "see register_gateway")]
-    pub async fn universal_auth_login(
-        &self,
-        client_id: &str,
-        client_secret: &Secret,
-    ) -> Result<Login, Error> {
-        let request = UniversalAuthLogin {
-            client_id: client_id.to_owned(),
-            client_secret: client_secret.clone(),
-        };
-        self.post(
-            "logging in",
-            "/v1/auth/universal-auth/login",
-            None,
-            &request,
-        )
-        .await
     }
 
     /// `POST /v1/auth/token/renew`.

@@ -13,8 +13,8 @@ use super::identity::IdentityArgs;
 use super::logging::{self, Handle};
 use super::{install, reload, start};
 use crate::config::env::{
-    Environment, RELAY_AUTH_SECRET, RELAY_ENROLL_METHOD, RELAY_HOST, RELAY_NAME, RELAY_SSH_LISTEN,
-    RELAY_TLS_LISTEN, RELAY_TYPE,
+    Environment, RELAY_AUTH_SECRET, RELAY_ENROLL_METHOD, RELAY_HOST, RELAY_ID, RELAY_NAME,
+    RELAY_SSH_LISTEN, RELAY_TLS_LISTEN, RELAY_TYPE,
 };
 use crate::config::raw::Flags;
 use crate::config::settings::LogSettings;
@@ -89,6 +89,9 @@ pub(crate) struct Start {
     /// the file [env: INFISICAL_RELAY_AUTH_SECRET]
     #[arg(long, value_name = "SECRET", help_heading = "Credentials")]
     relay_auth_secret: Option<String>,
+    /// Id of the relay, for --enroll-method=aws [env: INFISICAL_RELAY_ID]
+    #[arg(long, value_name = "ID", help_heading = "Credentials")]
+    relay_id: Option<String>,
     #[command(flatten)]
     identity: IdentityArgs,
 }
@@ -137,6 +140,7 @@ impl Start {
             "--enroll-method",
             self.identity.enroll_method.as_deref(),
         );
+        flags.add(&RELAY_ID, "--relay-id", self.relay_id.as_deref());
         self.identity.add_to(&mut flags, input);
         flags
     }

@@ -3,12 +3,14 @@
 use std::net::SocketAddr;
 
 use super::account::Account;
-use super::assemble::{Enrollment, Inputs, Reader};
+use super::assemble::{Inputs, Reader};
+use super::credential::ResourceId;
 use super::env::{
     RELAY_ACCESS_TOKEN, RELAY_AUTH_SECRET, RELAY_DOMAIN, RELAY_ENROLL_METHOD,
-    RELAY_ENROLLMENT_TOKEN, RELAY_HOST, RELAY_NAME, RELAY_SSH_LISTEN, RELAY_TLS_LISTEN, RELAY_TYPE,
-    Used,
+    RELAY_ENROLLMENT_TOKEN, RELAY_HOST, RELAY_ID, RELAY_NAME, RELAY_SSH_LISTEN, RELAY_TLS_LISTEN,
+    RELAY_TYPE, Used,
 };
+use super::login::{EnrollKeys, Enrollment};
 use super::raw::{Loaded, Origin, Raw, Source};
 use super::remark::{Problem, Remark};
 use super::settings::{RelayCredential, RelayKind, RelayLimits, RelaySettings};
@@ -25,6 +27,14 @@ struct UnknownKind;
 #[derive(Debug, thiserror::Error)]
 #[error("must be an IP address and a port, such as 192.0.2.1:{SSH_PORT} or [::]:{SSH_PORT}")]
 struct NotAnAddress;
+
+const ENROLLMENT: EnrollKeys = EnrollKeys {
+    method: &RELAY_ENROLL_METHOD,
+    bought: &RELAY_ACCESS_TOKEN,
+    with: &RELAY_ENROLLMENT_TOKEN,
+    id: (&RELAY_ID, "--relay-id"),
+    parse_id: |text| text.parse().map(ResourceId::Relay),
+};
 
 /// Makes a relay's settings of what was given.
 ///
@@ -119,10 +129,10 @@ fn parse_listen(text: &str) -> Result<SocketAddr, NotAnAddress> {
 
 fn credential(reader: &mut Reader<'_>, kind: RelayKind) -> Option<RelayCredential> {
     if reader.enrolls(&RELAY_ENROLL_METHOD) {
-        let (bought, with) = (&RELAY_ACCESS_TOKEN, &RELAY_ENROLLMENT_TOKEN);
-        return match reader.enrollment(&RELAY_ENROLL_METHOD, bought, with)? {
+        return match reader.enrollment(&ENROLLMENT)? {
             Enrollment::Stored(token) => Some(RelayCredential::AccessToken(token)),
             Enrollment::New(token) => Some(RelayCredential::Enroll { token }),
+            Enrollment::Aws(role) => Some(RelayCredential::Aws(role)),
         };
     }
     match kind {
@@ -172,11 +182,12 @@ mod tests {
 
     use super::{assemble_relay, relay_asks_for_low_port};
     use crate::config::case::Case;
+    use crate::config::credential::IdentityCredential;
     use crate::config::env::{
         API_URL, RELAY_AUTH_SECRET, RELAY_ENROLL_METHOD, RELAY_HOST, RELAY_NAME, RELAY_SSH_LISTEN,
         RELAY_TLS_LISTEN, RELAY_TYPE, TOKEN, Variable,
     };
-    use crate::config::settings::{IdentityCredential, RelayCredential, RelayKind, RelayLimits};
+    use crate::config::settings::{RelayCredential, RelayKind, RelayLimits};
     use crate::secret::Secret;
 
     type Flag = (&'static Variable, &'static str, &'static str);

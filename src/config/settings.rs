@@ -9,6 +9,7 @@ use std::str::FromStr;
 
 use url::{Host, Url};
 
+use super::credential::{AwsEnrollment, IdentityCredential};
 use crate::names::{GatewayName, RelayHost, RelayName};
 use crate::secret::Secret;
 
@@ -207,20 +208,6 @@ fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
-/// How a machine identity proves itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum IdentityCredential {
-    /// An access token made elsewhere; it cannot be renewed by logging in again.
-    Token(Secret),
-    /// Universal auth: exchanged for access tokens as often as needed.
-    UniversalAuth {
-        /// Public half.
-        client_id: String,
-        /// Secret half.
-        client_secret: Secret,
-    },
-}
-
 /// How a gateway proves itself to the platform.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum GatewayCredential {
@@ -228,6 +215,8 @@ pub enum GatewayCredential {
     Identity(IdentityCredential),
     /// As an enrolled gateway, with the access token that enrollment bought.
     AccessToken(Secret),
+    /// As a gateway that is enrolled with its AWS role.
+    Aws(AwsEnrollment),
     /// Not yet: buy an access token with this one-time token and keep both in
     /// [`GatewaySettings::store`].
     Enroll {
@@ -336,6 +325,8 @@ pub enum RelayCredential {
     AuthSecret(Secret),
     /// As an enrolled relay, with the access token that enrollment bought.
     AccessToken(Secret),
+    /// As a relay that is enrolled with its AWS role.
+    Aws(AwsEnrollment),
     /// Not yet: buy an access token with this one-time token and keep both in
     /// [`RelaySettings::store`].
     Enroll {

@@ -236,10 +236,15 @@ async fn open_access(
             let source = TokenSource::new(client.clone(), credential.clone());
             Ok(Some(Access::Identity(source)))
         }
-        GatewayCredential::AccessToken(token) => Ok(Some(Access::Gateway(token.clone()))),
+        GatewayCredential::AccessToken(token) => Ok(Some(Access::enrolled(token.clone()))),
+        GatewayCredential::Aws(enrollment) => {
+            enroll::remember(enrollment, settings);
+            let source = TokenSource::aws(client.clone(), enrollment.clone());
+            Ok(Some(Access::Gateway(source)))
+        }
         GatewayCredential::Enroll { token } => {
             let token = enroll::spend(token, settings, client, retrying, scope).await?;
-            Ok(token.map(Access::Gateway))
+            Ok(token.map(Access::enrolled))
         }
     }
 }

@@ -143,6 +143,9 @@ async fn open(
     scope: &Scope,
 ) -> Result<Option<Access>, Error> {
     let RelayCredential::Enroll { token } = &settings.credential else {
+        if let RelayCredential::Aws(enrollment) = &settings.credential {
+            access::remember(enrollment, settings).await;
+        }
         return Ok(Access::of(client, settings));
     };
     let bought = spend(client, settings, token, scope).await?;

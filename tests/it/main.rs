@@ -23,6 +23,7 @@ mod failover;
 mod go_peers;
 mod interop;
 mod load;
+mod login;
 mod logs;
 mod platform;
 mod privileges;
