@@ -56,7 +56,7 @@ enum Refusal {
 /// Accepts clients until `stop` is cancelled, which also ends those that are still shaking hands.
 /// Bridges belong to `bridges`: its cancellation cuts them.
 pub(crate) async fn serve(listener: TcpListener, hub: Arc<Hub>, stop: Scope, bridges: Scope) {
-    let acceptor = Acceptor::new(listener, hub.handshakes);
+    let mut acceptor = Acceptor::new(listener, hub.handshakes);
     while let Some(accepted) = stop.run(acceptor.accept()).await {
         let accepted = match accepted {
             Ok(accepted) => accepted,

@@ -29,7 +29,7 @@ const GOING_AWAY: &str = "the relay is going away";
 /// Accepts gateways until `stop` is cancelled. Their sessions belong to `sessions`: its cancellation
 /// closes them with a goodbye.
 pub(crate) async fn serve(listener: TcpListener, hub: Arc<Hub>, stop: Scope, sessions: Scope) {
-    let acceptor = Acceptor::new(listener, hub.handshakes);
+    let mut acceptor = Acceptor::new(listener, hub.handshakes);
     while let Some(accepted) = stop.run(acceptor.accept()).await {
         let accepted = match accepted {
             Ok(accepted) => accepted,
