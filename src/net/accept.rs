@@ -22,6 +22,8 @@ pub struct Acceptor {
     listener: TcpListener,
     permits: Arc<Semaphore>,
     shortage: Shortage,
+    /// The address listened on, for the log.
+    address: String,
 }
 
 /// An accepted connection; its permit is given back when `permit` is dropped.
@@ -39,7 +41,9 @@ impl Acceptor {
     /// At most `limit` connections hold a permit at once; further ones wait in the kernel's queue.
     #[must_use]
     pub fn new(listener: TcpListener, limit: usize) -> Self {
+        let address = listener.local_addr();
         Self {
+            address: address.map_or_else(|_| String::new(), |address| address.to_string()),
             listener,
             permits: Arc::new(Semaphore::new(limit)),
             shortage: Shortage::default(),
@@ -63,6 +67,7 @@ impl Acceptor {
             let permits = Arc::clone(&self.permits);
             let permit = permits.acquire_owned().await.map_err(io::Error::other)?;
             let Some(accepted) = self.shortage.calm(self.listener.accept()).await else {
+                tracing::info!(address = self.address, "connections are accepted again");
                 continue;
             };
             let error = match accepted {
@@ -86,6 +91,7 @@ impl Acceptor {
                 Blame::Host => {
                     if self.shortage.refused(Instant::now()) {
                         tracing::warn!(
+                            address = self.address,
                             %error,
                             "connections are not accepted for now; those that there are go on"
                         );
@@ -105,7 +111,6 @@ struct Shortage(Option<Lack>);
 
 #[derive(Debug)]
 struct Lack {
-    since: Instant,
     /// When the kernel refused last.
     last: Instant,
     /// True if a connection was accepted after that.
@@ -123,7 +128,6 @@ impl Shortage {
             }
             None => {
                 self.0 = Some(Lack {
-                    since: now,
                     last: now,
                     has_accepted: false,
                 });
@@ -145,7 +149,7 @@ impl Shortage {
         Some(lack.last + CALM)
     }
 
-    /// Waits for `accepting`; `None` if the lack was found to be over meanwhile, which is logged.
+    /// Waits for `accepting`; `None` if the lack was found to be over meanwhile.
     async fn calm<T>(&mut self, accepting: impl Future<Output = T>) -> Option<T> {
         let Some(over_at) = self.over_at() else {
             return Some(accepting.await);
@@ -153,10 +157,7 @@ impl Shortage {
         if let Ok(accepted) = tokio::time::timeout_at(over_at, accepting).await {
             return Some(accepted);
         }
-        if let Some(lack) = self.0.take() {
-            let lasted_ms = lack.last.saturating_duration_since(lack.since).as_millis();
-            tracing::info!(lasted_ms, "connections are accepted again");
-        }
+        self.0 = None;
         None
     }
 }
