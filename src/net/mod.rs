@@ -5,3 +5,4 @@ pub mod copy;
 pub mod dial;
 pub mod listen;
 pub mod on_demand;
+pub mod turn;
