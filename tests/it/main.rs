@@ -25,6 +25,7 @@ mod go_peers;
 mod interop;
 mod load;
 mod logs;
+mod memory;
 mod platform;
 mod privileges;
 mod recovery;
