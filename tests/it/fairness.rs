@@ -13,11 +13,8 @@ use tokio::net::TcpSocket;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::support::daemon::GatewayCommand;
-use crate::support::lab::GATEWAY_CONNECTED;
-use crate::support::process::Process;
 use crate::support::session::{Way, echoes};
-use crate::support::stack::{RELAY, Stack};
+use crate::support::stack::Stack;
 use crate::support::targets::Target;
 use crate::support::{eventually, loopback, soon};
 
@@ -73,22 +70,6 @@ async fn best(percent: usize, bound: Duration, mut measure: impl AsyncFnMut() ->
     measured
 }
 
-/// A second tenant's gateway beside the stack's.
-async fn other_gateway(stack: &Stack) -> Process {
-    const NAME: &str = "gateway-two";
-    let token = stack.platform.identity_token("gateway-two-identity").await;
-    let keys = format!("INFISICAL_TOKEN={token}\n");
-    let mark = stack.relay.mark();
-    let command = GatewayCommand::new(stack.dir(), NAME, &stack.platform.url, RELAY, &keys);
-    let gateway = command.spawn(stack.dir());
-    gateway.wait_for_line("Gateway started successfully").await;
-    stack
-        .relay
-        .wait_for_line_after(mark, GATEWAY_CONNECTED)
-        .await;
-    gateway
-}
-
 /// Measures round trips over a session of its own, on a thread of its own: the flood's clients do not delay it.
 async fn round_trips(way: Way) -> Sorted {
     let measuring = async move {
@@ -137,7 +118,7 @@ async fn saturate(way: Way, moved: Arc<AtomicU64>) {
 #[tokio::test(flavor = "multi_thread")]
 async fn one_tenants_bulk_transfers_do_not_slow_anothers_round_trips_beyond_the_bound() {
     let stack = Stack::start().await;
-    let _other = other_gateway(&stack).await;
+    let _other = stack.spawn_another_gateway("gateway-two").await;
     let echo = Target::echo(stack.host).await;
     let ip = echo.address.ip().to_string();
     let way = stack
