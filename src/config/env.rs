@@ -134,6 +134,16 @@ variables! {
         "address and port at which the relay awaits gateways" or "port 2222 of every address";
     RELAY_TLS_LISTEN = "INFISICAL_RELAY_TLS_LISTEN" plain ByRelays
         "address and port at which the relay awaits clients" or "port 8443 of every address";
+    RELAY_MAX_HANDSHAKES = "INFISICAL_RELAY_MAX_HANDSHAKES" plain ByRelays
+        "connections of each port that have not proved themselves yet; further ones wait" or "512";
+    RELAY_MAX_PER_SOURCE = "INFISICAL_RELAY_MAX_CONNECTIONS_PER_SOURCE" plain ByRelays
+        "connections from one IPv4 address or IPv6 network of 64 bits; further ones are closed" or "8192";
+    RELAY_MAX_GATEWAYS = "INFISICAL_RELAY_MAX_GATEWAYS" plain ByRelays
+        "gateways that are connected; further ones are told so and disconnected" or "8192";
+    RELAY_MAX_CLIENTS = "INFISICAL_RELAY_MAX_CLIENTS" plain ByRelays
+        "clients that are connected; further ones are closed" or "16384";
+    RELAY_MAX_PER_GATEWAY = "INFISICAL_RELAY_MAX_CLIENTS_PER_GATEWAY" plain ByRelays
+        "clients of one gateway; further ones are closed" or "4096";
     RELAY_AUTH_SECRET = "INFISICAL_RELAY_AUTH_SECRET" secret ByRelays
         "secret that an instance shares with its relays";
     RELAY_ENROLL_METHOD = "INFISICAL_RELAY_ENROLL_METHOD" plain ByRelays

@@ -7,3 +7,4 @@ pub mod listen;
 pub mod on_demand;
 mod race;
 pub mod resolve;
+pub mod turn;

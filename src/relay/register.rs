@@ -257,7 +257,9 @@ pub(crate) async fn reload(
         }
         let bound = |of: &RelaySettings| (of.ssh_listen, of.tls_listen, of.limits);
         if bound(&wanted) != bound(&used) {
-            tracing::warn!("other addresses to listen at are used after a restart only");
+            tracing::warn!(
+                "other addresses to listen at and other limits are used after a restart only"
+            );
         }
         let attempt = scope.child("settings");
         let making = access_for(&wanted, &attempt);

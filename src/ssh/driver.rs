@@ -22,6 +22,7 @@ use super::Error;
 use super::connection::{ChannelId, Connection, Event};
 use super::input::{Incoming, Input};
 use super::output::Output;
+use crate::net::turn::Turn;
 use crate::scope::Scope;
 
 /// How long last words may take.
@@ -347,7 +348,9 @@ async fn read<R: AsyncRead + Unpin>(reader: &mut R, mut input: Input, shared: &S
     let mut to_wake = ToWake::default();
     let timer = tokio::time::sleep(Duration::ZERO);
     tokio::pin!(timer);
+    let mut turn = Turn::default();
     loop {
+        turn.next().await;
         let (timeout, is_listening, has_output) = {
             let state = shared.lock();
             let connection = &state.connection;
@@ -375,6 +378,7 @@ async fn read<R: AsyncRead + Unpin>(reader: &mut R, mut input: Input, shared: &S
                 Ok(0) => Err(Error::Closed),
                 Ok(bytes) => {
                     input.filled(bytes);
+                    turn.moved(bytes);
                     handle_input(&mut input, shared, &mut to_wake, &mut is_interrupted)
                 }
                 Err(error) => Err(Error::Io(error)),
@@ -437,7 +441,9 @@ async fn write<W: AsyncWrite + Unpin>(mut writer: W, shared: &Shared) -> Result<
     let mut to_wake = ToWake::default();
     let mut batch = Vec::new();
     let mut wire: Vec<Vec<u8>> = Vec::new();
+    let mut turn = Turn::default();
     loop {
+        turn.next().await;
         let (is_finished, was_deaf) = {
             let mut state = shared.lock();
             let was_deaf = !state.connection.is_listening();
@@ -461,6 +467,7 @@ async fn write<W: AsyncWrite + Unpin>(mut writer: W, shared: &Shared) -> Result<
             wire.extend(output.seal(outgoing)?);
         }
         write_all(&mut writer, &wire).await.map_err(Error::Io)?;
+        turn.moved(wire.iter().map(Vec::len).sum());
         wire.clear();
     }
 }
