@@ -39,6 +39,14 @@ pub(crate) const RELAY_TWO: &str = "relay-two";
 /// What is printed of a failed case's process at most, from its end.
 const SHOWN_LINES: usize = 120;
 const SHOWN_WIDTH: usize = 600;
+/// Lines that each attempt of a probe makes, and which nobody wants to read a thousand times.
+const PROBING: &[&str] = &[
+    "session opened",
+    "session copied",
+    "session failed",
+    "client sent away",
+    "bridge ended",
+];
 
 /// How a gateway is to be started.
 #[derive(Default, Clone)]
@@ -49,6 +57,8 @@ pub(crate) struct GatewayPlan {
     pub(crate) keys: Option<String>,
     /// The platform's name instead of its address.
     pub(crate) by_name: bool,
+    /// More arguments.
+    pub(crate) more: Vec<String>,
     /// Its environment, beside what it needs.
     pub(crate) environment: Vec<(&'static str, String)>,
 }
@@ -207,6 +217,7 @@ impl Lab {
         let mut gateway = GatewayCommand::new(&home, GATEWAY, &url, RELAY, &keys);
         gateway.relay = plan.relay.map(str::to_owned);
         gateway.more.push("--log-level=debug".to_owned());
+        gateway.more.extend(plan.more.iter().cloned());
         let mut command = gateway.command(&home);
         command.env("SSL_CERT_FILE", self.root_file());
         command.envs(plan.environment.iter().map(|(name, value)| (name, value)));
@@ -314,6 +325,15 @@ impl Lab {
         self.runtime.block_on(way)
     }
 
+    /// The same, if the platform knows the gateway.
+    pub(crate) fn try_way(&self) -> Result<Way, String> {
+        let session = self.platform().session(GATEWAY, "127.0.0.1", ECHO_PORT);
+        match self.runtime.block_on(session) {
+            (200..300, answer) => Ok(Way::from_json(&answer)),
+            (status, answer) => Err(format!("{status} {answer}")),
+        }
+    }
+
     /// Begins to try for a session.
     pub(crate) fn probe(way: &Way) -> Probe {
         Probe::start(way)
@@ -357,7 +377,8 @@ impl Lab {
         let processes = self.processes.borrow();
         let platform = self.platform.as_ref().map(|platform| &platform.process);
         for process in platform.into_iter().chain(processes.iter().map(Rc::as_ref)) {
-            let lines = lines_after(process, 0);
+            let mut lines = lines_after(process, 0);
+            lines.retain(|line| !PROBING.iter().any(|part| line.contains(part)));
             let skipped = lines.len().saturating_sub(SHOWN_LINES);
             let _ = writeln!(account, "---- {} ({skipped} lines skipped)", process.name());
             for line in lines.iter().skip(skipped) {

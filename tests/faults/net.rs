@@ -70,6 +70,11 @@ impl Machine {
         Ipv4Addr::new(10, 77, self.network(), 2)
     }
 
+    /// One more address that the router would carry.
+    pub(crate) fn second_address(self) -> Ipv4Addr {
+        Ipv4Addr::new(10, 77, self.network(), 9)
+    }
+
     /// The router, as this machine sees it.
     pub(crate) fn router(self) -> Ipv4Addr {
         Ipv4Addr::new(10, 77, self.network(), 1)
@@ -122,11 +127,7 @@ impl Net {
                 ),
             );
         }
-        let forward = "echo 1 >/proc/sys/net/ipv4/ip_forward";
-        run(
-            Command::new("ip").args(["netns", "exec", &router, "sh", "-c", forward]),
-            "",
-        );
+        set(&router, "net/ipv4/ip_forward", 1);
         net.apply();
         net
     }
@@ -174,6 +175,11 @@ impl Net {
         );
     }
 
+    /// A setting of this machine's kernel, below /proc/sys.
+    pub(crate) fn set(&self, machine: Machine, setting: &str, value: u32) {
+        set(&self.namespace(machine), setting, value);
+    }
+
     /// Pulls the machine's cable, or plugs it in again: unlike silence, the kernel of either end knows at once.
     pub(crate) fn plug(&self, machine: Machine, plugged: bool) {
         let state = if plugged { "up" } else { "down" };
@@ -203,6 +209,15 @@ impl Net {
     pub(crate) fn silence_dns(&mut self, machine: Machine) {
         self.drops
             .push(format!("iifname \"{}\" udp dport 53 drop", machine.name()));
+        self.apply();
+    }
+
+    /// From now on whatever has this address of `machine` is lost.
+    pub(crate) fn silence_address(&mut self, machine: Machine, address: Ipv4Addr) {
+        let name = machine.name();
+        self.drops
+            .push(format!("iifname \"{name}\" ip saddr {address} drop"));
+        self.drops.push(format!("ip daddr {address} drop"));
         self.apply();
     }
 
@@ -281,6 +296,15 @@ pub(crate) fn remove_stale() {
             }
         }
     }
+}
+
+fn set(namespace: &str, setting: &str, value: u32) {
+    let write = format!("echo {value} >/proc/sys/{setting}");
+    let mut command = Command::new("ip");
+    run(
+        command.args(["netns", "exec", namespace, "sh", "-c", &write]),
+        "",
+    );
 }
 
 /// Whoever is still in a namespace keeps it, without its name.

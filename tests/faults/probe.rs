@@ -49,11 +49,6 @@ impl Probe {
         }
     }
 
-    /// True if nothing has worked so far.
-    pub(crate) fn is_in_vain(&self) -> bool {
-        matches!(self.success.try_recv(), Err(mpsc::TryRecvError::Empty))
-    }
-
     /// Waits for the first success, `limit` at most; gives the time from `since` until then.
     #[track_caller]
     pub(crate) fn success_since(self, since: Instant, limit: Duration) -> Duration {

@@ -1,8 +1,7 @@
 //! Runs the cases, several at once, reports each on a line, and prints what was measured as a table.
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
-use std::fmt::Write as _;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::Mutex;
@@ -21,6 +20,8 @@ pub(crate) struct Case {
     pub(crate) row: &'static str,
     /// Within which time a session must work again.
     pub(crate) bound: Option<Duration>,
+    /// In how many labs it is done, where it lasts too long to be done again in one.
+    pub(crate) labs: usize,
     /// Panics when what must happen does not.
     pub(crate) run: fn(&mut Lab) -> Outcome,
 }
@@ -76,22 +77,30 @@ impl Outcome {
         self
     }
 
+    /// What another lab measured as well.
+    fn join(&mut self, other: Self) {
+        self.recovered.extend(other.recovered);
+        self.others.extend(other.others);
+        self.skipped = self.skipped.take().or(other.skipped);
+    }
+
     /// What was measured, and what was promised.
     fn told(&self, bound: Option<Duration>) -> (String, String) {
         let mut measured = Vec::new();
         let mut promised = Vec::new();
-        for (what, took, bound) in &self.others {
-            measured.push(format!("{what} {:.2} s", took.as_secs_f64()));
-            promised.extend(bound.map(|bound| format!("{what} {:.1} s", bound.as_secs_f64())));
-        }
-        if let Some(worst) = self.recovered.iter().max() {
-            let mut text = format!("recovered in {:.2} s", worst.as_secs_f64());
-            if self.recovered.len() > 1 {
-                let _ = write!(text, " (worst of {})", self.recovered.len());
+        let mut told = BTreeSet::new();
+        for (what, _, bound) in &self.others {
+            if told.insert(what) {
+                let same = self.others.iter().filter(|(other, _, _)| other == what);
+                measured.extend(worst(what, same.map(|(_, took, _)| *took)));
+                promised.extend(bound.map(|bound| format!("{what} {}", seconds(bound))));
             }
-            measured.push(text);
-            promised.extend(bound.map(|bound| format!("{:.1} s", bound.as_secs_f64())));
         }
+        measured.extend(worst("recovered in", self.recovered.iter().copied()));
+        promised.extend(bound.map(|bound| match told.is_empty() {
+            true => seconds(bound),
+            false => format!("recovered in {}", seconds(bound)),
+        }));
         let or = |list: Vec<String>, none: &str| match list.is_empty() {
             true => none.to_owned(),
             false => list.join(", "),
@@ -110,22 +119,30 @@ impl Outcome {
     }
 }
 
-/// What became of a case.
-enum Verdict {
-    Passed,
-    Failed,
-    Skipped,
+fn seconds(time: Duration) -> String {
+    format!("{:.1} s", time.as_secs_f64())
 }
 
-struct Result {
-    verdict: Verdict,
-    row: String,
+/// The worst of several times, and how many they are.
+fn worst(what: &str, times: impl Iterator<Item = Duration> + Clone) -> Option<String> {
+    let worst = times.clone().max()?.as_secs_f64();
+    Some(match times.count() {
+        1 => format!("{what} {worst:.2} s"),
+        count => format!("{what} {worst:.2} s (worst of {count})"),
+    })
+}
+
+/// What became of a case in one lab.
+enum Result {
+    Measured(Outcome),
+    /// It panicked.
+    Failed,
 }
 
 /// Programs without which nothing can be done, and the package that has each.
 const TOOLS: &[(&str, &str)] = &[("ip", "iproute2"), ("nft", "nftables")];
 /// Cases at once, unless FAULTS_AT_ONCE says otherwise: most of them wait most of the time.
-const AT_ONCE: usize = 4;
+const AT_ONCE: usize = 6;
 
 thread_local! {
     /// What the last panic of this thread said.
@@ -154,46 +171,68 @@ pub(crate) fn run(parts: &[&str]) -> ExitCode {
         SAID.set(panic.to_string());
     }));
     let begin = Instant::now();
+    // Those that need several labs last long: they come first.
+    let mut work: Vec<&Case> = chosen
+        .iter()
+        .copied()
+        .flat_map(|case| vec![case; case.labs])
+        .collect();
+    work.sort_by_key(|case| std::cmp::Reverse(case.labs));
     let next = AtomicUsize::new(0);
-    let results: Vec<Mutex<Option<Result>>> = chosen.iter().map(|_| Mutex::new(None)).collect();
+    let results: Mutex<Vec<(&str, Result)>> = Mutex::default();
     let at_once = std::env::var("FAULTS_AT_ONCE")
         .ok()
         .and_then(|text| text.parse().ok());
     std::thread::scope(|scope| {
         for _ in 0..at_once.unwrap_or(AT_ONCE) {
             scope.spawn(|| {
-                while let Some((at, case)) = take(&next, &chosen) {
+                while let Some(case) = work.get(next.fetch_add(1, Ordering::Relaxed)) {
                     // A thread of its own: it goes to another network, and cannot come back.
                     let result = std::thread::scope(|own| own.spawn(|| run_case(case)).join());
                     let result = result.expect("panics are caught");
-                    *results[at].lock().expect("no thread panics") = Some(result);
+                    results
+                        .lock()
+                        .expect("no thread panics")
+                        .push((case.name, result));
                 }
             });
         }
     });
-    let results: Vec<Result> = results
-        .into_iter()
-        .filter_map(|result| result.into_inner().expect("no thread panics"))
-        .collect();
-    report(&results, begin.elapsed())
+    report(
+        &chosen,
+        results.into_inner().expect("no thread panics"),
+        begin.elapsed(),
+    )
 }
 
-/// The next case.
-fn take<'a>(next: &AtomicUsize, chosen: &[&'a Case]) -> Option<(usize, &'a Case)> {
-    let at = next.fetch_add(1, Ordering::Relaxed);
-    chosen.get(at).map(|case| (at, *case))
-}
-
-fn report(results: &[Result], took: Duration) -> ExitCode {
+fn report(chosen: &[&Case], results: Vec<(&str, Result)>, took: Duration) -> ExitCode {
     let mut table = "| fault | measured | bound |\n| --- | --- | --- |\n".to_owned();
     let (mut passed, mut failed, mut skipped) = (0, 0, 0);
-    for result in results {
-        table += &result.row;
-        match result.verdict {
-            Verdict::Passed => passed += 1,
-            Verdict::Failed => failed += 1,
-            Verdict::Skipped => skipped += 1,
+    let mut all: BTreeMap<&str, (Outcome, bool)> = BTreeMap::new();
+    for (name, result) in results {
+        let (outcome, panicked) = all.entry(name).or_default();
+        match result {
+            Result::Measured(other) => outcome.join(other),
+            Result::Failed => *panicked = true,
         }
+    }
+    for case in chosen {
+        let (outcome, panicked) = all.remove(case.name).unwrap_or_default();
+        let (measured, bound) = outcome.told(case.bound);
+        let row = |measured: &str| format!("| {} | {measured} | {bound} |\n", case.row);
+        table += &if panicked {
+            failed += 1;
+            row("**failed**")
+        } else if let Some(why) = &outcome.skipped {
+            skipped += 1;
+            row(&format!("skipped: {why}"))
+        } else if outcome.is_late(case.bound) {
+            failed += 1;
+            row(&format!("**{measured}**"))
+        } else {
+            passed += 1;
+            row(&measured)
+        };
     }
     println!("\n{table}");
     println!(
@@ -245,36 +284,28 @@ fn run_case(case: &Case) -> Result {
         (case.run)(lab.get_or_insert_with(Lab::build))
     }));
     let name = case.name;
-    let row = |measured: &str, bound: &str| format!("| {} | {measured} | {bound} |\n", case.row);
-    let failed = |said: &str, measured: &str, bound: &str| {
+    let account = || {
         let account = catch_unwind(AssertUnwindSafe(|| lab.as_ref().map(Lab::account)));
-        let account = account.ok().flatten().unwrap_or_default();
-        println!("test {name} ... FAILED: {said}\n{account}---- end of {name}");
-        Result {
-            verdict: Verdict::Failed,
-            row: row(&format!("**{measured}**"), bound),
-        }
+        account.ok().flatten().unwrap_or_default()
     };
     let Ok(outcome) = outcome else {
-        let bound = case
-            .bound
-            .map_or_else(|| "–".to_owned(), |b| format!("{:.1} s", b.as_secs_f64()));
-        return failed(&SAID.take(), "failed", &bound);
+        let said = SAID.take();
+        println!(
+            "test {name} ... FAILED: {said}\n{}---- end of {name}",
+            account()
+        );
+        return Result::Failed;
     };
-    if let Some(why) = outcome.skipped {
-        println!("test {name} ... SKIPPED: {why}");
-        return Result {
-            verdict: Verdict::Skipped,
-            row: row(&format!("skipped: {why}"), "–"),
-        };
-    }
     let (measured, bound) = outcome.told(case.bound);
-    if outcome.is_late(case.bound) {
-        return failed(&format!("{measured} (bound {bound})"), &measured, &bound);
+    if let Some(why) = &outcome.skipped {
+        println!("test {name} ... SKIPPED: {why}");
+    } else if outcome.is_late(case.bound) {
+        println!(
+            "test {name} ... FAILED: {measured} (bound {bound})\n{}---- end of {name}",
+            account()
+        );
+    } else {
+        println!("test {name} ... ok: {measured} (bound {bound})");
     }
-    println!("test {name} ... ok: {measured} (bound {bound})");
-    Result {
-        verdict: Verdict::Passed,
-        row: row(&measured, &bound),
-    }
+    Result::Measured(outcome)
 }

@@ -85,9 +85,11 @@ impl Proxy {
         self.say(&format!("flip-soon {} {after}", direction.word()));
     }
 
-    /// How many bits were flipped so far.
-    pub(crate) fn flipped(&self) -> usize {
-        self.process.output().matches("flipped ").count()
+    /// How many bits were flipped so far, and how many of the connections have ended.
+    pub(crate) fn flipped_and_ended(&self) -> (usize, usize) {
+        let output = self.process.output();
+        let count = |what| output.matches(what).count();
+        (count("flipped "), count("spoiled connection ended"))
     }
 
     /// Tells the proxy, and waits until it has obeyed.

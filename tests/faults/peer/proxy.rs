@@ -35,6 +35,7 @@ struct Way {
     passed: AtomicU64,
     /// In which byte to flip a bit.
     flip_at: AtomicU64,
+    flipped: AtomicBool,
 }
 
 /// One connection: up is from the gateway to the relay.
@@ -197,6 +198,10 @@ async fn serve(
         _ = both => {}
         () = connection.cut.notified() => {}
     }
+    let flipped = |way: &Way| way.flipped.load(Ordering::Relaxed);
+    if flipped(&connection.up) || flipped(&connection.down) {
+        println!("spoiled connection ended");
+    }
 }
 
 /// One direction, to its end.
@@ -223,6 +228,7 @@ async fn pump(
             && let Some(byte) = data.get_mut(at)
         {
             *byte ^= 1 << (flip_at % 8);
+            way.flipped.store(true, Ordering::Relaxed);
             println!("flipped {name} {flip_at}");
         }
         let pass = keys.as_mut().map_or(count, |keys| keys.take(data));

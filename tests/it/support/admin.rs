@@ -39,6 +39,8 @@ impl Platform {
         let token = std::fs::read_to_string(state.join("admin-token")).expect("the token file");
         // A proxy of this machine's environment has no business here.
         let mut client = reqwest::Client::builder().no_proxy();
+        // A kept connection may have ended while the case did something else.
+        client = client.pool_max_idle_per_host(0);
         if let Some(root) = root {
             let root = reqwest::Certificate::from_pem(root.as_bytes()).expect("PEM");
             client = client.tls_certs_only([root]);
