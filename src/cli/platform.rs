@@ -1,7 +1,9 @@
 //! `infisical platform`: the embedded platform; words to settings, settings to a running platform.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::num::NonZeroU32;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args as ClapArgs, Subcommand};
 
@@ -69,6 +71,9 @@ struct Start {
     /// File to write the URL to once it is served
     #[arg(long, value_name = "FILE")]
     ready_file: Option<PathBuf>,
+    /// For tests: the certificates of gateways end after so many seconds instead of a day
+    #[arg(long, value_name = "SECONDS", hide = true)]
+    gateway_certificate_lifetime: Option<NonZeroU32>,
 }
 
 pub(crate) async fn run(args: Args, global: &Global, scope: Scope) -> anyhow::Result<()> {
@@ -101,6 +106,9 @@ async fn start_platform(args: Start, global: &Global, scope: Scope) -> anyhow::R
         organization: args.organization,
         tls,
         ready_file: args.ready_file,
+        gateway_lifetime: args
+            .gateway_certificate_lifetime
+            .map(|seconds| Duration::from_secs(u64::from(seconds.get()))),
     };
     platform::run(settings, scope)
         .await

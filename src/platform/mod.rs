@@ -20,7 +20,7 @@ mod token;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use authority::{Authority, KeyAlgorithm};
 use axum::Router;
@@ -60,6 +60,8 @@ pub struct Settings {
     pub tls: Option<TlsFiles>,
     /// Where the URL is written once it is served.
     pub ready_file: Option<PathBuf>,
+    /// For tests: a gateway's certificates end sooner.
+    pub gateway_lifetime: Option<Duration>,
 }
 
 /// Why the platform cannot start, or stopped.
@@ -219,12 +221,15 @@ fn prepare(settings: &Settings) -> Result<(routes::App, Option<TlsAcceptor>), Er
             now,
         )
         .map_err(Error::Store)?;
-    let authority = Authority::load(
+    let mut authority = Authority::load(
         foundation.algorithm,
         foundation.organization,
         &foundation.cas,
     )
     .map_err(Error::Authority)?;
+    if let Some(lifetime) = settings.gateway_lifetime {
+        authority = authority.with_gateway_lifetime(lifetime);
+    }
     let admin_file = settings.state_dir.join(ADMIN_TOKEN_FILE);
     let (admin, created) = files::secret(&admin_file)?;
     if created {

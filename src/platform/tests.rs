@@ -19,6 +19,7 @@ fn settings(directory: &Path) -> Settings {
         organization: None,
         tls: None,
         ready_file: Some(directory.join("ready")),
+        gateway_lifetime: None,
     }
 }
 

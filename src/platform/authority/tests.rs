@@ -250,6 +250,27 @@ fn ssh_certificates_are_believed_by_whom_they_are_for_and_by_nobody_else() {
 }
 
 #[test]
+fn a_gateways_certificates_end_sooner_where_a_test_wants_it() {
+    let life = Duration::from_secs(60);
+    let mut world = World::new(KeyAlgorithm::EcdsaP256);
+    world.authority = world.authority.with_gateway_lifetime(life);
+    let relay = world.relay(RelayKind::Org);
+    let gateway = world
+        .authority
+        .gateway(world.gateway(), relay, world.now)
+        .expect("credentials");
+    let ends = pki::expires("leaf", &gateway.pki.server_certificate).expect("PEM");
+    let ssh = keys::parse_certificate(&gateway.ssh.client_certificate).expect("a certificate");
+    for end in [ends, cert::expires(&ssh).expect("an end")] {
+        let left = end.duration_since(world.now).expect("it is valid");
+        assert!(
+            left <= life && left > life.saturating_sub(Duration::from_secs(2)),
+            "{left:?}"
+        );
+    }
+}
+
+#[test]
 fn leaves_say_what_the_protocol_wants() {
     for algorithm in ALGORITHMS {
         let world = World::of(algorithm);

@@ -44,6 +44,7 @@ fn settings(directory: &Path) -> Settings {
         organization: Some("acme".to_owned()),
         tls: None,
         ready_file: None,
+        gateway_lifetime: None,
     }
 }
 

@@ -43,15 +43,26 @@ impl Platform {
         let process = Process::spawn("platform", change(command));
         process.wait_for_line("Platform started successfully").await;
         let url = ready_file(&ready).await;
+        Self::known(process, url, state, None)
+    }
+
+    /// One that runs and serves at `url`; with HTTPS, `root` is what its certificate is checked against.
+    pub(crate) fn known(process: Process, url: String, state: PathBuf, root: Option<&str>) -> Self {
         let token = std::fs::read_to_string(state.join("admin-token")).expect("the token file");
         // A proxy of this machine's environment has no business here.
-        let client = reqwest::Client::builder().no_proxy().build();
+        let mut client = reqwest::Client::builder().no_proxy();
+        // A kept connection may have ended while the case did something else.
+        client = client.pool_max_idle_per_host(0);
+        if let Some(root) = root {
+            let root = reqwest::Certificate::from_pem(root.as_bytes()).expect("PEM");
+            client = client.tls_certs_only([root]);
+        }
         Self {
             process,
             url,
             token: token.trim().to_owned(),
             state,
-            client: client.expect("a client"),
+            client: client.build().expect("a client"),
         }
     }
 

@@ -1,0 +1,311 @@
+//! Runs the cases, several at once, reports each on a line, and prints what was measured as a table.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::{Command, ExitCode, Stdio};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::cases::TABLE;
+use crate::lab::Lab;
+use crate::net;
+
+/// One fault.
+pub(crate) struct Case {
+    /// A sentence, with `_` for spaces.
+    pub(crate) name: &'static str,
+    /// The fault, in the words of docs/reliability.md.
+    pub(crate) row: &'static str,
+    /// Within which time a session must work again.
+    pub(crate) bound: Option<Duration>,
+    /// In how many labs it is done, where it lasts too long to be done again in one.
+    pub(crate) labs: usize,
+    /// Panics when what must happen does not.
+    pub(crate) run: fn(&mut Lab) -> Outcome,
+}
+
+/// What a case measured.
+#[derive(Default)]
+pub(crate) struct Outcome {
+    recovered: Vec<Duration>,
+    /// Other times, each with its name and bound.
+    others: Vec<(&'static str, Duration, Option<Duration>)>,
+    /// Why it could not be done here.
+    skipped: Option<String>,
+}
+
+impl Outcome {
+    /// A session worked again after this.
+    pub(crate) fn recovered(after: Duration) -> Self {
+        let mut outcome = Self::default();
+        outcome.recovered.push(after);
+        outcome
+    }
+
+    /// The same several times; the worst counts.
+    pub(crate) fn worst_of(times: Vec<Duration>) -> Self {
+        assert!(!times.is_empty(), "nothing was measured");
+        Self {
+            recovered: times,
+            ..Self::default()
+        }
+    }
+
+    /// What was asked for happened, and there is no time in it.
+    pub(crate) fn happened() -> Self {
+        Self::default()
+    }
+
+    /// It cannot be done here.
+    pub(crate) fn skipped(why: &str) -> Self {
+        Self {
+            skipped: Some(why.to_owned()),
+            ..Self::default()
+        }
+    }
+
+    /// One more time.
+    pub(crate) fn and(
+        mut self,
+        what: &'static str,
+        took: Duration,
+        bound: Option<Duration>,
+    ) -> Self {
+        self.others.push((what, took, bound));
+        self
+    }
+
+    /// What another lab measured as well.
+    fn join(&mut self, other: Self) {
+        self.recovered.extend(other.recovered);
+        self.others.extend(other.others);
+        self.skipped = self.skipped.take().or(other.skipped);
+    }
+
+    /// What was measured, and what was promised.
+    fn told(&self, bound: Option<Duration>) -> (String, String) {
+        let mut measured = Vec::new();
+        let mut promised = Vec::new();
+        let mut told = BTreeSet::new();
+        for (what, _, bound) in &self.others {
+            if told.insert(what) {
+                let same = self.others.iter().filter(|(other, _, _)| other == what);
+                measured.extend(worst(what, same.map(|(_, took, _)| *took)));
+                promised.extend(bound.map(|bound| format!("{what} {}", seconds(bound))));
+            }
+        }
+        measured.extend(worst("recovered in", self.recovered.iter().copied()));
+        promised.extend(bound.map(|bound| match told.is_empty() {
+            true => seconds(bound),
+            false => format!("recovered in {}", seconds(bound)),
+        }));
+        let or = |list: Vec<String>, none: &str| match list.is_empty() {
+            true => none.to_owned(),
+            false => list.join(", "),
+        };
+        (or(measured, "as described"), or(promised, "–"))
+    }
+
+    fn is_late(&self, bound: Option<Duration>) -> bool {
+        let late =
+            |took: &Duration, bound: Option<Duration>| bound.is_some_and(|most| *took > most);
+        self.recovered.iter().any(|took| late(took, bound))
+            || self
+                .others
+                .iter()
+                .any(|(_, took, bound)| late(took, *bound))
+    }
+}
+
+fn seconds(time: Duration) -> String {
+    format!("{:.1} s", time.as_secs_f64())
+}
+
+/// The worst of several times, and how many they are.
+fn worst(what: &str, times: impl Iterator<Item = Duration> + Clone) -> Option<String> {
+    let worst = times.clone().max()?.as_secs_f64();
+    Some(match times.count() {
+        1 => format!("{what} {worst:.2} s"),
+        count => format!("{what} {worst:.2} s (worst of {count})"),
+    })
+}
+
+/// What became of a case in one lab.
+enum Result {
+    Measured(Outcome),
+    /// It panicked.
+    Failed,
+}
+
+/// Programs without which nothing can be done, and the package that has each.
+const TOOLS: &[(&str, &str)] = &[("ip", "iproute2"), ("nft", "nftables")];
+/// Cases at once, unless FAULTS_AT_ONCE says otherwise: most of them wait most of the time.
+const AT_ONCE: usize = 6;
+
+thread_local! {
+    /// What the last panic of this thread said.
+    static SAID: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
+/// Runs what matches one of `parts`, or everything.
+pub(crate) fn run(parts: &[&str]) -> ExitCode {
+    if let Some(why) = impossible() {
+        println!("SKIPPED: no fault is tried out, {why}");
+        println!("0 passed, 0 failed, 1 skipped");
+        return ExitCode::SUCCESS;
+    }
+    net::remove_stale();
+    let chosen: Vec<&Case> = TABLE
+        .iter()
+        .copied()
+        .flatten()
+        .filter(|case| parts.is_empty() || parts.iter().any(|part| case.name.contains(part)))
+        .collect();
+    if chosen.is_empty() {
+        eprintln!("no case has any of {parts:?} in its name");
+        return ExitCode::FAILURE;
+    }
+    std::panic::set_hook(Box::new(|panic| {
+        SAID.set(panic.to_string());
+    }));
+    let begin = Instant::now();
+    // Those that need several labs last long: they come first.
+    let mut work: Vec<&Case> = chosen
+        .iter()
+        .copied()
+        .flat_map(|case| vec![case; case.labs])
+        .collect();
+    work.sort_by_key(|case| std::cmp::Reverse(case.labs));
+    let next = AtomicUsize::new(0);
+    let results: Mutex<Vec<(&str, Result)>> = Mutex::default();
+    let at_once = std::env::var("FAULTS_AT_ONCE")
+        .ok()
+        .and_then(|text| text.parse().ok());
+    std::thread::scope(|scope| {
+        for _ in 0..at_once.unwrap_or(AT_ONCE) {
+            scope.spawn(|| {
+                while let Some(case) = work.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    // A thread of its own: it goes to another network, and cannot come back.
+                    let result = std::thread::scope(|own| own.spawn(|| run_case(case)).join());
+                    let result = result.expect("panics are caught");
+                    results
+                        .lock()
+                        .expect("no thread panics")
+                        .push((case.name, result));
+                }
+            });
+        }
+    });
+    report(
+        &chosen,
+        results.into_inner().expect("no thread panics"),
+        begin.elapsed(),
+    )
+}
+
+fn report(chosen: &[&Case], results: Vec<(&str, Result)>, took: Duration) -> ExitCode {
+    let mut table = "| fault | measured | bound |\n| --- | --- | --- |\n".to_owned();
+    let (mut passed, mut failed, mut skipped) = (0, 0, 0);
+    let mut all: BTreeMap<&str, (Outcome, bool)> = BTreeMap::new();
+    for (name, result) in results {
+        let (outcome, panicked) = all.entry(name).or_default();
+        match result {
+            Result::Measured(other) => outcome.join(other),
+            Result::Failed => *panicked = true,
+        }
+    }
+    for case in chosen {
+        let (outcome, panicked) = all.remove(case.name).unwrap_or_default();
+        let (measured, bound) = outcome.told(case.bound);
+        let row = |measured: &str| format!("| {} | {measured} | {bound} |\n", case.row);
+        table += &if panicked {
+            failed += 1;
+            row("**failed**")
+        } else if let Some(why) = &outcome.skipped {
+            skipped += 1;
+            row(&format!("skipped: {why}"))
+        } else if outcome.is_late(case.bound) {
+            failed += 1;
+            row(&format!("**{measured}**"))
+        } else {
+            passed += 1;
+            row(&measured)
+        };
+    }
+    println!("\n{table}");
+    println!(
+        "{passed} passed, {failed} failed, {skipped} skipped in {:.0} s",
+        took.as_secs_f64()
+    );
+    if let Some(path) = std::env::var_os("FAULTS_TABLE")
+        && let Err(error) = std::fs::write(&path, &table)
+    {
+        eprintln!("the table cannot be written to {}: {error}", path.display());
+        return ExitCode::FAILURE;
+    }
+    if failed > 0 {
+        return ExitCode::FAILURE;
+    }
+    ExitCode::SUCCESS
+}
+
+/// Why there can be no network of our own here.
+fn impossible() -> Option<String> {
+    if !nix::unistd::geteuid().is_root() {
+        return Some("which needs root (sudo make test-faults)".to_owned());
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let has = |tool: &str| std::env::split_paths(&path).any(|folder| folder.join(tool).is_file());
+    let missing: BTreeSet<&str> = TOOLS
+        .iter()
+        .filter(|(tool, _)| !has(tool))
+        .map(|(_, package)| *package)
+        .collect();
+    if !missing.is_empty() {
+        return Some(format!("which needs the packages {missing:?}"));
+    }
+    let mut namespace = Command::new("unshare");
+    namespace.args(["--net", "nft", "list", "ruleset"]);
+    let allowed = namespace
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    if !allowed.is_ok_and(|status| status.success()) {
+        return Some("for this root may not make networks".to_owned());
+    }
+    None
+}
+
+fn run_case(case: &Case) -> Result {
+    let mut lab = None;
+    let outcome = catch_unwind(AssertUnwindSafe(|| {
+        (case.run)(lab.get_or_insert_with(Lab::build))
+    }));
+    let name = case.name;
+    let account = || {
+        let account = catch_unwind(AssertUnwindSafe(|| lab.as_ref().map(Lab::account)));
+        account.ok().flatten().unwrap_or_default()
+    };
+    let Ok(outcome) = outcome else {
+        let said = SAID.take();
+        println!(
+            "test {name} ... FAILED: {said}\n{}---- end of {name}",
+            account()
+        );
+        return Result::Failed;
+    };
+    let (measured, bound) = outcome.told(case.bound);
+    if let Some(why) = &outcome.skipped {
+        println!("test {name} ... SKIPPED: {why}");
+    } else if outcome.is_late(case.bound) {
+        println!(
+            "test {name} ... FAILED: {measured} (bound {bound})\n{}---- end of {name}",
+            account()
+        );
+    } else {
+        println!("test {name} ... ok: {measured} (bound {bound})");
+    }
+    Result::Measured(outcome)
+}
