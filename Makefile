@@ -23,7 +23,7 @@ HOST = $(shell rustc -vV | sed -n 's/^host: //p')
 COVERAGE = --cfg fuzzing -Cpasses=sancov-module $(addprefix -Cllvm-args=-sanitizer-coverage-,level=4 inline-8bit-counters pc-table trace-compares)
 SCRIPTS = .ci/run $(shell find packaging systemd tests -name '*.sh')
 
-.PHONY: help build check fmt lint test test-system fuzz demo bench doc deny ci install
+.PHONY: help build check fmt lint test test-system test-faults fuzz demo bench doc deny ci install
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,7 +33,7 @@ build: ## Build the release binary, target/release/infisical
 
 check: ## Type-check everything, tests included, quickly
 	$(CARGO) check --all-targets $(CARGOFLAGS)
-	$(CARGO) check --test system $(CARGOFLAGS)
+	$(CARGO) check --test system --test faults $(CARGOFLAGS)
 
 fmt: ## Format the code
 	$(CARGO) fmt
@@ -41,16 +41,19 @@ fmt: ## Format the code
 lint: deny ## Formatting, clippy, documentation, scripts, licences: all that tests do not see
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets $(CARGOFLAGS) -- -D warnings
-	$(CARGO) clippy --test system $(CARGOFLAGS) -- -D warnings
+	$(CARGO) clippy --test system --test faults $(CARGOFLAGS) -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --document-private-items $(CARGOFLAGS)
 	@if command -v shellcheck >/dev/null; then set -x; shellcheck $(SCRIPTS); \
 	else echo "SKIPPED: scripts are not checked, shellcheck is not installed"; fi
 
-test: ## Run every test but those of `make test-system`
+test: ## Run every test but those of `make test-system` and `make test-faults`
 	$(CARGO) test $(CARGOFLAGS)
 
 test-system: ## Run the service on a real systemd, in containers (as root, elsewhere it is skipped)
 	$(CARGO) test $(CARGOFLAGS) --test system
+
+test-faults: ## Break networks, relays, platforms and clocks, and measure the recovery (as root, elsewhere it is skipped)
+	$(CARGO) test $(CARGOFLAGS) --test faults
 
 fuzz: ## Fuzz every target of fuzz/ for FUZZ_SECONDS (60), or those of FUZZ_TARGETS
 	@if ! command -v c++ >/dev/null; then echo "SKIPPED: nothing is fuzzed, there is no C++ compiler for libFuzzer"; exit 0; fi; \
@@ -73,7 +76,7 @@ deny: ## Check the licences and origins of the dependencies
 	@if $(CARGO) deny --version >/dev/null 2>&1; then set -x; $(CARGO) deny $(CARGOFLAGS) check --hide-inclusion-graph bans licenses sources; \
 	else echo "SKIPPED: dependencies are not checked, cargo-deny is not installed (cargo install cargo-deny --locked)"; fi
 
-ci: test test-system lint demo ## What a change must pass
+ci: test test-system test-faults lint demo ## What a change must pass
 
 install: ## Install program, units and documents into $(DESTDIR)$(PREFIX), and what is in packaging/
 	install -D -m 0755 $(BINARY) $(DESTDIR)$(PREFIX)/bin/infisical

@@ -31,15 +31,24 @@ impl Platform {
         let process = Process::spawn("platform", command);
         process.wait_for_line("Platform started successfully").await;
         let url = ready_file(&ready).await;
+        Self::known(process, url, state, None)
+    }
+
+    /// One that runs and serves at `url`; with HTTPS, `root` is what its certificate is checked against.
+    pub(crate) fn known(process: Process, url: String, state: PathBuf, root: Option<&str>) -> Self {
         let token = std::fs::read_to_string(state.join("admin-token")).expect("the token file");
         // A proxy of this machine's environment has no business here.
-        let client = reqwest::Client::builder().no_proxy().build();
+        let mut client = reqwest::Client::builder().no_proxy();
+        if let Some(root) = root {
+            let root = reqwest::Certificate::from_pem(root.as_bytes()).expect("PEM");
+            client = client.tls_certs_only([root]);
+        }
         Self {
             process,
             url,
             token: token.trim().to_owned(),
             state,
-            client: client.expect("a client"),
+            client: client.build().expect("a client"),
         }
     }
 

@@ -80,6 +80,11 @@ impl Process {
         Pid::from_raw(i32::try_from(id).expect("a pid"))
     }
 
+    /// What the case calls it.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Everything written so far, both streams, in order of arrival.
     pub(crate) fn output(&self) -> String {
         self.seen.borrow().lines.join("\n")

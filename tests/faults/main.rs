@@ -1,0 +1,60 @@
+//! Every fault that we promise to survive, on networks of our own making: what is broken, and how long it takes until a
+//! session works again once it is cured. Run by `make test-faults`; needs root, and says so where it is not.
+//!
+//! From the outside in:
+//!
+//! - `runner` takes the table of `cases`, runs several of them at once, and prints the table of docs/reliability.md.
+//!   `cargo test --locked --test faults -- PART` runs the cases that have PART in their name.
+//! - `cases` is the table: what is broken, the bound, and a function that breaks it, cures it and measures. It takes a
+//!   [`lab::Lab`] of its own and panics when what must happen does not. To add one, write it and list it in `cases::TABLE`.
+//! - `lab` has this build's platform, relay and gateway as processes, each on a machine of its own.
+//! - `net` is these machines: network namespaces around a router, which drops in silence what it is told to drop.
+//! - `probe` is the client: a session is tried again and again, and the first that works is the recovery.
+//! - `peer` is what this very binary does as a child in one of the namespaces: an echo, a DNS server, and the proxy that
+//!   stands between gateway and relay. `steer` tells the proxy what to do.
+//!
+//! What is measured is never waited for by the clock: the clock only bounds it. Faults that consist in time passing (a
+//! partition of 90 s) are the exception, and `wait` has the only sleep.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::exit,
+    reason = "a case fails by panicking, and this is a program that prints its results"
+)]
+#![allow(missing_docs, reason = "a test has no readers but those of its source")]
+
+mod cases;
+mod lab;
+mod net;
+mod peer;
+mod probe;
+mod runner;
+mod steer;
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "it belongs to tests/it, and not all of it is wanted here"
+)]
+#[path = "../it/support/mod.rs"]
+mod support;
+mod wait;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["peer", role @ ..] => peer::run(role),
+        // Options are for the runner that this one replaces.
+        parts => {
+            let parts = parts.iter().filter(|part| !part.starts_with('-'));
+            runner::run(&parts.copied().collect::<Vec<_>>())
+        }
+    }
+}

@@ -1,0 +1,280 @@
+//! Runs the cases, several at once, reports each on a line, and prints what was measured as a table.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::{Command, ExitCode, Stdio};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::cases::TABLE;
+use crate::lab::Lab;
+use crate::net;
+
+/// One fault.
+pub(crate) struct Case {
+    /// A sentence, with `_` for spaces.
+    pub(crate) name: &'static str,
+    /// The fault, in the words of docs/reliability.md.
+    pub(crate) row: &'static str,
+    /// Within which time a session must work again.
+    pub(crate) bound: Option<Duration>,
+    /// Panics when what must happen does not.
+    pub(crate) run: fn(&mut Lab) -> Outcome,
+}
+
+/// What a case measured.
+#[derive(Default)]
+pub(crate) struct Outcome {
+    recovered: Vec<Duration>,
+    /// Other times, each with its name and bound.
+    others: Vec<(&'static str, Duration, Option<Duration>)>,
+    /// Why it could not be done here.
+    skipped: Option<String>,
+}
+
+impl Outcome {
+    /// A session worked again after this.
+    pub(crate) fn recovered(after: Duration) -> Self {
+        let mut outcome = Self::default();
+        outcome.recovered.push(after);
+        outcome
+    }
+
+    /// The same several times; the worst counts.
+    pub(crate) fn worst_of(times: Vec<Duration>) -> Self {
+        assert!(!times.is_empty(), "nothing was measured");
+        Self {
+            recovered: times,
+            ..Self::default()
+        }
+    }
+
+    /// What was asked for happened, and there is no time in it.
+    pub(crate) fn happened() -> Self {
+        Self::default()
+    }
+
+    /// It cannot be done here.
+    pub(crate) fn skipped(why: &str) -> Self {
+        Self {
+            skipped: Some(why.to_owned()),
+            ..Self::default()
+        }
+    }
+
+    /// One more time.
+    pub(crate) fn and(
+        mut self,
+        what: &'static str,
+        took: Duration,
+        bound: Option<Duration>,
+    ) -> Self {
+        self.others.push((what, took, bound));
+        self
+    }
+
+    /// What was measured, and what was promised.
+    fn told(&self, bound: Option<Duration>) -> (String, String) {
+        let mut measured = Vec::new();
+        let mut promised = Vec::new();
+        for (what, took, bound) in &self.others {
+            measured.push(format!("{what} {:.2} s", took.as_secs_f64()));
+            promised.extend(bound.map(|bound| format!("{what} {:.1} s", bound.as_secs_f64())));
+        }
+        if let Some(worst) = self.recovered.iter().max() {
+            let mut text = format!("recovered in {:.2} s", worst.as_secs_f64());
+            if self.recovered.len() > 1 {
+                let _ = write!(text, " (worst of {})", self.recovered.len());
+            }
+            measured.push(text);
+            promised.extend(bound.map(|bound| format!("{:.1} s", bound.as_secs_f64())));
+        }
+        let or = |list: Vec<String>, none: &str| match list.is_empty() {
+            true => none.to_owned(),
+            false => list.join(", "),
+        };
+        (or(measured, "as described"), or(promised, "–"))
+    }
+
+    fn is_late(&self, bound: Option<Duration>) -> bool {
+        let late =
+            |took: &Duration, bound: Option<Duration>| bound.is_some_and(|most| *took > most);
+        self.recovered.iter().any(|took| late(took, bound))
+            || self
+                .others
+                .iter()
+                .any(|(_, took, bound)| late(took, *bound))
+    }
+}
+
+/// What became of a case.
+enum Verdict {
+    Passed,
+    Failed,
+    Skipped,
+}
+
+struct Result {
+    verdict: Verdict,
+    row: String,
+}
+
+/// Programs without which nothing can be done, and the package that has each.
+const TOOLS: &[(&str, &str)] = &[("ip", "iproute2"), ("nft", "nftables")];
+/// Cases at once, unless FAULTS_AT_ONCE says otherwise: most of them wait most of the time.
+const AT_ONCE: usize = 4;
+
+thread_local! {
+    /// What the last panic of this thread said.
+    static SAID: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
+/// Runs what matches one of `parts`, or everything.
+pub(crate) fn run(parts: &[&str]) -> ExitCode {
+    if let Some(why) = impossible() {
+        println!("SKIPPED: no fault is tried out, {why}");
+        println!("0 passed, 0 failed, 1 skipped");
+        return ExitCode::SUCCESS;
+    }
+    net::remove_stale();
+    let chosen: Vec<&Case> = TABLE
+        .iter()
+        .copied()
+        .flatten()
+        .filter(|case| parts.is_empty() || parts.iter().any(|part| case.name.contains(part)))
+        .collect();
+    if chosen.is_empty() {
+        eprintln!("no case has any of {parts:?} in its name");
+        return ExitCode::FAILURE;
+    }
+    std::panic::set_hook(Box::new(|panic| {
+        SAID.set(panic.to_string());
+    }));
+    let begin = Instant::now();
+    let next = AtomicUsize::new(0);
+    let results: Vec<Mutex<Option<Result>>> = chosen.iter().map(|_| Mutex::new(None)).collect();
+    let at_once = std::env::var("FAULTS_AT_ONCE")
+        .ok()
+        .and_then(|text| text.parse().ok());
+    std::thread::scope(|scope| {
+        for _ in 0..at_once.unwrap_or(AT_ONCE) {
+            scope.spawn(|| {
+                while let Some((at, case)) = take(&next, &chosen) {
+                    // A thread of its own: it goes to another network, and cannot come back.
+                    let result = std::thread::scope(|own| own.spawn(|| run_case(case)).join());
+                    let result = result.expect("panics are caught");
+                    *results[at].lock().expect("no thread panics") = Some(result);
+                }
+            });
+        }
+    });
+    let results: Vec<Result> = results
+        .into_iter()
+        .filter_map(|result| result.into_inner().expect("no thread panics"))
+        .collect();
+    report(&results, begin.elapsed())
+}
+
+/// The next case.
+fn take<'a>(next: &AtomicUsize, chosen: &[&'a Case]) -> Option<(usize, &'a Case)> {
+    let at = next.fetch_add(1, Ordering::Relaxed);
+    chosen.get(at).map(|case| (at, *case))
+}
+
+fn report(results: &[Result], took: Duration) -> ExitCode {
+    let mut table = "| fault | measured | bound |\n| --- | --- | --- |\n".to_owned();
+    let (mut passed, mut failed, mut skipped) = (0, 0, 0);
+    for result in results {
+        table += &result.row;
+        match result.verdict {
+            Verdict::Passed => passed += 1,
+            Verdict::Failed => failed += 1,
+            Verdict::Skipped => skipped += 1,
+        }
+    }
+    println!("\n{table}");
+    println!(
+        "{passed} passed, {failed} failed, {skipped} skipped in {:.0} s",
+        took.as_secs_f64()
+    );
+    if let Some(path) = std::env::var_os("FAULTS_TABLE")
+        && let Err(error) = std::fs::write(&path, &table)
+    {
+        eprintln!("the table cannot be written to {}: {error}", path.display());
+        return ExitCode::FAILURE;
+    }
+    if failed > 0 {
+        return ExitCode::FAILURE;
+    }
+    ExitCode::SUCCESS
+}
+
+/// Why there can be no network of our own here.
+fn impossible() -> Option<String> {
+    if !nix::unistd::geteuid().is_root() {
+        return Some("which needs root (sudo make test-faults)".to_owned());
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let has = |tool: &str| std::env::split_paths(&path).any(|folder| folder.join(tool).is_file());
+    let missing: BTreeSet<&str> = TOOLS
+        .iter()
+        .filter(|(tool, _)| !has(tool))
+        .map(|(_, package)| *package)
+        .collect();
+    if !missing.is_empty() {
+        return Some(format!("which needs the packages {missing:?}"));
+    }
+    let mut namespace = Command::new("unshare");
+    namespace.args(["--net", "nft", "list", "ruleset"]);
+    let allowed = namespace
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    if !allowed.is_ok_and(|status| status.success()) {
+        return Some("for this root may not make networks".to_owned());
+    }
+    None
+}
+
+fn run_case(case: &Case) -> Result {
+    let mut lab = None;
+    let outcome = catch_unwind(AssertUnwindSafe(|| {
+        (case.run)(lab.get_or_insert_with(Lab::build))
+    }));
+    let name = case.name;
+    let row = |measured: &str, bound: &str| format!("| {} | {measured} | {bound} |\n", case.row);
+    let failed = |said: &str, measured: &str, bound: &str| {
+        let account = catch_unwind(AssertUnwindSafe(|| lab.as_ref().map(Lab::account)));
+        let account = account.ok().flatten().unwrap_or_default();
+        println!("test {name} ... FAILED: {said}\n{account}---- end of {name}");
+        Result {
+            verdict: Verdict::Failed,
+            row: row(&format!("**{measured}**"), bound),
+        }
+    };
+    let Ok(outcome) = outcome else {
+        let bound = case
+            .bound
+            .map_or_else(|| "–".to_owned(), |b| format!("{:.1} s", b.as_secs_f64()));
+        return failed(&SAID.take(), "failed", &bound);
+    };
+    if let Some(why) = outcome.skipped {
+        println!("test {name} ... SKIPPED: {why}");
+        return Result {
+            verdict: Verdict::Skipped,
+            row: row(&format!("skipped: {why}"), "–"),
+        };
+    }
+    let (measured, bound) = outcome.told(case.bound);
+    if outcome.is_late(case.bound) {
+        return failed(&format!("{measured} (bound {bound})"), &measured, &bound);
+    }
+    println!("test {name} ... ok: {measured} (bound {bound})");
+    Result {
+        verdict: Verdict::Passed,
+        row: row(&measured, &bound),
+    }
+}
