@@ -9,7 +9,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::cases::TABLE;
+use crate::cases::{ALONE, TABLE};
 use crate::lab::Lab;
 use crate::net;
 
@@ -31,6 +31,8 @@ pub(crate) struct Outcome {
     recovered: Vec<Duration>,
     /// Other times, each with its name and bound.
     others: Vec<(&'static str, Duration, Option<Duration>)>,
+    /// What else there is to tell.
+    figures: Option<String>,
     /// Why it could not be done here.
     skipped: Option<String>,
 }
@@ -76,6 +78,12 @@ impl Outcome {
         self
     }
 
+    /// What else was measured, in words.
+    pub(crate) fn with_figures(mut self, figures: String) -> Self {
+        self.figures = Some(figures);
+        self
+    }
+
     /// What was measured, and what was promised.
     fn told(&self, bound: Option<Duration>) -> (String, String) {
         let mut measured = Vec::new();
@@ -84,6 +92,7 @@ impl Outcome {
             measured.push(format!("{what} {:.2} s", took.as_secs_f64()));
             promised.extend(bound.map(|bound| format!("{what} {:.1} s", bound.as_secs_f64())));
         }
+        measured.extend(self.figures.clone());
         if let Some(worst) = self.recovered.iter().max() {
             let mut text = format!("recovered in {:.2} s", worst.as_secs_f64());
             if self.recovered.len() > 1 {
@@ -140,13 +149,14 @@ pub(crate) fn run(parts: &[&str]) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     net::remove_stale();
-    let chosen: Vec<&Case> = TABLE
-        .iter()
-        .copied()
-        .flatten()
-        .filter(|case| parts.is_empty() || parts.iter().any(|part| case.name.contains(part)))
-        .collect();
-    if chosen.is_empty() {
+    let among = |table: &[&'static [Case]]| -> Vec<&'static Case> {
+        let cases = table.iter().copied().flatten();
+        cases
+            .filter(|case| parts.is_empty() || parts.iter().any(|part| case.name.contains(part)))
+            .collect()
+    };
+    let (chosen, alone) = (among(TABLE), among(ALONE));
+    if chosen.is_empty() && alone.is_empty() {
         eprintln!("no case has any of {parts:?} in its name");
         return ExitCode::FAILURE;
     }
@@ -154,15 +164,22 @@ pub(crate) fn run(parts: &[&str]) -> ExitCode {
         SAID.set(panic.to_string());
     }));
     let begin = Instant::now();
-    let next = AtomicUsize::new(0);
-    let results: Vec<Mutex<Option<Result>>> = chosen.iter().map(|_| Mutex::new(None)).collect();
     let at_once = std::env::var("FAULTS_AT_ONCE")
         .ok()
         .and_then(|text| text.parse().ok());
+    let mut results = run_all(&chosen, at_once.unwrap_or(AT_ONCE));
+    results.extend(run_all(&alone, 1));
+    report(&results, begin.elapsed())
+}
+
+/// Runs so many of the cases at once; gives the results in the order of the cases.
+fn run_all(chosen: &[&Case], at_once: usize) -> Vec<Result> {
+    let next = AtomicUsize::new(0);
+    let results: Vec<Mutex<Option<Result>>> = chosen.iter().map(|_| Mutex::new(None)).collect();
     std::thread::scope(|scope| {
-        for _ in 0..at_once.unwrap_or(AT_ONCE) {
+        for _ in 0..at_once {
             scope.spawn(|| {
-                while let Some((at, case)) = take(&next, &chosen) {
+                while let Some((at, case)) = take(&next, chosen) {
                     // A thread of its own: it goes to another network, and cannot come back.
                     let result = std::thread::scope(|own| own.spawn(|| run_case(case)).join());
                     let result = result.expect("panics are caught");
@@ -171,11 +188,10 @@ pub(crate) fn run(parts: &[&str]) -> ExitCode {
             });
         }
     });
-    let results: Vec<Result> = results
+    results
         .into_iter()
         .filter_map(|result| result.into_inner().expect("no thread panics"))
-        .collect();
-    report(&results, begin.elapsed())
+        .collect()
 }
 
 /// The next case.
