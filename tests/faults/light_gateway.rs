@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use infisical::scope::Scope;
 use infisical::secret::Secret;
 use infisical::ssh::cert::HostPolicy;
 use infisical::ssh::keys::{self, CertifiedKey};
@@ -65,10 +66,10 @@ impl LightGateway {
         let mut task = JoinSet::new();
         let accepting = Arc::clone(&session);
         task.spawn(async move {
-            let mut sessions = JoinSet::new();
+            let sessions = Scope::new("sessions");
             while let Some(channel) = accepting.accept().await {
                 let tls = tls.clone();
-                sessions.spawn(async move {
+                sessions.spawn("session", async move {
                     // What goes wrong is the client's to report.
                     if let Ok(stream) = tls.accept(channel).await {
                         let _ = talk::answer(stream).await;

@@ -32,6 +32,7 @@ mod cases;
 mod figures;
 mod lab;
 mod light_gateway;
+mod memory_group;
 mod net;
 mod peer;
 mod probe;
@@ -55,6 +56,7 @@ fn main() -> ExitCode {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["peer", role @ ..] => peer::run(role),
+        ["talk"] => talk::serve(),
         ["write-for-ever", path] => cases::disk::write_for_ever(path),
         // Options are for the runner that this one replaces.
         parts => {

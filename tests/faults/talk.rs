@@ -3,12 +3,21 @@
 
 use std::io;
 use std::net::Ipv4Addr;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use crate::lab::{Lab, PATIENCE};
+use crate::net::Machine;
+use crate::probe::block_on;
 use crate::support::noise::Noise;
+use crate::support::process::clean;
+use crate::support::session::Way;
+use crate::support::stack::GATEWAY;
 use crate::support::targets::Target;
 
 /// Bytes that are made and compared at once.
@@ -20,7 +29,9 @@ const MAX_MESSAGE: u64 = 64 << 10;
 const ECHO: u8 = 1;
 /// Both sides send their noise at once, and the target says at the end whether it heard the client's.
 const EXCHANGE: u8 = 2;
-/// What it says if it did.
+/// The target panics.
+const PANIC: u8 = 3;
+/// What it says if it did hear the client's.
 const HEARD: u8 = 0x2a;
 
 /// The client's side of one conversation.
@@ -65,6 +76,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Talk<S> {
         }
     }
 
+    /// Asks for `length` bytes and takes none of them; the conversation is of no use any more.
+    pub(crate) async fn ask_and_leave(&mut self, length: u64) -> io::Result<()> {
+        self.ask(EXCHANGE, length).await?;
+        self.stream.flush().await
+    }
+
+    /// Makes the other side panic, and waits for the end of the connection.
+    pub(crate) async fn panic(mut self) {
+        self.ask(PANIC, 0).await.expect("asked");
+        self.stream.flush().await.expect("asked");
+        let mut rest = Vec::new();
+        // However it ends.
+        let _ = self.stream.read_to_end(&mut rest).await;
+        assert!(rest.is_empty(), "it did not panic");
+    }
+
     /// Ends it, and waits for the target's end, before which nothing more may come.
     pub(crate) async fn end(mut self) -> io::Result<()> {
         self.stream.shutdown().await?;
@@ -85,7 +112,40 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Talk<S> {
     }
 }
 
-/// A target that talks; it runs until dropped.
+/// Where a target that talks is, on its machine.
+const PORT: u16 = 7001;
+
+/// Starts a target that talks on this machine.
+pub(crate) fn start(lab: &Lab, machine: Machine) {
+    let this = std::env::current_exe().expect("this binary's path");
+    let mut command = clean(this, lab.dir());
+    command.arg("talk");
+    let target = lab.spawn("talk", &lab.net.on(machine, &command));
+    lab.wait_line(&target, 0, "ready", PATIENCE);
+}
+
+/// A way to it through the gateway; good for five minutes.
+pub(crate) fn way(lab: &Lab) -> Way {
+    lab.ask(lab.platform().way(GATEWAY, "127.0.0.1", PORT))
+}
+
+/// What this binary does as that target.
+pub(crate) fn serve() -> ExitCode {
+    block_on(async {
+        let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, PORT)).await;
+        let listener = listener.expect("the target's port");
+        println!("ready");
+        let mut conversations = JoinSet::new();
+        while let Ok((stream, _)) = listener.accept().await {
+            conversations.spawn(answer(stream));
+            // Those that have ended are of no interest.
+            while conversations.try_join_next().is_some() {}
+        }
+    });
+    ExitCode::FAILURE
+}
+
+/// A target that talks, in this process; it runs until dropped.
 pub(crate) async fn target(host: Ipv4Addr) -> Target {
     Target::serve(host, answer).await
 }
@@ -114,6 +174,7 @@ pub(crate) async fn answer<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) -> 
                 )?;
                 stream.write_u8(HEARD).await?;
             }
+            PANIC => panic!("on purpose"),
             _ => return Err(wrong("the target", number)),
         }
         stream.flush().await?;
