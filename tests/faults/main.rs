@@ -38,6 +38,7 @@ mod peer;
 mod probe;
 mod runner;
 mod small_disk;
+mod soak;
 mod steer;
 #[allow(
     dead_code,
@@ -56,6 +57,7 @@ fn main() -> ExitCode {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["peer", role @ ..] => peer::run(role),
+        ["soak"] => soak::run(),
         ["talk"] => talk::serve(),
         ["write-for-ever", path] => cases::disk::write_for_ever(path),
         // Options are for the runner that this one replaces.

@@ -229,7 +229,7 @@ fn report(results: &[Result], took: Duration) -> ExitCode {
 }
 
 /// Why there can be no network of our own here.
-fn impossible() -> Option<String> {
+pub(crate) fn impossible() -> Option<String> {
     if !nix::unistd::geteuid().is_root() {
         return Some("which needs root (sudo make test-faults)".to_owned());
     }
