@@ -7,7 +7,6 @@ use nix::unistd::Pid;
 pub(crate) struct Figures {
     /// Resident, in bytes.
     pub(crate) memory: u64,
-    pub(crate) descriptors: usize,
     pub(crate) threads: usize,
 }
 
@@ -24,7 +23,6 @@ impl Figures {
         };
         Self {
             memory: number("VmRSS:") << 10,
-            descriptors: descriptors(pid),
             threads: usize::try_from(number("Threads:")).expect("few"),
         }
     }

@@ -25,6 +25,12 @@ pub(super) const CASES: &[Case] = &[
         run: without_descriptors,
     },
     Case {
+        name: "a_gateway_whose_tunnel_ends_without_descriptors_is_back_once_it_has_some",
+        row: "no descriptors left in the gateway, and the relay killed and restarted meanwhile; from the cure 10 s later",
+        bound: Some(Duration::from_secs(3)),
+        run: tunnel_without_descriptors,
+    },
+    Case {
         name: "a_gateway_killed_for_want_of_memory_is_back",
         row: "gateway with 64 MiB of memory in all: 200 sessions with data, 50 more that nobody reads; then killed, and started again",
         bound: Some(Duration::from_secs(1)),
@@ -82,6 +88,23 @@ fn without_descriptors(lab: &mut Lab) -> Outcome {
         }
     });
     Outcome::recovered(took)
+}
+
+fn tunnel_without_descriptors(lab: &mut Lab) -> Outcome {
+    let (relay, gateway) = lab.start(&GatewayPlan::pinned());
+    let way = lab.way();
+    lab.assert_works(&way);
+    if let Err(why) = limit_descriptors(&gateway, NONE) {
+        return Outcome::skipped(&why);
+    }
+    lab.kill(&relay);
+    let _relay = lab.start_relay(Machine::Relay);
+    wait::pause(SCARCITY);
+    assert!(gateway.is_running(), "{}", gateway.output());
+    let probe = Lab::probe(&way);
+    let begin = Instant::now();
+    limit_descriptors(&gateway, "4096").expect("as before");
+    Outcome::recovered(probe.success_since(begin, PATIENCE))
 }
 
 /// The soft limit alone, which can be raised again.

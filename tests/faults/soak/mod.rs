@@ -2,11 +2,13 @@
 //! are opened and closed by the thousand, and then random faults come for the rest of the time. Meanwhile it is watched what
 //! the programs hold: what grows with the number of restarts, sessions or faults is a leak.
 //!
-//! SOAK_MINUTES is how long all of it takes; SOAK_SEED repeats the faults of another run.
+//! SOAK_MINUTES is how long all of it takes; SOAK_SEED repeats the faults of another run; SOAK_LOOKS names a file that gets
+//! every look at the memory.
 
 mod crowd;
 mod random;
 mod series;
+mod status;
 mod troubles;
 
 use std::process::ExitCode;
@@ -22,13 +24,13 @@ use crate::net::Machine;
 use crate::runner;
 use crate::steer::Proxy;
 use crate::support::lab::GATEWAY_CONNECTED;
-use crate::support::manager::Manager;
 use crate::support::process::Process;
 use crate::talk;
 use crate::wait;
 use crowd::{Crowd, Tally};
 use random::Random;
 use series::Series;
+use status::Status;
 
 /// Unless SOAK_MINUTES says otherwise.
 const MINUTES: u64 = 20;
@@ -84,7 +86,7 @@ struct Soak {
     proxy: Proxy,
     relay: Rc<Process>,
     gateway: Rc<Process>,
-    manager: Manager,
+    status: Status,
     /// What gateway, relay and platform have open when nobody asks anything of them.
     idle: [usize; 3],
     threads: usize,
@@ -103,7 +105,7 @@ impl Soak {
         let proxy = lab.start_proxy();
         let relay = lab.start_relay(Machine::Relay);
         let mut command = lab.gateway_command(Machine::Gateway, &GatewayPlan::pinned());
-        let manager = Manager::listen(&lab.dir().join("notify"), &mut command);
+        let status = Status::listen(&lab.dir().join("notify"), &mut command);
         let gateway = lab.spawn("gateway", &command);
         lab.wait_up(&gateway);
         lab.wait_line(&relay, 0, GATEWAY_CONNECTED, PATIENCE);
@@ -112,7 +114,7 @@ impl Soak {
             proxy,
             relay,
             gateway,
-            manager,
+            status,
             idle: [usize::MAX; 3],
             threads: usize::MAX,
             series: Vec::new(),
@@ -244,7 +246,7 @@ impl Soak {
     }
 
     /// What it came to; the last looks are taken now.
-    fn report(mut self, lab: &Lab) -> ExitCode {
+    fn report(self, lab: &Lab) -> ExitCode {
         self.settle(lab);
         let threads = wait::until("the threads end", SETTLE, || {
             let now = Figures::of(self.gateway.pid()).threads;
@@ -255,7 +257,7 @@ impl Soak {
             }
         });
         wait::until("no session is counted", PATIENCE, || {
-            let status = self.manager.last("STATUS=").unwrap_or_default();
+            let status = self.status.last();
             if status.contains(" 0 sessions") {
                 Ok(())
             } else {
@@ -272,6 +274,10 @@ impl Soak {
         println!(
             "\n| program | for each | looks | RSS at first, at last | growth for 1000 |\n| --- | --- | --- | --- | --- |"
         );
+        if let Some(path) = std::env::var_os("SOAK_LOOKS") {
+            let lines: String = self.series.iter().map(Series::lines).collect();
+            std::fs::write(path, lines).expect("the file for the looks");
+        }
         for series in &self.series {
             println!("{series}");
             grows |= series.grows();

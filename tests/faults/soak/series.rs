@@ -1,6 +1,6 @@
 //! The memory of one program over many restarts, sessions or faults, and whether it grows with them.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use nix::unistd::Pid;
 
@@ -33,6 +33,19 @@ impl Series {
     pub(super) fn take(&mut self, count: u64, pid: Pid) {
         let memory = Figures::of(pid).memory as f64 / f64::from(1 << 20);
         self.looks.push((count as f64, memory));
+    }
+
+    /// Every look, a line each, for whoever wants to draw them.
+    pub(super) fn lines(&self) -> String {
+        let mut lines = String::new();
+        for (count, memory) in &self.looks {
+            let _ = writeln!(
+                lines,
+                "{}\t{}\t{count}\t{memory:.3}",
+                self.program, self.each
+            );
+        }
+        lines
     }
 
     /// What came after the warm-up.

@@ -34,16 +34,6 @@ impl Manager {
         Self { messages }
     }
 
-    /// The last line so far that begins with `start`, of what nobody has received yet.
-    pub(crate) fn last(&self, start: &str) -> Option<String> {
-        let messages: Vec<String> = self.messages.try_iter().collect();
-        let lines = messages.iter().flat_map(|message| message.lines());
-        lines
-            .filter(|line| line.starts_with(start))
-            .last()
-            .map(str::to_owned)
-    }
-
     /// Receives until a message has a line that begins with `line`; gives everything said until then.
     pub(crate) fn wait_for(&self, line: &str) -> String {
         let end = Instant::now() + PATIENCE;
