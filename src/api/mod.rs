@@ -5,8 +5,10 @@
 
 mod error;
 pub mod login;
+mod resolve;
 pub mod types;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 pub use error::Error;
@@ -27,8 +29,9 @@ use types::{
 
 /// Limit for one call. A heartbeat is the longest: the platform dials back meanwhile.
 const CALL_DEADLINE: Duration = Duration::from_secs(30);
-/// Limit for a connection to the platform.
-const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
+/// Limit for a connection to the platform, its name's lookup and TLS included. One that was begun while the network was
+/// away is as good as lost, and the caller's next attempt is not.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(8);
 /// Largest answer read, in bytes: credentials are some 20 KiB, lists some 300 bytes a row.
 const MAX_ANSWER: usize = 4 * 1024 * 1024;
 
@@ -65,6 +68,7 @@ impl Client {
             .user_agent(concat!("infisical/", env!("CARGO_PKG_VERSION")))
             .timeout(CALL_DEADLINE)
             .connect_timeout(CONNECT_DEADLINE)
+            .dns_resolver(Arc::new(resolve::Resolver))
             // A redirect would carry the token to another host.
             .redirect(redirect::Policy::none());
         if base.is_loopback() {

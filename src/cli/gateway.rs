@@ -19,6 +19,7 @@ use crate::config::env::{GATEWAY_ENROLL_METHOD, GATEWAY_NAME, RELAY_NAME};
 use crate::config::raw::Flags;
 use crate::config::settings::LogSettings;
 use crate::config::{assemble_gateway, explain_gateway};
+use crate::gateway::nudge::{self, Nudge};
 use crate::gateway::{self, service::http::Cluster};
 use crate::health;
 use crate::host::known::Known;
@@ -48,6 +49,7 @@ enum Command {
     Check(Box<Start>),
     Systemd(Box<install::GatewayArgs>),
     WaitOnline(service::WaitArgs),
+    Reconnect(service::ReconnectArgs),
     #[command(hide = true)]
     Install(Rest),
     #[command(hide = true)]
@@ -106,6 +108,7 @@ impl Args {
                 Command::Check(_)
                 | Command::Systemd(_)
                 | Command::WaitOnline(_)
+                | Command::Reconnect(_)
                 | Command::Install(_)
                 | Command::Uninstall(_),
             ) => None,
@@ -168,6 +171,7 @@ pub(crate) async fn run(
             super::stop_on_signal(&scope, logs)?;
             return service::wait_online(&args, &scope).await;
         }
+        Some(Command::Reconnect(args)) => return service::reconnect(&args).await,
         Some(Command::Check(start)) => return check(&start, global),
         Some(Command::Start(start)) => start,
     };
@@ -189,6 +193,13 @@ pub(crate) async fn run(
     limits::raise_descriptors();
     let (settings, followed) = watch::channel(settings);
     let (reporter, monitor) = gateway::monitor::monitor();
+    let (nudger, nudges) = nudge::nudges();
+    signals::on_reconnect(move || {
+        tracing::info!("asked to look at the tunnel at once");
+        // Full: the link is about to look already.
+        let _ = nudger.try_send(Nudge::Wanted);
+    })
+    .map_err(Failure::unavailable)?;
     let (heart, pulse) = health::heart();
     let beside = Scope::new("beside the gateway");
     beside.spawn("watchdog", watchdog::run(pulse));
@@ -205,7 +216,7 @@ pub(crate) async fn run(
     let known = Known::new(global.environment.state_directory.clone());
     let cluster = Cluster::of_this_pod(global.environment.kubernetes_api.clone());
     let running = Box::pin(gateway::run(
-        followed, cluster, reporter, known, heart, scope,
+        followed, cluster, reporter, nudges, known, heart, scope,
     ));
     let ended = tokio::select! {
         ended = running => ended,

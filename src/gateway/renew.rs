@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::identity::Identity;
@@ -22,13 +22,15 @@ const RENEWED: Duration = Duration::from_secs(1);
 /// The same, when what was received has expired by this machine's clock: asking again at once gives no better.
 const RENEWED_IN_VAIN: Duration = Duration::from_secs(60);
 
-/// Renews for ever what `current` holds: before it expires, and at once when the settings say to ask otherwise (a
-/// new one of `issuers`). Whatever the platform answers, the old credentials are kept: the link decides about them
+/// Renews for ever what `current` holds: before it expires, at once when the settings say to ask otherwise (a
+/// new one of `issuers`), and at once when `now` says that the platform should hear where the gateway is, or that another relay is
+/// better. Whatever the platform answers, the old credentials are kept: the link decides about them
 /// when it needs new ones.
 pub(crate) async fn run(
     mut issuers: watch::Receiver<Arc<Issuer>>,
     current: watch::Sender<Option<Arc<Identity>>>,
     reporter: Reporter,
+    now: Arc<Notify>,
 ) {
     let mut seen = current.subscribe();
     let mut backoff = Backoff::new(BASE, CAP);
@@ -58,6 +60,11 @@ pub(crate) async fn run(
                 if changed.is_err() {
                     return;
                 }
+                continue;
+            }
+            () = now.notified() => {
+                asked_otherwise = true;
+                not_before = Instant::now();
                 continue;
             }
             changed = issuers.changed() => {

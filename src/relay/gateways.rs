@@ -15,14 +15,12 @@ use super::limits::{Slot, Source};
 use super::registry::Replaced;
 use crate::error::chain;
 use crate::events;
-use crate::names::GatewayId;
+use crate::names::{GatewayId, TAKEN_OVER};
 use crate::net::accept::{Accepted, Acceptor};
 use crate::scope::Scope;
 use crate::ssh;
 use crate::ssh::server::{self, Session};
 
-/// What a gateway is told when another connection of its identity replaces it.
-const REPLACED: &str = "another connection of this gateway took over";
 /// What a gateway is told when the relay stops.
 const GOING_AWAY: &str = "the relay is going away";
 
@@ -150,7 +148,7 @@ async fn dismiss(hub: &Hub, id: &GatewayId, replaced: Replaced<Arc<Session>>) {
             events::GATEWAY_CONFLICT
         );
     }
-    session.close(REPLACED).await;
+    session.close(TAKEN_OVER).await;
 }
 
 /// One line for each attempt that failed, as far as the ration goes.

@@ -51,7 +51,7 @@ impl Client {
         }
     }
 
-    /// The first keys are in use.
+    /// The first keys are in use, and the client is to prove itself.
     pub(super) fn begin(&mut self, out: &mut VecDeque<Packet>) {
         if self.state == ClientState::Begin {
             self.state = ClientState::AwaitService;

@@ -3,11 +3,13 @@
 use std::time::{Duration, SystemTime};
 
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Instant;
 
 use super::cert::HostPolicy;
 use super::connection::{Connection, Options};
+use super::driver::{self, Phase};
 use super::keys::CertifiedKey;
-use super::{Algorithms, Error, Keepalive, RekeyLimits, driver};
+use super::{Algorithms, Error, Keepalive, RekeyLimits};
 
 pub use super::session::Session;
 
@@ -46,11 +48,30 @@ impl Config {
     }
 }
 
-/// Makes an authenticated session over the two halves of a stream.
+/// A server that proved who it is, and to which we have not proved ourselves yet. Dropping it cuts the connection.
+#[derive(Debug)]
+pub struct Greeted {
+    session: Session,
+    limit: Duration,
+}
+
+impl Greeted {
+    /// Proves who we are.
+    ///
+    /// # Errors
+    /// The server refuses our certificate, the handshake breaks or takes too long.
+    pub async fn authenticate(mut self) -> Result<Session, Error> {
+        self.session.proceed();
+        self.session.reach(Phase::Open, self.limit).await?;
+        Ok(self.session)
+    }
+}
+
+/// Exchanges keys over the two halves of a stream, and judges the server.
 ///
 /// # Errors
-/// The server's certificate is refused, it refuses ours, the handshake breaks or takes too long.
-pub async fn connect<R, W>(reader: R, writer: W, config: &Config) -> Result<Session, Error>
+/// The server's certificate is refused, the handshake breaks or takes too long.
+pub async fn greet<R, W>(reader: R, writer: W, config: &Config) -> Result<Greeted, Error>
 where
     R: AsyncRead + Unpin + Send + 'static,
     W: AsyncWrite + Unpin + Send + 'static,
@@ -61,12 +82,34 @@ where
         rekey: config.rekey,
         clock: SystemTime::now,
     };
-    let connection = Connection::client(
+    let mut connection = Connection::client(
         config.user.clone(),
         config.identity.clone(),
         config.host.clone(),
         options,
         driver::now(),
     )?;
-    Session::establish(reader, writer, connection, config.handshake).await
+    connection.hold();
+    let begin = Instant::now();
+    let mut session = Session::start(reader, writer, connection);
+    session.reach(Phase::Keyed, config.handshake).await?;
+    let limit = config.handshake.saturating_sub(begin.elapsed());
+    Ok(Greeted { session, limit })
+}
+
+/// Makes an authenticated session over the two halves of a stream.
+///
+/// # Errors
+/// The server's certificate is refused, it refuses ours, the handshake breaks or takes too long.
+pub async fn connect<R, W>(reader: R, writer: W, config: &Config) -> Result<Session, Error>
+where
+    R: AsyncRead + Unpin + Send + 'static,
+    W: AsyncWrite + Unpin + Send + 'static,
+{
+    let session = greet(reader, writer, config).await?.authenticate().await;
+    // The limit is that of the whole handshake.
+    session.map_err(|error| match error {
+        Error::HandshakeTimedOut(_) => Error::HandshakeTimedOut(config.handshake),
+        error => error,
+    })
 }

@@ -32,6 +32,8 @@ pub(super) const GOODBYE: Duration = Duration::from_secs(2);
 pub(super) enum Phase {
     /// Neither side is sure of the other.
     Handshake,
+    /// A client knows whom it speaks with, and is held.
+    Keyed,
     /// Channels may be opened.
     Open,
     /// Nothing comes or goes any more.
@@ -74,6 +76,7 @@ struct Wakers {
 pub(super) struct ToWake {
     wakers: Vec<Waker>,
     has_incoming: bool,
+    is_keyed: bool,
     is_authenticated: bool,
 }
 
@@ -103,6 +106,9 @@ impl Shared {
         to_wake.wakers.drain(..).for_each(Waker::wake);
         if std::mem::take(&mut to_wake.has_incoming) {
             self.incoming.notify_one();
+        }
+        if std::mem::take(&mut to_wake.is_keyed) {
+            self.advance(Phase::Keyed);
         }
         if std::mem::take(&mut to_wake.is_authenticated) {
             self.advance(Phase::Open);
@@ -156,6 +162,7 @@ impl State {
     fn settle(&mut self, to_wake: &mut ToWake) {
         while let Some(event) = self.connection.poll_event() {
             match event {
+                Event::Keyed => to_wake.is_keyed = true,
                 Event::Authenticated => to_wake.is_authenticated = true,
                 Event::Incoming(id) => {
                     self.incoming.push_back(id);

@@ -68,6 +68,8 @@ enum Authentication {
 pub(super) struct Connection {
     transport: Transport,
     authentication: Authentication,
+    /// A client that knows whom it speaks with waits to be told to go on.
+    is_held: bool,
     is_authenticated: bool,
     /// Of the layers above the transport, before authentication.
     early: VecDeque<Packet>,
@@ -130,6 +132,7 @@ impl Connection {
         Ok(Self {
             transport: Transport::new(side, algorithms, rekey, clock, now)?,
             authentication,
+            is_held: false,
             is_authenticated: false,
             early: VecDeque::new(),
             channels: Channels::default(),
@@ -138,6 +141,22 @@ impl Connection {
             pings: 0,
             ending: Ending::No,
         })
+    }
+
+    /// A client that knows whom it speaks with waits for [`Self::proceed`] before it proves itself.
+    pub(super) fn hold(&mut self) {
+        self.is_held = true;
+    }
+
+    /// A client that was held proves itself now.
+    pub(super) fn proceed(&mut self) {
+        let was_held = std::mem::take(&mut self.is_held);
+        if was_held
+            && self.transport.is_keyed()
+            && let Authentication::Client(client) = &mut self.authentication
+        {
+            client.begin(&mut self.early);
+        }
     }
 
     /// True if the peer may say something before it identifies itself: a server may.
@@ -231,7 +250,11 @@ impl Connection {
                 if self.transport.is_keyed()
                     && let Authentication::Client(client) = &mut self.authentication
                 {
-                    client.begin(&mut self.early);
+                    if self.is_held {
+                        self.channels.events.push_back(Event::Keyed);
+                    } else {
+                        client.begin(&mut self.early);
+                    }
                 }
                 Ok(())
             }

@@ -449,7 +449,7 @@ impl Side {
                 }
                 Event::Closed(id) => self.incoming.retain(|other| *other != id),
                 Event::Authenticated => self.is_authenticated = true,
-                Event::Readable(_) | Event::Writable(_) | Event::Answered(_) => {}
+                Event::Keyed | Event::Readable(_) | Event::Writable(_) | Event::Answered(_) => {}
             }
         }
     }
