@@ -22,6 +22,8 @@ use crate::support::targets::Target;
 
 /// Bytes that are made and compared at once.
 const BLOCK: usize = 16 << 10;
+/// What takes nothing for so long is full.
+const FULL: Duration = Duration::from_secs(1);
 /// The longest message that goes there and back at once.
 const MAX_MESSAGE: u64 = 64 << 10;
 
@@ -31,6 +33,8 @@ const ECHO: u8 = 1;
 const EXCHANGE: u8 = 2;
 /// The target panics.
 const PANIC: u8 = 3;
+/// The target reads nothing any more.
+const STALL: u8 = 4;
 /// What it says if it did hear the client's.
 const HEARD: u8 = 0x2a;
 
@@ -80,6 +84,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Talk<S> {
     pub(crate) async fn ask_and_leave(&mut self, length: u64) -> io::Result<()> {
         self.ask(EXCHANGE, length).await?;
         self.stream.flush().await
+    }
+
+    /// Has the target read nothing any more, and writes until nothing goes any further; the conversation is of no use
+    /// any more.
+    pub(crate) async fn fill(&mut self) -> io::Result<()> {
+        self.ask(STALL, 0).await?;
+        let block = vec![0; BLOCK];
+        while let Ok(written) = tokio::time::timeout(FULL, self.stream.write_all(&block)).await {
+            written?;
+        }
+        Ok(())
     }
 
     /// Makes the other side panic, and waits for the end of the connection.
@@ -174,6 +189,7 @@ pub(crate) async fn answer<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) -> 
                 )?;
                 stream.write_u8(HEARD).await?;
             }
+            STALL => std::future::pending().await,
             PANIC => panic!("on purpose"),
             _ => return Err(wrong("the target", number)),
         }

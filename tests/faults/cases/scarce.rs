@@ -32,7 +32,7 @@ pub(super) const CASES: &[Case] = &[
     },
     Case {
         name: "a_gateway_killed_for_want_of_memory_is_back",
-        row: "gateway with 64 MiB of memory in all: 200 sessions with data, 50 more that nobody reads; then killed, and started again",
+        row: "gateway with 64 MiB of memory in all: 200 sessions with data, 100 more that nobody reads; then killed, and started again",
         bound: Some(Duration::from_secs(1)),
         run: little_memory,
     },
@@ -126,8 +126,8 @@ const MEMORY: u64 = 64 << 20;
 const SESSIONS: u64 = 200;
 /// Bytes of each, both ways.
 const DATA: u64 = 1 << 20;
-/// Sessions whose client reads nothing of what it asked for.
-const STALLED: u64 = 50;
+/// Sessions of which half the clients do not read, and half the targets.
+const STALLED: u64 = 100;
 
 fn little_memory(lab: &mut Lab) -> Outcome {
     let group = match MemoryGroup::make(MEMORY) {
@@ -142,12 +142,17 @@ fn little_memory(lab: &mut Lab) -> Outcome {
     let gateway = lab.spawn("gateway", &group.within(&command));
     lab.wait_up(&gateway);
     let (way, echo) = (talk::way(lab), lab.way());
-    let mut stalled = Vec::new();
-    for number in 0..STALLED {
-        let mut talk = open(lab, &way, number);
-        lab.ask(talk.ask_and_leave(DATA)).expect("asked");
-        stalled.push(talk);
-    }
+    let stall = async |number| {
+        let mut talk = Talk::new(way.tcp().await.expect("a way"), number);
+        if number % 2 == 0 {
+            talk.ask_and_leave(DATA).await.expect("asked");
+        } else {
+            talk.fill().await.expect("filled");
+        }
+        talk
+    };
+    let stalled = futures_util::future::join_all((0..STALLED).map(stall));
+    let _stalled = lab.ask(stalled);
     lab.ask(async {
         let mut talking = JoinSet::new();
         for number in STALLED..STALLED + SESSIONS {
