@@ -17,13 +17,14 @@ PACKAGING = $(shell cd packaging && find * -type f ! -name README.md)
 SYSTEMD = $(if $(DESTDIR),0,$(shell systemctl --version 2>/dev/null | awk 'NR == 1 { print $$2 + 0 }'))
 FIT = $(shell [ "0$(SYSTEMD)" -lt 253 ] || echo '/notify-reload. "+"/d; /^ExecReload=/d; /^Type=notify$$/d')
 # What cargo-fuzz would set, but no sanitizer: this program has no unsafe code, and so any toolchain will do.
+SOAK_MINUTES ?= 20
 FUZZ_SECONDS ?= 60
 FUZZ_TARGETS ?= $(notdir $(basename $(wildcard fuzz/fuzz_targets/*.rs)))
 HOST = $(shell rustc -vV | sed -n 's/^host: //p')
 COVERAGE = --cfg fuzzing -Cpasses=sancov-module $(addprefix -Cllvm-args=-sanitizer-coverage-,level=4 inline-8bit-counters pc-table trace-compares)
 SCRIPTS = .ci/run $(shell find packaging systemd tests -name '*.sh')
 
-.PHONY: help build check fmt lint test test-system test-faults fuzz demo bench doc deny ci install
+.PHONY: help build check fmt lint test test-system test-faults soak fuzz demo bench doc deny ci install
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,6 +55,9 @@ test-system: ## Run the service on a real systemd, in containers (as root, elsew
 
 test-faults: ## Break networks, relays, platforms and clocks, and measure the recovery (as root, elsewhere it is skipped)
 	$(CARGO) test $(CARGOFLAGS) --test faults
+
+soak: ## Restart, cut and load for SOAK_MINUTES (20), and see whether anything grows (as root; SOAK_SEED repeats a run)
+	SOAK_MINUTES=$(SOAK_MINUTES) $(CARGO) test $(CARGOFLAGS) --test faults -- soak
 
 fuzz: ## Fuzz every target of fuzz/ for FUZZ_SECONDS (60), or those of FUZZ_TARGETS
 	@if ! command -v c++ >/dev/null; then echo "SKIPPED: nothing is fuzzed, there is no C++ compiler for libFuzzer"; exit 0; fi; \

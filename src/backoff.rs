@@ -26,12 +26,14 @@ impl Backoff {
 
     /// The next delay. `random` is uniform over all of `u64`; tests pass what they like.
     pub fn next_delay(&mut self, random: u64) -> Duration {
-        let bound = self.bound();
+        self.next_delay_within(self.cap, random)
+    }
+
+    /// The next delay, which is shorter than `at_most` too.
+    pub fn next_delay_within(&mut self, at_most: Duration, random: u64) -> Duration {
+        let bound = self.bound().min(at_most);
         self.attempts = self.attempts.saturating_add(1);
-        let nanos = u64::try_from(bound.as_nanos()).unwrap_or(u64::MAX);
-        // The high half of the product maps the random number onto 0..nanos without bias worth naming.
-        let scaled = (u128::from(random) * u128::from(nanos)) >> 64;
-        Duration::from_nanos(u64::try_from(scaled).unwrap_or(nanos))
+        jitter(bound, random)
     }
 
     /// The largest delay that [`Self::next_delay`] may give now.
@@ -51,6 +53,15 @@ impl Backoff {
     pub fn reset(&mut self) {
         self.attempts = 0;
     }
+}
+
+/// A time below `bound`, as `random` is below the largest number.
+#[must_use]
+pub fn jitter(bound: Duration, random: u64) -> Duration {
+    let nanos = u64::try_from(bound.as_nanos()).unwrap_or(u64::MAX);
+    // The high half of the product maps the random number onto 0..nanos without bias worth naming.
+    let scaled = (u128::from(random) * u128::from(nanos)) >> 64;
+    Duration::from_nanos(u64::try_from(scaled).unwrap_or(nanos))
 }
 
 /// A random number from the operating system; 0 if it has none to give (then jitter is lost, not the
@@ -85,6 +96,15 @@ mod tests {
         assert_eq!(backoff.bound(), Duration::from_secs(30));
         backoff.reset();
         assert_eq!(backoff.bound(), Duration::from_millis(500));
+    }
+
+    #[test]
+    fn a_caller_may_want_less_and_still_gets_all_of_the_range() {
+        let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
+        let most = Duration::from_millis(1500);
+        let delays = [(); 3].map(|()| backoff.next_delay_within(most, u64::MAX / 2).as_millis());
+        assert_eq!(delays, [499, 749, 749]);
+        assert_eq!(backoff.attempts(), 3);
     }
 
     #[test]

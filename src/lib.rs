@@ -3,6 +3,7 @@
 pub mod api;
 pub mod backoff;
 pub mod cli;
+pub mod clock;
 pub mod config;
 pub mod connect;
 pub mod dev;

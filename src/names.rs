@@ -8,6 +8,9 @@ use std::str::FromStr;
 
 /// TCP port of a relay's SSH server (protocol.md §3).
 pub const SSH_PORT: u16 = 2222;
+/// What a relay tells a gateway in its goodbye when another connection of the same gateway takes the place of this one. Deployed
+/// gateways only log it.
+pub const TAKEN_OVER: &str = "another connection of this gateway took over";
 /// TCP port of a relay's TLS server (protocol.md §4).
 pub const TLS_PORT: u16 = 8443;
 
@@ -103,6 +106,14 @@ name!(
     /// The id that the platform gave a gateway (a UUID today); also its SSH user name and the routing key.
     GatewayId,
     "gateway id",
+    |text| (1..=128).contains(&text.len()) && text.chars().all(|c| c.is_ascii_graphic()),
+    "it must be 1 to 128 printable ASCII characters without spaces"
+);
+
+name!(
+    /// The id that the platform gave a relay (a UUID today).
+    RelayId,
+    "relay id",
     |text| (1..=128).contains(&text.len()) && text.chars().all(|c| c.is_ascii_graphic()),
     "it must be 1 to 128 printable ASCII characters without spaces"
 );

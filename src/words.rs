@@ -1,7 +1,10 @@
 //! Numbers and times as people say them, for status lines.
 
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use time::OffsetDateTime;
+use time::macros::format_description;
 
 /// A number of things: `1 session`, `2 sessions`.
 #[derive(Debug, Clone, Copy)]
@@ -30,11 +33,78 @@ impl fmt::Display for Roughly {
     }
 }
 
+/// A time as people say it, in its largest unit, to the nearest.
+#[derive(Debug, Clone, Copy)]
+pub struct Nearly(pub Duration);
+
+impl fmt::Display for Nearly {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self
+            .0
+            .as_secs()
+            .saturating_add(u64::from(self.0.subsec_millis() >= 500));
+        let in_units = |unit: u64| seconds.saturating_add(unit / 2) / unit;
+        match seconds {
+            0..=119 => write!(f, "{seconds} s"),
+            120..=7199 => write!(f, "{} min", in_units(60)),
+            7200..=172_799 => write!(f, "{} h", in_units(3600)),
+            172_800.. => write!(f, "{} days", in_units(86_400)),
+        }
+    }
+}
+
+/// A time of day, to the second: `2026-11-24 10:00:00 UTC`.
+#[derive(Debug, Clone, Copy)]
+pub struct Utc(pub SystemTime);
+
+impl fmt::Display for Utc {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let form = format_description!("[year]-[month]-[day] [hour]:[minute]:[second] UTC");
+        let seconds = self
+            .0
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| since.as_secs());
+        let text = i64::try_from(seconds)
+            .ok()
+            .and_then(|seconds| OffsetDateTime::from_unix_timestamp(seconds).ok())
+            .and_then(|time| time.format(form).ok());
+        // A certificate may be good for longer than there are years with four digits.
+        f.write_str(text.as_deref().unwrap_or("the end of time"))
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-    use super::{Count, Roughly};
+    use super::{Count, Nearly, Roughly, Utc};
+
+    #[test]
+    fn a_difference_is_told_to_the_nearest_unit() {
+        for (millis, told) in [
+            (31_400, "31 s"),
+            (118_600, "119 s"),
+            (840_400, "14 min"),
+            (869_000, "14 min"),
+            (871_000, "15 min"),
+            (7_200_400, "2 h"),
+            (172_800_400, "2 days"),
+            (9 * 86_400_000, "9 days"),
+        ] {
+            let told_now = Nearly(Duration::from_millis(millis)).to_string();
+            assert_eq!(told_now, told, "{millis} ms");
+        }
+    }
+
+    #[test]
+    fn a_time_of_day_is_told_in_utc() {
+        let time = UNIX_EPOCH + Duration::from_millis(1_795_514_400_999);
+        assert_eq!(Utc(time).to_string(), "2026-11-24 10:00:00 UTC");
+        let ever = UNIX_EPOCH + Duration::from_secs(i64::MAX.unsigned_abs());
+        assert_eq!(Utc(ever).to_string(), "the end of time");
+        let early: SystemTime = UNIX_EPOCH - Duration::from_secs(1);
+        assert_eq!(Utc(early).to_string(), "1970-01-01 00:00:00 UTC");
+    }
 
     #[test]
     fn one_is_singular() {

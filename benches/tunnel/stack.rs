@@ -136,7 +136,11 @@ impl Stack {
             .client
             .open_session(&self.token, &name, &request)
             .await?;
-        Ok(GatewayDialer::try_new(&credentials, alpn)?)
+        Ok(GatewayDialer::try_new(
+            &credentials,
+            alpn,
+            self.client.clock(),
+        )?)
     }
 
     async fn wait_until_reachable(&self) -> anyhow::Result<()> {

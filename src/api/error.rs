@@ -1,11 +1,15 @@
 //! Errors of the platform's API, and what each means (protocol.md §1).
 
-use std::time::Duration;
+use std::error::Error as StdError;
+use std::io;
+use std::time::{Duration, SystemTime};
 
 use reqwest::StatusCode;
+use rustls::CertificateError;
 
 use super::types::ErrorBody;
 use crate::error::{Class, Reason, printable};
+use crate::words::Utc;
 
 /// Longest wait that the platform may ask for.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(600);
@@ -14,7 +18,7 @@ const MAX_RETRY_AFTER: Duration = Duration::from_secs(600);
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The request could not be sent or its answer not received.
-    #[error("cannot reach the platform at {url}")]
+    #[error("cannot reach the platform at {url}{}", doubt(.source, SystemTime::now()))]
     Transport {
         /// The address called, without query.
         url: String,
@@ -52,6 +56,9 @@ pub enum Error {
         /// The limit.
         limit: usize,
     },
+    /// There is nothing to log in with.
+    #[error(transparent)]
+    Login(#[from] super::login::Error),
     /// This machine cannot make HTTPS requests.
     #[error("cannot prepare HTTP requests")]
     Local(#[source] reqwest::Error),
@@ -79,6 +86,7 @@ impl Error {
                 // A plan restriction, a duplicate name; but also "relay unreachable", which passes.
                 _ => Class::Fatal(Reason::Configuration),
             },
+            Self::Login(error) => error.class(),
             Self::Local(_) => Class::Fatal(Reason::Software),
             Self::Header(_) => Class::Fatal(Reason::Configuration),
         }
@@ -125,14 +133,68 @@ fn parse_retry_after(value: &str) -> Option<Duration> {
     Some(Duration::from_secs(seconds).min(MAX_RETRY_AFTER))
 }
 
+/// What to look at first when the platform's certificate is refused for its dates; nothing otherwise.
+fn doubt(error: &(dyn StdError + 'static), now: SystemTime) -> String {
+    if is_about_time(error) {
+        let now = Utc(now);
+        return format!("; is this machine's clock right? it says {now}");
+    }
+    String::new()
+}
+
+/// Whether a certificate was refused for its dates.
+fn is_about_time(error: &(dyn StdError + 'static)) -> bool {
+    if let Some(rustls::Error::InvalidCertificate(why)) = error.downcast_ref() {
+        return matches!(
+            why,
+            CertificateError::Expired
+                | CertificateError::ExpiredContext { .. }
+                | CertificateError::NotValidYet
+                | CertificateError::NotValidYetContext { .. }
+        );
+    }
+    // What an I/O error wraps is not its source: it passes over it.
+    let wrapped = error
+        .downcast_ref::<io::Error>()
+        .and_then(io::Error::get_ref);
+    let wrapped = wrapped.is_some_and(|inner| is_about_time(inner));
+    wrapped || error.source().is_some_and(is_about_time)
+}
+
 fn request(id: Option<&str>) -> String {
     id.map(|id| format!(" (request {id})")).unwrap_or_default()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Class, Error, Reason, StatusCode};
-    use std::time::Duration;
+    use super::{Class, Error, Reason, StatusCode, doubt};
+    use rustls::CertificateError;
+    use std::io;
+    use std::time::{Duration, UNIX_EPOCH};
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("outer")]
+    struct Outer(#[source] io::Error);
+
+    #[test]
+    fn a_certificate_refused_for_its_dates_asks_for_the_clock_and_another_does_not() {
+        for (why, asks) in [
+            (CertificateError::NotValidYet, true),
+            (CertificateError::Expired, true),
+            (CertificateError::UnknownIssuer, false),
+        ] {
+            // As deep as the HTTP client wraps it.
+            let error = io::Error::other(rustls::Error::InvalidCertificate(why));
+            let error = io::Error::other(Outer(error));
+            let told = doubt(&error, UNIX_EPOCH);
+            assert_eq!(
+                told.contains("clock right? it says 1970-01-01"),
+                asks,
+                "{told:?}"
+            );
+        }
+        assert_eq!(doubt(&io::Error::other("broken"), UNIX_EPOCH), "");
+    }
 
     fn refused(status: u16, retry_after: Option<&str>, body: &str) -> Error {
         let status = StatusCode::from_u16(status).expect("a status");

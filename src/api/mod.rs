@@ -1,20 +1,23 @@
 //! The platform's HTTP API, as its client (protocol.md §1).
 //!
-//! One method per endpoint. Every call has a deadline and a bound on the answer's size; nothing is retried
+//! One method per endpoint; those of logins are in [`login`]. Every call has a deadline and a bound on the answer's size; nothing is retried
 //! here: the caller looks at [`Error::class`]. Tokens go into the `Authorization` header and nowhere else.
 
 mod error;
 pub mod login;
+mod resolve;
 pub mod types;
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
 
 pub use error::Error;
-use reqwest::header::{HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use reqwest::header::{DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use reqwest::{Method, redirect};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::clock::Clock;
 use crate::config::settings::{ApiBase, CustomHeaders};
 use crate::error::printable;
 use crate::names::{GatewayName, RelayName};
@@ -22,13 +25,14 @@ use crate::secret::Secret;
 use types::{
     ConnectGateway, EnrollGateway, GatewayCredentials, GatewayHeartbeat, GatewayLogin, Login,
     Message, OpenSession, RegisterGateway, RegisterRelay, Relay, RelayCredentials, RelayHeartbeat,
-    RelayLoggedIn, RelayLogin, RenewToken, SessionCredentials, UniversalAuthLogin,
+    RelayLoggedIn, RelayLogin, RenewToken, SessionCredentials,
 };
 
 /// Limit for one call. A heartbeat is the longest: the platform dials back meanwhile.
 const CALL_DEADLINE: Duration = Duration::from_secs(30);
-/// Limit for a connection to the platform.
-const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
+/// Limit for a connection to the platform, its name's lookup and TLS included. One that was begun while the network was
+/// away is as good as lost, and the caller's next attempt is not.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(8);
 /// Largest answer read, in bytes: credentials are some 20 KiB, lists some 300 bytes a row.
 const MAX_ANSWER: usize = 4 * 1024 * 1024;
 
@@ -37,6 +41,7 @@ const MAX_ANSWER: usize = 4 * 1024 * 1024;
 pub struct Client {
     base: String,
     http: reqwest::Client,
+    clock: Clock,
 }
 
 impl Client {
@@ -44,6 +49,12 @@ impl Client {
     #[must_use]
     pub fn base(&self) -> &str {
         &self.base
+    }
+
+    /// What time it is according to the platform.
+    #[must_use]
+    pub fn clock(&self) -> &Clock {
+        &self.clock
     }
 
     /// Prepares calls below `base`, with `headers` added to each. Proxies are taken from the environment
@@ -65,6 +76,7 @@ impl Client {
             .user_agent(concat!("infisical/", env!("CARGO_PKG_VERSION")))
             .timeout(CALL_DEADLINE)
             .connect_timeout(CONNECT_DEADLINE)
+            .dns_resolver(Arc::new(resolve::Resolver))
             // A redirect would carry the token to another host.
             .redirect(redirect::Policy::none());
         if base.is_loopback() {
@@ -75,6 +87,7 @@ impl Client {
         Ok(Self {
             base: base.as_url().as_str().trim_end_matches('/').to_owned(),
             http,
+            clock: Clock::new(),
         })
     }
 
@@ -244,26 +257,6 @@ impl Client {
         Ok(())
     }
 
-    /// `POST /v1/auth/universal-auth/login`.
-    #[expect(clippy::missing_errors_doc, reason = "see register_gateway")]
-    pub async fn universal_auth_login(
-        &self,
-        client_id: &str,
-        client_secret: &Secret,
-    ) -> Result<Login, Error> {
-        let request = UniversalAuthLogin {
-            client_id: client_id.to_owned(),
-            client_secret: client_secret.clone(),
-        };
-        self.post(
-            "logging in",
-            "/v1/auth/universal-auth/login",
-            None,
-            &request,
-        )
-        .await
-    }
-
     /// `POST /v1/auth/token/renew`.
     #[expect(clippy::missing_errors_doc, reason = "see register_gateway")]
     pub async fn renew_token(&self, token: &Secret) -> Result<Login, Error> {
@@ -362,7 +355,11 @@ impl Client {
             // The address is in our own text already.
             source: source.without_url(),
         };
+        let begin = Instant::now();
         let mut response = builder.send().await.map_err(transport)?;
+        if let Some(date) = response.headers().get(DATE).and_then(parse_date) {
+            self.clock.observe(date, begin.elapsed());
+        }
         let status = response.status();
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(transport)? {
@@ -387,6 +384,11 @@ impl Client {
             reason: describe(&error),
         })
     }
+}
+
+/// The time in an answer's header (RFC 9110 §5.6.7).
+fn parse_date(value: &HeaderValue) -> Option<SystemTime> {
+    httpdate::parse_http_date(value.to_str().ok()?).ok()
 }
 
 /// One row of the list of relays. A row that cannot be used, whosever relay it is, must not take the others
@@ -427,8 +429,53 @@ fn describe(error: &serde_json::Error) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{describe, parse_relay};
+    use super::{Client, describe, parse_relay};
     use crate::api::types::GatewayCredentials;
+    use crate::config::settings::{ApiBase, CustomHeaders};
+    use crate::secret::Secret;
+    use std::time::SystemTime;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    /// Refuses one request, with an answer dated `date`.
+    async fn refusing(listener: TcpListener, date: String) {
+        let (mut stream, _) = listener.accept().await.expect("a connection");
+        let mut request = [0; 4096];
+        let _ = stream.read(&mut request).await.expect("a request");
+        let answer =
+            format!("HTTP/1.1 401 Unauthorized\r\ndate: {date}\r\ncontent-length: 0\r\n\r\n");
+        stream.write_all(answer.as_bytes()).await.expect("answered");
+    }
+
+    #[tokio::test]
+    async fn every_answer_tells_the_time_a_refusal_too() {
+        let hour = std::time::Duration::from_secs(3600);
+        let cases = [
+            (
+                Some(SystemTime::now() + hour),
+                Some("this clock is 60 min behind the platform"),
+            ),
+            (
+                Some(SystemTime::now() - hour),
+                Some("this clock is 60 min ahead of the platform"),
+            ),
+            (Some(SystemTime::now()), None),
+            (None, None),
+        ];
+        for (date, told) in cases {
+            let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+            let address = listener.local_addr().expect("bound");
+            let base = ApiBase::parse(&format!("http://{address}")).expect("an address");
+            let client = Client::try_new(&base, &CustomHeaders::default()).expect("a client");
+            let date = date.map_or_else(|| "yesterday".to_owned(), httpdate::fmt_http_date);
+            let token = Secret::new("token");
+            let (refused, ()) =
+                tokio::join!(client.gateway_heartbeat(&token), refusing(listener, date));
+            assert_eq!(refused.expect_err("401").status(), Some(401));
+            let skew = client.clock().skew().map(|skew| skew.to_string());
+            assert_eq!(skew.as_deref(), told);
+        }
+    }
 
     #[test]
     fn a_malformed_answer_is_described_without_its_content() {

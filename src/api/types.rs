@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::names::{GatewayId, GatewayName, RelayHost, RelayName};
+use crate::names::{GatewayId, GatewayName, RelayHost, RelayId, RelayName};
 use crate::secret::Secret;
 
 /// Writes a secret on the wire, the one place where it may be serialised.
@@ -214,6 +214,84 @@ pub struct UniversalAuthLogin {
     /// The client secret.
     #[serde(serialize_with = "expose")]
     pub client_secret: Secret,
+    /// The sub-organization that the token is to be for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub organization_slug: Option<String>,
+}
+
+/// `POST /v1/auth/{kubernetes-auth,azure-auth,gcp-auth,oidc-auth,jwt-auth}/login`.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct JwtLogin {
+    /// The machine identity.
+    pub identity_id: String,
+    /// A token of whoever vouches for it.
+    #[serde(serialize_with = "expose")]
+    pub jwt: Secret,
+    /// The sub-organization that the token is to be for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub organization_slug: Option<String>,
+}
+
+/// `POST /v1/auth/aws-auth/login`.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AwsLogin {
+    /// Who vouches for it.
+    #[serde(flatten)]
+    pub proof: AwsProof,
+    /// The machine identity.
+    pub identity_id: String,
+    /// The sub-organization that the token is to be for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub organization_slug: Option<String>,
+}
+
+/// `POST /v3/gateways/login`.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GatewayAwsLogin {
+    /// `"aws"`.
+    pub method: String,
+    /// The gateway.
+    pub gateway_id: GatewayId,
+    /// Who vouches for it.
+    #[serde(flatten)]
+    pub proof: AwsProof,
+}
+
+/// `POST /v2/relays/login` of a relay that is enrolled with its AWS role.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RelayAwsLogin {
+    /// `"aws"`.
+    pub method: String,
+    /// The relay.
+    pub relay_id: RelayId,
+    /// Who vouches for it.
+    #[serde(flatten)]
+    pub proof: AwsProof,
+}
+
+/// A signed request to AWS, which the platform sends on.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AwsProof {
+    /// `"POST"`.
+    pub iam_http_request_method: String,
+    /// Base64.
+    pub iam_request_body: String,
+    /// Base64 of a JSON object, signature included.
+    #[serde(serialize_with = "expose")]
+    pub iam_request_headers: Secret,
+}
+
+/// Answer to the login of a gateway or relay with its AWS role; further fields are the platform's own.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RoleToken {
+    /// The access token.
+    pub access_token: Secret,
 }
 
 /// `POST /v1/auth/token/renew`.
@@ -232,10 +310,11 @@ pub struct Login {
     /// The identity access token.
     #[serde(serialize_with = "expose")]
     pub access_token: Secret,
-    /// Seconds until it expires.
+    /// Seconds until it expires; 0 or nothing is never.
+    #[serde(default)]
     pub expires_in: u64,
-    /// Seconds beyond which no renewal extends it.
-    #[serde(rename = "accessTokenMaxTTL")]
+    /// Seconds beyond which no renewal extends it; 0 or nothing is any.
+    #[serde(default, rename = "accessTokenMaxTTL")]
     pub access_token_max_ttl: u64,
     /// `"Bearer"`.
     pub token_type: String,

@@ -15,10 +15,11 @@ use super::identity::IdentityArgs;
 use super::legacy::{self, Rest};
 use super::logging::{self, Handle};
 use super::{install, reload, service, start};
-use crate::config::env::{GATEWAY_ENROLL_METHOD, GATEWAY_NAME, RELAY_NAME};
+use crate::config::env::{GATEWAY_ENROLL_METHOD, GATEWAY_ID, GATEWAY_NAME, RELAY_NAME};
 use crate::config::raw::Flags;
 use crate::config::settings::LogSettings;
 use crate::config::{assemble_gateway, explain_gateway};
+use crate::gateway::nudge::{self, Nudge};
 use crate::gateway::{self, service::http::Cluster};
 use crate::health;
 use crate::host::known::Known;
@@ -48,6 +49,7 @@ enum Command {
     Check(Box<Start>),
     Systemd(Box<install::GatewayArgs>),
     WaitOnline(service::WaitArgs),
+    Reconnect(service::ReconnectArgs),
     #[command(hide = true)]
     Install(Rest),
     #[command(hide = true)]
@@ -71,7 +73,13 @@ Examples:
 
   # As a machine identity, through a relay of your choice.
   INFISICAL_UNIVERSAL_AUTH_CLIENT_ID=... INFISICAL_UNIVERSAL_AUTH_CLIENT_SECRET=... \\
-    infisical gateway start edge-1 --auth-method=universal-auth --target-relay-name eu-1")]
+    infisical gateway start edge-1 --auth-method=universal-auth --target-relay-name eu-1
+
+  # In a pod, as the machine identity that trusts its service account.
+  infisical gateway start edge-1 --auth-method=kubernetes --machine-identity-id ID
+
+  # Enrolled for the AWS role of this machine.
+  infisical gateway start edge-1 --enroll-method=aws --gateway-id ID")]
 pub(crate) struct Start {
     /// Name of the gateway [env: INFISICAL_GATEWAY_NAME]
     name: Option<String>,
@@ -87,6 +95,9 @@ pub(crate) struct Start {
     /// Configuration file, which also keeps the access token of an enrolled gateway
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Id of the gateway, for --enroll-method=aws [env: INFISICAL_GATEWAY_ID]
+    #[arg(long, value_name = "ID", help_heading = "Credentials")]
+    gateway_id: Option<String>,
     #[command(flatten)]
     identity: IdentityArgs,
 }
@@ -106,6 +117,7 @@ impl Args {
                 Command::Check(_)
                 | Command::Systemd(_)
                 | Command::WaitOnline(_)
+                | Command::Reconnect(_)
                 | Command::Install(_)
                 | Command::Uninstall(_),
             ) => None,
@@ -130,6 +142,7 @@ impl Start {
             "--enroll-method",
             self.identity.enroll_method.as_deref(),
         );
+        flags.add(&GATEWAY_ID, "--gateway-id", self.gateway_id.as_deref());
         self.identity.add_to(&mut flags, input);
         flags
     }
@@ -168,6 +181,7 @@ pub(crate) async fn run(
             super::stop_on_signal(&scope, logs)?;
             return service::wait_online(&args, &scope).await;
         }
+        Some(Command::Reconnect(args)) => return service::reconnect(&args).await,
         Some(Command::Check(start)) => return check(&start, global),
         Some(Command::Start(start)) => start,
     };
@@ -189,6 +203,13 @@ pub(crate) async fn run(
     limits::raise_descriptors();
     let (settings, followed) = watch::channel(settings);
     let (reporter, monitor) = gateway::monitor::monitor();
+    let (nudger, nudges) = nudge::nudges();
+    signals::on_reconnect(move || {
+        tracing::info!("asked to look at the tunnel at once");
+        // Full: the link is about to look already.
+        let _ = nudger.try_send(Nudge::Wanted);
+    })
+    .map_err(Failure::unavailable)?;
     let (heart, pulse) = health::heart();
     let beside = Scope::new("beside the gateway");
     beside.spawn("watchdog", watchdog::run(pulse));
@@ -205,7 +226,7 @@ pub(crate) async fn run(
     let known = Known::new(global.environment.state_directory.clone());
     let cluster = Cluster::of_this_pod(global.environment.kubernetes_api.clone());
     let running = Box::pin(gateway::run(
-        followed, cluster, reporter, known, heart, scope,
+        followed, cluster, reporter, nudges, known, heart, scope,
     ));
     let ended = tokio::select! {
         ended = running => ended,
@@ -226,7 +247,8 @@ mod tests {
     use crate::cli::global::Global;
     use crate::config::env::{
         API_URL, AUTH_METHOD, CLIENT_ID, CLIENT_SECRET, Environment, GATEWAY_ENROLL_METHOD,
-        GATEWAY_NAME, RELAY_NAME, TOKEN, Variable,
+        GATEWAY_ID, GATEWAY_NAME, GCP_KEY_PATH, JWT, JWT_FILE, KUBERNETES_TOKEN_PATH,
+        MACHINE_IDENTITY_ID, ORGANIZATION_SLUG, RELAY_NAME, TOKEN, Variable,
     };
     use crate::config::raw::{Flags, Raw};
 
@@ -290,30 +312,38 @@ mod tests {
                 "--client-secret",
                 "s",
             ),
+            (
+                &["--machine-identity-id=m"],
+                &MACHINE_IDENTITY_ID,
+                "--machine-identity-id",
+                "m",
+            ),
+            (
+                &["--service-account-token-path=/t"],
+                &KUBERNETES_TOKEN_PATH,
+                "--service-account-token-path",
+                "/t",
+            ),
+            (
+                &["--service-account-key-file-path=/k"],
+                &GCP_KEY_PATH,
+                "--service-account-key-file-path",
+                "/k",
+            ),
+            (&["--jwt=j"], &JWT, "--jwt", "j"),
+            (&["--jwt-file=/j"], &JWT_FILE, "--jwt-file", "/j"),
+            (
+                &["--organization-slug=o"],
+                &ORGANIZATION_SLUG,
+                "--organization-slug",
+                "o",
+            ),
+            (&["--gateway-id=g"], &GATEWAY_ID, "--gateway-id", "g"),
         ] {
             let flags = flags(words, "from-input\n").expect("understood");
             let expected = Some((flag.to_owned(), value.to_owned()));
             assert_eq!(given(&flags, variable), expected, "{words:?}");
             assert!(flags.problems.is_empty(), "{words:?}");
-        }
-    }
-
-    #[test]
-    fn flags_of_methods_to_come_say_so() {
-        for flag in [
-            "--gateway-id",
-            "--machine-identity-id",
-            "--service-account-token-path",
-            "--service-account-key-file-path",
-            "--jwt",
-            "--organization-slug",
-        ] {
-            let flags = flags(&["edge", flag, "hunter2"], "").expect("understood");
-            let problems: Vec<_> = flags.problems.iter().map(ToString::to_string).collect();
-            assert_eq!(
-                problems,
-                [format!("{flag}: not supported yet in this version")]
-            );
         }
     }
 
@@ -333,6 +363,7 @@ mod tests {
                 &["--enroll-method=token", "--auth-method=universal-auth"],
                 ErrorKind::ArgumentConflict,
             ),
+            (&["--jwt=j", "--jwt-file=f"], ErrorKind::ArgumentConflict),
             (&["--enroll-method=magic"], ErrorKind::InvalidValue),
             (&["--auth-method=magic"], ErrorKind::InvalidValue),
             (&["a", "b"], ErrorKind::UnknownArgument),
@@ -350,8 +381,9 @@ mod tests {
         let read = flags(&["--token-file", path], "").expect("understood");
         assert_eq!(read.exposed().count(), 0);
         assert_eq!(given(&read, &TOKEN).expect("a token").1, "from-file");
-        let typed = flags(&["--token", "t", "--client-secret", "s"], "").expect("understood");
-        assert!(typed.exposed().eq(["--token", "--client-secret"]));
+        let words = ["--token", "t", "--client-secret", "s", "--jwt", "j"];
+        let typed = flags(&words, "").expect("understood");
+        assert!(typed.exposed().eq(["--token", "--client-secret", "--jwt"]));
         let absent = flags(&["--token-file", "/nonexistent/token"], "").expect("understood");
         assert_eq!(absent.problems.len(), 1);
         let empty = flags(&["--token", "-"], "\n").expect("understood");

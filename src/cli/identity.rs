@@ -5,7 +5,10 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::config::env::{AUTH_METHOD, CLIENT_ID, CLIENT_SECRET, TOKEN};
+use crate::config::env::{
+    AUTH_METHOD, CLIENT_ID, CLIENT_SECRET, GCP_KEY_PATH, JWT, JWT_FILE, KUBERNETES_TOKEN_PATH,
+    MACHINE_IDENTITY_ID, ORGANIZATION_SLUG, TOKEN,
+};
 use crate::config::raw::Flags;
 use crate::config::remark::Problem;
 use crate::config::{AUTH_METHODS, ENROLL_METHODS, token};
@@ -24,12 +27,13 @@ pub(crate) struct IdentityArgs {
     /// File with the token, on one line
     #[arg(long, value_name = "FILE", conflicts_with = "token", help_heading = HEADING)]
     token_file: Option<PathBuf>,
-    /// Enroll with a one-time token: the access token that it buys is kept in the configuration file, and the same
-    /// command starts with that from then on
+    /// Enroll: with `token` a one-time token buys an access token, which is kept in the configuration file, and the same
+    /// command starts with that from then on; with `aws` the machine's AWS role logs in at each start
     #[arg(long, value_name = "METHOD", value_parser = ENROLL_METHODS, hide_possible_values = true,
         conflicts_with = "auth_method", help_heading = HEADING)]
     pub(crate) enroll_method: Option<String>,
-    /// Log in as a machine identity: universal-auth [env: INFISICAL_AUTH_METHOD]
+    /// Log in as a machine identity: universal-auth, kubernetes, azure, gcp-id-token, gcp-iam, aws-iam, oidc-auth or
+    /// jwt-auth [env: INFISICAL_AUTH_METHOD]
     #[arg(long, value_name = "METHOD", value_parser = AUTH_METHODS, hide_possible_values = true,
         conflicts_with_all = ["token", "token_file"], help_heading = HEADING)]
     auth_method: Option<String>,
@@ -40,24 +44,25 @@ pub(crate) struct IdentityArgs {
     /// INFISICAL_UNIVERSAL_AUTH_CLIENT_SECRET]
     #[arg(long, value_name = "SECRET", help_heading = HEADING)]
     client_secret: Option<String>,
-    #[command(flatten)]
-    later: LaterArgs,
-}
-
-/// Arguments of the deployed programs that belong to methods which are not supported yet.
-#[derive(Debug, Default, Args)]
-struct LaterArgs {
-    #[arg(long, hide = true)]
-    gateway_id: Option<String>,
-    #[arg(long, hide = true)]
+    /// Machine identity, for every other method [env: INFISICAL_MACHINE_IDENTITY_ID]
+    #[arg(long, value_name = "ID", help_heading = HEADING)]
     machine_identity_id: Option<String>,
-    #[arg(long, hide = true)]
+    /// File of the pod's service account token for kubernetes, by default where Kubernetes puts it [env:
+    /// INFISICAL_KUBERNETES_SERVICE_ACCOUNT_TOKEN_PATH]
+    #[arg(long, value_name = "FILE", help_heading = HEADING)]
     service_account_token_path: Option<String>,
-    #[arg(long, hide = true)]
+    /// File of the service account's key for gcp-iam [env: INFISICAL_GCP_IAM_SERVICE_ACCOUNT_KEY_FILE_PATH]
+    #[arg(long, value_name = "FILE", help_heading = HEADING)]
     service_account_key_file_path: Option<String>,
-    #[arg(long, hide = true)]
+    /// JSON web token for oidc-auth and jwt-auth; rather give its file, or give it by the environment [env: INFISICAL_JWT]
+    #[arg(long, value_name = "TOKEN", help_heading = HEADING)]
     jwt: Option<String>,
-    #[arg(long, hide = true)]
+    /// File of that token, read at each login [env: INFISICAL_JWT_FILE]
+    #[arg(long, value_name = "FILE", conflicts_with = "jwt", help_heading = HEADING)]
+    jwt_file: Option<String>,
+    /// Sub-organization that the login is for, by default the identity's own organization [env:
+    /// INFISICAL_AUTH_ORGANIZATION_SLUG]
+    #[arg(long, value_name = "SLUG", help_heading = HEADING)]
     organization_slug: Option<String>,
 }
 
@@ -76,32 +81,34 @@ impl IdentityArgs {
                 .push(Problem::new(format!("{flag}: {}", chain(&error)))),
             None => flags.add(&TOKEN, "--token", self.token.as_deref()),
         }
-        flags.add(&AUTH_METHOD, "--auth-method", self.auth_method.as_deref());
-        flags.add(&CLIENT_ID, "--client-id", self.client_id.as_deref());
-        flags.add(
-            &CLIENT_SECRET,
-            "--client-secret",
-            self.client_secret.as_deref(),
-        );
-        let later = &self.later;
-        for (flag, value) in [
-            ("--gateway-id", &later.gateway_id),
-            ("--machine-identity-id", &later.machine_identity_id),
+        for (variable, flag, value) in [
+            (&AUTH_METHOD, "--auth-method", &self.auth_method),
+            (&CLIENT_ID, "--client-id", &self.client_id),
+            (&CLIENT_SECRET, "--client-secret", &self.client_secret),
             (
+                &MACHINE_IDENTITY_ID,
+                "--machine-identity-id",
+                &self.machine_identity_id,
+            ),
+            (
+                &KUBERNETES_TOKEN_PATH,
                 "--service-account-token-path",
-                &later.service_account_token_path,
+                &self.service_account_token_path,
             ),
             (
+                &GCP_KEY_PATH,
                 "--service-account-key-file-path",
-                &later.service_account_key_file_path,
+                &self.service_account_key_file_path,
             ),
-            ("--jwt", &later.jwt),
-            ("--organization-slug", &later.organization_slug),
+            (&JWT, "--jwt", &self.jwt),
+            (&JWT_FILE, "--jwt-file", &self.jwt_file),
+            (
+                &ORGANIZATION_SLUG,
+                "--organization-slug",
+                &self.organization_slug,
+            ),
         ] {
-            if value.is_some() {
-                let text = format!("{flag}: not supported yet in this version");
-                flags.problems.push(Problem::new(text));
-            }
+            flags.add(variable, flag, value.as_deref());
         }
     }
 }

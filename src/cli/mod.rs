@@ -77,7 +77,7 @@ impl Cli {
     /// # Errors
     /// The environment asks for a level that does not exist.
     pub fn logging(&self, environment: &Environment) -> anyhow::Result<logging::Logging> {
-        signals::survive_reopen().map_err(Failure::unavailable)?;
+        signals::survive_user_signals().map_err(Failure::unavailable)?;
         let default = match self.command {
             Command::Gateway(_) | Command::Relay(_) | Command::Platform(_) => LogLevel::Info,
             // A person reads along, or a program such as ssh that passes on what we say.

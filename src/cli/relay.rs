@@ -13,8 +13,9 @@ use super::identity::IdentityArgs;
 use super::logging::{self, Handle};
 use super::{install, reload, start};
 use crate::config::env::{
-    Environment, RELAY_AUTH_SECRET, RELAY_ENROLL_METHOD, RELAY_HOST, RELAY_NAME, RELAY_SSH_LISTEN,
-    RELAY_TLS_LISTEN, RELAY_TYPE,
+    Environment, RELAY_AUTH_SECRET, RELAY_ENROLL_METHOD, RELAY_HOST, RELAY_ID, RELAY_MAX_CLIENTS,
+    RELAY_MAX_GATEWAYS, RELAY_MAX_HANDSHAKES, RELAY_MAX_PER_GATEWAY, RELAY_MAX_PER_SOURCE,
+    RELAY_NAME, RELAY_SSH_LISTEN, RELAY_TLS_LISTEN, RELAY_TYPE,
 };
 use crate::config::raw::Flags;
 use crate::config::settings::LogSettings;
@@ -89,8 +90,64 @@ pub(crate) struct Start {
     /// the file [env: INFISICAL_RELAY_AUTH_SECRET]
     #[arg(long, value_name = "SECRET", help_heading = "Credentials")]
     relay_auth_secret: Option<String>,
+    /// Id of the relay, for --enroll-method=aws [env: INFISICAL_RELAY_ID]
+    #[arg(long, value_name = "ID", help_heading = "Credentials")]
+    relay_id: Option<String>,
     #[command(flatten)]
     identity: IdentityArgs,
+    #[command(flatten)]
+    limits: LimitArgs,
+}
+
+/// Bounds on what the relay takes on.
+#[derive(Debug, ClapArgs)]
+#[command(next_help_heading = "Limits")]
+struct LimitArgs {
+    /// Connections of each port that have not proved themselves yet, by default 512; further ones wait, and one source gets seven
+    /// times what is free [env: INFISICAL_RELAY_MAX_HANDSHAKES]
+    #[arg(long, value_name = "N")]
+    max_handshakes: Option<String>,
+    /// Connections from one IPv4 address or IPv6 network of 64 bits, by default 8192; further ones are closed
+    /// [env: INFISICAL_RELAY_MAX_CONNECTIONS_PER_SOURCE]
+    #[arg(long, value_name = "N")]
+    max_connections_per_source: Option<String>,
+    /// Gateways that are connected, by default 8192; further ones are told so and disconnected
+    /// [env: INFISICAL_RELAY_MAX_GATEWAYS]
+    #[arg(long, value_name = "N")]
+    max_gateways: Option<String>,
+    /// Clients that are connected, by default 16384; further ones are closed [env: INFISICAL_RELAY_MAX_CLIENTS]
+    #[arg(long, value_name = "N")]
+    max_clients: Option<String>,
+    /// Clients of one gateway, by default 4096; further ones are closed
+    /// [env: INFISICAL_RELAY_MAX_CLIENTS_PER_GATEWAY]
+    #[arg(long, value_name = "N")]
+    max_clients_per_gateway: Option<String>,
+}
+
+impl LimitArgs {
+    fn add_to(&self, flags: &mut Flags) {
+        for (variable, flag, value) in [
+            (
+                &RELAY_MAX_HANDSHAKES,
+                "--max-handshakes",
+                &self.max_handshakes,
+            ),
+            (
+                &RELAY_MAX_PER_SOURCE,
+                "--max-connections-per-source",
+                &self.max_connections_per_source,
+            ),
+            (&RELAY_MAX_GATEWAYS, "--max-gateways", &self.max_gateways),
+            (&RELAY_MAX_CLIENTS, "--max-clients", &self.max_clients),
+            (
+                &RELAY_MAX_PER_GATEWAY,
+                "--max-clients-per-gateway",
+                &self.max_clients_per_gateway,
+            ),
+        ] {
+            flags.add(variable, flag, value.as_deref());
+        }
+    }
 }
 
 impl Args {
@@ -131,12 +188,14 @@ impl Start {
             self.relay_auth_secret.as_deref(),
         );
         self.add_listen(&mut flags);
+        self.limits.add_to(&mut flags);
         global.args.add_to(&mut flags);
         flags.add(
             &RELAY_ENROLL_METHOD,
             "--enroll-method",
             self.identity.enroll_method.as_deref(),
         );
+        flags.add(&RELAY_ID, "--relay-id", self.relay_id.as_deref());
         self.identity.add_to(&mut flags, input);
         flags
     }

@@ -35,6 +35,17 @@ pub(crate) struct WaitArgs {
     timeout: u64,
 }
 
+/// Have an installed gateway look at its tunnel at once, and try again at once if it has none
+#[derive(Debug, Args)]
+#[command(after_help = "\
+A wait before the next attempt ends. A tunnel that is up is asked for a sign of life and made anew if it gives none; its \
+sessions are not touched otherwise. A gateway that chooses its relay looks for a better one. Without systemd, send the \
+process SIGUSR2.")]
+pub(crate) struct ReconnectArgs {
+    /// The one of several; without it the only one
+    name: Option<String>,
+}
+
 /// Tells the person at the terminal. If that is gone, there is nobody to tell.
 pub(crate) fn say(text: &str) {
     let _ = writeln!(io::stdout(), "{text}");
@@ -214,6 +225,24 @@ pub(crate) fn wants() -> PathBuf {
 /// True if the service starts at boot.
 pub(crate) fn is_enabled(service: &str) -> bool {
     std::fs::symlink_metadata(wants().join(service)).is_ok()
+}
+
+/// `infisical gateway reconnect`.
+pub(crate) async fn reconnect(args: &ReconnectArgs) -> anyhow::Result<()> {
+    let place = place(Role::Gateway, args.name.as_deref())?;
+    let systemd = administrator("infisical gateway reconnect").await?;
+    let service = place.service();
+    let state = systemd.show(&service).await?;
+    if state.main_pid == 0 {
+        let text = format!("{service} does not run; to start it: systemctl start {service}");
+        return Err(Failure::unavailable(anyhow::Error::msg(text)));
+    }
+    systemd.signal("SIGUSR2", &service).await?;
+    let short = place.short();
+    say(&format!(
+        "{service} looks at its tunnel now; to see what comes of it: systemctl status {short}"
+    ));
+    Ok(())
 }
 
 /// `infisical gateway wait-online`.

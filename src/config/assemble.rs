@@ -6,35 +6,11 @@ use std::error::Error as StdError;
 use std::path::{Path, PathBuf};
 
 use super::account::{Account, Notes};
-use super::env::{
-    API_URL, AUTH_METHOD, CLIENT_ID, CLIENT_SECRET, CUSTOM_HEADERS, Environment, LOG_FILE,
-    LOG_LEVEL, TOKEN, Used, Variable,
-};
+use super::env::{API_URL, CUSTOM_HEADERS, Environment, LOG_FILE, LOG_LEVEL, Used, Variable};
 use super::file::{self, Entry};
-use super::raw::{Flags, Loaded, Origin, Raw, Source};
+use super::raw::{Flags, Loaded, Origin, Raw};
 use super::remark::{Problem, Remark};
-use super::settings::{
-    ApiBase, CustomHeaders, DEFAULT_DOMAIN, IdentityCredential, LogLevel, LogSettings,
-};
-use crate::secret::Secret;
-
-/// Ways in which a machine identity may log in (protocol.md §6); only the first is supported today.
-pub const AUTH_METHODS: [&str; 8] = [
-    UNIVERSAL_AUTH,
-    "kubernetes",
-    "azure",
-    "gcp-id-token",
-    "gcp-iam",
-    "aws-iam",
-    "oidc-auth",
-    "jwt-auth",
-];
-const UNIVERSAL_AUTH: &str = "universal-auth";
-
-/// Ways to enroll (protocol.md §6); only the first is supported today.
-pub const ENROLL_METHODS: [&str; 2] = ["token", "aws"];
-
-const NOT_SUPPORTED: &str = "not supported yet in this version";
+use super::settings::{ApiBase, CustomHeaders, DEFAULT_DOMAIN, LogLevel, LogSettings};
 
 /// What an assembly begins with. It reads no other file and no environment, so that tests give all of it.
 #[derive(Clone, Copy)]
@@ -127,15 +103,6 @@ impl Inputs<'_> {
         }
         None
     }
-}
-
-/// Whether a role enrolls, or is already enrolled.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Enrollment {
-    /// The token that an earlier enrollment bought.
-    Stored(Secret),
-    /// This one-time token is still to be spent.
-    New(Secret),
 }
 
 /// Reads settings one by one; what is wrong is collected.
@@ -289,146 +256,5 @@ impl<'a> Reader<'a> {
             level: self.parsed(&LOG_LEVEL, str::parse::<LogLevel>),
             file: self.parsed(&LOG_FILE, |text| Ok::<_, Infallible>(PathBuf::from(text))),
         }
-    }
-
-    /// The machine identity that `source` gives: a token, else a way to log in; `None` if it gives neither.
-    /// The inner `None` is one that cannot be used, which was noted.
-    pub(super) fn identity(&mut self, source: Source) -> Option<Option<IdentityCredential>> {
-        if let Some(token) = self.raw.value_from(source, &TOKEN) {
-            let credential = "access token of a machine identity";
-            self.notes.proves(credential, &TOKEN, &token);
-            return Some(Some(IdentityCredential::Token(token.text.clone())));
-        }
-        let method = self.raw.value_from(source, &AUTH_METHOD)?;
-        match method.text.expose() {
-            UNIVERSAL_AUTH => {
-                let credential = "universal auth of a machine identity";
-                self.notes.proves(credential, &AUTH_METHOD, &method);
-                Some(self.universal_auth())
-            }
-            known if AUTH_METHODS.contains(&known) => {
-                self.problem(Problem::at(
-                    &method.origin,
-                    format_args!("{known} is {NOT_SUPPORTED}; use {UNIVERSAL_AUTH} or a token"),
-                ));
-                Some(None)
-            }
-            _ => {
-                self.problem(Problem::at(
-                    &method.origin,
-                    format_args!("unknown method; use one of {}", AUTH_METHODS.join(", ")),
-                ));
-                Some(None)
-            }
-        }
-    }
-
-    fn universal_auth(&mut self) -> Option<IdentityCredential> {
-        let id = self.raw.value(&CLIENT_ID);
-        let secret = self.raw.value(&CLIENT_SECRET);
-        for (value, flag, variable) in [
-            (&id, "--client-id", &CLIENT_ID),
-            (&secret, "--client-secret", &CLIENT_SECRET),
-        ] {
-            match value {
-                Some(value) => self.notes.holds(variable, value),
-                None => {
-                    let text = format!("{UNIVERSAL_AUTH} needs {flag} or {}", variable.name);
-                    self.problems.push(Problem::new(text));
-                }
-            }
-        }
-        Some(IdentityCredential::UniversalAuth {
-            client_id: id?.text.expose().to_owned(),
-            client_secret: secret?.text.clone(),
-        })
-    }
-
-    /// True if an enrollment is asked for, and no way to log in is asked for by something stronger.
-    pub(super) fn enrolls(&self, method: &'static Variable) -> bool {
-        let asked = self.raw.source(method);
-        let stronger = |source: Source| Some(source) > asked;
-        asked.is_some() && !self.raw.source(&AUTH_METHOD).is_some_and(stronger)
-    }
-
-    /// What an enrollment comes to, given the variables that hold its method, what it bought and with what.
-    pub(super) fn enrollment(
-        &mut self,
-        method: &'static Variable,
-        bought: &'static Variable,
-        with: &'static Variable,
-    ) -> Option<Enrollment> {
-        let asked = self.raw.value(method)?;
-        match asked.text.expose() {
-            "token" => {}
-            "aws" => {
-                let text = format_args!("aws is {NOT_SUPPORTED}; use token");
-                self.problem(Problem::at(&asked.origin, text));
-                return None;
-            }
-            _ => {
-                let text = format_args!("unknown method; use {}", ENROLL_METHODS.join(" or "));
-                self.problem(Problem::at(&asked.origin, text));
-                return None;
-            }
-        }
-        self.notes.holds(method, &asked);
-        let enrolled = "access token that an enrollment bought";
-        let Some(token) = self.raw.value(&TOKEN) else {
-            // Units that name the method but keep no token around, since it is spent.
-            if let Some(kept) = self.raw.value(bought) {
-                self.notes.proves(enrolled, bought, &kept);
-                return Some(Enrollment::Stored(kept.text.clone()));
-            }
-            self.problem(Problem::new(format!(
-                "enrolling needs the one-time enrollment token: give --token-file FILE or set {}",
-                TOKEN.name
-            )));
-            return None;
-        };
-        let kept = self.raw.value_from(Source::File, bought);
-        let spent = self.raw.value_from(Source::File, with);
-        match (kept, spent) {
-            (Some(kept), Some(spent)) if spent.text == token.text => {
-                self.remarks.push(Remark::AlreadyEnrolled);
-                self.notes.proves(enrolled, bought, &kept);
-                self.notes.holds(&TOKEN, &token);
-                Some(Enrollment::Stored(kept.text.clone()))
-            }
-            (Some(_) | None, Some(_) | None) => {
-                let credential = "one-time enrollment token, which the first start spends";
-                self.notes.proves(credential, &TOKEN, &token);
-                Some(Enrollment::New(token.text.clone()))
-            }
-        }
-    }
-
-    /// The access token that an earlier enrollment kept, if there is one.
-    pub(super) fn kept_token(&mut self, bought: &'static Variable) -> Option<Secret> {
-        let token = self.raw.value(bought)?;
-        let credential = "access token that an enrollment bought";
-        self.notes.proves(credential, bought, &token);
-        Some(token.text.clone())
-    }
-
-    /// Nothing proves who this is: says what could, with a hint at what was begun.
-    pub(super) fn no_credential(&mut self, kept: &'static Variable) {
-        if self.file_failed {
-            return;
-        }
-        if let Some(old) = self.raw.environment.older_name(&TOKEN) {
-            self.problem(Problem::renamed(old, &TOKEN));
-            return;
-        }
-        let hint = if self.raw.value(&CLIENT_ID).is_some() {
-            format!("; a client id alone does nothing, add --auth-method={UNIVERSAL_AUTH}")
-        } else {
-            String::new()
-        };
-        self.problem(Problem::new(format!(
-            "no credential: give --token-file FILE, set {}, log in with --auth-method={UNIVERSAL_AUTH}, or \
-             enroll with --enroll-method=token (an enrolled one is kept as {}){hint}",
-            TOKEN.name, kept.name
-        )));
     }
 }

@@ -6,6 +6,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use super::cloud::Cloud;
 use crate::secret::Secret;
 
 /// One setting by the name of its environment variable, from which its keys in files follow.
@@ -93,15 +94,30 @@ variables! {
     TOKEN = "INFISICAL_TOKEN" secret ByAll
         "access token of a machine identity, or a one-time enrollment token";
     AUTH_METHOD = "INFISICAL_AUTH_METHOD" plain ByAll
-        "how a machine identity logs in: universal-auth";
+        "how a machine identity logs in: universal-auth, kubernetes, azure, gcp-id-token, gcp-iam, aws-iam, oidc-auth or jwt-auth";
     CLIENT_ID = "INFISICAL_UNIVERSAL_AUTH_CLIENT_ID" plain ByAll
         "client id of universal auth";
     CLIENT_SECRET = "INFISICAL_UNIVERSAL_AUTH_CLIENT_SECRET" secret ByAll
         "client secret of universal auth";
+    MACHINE_IDENTITY_ID = "INFISICAL_MACHINE_IDENTITY_ID" plain ByAll
+        "id of the machine identity that logs in, for every method but universal-auth";
+    ORGANIZATION_SLUG = "INFISICAL_AUTH_ORGANIZATION_SLUG" plain ByAll
+        "slug of the sub-organization that a login is for" or "the identity's organization";
+    KUBERNETES_TOKEN_PATH = "INFISICAL_KUBERNETES_SERVICE_ACCOUNT_TOKEN_PATH" plain ByAll
+        "file of the pod's service account token, read at each login with kubernetes"
+        or "/var/run/secrets/kubernetes.io/serviceaccount/token";
+    GCP_KEY_PATH = "INFISICAL_GCP_IAM_SERVICE_ACCOUNT_KEY_FILE_PATH" plain ByAll
+        "file of the GCP service account's key, read at each login with gcp-iam";
+    JWT = "INFISICAL_JWT" secret ByAll
+        "JSON web token to log in with oidc-auth or jwt-auth";
+    JWT_FILE = "INFISICAL_JWT_FILE" plain ByAll
+        "file of that token, read at each login";
     GATEWAY_NAME = "INFISICAL_GATEWAY_NAME" plain ByGateways
         "name of the gateway" or "required";
     GATEWAY_ENROLL_METHOD = "INFISICAL_GATEWAY_ENROLL_METHOD" plain ByGateways
-        "how the gateway enrolls: token";
+        "how the gateway enrolls: token, or aws with its AWS role";
+    GATEWAY_ID = "INFISICAL_GATEWAY_ID" plain ByGateways
+        "id of the gateway, for enrolling with aws";
     GATEWAY_ACCESS_TOKEN = "INFISICAL_GATEWAY_ACCESS_TOKEN" secret ByGateways
         "access token of an enrolled gateway";
     GATEWAY_ENROLLMENT_TOKEN = "INFISICAL_GATEWAY_ENROLLMENT_TOKEN" secret ByGateways
@@ -118,28 +134,28 @@ variables! {
         "address and port at which the relay awaits gateways" or "port 2222 of every address";
     RELAY_TLS_LISTEN = "INFISICAL_RELAY_TLS_LISTEN" plain ByRelays
         "address and port at which the relay awaits clients" or "port 8443 of every address";
+    RELAY_MAX_HANDSHAKES = "INFISICAL_RELAY_MAX_HANDSHAKES" plain ByRelays
+        "connections of each port that have not proved themselves yet; further ones wait" or "512";
+    RELAY_MAX_PER_SOURCE = "INFISICAL_RELAY_MAX_CONNECTIONS_PER_SOURCE" plain ByRelays
+        "connections from one IPv4 address or IPv6 network of 64 bits; further ones are closed" or "8192";
+    RELAY_MAX_GATEWAYS = "INFISICAL_RELAY_MAX_GATEWAYS" plain ByRelays
+        "gateways that are connected; further ones are told so and disconnected" or "8192";
+    RELAY_MAX_CLIENTS = "INFISICAL_RELAY_MAX_CLIENTS" plain ByRelays
+        "clients that are connected; further ones are closed" or "16384";
+    RELAY_MAX_PER_GATEWAY = "INFISICAL_RELAY_MAX_CLIENTS_PER_GATEWAY" plain ByRelays
+        "clients of one gateway; further ones are closed" or "4096";
     RELAY_AUTH_SECRET = "INFISICAL_RELAY_AUTH_SECRET" secret ByRelays
         "secret that an instance shares with its relays";
     RELAY_ENROLL_METHOD = "INFISICAL_RELAY_ENROLL_METHOD" plain ByRelays
-        "how the relay enrolls: token";
+        "how the relay enrolls: token, or aws with its AWS role";
+    RELAY_ID = "INFISICAL_RELAY_ID" plain ByRelays
+        "id of the relay, for enrolling with aws";
     RELAY_ACCESS_TOKEN = "INFISICAL_RELAY_ACCESS_TOKEN" secret ByRelays
         "access token of an enrolled relay";
     RELAY_ENROLLMENT_TOKEN = "INFISICAL_RELAY_ENROLLMENT_TOKEN" secret ByRelays
         "enrollment token that bought the relay's access token";
     RELAY_DOMAIN = "INFISICAL_RELAY_DOMAIN" plain ByRelays
         "domain at which the relay enrolled";
-    MACHINE_IDENTITY_ID = "INFISICAL_MACHINE_IDENTITY_ID" plain ByNobody
-        "machine identity, for ways to log in that need its id";
-    KUBERNETES_TOKEN_PATH = "INFISICAL_KUBERNETES_SERVICE_ACCOUNT_TOKEN_PATH" plain ByNobody
-        "file of the pod's service account token, to log in with";
-    GCP_KEY_PATH = "INFISICAL_GCP_IAM_SERVICE_ACCOUNT_KEY_FILE_PATH" plain ByNobody
-        "file of the GCP service account's key, to log in with";
-    JWT = "INFISICAL_JWT" secret ByNobody
-        "JSON web token to log in with";
-    GATEWAY_ID = "INFISICAL_GATEWAY_ID" plain ByNobody
-        "id of the gateway, for enrolling through AWS";
-    RELAY_ID = "INFISICAL_RELAY_ID" plain ByNobody
-        "id of the relay, for enrolling through AWS";
     PKCS11_MODULE = "INFISICAL_PKCS11_MODULE" plain ByNobody
         "PKCS#11 module for the keys of an HSM";
     SESSION_RECORDING_PATH = "INFISICAL_PAM_SESSION_RECORDING_PATH" plain ByNobody
@@ -179,6 +195,8 @@ pub struct Environment {
     pub credentials_directory: Option<PathBuf>,
     /// `KUBERNETES_SERVICE_HOST` and `KUBERNETES_SERVICE_PORT_HTTPS`: the API server, for what runs in a pod.
     pub kubernetes_api: Option<(String, u16)>,
+    /// The clouds' own variables.
+    pub cloud: Cloud,
     /// `JOURNAL_STREAM` of a service: which stream is connected to the journal.
     pub journal_stream: Option<String>,
     /// `NO_COLOR` is set.
@@ -200,6 +218,9 @@ impl Environment {
                 continue;
             };
             let path = || Some(PathBuf::from(&value));
+            if let Some(value) = value.to_str() {
+                environment.cloud.keep(name, value);
+            }
             match name {
                 "HOME" => environment.home = path(),
                 "XDG_STATE_HOME" => environment.xdg_state_home = path(),

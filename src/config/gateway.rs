@@ -1,11 +1,13 @@
 //! The assembly of a gateway's settings.
 
 use super::account::Account;
-use super::assemble::{Enrollment, Inputs, Reader};
+use super::assemble::{Inputs, Reader};
+use super::credential::ResourceId;
 use super::env::{
     GATEWAY_ACCESS_TOKEN, GATEWAY_DOMAIN, GATEWAY_ENROLL_METHOD, GATEWAY_ENROLLMENT_TOKEN,
-    GATEWAY_NAME, RELAY_NAME, Used,
+    GATEWAY_ID, GATEWAY_NAME, RELAY_NAME, Used,
 };
+use super::login::{EnrollKeys, Enrollment};
 use super::raw::{Raw, Source};
 use super::remark::{Problem, Remark};
 use super::settings::{GatewayCredential, GatewaySettings};
@@ -13,6 +15,14 @@ use crate::names::{GatewayName, RelayName};
 
 const NAME_MISSING: &str =
     "the gateway needs a name: infisical gateway start NAME, or set INFISICAL_GATEWAY_NAME";
+
+const ENROLLMENT: EnrollKeys = EnrollKeys {
+    method: &GATEWAY_ENROLL_METHOD,
+    bought: &GATEWAY_ACCESS_TOKEN,
+    with: &GATEWAY_ENROLLMENT_TOKEN,
+    id: (&GATEWAY_ID, "--gateway-id"),
+    parse_id: |text| text.parse().map(ResourceId::Gateway),
+};
 
 /// Makes a gateway's settings of what was given.
 ///
@@ -67,10 +77,10 @@ fn assemble(inputs: &Inputs<'_>) -> Result<(GatewaySettings, Account), Vec<Probl
 
 fn credential(reader: &mut Reader<'_>) -> Option<GatewayCredential> {
     if reader.enrolls(&GATEWAY_ENROLL_METHOD) {
-        let (bought, with) = (&GATEWAY_ACCESS_TOKEN, &GATEWAY_ENROLLMENT_TOKEN);
-        return match reader.enrollment(&GATEWAY_ENROLL_METHOD, bought, with)? {
+        return match reader.enrollment(&ENROLLMENT)? {
             Enrollment::Stored(token) => Some(GatewayCredential::AccessToken(token)),
             Enrollment::New(token) => Some(GatewayCredential::Enroll { token }),
+            Enrollment::Aws(role) => Some(GatewayCredential::Aws(role)),
         };
     }
     // What a person says today outranks what an enrollment left behind.
@@ -95,12 +105,13 @@ mod tests {
 
     use super::assemble_gateway;
     use crate::config::case::Case;
+    use crate::config::credential::{IdentityCredential, IdentityLogin, LoginMethod};
     use crate::config::env::{
         API_URL, AUTH_METHOD, CLIENT_ID, CLIENT_SECRET, GATEWAY_ENROLL_METHOD, GATEWAY_NAME,
-        LOG_LEVEL, RELAY_NAME, TOKEN, Variable,
+        LOG_LEVEL, MACHINE_IDENTITY_ID, RELAY_NAME, TOKEN, Variable,
     };
     use crate::config::remark::Remark;
-    use crate::config::settings::{GatewayCredential, IdentityCredential, LogLevel};
+    use crate::config::settings::{GatewayCredential, LogLevel};
     use crate::secret::Secret;
 
     type Flag = (&'static Variable, &'static str, &'static str);
@@ -129,10 +140,17 @@ mod tests {
     }
 
     fn universal(id: &str, secret: &str) -> GatewayCredential {
-        GatewayCredential::Identity(IdentityCredential::UniversalAuth {
+        login(LoginMethod::UniversalAuth {
             client_id: id.to_owned(),
             client_secret: Secret::new(secret),
         })
+    }
+
+    fn login(method: LoginMethod) -> GatewayCredential {
+        GatewayCredential::Identity(IdentityCredential::Login(IdentityLogin {
+            method,
+            organization: None,
+        }))
     }
 
     #[test]
@@ -469,13 +487,47 @@ mod tests {
         let client = [("INFISICAL_UNIVERSAL_AUTH_CLIENT_ID", "id")];
         let kubernetes = (&AUTH_METHOD, "--auth-method", "kubernetes");
         let aws = (&GATEWAY_ENROLL_METHOD, "--enroll-method", "aws");
-        let cases: [(&[Flag], &[Set], &str); 8] = [
+        let identity = [("INFISICAL_MACHINE_IDENTITY_ID", "id")];
+        let oidc = (&AUTH_METHOD, "--auth-method", "oidc-auth");
+        let id = (&MACHINE_IDENTITY_ID, "--machine-identity-id", "id");
+        let iam = (&AUTH_METHOD, "--auth-method", "gcp-iam");
+        let cases: [(&[Flag], &[Set], &str); 14] = [
             (&[], &[], "no credential: give --token-file"),
+            (
+                &[],
+                &identity,
+                "an identity's id alone does nothing, add --auth-method with one of kubernetes, azure, ",
+            ),
+            (
+                &[oidc, id],
+                &[],
+                "oidc-auth needs --jwt-file FILE, --jwt or INFISICAL_JWT",
+            ),
+            (
+                &[oidc, id],
+                &[("INFISICAL_OIDC_AUTH_JWT", "hunter2")],
+                "environment variable INFISICAL_OIDC_AUTH_JWT is called INFISICAL_JWT here",
+            ),
+            (
+                &[oidc, id],
+                &[("INFISICAL_JWT", "t"), ("INFISICAL_JWT_FILE", "f")],
+                "INFISICAL_JWT and INFISICAL_JWT_FILE are given in the same place",
+            ),
+            (
+                &[iam, id],
+                &[],
+                "gcp-iam needs --service-account-key-file-path or INFISICAL_GCP_IAM_SERVICE_ACCOUNT_KEY_FILE_PATH",
+            ),
+            (
+                &[aws],
+                &[("INFISICAL_GATEWAY_ID", "two words")],
+                "environment variable INFISICAL_GATEWAY_ID: gateway id \"two words\" is not valid",
+            ),
             (&[], &client, "add --auth-method=universal-auth"),
             (
                 &[kubernetes],
                 &[],
-                "--auth-method: kubernetes is not supported yet in this version",
+                "kubernetes needs --machine-identity-id or INFISICAL_MACHINE_IDENTITY_ID",
             ),
             (
                 &[],
@@ -485,7 +537,7 @@ mod tests {
             (
                 &[aws, flag("t")],
                 &[],
-                "--enroll-method: aws is not supported yet in this version",
+                "enrolling with aws needs --gateway-id or INFISICAL_GATEWAY_ID",
             ),
             (
                 &[flag("t")],

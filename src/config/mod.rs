@@ -8,15 +8,19 @@ pub mod account;
 mod assemble;
 #[cfg(test)]
 mod case;
+pub mod cloud;
+pub mod credential;
 pub mod env;
 pub mod file;
 mod gateway;
+mod login;
 pub mod raw;
 mod relay;
 pub mod remark;
 pub mod settings;
 pub mod token;
 
-pub use assemble::{AUTH_METHODS, ENROLL_METHODS, Inputs, default_directory};
+pub use assemble::{Inputs, default_directory};
 pub use gateway::{assemble_gateway, explain_gateway};
+pub use login::{AUTH_METHODS, ENROLL_METHODS};
 pub use relay::{assemble_relay, explain_relay, relay_asks_for_low_port};

@@ -3,12 +3,15 @@
 use std::net::SocketAddr;
 
 use super::account::Account;
-use super::assemble::{Enrollment, Inputs, Reader};
+use super::assemble::{Inputs, Reader};
+use super::credential::ResourceId;
 use super::env::{
     RELAY_ACCESS_TOKEN, RELAY_AUTH_SECRET, RELAY_DOMAIN, RELAY_ENROLL_METHOD,
-    RELAY_ENROLLMENT_TOKEN, RELAY_HOST, RELAY_NAME, RELAY_SSH_LISTEN, RELAY_TLS_LISTEN, RELAY_TYPE,
-    Used,
+    RELAY_ENROLLMENT_TOKEN, RELAY_HOST, RELAY_ID, RELAY_MAX_CLIENTS, RELAY_MAX_GATEWAYS,
+    RELAY_MAX_HANDSHAKES, RELAY_MAX_PER_GATEWAY, RELAY_MAX_PER_SOURCE, RELAY_NAME,
+    RELAY_SSH_LISTEN, RELAY_TLS_LISTEN, RELAY_TYPE, Used, Variable,
 };
+use super::login::{EnrollKeys, Enrollment};
 use super::raw::{Loaded, Origin, Raw, Source};
 use super::remark::{Problem, Remark};
 use super::settings::{RelayCredential, RelayKind, RelayLimits, RelaySettings};
@@ -25,6 +28,21 @@ struct UnknownKind;
 #[derive(Debug, thiserror::Error)]
 #[error("must be an IP address and a port, such as 192.0.2.1:{SSH_PORT} or [::]:{SSH_PORT}")]
 struct NotAnAddress;
+
+const ENROLLMENT: EnrollKeys = EnrollKeys {
+    method: &RELAY_ENROLL_METHOD,
+    bought: &RELAY_ACCESS_TOKEN,
+    with: &RELAY_ENROLLMENT_TOKEN,
+    id: (&RELAY_ID, "--relay-id"),
+    parse_id: |text| text.parse().map(ResourceId::Relay),
+};
+
+/// The largest limit that may be set: beyond it a mistake is likelier than a machine that is large enough.
+const MAX_LIMIT: usize = 1_000_000;
+
+#[derive(Debug, thiserror::Error)]
+#[error("must be a number from 1 to {MAX_LIMIT}")]
+struct NotALimit;
 
 /// Makes a relay's settings of what was given.
 ///
@@ -67,6 +85,7 @@ fn assemble(inputs: &Inputs<'_>) -> Result<(RelaySettings, Account), Vec<Problem
     let log = reader.log();
     let ssh_listen = reader.parsed(&RELAY_SSH_LISTEN, parse_listen);
     let tls_listen = reader.parsed(&RELAY_TLS_LISTEN, parse_listen);
+    let limits = limits(&mut reader);
     let credential = kind.and_then(|kind| credential(&mut reader, kind));
     let settings = (|| {
         Some(RelaySettings {
@@ -78,7 +97,7 @@ fn assemble(inputs: &Inputs<'_>) -> Result<(RelaySettings, Account), Vec<Problem
             credential: credential?,
             ssh_listen,
             tls_listen,
-            limits: RelayLimits::default(),
+            limits,
             log,
             store: path.clone()?,
         })
@@ -117,12 +136,36 @@ fn parse_listen(text: &str) -> Result<SocketAddr, NotAnAddress> {
     text.parse().map_err(|_| NotAnAddress)
 }
 
+/// The limits, each with its default where nothing is said.
+fn limits(reader: &mut Reader<'_>) -> RelayLimits {
+    let mut limit = |variable: &'static Variable, default| {
+        reader.parsed(variable, parse_limit).unwrap_or(default)
+    };
+    let default = RelayLimits::default();
+    RelayLimits {
+        handshakes: limit(&RELAY_MAX_HANDSHAKES, default.handshakes),
+        per_source: limit(&RELAY_MAX_PER_SOURCE, default.per_source),
+        gateways: limit(&RELAY_MAX_GATEWAYS, default.gateways),
+        clients: limit(&RELAY_MAX_CLIENTS, default.clients),
+        per_gateway: limit(&RELAY_MAX_PER_GATEWAY, default.per_gateway),
+    }
+}
+
+fn parse_limit(text: &str) -> Result<usize, NotALimit> {
+    let limit = text.parse().map_err(|_| NotALimit)?;
+    if (1..=MAX_LIMIT).contains(&limit) {
+        Ok(limit)
+    } else {
+        Err(NotALimit)
+    }
+}
+
 fn credential(reader: &mut Reader<'_>, kind: RelayKind) -> Option<RelayCredential> {
     if reader.enrolls(&RELAY_ENROLL_METHOD) {
-        let (bought, with) = (&RELAY_ACCESS_TOKEN, &RELAY_ENROLLMENT_TOKEN);
-        return match reader.enrollment(&RELAY_ENROLL_METHOD, bought, with)? {
+        return match reader.enrollment(&ENROLLMENT)? {
             Enrollment::Stored(token) => Some(RelayCredential::AccessToken(token)),
             Enrollment::New(token) => Some(RelayCredential::Enroll { token }),
+            Enrollment::Aws(role) => Some(RelayCredential::Aws(role)),
         };
     }
     match kind {
@@ -172,11 +215,13 @@ mod tests {
 
     use super::{assemble_relay, relay_asks_for_low_port};
     use crate::config::case::Case;
+    use crate::config::credential::IdentityCredential;
     use crate::config::env::{
-        API_URL, RELAY_AUTH_SECRET, RELAY_ENROLL_METHOD, RELAY_HOST, RELAY_NAME, RELAY_SSH_LISTEN,
-        RELAY_TLS_LISTEN, RELAY_TYPE, TOKEN, Variable,
+        API_URL, RELAY_AUTH_SECRET, RELAY_ENROLL_METHOD, RELAY_HOST, RELAY_MAX_CLIENTS,
+        RELAY_MAX_GATEWAYS, RELAY_MAX_HANDSHAKES, RELAY_MAX_PER_GATEWAY, RELAY_MAX_PER_SOURCE,
+        RELAY_NAME, RELAY_SSH_LISTEN, RELAY_TLS_LISTEN, RELAY_TYPE, TOKEN, Variable,
     };
-    use crate::config::settings::{IdentityCredential, RelayCredential, RelayKind, RelayLimits};
+    use crate::config::settings::{RelayCredential, RelayKind, RelayLimits};
     use crate::secret::Secret;
 
     type Flag = (&'static Variable, &'static str, &'static str);
@@ -316,6 +361,63 @@ mod tests {
             let (settings, _) = case.assemble(assemble_relay).expect("settings");
             assert_eq!(settings.ssh_listen, Some(ssh.parse().expect("an address")));
             assert_eq!(settings.tls_listen, Some(tls.parse().expect("an address")));
+        }
+    }
+
+    #[test]
+    fn each_limit_comes_from_flag_environment_or_file_and_none_is_mixed_up() {
+        let flags = [NAME, HOST, (&RELAY_MAX_CLIENTS, "--max-clients", "1")];
+        let variables = [
+            ("INFISICAL_TOKEN", "t"),
+            ("INFISICAL_RELAY_MAX_CLIENTS", "7"),
+            ("INFISICAL_RELAY_MAX_GATEWAYS", "1000000"),
+            ("INFISICAL_RELAY_MAX_CONNECTIONS_PER_SOURCE", "3"),
+        ];
+        let case = Case {
+            flags: &flags,
+            variables: &variables,
+            file: Some((
+                FILE,
+                "relay_max_handshakes = \"4\"\nrelay_max_clients_per_gateway = \"5\"\n",
+            )),
+            config: None,
+        };
+        let (settings, _) = case.assemble(assemble_relay).expect("settings");
+        let expected = RelayLimits {
+            handshakes: 4,
+            per_source: 3,
+            gateways: 1_000_000,
+            clients: 1,
+            per_gateway: 5,
+        };
+        assert_eq!(settings.limits, expected);
+    }
+
+    #[test]
+    fn the_table_says_the_limits_that_hold_by_default() {
+        let default = RelayLimits::default();
+        for (variable, limit) in [
+            (&RELAY_MAX_HANDSHAKES, default.handshakes),
+            (&RELAY_MAX_PER_SOURCE, default.per_source),
+            (&RELAY_MAX_GATEWAYS, default.gateways),
+            (&RELAY_MAX_CLIENTS, default.clients),
+            (&RELAY_MAX_PER_GATEWAY, default.per_gateway),
+        ] {
+            assert_eq!(variable.default, limit.to_string(), "{}", variable.name);
+        }
+    }
+
+    #[test]
+    fn a_limit_is_a_number_from_1_to_a_million() {
+        for wrong in ["0", "-1", "1000001", "1k", "99999999999999999999"] {
+            let case = Case {
+                flags: &[NAME, HOST, (&RELAY_MAX_GATEWAYS, "--max-gateways", wrong)],
+                variables: &[("INFISICAL_TOKEN", "t")],
+                ..Case::default()
+            };
+            let problem = case.problem(assemble_relay);
+            let expected = "--max-gateways: must be a number from 1 to 1000000";
+            assert!(problem.contains(expected), "{wrong:?}: {problem}");
         }
     }
 

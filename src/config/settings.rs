@@ -9,6 +9,7 @@ use std::str::FromStr;
 
 use url::{Host, Url};
 
+use super::credential::{AwsEnrollment, IdentityCredential};
 use crate::names::{GatewayName, RelayHost, RelayName};
 use crate::secret::Secret;
 
@@ -207,20 +208,6 @@ fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
-/// How a machine identity proves itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum IdentityCredential {
-    /// An access token made elsewhere; it cannot be renewed by logging in again.
-    Token(Secret),
-    /// Universal auth: exchanged for access tokens as often as needed.
-    UniversalAuth {
-        /// Public half.
-        client_id: String,
-        /// Secret half.
-        client_secret: Secret,
-    },
-}
-
 /// How a gateway proves itself to the platform.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum GatewayCredential {
@@ -228,6 +215,8 @@ pub enum GatewayCredential {
     Identity(IdentityCredential),
     /// As an enrolled gateway, with the access token that enrollment bought.
     AccessToken(Secret),
+    /// As a gateway that is enrolled with its AWS role.
+    Aws(AwsEnrollment),
     /// Not yet: buy an access token with this one-time token and keep both in
     /// [`GatewaySettings::store`].
     Enroll {
@@ -336,6 +325,8 @@ pub enum RelayCredential {
     AuthSecret(Secret),
     /// As an enrolled relay, with the access token that enrollment bought.
     AccessToken(Secret),
+    /// As a relay that is enrolled with its AWS role.
+    Aws(AwsEnrollment),
     /// Not yet: buy an access token with this one-time token and keep both in
     /// [`RelaySettings::store`].
     Enroll {
@@ -374,24 +365,27 @@ pub struct RelaySettings {
 /// Bounds on what a relay takes on, so that no one peer can use it up. Each is at least 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RelayLimits {
-    /// Connections of either port that have not proved themselves yet.
-    pub unauthenticated: usize,
-    /// Connections from one address, proven ones included. A platform speaks for all of its users from a
-    /// few addresses, so this only keeps one address from taking everything.
+    /// Connections of each port that have not proved themselves yet. Further ones wait in the kernel's queue.
+    pub handshakes: usize,
+    /// Connections from one source to both ports, proven ones included: an IPv4 address, or an IPv6 network of 64 bits. A
+    /// platform speaks for all of its users from a few addresses, so this only keeps one from taking everything.
     pub per_source: usize,
-    /// Channels to one gateway.
+    /// Gateways that are connected.
+    pub gateways: usize,
+    /// Clients that have proved themselves.
+    pub clients: usize,
+    /// Those of them that one gateway serves.
     pub per_gateway: usize,
-    /// Client connections in all.
-    pub connections: usize,
 }
 
 impl Default for RelayLimits {
     fn default() -> Self {
         Self {
-            unauthenticated: 256,
+            handshakes: 512,
             per_source: 8192,
+            gateways: 8192,
+            clients: 16_384,
             per_gateway: 4096,
-            connections: 16_384,
         }
     }
 }

@@ -59,7 +59,7 @@ impl Forwarder {
     /// The listener broke.
     pub async fn run(self, scope: Scope) -> Result<(), Error> {
         let connections = scope.child("connections");
-        let acceptor = Acceptor::new(self.listener, MAX_CONNECTIONS);
+        let mut acceptor = Acceptor::new(self.listener, MAX_CONNECTIONS);
         let result = loop {
             match scope.run(acceptor.accept()).await {
                 Some(Ok(accepted)) => {

@@ -81,8 +81,10 @@ impl Route {
             .platform
             .open_session(&self.settings.token, &self.settings.gateway, &request)
             .await?;
-        let dialer = GatewayDialer::try_new(&credentials, SERVICE).map_err(Refusal::Credentials)?;
-        let validity = validity(&credentials).map_err(Refusal::Credentials)?;
+        let dialer = GatewayDialer::try_new(&credentials, SERVICE, self.platform.clock())
+            .map_err(Refusal::Credentials)?;
+        let validity =
+            validity(&credentials, self.platform.clock().now()).map_err(Refusal::Credentials)?;
         tracing::debug!(
             gateway.id = %credentials.gateway_id,
             relay.host = %credentials.relay_host,
@@ -113,14 +115,12 @@ impl Route {
     }
 }
 
-/// How long both certificates are valid from now; nothing where this machine's clock says that they
+/// How long both certificates are valid from `now`; nothing where they
 /// have expired (then each connection asks anew, and the relay's clock decides).
-fn validity(credentials: &SessionCredentials) -> Result<Duration, pki::Error> {
+fn validity(credentials: &SessionCredentials, now: SystemTime) -> Result<Duration, pki::Error> {
     let field = "clientCertificate";
     let relay = pki::expires(field, &credentials.relay.client_certificate)?;
     let gateway = pki::expires(field, &credentials.gateway.client_certificate)?;
     let end = relay.min(gateway);
-    Ok(end
-        .duration_since(SystemTime::now())
-        .unwrap_or(Duration::ZERO))
+    Ok(end.duration_since(now).unwrap_or(Duration::ZERO))
 }

@@ -42,7 +42,7 @@ pub(super) struct Sample {
 pub(super) fn start(scope: &Scope) -> Result<Sample, Error> {
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
     let page = listen::bind(Some(any), 0)?;
-    let echo = Acceptor::new(listen::bind(Some(any), 0)?, MAX_ECHOES);
+    let mut echo = Acceptor::new(listen::bind(Some(any), 0)?, MAX_ECHOES);
     let sample = Sample {
         page: page.local_addr().map_err(Error::Address)?,
         echo: echo.local_addr().map_err(Error::Address)?,

@@ -4,8 +4,8 @@
 use std::path::{Path, PathBuf};
 
 use super::{
-    env_file, http_proxy_line, ssh_cert, ssh_connection, ssh_kex, ssh_keys, ssh_msg_roundtrip,
-    ssh_packet, ssh_version, x509_extensions,
+    cloud_answer, env_file, http_proxy_line, ssh_cert, ssh_connection, ssh_kex, ssh_keys,
+    ssh_msg_roundtrip, ssh_packet, ssh_version, x509_extensions,
 };
 
 struct Target {
@@ -19,7 +19,8 @@ const fn target(name: &'static str, run: fn(&[u8]), tries: u64) -> Target {
     Target { name, run, tries }
 }
 
-const TARGETS: [Target; 10] = [
+const TARGETS: [Target; 11] = [
+    target("cloud_answer", cloud_answer, 5000),
     target("env_file", env_file, 2000),
     target("http_proxy_line", http_proxy_line, 5000),
     target("ssh_cert", ssh_cert, 2000),
@@ -215,6 +216,15 @@ fn seeds() -> Vec<(&'static str, Vec<u8>)> {
         "a = 1\na = 2\n[b]]\n",
     ] {
         seeds.push(("env_file", text.into()));
+    }
+    for answer in [
+        r#"{"Code":"Success","AccessKeyId":"A","SecretAccessKey":"s","Token":"t"}"#,
+        "<R><AccessKeyId>A</AccessKeyId><SecretAccessKey>s</SecretAccessKey><SessionToken>t</SessionToken></R>",
+        "# c\n[default]\nregion = x-1\naws_access_key_id=A\naws_secret_access_key=s\n[profile work]\nrole_arn=r\n",
+        "eyJhbGciOiJub25lIn0.eyJpYXQiOjEwMDAsImV4cCI6MTEwMH0.c2ln",
+        r#"{"error":"invalid_request","error_description":"Identity not found"}"#,
+    ] {
+        seeds.push(("cloud_answer", answer.into()));
     }
     for line in [
         "verify=true\n",

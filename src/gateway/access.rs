@@ -12,42 +12,34 @@ pub(crate) enum Access {
     /// A machine identity registers the gateway under its name.
     Identity(TokenSource),
     /// The gateway was enrolled and has a token of its own.
-    Gateway(Secret),
+    Gateway(TokenSource),
 }
 
 impl Access {
+    /// For a gateway whose enrollment bought `token`.
+    pub(crate) fn enrolled(token: Secret) -> Self {
+        Self::Gateway(TokenSource::given("gateway", token))
+    }
+
+    fn source(&self) -> &TokenSource {
+        match self {
+            Self::Identity(source) | Self::Gateway(source) => source,
+        }
+    }
+
     /// What the platform at `base` knows the gateway by.
     pub(crate) fn fingerprint(&self, base: &str) -> Fingerprint {
-        let [kind, id, secret] = match self {
-            Self::Gateway(token) => ["gateway", token.expose(), ""],
-            Self::Identity(source) => source.parts(),
-        };
+        let [kind, id, secret] = self.source().parts();
         Fingerprint::of(&[base, kind, id, secret])
     }
 
     /// A token to use now.
     pub(crate) async fn token(&self) -> Result<Secret, api::Error> {
-        match self {
-            Self::Identity(source) => source.token().await,
-            Self::Gateway(token) => Ok(token.clone()),
-        }
+        self.source().token().await
     }
 
-    /// The class of `error`, which a call with `token` gave: a refused token that no login can replace
-    /// asks for a new enrollment.
+    /// The class of `error`, which a call with `token` gave, or which kept one from being had.
     pub(crate) async fn class(&self, error: &api::Error, token: Option<&Secret>) -> Class {
-        match (error.class(), self) {
-            (Class::Reauthenticate, Self::Identity(source)) if source.can_log_in_again() => {
-                if let Some(token) = token {
-                    source.rejected(token).await;
-                    Class::Reauthenticate
-                } else {
-                    // The login itself was refused.
-                    Class::Reenroll
-                }
-            }
-            (Class::Reauthenticate, _) => Class::Reenroll,
-            (class, _) => class,
-        }
+        self.source().class(error, token).await
     }
 }

@@ -8,6 +8,7 @@ use super::Error;
 use crate::api::Client;
 use crate::api::types::GatewayLogin;
 use crate::backoff::{self, Backoff};
+use crate::config::credential::AwsEnrollment;
 use crate::config::settings::{ApiBase, GatewayCredential, GatewaySettings};
 use crate::config::{env, file};
 use crate::error::{Class, chain};
@@ -83,6 +84,13 @@ pub(crate) async fn spend(
         scope.run(tokio::time::sleep(delay)).await;
     }
     Ok(None)
+}
+
+/// Keeps the id of a gateway that is enrolled with its AWS role. A file that cannot be written costs only the convenience.
+pub(crate) fn remember(enrollment: &AwsEnrollment, settings: &GatewaySettings) {
+    if let Err(error) = enrollment.keep(&settings.domain, &settings.store) {
+        tracing::warn!(error = %chain(&error), "the gateway's id is not kept; the next start needs it again");
+    }
 }
 
 /// Writes what is known before the token is spent, and so proves that `store` can be written.

@@ -7,7 +7,6 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
 use super::issue::Issuer;
-use super::monitor::Reporter;
 use crate::api;
 use crate::error::{Class, chain};
 use crate::events;
@@ -20,16 +19,26 @@ const FIRST: Duration = Duration::from_secs(1);
 /// Time between heartbeats until one succeeds (protocol.md §1).
 const AGAIN: Duration = Duration::from_secs(10);
 
-/// Sends heartbeats while `up` is true, each as the newest of `issuers` may; each success is told to `proved`, and
-/// how the last one ended to `reporter`. Ends when `up` is gone.
+/// What a heartbeat showed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Beat {
+    /// The platform reached this gateway: the whole path works.
+    Through,
+    /// The platform is there and says that it did not get through.
+    NotThrough(String),
+    /// The platform did not say: it is away, unwell, or does not let this gateway ask.
+    Unanswered(String),
+}
+
+/// Sends heartbeats while `up` is true, each as the newest of `issuers` may, and tells the link what each showed. Ends when
+/// `up` is gone.
 pub(crate) async fn run(
     issuers: watch::Receiver<Arc<Issuer>>,
     mut up: watch::Receiver<bool>,
-    proved: mpsc::Sender<()>,
-    reporter: Reporter,
+    beats: mpsc::Sender<Beat>,
 ) {
     while up.wait_for(|up| *up).await.is_ok() {
-        let while_up = beat(&issuers, &proved, &reporter);
+        let while_up = beat(&issuers, &beats);
         let mut down = up.clone();
         tokio::select! {
             () = while_up => {}
@@ -39,11 +48,7 @@ pub(crate) async fn run(
 }
 
 /// Beats for ever.
-async fn beat(
-    issuers: &watch::Receiver<Arc<Issuer>>,
-    proved: &mpsc::Sender<()>,
-    reporter: &Reporter,
-) {
+async fn beat(issuers: &watch::Receiver<Arc<Issuer>>, beats: &mpsc::Sender<Beat>) {
     let mut cadence = Cadence::default();
     let mut at_least = Duration::ZERO;
     let mut said = String::new();
@@ -52,8 +57,8 @@ async fn beat(
         let issuer = Arc::clone(&issuers.borrow());
         let result = once(&issuer).await;
         let success = result.is_ok();
-        let failure = result.as_ref().err();
-        reporter.heartbeat(failure.map(|(error, _)| chain(error).to_string()));
+        // Full only while the link does something else, and then the next one tells the same.
+        let _ = beats.try_send(Beat::of(&result));
         at_least = Duration::ZERO;
         match result {
             Ok(()) if cadence.reachable() => tracing::debug!(
@@ -89,10 +94,23 @@ async fn beat(
         }
         if success {
             said.clear();
-            // A full queue holds the same news already.
-            let _ = proved.try_send(());
         }
         cadence.handle(success);
+    }
+}
+
+impl Beat {
+    fn of(result: &Result<(), (api::Error, Class)>) -> Self {
+        let error = match result {
+            Ok(()) => return Self::Through,
+            Err((error, _)) => error,
+        };
+        let text = chain(error).to_string();
+        match error.status() {
+            // Nobody asked the tunnel: the token, the gateway's own row, a limit, a proxy before the platform.
+            None | Some(401 | 403 | 404 | 408 | 425 | 429 | 502..=504) => Self::Unanswered(text),
+            Some(_) => Self::NotThrough(text),
+        }
     }
 }
 

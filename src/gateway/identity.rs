@@ -7,11 +7,13 @@ use rustls::ServerConfig;
 
 use super::service::Service;
 use crate::api::types::GatewayCredentials;
+use crate::backoff::random;
+use crate::clock::Clock;
 use crate::names::{GatewayId, RelayHost, RelayName};
+use crate::pki;
 use crate::ssh::cert::HostPolicy;
 use crate::ssh::keys::CertifiedKey;
 use crate::ssh::{cert, client, keys};
-use crate::{backoff, pki};
 
 /// Limit for the SSH handshake, authentication included; the same as deployed gateways give a relay.
 const SSH_HANDSHAKE: Duration = Duration::from_secs(30);
@@ -46,10 +48,13 @@ pub(crate) struct Identity {
     pub(crate) relay_host: RelayHost,
     pub(crate) ssh: client::Config,
     pub(crate) tls: Arc<ServerConfig>,
-    /// When the first of the certificates expires, by this machine's clock.
+    /// When the first of the certificates expires, by the platform's time.
     pub(crate) expires: SystemTime,
     /// When to ask for new ones. Monotonic: a jump of the clock does not delay it.
     pub(crate) renew_at: Instant,
+    /// The same by the platform's time, which goes on while the machine sleeps.
+    renew_by: SystemTime,
+    clock: Clock,
 }
 
 impl Identity {
@@ -60,6 +65,7 @@ impl Identity {
     pub(crate) fn try_new(
         relay_name: RelayName,
         credentials: &GatewayCredentials,
+        clock: &Clock,
     ) -> Result<Self, Error> {
         let ssh = |field| move |source| Error::Ssh { field, source };
         let certificate = keys::parse_certificate(&credentials.ssh.client_certificate)
@@ -72,17 +78,21 @@ impl Identity {
         let identity =
             CertifiedKey::try_new(&key, certificate).map_err(ssh("ssh.clientPrivateKey"))?;
 
-        let tls = pki::tls::server(&credentials.pki, &Service::ALPN)?;
+        let tls = pki::tls::server(&credentials.pki, &Service::ALPN, clock)?;
         let tls_expires =
             pki::expires("pki.serverCertificate", &credentials.pki.server_certificate)?;
         let expires = ssh_expires.map_or(tls_expires, |ssh| ssh.min(tls_expires));
 
+        let now = clock.now();
+        let keep = renew_after(expires.duration_since(now).unwrap_or_default(), random());
+        let renew_at = Instant::now();
         Ok(Self {
             gateway_id: credentials.gateway_id.clone(),
             relay_name,
             relay_host: credentials.relay_host.clone(),
             ssh: client::Config {
                 handshake: SSH_HANDSHAKE,
+                clock: clock.clone(),
                 ..client::Config::new(
                     credentials.gateway_id.to_string(),
                     identity,
@@ -94,7 +104,9 @@ impl Identity {
             },
             tls,
             expires,
-            renew_at: renew_at(expires, backoff::random()),
+            renew_at: renew_at.checked_add(keep).unwrap_or(renew_at),
+            renew_by: now.checked_add(keep).unwrap_or(now),
+            clock: clock.clone(),
         })
     }
 
@@ -105,46 +117,83 @@ impl Identity {
 
     /// True while no certificate has expired.
     pub(crate) fn is_usable(&self) -> bool {
-        SystemTime::now() < self.expires
+        self.clock.now() < self.expires
+    }
+
+    /// True if it is time to ask for new ones, whatever the timers say that stood still while the machine slept.
+    pub(crate) fn is_due(&self) -> bool {
+        is_due(self.renew_at, self.renew_by, &self.clock)
     }
 }
 
-/// When to renew what was just received and expires at `expires`.
-fn renew_at(expires: SystemTime, random: u64) -> Instant {
-    let life = expires
-        .duration_since(SystemTime::now())
-        .unwrap_or(Duration::ZERO);
+/// Whether either time has come.
+fn is_due(at: Instant, by: SystemTime, clock: &Clock) -> bool {
+    Instant::now() >= at || clock.now() >= by
+}
+
+/// How long to keep what lives for another `life`.
+fn renew_after(life: Duration, random: u64) -> Duration {
     let span = RENEW_PERCENT.end.saturating_sub(RENEW_PERCENT.start).max(1);
     let percent = RENEW_PERCENT.start.saturating_add(random % span);
-    let part = life.saturating_mul(u32::try_from(percent).unwrap_or(50)) / 100;
-    let now = Instant::now();
-    now.checked_add(part.min(RENEW_AT_MOST)).unwrap_or(now)
+    // Divided first: certificates that never expire have lives near the type's end.
+    let part = (life / 100).saturating_mul(u32::try_from(percent).unwrap_or(50));
+    part.min(RENEW_AT_MOST)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{RENEW_AT_MOST, renew_at};
-    use std::time::{Duration, Instant, SystemTime};
+    use super::{RENEW_AT_MOST, is_due, renew_after};
+    use crate::clock::{Clock, Reading};
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+    const HOUR: Duration = Duration::from_secs(3600);
+    const BEGIN: u64 = 1_800_000_000;
+
+    #[test]
+    fn after_a_long_sleep_renewal_is_due_although_timers_stood_still() {
+        let slept = Arc::new(AtomicU64::new(0));
+        let passed = Arc::clone(&slept);
+        let clock = Clock::of(move || Reading {
+            system: UNIX_EPOCH + Duration::from_secs(BEGIN),
+            since_boot: Some(Duration::from_secs(100 + passed.load(Ordering::Relaxed))),
+        });
+        clock.observe(UNIX_EPOCH + Duration::from_secs(BEGIN), Duration::ZERO);
+        let (at, by) = (Instant::now() + HOUR, clock.now() + HOUR);
+        assert!(!is_due(at, by, &clock));
+        slept.store(3599, Ordering::Relaxed);
+        assert!(!is_due(at, by, &clock));
+        slept.store(3601, Ordering::Relaxed);
+        assert!(is_due(at, by, &clock));
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_does_not_delay_renewal() {
+        let clock = Clock::showing(|| UNIX_EPOCH);
+        let by = SystemTime::now() + HOUR;
+        assert!(is_due(Instant::now(), by, &clock));
+        assert!(!is_due(Instant::now() + HOUR, by, &clock));
+    }
 
     #[test]
     fn renewal_comes_before_two_thirds_of_the_life() {
         let life = Duration::from_secs(3600);
         for random in 0..200 {
-            let expires = SystemTime::now() + life;
-            let wait = renew_at(expires, random).duration_since(Instant::now());
+            let wait = renew_after(life, random);
             assert!(wait < life * 2 / 3 && wait > life * 49 / 100, "{wait:?}");
         }
     }
 
     #[test]
     fn long_lived_credentials_are_renewed_as_often_as_deployed_ones() {
-        let expires = SystemTime::now() + Duration::from_secs(30 * 24 * 3600);
-        assert!(renew_at(expires, 0).duration_since(Instant::now()) <= RENEW_AT_MOST);
+        for life in [Duration::from_secs(30 * 24 * 3600), Duration::MAX] {
+            assert_eq!(renew_after(life, 0), RENEW_AT_MOST);
+        }
     }
 
     #[test]
     fn expired_credentials_are_renewed_at_once() {
-        let expires = SystemTime::now() - Duration::from_secs(60);
-        assert!(renew_at(expires, 0) <= Instant::now());
+        assert_eq!(renew_after(Duration::ZERO, 7), Duration::ZERO);
     }
 }

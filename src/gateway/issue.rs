@@ -1,9 +1,9 @@
 //! Asks the platform for credentials: which relay, then the certificates for it (protocol.md §1).
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use time::OffsetDateTime;
-use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::access::Access;
@@ -20,6 +20,11 @@ use crate::net::dial;
 /// become, so that the link never waits for ever.
 const ATTEMPT: Duration = Duration::from_secs(120);
 
+/// How long a relay that failed is chosen only when there is no other.
+const AVOIDED_FOR: Duration = Duration::from_secs(60);
+/// How often a relay is probed before it is worth a move.
+const PROBES: usize = 3;
+
 /// Why there are no credentials.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -32,6 +37,9 @@ pub enum Error {
     /// The platform and the relays that were tried took too long.
     #[error("no answer within {} s", ATTEMPT.as_secs())]
     TimedOut,
+    /// The relay could be reached before the platform answered.
+    #[error("the relay answers again, and the platform does not yet")]
+    Overtaken,
     /// No relay to dial.
     #[error("none of the {0} relays that the platform lists has reported within the last hour")]
     NoHealthyRelay(usize),
@@ -45,8 +53,44 @@ pub(crate) struct Issuer {
     name: GatewayName,
     /// The relay that the configuration names; never exchanged for another.
     pinned: Option<RelayName>,
-    /// The relay chosen last; renewals stay with it.
-    chosen: Mutex<Option<RelayName>>,
+    choice: Mutex<Choice>,
+}
+
+/// What is known of the relays. Locked for a moment at a time.
+#[derive(Debug, Clone, Default)]
+struct Choice {
+    /// The one chosen last; renewals stay with it.
+    chosen: Option<RelayName>,
+    /// Those that came after it when they were measured, best first.
+    others: Vec<RelayName>,
+    /// The ones that failed, and when.
+    failed: Vec<(RelayName, Instant)>,
+    /// For which one the platform was asked last, whatever became of it: where it takes the gateway to be.
+    asked: Option<RelayName>,
+}
+
+impl Choice {
+    fn is_avoided(&self, relay: &RelayName, now: Instant) -> bool {
+        let recent = |at: Instant| now.saturating_duration_since(at) < AVOIDED_FOR;
+        self.failed
+            .iter()
+            .any(|(failed, at)| failed == relay && recent(*at))
+    }
+
+    /// The next best of those that were measured with the one that fails now.
+    fn second(&mut self, now: Instant) -> Option<RelayName> {
+        let chosen = self.chosen.as_ref()?;
+        if !self.is_avoided(chosen, now) {
+            return None;
+        }
+        let others = std::mem::take(&mut self.others);
+        let mut rest = others
+            .into_iter()
+            .skip_while(|relay| self.is_avoided(relay, now));
+        let second = rest.next();
+        self.others = rest.collect();
+        second
+    }
 }
 
 impl Issuer {
@@ -61,18 +105,75 @@ impl Issuer {
             access,
             name,
             pinned,
-            chosen: Mutex::default(),
+            choice: Mutex::default(),
         }
     }
 
     /// Asks as other settings say from now on, but stays with the relay that is in use if it may.
-    pub(crate) async fn succeeding(self, before: &Self) -> Self {
+    pub(crate) fn succeeding(self, before: &Self) -> Self {
         let same_platform = self.client.base() == before.client.base();
         if same_platform {
-            let chosen = before.chosen.lock().await.clone();
-            *self.chosen.lock().await = chosen;
+            let choice = before.choice().clone();
+            *self.choice() = choice;
         }
         self
+    }
+
+    /// The time by which the relays' heartbeats are dated.
+    fn now(&self) -> OffsetDateTime {
+        OffsetDateTime::from(self.client.clock().now())
+    }
+
+    fn choice(&self) -> MutexGuard<'_, Choice> {
+        self.choice.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The tunnel to `relay` could not be made or was lost: others are better for a while.
+    pub(crate) fn failed(&self, relay: &RelayName) {
+        let now = Instant::now();
+        let mut choice = self.choice();
+        choice.failed.retain(|(failed, at)| {
+            failed != relay && now.saturating_duration_since(*at) < AVOIDED_FOR
+        });
+        choice.failed.push((relay.clone(), now));
+    }
+
+    /// True if the platform may take the gateway to be at another relay than `relay`.
+    pub(crate) fn is_asked_elsewhere(&self, relay: &RelayName) -> bool {
+        self.choice()
+            .asked
+            .as_ref()
+            .is_some_and(|asked| asked != relay)
+    }
+
+    /// The gateway is at `relay`, and stays.
+    pub(crate) fn stay_at(&self, relay: &RelayName) {
+        self.choice().chosen = Some(relay.clone());
+    }
+
+    /// A relay that is clearly better than `used`, which is up, if there is one; from then on it is the chosen one.
+    ///
+    /// # Errors
+    /// The platform does not list its relays.
+    pub(crate) async fn look_for_better(
+        &self,
+        used: &RelayName,
+    ) -> Result<Option<RelayName>, api::Error> {
+        if self.is_pinned() {
+            return Ok(None);
+        }
+        let token = self.access.token().await?;
+        let relays = self.client.relays(&token).await?;
+        let ranked = relay_choice::rank(&relays, self.now(), probe_well).await;
+        let used = ranked.iter().find(|measured| measured.relay.name == *used);
+        let best = ranked.first().filter(|best| best.is_clear_gain_over(used));
+        let Some(best) = best else { return Ok(None) };
+        let mut choice = self.choice();
+        if choice.is_avoided(&best.relay.name, Instant::now()) {
+            return Ok(None);
+        }
+        choice.chosen = Some(best.relay.name.clone());
+        Ok(choice.chosen.clone())
     }
 
     pub(crate) fn client(&self) -> &Client {
@@ -134,9 +235,16 @@ impl Issuer {
                 if relay_may_be_gone {
                     class = Class::Retry;
                 }
+                if error.status() == Some(404) {
+                    // Whatever was measured or chosen is no guide any more.
+                    let mut choice = self.choice();
+                    (choice.chosen, choice.others) = (None, Vec::new());
+                }
                 Err((error.into(), class))
             }
-            Err(error @ (Error::NoHealthyRelay(_) | Error::TimedOut)) => Err((error, Class::Retry)),
+            Err(error @ (Error::NoHealthyRelay(_) | Error::TimedOut | Error::Overtaken)) => {
+                Err((error, Class::Retry))
+            }
             // Another answer may be better, but not soon.
             Err(error @ Error::Identity(_)) => {
                 Err((error, Class::RetryAfter(Duration::from_secs(10))))
@@ -153,6 +261,7 @@ impl Issuer {
             Some(pinned) => pinned.clone(),
             None => self.choose(token, keep_relay).await?,
         };
+        self.choice().asked = Some(relay_name.clone());
         let credentials = match &self.access {
             Access::Identity(_) => {
                 let request = RegisterGateway {
@@ -168,14 +277,14 @@ impl Issuer {
                 self.client.connect_gateway(token, &request).await?
             }
         };
-        let identity = Identity::try_new(relay_name.clone(), &credentials)?;
+        let identity = Identity::try_new(relay_name.clone(), &credentials, self.client.clock())?;
         tracing::debug!(
             gateway.id = %identity.gateway_id,
             relay.name = %relay_name,
             relay.host = %identity.relay_host,
             "credentials received"
         );
-        *self.chosen.lock().await = Some(relay_name);
+        self.choice().chosen = Some(relay_name);
         Ok(identity)
     }
 
@@ -184,14 +293,24 @@ impl Issuer {
         token: &crate::secret::Secret,
         keep_relay: bool,
     ) -> Result<RelayName, Error> {
-        if keep_relay && let Some(chosen) = self.chosen.lock().await.clone() {
+        let now = Instant::now();
+        if keep_relay && let Some(chosen) = self.choice().chosen.clone() {
             return Ok(chosen);
         }
+        // Chosen beforehand: whoever has lost its relay need not measure first.
+        if let Some(second) = self.choice().second(now) {
+            return Ok(second);
+        }
         let relays = self.client.relays(token).await?;
-        let chosen = relay_choice::choose(&relays, OffsetDateTime::now_utc(), probe).await;
-        chosen
-            .map(|relay| relay.name.clone())
-            .ok_or(Error::NoHealthyRelay(relays.len()))
+        let ranked = relay_choice::rank(&relays, self.now(), probe).await;
+        let mut choice = self.choice();
+        let names = ranked.iter().map(|measured| measured.relay.name.clone());
+        let (avoided, good): (Vec<_>, Vec<_>) =
+            names.partition(|relay| choice.is_avoided(relay, now));
+        let mut names = good.into_iter().chain(avoided);
+        let best = names.next().ok_or(Error::NoHealthyRelay(relays.len()))?;
+        choice.others = names.collect();
+        Ok(best)
     }
 }
 
@@ -200,6 +319,16 @@ async fn probe(relay: &Relay) -> Option<Duration> {
     let begin = Instant::now();
     let connected = dial::connect(relay.host.as_str(), TLS_PORT, PROBE_DEADLINE).await;
     connected.ok().map(|_| begin.elapsed())
+}
+
+/// The least of several.
+async fn probe_well(relay: &Relay) -> Option<Duration> {
+    let mut least = None;
+    for _ in 0..PROBES {
+        let time = probe(relay).await?;
+        least = Some(least.map_or(time, |least: Duration| least.min(time)));
+    }
+    least
 }
 
 impl Error {
@@ -212,7 +341,7 @@ impl Error {
                 Class::Retry | Class::RetryAfter(_) => Reason::Unavailable,
             },
             Self::Identity(_) | Self::NoHealthyRelay(_) => Reason::Configuration,
-            Self::TimedOut => Reason::Unavailable,
+            Self::TimedOut | Self::Overtaken => Reason::Unavailable,
         }
     }
 }

@@ -1,56 +1,98 @@
-//! The connection's state machine, pure: events and a random number in, the next action out.
+//! The connection's state machine, pure: events, the time and a random number in, the next action out.
 //!
 //! It alone decides what is tried next and after which wait, and it looks at nothing but the class of an
-//! error. The same patience holds at start and later; only a refusal by the platform is taken as final at once
-//! while the gateway has never been up with its credential, because then a person is watching. Later it never is: the link
-//! asks again, seldom after ten refusals, and a tunnel that needs no new credentials is dialled meanwhile.
+//! error. What others are told of the gateway is derived from its [`State`]. ARCHITECTURE.md has its diagram, which
+//! a test compares with the code.
 //!
-//! ```text
-//!             ┌────────────── Elapsed (credentials stale, or relay to be chosen anew) ────────┐
-//!             ▼                                                                               │
-//!  start ─▶ Registering ──Registered──▶ Connecting ──Connected──▶ Up ──Lost──▶ Waiting ───────┤
-//!             │  ▲ Failed(Reauthenticate)    ▲  │ Failed                        ▲             │
-//!             │  └── once, at once           │  └───────────────────────────────┤             │
-//!             ├── Failed, usable credentials ┘                                  │             │
-//!             ├── Failed ───────────────────────────────────────────────────────┘             │
-//!             └── Failed(Fatal) ──▶ Stopped           Elapsed (credentials good) ─▶ Connecting ┘
-//! ```
+//! What it knows about networks:
+//! - A wait is a uniform choice between nothing and a bound (full jitter), the first one too: a crowd that lost the
+//!   same relay spreads. While an outage is young, whoever repairs it looks on: the bound is about a second, and does not
+//!   grow, so that those who came too early and those who did not come back evenly. Later it is [`LATER`].
+//! - What did come up, or did answer, and was of no use, is tried again less and less often.
+//! - The relay is dialled oftener than the platform is asked: a dial that fails costs nobody anything, new
+//!   credentials cost the platform signatures.
+//! - The same patience holds at start and later; only a refusal by the platform is taken as final at once
+//!   while the gateway has never been up with its credential, because then a person is watching. Later it never is: the
+//!   link asks again, seldom after ten refusals, and a tunnel that needs no new credentials is dialled meanwhile.
+//! - A tunnel that answers proves only that it answers. While the platform says that it does not get through it
+//!   ([`Event::Unproved`]), the tunnel is checked, then announced to the platform anew, then made anew.
 //!
-//! When new settings send the gateway to another relay, it goes from Up to Connecting; the tunnel that it leaves is not the
-//! link's concern any more.
+//! When new settings, or a nearer relay, send the gateway elsewhere, it goes from Up to Connecting; the tunnel that it
+//! leaves is not the link's concern any more.
 
 use std::time::Duration;
 
-use crate::backoff::Backoff;
+use tokio::time::Instant;
+
+use crate::backoff::{self, Backoff};
 use crate::error::{Class, Reason};
 
-/// Bounds of the delay between attempts (issue of users: everyone redials in the same second).
-const BASE: Duration = Duration::from_millis(500);
-const CAP: Duration = Duration::from_secs(30);
+/// The first wait after a tunnel was lost is shorter than this.
+const BASE: Duration = Duration::from_millis(250);
+/// Longest wait before the next dial of a relay that cannot be reached, while the outage is young.
+const DIAL_AT_MOST: Duration = Duration::from_secs(1);
+/// Longest wait before a platform that did not answer is asked again, while the outage is young.
+const ASK_AT_MOST: Duration = Duration::from_millis(2500);
+/// Longest wait before a relay is dialled again that holds an older connection of this gateway: nobody is
+/// told when it has noticed that the older one is gone, and each attempt costs it a handshake.
+const TURNED_AWAY_AT_MOST: Duration = Duration::from_secs(3);
+/// Shortest wait after another connection of this gateway took over.
+const TAKEN_OVER_AT_LEAST: Duration = Duration::from_secs(10);
+/// How long an outage is young.
+const YOUNG: Duration = Duration::from_secs(600);
+/// Longest wait after that.
+const LATER: Duration = Duration::from_secs(30);
+/// Bounds of the wait before a platform that did give credentials is asked for others, when nothing comes of
+/// those.
+const ASK_AGAIN: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(120));
+/// A relay that the configuration names is dialled for this long before it is asked whether its address is still right.
+const SAME_ADDRESS: Duration = Duration::from_secs(30);
 /// A tunnel that lives this long has proved useful even without a heartbeat.
 pub(crate) const USEFUL_AFTER: Duration = Duration::from_secs(60);
-/// Refusals in a row, after the gateway was up once, before they are believed: with [`CAP`] between them some
+/// Refusals in a row, after the gateway was up once, before they are believed: with [`LATER`] between them some
 /// five minutes, since a platform that is being redeployed refuses as well.
 const REFUSALS_BELIEVED: u32 = 10;
 /// Time between attempts once refusals are believed. It still asks: nobody may be there to start it again, and what
 /// answered may not have been the platform at all, but a proxy before it.
 const SELDOM: Duration = Duration::from_secs(300);
-/// Failed connections with the same credentials before new ones are asked for.
-const CONNECTS_PER_CREDENTIALS: u32 = 2;
+/// Heartbeats in a row that do not get through a tunnel that answers, before it is announced to the platform anew …
+const DOUBTS_TO_RENEW: u32 = 2;
+/// … and, each time there are so many more, before it is made anew.
+const DOUBTS_TO_REDIAL: u32 = 4;
 
 /// Where the link is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum State {
     /// Asking the platform for credentials.
     Registering,
     /// Dialling the relay.
     Connecting,
     /// The tunnel is up.
     Up,
+    /// The tunnel answers, but the platform says that it does not get through it.
+    Doubted,
     /// Waiting for the next attempt.
     Waiting,
     /// Given up; a person must act.
     Stopped,
+}
+
+/// Why there is no tunnel, as far as it matters for what comes next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Failure {
+    /// The relay cannot be reached, or broke off.
+    Unreachable,
+    /// The relay does not believe our certificate, or we not its: other credentials may help.
+    Refused,
+    /// The relay closed the tunnel as soon as it was made: it holds an older one.
+    TurnedAway,
+    /// Another connection of this gateway took the tunnel's place: it was moved, or two programs use one identity, which must not
+    /// push each other out as fast as they can.
+    TakenOver,
+    /// The relay said goodbye, or nothing gets through it: another one is better than this one.
+    Goodbye,
+    /// Nothing that a repetition can cure.
+    Fatal(Reason),
 }
 
 /// What happened.
@@ -67,18 +109,31 @@ pub(crate) enum Event {
     },
     /// The tunnel is up.
     Connected,
-    /// The relay could not be reached, or refused.
-    ConnectionFailed(Class),
-    /// The tunnel carried something: a heartbeat came through, or it lived long enough.
+    /// There is no tunnel.
+    ConnectionFailed(Failure),
+    /// A heartbeat came through the tunnel.
     Proved,
+    /// The tunnel has carried a session, or has lived for [`USEFUL_AFTER`].
+    Lived,
+    /// The platform answered a heartbeat, but did not get through the tunnel.
+    Unproved,
+    /// The network changed, the machine slept, or a person wants to know: is the tunnel still there?
+    Disturbed,
     /// The tunnel ended.
-    Lost(Class),
+    Lost(Failure),
     /// The newest credentials are for another tunnel than the one that is up.
     Moved,
     /// The wait is over.
     Elapsed {
         /// Whether the credentials are still valid.
         usable: bool,
+    },
+    /// The wait is cut short, for there is reason to believe that things have changed.
+    Retry {
+        /// Whether the credentials are still valid.
+        usable: bool,
+        /// A person asked for it, or changed the settings: whatever is waited for, ask anew.
+        wanted: bool,
     },
 }
 
@@ -91,28 +146,56 @@ pub(crate) enum Action {
     Connect,
     /// Serve the tunnel until it ends.
     Serve,
-    /// Nothing new: go on. Only ever the answer to [`Event::Proved`] and to late news.
+    /// Nothing new: go on.
     Continue,
+    /// Ask the relay for a sign of life, and go on if it gives one.
+    Check,
+    /// Ask for credentials for the tunnel that is up, which tells the platform where the gateway is; go on meanwhile.
+    Renew,
+    /// End the tunnel, unless it carries sessions, and make it anew.
+    Redial,
     /// Wait, then report [`Event::Elapsed`].
     Wait(Duration),
     /// Give up.
     Stop(Reason),
 }
 
+/// When an event is taken in.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Moment {
+    /// The time.
+    pub(crate) now: Instant,
+    /// Uniform over `u64`.
+    pub(crate) random: u64,
+}
+
 /// The state machine.
 #[derive(Debug)]
 pub(crate) struct Link {
     state: State,
-    backoff: Backoff,
-    /// A pinned relay is dialled again; otherwise each failed connection chooses anew.
+    /// A pinned relay is dialled again; otherwise a failed connection chooses anew.
     pinned: bool,
     ever_up: bool,
-    /// Credentials were refused so often in a row.
-    refusals: u32,
+    /// Waits since the link last proved useful.
+    waits: u32,
+    /// Waits before a dial of a relay that answers.
+    dials: Backoff,
+    /// Waits before the platform is asked again that did not answer.
+    asks: Backoff,
+    /// Waits before it is asked again that did.
+    asks_again: Backoff,
+    /// The platform is not asked before.
+    ask_due: Option<Instant>,
+    /// Since when there is no tunnel that has proved useful.
+    down_since: Option<Instant>,
+    /// Why the last attempt, or the tunnel, failed.
+    failure: Option<Failure>,
     /// Connections failed so often in a row.
     failed_connects: u32,
-    /// The next wait is at least this long.
-    owed: Duration,
+    /// Credentials were refused so often in a row.
+    refusals: u32,
+    /// Heartbeats did not get through so often in a row.
+    doubts: u32,
 }
 
 impl Link {
@@ -122,18 +205,29 @@ impl Link {
     pub(crate) fn new(pinned: bool, ever_up: bool) -> Self {
         Self {
             state: State::Registering,
-            backoff: Backoff::new(BASE, CAP),
             pinned,
             ever_up,
-            refusals: 0,
+            waits: 0,
+            dials: Backoff::new(BASE, LATER),
+            asks: Backoff::new(BASE, LATER),
+            asks_again: Backoff::new(ASK_AGAIN.0, ASK_AGAIN.1),
+            ask_due: None,
+            down_since: None,
+            failure: None,
             failed_connects: 0,
-            owed: Duration::ZERO,
+            refusals: 0,
+            doubts: 0,
         }
     }
 
     /// New settings name the relay, or name it no more.
     pub(crate) fn set_pinned(&mut self, pinned: bool) {
         self.pinned = pinned;
+    }
+
+    /// Where it is.
+    pub(crate) fn state(&self) -> State {
+        self.state
     }
 
     /// True once the platform has refused so often that a person must act; the link goes on all the same.
@@ -143,108 +237,183 @@ impl Link {
 
     /// How many waits there were since the link last proved useful.
     pub(crate) fn attempts(&self) -> u32 {
-        self.backoff.attempts()
+        self.waits
     }
 
-    /// Takes an event in. `random` is uniform over `u64`. An event that does not fit the state changes
-    /// nothing: it is late news of a task that has ended.
-    pub(crate) fn handle(&mut self, event: Event, random: u64) -> Action {
+    /// Takes an event in. An event that does not fit the state changes nothing: it is late news of a task that has ended.
+    pub(crate) fn handle(&mut self, event: Event, at: Moment) -> Action {
         match (self.state, event) {
             (State::Registering, Event::Registered) => {
                 self.refusals = 0;
+                self.asks.reset();
+                let wait = self.asks_again.next_delay(at.random);
+                self.ask_due = at.now.checked_add(wait);
                 self.enter(State::Connecting, Action::Connect)
             }
             (State::Registering, Event::RegistrationFailed { class, usable }) => {
-                self.registration_failed(class, usable, random)
+                self.down_since.get_or_insert(at.now);
+                self.registration_failed(class, usable, at)
             }
             (State::Connecting, Event::Connected) => {
                 self.ever_up = true;
+                self.doubts = 0;
                 self.enter(State::Up, Action::Serve)
             }
-            (State::Connecting, Event::ConnectionFailed(class)) => {
+            (State::Connecting, Event::ConnectionFailed(failure)) => {
                 self.failed_connects = self.failed_connects.saturating_add(1);
-                self.retry(class, random)
-            }
-            (State::Up, Event::Proved) => {
-                self.backoff.reset();
-                self.failed_connects = 0;
-                self.owed = Duration::ZERO;
-                Action::Continue
-            }
-            (State::Up, Event::Lost(class)) => self.retry(class, random),
-            (State::Up, Event::Moved) => self.enter(State::Connecting, Action::Connect),
-            (State::Waiting, Event::Elapsed { usable }) => {
-                let tired = self.failed_connects >= CONNECTS_PER_CREDENTIALS;
-                if usable && self.pinned && !tired {
-                    self.enter(State::Connecting, Action::Connect)
-                } else {
-                    self.failed_connects = 0;
-                    self.enter(State::Registering, Action::Register)
+                if failure == Failure::Unreachable {
+                    self.failure = Some(failure);
+                    let bound = self.at_most(DIAL_AT_MOST, at.now);
+                    return self.wait(backoff::jitter(bound, at.random));
                 }
+                self.failed(failure, at)
+            }
+            (State::Up | State::Doubted, Event::Proved) => {
+                self.useful();
+                self.doubts = 0;
+                self.enter(State::Up, Action::Continue)
+            }
+            (State::Up | State::Doubted, Event::Lived) => {
+                self.useful();
+                self.enter(self.state, Action::Continue)
+            }
+            (State::Up | State::Doubted, Event::Unproved) => {
+                self.doubts = self.doubts.saturating_add(1);
+                let action = if self.doubts.is_multiple_of(DOUBTS_TO_REDIAL) {
+                    Action::Redial
+                } else if self.doubts == DOUBTS_TO_RENEW {
+                    Action::Renew
+                } else {
+                    Action::Check
+                };
+                self.enter(State::Doubted, action)
+            }
+            (State::Up | State::Doubted, Event::Disturbed) => Action::Check,
+            (State::Up | State::Doubted, Event::Lost(failure)) => self.failed(failure, at),
+            (State::Up | State::Doubted, Event::Moved) => {
+                self.enter(State::Connecting, Action::Connect)
+            }
+            (State::Waiting, Event::Elapsed { usable }) => self.next(usable, at),
+            (State::Waiting, Event::Retry { usable, wanted }) => {
+                if wanted {
+                    self.ask_due = None;
+                    return self.enter(State::Registering, Action::Register);
+                }
+                if self.refusals == 0 {
+                    self.ask_due = None;
+                }
+                self.next(usable, at)
             }
             _ => Action::Continue,
         }
     }
 
-    fn registration_failed(&mut self, class: Class, usable: bool, random: u64) -> Action {
-        match class {
-            Class::Retry | Class::RetryAfter(_) if usable => {
-                // The platform is away but the tunnel needs only the relay.
-                self.owe(class);
-                self.enter(State::Connecting, Action::Connect)
-            }
-            Class::Retry | Class::RetryAfter(_) => self.retry(class, random),
-            Class::Reauthenticate | Class::Reenroll | Class::Fatal(_) => {
-                self.refused(class, usable, random)
-            }
-        }
-    }
-
-    fn refused(&mut self, class: Class, usable: bool, random: u64) -> Action {
-        self.refusals = self.refusals.saturating_add(1);
-        // An expired token is cured by a login, at once; a refusal right after one is not.
-        if class == Class::Reauthenticate && self.refusals == 1 {
-            return self.enter(State::Registering, Action::Register);
-        }
-        if !self.ever_up {
-            let reason = match class {
-                Class::Fatal(reason) => reason,
-                Class::Retry | Class::RetryAfter(_) | Class::Reauthenticate | Class::Reenroll => {
-                    Reason::Permission
-                }
-            };
-            return self.enter(State::Stopped, Action::Stop(reason));
-        }
-        let at_least = if self.is_refused() { SELDOM } else { CAP };
-        if usable {
-            self.owed = at_least;
+    /// After a wait: the relay, if the credentials may be good for it, else the platform, else another wait.
+    fn next(&mut self, usable: bool, at: Moment) -> Action {
+        let may_ask = self.ask_due.is_none_or(|due| due <= at.now);
+        if usable && !(may_ask && self.wants_to_ask(at.now)) {
             return self.enter(State::Connecting, Action::Connect);
         }
-        self.wait(at_least, random)
-    }
-
-    /// Remembers a wait that the platform asked for, until there is one.
-    fn owe(&mut self, class: Class) {
-        if let Class::RetryAfter(wait) = class {
-            self.owed = wait;
-        }
-    }
-
-    fn retry(&mut self, class: Class, random: u64) -> Action {
-        match class {
-            Class::Retry | Class::Reauthenticate | Class::Reenroll => {
-                self.wait(Duration::ZERO, random)
+        match self.ask_due {
+            Some(due) if !may_ask => {
+                let left = due.saturating_duration_since(at.now);
+                self.wait(left)
             }
-            Class::RetryAfter(at_least) => self.wait(at_least, random),
-            Class::Fatal(reason) => self.enter(State::Stopped, Action::Stop(reason)),
+            _ => self.enter(State::Registering, Action::Register),
         }
     }
 
-    fn wait(&mut self, at_least: Duration, random: u64) -> Action {
-        // What the peer asked for comes first; the jitter on top spreads those it told the same.
-        let at_least = at_least.max(std::mem::take(&mut self.owed));
-        let delay = at_least.saturating_add(self.backoff.next_delay(random));
+    /// True if the platform may have something better than the credentials that are still valid.
+    fn wants_to_ask(&self, now: Instant) -> bool {
+        match self.failure {
+            Some(Failure::Refused) => true,
+            Some(Failure::Goodbye) if !self.pinned => true,
+            _ if self.failed_connects == 0 => false,
+            _ if !self.pinned => true,
+            _ => {
+                let since = self.down_since.unwrap_or(now);
+                now.saturating_duration_since(since) >= SAME_ADDRESS
+            }
+        }
+    }
+
+    fn registration_failed(&mut self, class: Class, usable: bool, at: Moment) -> Action {
+        let at_least = match class {
+            Class::Retry => Duration::ZERO,
+            Class::RetryAfter(at_least) => at_least,
+            Class::Reauthenticate | Class::Reenroll | Class::Fatal(_) => {
+                self.refusals = self.refusals.saturating_add(1);
+                // An expired token is cured by a login, at once; a refusal right after one is not.
+                if class == Class::Reauthenticate && self.refusals == 1 {
+                    return self.enter(State::Registering, Action::Register);
+                }
+                if !self.ever_up {
+                    return self.stop(class);
+                }
+                if self.is_refused() { SELDOM } else { LATER }
+            }
+        };
+        // What the platform asked for comes first; the jitter on top spreads those it told the same.
+        let bound = self.at_most(ASK_AT_MOST, at.now);
+        let delay = self.asks.next_delay_within(bound, at.random);
+        let delay = at_least.saturating_add(delay);
+        self.ask_due = at.now.checked_add(delay);
+        if usable {
+            // The platform is away, or unwell, but the tunnel needs only the relay.
+            return self.enter(State::Connecting, Action::Connect);
+        }
+        self.wait(delay)
+    }
+
+    fn stop(&mut self, class: Class) -> Action {
+        let reason = match class {
+            Class::Fatal(reason) => reason,
+            Class::Retry | Class::RetryAfter(_) | Class::Reauthenticate | Class::Reenroll => {
+                Reason::Permission
+            }
+        };
+        self.enter(State::Stopped, Action::Stop(reason))
+    }
+
+    /// There is no tunnel any more, or it came to nothing.
+    fn failed(&mut self, failure: Failure, at: Moment) -> Action {
+        self.failure = Some(failure);
+        self.down_since.get_or_insert(at.now);
+        let (at_least, bound) = match failure {
+            Failure::Fatal(reason) => {
+                return self.enter(State::Stopped, Action::Stop(reason));
+            }
+            Failure::TurnedAway => (Duration::ZERO, TURNED_AWAY_AT_MOST),
+            Failure::TakenOver => (TAKEN_OVER_AT_LEAST, LATER),
+            Failure::Unreachable | Failure::Refused | Failure::Goodbye => (Duration::ZERO, LATER),
+        };
+        let delay = self.dials.next_delay_within(bound, at.random);
+        self.wait(at_least.saturating_add(delay))
+    }
+
+    fn wait(&mut self, delay: Duration) -> Action {
+        self.waits = self.waits.saturating_add(1);
         self.enter(State::Waiting, Action::Wait(delay))
+    }
+
+    /// The bound of a wait that is `young` while the outage is.
+    fn at_most(&self, young: Duration, now: Instant) -> Duration {
+        let is_young = self
+            .down_since
+            .is_none_or(|since| now.saturating_duration_since(since) < YOUNG);
+        if is_young { young } else { LATER }
+    }
+
+    /// The next outage begins from nothing.
+    fn useful(&mut self) {
+        self.waits = 0;
+        self.dials.reset();
+        self.asks.reset();
+        self.asks_again.reset();
+        self.ask_due = None;
+        self.down_since = None;
+        self.failure = None;
+        self.failed_connects = 0;
     }
 
     fn enter(&mut self, state: State, action: Action) -> Action {

@@ -1,154 +1,293 @@
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::{Action, CAP, Event, Link, REFUSALS_BELIEVED, SELDOM, State};
+use tokio::time::Instant;
+
+use super::{
+    ASK_AT_MOST, Action, DIAL_AT_MOST, DOUBTS_TO_REDIAL, DOUBTS_TO_RENEW, Event, Failure, LATER,
+    Link, Moment, REFUSALS_BELIEVED, SAME_ADDRESS, SELDOM, State, TAKEN_OVER_AT_LEAST,
+    TURNED_AWAY_AT_MOST, YOUNG,
+};
 use crate::error::{Class, Reason};
 
-const HALF: u64 = u64::MAX / 2;
+const LONG: Duration = Duration::from_secs(3600);
 
-fn failed(class: Class) -> Event {
-    Event::RegistrationFailed {
-        class,
-        usable: false,
+/// A link and a clock.
+struct Run {
+    link: Link,
+    now: Instant,
+    random: u64,
+}
+
+impl Run {
+    fn new(pinned: bool, ever_up: bool) -> Self {
+        Self {
+            link: Link::new(pinned, ever_up),
+            now: Instant::now(),
+            random: u64::MAX,
+        }
+    }
+
+    /// With a tunnel that has proved useful, long ago.
+    fn up(pinned: bool) -> Self {
+        let mut run = Self::new(pinned, false);
+        assert_eq!(run.on(Event::Registered), Action::Connect);
+        assert_eq!(run.on(Event::Connected), Action::Serve);
+        assert_eq!(run.on(Event::Proved), Action::Continue);
+        run.now += LONG;
+        run
+    }
+
+    /// Lost it, and waited.
+    fn lost(pinned: bool, failure: Failure) -> Self {
+        let mut run = Self::up(pinned);
+        let action = run.on(Event::Lost(failure));
+        run.wait(action);
+        run
+    }
+
+    fn on(&mut self, event: Event) -> Action {
+        let (now, random) = (self.now, self.random);
+        self.link.handle(event, Moment { now, random })
+    }
+
+    /// Lets the wait pass.
+    fn wait(&mut self, action: Action) -> Duration {
+        let Action::Wait(delay) = action else {
+            panic!("{action:?} is no wait")
+        };
+        self.now += delay;
+        delay
     }
 }
 
-fn up(pinned: bool) -> Link {
-    let mut link = Link::new(pinned, false);
-    assert_eq!(link.handle(Event::Registered, 0), Action::Connect);
-    assert_eq!(link.handle(Event::Connected, 0), Action::Serve);
-    link
+fn refused(class: Class, usable: bool) -> Event {
+    Event::RegistrationFailed { class, usable }
+}
+
+const USABLE: Event = Event::Elapsed { usable: true };
+const STALE: Event = Event::Elapsed { usable: false };
+const UNREACHABLE: Event = Event::ConnectionFailed(Failure::Unreachable);
+
+/// Just short of it: the largest random number is not quite one.
+fn about(bound: Duration) -> std::ops::RangeInclusive<Duration> {
+    bound.saturating_sub(Duration::from_millis(1))..=bound
 }
 
 #[test]
 fn the_straight_way_leads_up() {
-    assert_eq!(up(true).state, State::Up);
+    assert_eq!(Run::up(true).link.state(), State::Up);
 }
 
 #[test]
-fn every_class_of_a_failed_registration_has_its_action() {
-    let wait = |ms| Action::Wait(Duration::from_millis(ms));
+fn every_class_of_a_failed_registration_has_its_action_at_the_first_start() {
     for (class, expected) in [
-        (Class::Retry, wait(249)),
-        (Class::RetryAfter(Duration::from_secs(7)), wait(7249)),
-        (Class::Reauthenticate, Action::Register),
-        (Class::Reenroll, Action::Stop(Reason::Permission)),
+        (Class::Retry, None),
+        (Class::RetryAfter(Duration::from_secs(7)), None),
+        (Class::Reauthenticate, Some(Action::Register)),
+        (Class::Reenroll, Some(Action::Stop(Reason::Permission))),
         (
             Class::Fatal(Reason::Configuration),
-            Action::Stop(Reason::Configuration),
+            Some(Action::Stop(Reason::Configuration)),
         ),
     ] {
-        let action = match Link::new(true, false).handle(failed(class), HALF) {
-            Action::Wait(d) => wait(u64::try_from(d.as_millis()).expect("short")),
-            other => other,
-        };
-        assert_eq!(action, expected, "{class:?}");
+        let mut run = Run::new(true, false);
+        let action = run.on(refused(class, false));
+        match expected {
+            Some(expected) => assert_eq!(action, expected, "{class:?}"),
+            None => {
+                let least = if class == Class::Retry { 0 } else { 7 };
+                assert!(run.wait(action).as_secs() >= least, "{class:?}");
+                assert_eq!(run.on(STALE), Action::Register);
+            }
+        }
     }
 }
 
 #[test]
-fn a_second_refusal_at_start_is_final() {
-    let mut link = Link::new(true, false);
-    assert_eq!(
-        link.handle(failed(Class::Reauthenticate), 0),
-        Action::Register
-    );
-    assert_eq!(
-        link.handle(failed(Class::Reauthenticate), 0),
-        Action::Stop(Reason::Permission)
-    );
-    assert_eq!(link.state, State::Stopped);
+fn a_second_refusal_at_the_first_start_is_final() {
+    let mut run = Run::new(true, false);
+    let event = refused(Class::Reauthenticate, false);
+    assert_eq!(run.on(event), Action::Register);
+    assert_eq!(run.on(event), Action::Stop(Reason::Permission));
+    assert_eq!(run.link.state(), State::Stopped);
 }
 
 #[test]
 fn a_gateway_that_was_up_asks_on_after_refusals_and_seldom_after_many() {
-    let mut link = up(true);
-    link.handle(Event::Lost(Class::Retry), 0);
+    let mut run = Run::lost(true, Failure::Unreachable);
     for n in 1..=REFUSALS_BELIEVED + 5 {
-        assert_eq!(
-            link.handle(Event::Elapsed { usable: false }, 0),
-            Action::Register
+        assert_eq!(run.on(STALE), Action::Register, "refusal {n}");
+        let action = run.on(refused(Class::Reenroll, false));
+        let delay = run.wait(action);
+        let least = if n < REFUSALS_BELIEVED { LATER } else { SELDOM };
+        assert!(
+            delay >= least && delay <= least + LATER,
+            "refusal {n}: {delay:?}"
         );
-        let action = link.handle(failed(Class::Reenroll), 0);
-        if n < REFUSALS_BELIEVED {
-            assert_eq!(action, Action::Wait(CAP), "refusal {n}");
-        } else {
-            assert_eq!(action, Action::Wait(SELDOM), "refusal {n}");
-        }
-        assert_eq!(link.is_refused(), n >= REFUSALS_BELIEVED);
+        assert_eq!(run.link.is_refused(), n >= REFUSALS_BELIEVED);
     }
-    link.handle(Event::Elapsed { usable: false }, 0);
-    assert_eq!(link.handle(Event::Registered, 0), Action::Connect);
-    assert!(!link.is_refused());
+    assert_eq!(run.on(STALE), Action::Register);
+    assert_eq!(run.on(Event::Registered), Action::Connect);
+    assert!(!run.link.is_refused());
 }
 
 #[test]
 fn a_lost_tunnel_is_dialled_again_with_the_same_credentials() {
-    let mut link = up(true);
-    assert!(matches!(
-        link.handle(Event::Lost(Class::Retry), HALF),
-        Action::Wait(_)
-    ));
-    assert_eq!(
-        link.handle(Event::Elapsed { usable: true }, 0),
-        Action::Connect
-    );
+    for pinned in [true, false] {
+        let mut run = Run::lost(pinned, Failure::Unreachable);
+        assert_eq!(run.on(USABLE), Action::Connect, "{pinned}");
+        assert_eq!(
+            Run::lost(pinned, Failure::Unreachable).on(STALE),
+            Action::Register
+        );
+    }
 }
 
 #[test]
-fn stale_credentials_repeated_failures_and_a_free_choice_ask_the_platform() {
-    let mut stale = up(true);
-    stale.handle(Event::Lost(Class::Retry), 0);
-    assert_eq!(
-        stale.handle(Event::Elapsed { usable: false }, 0),
-        Action::Register
-    );
-
-    let mut tired = up(true);
-    tired.handle(Event::Lost(Class::Retry), 0);
-    assert_eq!(
-        tired.handle(Event::Elapsed { usable: true }, 0),
-        Action::Connect
-    );
-    tired.handle(Event::ConnectionFailed(Class::Retry), 0);
-    assert_eq!(
-        tired.handle(Event::Elapsed { usable: true }, 0),
-        Action::Connect
-    );
-    tired.handle(Event::ConnectionFailed(Class::Retry), 0);
-    assert_eq!(
-        tired.handle(Event::Elapsed { usable: true }, 0),
-        Action::Register
-    );
-
-    let mut free = up(false);
-    free.handle(Event::Lost(Class::Retry), 0);
-    assert_eq!(
-        free.handle(Event::Elapsed { usable: true }, 0),
-        Action::Register
-    );
+fn a_relay_that_is_away_is_dialled_often_while_the_outage_is_young() {
+    let mut run = Run::lost(true, Failure::Unreachable);
+    let begin = run.now;
+    // The wait after the loss was part of the outage.
+    while run.now < begin + YOUNG - DIAL_AT_MOST {
+        match run.on(USABLE) {
+            Action::Connect => {
+                let action = run.on(UNREACHABLE);
+                let delay = run.wait(action);
+                assert!(delay <= DIAL_AT_MOST, "{delay:?}");
+            }
+            // Its address may have changed, which the platform is asked about seldom.
+            Action::Register => {
+                assert!(run.now >= begin + SAME_ADDRESS / 2);
+                assert_eq!(run.on(refused(Class::Retry, true)), Action::Connect);
+                let action = run.on(UNREACHABLE);
+                run.wait(action);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    run.now += DIAL_AT_MOST;
+    assert_eq!(run.on(USABLE), Action::Register);
+    assert_eq!(run.on(Event::Registered), Action::Connect);
+    let action = run.on(UNREACHABLE);
+    assert!(about(LATER).contains(&run.wait(action)));
 }
 
 #[test]
-fn settings_that_name_another_relay_lead_to_it_without_a_wait() {
-    let mut link = up(true);
-    assert_eq!(link.handle(Event::Moved, 0), Action::Connect);
-    assert_eq!(link.handle(Event::Connected, 0), Action::Serve);
-    link.set_pinned(false);
-    link.handle(Event::Lost(Class::Retry), 0);
-    let elapsed = Event::Elapsed { usable: true };
-    assert_eq!(link.handle(elapsed, 0), Action::Register);
+fn a_relay_that_was_chosen_is_given_up_after_one_dial_and_asks_get_fewer() {
+    let mut run = Run::lost(false, Failure::Unreachable);
+    assert_eq!(run.on(USABLE), Action::Connect);
+    let action = run.on(UNREACHABLE);
+    run.wait(action);
+    assert_eq!(run.on(USABLE), Action::Register);
+    // None of what the platform gives is any good: it is not asked as often as is dialled.
+    let (begin, mut asked, mut dialled) = (run.now, 0, 0);
+    let mut action = Action::Register;
+    while run.now < begin + YOUNG / 2 {
+        action = match action {
+            Action::Register => {
+                asked += 1;
+                run.on(Event::Registered)
+            }
+            Action::Connect => {
+                dialled += 1;
+                run.on(UNREACHABLE)
+            }
+            Action::Wait(_) => {
+                run.wait(action);
+                run.on(USABLE)
+            }
+            other => panic!("{other:?}"),
+        };
+    }
+    assert!((3..=8).contains(&asked), "asked {asked} times");
+    assert!(dialled >= 190, "dialled {dialled} times");
+}
+
+#[test]
+fn a_relay_that_does_not_believe_us_makes_the_platform_be_asked() {
+    let mut run = Run::lost(true, Failure::Unreachable);
+    assert_eq!(run.on(USABLE), Action::Connect);
+    let action = run.on(Event::ConnectionFailed(Failure::Refused));
+    run.wait(action);
+    assert_eq!(run.on(USABLE), Action::Register);
+}
+
+#[test]
+fn after_a_goodbye_another_relay_is_chosen_at_once_if_there_may_be_one() {
+    for (pinned, expected) in [(false, Action::Register), (true, Action::Connect)] {
+        let mut run = Run::up(pinned);
+        let action = run.on(Event::Lost(Failure::Goodbye));
+        assert!(run.wait(action) <= Duration::from_millis(250));
+        assert_eq!(run.on(USABLE), expected);
+    }
+}
+
+#[test]
+fn a_relay_that_holds_an_older_connection_is_asked_every_few_seconds_for_ever() {
+    let mut run = Run::lost(true, Failure::Unreachable);
+    let end = run.now + 2 * YOUNG;
+    let mut action = run.on(USABLE);
+    while run.now < end {
+        action = match action {
+            Action::Connect => run.on(Event::ConnectionFailed(Failure::TurnedAway)),
+            Action::Register => run.on(Event::Registered),
+            Action::Wait(delay) => {
+                assert!(delay <= TURNED_AWAY_AT_MOST, "{delay:?}");
+                run.wait(action);
+                run.on(USABLE)
+            }
+            other => panic!("{other:?}"),
+        };
+    }
+}
+
+#[test]
+fn two_programs_with_one_identity_do_not_push_each_other_out_as_fast_as_they_can() {
+    let mut run = Run::up(true);
+    run.random = 0;
+    for _ in 0..5 {
+        let action = run.on(Event::Lost(Failure::TakenOver));
+        assert!(run.wait(action) >= TAKEN_OVER_AT_LEAST);
+        assert_eq!(run.on(USABLE), Action::Connect);
+        assert_eq!(run.on(Event::Connected), Action::Serve);
+        run.on(Event::Proved);
+    }
 }
 
 #[test]
 fn a_platform_that_is_away_does_not_keep_a_good_tunnel_down() {
-    let mut link = up(false);
-    link.handle(Event::Lost(Class::Retry), 0);
-    link.handle(Event::Elapsed { usable: true }, 0);
-    let away = Event::RegistrationFailed {
-        class: Class::Retry,
-        usable: true,
-    };
-    assert_eq!(link.handle(away, 0), Action::Connect);
+    let mut run = Run::lost(false, Failure::Goodbye);
+    assert_eq!(run.on(USABLE), Action::Register);
+    let wait = Duration::from_secs(77);
+    let away = refused(Class::RetryAfter(wait), true);
+    assert_eq!(run.on(away), Action::Connect);
+    // And it is not asked again before it wants to be.
+    let asked = run.now;
+    let mut action = run.on(UNREACHABLE);
+    loop {
+        action = match action {
+            Action::Wait(_) => {
+                run.wait(action);
+                run.on(USABLE)
+            }
+            Action::Connect => run.on(UNREACHABLE),
+            Action::Register => break,
+            other => panic!("{other:?}"),
+        };
+    }
+    assert!(run.now >= asked + wait);
+}
+
+#[test]
+fn without_credentials_a_wait_that_the_platform_asked_for_is_kept() {
+    let mut run = Run::lost(true, Failure::Unreachable);
+    assert_eq!(run.on(STALE), Action::Register);
+    let wait = Duration::from_secs(77);
+    let action = run.on(refused(Class::RetryAfter(wait), false));
+    let delay = run.wait(action);
+    assert!(delay >= wait && delay <= wait + ASK_AT_MOST, "{delay:?}");
+    assert_eq!(run.on(STALE), Action::Register);
 }
 
 #[test]
@@ -158,101 +297,346 @@ fn a_refusal_does_not_keep_a_good_tunnel_down_either() {
         Class::Fatal(Reason::Permission),
         Class::Reenroll,
     ] {
-        let mut link = up(false);
-        link.handle(Event::Lost(Class::Retry), 0);
-        link.handle(Event::Elapsed { usable: true }, 0);
-        let refused = Event::RegistrationFailed {
-            class,
-            usable: true,
-        };
-        assert_eq!(link.handle(refused, 0), Action::Connect, "{class:?}");
+        let mut run = Run::lost(false, Failure::Goodbye);
+        assert_eq!(run.on(USABLE), Action::Register);
+        assert_eq!(run.on(refused(class, true)), Action::Connect, "{class:?}");
+        let action = run.on(UNREACHABLE);
+        run.wait(action);
         // And the platform is not asked again at once.
-        let failed = Event::ConnectionFailed(Class::Retry);
-        assert_eq!(link.handle(failed, 0), Action::Wait(CAP), "{class:?}");
+        assert_eq!(run.on(USABLE), Action::Connect, "{class:?}");
     }
 }
 
 #[test]
-fn a_wait_that_the_platform_asked_for_is_kept_across_a_dial() {
-    let wait = Duration::from_secs(77);
-    let mut link = up(false);
-    link.handle(Event::Lost(Class::Retry), 0);
-    link.handle(Event::Elapsed { usable: true }, 0);
-    let away = Event::RegistrationFailed {
-        class: Class::RetryAfter(wait),
-        usable: true,
+fn only_a_useful_tunnel_makes_waits_short_again() {
+    let mut run = Run::up(true);
+    let flap = |run: &mut Run| {
+        let action = run.on(Event::Lost(Failure::Unreachable));
+        let delay = run.wait(action);
+        assert_eq!(run.on(USABLE), Action::Connect);
+        assert_eq!(run.on(Event::Connected), Action::Serve);
+        delay.as_millis()
     };
-    assert_eq!(link.handle(away, 0), Action::Connect);
-    assert_eq!(
-        link.handle(Event::ConnectionFailed(Class::Retry), 0),
-        Action::Wait(wait)
+    let delays = [flap(&mut run), flap(&mut run), flap(&mut run)];
+    assert_eq!(delays, [249, 499, 999]);
+    for useful in [Event::Proved, Event::Lived] {
+        assert_eq!(run.on(useful), Action::Continue);
+        assert_eq!(flap(&mut run), 249, "{useful:?}");
+        flap(&mut run);
+    }
+}
+
+#[test]
+fn what_waits_is_woken_and_a_person_is_not_made_to_wait() {
+    for (wanted, refusals, expected) in [
+        (false, 0, Action::Register),
+        (false, 1, Action::Wait(LATER)),
+        (true, 1, Action::Register),
+    ] {
+        let mut run = Run::lost(true, Failure::Unreachable);
+        run.random = 0;
+        assert_eq!(run.on(STALE), Action::Register);
+        let class = if refusals == 0 {
+            Class::RetryAfter(LATER)
+        } else {
+            Class::Reenroll
+        };
+        assert_eq!(run.on(refused(class, false)), Action::Wait(LATER));
+        let usable = false;
+        assert_eq!(run.on(Event::Retry { usable, wanted }), expected);
+    }
+    let mut run = Run::up(true);
+    run.on(Event::Lost(Failure::Unreachable));
+    let nudged = Event::Retry {
+        usable: true,
+        wanted: false,
+    };
+    assert_eq!(run.on(nudged), Action::Connect);
+}
+
+#[test]
+fn doubts_are_followed_by_more_and_more_until_one_heartbeat_comes_through() {
+    let mut run = Run::up(true);
+    for n in 1..=3 * DOUBTS_TO_REDIAL {
+        let expected = match n {
+            DOUBTS_TO_RENEW => Action::Renew,
+            n if n % DOUBTS_TO_REDIAL == 0 => Action::Redial,
+            _ => Action::Check,
+        };
+        assert_eq!(run.on(Event::Unproved), expected, "{n}");
+        assert_eq!(run.link.state(), State::Doubted);
+        // That it lives proves nothing here.
+        run.on(Event::Lived);
+        assert_eq!(run.link.state(), State::Doubted);
+    }
+    run.on(Event::Proved);
+    assert_eq!(run.link.state(), State::Up);
+    assert_eq!(run.on(Event::Unproved), Action::Check);
+    assert_eq!(run.on(Event::Disturbed), Action::Check);
+}
+
+#[test]
+fn settings_that_name_another_relay_lead_to_it_without_a_wait() {
+    let mut run = Run::up(true);
+    assert_eq!(run.on(Event::Moved), Action::Connect);
+    assert_eq!(run.on(Event::Connected), Action::Serve);
+    run.on(Event::Proved);
+    run.link.set_pinned(false);
+    let action = run.on(Event::Lost(Failure::Goodbye));
+    run.wait(action);
+    assert_eq!(run.on(USABLE), Action::Register);
+}
+
+/// Every event there is, with what it can carry.
+fn events() -> Vec<Event> {
+    let failures = [
+        Failure::Unreachable,
+        Failure::Refused,
+        Failure::TurnedAway,
+        Failure::TakenOver,
+        Failure::Goodbye,
+        Failure::Fatal(Reason::Software),
+    ];
+    let mut events = vec![
+        Event::Registered,
+        Event::Connected,
+        Event::Proved,
+        Event::Lived,
+        Event::Unproved,
+        Event::Disturbed,
+        Event::Moved,
+    ];
+    events.extend(failures.map(Event::ConnectionFailed));
+    events.extend(failures.map(Event::Lost));
+    for usable in [true, false] {
+        events.push(Event::Elapsed { usable });
+        events.extend([true, false].map(|wanted| Event::Retry { usable, wanted }));
+        events.extend(
+            [
+                Class::Retry,
+                Class::RetryAfter(LATER),
+                Class::Reauthenticate,
+                Class::Reenroll,
+                Class::Fatal(Reason::Permission),
+            ]
+            .map(|class| refused(class, usable)),
+        );
+    }
+    events
+}
+
+/// The event without what it carries.
+fn name(event: Event) -> &'static str {
+    match event {
+        Event::Registered => "Registered",
+        Event::RegistrationFailed { .. } => "RegistrationFailed",
+        Event::Connected => "Connected",
+        Event::ConnectionFailed(_) => "ConnectionFailed",
+        Event::Proved => "Proved",
+        Event::Lived => "Lived",
+        Event::Unproved => "Unproved",
+        Event::Disturbed => "Disturbed",
+        Event::Lost(_) => "Lost",
+        Event::Moved => "Moved",
+        Event::Elapsed { .. } => "Elapsed",
+        Event::Retry { .. } => "Retry",
+    }
+}
+
+const STATES: [State; 6] = [
+    State::Registering,
+    State::Connecting,
+    State::Up,
+    State::Doubted,
+    State::Waiting,
+    State::Stopped,
+];
+
+/// Links in `state` with every history that makes a difference.
+fn histories(state: State) -> Vec<Run> {
+    let mut runs = Vec::new();
+    for pinned in [true, false] {
+        for ever_up in [true, false] {
+            for (refusals, failed_connects, due) in [
+                (0, 0, None),
+                (1, 0, None),
+                (0, 3, None),
+                (0, 3, Some(LONG)),
+                (1, 3, Some(LONG)),
+            ] {
+                let mut run = Run::new(pinned, ever_up);
+                run.link.state = state;
+                run.link.refusals = refusals;
+                run.link.failed_connects = failed_connects;
+                run.link.ask_due = due.map(|due| run.now + due);
+                runs.push(run);
+            }
+        }
+    }
+    runs
+}
+
+/// Which states an event leads to from which, from trying all of them.
+fn transitions() -> BTreeMap<(State, State), BTreeSet<&'static str>> {
+    let mut all: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
+    for state in STATES {
+        for event in events() {
+            for mut run in histories(state) {
+                let action = run.on(event);
+                if action == Action::Continue && run.link.state() == state {
+                    continue;
+                }
+                all.entry((state, run.link.state()))
+                    .or_default()
+                    .insert(name(event));
+            }
+        }
+    }
+    all
+}
+
+#[test]
+fn an_event_that_does_not_fit_the_state_changes_nothing() {
+    let fits = |state, event: Event| match event {
+        Event::Registered | Event::RegistrationFailed { .. } => state == State::Registering,
+        Event::Connected | Event::ConnectionFailed(_) => state == State::Connecting,
+        Event::Proved
+        | Event::Lived
+        | Event::Unproved
+        | Event::Disturbed
+        | Event::Lost(_)
+        | Event::Moved => matches!(state, State::Up | State::Doubted),
+        Event::Elapsed { .. } | Event::Retry { .. } => state == State::Waiting,
+    };
+    let mut late = 0;
+    for state in STATES {
+        for event in events() {
+            for mut run in histories(state) {
+                let before = format!("{:?}", run.link);
+                let action = run.on(event);
+                if fits(state, event) {
+                    continue;
+                }
+                assert_eq!(action, Action::Continue, "{state:?} {event:?}");
+                assert_eq!(format!("{:?}", run.link), before, "{state:?} {event:?}");
+                late += 1;
+            }
+        }
+    }
+    assert!(late > 1000, "{late}");
+}
+
+#[test]
+fn every_action_is_that_of_its_state() {
+    for state in STATES {
+        for event in events() {
+            for mut run in histories(state) {
+                let action = run.on(event);
+                let expected = match action {
+                    Action::Register => State::Registering,
+                    Action::Connect => State::Connecting,
+                    Action::Serve => State::Up,
+                    Action::Wait(_) => State::Waiting,
+                    Action::Stop(_) => State::Stopped,
+                    Action::Check | Action::Renew | Action::Redial => {
+                        assert!(matches!(run.link.state(), State::Up | State::Doubted));
+                        continue;
+                    }
+                    Action::Continue => continue,
+                };
+                assert_eq!(run.link.state(), expected, "{state:?} {event:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_diagram_in_architecture_md_is_that_of_the_code() {
+    let mut lines = vec!["    [*] --> Registering".to_owned()];
+    for ((from, to), events) in transitions() {
+        let events: Vec<&str> = events.into_iter().collect();
+        lines.push(format!("    {from:?} --> {to:?}: {}", events.join(", ")));
+    }
+    let diagram = format!("```mermaid\nstateDiagram-v2\n{}\n```", lines.join("\n"));
+    let document = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/ARCHITECTURE.md"));
+    let document = document.expect("ARCHITECTURE.md");
+    assert!(
+        document.contains(&diagram),
+        "ARCHITECTURE.md must have this diagram:\n{diagram}"
     );
 }
 
-#[test]
-fn only_a_proved_tunnel_resets_the_backoff() {
-    let mut link = up(true);
-    let flap = |link: &mut Link| {
-        let Action::Wait(delay) = link.handle(Event::Lost(Class::Retry), u64::MAX) else {
-            panic!("no wait")
-        };
-        link.handle(Event::Elapsed { usable: true }, 0);
-        link.handle(Event::Connected, 0);
-        delay.as_millis()
+/// A thousand gateways whose relay is away for `outage`, as virtual time would have it; gives when each came back, in milliseconds
+/// after the relay listened again, and how often the platform was asked by then.
+fn crowd(outage: Duration, failure: Failure, pinned: bool) -> (Vec<u128>, u32) {
+    let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut random = || {
+        // xorshift64*: any spread will do.
+        seed ^= seed >> 12;
+        seed ^= seed << 25;
+        seed ^= seed >> 27;
+        seed.wrapping_mul(0x2545_f491_4f6c_dd1d)
     };
-    let delays = [flap(&mut link), flap(&mut link), flap(&mut link)];
-    assert_eq!(delays, [499, 999, 1999]);
-    assert_eq!(link.handle(Event::Proved, 0), Action::Continue);
-    assert_eq!(flap(&mut link), 499);
+    let (mut back, mut asked) = (Vec::new(), 0);
+    for _ in 0..1000 {
+        let mut run = Run::up(pinned);
+        let listens = run.now + outage;
+        run.random = random();
+        let mut action = run.on(Event::Lost(failure));
+        loop {
+            run.random = random();
+            action = match action {
+                Action::Wait(_) => {
+                    run.wait(action);
+                    run.on(USABLE)
+                }
+                Action::Register => {
+                    asked += 1;
+                    run.now += Duration::from_millis(20);
+                    run.on(Event::Registered)
+                }
+                Action::Connect if run.now < listens => run.on(UNREACHABLE),
+                Action::Connect => break,
+                other => panic!("{other:?}"),
+            };
+        }
+        back.push(run.now.duration_since(listens).as_millis());
+    }
+    (back, asked)
 }
 
 #[test]
-fn late_news_changes_nothing() {
-    let events = [
-        Event::Registered,
-        failed(Class::Fatal(Reason::Software)),
-        Event::Connected,
-        Event::ConnectionFailed(Class::Retry),
-        Event::Proved,
-        Event::Lost(Class::Retry),
-        Event::Moved,
-        Event::Elapsed { usable: true },
-    ];
-    let fits = |state, event: &Event| {
-        matches!(
-            (state, event),
-            (
-                State::Registering,
-                Event::Registered | Event::RegistrationFailed { .. }
-            ) | (
-                State::Connecting,
-                Event::Connected | Event::ConnectionFailed(_)
-            ) | (State::Up, Event::Proved | Event::Lost(_) | Event::Moved)
-                | (State::Waiting, Event::Elapsed { .. })
-        )
-    };
-    let mut tried = 0;
-    for state in [
-        State::Registering,
-        State::Connecting,
-        State::Up,
-        State::Waiting,
-        State::Stopped,
-    ] {
-        for event in &events {
-            if fits(state, event) {
-                continue;
+fn a_thousand_gateways_do_not_return_to_a_relay_all_at_once() {
+    for outage_ms in [0, 300, 1_000, 5_000, 20_000, 300_000, 2_000_000] {
+        for failure in [Failure::Unreachable, Failure::Goodbye] {
+            for pinned in [true, false] {
+                let outage = Duration::from_millis(outage_ms);
+                let (back, asked) = crowd(outage, failure, pinned);
+                let last = back.iter().max().copied().expect("gateways");
+                let young = outage < YOUNG;
+                assert!(
+                    !young || last <= 1_800,
+                    "{outage:?}: the last one after {last} ms"
+                );
+                // Twenty equal parts of the time until all are back.
+                let mut parts = [0_u32; 20];
+                for ms in &back {
+                    let part = ms * 20 / (last + 1);
+                    parts[usize::try_from(part).expect("small")] += 1;
+                }
+                let peak = parts.iter().max().copied().expect("parts");
+                let mean = 1000 / 20;
+                assert!(
+                    peak <= 3 * mean,
+                    "{outage:?} {failure:?}: {peak} against {mean}: {parts:?}"
+                );
+                // A minute of outage costs the platform a few questions of each gateway.
+                let minutes = u32::try_from(outage_ms / 60_000).expect("few") + 1;
+                assert!(
+                    asked <= 1000 * (3 + 3 * minutes),
+                    "{outage:?}: asked {asked} times"
+                );
             }
-            let mut link = Link::new(true, false);
-            link.state = state;
-            assert_eq!(
-                link.handle(*event, 0),
-                Action::Continue,
-                "{state:?} {event:?}"
-            );
-            assert_eq!(link.state, state);
-            tried += 1;
         }
     }
-    assert_eq!(tried, 5 * 8 - 8);
 }

@@ -12,24 +12,30 @@
 //! all of them when the watchdog asks ([`health`](crate::health)). The gateway listens nowhere.
 
 mod access;
+mod attempts;
 pub mod enroll;
 mod heartbeat;
 pub mod identity;
 pub mod issue;
 mod link;
 pub mod monitor;
+pub mod nudge;
+mod path;
 mod relay_choice;
 mod reload;
+mod remeasure;
 mod renew;
+mod said;
 pub mod service;
 pub mod session;
+mod stay;
 mod supervisor;
 mod tunnel;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
 use crate::api::login::TokenSource;
 use crate::api::{self, Client};
@@ -40,8 +46,10 @@ use crate::health::Heart;
 use crate::host::known::Known;
 use crate::scope::Scope;
 use access::Access;
-use monitor::{Phase, Reporter};
+use monitor::Reporter;
+use nudge::Nudge;
 use reload::Made;
+use said::Said;
 use service::http::Cluster;
 use session::Shared;
 use supervisor::Supervisor;
@@ -95,7 +103,7 @@ impl Error {
 }
 
 /// Runs a gateway as the newest of `settings` says until `scope` is cancelled and everything is closed, or until a
-/// person must act. `heart` answers for it; `reporter` is told how it is; what worked
+/// person must act. `heart` answers for it; `reporter` is told how it is; `nudges` are reasons to look at once; what worked
 /// before is `known`.
 ///
 /// # Errors
@@ -104,12 +112,13 @@ pub async fn run(
     mut settings: watch::Receiver<GatewaySettings>,
     cluster: Cluster,
     reporter: Reporter,
+    nudges: mpsc::Receiver<Nudge>,
     known: Known,
     mut heart: Heart,
     scope: Scope,
 ) -> Result<(), Error> {
     let (issuer, used) = loop {
-        let retrying = |error, after| reporter.phase(Phase::Retrying { error, after });
+        let retrying = |error, after| reporter.enrolling(error, after);
         let making = reload::make(&mut settings, retrying, &scope);
         match heart.during(|| reporter.check(), making).await? {
             Made::Issuer(made) => break *made,
@@ -122,13 +131,16 @@ pub async fn run(
     let (issuers, issuer) = watch::channel(Arc::new(issuer));
     let (current, newest) = watch::channel(None);
     let (up, is_up) = watch::channel(false);
-    // One place: a second piece of the same news says nothing new.
-    let (proved, proofs) = mpsc::channel(1);
+    // More than one only while the link does something else.
+    let (beat, beats) = mpsc::channel(2);
+    let (renew, remeasure) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let carried = Arc::new(Notify::new());
     {
         let (stop, issuer, reporter) = (tasks.clone(), issuer.clone(), reporter.clone());
-        let current = current.clone();
+        let (current, now) = (current.clone(), Arc::clone(&renew));
         tasks.spawn_supervised("renew", move || {
-            let renewing = renew::run(issuer.clone(), current.clone(), reporter.clone());
+            let now = Arc::clone(&now);
+            let renewing = renew::run(issuer.clone(), current.clone(), reporter.clone(), now);
             let stop = stop.clone();
             async move {
                 stop.run(renewing).await;
@@ -136,10 +148,24 @@ pub async fn run(
         });
     }
     {
-        let (stop, issuer, reporter) = (tasks.clone(), issuer.clone(), reporter.clone());
+        let (stop, issuer, newest) = (tasks.clone(), issuer.clone(), newest.clone());
+        let is_up = is_up.clone();
+        let (now, better) = (Arc::clone(&remeasure), Arc::clone(&renew));
+        tasks.spawn_supervised("remeasure", move || {
+            let (issuer, newest, is_up) = (issuer.clone(), newest.clone(), is_up.clone());
+            let (now, better) = (Arc::clone(&now), Arc::clone(&better));
+            let measuring = remeasure::run(issuer, newest, is_up, now, better);
+            let stop = stop.clone();
+            async move {
+                stop.run(measuring).await;
+            }
+        });
+    }
+    {
+        let (stop, issuer) = (tasks.clone(), issuer.clone());
         tasks.spawn_supervised("heartbeat", move || {
             let (issuer, is_up) = (issuer.clone(), is_up.clone());
-            let beating = heartbeat::run(issuer, is_up, proved.clone(), reporter.clone());
+            let beating = heartbeat::run(issuer, is_up, beat.clone());
             let stop = stop.clone();
             async move {
                 stop.run(beating).await;
@@ -164,16 +190,22 @@ pub async fn run(
         current: newest,
         cluster: Arc::new(cluster),
         reporter: reporter.clone(),
+        carried: Arc::clone(&carried),
     };
     let mut supervisor = Supervisor {
         issuer,
         current,
         up,
-        proofs,
+        beats,
+        nudges,
+        carried,
+        renew,
+        remeasure,
         reporter: reporter.clone(),
         tunnels: Tunnels::new(&scope, shared),
         heart,
         known,
+        said: Said::default(),
         moving: false,
         started: false,
     };
@@ -204,10 +236,15 @@ async fn open_access(
             let source = TokenSource::new(client.clone(), credential.clone());
             Ok(Some(Access::Identity(source)))
         }
-        GatewayCredential::AccessToken(token) => Ok(Some(Access::Gateway(token.clone()))),
+        GatewayCredential::AccessToken(token) => Ok(Some(Access::enrolled(token.clone()))),
+        GatewayCredential::Aws(enrollment) => {
+            enroll::remember(enrollment, settings);
+            let source = TokenSource::aws(client.clone(), enrollment.clone());
+            Ok(Some(Access::Gateway(source)))
+        }
         GatewayCredential::Enroll { token } => {
             let token = enroll::spend(token, settings, client, retrying, scope).await?;
-            Ok(token.map(Access::Gateway))
+            Ok(token.map(Access::enrolled))
         }
     }
 }

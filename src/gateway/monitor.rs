@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
+use super::link::State;
 use crate::names::RelayName;
 use crate::words::{Count, Roughly};
 
@@ -39,10 +40,22 @@ pub struct Report {
     pub sessions: usize,
     /// When its certificates are to be renewed.
     pub renew_at: Option<Instant>,
-    /// Why the platform did not reach it, if the last heartbeat failed.
-    pub unreachable: Option<String>,
+    /// What is wrong beyond the tunnel, if the last heartbeat failed.
+    pub doubt: Option<String>,
     /// Why the configuration was not reloaded, if the last wish to do so failed.
     pub refused: Option<String>,
+}
+
+/// What the link's state comes with.
+#[derive(Debug)]
+pub(crate) enum News<'a> {
+    /// The tunnel, and what is wrong beyond it.
+    Tunnel {
+        relay: &'a RelayName,
+        doubt: Option<String>,
+    },
+    /// Why there is none, and for how long nothing is done about it.
+    Wait { error: String, after: Duration },
 }
 
 /// Tells how the gateway is. Clones tell the same.
@@ -61,20 +74,44 @@ pub fn monitor() -> (Reporter, Monitor) {
 }
 
 impl Reporter {
-    pub(crate) fn phase(&self, phase: Phase) {
+    /// The one way from the link to whoever looks: what it does follows from its state.
+    pub(crate) fn link(&self, state: State, news: News<'_>) {
+        let (phase, doubt) = match (state, news) {
+            (State::Up | State::Doubted, News::Tunnel { relay, doubt }) => {
+                (Some(Phase::Connected(relay.clone())), doubt)
+            }
+            (State::Waiting, News::Wait { error, after }) => {
+                (Some(Phase::Retrying { error, after }), None)
+            }
+            // What is said of the last attempt holds until the next one has ended.
+            _ => return,
+        };
+        self.0.send_if_modified(|report| {
+            let changed = phase.as_ref() != Some(&report.phase) || report.doubt != doubt;
+            report.doubt = doubt;
+            report.phase = phase.unwrap_or_default();
+            changed
+        });
+    }
+
+    /// There is no link yet: the enrollment failed, and is tried again.
+    pub(crate) fn enrolling(&self, error: String, after: Duration) {
+        let phase = Phase::Retrying { error, after };
         self.0.send_modify(|report| report.phase = phase);
+    }
+
+    /// There is no link any more: sessions finish.
+    pub(crate) fn draining(&self) {
+        self.0.send_modify(|report| report.phase = Phase::Draining);
+    }
+
+    /// Sessions that are open.
+    pub(crate) fn sessions(&self) -> usize {
+        self.0.borrow().sessions
     }
 
     pub(crate) fn renew_at(&self, at: Instant) {
         self.0.send_modify(|report| report.renew_at = Some(at));
-    }
-
-    pub(crate) fn heartbeat(&self, failure: Option<String>) {
-        self.0.send_if_modified(|report| {
-            let changed = report.unreachable != failure;
-            report.unreachable = failure;
-            changed
-        });
     }
 
     /// Why the configuration could not be reloaded, or that it was.
@@ -143,8 +180,8 @@ impl Report {
                     let left = at.saturating_duration_since(Instant::now());
                     write!(f, ", certificate renews in {}", Roughly(left))?;
                 }
-                match &self.unreachable {
-                    Some(why) => write!(f, "; but Infisical does not reach it: {why}"),
+                match &self.doubt {
+                    Some(doubt) => write!(f, "; but {doubt}"),
                     None => Ok(()),
                 }
             }
@@ -165,7 +202,7 @@ impl Report {
 mod tests {
     use std::time::{Duration, Instant};
 
-    use super::{Phase, Report, monitor};
+    use super::{News, Phase, Report, State, monitor};
     use crate::names::RelayName;
 
     #[test]
@@ -191,7 +228,7 @@ mod tests {
                 Report {
                     sessions: 1,
                     renew_at: None,
-                    unreachable: Some("502".to_owned()),
+                    doubt: Some("Infisical does not reach it: 502".to_owned()),
                     refused: Some("line 1".to_owned()),
                     ..connected
                 },
@@ -225,6 +262,59 @@ mod tests {
         for (report, line) in cases {
             assert_eq!(report.to_string(), line);
         }
+    }
+
+    #[test]
+    fn what_is_told_follows_from_the_links_state() {
+        let relay = RelayName::try_new("eu-1").expect("a name");
+        let (reporter, mut monitor) = monitor();
+        let tunnel = |doubt: Option<&str>| News::Tunnel {
+            relay: &relay,
+            doubt: doubt.map(str::to_owned),
+        };
+        let wait = || News::Wait {
+            error: "refused".to_owned(),
+            after: Duration::from_secs(2),
+        };
+        for (state, news, line) in [
+            (State::Up, tunnel(None), "connected to eu-1, 0 sessions"),
+            (
+                State::Doubted,
+                tunnel(Some("no way")),
+                "connected to eu-1, 0 sessions; but no way",
+            ),
+            (
+                State::Waiting,
+                wait(),
+                "not connected, next attempt in 2 s: refused",
+            ),
+            (
+                State::Registering,
+                wait(),
+                "not connected, next attempt in 2 s: refused",
+            ),
+            (
+                State::Connecting,
+                tunnel(None),
+                "not connected, next attempt in 2 s: refused",
+            ),
+            (
+                State::Waiting,
+                tunnel(None),
+                "not connected, next attempt in 2 s: refused",
+            ),
+            (
+                State::Stopped,
+                tunnel(None),
+                "not connected, next attempt in 2 s: refused",
+            ),
+            (State::Up, tunnel(None), "connected to eu-1, 0 sessions"),
+        ] {
+            reporter.link(state, news);
+            assert_eq!(monitor.report().to_string(), line, "{state:?}");
+        }
+        reporter.draining();
+        assert_eq!(monitor.report().to_string(), "stopping");
     }
 
     #[test]

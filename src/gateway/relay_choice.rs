@@ -1,12 +1,15 @@
 //! Which relay to dial when none is pinned (protocol.md §1): healthy, the organization's own before the
-//! instance's, then the fastest. Pure but for [`choose`], which is given the way to probe.
+//! instance's, then the fastest; and when a relay is so much better than the one in use that moving is worth it.
+//! Pure but for [`rank`], which is given the way to probe.
 
 use std::future::Future;
 use std::time::Duration;
 
-use futures_util::future::join_all;
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+use tokio::time::Instant;
 
 use crate::api::types::Relay;
 
@@ -14,37 +17,96 @@ use crate::api::types::Relay;
 const HEALTHY_FOR: time::Duration = time::Duration::hours(1);
 /// Limit for one probe (protocol.md §1).
 pub(crate) const PROBE_DEADLINE: Duration = Duration::from_secs(5);
+/// How long slower relays may take once one has answered that no other could be preferred to but for its speed.
+const GRACE: Duration = Duration::from_millis(300);
+/// A relay is clearly faster if it saves so much …
+const CLEAR_GAIN: Duration = Duration::from_millis(10);
+/// … and so many percent.
+const CLEAR_GAIN_PERCENT: u32 = 30;
 
-/// The relay to dial; `None` if none is healthy. `probe` gives the TCP connect time to a relay's host, or
+/// What was measured of a healthy relay.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Measured<'a> {
+    pub(crate) relay: &'a Relay,
+    /// TCP connect time; `None` if it did not answer in time.
+    pub(crate) time: Option<Duration>,
+}
+
+/// The healthy relays, best first. `probe` gives the TCP connect time to a relay's host, or
 /// `None` where it does not answer in time; all healthy relays are probed at once.
-pub(crate) async fn choose<'a, P, F>(
+pub(crate) async fn rank<'a, P, F>(
     relays: &'a [Relay],
     now: OffsetDateTime,
     probe: P,
-) -> Option<&'a Relay>
+) -> Vec<Measured<'a>>
 where
     P: Fn(&'a Relay) -> F,
     F: Future<Output = Option<Duration>>,
 {
-    let healthy: Vec<&Relay> = relays
-        .iter()
-        .filter(|relay| is_healthy(relay, now))
+    let healthy = relays.iter().filter(|relay| is_healthy(relay, now));
+    // Until it has answered, a relay counts as one that does not: it sorts last, not out.
+    let mut all: Vec<Measured<'a>> = healthy
+        .map(|relay| Measured { relay, time: None })
         .collect();
-    let times = join_all(healthy.iter().map(|relay| probe(relay))).await;
-    let measured = healthy.into_iter().zip(times);
-    // None answering at all still leaves a choice: an unanswered probe sorts last, not out.
-    measured
-        .min_by_key(|(relay, time)| rank(relay, *time))
-        .map(|(relay, _)| relay)
+    let is_any_own = all.iter().any(|measured| is_own(measured.relay));
+    let mut probes: FuturesUnordered<_> = all
+        .iter()
+        .map(|measured| {
+            let relay = measured.relay;
+            let probing = probe(relay);
+            async move { (relay, probing.await) }
+        })
+        .collect();
+    let mut end: Option<Instant> = None;
+    loop {
+        let next = probes.next();
+        let answered = match end {
+            None => next.await,
+            Some(end) => tokio::time::timeout_at(end, next).await.ok().flatten(),
+        };
+        let Some((relay, time)) = answered else { break };
+        if let Some(measured) = all.iter_mut().find(|m| std::ptr::eq(m.relay, relay)) {
+            measured.time = time;
+        }
+        if time.is_some() && (is_own(relay) || !is_any_own) && end.is_none() {
+            end = Instant::now().checked_add(GRACE);
+        }
+    }
+    drop(probes);
+    all.sort_by_key(Measured::rank);
+    all
 }
 
-/// What sorts first is dialled: those that answer, of these the organization's own, of these the fastest.
-fn rank(relay: &Relay, time: Option<Duration>) -> (bool, bool, Duration) {
-    (
-        time.is_none(),
-        relay.org_id.is_none(),
-        time.unwrap_or(Duration::MAX),
-    )
+impl Measured<'_> {
+    /// What sorts first is dialled: those that answer, of these the organization's own, of these the fastest.
+    fn rank(&self) -> (bool, bool, Duration) {
+        let time = self.time;
+        (
+            time.is_none(),
+            !is_own(self.relay),
+            time.unwrap_or(Duration::MAX),
+        )
+    }
+
+    /// True if moving here from `used`, which is up, is worth the move. A relay that is missing among the healthy ones, or
+    /// does not answer, may be left for any that does; otherwise a small difference is chance.
+    pub(crate) fn is_clear_gain_over(&self, used: Option<&Self>) -> bool {
+        let Some(time) = self.time else { return false };
+        let Some((used, used_time)) = used.and_then(|used| used.time.map(|time| (used, time)))
+        else {
+            return true;
+        };
+        if is_own(self.relay) != is_own(used.relay) {
+            return is_own(self.relay);
+        }
+        let saved = used_time.saturating_sub(time);
+        saved >= CLEAR_GAIN
+            && saved.saturating_mul(100) >= used_time.saturating_mul(CLEAR_GAIN_PERCENT)
+    }
+}
+
+fn is_own(relay: &Relay) -> bool {
+    relay.org_id.is_some()
 }
 
 fn is_healthy(relay: &Relay, now: OffsetDateTime) -> bool {
@@ -56,7 +118,7 @@ fn is_healthy(relay: &Relay, now: OffsetDateTime) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::choose;
+    use super::{GRACE, Measured, rank};
     use crate::api::types::Relay;
     use crate::names::{RelayHost, RelayName};
     use std::time::Duration;
@@ -80,12 +142,12 @@ mod tests {
     async fn chosen(relays: &[Relay], times: &[(&str, Option<u64>)]) -> Option<String> {
         let now = datetime!(2026-11-24 10:00 UTC);
         let times: std::collections::HashMap<_, _> = times.iter().copied().collect();
-        choose(relays, now, |relay| {
+        let ranked = rank(relays, now, |relay| {
             let time = times.get(relay.name.as_str()).copied().flatten();
             std::future::ready(time.map(Duration::from_millis))
         })
-        .await
-        .map(|relay| relay.name.to_string())
+        .await;
+        ranked.first().map(|best| best.relay.name.to_string())
     }
 
     #[tokio::test]
@@ -130,5 +192,60 @@ mod tests {
         assert_eq!(chosen(&relays, &times).await, None);
         let future = [relay("future", true, Some("2026-11-24T11:00:00+00:00"))];
         assert_eq!(chosen(&future, &[]).await.as_deref(), Some("future"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_is_waited_for_who_could_not_be_chosen() {
+        let relays = [
+            relay("mute", true, FRESH),
+            relay("own", true, FRESH),
+            relay("instance", false, FRESH),
+        ];
+        let now = datetime!(2026-11-24 10:00 UTC);
+        let begin = tokio::time::Instant::now();
+        let ranked = rank(&relays, now, |relay| {
+            let ms = match relay.name.as_str() {
+                "own" => 80,
+                "instance" => 5,
+                _ => 3_600_000,
+            };
+            async move {
+                let time = Duration::from_millis(ms);
+                tokio::time::sleep(time).await;
+                Some(time)
+            }
+        })
+        .await;
+        let names: Vec<&str> = ranked.iter().map(|m| m.relay.name.as_str()).collect();
+        // The one that is still silent is the last choice, not none.
+        assert_eq!(names, ["own", "instance", "mute"]);
+        assert_eq!(begin.elapsed(), Duration::from_millis(80) + GRACE);
+    }
+
+    #[test]
+    fn only_a_clear_gain_is_worth_a_move() {
+        let (own, other) = (relay("own", true, FRESH), relay("other", true, FRESH));
+        let instance = relay("instance", false, FRESH);
+        let at = |relay, ms: Option<u64>| Measured {
+            relay,
+            time: ms.map(Duration::from_millis),
+        };
+        for (better, used, expected) in [
+            (at(&other, Some(60)), at(&own, Some(100)), true),
+            (at(&other, Some(80)), at(&own, Some(100)), false),
+            (at(&other, Some(1)), at(&own, Some(9)), false),
+            (at(&other, Some(100)), at(&own, Some(60)), false),
+            (at(&own, Some(90)), at(&instance, Some(5)), true),
+            (at(&instance, Some(5)), at(&own, Some(90)), false),
+            (at(&instance, Some(5)), at(&own, None), true),
+            (at(&other, None), at(&own, None), false),
+        ] {
+            assert_eq!(
+                better.is_clear_gain_over(Some(&used)),
+                expected,
+                "{better:?} {used:?}"
+            );
+        }
+        assert!(at(&other, Some(5)).is_clear_gain_over(None));
     }
 }

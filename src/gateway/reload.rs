@@ -87,7 +87,7 @@ pub(crate) async fn run(
             Ok(Made::Issuer(made)) => {
                 let (issuer, wanted) = *made;
                 let before = Arc::clone(&issuers.borrow());
-                let issuer = issuer.succeeding(&before).await;
+                let issuer = issuer.succeeding(&before);
                 issuers.send_replace(Arc::new(issuer));
                 reporter.configuration(None);
                 used = wanted;

@@ -4,12 +4,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::identity::Identity;
 use super::issue::Issuer;
 use super::monitor::Reporter;
+use super::said::Said;
 use crate::backoff::{self, Backoff};
 use crate::error::{Class, chain};
 use crate::events;
@@ -17,47 +18,69 @@ use crate::events;
 /// Between attempts; a third of a certificate's life is left for them.
 const BASE: Duration = Duration::from_secs(5);
 const CAP: Duration = Duration::from_secs(300);
+/// Longest wait for a while after the certificates have ended: without new ones there are no sessions.
+const CAP_ENDED: Duration = Duration::from_millis(2500);
+/// That while, and the longest wait after it.
+const ENDED_LATELY: Duration = Duration::from_secs(600);
+const CAP_ENDED_LONG_AGO: Duration = Duration::from_secs(30);
 /// Least time between two renewals, whatever the certificates say.
 const RENEWED: Duration = Duration::from_secs(1);
-/// The same, when what was received has expired by this machine's clock: asking again at once gives no better.
+/// The same, when what was received has expired already: asking again at once gives no better.
 const RENEWED_IN_VAIN: Duration = Duration::from_secs(60);
 
-/// Renews for ever what `current` holds: before it expires, and at once when the settings say to ask otherwise (a
-/// new one of `issuers`). Whatever the platform answers, the old credentials are kept: the link decides about them
+/// How often to see whether it is time, since timers stand still while the machine sleeps.
+const LOOK_AGAIN: Duration = Duration::from_secs(60);
+
+/// Renews for ever what `current` holds: before it expires, at once when the settings say to ask otherwise (a
+/// new one of `issuers`), and at once when `now` says that the platform should hear where the gateway is, or that another relay is
+/// better. Whatever the platform answers, the old credentials are kept: the link decides about them
 /// when it needs new ones.
 pub(crate) async fn run(
     mut issuers: watch::Receiver<Arc<Issuer>>,
     current: watch::Sender<Option<Arc<Identity>>>,
     reporter: Reporter,
+    now: Arc<Notify>,
 ) {
     let mut seen = current.subscribe();
     let mut backoff = Backoff::new(BASE, CAP);
     let mut not_before = Instant::now();
     let mut issuer = Arc::clone(&issuers.borrow_and_update());
     let mut asked_otherwise = false;
+    let mut said = Said::default();
+    let mut ended: Option<Instant> = None;
     loop {
-        let Some(renew_at) = seen
+        let Some((renew_at, is_due)) = seen
             .borrow_and_update()
             .as_ref()
-            .map(|identity| identity.renew_at)
+            .map(|identity| (identity.renew_at, identity.is_due()))
         else {
             if seen.changed().await.is_err() {
                 return;
             }
             continue;
         };
-        let due = if asked_otherwise {
+        let due = if asked_otherwise || is_due {
             not_before
         } else {
             Instant::from_std(renew_at).max(not_before)
         };
+        let wake = Instant::now() + LOOK_AGAIN;
         tokio::select! {
-            () = tokio::time::sleep_until(due) => {}
+            () = tokio::time::sleep_until(due.min(wake)) => {
+                if wake < due {
+                    continue;
+                }
+            }
             // The link received newer ones meanwhile.
             changed = seen.changed() => {
                 if changed.is_err() {
                     return;
                 }
+                continue;
+            }
+            () = now.notified() => {
+                asked_otherwise = true;
+                not_before = Instant::now();
                 continue;
             }
             changed = issuers.changed() => {
@@ -84,6 +107,8 @@ pub(crate) async fn run(
                     events::CREDENTIALS_RENEWED
                 );
                 backoff.reset();
+                said.clear();
+                ended = None;
                 asked_otherwise = false;
                 let pause = if identity.is_usable() {
                     RENEWED
@@ -103,15 +128,29 @@ pub(crate) async fn run(
                     Class::Retry | Class::Reauthenticate => Duration::ZERO,
                     Class::Reenroll | Class::Fatal(_) => CAP,
                 };
-                let delay = at_least.saturating_add(backoff.next_delay(backoff::random()));
+                let usable = |identity: &Arc<Identity>| identity.is_usable();
+                let at_most = if seen.borrow().as_ref().is_some_and(usable) {
+                    CAP
+                } else if ended.get_or_insert_with(Instant::now).elapsed() < ENDED_LATELY {
+                    CAP_ENDED
+                } else {
+                    CAP_ENDED_LONG_AGO
+                };
+                let delay = backoff.next_delay_within(at_most, backoff::random());
+                let delay = at_least.saturating_add(delay);
                 not_before = Instant::now() + delay;
-                tracing::warn!(
-                    message_id = events::CREDENTIALS_NOT_RENEWED.id,
-                    error = %chain(&error),
-                    delay_ms = delay.as_millis(),
-                    "{}",
-                    events::CREDENTIALS_NOT_RENEWED
-                );
+                let (error, delay_ms) = (chain(&error).to_string(), delay.as_millis());
+                if said.is_news(&error, Instant::now()) {
+                    tracing::warn!(
+                        message_id = events::CREDENTIALS_NOT_RENEWED.id,
+                        error,
+                        delay_ms,
+                        "{}",
+                        events::CREDENTIALS_NOT_RENEWED
+                    );
+                } else {
+                    tracing::debug!(error, delay_ms, "credentials not renewed");
+                }
             }
         }
     }

@@ -4,20 +4,25 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, watch};
+use tokio::net::TcpStream;
+use tokio::sync::{Notify, Semaphore, watch};
 
+use super::attempts;
 use super::identity::Identity;
+use super::link::Failure;
 use super::monitor::Reporter;
 use super::service::{self, http::Cluster};
-use crate::error::{Class, chain};
+use crate::error::{Reason, chain};
 use crate::events;
-use crate::names::SSH_PORT;
+use crate::names::{SSH_PORT, TAKEN_OVER};
 use crate::net::dial;
 use crate::scope::Scope;
 use crate::ssh::{self, ChannelStream, client};
 
 /// Limit for the TCP connection to the relay.
-const CONNECT: Duration = Duration::from_secs(15);
+pub(crate) const CONNECT: Duration = Duration::from_secs(15);
+/// How long a relay may take to give a sign of life after it let the gateway in.
+const FIRST_SIGN: Duration = Duration::from_secs(5);
 /// Sessions at once. Beyond it a channel is closed at once, so that one flood cannot take the memory or
 /// the descriptors that the others need.
 const MAX_SESSIONS: usize = 10_000;
@@ -50,6 +55,31 @@ pub enum Error {
         #[source]
         source: ssh::Error,
     },
+    /// The relay closed the connection of a gateway that it had let in. Deployed relays do so while they hold an
+    /// older connection of the same gateway (protocol.md §3).
+    #[error(
+        "relay {host} let this gateway in and closed the connection at once: it still holds an earlier connection of this gateway, \
+         until it notices that that one is gone; or another program uses this gateway's identity"
+    )]
+    TurnedAway {
+        /// The relay's host.
+        host: String,
+    },
+    /// The tunnel was made or held, but gave no sign of life when it was asked for one.
+    #[error("the tunnel to relay {host} gives no sign of life")]
+    Unanswered {
+        /// The relay's host.
+        host: String,
+    },
+    /// The platform does not get through a tunnel that answers.
+    #[error("the platform does not get through the tunnel to relay {host}; making another one")]
+    Useless {
+        /// The relay's host.
+        host: String,
+    },
+    /// There is nothing to dial with.
+    #[error("there are no credentials yet")]
+    NoCredentials,
     /// It had been left for another one, and carried nothing any more.
     #[error("the tunnel had retired")]
     Retired,
@@ -59,25 +89,72 @@ pub enum Error {
 }
 
 impl Error {
-    pub(crate) fn class(&self) -> Class {
+    /// What it means for what comes next.
+    pub(crate) fn failure(&self) -> Failure {
         match self {
-            Self::Dial(_) | Self::Retired | Self::Panicked => Class::Retry,
-            Self::Ssh { source, .. } => source.class(),
+            Self::Dial(_)
+            | Self::Unanswered { .. }
+            | Self::NoCredentials
+            | Self::Retired
+            | Self::Panicked => Failure::Unreachable,
+            Self::TurnedAway { .. } => Failure::TurnedAway,
+            Self::Useless { .. } => Failure::Goodbye,
+            Self::Ssh { source, .. } => match source {
+                ssh::Error::Disconnected(why) if why.contains(TAKEN_OVER) => Failure::TakenOver,
+                ssh::Error::Disconnected(_) => Failure::Goodbye,
+                ssh::Error::Certificate(_)
+                | ssh::Error::RawHostKey
+                | ssh::Error::AuthenticationRefused
+                | ssh::Error::NotAuthenticated => Failure::Refused,
+                ssh::Error::LocalKey(_) => Failure::Fatal(Reason::Configuration),
+                ssh::Error::HandshakeTimedOut(_)
+                | ssh::Error::KeepaliveTimedOut
+                | ssh::Error::NoCommonAlgorithm { .. }
+                | ssh::Error::Protocol(_)
+                | ssh::Error::ChannelRefused(_)
+                | ssh::Error::Closed
+                | ssh::Error::Io(_) => Failure::Unreachable,
+            },
         }
     }
 }
 
-/// Makes the tunnel.
+/// Makes the tunnel. It is up once the relay has given a sign of life after it let the gateway in, any
+/// answer to a keepalive being one: a relay that turns the gateway away does so in that moment.
 ///
 /// # Errors
 /// The relay cannot be reached, is not the right one, or refuses this gateway.
 pub(crate) async fn connect(identity: &Identity) -> Result<client::Session, Error> {
-    let stream = dial::connect(identity.relay_host.as_str(), SSH_PORT, CONNECT).await?;
-    ssh::prepare(&stream);
-    let (reader, writer) = stream.into_split();
-    client::connect(reader, writer, &identity.ssh)
-        .await
-        .map_err(|source| failed(identity, source))
+    let host = identity.relay_host.as_str();
+    let dial = || async { Ok(dial::connect_speaking(host, SSH_PORT, CONNECT).await?) };
+    let greet = |stream: TcpStream| async move {
+        ssh::prepare(&stream);
+        let (reader, writer) = stream.into_split();
+        let greeted = client::greet(reader, writer, &identity.ssh).await;
+        greeted.map_err(|source| failed(identity, source))
+    };
+    let raced = attempts::race(dial, greet, |greeted| prove(greeted, identity)).await;
+    raced.map_err(|error| {
+        let timed_out = || failed(identity, ssh::Error::HandshakeTimedOut(attempts::LIMIT));
+        error.unwrap_or_else(timed_out)
+    })
+}
+
+/// Authenticates, and waits for the relay's sign of life.
+async fn prove(greeted: client::Greeted, identity: &Identity) -> Result<client::Session, Error> {
+    let session = greeted.authenticate().await;
+    let session = session.map_err(|source| failed(identity, source))?;
+    if session.ping(FIRST_SIGN).await {
+        return Ok(session);
+    }
+    let host = identity.relay_host.to_string();
+    if !session.is_ended() {
+        return Err(Error::Unanswered { host });
+    }
+    Err(match session.take_end() {
+        ssh::Error::Closed | ssh::Error::Io(_) => Error::TurnedAway { host },
+        source => failed(identity, source),
+    })
 }
 
 /// What all tunnels of a gateway share.
@@ -87,13 +164,15 @@ pub(crate) struct Shared {
     pub(crate) current: watch::Receiver<Option<Arc<Identity>>>,
     pub(crate) cluster: Arc<Cluster>,
     pub(crate) reporter: Reporter,
+    /// Told of each session that went well; the other end is the link.
+    pub(crate) carried: Arc<Notify>,
 }
 
 /// Answers channels until the tunnel ends (then why); or until `scope` is cancelled (then `None`, after the sessions
 /// have drained and the relay was told goodbye); or, while `retired` is true, until nothing is carried any more
 /// (then `None` as well).
 pub(crate) async fn serve(
-    session: client::Session,
+    session: &client::Session,
     identity: &Arc<Identity>,
     shared: &Shared,
     mut retired: watch::Receiver<bool>,
@@ -136,6 +215,7 @@ pub(crate) async fn serve(
         let newest = newest.unwrap_or_else(|| Arc::clone(identity));
         let cluster = Arc::clone(&shared.cluster);
         let open = shared.reporter.session();
+        let carried = Arc::clone(&shared.carried);
         let (within, draining) = (sessions.clone(), draining.clone());
         sessions.spawn("session", async move {
             let _counted = (place, open);
@@ -145,6 +225,7 @@ pub(crate) async fn serve(
             let served = within.run(answering).await;
             match served {
                 Some(true) => {
+                    carried.notify_one();
                     within.run(Box::pin(farewell.wait(FAREWELL))).await;
                 }
                 // The client's relay is to hear of it at once.

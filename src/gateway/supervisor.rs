@@ -4,16 +4,21 @@
 //! What it knows outlives a panic: it is driven again, and finds the credentials, the tunnels that retired and what it
 //! has said already. The tunnel in use is dropped then: it serves on as a retired one.
 
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 
+use super::heartbeat::Beat;
 use super::identity::Identity;
 use super::issue::{self, Issuer};
-use super::link::{self, Action, Event, Link};
-use super::monitor::{Phase, Reporter};
+use super::link::{Action, Event, Failure, Link, Moment};
+use super::monitor::{News, Reporter};
+use super::nudge::Nudge;
+use super::said::Said;
+use super::stay::{Left, Stay};
 use super::tunnel::{Tunnel, Tunnels};
 use super::{Error, STOP, session};
 use crate::backoff;
@@ -21,10 +26,14 @@ use crate::error::{Class, chain};
 use crate::events;
 use crate::health::Heart;
 use crate::host::known::Known;
+use crate::names::SSH_PORT;
+use crate::net::dial;
 use crate::scope::Scope;
 
-/// How often it is looked whether one of too many tunnels has ended.
-const ROOM: Duration = Duration::from_secs(10);
+/// How long the platform has to answer before a relay that can be reached again is dialled instead of waiting on.
+const HEAD_START: Duration = Duration::from_secs(1);
+/// An attempt that has not lasted so long yet is not begun anew because the network changed: a change seldom comes alone.
+const FRESH: Duration = Duration::from_secs(1);
 
 /// The link and what it acts on.
 pub(crate) struct Supervisor {
@@ -32,39 +41,29 @@ pub(crate) struct Supervisor {
     pub(super) issuer: watch::Receiver<Arc<Issuer>>,
     /// Shared with `renew`; tunnels take their TLS configuration from it.
     pub(super) current: watch::Sender<Option<Arc<Identity>>>,
-    /// Heard by `heartbeat`.
+    /// Heard by `heartbeat` and `remeasure`.
     pub(super) up: watch::Sender<bool>,
     /// Said by `heartbeat`.
-    pub(super) proofs: mpsc::Receiver<()>,
+    pub(super) beats: mpsc::Receiver<Beat>,
+    /// Said by signals and by `disturbances`.
+    pub(super) nudges: mpsc::Receiver<Nudge>,
+    /// Said by sessions that went well.
+    pub(super) carried: Arc<Notify>,
+    /// Heard by `renew`.
+    pub(super) renew: Arc<Notify>,
+    /// Heard by `remeasure`.
+    pub(super) remeasure: Arc<Notify>,
     pub(super) reporter: Reporter,
     pub(super) tunnels: Tunnels,
     /// Given a turn wherever the link waits.
     pub(super) heart: Heart,
     pub(super) known: Known,
+    /// Failures that were told.
+    pub(super) said: Said,
     /// It was told that the way to another relay fails.
     pub(super) moving: bool,
     /// There was a tunnel already, in the life of this process.
     pub(super) started: bool,
-}
-
-/// Why a tunnel is not stayed with any longer.
-enum Stay {
-    /// The gateway stops.
-    Stopped,
-    /// The tunnel ended.
-    Lost(session::Error),
-    /// The newest credentials are for another one.
-    Moved,
-}
-
-/// How the use of a tunnel ended.
-enum Served {
-    /// The gateway stops; the tunnel drains.
-    Stopped,
-    /// The tunnel ended.
-    Lost(session::Error),
-    /// The newest credentials are for another tunnel than this one, which is still up.
-    Moved(Tunnel),
 }
 
 impl Supervisor {
@@ -75,52 +74,45 @@ impl Supervisor {
         let ever_up = self.started || self.known.has(&issuer.fingerprint());
         let mut link = Link::new(issuer.is_pinned(), ever_up);
         let mut action = Action::Register;
-        let mut tunnel: Option<Tunnel> = None;
         // Those that were left for another one. The last one is in full use until the other one is up.
         let mut left: Vec<Tunnel> = Vec::new();
         let mut failure: Option<Error> = None;
         loop {
             let event = match action {
-                Action::Register => match scope.run(self.register(&mut link)).await {
-                    None => return Ok(()),
-                    Some(Ok(())) => Event::Registered,
-                    Some(Err((error, class))) => {
-                        failure = Some(Error::Credentials(error));
-                        let usable = self.usable();
-                        Event::RegistrationFailed { class, usable }
+                Action::Register => {
+                    match scope.run(self.register(&mut link, failure.as_ref())).await {
+                        None => return Ok(()),
+                        Some(Ok(())) => Event::Registered,
+                        Some(Err((error, class))) => {
+                            failure = Some(Error::Credentials(error));
+                            let usable = self.usable();
+                            Event::RegistrationFailed { class, usable }
+                        }
                     }
-                },
+                }
                 Action::Connect => match scope.run(self.connect(&mut left)).await {
                     None => return Ok(()),
-                    Some(Ok(connected)) => {
-                        tunnel = connected;
-                        // Without credentials there was nothing to connect with; the link asks for them.
-                        match tunnel {
-                            Some(_) => Event::Connected,
-                            None => Event::ConnectionFailed(Class::Retry),
-                        }
-                    }
                     Some(Err(error)) => {
-                        let class = error.class();
+                        let why = error.failure();
                         failure = Some(Error::Tunnel(error));
-                        Event::ConnectionFailed(class)
+                        Event::ConnectionFailed(why)
                     }
-                },
-                Action::Serve => match tunnel.take() {
-                    // Only ever after a connection that succeeded.
-                    None => return Err(Error::Casualty("link")),
-                    Some(tunnel) => match self.serve(tunnel, &mut left, &mut link, scope).await {
-                        Served::Stopped => return Ok(()),
-                        Served::Moved(tunnel) => {
-                            left.push(tunnel);
-                            Event::Moved
+                    Some(Ok(mut tunnel)) => {
+                        link.handle(Event::Connected, moment());
+                        match self.serve(&mut tunnel, &mut left, &mut link, scope).await {
+                            Left::Stopped => return Ok(()),
+                            Left::Moved => {
+                                left.push(tunnel);
+                                Event::Moved
+                            }
+                            Left::Lost(error) => {
+                                let why = error.failure();
+                                self.blame(&tunnel.identity, why);
+                                failure = Some(Error::Tunnel(error));
+                                Event::Lost(why)
+                            }
                         }
-                        Served::Lost(error) => {
-                            let class = error.class();
-                            failure = Some(Error::Tunnel(error));
-                            Event::Lost(class)
-                        }
-                    },
+                    }
                 },
                 Action::Wait(delay) => {
                     self.report_wait(failure.as_ref(), delay, &link, &mut left);
@@ -130,27 +122,73 @@ impl Supervisor {
                     }
                 }
                 Action::Stop(_) => return failure.map_or(Ok(()), Err),
-                // Only ever the answer to `Proved`, which `serve` gives itself.
-                Action::Continue => return Err(Error::Casualty("link")),
+                // Answers to what shows while a tunnel is up, when only `serve` tells the link anything.
+                Action::Serve
+                | Action::Continue
+                | Action::Check
+                | Action::Renew
+                | Action::Redial => return Err(Error::Casualty("link")),
             };
-            action = link.handle(event, backoff::random());
+            action = link.handle(event, moment());
         }
     }
 
-    /// Asks for credentials as the newest settings say; settings that come meanwhile begin it anew.
-    async fn register(&mut self, link: &mut Link) -> Result<(), (issue::Error, Class)> {
+    /// Others are better than the relay of `identity` for a while, unless it is not to blame.
+    fn blame(&self, identity: &Identity, failure: Failure) {
+        if failure != Failure::TakenOver {
+            self.issuer.borrow().failed(&identity.relay_name);
+        }
+    }
+
+    /// Runs `attempt` to its end, or begins it anew when there is reason to believe that things have changed.
+    async fn insist<F: Future>(&mut self, mut attempt: impl FnMut() -> F) -> F::Output {
+        let (reporter, nudges) = (&self.reporter, &mut self.nudges);
+        let insisting = async {
+            loop {
+                let begin = Instant::now();
+                let attempt = attempt();
+                let mut attempt = std::pin::pin!(attempt);
+                loop {
+                    tokio::select! {
+                        output = &mut attempt => return output,
+                        Some(_) = nudges.recv() => {
+                            if begin.elapsed() >= FRESH {
+                                break;
+                            }
+                        }
+                    }
+                }
+            }
+        };
+        self.heart.during(|| reporter.check(), insisting).await
+    }
+
+    /// Asks for credentials as the newest settings say; settings that come meanwhile begin it anew. `failure` is why the
+    /// gateway has none, or no tunnel.
+    async fn register(
+        &mut self,
+        link: &mut Link,
+        failure: Option<&Error>,
+    ) -> Result<(), (issue::Error, Class)> {
+        let unreachable = matches!(failure, Some(Error::Tunnel(error)) if error.failure() == Failure::Unreachable);
+        let before = self.current.borrow().clone();
+        let before = before.filter(|before| unreachable && before.is_usable());
         let identity = loop {
             let issuer = Arc::clone(&self.issuer.borrow_and_update());
             link.set_pinned(issuer.is_pinned());
-            let reporter = &self.reporter;
-            let changes = &mut self.issuer;
-            let asking = async {
-                tokio::select! {
-                    issued = issuer.issue() => Some(issued),
-                    Ok(()) = changes.changed() => None,
+            let changes = self.issuer.clone();
+            let asking = self.insist(|| {
+                let mut changes = changes.clone();
+                let (issuer, before) = (&issuer, &before);
+                async move {
+                    tokio::select! {
+                        issued = issuer.issue() => Some(issued),
+                        () = is_back(before.as_deref()) => Some(Err((issue::Error::Overtaken, Class::Retry))),
+                        Ok(()) = changes.changed() => None,
+                    }
                 }
-            };
-            if let Some(issued) = self.heart.during(|| reporter.check(), asking).await {
+            });
+            if let Some(issued) = asking.await {
                 break issued?;
             }
         };
@@ -166,55 +204,59 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Dials with the newest credentials; `None` if there are none. If they are for a tunnel that
-    /// was left, and is still up, that one is taken up again: its relay would close it for another one.
-    async fn connect(&mut self, left: &mut Vec<Tunnel>) -> Result<Option<Tunnel>, session::Error> {
+    /// Dials with the newest credentials. If they are for a tunnel that was left, and is still up, that one is taken up
+    /// again: its relay would close it for another one.
+    async fn connect(&mut self, left: &mut Vec<Tunnel>) -> Result<Tunnel, session::Error> {
         let Some(identity) = self.current.borrow().clone() else {
-            return Ok(None);
+            return Err(session::Error::NoCredentials);
         };
         left.retain_mut(Tunnel::is_up);
         let same = |old: &Tunnel| old.identity.shares_tunnel_with(&identity);
         if let Some(at) = left.iter().position(same) {
             let again = left.swap_remove(at);
             again.retire(false);
-            return Ok(Some(again));
+            return Ok(again);
         }
-        let connecting = session::connect(&identity);
-        let session = self
-            .heart
-            .during(|| self.reporter.check(), connecting)
-            .await?;
-        Ok(Some(self.tunnels.serve(session, identity)))
+        let connected = self.insist(|| session::connect(&identity)).await;
+        match connected {
+            Ok(session) => Ok(self.tunnels.serve(session, identity)),
+            Err(error) => {
+                self.blame(&identity, error.failure());
+                Err(error)
+            }
+        }
     }
 
-    /// Waits before the next attempt. New settings, or just the wish for them, end the wait.
+    /// Waits before the next attempt. New settings, or a reason to believe that things have changed, end the wait.
     async fn wait(&mut self, delay: Duration, link: &mut Link) -> Event {
         let reporter = &self.reporter;
-        let changes = &mut self.issuer;
+        let (changes, nudges) = (&mut self.issuer, &mut self.nudges);
         let waiting = async {
             tokio::select! {
-                () = tokio::time::sleep(delay) => false,
-                Ok(()) = changes.changed() => true,
+                () = tokio::time::sleep(delay) => None,
+                Ok(()) = changes.changed() => Some(true),
+                Some(nudge) = nudges.recv() => Some(nudge == Nudge::Wanted),
             }
         };
-        let nudged = self.heart.during(|| reporter.check(), waiting).await;
+        let cut_short = self.heart.during(|| reporter.check(), waiting).await;
         link.set_pinned(self.issuer.borrow().is_pinned());
-        Event::Elapsed {
-            usable: !nudged && self.usable(),
+        let usable = self.usable();
+        match cut_short {
+            None => Event::Elapsed { usable },
+            Some(wanted) => Event::Retry { usable, wanted },
         }
     }
 
-    /// Stays with one tunnel until its end or its retirement, and tells the link when it has proved useful.
-    /// Those that were left for it retire now.
+    /// Stays with one tunnel until its end or its retirement. Those that were left for it retire now.
     async fn serve(
         &mut self,
-        mut tunnel: Tunnel,
+        tunnel: &mut Tunnel,
         left: &mut [Tunnel],
         link: &mut Link,
         scope: &Scope,
-    ) -> Served {
-        let fingerprint = self.issuer.borrow().fingerprint();
-        self.known.note(&fingerprint);
+    ) -> Left {
+        let issuer = Arc::clone(&self.issuer.borrow());
+        self.known.note(&issuer.fingerprint());
         let relay = tunnel.identity.relay_name.clone();
         let event = if self.started {
             events::TUNNEL_UP_AGAIN
@@ -228,7 +270,12 @@ impl Supervisor {
             "{event}"
         );
         self.started = true;
-        self.reporter.phase(Phase::Connected(relay));
+        self.said.clear();
+        issuer.stay_at(&relay);
+        if issuer.is_asked_elsewhere(&relay) {
+            // The platform would send clients to the relay that it was asked for last.
+            self.renew.notify_one();
+        }
         if std::mem::take(&mut self.moving) {
             self.reporter.configuration(None);
         }
@@ -241,86 +288,42 @@ impl Supervisor {
             }
         }
         // What is left of the tunnel before proves nothing about this one.
-        while self.proofs.try_recv().is_ok() {}
+        while self.beats.try_recv().is_ok() {}
         self.up.send_replace(true);
-        let reporter = &self.reporter;
         // One that is taken up again needs no room.
         let tunnels = &self.tunnels;
         let may_move = |newest: &Identity| {
             let again = |old: &Tunnel| old.identity.shares_tunnel_with(newest);
             tunnels.has_room() || left.iter().any(again)
         };
-        let staying = Self::stay(
-            &mut tunnel,
-            &may_move,
-            &mut self.proofs,
-            &mut self.issuer,
-            &self.current,
+        let reporter = &self.reporter;
+        let staying = Stay {
+            tunnel,
+            tunnels,
+            may_move: &may_move,
+            beats: &mut self.beats,
+            nudges: &mut self.nudges,
+            issuer: &mut self.issuer,
+            current: &self.current,
+            carried: &self.carried,
+            renew: &self.renew,
+            remeasure: &self.remeasure,
+            reporter,
             link,
-            scope,
-        );
-        let served = match self.heart.during(|| reporter.check(), staying).await {
-            Stay::Stopped => Served::Stopped,
-            Stay::Lost(error) => Served::Lost(error),
-            // Still up, and so is the gateway.
-            Stay::Moved => return Served::Moved(tunnel),
-        };
-        self.up.send_replace(false);
-        served
-    }
-
-    async fn stay(
-        tunnel: &mut Tunnel,
-        may_move: &(dyn Fn(&Identity) -> bool + Sync),
-        proofs: &mut mpsc::Receiver<()>,
-        issuer: &mut watch::Receiver<Arc<Issuer>>,
-        current: &watch::Sender<Option<Arc<Identity>>>,
-        link: &mut Link,
-        scope: &Scope,
-    ) -> Stay {
-        let mut newest = current.subscribe();
-        newest.mark_changed();
-        let useful_at = Instant::now() + link::USEFUL_AFTER;
-        let mut lived = false;
-        let mut crowded = false;
-        loop {
-            tokio::select! {
-                // A tunnel that ends because the gateway stops is not lost.
-                biased;
-                () = scope.cancelled() => return Stay::Stopped,
-                error = tunnel.ended() => return Stay::Lost(error),
-                Ok(()) = newest.changed() => {
-                    let newest = newest.borrow_and_update().clone();
-                    let elsewhere =
-                        newest.filter(|newest| !newest.shares_tunnel_with(&tunnel.identity));
-                    if elsewhere.as_ref().is_some_and(|newest| may_move(newest)) {
-                        return Stay::Moved;
-                    }
-                    if elsewhere.is_some() && !crowded {
-                        tracing::warn!(
-                            "too many older tunnels still carry sessions; moving when one has ended"
-                        );
-                    }
-                    crowded = elsewhere.is_some();
-                }
-                () = tokio::time::sleep(ROOM), if crowded => newest.mark_changed(),
-                Ok(()) = issuer.changed() => {
-                    link.set_pinned(issuer.borrow_and_update().is_pinned());
-                }
-                Some(()) = proofs.recv() => {
-                    link.handle(Event::Proved, 0);
-                }
-                () = tokio::time::sleep_until(useful_at), if !lived => {
-                    lived = true;
-                    link.handle(Event::Proved, 0);
-                }
-            }
+            doubt: None,
+            view: None,
         }
+        .run(scope);
+        let ended = self.heart.during(|| reporter.check(), staying).await;
+        if !matches!(ended, Left::Moved) {
+            self.up.send_replace(false);
+        }
+        ended
     }
 
     /// Lets every tunnel drain; its sessions have a limit of their own.
     pub(super) async fn drain(&mut self) {
-        self.reporter.phase(Phase::Draining);
+        self.reporter.draining();
         self.tunnels.cancel();
         let draining = self.tunnels.finish(session::DRAIN * 2 + STOP);
         let reporter = &self.reporter;
@@ -343,7 +346,9 @@ impl Supervisor {
     ) {
         let error = failure.map_or_else(String::new, |error| chain(error).to_string());
         let (attempt, delay_ms) = (link.attempts(), delay.as_millis());
-        if link.is_refused() {
+        if !self.said.is_news(&error, Instant::now()) {
+            tracing::debug!(error, attempt, delay_ms, "not connected");
+        } else if link.is_refused() {
             tracing::error!(
                 message_id = events::REFUSED.id,
                 error,
@@ -370,9 +375,30 @@ impl Supervisor {
             return;
         }
         self.up.send_replace(false);
-        self.reporter.phase(Phase::Retrying {
-            error,
-            after: delay,
-        });
+        let after = delay;
+        self.reporter
+            .link(link.state(), News::Wait { error, after });
+    }
+}
+
+/// The present, and some chance.
+fn moment() -> Moment {
+    Moment {
+        now: Instant::now(),
+        random: backoff::random(),
+    }
+}
+
+/// Waits until the relay of `identity` speaks again, and some more for the platform; for ever without one.
+async fn is_back(identity: Option<&Identity>) {
+    let Some(identity) = identity else {
+        return std::future::pending().await;
+    };
+    tokio::time::sleep(HEAD_START).await;
+    while dial::connect_speaking(identity.relay_host.as_str(), SSH_PORT, session::CONNECT)
+        .await
+        .is_err()
+    {
+        tokio::time::sleep(HEAD_START).await;
     }
 }

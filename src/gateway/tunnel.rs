@@ -7,9 +7,13 @@ use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 
 use super::identity::Identity;
+use super::path::Path;
 use super::session::{self, Shared};
 use crate::scope::Scope;
 use crate::ssh::client;
+
+/// What a relay is told of a tunnel that is made anew, if it hears it.
+const ABANDONED: &str = "nothing gets through this connection; making another one";
 
 /// Tunnels at once, retired ones included; beyond it the gateway stays with the one it has.
 const MOST: usize = 4;
@@ -18,6 +22,8 @@ const MOST: usize = 4;
 pub(crate) struct Tunnel {
     /// With what it was made.
     pub(crate) identity: Arc<Identity>,
+    /// Served by its task.
+    session: Arc<client::Session>,
     /// Why it ended; the other end is its task.
     ended: oneshot::Receiver<session::Error>,
     /// True while it is retired; the other end is its task.
@@ -46,8 +52,10 @@ impl Tunnels {
         let (retired, retiring) = watch::channel(false);
         let (scope, shared) = (self.scope.clone(), self.shared.clone());
         let made_with = Arc::clone(&identity);
+        let session = Arc::new(session);
+        let served = Arc::clone(&session);
         self.scope.spawn("tunnel", async move {
-            let error = session::serve(session, &made_with, &shared, retiring, &scope).await;
+            let error = session::serve(&served, &made_with, &shared, retiring, &scope).await;
             let Some(error) = error else {
                 // Nobody waits for it, unless it was taken up again in this very moment.
                 let _ = tell.send(session::Error::Retired);
@@ -61,9 +69,18 @@ impl Tunnels {
         });
         Tunnel {
             identity,
+            session,
             ended,
             retired,
         }
+    }
+
+    /// Ends `tunnel` and the sessions that it carries.
+    pub(crate) fn abandon(&self, tunnel: &Tunnel) {
+        let session = Arc::clone(&tunnel.session);
+        self.scope.spawn("abandoned tunnel", async move {
+            session.close(ABANDONED).await;
+        });
     }
 
     /// True if there may be one more beside those that are there.
@@ -83,6 +100,11 @@ impl Tunnels {
 }
 
 impl Tunnel {
+    /// What there is to see of it from here; the handle outlives the tunnel.
+    pub(crate) fn path(&self) -> Path {
+        Path::new(Arc::clone(&self.session), self.identity.relay_host.clone())
+    }
+
     /// True while its end has not come.
     pub(crate) fn is_up(&mut self) -> bool {
         matches!(

@@ -5,12 +5,12 @@
 //! hash of what identifies the service to the platform, so that a new credential starts from nothing; whoever reads
 //! it learns nothing.
 
-use std::fs::{self, OpenOptions};
-use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fs;
 use std::path::PathBuf;
 
 use aws_lc_rs::digest;
+
+use crate::config::file;
 
 /// The file's name.
 const FILE: &str = "worked-with";
@@ -65,15 +65,14 @@ impl Known {
         let Some(file) = self.file.as_ref().filter(|_| !self.has(fingerprint)) else {
             return;
         };
-        let written = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(file)
-            .and_then(|mut file| writeln!(file, "{}", fingerprint.0));
+        // Whole: half a mark would undo the one before it.
+        let written = file::write_whole(file, format!("{}\n", fingerprint.0).as_bytes(), 0o600);
         if let Err(error) = written {
-            tracing::debug!(%error, "the state directory cannot be written");
+            tracing::warn!(
+                file = %file.display(),
+                %error,
+                "the mark that this configuration works cannot be kept; if the platform refuses the next start, the service ends instead of asking on"
+            );
         }
     }
 }

@@ -1,11 +1,11 @@
 //! SIGTERM and SIGINT: the first asks for a clean stop, the second ends the process at once. SIGHUP: the role
-//! reads its configuration again. SIGUSR1: files were moved away, open them again.
+//! reads its configuration again. SIGUSR1: files were moved away, open them again. SIGUSR2: look at the connection now.
 
 use std::io::IsTerminal as _;
 use std::sync::Arc;
 
 use futures_util::StreamExt as _;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook_tokio::Signals;
 
 use crate::events;
@@ -96,27 +96,40 @@ impl Hangups {
     }
 }
 
-/// Keeps SIGUSR1 from ending the process before [`on_reopen`] is called: logrotate does not know that a service has just
-/// been started. What it asks for in that moment is of no use, since files are still to be opened.
+/// Keeps SIGUSR1 and SIGUSR2 from ending the process before [`on_reopen`] and [`on_reconnect`] are called: logrotate does not
+/// know that a service has just been started. What they ask for in that moment is done by the start itself.
 ///
 /// # Errors
-/// The operating system refuses the handler.
-pub fn survive_reopen() -> Result<(), Error> {
-    signal_hook::flag::register(SIGUSR1, Arc::default())
-        .map(drop)
-        .map_err(Error)
+/// The operating system refuses a handler.
+pub fn survive_user_signals() -> Result<(), Error> {
+    for signal in [SIGUSR1, SIGUSR2] {
+        signal_hook::flag::register(signal, Arc::default()).map_err(Error)?;
+    }
+    Ok(())
 }
 
-/// Calls `reopen` at every SIGUSR1, which would end the process otherwise. Must be called inside the runtime.
+/// Calls `reopen` at every SIGUSR1. Must be called inside the runtime.
 ///
 /// # Errors
 /// The operating system refuses the handler.
 pub fn on_reopen(reopen: impl Fn() + Send + 'static) -> Result<(), Error> {
-    let mut signals = Signals::new([SIGUSR1]).map_err(Error)?;
+    on_each(SIGUSR1, "reopen", reopen)
+}
+
+/// Calls `reconnect` at every SIGUSR2. Must be called inside the runtime.
+///
+/// # Errors
+/// The operating system refuses the handler.
+pub fn on_reconnect(reconnect: impl Fn() + Send + 'static) -> Result<(), Error> {
+    on_each(SIGUSR2, "reconnect", reconnect)
+}
+
+fn on_each(signal: i32, task: &'static str, act: impl Fn() + Send + 'static) -> Result<(), Error> {
+    let mut signals = Signals::new([signal]).map_err(Error)?;
     // In a scope of its own: files are moved away while a role drains too.
-    Scope::new("signals").spawn("reopen", async move {
+    Scope::new("signals").spawn(task, async move {
         while signals.next().await.is_some() {
-            reopen();
+            act();
         }
     });
     Ok(())

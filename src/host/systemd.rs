@@ -184,6 +184,16 @@ impl Systemd {
             .await
     }
 
+    /// Sends `signal` to the main process of `unit`.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn signal(&self, signal: &str, unit: &str) -> Result<(), Error> {
+        // Newer managers call it --kill-whom, and still know this name.
+        self.call(&["kill", "--kill-who=main", "--signal", signal, "--", unit])
+            .await
+    }
+
     /// How `unit` is.
     ///
     /// # Errors

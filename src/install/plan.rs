@@ -2,15 +2,18 @@
 //! compared, then all is written; a file that is as it should be is not touched.
 
 use std::fmt;
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::fs;
+use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use super::shipped::MARK;
+use crate::config::file;
 
 /// Lines of a changed file above which its account is not worth reading.
 const MOST_LINES: usize = 400;
+/// Permissions of a unit file: it is no secret, and `systemctl cat` reads it for everybody.
+const MODE: u32 = 0o644;
 
 /// A file cannot be read, written or removed.
 #[derive(Debug, thiserror::Error)]
@@ -183,36 +186,14 @@ fn common(old: &[&str], new: &[&str]) -> Vec<Vec<usize>> {
 }
 
 fn replace(path: &Path, text: &str) -> io::Result<()> {
-    let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
-        return Err(io::Error::from(io::ErrorKind::InvalidInput));
-    };
+    let directory = path
+        .parent()
+        .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
     fs::DirBuilder::new()
         .recursive(true)
         .mode(0o755)
         .create(directory)?;
-    let mut temporary = std::ffi::OsString::from(".");
-    temporary.push(name);
-    temporary.push(format!(".{:016x}", crate::backoff::random()));
-    let temporary = directory.join(temporary);
-    let written = write(&temporary, text).and_then(|()| fs::rename(&temporary, path));
-    if written.is_err() {
-        // The error that matters is the one at hand.
-        let _ = fs::remove_file(&temporary);
-    }
-    written
-}
-
-fn write(path: &Path, text: &str) -> io::Result<()> {
-    let mut options = OpenOptions::new();
-    let mut file = options
-        .write(true)
-        .create_new(true)
-        .mode(0o644)
-        .open(path)?;
-    // Whatever the umask of the person is: units are no secret, and `systemctl cat` reads them for everybody.
-    file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()
+    file::write_whole(path, text.as_bytes(), MODE)
 }
 
 /// Removes `path`, and the directory of drop-ins it was the last in.

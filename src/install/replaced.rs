@@ -7,9 +7,10 @@ use std::str::Chars;
 use super::place::Role;
 use crate::config::env::{
     API_URL, AUTH_METHOD, CLIENT_ID, CLIENT_SECRET, GATEWAY_ACCESS_TOKEN, GATEWAY_ENROLL_METHOD,
-    GATEWAY_ENROLLMENT_TOKEN, GATEWAY_NAME, LOG_FILE, LOG_LEVEL, RELAY_ACCESS_TOKEN,
-    RELAY_AUTH_SECRET, RELAY_ENROLL_METHOD, RELAY_ENROLLMENT_TOKEN, RELAY_HOST, RELAY_NAME,
-    RELAY_TYPE, TABLE, TOKEN, Variable,
+    GATEWAY_ENROLLMENT_TOKEN, GATEWAY_ID, GATEWAY_NAME, GCP_KEY_PATH, JWT, JWT_FILE,
+    KUBERNETES_TOKEN_PATH, LOG_FILE, LOG_LEVEL, MACHINE_IDENTITY_ID, ORGANIZATION_SLUG,
+    RELAY_ACCESS_TOKEN, RELAY_AUTH_SECRET, RELAY_ENROLL_METHOD, RELAY_ENROLLMENT_TOKEN, RELAY_HOST,
+    RELAY_ID, RELAY_NAME, RELAY_TYPE, TABLE, TOKEN, Variable,
 };
 use crate::config::raw::{Raw, Source};
 use crate::secret::Secret;
@@ -20,6 +21,13 @@ const CREDENTIALS: &[&Variable] = &[
     &AUTH_METHOD,
     &CLIENT_ID,
     &CLIENT_SECRET,
+    &MACHINE_IDENTITY_ID,
+    &KUBERNETES_TOKEN_PATH,
+    &GCP_KEY_PATH,
+    &JWT,
+    &JWT_FILE,
+    &GATEWAY_ID,
+    &RELAY_ID,
     &RELAY_AUTH_SECRET,
     &GATEWAY_ENROLL_METHOD,
     &GATEWAY_ACCESS_TOKEN,
@@ -36,6 +44,13 @@ const FLAGS: &[(&str, &Variable)] = &[
     ("--auth-method", &AUTH_METHOD),
     ("--client-id", &CLIENT_ID),
     ("--client-secret", &CLIENT_SECRET),
+    ("--machine-identity-id", &MACHINE_IDENTITY_ID),
+    ("--service-account-token-path", &KUBERNETES_TOKEN_PATH),
+    ("--service-account-key-file-path", &GCP_KEY_PATH),
+    ("--jwt", &JWT),
+    ("--organization-slug", &ORGANIZATION_SLUG),
+    ("--gateway-id", &GATEWAY_ID),
+    ("--relay-id", &RELAY_ID),
     ("--target-relay-name", &RELAY_NAME),
     ("--relay", &RELAY_NAME),
     ("--host", &RELAY_HOST),

@@ -4,15 +4,17 @@
 //! Only what flags and the environment gave is written. A one-time token is not: what it bought is, by the role that
 //! exchanged it. Whatever an earlier configuration left behind and would outrank the new one is emptied.
 
+use crate::config::credential::IdentityCredential;
 use crate::config::env::{
     API_URL, AUTH_METHOD, CLIENT_ID, CLIENT_SECRET, CUSTOM_HEADERS, GATEWAY_ACCESS_TOKEN,
-    GATEWAY_ENROLL_METHOD, GATEWAY_ENROLLMENT_TOKEN, GATEWAY_NAME, LOG_FILE, LOG_LEVEL,
+    GATEWAY_ENROLL_METHOD, GATEWAY_ENROLLMENT_TOKEN, GATEWAY_ID, GATEWAY_NAME, GCP_KEY_PATH, JWT,
+    JWT_FILE, KUBERNETES_TOKEN_PATH, LOG_FILE, LOG_LEVEL, MACHINE_IDENTITY_ID, ORGANIZATION_SLUG,
     RELAY_ACCESS_TOKEN, RELAY_AUTH_SECRET, RELAY_ENROLL_METHOD, RELAY_ENROLLMENT_TOKEN, RELAY_HOST,
-    RELAY_NAME, RELAY_SSH_LISTEN, RELAY_TLS_LISTEN, RELAY_TYPE, TOKEN, Variable,
+    RELAY_ID, RELAY_NAME, RELAY_SSH_LISTEN, RELAY_TLS_LISTEN, RELAY_TYPE, TOKEN, Variable,
 };
 use crate::config::file::{Entry, Form};
 use crate::config::raw::{Raw, Source};
-use crate::config::settings::{GatewayCredential, IdentityCredential, RelayCredential};
+use crate::config::settings::{GatewayCredential, RelayCredential};
 use crate::secret::Secret;
 
 use super::place::Role;
@@ -28,6 +30,8 @@ pub enum Proof {
     Login,
     /// The secret of an instance's relays.
     Shared,
+    /// The machine's AWS role, at each start.
+    Role,
 }
 
 impl From<&GatewayCredential> for Proof {
@@ -37,6 +41,7 @@ impl From<&GatewayCredential> for Proof {
             GatewayCredential::AccessToken(_) | GatewayCredential::Enroll { .. } => {
                 Self::Enrollment
             }
+            GatewayCredential::Aws(_) => Self::Role,
         }
     }
 }
@@ -47,6 +52,7 @@ impl From<&RelayCredential> for Proof {
             RelayCredential::Identity(identity) => identity.into(),
             RelayCredential::AuthSecret(_) => Self::Shared,
             RelayCredential::AccessToken(_) | RelayCredential::Enroll { .. } => Self::Enrollment,
+            RelayCredential::Aws(_) => Self::Role,
         }
     }
 }
@@ -55,7 +61,7 @@ impl From<&IdentityCredential> for Proof {
     fn from(identity: &IdentityCredential) -> Self {
         match identity {
             IdentityCredential::Token(_) => Self::Token,
-            IdentityCredential::UniversalAuth { .. } => Self::Login,
+            IdentityCredential::Login(_) => Self::Login,
         }
     }
 }
@@ -81,11 +87,25 @@ const RELAY: &[&Variable] = &[
     &LOG_LEVEL,
 ];
 
+/// What a login of a machine identity needs, whatever its method.
+const LOGIN: &[&Variable] = &[
+    &AUTH_METHOD,
+    &MACHINE_IDENTITY_ID,
+    &ORGANIZATION_SLUG,
+    &CLIENT_ID,
+    &CLIENT_SECRET,
+    &KUBERNETES_TOKEN_PATH,
+    &GCP_KEY_PATH,
+    &JWT,
+    &JWT_FILE,
+];
+
 /// What an enrollment keeps, and asks for.
 struct Enrollment {
     bought: &'static Variable,
     with: &'static Variable,
     method: &'static Variable,
+    id: &'static Variable,
 }
 
 impl Enrollment {
@@ -95,11 +115,13 @@ impl Enrollment {
                 bought: &GATEWAY_ACCESS_TOKEN,
                 with: &GATEWAY_ENROLLMENT_TOKEN,
                 method: &GATEWAY_ENROLL_METHOD,
+                id: &GATEWAY_ID,
             },
             Role::Relay => Self {
                 bought: &RELAY_ACCESS_TOKEN,
                 with: &RELAY_ENROLLMENT_TOKEN,
                 method: &RELAY_ENROLL_METHOD,
+                id: &RELAY_ID,
             },
         }
     }
@@ -119,15 +141,28 @@ pub fn changes(role: Role, proof: Proof, raw: &Raw<'_>) -> Vec<(&'static Variabl
             (&[enrollment.bought], &[&TOKEN])
         }
         Proof::Enrollment => (&[enrollment.bought], &[]),
-        Proof::Token => (&[&TOKEN], &[enrollment.bought, enrollment.with]),
+        Proof::Token => (
+            &[&TOKEN],
+            &[
+                enrollment.bought,
+                enrollment.with,
+                enrollment.method,
+                enrollment.id,
+            ],
+        ),
         Proof::Login => (
-            &[&AUTH_METHOD, &CLIENT_ID, &CLIENT_SECRET],
+            LOGIN,
             &[
                 &TOKEN,
                 enrollment.bought,
                 enrollment.with,
                 enrollment.method,
+                enrollment.id,
             ],
+        ),
+        Proof::Role => (
+            &[enrollment.method, enrollment.id],
+            &[&TOKEN, enrollment.bought, enrollment.with],
         ),
         Proof::Shared => (&[&RELAY_AUTH_SECRET], &[enrollment.method]),
     };
@@ -222,7 +257,8 @@ mod tests {
     use super::{Proof, changed, changes, differences};
     use crate::config::env::{
         API_URL, AUTH_METHOD, CLIENT_ID, CLIENT_SECRET, Environment, GATEWAY_ENROLL_METHOD,
-        GATEWAY_NAME, TOKEN, Variable,
+        GATEWAY_ID, GATEWAY_NAME, GCP_KEY_PATH, JWT_FILE, KUBERNETES_TOKEN_PATH,
+        MACHINE_IDENTITY_ID, ORGANIZATION_SLUG, TOKEN, Variable,
     };
     use crate::config::file::{self, Entry};
     use crate::config::raw::{Flags, Loaded, Raw};
@@ -285,6 +321,73 @@ mod tests {
                 "INFISICAL_UNIVERSAL_AUTH_CLIENT_ID",
                 "INFISICAL_UNIVERSAL_AUTH_CLIENT_SECRET",
                 "INFISICAL_TOKEN",
+            ],
+        ),
+        // A role takes the place of a token, and keeps none; a token that of a role.
+        (
+            "INFISICAL_GATEWAY_NAME=edge\nINFISICAL_TOKEN=t\nINFISICAL_GATEWAY_ACCESS_TOKEN=a\n",
+            &[
+                (&GATEWAY_ENROLL_METHOD, "--enroll-method", "aws"),
+                (&GATEWAY_ID, "--gateway-id", "g"),
+            ],
+            &[
+                "INFISICAL_GATEWAY_ENROLL_METHOD",
+                "INFISICAL_GATEWAY_ID",
+                "INFISICAL_TOKEN",
+                "INFISICAL_GATEWAY_ACCESS_TOKEN",
+            ],
+        ),
+        (
+            "INFISICAL_GATEWAY_NAME=edge\nINFISICAL_GATEWAY_ENROLL_METHOD=aws\nINFISICAL_GATEWAY_ID=g\n",
+            &[(&TOKEN, "--token", "t")],
+            &[
+                "INFISICAL_TOKEN",
+                "INFISICAL_GATEWAY_ENROLL_METHOD",
+                "INFISICAL_GATEWAY_ID",
+            ],
+        ),
+        // Every method is kept with what it needs.
+        (
+            "INFISICAL_GATEWAY_NAME=edge\nINFISICAL_GATEWAY_ENROLL_METHOD=aws\nINFISICAL_GATEWAY_ID=g\n",
+            &[
+                (&AUTH_METHOD, "--auth-method", "jwt-auth"),
+                (&MACHINE_IDENTITY_ID, "--machine-identity-id", "i"),
+                (&JWT_FILE, "--jwt-file", "/j"),
+                (&ORGANIZATION_SLUG, "--organization-slug", "o"),
+            ],
+            &[
+                "INFISICAL_AUTH_METHOD",
+                "INFISICAL_MACHINE_IDENTITY_ID",
+                "INFISICAL_AUTH_ORGANIZATION_SLUG",
+                "INFISICAL_JWT_FILE",
+                "INFISICAL_GATEWAY_ENROLL_METHOD",
+                "INFISICAL_GATEWAY_ID",
+            ],
+        ),
+        (
+            "INFISICAL_GATEWAY_NAME=edge\n",
+            &[
+                (&AUTH_METHOD, "--auth-method", "kubernetes"),
+                (&MACHINE_IDENTITY_ID, "--machine-identity-id", "i"),
+                (&KUBERNETES_TOKEN_PATH, "--service-account-token-path", "/t"),
+            ],
+            &[
+                "INFISICAL_AUTH_METHOD",
+                "INFISICAL_MACHINE_IDENTITY_ID",
+                "INFISICAL_KUBERNETES_SERVICE_ACCOUNT_TOKEN_PATH",
+            ],
+        ),
+        (
+            "INFISICAL_GATEWAY_NAME=edge\n",
+            &[
+                (&AUTH_METHOD, "--auth-method", "gcp-iam"),
+                (&MACHINE_IDENTITY_ID, "--machine-identity-id", "i"),
+                (&GCP_KEY_PATH, "--service-account-key-file-path", "/k"),
+            ],
+            &[
+                "INFISICAL_AUTH_METHOD",
+                "INFISICAL_MACHINE_IDENTITY_ID",
+                "INFISICAL_GCP_IAM_SERVICE_ACCOUNT_KEY_FILE_PATH",
             ],
         ),
         // The same enrollment again.

@@ -1,5 +1,5 @@
 //! Accepts connections within limits: a permit first, then the connection, and patience when the
-//! process is out of descriptors.
+//! process is out of descriptors or memory: connections wait in the kernel's queue, and those that there are go on.
 
 use std::io;
 use std::net::SocketAddr;
@@ -8,15 +8,22 @@ use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 
 /// Pause after the kernel could not give a descriptor or memory: existing connections will free some.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(200);
+
+/// How long connections must have been accepted without a failure before the lack counts as over.
+const CALM: Duration = Duration::from_secs(5);
 
 /// A listener that holds at most so many connections at once.
 #[derive(Debug)]
 pub struct Acceptor {
     listener: TcpListener,
     permits: Arc<Semaphore>,
+    shortage: Shortage,
+    /// The address listened on, for the log.
+    address: String,
 }
 
 /// An accepted connection; its permit is given back when `permit` is dropped.
@@ -34,9 +41,12 @@ impl Acceptor {
     /// At most `limit` connections hold a permit at once; further ones wait in the kernel's queue.
     #[must_use]
     pub fn new(listener: TcpListener, limit: usize) -> Self {
+        let address = listener.local_addr();
         Self {
+            address: address.map_or_else(|_| String::new(), |address| address.to_string()),
             listener,
             permits: Arc::new(Semaphore::new(limit)),
+            shortage: Shortage::default(),
         }
     }
 
@@ -52,12 +62,17 @@ impl Acceptor {
     ///
     /// # Errors
     /// Only what no waiting can cure: the listener itself is broken.
-    pub async fn accept(&self) -> io::Result<Accepted> {
+    pub async fn accept(&mut self) -> io::Result<Accepted> {
         loop {
             let permits = Arc::clone(&self.permits);
             let permit = permits.acquire_owned().await.map_err(io::Error::other)?;
-            match self.listener.accept().await {
+            let Some(accepted) = self.shortage.calm(self.listener.accept()).await else {
+                tracing::info!(address = self.address, "connections are accepted again");
+                continue;
+            };
+            let error = match accepted {
                 Ok((stream, peer)) => {
+                    self.shortage.accepted();
                     super::dial::prepare(&stream);
                     let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
                     return Ok(Accepted {
@@ -66,9 +81,21 @@ impl Acceptor {
                         permit,
                     });
                 }
-                Err(error) if is_listener_broken(&error) => return Err(error),
-                Err(error) => {
-                    tracing::warn!(%error, "cannot accept a connection; trying again");
+                Err(error) => error,
+            };
+            match blame(&error) {
+                Blame::Listener => return Err(error),
+                Blame::Connection => {
+                    tracing::debug!(%error, "a connection ended before it was accepted");
+                }
+                Blame::Host => {
+                    if self.shortage.refused(Instant::now()) {
+                        tracing::warn!(
+                            address = self.address,
+                            %error,
+                            "connections are not accepted for now; those that there are go on"
+                        );
+                    }
                     drop(permit);
                     tokio::time::sleep(EXHAUSTED_PAUSE).await;
                 }
@@ -77,12 +104,144 @@ impl Acceptor {
     }
 }
 
-/// Errors of accept(2) that belong to the listening socket. All others belong to one connection or to a
-/// lack of descriptors or memory, and pass.
-fn is_listener_broken(error: &io::Error) -> bool {
+/// A lack of descriptors or memory, from the first failure until connections have been accepted for a while
+/// without another. One line is logged at either end, however often the two alternate in between.
+#[derive(Debug, Default)]
+struct Shortage(Option<Lack>);
+
+#[derive(Debug)]
+struct Lack {
+    /// When the kernel refused last.
+    last: Instant,
+    /// True if a connection was accepted after that.
+    has_accepted: bool,
+}
+
+impl Shortage {
+    /// The kernel refused; true if that is news.
+    fn refused(&mut self, now: Instant) -> bool {
+        match &mut self.0 {
+            Some(lack) => {
+                lack.last = now;
+                lack.has_accepted = false;
+                false
+            }
+            None => {
+                self.0 = Some(Lack {
+                    last: now,
+                    has_accepted: false,
+                });
+                true
+            }
+        }
+    }
+
+    /// A connection was accepted.
+    fn accepted(&mut self) {
+        if let Some(lack) = &mut self.0 {
+            lack.has_accepted = true;
+        }
+    }
+
+    /// When the lack is over if nothing is refused before.
+    fn over_at(&self) -> Option<Instant> {
+        let lack = self.0.as_ref().filter(|lack| lack.has_accepted)?;
+        Some(lack.last + CALM)
+    }
+
+    /// Waits for `accepting`; `None` if the lack was found to be over meanwhile.
+    async fn calm<T>(&mut self, accepting: impl Future<Output = T>) -> Option<T> {
+        let Some(over_at) = self.over_at() else {
+            return Some(accepting.await);
+        };
+        if let Ok(accepted) = tokio::time::timeout_at(over_at, accepting).await {
+            return Some(accepted);
+        }
+        self.0 = None;
+        None
+    }
+}
+
+/// Whose an error of accept(2) is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Blame {
+    /// The listening socket: no waiting cures it.
+    Listener,
+    /// The connection that would have been accepted: the next one may be good.
+    Connection,
+    /// This host, which lacks descriptors or memory; that passes.
+    Host,
+}
+
+fn blame(error: &io::Error) -> Blame {
     use nix::errno::Errno;
-    matches!(
-        error.raw_os_error().map(Errno::from_raw),
-        Some(Errno::EBADF | Errno::EINVAL | Errno::ENOTSOCK | Errno::EOPNOTSUPP | Errno::EFAULT)
-    )
+    match error.raw_os_error().map(Errno::from_raw) {
+        Some(
+            Errno::EBADF | Errno::EINVAL | Errno::ENOTSOCK | Errno::EOPNOTSUPP | Errno::EFAULT,
+        ) => Blame::Listener,
+        // Errors of the network that were pending on the new socket (accept(2)).
+        Some(
+            Errno::ECONNABORTED
+            | Errno::EPROTO
+            | Errno::ENOPROTOOPT
+            | Errno::ENETDOWN
+            | Errno::ENETUNREACH
+            | Errno::ENONET
+            | Errno::EHOSTDOWN
+            | Errno::EHOSTUNREACH
+            | Errno::EINTR,
+        ) => Blame::Connection,
+        _ => Blame::Host,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Blame, CALM, Shortage, blame};
+    use nix::errno::Errno;
+    use std::io;
+    use std::time::Duration;
+    use tokio::time::Instant;
+
+    #[test]
+    fn an_error_belongs_to_the_listener_to_one_connection_or_to_the_host() {
+        for (error, whose) in [
+            (Errno::EBADF, Blame::Listener),
+            (Errno::ECONNABORTED, Blame::Connection),
+            (Errno::EMFILE, Blame::Host),
+            (Errno::ENFILE, Blame::Host),
+            (Errno::ENOMEM, Blame::Host),
+            (Errno::ENOBUFS, Blame::Host),
+        ] {
+            let error = io::Error::from_raw_os_error(error as i32);
+            assert_eq!(blame(&error), whose, "{error}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_shortage_is_told_once_at_each_end_however_often_it_comes_and_goes() {
+        let mut shortage = Shortage::default();
+        assert!(shortage.refused(Instant::now()), "news");
+        for _ in 0..20 {
+            tokio::time::advance(CALM / 2).await;
+            shortage.accepted();
+            // Somebody comes before it is over.
+            assert_eq!(shortage.calm(std::future::ready(1)).await, Some(1));
+            assert!(!shortage.refused(Instant::now()), "still the same");
+        }
+        // Nobody was accepted since: nothing says that it is over.
+        tokio::time::advance(CALM * 2).await;
+        assert_eq!(shortage.over_at(), None);
+        shortage.accepted();
+        let nobody = std::future::pending::<()>();
+        assert_eq!(shortage.calm(nobody).await, None, "over");
+        assert!(shortage.refused(Instant::now()), "a new one");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_a_shortage_nothing_but_the_connection_ends_the_wait() {
+        let mut shortage = Shortage::default();
+        let accepting = tokio::time::sleep(Duration::from_secs(3600));
+        assert_eq!(shortage.calm(accepting).await, Some(()));
+    }
 }

@@ -17,6 +17,8 @@ use std::time::Duration;
 use tokio::io::{AsyncBufRead, AsyncWrite};
 use tokio::time::Sleep;
 
+use super::turn::Turn;
+
 /// How long a stream that takes no more bytes is still heard.
 pub const LINGER: Duration = Duration::from_secs(5);
 
@@ -151,6 +153,7 @@ enum Fault {
 #[derive(Default)]
 struct Direction {
     total: u64,
+    turn: Turn,
     read_ended: bool,
     shut_down: bool,
     unflushed: bool,
@@ -188,6 +191,7 @@ impl Direction {
         W: AsyncWrite + Unpin,
     {
         while !self.read_ended {
+            ready!(self.turn.poll_next(cx));
             match Pin::new(&mut *from)
                 .poll_fill_buf(cx)
                 .map_err(Fault::Read)?
@@ -201,6 +205,7 @@ impl Direction {
                     }
                     Pin::new(&mut *from).consume(n);
                     self.total = self.total.saturating_add(n as u64);
+                    self.turn.moved(n);
                     self.unflushed = true;
                 }
                 Poll::Pending => {
@@ -224,8 +229,67 @@ impl Direction {
 #[cfg(test)]
 mod tests {
     use super::{copy_both, copy_both_until};
-    use crate::net::on_demand::OnDemand;
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use crate::net::on_demand::{BUFFER, OnDemand};
+    use crate::net::turn::BYTES;
+    use std::cell::Cell;
+    use std::io;
+    use std::pin::{Pin, pin};
+    use std::rc::Rc;
+    use std::task::{Context, Poll, Waker};
+    use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+
+    /// After so many bytes it ends, lest a copy that waits for nothing goes on for ever.
+    const MUCH: usize = 64 << 20;
+
+    /// Never has to wait, in either direction.
+    struct Endless(Rc<Cell<usize>>);
+
+    impl AsyncRead for Endless {
+        fn poll_read(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            buffer: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            if self.0.get() < MUCH {
+                buffer.put_slice(&[7; 4096]);
+            }
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl AsyncWrite for Endless {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            self.0.set(self.0.get() + bytes.len());
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[test]
+    fn streams_that_never_have_to_wait_let_other_tasks_have_their_turn() {
+        let moved = Rc::new(Cell::new(0));
+        let stream = || OnDemand::new(Endless(Rc::clone(&moved)));
+        let (mut a, mut b) = (stream(), stream());
+        let mut copying = pin!(copy_both(&mut a, &mut b));
+        let mut cx = Context::from_waker(Waker::noop());
+        for turn in 1..=10 {
+            assert!(copying.as_mut().poll(&mut cx).is_pending());
+            // A turn for each direction, and what the last of its reads has beyond it.
+            let most = 2 * turn * (BYTES + BUFFER);
+            assert!((1..=most).contains(&moved.get()), "{}", moved.get());
+        }
+    }
 
     #[tokio::test]
     async fn the_end_of_one_direction_leaves_the_other_open() {

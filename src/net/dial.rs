@@ -1,14 +1,30 @@
 //! Outbound TCP connections with a deadline, and errors that say which host and why.
+//!
+//! A name is looked up at each call (`resolve`), and its addresses race (`race`): the first that connects wins, and
+//! the others are closed.
 
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use tokio::io::ReadBuf;
 use tokio::net::TcpStream;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
+
+use super::race::{Begin, Race, alternate};
+use super::resolve;
 
 /// Silence after which the kernel begins to probe an idle connection.
 const TCP_KEEPALIVE_AFTER: Duration = Duration::from_secs(30);
+/// Sockets of all races that repeat an attempt which is still open. Many sessions may wait for a target that is gone,
+/// and must not use up the descriptors that others need.
+const REPEATED: usize = 256;
+
+static SPARE: Semaphore = Semaphore::const_new(REPEATED);
 
 /// Why a connection could not be made. The text names host and port; the class of failure is the variant.
 #[derive(Debug, thiserror::Error)]
@@ -28,14 +44,14 @@ pub enum Error {
         /// The name that was looked up.
         host: String,
     },
-    /// Every address failed; this is the last one's error.
+    /// Every address failed; this is the most telling error.
     #[error("cannot connect to {host}:{port} ({address})")]
     Connect {
         /// The host as given.
         host: String,
         /// The port.
         port: u16,
-        /// The address tried last.
+        /// The address that failed so.
         address: SocketAddr,
         /// Its error.
         #[source]
@@ -50,59 +66,54 @@ pub enum Error {
         port: u16,
         /// The deadline that passed.
         after: Duration,
+        /// What became of an address that did answer, if one did.
+        #[source]
+        source: Option<Box<Failure>>,
+    },
+    /// The deadline passed; a connection was made, and its peer did not say the first word as it should.
+    #[error("{host}:{port} accepts connections but said nothing within {} s", .after.as_secs())]
+    Silent {
+        /// The host as given.
+        host: String,
+        /// The port.
+        port: u16,
+        /// The deadline that passed.
+        after: Duration,
     },
 }
 
+/// What became of one address.
+#[derive(Debug, thiserror::Error)]
+#[error("{address}")]
+pub struct Failure {
+    /// The address.
+    pub address: SocketAddr,
+    /// Its error.
+    #[source]
+    pub source: io::Error,
+}
+
 /// Connects to `host` (a name or an address; IPv6 without brackets) within `deadline`, resolution
-/// included. Addresses are resolved anew at each call and tried in the resolver's order; no address
-/// may use more than its share of what is left of the deadline.
+/// included. Fails before that once every address has refused.
 ///
 /// # Errors
 /// See [`Error`].
 pub async fn connect(host: &str, port: u16, deadline: Duration) -> Result<TcpStream, Error> {
-    let attempt = async {
-        let end = Instant::now() + deadline;
-        let addresses: Vec<SocketAddr> = tokio::net::lookup_host((host, port))
-            .await
-            .map_err(|source| Error::Resolve {
-                host: host.to_owned(),
-                source,
-            })?
-            .collect();
-        let mut left = u32::try_from(addresses.len()).unwrap_or(u32::MAX);
-        let mut last = Error::NoAddress {
-            host: host.to_owned(),
-        };
-        for address in addresses {
-            let share = end.saturating_duration_since(Instant::now()) / left.max(1);
-            left = left.saturating_sub(1);
-            let connected = tokio::time::timeout(share, TcpStream::connect(address)).await;
-            let source = match connected {
-                Ok(Ok(stream)) => {
-                    prepare(&stream);
-                    return Ok(stream);
-                }
-                Ok(Err(error)) => error,
-                Err(_) => io::ErrorKind::TimedOut.into(),
-            };
-            last = Error::Connect {
-                host: host.to_owned(),
-                port,
-                address,
-                source,
-            };
-        }
-        Err(last)
-    };
-    tokio::time::timeout(deadline, attempt)
-        .await
-        .unwrap_or_else(|_| {
-            Err(Error::TimedOut {
-                host: host.to_owned(),
-                port,
-                after: deadline,
-            })
-        })
+    Box::pin(reach(host, port, deadline, Goal::Connected)).await
+}
+
+/// Connects like [`connect`] to a peer that speaks first, as SSH servers may and ours do (RFC 4253 §4.2), and counts a
+/// connection as made when its first byte is there to be read. A peer that accepts and is silent, because it hangs
+/// or somebody between holds the connection, does not keep us from trying again.
+///
+/// # Errors
+/// See [`Error`].
+pub async fn connect_speaking(
+    host: &str,
+    port: u16,
+    deadline: Duration,
+) -> Result<TcpStream, Error> {
+    Box::pin(reach(host, port, deadline, Goal::Speaking)).await
 }
 
 /// Sets what every connection of this program wants: no Nagle delay, and probes of an idle peer. Failures
@@ -113,40 +124,200 @@ pub fn prepare(stream: &TcpStream) {
     let _ = socket2::SockRef::from(stream).set_tcp_keepalive(&keepalive);
 }
 
-#[cfg(test)]
-mod tests {
-    use super::{Error, connect};
-    use std::time::Duration;
+/// When an attempt has won.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Goal {
+    Connected,
+    Speaking,
+}
 
-    #[tokio::test]
-    async fn a_refused_connection_names_host_and_port() {
-        // Bound and dropped: nobody listens there now.
-        let port = std::net::TcpListener::bind("127.0.0.1:0")
-            .and_then(|l| l.local_addr())
-            .expect("a free port")
-            .port();
-        let error = connect("127.0.0.1", port, Duration::from_secs(5))
-            .await
-            .expect_err("refused");
-        assert!(matches!(error, Error::Connect { .. }), "{error:?}");
-        assert!(
-            error.to_string().contains(&format!("127.0.0.1:{port}")),
-            "{error}"
-        );
+async fn reach(host: &str, port: u16, deadline: Duration, goal: Goal) -> Result<TcpStream, Error> {
+    let end = Instant::now() + deadline;
+    let addresses = tokio::time::timeout_at(end, resolve::lookup(host, port))
+        .await
+        .unwrap_or_else(|_| {
+            let text = format!(
+                "no answer from the resolver within {} s",
+                deadline.as_secs()
+            );
+            Err(io::Error::new(io::ErrorKind::TimedOut, text))
+        })
+        .map_err(|source| Error::Resolve {
+            host: host.to_owned(),
+            source,
+        })?;
+    if addresses.is_empty() {
+        return Err(Error::NoAddress {
+            host: host.to_owned(),
+        });
     }
-
-    #[tokio::test]
-    async fn an_unknown_name_is_a_resolver_error() {
-        let error = connect("no-such-host.invalid", 1, Duration::from_secs(20))
-            .await
-            .expect_err("unknown");
-        assert!(
-            matches!(error, Error::Resolve { .. } | Error::TimedOut { .. }),
-            "{error:?}"
-        );
-        assert!(
-            error.to_string().contains("no-such-host.invalid"),
-            "{error}"
-        );
+    let mut seen = Seen::default();
+    let addresses = alternate(&addresses);
+    let racing = race(&addresses, goal, &mut seen);
+    let outcome = tokio::time::timeout_at(end, racing).await;
+    let host = host.to_owned();
+    match (outcome, seen.failure, seen.is_silent) {
+        (Ok(Some(stream)), _, _) => {
+            prepare(&stream);
+            Ok(stream)
+        }
+        (Ok(None), Some(Failure { address, source }), _) => Err(Error::Connect {
+            host,
+            port,
+            address,
+            source,
+        }),
+        (Ok(None), None, _) => Err(Error::NoAddress { host }),
+        (Err(_), _, true) => Err(Error::Silent {
+            host,
+            port,
+            after: deadline,
+        }),
+        (Err(_), source, false) => Err(Error::TimedOut {
+            host,
+            port,
+            after: deadline,
+            source: source.map(Box::new),
+        }),
     }
 }
+
+/// What a race has to tell if nobody wins.
+#[derive(Debug, Default)]
+struct Seen {
+    failure: Option<Failure>,
+    /// True once one has connected that should speak first.
+    is_silent: bool,
+}
+
+impl Seen {
+    /// Keeps the most telling failure, and of equal ones the latest.
+    fn failed(&mut self, address: SocketAddr, source: io::Error) {
+        let known = self.failure.as_ref();
+        if known.is_none_or(|known| telling(&source) >= telling(&known.source)) {
+            self.failure = Some(Failure { address, source });
+        }
+    }
+}
+
+/// How much an error says about the host: whoever answered knows more than the network, and the network more than
+/// this machine, which often has one of the two families only.
+fn telling(error: &io::Error) -> u8 {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused
+        | io::ErrorKind::ConnectionReset
+        | io::ErrorKind::UnexpectedEof => 3,
+        io::ErrorKind::HostUnreachable | io::ErrorKind::TimedOut => 2,
+        io::ErrorKind::NetworkUnreachable | io::ErrorKind::AddrNotAvailable => 0,
+        _ => 1,
+    }
+}
+
+/// The winner, or `None` when every address has failed. For as long as neither is decided it goes on for ever.
+async fn race(addresses: &[SocketAddr], goal: Goal, seen: &mut Seen) -> Option<TcpStream> {
+    let mut plan = Race::new(addresses.len(), Instant::now());
+    let mut attempts: Vec<Attempt> = Vec::new();
+    while !plan.is_lost() {
+        tokio::select! {
+            biased;
+            (place, result) = poll_fn(|cx| poll_any(&mut attempts, goal, seen, cx)) => {
+                let attempt = attempts.swap_remove(place);
+                match result {
+                    Ok(stream) => return Some(stream),
+                    Err(error) => {
+                        seen.failed(attempt.address, error);
+                        plan.failed(attempt.number, Instant::now());
+                    }
+                }
+            }
+            () = tokio::time::sleep_until(plan.due()) => {
+                let now = Instant::now();
+                let Begin { attempt, address, is_first, instead_of } = plan.begin(now);
+                attempts.retain(|open| Some(open.number) != instead_of);
+                let place = if is_first { None } else { SPARE.try_acquire().ok() };
+                match addresses.get(address) {
+                    Some(address) if is_first || place.is_some() || attempts.is_empty() => {
+                        attempts.push(Attempt::new(attempt, *address, place));
+                    }
+                    _ => plan.failed(attempt, now),
+                }
+            }
+        }
+    }
+    None
+}
+
+/// The first attempt that has ended, by its place.
+fn poll_any(
+    attempts: &mut [Attempt],
+    goal: Goal,
+    seen: &mut Seen,
+    cx: &mut Context<'_>,
+) -> Poll<(usize, io::Result<TcpStream>)> {
+    for (place, attempt) in attempts.iter_mut().enumerate() {
+        if let Poll::Ready(result) = attempt.poll(goal, seen, cx) {
+            return Poll::Ready((place, result));
+        }
+    }
+    Poll::Pending
+}
+
+/// One socket on its way.
+struct Attempt {
+    number: u64,
+    address: SocketAddr,
+    stage: Stage,
+    /// Given back with the socket.
+    _place: Option<SemaphorePermit<'static>>,
+}
+
+enum Stage {
+    Connecting(Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send>>),
+    /// Connected; the peer's first byte is waited for.
+    Silent(TcpStream),
+    Over,
+}
+
+impl Attempt {
+    fn new(number: u64, address: SocketAddr, place: Option<SemaphorePermit<'static>>) -> Self {
+        Self {
+            number,
+            address,
+            stage: Stage::Connecting(Box::pin(TcpStream::connect(address))),
+            _place: place,
+        }
+    }
+
+    fn poll(
+        &mut self,
+        goal: Goal,
+        seen: &mut Seen,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<TcpStream>> {
+        if let Stage::Connecting(connecting) = &mut self.stage {
+            let stream = ready!(connecting.as_mut().poll(cx))?;
+            if goal == Goal::Connected {
+                self.stage = Stage::Over;
+                return Poll::Ready(Ok(stream));
+            }
+            seen.is_silent = true;
+            self.stage = Stage::Silent(stream);
+        }
+        if let Stage::Silent(stream) = &mut self.stage {
+            let mut byte = [0];
+            let n = ready!(stream.poll_peek(cx, &mut ReadBuf::new(&mut byte)))?;
+            if n == 0 {
+                let text = "the connection was closed without a word";
+                return Poll::Ready(Err(io::Error::new(io::ErrorKind::UnexpectedEof, text)));
+            }
+        }
+        match std::mem::replace(&mut self.stage, Stage::Over) {
+            Stage::Silent(stream) => Poll::Ready(Ok(stream)),
+            Stage::Connecting(_) | Stage::Over => Poll::Pending,
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "dial_tests.rs"]
+mod tests;

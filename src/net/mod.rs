@@ -5,3 +5,6 @@ pub mod copy;
 pub mod dial;
 pub mod listen;
 pub mod on_demand;
+mod race;
+pub mod resolve;
+pub mod turn;

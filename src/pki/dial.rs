@@ -13,6 +13,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::{Error, tls};
 use crate::api::types::{ClientPki, SessionCredentials};
+use crate::clock::Clock;
 use crate::names::{RelayHost, TLS_PORT};
 use crate::net::dial;
 use crate::net::on_demand::OnDemand;
@@ -38,7 +39,7 @@ impl RelayDialer {
     ///
     /// # Errors
     /// Names the field of the credentials that cannot be used.
-    pub fn try_new(host: &RelayHost, pki: &ClientPki) -> Result<Self, Error> {
+    pub fn try_new(host: &RelayHost, pki: &ClientPki, clock: &Clock) -> Result<Self, Error> {
         let name =
             ServerName::try_from(host.as_str().to_owned()).map_err(|error| Error::Unusable {
                 field: "relayHost",
@@ -47,7 +48,7 @@ impl RelayDialer {
         Ok(Self {
             host: host.clone(),
             name,
-            config: tls::client(pki, None)?,
+            config: tls::client(pki, None, clock)?,
         })
     }
 
@@ -82,10 +83,14 @@ impl GatewayDialer {
     ///
     /// # Errors
     /// Names the field of the credentials that cannot be used.
-    pub fn try_new(credentials: &SessionCredentials, alpn: &str) -> Result<Self, Error> {
+    pub fn try_new(
+        credentials: &SessionCredentials,
+        alpn: &str,
+        clock: &Clock,
+    ) -> Result<Self, Error> {
         Ok(Self {
-            relay: RelayDialer::try_new(&credentials.relay_host, &credentials.relay)?,
-            config: tls::client(&credentials.gateway, Some(alpn))?,
+            relay: RelayDialer::try_new(&credentials.relay_host, &credentials.relay, clock)?,
+            config: tls::client(&credentials.gateway, Some(alpn), clock)?,
         })
     }
 

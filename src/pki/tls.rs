@@ -9,12 +9,14 @@
 //! the name and the key are used.
 
 use std::sync::Arc;
+use std::time::UNIX_EPOCH;
 
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::time_provider::TimeProvider;
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, RootCertStore,
     ServerConfig, SignatureScheme,
@@ -24,12 +26,14 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::{Error, parse_certificates, parse_private_key};
 use crate::api::types::{ClientPki, ServerPki};
+use crate::clock::Clock;
 
-/// The configuration of a server: TLS 1 without `alpn`, TLS 2 with the names of the services.
+/// The configuration of a server: TLS 1 without `alpn`, TLS 2 with the names of the services. `clock` is asked at each
+/// handshake.
 ///
 /// # Errors
 /// Names the field of the credentials that cannot be used.
-pub fn server(pki: &ServerPki, alpn: &[&str]) -> Result<Arc<ServerConfig>, Error> {
+pub fn server(pki: &ServerPki, alpn: &[&str], clock: &Clock) -> Result<Arc<ServerConfig>, Error> {
     let provider = provider();
     let anchors = anchors("pki.clientCertificateChain", &pki.client_certificate_chain)?;
     let inner = WebPkiClientVerifier::builder_with_provider(anchors, Arc::clone(&provider))
@@ -41,7 +45,7 @@ pub fn server(pki: &ServerPki, alpn: &[&str]) -> Result<Arc<ServerConfig>, Error
     let chain = parse_certificates("pki.serverCertificate", &pki.server_certificate)?;
     let key = parse_private_key("pki.serverPrivateKey", &pki.server_private_key)?;
     usable(&provider, "pki.serverPrivateKey", &key)?;
-    let mut config = ServerConfig::builder_with_provider(provider)
+    let mut config = ServerConfig::builder_with_details(provider, time_of(clock))
         .with_safe_default_protocol_versions()
         .and_then(|builder| {
             builder
@@ -63,7 +67,11 @@ pub fn server(pki: &ServerPki, alpn: &[&str]) -> Result<Arc<ServerConfig>, Error
 ///
 /// # Errors
 /// Names the field of the credentials that cannot be used.
-pub fn client(pki: &ClientPki, alpn: Option<&str>) -> Result<Arc<ClientConfig>, Error> {
+pub fn client(
+    pki: &ClientPki,
+    alpn: Option<&str>,
+    clock: &Clock,
+) -> Result<Arc<ClientConfig>, Error> {
     let provider = provider();
     let anchors = anchors("serverCertificateChain", &pki.server_certificate_chain)?;
     let inner = WebPkiServerVerifier::builder_with_provider(anchors, Arc::clone(&provider))
@@ -75,7 +83,7 @@ pub fn client(pki: &ClientPki, alpn: Option<&str>) -> Result<Arc<ClientConfig>, 
     let chain = parse_certificates("clientCertificate", &pki.client_certificate)?;
     let key = parse_private_key("clientPrivateKey", &pki.client_private_key)?;
     usable(&provider, "clientPrivateKey", &key)?;
-    let mut config = ClientConfig::builder_with_provider(provider)
+    let mut config = ClientConfig::builder_with_details(provider, time_of(clock))
         .with_safe_default_protocol_versions()
         .and_then(|builder| {
             builder
@@ -99,6 +107,21 @@ pub fn client(pki: &ClientPki, alpn: Option<&str>) -> Result<Arc<ClientConfig>, 
 #[must_use]
 pub fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::aws_lc_rs::default_provider())
+}
+
+/// The time by which the library judges certificates.
+#[derive(Debug)]
+struct Time(Clock);
+
+impl TimeProvider for Time {
+    fn current_time(&self) -> Option<UnixTime> {
+        let since = self.0.now().duration_since(UNIX_EPOCH).ok()?;
+        Some(UnixTime::since_unix_epoch(since))
+    }
+}
+
+fn time_of(clock: &Clock) -> Arc<dyn TimeProvider> {
+    Arc::new(Time(clock.clone()))
 }
 
 /// Blames the key itself, which the builders would blame on the certificate beside it.

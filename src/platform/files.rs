@@ -2,12 +2,13 @@
 //! absent.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Write as _};
+use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
+use crate::config::file;
 use crate::secret::Secret;
 
 /// Mode bits that let others in.
@@ -82,23 +83,7 @@ pub(super) fn secret(path: &Path) -> Result<(Secret, bool), Error> {
 /// # Errors
 /// The directory does not let us.
 pub fn replace(path: &Path, text: &str) -> Result<(), Error> {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".new");
-    let draft = path.with_file_name(name);
-    // A draft that a crash left behind may have any content and any mode.
-    match fs::remove_file(&draft) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(io_error("replace", &draft)(error));
-        }
-        _ => {}
-    }
-    let write = || {
-        let mut file = create_new(&draft)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&draft, path)
-    };
-    write().map_err(io_error("write", path))
+    file::write_whole(path, text.as_bytes(), 0o600).map_err(io_error("write", path))
 }
 
 fn create_new(path: &Path) -> io::Result<File> {

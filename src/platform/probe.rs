@@ -9,6 +9,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::Instant;
 
 use crate::api::types::{ClientPki, SessionCredentials};
+use crate::clock::Clock;
 use crate::names::RelayHost;
 use crate::pki;
 use crate::pki::dial::{GatewayDialer, RelayDialer};
@@ -68,7 +69,7 @@ struct Health {
 /// Completes TLS 1 with a relay and says goodbye.
 pub(super) async fn relay(host: &RelayHost, pki: &ClientPki) -> Result<(), Error> {
     let end = Instant::now() + DEADLINE;
-    let dialer = RelayDialer::try_new(host, pki).map_err(Error::Local)?;
+    let dialer = RelayDialer::try_new(host, pki, &Clock::new()).map_err(Error::Local)?;
     let mut stream = dialer.dial(DEADLINE).await.map_err(|source| Error::Relay {
         host: host.clone(),
         source,
@@ -83,7 +84,8 @@ pub(super) async fn gateway(credentials: &SessionCredentials) -> Result<Duration
     let end = Instant::now() + DEADLINE;
     let left = || end.saturating_duration_since(Instant::now());
     let host = || credentials.relay_host.clone();
-    let dialer = GatewayDialer::try_new(credentials, HEALTH).map_err(Error::Local)?;
+    let dialer =
+        GatewayDialer::try_new(credentials, HEALTH, &Clock::new()).map_err(Error::Local)?;
     let outer = dialer
         .relay()
         .dial(left())

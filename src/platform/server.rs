@@ -95,7 +95,7 @@ impl TlsFiles {
 /// # Errors
 /// The listener broke.
 pub(super) async fn serve(
-    acceptor: Acceptor,
+    mut acceptor: Acceptor,
     tls: Option<TlsAcceptor>,
     router: Router,
     scope: &Scope,

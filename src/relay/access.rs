@@ -8,10 +8,12 @@ use std::path::{Path, PathBuf};
 use crate::api::login::TokenSource;
 use crate::api::types::{RegisterRelay, RelayCredentials};
 use crate::api::{self, Client};
+use crate::clock::Clock;
+use crate::config::credential::AwsEnrollment;
 use crate::config::env::{RELAY_ACCESS_TOKEN, RELAY_DOMAIN, RELAY_ENROLLMENT_TOKEN, Variable};
 use crate::config::file;
 use crate::config::settings::{ApiBase, RelayCredential, RelayKind, RelaySettings};
-use crate::error::Class;
+use crate::error::{Class, chain};
 use crate::host::known::Fingerprint;
 use crate::names::{RelayHost, RelayName};
 use crate::secret::Secret;
@@ -34,53 +36,68 @@ pub(crate) struct Access {
     name: RelayName,
     host: RelayHost,
     proof: Proof,
+    source: TokenSource,
 }
 
-#[derive(Debug, Clone)]
+/// Which endpoints it calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Proof {
     /// A machine identity registers an organization's relay.
-    Identity(TokenSource),
+    Identity,
     /// The instance's secret registers a relay of the instance.
-    Instance(Secret),
+    Instance,
     /// The relay was enrolled and has a token of its own.
-    Enrolled(Secret),
+    Enrolled,
 }
 
 impl Access {
     /// For a relay that need not enroll; `None` for one that must.
     pub(crate) fn of(client: &Client, settings: &RelaySettings) -> Option<Self> {
-        let proof = match &settings.credential {
+        let (proof, source) = match &settings.credential {
             RelayCredential::Identity(credential) => {
-                Proof::Identity(TokenSource::new(client.clone(), credential.clone()))
+                let source = TokenSource::new(client.clone(), credential.clone());
+                (Proof::Identity, source)
             }
-            RelayCredential::AuthSecret(secret) => Proof::Instance(secret.clone()),
-            RelayCredential::AccessToken(token) => Proof::Enrolled(token.clone()),
+            RelayCredential::AuthSecret(secret) => (
+                Proof::Instance,
+                TokenSource::given("instance", secret.clone()),
+            ),
+            RelayCredential::AccessToken(token) => {
+                return Some(Self::enrolled(client, settings, token.clone()));
+            }
+            RelayCredential::Aws(enrollment) => {
+                let source = TokenSource::aws(client.clone(), enrollment.clone());
+                (Proof::Enrolled, source)
+            }
             RelayCredential::Enroll { .. } => return None,
         };
-        Some(Self::new(client, settings, proof))
+        Some(Self::new(client, settings, proof, source))
     }
 
     /// For a relay whose enrollment bought `token`.
     pub(crate) fn enrolled(client: &Client, settings: &RelaySettings, token: Secret) -> Self {
-        Self::new(client, settings, Proof::Enrolled(token))
+        let source = TokenSource::given("relay", token);
+        Self::new(client, settings, Proof::Enrolled, source)
     }
 
-    fn new(client: &Client, settings: &RelaySettings, proof: Proof) -> Self {
+    /// The platform's time.
+    pub(crate) fn clock(&self) -> &Clock {
+        self.client.clock()
+    }
+
+    fn new(client: &Client, settings: &RelaySettings, proof: Proof, source: TokenSource) -> Self {
         Self {
             client: client.clone(),
             name: settings.name.clone(),
             host: settings.host.clone(),
             proof,
+            source,
         }
     }
 
     /// What the platform knows the relay by.
     pub(crate) fn fingerprint(&self) -> Fingerprint {
-        let [kind, id, secret] = match &self.proof {
-            Proof::Identity(source) => source.parts(),
-            Proof::Instance(secret) => ["instance", secret.expose(), ""],
-            Proof::Enrolled(token) => ["relay", token.expose(), ""],
-        };
+        let [kind, id, secret] = self.source.parts();
         let (base, name) = (self.client.base(), self.name.as_str());
         Fingerprint::of(&[base, name, kind, id, secret])
     }
@@ -103,10 +120,10 @@ impl Access {
             host: self.host.clone(),
             name: self.name.clone(),
         };
-        let result = match &self.proof {
-            Proof::Identity(_) => self.client.register_org_relay(&token, &request).await,
-            Proof::Instance(_) => self.client.register_instance_relay(&token, &request).await,
-            Proof::Enrolled(_) => self.client.relay_connect(&token).await,
+        let result = match self.proof {
+            Proof::Identity => self.client.register_org_relay(&token, &request).await,
+            Proof::Instance => self.client.register_instance_relay(&token, &request).await,
+            Proof::Enrolled => self.client.relay_connect(&token).await,
         };
         self.classed(result, &token).await
     }
@@ -117,50 +134,39 @@ impl Access {
     /// With the class that says what to do about it.
     pub(crate) async fn heartbeat(&self) -> Result<(), (api::Error, Class)> {
         let token = self.token().await?;
-        let result = match &self.proof {
-            Proof::Identity(_) => self.client.relay_heartbeat_org(&token, &self.name).await,
-            Proof::Instance(_) => {
+        let result = match self.proof {
+            Proof::Identity => self.client.relay_heartbeat_org(&token, &self.name).await,
+            Proof::Instance => {
                 let heartbeat = self.client.relay_heartbeat_instance(&token, &self.name);
                 heartbeat.await
             }
-            Proof::Enrolled(_) => self.client.relay_heartbeat(&token).await,
+            Proof::Enrolled => self.client.relay_heartbeat(&token).await,
         };
         self.classed(result, &token).await
     }
 
     async fn token(&self) -> Result<Secret, (api::Error, Class)> {
-        match &self.proof {
-            Proof::Identity(source) => source.token().await.map_err(|error| {
-                // The login itself was refused: another one would be too.
-                let class = match error.class() {
-                    Class::Reauthenticate => Class::Reenroll,
-                    class => class,
-                };
-                (error, class)
-            }),
-            Proof::Instance(token) | Proof::Enrolled(token) => Ok(token.clone()),
+        match self.source.token().await {
+            Ok(token) => Ok(token),
+            Err(error) => {
+                let class = self.source.class(&error, None).await;
+                Err((error, class))
+            }
         }
     }
 
-    /// A refused token is replaced before the next call where a login can do that; else only a person can.
     async fn classed<T>(
         &self,
         result: Result<T, api::Error>,
         token: &Secret,
     ) -> Result<T, (api::Error, Class)> {
-        let error = match result {
-            Ok(value) => return Ok(value),
-            Err(error) => error,
-        };
-        let class = match (error.class(), &self.proof) {
-            (Class::Reauthenticate, Proof::Identity(source)) if source.can_log_in_again() => {
-                source.rejected(token).await;
-                Class::Reauthenticate
+        match result {
+            Ok(value) => Ok(value),
+            Err(error) => {
+                let class = self.source.class(&error, Some(token)).await;
+                Err((error, class))
             }
-            (Class::Reauthenticate, _) => Class::Reenroll,
-            (class, _) => class,
-        };
-        Err((error, class))
+        }
     }
 }
 
@@ -169,7 +175,9 @@ pub(crate) fn is_consistent(kind: RelayKind, credential: &RelayCredential) -> bo
     match credential {
         RelayCredential::Identity(_) => kind == RelayKind::Org,
         RelayCredential::AuthSecret(_) => kind == RelayKind::Instance,
-        RelayCredential::AccessToken(_) | RelayCredential::Enroll { .. } => true,
+        RelayCredential::AccessToken(_)
+        | RelayCredential::Aws(_)
+        | RelayCredential::Enroll { .. } => true,
     }
 }
 
@@ -193,6 +201,20 @@ pub(crate) async fn save(store: &Path, spent: &Secret, access: &Secret) -> Resul
         (&RELAY_ENROLLMENT_TOKEN, spent.clone()),
     ];
     update(store.to_owned(), changes).await
+}
+
+/// Keeps the id of a relay that is enrolled with its AWS role. A file that cannot be written costs only the convenience.
+pub(crate) async fn remember(enrollment: &AwsEnrollment, settings: &RelaySettings) {
+    let (enrollment, domain) = (enrollment.clone(), settings.domain.clone());
+    let store = settings.store.clone();
+    let write = move || enrollment.keep(&domain, &store);
+    let kept = match tokio::task::spawn_blocking(write).await {
+        Ok(kept) => kept.map_err(StoreError::File),
+        Err(error) => Err(StoreError::Interrupted(error)),
+    };
+    if let Err(error) = kept {
+        tracing::warn!(error = %chain(&error), "the relay's id is not kept; the next start needs it again");
+    }
 }
 
 /// The disk may be slow, and must not hold up the runtime.

@@ -14,13 +14,13 @@ use tokio_rustls::server::TlsStream;
 use super::bridge;
 use super::hub::Hub;
 use super::limits::{Slot, Source};
+use super::tunnel::{Need, Tunnel};
 use crate::error::chain;
 use crate::names::GatewayId;
 use crate::net::accept::{Accepted, Acceptor};
 use crate::net::on_demand::OnDemand;
 use crate::pki::extensions;
 use crate::scope::Scope;
-use crate::ssh::server::Session;
 use crate::ssh::{self, ChannelStream};
 
 /// Target of every channel. Gateways take the target from TLS 2 and ignore this one (protocol.md §3).
@@ -56,7 +56,7 @@ enum Refusal {
 /// Accepts clients until `stop` is cancelled, which also ends those that are still shaking hands.
 /// Bridges belong to `bridges`: its cancellation cuts them.
 pub(crate) async fn serve(listener: TcpListener, hub: Arc<Hub>, stop: Scope, bridges: Scope) {
-    let acceptor = Acceptor::new(listener, hub.handshakes);
+    let mut acceptor = Acceptor::new(listener, hub.handshakes);
     while let Some(accepted) = stop.run(acceptor.accept()).await {
         let accepted = match accepted {
             Ok(accepted) => accepted,
@@ -66,7 +66,7 @@ pub(crate) async fn serve(listener: TcpListener, hub: Arc<Hub>, stop: Scope, bri
             }
         };
         let refusal = "too many connections from this address; client connection closed";
-        let Some((source, newcomer)) = hub.admit(accepted.peer, refusal) else {
+        let Some((source, newcomer)) = hub.admit(accepted.peer, &hub.tls_newcomers, refusal) else {
             continue;
         };
         let client = Client {
@@ -92,9 +92,15 @@ struct Client {
 
 /// A channel, and what it takes to keep it.
 struct Opened {
-    session: Arc<Session>,
+    tunnel: Arc<Tunnel>,
     channel: ChannelStream,
-    slot: Slot<GatewayId>,
+    places: Places,
+}
+
+/// What a client holds of its gateway until its channel is closed.
+struct Places {
+    _of_gateway: Slot<GatewayId>,
+    _need: Need,
 }
 
 impl Client {
@@ -128,22 +134,22 @@ impl Client {
 
     async fn bridge(&self, tls: Box<Tls>, name: &str, opened: Box<Opened>) {
         let Opened {
-            session,
+            tunnel,
             mut channel,
-            slot,
+            places,
         } = *opened;
         // TLS lends one record at a time, of which a client makes large and tiny ones in turn: a buffer joins them.
         let mut tls = OnDemand::new(tls);
         let parties = bridge::Parties {
             gateway: name,
             peer: self.peer,
-            session: &session,
+            session: &tunnel.session,
             farewell: self.hub.deadlines.farewell,
         };
         bridge::run(&mut tls, &mut channel, &parties, &self.bridges).await;
-        // The place is free once the channel is closed.
+        // The places are free once the channel is closed.
         drop((tls, channel));
-        drop(slot);
+        drop(places);
     }
 
     /// TLS 1; `None` if it did not come about, which has been told.
@@ -169,33 +175,37 @@ impl Client {
     /// A channel of the gateway called `name`.
     async fn channel(&self, name: &str) -> Result<Box<Opened>, Refusal> {
         let id = GatewayId::try_new(name).map_err(|_| Refusal::NoGateway)?;
-        let session = self.hub.find(&id).await.ok_or(Refusal::NotConnected)?;
+        let tunnel = self.hub.find(&id).await.ok_or(Refusal::NotConnected)?;
         let slot = self.hub.channels.take(id).ok_or(Refusal::GatewayFull)?;
+        let places = Places {
+            _of_gateway: slot,
+            _need: tunnel.need(),
+        };
 
         // Opened by a task of its own: an answer that comes too late must be heard all the same, or the
         // channel would stay open on the gateway's side, belonging to nobody.
         let (opened, wait) = oneshot::channel();
-        let opener = Arc::clone(&session);
+        let opener = Arc::clone(&tunnel);
         let originator = self.peer;
-        let bridges = self.bridges.clone();
+        let stop = self.stop.clone();
         self.bridges.spawn("open", async move {
             tokio::select! {
-                result = opener.open(TARGET, originator) => {
+                result = opener.session.open(TARGET, originator) => {
                     // Dropped, and so closed, if nobody waits any more.
-                    let _ = opened.send(result.map(|channel| (channel, slot)));
+                    let _ = opened.send(result.map(|channel| (channel, places)));
                 }
-                () = opener.ended() => {}
-                () = bridges.cancelled() => {}
+                () = opener.session.ended() => {}
+                () = stop.cancelled() => {}
             }
         });
         match tokio::time::timeout(self.hub.deadlines.open, wait).await {
             Err(_) => Err(Refusal::ChannelTimedOut),
             Ok(Err(_)) => Err(Refusal::Channel(ssh::Error::Closed)),
             Ok(Ok(Err(error))) => Err(Refusal::Channel(error)),
-            Ok(Ok(Ok((channel, slot)))) => Ok(Box::new(Opened {
-                session,
+            Ok(Ok(Ok((channel, places)))) => Ok(Box::new(Opened {
+                tunnel,
                 channel,
-                slot,
+                places,
             })),
         }
     }

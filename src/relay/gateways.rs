@@ -6,6 +6,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::time::Instant;
@@ -13,23 +14,30 @@ use tokio::time::Instant;
 use super::hub::Hub;
 use super::limits::{Slot, Source};
 use super::registry::Replaced;
+use super::tunnel::Tunnel;
+use crate::backoff;
 use crate::error::chain;
 use crate::events;
-use crate::names::GatewayId;
+use crate::names::{GatewayId, TAKEN_OVER};
 use crate::net::accept::{Accepted, Acceptor};
 use crate::scope::Scope;
 use crate::ssh;
-use crate::ssh::server::{self, Session};
+use crate::ssh::server;
 
-/// What a gateway is told when another connection of its identity replaces it.
-const REPLACED: &str = "another connection of this gateway took over";
 /// What a gateway is told when the relay stops.
 const GOING_AWAY: &str = "the relay is going away";
+/// What a gateway is told that would be one too many.
+const FULL: &str = "the relay has as many gateways as it may have";
 
-/// Accepts gateways until `stop` is cancelled. Their sessions belong to `sessions`: its cancellation
-/// closes them with a goodbye.
+/// The goodbyes of a stop are spread over this long for each gateway: all of them at once would dial the next relay at once.
+const BETWEEN_GOODBYES: Duration = Duration::from_millis(5);
+/// The same for all gateways together.
+const ALL_GOODBYES: Duration = Duration::from_secs(1);
+
+/// Accepts gateways until `stop` is cancelled: then a gateway that no client needs any more hears a goodbye. The
+/// sessions belong to `sessions`: its cancellation closes all of them with a goodbye.
 pub(crate) async fn serve(listener: TcpListener, hub: Arc<Hub>, stop: Scope, sessions: Scope) {
-    let acceptor = Acceptor::new(listener, hub.handshakes);
+    let mut acceptor = Acceptor::new(listener, hub.handshakes);
     while let Some(accepted) = stop.run(acceptor.accept()).await {
         let accepted = match accepted {
             Ok(accepted) => accepted,
@@ -39,7 +47,7 @@ pub(crate) async fn serve(listener: TcpListener, hub: Arc<Hub>, stop: Scope, ses
             }
         };
         let refusal = "too many connections from this address; gateway connection closed";
-        let Some((source, newcomer)) = hub.admit(accepted.peer, refusal) else {
+        let Some((source, newcomer)) = hub.admit(accepted.peer, &hub.ssh_newcomers, refusal) else {
             continue;
         };
         let hub = Arc::clone(&hub);
@@ -86,8 +94,14 @@ async fn gateway(
             .await;
     };
 
-    let session = Arc::new(session);
-    let registered = hub.register(id.clone(), peer, Arc::clone(&session));
+    let tunnel = Arc::new(Tunnel::new(session));
+    let Some(registered) = hub.register(id.clone(), peer, Arc::clone(&tunnel)) else {
+        if let Some(suppressed) = hub.ration.take(Instant::now()) {
+            tracing::warn!(gateway.id = %id, %peer, suppressed, "too many gateways; gateway sent away");
+        }
+        return tunnel.session.close(FULL).await;
+    };
+    let session = &tunnel.session;
     match registered.replaced {
         None => tracing::info!(
             message_id = events::GATEWAY_CONNECTED.id,
@@ -115,6 +129,7 @@ async fn gateway(
 
     tokio::select! {
         () = session.ended() => {}
+        () = unneeded(hub, &tunnel, stop) => session.close(GOING_AWAY).await,
         () = scope.cancelled() => session.close(GOING_AWAY).await,
     }
     if hub.registry().deregister(&registered.ticket) {
@@ -130,14 +145,31 @@ async fn gateway(
     }
 }
 
+/// Waits until the relay stops and no client needs `tunnel` any more.
+async fn unneeded(hub: &Hub, tunnel: &Tunnel, stop: &Scope) {
+    stop.cancelled().await;
+    let others = hub.registry().len().saturating_sub(1);
+    tokio::time::sleep(goodbye_in(others, backoff::random())).await;
+    tunnel.idle().await;
+}
+
+/// The wait before one goodbye beside `others`: a part of what is between no time and what all of them may take, by
+/// `random`.
+fn goodbye_in(others: usize, random: u64) -> Duration {
+    let others = u32::try_from(others).unwrap_or(u32::MAX);
+    let all = BETWEEN_GOODBYES.saturating_mul(others).min(ALL_GOODBYES);
+    let part = u32::try_from(random >> 32).unwrap_or(u32::MAX);
+    all.mul_f64(f64::from(part) / f64::from(u32::MAX))
+}
+
 /// Probes a session that was replaced, closes it either way, and warns if two live gateways alternate.
-async fn dismiss(hub: &Hub, id: &GatewayId, replaced: Replaced<Arc<Session>>) {
+async fn dismiss(hub: &Hub, id: &GatewayId, replaced: Replaced<Arc<Tunnel>>) {
     let Replaced {
-        session,
+        session: tunnel,
         peer,
         takeover,
     } = replaced;
-    let alive = session.ping(hub.deadlines.probe).await;
+    let alive = tunnel.session.ping(hub.deadlines.probe).await;
     tracing::debug!(gateway.id = %id, %peer, alive, "replaced connection probed");
     let conflict = hub.registry().probed(&takeover, alive, Instant::now());
     if let Some(conflict) = conflict {
@@ -150,7 +182,7 @@ async fn dismiss(hub: &Hub, id: &GatewayId, replaced: Replaced<Arc<Session>>) {
             events::GATEWAY_CONFLICT
         );
     }
-    session.close(REPLACED).await;
+    tunnel.session.close(TAKEN_OVER).await;
 }
 
 /// One line for each attempt that failed, as far as the ration goes.
@@ -175,5 +207,20 @@ fn report(hub: &Hub, peer: SocketAddr, error: &ssh::Error) {
         );
     } else {
         tracing::info!(%peer, suppressed, error = %chain(error), "gateway did not authenticate");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ALL_GOODBYES, BETWEEN_GOODBYES, goodbye_in};
+    use std::time::Duration;
+
+    #[test]
+    fn goodbyes_are_spread_by_their_number_and_a_single_one_is_said_at_once() {
+        assert_eq!(goodbye_in(0, u64::MAX), Duration::ZERO);
+        assert_eq!(goodbye_in(7, 0), Duration::ZERO);
+        assert_eq!(goodbye_in(10, u64::MAX), BETWEEN_GOODBYES * 10);
+        assert_eq!(goodbye_in(10, u64::MAX / 2).as_millis(), 25);
+        assert_eq!(goodbye_in(1_000_000, u64::MAX), ALL_GOODBYES);
     }
 }

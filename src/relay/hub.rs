@@ -8,15 +8,14 @@ use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::Instant;
 
 use super::identity::Identity;
-use super::limits::{Counters, Ration, Slot, Source};
+use super::limits::{Counters, Newcomers, Ration, Slot, Source};
 use super::registry::{Registered, Registry};
+use super::tunnel::Tunnel;
 use crate::config::settings::RelayLimits;
 use crate::names::GatewayId;
-use crate::ssh::server::Session;
 
-/// One part in so many of the handshakes of a port is kept from any one source: the rest is enough for a
-/// burst of a platform or of a crowd behind one address, and nobody alone can lock the others out.
-const KEPT_FROM_ONE: usize = 8;
+/// How long what is connected may go on after the relay was told to stop.
+pub(crate) const GRACE: Duration = Duration::from_secs(10);
 
 /// Limits on every wait for a peer.
 #[derive(Debug, Clone, Copy)]
@@ -32,6 +31,8 @@ pub(crate) struct Deadlines {
     pub(crate) probe: Duration,
     /// A client's answer to our goodbye, and what a gateway left behind to be read.
     pub(crate) farewell: Duration,
+    /// All clients and gateways together, once the relay was told to stop.
+    pub(crate) grace: Duration,
 }
 
 impl Default for Deadlines {
@@ -42,6 +43,7 @@ impl Default for Deadlines {
             open: Duration::from_secs(10),
             probe: Duration::from_secs(2),
             farewell: Duration::from_secs(2),
+            grace: GRACE,
         }
     }
 }
@@ -51,13 +53,15 @@ impl Default for Deadlines {
 pub(crate) struct Hub {
     /// Replaced by the renewal; each handshake takes the current one.
     identity: watch::Receiver<Arc<Identity>>,
-    registry: Mutex<Registry<Arc<Session>>>,
+    registry: Mutex<Registry<Arc<Tunnel>>>,
     /// Told of each registration; clients whose gateway is missing listen.
     arrivals: Notify,
     /// Connections of either port, per source.
     pub(crate) sources: Counters<Source>,
-    /// Those of them that have not proved themselves yet.
-    pub(crate) newcomers: Counters<Source>,
+    /// Those of port 2222 that have not proved themselves yet.
+    pub(crate) ssh_newcomers: Newcomers,
+    /// Those of port 8443.
+    pub(crate) tls_newcomers: Newcomers,
     /// Client connections with a gateway to go to, per gateway.
     pub(crate) channels: Counters<GatewayId>,
     /// Client connections that proved themselves.
@@ -71,28 +75,25 @@ pub(crate) struct Hub {
     pub(crate) ration: Ration,
 }
 
-/// Handshakes that one source may occupy of `all`.
-fn share(all: usize) -> usize {
-    all.saturating_sub(all / KEPT_FROM_ONE).max(1)
-}
-
 impl Hub {
     pub(crate) fn new(
         identity: watch::Receiver<Arc<Identity>>,
         limits: &RelayLimits,
         deadlines: Deadlines,
     ) -> Self {
-        let most_clients = limits.connections.min(Semaphore::MAX_PERMITS);
+        let most_clients = limits.clients.min(Semaphore::MAX_PERMITS);
+        let handshakes = limits.handshakes.clamp(1, Semaphore::MAX_PERMITS);
         Self {
             identity,
-            registry: Mutex::default(),
+            registry: Mutex::new(Registry::new(limits.gateways)),
             arrivals: Notify::new(),
             sources: Counters::new(limits.per_source),
-            newcomers: Counters::new(share(limits.unauthenticated)),
+            ssh_newcomers: Newcomers::new(handshakes),
+            tls_newcomers: Newcomers::new(handshakes),
             channels: Counters::new(limits.per_gateway),
             clients: Arc::new(Semaphore::new(most_clients)),
             most_clients,
-            handshakes: limits.unauthenticated.clamp(1, Semaphore::MAX_PERMITS),
+            handshakes,
             deadlines,
             ration: Ration::default(),
         }
@@ -110,20 +111,21 @@ impl Hub {
     }
 
     /// The registry, for a moment: nothing awaits while holding it.
-    pub(crate) fn registry(&self) -> MutexGuard<'_, Registry<Arc<Session>>> {
+    pub(crate) fn registry(&self) -> MutexGuard<'_, Registry<Arc<Tunnel>>> {
         self.registry.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts a connection that has just been accepted: against its address, and against the newcomers of its
-    /// address until it has proved itself. `None` if there are too many, which `refusal` says in the log as far
+    /// Counts a connection that has just been accepted: against its source, and against the `newcomers` of its
+    /// source until it has proved itself. `None` if there are too many, which `refusal` says in the log as far
     /// as the ration goes.
     pub(crate) fn admit(
         &self,
         peer: SocketAddr,
+        newcomers: &Newcomers,
         refusal: &'static str,
     ) -> Option<(Slot<Source>, Slot<Source>)> {
         let source = Source::from(peer.ip());
-        let slots = self.sources.take(source).zip(self.newcomers.take(source));
+        let slots = self.sources.take(source).zip(newcomers.take(source));
         if slots.is_none()
             && let Some(suppressed) = self.ration.take(Instant::now())
         {
@@ -132,28 +134,29 @@ impl Hub {
         slots
     }
 
-    /// Registers the session of a gateway that has proved itself, and lets waiting clients know.
+    /// Registers the tunnel of a gateway that has proved itself, and lets waiting clients know. `None` if it would be
+    /// one gateway too many.
     pub(crate) fn register(
         &self,
         id: GatewayId,
         peer: SocketAddr,
-        session: Arc<Session>,
-    ) -> Registered<Arc<Session>> {
-        let registered = self.registry().register(id, peer, session, Instant::now());
+        tunnel: Arc<Tunnel>,
+    ) -> Option<Registered<Arc<Tunnel>>> {
+        let registered = self.registry().register(id, peer, tunnel, Instant::now())?;
         self.arrivals.notify_waiters();
-        registered
+        Some(registered)
     }
 
-    /// The session of the gateway `id`; one that is not there may come within [`Deadlines::arrival`].
-    pub(crate) async fn find(&self, id: &GatewayId) -> Option<Arc<Session>> {
+    /// The tunnel of the gateway `id`; one that is not there may come within [`Deadlines::arrival`].
+    pub(crate) async fn find(&self, id: &GatewayId) -> Option<Arc<Tunnel>> {
         let end = Instant::now() + self.deadlines.arrival;
         loop {
             let arrived = self.arrivals.notified();
             tokio::pin!(arrived);
             // Listening before looking, so that no arrival falls in between.
             arrived.as_mut().enable();
-            if let Some(session) = self.registry().find(id).map(Arc::clone) {
-                return Some(session);
+            if let Some(tunnel) = self.registry().find(id).map(Arc::clone) {
+                return Some(tunnel);
             }
             tokio::time::timeout_at(end, arrived).await.ok()?;
         }

@@ -8,6 +8,7 @@ use ssh_key::certificate::CertType;
 use tokio::time::Instant;
 
 use crate::api::types::RelayCredentials;
+use crate::clock::Clock;
 use crate::names::{RelayHost, RelayName};
 use crate::pki;
 use crate::ssh::cert::{self, UserPolicy};
@@ -47,11 +48,13 @@ pub enum Error {
 pub(crate) struct Identity {
     pub(crate) ssh: server::Config,
     pub(crate) tls: Arc<ServerConfig>,
-    /// When the first of the certificates expires, by this machine's clock.
+    /// When the first of the certificates expires, by the platform's time.
     pub(crate) expires: SystemTime,
     /// The two times at which to ask for new ones, whichever comes first: a jump of the wall clock does
     /// not delay the monotonic one, a suspended machine not the other.
     pub(crate) renew_at: (Instant, SystemTime),
+    /// Judges both.
+    pub(crate) clock: Clock,
 }
 
 impl Identity {
@@ -64,6 +67,7 @@ impl Identity {
         host: &RelayHost,
         credentials: &RelayCredentials,
         random: u64,
+        clock: &Clock,
     ) -> Result<Self, Error> {
         let ssh = |field| move |source| Error::Ssh { field, source };
         let certificate = keys::parse_certificate(&credentials.ssh.server_certificate)
@@ -89,16 +93,17 @@ impl Identity {
         let identity =
             CertifiedKey::try_new(&key, certificate).map_err(ssh("ssh.serverPrivateKey"))?;
 
-        let tls = pki::tls::server(&credentials.pki, &[])?;
+        let tls = pki::tls::server(&credentials.pki, &[], clock)?;
         let tls_expires =
             pki::expires("pki.serverCertificate", &credentials.pki.server_certificate)?;
         let expires = ssh_expires.map_or(tls_expires, |ssh| ssh.min(tls_expires));
 
-        let now = SystemTime::now();
+        let now = clock.now();
         let wait = renew_after(expires.duration_since(now).unwrap_or_default(), random);
         Ok(Self {
             ssh: server::Config {
                 handshake: SSH_HANDSHAKE,
+                clock: clock.clone(),
                 ..server::Config::new(
                     identity,
                     UserPolicy {
@@ -110,12 +115,13 @@ impl Identity {
             tls,
             expires,
             renew_at: (Instant::now() + wait, now + wait),
+            clock: clock.clone(),
         })
     }
 
     /// True if it is time to ask for new ones.
     pub(crate) fn is_due(&self) -> bool {
-        Instant::now() >= self.renew_at.0 || SystemTime::now() >= self.renew_at.1
+        Instant::now() >= self.renew_at.0 || self.clock.now() >= self.renew_at.1
     }
 }
 
@@ -132,6 +138,7 @@ fn renew_after(life: Duration, random: u64) -> Duration {
 mod tests {
     use super::{Error, Identity, RENEW_AT_MOST, renew_after};
     use crate::api::types::RelayCredentials;
+    use crate::clock::Clock;
     use crate::relay::testing::{Authority, HOST, NAME};
     use crate::secret::Secret;
     use std::time::Duration;
@@ -139,7 +146,7 @@ mod tests {
     fn read(credentials: &RelayCredentials) -> Result<Identity, Error> {
         let name = NAME.parse().expect("a name");
         let host = HOST.parse().expect("a host");
-        Identity::try_new(&name, &host, credentials, 0)
+        Identity::try_new(&name, &host, credentials, 0, &Clock::new())
     }
 
     #[test]

@@ -29,17 +29,33 @@ impl From<IpAddr> for Source {
     }
 }
 
-/// Counts per key, none beyond a limit. Clones share the counts.
+/// What is counted per key, and all of it.
+#[derive(Debug)]
+struct Counts<K> {
+    of: HashMap<K, usize>,
+    all: usize,
+}
+
+impl<K> Default for Counts<K> {
+    fn default() -> Self {
+        Self {
+            of: HashMap::new(),
+            all: 0,
+        }
+    }
+}
+
+/// Counts per key, none beyond a limit.
 #[derive(Debug)]
 pub(crate) struct Counters<K> {
-    counts: Arc<Mutex<HashMap<K, usize>>>,
+    counts: Arc<Mutex<Counts<K>>>,
     limit: usize,
 }
 
 /// One unit of a count, given back when dropped.
 #[derive(Debug)]
 pub(crate) struct Slot<K: Eq + Hash> {
-    counts: Arc<Mutex<HashMap<K, usize>>>,
+    counts: Arc<Mutex<Counts<K>>>,
     key: K,
 }
 
@@ -54,27 +70,43 @@ impl<K: Eq + Hash + Clone> Counters<K> {
 
     /// A unit of `key`'s count, if its limit allows one more.
     pub(crate) fn take(&self, key: K) -> Option<Slot<K>> {
+        self.take_within(key, |_| self.limit)
+    }
+
+    /// The same, with a limit that depends on how many units of all keys are taken.
+    fn take_within(&self, key: K, limit: impl FnOnce(usize) -> usize) -> Option<Slot<K>> {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        match counts.entry(key.clone()) {
+        let limit = limit(counts.all);
+        match counts.of.entry(key.clone()) {
             Entry::Occupied(mut entry) => {
                 let count = entry.get_mut();
-                if *count >= self.limit {
+                if *count >= limit {
                     return None;
                 }
                 *count = count.saturating_add(1);
             }
             Entry::Vacant(entry) => {
-                if self.limit == 0 {
+                if limit == 0 {
                     return None;
                 }
                 entry.insert(1);
             }
         }
+        counts.all = counts.all.saturating_add(1);
         drop(counts);
         Some(Slot {
             counts: Arc::clone(&self.counts),
             key,
         })
+    }
+
+    /// What all keys have together.
+    #[cfg(test)]
+    pub(crate) fn all(&self) -> usize {
+        self.counts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .all
     }
 
     /// How many keys have a count.
@@ -83,6 +115,7 @@ impl<K: Eq + Hash + Clone> Counters<K> {
         self.counts
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+            .of
             .len()
     }
 }
@@ -90,12 +123,50 @@ impl<K: Eq + Hash + Clone> Counters<K> {
 impl<K: Eq + Hash> Drop for Slot<K> {
     fn drop(&mut self) {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = counts.get_mut(&self.key) {
+        if let Some(count) = counts.of.get_mut(&self.key) {
             *count = count.saturating_sub(1);
             if *count == 0 {
-                counts.remove(&self.key);
+                counts.of.remove(&self.key);
             }
         }
+        counts.all = counts.all.saturating_sub(1);
+    }
+}
+
+/// A source may hold so many times as many of a port's places for handshakes as are free. One alone gets seven eighths,
+/// which is enough for a burst of a platform or of a crowd behind one address; two get seven fifteenths each; and
+/// however many hold what they can get, one that has none finds a free place.
+const TIMES_WHAT_IS_FREE: usize = 7;
+
+/// Connections of one port that have not proved themselves yet.
+#[derive(Debug)]
+pub(crate) struct Newcomers {
+    counters: Counters<Source>,
+    places: usize,
+}
+
+impl Newcomers {
+    /// So many places in all.
+    pub(crate) fn new(places: usize) -> Self {
+        Self {
+            counters: Counters::new(places),
+            places,
+        }
+    }
+
+    /// A place, if `source` may hold one more.
+    pub(crate) fn take(&self, source: Source) -> Option<Slot<Source>> {
+        let share = |taken| {
+            let free = self.places.saturating_sub(taken);
+            free.saturating_mul(TIMES_WHAT_IS_FREE)
+        };
+        self.counters.take_within(source, share)
+    }
+
+    /// How many sources hold a place.
+    #[cfg(test)]
+    pub(crate) fn sources(&self) -> usize {
+        self.counters.keys()
     }
 }
 
@@ -137,7 +208,7 @@ impl Ration {
 
 #[cfg(test)]
 mod tests {
-    use super::{Counters, RATION_LINES, RATION_PERIOD, Ration, Source};
+    use super::{Counters, Newcomers, RATION_LINES, RATION_PERIOD, Ration, Source};
     use std::net::IpAddr;
     use tokio::time::Instant;
 
@@ -157,6 +228,43 @@ mod tests {
         drop((second, other));
         assert_eq!(counters.keys(), 0, "keys without a count are forgotten");
         assert!(Counters::new(0).take('a').is_none());
+    }
+
+    #[test]
+    fn whoever_holds_places_for_handshakes_leaves_some_for_others() {
+        let places = Newcomers::new(256);
+        let fill = |source| {
+            let mut held = Vec::new();
+            while let Some(slot) = places.take(source) {
+                held.push(slot);
+            }
+            held
+        };
+        let mut all = fill(source("192.0.2.1"));
+        assert_eq!(all.len(), 224, "seven eighths");
+        // What one held before others came it keeps, and gets no more.
+        for (number, expected) in [(2, 28), (3, 4)] {
+            let held = fill(source(&format!("192.0.2.{number}")));
+            assert_eq!(held.len(), expected, "{number}");
+            all.extend(held);
+        }
+        drop(all);
+        assert_eq!(places.sources(), 0);
+        // Those that come at the same time share equally.
+        let mut held = Vec::new();
+        let hostile: Vec<_> = (1..=30).map(|n| source(&format!("192.0.2.{n}"))).collect();
+        loop {
+            let before = held.len();
+            held.extend(hostile.iter().filter_map(|source| places.take(*source)));
+            if held.len() == before {
+                break;
+            }
+        }
+        assert!(
+            places.take(source("198.51.100.1")).is_some(),
+            "{}",
+            held.len()
+        );
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! Tasks, and what ends them:
 //! - accepting gateways ([`gateways`]) and clients ([`clients`]): the scope of [`run`]; none of them may end before;
 //! - `renew`, `reload`, `status` and `heartbeat`: the same, but one that panics is started again;
-//! - one task for each gateway: its session's end, or the stop of the relay, after its clients;
+//! - one task for each gateway: its session's end, or the stop of the relay, after that gateway's clients;
 //! - one task for each client: its bridge's end, or the stop of the relay, after a grace period.
 //!
 //! The relay never sees the plaintext of TLS 2, and believes nothing about a peer that the peer's
@@ -22,6 +22,7 @@ mod limits;
 pub mod register;
 mod registry;
 mod status;
+mod tunnel;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -41,15 +42,13 @@ use crate::host::notify;
 use crate::names::{SSH_PORT, TLS_PORT};
 use crate::net::listen;
 use crate::scope::Scope;
-use hub::{Deadlines, Hub};
+use hub::{Deadlines, GRACE, Hub};
 
-/// How long live bridges may go on after the relay was told to stop.
-const GRACE: Duration = Duration::from_secs(10);
 /// After this long without an answer of the platform the service manager is told that the relay runs.
 const READY_AT_LATEST: Duration = Duration::from_secs(20);
 /// How long the relay's own tasks may take to end: longer than one call to the platform.
 const LAST_CALL: Duration = Duration::from_secs(35);
-/// How long the goodbyes to gateways may take.
+/// How long what was cut may take to end, clients first and then gateways.
 const FAREWELL: Duration = Duration::from_secs(5);
 
 /// Why a relay gave up.
@@ -198,8 +197,9 @@ struct Sockets {
     tls: TcpListener,
 }
 
-/// Serves gateways and clients until `stop` is cancelled; then sees to an orderly end: live bridges have
-/// [`GRACE`], then gateways hear a goodbye. Both acceptors run as soon as this is polled.
+/// Serves gateways and clients until `stop` is cancelled; then sees to an orderly end. Both ports are closed and handshakes
+/// cut at once. Live bridges have [`GRACE`]; each gateway hears a goodbye after the last of its own, so that it can dial another
+/// relay while others are still served. Both acceptors run as soon as this is polled.
 async fn serve(sockets: Sockets, hub: Arc<Hub>, stop: Scope) {
     // Not children of `stop`: they outlive it, each by its own time.
     let bridges = Scope::new("clients");
@@ -217,16 +217,17 @@ async fn serve(sockets: Sockets, hub: Arc<Hub>, stop: Scope) {
     stop.cancelled().await;
     notify::stopping();
     notify::extend(GRACE + FAREWELL * 2);
-    let live = bridges.tasks();
+    let (live, connected) = (bridges.tasks(), hub.registry().len());
     if live > 0 {
         tracing::info!(live, "stopping; live connections may finish");
     }
-    if !bridges.finish(GRACE).await {
+    let grace = hub.deadlines.grace;
+    let (all_clients, _) = tokio::join!(bridges.finish(grace), sessions.finish(grace));
+    if !all_clients {
         tracing::warn!(live = bridges.tasks(), "connections are cut");
         bridges.cancel();
         bridges.finish(FAREWELL).await;
     }
-    let connected = hub.registry().len();
     sessions.cancel();
     sessions.finish(FAREWELL).await;
     tracing::info!(gateways = connected, "stopped");

@@ -4,7 +4,7 @@
 //! keeps the old credentials; new ones serve new handshakes at once, and live sessions are kept.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -143,6 +143,9 @@ async fn open(
     scope: &Scope,
 ) -> Result<Option<Access>, Error> {
     let RelayCredential::Enroll { token } = &settings.credential else {
+        if let RelayCredential::Aws(enrollment) = &settings.credential {
+            access::remember(enrollment, settings).await;
+        }
         return Ok(Access::of(client, settings));
     };
     let bought = spend(client, settings, token, scope).await?;
@@ -229,7 +232,13 @@ async fn ask(access: &Access) -> Result<Identity, Error> {
     let credentials = access.credentials().await;
     let credentials = credentials.map_err(|(error, class)| Error::Refused(error, class))?;
     let random = backoff::random();
-    let identity = Identity::try_new(access.name(), access.host(), &credentials, random)?;
+    let identity = Identity::try_new(
+        access.name(),
+        access.host(),
+        &credentials,
+        random,
+        access.clock(),
+    )?;
     Ok(identity)
 }
 
@@ -248,7 +257,9 @@ pub(crate) async fn reload(
         }
         let bound = |of: &RelaySettings| (of.ssh_listen, of.tls_listen, of.limits);
         if bound(&wanted) != bound(&used) {
-            tracing::warn!("other addresses to listen at are used after a restart only");
+            tracing::warn!(
+                "other addresses to listen at and other limits are used after a restart only"
+            );
         }
         let attempt = scope.child("settings");
         let making = access_for(&wanted, &attempt);
@@ -342,7 +353,7 @@ pub(crate) async fn renew(
                 // Whatever the platform says now, it may say something else before these expire.
                 let delay = next(error.class(), &mut backoff).unwrap_or(RENEW.1);
                 not_before = Instant::now() + delay;
-                let left = identity.expires.duration_since(SystemTime::now());
+                let left = identity.expires.duration_since(identity.clock.now());
                 tracing::warn!(
                     message_id = events::CREDENTIALS_NOT_RENEWED.id,
                     error = %chain(&error),

@@ -15,10 +15,10 @@ use tokio::sync::watch;
 use super::testing::{Authority, HOST, NAME, any_port, until};
 use super::{Error, register, run};
 use crate::api::Client;
+use crate::config::credential::IdentityCredential;
 use crate::config::file;
 use crate::config::settings::{
-    ApiBase, CustomHeaders, IdentityCredential, LogSettings, RelayCredential, RelayKind,
-    RelayLimits, RelaySettings,
+    ApiBase, CustomHeaders, LogSettings, RelayCredential, RelayKind, RelayLimits, RelaySettings,
 };
 use crate::error::{Reason, chain};
 use crate::health::heart;

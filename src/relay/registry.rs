@@ -28,6 +28,8 @@ pub(crate) struct Registry<S> {
     live: HashMap<GatewayId, Entry<S>>,
     /// Number of the next registration; never given twice.
     next: u64,
+    /// Gateways that may be connected.
+    limit: usize,
 }
 
 #[derive(Debug)]
@@ -94,31 +96,35 @@ pub(crate) struct Conflict {
     pub(crate) connected: SocketAddr,
 }
 
-impl<S> Default for Registry<S> {
-    fn default() -> Self {
+impl<S> Registry<S> {
+    /// A registry of up to `limit` gateways.
+    pub(crate) fn new(limit: usize) -> Self {
         Self {
             live: HashMap::new(),
             next: 0,
+            limit,
         }
     }
-}
 
-impl<S> Registry<S> {
-    /// Makes `session` the gateway's one, at once.
+    /// Makes `session` the gateway's one, at once. `None` if it would be one gateway too many; one that is connected
+    /// already may always connect again.
     pub(crate) fn register(
         &mut self,
         id: GatewayId,
         peer: SocketAddr,
         session: S,
         now: Instant,
-    ) -> Registered<S> {
+    ) -> Option<Registered<S>> {
+        let old = self.live.remove(&id);
+        if old.is_none() && self.live.len() >= self.limit {
+            return None;
+        }
         let serial = self.next;
         self.next = self.next.wrapping_add(1);
         let ticket = Ticket {
             id: id.clone(),
             serial,
         };
-        let old = self.live.remove(&id);
         let entry = Entry {
             session,
             peer,
@@ -137,7 +143,7 @@ impl<S> Registry<S> {
                 at: now,
             },
         });
-        Registered { ticket, replaced }
+        Some(Registered { ticket, replaced })
     }
 
     /// Ends the registration of `ticket`, and no other: false if another session took over before.
@@ -198,7 +204,7 @@ impl<S> Registry<S> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Conflict, FLIP_FLOP, Registry, WARN_AGAIN};
+    use super::{Conflict, FLIP_FLOP, Registered, Registry, WARN_AGAIN};
     use crate::names::GatewayId;
     use std::net::SocketAddr;
     use std::time::Duration;
@@ -212,6 +218,21 @@ mod tests {
         SocketAddr::from(([192, 0, 2, host], port))
     }
 
+    /// More gateways than any test has.
+    const MANY: usize = 10;
+
+    fn register<S>(
+        registry: &mut Registry<S>,
+        id: GatewayId,
+        peer: SocketAddr,
+        session: S,
+        now: Instant,
+    ) -> Registered<S> {
+        registry
+            .register(id, peer, session, now)
+            .expect("there is room")
+    }
+
     /// A registry, its clock, and the port of the next connection.
     struct Case {
         registry: Registry<u32>,
@@ -222,7 +243,7 @@ mod tests {
     impl Case {
         fn new() -> Self {
             Self {
-                registry: Registry::default(),
+                registry: Registry::new(MANY),
                 now: Instant::now(),
                 port: 1000,
             }
@@ -233,9 +254,8 @@ mod tests {
             self.now += wait;
             self.port += 1;
             let peer = peer(host, self.port);
-            let registered = self
-                .registry
-                .register(id("g"), peer, u32::from(self.port), self.now);
+            let session = u32::from(self.port);
+            let registered = register(&mut self.registry, id("g"), peer, session, self.now);
             registered
                 .replaced
                 .and_then(|r| self.registry.probed(&r.takeover, alive, self.now))
@@ -246,9 +266,9 @@ mod tests {
 
     #[test]
     fn a_first_connection_replaces_nothing_and_is_found() {
-        let mut registry = Registry::default();
+        let mut registry = Registry::new(MANY);
         assert_eq!(registry.find(&id("g")), None);
-        let first = registry.register(id("g"), peer(1, 1), 'a', Instant::now());
+        let first = register(&mut registry, id("g"), peer(1, 1), 'a', Instant::now());
         assert!(first.replaced.is_none());
         assert_eq!(registry.find(&id("g")), Some(&'a'));
         assert_eq!(registry.find(&id("h")), None);
@@ -257,9 +277,9 @@ mod tests {
 
     #[test]
     fn a_second_connection_takes_over_at_once_and_hands_out_the_first() {
-        let mut registry = Registry::default();
-        registry.register(id("g"), peer(1, 1), 'a', Instant::now());
-        let second = registry.register(id("g"), peer(2, 2), 'b', Instant::now());
+        let mut registry = Registry::new(MANY);
+        register(&mut registry, id("g"), peer(1, 1), 'a', Instant::now());
+        let second = register(&mut registry, id("g"), peer(2, 2), 'b', Instant::now());
         let replaced = second.replaced.expect("the first");
         assert_eq!((replaced.session, replaced.peer), ('a', peer(1, 1)));
         assert_eq!(registry.find(&id("g")), Some(&'b'));
@@ -267,10 +287,26 @@ mod tests {
     }
 
     #[test]
+    fn one_gateway_too_many_is_refused_and_one_that_is_there_connects_again() {
+        let mut registry = Registry::new(2);
+        let now = Instant::now();
+        let first = register(&mut registry, id("g"), peer(1, 1), 'a', now);
+        register(&mut registry, id("h"), peer(1, 2), 'b', now);
+        let third = registry.register(id("i"), peer(1, 3), 'c', now);
+        assert!(third.is_none());
+        assert_eq!((registry.len(), registry.find(&id("i"))), (2, None));
+        let again = register(&mut registry, id("g"), peer(1, 4), 'd', now);
+        assert_eq!(again.replaced.expect("the first").session, 'a');
+        assert!(!registry.deregister(&first.ticket));
+        assert!(registry.deregister(&again.ticket));
+        register(&mut registry, id("i"), peer(1, 5), 'c', now);
+    }
+
+    #[test]
     fn gateways_do_not_disturb_each_other() {
-        let mut registry = Registry::default();
-        registry.register(id("g"), peer(1, 1), 'a', Instant::now());
-        let other = registry.register(id("h"), peer(1, 2), 'b', Instant::now());
+        let mut registry = Registry::new(MANY);
+        register(&mut registry, id("g"), peer(1, 1), 'a', Instant::now());
+        let other = register(&mut registry, id("h"), peer(1, 2), 'b', Instant::now());
         assert!(other.replaced.is_none());
         assert!(registry.deregister(&other.ticket));
         assert_eq!(registry.find(&id("g")), Some(&'a'));
@@ -278,9 +314,9 @@ mod tests {
 
     #[test]
     fn a_session_ends_its_own_registration_once_and_never_its_successors() {
-        let mut registry = Registry::default();
-        let first = registry.register(id("g"), peer(1, 1), 'a', Instant::now());
-        let second = registry.register(id("g"), peer(1, 2), 'b', Instant::now());
+        let mut registry = Registry::new(MANY);
+        let first = register(&mut registry, id("g"), peer(1, 1), 'a', Instant::now());
+        let second = register(&mut registry, id("g"), peer(1, 2), 'b', Instant::now());
         assert!(!registry.deregister(&first.ticket));
         assert_eq!(registry.find(&id("g")), Some(&'b'));
         assert!(registry.deregister(&second.ticket));
@@ -356,10 +392,10 @@ mod tests {
 
     #[test]
     fn a_probe_that_ends_after_the_gateway_left_says_nothing() {
-        let mut registry = Registry::default();
+        let mut registry = Registry::new(MANY);
         let now = Instant::now();
-        registry.register(id("g"), peer(1, 1), 'a', now);
-        let second = registry.register(id("g"), peer(2, 2), 'b', now);
+        register(&mut registry, id("g"), peer(1, 1), 'a', now);
+        let second = register(&mut registry, id("g"), peer(2, 2), 'b', now);
         let takeover = second.replaced.expect("the first").takeover;
         assert!(registry.deregister(&second.ticket));
         assert_eq!(registry.probed(&takeover, true, now), None);

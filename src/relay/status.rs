@@ -1,7 +1,7 @@
 //! Tells the service manager how many are connected, and how long the certificates are still good.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use super::hub::Hub;
 use crate::host::notify;
@@ -25,7 +25,7 @@ pub(crate) async fn run(hub: Arc<Hub>) {
 
 fn line(hub: &Hub) -> String {
     let identity = hub.identity();
-    let left = identity.expires.duration_since(SystemTime::now());
+    let left = identity.expires.duration_since(identity.clock.now());
     format!(
         "serving {} and {}, certificate valid for {}",
         Count(hub.registry().len(), "gateway"),

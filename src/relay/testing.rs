@@ -25,8 +25,10 @@ use tokio_rustls::client::TlsStream;
 
 use super::hub::{Deadlines, Hub};
 use super::identity::Identity;
+use super::tunnel::Tunnel;
 use super::{Sockets, serve};
 use crate::api::types::{ClientPki, RelayCredentials, RelaySsh, ServerPki};
+use crate::clock::Clock;
 use crate::config::settings::RelayLimits;
 use crate::names::GatewayId;
 use crate::pki;
@@ -34,7 +36,6 @@ use crate::scope::Scope;
 use crate::secret::Secret;
 use crate::ssh::cert::HostPolicy;
 use crate::ssh::keys::CertifiedKey;
-use crate::ssh::server::Session;
 use crate::ssh::{self, ChannelStream, client};
 
 /// The relay's name.
@@ -224,6 +225,8 @@ pub(super) fn any_port() -> SocketAddr {
 }
 
 pub(super) const ID: &str = "5f0c7f3e-0000-4000-8000-000000000001";
+/// Another gateway's.
+pub(super) const OTHER_ID: &str = "5f0c7f3e-0000-4000-8000-000000000002";
 
 /// A relay that serves on ports of loopback.
 pub(super) struct Relay {
@@ -255,6 +258,7 @@ impl Default for Given {
                 open: LIMIT,
                 probe: LIMIT,
                 farewell: LIMIT,
+                grace: LIMIT,
             },
             ssh_handshake: LIMIT,
         }
@@ -264,7 +268,8 @@ impl Default for Given {
 pub(super) fn identity(authority: &Authority, ssh_handshake: Duration) -> Arc<Identity> {
     let name = NAME.parse().expect("a name");
     let host = HOST.parse().expect("a host");
-    let mut identity = Identity::try_new(&name, &host, &authority.relay(), 0).expect("an identity");
+    let mut identity =
+        Identity::try_new(&name, &host, &authority.relay(), 0, &Clock::new()).expect("an identity");
     identity.ssh.handshake = ssh_handshake;
     Arc::new(identity)
 }
@@ -312,22 +317,30 @@ impl Relay {
 
     /// A gateway that is registered.
     pub(super) async fn gateway(&self) -> client::Session {
-        let before = self.session().map(|session| Arc::as_ptr(&session));
+        let before = self.tunnel().map(|tunnel| Arc::as_ptr(&tunnel));
         let session = self.try_gateway(ID, &UserCertificate::of(ID)).await;
         self.until_registered(before).await;
         session.expect("a session")
     }
 
-    pub(super) async fn until_registered(&self, before: Option<*const Session>) {
+    /// One more gateway, whose id is `id`, beside those that are registered.
+    pub(super) async fn another_gateway(&self, id: &str) -> client::Session {
+        let before = self.hub.registry().len();
+        let session = self.try_gateway(id, &UserCertificate::of(id)).await;
+        until(|| self.hub.registry().len() > before).await;
+        session.expect("a session")
+    }
+
+    pub(super) async fn until_registered(&self, before: Option<*const Tunnel>) {
         until(|| {
-            let now = self.session().map(|session| Arc::as_ptr(&session));
+            let now = self.tunnel().map(|tunnel| Arc::as_ptr(&tunnel));
             now.is_some() && now != before
         })
         .await;
     }
 
-    /// The relay's own end of the gateway's session.
-    pub(super) fn session(&self) -> Option<Arc<Session>> {
+    /// The relay's own end of the gateway's tunnel.
+    pub(super) fn tunnel(&self) -> Option<Arc<Tunnel>> {
         let id = GatewayId::try_new(ID).expect("an id");
         self.hub.registry().find(&id).map(Arc::clone)
     }
@@ -340,7 +353,7 @@ impl Relay {
     }
 
     pub(super) async fn try_client(&self, pki: &ClientPki) -> io::Result<TlsStream<TcpStream>> {
-        let config = pki::tls::client(pki, None).expect("a configuration");
+        let config = pki::tls::client(pki, None, &Clock::new()).expect("a configuration");
         let name = ServerName::try_from(HOST).expect("a name");
         let tcp = TcpStream::connect(self.tls).await.expect("connected");
         TlsConnector::from(config).connect(name, tcp).await

@@ -1,21 +1,22 @@
 //! Both sides over loopback sockets: real SSH sessions as gateways, real TLS sessions as clients.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use ssh_key::certificate::CertType;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
 
 use super::hub::Deadlines;
 use super::testing::{
-    Authority, Deaf, Given, ID, LIMIT, OTHER_ROLES_CA, Relay, STRANGERS_CA, UserCertificate,
-    gateway, identity, rest, soon, until,
+    Authority, Deaf, Given, ID, LIMIT, OTHER_ID, OTHER_ROLES_CA, Relay, STRANGERS_CA,
+    UserCertificate, gateway, identity, rest, soon, until,
 };
 use crate::config::settings::RelayLimits;
 use crate::names::GatewayId;
-use crate::ssh::{self, client};
+use crate::ssh::{self, ChannelStream, client};
 
 #[tokio::test]
 async fn the_client_may_end_first_and_still_hears_the_gateway() {
@@ -107,15 +108,15 @@ async fn a_new_connection_takes_over_while_the_old_one_is_stalled() {
         .await
         .expect("a session");
     relay.until_registered(None).await;
-    let old = relay.session().expect("registered");
+    let old = relay.tunnel().expect("registered");
     is_deaf.store(true, Ordering::SeqCst);
 
     let gateway = relay.gateway().await;
-    assert!(!old.is_ended(), "the old one is still being probed");
+    assert!(!old.session.is_ended(), "the old one is still being probed");
     let (mut client, mut channel) = relay.bridge(&gateway).await;
     client.write_all(b"x").await.expect("written");
     assert_eq!(soon(channel.read_u8()).await.expect("a byte"), b'x');
-    soon(old.ended()).await;
+    soon(old.session.ended()).await;
     assert_eq!(relay.hub.registry().len(), 1, "the new one stays");
     drop(stalled);
 }
@@ -330,7 +331,12 @@ async fn a_handshake_that_takes_too_long_is_cut_on_both_ports() {
         let mut all = Vec::new();
         let _ = soon(silent.read_to_end(&mut all)).await;
     }
-    until(|| relay.hub.sources.keys() == 0 && relay.hub.newcomers.keys() == 0).await;
+    until(|| {
+        let hub = &relay.hub;
+        let newcomers = hub.ssh_newcomers.sources() + hub.tls_newcomers.sources();
+        hub.sources.keys() + newcomers == 0
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -362,7 +368,7 @@ async fn channels_and_clients_beyond_their_limit_are_refused() {
             ..RelayLimits::default()
         },
         RelayLimits {
-            connections: 1,
+            clients: 1,
             ..RelayLimits::default()
         },
     ] {
@@ -420,4 +426,159 @@ async fn a_relay_that_stops_lets_clients_finish_and_says_goodbye_to_gateways() {
         "{end:?}"
     );
     assert!(relay.scope.finish(LIMIT).await, "the relay has stopped");
+}
+
+/// What a gateway is told at the end of its session.
+async fn goodbye(gateway: &client::Session) -> String {
+    assert!(soon(gateway.accept()).await.is_none());
+    gateway.take_end().to_string()
+}
+
+/// Sends a byte through a bridge.
+async fn passes(client: &mut (impl AsyncWrite + Unpin), channel: &mut ChannelStream) {
+    client.write_all(b"x").await.expect("written");
+    client.flush().await.expect("sent");
+    assert_eq!(soon(channel.read_u8()).await.expect("a byte"), b'x');
+}
+
+#[tokio::test]
+async fn a_relay_that_stops_lets_idle_gateways_go_while_others_are_still_served() {
+    let relay = Relay::good().await;
+    let busy = relay.gateway().await;
+    let idle = relay.another_gateway(OTHER_ID).await;
+    let (mut client, mut channel) = relay.bridge(&busy).await;
+    passes(&mut client, &mut channel).await;
+    relay.stop.cancel();
+    let end = goodbye(&idle).await;
+    assert!(end.contains("going away"), "{end}");
+    until(|| relay.hub.registry().len() == 1).await;
+    passes(&mut client, &mut channel).await;
+    drop((client, channel));
+    let end = goodbye(&busy).await;
+    assert!(end.contains("going away"), "{end}");
+    assert!(relay.scope.finish(LIMIT).await, "the relay has stopped");
+}
+
+#[tokio::test]
+async fn a_relay_that_stops_closes_its_ports_and_cuts_handshakes_at_once() {
+    let relay = Relay::good().await;
+    let gateway = relay.gateway().await;
+    let (mut client, mut channel) = relay.bridge(&gateway).await;
+    passes(&mut client, &mut channel).await;
+    let mut shaking = Vec::new();
+    for address in [relay.ssh, relay.tls] {
+        shaking.push(TcpStream::connect(address).await.expect("connected"));
+    }
+    until(|| {
+        let hub = &relay.hub;
+        hub.ssh_newcomers.sources() + hub.tls_newcomers.sources() == 2
+    })
+    .await;
+    relay.stop.cancel();
+    for mut stream in shaking {
+        let mut all = Vec::new();
+        let _ = soon(stream.read_to_end(&mut all)).await;
+    }
+    // Others may have the ports while bridges finish.
+    for address in [relay.ssh, relay.tls] {
+        TcpListener::bind(address).await.expect("a free port");
+    }
+    passes(&mut client, &mut channel).await;
+}
+
+#[tokio::test]
+async fn what_does_not_end_while_a_relay_stops_is_cut_after_its_grace() {
+    let relay = Relay::start(Given {
+        deadlines: Deadlines {
+            grace: Duration::from_millis(50),
+            ..Given::default().deadlines
+        },
+        ..Given::default()
+    })
+    .await;
+    let gateway = relay.gateway().await;
+    let (mut client, mut channel) = relay.bridge(&gateway).await;
+    passes(&mut client, &mut channel).await;
+    relay.stop.cancel();
+    let mut all = Vec::new();
+    let _ = soon(client.read_to_end(&mut all)).await;
+    let end = goodbye(&gateway).await;
+    assert!(end.contains("going away"), "{end}");
+    assert!(relay.scope.finish(LIMIT).await, "the relay has stopped");
+}
+
+#[tokio::test]
+async fn a_gateway_that_does_not_open_a_channel_does_not_hold_up_a_stop() {
+    let relay = Relay::good().await;
+    // Nobody accepts its channels, so the client waits.
+    let gateway = relay.gateway().await;
+    let _client = relay.client(ID).await;
+    until(|| relay.hub.channels.keys() == 1).await;
+    relay.stop.cancel();
+    until(|| relay.hub.registry().len() == 0).await;
+    let end = gateway.take_end().to_string();
+    assert!(end.contains("going away"), "{end}");
+}
+
+#[tokio::test]
+async fn one_gateway_too_many_is_told_so_and_one_that_is_connected_may_come_again() {
+    let relay = Relay::start(Given {
+        limits: RelayLimits {
+            gateways: 1,
+            ..RelayLimits::default()
+        },
+        ..Given::default()
+    })
+    .await;
+    let first = relay.gateway().await;
+    let certificate = UserCertificate::of(OTHER_ID);
+    let second = relay.try_gateway(OTHER_ID, &certificate).await;
+    // It may hear so before it learns that it has proved itself.
+    let end = match second {
+        Ok(session) => goodbye(&session).await,
+        Err(error) => error.to_string(),
+    };
+    assert!(end.contains("as many gateways as it may have"), "{end}");
+    let again = relay.gateway().await;
+    let (mut client, mut channel) = relay.bridge(&again).await;
+    passes(&mut client, &mut channel).await;
+    drop(first);
+}
+
+/// Connections that say nothing, as many as are let in.
+async fn silent(address: SocketAddr, count: usize) -> Vec<TcpStream> {
+    let mut all = Vec::new();
+    for _ in 0..count {
+        all.push(TcpStream::connect(address).await.expect("connected"));
+    }
+    all
+}
+
+#[tokio::test]
+async fn silent_peers_of_one_source_leave_places_for_handshakes_and_leave_the_other_port_alone() {
+    const HANDSHAKES: usize = 16;
+    const SHARE: usize = 14;
+    let relay = Relay::start(Given {
+        limits: RelayLimits {
+            handshakes: HANDSHAKES,
+            ..RelayLimits::default()
+        },
+        ..Given::default()
+    })
+    .await;
+    // All of one source: so the port is closed to this source, and the other one is not.
+    let held = silent(relay.tls, SHARE).await;
+    until(|| relay.hub.sources.all() == SHARE).await;
+    let mut refused = TcpStream::connect(relay.tls).await.expect("connected");
+    let mut all = Vec::new();
+    let _ = soon(refused.read_to_end(&mut all)).await;
+    let gateway = relay.gateway().await;
+    let more = silent(relay.ssh, SHARE).await;
+    until(|| relay.hub.sources.all() == 2 * SHARE + 1).await;
+    let mut refused = TcpStream::connect(relay.ssh).await.expect("connected");
+    let _ = soon(refused.read_to_end(&mut all)).await;
+    drop((held, more));
+    until(|| relay.hub.sources.all() == 1).await;
+    let (mut client, mut channel) = relay.bridge(&gateway).await;
+    passes(&mut client, &mut channel).await;
 }

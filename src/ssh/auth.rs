@@ -1,7 +1,7 @@
 //! Authentication (RFC 4252) with the one method that this engine has: `publickey`, and certificates only. Pure.
 
 use std::collections::VecDeque;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use ssh_key::Certificate;
 
@@ -12,6 +12,7 @@ use super::msg::{self, AuthMethod, Message};
 use super::packet::Packet;
 use super::sign::{self, SignatureAlgorithm};
 use super::wire::Write as _;
+use crate::clock::Clock;
 
 const SERVICE: &[u8] = b"ssh-userauth";
 const NEXT_SERVICE: &[u8] = b"ssh-connection";
@@ -51,7 +52,7 @@ impl Client {
         }
     }
 
-    /// The first keys are in use.
+    /// The first keys are in use, and the client is to prove itself.
     pub(super) fn begin(&mut self, out: &mut VecDeque<Packet>) {
         if self.state == ClientState::Begin {
             self.state = ClientState::AwaitService;
@@ -129,7 +130,7 @@ impl Client {
 /// The server's side: judges what a client shows.
 pub(super) struct Server {
     users: UserPolicy,
-    clock: fn() -> SystemTime,
+    clock: Clock,
     has_service: bool,
     attempts: u32,
     questions: u32,
@@ -141,7 +142,7 @@ pub(super) struct Server {
 }
 
 impl Server {
-    pub(super) fn new(users: UserPolicy, clock: fn() -> SystemTime) -> Self {
+    pub(super) fn new(users: UserPolicy, clock: Clock) -> Self {
         Self {
             users,
             clock,
@@ -279,8 +280,9 @@ impl Server {
         let algorithm = std::str::from_utf8(algorithm).ok()?;
         let algorithm = SignatureAlgorithm::from_certificate_name(algorithm)?;
         let certificate = Certificate::from_bytes(key).ok()?;
-        if let Err(error) = cert::verify_user(&certificate, user, &self.users, (self.clock)()) {
-            self.reason = Some(error);
+        let now = self.clock.now();
+        if let Err(error) = cert::verify_user(&certificate, user, &self.users, now) {
+            self.reason = Some(error.knowing(self.clock.skew()));
             return None;
         }
         algorithm

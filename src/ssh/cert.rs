@@ -4,6 +4,7 @@
 //! exactly the named one, the CA's signature (never SHA-1), the validity at the given time, the
 //! principal, the key id, and that it has no critical option, since this program enforces none.
 
+use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ssh_key::certificate::CertType;
@@ -11,6 +12,8 @@ use ssh_key::{Algorithm, Certificate, HashAlg, PublicKey};
 
 use super::keys;
 use super::sign::{self, SignatureAlgorithm};
+use crate::clock::Skew;
+use crate::words::Utc;
 
 /// What a client asks of a server's host certificate.
 #[derive(Debug, Clone)]
@@ -59,11 +62,11 @@ pub enum Error {
     #[error("its key is not accepted: {0}")]
     BadKey(String),
     /// Its time has not come.
-    #[error("it is not valid for another {} s (is this machine's clock right?)", .0.as_secs())]
-    NotYetValid(Duration),
+    #[error("it is not valid before {0}")]
+    NotYetValid(Limit),
     /// Its time is over.
-    #[error("it expired {} s ago (is this machine's clock right?)", .0.as_secs())]
-    Expired(Duration),
+    #[error("it expired at {0}")]
+    Expired(Limit),
     /// The principal is not in it.
     #[error("it is for {found:?}, not for {expected:?}")]
     WrongPrincipal {
@@ -83,6 +86,46 @@ pub enum Error {
     /// It asks for something that this program cannot enforce.
     #[error("it has the critical option {0:?}, which is not supported")]
     CriticalOption(String),
+}
+
+/// A limit of a certificate's validity that was not kept, and by which clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limit {
+    /// The limit.
+    pub at: SystemTime,
+    /// When it was judged.
+    pub now: SystemTime,
+    /// By how much this machine's own clock is known to be wrong; it was judged by the right time then.
+    pub skew: Option<Skew>,
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (at, now) = (Utc(self.at), Utc(self.now));
+        match self.skew {
+            None => write!(f, "{at} (is this machine's clock right? it says {now})"),
+            Some(skew) => write!(f, "{at}, and it is {now}; {skew}"),
+        }
+    }
+}
+
+impl Error {
+    /// The same, told by somebody who knows how wrong this machine's clock is.
+    #[must_use]
+    pub fn knowing(self, skew: Option<Skew>) -> Self {
+        match self {
+            Self::NotYetValid(limit) => Self::NotYetValid(Limit { skew, ..limit }),
+            Self::Expired(limit) => Self::Expired(Limit { skew, ..limit }),
+            other @ (Self::WrongType { .. }
+            | Self::WrongCa { .. }
+            | Self::WeakSignature(_)
+            | Self::BadSignature
+            | Self::BadKey(_)
+            | Self::WrongPrincipal { .. }
+            | Self::WrongKeyId { .. }
+            | Self::CriticalOption(_)) => other,
+        }
+    }
 }
 
 /// Judges a server's host certificate at the time `now`.
@@ -161,12 +204,10 @@ fn verify(
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_secs());
     if seconds < certificate.valid_after() {
-        let wait = certificate.valid_after().saturating_sub(seconds);
-        return Err(Error::NotYetValid(Duration::from_secs(wait)));
+        return Err(Error::NotYetValid(limit(certificate.valid_after(), now)));
     }
     if seconds >= certificate.valid_before() {
-        let since = seconds.saturating_sub(certificate.valid_before());
-        return Err(Error::Expired(Duration::from_secs(since)));
+        return Err(Error::Expired(limit(certificate.valid_before(), now)));
     }
     // An empty list means "any principal" to OpenSSH; here a certificate always names its subject.
     if !certificate
@@ -200,6 +241,15 @@ fn is_signed(certificate: &Certificate) -> Option<()> {
 #[must_use]
 pub fn expires(certificate: &Certificate) -> Option<SystemTime> {
     UNIX_EPOCH.checked_add(Duration::from_secs(certificate.valid_before()))
+}
+
+fn limit(seconds: u64, now: SystemTime) -> Limit {
+    let at = UNIX_EPOCH.checked_add(Duration::from_secs(seconds));
+    Limit {
+        at: at.unwrap_or(now),
+        now,
+        skew: None,
+    }
 }
 
 fn type_name(kind: CertType) -> &'static str {

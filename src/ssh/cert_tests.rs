@@ -4,8 +4,10 @@ use ssh_key::certificate::{Builder, CertType};
 use ssh_key::private::Ed25519Keypair;
 use ssh_key::{Certificate, PrivateKey, PublicKey};
 
-use super::{Error, HostPolicy, UserPolicy, verify_host, verify_user};
+use super::{Error, HostPolicy, UserPolicy, limit, verify_host, verify_user};
+use crate::clock::Skew;
 use crate::ssh::keys;
+use crate::words::Utc;
 
 const BEGIN: u64 = 1_000_000;
 const END: u64 = 2_000_000;
@@ -96,12 +98,34 @@ fn validity_includes_its_first_second_and_excludes_its_last() {
     assert_eq!(host(&Forged::host(), END - 1), Ok(()));
     assert_eq!(
         host(&Forged::host(), END),
-        Err(Error::Expired(Duration::ZERO))
+        Err(Error::Expired(limit(END, at(END))))
     );
     assert_eq!(
         host(&Forged::host(), BEGIN - 5),
-        Err(Error::NotYetValid(Duration::from_secs(5)))
+        Err(Error::NotYetValid(limit(BEGIN, at(BEGIN - 5))))
     );
+}
+
+#[test]
+fn a_refusal_by_time_says_which_times_and_how_wrong_the_clock_is() {
+    let late = host(&Forged::host(), END).expect_err("expired");
+    let (end, begin) = (Utc(at(END)), Utc(at(BEGIN)));
+    let told = late.to_string();
+    assert_eq!(
+        told,
+        format!("it expired at {end} (is this machine's clock right? it says {end})")
+    );
+    let early = host(&Forged::host(), BEGIN - 60).expect_err("not yet valid");
+    let skew = Skew {
+        ahead: false,
+        by: Duration::from_secs(14 * 60),
+    };
+    let told = early.knowing(Some(skew)).to_string();
+    let now = Utc(at(BEGIN - 60));
+    let expected = format!(
+        "it is not valid before {begin}, and it is {now}; this clock is 14 min behind the platform"
+    );
+    assert_eq!(told, expected);
 }
 
 #[test]

@@ -1,13 +1,16 @@
 //! The client's side: proves its user certificate, judges the server's host certificate, and accepts channels.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Instant;
 
 use super::cert::HostPolicy;
 use super::connection::{Connection, Options};
+use super::driver::{self, Phase};
 use super::keys::CertifiedKey;
-use super::{Algorithms, Error, Keepalive, RekeyLimits, driver};
+use super::{Algorithms, Error, Keepalive, RekeyLimits};
+use crate::clock::Clock;
 
 pub use super::session::Session;
 
@@ -28,6 +31,8 @@ pub struct Config {
     pub algorithms: Algorithms,
     /// When keys are exchanged anew.
     pub rekey: RekeyLimits,
+    /// By which certificates are judged.
+    pub clock: Clock,
 }
 
 impl Config {
@@ -42,8 +47,58 @@ impl Config {
             handshake: super::HANDSHAKE,
             algorithms: Algorithms::client(),
             rekey: RekeyLimits::DEFAULT,
+            clock: Clock::new(),
         }
     }
+}
+
+/// A server that proved who it is, and to which we have not proved ourselves yet. Dropping it cuts the connection.
+#[derive(Debug)]
+pub struct Greeted {
+    session: Session,
+    limit: Duration,
+}
+
+impl Greeted {
+    /// Proves who we are.
+    ///
+    /// # Errors
+    /// The server refuses our certificate, the handshake breaks or takes too long.
+    pub async fn authenticate(mut self) -> Result<Session, Error> {
+        self.session.proceed();
+        self.session.reach(Phase::Open, self.limit).await?;
+        Ok(self.session)
+    }
+}
+
+/// Exchanges keys over the two halves of a stream, and judges the server.
+///
+/// # Errors
+/// The server's certificate is refused, the handshake breaks or takes too long.
+pub async fn greet<R, W>(reader: R, writer: W, config: &Config) -> Result<Greeted, Error>
+where
+    R: AsyncRead + Unpin + Send + 'static,
+    W: AsyncWrite + Unpin + Send + 'static,
+{
+    let options = Options {
+        algorithms: config.algorithms.clone(),
+        keepalive: config.keepalive,
+        rekey: config.rekey,
+        clock: config.clock.clone(),
+    };
+    let mut connection = Connection::client(
+        config.user.clone(),
+        config.identity.clone(),
+        config.host.clone(),
+        options,
+        driver::now(),
+    )?;
+    connection.hold();
+    let begin = Instant::now();
+    let mut session = Session::start(reader, writer, connection);
+    session.reach(Phase::Keyed, config.handshake).await?;
+    let limit = config.handshake.saturating_sub(begin.elapsed());
+    Ok(Greeted { session, limit })
 }
 
 /// Makes an authenticated session over the two halves of a stream.
@@ -55,18 +110,10 @@ where
     R: AsyncRead + Unpin + Send + 'static,
     W: AsyncWrite + Unpin + Send + 'static,
 {
-    let options = Options {
-        algorithms: config.algorithms.clone(),
-        keepalive: config.keepalive,
-        rekey: config.rekey,
-        clock: SystemTime::now,
-    };
-    let connection = Connection::client(
-        config.user.clone(),
-        config.identity.clone(),
-        config.host.clone(),
-        options,
-        driver::now(),
-    )?;
-    Session::establish(reader, writer, connection, config.handshake).await
+    let session = greet(reader, writer, config).await?.authenticate().await;
+    // The limit is that of the whole handshake.
+    session.map_err(|error| match error {
+        Error::HandshakeTimedOut(_) => Error::HandshakeTimedOut(config.handshake),
+        error => error,
+    })
 }

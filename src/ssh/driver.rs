@@ -22,6 +22,7 @@ use super::Error;
 use super::connection::{ChannelId, Connection, Event};
 use super::input::{Incoming, Input};
 use super::output::Output;
+use crate::net::turn::Turn;
 use crate::scope::Scope;
 
 /// How long last words may take.
@@ -32,6 +33,8 @@ pub(super) const GOODBYE: Duration = Duration::from_secs(2);
 pub(super) enum Phase {
     /// Neither side is sure of the other.
     Handshake,
+    /// A client knows whom it speaks with, and is held.
+    Keyed,
     /// Channels may be opened.
     Open,
     /// Nothing comes or goes any more.
@@ -74,6 +77,7 @@ struct Wakers {
 pub(super) struct ToWake {
     wakers: Vec<Waker>,
     has_incoming: bool,
+    is_keyed: bool,
     is_authenticated: bool,
 }
 
@@ -103,6 +107,9 @@ impl Shared {
         to_wake.wakers.drain(..).for_each(Waker::wake);
         if std::mem::take(&mut to_wake.has_incoming) {
             self.incoming.notify_one();
+        }
+        if std::mem::take(&mut to_wake.is_keyed) {
+            self.advance(Phase::Keyed);
         }
         if std::mem::take(&mut to_wake.is_authenticated) {
             self.advance(Phase::Open);
@@ -156,6 +163,7 @@ impl State {
     fn settle(&mut self, to_wake: &mut ToWake) {
         while let Some(event) = self.connection.poll_event() {
             match event {
+                Event::Keyed => to_wake.is_keyed = true,
                 Event::Authenticated => to_wake.is_authenticated = true,
                 Event::Incoming(id) => {
                     self.incoming.push_back(id);
@@ -340,7 +348,9 @@ async fn read<R: AsyncRead + Unpin>(reader: &mut R, mut input: Input, shared: &S
     let mut to_wake = ToWake::default();
     let timer = tokio::time::sleep(Duration::ZERO);
     tokio::pin!(timer);
+    let mut turn = Turn::default();
     loop {
+        turn.next().await;
         let (timeout, is_listening, has_output) = {
             let state = shared.lock();
             let connection = &state.connection;
@@ -368,6 +378,7 @@ async fn read<R: AsyncRead + Unpin>(reader: &mut R, mut input: Input, shared: &S
                 Ok(0) => Err(Error::Closed),
                 Ok(bytes) => {
                     input.filled(bytes);
+                    turn.moved(bytes);
                     handle_input(&mut input, shared, &mut to_wake, &mut is_interrupted)
                 }
                 Err(error) => Err(Error::Io(error)),
@@ -430,7 +441,9 @@ async fn write<W: AsyncWrite + Unpin>(mut writer: W, shared: &Shared) -> Result<
     let mut to_wake = ToWake::default();
     let mut batch = Vec::new();
     let mut wire: Vec<Vec<u8>> = Vec::new();
+    let mut turn = Turn::default();
     loop {
+        turn.next().await;
         let (is_finished, was_deaf) = {
             let mut state = shared.lock();
             let was_deaf = !state.connection.is_listening();
@@ -454,6 +467,7 @@ async fn write<W: AsyncWrite + Unpin>(mut writer: W, shared: &Shared) -> Result<
             wire.extend(output.seal(outgoing)?);
         }
         write_all(&mut writer, &wire).await.map_err(Error::Io)?;
+        turn.moved(wire.iter().map(Vec::len).sum());
         wire.clear();
     }
 }

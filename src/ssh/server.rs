@@ -1,6 +1,6 @@
 //! The server's side: proves its host certificate, judges the client's user certificate, and opens channels to it.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -8,6 +8,7 @@ use super::cert::UserPolicy;
 use super::connection::{Connection, Options};
 use super::keys::CertifiedKey;
 use super::{Algorithms, Error, Keepalive, RekeyLimits, driver};
+use crate::clock::Clock;
 
 pub use super::session::Session;
 
@@ -26,6 +27,8 @@ pub struct Config {
     pub algorithms: Algorithms,
     /// When keys are exchanged anew.
     pub rekey: RekeyLimits,
+    /// By which certificates are judged.
+    pub clock: Clock,
     /// Whether the client may open channels.
     pub channels: Channels,
 }
@@ -41,6 +44,7 @@ impl Config {
             handshake: super::HANDSHAKE,
             algorithms: Algorithms::server(),
             rekey: RekeyLimits::DEFAULT,
+            clock: Clock::new(),
             channels: Channels::Refused,
         }
     }
@@ -69,7 +73,7 @@ where
         algorithms: config.algorithms.clone(),
         keepalive: config.keepalive,
         rekey: config.rekey,
-        clock: SystemTime::now,
+        clock: config.clock.clone(),
     };
     let mut connection = Connection::server(
         config.identity.clone(),

@@ -35,26 +35,46 @@ impl Session {
         R: AsyncRead + Unpin + Send + 'static,
         W: AsyncWrite + Unpin + Send + 'static,
     {
+        let mut session = Self::start(reader, writer, connection);
+        session.reach(Phase::Open, limit).await?;
+        Ok(session)
+    }
+
+    /// Begins the handshake.
+    pub(super) fn start<R, W>(reader: R, writer: W, connection: Connection) -> Self
+    where
+        R: AsyncRead + Unpin + Send + 'static,
+        W: AsyncWrite + Unpin + Send + 'static,
+    {
         let (shared, scope) = driver::start(reader, writer, connection);
-        let mut session = Self {
+        Self {
             shared,
             scope,
             subject: String::new(),
-        };
-        let mut phase = session.shared.phase();
-        let reached = tokio::time::timeout(limit, phase.wait_for(|p| *p != Phase::Handshake))
+        }
+    }
+
+    /// Waits until the handshake has come to `goal`, `limit` at most.
+    pub(super) async fn reach(&mut self, goal: Phase, limit: Duration) -> Result<(), Error> {
+        let mut phase = self.shared.phase();
+        let reached = tokio::time::timeout(limit, phase.wait_for(|phase| *phase >= goal))
             .await
             .map_err(|_| Error::HandshakeTimedOut(limit))?
             .map_or(Phase::Ended, |phase| *phase);
         if reached == Phase::Ended {
-            let error = session.failure();
+            let error = self.failure();
             // The peer is to hear why.
-            session.scope.finish(GOODBYE).await;
+            self.scope.finish(GOODBYE).await;
             return Err(error);
         }
-        let subject = session.shared.subject();
-        session.subject = subject.unwrap_or_default();
-        Ok(session)
+        self.subject = self.shared.subject().unwrap_or_default();
+        Ok(())
+    }
+
+    /// A client that was held proves itself.
+    pub(super) fn proceed(&self) {
+        self.shared.lock().connection.proceed();
+        self.shared.transmit();
     }
 
     /// Why the handshake failed.

@@ -1,7 +1,7 @@
 //! Client and server against each other over an in-memory pipe.
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use futures_util::future::join_all;
 use ssh_key::PrivateKey;
@@ -12,6 +12,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use super::cert::{self, HostPolicy, UserPolicy};
 use super::keys::CertifiedKey;
 use super::{Error, client, server};
+use crate::clock::Clock;
 
 const HOST: &str = "relay.test:2222";
 const USER: &str = "gateway-1";
@@ -84,6 +85,39 @@ fn originator() -> SocketAddr {
 async fn good_pair() -> (client::Session, server::Session) {
     let (client, server) = pair(&client_config(), &server_config()).await;
     (client.expect("a client"), server.expect("a server"))
+}
+
+#[tokio::test]
+async fn each_side_judges_by_the_clock_that_it_is_given() {
+    let long_ago = || UNIX_EPOCH + Duration::from_secs(1_600_000_000);
+    let certified_until = |subject, ca, kind, id, principal| {
+        let public = key(subject).public_key().clone();
+        let mut builder = Builder::new([7; 16], public, 0, 1_700_000_000).expect("a builder");
+        builder.cert_type(kind).expect("a type");
+        builder.key_id(id).expect("a key id");
+        builder.valid_principal(principal).expect("a principal");
+        CertifiedKey::try_new(&key(subject), builder.sign(&key(ca)).expect("signed"))
+            .expect("a pair")
+    };
+    let mut client = client_config();
+    let mut server = server_config();
+    client.identity = certified_until(3, 2, CertType::User, "client-relay-1", USER);
+    server.identity = certified_until(4, 1, CertType::Host, "relay-server", HOST);
+    let (refused, _) = pair(&client, &server).await;
+    assert!(matches!(refused, Err(Error::Certificate(_))), "{refused:?}");
+
+    client.clock = Clock::showing(long_ago);
+    let (_, refused) = pair(&client, &server).await;
+    let refused = refused.expect_err("by the server");
+    assert!(
+        matches!(refused, Error::Certificate(cert::Error::Expired(_))),
+        "{refused:?}"
+    );
+
+    server.clock = Clock::showing(long_ago);
+    let (client, server) = pair(&client, &server).await;
+    client.expect("believes the server");
+    server.expect("believes the client");
 }
 
 #[tokio::test]

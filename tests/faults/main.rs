@@ -29,11 +29,16 @@
 #![allow(missing_docs, reason = "a test has no readers but those of its source")]
 
 mod cases;
+mod figures;
 mod lab;
+mod light_gateway;
+mod memory_group;
 mod net;
 mod peer;
 mod probe;
 mod runner;
+mod small_disk;
+mod soak;
 mod steer;
 #[allow(
     dead_code,
@@ -42,6 +47,7 @@ mod steer;
 )]
 #[path = "../it/support/mod.rs"]
 mod support;
+mod talk;
 mod wait;
 
 use std::process::ExitCode;
@@ -51,6 +57,9 @@ fn main() -> ExitCode {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["peer", role @ ..] => peer::run(role),
+        ["soak"] => soak::run(),
+        ["talk"] => talk::serve(),
+        ["write-for-ever", path] => cases::disk::write_for_ever(path),
         // Options are for the runner that this one replaces.
         parts => {
             let parts = parts.iter().filter(|part| !part.starts_with('-'));

@@ -8,7 +8,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::cases::TABLE;
+use crate::cases::{ALONE, TABLE};
 use crate::lab::Lab;
 use crate::net;
 
@@ -32,6 +32,8 @@ pub(crate) struct Outcome {
     recovered: Vec<Duration>,
     /// Other times, each with its name and bound.
     others: Vec<(&'static str, Duration, Option<Duration>)>,
+    /// What else there is to tell.
+    figures: Option<String>,
     /// Why it could not be done here.
     skipped: Option<String>,
 }
@@ -81,7 +83,14 @@ impl Outcome {
     fn join(&mut self, other: Self) {
         self.recovered.extend(other.recovered);
         self.others.extend(other.others);
+        self.figures = self.figures.take().or(other.figures);
         self.skipped = self.skipped.take().or(other.skipped);
+    }
+
+    /// What else was measured, in words.
+    pub(crate) fn with_figures(mut self, figures: String) -> Self {
+        self.figures = Some(figures);
+        self
     }
 
     /// What was measured, and what was promised.
@@ -96,6 +105,7 @@ impl Outcome {
                 promised.extend(bound.map(|bound| format!("{what} {}", seconds(bound))));
             }
         }
+        measured.extend(self.figures.clone());
         measured.extend(worst("recovered in", self.recovered.iter().copied()));
         promised.extend(bound.map(|bound| match told.is_empty() {
             true => seconds(bound),
@@ -157,13 +167,14 @@ pub(crate) fn run(parts: &[&str]) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     net::remove_stale();
-    let chosen: Vec<&Case> = TABLE
-        .iter()
-        .copied()
-        .flatten()
-        .filter(|case| parts.is_empty() || parts.iter().any(|part| case.name.contains(part)))
-        .collect();
-    if chosen.is_empty() {
+    let among = |table: &[&'static [Case]]| -> Vec<&'static Case> {
+        let cases = table.iter().copied().flatten();
+        cases
+            .filter(|case| parts.is_empty() || parts.iter().any(|part| case.name.contains(part)))
+            .collect()
+    };
+    let (chosen, alone) = (among(TABLE), among(ALONE));
+    if chosen.is_empty() && alone.is_empty() {
         eprintln!("no case has any of {parts:?} in its name");
         return ExitCode::FAILURE;
     }
@@ -171,6 +182,17 @@ pub(crate) fn run(parts: &[&str]) -> ExitCode {
         SAID.set(panic.to_string());
     }));
     let begin = Instant::now();
+    let at_once = std::env::var("FAULTS_AT_ONCE")
+        .ok()
+        .and_then(|text| text.parse().ok());
+    let mut results = run_all(&chosen, at_once.unwrap_or(AT_ONCE));
+    results.extend(run_all(&alone, 1));
+    let cases: Vec<&Case> = chosen.into_iter().chain(alone).collect();
+    report(&cases, results, begin.elapsed())
+}
+
+/// Runs so many of the cases at once.
+fn run_all(chosen: &[&'static Case], at_once: usize) -> Vec<(&'static str, Result)> {
     // Those that need several labs last long: they come first.
     let mut work: Vec<&Case> = chosen
         .iter()
@@ -180,11 +202,8 @@ pub(crate) fn run(parts: &[&str]) -> ExitCode {
     work.sort_by_key(|case| std::cmp::Reverse(case.labs));
     let next = AtomicUsize::new(0);
     let results: Mutex<Vec<(&str, Result)>> = Mutex::default();
-    let at_once = std::env::var("FAULTS_AT_ONCE")
-        .ok()
-        .and_then(|text| text.parse().ok());
     std::thread::scope(|scope| {
-        for _ in 0..at_once.unwrap_or(AT_ONCE) {
+        for _ in 0..at_once {
             scope.spawn(|| {
                 while let Some(case) = work.get(next.fetch_add(1, Ordering::Relaxed)) {
                     // A thread of its own: it goes to another network, and cannot come back.
@@ -198,11 +217,7 @@ pub(crate) fn run(parts: &[&str]) -> ExitCode {
             });
         }
     });
-    report(
-        &chosen,
-        results.into_inner().expect("no thread panics"),
-        begin.elapsed(),
-    )
+    results.into_inner().expect("no thread panics")
 }
 
 fn report(chosen: &[&Case], results: Vec<(&str, Result)>, took: Duration) -> ExitCode {
@@ -252,7 +267,7 @@ fn report(chosen: &[&Case], results: Vec<(&str, Result)>, took: Duration) -> Exi
 }
 
 /// Why there can be no network of our own here.
-fn impossible() -> Option<String> {
+pub(crate) fn impossible() -> Option<String> {
     if !nix::unistd::geteuid().is_root() {
         return Some("which needs root (sudo make test-faults)".to_owned());
     }

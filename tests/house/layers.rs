@@ -4,7 +4,7 @@ use crate::source::Source;
 
 /// What everything may use.
 const BASE: &[&str] = &[
-    "backoff", "error", "events", "health", "names", "scope", "secret", "words",
+    "backoff", "clock", "error", "events", "health", "names", "scope", "secret", "words",
 ];
 /// Row 5.
 const PLUMBING: &[&str] = &["config", "net"];
@@ -24,6 +24,9 @@ const BESIDE: &[(&str, &str)] = &[
     // A supervised task is started again after a wait, which is an event.
     ("scope", "backoff"),
     ("scope", "events"),
+    // A clock that is wrong is an event, and is told in words.
+    ("clock", "events"),
+    ("clock", "words"),
     // Its tests run a supervisor.
     ("health", "scope"),
     ("secret", "error"),

@@ -2,8 +2,9 @@
 
 use nix::sys::signal::Signal;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 
+use crate::support::process::Process;
 use crate::support::session::echoes;
 use crate::support::stack::Stack;
 use crate::support::targets::Target;
@@ -62,6 +63,34 @@ async fn a_relay_drains_and_exits_with_0() {
     soon("its end", running.read_to_end(&mut rest))
         .await
         .expect("a clean end");
+    assert_eq!(stack.relay.exit_code().await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_draining_relay_lets_idle_gateways_go_and_serves_the_others() {
+    let stack = Stack::start().await;
+    let idle = stack.spawn_another_gateway("gateway-two").await;
+    let echo = Target::echo(stack.host).await;
+    let mut running = stack.way(&echo).await.tcp().await.expect("a way");
+    echoes(&mut running, b"before").await.expect("an echo");
+    let mark = stack.relay.mark();
+    stack.relay.signal(Signal::SIGTERM);
+    idle.wait_for_line("the relay is going away").await;
+    stack
+        .relay
+        .wait_for_line_after(mark, "gateway disconnected")
+        .await;
+    // Another relay could have its place already.
+    for port in [2222, 8443] {
+        TcpListener::bind((stack.host, port)).await.expect("free");
+    }
+    echoes(&mut running, b"while draining")
+        .await
+        .expect("the running one goes on");
+    let told = |gateway: &Process| gateway.output().contains("the relay is going away");
+    assert!(!told(&stack.gateway), "it is still needed");
+    drop(running);
+    stack.gateway.wait_for_line("the relay is going away").await;
     assert_eq!(stack.relay.exit_code().await, 0);
 }
 

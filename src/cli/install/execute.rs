@@ -94,7 +94,9 @@ impl Install<'_> {
                 "the access token is saved in {}; run the same command again to go on",
                 path.display()
             ),
-            Proof::Token | Proof::Login | Proof::Shared => "nothing was installed".to_owned(),
+            Proof::Token | Proof::Login | Proof::Shared | Proof::Role => {
+                "nothing was installed".to_owned()
+            }
         })?;
         let changes: Vec<_> = decided
             .changes

@@ -20,8 +20,8 @@ use super::identity::IdentityArgs;
 use super::service;
 use super::uninstall::{self, UninstallArgs};
 use crate::config::env::{
-    GATEWAY_ENROLL_METHOD, GATEWAY_NAME, RELAY_AUTH_SECRET, RELAY_ENROLL_METHOD, RELAY_HOST,
-    RELAY_NAME, RELAY_SSH_LISTEN, RELAY_TLS_LISTEN, RELAY_TYPE,
+    GATEWAY_ENROLL_METHOD, GATEWAY_ID, GATEWAY_NAME, RELAY_AUTH_SECRET, RELAY_ENROLL_METHOD,
+    RELAY_HOST, RELAY_ID, RELAY_NAME, RELAY_SSH_LISTEN, RELAY_TLS_LISTEN, RELAY_TYPE,
 };
 use crate::config::raw::Flags;
 use crate::config::remark::Problem;
@@ -90,6 +90,9 @@ struct GatewayInstall {
     relay: Option<String>,
     #[command(flatten)]
     unit: UnitArgs,
+    /// Id of the gateway, for --enroll-method=aws [env: INFISICAL_GATEWAY_ID]
+    #[arg(long, value_name = "ID", help_heading = "Credentials")]
+    gateway_id: Option<String>,
     #[command(flatten)]
     identity: IdentityArgs,
 }
@@ -126,6 +129,9 @@ struct RelayInstall {
     relay_auth_secret: Option<String>,
     #[command(flatten)]
     unit: UnitArgs,
+    /// Id of the relay, for --enroll-method=aws [env: INFISICAL_RELAY_ID]
+    #[arg(long, value_name = "ID", help_heading = "Credentials")]
+    relay_id: Option<String>,
     #[command(flatten)]
     identity: IdentityArgs,
 }
@@ -167,6 +173,7 @@ pub(crate) async fn gateway(
             flags.add(&RELAY_NAME, "--relay", args.relay.as_deref());
             let method = args.identity.enroll_method.as_deref();
             flags.add(&GATEWAY_ENROLL_METHOD, "--enroll-method", method);
+            flags.add(&GATEWAY_ID, "--gateway-id", args.gateway_id.as_deref());
             one_name(args.instance.as_deref(), args.name.as_deref(), &mut flags);
             add_common(&mut flags, global, &args.identity);
             Install {
@@ -207,6 +214,7 @@ pub(crate) async fn relay(args: RelayArgs, global: &Global, scope: &Scope) -> an
             );
             let method = args.identity.enroll_method.as_deref();
             flags.add(&RELAY_ENROLL_METHOD, "--enroll-method", method);
+            flags.add(&RELAY_ID, "--relay-id", args.relay_id.as_deref());
             one_name(args.instance.as_deref(), args.name.as_deref(), &mut flags);
             add_common(&mut flags, global, &args.identity);
             Install {

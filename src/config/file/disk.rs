@@ -1,8 +1,10 @@
-//! Files on the disk: read only if nobody else may, replaced whole or not at all.
+//! Files on the disk: replaced whole or not at all; private ones are read only if nobody else may.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{
+    DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown,
+};
 use std::path::Path;
 
 use super::Error;
@@ -51,45 +53,78 @@ pub(super) fn read_private(
 }
 
 pub(super) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
-    let directory = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        Some(_) | None => Path::new("."),
-    };
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(directory)?;
-    let name = path
-        .file_name()
-        .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
-    let mut temporary_name = std::ffi::OsString::from(".");
-    temporary_name.push(name);
-    temporary_name.push(format!(".{:016x}", crate::backoff::random()));
-    let temporary = directory.join(temporary_name);
-    let written = write_beside(&temporary, path, content);
+    make_directory(directory_of(path))?;
+    // An administrator's change must not take the file from the service that owns it.
+    let owner = fs::metadata(path).ok().map(|old| (old.uid(), old.gid()));
+    put(path, content, 0o600, owner)
+}
+
+/// Writes `content` to `path`, in place of what was there: after a crash or on a full disk the file is the old one or the
+/// new one, whole, and what this returns `Ok` for is on the disk. The new one is ours, with exactly these permissions.
+/// Blocks for the disk.
+///
+/// # Errors
+/// The file is then as it was, and nothing is left beside it.
+pub fn write_whole(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+    put(path, content, mode, None)
+}
+
+fn put(path: &Path, content: &[u8], mode: u32, owner: Option<(u32, u32)>) -> io::Result<()> {
+    // First of all: with the last descriptor gone, the rename could not be brought to the disk any more.
+    let directory = File::open(directory_of(path))?;
+    let mut temporary = std::ffi::OsString::from(".");
+    temporary.push(
+        path.file_name()
+            .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?,
+    );
+    temporary.push(format!(".{:016x}", crate::backoff::random()));
+    let temporary = path.with_file_name(temporary);
+    let written =
+        write(&temporary, content, mode, owner).and_then(|()| fs::rename(&temporary, path));
     if written.is_err() {
         // The error that matters is the one at hand.
         let _ = fs::remove_file(&temporary);
     }
     written?;
     // The rename is on the disk only once its directory is.
-    File::open(directory)?.sync_all()
+    directory.sync_all()
 }
 
-fn write_beside(temporary: &Path, path: &Path, content: &[u8]) -> io::Result<()> {
+fn directory_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        Some(_) | None => Path::new("."),
+    }
+}
+
+/// Makes a private directory, and those above it, unless it is there.
+fn make_directory(directory: &Path) -> io::Result<()> {
+    let missing = |path: &&Path| !path.as_os_str().is_empty() && !path.exists();
+    let mut missing: Vec<&Path> = directory.ancestors().take_while(missing).collect();
+    while let Some(directory) = missing.pop() {
+        match fs::DirBuilder::new().mode(0o700).create(directory) {
+            // Somebody else was faster.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            made => made?,
+        }
+        // A file is not on the disk before the way to it is.
+        File::open(directory_of(directory))?.sync_all()?;
+    }
+    Ok(())
+}
+
+fn write(path: &Path, content: &[u8], mode: u32, owner: Option<(u32, u32)>) -> io::Result<()> {
     let mut file = OpenOptions::new()
         .write(true)
         .create_new(true)
-        .mode(0o600)
-        .open(temporary)?;
-    if let Ok(old) = fs::metadata(path) {
-        let new = file.metadata()?;
-        if (old.uid(), old.gid()) != (new.uid(), new.gid()) {
-            // An administrator's change must not take the file from the service that owns it.
-            std::os::unix::fs::fchown(&file, Some(old.uid()), Some(old.gid()))?;
-        }
+        .mode(mode)
+        .open(path)?;
+    let new = file.metadata()?;
+    if let Some((user, group)) = owner.filter(|owner| *owner != (new.uid(), new.gid())) {
+        fchown(&file, Some(user), Some(group))?;
     }
+    // Whatever the umask is.
+    file.set_permissions(fs::Permissions::from_mode(mode))?;
     file.write_all(content)?;
-    file.sync_all()?;
-    fs::rename(temporary, path)
+    file.sync_all()
 }

@@ -22,6 +22,7 @@ use zeroize::Zeroizing;
 
 use super::env::Variable;
 use crate::secret::Secret;
+pub use disk::write_whole;
 use disk::{MAX_SIZE, read_private, replace};
 pub use mistake::{LineError, Mistake};
 

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use super::mistake::nearest;
-use super::{Error, load, load_credential, parse, update};
+use super::{Error, load, load_credential, parse, update, write_whole};
 use crate::config::env::{API_URL, GATEWAY_ACCESS_TOKEN, GATEWAY_NAME, TOKEN, Variable};
 use crate::secret::Secret;
 
@@ -197,5 +197,19 @@ fn a_failed_update_leaves_nothing_behind() {
     let path = directory.path().join("taken");
     fs::create_dir(&path).expect("made");
     assert!(update(&path, &[(&TOKEN, &Secret::new("t"))]).is_err());
+    assert_eq!(fs::read_dir(directory.path()).expect("listed").count(), 1);
+}
+
+#[test]
+fn what_is_written_whole_has_exactly_its_permissions_and_nothing_is_left_beside_it() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("mark");
+    for (content, mode) in [("longer", 0o666), ("", 0o600)] {
+        write_whole(&path, content.as_bytes(), mode).expect("written");
+        assert_eq!(fs::read_to_string(&path).expect("there"), content);
+        let found = fs::metadata(&path).expect("there").permissions().mode();
+        assert_eq!(found & 0o777, mode);
+    }
+    write_whole(&directory.path().join("absent/mark"), b"", 0o600).expect_err("no directory");
     assert_eq!(fs::read_dir(directory.path()).expect("listed").count(), 1);
 }

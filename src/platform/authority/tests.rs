@@ -11,6 +11,7 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::{Actor, Authority, GatewaySubject, KeyAlgorithm, Organization, RelaySubject, Target};
 use crate::api::types::{ClientPki, ServerPki};
+use crate::clock::Clock;
 use crate::config::settings::RelayKind;
 use crate::names::{GatewayId, GatewayName, RelayHost, RelayName};
 use crate::pki;
@@ -482,6 +483,31 @@ async fn issued_credentials_complete_both_handshakes() {
     }
 }
 
+#[tokio::test]
+async fn tls_judges_by_the_clock_that_it_is_given() {
+    let world = World::of(KeyAlgorithm::EcdsaP256);
+    let relay = world.relay(RelayKind::Org);
+    let server = world
+        .authority
+        .relay(relay, world.now)
+        .expect("credentials")
+        .pki;
+    let client = world
+        .authority
+        .relay_probe(relay, world.now)
+        .expect("credentials");
+    let later = Clock::showing(|| SystemTime::now() + Duration::from_secs(1000 * 24 * 3600));
+    let (now, host) = (Clock::new(), world.host.as_str());
+    for (clocks, is_good) in [
+        ([&now, &now], true),
+        ([&later, &now], false),
+        ([&now, &later], false),
+    ] {
+        let result = handshake_at(&server, &client, None, host, clocks).await;
+        assert_eq!(result.is_ok(), is_good, "{result:?}");
+    }
+}
+
 /// Runs a handshake over a pipe and returns the client's common name as the server sees it.
 async fn handshake(
     server: &ServerPki,
@@ -489,9 +515,21 @@ async fn handshake(
     alpn: Option<&str>,
     name: &str,
 ) -> std::io::Result<String> {
+    let now = Clock::new();
+    handshake_at(server, client, alpn, name, [&now, &now]).await
+}
+
+/// The same with the server's clock and the client's.
+async fn handshake_at(
+    server: &ServerPki,
+    client: &ClientPki,
+    alpn: Option<&str>,
+    name: &str,
+    clocks: [&Clock; 2],
+) -> std::io::Result<String> {
     let services: Vec<&str> = alpn.into_iter().collect();
-    let server = pki::tls::server(server, &services).expect("a server's configuration");
-    let client = pki::tls::client(client, alpn).expect("a client's configuration");
+    let server = pki::tls::server(server, &services, clocks[0]).expect("a server's configuration");
+    let client = pki::tls::client(client, alpn, clocks[1]).expect("a client's configuration");
     let name = name.to_owned().try_into().expect("a name");
     let (near, far) = tokio::io::duplex(64 * 1024);
     let accept = async {

@@ -13,6 +13,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::api::types::{
     GatewayCredentials, Login, Relay, RelayCredentials, ServerPki, SessionCredentials,
 };
+use crate::clock::Clock;
 use crate::names::{GatewayId, TLS_PORT};
 use crate::pki;
 use crate::platform::{Settings, build};
@@ -151,7 +152,7 @@ async fn a_relay_and_a_gateway_register_and_a_client_gets_a_session() {
     let host = json!({"host": "relay.example.com", "name": "eu-1"});
     let issued = platform.post("/v1/relays/register-org-relay", &relay, host);
     let issued: RelayCredentials = issued.await.ok();
-    pki::tls::server(&issued.pki, &[]).expect("TLS 1 can be served");
+    pki::tls::server(&issued.pki, &[], &Clock::new()).expect("TLS 1 can be served");
 
     let relays: Vec<Relay> = platform.get("/v1/relays", &gateway).await.ok();
     assert_eq!(relays.len(), 1);
@@ -204,7 +205,7 @@ async fn gateways_and_relays_enroll_once() {
         .refused(400);
     let connect = platform.send(Method::POST, "/v2/relays/connect", &relay, None);
     let issued: RelayCredentials = connect.await.ok();
-    pki::tls::server(&issued.pki, &[]).expect("TLS 1 can be served");
+    pki::tls::server(&issued.pki, &[], &Clock::new()).expect("TLS 1 can be served");
 
     let gateway = json!({"kind": "gateway", "name": "office"});
     let token = platform.enrollment(gateway).await;
@@ -557,9 +558,9 @@ async fn fake_relay(
     relay: ServerPki,
     gateway: Option<(ServerPki, &'static str)>,
 ) {
-    let outer = TlsAcceptor::from(pki::tls::server(&relay, &[]).expect("TLS 1"));
+    let outer = TlsAcceptor::from(pki::tls::server(&relay, &[], &Clock::new()).expect("TLS 1"));
     let inner = gateway.map(|(pki, answer)| {
-        let config = pki::tls::server(&pki, &["infisical-health"]).expect("TLS 2");
+        let config = pki::tls::server(&pki, &["infisical-health"], &Clock::new()).expect("TLS 2");
         (TlsAcceptor::from(config), answer)
     });
     loop {

@@ -20,7 +20,7 @@ mod invariants;
 mod tests;
 
 use std::collections::VecDeque;
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 use super::auth;
 use super::cert::{HostPolicy, UserPolicy};
@@ -30,6 +30,7 @@ use super::packet::{Packet, Payload};
 use super::transport::{Algorithms, Change, Handled, Outgoing, Side, Transport};
 use super::wire::{Reader, Write as _};
 use super::{Error, Keepalive, RekeyLimits};
+use crate::clock::Clock;
 use crate::error::printable;
 use channels::Channels;
 use liveness::{Liveness, Purpose, Silence};
@@ -56,7 +57,7 @@ pub(super) struct Options {
     pub keepalive: Keepalive,
     pub rekey: RekeyLimits,
     /// The time of day, by which certificates are judged.
-    pub clock: fn() -> SystemTime,
+    pub clock: Clock,
 }
 
 enum Authentication {
@@ -68,6 +69,8 @@ enum Authentication {
 pub(super) struct Connection {
     transport: Transport,
     authentication: Authentication,
+    /// A client that knows whom it speaks with waits to be told to go on.
+    is_held: bool,
     is_authenticated: bool,
     /// Of the layers above the transport, before authentication.
     early: VecDeque<Packet>,
@@ -111,7 +114,7 @@ impl Connection {
         now: Instant,
     ) -> Result<Self, Error> {
         let authentication =
-            Authentication::Server(Box::new(auth::Server::new(users, options.clock)));
+            Authentication::Server(Box::new(auth::Server::new(users, options.clock.clone())));
         Self::new(Side::Server(identity), authentication, options, now)
     }
 
@@ -130,6 +133,7 @@ impl Connection {
         Ok(Self {
             transport: Transport::new(side, algorithms, rekey, clock, now)?,
             authentication,
+            is_held: false,
             is_authenticated: false,
             early: VecDeque::new(),
             channels: Channels::default(),
@@ -138,6 +142,22 @@ impl Connection {
             pings: 0,
             ending: Ending::No,
         })
+    }
+
+    /// A client that knows whom it speaks with waits for [`Self::proceed`] before it proves itself.
+    pub(super) fn hold(&mut self) {
+        self.is_held = true;
+    }
+
+    /// A client that was held proves itself now.
+    pub(super) fn proceed(&mut self) {
+        let was_held = std::mem::take(&mut self.is_held);
+        if was_held
+            && self.transport.is_keyed()
+            && let Authentication::Client(client) = &mut self.authentication
+        {
+            client.begin(&mut self.early);
+        }
     }
 
     /// True if the peer may say something before it identifies itself: a server may.
@@ -231,7 +251,11 @@ impl Connection {
                 if self.transport.is_keyed()
                     && let Authentication::Client(client) = &mut self.authentication
                 {
-                    client.begin(&mut self.early);
+                    if self.is_held {
+                        self.channels.events.push_back(Event::Keyed);
+                    } else {
+                        client.begin(&mut self.early);
+                    }
                 }
                 Ok(())
             }

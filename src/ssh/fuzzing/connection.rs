@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::{Script, clock, host_identity, host_policy, user_identity, user_policy};
+use crate::clock::Clock;
 use crate::ssh::cipher::Cipher;
 use crate::ssh::connection::{ChannelId, Connection, Event, Options, Reading, Room, data_packet};
 use crate::ssh::kex::Method;
@@ -89,7 +90,7 @@ impl Run {
             },
             keepalive: Keepalive::DEFAULT,
             rekey,
-            clock,
+            clock: Clock::showing(clock),
         };
         let now = Instant::now();
         let client = Connection::client(
@@ -449,7 +450,7 @@ impl Side {
                 }
                 Event::Closed(id) => self.incoming.retain(|other| *other != id),
                 Event::Authenticated => self.is_authenticated = true,
-                Event::Readable(_) | Event::Writable(_) | Event::Answered(_) => {}
+                Event::Keyed | Event::Readable(_) | Event::Writable(_) | Event::Answered(_) => {}
             }
         }
     }

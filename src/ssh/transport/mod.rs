@@ -19,7 +19,7 @@ pub(super) mod version;
 
 use std::collections::VecDeque;
 use std::ops::RangeInclusive;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use ssh_key::Certificate;
 
@@ -31,6 +31,7 @@ use super::msg::{KexInit, Message};
 use super::packet::Packet;
 use super::sign::{self, SignatureAlgorithm};
 use super::{Error, RekeyLimits};
+use crate::clock::Clock;
 use negotiation::{Agreement, Offer};
 
 pub use negotiation::Algorithms;
@@ -100,7 +101,7 @@ pub(super) struct Transport {
     side: Side,
     algorithms: Algorithms,
     limits: RekeyLimits,
-    clock: fn() -> SystemTime,
+    clock: Clock,
     state: State,
     /// The exchange under way ends the session then.
     deadline: Option<Instant>,
@@ -151,7 +152,7 @@ impl Transport {
         side: Side,
         algorithms: Algorithms,
         limits: RekeyLimits,
-        clock: fn() -> SystemTime,
+        clock: Clock,
         now: Instant,
     ) -> Result<Self, Error> {
         let mut transport = Self {
@@ -480,7 +481,8 @@ impl Transport {
         // A key that has been proved once is good for the session, even if its certificate has expired meanwhile: the
         // session's end would not make anybody safer.
         if self.host_key != host_key {
-            cert::verify_host(&certificate, policy, (self.clock)()).map_err(Error::Certificate)?;
+            cert::verify_host(&certificate, policy, self.clock.now())
+                .map_err(|error| Error::Certificate(error.knowing(self.clock.skew())))?;
         }
         let client_public = exchange.secret.public().to_vec();
         let secret = exchange

@@ -3,10 +3,14 @@
 mod boot;
 mod clocks;
 mod corruption;
+mod crowds;
 mod deaths;
+mod defects;
+pub(crate) mod disk;
 mod mute;
 mod partitions;
 mod refusals;
+mod scarce;
 mod vanished;
 
 use crate::runner::Case;
@@ -20,5 +24,11 @@ pub(crate) const TABLE: &[&[Case]] = &[
     boot::CASES,
     refusals::CASES,
     clocks::CASES,
+    disk::CASES,
+    scarce::CASES,
+    defects::CASES,
     corruption::CASES,
 ];
+
+/// What needs the whole machine, and would make all others late: run one after the other, at the end.
+pub(crate) const ALONE: &[&[Case]] = &[crowds::CASES];

@@ -2,6 +2,7 @@
 
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use serde_json::{Value, json};
 
@@ -21,6 +22,17 @@ pub(crate) struct Platform {
 impl Platform {
     /// Starts it on a free port of `host`, or on the port given, and waits until it serves.
     pub(crate) async fn start(dir: &Path, host: Ipv4Addr, port: u16, more: &[&str]) -> Self {
+        Self::start_as(dir, host, port, more, |command| command).await
+    }
+
+    /// The same, with the command changed by `change`.
+    pub(crate) async fn start_as(
+        dir: &Path,
+        host: Ipv4Addr,
+        port: u16,
+        more: &[&str],
+        change: impl FnOnce(Command) -> Command,
+    ) -> Self {
         let state = dir.join("platform");
         let ready = dir.join("platform-ready");
         let _ = std::fs::remove_file(&ready);
@@ -28,7 +40,7 @@ impl Platform {
         command.args(["platform", "start", "--listen", &format!("{host}:{port}")]);
         command.arg("--state-dir").arg(&state);
         command.arg("--ready-file").arg(&ready).args(more);
-        let process = Process::spawn("platform", command);
+        let process = Process::spawn("platform", change(command));
         process.wait_for_line("Platform started successfully").await;
         let url = ready_file(&ready).await;
         Self::known(process, url, state, None)

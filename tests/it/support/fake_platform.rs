@@ -24,7 +24,11 @@ pub(crate) struct Request {
     /// The bearer token, empty if there was none.
     pub(crate) bearer: String,
     pub(crate) headers: HeaderMap,
+    /// What follows the question mark.
+    pub(crate) query: String,
     pub(crate) body: Value,
+    /// The body as it came.
+    pub(crate) text: String,
 }
 
 /// One answer.
@@ -190,13 +194,16 @@ async fn answer(
             .get_mut(&what)
             .and_then(|script| script.next.pop_front().or_else(|| script.then.clone()))
     };
+    let text = String::from_utf8_lossy(&body).into_owned();
     let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
     shared.requests.send_modify(|all| {
         all.push(Request {
             what: what.clone(),
             bearer,
             headers,
+            query: uri.query().unwrap_or_default().to_owned(),
             body,
+            text,
         });
     });
     let answer = answer

@@ -55,7 +55,8 @@ async fn serve(stream: TcpStream, outer: &TlsAcceptor, inner: &TlsAcceptor) -> s
     writer.shutdown().await
 }
 
-fn acceptor((leaf, anchors): (&Pem, &str), alpn: &[&str]) -> TlsAcceptor {
+/// The server's side of either TLS: its leaf and the anchors of its clients.
+pub(crate) fn acceptor((leaf, anchors): (&Pem, &str), alpn: &[&str]) -> TlsAcceptor {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut roots = RootCertStore::empty();
     for anchor in CertificateDer::pem_slice_iter(anchors.as_bytes()) {

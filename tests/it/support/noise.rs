@@ -5,10 +5,16 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 const MIB: usize = 1 << 20;
 
 /// An endless sequence, the same for the same seed (splitmix64).
-struct Noise(u64);
+pub(crate) struct Noise(u64);
 
 impl Noise {
-    fn fill(&mut self, block: &mut [u8]) {
+    /// The beginning of the sequence of `seed`.
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// The next bytes of it; whole blocks of eight, but for the last.
+    pub(crate) fn fill(&mut self, block: &mut [u8]) {
         for chunk in block.chunks_mut(8) {
             self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
             let mut z = self.0;
@@ -32,7 +38,7 @@ pub(crate) async fn send<W>(mut writer: W, seed: u64, mib: usize) -> std::io::Re
 where
     W: AsyncWrite + Unpin,
 {
-    let mut noise = Noise(seed);
+    let mut noise = Noise::new(seed);
     let mut digest = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
     let mut block = vec![0; MIB];
     for _ in 0..mib {

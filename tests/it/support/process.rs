@@ -48,6 +48,28 @@ pub(crate) fn clean(program: impl AsRef<OsStr>, home: &Path) -> Command {
     command
 }
 
+/// The same command with so many descriptors at most; `None`, visibly, where prlimit(1) is not installed.
+pub(crate) fn with_descriptors(command: &Command, limit: usize) -> Option<Command> {
+    let is_there = Command::new("prlimit").arg("--version").output().is_ok();
+    if !is_there {
+        eprintln!("SKIPPED: prlimit is not installed, so there are descriptors enough");
+        return None;
+    }
+    let mut limited = Command::new("prlimit");
+    limited.arg(format!("--nofile={limit}:{limit}"));
+    limited.arg(command.get_program()).args(command.get_args());
+    limited.env_clear();
+    for (name, value) in command.get_envs() {
+        if let Some(value) = value {
+            limited.env(name, value);
+        }
+    }
+    if let Some(directory) = command.get_current_dir() {
+        limited.current_dir(directory);
+    }
+    Some(limited)
+}
+
 impl Process {
     /// Starts `command`; stdout and stderr are both captured, stdin is a pipe.
     pub(crate) fn spawn(name: &str, mut command: Command) -> Self {

@@ -7,12 +7,26 @@ use std::sync::OnceLock;
 use super::process::clean;
 
 /// AsyncSSH, and what it encrypts with. The version of the latter decides whether there is ML-KEM.
-const PACKAGES: [&str; 2] = ["asyncssh==2.24.1", "cryptography==50.0.2"];
+const ASYNCSSH: &[&str] = &["asyncssh==2.24.1", "cryptography==50.0.2"];
+/// AWS's own library, which signs requests.
+const BOTOCORE: &[&str] = &["botocore==1.43.11"];
 
 /// `python3` with AsyncSSH; `None`, and said so, if it cannot be had here.
 pub(crate) fn with_asyncssh(home: &Path) -> Option<Command> {
     static PACKAGES: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-    match PACKAGES.get_or_init(install) {
+    let packages = PACKAGES.get_or_init(|| install(ASYNCSSH));
+    python(home, packages, "AsyncSSH is not tried as a peer")
+}
+
+/// `python3` with AWS's own library; `None`, and said so, if it cannot be had here.
+pub(crate) fn with_botocore(home: &Path) -> Option<Command> {
+    static PACKAGES: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    let packages = PACKAGES.get_or_init(|| install(BOTOCORE));
+    python(home, packages, "signatures are not compared with AWS's own")
+}
+
+fn python(home: &Path, packages: &Result<PathBuf, String>, without: &str) -> Option<Command> {
+    match packages {
         Ok(packages) => {
             let mut command = clean("python3", home);
             command.env("PYTHONPATH", packages);
@@ -21,16 +35,16 @@ pub(crate) fn with_asyncssh(home: &Path) -> Option<Command> {
             Some(command)
         }
         Err(why) => {
-            eprintln!("SKIPPED: AsyncSSH is not tried as a peer: {why}");
+            eprintln!("SKIPPED: {without}: {why}");
             None
         }
     }
 }
 
-/// Puts the packages into a directory that is whole or not there.
-fn install() -> Result<PathBuf, String> {
+/// Puts `packages` into a directory that is whole or not there.
+fn install(packages: &[&str]) -> Result<PathBuf, String> {
     let parent = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let directory = parent.join(format!("python-{}", PACKAGES.join("-")));
+    let directory = parent.join(format!("python-{}", packages.join("-")));
     if directory.is_dir() {
         return Ok(directory);
     }
@@ -40,7 +54,7 @@ fn install() -> Result<PathBuf, String> {
         .args(["-m", "pip", "install", "--quiet", "--only-binary", ":all:"])
         .arg("--target")
         .arg(&target)
-        .args(PACKAGES)
+        .args(packages)
         .output()
         .map_err(|error| format!("python3 does not start: {error}"))?;
     if !output.status.success() {

@@ -169,6 +169,22 @@ impl Stack {
         self.gateway_command.spawn(self.dir())
     }
 
+    /// Starts a process of another gateway at the same relay, and waits until its tunnel is up.
+    pub(crate) async fn spawn_another_gateway(&self, name: &str) -> Process {
+        let token = self
+            .platform
+            .identity_token(&format!("{name}-identity"))
+            .await;
+        let keys = format!("INFISICAL_TOKEN={token}\n");
+        let mark = self.relay.mark();
+        let command = GatewayCommand::new(self.dir(), name, &self.platform.url, RELAY, &keys);
+        let gateway = command.spawn(self.dir());
+        gateway.wait_for_line("Gateway started successfully").await;
+        let connected = self.relay.wait_for_line_after(mark, GATEWAY_CONNECTED);
+        connected.await;
+        gateway
+    }
+
     /// Registers one more gateway, as an API client of its own; gives credentials G.
     pub(crate) async fn register_gateway(&self, name: &str) -> Value {
         let identity = format!("{name}-identity");

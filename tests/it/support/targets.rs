@@ -21,7 +21,8 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    async fn serve<F, Fut>(host: Ipv4Addr, handle: F) -> Self
+    /// Hands each connection to `handle`.
+    pub(crate) async fn serve<F, Fut>(host: Ipv4Addr, handle: F) -> Self
     where
         F: Fn(TcpStream) -> Fut + Send + 'static,
         Fut: Future<Output = std::io::Result<()>> + Send + 'static,

@@ -41,6 +41,8 @@ const DIRECT_TCPIP: &[u8] = b"direct-tcpip";
 /// What happened, for whoever drives the connection.
 #[derive(Debug)]
 pub(in crate::ssh) enum Event {
+    /// A client that is held knows whom it speaks with.
+    Keyed,
     /// The peer is authenticated: channels may be opened.
     Authenticated,
     /// The peer has opened a channel, to be accepted or refused.

@@ -138,7 +138,7 @@ impl Apps {
         for side in 0..2 {
             while let Some(event) = pair.sides[side].events.pop_front() {
                 match event {
-                    Event::Authenticated => {}
+                    Event::Keyed | Event::Authenticated => {}
                     Event::Answered(_) => self.answers += 1,
                     Event::Incoming(id) => self.waiting.push((side, id)),
                     Event::Opened(id) => self.find(side, id).expect("asked").is_open = true,

@@ -4,6 +4,7 @@ use std::time::{Instant, SystemTime};
 
 use super::pair::Pair;
 use super::support::{client, options, server};
+use crate::clock::Clock;
 use crate::ssh::connection::Connection;
 use crate::ssh::kex::{self, Initiator, Method, Transcript};
 use crate::ssh::keys::CertifiedKey;
@@ -199,7 +200,7 @@ impl ServerScript {
     pub(super) fn new(clock: fn() -> SystemTime) -> Self {
         let now = Instant::now();
         let mut options = options(Algorithms::client());
-        options.clock = clock;
+        options.clock = Clock::showing(clock);
         let mut connection = client(options, now);
         connection.handle_version(VERSION.to_owned(), now);
         Self {

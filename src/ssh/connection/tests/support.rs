@@ -1,11 +1,12 @@
 //! Keys, options, and randomness that can be repeated.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use ssh_key::PrivateKey;
 use ssh_key::certificate::{Builder, CertType};
 use ssh_key::private::Ed25519Keypair;
 
+use crate::clock::Clock;
 use crate::ssh::cert::{HostPolicy, UserPolicy};
 use crate::ssh::connection::{Connection, Options};
 use crate::ssh::keys::CertifiedKey;
@@ -64,7 +65,7 @@ pub(super) fn options(algorithms: Algorithms) -> Options {
         algorithms,
         keepalive: Keepalive::DEFAULT,
         rekey: RekeyLimits::DEFAULT,
-        clock: SystemTime::now,
+        clock: Clock::new(),
     }
 }
 

@@ -1,0 +1,120 @@
+//! Why there is nothing to log in with. What the platform says to a login is [`crate::api::Error`]'s.
+
+use std::io;
+use std::path::PathBuf;
+
+use reqwest::StatusCode;
+
+use crate::error::{Class, Reason};
+
+/// What a login shows to the platform cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A service of the cloud does not answer.
+    #[error("{service} at {at} does not answer{hint}")]
+    Unreachable {
+        /// What it is.
+        service: &'static str,
+        /// Its host.
+        at: String,
+        /// What to think of, after a semicolon.
+        hint: &'static str,
+        /// Why.
+        #[source]
+        source: reqwest::Error,
+    },
+    /// A service of the cloud refuses.
+    #[error("{service} at {at} answered {status}{}{message}{hint}", if message.is_empty() { "" } else { ": " })]
+    Refused {
+        /// What it is.
+        service: &'static str,
+        /// Its host.
+        at: String,
+        /// The HTTP status.
+        status: StatusCode,
+        /// Its own words.
+        message: String,
+        /// What to think of, after a semicolon.
+        hint: &'static str,
+    },
+    /// A service of the cloud answers something else than it should.
+    #[error("the answer of {service} at {at} cannot be used: {reason}")]
+    Nonsense {
+        /// What it is.
+        service: &'static str,
+        /// Its host.
+        at: String,
+        /// Why; never contains the answer, which may hold secrets.
+        reason: &'static str,
+    },
+    /// A file cannot be read.
+    #[error("cannot read {what} from {}", path.display())]
+    File {
+        /// What it holds.
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A file does not hold what it should.
+    #[error("{} does not hold {what}: {reason}", path.display())]
+    Content {
+        /// What it should hold.
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why; never contains what it holds.
+        reason: &'static str,
+    },
+    /// A profile of AWS asks for what this program does not do.
+    #[error(
+        "the AWS profile {profile} uses {key}, which is not supported here; give it a key, or run with a role of the \
+         machine"
+    )]
+    Profile {
+        /// Its name.
+        profile: String,
+        /// The key.
+        key: &'static str,
+    },
+    /// A variable cannot be used.
+    #[error("environment variable {name}: {reason}")]
+    Variable {
+        /// Its name.
+        name: &'static str,
+        /// Why.
+        reason: &'static str,
+    },
+    /// Nothing gives AWS credentials.
+    #[error(
+        "there are no AWS credentials: no key in the environment, no profile, and AWS_EC2_METADATA_DISABLED forbids to \
+         ask the machine"
+    )]
+    NoAwsCredentials,
+    /// This machine cannot make HTTP requests.
+    #[error("cannot prepare HTTP requests")]
+    Local(#[source] reqwest::Error),
+}
+
+impl Error {
+    /// What to do about it. A file or a role may come, as a network does; what is written down wrong stays wrong.
+    #[must_use]
+    pub fn class(&self) -> Class {
+        match self {
+            Self::Unreachable { .. } | Self::Nonsense { .. } => Class::Retry,
+            Self::Refused { status, .. } => match status.as_u16() {
+                400 | 401 | 403 => Class::Fatal(Reason::Permission),
+                // 404 and 410 too: a role that is not attached yet, a service that is being updated.
+                _ => Class::Retry,
+            },
+            Self::File { .. } => Class::Fatal(Reason::Unavailable),
+            Self::Content { .. }
+            | Self::Profile { .. }
+            | Self::Variable { .. }
+            | Self::NoAwsCredentials => Class::Fatal(Reason::Configuration),
+            Self::Local(_) => Class::Fatal(Reason::Software),
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! `kubernetes`: the token of the pod's service account. Kubernetes replaces the file before the token in it expires, so
+//! it is read at each login.
+
+use std::path::Path;
+
+use super::{Error, fetch};
+use crate::secret::Secret;
+
+pub(super) async fn token(path: &Path) -> Result<Secret, Error> {
+    fetch::token_file(path, "the pod's service account token").await
+}

@@ -1,0 +1,257 @@
+//! How long a bought token is good for, and what is to be done with it when. Pure but for the clock.
+//!
+//! Time is counted since the machine booted, sleep included: a laptop or a virtual machine that was suspended for longer
+//! than its token's life must not use it as if no time had passed.
+
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use nix::time::{ClockId, clock_gettime};
+use serde::Deserialize;
+
+use crate::api::types::Login;
+use crate::secret::Secret;
+
+/// Part of a token's life after which it is replaced, in percent.
+const RENEW_AT_PERCENT: u32 = 60;
+/// Time between attempts to replace a token that is still valid.
+const AGAIN: Duration = Duration::from_secs(60);
+
+/// Time since the machine booted.
+pub(super) fn since_boot() -> Duration {
+    // It cannot fail for a clock that Linux has had for fifteen years; if it did, a refusal would replace the token.
+    clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(Duration::ZERO, Duration::from)
+}
+
+/// What a login gave.
+#[derive(Debug)]
+pub(super) struct Bought {
+    pub(super) text: Secret,
+    /// Seconds until it expires; 0 is never, as far as we know.
+    pub(super) expires_in: u64,
+    /// Seconds beyond which no renewal extends it; 0 is any.
+    at_most: u64,
+    renewable: bool,
+}
+
+impl Bought {
+    /// A machine identity's token.
+    pub(super) fn renewable(login: Login) -> Self {
+        Self {
+            text: login.access_token,
+            expires_in: login.expires_in,
+            at_most: login.access_token_max_ttl,
+            renewable: true,
+        }
+    }
+
+    /// A token that says itself, if at all, how long it lasts, and that only a login replaces.
+    pub(super) fn lasting(text: Secret) -> Self {
+        let expires_in = life(text.expose()).unwrap_or(0);
+        Self {
+            text,
+            expires_in,
+            at_most: 0,
+            renewable: false,
+        }
+    }
+}
+
+/// Seconds between the issue and the expiry of a JSON web token. It is not for us to verify.
+pub(super) fn life(token: &str) -> Option<u64> {
+    #[derive(Deserialize)]
+    struct Claims {
+        iat: u64,
+        exp: u64,
+    }
+    let claims = URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
+    let claims: Claims = serde_json::from_slice(&claims).ok()?;
+    claims.exp.checked_sub(claims.iat)
+}
+
+/// What is to be done with a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// Used.
+    Fresh,
+    /// Renewed, or else replaced; used if neither works.
+    Renewable,
+    /// Replaced; used if that does not work.
+    Replaceable,
+    /// Replaced.
+    Expired,
+}
+
+/// A token and its times; those that are `None` never come.
+#[derive(Debug)]
+pub(super) struct Token {
+    pub(super) text: Secret,
+    act_at: Option<Duration>,
+    expires_at: Option<Duration>,
+    /// No renewal extends it beyond.
+    ends_at: Option<Duration>,
+    /// What the last purchase gave it.
+    life: Duration,
+    renewable: bool,
+}
+
+impl Token {
+    pub(super) fn new(bought: Bought, now: Duration) -> Self {
+        let at_most = Duration::from_secs(bought.at_most);
+        let mut token = Self {
+            text: bought.text,
+            act_at: None,
+            expires_at: None,
+            ends_at: (!at_most.is_zero()).then(|| now.saturating_add(at_most)),
+            life: Duration::ZERO,
+            renewable: bought.renewable,
+        };
+        token.begin(Duration::from_secs(bought.expires_in), now);
+        token
+    }
+
+    fn begin(&mut self, life: Duration, now: Duration) {
+        self.life = life;
+        let (act_after, expires_after) = (life.saturating_mul(RENEW_AT_PERCENT) / 100, life);
+        let at = |after| (!life.is_zero()).then(|| now.saturating_add(after));
+        self.act_at = at(act_after);
+        self.expires_at = at(expires_after);
+    }
+
+    /// One that is to be replaced at `now`, and valid for an hour yet.
+    #[cfg(test)]
+    pub(super) fn due(text: &str, now: Duration) -> Self {
+        Self {
+            text: Secret::new(text),
+            act_at: Some(now),
+            expires_at: Some(now.saturating_add(Duration::from_secs(3600))),
+            ends_at: None,
+            life: Duration::from_secs(7200),
+            renewable: true,
+        }
+    }
+
+    /// Takes in a renewal.
+    pub(super) fn renew(&mut self, bought: Bought, now: Duration) {
+        let life = Duration::from_secs(bought.expires_in);
+        // The platform has begun to cap it, whatever it said before: the next one is bought.
+        self.renewable = bought.renewable && life >= self.life;
+        self.text = bought.text;
+        self.begin(life, now);
+    }
+
+    /// It could not be replaced now.
+    pub(super) fn postpone(&mut self, now: Duration) {
+        self.act_at = Some(now.saturating_add(AGAIN));
+    }
+
+    pub(super) fn stage(&self, now: Duration) -> Stage {
+        let has_come = |at: Option<Duration>| at.is_some_and(|at| at <= now);
+        // A renewal that would be cut short by the end buys less than a login.
+        let is_capped = self
+            .ends_at
+            .is_some_and(|end| now.saturating_add(self.life) > end);
+        match () {
+            () if has_come(self.expires_at) => Stage::Expired,
+            () if !has_come(self.act_at) => Stage::Fresh,
+            () if self.renewable && !is_capped => Stage::Renewable,
+            () => Stage::Replaceable,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Bought, Stage, Token, life, since_boot};
+    use crate::api::types::Login;
+    use crate::secret::Secret;
+    use std::time::Duration;
+
+    const fn s(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    fn bought(expires_in: u64, at_most: u64) -> Bought {
+        Bought::renewable(Login {
+            access_token: Secret::new("t"),
+            expires_in,
+            access_token_max_ttl: at_most,
+            token_type: "Bearer".to_owned(),
+        })
+    }
+
+    #[test]
+    fn a_token_is_renewed_well_before_it_expires_and_replaced_after() {
+        let token = Token::new(bought(100, 1000), s(500));
+        for (now, stage) in [
+            (500, Stage::Fresh),
+            (559, Stage::Fresh),
+            (560, Stage::Renewable),
+            (599, Stage::Renewable),
+            (600, Stage::Expired),
+            // The machine slept for days.
+            (500_000, Stage::Expired),
+        ] {
+            assert_eq!(token.stage(s(now)), stage, "{now}");
+        }
+    }
+
+    #[test]
+    fn a_renewal_that_the_maximum_would_cut_short_is_a_login_instead() {
+        let mut token = Token::new(bought(100, 250), s(0));
+        assert_eq!(token.stage(s(60)), Stage::Renewable);
+        token.renew(bought(100, 250), s(60));
+        assert_eq!(token.stage(s(120)), Stage::Renewable);
+        token.renew(bought(100, 250), s(120));
+        // 180 + 100 is more than 250, whatever the renewals said.
+        assert_eq!(token.stage(s(180)), Stage::Replaceable);
+        assert_eq!(token.stage(s(220)), Stage::Expired);
+    }
+
+    #[test]
+    fn a_renewal_that_came_out_shorter_is_the_last() {
+        let mut token = Token::new(bought(100, 0), s(0));
+        token.renew(bought(40, 0), s(60));
+        assert_eq!(token.stage(s(83)), Stage::Fresh);
+        assert_eq!(token.stage(s(84)), Stage::Replaceable);
+        let mut token = Token::new(bought(100, 0), s(0));
+        token.renew(bought(100, 0), s(60));
+        assert_eq!(token.stage(s(120)), Stage::Renewable);
+    }
+
+    #[test]
+    fn a_token_without_an_end_is_used_until_it_is_refused() {
+        let token = Token::new(bought(0, 0), s(5));
+        assert_eq!(token.stage(s(u64::MAX)), Stage::Fresh);
+        let token = Token::new(Bought::lasting(Secret::new("no.jwt")), s(5));
+        assert_eq!(token.stage(s(u64::MAX)), Stage::Fresh);
+    }
+
+    #[test]
+    fn a_resources_token_says_itself_how_long_it_lasts_and_is_never_renewed() {
+        // {"alg":"none"} . {"iat":1000,"exp":1100}
+        let jwt = "eyJhbGciOiJub25lIn0.eyJpYXQiOjEwMDAsImV4cCI6MTEwMH0.c2ln";
+        assert_eq!(life(jwt), Some(100));
+        let token = Token::new(Bought::lasting(Secret::new(jwt)), s(0));
+        assert_eq!(token.stage(s(59)), Stage::Fresh);
+        assert_eq!(token.stage(s(60)), Stage::Replaceable);
+        assert_eq!(token.stage(s(100)), Stage::Expired);
+        for bad in ["", "a.b.c", "a", "e30.e30.e30"] {
+            assert_eq!(life(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_failure_to_replace_a_valid_token_is_not_repeated_at_once() {
+        let mut token = Token::new(bought(1000, 0), s(0));
+        token.postpone(s(700));
+        assert_eq!(token.stage(s(700)), Stage::Fresh);
+        assert_eq!(token.stage(s(760)), Stage::Renewable);
+    }
+
+    #[test]
+    fn the_clock_counts() {
+        assert!(since_boot() > Duration::ZERO);
+    }
+}

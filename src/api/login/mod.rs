@@ -1,0 +1,346 @@
+//! Access tokens: given, or bought by logging in, renewed before they expire, replaced when refused.
+//!
+//! There is a file for each way to log in, which makes what the deployed programs send (protocol.md §1 and §6). What
+//! a login needs of this machine or its cloud is fetched anew each time, so that whatever was rotated meanwhile counts. A
+//! refusal loses only the token that was refused: the credential that bought it is kept, whatever the platform says.
+
+mod aws;
+mod azure;
+mod error;
+mod fetch;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
+mod gcp_iam;
+mod gcp_id_token;
+mod jwt;
+mod kubernetes;
+mod life;
+mod universal_auth;
+
+use std::sync::Arc;
+
+pub use error::Error;
+use serde::Serialize;
+use tokio::sync::Mutex;
+
+use super::types::{JwtLogin, Login};
+use super::{Client, Error as ApiError};
+use crate::config::credential::{
+    AwsEnrollment, IdentityCredential, IdentityLogin, LoginMethod, ResourceId,
+};
+use crate::error::{Class, chain};
+use crate::secret::Secret;
+use life::{Bought, Stage, Token, since_boot};
+
+/// What is done, in errors.
+const ACTION: &str = "logging in";
+
+/// Where the clouds' services are that no variable of theirs moves. Others than the default are for tests.
+#[derive(Debug, Clone)]
+pub struct Places {
+    /// The metadata service of Azure machines.
+    pub azure: String,
+    /// The API that signs for GCP's service accounts.
+    pub gcp_iam: String,
+}
+
+impl Default for Places {
+    fn default() -> Self {
+        Self {
+            azure: "http://169.254.169.254".to_owned(),
+            gcp_iam: "https://iamcredentials.googleapis.com".to_owned(),
+        }
+    }
+}
+
+/// Where an access token comes from. Cheap to clone; all clones share the token.
+#[derive(Debug, Clone)]
+pub struct TokenSource {
+    way: Arc<Way>,
+    /// Held during a login, so that concurrent callers share one.
+    current: Arc<Mutex<Option<Token>>>,
+}
+
+/// How there comes to be a token.
+#[derive(Debug)]
+enum Way {
+    /// It was given, as what `kind` says, and there is no other.
+    Given { kind: &'static str, token: Secret },
+    /// A machine identity logs in.
+    Identity {
+        client: Client,
+        login: IdentityLogin,
+        places: Places,
+    },
+    /// A gateway or relay logs in with its AWS role.
+    Aws {
+        client: Client,
+        enrollment: AwsEnrollment,
+    },
+}
+
+impl TokenSource {
+    fn of(way: Way) -> Self {
+        Self {
+            way: Arc::new(way),
+            current: Arc::default(),
+        }
+    }
+
+    /// Tokens for a machine identity; nothing is asked of anybody yet.
+    #[must_use]
+    pub fn new(client: Client, credential: IdentityCredential) -> Self {
+        Self::at(client, credential, Places::default())
+    }
+
+    /// The same, with the clouds' services at `places`.
+    #[must_use]
+    pub fn at(client: Client, credential: IdentityCredential, places: Places) -> Self {
+        match credential {
+            IdentityCredential::Token(token) => Self::given("token", token),
+            IdentityCredential::Login(login) => Self::of(Way::Identity {
+                client,
+                login,
+                places,
+            }),
+        }
+    }
+
+    /// Tokens for a gateway or relay that is enrolled with its AWS role.
+    #[must_use]
+    pub fn aws(client: Client, enrollment: AwsEnrollment) -> Self {
+        Self::of(Way::Aws { client, enrollment })
+    }
+
+    /// Always `token`, which is what `kind` says.
+    #[must_use]
+    pub fn given(kind: &'static str, token: Secret) -> Self {
+        Self::of(Way::Given { kind, token })
+    }
+
+    /// A token to use now. Logs in when there is none, and renews or replaces the one there is when its end is near; if
+    /// that fails, it is good for as long as it lasts.
+    ///
+    /// # Errors
+    /// The login was refused, what it needs cannot be had, or the platform cannot be reached.
+    pub async fn token(&self) -> Result<Secret, ApiError> {
+        let client = match &*self.way {
+            Way::Given { token, .. } => return Ok(token.clone()),
+            Way::Identity { client, .. } | Way::Aws { client, .. } => client,
+        };
+        let mut current = self.current.lock().await;
+        if let Some(held) = current.as_mut() {
+            match held.stage(since_boot()) {
+                Stage::Fresh => return Ok(held.text.clone()),
+                // A renewal is cheaper than a login, and there are limits to both; a failure is no loss.
+                Stage::Renewable => match client.renew_token(&held.text).await {
+                    Ok(login) => {
+                        held.renew(Bought::renewable(login), since_boot());
+                        return Ok(held.text.clone());
+                    }
+                    Err(error) => {
+                        tracing::debug!(error = %chain(&error), "access token not renewed; logging in");
+                    }
+                },
+                Stage::Replaceable | Stage::Expired => {}
+            }
+        }
+        match self.log_in().await {
+            Ok(bought) => {
+                tracing::debug!(expires_in_s = bought.expires_in, "logged in");
+                let token = current.insert(Token::new(bought, since_boot()));
+                Ok(token.text.clone())
+            }
+            Err(error) => match current.as_mut() {
+                Some(held) if held.stage(since_boot()) != Stage::Expired => {
+                    tracing::warn!(
+                        error = %chain(&error),
+                        "the access token cannot be replaced yet; the old one is still valid"
+                    );
+                    held.postpone(since_boot());
+                    Ok(held.text.clone())
+                }
+                Some(_) | None => Err(error),
+            },
+        }
+    }
+
+    async fn log_in(&self) -> Result<Bought, ApiError> {
+        match &*self.way {
+            Way::Given { kind: _, token } => Ok(Bought::lasting(token.clone())),
+            Way::Aws { client, enrollment } => aws::enrolled(client, enrollment).await,
+            Way::Identity {
+                client,
+                login,
+                places,
+            } => {
+                let bought = identity(client, login, places).await?;
+                Ok(Bought::renewable(bought))
+            }
+        }
+    }
+
+    /// The class of `error`, which a call with `token` gave; without one it is this source's own. A refused token is replaced
+    /// before the next call where a login can do that; a refused login, or a refused token that is the only one, asks for
+    /// a person, and is kept for another try all the same.
+    pub async fn class(&self, error: &ApiError, token: Option<&Secret>) -> Class {
+        match (error.class(), token) {
+            (Class::Reauthenticate, Some(token)) if self.can_log_in() => {
+                self.refused(token).await;
+                Class::Reauthenticate
+            }
+            (Class::Reauthenticate, Some(_) | None) => Class::Reenroll,
+            (class, _) => class,
+        }
+    }
+
+    /// The platform refused `token`: the next call of [`Self::token`] logs in anew.
+    async fn refused(&self, token: &Secret) {
+        let mut current = self.current.lock().await;
+        // Another caller may have replaced it meanwhile.
+        if current.as_ref().is_some_and(|held| held.text == *token) {
+            *current = None;
+        }
+    }
+
+    /// What tells the credential from others, secrets included.
+    #[must_use]
+    pub fn parts(&self) -> [&str; 3] {
+        match &*self.way {
+            Way::Given { kind, token } => [kind, token.expose(), ""],
+            Way::Aws { enrollment, .. } => match &enrollment.id {
+                ResourceId::Gateway(id) => ["gateway-aws", id.as_str(), ""],
+                ResourceId::Relay(id) => ["relay-aws", id.as_str(), ""],
+            },
+            Way::Identity { login, .. } => match &login.method {
+                LoginMethod::UniversalAuth {
+                    client_id,
+                    client_secret,
+                } => ["universal", client_id, client_secret.expose()],
+                method @ (LoginMethod::Kubernetes { identity_id, .. }
+                | LoginMethod::Azure { identity_id }
+                | LoginMethod::GcpIdToken { identity_id, .. }
+                | LoginMethod::GcpIam { identity_id, .. }
+                | LoginMethod::AwsIam { identity_id, .. }
+                | LoginMethod::OidcAuth { identity_id, .. }
+                | LoginMethod::JwtAuth { identity_id, .. }) => [method.name(), identity_id, ""],
+            },
+        }
+    }
+
+    /// True if logging in may give another token.
+    fn can_log_in(&self) -> bool {
+        match &*self.way {
+            Way::Given { .. } => false,
+            Way::Identity { .. } | Way::Aws { .. } => true,
+        }
+    }
+}
+
+/// Logs a machine identity in.
+async fn identity(
+    client: &Client,
+    login: &IdentityLogin,
+    places: &Places,
+) -> Result<Login, ApiError> {
+    let organization = login.organization.as_deref();
+    let (path, identity_id, jwt) = match &login.method {
+        LoginMethod::UniversalAuth {
+            client_id,
+            client_secret,
+        } => return universal_auth::log_in(client, client_id, client_secret, organization).await,
+        LoginMethod::AwsIam { identity_id, cloud } => {
+            return aws::log_in(client, identity_id, cloud, organization).await;
+        }
+        LoginMethod::Kubernetes {
+            identity_id,
+            token_path,
+        } => {
+            let jwt = kubernetes::token(token_path).await?;
+            ("/v1/auth/kubernetes-auth/login", identity_id, jwt)
+        }
+        LoginMethod::Azure { identity_id } => {
+            let jwt = azure::token(&places.azure).await?;
+            ("/v1/auth/azure-auth/login", identity_id, jwt)
+        }
+        LoginMethod::GcpIdToken { identity_id, cloud } => {
+            let jwt = gcp_id_token::token(identity_id, cloud).await?;
+            ("/v1/auth/gcp-auth/login", identity_id, jwt)
+        }
+        LoginMethod::GcpIam {
+            identity_id,
+            key_path,
+        } => {
+            let jwt = gcp_iam::token(identity_id, key_path, &places.gcp_iam).await?;
+            ("/v1/auth/gcp-auth/login", identity_id, jwt)
+        }
+        LoginMethod::OidcAuth { identity_id, jwt } => {
+            let jwt = jwt::token(jwt).await?;
+            ("/v1/auth/oidc-auth/login", identity_id, jwt)
+        }
+        LoginMethod::JwtAuth { identity_id, jwt } => {
+            let jwt = jwt::token(jwt).await?;
+            ("/v1/auth/jwt-auth/login", identity_id, jwt)
+        }
+    };
+    let request = JwtLogin {
+        identity_id: identity_id.clone(),
+        jwt,
+        organization_slug: organization.map(str::to_owned),
+    };
+    ask(client, path, &request).await
+}
+
+/// Sends a login, which carries no token.
+async fn ask<Q, A>(client: &Client, path: &str, request: &Q) -> Result<A, ApiError>
+where
+    Q: Serialize + Sync,
+    A: serde::de::DeserializeOwned,
+{
+    client.post(ACTION, path, None, request).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Bought, Class, Client, IdentityCredential, Token, TokenSource, since_boot};
+    use crate::api::types::Login;
+    use crate::config::credential::{IdentityLogin, LoginMethod};
+    use crate::config::settings::{ApiBase, CustomHeaders};
+    use crate::secret::Secret;
+    use std::time::Duration;
+
+    /// A source whose platform is nowhere, and which holds `token`.
+    async fn source(token: Token) -> TokenSource {
+        let base = ApiBase::parse("http://127.0.0.1:1").expect("a URL");
+        let client = Client::try_new(&base, &CustomHeaders::default()).expect("a client");
+        let method = LoginMethod::UniversalAuth {
+            client_id: "id".to_owned(),
+            client_secret: Secret::new("secret"),
+        };
+        let organization = None;
+        let login = IdentityCredential::Login(IdentityLogin {
+            method,
+            organization,
+        });
+        let source = TokenSource::new(client, login);
+        *source.current.lock().await = Some(token);
+        source
+    }
+
+    #[tokio::test]
+    async fn a_token_that_cannot_be_replaced_is_used_for_as_long_as_it_is_valid() {
+        let due = source(Token::due("old", since_boot())).await;
+        let token = due.token().await.expect("the old one");
+        assert_eq!(token, Secret::new("old"));
+        let bought = Bought::renewable(Login {
+            access_token: Secret::new("old"),
+            expires_in: 1,
+            access_token_max_ttl: 0,
+            token_type: "Bearer".to_owned(),
+        });
+        // The machine has been up for more than a second.
+        let expired = source(Token::new(bought, Duration::ZERO)).await;
+        let error = expired.token().await.expect_err("it has expired");
+        assert_eq!(expired.class(&error, None).await, Class::Retry);
+    }
+}

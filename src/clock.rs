@@ -1,0 +1,395 @@
+//! What time it is according to the platform: by its clock certificates are issued, and by no other can they be judged.
+//!
+//! Each answer of the platform says when it was sent. From then on the time is counted on the clock that nobody sets and that goes
+//! on while the machine sleeps (CLOCK_BOOTTIME). Where this machine's own time agrees, it is used; where it does not,
+//! because it is wrong or was set meanwhile, the platform's counts.
+//!
+//! The platform may be believed in this: whoever can issue certificates gains nothing by lying about the time, and its
+//! answer came over TLS. That connection's certificate is judged by the machine's own time, which is why a clock that is
+//! wrong by years still has to be set by somebody.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use nix::time::{ClockId, clock_gettime};
+
+use crate::events;
+use crate::words::Nearly;
+
+/// What the two clocks may differ by. Answers tell the time in whole seconds, travel for a while, and machines that are
+/// set by the network are right within a second or two.
+const AGREES: Duration = Duration::from_secs(30);
+/// A disagreement that was told is over when this little is left, so that one at the limit is not told again and again.
+const AGREES_AGAIN: Duration = Duration::from_secs(20);
+/// An answer that took longer says too little about when it was sent.
+const LONGEST_TRIP: Duration = Duration::from_secs(20);
+/// Answers from before 2020 or after 2100 are somebody else's mistake, in seconds since 1970.
+const SENSIBLE: std::ops::Range<u64> = 1_577_836_800..4_102_444_800;
+
+/// The time. Cheap to clone; clones know the same.
+#[derive(Clone)]
+pub struct Clock {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    read: Box<dyn Fn() -> Reading + Send + Sync>,
+    known: Mutex<Known>,
+}
+
+/// What this machine's clocks show at one moment.
+#[derive(Debug, Clone, Copy)]
+pub struct Reading {
+    /// The time of day, which anybody with the right may set.
+    pub system: SystemTime,
+    /// The time since the machine started, sleep included; `None` if the kernel does not say.
+    pub since_boot: Option<Duration>,
+}
+
+impl Reading {
+    /// Now.
+    #[must_use]
+    pub fn take() -> Self {
+        let since_boot = clock_gettime(ClockId::CLOCK_BOOTTIME).ok();
+        Self {
+            system: SystemTime::now(),
+            since_boot: since_boot.map(Duration::from),
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    anchor: Option<Anchor>,
+    /// The disagreement that was logged last.
+    told: Option<Skew>,
+}
+
+/// One moment on two clocks.
+#[derive(Debug, Clone, Copy)]
+struct Anchor {
+    since_boot: Duration,
+    platform: SystemTime,
+}
+
+/// By how much this machine's clock is wrong. `Display` is a sentence's part: `this clock is 14 min behind the platform`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Skew {
+    /// Whether it shows a later time than the platform's.
+    pub ahead: bool,
+    /// The difference.
+    pub by: Duration,
+}
+
+impl fmt::Display for Skew {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let side = if self.ahead { "ahead of" } else { "behind" };
+        write!(f, "this clock is {} {side} the platform", Nearly(self.by))
+    }
+}
+
+impl Skew {
+    fn between(system: SystemTime, platform: SystemTime) -> Self {
+        match system.duration_since(platform) {
+            Ok(by) => Self { ahead: true, by },
+            Err(error) => Self {
+                ahead: false,
+                by: error.duration(),
+            },
+        }
+    }
+
+    /// How much has changed since `before`.
+    fn change(self, before: Self) -> Duration {
+        if self.ahead == before.ahead {
+            self.by.abs_diff(before.by)
+        } else {
+            self.by.saturating_add(before.by)
+        }
+    }
+}
+
+impl Default for Clock {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Clock {
+    /// This machine's clock, of which nothing else is known yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::of(Reading::take)
+    }
+
+    /// A clock that reads the machine's as told, for tests.
+    pub fn of(read: impl Fn() -> Reading + Send + Sync + 'static) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                read: Box::new(read),
+                known: Mutex::default(),
+            }),
+        }
+    }
+
+    /// A clock that shows what `time` says and takes no correction, for tests.
+    pub fn showing(time: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
+        Self::of(move || Reading {
+            system: time(),
+            since_boot: None,
+        })
+    }
+
+    /// The platform has just answered, and dated its answer `date`, after a `round_trip` that the connection may have been a
+    /// part of.
+    pub fn observe(&self, date: SystemTime, round_trip: Duration) {
+        let Reading { system, since_boot } = (self.shared.read)();
+        let seconds = date
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| since.as_secs());
+        let Some(since_boot) = since_boot else {
+            return;
+        };
+        if !SENSIBLE.contains(&seconds) || round_trip > LONGEST_TRIP {
+            return;
+        }
+        // Written at some time of the round trip, and cut to the second.
+        let platform = date + round_trip / 2 + Duration::from_millis(500);
+        let skew = Skew::between(system, platform);
+        let mut known = self.known();
+        known.anchor = Some(Anchor {
+            since_boot,
+            platform,
+        });
+        let news = match known.told {
+            None => skew.by > AGREES,
+            Some(told) => skew.change(told) > AGREES || skew.by <= AGREES_AGAIN,
+        };
+        if !news {
+            return;
+        }
+        let is_wrong = skew.by > AGREES;
+        known.told = is_wrong.then_some(skew);
+        drop(known);
+        if is_wrong {
+            tracing::warn!(
+                message_id = events::CLOCK_SKEWED.id,
+                skew = %skew,
+                "{}",
+                events::CLOCK_SKEWED
+            );
+        } else {
+            tracing::info!(
+                message_id = events::CLOCK_RIGHT.id,
+                "{}",
+                events::CLOCK_RIGHT
+            );
+        }
+    }
+
+    /// The time by which to judge certificates: this machine's where it agrees with the platform's, or nothing is known of that
+    /// one, and else the platform's.
+    #[must_use]
+    pub fn now(&self) -> SystemTime {
+        let reading = (self.shared.read)();
+        match self.platform(reading) {
+            Some(platform) if Skew::between(reading.system, platform).by > AGREES => platform,
+            Some(_) | None => reading.system,
+        }
+    }
+
+    /// By how much this machine's clock is wrong; `None` if it is not, or if nobody knows.
+    #[must_use]
+    pub fn skew(&self) -> Option<Skew> {
+        let reading = (self.shared.read)();
+        let skew = Skew::between(reading.system, self.platform(reading)?);
+        (skew.by > AGREES).then_some(skew)
+    }
+
+    /// The platform's time, counted on from its last answer.
+    fn platform(&self, reading: Reading) -> Option<SystemTime> {
+        let anchor = self.known().anchor?;
+        let elapsed = reading.since_boot?.saturating_sub(anchor.since_boot);
+        anchor.platform.checked_add(elapsed)
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        let known = self.shared.known.lock();
+        known.unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Clock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Clock").field(&*self.known()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Clock, Reading, Skew};
+    use std::sync::{Arc, Mutex};
+    use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+    const NOON: u64 = 1_800_000_000;
+    const HOUR: u64 = 3600;
+
+    fn at(seconds: u64) -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(seconds)
+    }
+
+    /// A machine whose clocks a test sets: (time of day, time since boot), in seconds.
+    fn machine(system: u64, boot: u64) -> (Clock, Arc<Mutex<(u64, u64)>>) {
+        let hands = Arc::new(Mutex::new((system, boot)));
+        let read = Arc::clone(&hands);
+        let clock = Clock::of(move || {
+            let (system, boot) = *read.lock().expect("no panic");
+            Reading {
+                system: at(system),
+                since_boot: Some(Duration::from_secs(boot)),
+            }
+        });
+        (clock, hands)
+    }
+
+    fn answered(clock: &Clock, date: u64) {
+        clock.observe(at(date), Duration::ZERO);
+    }
+
+    /// Half a second is added for what the date leaves out.
+    fn seconds(time: SystemTime) -> u64 {
+        time.duration_since(UNIX_EPOCH).expect("later").as_secs()
+    }
+
+    #[test]
+    fn as_long_as_nothing_is_known_it_is_the_machines_time() {
+        let (clock, _) = machine(NOON, 100);
+        assert_eq!(clock.now(), at(NOON));
+        assert_eq!(clock.skew(), None);
+    }
+
+    #[test]
+    fn a_machine_that_agrees_keeps_its_own_time() {
+        for off in [0, 29] {
+            let (clock, _) = machine(NOON, 100);
+            answered(&clock, NOON - off);
+            assert_eq!(clock.now(), at(NOON), "{off} s");
+            assert_eq!(clock.skew(), None);
+        }
+    }
+
+    #[test]
+    fn a_machine_that_is_wrong_is_corrected_and_told_by_how_much() {
+        let (clock, hands) = machine(NOON - 14 * 60, 100);
+        answered(&clock, NOON);
+        assert_eq!(seconds(clock.now()), NOON);
+        let told = clock.skew().expect("a skew").to_string();
+        assert_eq!(told, "this clock is 14 min behind the platform");
+        *hands.lock().expect("no panic") = (NOON - 14 * 60 + 50, 150);
+        assert_eq!(seconds(clock.now()), NOON + 50);
+    }
+
+    #[test]
+    fn a_jump_of_the_clock_changes_nothing_and_its_return_neither() {
+        for hour in [HOUR, 48 * HOUR] {
+            for system in [NOON + hour, NOON - hour] {
+                let (clock, hands) = machine(NOON, 100);
+                answered(&clock, NOON);
+                *hands.lock().expect("no panic") = (system + 60, 160);
+                assert_eq!(seconds(clock.now()), NOON + 60);
+                assert!(clock.skew().is_some());
+                *hands.lock().expect("no panic") = (NOON + 120, 220);
+                assert_eq!(clock.now(), at(NOON + 120));
+                assert_eq!(clock.skew(), None);
+            }
+        }
+    }
+
+    #[test]
+    fn a_machine_that_slept_and_lost_its_time_knows_how_long() {
+        let (clock, hands) = machine(NOON, 100);
+        answered(&clock, NOON);
+        // The time of day stood still, the time since boot did not.
+        *hands.lock().expect("no panic") = (NOON + 5, 100 + 9 * HOUR);
+        assert_eq!(seconds(clock.now()), NOON + 9 * HOUR);
+    }
+
+    #[test]
+    fn nonsense_is_no_observation() {
+        for date in [0, 1_577_836_799, 4_102_444_800] {
+            let (clock, _) = machine(NOON, 100);
+            answered(&clock, date);
+            assert_eq!(clock.now(), at(NOON), "{date}");
+        }
+        let (clock, _) = machine(NOON, 100);
+        clock.observe(at(NOON - HOUR), Duration::from_secs(21));
+        assert_eq!(clock.now(), at(NOON), "an answer that took too long");
+        let clock = Clock::showing(|| at(NOON));
+        answered(&clock, NOON - HOUR);
+        assert_eq!(clock.now(), at(NOON), "nothing to count on");
+    }
+
+    #[test]
+    fn an_answer_was_dated_in_the_middle_of_its_way() {
+        let (clock, _) = machine(NOON - HOUR, 100);
+        clock.observe(at(NOON), Duration::from_secs(10));
+        assert_eq!(seconds(clock.now()), NOON + 5);
+    }
+
+    #[test]
+    fn clones_know_the_same() {
+        let (clock, _) = machine(NOON - HOUR, 100);
+        let clone = clock.clone();
+        answered(&clock, NOON);
+        assert_eq!(seconds(clone.now()), NOON);
+    }
+
+    #[test]
+    fn it_is_logged_when_it_begins_changes_and_ends() {
+        let (clock, hands) = machine(NOON, 100);
+        let told = || clock.known().told;
+        answered(&clock, NOON - 29);
+        assert_eq!(told(), None, "within the limit");
+        answered(&clock, NOON - HOUR);
+        let first = told().expect("it began");
+        assert!(first.ahead);
+        answered(&clock, NOON - HOUR - 25);
+        assert_eq!(told(), Some(first), "a small change");
+        answered(&clock, NOON + HOUR);
+        let second = told().expect("it changed");
+        assert!(!second.ahead);
+        hands.lock().expect("no panic").0 = NOON + HOUR;
+        answered(&clock, NOON + HOUR);
+        assert_eq!(told(), None, "it ended");
+    }
+
+    #[test]
+    fn at_the_limit_it_is_not_logged_again_and_again() {
+        let (clock, _) = machine(NOON, 100);
+        answered(&clock, NOON - 32);
+        assert!(clock.known().told.is_some());
+        answered(&clock, NOON - 28);
+        assert!(clock.known().told.is_some(), "about the same");
+        answered(&clock, NOON - 10);
+        assert!(clock.known().told.is_none());
+    }
+
+    #[test]
+    fn a_skew_is_a_part_of_a_sentence() {
+        let days = Skew {
+            ahead: true,
+            by: Duration::from_secs(48 * HOUR),
+        };
+        assert_eq!(
+            days.to_string(),
+            "this clock is 2 days ahead of the platform"
+        );
+    }
+
+    #[test]
+    fn the_time_since_boot_is_known_here() {
+        let reading = Reading::take();
+        assert!(reading.since_boot.expect("Linux has it") > Duration::ZERO);
+    }
+}

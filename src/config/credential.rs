@@ -1,0 +1,218 @@
+//! What a gateway or a relay proves itself with: settings, validated, and nothing that was bought with them. Of the role that
+//! enrolls a machine, its id is kept.
+
+use std::path::{Path, PathBuf};
+
+use super::cloud::Cloud;
+use super::env::{self, Variable};
+use super::file;
+use super::settings::ApiBase;
+use crate::names::{GatewayId, RelayId};
+use crate::secret::Secret;
+
+/// Where a pod finds the token of its service account.
+pub const POD_TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
+
+/// How a machine identity proves itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum IdentityCredential {
+    /// An access token made elsewhere; it cannot be renewed by logging in again.
+    Token(Secret),
+    /// Exchanged for access tokens as often as needed.
+    Login(IdentityLogin),
+}
+
+/// A login of a machine identity.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdentityLogin {
+    /// With what.
+    pub method: LoginMethod,
+    /// The slug of the sub-organization that the token is to be for; without it, that of the identity.
+    pub organization: Option<String>,
+}
+
+/// What a login shows to the platform (protocol.md §1 and §6).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LoginMethod {
+    /// A client id and a client secret.
+    UniversalAuth {
+        /// Public half.
+        client_id: String,
+        /// Secret half.
+        client_secret: Secret,
+    },
+    /// The token of a pod's service account.
+    Kubernetes {
+        /// The machine identity.
+        identity_id: String,
+        /// The file of the token.
+        token_path: PathBuf,
+    },
+    /// A token of the managed identity of an Azure machine.
+    Azure {
+        /// The machine identity.
+        identity_id: String,
+    },
+    /// An id token of a GCP machine's service account.
+    GcpIdToken {
+        /// The machine identity.
+        identity_id: String,
+        /// Where the machine's metadata is.
+        cloud: Cloud,
+    },
+    /// A token that GCP signs for a service account.
+    GcpIam {
+        /// The machine identity.
+        identity_id: String,
+        /// The file of the service account's key.
+        key_path: PathBuf,
+    },
+    /// A request to AWS, signed as the role of the machine.
+    AwsIam {
+        /// The machine identity.
+        identity_id: String,
+        /// Where the role's credentials are.
+        cloud: Cloud,
+    },
+    /// A JSON web token of an OpenID Connect provider.
+    OidcAuth {
+        /// The machine identity.
+        identity_id: String,
+        /// The token.
+        jwt: Jwt,
+    },
+    /// A JSON web token of any issuer that the platform trusts.
+    JwtAuth {
+        /// The machine identity.
+        identity_id: String,
+        /// The token.
+        jwt: Jwt,
+    },
+}
+
+/// A JSON web token that somebody else issues.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Jwt {
+    /// This one, for as long as it is valid.
+    Given(Secret),
+    /// Whatever this file holds at each login.
+    File(PathBuf),
+}
+
+/// A gateway or relay whose AWS role is its enrollment: a login, each time a token is needed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AwsEnrollment {
+    /// What the platform knows it by.
+    pub id: ResourceId,
+    /// Where the role's credentials are.
+    pub cloud: Cloud,
+}
+
+impl AwsEnrollment {
+    /// Keeps the id in the file at `store`, with the domain of the platform that knows it, so that a later start needs
+    /// no flag for either. No token is kept: the role buys another. A file that has both is left alone.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn keep(&self, domain: &ApiBase, store: &Path) -> Result<(), file::Error> {
+        let (domain_key, id_key) = match &self.id {
+            ResourceId::Gateway(_) => (&env::GATEWAY_DOMAIN, &env::GATEWAY_ID),
+            ResourceId::Relay(_) => (&env::RELAY_DOMAIN, &env::RELAY_ID),
+        };
+        let wanted = [
+            (domain_key, Secret::new(domain.as_url().as_str())),
+            (id_key, Secret::new(self.id.as_str())),
+        ];
+        let entries = file::load(store).unwrap_or_default();
+        let has = |key: &Variable, value: &Secret| {
+            let mut same = entries.iter().filter(|entry| entry.key == key);
+            same.any(|entry| entry.value == *value)
+        };
+        // An installer writes the domain as a setting of its own, and the service may not write at all.
+        let is_configured = entries.iter().any(|entry| entry.key == &env::API_URL);
+        let missing = |(key, value): &&(&'static Variable, Secret)| {
+            !has(key, value) && (*key != domain_key || !is_configured)
+        };
+        let changes: Vec<_> = wanted.iter().filter(missing).collect();
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let changes: Vec<_> = changes.iter().map(|(key, value)| (*key, value)).collect();
+        file::update(store, &changes)
+    }
+}
+
+/// The id of a gateway or a relay.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ResourceId {
+    /// Of a gateway.
+    Gateway(GatewayId),
+    /// Of a relay.
+    Relay(RelayId),
+}
+
+impl ResourceId {
+    /// The id as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Gateway(id) => id.as_str(),
+            Self::Relay(id) => id.as_str(),
+        }
+    }
+}
+
+impl LoginMethod {
+    /// Its name on the command line.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::UniversalAuth { .. } => "universal-auth",
+            Self::Kubernetes { .. } => "kubernetes",
+            Self::Azure { .. } => "azure",
+            Self::GcpIdToken { .. } => "gcp-id-token",
+            Self::GcpIam { .. } => "gcp-iam",
+            Self::AwsIam { .. } => "aws-iam",
+            Self::OidcAuth { .. } => "oidc-auth",
+            Self::JwtAuth { .. } => "jwt-auth",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{AwsEnrollment, ResourceId};
+    use crate::config::cloud::Cloud;
+    use crate::config::settings::ApiBase;
+
+    #[test]
+    fn the_id_is_kept_once_and_a_file_that_has_it_is_not_touched() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let store = directory.path().join("edge.conf");
+        let enrollment = |id: &str| AwsEnrollment {
+            id: ResourceId::Gateway(id.parse().expect("an id")),
+            cloud: Cloud::default(),
+        };
+        let domain = ApiBase::parse("https://host").expect("a URL");
+        let kept = || std::fs::read_to_string(&store).expect("the file");
+        enrollment("g-1").keep(&domain, &store).expect("written");
+        let first = "INFISICAL_GATEWAY_DOMAIN=https://host/api\nINFISICAL_GATEWAY_ID=g-1\n";
+        assert_eq!(kept(), first);
+        let before = std::fs::metadata(&store).expect("there");
+        enrollment("g-1")
+            .keep(&domain, &store)
+            .expect("nothing to do");
+        let after = std::fs::metadata(&store).expect("there");
+        let inode = std::os::unix::fs::MetadataExt::ino;
+        assert_eq!(inode(&before), inode(&after), "it was written again");
+        enrollment("g-2").keep(&domain, &store).expect("written");
+        assert_eq!(kept(), first.replace("g-1", "g-2"));
+        // What an installer wrote is enough.
+        let installed = "INFISICAL_API_URL=https://host\nINFISICAL_GATEWAY_ID=g-2\n";
+        std::fs::write(&store, installed).expect("written");
+        enrollment("g-2")
+            .keep(&domain, &store)
+            .expect("nothing to do");
+        assert_eq!(kept(), installed);
+    }
+}

@@ -1,0 +1,521 @@
+//! What proves who a role is: a machine identity's token or way to log in, an enrollment, or what one has bought.
+
+use std::convert::Infallible;
+use std::path::PathBuf;
+
+use super::assemble::Reader;
+use super::credential::{
+    AwsEnrollment, IdentityCredential, IdentityLogin, Jwt, LoginMethod, POD_TOKEN, ResourceId,
+};
+use super::env::{
+    AUTH_METHOD, CLIENT_ID, CLIENT_SECRET, GCP_KEY_PATH, JWT, JWT_FILE, KUBERNETES_TOKEN_PATH,
+    MACHINE_IDENTITY_ID, ORGANIZATION_SLUG, TOKEN, Variable,
+};
+use super::raw::{Source, Value};
+use super::remark::{Problem, Remark};
+use crate::names::InvalidName;
+use crate::secret::Secret;
+
+/// Ways in which a machine identity may log in (protocol.md §6).
+pub const AUTH_METHODS: [&str; 8] = [
+    "universal-auth",
+    "kubernetes",
+    "azure",
+    "gcp-id-token",
+    "gcp-iam",
+    "aws-iam",
+    "oidc-auth",
+    "jwt-auth",
+];
+
+/// Ways to enroll (protocol.md §6).
+pub const ENROLL_METHODS: [&str; 2] = ["token", "aws"];
+
+/// What an enrollment bought, for a person.
+const ENROLLED: &str = "access token that an enrollment bought";
+
+/// How enrollment is spelled for one of the roles.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct EnrollKeys {
+    /// The method.
+    pub(super) method: &'static Variable,
+    /// The access token that it bought.
+    pub(super) bought: &'static Variable,
+    /// The one-time token that was spent.
+    pub(super) with: &'static Variable,
+    /// The role's id, and the flag for it.
+    pub(super) id: (&'static Variable, &'static str),
+    /// Reads the id.
+    pub(super) parse_id: fn(&str) -> Result<ResourceId, InvalidName>,
+}
+
+/// Whether a role enrolls, or is already enrolled.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Enrollment {
+    /// The token that an earlier enrollment bought.
+    Stored(Secret),
+    /// This one-time token is still to be spent.
+    New(Secret),
+    /// By its AWS role, at each start.
+    Aws(AwsEnrollment),
+}
+
+impl<'a> Reader<'a> {
+    /// The machine identity that `source` gives: a token, else a way to log in; `None` if it gives neither.
+    /// The inner `None` is one that cannot be used, which was noted.
+    pub(super) fn identity(&mut self, source: Source) -> Option<Option<IdentityCredential>> {
+        if let Some(token) = self.raw.value_from(source, &TOKEN) {
+            let credential = "access token of a machine identity";
+            self.notes.proves(credential, &TOKEN, &token);
+            return Some(Some(IdentityCredential::Token(token.text.clone())));
+        }
+        let method = self.raw.value_from(source, &AUTH_METHOD)?;
+        let (credential, read): (_, fn(&mut Self) -> Option<LoginMethod>) =
+            match method.text.expose() {
+                "universal-auth" => ("universal auth of a machine identity", Self::universal_auth),
+                "kubernetes" => (
+                    "machine identity, by the service account of the pod",
+                    Self::kubernetes,
+                ),
+                "azure" => ("machine identity, by the Azure machine's", Self::azure),
+                "gcp-id-token" => (
+                    "machine identity, by the GCP machine's service account",
+                    Self::gcp_id_token,
+                ),
+                "gcp-iam" => (
+                    "machine identity, by the key of a GCP service account",
+                    Self::gcp_iam,
+                ),
+                "aws-iam" => ("machine identity, by the AWS role", Self::aws_iam),
+                "oidc-auth" => (
+                    "machine identity, by a token of an OpenID Connect provider",
+                    Self::oidc_auth,
+                ),
+                "jwt-auth" => ("machine identity, by a JSON web token", Self::jwt_auth),
+                _ => {
+                    self.problem(Problem::at(
+                        &method.origin,
+                        format_args!("unknown method; use one of {}", AUTH_METHODS.join(", ")),
+                    ));
+                    return Some(None);
+                }
+            };
+        self.notes.proves(credential, &AUTH_METHOD, &method);
+        let organization = self.optional(&ORGANIZATION_SLUG);
+        let method = read(self);
+        Some(method.map(|method| {
+            IdentityCredential::Login(IdentityLogin {
+                method,
+                organization,
+            })
+        }))
+    }
+
+    fn universal_auth(&mut self) -> Option<LoginMethod> {
+        let id = self.needed("universal-auth", &CLIENT_ID, "--client-id");
+        let secret = self.needed("universal-auth", &CLIENT_SECRET, "--client-secret");
+        Some(LoginMethod::UniversalAuth {
+            client_id: id?.expose().to_owned(),
+            client_secret: secret?,
+        })
+    }
+
+    fn kubernetes(&mut self) -> Option<LoginMethod> {
+        let identity_id = self.identity_id("kubernetes");
+        let path = self.optional(&KUBERNETES_TOKEN_PATH);
+        Some(LoginMethod::Kubernetes {
+            identity_id: identity_id?,
+            token_path: PathBuf::from(path.as_deref().unwrap_or(POD_TOKEN)),
+        })
+    }
+
+    fn azure(&mut self) -> Option<LoginMethod> {
+        let identity_id = self.identity_id("azure")?;
+        Some(LoginMethod::Azure { identity_id })
+    }
+
+    fn gcp_id_token(&mut self) -> Option<LoginMethod> {
+        Some(LoginMethod::GcpIdToken {
+            identity_id: self.identity_id("gcp-id-token")?,
+            cloud: self.raw.environment.cloud.clone(),
+        })
+    }
+
+    fn gcp_iam(&mut self) -> Option<LoginMethod> {
+        let identity_id = self.identity_id("gcp-iam");
+        let path = self.needed("gcp-iam", &GCP_KEY_PATH, "--service-account-key-file-path");
+        Some(LoginMethod::GcpIam {
+            identity_id: identity_id?,
+            key_path: PathBuf::from(path?.expose()),
+        })
+    }
+
+    fn aws_iam(&mut self) -> Option<LoginMethod> {
+        Some(LoginMethod::AwsIam {
+            identity_id: self.identity_id("aws-iam")?,
+            cloud: self.raw.environment.cloud.clone(),
+        })
+    }
+
+    fn oidc_auth(&mut self) -> Option<LoginMethod> {
+        let identity_id = self.identity_id("oidc-auth");
+        let jwt = self.jwt("oidc-auth");
+        Some(LoginMethod::OidcAuth {
+            identity_id: identity_id?,
+            jwt: jwt?,
+        })
+    }
+
+    fn jwt_auth(&mut self) -> Option<LoginMethod> {
+        let identity_id = self.identity_id("jwt-auth");
+        let jwt = self.jwt("jwt-auth");
+        Some(LoginMethod::JwtAuth {
+            identity_id: identity_id?,
+            jwt: jwt?,
+        })
+    }
+
+    /// The token, or its file; of both the one that was said more strongly.
+    fn jwt(&mut self, method: &str) -> Option<Jwt> {
+        let (given, file) = (self.raw.source(&JWT), self.raw.source(&JWT_FILE));
+        if given.is_some() && given == file {
+            self.problem(Problem::new(format!(
+                "{} and {} are given in the same place; only one of them can hold",
+                JWT.name, JWT_FILE.name
+            )));
+            return None;
+        }
+        if file > given {
+            let path = self.optional(&JWT_FILE)?;
+            return Some(Jwt::File(PathBuf::from(path)));
+        }
+        if given.is_none()
+            && !self.file_failed
+            && let Some(old) = self.raw.environment.older_name(&JWT)
+        {
+            self.problem(Problem::renamed(old, &JWT));
+            return None;
+        }
+        let jwt = self.needed(method, &JWT, "--jwt-file FILE, --jwt");
+        jwt.map(Jwt::Given)
+    }
+
+    fn identity_id(&mut self, method: &str) -> Option<String> {
+        let id = self.needed(method, &MACHINE_IDENTITY_ID, "--machine-identity-id")?;
+        Some(id.expose().to_owned())
+    }
+
+    /// A setting without which `method` cannot be used; `flag` is how to give it.
+    fn needed(&mut self, method: &str, variable: &'static Variable, flag: &str) -> Option<Secret> {
+        if let Some(value) = self.raw.value(variable) {
+            self.notes.holds(variable, &value);
+            return Some(value.text.clone());
+        }
+        if !self.file_failed {
+            let text = format!("{method} needs {flag} or {}", variable.name);
+            self.problem(Problem::new(text));
+        }
+        None
+    }
+
+    fn optional(&mut self, variable: &'static Variable) -> Option<String> {
+        self.parsed(variable, |text| Ok::<_, Infallible>(text.to_owned()))
+    }
+
+    /// True if an enrollment is asked for, and nothing stronger asks for a machine identity: a way to log in, or, where no
+    /// token is needed to enroll, a token.
+    pub(super) fn enrolls(&self, method: &'static Variable) -> bool {
+        let Some(asked) = self.raw.value(method) else {
+            return false;
+        };
+        let is_stronger = |variable| self.raw.source(variable) > self.raw.source(method);
+        let by_role = asked.text.expose() == "aws";
+        let is_overruled = is_stronger(&AUTH_METHOD) || (by_role && is_stronger(&TOKEN));
+        !is_overruled
+    }
+
+    /// What an enrollment comes to.
+    pub(super) fn enrollment(&mut self, keys: &EnrollKeys) -> Option<Enrollment> {
+        let asked = self.raw.value(keys.method)?;
+        match asked.text.expose() {
+            "token" => {
+                self.notes.holds(keys.method, &asked);
+                self.token_enrollment(keys)
+            }
+            "aws" => self.aws_enrollment(keys, &asked).map(Enrollment::Aws),
+            _ => {
+                let text = format_args!("unknown method; use {}", ENROLL_METHODS.join(" or "));
+                self.problem(Problem::at(&asked.origin, text));
+                None
+            }
+        }
+    }
+
+    fn token_enrollment(&mut self, keys: &EnrollKeys) -> Option<Enrollment> {
+        let (bought, with) = (keys.bought, keys.with);
+        let Some(token) = self.raw.value(&TOKEN) else {
+            // Units that name the method but keep no token around, since it is spent.
+            if let Some(kept) = self.raw.value(bought) {
+                self.notes.proves(ENROLLED, bought, &kept);
+                return Some(Enrollment::Stored(kept.text.clone()));
+            }
+            self.problem(Problem::new(format!(
+                "enrolling needs the one-time enrollment token: give --token-file FILE or set {}",
+                TOKEN.name
+            )));
+            return None;
+        };
+        let kept = self.raw.value_from(Source::File, bought);
+        let spent = self.raw.value_from(Source::File, with);
+        match (kept, spent) {
+            (Some(kept), Some(spent)) if spent.text == token.text => {
+                self.remarks.push(Remark::AlreadyEnrolled);
+                self.notes.proves(ENROLLED, bought, &kept);
+                self.notes.holds(&TOKEN, &token);
+                Some(Enrollment::Stored(kept.text.clone()))
+            }
+            (Some(_) | None, Some(_) | None) => {
+                let credential = "one-time enrollment token, which the first start spends";
+                self.notes.proves(credential, &TOKEN, &token);
+                Some(Enrollment::New(token.text.clone()))
+            }
+        }
+    }
+
+    fn aws_enrollment(&mut self, keys: &EnrollKeys, asked: &Value<'a>) -> Option<AwsEnrollment> {
+        let (id, flag) = keys.id;
+        // An enrollment with a role keeps no token.
+        self.notes
+            .proves("enrolled with its AWS role", keys.method, asked);
+        let missing = format!("enrolling with aws needs {flag} or {}", id.name);
+        let parsed = self.required(id, &missing, keys.parse_id)?;
+        Some(AwsEnrollment {
+            id: parsed,
+            cloud: self.raw.environment.cloud.clone(),
+        })
+    }
+
+    /// The access token that an earlier enrollment kept, if there is one.
+    pub(super) fn kept_token(&mut self, bought: &'static Variable) -> Option<Secret> {
+        let token = self.raw.value(bought)?;
+        self.notes.proves(ENROLLED, bought, &token);
+        Some(token.text.clone())
+    }
+
+    /// Nothing proves who this is: says what could, with a hint at what was begun.
+    pub(super) fn no_credential(&mut self, kept: &'static Variable) {
+        if self.file_failed {
+            return;
+        }
+        if let Some(old) = self.raw.environment.older_name(&TOKEN) {
+            self.problem(Problem::renamed(old, &TOKEN));
+            return;
+        }
+        let is_given = |variable: &'static Variable| self.raw.value(variable).is_some();
+        let hint = if is_given(&CLIENT_ID) {
+            "; a client id alone does nothing, add --auth-method=universal-auth".to_owned()
+        } else if is_given(&MACHINE_IDENTITY_ID) {
+            let methods = AUTH_METHODS.get(1..).unwrap_or_default().join(", ");
+            format!(
+                "; an identity's id alone does nothing, add --auth-method with one of {methods}"
+            )
+        } else {
+            String::new()
+        };
+        self.problem(Problem::new(format!(
+            "no credential: give --token-file FILE, set {}, log in with --auth-method, or enroll with \
+             --enroll-method=token (an enrolled one is kept as {}){hint}",
+            TOKEN.name, kept.name
+        )));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::AUTH_METHODS;
+    use crate::config::assemble_gateway;
+    use crate::config::case::Case;
+    use crate::config::cloud::Cloud;
+    use crate::config::credential::{
+        AwsEnrollment, IdentityCredential, IdentityLogin, Jwt, LoginMethod, ResourceId,
+    };
+    use crate::config::env::{
+        AUTH_METHOD, GATEWAY_ENROLL_METHOD, GATEWAY_ID, GATEWAY_NAME, MACHINE_IDENTITY_ID, TOKEN,
+        Variable,
+    };
+    use crate::config::settings::GatewayCredential;
+    use crate::secret::Secret;
+
+    type Flag = (&'static Variable, &'static str, &'static str);
+    type Set = (&'static str, &'static str);
+
+    const NAME: Flag = (&GATEWAY_NAME, "NAME", "edge");
+    const FILE: &str = "/conf/edge.conf";
+
+    fn login(method: LoginMethod) -> GatewayCredential {
+        GatewayCredential::Identity(IdentityCredential::Login(IdentityLogin {
+            method,
+            organization: None,
+        }))
+    }
+
+    #[test]
+    fn every_way_to_log_in_is_assembled_from_flags_environment_and_file() {
+        let id = || "i".to_owned();
+        let cloud = || Cloud::of(&[("AWS_REGION", "eu-central-1")]);
+        let cases: [(&str, &[Set], &str, LoginMethod); 10] = [
+            (
+                "kubernetes",
+                &[],
+                "",
+                LoginMethod::Kubernetes {
+                    identity_id: id(),
+                    token_path: "/var/run/secrets/kubernetes.io/serviceaccount/token".into(),
+                },
+            ),
+            (
+                "kubernetes",
+                &[],
+                "INFISICAL_KUBERNETES_SERVICE_ACCOUNT_TOKEN_PATH=/token\n",
+                LoginMethod::Kubernetes {
+                    identity_id: id(),
+                    token_path: "/token".into(),
+                },
+            ),
+            ("azure", &[], "", LoginMethod::Azure { identity_id: id() }),
+            (
+                "gcp-id-token",
+                &[],
+                "",
+                LoginMethod::GcpIdToken {
+                    identity_id: id(),
+                    cloud: cloud(),
+                },
+            ),
+            (
+                "gcp-iam",
+                &[("INFISICAL_GCP_IAM_SERVICE_ACCOUNT_KEY_FILE_PATH", "/key")],
+                "",
+                LoginMethod::GcpIam {
+                    identity_id: id(),
+                    key_path: "/key".into(),
+                },
+            ),
+            (
+                "aws-iam",
+                &[],
+                "",
+                LoginMethod::AwsIam {
+                    identity_id: id(),
+                    cloud: cloud(),
+                },
+            ),
+            (
+                "oidc-auth",
+                &[("INFISICAL_JWT", "kept")],
+                "",
+                LoginMethod::OidcAuth {
+                    identity_id: id(),
+                    jwt: Jwt::Given(Secret::new("kept")),
+                },
+            ),
+            (
+                "jwt-auth",
+                &[],
+                "INFISICAL_JWT_FILE=/jwt\n",
+                LoginMethod::JwtAuth {
+                    identity_id: id(),
+                    jwt: Jwt::File("/jwt".into()),
+                },
+            ),
+            // Of a token and its file the one that was said more strongly holds.
+            (
+                "jwt-auth",
+                &[("INFISICAL_JWT", "kept")],
+                "INFISICAL_JWT_FILE=/jwt\n",
+                LoginMethod::JwtAuth {
+                    identity_id: id(),
+                    jwt: Jwt::Given(Secret::new("kept")),
+                },
+            ),
+            (
+                "jwt-auth",
+                &[("INFISICAL_JWT_FILE", "/jwt")],
+                "INFISICAL_JWT=kept\n",
+                LoginMethod::JwtAuth {
+                    identity_id: id(),
+                    jwt: Jwt::File("/jwt".into()),
+                },
+            ),
+        ];
+        let mut methods: Vec<&str> = AUTH_METHODS.into_iter().skip(1).collect();
+        for (method, variables, file, expected) in cases {
+            methods.retain(|other| *other != method);
+            assert_eq!(expected.name(), method);
+            let cloud = [("AWS_REGION", "eu-central-1")];
+            let mut case = Case {
+                flags: &[
+                    NAME,
+                    (&AUTH_METHOD, "--auth-method", method),
+                    (&MACHINE_IDENTITY_ID, "--machine-identity-id", "i"),
+                ],
+                variables: &[variables, &cloud].concat(),
+                file: Some((FILE, file)),
+                config: None,
+            };
+            let (settings, _) = case.assemble(assemble_gateway).expect(method);
+            assert!(!format!("{settings:?}").contains("kept"));
+            assert_eq!(settings.credential, login(expected), "{method}");
+            // The same from a file alone, as an installation leaves it.
+            let text = format!(
+                "INFISICAL_AUTH_METHOD={method}\nINFISICAL_MACHINE_IDENTITY_ID=i\n\
+                 INFISICAL_AUTH_ORGANIZATION_SLUG=branch\n{file}"
+            );
+            case.flags = &[NAME];
+            case.file = Some((FILE, &text));
+            let (settings, _) = case.assemble(assemble_gateway).expect(method);
+            let GatewayCredential::Identity(IdentityCredential::Login(found)) = settings.credential
+            else {
+                panic!("{method} is no login");
+            };
+            assert_eq!(found.organization.as_deref(), Some("branch"), "{method}");
+        }
+        assert_eq!(methods, [""; 0], "a method has no case");
+    }
+
+    #[test]
+    fn an_aws_role_enrolls_by_id_unless_a_person_says_otherwise() {
+        let aws: Flag = (&GATEWAY_ENROLL_METHOD, "--enroll-method", "aws");
+        let in_file = "INFISICAL_GATEWAY_ID=g-1\nINFISICAL_GATEWAY_ACCESS_TOKEN=stale\n";
+        let by_flag: Flag = (&GATEWAY_ID, "--gateway-id", "g-1");
+        let identity = Case {
+            flags: &[NAME, (&TOKEN, "--token", "t")],
+            file: Some((
+                FILE,
+                "INFISICAL_GATEWAY_ENROLL_METHOD=aws\nINFISICAL_GATEWAY_ID=g\n",
+            )),
+            ..Case::default()
+        };
+        let (settings, _) = identity.assemble(assemble_gateway).expect("settings");
+        let token = IdentityCredential::Token(Secret::new("t"));
+        assert_eq!(settings.credential, GatewayCredential::Identity(token));
+        for (flags, variables, file) in [
+            (&[NAME, aws, by_flag][..], &[][..], ""),
+            (&[NAME, aws], &[("INFISICAL_GATEWAY_ID", "g-1")], ""),
+            (&[NAME, aws], &[], in_file),
+        ] {
+            let case = Case {
+                flags,
+                variables,
+                file: Some((FILE, file)),
+                config: None,
+            };
+            let (settings, _) = case.assemble(assemble_gateway).expect("settings");
+            let expected = AwsEnrollment {
+                id: ResourceId::Gateway("g-1".parse().expect("an id")),
+                cloud: Cloud::default(),
+            };
+            assert_eq!(settings.credential, GatewayCredential::Aws(expected));
+        }
+    }
+}

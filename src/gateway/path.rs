@@ -1,0 +1,75 @@
+//! Which half of the path is broken, when the platform does not reach this gateway: looked at from here.
+//!
+//! The platform's way to a gateway is the relay's port 8443, the relay, and the tunnel. From here the tunnel can be asked for a
+//! sign of life (any answer to a keepalive is one, RFC 4254 §4), and the relay's port can be tried. What remains is beyond the
+//! relay, or the platform believes this gateway elsewhere.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::error::chain;
+use crate::names::{RelayHost, TLS_PORT};
+use crate::net::dial;
+use crate::ssh::client::Session;
+
+/// How long a tunnel may take to give a sign of life when it is asked for one out of turn.
+const ANSWER: Duration = Duration::from_secs(5);
+/// Limit for the relay's port.
+const PORT: Duration = Duration::from_secs(5);
+
+/// The path, as far as it can be seen from here.
+#[derive(Debug)]
+pub(crate) struct Path {
+    session: Arc<Session>,
+    relay: RelayHost,
+}
+
+/// What was seen. `Display` completes a sentence about the heartbeat that failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum View {
+    /// The tunnel gives no sign of life.
+    Dead,
+    /// It does, and the relay takes connections of clients.
+    Open(RelayHost),
+    /// It does, but the relay's port for clients cannot be reached from here.
+    Shut(String),
+}
+
+impl Path {
+    pub(crate) fn new(session: Arc<Session>, relay: RelayHost) -> Self {
+        Self { session, relay }
+    }
+
+    /// True if the tunnel gives a sign of life.
+    pub(crate) async fn is_alive(&self) -> bool {
+        self.session.ping(ANSWER).await
+    }
+
+    /// Looks at all of it.
+    pub(crate) async fn look(&self) -> View {
+        if !self.is_alive().await {
+            return View::Dead;
+        }
+        match dial::connect(self.relay.as_str(), TLS_PORT, PORT).await {
+            Ok(_) => View::Open(self.relay.clone()),
+            Err(error) => View::Shut(chain(&error).to_string()),
+        }
+    }
+}
+
+impl fmt::Display for View {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Dead => f.write_str("the tunnel does not answer"),
+            Self::Open(relay) => write!(
+                f,
+                "the tunnel answers, and port {TLS_PORT} of {relay} is open from here"
+            ),
+            Self::Shut(error) => write!(
+                f,
+                "the tunnel answers, but clients cannot reach the relay: {error}"
+            ),
+        }
+    }
+}

@@ -1,0 +1,213 @@
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+
+use super::{Error, Goal, Seen, connect, connect_speaking, race};
+use crate::error::chain;
+
+/// Generous: of simulated time, or of a wait that ends much sooner.
+const BOUND: Duration = Duration::from_secs(60);
+
+/// Nobody listens there, unless somebody else begins to.
+async fn refusing() -> SocketAddr {
+    listening().await.1
+}
+
+async fn listening() -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("bound");
+    (listener, address)
+}
+
+/// A listener whose queue is full, so that the kernel drops each further SYN; and what fills the queue.
+async fn black_hole() -> (TcpListener, Vec<TcpStream>, SocketAddr) {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket
+        .bind("127.0.0.1:0".parse().expect("an address"))
+        .expect("bound");
+    let listener = socket.listen(1).expect("listening");
+    let address = listener.local_addr().expect("bound");
+    let mut filling = Vec::new();
+    // Two fit; one more shows that the queue is full by not being answered.
+    while filling.len() < 10 {
+        let next = tokio::time::timeout(Duration::from_millis(200), TcpStream::connect(address));
+        match next.await {
+            Ok(stream) => filling.push(stream.expect("connected")),
+            Err(_) => return (listener, filling, address),
+        }
+    }
+    panic!("the queue never fills up");
+}
+
+async fn first_to(addresses: &[SocketAddr], goal: Goal) -> Option<SocketAddr> {
+    let mut seen = Seen::default();
+    let winner = tokio::time::timeout(BOUND, race(addresses, goal, &mut seen)).await;
+    let stream = winner.expect("decided")?;
+    Some(stream.peer_addr().expect("connected"))
+}
+
+#[tokio::test]
+async fn a_refused_connection_names_host_and_port() {
+    let port = refusing().await.port();
+    let error = connect("127.0.0.1", port, BOUND)
+        .await
+        .expect_err("refused");
+    assert!(matches!(error, Error::Connect { .. }), "{error:?}");
+    assert!(
+        error.to_string().contains(&format!("127.0.0.1:{port}")),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn an_unknown_name_is_a_resolver_error() {
+    let error = connect("no-such-host.invalid", 1, Duration::from_secs(20))
+        .await
+        .expect_err("unknown");
+    assert!(matches!(error, Error::Resolve { .. }), "{error:?}");
+    assert!(
+        error.to_string().contains("no-such-host.invalid"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn after_a_refused_address_the_next_one_is_taken() {
+    let (_listener, good) = listening().await;
+    let addresses = [refusing().await, good];
+    assert_eq!(first_to(&addresses, Goal::Connected).await, Some(good));
+}
+
+#[tokio::test]
+async fn an_address_that_swallows_everything_does_not_delay_the_next_one_for_long() {
+    let (_full, _filling, hole) = black_hole().await;
+    let (_listener, good) = listening().await;
+    assert_eq!(first_to(&[hole, good], Goal::Connected).await, Some(good));
+}
+
+#[tokio::test]
+async fn either_family_may_win() {
+    let Ok(listener) = TcpListener::bind("[::1]:0").await else {
+        eprintln!("skipped: this machine has no IPv6");
+        return;
+    };
+    let v6 = listener.local_addr().expect("bound");
+    let (_listener, v4) = listening().await;
+    let none = refusing().await;
+    assert_eq!(first_to(&[v6, none], Goal::Connected).await, Some(v6));
+    assert_eq!(first_to(&[none, v6], Goal::Connected).await, Some(v6));
+    let gone = {
+        let listener = TcpListener::bind("[::1]:0").await.expect("a port");
+        listener.local_addr().expect("bound")
+    };
+    assert_eq!(first_to(&[gone, v4], Goal::Connected).await, Some(v4));
+}
+
+#[tokio::test]
+async fn when_all_refuse_it_is_told_at_once_with_the_most_telling_error() {
+    let (refusing, nowhere) = (refusing().await, "[2001:db8::1]:9".parse());
+    let mut seen = Seen::default();
+    seen.failed(
+        nowhere.expect("an address"),
+        io::ErrorKind::NetworkUnreachable.into(),
+    );
+    // Never, if it waited for a deadline.
+    let addresses = [refusing, refusing];
+    let lost = tokio::time::timeout(BOUND, race(&addresses, Goal::Connected, &mut seen)).await;
+    assert!(lost.expect("decided").is_none());
+    seen.failed(
+        "[2001:db8::1]:9".parse().expect("an address"),
+        io::ErrorKind::NetworkUnreachable.into(),
+    );
+    let told = seen.failure.expect("a failure");
+    assert_eq!(told.address, refusing);
+    assert_eq!(told.source.kind(), io::ErrorKind::ConnectionRefused);
+}
+
+#[tokio::test]
+async fn a_deadline_that_passes_tells_what_is_known() {
+    let (_full, _filling, hole) = black_hole().await;
+    let error = connect("127.0.0.1", hole.port(), Duration::from_secs(1))
+        .await
+        .expect_err("nobody answers");
+    assert!(matches!(error, Error::TimedOut { .. }), "{error:?}");
+    let told = chain(&error).to_string();
+    assert_eq!(told, format!("no connection to {hole} within 1 s"));
+}
+
+/// Answers the connection of that number with a byte, and is silent on all others. Yields how many were open at most
+/// until then.
+async fn speaks_at(listener: TcpListener, number: usize) -> (TcpStream, usize) {
+    let mut open: Vec<TcpStream> = Vec::new();
+    let mut most = 0;
+    for n in 1.. {
+        let (mut stream, _) = listener.accept().await.expect("accepted");
+        if n == number {
+            stream.write_all(b"S").await.expect("spoken");
+            return (stream, most);
+        }
+        open.retain_mut(|stream| {
+            let mut byte = [0];
+            let ended = stream.try_read(&mut byte);
+            ended.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+        });
+        open.push(stream);
+        most = most.max(open.len());
+    }
+    unreachable!("there is always a next one");
+}
+
+#[tokio::test(start_paused = true)]
+async fn fresh_sockets_reach_a_peer_that_begins_to_speak_later_and_few_are_open_at_once() {
+    let (listener, address) = listening().await;
+    let port = address.port();
+    let (winner, spoken) = tokio::join!(
+        connect_speaking("127.0.0.1", port, BOUND),
+        tokio::time::timeout(BOUND, speaks_at(listener, 20))
+    );
+    let mut byte = [0];
+    let mut winner = winner.expect("the twentieth speaks");
+    let (_peer, most) = spoken.expect("it was reached");
+    winner.read_exact(&mut byte).await.expect("not yet read");
+    assert_eq!(&byte, b"S");
+    // The peer hears of the oldest one's end only after it has accepted the newest.
+    assert!((7..=9).contains(&most), "{most} open at once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_address_loses_to_one_that_speaks() {
+    let (_silent, first) = listening().await;
+    let (listener, second) = listening().await;
+    let addresses = [first, second];
+    let (winner, _) = tokio::join!(first_to(&addresses, Goal::Speaking), speaks_at(listener, 1));
+    assert_eq!(winner, Some(second));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_accepts_and_never_speaks_is_said_to_do_so() {
+    let (_silent, address) = listening().await;
+    let error = connect_speaking("127.0.0.1", address.port(), Duration::from_secs(15))
+        .await
+        .expect_err("silence");
+    assert!(matches!(error, Error::Silent { .. }), "{error:?}");
+    let told = error.to_string();
+    assert!(told.contains("said nothing within 15 s"), "{told}");
+}
+
+#[tokio::test]
+async fn a_peer_that_closes_without_a_word_is_no_peer() {
+    let (listener, address) = listening().await;
+    let hanging_up = async {
+        let _ = listener.accept().await.expect("accepted");
+        std::future::pending::<()>().await;
+    };
+    let error = tokio::select! {
+        result = connect_speaking("127.0.0.1", address.port(), BOUND) => result,
+        () = hanging_up => unreachable!("pending"),
+    };
+    let told = chain(&error.expect_err("no word")).to_string();
+    assert!(told.ends_with("closed without a word"), "{told}");
+}

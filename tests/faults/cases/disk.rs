@@ -1,0 +1,364 @@
+//! A disk that is full or read-only, and ends at the worst moment.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use infisical::config::env::{GATEWAY_ACCESS_TOKEN, GATEWAY_DOMAIN};
+use infisical::config::file;
+use infisical::host::known::{Fingerprint, Known};
+use infisical::secret::Secret;
+
+use crate::lab::{Lab, PATIENCE};
+use crate::net::Machine;
+use crate::runner::{Case, Outcome};
+use crate::small_disk::SmallDisk;
+use crate::support::daemon::GatewayCommand;
+use crate::support::noise::Noise;
+use crate::support::process::{Process, clean};
+use crate::support::stack::{GATEWAY, RELAY};
+use crate::wait;
+
+pub(super) const CASES: &[Case] = &[
+    Case {
+        name: "a_full_disk_at_the_first_start_costs_no_token",
+        row: "disk full at the first start: says so, spends no token; once there is room, started again",
+        bound: Some(Duration::from_secs(1)),
+        labs: 1,
+        run: |lab| {
+            first_start(
+                lab,
+                SmallDisk::fill,
+                SmallDisk::free,
+                "No space left on device",
+            )
+        },
+    },
+    Case {
+        name: "a_read_only_disk_at_the_first_start_costs_no_token",
+        row: "configuration read-only at the first start: says so, spends no token; once writable, started again",
+        bound: Some(Duration::from_secs(1)),
+        labs: 1,
+        run: |lab| {
+            let close = |disk: &SmallDisk| disk.read_only(true);
+            let open = |disk: &SmallDisk| disk.read_only(false);
+            first_start(lab, close, open, "Read-only file system")
+        },
+    },
+    Case {
+        name: "a_full_disk_does_not_keep_a_gateway_from_serving",
+        row: "disk full while the gateway runs: serves on; relay killed meanwhile, from its listening again",
+        bound: Some(Duration::from_secs(2)),
+        labs: 1,
+        run: |lab| running(lab, SmallDisk::fill, SmallDisk::free),
+    },
+    Case {
+        name: "a_read_only_disk_does_not_keep_a_gateway_from_serving",
+        row: "state directory read-only while the gateway runs: serves on; relay killed meanwhile, from its listening again",
+        bound: Some(Duration::from_secs(2)),
+        labs: 1,
+        run: |lab| {
+            let close = |disk: &SmallDisk| disk.read_only(true);
+            let open = |disk: &SmallDisk| disk.read_only(false);
+            running(lab, close, open)
+        },
+    },
+    Case {
+        name: "a_file_whose_writer_is_killed_is_the_old_one_or_the_new_one",
+        row: "killed while it writes configuration and token, 100 times: the file is the old one or the new one",
+        bound: None,
+        labs: 1,
+        run: killed_while_writing,
+    },
+    Case {
+        name: "a_file_that_is_written_as_the_disk_fills_is_the_old_one_or_the_new_one",
+        row: "disk fills while configuration, token and mark are written: each file is the old one or the new one",
+        bound: None,
+        labs: 1,
+        run: filled_while_writing,
+    },
+];
+
+/// A gateway whose files are all on one disk.
+struct Gateway {
+    command: GatewayCommand,
+    home: PathBuf,
+}
+
+impl Gateway {
+    /// Writes the configuration with `keys`.
+    fn new(lab: &Lab, disk: &SmallDisk, keys: &str) -> Self {
+        let home = disk.path().to_owned();
+        let url = &lab.platform().url;
+        let mut command = GatewayCommand::new(&home, GATEWAY, url, RELAY, keys);
+        command.more.push("--log-level=debug".to_owned());
+        Self { command, home }
+    }
+
+    fn start(&self, lab: &Lab) -> Rc<Process> {
+        let mut command = self.command.command(&self.home);
+        command.env("SSL_CERT_FILE", lab.dir().join("root.pem"));
+        command.env("STATE_DIRECTORY", &self.home);
+        lab.spawn("gateway", &lab.net.on(Machine::Gateway, &command))
+    }
+
+    fn text(&self) -> String {
+        std::fs::read_to_string(&self.command.config).expect("the configuration")
+    }
+}
+
+type Change = fn(&SmallDisk);
+
+/// With a one-time token and a disk that cannot be written; then with one that can.
+fn first_start(lab: &mut Lab, spoil: Change, cure: Change, why: &str) -> Outcome {
+    lab.start_platform();
+    lab.start_echo(Machine::Gateway);
+    let _relay = lab.start_relay(Machine::Relay);
+    let disk = SmallDisk::mount(&lab.dir().join("disk"));
+    let token = lab.ask(lab.platform().enrollment_token("gateway", GATEWAY, None));
+    let mut gateway = Gateway::new(lab, &disk, &format!("INFISICAL_TOKEN={token}\n"));
+    gateway
+        .command
+        .more
+        .push("--enroll-method=token".to_owned());
+    let (before, files) = (gateway.text(), disk.files());
+
+    spoil(&disk);
+    let first = gateway.start(lab);
+    let code = lab.ask(first.exit_code());
+    let said = first.output();
+    assert_eq!(code, 69, "{said}");
+    let path = gateway.command.config.display().to_string();
+    let tells = |line: &str| line.contains(why) && line.contains(&path);
+    assert!(said.lines().any(tells), "not said what is wrong: {said}");
+    assert_eq!(
+        (gateway.text(), disk.files()),
+        (before, files),
+        "changed all the same"
+    );
+
+    cure(&disk);
+    let begin = Instant::now();
+    let second = gateway.start(lab);
+    lab.wait_up(&second);
+    lab.assert_works(&lab.way());
+    let took = begin.elapsed();
+    let entries = file::load(&gateway.command.config).expect("a whole file");
+    assert!(
+        entries
+            .iter()
+            .any(|entry| entry.key == &GATEWAY_ACCESS_TOKEN)
+    );
+    Outcome::recovered(took)
+}
+
+/// The disk is spoilt before the gateway has noted that it works, and cured at the end.
+fn running(lab: &mut Lab, spoil: Change, cure: Change) -> Outcome {
+    const MARK: &str = "worked-with";
+    lab.start_platform();
+    lab.start_echo(Machine::Gateway);
+    let disk = SmallDisk::mount(&lab.dir().join("disk"));
+    let gateway = Gateway::new(lab, &disk, &lab.gateway_keys());
+    // Known to the platform, and away.
+    let relay = lab.start_relay(Machine::Relay);
+    lab.kill(&relay);
+    let process = gateway.start(lab);
+    // It has its view of the disk, which a change of ours does not reach before that.
+    lab.wait_line(&process, 0, "Successfully registered gateway", PATIENCE);
+    spoil(&disk);
+    let mut relay = lab.start_relay(Machine::Relay);
+    lab.wait_up(&process);
+    let way = lab.way();
+    lab.assert_works(&way);
+    lab.wait_line(
+        &process,
+        0,
+        "the mark that this configuration works cannot be kept",
+        PATIENCE,
+    );
+
+    let mark = process.mark();
+    process.signal(nix::sys::signal::Signal::SIGHUP);
+    lab.wait_line(&process, mark, "configuration reloaded", PATIENCE);
+    lab.assert_works(&way);
+
+    let mut measured = Vec::new();
+    for _ in 0..2 {
+        lab.kill(&relay);
+        let probe = Lab::probe(&lab.way());
+        relay = lab.start_relay(Machine::Relay);
+        measured.push(probe.success_since(Instant::now(), PATIENCE));
+    }
+    assert!(
+        !disk.files().contains(&MARK.to_owned()),
+        "the disk was not spoilt"
+    );
+
+    cure(&disk);
+    lab.kill(&relay);
+    let _relay = lab.start_relay(Machine::Relay);
+    wait::until("the mark", PATIENCE, || {
+        let files = disk.files();
+        if files.contains(&MARK.to_owned()) {
+            Ok(())
+        } else {
+            Err(files.join(" "))
+        }
+    });
+    assert!(process.is_running());
+    Outcome::worst_of(measured)
+}
+
+/// Long enough for a write to be cut in the middle of it, if that were possible.
+const LONG: usize = 40_000;
+/// What an administrator wrote, and nobody may change.
+const REMARK: &str = "# do not touch\n";
+
+fn token(number: u64) -> Secret {
+    // Every character of it is the same, so that a mixture shows.
+    let digit =
+        char::from(b"abcdefghijklmnopqrstuvwxyz"[usize::try_from(number % 26).expect("few")]);
+    Secret::new(digit.to_string().repeat(LONG))
+}
+
+fn write(path: &Path, number: u64) -> Result<(), file::Error> {
+    let (token, domain) = (
+        token(number),
+        Secret::new(format!("https://{number}.example.org")),
+    );
+    file::update(
+        path,
+        &[(&GATEWAY_ACCESS_TOKEN, &token), (&GATEWAY_DOMAIN, &domain)],
+    )
+}
+
+/// Fails unless the file is one that `write` has written; gives which.
+fn whole(path: &Path) -> u64 {
+    let text = std::fs::read_to_string(path).expect("there");
+    assert!(
+        text.starts_with(REMARK),
+        "the beginning is lost: {} bytes",
+        text.len()
+    );
+    let entries = file::load(path).expect("a whole file");
+    let value = |key| {
+        let entry = entries.iter().find(|entry| entry.key == key);
+        entry
+            .unwrap_or_else(|| panic!("only a part of {} bytes", text.len()))
+            .value
+            .clone()
+    };
+    let domain = value(&GATEWAY_DOMAIN);
+    let domain = domain.expose().trim_start_matches("https://");
+    let number = domain
+        .split('.')
+        .next()
+        .and_then(|number| number.parse().ok());
+    let number = number.expect("a number");
+    assert!(
+        value(&GATEWAY_ACCESS_TOKEN) == token(number),
+        "two writes are mixed"
+    );
+    number
+}
+
+/// What this binary does as the child that is killed.
+pub(crate) fn write_for_ever(path: &str) -> std::process::ExitCode {
+    for number in whole(Path::new(path)).. {
+        if let Err(error) = write(Path::new(path), number) {
+            eprintln!("{error}");
+            break;
+        }
+    }
+    std::process::ExitCode::FAILURE
+}
+
+fn killed_while_writing(lab: &mut Lab) -> Outcome {
+    const KILLS: u32 = 100;
+    let path = lab.dir().join("gateway.conf");
+    crate::support::write_private(&path, REMARK);
+    write(&path, 0).expect("written");
+    let mut noise = Noise::new(u64::from(std::process::id()));
+    let mut last = 0;
+    for _ in 0..KILLS {
+        let this = std::env::current_exe().expect("this binary's path");
+        let mut command: Command = clean(this, lab.dir());
+        command.arg("write-for-ever").arg(&path);
+        let child = Process::spawn("writer", command);
+        wait::until("the first write", PATIENCE, || {
+            if whole(&path) > last {
+                Ok(())
+            } else {
+                Err("it has not changed")
+            }
+        });
+        let mut random = [0];
+        noise.fill(&mut random);
+        wait::pause(Duration::from_micros(u64::from(random[0]) * 20));
+        lab.kill(&child);
+        last = whole(&path);
+    }
+    // What a killed writer leaves beside it is private.
+    for entry in std::fs::read_dir(lab.dir()).expect("the directory") {
+        let path = entry.expect("an entry").path();
+        if path
+            .file_name()
+            .is_some_and(|name| name.to_string_lossy().starts_with(".gateway.conf."))
+        {
+            assert_eq!(crate::support::mode(&path), 0o600);
+        }
+    }
+    assert!(last > u64::from(KILLS), "nothing was written");
+    Outcome::happened()
+}
+
+fn filled_while_writing(lab: &mut Lab) -> Outcome {
+    const TIMES: u64 = 200;
+    let disk = SmallDisk::mount(&lab.dir().join("disk"));
+    let path = disk.path().join("gateway.conf");
+    crate::support::write_private(&path, REMARK);
+    write(&path, 0).expect("written");
+    let known = Known::new(Some(disk.path().to_owned()));
+    let mark = |number: u64| Fingerprint::of(&[&number.to_string()]);
+    known.note(&mark(0));
+    let (mut failed, mut last, mut last_mark) = (0, 0, 0);
+    for number in 1..=TIMES {
+        // Full at every other time, and with less and less room in between.
+        if number % 2 == 0 {
+            disk.fill();
+        }
+        match write(&path, number) {
+            Ok(()) => last = number,
+            Err(error) => {
+                let full = matches!(&error, file::Error::Write { source, .. }
+                    if source.kind() == std::io::ErrorKind::StorageFull);
+                assert!(full, "{error}");
+                failed += 1;
+            }
+        }
+        assert_eq!(whole(&path), last);
+        known.note(&mark(number));
+        if known.has(&mark(number)) {
+            last_mark = number;
+        }
+        assert!(
+            known.has(&mark(last_mark)),
+            "a mark was lost, and none came instead"
+        );
+        let beside = disk
+            .files()
+            .into_iter()
+            .filter(|name| name.starts_with('.'))
+            .count();
+        assert_eq!(beside, 0, "something is left: {:?}", disk.files());
+        if number % 2 == 0 {
+            disk.free();
+        }
+    }
+    assert!(
+        failed > 0 && last > 0 && last_mark > 0,
+        "{failed} failed, {last} {last_mark} at last"
+    );
+    Outcome::happened()
+}

@@ -1,0 +1,101 @@
+//! The memory of one program over many restarts, sessions or faults, and whether it grows with them.
+
+use std::fmt::{self, Write as _};
+
+use nix::unistd::Pid;
+
+use crate::figures::Figures;
+
+/// Growth that is no leak worth the name, in MiB for a thousand.
+const MOST: f64 = 1.0;
+/// Looks below which nothing is judged.
+const FEW: usize = 12;
+
+/// Looks at one program.
+pub(super) struct Series {
+    program: &'static str,
+    /// What is counted.
+    each: &'static str,
+    /// The count, and the resident memory in MiB.
+    looks: Vec<(f64, f64)>,
+}
+
+impl Series {
+    pub(super) fn new(program: &'static str, each: &'static str) -> Self {
+        Self {
+            program,
+            each,
+            looks: Vec::new(),
+        }
+    }
+
+    /// A look after so many.
+    pub(super) fn take(&mut self, count: u64, pid: Pid) {
+        let memory = Figures::of(pid).memory as f64 / f64::from(1 << 20);
+        self.looks.push((count as f64, memory));
+    }
+
+    /// Every look, a line each, for whoever wants to draw them.
+    pub(super) fn lines(&self) -> String {
+        let mut lines = String::new();
+        for (count, memory) in &self.looks {
+            let _ = writeln!(
+                lines,
+                "{}\t{}\t{count}\t{memory:.3}",
+                self.program, self.each
+            );
+        }
+        lines
+    }
+
+    /// What came after the warm-up.
+    fn judged(&self) -> &[(f64, f64)] {
+        &self.looks[self.looks.len() / 3..]
+    }
+
+    /// Growth for a thousand in MiB by least squares, and its standard error.
+    fn slope(&self) -> Option<(f64, f64)> {
+        let looks = self.judged();
+        if looks.len() < FEW {
+            return None;
+        }
+        let count = looks.len() as f64;
+        let mean = |of: fn(&(f64, f64)) -> f64| looks.iter().map(of).sum::<f64>() / count;
+        let (x, y) = (mean(|look| look.0), mean(|look| look.1));
+        let spread: f64 = looks.iter().map(|look| (look.0 - x).powi(2)).sum();
+        let slope = looks
+            .iter()
+            .map(|look| (look.0 - x) * (look.1 - y))
+            .sum::<f64>()
+            / spread;
+        let left = |look: &(f64, f64)| (look.1 - y - slope * (look.0 - x)).powi(2);
+        let error = (looks.iter().map(left).sum::<f64>() / (count - 2.0) / spread).sqrt();
+        Some((slope * 1000.0, error * 1000.0))
+    }
+
+    /// True if it grows by more than the noise explains.
+    pub(super) fn grows(&self) -> bool {
+        self.slope()
+            .is_some_and(|(slope, error)| slope - 2.0 * error > MOST)
+    }
+}
+
+impl fmt::Display for Series {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let first = self.judged().first().map_or(0.0, |look| look.1);
+        let last = self.judged().last().map_or(0.0, |look| look.1);
+        let looks = self.looks.len();
+        write!(
+            f,
+            "| {} | {} | {looks} | {first:.1}, {last:.1} MiB | ",
+            self.program, self.each
+        )?;
+        match self.slope() {
+            Some((slope, error)) => {
+                let verdict = if self.grows() { " **grows**" } else { "" };
+                write!(f, "{slope:.2} ± {error:.2} MiB{verdict} |")
+            }
+            None => f.write_str("too few to tell |"),
+        }
+    }
+}
