@@ -148,9 +148,12 @@ fn login_revoked(lab: &mut Lab) -> Outcome {
         revoke(lab, "access_token WHERE expires_at IS NOT NULL");
         lab.assert_works(&lab.way());
         lab.kill(&relay);
+        let mark = gateway.mark();
         let probe = Lab::probe(&lab.way());
         relay = lab.start_relay(Machine::Relay);
         measured.push(probe.success_since(Instant::now(), PATIENCE));
+        // Which only a gateway with a new token is told.
+        lab.wait_line(&gateway, mark, events::GATEWAY_REACHABLE.text, PATIENCE);
     }
     assert!(
         !gateway.output().contains(events::REFUSED.text),
