@@ -1,5 +1,6 @@
 //! The host: the service manager's notifications, its journal, signals, limits and privileges. Knows nothing of tunnels.
 
+pub mod disturbance;
 pub mod journal;
 pub mod known;
 pub mod limits;

@@ -13,6 +13,8 @@ const RELAYS_OWN: &[&str] = &[
     "Documentation=",
     "InaccessiblePaths=-/etc/infisical/",
     "LimitNOFILE=",
+    // A relay waits for others, and has no tunnel to look at when its network changes.
+    "RestrictAddressFamilies=",
     "SocketBindAllow=tcp:",
     "SystemCallFilter=~listen accept accept4",
 ];
@@ -150,7 +152,7 @@ pub(crate) fn exposed(version: Version) -> Vec<String> {
         for own_user in [false, true] {
             let most = match (place.role(), own_user) {
                 (Role::Gateway | Role::Relay, true) => 11,
-                (Role::Gateway, false) => 14,
+                (Role::Gateway, false) => 15,
                 (Role::Relay, false) => 16,
             };
             let directory = tempfile::tempdir().unwrap_or_else(|error| panic!("{error}"));

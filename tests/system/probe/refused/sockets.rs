@@ -7,7 +7,7 @@ use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener, UnixStream};
 
 use nix::libc;
 
-use super::{Named, add, directory};
+use super::{Named, add, directory, refusal};
 use crate::peer;
 use crate::probe::{Attempt, SOCKETS, sys};
 
@@ -47,6 +47,7 @@ pub(super) fn network(all: &mut Vec<Named>) {
             sys::plain(libc::SYS_socket, &numbers).map(drop)
         });
     }
+    add(all, "change an address by netlink", change_address);
     add(all, "listen for TCP", || {
         TcpListener::bind("127.0.0.1:0").map(drop)
     });
@@ -58,6 +59,41 @@ pub(super) fn network(all: &mut Vec<Named>) {
     add(all, "listen at a path", || {
         UnixListener::bind(directory("RUNTIME_DIRECTORY").join("socket")).map(drop)
     });
+}
+
+/// Gives the loopback one more of its own addresses.
+fn change_address() -> Attempt {
+    const RTM_NEWADDR: u16 = 20;
+    const REQUEST_WITH_ANSWER: u16 = 0x1 | 0x4;
+    const INET: u8 = 2;
+    const ADDRESS: [u8; 4] = [127, 0, 0, 77];
+    let numbers = [libc::AF_NETLINK, libc::SOCK_RAW, libc::NETLINK_ROUTE];
+    let socket = sys::plain(libc::SYS_socket, &numbers.map(|number| number as usize))?;
+    // `struct nlmsghdr`, `struct ifaddrmsg`, and the address as local one and as the link's (rtnetlink(7)).
+    let mut request = 40_u32.to_ne_bytes().to_vec();
+    request.extend(RTM_NEWADDR.to_ne_bytes());
+    request.extend(REQUEST_WITH_ANSWER.to_ne_bytes());
+    request.extend([0; 8]);
+    request.extend([INET, 32, 0, libc::RT_SCOPE_HOST]);
+    request.extend(1_u32.to_ne_bytes());
+    for kind in [libc::IFA_LOCAL, libc::IFA_ADDRESS] {
+        request.extend(8_u16.to_ne_bytes());
+        request.extend(kind.to_ne_bytes());
+        request.extend(ADDRESS);
+    }
+    let length = request.len();
+    sys::with_bytes(libc::SYS_sendto, &[socket], &mut request, &[length])?;
+    let mut answer = [0; 512];
+    let length = answer.len();
+    sys::with_bytes(libc::SYS_recvfrom, &[socket], &mut answer, &[length])?;
+    // `struct nlmsgerr`: the negative error, or 0.
+    let [.., a, b, c, d] = answer[..20] else {
+        return Err(refusal());
+    };
+    match i32::from_ne_bytes([a, b, c, d]) {
+        0 => Ok(()),
+        error => Err(std::io::Error::from_raw_os_error(-error)),
+    }
 }
 
 pub(super) fn sockets(all: &mut Vec<Named>) {

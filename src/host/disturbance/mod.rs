@@ -1,0 +1,200 @@
+//! What happens to this machine that a tunnel should not have to find out by itself: its network changed, it slept, its
+//! clock was set. Each is a reason to look, and proves nothing: a tunnel may have survived it.
+//!
+//! The kernel reports changes of the network on a netlink socket, to whoever asks and without any right (`network`).
+//! Sleep and new times of day are seen by comparing clocks (`clocks`). A machine on which the kernel may not be asked,
+//! in a tight sandbox for instance, only never reports a change of its network.
+
+mod clocks;
+mod network;
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::words::Nearly;
+use clocks::{Clocks, Reading};
+use network::Network;
+
+/// How often clocks are compared.
+const COMPARE: Duration = Duration::from_secs(5);
+/// Changes of a network come in bursts: one that ended has been quiet for so long,
+const QUIET: Duration = Duration::from_millis(250);
+/// and one that does not end is told after so long.
+const BURST: Duration = Duration::from_secs(2);
+
+/// Something happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Disturbance {
+    /// An address, a route or a link came, went, or changed.
+    Network,
+    /// The machine slept for so long.
+    Resumed(Duration),
+    /// The time of day was set.
+    ClockSet {
+        /// Forwards.
+        ahead: bool,
+        /// By so much.
+        by: Duration,
+    },
+}
+
+impl fmt::Display for Disturbance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Network => f.write_str("the network changed"),
+            Self::Resumed(slept) => write!(f, "the machine slept for {}", Nearly(*slept)),
+            Self::ClockSet { ahead, by } => {
+                let way = if *ahead { "forward" } else { "back" };
+                write!(f, "the clock was set {way} by {}", Nearly(*by))
+            }
+        }
+    }
+}
+
+/// Notices disturbances while somebody waits for the next one, and later those that happened meanwhile, as one.
+#[derive(Debug)]
+pub struct Watcher {
+    network: Option<Network>,
+    /// The first and the latest change that have not been told.
+    burst: Option<(Instant, Instant)>,
+    clocks: Clocks,
+    compare_at: Instant,
+    untold: VecDeque<Disturbance>,
+}
+
+impl Watcher {
+    /// Begins to watch. Within a runtime.
+    #[must_use]
+    pub fn new() -> Self {
+        let network = Network::listen().inspect_err(|error| {
+            tracing::debug!(%error, "the kernel does not report changes of the network");
+        });
+        Self {
+            network: network.ok(),
+            burst: None,
+            clocks: Clocks::new(Reading::take()),
+            compare_at: Instant::now() + COMPARE,
+            untold: VecDeque::new(),
+        }
+    }
+
+    /// The next disturbance. Cancel-safe: what was noticed is kept.
+    pub async fn next(&mut self) -> Disturbance {
+        loop {
+            if let Some(disturbance) = self.untold.pop_front() {
+                return disturbance;
+            }
+            let tell_at = self
+                .burst
+                .map(|(first, latest)| (latest + QUIET).min(first + BURST));
+            tokio::select! {
+                // A burst that does not end must not be all that is seen.
+                biased;
+                () = at(tell_at) => {
+                    self.burst = None;
+                    return Disturbance::Network;
+                }
+                () = tokio::time::sleep_until(self.compare_at) => {
+                    self.compare_at = Instant::now() + COMPARE;
+                    // Two at most, each time after the last ones have been taken.
+                    self.untold.extend(self.clocks.compare(Reading::take()));
+                }
+                result = changed(&mut self.network) => match result {
+                    Ok(()) => {
+                        let now = Instant::now();
+                        self.burst = Some((self.burst.map_or(now, |(first, _)| first), now));
+                    }
+                    Err(error) => {
+                        tracing::debug!(%error, "the kernel reports no more changes of the network");
+                        self.network = None;
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Default for Watcher {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Never, if there is no such time.
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Never, if nobody reports.
+async fn changed(network: &mut Option<Network>) -> std::io::Result<()> {
+    match network {
+        Some(network) => network.changed().await,
+        None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{BURST, Disturbance, QUIET, Watcher};
+    use std::future::Future as _;
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+    use std::time::Duration;
+    use tokio::time::Instant;
+
+    /// A watcher of nothing but its clocks.
+    fn alone() -> Watcher {
+        Watcher {
+            network: None,
+            ..Watcher::new()
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_burst_is_one_disturbance_told_when_it_has_been_quiet() {
+        let begin = Instant::now();
+        let mut watcher = alone();
+        watcher.burst = Some((begin, begin + Duration::from_millis(100)));
+        assert_eq!(watcher.next().await, Disturbance::Network);
+        assert_eq!(begin.elapsed(), QUIET + Duration::from_millis(100));
+        assert!(watcher.burst.is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_burst_that_does_not_end_is_told_all_the_same() {
+        let begin = Instant::now();
+        let mut watcher = alone();
+        watcher.burst = Some((begin, begin + BURST));
+        assert_eq!(watcher.next().await, Disturbance::Network);
+        assert_eq!(begin.elapsed(), BURST);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_noticed_is_not_lost_with_the_wait() {
+        let mut watcher = alone();
+        watcher.burst = Some((Instant::now(), Instant::now()));
+        {
+            let waiting = pin!(watcher.next());
+            let mut context = Context::from_waker(Waker::noop());
+            assert!(matches!(waiting.poll(&mut context), Poll::Pending));
+        }
+        assert_eq!(watcher.next().await, Disturbance::Network);
+    }
+
+    #[test]
+    fn a_disturbance_is_a_part_of_a_sentence() {
+        let told = Disturbance::Resumed(Duration::from_secs(9 * 3600)).to_string();
+        assert_eq!(told, "the machine slept for 9 h");
+        let set = Disturbance::ClockSet {
+            ahead: false,
+            by: Duration::from_secs(3600),
+        };
+        assert_eq!(set.to_string(), "the clock was set back by 60 min");
+    }
+}
