@@ -214,8 +214,18 @@ impl Lab {
             true => format!("https://{PLATFORM_NAME}"),
             false => format!("https://{}", Machine::Platform.address()),
         };
-        let mut gateway = GatewayCommand::new(&home, GATEWAY, &url, RELAY, &keys);
-        gateway.relay = plan.relay.map(str::to_owned);
+        let kept = home.join("gateway.conf");
+        if !kept.exists() {
+            write_private(&kept, &keys);
+        }
+        let mut gateway = GatewayCommand {
+            name: GATEWAY.to_owned(),
+            domain: url,
+            relay: plan.relay.map(str::to_owned),
+            // What it keeps there is for its next start.
+            config: kept,
+            more: Vec::new(),
+        };
         gateway.more.push("--log-level=debug".to_owned());
         gateway.more.extend(plan.more.iter().cloned());
         let mut command = gateway.command(&home);

@@ -7,6 +7,7 @@ use std::io;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use tokio::io::AsyncWriteExt as _;
 use tokio::task::JoinSet;
 
 use crate::support::session::Way;
@@ -68,7 +69,7 @@ async fn first_success(way: &Way) -> Instant {
                 let way = way.clone();
                 attempts.spawn(async move {
                     let worked = tokio::time::timeout(ATTEMPT, echo(&way)).await;
-                    worked.is_ok_and(|echo| echo.is_ok()).then(Instant::now)
+                    worked.ok().and_then(Result::ok)
                 });
             }
             Some(Ok(Some(at))) = attempts.join_next() => return at,
@@ -77,15 +78,19 @@ async fn first_success(way: &Way) -> Instant {
     }
 }
 
-/// One session with the echo.
-async fn echo(way: &Way) -> io::Result<()> {
+/// One session with the echo; gives the time at which it had worked.
+async fn echo(way: &Way) -> io::Result<Instant> {
     let mut stream = way.tcp().await?;
-    crate::support::session::echoes(&mut stream, b"does it work?").await
+    crate::support::session::echoes(&mut stream, b"does it work?").await?;
+    let worked = Instant::now();
+    // Ended as it should be: a session that is cut off is a failure in the gateway's eyes.
+    stream.shutdown().await?;
+    Ok(worked)
 }
 
 /// One session with the echo, within `limit`.
 pub(crate) fn once(way: &Way, limit: Duration) -> io::Result<()> {
-    block_on(async { tokio::time::timeout(limit, echo(way)).await? })
+    block_on(async { tokio::time::timeout(limit, echo(way)).await? }).map(|_| ())
 }
 
 /// Runs `future` on the calling thread, and so in its network.

@@ -43,27 +43,26 @@ pub(super) const CASES: &[Case] = &[
     },
 ];
 
-fn world(lab: &mut Lab) -> (Proxy, Way) {
+fn world(lab: &mut Lab) -> Proxy {
     lab.start_platform();
     lab.start_echo(Machine::Gateway);
     lab.start_relay(Machine::Relay);
     let proxy = lab.start_proxy();
     let gateway = lab.start_gateway(Machine::Gateway, &GatewayPlan::pinned());
     lab.wait_up(&gateway);
-    let way = lab.way();
-    lab.assert_works(&way);
-    (proxy, way)
+    lab.assert_works(&lab.way());
+    proxy
 }
 
 /// The tunnel is cut, and the next one is spoiled at each offset once; the one after it must come up.
 fn early(lab: &mut Lab) -> Outcome {
-    let (mut proxy, way) = world(lab);
+    let mut proxy = world(lab);
     let mut spoils = Spoils::default();
     for direction in [Direction::Up, Direction::Down] {
         for offset in EARLY {
             proxy.flip_next(direction, offset);
             proxy.cut();
-            spoils.measure(&proxy, &way, || ());
+            spoils.measure(lab, &proxy, || ());
         }
     }
     spoils.outcome()
@@ -71,14 +70,14 @@ fn early(lab: &mut Lab) -> Outcome {
 
 /// Data is on its way in both directions when the bit flips; the session must end, and all that it gave be right.
 fn amid(lab: &mut Lab) -> Outcome {
-    let (mut proxy, way) = world(lab);
+    let mut proxy = world(lab);
     let mut spoils = Spoils::default();
     for direction in [Direction::Up, Direction::Down] {
         for offset in AMID {
-            let session = BulkSession::start(&way);
+            let session = BulkSession::start(&lab.way());
             session.wait_until_it_flows();
             proxy.flip_soon(direction, offset);
-            spoils.measure(&proxy, &way, || session.must_end());
+            spoils.measure(lab, &proxy, || session.must_end());
         }
     }
     spoils.outcome()
@@ -95,7 +94,7 @@ struct Spoils {
 
 impl Spoils {
     /// Waits for the flip, for the end of the connection and of what it carried, and for a session.
-    fn measure(&mut self, proxy: &Proxy, way: &Way, carried: impl FnOnce()) {
+    fn measure(&mut self, lab: &Lab, proxy: &Proxy, carried: impl FnOnce()) {
         let wanted = self.noticed.len() + 1;
         let wait = |what: &str, reached: fn((usize, usize)) -> usize| {
             wait::until(what, PATIENCE, || {
@@ -109,8 +108,9 @@ impl Spoils {
         let ended = wait("the end of the spoiled connection", |(_, ended)| ended);
         self.noticed.push(ended - flipped);
         carried();
-        self.recovered
-            .push(Lab::probe(way).success_since(ended, PATIENCE));
+        // All of it lasts longer than one way is good for.
+        let probe = Lab::probe(&lab.way());
+        self.recovered.push(probe.success_since(ended, PATIENCE));
     }
 
     fn outcome(self) -> Outcome {

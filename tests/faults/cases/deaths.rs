@@ -30,6 +30,13 @@ pub(super) const CASES: &[Case] = &[
         run: |lab| relay_away(lab, Duration::from_secs(20), 1),
     },
     Case {
+        name: "a_relay_far_away_is_killed_and_back_after_5_s",
+        row: "the same with 100 ms from the gateway to the relay and back",
+        bound: Some(Duration::from_secs(2)),
+        labs: 1,
+        run: far_relay_away,
+    },
+    Case {
         name: "a_relay_is_stopped_and_started_again",
         row: "relay stopped, and started again at once",
         bound: Some(Duration::from_secs(2)),
@@ -53,6 +60,25 @@ fn relay_away(lab: &mut Lab, away: Duration, times: u32) -> Outcome {
         lab.assert_works(&way);
         lab.kill(&relay);
         wait::pause(away);
+        measured.push(relay_comes_back(lab, &mut relay));
+    }
+    Outcome::worst_of(measured)
+}
+
+fn far_relay_away(lab: &mut Lab) -> Outcome {
+    let one_way = Duration::from_millis(50);
+    lab.start_platform();
+    lab.start_echo(Machine::Gateway);
+    let mut relay = lab.start_relay(Machine::Relay);
+    let mut proxy = lab.start_proxy();
+    proxy.delay(one_way);
+    let gateway = lab.start_gateway(Machine::Gateway, &GatewayPlan::pinned());
+    lab.wait_up(&gateway);
+    let mut measured = Vec::new();
+    for _ in 0..3 {
+        lab.assert_works(&lab.way());
+        lab.kill(&relay);
+        wait::pause(Duration::from_secs(5));
         measured.push(relay_comes_back(lab, &mut relay));
     }
     Outcome::worst_of(measured)

@@ -148,9 +148,12 @@ fn login_revoked(lab: &mut Lab) -> Outcome {
         revoke(lab, "access_token WHERE expires_at IS NOT NULL");
         lab.assert_works(&lab.way());
         lab.kill(&relay);
+        let mark = gateway.mark();
         let probe = Lab::probe(&lab.way());
         relay = lab.start_relay(Machine::Relay);
         measured.push(probe.success_since(Instant::now(), PATIENCE));
+        // Which only a gateway with a new token is told.
+        lab.wait_line(&gateway, mark, events::GATEWAY_REACHABLE.text, PATIENCE);
     }
     assert!(
         !gateway.output().contains(events::REFUSED.text),
@@ -162,13 +165,20 @@ fn login_revoked(lab: &mut Lab) -> Outcome {
 fn token_revoked(lab: &mut Lab) -> Outcome {
     let (_relay, gateway) = lab.start(&GatewayPlan::pinned());
     lab.wait_line(&gateway, 0, events::GATEWAY_REACHABLE.text, PATIENCE);
-    let way = lab.way();
     revoke(
         lab,
         "access_token WHERE subject = (SELECT id FROM identity WHERE name = 'gateway-identity')",
     );
+    let mark = gateway.mark();
+    lab.wait_line(&gateway, mark, "the access token is invalid", TOLD);
+    let way = lab.way();
     lab.assert_works(&way);
-    starts_in_vain(lab, &GatewayPlan::pinned(), &["401", "token"]);
+    starts_in_vain(
+        lab,
+        Machine::Elsewhere,
+        &GatewayPlan::pinned(),
+        "the access token is invalid",
+    );
     lab.assert_works(&way);
     Outcome::happened()
 }
@@ -192,19 +202,19 @@ fn gateway_deleted(lab: &mut Lab) -> Outcome {
     let (status, answer) = lab.ask(deletion);
     assert_eq!(status, 200, "{answer}");
     let mark = gateway.mark();
-    lab.wait_line(&gateway, mark, "gateway", TOLD);
+    lab.wait_line(&gateway, mark, "the gateway was deleted", TOLD);
+    lab.kill(&gateway);
+    starts_in_vain(lab, Machine::Gateway, &plan, "the gateway was deleted");
     Outcome::happened()
 }
 
-/// A gateway that was never up with this token, on a machine that knows nothing of it, ends at once and says why.
-fn starts_in_vain(lab: &Lab, plan: &GatewayPlan, words: &[&str]) {
-    let gateway = lab.start_gateway(Machine::Elsewhere, plan);
+/// A gateway that starts now ends at once, and says why.
+fn starts_in_vain(lab: &Lab, machine: Machine, plan: &GatewayPlan, why: &str) {
+    let gateway = lab.start_gateway(machine, plan);
     let code = lab.ask(gateway.exit_code());
     assert_ne!(code, 0, "a refusal is no success");
     let said = gateway.output();
-    for word in words {
-        assert!(said.contains(word), "not a word of {word:?}: {said}");
-    }
+    assert!(said.contains(why), "not a word of {why:?}: {said}");
 }
 
 fn relay_deleted(lab: &mut Lab) -> Outcome {
