@@ -19,7 +19,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
 use crate::figures::{Figures, descriptors};
-use crate::lab::{GatewayPlan, Lab, PATIENCE};
+use crate::lab::{GatewayPlan, Lab, PATIENCE, lines_after};
 use crate::net::Machine;
 use crate::runner;
 use crate::steer::Proxy;
@@ -29,7 +29,7 @@ use crate::talk;
 use crate::wait;
 use crowd::{Crowd, Tally};
 use random::Random;
-use series::Series;
+use series::{PROGRAMS, Program, Series};
 use status::Status;
 
 /// Unless SOAK_MINUTES says otherwise.
@@ -43,6 +43,15 @@ const WARM_UP: (u64, u64) = (5, 300);
 const BATCH: u64 = 100;
 /// A restart or fault that takes longer ends the soak: far beyond every bound of the table.
 const LIMIT: Duration = Duration::from_secs(90);
+/// Growth that is no leak, in MiB for a thousand: of a restart or a session; of the platform for each restart, whose database grows
+/// with what it has issued, and of which it keeps up to 2 MiB in memory; and of a fault, where it is half of what one tunnel
+/// takes, should it stay behind.
+const SMALL: f64 = 1.0;
+const PAGES: f64 = 4.0;
+const TUNNEL: f64 = 20.0;
+/// A recovery that is worth a look at what was said in its course, and of how much.
+const SLOW: Duration = Duration::from_secs(3);
+const SHOWN_LINES: usize = 60;
 /// How long what is idle may keep what it no longer needs: connections to the platform are kept for the next call.
 const SETTLE: Duration = Duration::from_secs(120);
 
@@ -142,8 +151,8 @@ impl Soak {
 
     /// The relay ends, killed or cleanly, and is started again at once.
     fn restarts(&mut self, lab: &mut Lab, times: u64) {
-        let mut gateway = Series::new("gateway", "relay restart");
-        let mut platform = Series::new("platform", "relay restart");
+        let mut gateway = Series::new(Program::Gateway, "relay restart", SMALL);
+        let mut platform = Series::new(Program::Platform, "relay restart", PAGES);
         let mut took = Vec::new();
         for turn in 1..=times {
             let mark = self.gateway.mark();
@@ -169,8 +178,7 @@ impl Soak {
 
     /// So many sessions with data, in batches.
     fn sessions(&mut self, lab: &Lab, times: u64) {
-        let names = ["gateway", "relay", "platform"];
-        let mut series = names.map(|name| Series::new(name, "session"));
+        let mut series = PROGRAMS.map(|program| Series::new(program, "session", SMALL));
         for batch in 1..=times.div_ceil(BATCH) {
             let way = talk::way(lab);
             let tally = lab.ask(crowd::batch(&way, BATCH, &mut self.random));
@@ -186,8 +194,9 @@ impl Soak {
 
     /// Random faults until the time is over, with a crowd that never stops trying.
     fn troubles(&mut self, lab: &mut Lab, end: Instant) {
-        let names = ["gateway", "relay"];
-        let mut series = names.map(|name| Series::new(name, "fault"));
+        // The platform is a new one after some of them.
+        let mut series =
+            [Program::Gateway, Program::Relay].map(|program| Series::new(program, "fault", TUNNEL));
         let mut took: Vec<(&'static str, Vec<Duration>)> = Vec::new();
         let mut turn = 0;
         while Instant::now() < end {
@@ -197,6 +206,14 @@ impl Soak {
             let (name, cured) =
                 troubles::strike(lab, &mut self.proxy, &self.gateway, &mut self.random);
             let back = Lab::probe(&way).success_since(cured, LIMIT);
+            if back > SLOW {
+                println!("SLOW: {:.2} s after: {name}", back.as_secs_f64());
+                for process in [&self.gateway, &self.relay, &self.proxy.process] {
+                    let from = process.mark().saturating_sub(SHOWN_LINES);
+                    let lines = lines_after(process, from).join("\n");
+                    println!("---- {}\n{lines}", process.name());
+                }
+            }
             let tally = crowd.stop();
             assert_eq!(tally.wrong, 0, "a wrong byte was delivered after: {name}");
             self.tally += tally;
@@ -282,9 +299,8 @@ impl Soak {
             println!("{series}");
             grows |= series.grows();
         }
-        let names = ["gateway", "relay", "platform"];
         println!("\nDescriptors when idle, at the beginning and now:");
-        for ((name, pid), idle) in names.into_iter().zip(self.pids(lab)).zip(self.idle) {
+        for ((name, pid), idle) in PROGRAMS.into_iter().zip(self.pids(lab)).zip(self.idle) {
             println!("- {name}: {idle}, {}", descriptors(pid));
         }
         println!("\nThreads of the gateway: {}, {threads}.", self.threads);
