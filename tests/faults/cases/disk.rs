@@ -5,7 +5,7 @@ use std::process::Command;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use infisical::config::env::{GATEWAY_ACCESS_TOKEN, GATEWAY_DOMAIN};
+use infisical::config::env::{GATEWAY_ACCESS_TOKEN, GATEWAY_DOMAIN, RELAY_ACCESS_TOKEN};
 use infisical::config::file;
 use infisical::host::known::{Fingerprint, Known};
 use infisical::secret::Secret;
@@ -14,7 +14,7 @@ use crate::lab::{Lab, PATIENCE};
 use crate::net::Machine;
 use crate::runner::{Case, Outcome};
 use crate::small_disk::SmallDisk;
-use crate::support::daemon::GatewayCommand;
+use crate::support::daemon::{GatewayCommand, RelayCommand};
 use crate::support::noise::Noise;
 use crate::support::process::{Process, clean};
 use crate::support::stack::{GATEWAY, RELAY};
@@ -45,6 +45,13 @@ pub(super) const CASES: &[Case] = &[
             let open = |disk: &SmallDisk| disk.read_only(false);
             first_start(lab, close, open, "Read-only file system")
         },
+    },
+    Case {
+        name: "a_full_disk_at_the_first_start_of_a_relay_costs_no_token",
+        row: "the same with a relay",
+        bound: Some(Duration::from_secs(1)),
+        labs: 1,
+        run: first_start_of_a_relay,
     },
     Case {
         name: "a_full_disk_does_not_keep_a_gateway_from_serving",
@@ -126,12 +133,7 @@ fn first_start(lab: &mut Lab, spoil: Change, cure: Change, why: &str) -> Outcome
 
     spoil(&disk);
     let first = gateway.start(lab);
-    let code = lab.ask(first.exit_code());
-    let said = first.output();
-    assert_eq!(code, 69, "{said}");
-    let path = gateway.command.config.display().to_string();
-    let tells = |line: &str| line.contains(why) && line.contains(&path);
-    assert!(said.lines().any(tells), "not said what is wrong: {said}");
+    refuses(lab, &first, &gateway.command.config, why);
     assert_eq!(
         (gateway.text(), disk.files()),
         (before, files),
@@ -150,6 +152,47 @@ fn first_start(lab: &mut Lab, spoil: Change, cure: Change, why: &str) -> Outcome
             .iter()
             .any(|entry| entry.key == &GATEWAY_ACCESS_TOKEN)
     );
+    Outcome::recovered(took)
+}
+
+/// It ends so that the service manager tries again, and says which file it cannot write, and why.
+fn refuses(lab: &Lab, process: &Process, file: &Path, why: &str) {
+    let code = lab.ask(process.exit_code());
+    let said = process.output();
+    assert_eq!(code, 69, "{said}");
+    let path = file.display().to_string();
+    let tells = |line: &str| line.contains(why) && line.contains(&path);
+    assert!(said.lines().any(tells), "not said what is wrong: {said}");
+}
+
+fn first_start_of_a_relay(lab: &mut Lab) -> Outcome {
+    lab.start_platform();
+    let disk = SmallDisk::mount(&lab.dir().join("disk"));
+    let host = Machine::Relay.address();
+    let token = lab.ask(lab.platform().enrollment_token("relay", RELAY, Some(host)));
+    let keys = format!("INFISICAL_TOKEN={token}\n");
+    let url = lab.platform().url.clone();
+    let mut relay = RelayCommand::new(disk.path(), RELAY, host, &url, &keys);
+    relay.more.push("--enroll-method=token".to_owned());
+    let start = || {
+        let mut command = relay.command(disk.path());
+        command.env("SSL_CERT_FILE", lab.dir().join("root.pem"));
+        lab.spawn("relay", &lab.net.on(Machine::Relay, &command))
+    };
+
+    disk.fill();
+    refuses(lab, &start(), &relay.config, "No space left on device");
+    let text = std::fs::read_to_string(&relay.config).expect("there");
+    assert_eq!(text, keys, "changed all the same");
+
+    disk.free();
+    let begin = Instant::now();
+    let second = start();
+    lab.wait_line(&second, 0, "Relay server started successfully", PATIENCE);
+    let took = begin.elapsed();
+    let entries = file::load(&relay.config).expect("a whole file");
+    let is_kept = entries.iter().any(|entry| entry.key == &RELAY_ACCESS_TOKEN);
+    assert!(is_kept, "the access token is not kept");
     Outcome::recovered(took)
 }
 
