@@ -11,6 +11,8 @@ mod series;
 mod status;
 mod troubles;
 
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -31,6 +33,7 @@ use crowd::{Crowd, Tally};
 use random::Random;
 use series::{PROGRAMS, Program, Series};
 use status::Status;
+use troubles::Trouble;
 
 /// Unless SOAK_MINUTES says otherwise.
 const MINUTES: u64 = 20;
@@ -49,8 +52,7 @@ const LIMIT: Duration = Duration::from_secs(90);
 const SMALL: f64 = 1.0;
 const PAGES: f64 = 4.0;
 const TUNNEL: f64 = 20.0;
-/// A recovery that is worth a look at what was said in its course, and of how much.
-const SLOW: Duration = Duration::from_secs(3);
+/// Of what was said in the course of a recovery that came late.
 const SHOWN_LINES: usize = 60;
 /// How long what is idle may keep what it no longer needs: connections to the platform are kept for the next call.
 const SETTLE: Duration = Duration::from_secs(120);
@@ -83,10 +85,18 @@ pub(crate) fn run() -> ExitCode {
     let mut lab = Lab::build();
     let end = Instant::now() + Duration::from_secs(60 * plan.minutes);
     let mut soak = Soak::begin(&mut lab, plan.seed);
-    soak.restarts(&mut lab, RESTARTS * plan.minutes);
-    soak.sessions(&lab, SESSIONS * plan.minutes);
-    soak.troubles(&mut lab, end);
-    soak.report(&lab)
+    // What fails has said why; all relays that there ever were need not add what they said.
+    let done = catch_unwind(AssertUnwindSafe(|| {
+        soak.restarts(&mut lab, RESTARTS * plan.minutes);
+        soak.sessions(&lab, SESSIONS * plan.minutes);
+        soak.troubles(&mut lab, end);
+        soak.report(&lab)
+    }));
+    done.unwrap_or_else(|_| {
+        soak.show();
+        println!("FAILED, to be repeated with SOAK_SEED={}", plan.seed);
+        ExitCode::FAILURE
+    })
 }
 
 /// What is watched.
@@ -203,16 +213,12 @@ impl Soak {
             turn += 1;
             let crowd = Crowd::start(&talk::way(lab), self.random.next());
             let way = lab.way();
-            let (name, cured) =
+            let Trouble { name, over, bound } =
                 troubles::strike(lab, &mut self.proxy, &self.gateway, &mut self.random);
-            let back = Lab::probe(&way).success_since(cured, LIMIT);
-            if back > SLOW {
-                println!("SLOW: {:.2} s after: {name}", back.as_secs_f64());
-                for process in [&self.gateway, &self.relay, &self.proxy.process] {
-                    let from = process.mark().saturating_sub(SHOWN_LINES);
-                    let lines = lines_after(process, from).join("\n");
-                    println!("---- {}\n{lines}", process.name());
-                }
+            let back = Lab::probe(&way).success_since(over, LIMIT);
+            if back > bound {
+                println!("LATE: {:.2} s after: {name}", back.as_secs_f64());
+                self.show();
             }
             let tally = crowd.stop();
             assert_eq!(tally.wrong, 0, "a wrong byte was delivered after: {name}");
@@ -250,6 +256,16 @@ impl Soak {
         }
     }
 
+    /// The last that was said.
+    fn show(&self) {
+        for process in [&self.gateway, &self.relay, &self.proxy.process] {
+            let from = process.mark().saturating_sub(SHOWN_LINES);
+            let lines = lines_after(process, from).join("\n");
+            println!("---- {}\n{lines}", process.name());
+        }
+        println!("---- end");
+    }
+
     fn tell(&mut self, what: &str, took: &[Duration]) {
         let mut took = took.to_vec();
         took.sort_unstable();
@@ -263,7 +279,7 @@ impl Soak {
     }
 
     /// What it came to; the last looks are taken now.
-    fn report(self, lab: &Lab) -> ExitCode {
+    fn report(&self, lab: &Lab) -> ExitCode {
         self.settle(lab);
         let threads = wait::until("the threads end", SETTLE, || {
             let now = Figures::of(self.gateway.pid()).threads;
@@ -330,20 +346,21 @@ fn least_descriptors(pid: Pid) -> usize {
     })
 }
 
-/// What the descriptors of a process are.
+/// What the descriptors of a process are, and how many of each kind.
 fn account(pid: Pid) -> String {
-    let entries = std::fs::read_dir(format!("/proc/{pid}/fd"))
-        .into_iter()
-        .flatten();
-    let targets = entries
-        .flatten()
-        .filter_map(|entry| std::fs::read_link(entry.path()).ok());
-    let mut targets: Vec<String> = targets.map(|target| target.display().to_string()).collect();
-    targets.sort();
-    targets.join(" ")
+    let entries = std::fs::read_dir(format!("/proc/{pid}/fd"));
+    let mut kinds: BTreeMap<String, usize> = BTreeMap::new();
+    for entry in entries.into_iter().flatten().flatten() {
+        // A pipe or a socket has its number after a colon.
+        let target = std::fs::read_link(entry.path()).unwrap_or_default();
+        let target = target.to_string_lossy().into_owned();
+        let kind = target.split(":[").next().unwrap_or_default();
+        *kinds.entry(kind.to_owned()).or_default() += 1;
+    }
+    format!("{kinds:?}")
 }
 
-/// Ends a daemon's signal that it may not know.
+/// True if the process does anything about this signal but die of it.
 pub(super) fn handles(pid: Pid, signal: Signal) -> bool {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("a running process");
     let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
