@@ -104,6 +104,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
             a_wrong_configuration_fails_at_once_and_for_good,
             a_boot_without_network_does_not_wait_and_ends_well_when_it_comes,
             a_boot_without_platform_does_not_wait_and_ends_well_when_it_comes,
+            a_person_can_make_it_look_at_its_tunnel_which_cuts_nothing,
             a_gateway_that_has_worked_outlives_a_platform_that_refuses_it,
         ],
     },

@@ -1,7 +1,7 @@
 //! What goes wrong at real sites: a wrong token, no platform, no network.
 
 use crate::image::Release;
-use crate::lab::Lab;
+use crate::lab::{Lab, PROGRAM};
 use crate::peer;
 use crate::service::{self, CONFIGURATION, GATEWAY, UNIT, User};
 
@@ -102,6 +102,25 @@ pub(super) fn a_boot_without_platform_does_not_wait_and_ends_well_when_it_comes(
     lab.container.run(enable).ok();
     service::wait_for_status(&lab.container, UNIT, "connected to relay-one");
     lab.assert_session(GATEWAY);
+}
+
+pub(super) fn a_person_can_make_it_look_at_its_tunnel_which_cuts_nothing(lab: &mut Lab) {
+    let container = &lab.container;
+    let process = container.property(UNIT, "MainPID");
+    let asked = container.run([PROGRAM, "gateway", "reconnect"]);
+    assert!(
+        asked.stdout.contains("looks at its tunnel now"),
+        "{asked:?}"
+    );
+    asked.ok();
+    let heard = "asked to look at the tunnel at once";
+    service::wait_for_line(container, UNIT, heard);
+    lab.assert_session(GATEWAY);
+    let container = &lab.container;
+    assert_eq!(container.property(UNIT, "MainPID"), process);
+    let other = container.run([PROGRAM, "gateway", "reconnect", "nobody"]);
+    assert_eq!(other.status, Some(69), "{other:?}");
+    assert!(other.stderr.contains("does not run"), "{other:?}");
 }
 
 pub(super) fn a_gateway_that_has_worked_outlives_a_platform_that_refuses_it(lab: &mut Lab) {
