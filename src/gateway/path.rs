@@ -11,10 +11,15 @@ use std::time::Duration;
 use crate::error::chain;
 use crate::names::{RelayHost, TLS_PORT};
 use crate::net::dial;
+use crate::net::source::Ends;
 use crate::ssh::client::Session;
 
 /// How long a tunnel may take to give a sign of life when it is asked for one out of turn.
+///
+/// Long enough for sessions to survive a short interruption, after which the kernel takes seconds to repeat what was lost.
 const ANSWER: Duration = Duration::from_secs(5);
+/// The same, once the kernel would go another way to the relay.
+const ANSWER_IF_MOVED: Duration = Duration::from_millis(1500);
 /// Limit for the relay's port.
 const PORT: Duration = Duration::from_secs(5);
 
@@ -22,6 +27,8 @@ const PORT: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(crate) struct Path {
     session: Arc<Session>,
+    /// Those of its connection.
+    ends: Option<Ends>,
     relay: RelayHost,
 }
 
@@ -37,13 +44,19 @@ pub(crate) enum View {
 }
 
 impl Path {
-    pub(crate) fn new(session: Arc<Session>, relay: RelayHost) -> Self {
-        Self { session, relay }
+    pub(crate) fn new(session: Arc<Session>, ends: Option<Ends>, relay: RelayHost) -> Self {
+        Self {
+            session,
+            ends,
+            relay,
+        }
     }
 
     /// True if the tunnel gives a sign of life.
     pub(crate) async fn is_alive(&self) -> bool {
-        self.session.ping(ANSWER).await
+        let moved = self.ends.is_some_and(|ends| ends.have_moved());
+        let answer = if moved { ANSWER_IF_MOVED } else { ANSWER };
+        self.session.ping(answer).await
     }
 
     /// Looks at all of it.

@@ -16,6 +16,7 @@ use crate::error::{Reason, chain};
 use crate::events;
 use crate::names::{SSH_PORT, TAKEN_OVER};
 use crate::net::dial;
+use crate::net::source::Ends;
 use crate::scope::Scope;
 use crate::ssh::{self, ChannelStream, client};
 
@@ -124,16 +125,23 @@ impl Error {
 ///
 /// # Errors
 /// The relay cannot be reached, is not the right one, or refuses this gateway.
-pub(crate) async fn connect(identity: &Identity) -> Result<client::Session, Error> {
+pub(crate) async fn connect(identity: &Identity) -> Result<(client::Session, Option<Ends>), Error> {
     let host = identity.relay_host.as_str();
     let dial = || async { Ok(dial::connect_speaking(host, SSH_PORT, CONNECT).await?) };
     let greet = |stream: TcpStream| async move {
         ssh::prepare(&stream);
+        let ends = Ends::of(&stream);
         let (reader, writer) = stream.into_split();
-        let greeted = client::greet(reader, writer, &identity.ssh).await;
-        greeted.map_err(|source| failed(identity, source))
+        match client::greet(reader, writer, &identity.ssh).await {
+            Ok(greeted) => Ok((greeted, ends)),
+            Err(source) => Err(failed(identity, source)),
+        }
     };
-    let raced = attempts::race(dial, greet, |greeted| prove(greeted, identity)).await;
+    let raced = attempts::race(dial, greet, |(greeted, ends)| async move {
+        let session = prove(greeted, identity).await?;
+        Ok((session, ends))
+    })
+    .await;
     raced.map_err(|error| {
         let timed_out = || failed(identity, ssh::Error::HandshakeTimedOut(attempts::LIMIT));
         error.unwrap_or_else(timed_out)

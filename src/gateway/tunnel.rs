@@ -9,6 +9,7 @@ use tokio::sync::{oneshot, watch};
 use super::identity::Identity;
 use super::path::Path;
 use super::session::{self, Shared};
+use crate::net::source::Ends;
 use crate::scope::Scope;
 use crate::ssh::client;
 
@@ -24,6 +25,7 @@ pub(crate) struct Tunnel {
     pub(crate) identity: Arc<Identity>,
     /// Served by its task.
     session: Arc<client::Session>,
+    ends: Option<Ends>,
     /// Why it ended; the other end is its task.
     ended: oneshot::Receiver<session::Error>,
     /// True while it is retired; the other end is its task.
@@ -46,8 +48,12 @@ impl Tunnels {
         }
     }
 
-    /// Begins to serve `session`, which was made with `identity`.
-    pub(crate) fn serve(&self, session: client::Session, identity: Arc<Identity>) -> Tunnel {
+    /// Begins to serve `session`, which was made with `identity` over the connection between `ends`.
+    pub(crate) fn serve(
+        &self,
+        (session, ends): (client::Session, Option<Ends>),
+        identity: Arc<Identity>,
+    ) -> Tunnel {
         let (tell, ended) = oneshot::channel();
         let (retired, retiring) = watch::channel(false);
         let (scope, shared) = (self.scope.clone(), self.shared.clone());
@@ -70,6 +76,7 @@ impl Tunnels {
         Tunnel {
             identity,
             session,
+            ends,
             ended,
             retired,
         }
@@ -102,7 +109,8 @@ impl Tunnels {
 impl Tunnel {
     /// What there is to see of it from here; the handle outlives the tunnel.
     pub(crate) fn path(&self) -> Path {
-        Path::new(Arc::clone(&self.session), self.identity.relay_host.clone())
+        let relay = self.identity.relay_host.clone();
+        Path::new(Arc::clone(&self.session), self.ends, relay)
     }
 
     /// True while its end has not come.

@@ -7,4 +7,5 @@ pub mod listen;
 pub mod on_demand;
 mod race;
 pub mod resolve;
+pub mod source;
 pub mod turn;
