@@ -19,7 +19,7 @@ use crate::config::env::{GATEWAY_ENROLL_METHOD, GATEWAY_ID, GATEWAY_NAME, RELAY_
 use crate::config::raw::Flags;
 use crate::config::settings::LogSettings;
 use crate::config::{assemble_gateway, explain_gateway};
-use crate::gateway::nudge::{self, Nudge};
+use crate::gateway::nudge::{Nudge, Nudges};
 use crate::gateway::{self, service::http::Cluster};
 use crate::health;
 use crate::host::known::Known;
@@ -203,7 +203,8 @@ pub(crate) async fn run(
     limits::raise_descriptors();
     let (settings, followed) = watch::channel(settings);
     let (reporter, monitor) = gateway::monitor::monitor();
-    let (nudger, nudges) = nudge::nudges();
+    let nudges = Nudges::default();
+    let nudger = nudges.nudger();
     signals::on_reconnect(move || {
         tracing::info!("asked to look at the tunnel at once");
         // Full: the link is about to look already.

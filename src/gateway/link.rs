@@ -186,6 +186,8 @@ pub(crate) struct Link {
     asks_again: Backoff,
     /// The platform is not asked before.
     ask_due: Option<Instant>,
+    /// Only a person may shorten that: the platform answered.
+    is_ask_due_kept: bool,
     /// Since when there is no tunnel that has proved useful.
     down_since: Option<Instant>,
     /// Why the last attempt, or the tunnel, failed.
@@ -212,6 +214,7 @@ impl Link {
             asks: Backoff::new(BASE, LATER),
             asks_again: Backoff::new(ASK_AGAIN.0, ASK_AGAIN.1),
             ask_due: None,
+            is_ask_due_kept: false,
             down_since: None,
             failure: None,
             failed_connects: 0,
@@ -248,6 +251,7 @@ impl Link {
                 self.asks.reset();
                 let wait = self.asks_again.next_delay(at.random);
                 self.ask_due = at.now.checked_add(wait);
+                self.is_ask_due_kept = true;
                 self.enter(State::Connecting, Action::Connect)
             }
             (State::Registering, Event::RegistrationFailed { class, usable }) => {
@@ -299,7 +303,7 @@ impl Link {
                     self.ask_due = None;
                     return self.enter(State::Registering, Action::Register);
                 }
-                if self.refusals == 0 {
+                if !self.is_ask_due_kept {
                     self.ask_due = None;
                 }
                 self.next(usable, at)
@@ -358,6 +362,7 @@ impl Link {
         let delay = self.asks.next_delay_within(bound, at.random);
         let delay = at_least.saturating_add(delay);
         self.ask_due = at.now.checked_add(delay);
+        self.is_ask_due_kept = !at_least.is_zero();
         if usable {
             // The platform is away, or unwell, but the tunnel needs only the relay.
             return self.enter(State::Connecting, Action::Connect);

@@ -328,22 +328,24 @@ fn only_a_useful_tunnel_makes_waits_short_again() {
 
 #[test]
 fn what_waits_is_woken_and_a_person_is_not_made_to_wait() {
-    for (wanted, refusals, expected) in [
-        (false, 0, Action::Register),
-        (false, 1, Action::Wait(LATER)),
-        (true, 1, Action::Register),
+    for (wanted, class, expected) in [
+        (false, Class::Retry, Action::Register),
+        // The platform said how long, or no.
+        (false, Class::RetryAfter(LATER), Action::Wait(LATER)),
+        (false, Class::Reenroll, Action::Wait(LATER)),
+        (true, Class::RetryAfter(LATER), Action::Register),
+        (true, Class::Reenroll, Action::Register),
     ] {
         let mut run = Run::lost(true, Failure::Unreachable);
-        run.random = 0;
         assert_eq!(run.on(STALE), Action::Register);
-        let class = if refusals == 0 {
-            Class::RetryAfter(LATER)
-        } else {
-            Class::Reenroll
-        };
-        assert_eq!(run.on(refused(class, false)), Action::Wait(LATER));
+        run.random = 0;
+        run.on(refused(class, false));
         let usable = false;
-        assert_eq!(run.on(Event::Retry { usable, wanted }), expected);
+        assert_eq!(
+            run.on(Event::Retry { usable, wanted }),
+            expected,
+            "{class:?}"
+        );
     }
     let mut run = Run::up(true);
     run.on(Event::Lost(Failure::Unreachable));
@@ -469,6 +471,7 @@ fn histories(state: State) -> Vec<Run> {
                 run.link.refusals = refusals;
                 run.link.failed_connects = failed_connects;
                 run.link.ask_due = due.map(|due| run.now + due);
+                run.link.is_ask_due_kept = refusals > 0;
                 runs.push(run);
             }
         }

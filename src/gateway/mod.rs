@@ -47,7 +47,7 @@ use crate::host::known::Known;
 use crate::scope::Scope;
 use access::Access;
 use monitor::Reporter;
-use nudge::Nudge;
+use nudge::Nudges;
 use reload::Made;
 use said::Said;
 use service::http::Cluster;
@@ -112,7 +112,7 @@ pub async fn run(
     mut settings: watch::Receiver<GatewaySettings>,
     cluster: Cluster,
     reporter: Reporter,
-    nudges: mpsc::Receiver<Nudge>,
+    nudges: Nudges,
     known: Known,
     mut heart: Heart,
     scope: Scope,
@@ -173,6 +173,16 @@ pub async fn run(
         });
     }
     {
+        let (stop, nudger) = (tasks.clone(), nudges.nudger());
+        tasks.spawn_supervised("disturbances", move || {
+            let watching = nudge::run(nudger.clone());
+            let stop = stop.clone();
+            async move {
+                stop.run(watching).await;
+            }
+        });
+    }
+    {
         let (stop, reporter) = (tasks.clone(), reporter.clone());
         tasks.spawn_supervised("reload", move || {
             let (settings, used) = (settings.clone(), used.clone());
@@ -197,7 +207,7 @@ pub async fn run(
         current,
         up,
         beats,
-        nudges,
+        nudges: nudges.receiver,
         carried,
         renew,
         remeasure,

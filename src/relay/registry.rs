@@ -115,10 +115,10 @@ impl<S> Registry<S> {
         session: S,
         now: Instant,
     ) -> Option<Registered<S>> {
-        let old = self.live.remove(&id);
-        if old.is_none() && self.live.len() >= self.limit {
+        if self.live.len() >= self.limit && !self.live.contains_key(&id) {
             return None;
         }
+        let old = self.live.remove(&id);
         let serial = self.next;
         self.next = self.next.wrapping_add(1);
         let ticket = Ticket {

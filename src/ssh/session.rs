@@ -61,7 +61,9 @@ impl Session {
             .await
             .map_err(|_| Error::HandshakeTimedOut(limit))?
             .map_or(Phase::Ended, |phase| *phase);
-        if reached == Phase::Ended {
+        // A peer that let us in, or proved itself, and left at once did come that far.
+        let came_through = || self.shared.lock().connection.is_authenticated();
+        if reached == Phase::Ended && !came_through() {
             let error = self.failure();
             // The peer is to hear why.
             self.scope.finish(GOODBYE).await;

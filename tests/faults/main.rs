@@ -13,6 +13,10 @@
 //! - `peer` is what this very binary does as a child in one of the namespaces: an echo, a DNS server, and the proxy that
 //!   stands between gateway and relay. `steer` tells the proxy what to do.
 //!
+//! - `talk` is a client and a target that compare every byte, `light_gateway` a gateway within this process, `small_disk` and
+//!   `memory_group` are what runs short, and `figures` what a process holds.
+//! - `soak` is no case: `make soak` restarts, loads and breaks one gateway for minutes, and sees whether anything grows.
+//!
 //! What is measured is never waited for by the clock: the clock only bounds it. Faults that consist in time passing (a
 //! partition of 90 s) are the exception, and `wait` has the only sleep.
 
@@ -59,7 +63,7 @@ fn main() -> ExitCode {
         ["peer", role @ ..] => peer::run(role),
         ["soak"] => soak::run(),
         ["talk"] => talk::serve(),
-        ["write-for-ever", path] => cases::disk::write_for_ever(path),
+        ["write-for-ever", path] => cases::writes::write_for_ever(path),
         // Options are for the runner that this one replaces.
         parts => {
             let parts = parts.iter().filter(|part| !part.starts_with('-'));

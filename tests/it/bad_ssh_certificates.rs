@@ -45,7 +45,7 @@ async fn a_relay_believes_only_its_own_gateways() {
         (
             "not yet valid",
             by(ours, good().not_yet_valid()),
-            "it is not valid for",
+            "it is not valid before",
         ),
         (
             "another gateway's",
@@ -164,7 +164,7 @@ async fn a_gateway_believes_only_the_relay_it_was_sent_to() {
         (
             "not yet valid",
             by(ours, good().not_yet_valid()),
-            "not valid for another",
+            "it is not valid before",
         ),
         (
             "another relay's",

@@ -1,22 +1,18 @@
-//! A disk that is full or read-only, and ends at the worst moment.
+//! A disk that is full or read-only, at the first start and later.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use infisical::config::env::{GATEWAY_ACCESS_TOKEN, GATEWAY_DOMAIN};
+use infisical::config::env::{GATEWAY_ACCESS_TOKEN, RELAY_ACCESS_TOKEN};
 use infisical::config::file;
-use infisical::host::known::{Fingerprint, Known};
-use infisical::secret::Secret;
 
 use crate::lab::{Lab, PATIENCE};
 use crate::net::Machine;
 use crate::runner::{Case, Outcome};
 use crate::small_disk::SmallDisk;
-use crate::support::daemon::GatewayCommand;
-use crate::support::noise::Noise;
-use crate::support::process::{Process, clean};
+use crate::support::daemon::{GatewayCommand, RelayCommand};
+use crate::support::process::Process;
 use crate::support::stack::{GATEWAY, RELAY};
 use crate::wait;
 
@@ -47,6 +43,13 @@ pub(super) const CASES: &[Case] = &[
         },
     },
     Case {
+        name: "a_full_disk_at_the_first_start_of_a_relay_costs_no_token",
+        row: "the same with a relay",
+        bound: Some(Duration::from_secs(1)),
+        labs: 1,
+        run: first_start_of_a_relay,
+    },
+    Case {
         name: "a_full_disk_does_not_keep_a_gateway_from_serving",
         row: "disk full while the gateway runs: serves on; relay killed meanwhile, from its listening again",
         bound: Some(Duration::from_secs(2)),
@@ -63,20 +66,6 @@ pub(super) const CASES: &[Case] = &[
             let open = |disk: &SmallDisk| disk.read_only(false);
             running(lab, close, open)
         },
-    },
-    Case {
-        name: "a_file_whose_writer_is_killed_is_the_old_one_or_the_new_one",
-        row: "killed while it writes configuration and token, 100 times: the file is the old one or the new one",
-        bound: None,
-        labs: 1,
-        run: killed_while_writing,
-    },
-    Case {
-        name: "a_file_that_is_written_as_the_disk_fills_is_the_old_one_or_the_new_one",
-        row: "disk fills while configuration, token and mark are written: each file is the old one or the new one",
-        bound: None,
-        labs: 1,
-        run: filled_while_writing,
     },
 ];
 
@@ -126,12 +115,7 @@ fn first_start(lab: &mut Lab, spoil: Change, cure: Change, why: &str) -> Outcome
 
     spoil(&disk);
     let first = gateway.start(lab);
-    let code = lab.ask(first.exit_code());
-    let said = first.output();
-    assert_eq!(code, 69, "{said}");
-    let path = gateway.command.config.display().to_string();
-    let tells = |line: &str| line.contains(why) && line.contains(&path);
-    assert!(said.lines().any(tells), "not said what is wrong: {said}");
+    refuses(lab, &first, &gateway.command.config, why);
     assert_eq!(
         (gateway.text(), disk.files()),
         (before, files),
@@ -150,6 +134,47 @@ fn first_start(lab: &mut Lab, spoil: Change, cure: Change, why: &str) -> Outcome
             .iter()
             .any(|entry| entry.key == &GATEWAY_ACCESS_TOKEN)
     );
+    Outcome::recovered(took)
+}
+
+/// It ends so that the service manager tries again, and says which file it cannot write, and why.
+fn refuses(lab: &Lab, process: &Process, file: &Path, why: &str) {
+    let code = lab.ask(process.exit_code());
+    let said = process.output();
+    assert_eq!(code, 69, "{said}");
+    let path = file.display().to_string();
+    let tells = |line: &str| line.contains(why) && line.contains(&path);
+    assert!(said.lines().any(tells), "not said what is wrong: {said}");
+}
+
+fn first_start_of_a_relay(lab: &mut Lab) -> Outcome {
+    lab.start_platform();
+    let disk = SmallDisk::mount(&lab.dir().join("disk"));
+    let host = Machine::Relay.address();
+    let token = lab.ask(lab.platform().enrollment_token("relay", RELAY, Some(host)));
+    let keys = format!("INFISICAL_TOKEN={token}\n");
+    let url = lab.platform().url.clone();
+    let mut relay = RelayCommand::new(disk.path(), RELAY, host, &url, &keys);
+    relay.more.push("--enroll-method=token".to_owned());
+    let start = || {
+        let mut command = relay.command(disk.path());
+        command.env("SSL_CERT_FILE", lab.dir().join("root.pem"));
+        lab.spawn("relay", &lab.net.on(Machine::Relay, &command))
+    };
+
+    disk.fill();
+    refuses(lab, &start(), &relay.config, "No space left on device");
+    let text = std::fs::read_to_string(&relay.config).expect("there");
+    assert_eq!(text, keys, "changed all the same");
+
+    disk.free();
+    let begin = Instant::now();
+    let second = start();
+    lab.wait_line(&second, 0, "Relay server started successfully", PATIENCE);
+    let took = begin.elapsed();
+    let entries = file::load(&relay.config).expect("a whole file");
+    let is_kept = entries.iter().any(|entry| entry.key == &RELAY_ACCESS_TOKEN);
+    assert!(is_kept, "the access token is not kept");
     Outcome::recovered(took)
 }
 
@@ -208,157 +233,4 @@ fn running(lab: &mut Lab, spoil: Change, cure: Change) -> Outcome {
     });
     assert!(process.is_running());
     Outcome::worst_of(measured)
-}
-
-/// Long enough for a write to be cut in the middle of it, if that were possible.
-const LONG: usize = 40_000;
-/// What an administrator wrote, and nobody may change.
-const REMARK: &str = "# do not touch\n";
-
-fn token(number: u64) -> Secret {
-    // Every character of it is the same, so that a mixture shows.
-    let digit =
-        char::from(b"abcdefghijklmnopqrstuvwxyz"[usize::try_from(number % 26).expect("few")]);
-    Secret::new(digit.to_string().repeat(LONG))
-}
-
-fn write(path: &Path, number: u64) -> Result<(), file::Error> {
-    let (token, domain) = (
-        token(number),
-        Secret::new(format!("https://{number}.example.org")),
-    );
-    file::update(
-        path,
-        &[(&GATEWAY_ACCESS_TOKEN, &token), (&GATEWAY_DOMAIN, &domain)],
-    )
-}
-
-/// Fails unless the file is one that `write` has written; gives which.
-fn whole(path: &Path) -> u64 {
-    let text = std::fs::read_to_string(path).expect("there");
-    assert!(
-        text.starts_with(REMARK),
-        "the beginning is lost: {} bytes",
-        text.len()
-    );
-    let entries = file::load(path).expect("a whole file");
-    let value = |key| {
-        let entry = entries.iter().find(|entry| entry.key == key);
-        entry
-            .unwrap_or_else(|| panic!("only a part of {} bytes", text.len()))
-            .value
-            .clone()
-    };
-    let domain = value(&GATEWAY_DOMAIN);
-    let domain = domain.expose().trim_start_matches("https://");
-    let number = domain
-        .split('.')
-        .next()
-        .and_then(|number| number.parse().ok());
-    let number = number.expect("a number");
-    assert!(
-        value(&GATEWAY_ACCESS_TOKEN) == token(number),
-        "two writes are mixed"
-    );
-    number
-}
-
-/// What this binary does as the child that is killed.
-pub(crate) fn write_for_ever(path: &str) -> std::process::ExitCode {
-    for number in whole(Path::new(path)).. {
-        if let Err(error) = write(Path::new(path), number) {
-            eprintln!("{error}");
-            break;
-        }
-    }
-    std::process::ExitCode::FAILURE
-}
-
-fn killed_while_writing(lab: &mut Lab) -> Outcome {
-    const KILLS: u32 = 100;
-    let path = lab.dir().join("gateway.conf");
-    crate::support::write_private(&path, REMARK);
-    write(&path, 0).expect("written");
-    let mut noise = Noise::new(u64::from(std::process::id()));
-    let mut last = 0;
-    for _ in 0..KILLS {
-        let this = std::env::current_exe().expect("this binary's path");
-        let mut command: Command = clean(this, lab.dir());
-        command.arg("write-for-ever").arg(&path);
-        let child = Process::spawn("writer", command);
-        wait::until("the first write", PATIENCE, || {
-            if whole(&path) > last {
-                Ok(())
-            } else {
-                Err("it has not changed")
-            }
-        });
-        let mut random = [0];
-        noise.fill(&mut random);
-        wait::pause(Duration::from_micros(u64::from(random[0]) * 20));
-        lab.kill(&child);
-        last = whole(&path);
-    }
-    // What a killed writer leaves beside it is private.
-    for entry in std::fs::read_dir(lab.dir()).expect("the directory") {
-        let path = entry.expect("an entry").path();
-        if path
-            .file_name()
-            .is_some_and(|name| name.to_string_lossy().starts_with(".gateway.conf."))
-        {
-            assert_eq!(crate::support::mode(&path), 0o600);
-        }
-    }
-    assert!(last > u64::from(KILLS), "nothing was written");
-    Outcome::happened()
-}
-
-fn filled_while_writing(lab: &mut Lab) -> Outcome {
-    const TIMES: u64 = 200;
-    let disk = SmallDisk::mount(&lab.dir().join("disk"));
-    let path = disk.path().join("gateway.conf");
-    crate::support::write_private(&path, REMARK);
-    write(&path, 0).expect("written");
-    let known = Known::new(Some(disk.path().to_owned()));
-    let mark = |number: u64| Fingerprint::of(&[&number.to_string()]);
-    known.note(&mark(0));
-    let (mut failed, mut last, mut last_mark) = (0, 0, 0);
-    for number in 1..=TIMES {
-        // Full at every other time, and with less and less room in between.
-        if number % 2 == 0 {
-            disk.fill();
-        }
-        match write(&path, number) {
-            Ok(()) => last = number,
-            Err(error) => {
-                let full = matches!(&error, file::Error::Write { source, .. }
-                    if source.kind() == std::io::ErrorKind::StorageFull);
-                assert!(full, "{error}");
-                failed += 1;
-            }
-        }
-        assert_eq!(whole(&path), last);
-        known.note(&mark(number));
-        if known.has(&mark(number)) {
-            last_mark = number;
-        }
-        assert!(
-            known.has(&mark(last_mark)),
-            "a mark was lost, and none came instead"
-        );
-        let beside = disk
-            .files()
-            .into_iter()
-            .filter(|name| name.starts_with('.'))
-            .count();
-        assert_eq!(beside, 0, "something is left: {:?}", disk.files());
-        if number % 2 == 0 {
-            disk.free();
-        }
-    }
-    assert!(
-        failed > 0 && last > 0 && last_mark > 0,
-        "{failed} failed, {last} {last_mark} at last"
-    );
-    Outcome::happened()
 }

@@ -6,12 +6,13 @@ mod corruption;
 mod crowds;
 mod deaths;
 mod defects;
-pub(crate) mod disk;
+mod disk;
 mod mute;
 mod partitions;
 mod refusals;
 mod scarce;
 mod vanished;
+pub(crate) mod writes;
 
 use crate::runner::Case;
 
@@ -25,6 +26,7 @@ pub(crate) const TABLE: &[&[Case]] = &[
     refusals::CASES,
     clocks::CASES,
     disk::CASES,
+    writes::CASES,
     scarce::CASES,
     defects::CASES,
     corruption::CASES,

@@ -11,6 +11,8 @@ mod series;
 mod status;
 mod troubles;
 
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -19,7 +21,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
 use crate::figures::{Figures, descriptors};
-use crate::lab::{GatewayPlan, Lab, PATIENCE};
+use crate::lab::{GatewayPlan, Lab, PATIENCE, lines_after};
 use crate::net::Machine;
 use crate::runner;
 use crate::steer::Proxy;
@@ -29,8 +31,9 @@ use crate::talk;
 use crate::wait;
 use crowd::{Crowd, Tally};
 use random::Random;
-use series::Series;
+use series::{PROGRAMS, Program, Series};
 use status::Status;
+use troubles::Trouble;
 
 /// Unless SOAK_MINUTES says otherwise.
 const MINUTES: u64 = 20;
@@ -43,6 +46,14 @@ const WARM_UP: (u64, u64) = (5, 300);
 const BATCH: u64 = 100;
 /// A restart or fault that takes longer ends the soak: far beyond every bound of the table.
 const LIMIT: Duration = Duration::from_secs(90);
+/// Growth that is no leak, in MiB for a thousand: of a restart or a session; of the platform for each restart, whose database grows
+/// with what it has issued, and of which it keeps up to 2 MiB in memory; and of a fault, where it is half of what one tunnel
+/// takes, should it stay behind.
+const SMALL: f64 = 1.0;
+const PAGES: f64 = 4.0;
+const TUNNEL: f64 = 20.0;
+/// Of what was said in the course of a recovery that came late.
+const SHOWN_LINES: usize = 60;
 /// How long what is idle may keep what it no longer needs: connections to the platform are kept for the next call.
 const SETTLE: Duration = Duration::from_secs(120);
 
@@ -74,10 +85,18 @@ pub(crate) fn run() -> ExitCode {
     let mut lab = Lab::build();
     let end = Instant::now() + Duration::from_secs(60 * plan.minutes);
     let mut soak = Soak::begin(&mut lab, plan.seed);
-    soak.restarts(&mut lab, RESTARTS * plan.minutes);
-    soak.sessions(&lab, SESSIONS * plan.minutes);
-    soak.troubles(&mut lab, end);
-    soak.report(&lab)
+    // What fails has said why; all relays that there ever were need not add what they said.
+    let done = catch_unwind(AssertUnwindSafe(|| {
+        soak.restarts(&mut lab, RESTARTS * plan.minutes);
+        soak.sessions(&lab, SESSIONS * plan.minutes);
+        soak.troubles(&mut lab, end);
+        soak.report(&lab)
+    }));
+    done.unwrap_or_else(|_| {
+        soak.show();
+        println!("FAILED, to be repeated with SOAK_SEED={}", plan.seed);
+        ExitCode::FAILURE
+    })
 }
 
 /// What is watched.
@@ -142,8 +161,8 @@ impl Soak {
 
     /// The relay ends, killed or cleanly, and is started again at once.
     fn restarts(&mut self, lab: &mut Lab, times: u64) {
-        let mut gateway = Series::new("gateway", "relay restart");
-        let mut platform = Series::new("platform", "relay restart");
+        let mut gateway = Series::new(Program::Gateway, "relay restart", SMALL);
+        let mut platform = Series::new(Program::Platform, "relay restart", PAGES);
         let mut took = Vec::new();
         for turn in 1..=times {
             let mark = self.gateway.mark();
@@ -169,8 +188,7 @@ impl Soak {
 
     /// So many sessions with data, in batches.
     fn sessions(&mut self, lab: &Lab, times: u64) {
-        let names = ["gateway", "relay", "platform"];
-        let mut series = names.map(|name| Series::new(name, "session"));
+        let mut series = PROGRAMS.map(|program| Series::new(program, "session", SMALL));
         for batch in 1..=times.div_ceil(BATCH) {
             let way = talk::way(lab);
             let tally = lab.ask(crowd::batch(&way, BATCH, &mut self.random));
@@ -186,17 +204,22 @@ impl Soak {
 
     /// Random faults until the time is over, with a crowd that never stops trying.
     fn troubles(&mut self, lab: &mut Lab, end: Instant) {
-        let names = ["gateway", "relay"];
-        let mut series = names.map(|name| Series::new(name, "fault"));
+        // The platform is a new one after some of them.
+        let mut series =
+            [Program::Gateway, Program::Relay].map(|program| Series::new(program, "fault", TUNNEL));
         let mut took: Vec<(&'static str, Vec<Duration>)> = Vec::new();
         let mut turn = 0;
         while Instant::now() < end {
             turn += 1;
             let crowd = Crowd::start(&talk::way(lab), self.random.next());
             let way = lab.way();
-            let (name, cured) =
+            let Trouble { name, over, bound } =
                 troubles::strike(lab, &mut self.proxy, &self.gateway, &mut self.random);
-            let back = Lab::probe(&way).success_since(cured, LIMIT);
+            let back = Lab::probe(&way).success_since(over, LIMIT);
+            if back > bound {
+                println!("LATE: {:.2} s after: {name}", back.as_secs_f64());
+                self.show();
+            }
             let tally = crowd.stop();
             assert_eq!(tally.wrong, 0, "a wrong byte was delivered after: {name}");
             self.tally += tally;
@@ -233,6 +256,16 @@ impl Soak {
         }
     }
 
+    /// The last that was said.
+    fn show(&self) {
+        for process in [&self.gateway, &self.relay, &self.proxy.process] {
+            let from = process.mark().saturating_sub(SHOWN_LINES);
+            let lines = lines_after(process, from).join("\n");
+            println!("---- {}\n{lines}", process.name());
+        }
+        println!("---- end");
+    }
+
     fn tell(&mut self, what: &str, took: &[Duration]) {
         let mut took = took.to_vec();
         took.sort_unstable();
@@ -246,7 +279,7 @@ impl Soak {
     }
 
     /// What it came to; the last looks are taken now.
-    fn report(self, lab: &Lab) -> ExitCode {
+    fn report(&self, lab: &Lab) -> ExitCode {
         self.settle(lab);
         let threads = wait::until("the threads end", SETTLE, || {
             let now = Figures::of(self.gateway.pid()).threads;
@@ -282,9 +315,8 @@ impl Soak {
             println!("{series}");
             grows |= series.grows();
         }
-        let names = ["gateway", "relay", "platform"];
         println!("\nDescriptors when idle, at the beginning and now:");
-        for ((name, pid), idle) in names.into_iter().zip(self.pids(lab)).zip(self.idle) {
+        for ((name, pid), idle) in PROGRAMS.into_iter().zip(self.pids(lab)).zip(self.idle) {
             println!("- {name}: {idle}, {}", descriptors(pid));
         }
         println!("\nThreads of the gateway: {}, {threads}.", self.threads);
@@ -314,20 +346,21 @@ fn least_descriptors(pid: Pid) -> usize {
     })
 }
 
-/// What the descriptors of a process are.
+/// What the descriptors of a process are, and how many of each kind.
 fn account(pid: Pid) -> String {
-    let entries = std::fs::read_dir(format!("/proc/{pid}/fd"))
-        .into_iter()
-        .flatten();
-    let targets = entries
-        .flatten()
-        .filter_map(|entry| std::fs::read_link(entry.path()).ok());
-    let mut targets: Vec<String> = targets.map(|target| target.display().to_string()).collect();
-    targets.sort();
-    targets.join(" ")
+    let entries = std::fs::read_dir(format!("/proc/{pid}/fd"));
+    let mut kinds: BTreeMap<String, usize> = BTreeMap::new();
+    for entry in entries.into_iter().flatten().flatten() {
+        // A pipe or a socket has its number after a colon.
+        let target = std::fs::read_link(entry.path()).unwrap_or_default();
+        let target = target.to_string_lossy().into_owned();
+        let kind = target.split(":[").next().unwrap_or_default();
+        *kinds.entry(kind.to_owned()).or_default() += 1;
+    }
+    format!("{kinds:?}")
 }
 
-/// Ends a daemon's signal that it may not know.
+/// True if the process does anything about this signal but die of it.
 pub(super) fn handles(pid: Pid, signal: Signal) -> bool {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("a running process");
     let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));

@@ -6,25 +6,49 @@ use nix::unistd::Pid;
 
 use crate::figures::Figures;
 
-/// Growth that is no leak worth the name, in MiB for a thousand.
-const MOST: f64 = 1.0;
+/// What is watched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Program {
+    Gateway,
+    Relay,
+    Platform,
+}
+
+/// In the order in which they are told.
+pub(super) const PROGRAMS: [Program; 3] = [Program::Gateway, Program::Relay, Program::Platform];
+
+impl Program {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Gateway => "gateway",
+            Self::Relay => "relay",
+            Self::Platform => "platform",
+        }
+    }
+}
+
+/// Growth in MiB, of all that is judged, that a few pages touched late explain.
+const TOUCHED_LATE: f64 = 0.25;
 /// Looks below which nothing is judged.
-const FEW: usize = 12;
+const FEW: usize = 30;
 
 /// Looks at one program.
 pub(super) struct Series {
-    program: &'static str,
+    program: Program,
     /// What is counted.
     each: &'static str,
+    /// Growth that is no leak worth the name, in MiB for a thousand.
+    most: f64,
     /// The count, and the resident memory in MiB.
     looks: Vec<(f64, f64)>,
 }
 
 impl Series {
-    pub(super) fn new(program: &'static str, each: &'static str) -> Self {
+    pub(super) fn new(program: Program, each: &'static str, most: f64) -> Self {
         Self {
             program,
             each,
+            most,
             looks: Vec::new(),
         }
     }
@@ -75,8 +99,19 @@ impl Series {
 
     /// True if it grows by more than the noise explains.
     pub(super) fn grows(&self) -> bool {
-        self.slope()
-            .is_some_and(|(slope, error)| slope - 2.0 * error > MOST)
+        let (Some(first), Some(last)) = (self.judged().first(), self.judged().last()) else {
+            return false;
+        };
+        self.slope().is_some_and(|(slope, error)| {
+            let all = slope * (last.0 - first.0) / 1000.0;
+            slope - 2.0 * error > self.most && all > TOUCHED_LATE
+        })
+    }
+}
+
+impl fmt::Display for Program {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
     }
 }
 

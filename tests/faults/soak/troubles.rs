@@ -1,6 +1,6 @@
 //! The random faults.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
@@ -11,14 +11,27 @@ use crate::steer::{Direction, Proxy};
 use crate::support::process::Process;
 use crate::wait;
 
-/// Something happens, and is over; gives what it was, and since when it is over. What nothing but the gateway or the relay can
-/// end is over at once.
+/// What has happened.
+pub(super) struct Trouble {
+    pub(super) name: &'static str,
+    /// When it was over. What nothing but the gateway or the relay can end is over at once.
+    pub(super) over: Instant,
+    /// Within which time a session should work again.
+    pub(super) bound: Duration,
+}
+
+/// As in the table of faults.
+const RECOVERY: Duration = Duration::from_secs(3);
+/// How long it may take to find out that nobody answers any more.
+const SUSPICION: Duration = Duration::from_secs(30);
+
+/// Something happens, and is over.
 pub(super) fn strike(
     lab: &mut Lab,
     proxy: &mut Proxy,
     gateway: &Process,
     random: &mut Random,
-) -> (&'static str, Instant) {
+) -> Trouble {
     // Long enough for the crowd to be there.
     wait::pause(random.millis(100..400));
     match random.within(0..12) {
@@ -26,41 +39,52 @@ pub(super) fn strike(
             lab.net.isolate(Machine::Gateway);
             wait::pause(random.millis(1000..3000));
             lab.net.heal();
-            ("nothing passes for 1 to 3 s", Instant::now())
+            over("nothing passes for 1 to 3 s")
         }
         3..5 => {
             proxy.cut();
-            ("the tunnel is reset", Instant::now())
+            over("the tunnel is reset")
         }
         5 => {
             let direction = direction(random);
             proxy.stick(direction);
-            ("the tunnel is half open", Instant::now())
+            Trouble {
+                bound: SUSPICION + RECOVERY,
+                ..over("the tunnel is half open")
+            }
         }
         6..8 => {
             proxy.delay(random.millis(100..1000));
             wait::pause(random.millis(1000..3000));
-            proxy.delay(std::time::Duration::ZERO);
-            ("everything takes up to 1 s", Instant::now())
+            proxy.delay(Duration::ZERO);
+            over("everything takes up to 1 s")
         }
         8 => {
             proxy.flip_soon(direction(random), random.within(0..50_000));
-            ("a bit is flipped", Instant::now())
+            over("a bit is flipped")
         }
         9 => {
             lab.kill_platform();
             wait::pause(random.millis(0..2000));
             lab.start_platform();
-            ("the platform is restarted", Instant::now())
+            over("the platform is restarted")
         }
         10 if super::handles(gateway.pid(), Signal::SIGUSR2) => {
             gateway.signal(Signal::SIGUSR2);
-            ("told to connect anew", Instant::now())
+            over("told to connect anew")
         }
         _ => {
             gateway.signal(Signal::SIGHUP);
-            ("told to read its configuration", Instant::now())
+            over("told to read its configuration")
         }
+    }
+}
+
+fn over(name: &'static str) -> Trouble {
+    Trouble {
+        name,
+        over: Instant::now(),
+        bound: RECOVERY,
     }
 }
 

@@ -103,6 +103,7 @@ impl Process {
     }
 
     /// What the case calls it.
+    #[allow(dead_code, reason = "only tests/faults asks")]
     pub(crate) fn name(&self) -> &str {
         &self.name
     }
