@@ -43,6 +43,7 @@ const SHOWN_WIDTH: usize = 600;
 const PROBING: &[&str] = &[
     "session opened",
     "session copied",
+    "session ended",
     "session failed",
     "client sent away",
     "bridge ended",

@@ -1,6 +1,9 @@
 //! Bits flip on the way between gateway and relay.
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -122,17 +125,18 @@ impl Spoils {
 /// Bytes that differ everywhere, there and back.
 struct BulkSession {
     /// How many came back; the other end is the thread.
-    came: std::sync::Arc<std::sync::atomic::AtomicUsize>,
-    thread: std::thread::JoinHandle<io::Result<()>>,
+    came: Arc<AtomicUsize>,
+    thread: JoinHandle<io::Result<()>>,
 }
 
 impl BulkSession {
     fn start(way: &Way) -> Self {
-        let came = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
-        let (way, counted) = (way.clone(), std::sync::Arc::clone(&came));
+        let came = Arc::new(AtomicUsize::new(0));
+        let (way, counted) = (way.clone(), Arc::clone(&came));
         let thread = std::thread::spawn(move || {
             probe::block_on(async {
-                tokio::time::timeout(PATIENCE, there_and_back(&way, &counted)).await?
+                let both_ways = Box::pin(there_and_back(&way, &counted));
+                tokio::time::timeout(PATIENCE, both_ways).await?
             })
         });
         Self { came, thread }
@@ -140,7 +144,7 @@ impl BulkSession {
 
     fn wait_until_it_flows(&self) {
         wait::until("data that flows", PATIENCE, || {
-            let came = self.came.load(std::sync::atomic::Ordering::Relaxed);
+            let came = self.came.load(Ordering::Relaxed);
             match came > 100_000 {
                 true => Ok(()),
                 false => Err(format!("{came} bytes came back")),
@@ -164,7 +168,7 @@ fn byte(at: usize) -> u8 {
 }
 
 /// A wrong byte is `InvalidData`.
-async fn there_and_back(way: &Way, came: &std::sync::atomic::AtomicUsize) -> io::Result<()> {
+async fn there_and_back(way: &Way, came: &AtomicUsize) -> io::Result<()> {
     let (mut reader, mut writer) = tokio::io::split(way.tcp().await?);
     let sending = async {
         let mut at = 0;
@@ -190,7 +194,7 @@ async fn there_and_back(way: &Way, came: &std::sync::atomic::AtomicUsize) -> io:
                 }
             }
             at += count;
-            came.store(at, std::sync::atomic::Ordering::Relaxed);
+            came.store(at, Ordering::Relaxed);
         }
         Ok(())
     };

@@ -1,10 +1,12 @@
 //! Relay or gateway end and come back.
 
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use crate::lab::{GatewayPlan, Lab, PATIENCE};
 use crate::net::Machine;
 use crate::runner::{Case, Outcome};
+use crate::support::process::Process;
 use crate::wait;
 
 pub(super) const CASES: &[Case] = &[
@@ -96,10 +98,7 @@ fn relay_restarted(lab: &mut Lab) -> Outcome {
 }
 
 /// From its listening again to the first session.
-fn relay_comes_back(
-    lab: &Lab,
-    relay: &mut std::rc::Rc<crate::support::process::Process>,
-) -> Duration {
+fn relay_comes_back(lab: &Lab, relay: &mut Rc<Process>) -> Duration {
     let probe = Lab::probe(&lab.way());
     *relay = lab.start_relay(Machine::Relay);
     probe.success_since(Instant::now(), PATIENCE)

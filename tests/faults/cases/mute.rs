@@ -44,7 +44,7 @@ pub(super) const CASES: &[Case] = &[
         name: "a_tunnel_is_forgotten_on_the_way",
         row: "something between forgets the tunnel and says nothing; new connections work",
         bound: Some(NOTICED),
-        labs: 1,
+        labs: 3,
         run: forgotten,
     },
 ];

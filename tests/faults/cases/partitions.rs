@@ -33,7 +33,7 @@ pub(super) const CASES: &[Case] = &[
         labs: 3,
         run: |lab| {
             partition(lab, &GatewayPlan::default(), |lab| {
-                lab.net.isolate(Machine::Gateway)
+                lab.net.isolate(Machine::Gateway);
             })
         },
     },

@@ -24,7 +24,7 @@ pub(super) const CASES: &[Case] = &[
         name: "the_platform_is_away_for_longer_than_the_certificates_live",
         row: "platform down for longer than the certificates live, tunnel up; from its being there again",
         bound: UP,
-        labs: 1,
+        labs: 3,
         run: outlasts_certificates,
     },
     Case {
@@ -59,7 +59,7 @@ pub(super) const CASES: &[Case] = &[
         name: "the_chosen_relay_is_deleted",
         row: "the chosen relay deleted and gone for good: another one is chosen",
         bound: RECOVERED,
-        labs: 1,
+        labs: 3,
         run: relay_deleted,
     },
 ];

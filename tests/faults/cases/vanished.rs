@@ -1,5 +1,7 @@
 //! The gateway's machine is gone without a word, and the same gateway starts elsewhere.
 
+use std::path::Path;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -7,8 +9,9 @@ use serde_json::json;
 use crate::lab::{GatewayPlan, Lab, PATIENCE, lines_after};
 use crate::net::Machine;
 use crate::runner::{Case, Outcome};
-use crate::support::go;
+use crate::support::process::{Process, clean};
 use crate::support::stack::RELAY;
+use crate::support::{go, write_private};
 use crate::wait;
 
 /// A deployed relay lets go of a machine that vanished when its kernel gives up: after 150 s if nothing was under way (Go's
@@ -28,7 +31,7 @@ pub(super) const CASES: &[Case] = &[
         name: "a_gateway_vanishes_and_starts_elsewhere_with_a_deployed_relay",
         row: "the same with a deployed relay, from its letting go of the vanished machine",
         bound: Some(Duration::from_secs(3)),
-        labs: 1,
+        labs: 3,
         run: elsewhere_deployed,
     },
 ];
@@ -95,10 +98,7 @@ fn elsewhere_deployed(lab: &mut Lab) -> Outcome {
 /// In the log of a gateway that a deployed relay sends away because it still has the vanished one.
 const EXPLANATION: &str = "still holds an earlier connection of this gateway";
 
-fn start_deployed_relay(
-    lab: &Lab,
-    program: &std::path::Path,
-) -> std::rc::Rc<crate::support::process::Process> {
+fn start_deployed_relay(lab: &Lab, program: &Path) -> Rc<Process> {
     let address = Machine::Relay.address();
     let issued = lab.ask(async {
         let platform = lab.platform();
@@ -111,8 +111,8 @@ fn start_deployed_relay(
         issued
     });
     let credentials = lab.dir().join("deployed-relay.json");
-    crate::support::write_private(&credentials, &issued.to_string());
-    let mut command = crate::support::process::clean(program, lab.dir());
+    write_private(&credentials, &issued.to_string());
+    let mut command = clean(program, lab.dir());
     command.arg("relay").arg("-credentials").arg(&credentials);
     command.args(["-name", RELAY]);
     command.args(["-ssh-listen", &format!("{address}:2222")]);
