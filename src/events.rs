@@ -66,6 +66,8 @@ events! {
     ENROLLED = "ae4bd0a0449c490290fd7cc78c45bdd1" "enrolled; the access token is saved";
     /// An attempt to enrol failed and may still succeed.
     NOT_ENROLLED = "d23c837d9ab64c0f8cb27a7e46f9a9f3" "not enrolled; trying again";
+    /// A one-time token is spent, and what it bought is only in memory.
+    NOT_KEPT = "ff4949c05b944055bc3cb37ccda1486a" "what the enrollment bought cannot be saved; trying again, do not stop this program";
     /// The gateway serves as many sessions as it may.
     TOO_MANY_SESSIONS = "8dab7012446a4d3dba324a7006490297" "too many sessions; a new one is refused";
     /// The platform gave a relay that starts no credentials.

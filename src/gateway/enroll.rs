@@ -52,7 +52,7 @@ pub(crate) async fn spend(
     while !scope.is_cancelled() {
         let error = match client.enroll_gateway(token).await {
             Ok(login) => {
-                save(&settings.store, token, &login).map_err(Error::Store)?;
+                keep(&settings.store, token, &login, &mut retrying, scope).await?;
                 tracing::info!(
                     message_id = events::ENROLLED.id,
                     gateway.id = %login.gateway_id,
@@ -84,6 +84,38 @@ pub(crate) async fn spend(
         scope.run(tokio::time::sleep(delay)).await;
     }
     Ok(None)
+}
+
+/// Saves what the token bought, however long that takes: there is no other copy of it, and the token is spent.
+///
+/// # Errors
+/// The file cannot be written, and `scope` was cancelled.
+async fn keep(
+    store: &Path,
+    spent: &Secret,
+    login: &GatewayLogin,
+    retrying: &mut impl FnMut(String, Duration),
+    scope: &Scope,
+) -> Result<(), Error> {
+    let mut backoff = Backoff::new(BASE, CAP);
+    loop {
+        let Err(error) = save(store, spent, login) else {
+            return Ok(());
+        };
+        let delay = backoff.next_delay(backoff::random());
+        let text = chain(&error).to_string();
+        tracing::error!(
+            message_id = events::NOT_KEPT.id,
+            error = text,
+            delay_ms = delay.as_millis(),
+            "{}",
+            events::NOT_KEPT
+        );
+        retrying(format!("{}: {text}", events::NOT_KEPT), delay);
+        if scope.run(tokio::time::sleep(delay)).await.is_none() {
+            return Err(Error::Store(error));
+        }
+    }
 }
 
 /// Keeps the id of a gateway that is enrolled with its AWS role. A file that cannot be written costs only the convenience.

@@ -182,9 +182,7 @@ async fn spend(
         // call has a deadline of its own.
         let error = match client.relay_login(token).await {
             Ok(login) => {
-                access::save(&settings.store, token, &login.access_token)
-                    .await
-                    .map_err(Error::Store)?;
+                keep(settings, token, &login.access_token, scope).await?;
                 tracing::info!(
                     message_id = events::ENROLLED.id,
                     relay.name = %settings.name,
@@ -201,6 +199,32 @@ async fn spend(
         }
     }
     Ok(None)
+}
+
+/// Saves what the token bought, however long that takes: there is no other copy of it, and the token is spent.
+async fn keep(
+    settings: &RelaySettings,
+    spent: &Secret,
+    bought: &Secret,
+    scope: &Scope,
+) -> Result<(), Error> {
+    let mut backoff = Backoff::new(START.0, START.1);
+    loop {
+        let Err(error) = access::save(&settings.store, spent, bought).await else {
+            return Ok(());
+        };
+        let delay = backoff.next_delay(backoff::random());
+        tracing::error!(
+            message_id = events::NOT_KEPT.id,
+            error = %chain(&error),
+            delay_ms = delay.as_millis(),
+            "{}",
+            events::NOT_KEPT
+        );
+        if scope.run(tokio::time::sleep(delay)).await.is_none() {
+            return Err(Error::Store(error));
+        }
+    }
 }
 
 /// Logs the failure as `event` and waits; false if there is nothing to wait for or `scope` was cancelled.

@@ -1,5 +1,13 @@
 //! Each way in which a gateway or relay proves itself to the platform.
 
+use std::sync::Arc;
+
+use serde_json::json;
+use tokio::sync::Notify;
+
+use crate::support::daemon::{GatewayCommand, RelayCommand};
+use crate::support::fake_platform::Answer;
+use crate::support::lab::Lab;
 use crate::support::mode;
 use crate::support::process::Process;
 use crate::support::process::infisical;
@@ -112,5 +120,50 @@ async fn files_of_the_platform_are_its_owners_alone() {
             .windows(secret.len())
             .any(|bytes| bytes == secret.as_bytes());
         assert!(!found, "a token is in the database as it is");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_enrollment_bought_is_not_lost_when_the_disk_fails_in_that_moment() {
+    let lab = Lab::new().await;
+    let (store, away) = (lab.dir().join("store"), lab.dir().join("away"));
+    for (what, bought) in [
+        (
+            "POST /api/v3/gateways/token-auth/enroll",
+            json!({"accessToken": "bought", "gatewayId": lab.gateway_id}),
+        ),
+        (
+            "POST /api/v2/relays/login",
+            json!({"accessToken": "bought"}),
+        ),
+    ] {
+        std::fs::create_dir(&store).expect("a directory");
+        let release = Arc::new(Notify::new());
+        lab.platform.once(what, Answer::ok(&bought).held(&release));
+        let (url, keys) = (lab.platform.url(), "INFISICAL_TOKEN=one-time\n");
+        let enroll = "--enroll-method=token".to_owned();
+        let (process, config) = if what.contains("gateways") {
+            let mut command = GatewayCommand::new(&store, "edge", &url, "lab-relay", keys);
+            command.more.push(enroll);
+            (command.spawn(lab.dir()), command.config)
+        } else {
+            let mut command = RelayCommand::new(&store, "edge", lab.host, &url, keys);
+            command.more.push(enroll);
+            (command.spawn(lab.dir()), command.config)
+        };
+        lab.platform.asked(what, 1).await;
+        // The token is as good as spent. Nothing can be written where the directory was.
+        std::fs::rename(&store, &away).expect("moved away");
+        std::fs::write(&store, "in the way").expect("a file");
+        release.notify_one();
+        process.wait_for_line("cannot be saved").await;
+        std::fs::remove_file(&store).expect("removed");
+        std::fs::rename(&away, &store).expect("moved back");
+        process.wait_for_line("the access token is saved").await;
+        let kept = std::fs::read_to_string(config).expect("the store");
+        assert!(kept.contains("bought"), "{kept}");
+        assert_eq!(lab.platform.requests(what).len(), 1, "spent twice");
+        process.kill().await;
+        std::fs::remove_dir_all(&store).expect("removed");
     }
 }
