@@ -179,8 +179,9 @@ impl Soak {
                 .gateway
                 .wait_for_line_after(mark, "Gateway is reachable by Infisical");
             lab.ask(proof);
-            gateway.take(turn, self.gateway.pid());
-            platform.take(turn, lab.platform().process.pid());
+            let how = if turn % 2 == 0 { "killed" } else { "ended" };
+            gateway.take(turn, how, self.gateway.pid());
+            platform.take(turn, how, lab.platform().process.pid());
         }
         self.series.extend([gateway, platform]);
         self.tell("restarts of the relay", &took);
@@ -196,7 +197,7 @@ impl Soak {
             self.tally += tally;
             self.settle(lab);
             for (series, pid) in series.iter_mut().zip(self.pids(lab)) {
-                series.take(batch * BATCH, pid);
+                series.take(batch * BATCH, "", pid);
             }
         }
         self.series.extend(series);
@@ -229,7 +230,7 @@ impl Soak {
             }
             self.settle(lab);
             for (series, pid) in series.iter_mut().zip(self.pids(lab)) {
-                series.take(turn, pid);
+                series.take(turn, name, pid);
             }
         }
         self.series.extend(series);

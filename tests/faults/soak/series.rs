@@ -41,6 +41,8 @@ pub(super) struct Series {
     most: f64,
     /// The count, and the resident memory in MiB.
     looks: Vec<(f64, f64)>,
+    /// What had happened before each.
+    after: Vec<&'static str>,
 }
 
 impl Series {
@@ -50,11 +52,13 @@ impl Series {
             each,
             most,
             looks: Vec::new(),
+            after: Vec::new(),
         }
     }
 
-    /// A look after so many.
-    pub(super) fn take(&mut self, count: u64, pid: Pid) {
+    /// A look after so many, the last of which was `after`.
+    pub(super) fn take(&mut self, count: u64, after: &'static str, pid: Pid) {
+        self.after.push(after);
         let memory = Figures::of(pid).memory as f64 / f64::from(1 << 20);
         self.looks.push((count as f64, memory));
     }
@@ -62,10 +66,10 @@ impl Series {
     /// Every look, a line each, for whoever wants to draw them.
     pub(super) fn lines(&self) -> String {
         let mut lines = String::new();
-        for (count, memory) in &self.looks {
+        for ((count, memory), after) in self.looks.iter().zip(&self.after) {
             let _ = writeln!(
                 lines,
-                "{}\t{}\t{count}\t{memory:.3}",
+                "{}\t{}\t{count}\t{memory:.3}\t{after}",
                 self.program, self.each
             );
         }
