@@ -192,13 +192,19 @@ impl Supervisor {
                 break issued?;
             }
         };
-        tracing::info!(
-            message_id = events::GATEWAY_REGISTERED.id,
-            gateway.id = %identity.gateway_id,
-            relay.host = %identity.relay_host,
-            "{}",
-            events::GATEWAY_REGISTERED
-        );
+        // The same again and again, while nothing comes of it, is no news.
+        let what = format!("{} {}", identity.gateway_id, identity.relay_host);
+        if self.said.is_news(&what, Instant::now()) {
+            tracing::info!(
+                message_id = events::GATEWAY_REGISTERED.id,
+                gateway.id = %identity.gateway_id,
+                relay.host = %identity.relay_host,
+                "{}",
+                events::GATEWAY_REGISTERED
+            );
+        } else {
+            tracing::debug!(relay.host = %identity.relay_host, "registered again");
+        }
         self.reporter.renew_at(identity.renew_at);
         self.current.send_replace(Some(Arc::new(identity)));
         Ok(())

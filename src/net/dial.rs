@@ -5,7 +5,7 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -26,6 +26,14 @@ const REPEATED: usize = 256;
 
 static SPARE: Semaphore = Semaphore::const_new(REPEATED);
 
+/// The address behind a name, in brackets; nothing beside an address.
+fn beside(host: &str, address: SocketAddr) -> String {
+    match host.parse::<IpAddr>() {
+        Ok(_) => String::new(),
+        Err(_) => format!(" ({})", address.ip()),
+    }
+}
+
 /// Why a connection could not be made. The text names host and port; the class of failure is the variant.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -45,7 +53,7 @@ pub enum Error {
         host: String,
     },
     /// Every address failed; this is the most telling error.
-    #[error("cannot connect to {host}:{port} ({address})")]
+    #[error("cannot connect to {host}:{port}{}", beside(.host, *.address))]
     Connect {
         /// The host as given.
         host: String,
