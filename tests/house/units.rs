@@ -152,7 +152,7 @@ pub(crate) fn exposed(version: Version) -> Vec<String> {
         for own_user in [false, true] {
             let most = match (place.role(), own_user) {
                 (Role::Gateway | Role::Relay, true) => 11,
-                (Role::Gateway, false) => 15,
+                (Role::Gateway, false) => 14,
                 (Role::Relay, false) => 16,
             };
             let directory = tempfile::tempdir().unwrap_or_else(|error| panic!("{error}"));

@@ -1,12 +1,13 @@
 //! What happens to this machine that a tunnel should not have to find out by itself: its network changed, it slept, its
 //! clock was set. Each is a reason to look, and proves nothing: a tunnel may have survived it.
 //!
-//! The kernel reports changes of the network on a netlink socket, to whoever asks and without any right (`network`).
-//! Sleep and new times of day are seen by comparing clocks (`clocks`). A machine on which the kernel may not be asked,
-//! in a tight sandbox for instance, only never reports a change of its network.
+//! The kernel reports changes of the network on a netlink socket, to whoever asks and without any right (`network`). Where a
+//! sandbox does not let it be asked, the way out of this machine is looked up every second (`ways`), which sees less: that it came, went,
+//! or begins at another address. Sleep and new times of day are seen by comparing clocks (`clocks`).
 
 mod clocks;
 mod network;
+mod ways;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -17,6 +18,7 @@ use tokio::time::Instant;
 use crate::words::Nearly;
 use clocks::{Clocks, Reading};
 use network::Network;
+use ways::Ways;
 
 /// How often clocks are compared.
 const COMPARE: Duration = Duration::from_secs(5);
@@ -58,6 +60,8 @@ impl fmt::Display for Disturbance {
 #[derive(Debug)]
 pub struct Watcher {
     network: Option<Network>,
+    /// Looked at where nobody reports.
+    ways: Ways,
     /// The first and the latest change that have not been told.
     burst: Option<(Instant, Instant)>,
     clocks: Clocks,
@@ -74,6 +78,7 @@ impl Watcher {
         });
         Self {
             network: network.ok(),
+            ways: Ways::now(),
             burst: None,
             clocks: Clocks::new(Reading::take()),
             compare_at: Instant::now() + COMPARE,
@@ -102,7 +107,7 @@ impl Watcher {
                     // Two at most, each time after the last ones have been taken.
                     self.untold.extend(self.clocks.compare(Reading::take()));
                 }
-                result = changed(&mut self.network) => match result {
+                result = changed(&mut self.network, &mut self.ways) => match result {
                     Ok(()) => {
                         let now = Instant::now();
                         self.burst = Some((self.burst.map_or(now, |(first, _)| first), now));
@@ -131,11 +136,14 @@ async fn at(time: Option<Instant>) {
     }
 }
 
-/// Never, if nobody reports.
-async fn changed(network: &mut Option<Network>) -> std::io::Result<()> {
+/// A report; or, if nobody reports, another way.
+async fn changed(network: &mut Option<Network>, ways: &mut Ways) -> std::io::Result<()> {
     match network {
         Some(network) => network.changed().await,
-        None => std::future::pending().await,
+        None => {
+            ways.changed().await;
+            Ok(())
+        }
     }
 }
 
@@ -185,6 +193,15 @@ mod tests {
             assert!(matches!(waiting.poll(&mut context), Poll::Pending));
         }
         assert_eq!(watcher.next().await, Disturbance::Network);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn where_nobody_reports_another_way_out_is_seen_within_a_second() {
+        let begin = Instant::now();
+        let mut watcher = alone();
+        watcher.ways = super::Ways::nowhere();
+        assert_eq!(watcher.next().await, Disturbance::Network);
+        assert!(begin.elapsed() <= Duration::from_secs(1) + QUIET);
     }
 
     #[test]
