@@ -172,7 +172,7 @@ pub(crate) struct Shared {
     pub(crate) current: watch::Receiver<Option<Arc<Identity>>>,
     pub(crate) cluster: Arc<Cluster>,
     pub(crate) reporter: Reporter,
-    /// Told of each session that went well; the other end is the link.
+    /// Told of each session whose TLS 2 came about; the other end is the link.
     pub(crate) carried: Arc<Notify>,
 }
 
@@ -229,11 +229,10 @@ pub(crate) async fn serve(
             let _counted = (place, open);
             let farewell = channel.farewell();
             // Boxed: each wrapper of a future has room for it twice.
-            let answering = Box::pin(answer(channel, &newest, &cluster, &draining));
+            let answering = Box::pin(answer(channel, &newest, &cluster, &draining, &carried));
             let served = within.run(answering).await;
             match served {
                 Some(true) => {
-                    carried.notify_one();
                     within.run(Box::pin(farewell.wait(FAREWELL))).await;
                 }
                 // The client's relay is to hear of it at once.
@@ -266,8 +265,9 @@ async fn answer(
     identity: &Identity,
     cluster: &Cluster,
     draining: &Scope,
+    carried: &Notify,
 ) -> bool {
-    match service::serve(channel, identity, cluster, draining).await {
+    match service::serve(channel, identity, cluster, draining, carried).await {
         Ok(()) => {
             tracing::debug!("session ended");
             true

@@ -48,7 +48,7 @@ pub(super) struct Stay<'a> {
     /// The newest; the other end is `reload`.
     pub(super) issuer: &'a mut watch::Receiver<Arc<Issuer>>,
     pub(super) current: &'a watch::Sender<Option<Arc<Identity>>>,
-    /// Said by sessions that went well.
+    /// Said by sessions.
     pub(super) carried: &'a Notify,
     /// Heard by `renew`.
     pub(super) renew: &'a Notify,

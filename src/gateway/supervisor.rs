@@ -47,7 +47,7 @@ pub(crate) struct Supervisor {
     pub(super) beats: mpsc::Receiver<Beat>,
     /// Said by signals and by `disturbances`.
     pub(super) nudges: mpsc::Receiver<Nudge>,
-    /// Said by sessions that went well.
+    /// Said by sessions.
     pub(super) carried: Arc<Notify>,
     /// Heard by `renew`.
     pub(super) renew: Arc<Notify>,

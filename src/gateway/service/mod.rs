@@ -10,6 +10,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
@@ -94,16 +95,19 @@ pub(crate) enum Error {
     Io(#[from] io::Error),
 }
 
-/// Answers one channel: TLS 2, then the service that the client asked for. Once `draining` is cancelled, a
-/// service that could go on for ever ends after what it is doing.
+/// Answers one channel: TLS 2, then the service that the client asked for. `carried` is told of each TLS 2, which proves the
+/// tunnel whatever becomes of the session. Once `draining` is cancelled, a service that could go on for ever ends after what it is
+/// doing.
 pub(crate) async fn serve(
     channel: ChannelStream,
     identity: &Identity,
     cluster: &http::Cluster,
     draining: &Scope,
+    carried: &Notify,
 ) -> Result<(), Error> {
     // Boxed, as the services below: a session's task should hold only the state it is in, and that once.
     let stream = Box::pin(handshake(channel, identity)).await?;
+    carried.notify_one();
     let service = stream
         .get_ref()
         .1
