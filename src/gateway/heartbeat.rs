@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 
 use super::issue::Issuer;
 use crate::api;
@@ -37,8 +38,10 @@ pub(crate) async fn run(
     mut up: watch::Receiver<bool>,
     beats: mpsc::Sender<Beat>,
 ) {
+    // Outlives tunnels, as what the platform asked for does.
+    let mut not_before = Instant::now();
     while up.wait_for(|up| *up).await.is_ok() {
-        let while_up = beat(&issuers, &beats);
+        let while_up = beat(&issuers, &beats, &mut not_before);
         let mut down = up.clone();
         tokio::select! {
             () = while_up => {}
@@ -48,18 +51,21 @@ pub(crate) async fn run(
 }
 
 /// Beats for ever.
-async fn beat(issuers: &watch::Receiver<Arc<Issuer>>, beats: &mpsc::Sender<Beat>) {
+async fn beat(
+    issuers: &watch::Receiver<Arc<Issuer>>,
+    beats: &mpsc::Sender<Beat>,
+    not_before: &mut Instant,
+) {
     let mut cadence = Cadence::default();
-    let mut at_least = Duration::ZERO;
     let mut said = String::new();
     loop {
-        tokio::time::sleep(cadence.delay().max(at_least)).await;
+        let due = Instant::now() + cadence.delay();
+        tokio::time::sleep_until(due.max(*not_before)).await;
         let issuer = Arc::clone(&issuers.borrow());
         let result = once(&issuer).await;
         let success = result.is_ok();
         // Full only while the link does something else, and then the next one tells the same.
         let _ = beats.try_send(Beat::of(&result));
-        at_least = Duration::ZERO;
         match result {
             Ok(()) if cadence.reachable() => tracing::debug!(
                 message_id = events::GATEWAY_REACHABLE.id,
@@ -73,7 +79,7 @@ async fn beat(issuers: &watch::Receiver<Arc<Issuer>>, beats: &mpsc::Sender<Beat>
             ),
             Err((error, class)) => {
                 if let Class::RetryAfter(wait) = class {
-                    at_least = wait;
+                    *not_before = Instant::now() + wait;
                 }
                 // The same failure again is no news; the request's id makes no two texts the same.
                 let kind = error

@@ -59,6 +59,17 @@ const SELDOM: Duration = Duration::from_secs(300);
 const DOUBTS_TO_RENEW: u32 = 2;
 /// … and, each time there are so many more, before it is made anew.
 const DOUBTS_TO_REDIAL: u32 = 4;
+/// After so many tunnels in a row that did not live, a relay that was chosen is left for another one, if there is one.
+const FLAPS_TO_ASK: u32 = 3;
+/// So many of them make waits longer: the bound of the last one is more than [`LATER`].
+const FLAPS_COUNTED: u32 = 8;
+/// Each tunnel that was made anew in vain doubles that, so often: in the end one lives for some five minutes. What is broken is elsewhere
+/// then, clients may get through all the same, and they cannot while it is made.
+const REDIALS_DOUBLED: u32 = 3;
+/// So many waits in a row may be ended before their time because the network changed …
+const HURRIES: u32 = 5;
+/// … and one more each time so long has passed: there are hosts whose network never comes to rest.
+const HURRY_AGAIN: Duration = Duration::from_secs(10);
 
 /// Where the link is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -198,6 +209,16 @@ pub(crate) struct Link {
     refusals: u32,
     /// Heartbeats did not get through so often in a row.
     doubts: u32,
+    /// Tunnels were made anew for that so often since one last did.
+    redials: u32,
+    /// When the wait is over.
+    wait_until: Option<Instant>,
+    /// When all hurries are there again.
+    hurried: Option<Instant>,
+    /// Tunnels so many in a row were lost before they had lived.
+    flaps: u32,
+    /// When the tunnel that is up, or was the last one, came up; `None` once it has lived.
+    up_since: Option<Instant>,
 }
 
 impl Link {
@@ -220,6 +241,11 @@ impl Link {
             failed_connects: 0,
             refusals: 0,
             doubts: 0,
+            redials: 0,
+            wait_until: None,
+            hurried: None,
+            flaps: 0,
+            up_since: None,
         }
     }
 
@@ -261,6 +287,7 @@ impl Link {
             (State::Connecting, Event::Connected) => {
                 self.ever_up = true;
                 self.doubts = 0;
+                self.up_since = Some(at.now);
                 self.enter(State::Up, Action::Serve)
             }
             (State::Connecting, Event::ConnectionFailed(failure)) => {
@@ -268,22 +295,37 @@ impl Link {
                 if failure == Failure::Unreachable {
                     self.failure = Some(failure);
                     let bound = self.at_most(DIAL_AT_MOST, at.now);
-                    return self.wait(backoff::jitter(bound, at.random));
+                    return self.wait(backoff::jitter(bound, at.random), at.now);
                 }
                 self.failed(failure, at)
             }
             (State::Up | State::Doubted, Event::Proved) => {
+                if self.has_lived(at.now) {
+                    self.flaps = 0;
+                }
+                let (ask_due, asks_again) = (self.ask_due, self.asks_again.clone());
                 self.useful();
-                self.doubts = 0;
+                // A relay that drops each tunnel after its first heartbeat is not dialled for ever as fast as it can do that.
+                for _ in 0..self.flaps.min(FLAPS_COUNTED) {
+                    self.dials.next_delay(at.random);
+                }
+                if self.flaps >= FLAPS_TO_ASK {
+                    (self.ask_due, self.asks_again) = (ask_due, asks_again);
+                }
+                (self.doubts, self.redials) = (0, 0);
                 self.enter(State::Up, Action::Continue)
             }
             (State::Up | State::Doubted, Event::Lived) => {
                 self.useful();
+                (self.flaps, self.up_since) = (0, None);
                 self.enter(self.state, Action::Continue)
             }
             (State::Up | State::Doubted, Event::Unproved) => {
                 self.doubts = self.doubts.saturating_add(1);
-                let action = if self.doubts.is_multiple_of(DOUBTS_TO_REDIAL) {
+                let to_redial = DOUBTS_TO_REDIAL << self.redials.min(REDIALS_DOUBLED);
+                let action = if self.doubts >= to_redial {
+                    self.doubts = DOUBTS_TO_RENEW;
+                    self.redials = self.redials.saturating_add(1);
                     Action::Redial
                 } else if self.doubts == DOUBTS_TO_RENEW {
                     Action::Renew
@@ -293,7 +335,14 @@ impl Link {
                 self.enter(State::Doubted, action)
             }
             (State::Up | State::Doubted, Event::Disturbed) => Action::Check,
-            (State::Up | State::Doubted, Event::Lost(failure)) => self.failed(failure, at),
+            (State::Up | State::Doubted, Event::Lost(failure)) => {
+                self.flaps = if self.has_lived(at.now) {
+                    0
+                } else {
+                    self.flaps.saturating_add(1)
+                };
+                self.failed(failure, at)
+            }
             (State::Up | State::Doubted, Event::Moved) => {
                 self.enter(State::Connecting, Action::Connect)
             }
@@ -302,6 +351,10 @@ impl Link {
                 if wanted {
                     self.ask_due = None;
                     return self.enter(State::Registering, Action::Register);
+                }
+                if !self.may_hurry(at.now) {
+                    let until = self.wait_until.unwrap_or(at.now);
+                    return Action::Wait(until.saturating_duration_since(at.now));
                 }
                 if !self.is_ask_due_kept {
                     self.ask_due = None;
@@ -321,7 +374,7 @@ impl Link {
         match self.ask_due {
             Some(due) if !may_ask => {
                 let left = due.saturating_duration_since(at.now);
-                self.wait(left)
+                self.wait(left, at.now)
             }
             _ => self.enter(State::Registering, Action::Register),
         }
@@ -332,7 +385,7 @@ impl Link {
         match self.failure {
             Some(Failure::Refused) => true,
             Some(Failure::Goodbye) if !self.pinned => true,
-            _ if self.failed_connects == 0 => false,
+            _ if self.failed_connects == 0 => !self.pinned && self.flaps >= FLAPS_TO_ASK,
             _ if !self.pinned => true,
             _ => {
                 let since = self.down_since.unwrap_or(now);
@@ -367,7 +420,7 @@ impl Link {
             // The platform is away, or unwell, but the tunnel needs only the relay.
             return self.enter(State::Connecting, Action::Connect);
         }
-        self.wait(delay)
+        self.wait(delay, at.now)
     }
 
     fn stop(&mut self, class: Class) -> Action {
@@ -393,12 +446,30 @@ impl Link {
             Failure::Unreachable | Failure::Refused | Failure::Goodbye => (Duration::ZERO, LATER),
         };
         let delay = self.dials.next_delay_within(bound, at.random);
-        self.wait(at_least.saturating_add(delay))
+        self.wait(at_least.saturating_add(delay), at.now)
     }
 
-    fn wait(&mut self, delay: Duration) -> Action {
+    fn wait(&mut self, delay: Duration, now: Instant) -> Action {
         self.waits = self.waits.saturating_add(1);
+        self.wait_until = now.checked_add(delay);
         self.enter(State::Waiting, Action::Wait(delay))
+    }
+
+    /// True if a wait may be ended because things have changed; that is counted.
+    fn may_hurry(&mut self, now: Instant) -> bool {
+        let used_up = self.hurried.map_or(now, |at| at.max(now));
+        let next = used_up + HURRY_AGAIN;
+        let may = next <= now + HURRIES * HURRY_AGAIN;
+        if may {
+            self.hurried = Some(next);
+        }
+        may
+    }
+
+    /// True if the tunnel that is up, or was, carried a session or lived for long.
+    fn has_lived(&self, now: Instant) -> bool {
+        self.up_since
+            .is_none_or(|since| now.saturating_duration_since(since) >= USEFUL_AFTER)
     }
 
     /// The bound of a wait that is `young` while the outage is.

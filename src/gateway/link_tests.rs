@@ -6,7 +6,7 @@ use tokio::time::Instant;
 use super::{
     ASK_AT_MOST, Action, DIAL_AT_MOST, DOUBTS_TO_REDIAL, DOUBTS_TO_RENEW, Event, Failure, LATER,
     Link, Moment, REFUSALS_BELIEVED, SAME_ADDRESS, SELDOM, State, TAKEN_OVER_AT_LEAST,
-    TURNED_AWAY_AT_MOST, YOUNG,
+    TURNED_AWAY_AT_MOST, USEFUL_AFTER, YOUNG,
 };
 use crate::error::{Class, Reason};
 
@@ -319,10 +319,53 @@ fn only_a_useful_tunnel_makes_waits_short_again() {
     };
     let delays = [flap(&mut run), flap(&mut run), flap(&mut run)];
     assert_eq!(delays, [249, 499, 999]);
-    for useful in [Event::Proved, Event::Lived] {
-        assert_eq!(run.on(useful), Action::Continue);
-        assert_eq!(flap(&mut run), 249, "{useful:?}");
-        flap(&mut run);
+    // A heartbeat is not enough of a use for a tunnel that does not live.
+    assert_eq!(run.on(Event::Proved), Action::Continue);
+    assert_eq!(flap(&mut run), 999);
+    run.now += USEFUL_AFTER;
+    assert_eq!(run.on(Event::Proved), Action::Continue);
+    assert_eq!(flap(&mut run), 249);
+    assert_eq!(flap(&mut run), 499);
+    // A session is.
+    assert_eq!(run.on(Event::Lived), Action::Continue);
+    assert_eq!(flap(&mut run), 249);
+}
+
+#[test]
+fn a_relay_that_drops_each_tunnel_after_a_heartbeat_is_dialled_less_and_less() {
+    let mut run = Run::up(true);
+    let begin = run.now;
+    let mut tunnels = 0;
+    while run.now < begin + LONG {
+        run.now += Duration::from_secs(2);
+        let action = run.on(Event::Lost(Failure::Unreachable));
+        run.wait(action);
+        assert_eq!(run.on(USABLE), Action::Connect);
+        assert_eq!(run.on(Event::Connected), Action::Serve);
+        run.on(Event::Proved);
+        tunnels += 1;
+    }
+    assert!(tunnels < 130, "{tunnels} tunnels in an hour");
+}
+
+#[test]
+fn a_relay_that_drops_each_tunnel_is_left_for_another_one_if_there_may_be_one() {
+    for (pinned, expected) in [(false, Action::Register), (true, Action::Connect)] {
+        let mut run = Run::up(pinned);
+        let mut last = Action::Serve;
+        for _ in 0..12 {
+            run.now += Duration::from_secs(2);
+            let action = run.on(Event::Lost(Failure::Unreachable));
+            run.wait(action);
+            last = run.on(USABLE);
+            if last == Action::Register {
+                break;
+            }
+            assert_eq!(run.on(Event::Connected), Action::Serve);
+            run.on(Event::Proved);
+        }
+        assert_eq!(last, expected);
+        assert!(run.link.flaps >= 3);
     }
 }
 
@@ -357,20 +400,99 @@ fn what_waits_is_woken_and_a_person_is_not_made_to_wait() {
 }
 
 #[test]
+fn a_network_that_never_comes_to_rest_makes_nobody_be_asked_for_ever() {
+    for (failure, usable) in [
+        (Failure::TakenOver, true),
+        (Failure::Goodbye, true),
+        (Failure::Unreachable, false),
+    ] {
+        let mut run = Run::lost(true, failure);
+        let begin = run.now;
+        let mut attempts = 0;
+        let mut action = run.on(Event::Elapsed { usable });
+        while run.now < begin + LONG {
+            action = match action {
+                Action::Connect => {
+                    attempts += 1;
+                    run.on(Event::Connected);
+                    run.on(Event::Lost(failure))
+                }
+                Action::Register => {
+                    attempts += 1;
+                    run.on(refused(Class::Retry, usable))
+                }
+                Action::Wait(left) => {
+                    // The network changes every 250 ms.
+                    let change = Duration::from_millis(250);
+                    run.now += left.min(change);
+                    run.on(if left <= change {
+                        Event::Elapsed { usable }
+                    } else {
+                        let wanted = false;
+                        Event::Retry { usable, wanted }
+                    })
+                }
+                other => panic!("{other:?}"),
+            };
+        }
+        // Without any change there are waits of 30 s in the end, after ten minutes with shorter ones.
+        assert!(attempts < 800, "{failure:?}: {attempts} in an hour");
+        // One change does end a wait.
+        run.now += LONG;
+        run.on(Event::Elapsed { usable: true });
+        run.on(Event::Registered);
+        run.on(Event::Connected);
+        run.on(Event::Lost(failure));
+        let nudged = Event::Retry {
+            usable: true,
+            wanted: false,
+        };
+        assert!(!matches!(run.on(nudged), Action::Wait(_)), "{failure:?}");
+    }
+}
+
+#[test]
+fn a_platform_that_never_gets_through_does_not_keep_the_tunnel_from_clients() {
+    let mut run = Run::up(true);
+    let mut beats = Vec::new();
+    for _ in 0..6 {
+        let mut count = 1;
+        while run.on(Event::Unproved) != Action::Redial {
+            count += 1;
+        }
+        beats.push(count);
+        let action = run.on(Event::Lost(Failure::Goodbye));
+        run.wait(action);
+        run.on(USABLE);
+        run.on(Event::Connected);
+    }
+    assert_eq!(beats, [4, 8, 16, 32, 32, 32]);
+    run.on(Event::Proved);
+    assert_eq!(run.on(Event::Unproved), Action::Check);
+}
+
+#[test]
 fn doubts_are_followed_by_more_and_more_until_one_heartbeat_comes_through() {
     let mut run = Run::up(true);
-    for n in 1..=3 * DOUBTS_TO_REDIAL {
-        let expected = match n {
-            DOUBTS_TO_RENEW => Action::Renew,
-            n if n % DOUBTS_TO_REDIAL == 0 => Action::Redial,
-            _ => Action::Check,
-        };
-        assert_eq!(run.on(Event::Unproved), expected, "{n}");
+    let mut actions = Vec::new();
+    for _ in 0..24 {
+        actions.push(run.on(Event::Unproved));
         assert_eq!(run.link.state(), State::Doubted);
         // That it lives proves nothing here.
         run.on(Event::Lived);
         assert_eq!(run.link.state(), State::Doubted);
     }
+    let at = |wanted: Action| {
+        let found = actions.iter().zip(1_u32..);
+        found
+            .filter(|(action, _)| **action == wanted)
+            .map(|(_, n)| n)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(at(Action::Renew), [DOUBTS_TO_RENEW]);
+    // Twice as many from when it was announced, each time.
+    assert_eq!(at(Action::Redial), [DOUBTS_TO_REDIAL, 10, 24]);
+    assert_eq!(at(Action::Check).len(), 20);
     run.on(Event::Proved);
     assert_eq!(run.link.state(), State::Up);
     assert_eq!(run.on(Event::Unproved), Action::Check);

@@ -5,6 +5,7 @@
 //! relay, or the platform believes this gateway elsewhere.
 
 use std::fmt;
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +21,8 @@ use crate::ssh::client::Session;
 const ANSWER: Duration = Duration::from_secs(5);
 /// The same, once the kernel would go another way to the relay.
 const ANSWER_IF_MOVED: Duration = Duration::from_millis(1500);
+/// How often the kernel is asked that while an answer is awaited.
+const ASK_KERNEL: Duration = Duration::from_millis(250);
 /// Limit for the relay's port.
 const PORT: Duration = Duration::from_secs(5);
 
@@ -54,9 +57,8 @@ impl Path {
 
     /// True if the tunnel gives a sign of life.
     pub(crate) async fn is_alive(&self) -> bool {
-        let moved = self.ends.is_some_and(|ends| ends.have_moved());
-        let answer = if moved { ANSWER_IF_MOVED } else { ANSWER };
-        self.session.ping(answer).await
+        let moved = || self.ends.is_some_and(|ends| ends.have_moved());
+        answers(self.session.ping(ANSWER), moved).await
     }
 
     /// Looks at all of it.
@@ -84,5 +86,54 @@ impl fmt::Display for View {
                 "the tunnel answers, but clients cannot reach the relay: {error}"
             ),
         }
+    }
+}
+
+/// What `ping` says; or false, once its connection has `moved` and there was no answer for a while after that.
+async fn answers(ping: impl Future<Output = bool>, moved: impl Fn() -> bool) -> bool {
+    let given_up = async {
+        while !moved() {
+            tokio::time::sleep(ASK_KERNEL).await;
+        }
+        tokio::time::sleep(ANSWER_IF_MOVED).await;
+    };
+    tokio::select! {
+        // An answer counts, however late it is looked at.
+        biased;
+        is_answered = ping => is_answered,
+        () = given_up => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::{Instant, sleep};
+
+    use super::{ANSWER, ANSWER_IF_MOVED, ASK_KERNEL, answers};
+
+    #[tokio::test(flavor = "current_thread", start_paused = true)]
+    async fn a_way_that_is_left_while_an_answer_is_awaited_shortens_the_wait() {
+        for (left, least) in [
+            (0, ANSWER_IF_MOVED),
+            (1_000, ANSWER_IF_MOVED),
+            (60_000, ANSWER),
+        ] {
+            let left = Duration::from_millis(left);
+            let begin = Instant::now();
+            let silent = async {
+                sleep(ANSWER).await;
+                false
+            };
+            assert!(!answers(silent, || begin.elapsed() >= left).await);
+            let bound = ANSWER.min(left + least + ASK_KERNEL);
+            assert!(begin.elapsed() <= bound, "{left:?}: {:?}", begin.elapsed());
+        }
+        let late = async {
+            sleep(ANSWER_IF_MOVED / 2).await;
+            true
+        };
+        assert!(answers(late, || true).await);
     }
 }

@@ -28,6 +28,9 @@ const RENEWED: Duration = Duration::from_secs(1);
 /// The same, when what was received has expired already: asking again at once gives no better.
 const RENEWED_IN_VAIN: Duration = Duration::from_secs(60);
 
+/// Least time before a platform is asked again that refused, whatever speaks for asking at once.
+const REFUSED: Duration = Duration::from_secs(30);
+
 /// How often to see whether it is time, since timers stand still while the machine sleeps.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
 
@@ -44,6 +47,9 @@ pub(crate) async fn run(
     let mut seen = current.subscribe();
     let mut backoff = Backoff::new(BASE, CAP);
     let mut not_before = Instant::now();
+    // What the platform asked for, and what a clock makes of its answers, holds whoever has a reason to ask at once; new settings are
+    // another question.
+    let mut kept = not_before;
     let mut issuer = Arc::clone(&issuers.borrow_and_update());
     let mut asked_otherwise = false;
     let mut said = Said::default();
@@ -80,7 +86,7 @@ pub(crate) async fn run(
             }
             () = now.notified() => {
                 asked_otherwise = true;
-                not_before = Instant::now();
+                not_before = kept.max(Instant::now());
                 continue;
             }
             changed = issuers.changed() => {
@@ -119,6 +125,7 @@ pub(crate) async fn run(
                     RENEWED_IN_VAIN
                 };
                 not_before = Instant::now() + pause;
+                kept = not_before;
                 reporter.renew_at(identity.renew_at);
                 current.send_replace(Some(Arc::new(identity)));
             }
@@ -139,6 +146,11 @@ pub(crate) async fn run(
                 let delay = backoff.next_delay_within(at_most, backoff::random());
                 let delay = at_least.saturating_add(delay);
                 not_before = Instant::now() + delay;
+                kept = match class {
+                    Class::RetryAfter(_) => not_before,
+                    Class::Retry | Class::Reauthenticate => Instant::now(),
+                    Class::Reenroll | Class::Fatal(_) => Instant::now() + REFUSED,
+                };
                 let (error, delay_ms) = (chain(&error).to_string(), delay.as_millis());
                 if said.is_news(&error, Instant::now()) {
                     tracing::warn!(

@@ -36,6 +36,45 @@ pub(super) enum Left {
 /// Asks a tunnel for a sign of life, or more.
 type Looking = Pin<Box<dyn Future<Output = Option<View>> + Send>>;
 
+/// How much is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Extent {
+    /// Whether the tunnel answers.
+    Tunnel,
+    /// The relay's port for clients too.
+    All,
+}
+
+/// Looks, one after another. One under way comes to its end, whatever is a reason for another one meanwhile: if each reason began it
+/// anew, a tunnel on a host whose network changes for ever would never be found dead.
+#[derive(Default)]
+struct Looks {
+    running: Option<Looking>,
+    /// What is looked at after that.
+    next: Option<Extent>,
+}
+
+impl Looks {
+    /// Wants a look that begins now or later.
+    fn want(&mut self, extent: Extent, look: impl FnOnce(Extent) -> Looking) {
+        if self.running.is_some() {
+            self.next = self.next.max(Some(extent));
+        } else {
+            self.running = Some(look(extent));
+        }
+    }
+
+    /// Waits for the end of the look; for ever if there is none. Cancel-safe.
+    async fn seen(&mut self) -> Option<View> {
+        let Some(running) = &mut self.running else {
+            return std::future::pending().await;
+        };
+        let view = running.await;
+        self.running = None;
+        view
+    }
+}
+
 /// What there is to hear and to act on while a tunnel is up.
 pub(super) struct Stay<'a> {
     pub(super) tunnel: &'a mut Tunnel,
@@ -69,9 +108,10 @@ impl Stay<'_> {
         let useful_at = Instant::now() + link::USEFUL_AFTER;
         let mut lived = false;
         let mut crowded = false;
-        let mut looking: Option<Looking> = None;
+        let mut looks = Looks::default();
         self.tell();
         loop {
+            let mut extent = Extent::Tunnel;
             let event = tokio::select! {
                 // A tunnel that ends because the gateway stops is not lost.
                 biased;
@@ -100,7 +140,13 @@ impl Stay<'_> {
                     self.link.set_pinned(self.issuer.borrow_and_update().is_pinned());
                     continue;
                 }
-                Some(beat) = self.beats.recv() => self.hear(beat),
+                Some(beat) = self.beats.recv() => {
+                    let event = self.hear(beat);
+                    if self.doubt.is_some() {
+                        extent = Extent::All;
+                    }
+                    event
+                }
                 Some(nudge) = self.nudges.recv() => {
                     if nudge == Nudge::Wanted {
                         self.remeasure.notify_one();
@@ -111,8 +157,7 @@ impl Stay<'_> {
                     lived = true;
                     Event::Lived
                 }
-                view = seen(&mut looking) => {
-                    looking = None;
+                view = looks.seen() => {
                     if view == Some(View::Dead) {
                         return self.abandon(session::Error::Unanswered { host: self.host() });
                     }
@@ -120,8 +165,11 @@ impl Stay<'_> {
                         let view = view.as_ref().map(View::to_string);
                         tracing::warn!(view, "looked for what is broken");
                     }
-                    self.view = view;
+                    self.view = view.or_else(|| self.view.take());
                     self.tell();
+                    if let Some(extent) = looks.next.take() {
+                        looks.want(extent, |extent| self.look(extent));
+                    }
                     continue;
                 }
             };
@@ -132,13 +180,13 @@ impl Stay<'_> {
             match action {
                 Action::Renew => {
                     self.renew.notify_one();
-                    looking = Some(self.look());
+                    looks.want(extent, |extent| self.look(extent));
                 }
                 // Sessions that go on prove more than the platform's doubt.
                 Action::Redial if self.reporter.sessions() == 0 => {
                     return self.abandon(session::Error::Useless { host: self.host() });
                 }
-                Action::Check | Action::Redial => looking = Some(self.look()),
+                Action::Check | Action::Redial => looks.want(extent, |extent| self.look(extent)),
                 Action::Continue
                 | Action::Register
                 | Action::Connect
@@ -173,14 +221,13 @@ impl Stay<'_> {
         }
     }
 
-    fn look(&self) -> Looking {
+    fn look(&self, extent: Extent) -> Looking {
         let path = self.tunnel.path();
-        let doubted = self.doubt.is_some();
         Box::pin(async move {
-            if doubted {
-                return Some(path.look().await);
+            match extent {
+                Extent::All => Some(path.look().await),
+                Extent::Tunnel => (!path.is_alive().await).then_some(View::Dead),
             }
-            (!path.is_alive().await).then_some(View::Dead)
         })
     }
 
@@ -212,10 +259,43 @@ async fn useful(at: Instant, carried: &Notify) {
     }
 }
 
-/// Waits for what is looked at; for ever if nothing is.
-async fn seen(looking: &mut Option<Looking>) -> Option<View> {
-    match looking {
-        Some(looking) => looking.await,
-        None => std::future::pending().await,
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::{Instant, sleep};
+
+    use super::{Extent, Looking, Looks};
+    use crate::gateway::path::View;
+
+    const ANSWER: Duration = Duration::from_secs(5);
+
+    fn dead(_: Extent) -> Looking {
+        Box::pin(async {
+            sleep(ANSWER).await;
+            Some(View::Dead)
+        })
+    }
+
+    #[tokio::test(flavor = "current_thread", start_paused = true)]
+    async fn a_dead_tunnel_is_found_though_there_are_reasons_to_look_for_ever() {
+        let begin = Instant::now();
+        let mut looks = Looks::default();
+        let view = loop {
+            looks.want(Extent::Tunnel, dead);
+            tokio::select! {
+                view = looks.seen() => break view,
+                () = sleep(ANSWER / 20) => {}
+            }
+            assert!(begin.elapsed() <= ANSWER, "still looking");
+        };
+        assert_eq!(view, Some(View::Dead));
+        // What came meanwhile is looked at after that, once.
+        assert_eq!(looks.next.take(), Some(Extent::Tunnel));
+        looks.want(Extent::Tunnel, dead);
+        looks.want(Extent::All, dead);
+        looks.want(Extent::Tunnel, dead);
+        assert_eq!(looks.seen().await, Some(View::Dead));
+        assert_eq!(looks.next, Some(Extent::All));
     }
 }

@@ -32,7 +32,8 @@ use crate::scope::Scope;
 
 /// How long the platform has to answer before a relay that can be reached again is dialled instead of waiting on.
 const HEAD_START: Duration = Duration::from_secs(1);
-/// An attempt that has not lasted so long yet is not begun anew because the network changed: a change seldom comes alone.
+/// An attempt that has not lasted so long yet is not begun anew because the network changed: a change seldom comes alone. Twice
+/// as long each time, so that even where the network changes for ever an attempt comes to its end.
 const FRESH: Duration = Duration::from_secs(1);
 
 /// The link and what it acts on.
@@ -141,25 +142,9 @@ impl Supervisor {
     }
 
     /// Runs `attempt` to its end, or begins it anew when there is reason to believe that things have changed.
-    async fn insist<F: Future>(&mut self, mut attempt: impl FnMut() -> F) -> F::Output {
-        let (reporter, nudges) = (&self.reporter, &mut self.nudges);
-        let insisting = async {
-            loop {
-                let begin = Instant::now();
-                let attempt = attempt();
-                let mut attempt = std::pin::pin!(attempt);
-                loop {
-                    tokio::select! {
-                        output = &mut attempt => return output,
-                        Some(_) = nudges.recv() => {
-                            if begin.elapsed() >= FRESH {
-                                break;
-                            }
-                        }
-                    }
-                }
-            }
-        };
+    async fn insist<F: Future>(&mut self, attempt: impl FnMut() -> F) -> F::Output {
+        let reporter = &self.reporter;
+        let insisting = insist(&mut self.nudges, attempt);
         self.heart.during(|| reporter.check(), insisting).await
     }
 
@@ -387,6 +372,30 @@ impl Supervisor {
     }
 }
 
+/// Runs `attempt` to its end, and begins it anew when nudged.
+async fn insist<F: Future>(
+    nudges: &mut mpsc::Receiver<Nudge>,
+    mut attempt: impl FnMut() -> F,
+) -> F::Output {
+    let mut fresh = FRESH;
+    loop {
+        let begin = Instant::now();
+        let attempt = attempt();
+        let mut attempt = std::pin::pin!(attempt);
+        loop {
+            tokio::select! {
+                output = &mut attempt => return output,
+                Some(_) = nudges.recv() => {
+                    if begin.elapsed() >= fresh {
+                        break;
+                    }
+                }
+            }
+        }
+        fresh = fresh.saturating_mul(2);
+    }
+}
+
 /// The present, and some chance.
 fn moment() -> Moment {
     Moment {
@@ -406,5 +415,40 @@ async fn is_back(identity: Option<&Identity>) {
         .is_err()
     {
         tokio::time::sleep(HEAD_START).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::sleep;
+
+    use super::{FRESH, insist};
+    use crate::gateway::nudge::{Nudge, Nudges};
+
+    /// Outlasts every attempt of the tests.
+    const STORM: u32 = 2_000;
+
+    #[tokio::test(flavor = "current_thread", start_paused = true)]
+    async fn an_attempt_comes_to_its_end_though_the_network_changes_for_ever() {
+        let mut nudges = Nudges::default();
+        let nudger = nudges.nudger();
+        let storm = async {
+            for _ in 0..STORM {
+                let _ = nudger.try_send(Nudge::Disturbed);
+                sleep(Duration::from_millis(250)).await;
+            }
+        };
+        let begun = std::cell::Cell::new(0);
+        let slow = insist(&mut nudges.receiver, || {
+            begun.set(begun.get() + 1);
+            sleep(FRESH * 15)
+        });
+        tokio::select! {
+            () = slow => {}
+            () = storm => panic!("no attempt ended; {} were begun", begun.get()),
+        }
+        assert!((2..=5).contains(&begun.get()), "{}", begun.get());
     }
 }
