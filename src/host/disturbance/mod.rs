@@ -74,6 +74,15 @@ impl Watcher {
         });
         Self {
             network: network.ok(),
+            ..Self::of_clocks()
+        }
+    }
+
+    /// Begins to watch the clocks alone, for whom the network does not concern.
+    #[must_use]
+    pub fn of_clocks() -> Self {
+        Self {
+            network: None,
             burst: None,
             clocks: Clocks::new(Reading::take()),
             compare_at: Instant::now() + COMPARE,
@@ -148,18 +157,10 @@ mod tests {
     use std::time::Duration;
     use tokio::time::Instant;
 
-    /// A watcher of nothing but its clocks.
-    fn alone() -> Watcher {
-        Watcher {
-            network: None,
-            ..Watcher::new()
-        }
-    }
-
     #[tokio::test(start_paused = true)]
     async fn a_burst_is_one_disturbance_told_when_it_has_been_quiet() {
         let begin = Instant::now();
-        let mut watcher = alone();
+        let mut watcher = Watcher::of_clocks();
         watcher.burst = Some((begin, begin + Duration::from_millis(100)));
         assert_eq!(watcher.next().await, Disturbance::Network);
         assert_eq!(begin.elapsed(), QUIET + Duration::from_millis(100));
@@ -169,7 +170,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_burst_that_does_not_end_is_told_all_the_same() {
         let begin = Instant::now();
-        let mut watcher = alone();
+        let mut watcher = Watcher::of_clocks();
         watcher.burst = Some((begin, begin + BURST));
         assert_eq!(watcher.next().await, Disturbance::Network);
         assert_eq!(begin.elapsed(), BURST);
@@ -177,7 +178,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_was_noticed_is_not_lost_with_the_wait() {
-        let mut watcher = alone();
+        let mut watcher = Watcher::of_clocks();
         watcher.burst = Some((Instant::now(), Instant::now()));
         {
             let waiting = pin!(watcher.next());
