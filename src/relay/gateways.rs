@@ -127,9 +127,10 @@ async fn gateway(
         }
     }
 
+    let others = || hub.registry().len().saturating_sub(1);
     tokio::select! {
         () = session.ended() => {}
-        () = unneeded(hub, &tunnel, stop) => session.close(GOING_AWAY).await,
+        () = goes(stop, tunnel.idle(), others, backoff::random()) => session.close(GOING_AWAY).await,
         () = scope.cancelled() => session.close(GOING_AWAY).await,
     }
     if hub.registry().deregister(&registered.ticket) {
@@ -145,12 +146,17 @@ async fn gateway(
     }
 }
 
-/// Waits until the relay stops and no client needs `tunnel` any more.
-async fn unneeded(hub: &Hub, tunnel: &Tunnel, stop: &Scope) {
+/// Waits until the relay stops and a gateway is `idle`, and then for this one's part of the time over which goodbyes are spread:
+/// many become idle in the same moment, when the relay stops and when it cuts what did not end by itself.
+async fn goes(
+    stop: &Scope,
+    idle: impl Future<Output = ()>,
+    others: impl FnOnce() -> usize,
+    random: u64,
+) {
     stop.cancelled().await;
-    let others = hub.registry().len().saturating_sub(1);
-    tokio::time::sleep(goodbye_in(others, backoff::random())).await;
-    tunnel.idle().await;
+    idle.await;
+    tokio::time::sleep(goodbye_in(others(), random)).await;
 }
 
 /// The wait before one goodbye beside `others`: a part of what is between no time and what all of them may take, by
@@ -212,8 +218,23 @@ fn report(hub: &Hub, peer: SocketAddr, error: &ssh::Error) {
 
 #[cfg(test)]
 mod tests {
-    use super::{ALL_GOODBYES, BETWEEN_GOODBYES, goodbye_in};
+    use super::{ALL_GOODBYES, BETWEEN_GOODBYES, goes, goodbye_in};
+    use crate::scope::Scope;
     use std::time::Duration;
+    use tokio::time::Instant;
+
+    #[tokio::test(start_paused = true)]
+    async fn gateways_that_become_idle_in_the_same_moment_do_not_go_in_the_same_moment() {
+        let stop = Scope::new("test");
+        stop.cancel();
+        let begin = Instant::now();
+        let cut = Duration::from_secs(10);
+        let gateway = |random| goes(&stop, tokio::time::sleep(cut), || 10, random);
+        gateway(0).await;
+        assert_eq!(begin.elapsed(), cut);
+        gateway(u64::MAX).await;
+        assert_eq!(begin.elapsed(), cut * 2 + BETWEEN_GOODBYES * 10);
+    }
 
     #[test]
     fn goodbyes_are_spread_by_their_number_and_a_single_one_is_said_at_once() {
