@@ -35,8 +35,8 @@ impl Places {
     }
 }
 
-static OURS: Places = Places::new(64, 32);
-static TARGETS: Places = Places::new(256, 32);
+static OURS: Places = Places::new(128, 32);
+static TARGETS: Places = Places::new(192, 32);
 
 /// Who needs a connection. However many sessions wait for targets whose names or machines do not answer, this program still
 /// finds its platform and its relay.
