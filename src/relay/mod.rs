@@ -169,7 +169,8 @@ pub async fn run(
     heart.during(check, serving).await;
     // All end at once, unless `reload` is spending a token, whose answer may hold the only copy of what it buys.
     notify::extend(LAST_CALL);
-    tasks.finish(LAST_CALL).await;
+    // The watchdog's patience is shorter.
+    heart.during(|| (), tasks.finish(LAST_CALL)).await;
     match tasks.casualty() {
         Some(task) => Err(Error::Casualty(task)),
         None => Ok(()),
