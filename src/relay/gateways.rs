@@ -86,7 +86,7 @@ async fn gateway(
     let proved = accepted.map_err(|error| report(hub, peer, &error)).ok();
     let Some(session) = proved else { return };
     let Ok(id) = GatewayId::try_new(session.subject()) else {
-        if let Some(suppressed) = hub.ration.take(Instant::now()) {
+        if let Some(suppressed) = hub.ssh_newcomers.ration.take(Instant::now()) {
             tracing::warn!(%peer, suppressed, "a gateway's certificate has no usable id");
         }
         return session
@@ -96,7 +96,7 @@ async fn gateway(
 
     let tunnel = Arc::new(Tunnel::new(session));
     let Some(registered) = hub.register(id.clone(), peer, Arc::clone(&tunnel)) else {
-        if let Some(suppressed) = hub.ration.take(Instant::now()) {
+        if let Some(suppressed) = hub.ssh_newcomers.ration.take(Instant::now()) {
             tracing::warn!(gateway.id = %id, %peer, suppressed, "too many gateways; gateway sent away");
         }
         return tunnel.session.close(FULL).await;
@@ -199,7 +199,7 @@ fn report(hub: &Hub, peer: SocketAddr, error: &ssh::Error) {
         tracing::debug!(%peer, error = %chain(error), "connection ended before a gateway proved itself");
         return;
     }
-    let Some(suppressed) = hub.ration.take(Instant::now()) else {
+    let Some(suppressed) = hub.ssh_newcomers.ration.take(Instant::now()) else {
         return;
     };
     if matches!(error, ssh::Error::Certificate(_)) {
