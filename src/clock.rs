@@ -2,7 +2,8 @@
 //!
 //! Each answer of the platform says when it was sent. From then on the time is counted on the clock that nobody sets and that goes
 //! on while the machine sleeps (CLOCK_BOOTTIME). Where this machine's own time agrees, it is used; where it does not,
-//! because it is wrong or was set meanwhile, the platform's counts.
+//! because it is wrong or was set meanwhile, the platform's counts. A machine that is certainly behind does not agree, by however
+//! little: certificates are valid from the second in which they are issued, and used in the next one.
 //!
 //! The platform may be believed in this: whoever can issue certificates gains nothing by lying about the time, and its
 //! answer came over TLS. That connection's certificate is judged by the machine's own time, which is why a clock that is
@@ -24,6 +25,8 @@ const AGREES: Duration = Duration::from_secs(30);
 const AGREES_AGAIN: Duration = Duration::from_secs(20);
 /// An answer that took longer says too little about when it was sent.
 const LONGEST_TRIP: Duration = Duration::from_secs(20);
+/// What the date of an answer leaves out, at most.
+const CUT: Duration = Duration::from_millis(999);
 /// Answers from before 2020 or after 2100 are somebody else's mistake, in seconds since 1970.
 const SENSIBLE: std::ops::Range<u64> = 1_577_836_800..4_102_444_800;
 
@@ -70,7 +73,17 @@ struct Known {
 #[derive(Debug, Clone, Copy)]
 struct Anchor {
     since_boot: Duration,
+    /// The platform's time as far as it can be told; rather too late than too early.
     platform: SystemTime,
+    /// By how much it may be too late.
+    vague: Duration,
+}
+
+/// When a question to the platform was asked, for [`Clock::observe`].
+#[derive(Debug, Clone, Copy)]
+pub struct Asked {
+    /// Counted while the machine sleeps: an answer that was read after a sleep is not a fresh one.
+    since_boot: Option<Duration>,
 }
 
 /// By how much this machine's clock is wrong. `Display` is a sentence's part: `this clock is 14 min behind the platform`.
@@ -141,26 +154,35 @@ impl Clock {
         })
     }
 
-    /// The platform has just answered, and dated its answer `date`, after a `round_trip` that the connection may have been a
-    /// part of.
-    pub fn observe(&self, date: SystemTime, round_trip: Duration) {
+    /// A question to the platform is about to be sent.
+    #[must_use]
+    pub fn ask(&self) -> Asked {
+        let since_boot = (self.shared.read)().since_boot;
+        Asked { since_boot }
+    }
+
+    /// The platform has just answered what was `asked`, and dated its answer `date`. The connection may have been made in between.
+    pub fn observe(&self, date: SystemTime, asked: Asked) {
         let Reading { system, since_boot } = (self.shared.read)();
         let seconds = date
             .duration_since(UNIX_EPOCH)
             .map_or(0, |since| since.as_secs());
-        let Some(since_boot) = since_boot else {
+        let (Some(since_boot), Some(begin)) = (since_boot, asked.since_boot) else {
             return;
         };
+        let round_trip = since_boot.saturating_sub(begin);
         if !SENSIBLE.contains(&seconds) || round_trip > LONGEST_TRIP {
             return;
         }
         // Written at some time of the round trip, and cut to the second.
-        let platform = date + round_trip / 2 + Duration::from_millis(500);
+        let vague = round_trip / 2 + CUT;
+        let platform = date + vague;
         let skew = Skew::between(system, platform);
         let mut known = self.known();
         known.anchor = Some(Anchor {
             since_boot,
             platform,
+            vague,
         });
         let news = match known.told {
             None => skew.by > AGREES,
@@ -193,9 +215,15 @@ impl Clock {
     #[must_use]
     pub fn now(&self) -> SystemTime {
         let reading = (self.shared.read)();
-        match self.platform(reading) {
-            Some(platform) if Skew::between(reading.system, platform).by > AGREES => platform,
-            Some(_) | None => reading.system,
+        let Some((platform, vague)) = self.platform(reading) else {
+            return reading.system;
+        };
+        let skew = Skew::between(reading.system, platform);
+        let is_certainly_behind = !skew.ahead && skew.by > vague;
+        if is_certainly_behind || skew.by > AGREES {
+            platform
+        } else {
+            reading.system
         }
     }
 
@@ -203,15 +231,16 @@ impl Clock {
     #[must_use]
     pub fn skew(&self) -> Option<Skew> {
         let reading = (self.shared.read)();
-        let skew = Skew::between(reading.system, self.platform(reading)?);
+        let (platform, _) = self.platform(reading)?;
+        let skew = Skew::between(reading.system, platform);
         (skew.by > AGREES).then_some(skew)
     }
 
-    /// The platform's time, counted on from its last answer.
-    fn platform(&self, reading: Reading) -> Option<SystemTime> {
+    /// The platform's time, counted on from its last answer, and by how much it may be too late.
+    fn platform(&self, reading: Reading) -> Option<(SystemTime, Duration)> {
         let anchor = self.known().anchor?;
         let elapsed = reading.since_boot?.saturating_sub(anchor.since_boot);
-        anchor.platform.checked_add(elapsed)
+        Some((anchor.platform.checked_add(elapsed)?, anchor.vague))
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -254,10 +283,10 @@ mod tests {
     }
 
     fn answered(clock: &Clock, date: u64) {
-        clock.observe(at(date), Duration::ZERO);
+        clock.observe(at(date), clock.ask());
     }
 
-    /// Half a second is added for what the date leaves out.
+    /// Nearly a second is added for what the date leaves out.
     fn seconds(time: SystemTime) -> u64 {
         time.duration_since(UNIX_EPOCH).expect("later").as_secs()
     }
@@ -322,9 +351,12 @@ mod tests {
             answered(&clock, date);
             assert_eq!(clock.now(), at(NOON), "{date}");
         }
-        let (clock, _) = machine(NOON, 100);
-        clock.observe(at(NOON - HOUR), Duration::from_secs(21));
-        assert_eq!(clock.now(), at(NOON), "an answer that took too long");
+        let (clock, hands) = machine(NOON, 100);
+        let asked = clock.ask();
+        // It took too long, or was read after a sleep.
+        *hands.lock().expect("no panic") = (NOON + 21, 121);
+        clock.observe(at(NOON - HOUR), asked);
+        assert_eq!(clock.now(), at(NOON + 21), "an old answer");
         let clock = Clock::showing(|| at(NOON));
         answered(&clock, NOON - HOUR);
         assert_eq!(clock.now(), at(NOON), "nothing to count on");
@@ -332,9 +364,25 @@ mod tests {
 
     #[test]
     fn an_answer_was_dated_in_the_middle_of_its_way() {
-        let (clock, _) = machine(NOON - HOUR, 100);
-        clock.observe(at(NOON), Duration::from_secs(10));
+        let (clock, hands) = machine(NOON - HOUR, 100);
+        let asked = clock.ask();
+        *hands.lock().expect("no panic") = (NOON - HOUR + 10, 110);
+        clock.observe(at(NOON), asked);
         assert_eq!(seconds(clock.now()), NOON + 5);
+    }
+
+    #[test]
+    fn a_machine_that_is_a_few_seconds_behind_does_not_take_new_certificates_for_future_ones() {
+        for behind in [2, 10, 29] {
+            let (clock, hands) = machine(NOON - behind, 100);
+            answered(&clock, NOON);
+            // Issued in the second of the answer or later, and shown at once.
+            for later in [0, 1, 600] {
+                *hands.lock().expect("no panic") = (NOON - behind + later, 100 + later);
+                assert!(clock.now() >= at(NOON + later), "{behind} s behind");
+            }
+            assert_eq!(clock.skew(), None, "not worth telling");
+        }
     }
 
     #[test]

@@ -9,10 +9,10 @@ mod resolve;
 pub mod types;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 pub use error::Error;
-use reqwest::header::{DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use reqwest::header::{AGE, DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use reqwest::{Method, redirect};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -355,10 +355,10 @@ impl Client {
             // The address is in our own text already.
             source: source.without_url(),
         };
-        let begin = Instant::now();
+        let asked = self.clock.ask();
         let mut response = builder.send().await.map_err(transport)?;
-        if let Some(date) = response.headers().get(DATE).and_then(parse_date) {
-            self.clock.observe(date, begin.elapsed());
+        if let Some(date) = written_at(response.headers()) {
+            self.clock.observe(date, asked);
         }
         let status = response.status();
         let mut body = Vec::new();
@@ -386,9 +386,14 @@ impl Client {
     }
 }
 
-/// The time in an answer's header (RFC 9110 §5.6.7).
-fn parse_date(value: &HeaderValue) -> Option<SystemTime> {
-    httpdate::parse_http_date(value.to_str().ok()?).ok()
+/// When an answer was written (RFC 9110 §6.6.1). `None` if it does not say, or if it comes out of a cache, which says so by its
+/// age (RFC 9111 §5.1): that time is long ago.
+fn written_at(headers: &HeaderMap) -> Option<SystemTime> {
+    if headers.contains_key(AGE) {
+        return None;
+    }
+    let date = headers.get(DATE)?.to_str().ok()?;
+    httpdate::parse_http_date(date).ok()
 }
 
 /// One row of the list of relays. A row that cannot be used, whosever relay it is, must not take the others
@@ -437,40 +442,44 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpListener;
 
-    /// Refuses one request, with an answer dated `date`.
-    async fn refusing(listener: TcpListener, date: String) {
+    /// Refuses one request, with an answer that has these headers.
+    async fn refusing(listener: TcpListener, headers: String) {
         let (mut stream, _) = listener.accept().await.expect("a connection");
         let mut request = [0; 4096];
         let _ = stream.read(&mut request).await.expect("a request");
-        let answer =
-            format!("HTTP/1.1 401 Unauthorized\r\ndate: {date}\r\ncontent-length: 0\r\n\r\n");
+        let answer = format!("HTTP/1.1 401 Unauthorized\r\n{headers}\r\ncontent-length: 0\r\n\r\n");
         stream.write_all(answer.as_bytes()).await.expect("answered");
     }
 
     #[tokio::test]
     async fn every_answer_tells_the_time_a_refusal_too() {
         let hour = std::time::Duration::from_secs(3600);
+        let date = |time| format!("date: {}", httpdate::fmt_http_date(time));
+        let earlier = date(SystemTime::now() - hour);
         let cases = [
             (
-                Some(SystemTime::now() + hour),
+                date(SystemTime::now() + hour),
                 Some("this clock is 60 min behind the platform"),
             ),
             (
-                Some(SystemTime::now() - hour),
+                earlier.clone(),
                 Some("this clock is 60 min ahead of the platform"),
             ),
-            (Some(SystemTime::now()), None),
-            (None, None),
+            // Out of somebody's cache.
+            (format!("{earlier}\r\nage: 3600"), None),
+            (date(SystemTime::now()), None),
+            ("date: yesterday".to_owned(), None),
         ];
-        for (date, told) in cases {
+        for (headers, told) in cases {
             let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
             let address = listener.local_addr().expect("bound");
             let base = ApiBase::parse(&format!("http://{address}")).expect("an address");
             let client = Client::try_new(&base, &CustomHeaders::default()).expect("a client");
-            let date = date.map_or_else(|| "yesterday".to_owned(), httpdate::fmt_http_date);
             let token = Secret::new("token");
-            let (refused, ()) =
-                tokio::join!(client.gateway_heartbeat(&token), refusing(listener, date));
+            let (refused, ()) = tokio::join!(
+                client.gateway_heartbeat(&token),
+                refusing(listener, headers)
+            );
             assert_eq!(refused.expect_err("401").status(), Some(401));
             let skew = client.clock().skew().map(|skew| skew.to_string());
             assert_eq!(skew.as_deref(), told);

@@ -159,7 +159,7 @@ mod tests {
             system: UNIX_EPOCH + Duration::from_secs(BEGIN),
             since_boot: Some(Duration::from_secs(100 + passed.load(Ordering::Relaxed))),
         });
-        clock.observe(UNIX_EPOCH + Duration::from_secs(BEGIN), Duration::ZERO);
+        clock.observe(UNIX_EPOCH + Duration::from_secs(BEGIN), clock.ask());
         let (at, by) = (Instant::now() + HOUR, clock.now() + HOUR);
         assert!(!is_due(at, by, &clock));
         slept.store(3599, Ordering::Relaxed);

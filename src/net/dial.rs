@@ -16,15 +16,21 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
 use super::race::{Begin, Race, alternate};
-use super::resolve;
+use super::resolve::{self, Whose};
 
 /// Silence after which the kernel begins to probe an idle connection.
 const TCP_KEEPALIVE_AFTER: Duration = Duration::from_secs(30);
 /// Sockets of all races that repeat an attempt which is still open. Many sessions may wait for a target that is gone,
-/// and must not use up the descriptors that others need.
-const REPEATED: usize = 256;
+/// and must not use up the descriptors that others need, nor the places of our own races.
+static TARGETS_SPARE: Semaphore = Semaphore::const_new(224);
+static OUR_SPARE: Semaphore = Semaphore::const_new(32);
 
-static SPARE: Semaphore = Semaphore::const_new(REPEATED);
+fn spare(whose: Whose) -> &'static Semaphore {
+    match whose {
+        Whose::Ours => &OUR_SPARE,
+        Whose::Target => &TARGETS_SPARE,
+    }
+}
 
 /// The address behind a name, in brackets; nothing beside an address.
 fn beside(host: &str, address: SocketAddr) -> String {
@@ -107,7 +113,15 @@ pub struct Failure {
 /// # Errors
 /// See [`Error`].
 pub async fn connect(host: &str, port: u16, deadline: Duration) -> Result<TcpStream, Error> {
-    Box::pin(reach(host, port, deadline, Goal::Connected)).await
+    Box::pin(reach(host, port, deadline, Goal::Connected, Whose::Ours)).await
+}
+
+/// The same on behalf of a session, of which there may be any number.
+///
+/// # Errors
+/// See [`Error`].
+pub async fn connect_target(host: &str, port: u16, deadline: Duration) -> Result<TcpStream, Error> {
+    Box::pin(reach(host, port, deadline, Goal::Connected, Whose::Target)).await
 }
 
 /// Connects like [`connect`] to a peer that speaks first, as SSH servers may and ours do (RFC 4253 §4.2), and counts a
@@ -121,7 +135,7 @@ pub async fn connect_speaking(
     port: u16,
     deadline: Duration,
 ) -> Result<TcpStream, Error> {
-    Box::pin(reach(host, port, deadline, Goal::Speaking)).await
+    Box::pin(reach(host, port, deadline, Goal::Speaking, Whose::Ours)).await
 }
 
 /// Sets what every connection of this program wants: no Nagle delay, and probes of an idle peer. Failures
@@ -139,9 +153,15 @@ enum Goal {
     Speaking,
 }
 
-async fn reach(host: &str, port: u16, deadline: Duration, goal: Goal) -> Result<TcpStream, Error> {
+async fn reach(
+    host: &str,
+    port: u16,
+    deadline: Duration,
+    goal: Goal,
+    whose: Whose,
+) -> Result<TcpStream, Error> {
     let end = Instant::now() + deadline;
-    let addresses = tokio::time::timeout_at(end, resolve::lookup(host, port))
+    let addresses = tokio::time::timeout_at(end, resolve::lookup_for(whose, host, port))
         .await
         .unwrap_or_else(|_| {
             let text = format!(
@@ -161,7 +181,7 @@ async fn reach(host: &str, port: u16, deadline: Duration, goal: Goal) -> Result<
     }
     let mut seen = Seen::default();
     let addresses = alternate(&addresses);
-    let racing = race(&addresses, goal, &mut seen);
+    let racing = race(&addresses, goal, spare(whose), &mut seen);
     let outcome = tokio::time::timeout_at(end, racing).await;
     let host = host.to_owned();
     match (outcome, seen.failure, seen.is_silent) {
@@ -222,7 +242,12 @@ fn telling(error: &io::Error) -> u8 {
 }
 
 /// The winner, or `None` when every address has failed. For as long as neither is decided it goes on for ever.
-async fn race(addresses: &[SocketAddr], goal: Goal, seen: &mut Seen) -> Option<TcpStream> {
+async fn race(
+    addresses: &[SocketAddr],
+    goal: Goal,
+    spare: &'static Semaphore,
+    seen: &mut Seen,
+) -> Option<TcpStream> {
     let mut plan = Race::new(addresses.len(), Instant::now());
     let mut attempts: Vec<Attempt> = Vec::new();
     while !plan.is_lost() {
@@ -242,7 +267,7 @@ async fn race(addresses: &[SocketAddr], goal: Goal, seen: &mut Seen) -> Option<T
                 let now = Instant::now();
                 let Begin { attempt, address, is_first, instead_of } = plan.begin(now);
                 attempts.retain(|open| Some(open.number) != instead_of);
-                let place = if is_first { None } else { SPARE.try_acquire().ok() };
+                let place = if is_first { None } else { spare.try_acquire().ok() };
                 match addresses.get(address) {
                     Some(address) if is_first || place.is_some() || attempts.is_empty() => {
                         attempts.push(Attempt::new(attempt, *address, place));

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
-use super::{Error, Goal, Seen, connect, connect_speaking, race};
+use super::{Error, Goal, OUR_SPARE, Seen, Whose, connect, connect_speaking, race, spare};
 use crate::error::chain;
 
 /// Generous: of simulated time, or of a wait that ends much sooner.
@@ -44,7 +44,7 @@ async fn black_hole() -> (TcpListener, Vec<TcpStream>, SocketAddr) {
 
 async fn first_to(addresses: &[SocketAddr], goal: Goal) -> Option<SocketAddr> {
     let mut seen = Seen::default();
-    let winner = tokio::time::timeout(BOUND, race(addresses, goal, &mut seen)).await;
+    let winner = tokio::time::timeout(BOUND, race(addresses, goal, &OUR_SPARE, &mut seen)).await;
     let stream = winner.expect("decided")?;
     Some(stream.peer_addr().expect("connected"))
 }
@@ -116,7 +116,11 @@ async fn when_all_refuse_it_is_told_at_once_with_the_most_telling_error() {
     );
     // Never, if it waited for a deadline.
     let addresses = [refusing, refusing];
-    let lost = tokio::time::timeout(BOUND, race(&addresses, Goal::Connected, &mut seen)).await;
+    let lost = tokio::time::timeout(
+        BOUND,
+        race(&addresses, Goal::Connected, &OUR_SPARE, &mut seen),
+    )
+    .await;
     assert!(lost.expect("decided").is_none());
     seen.failed(
         "[2001:db8::1]:9".parse().expect("an address"),
@@ -210,4 +214,10 @@ async fn a_peer_that_closes_without_a_word_is_no_peer() {
     };
     let told = chain(&error.expect_err("no word")).to_string();
     assert!(told.ends_with("closed without a word"), "{told}");
+}
+
+#[test]
+fn races_for_targets_leave_ours_their_sockets() {
+    let (ours, targets) = (spare(Whose::Ours), spare(Whose::Target));
+    assert!(!std::ptr::eq(ours, targets));
 }

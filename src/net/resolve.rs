@@ -16,11 +16,44 @@ use tokio::time::Instant;
 const PATIENCE: Duration = Duration::from_millis(1500);
 /// Lookups of one name at once.
 const AT_ONCE: usize = 3;
-/// Lookups of all names that may run beside a first one. Each blocks a thread of the runtime's pool until the
-/// resolver gives up, whether or not anybody still waits for it; the pool has 512.
-const BESIDE: usize = 32;
+/// Lookups at once. Each blocks a thread of the runtime's pool until the resolver gives up, which may be after a minute or never,
+/// whether or not anybody still waits for it. The pool has 512, and others need some of them.
+#[derive(Debug)]
+struct Places {
+    /// For first questions.
+    first: Semaphore,
+    /// For those beside a first one.
+    beside: Semaphore,
+}
 
-static SPARE: Semaphore = Semaphore::const_new(BESIDE);
+impl Places {
+    const fn new(first: usize, beside: usize) -> Self {
+        Self {
+            first: Semaphore::const_new(first),
+            beside: Semaphore::const_new(beside),
+        }
+    }
+}
+
+static OURS: Places = Places::new(128, 32);
+static TARGETS: Places = Places::new(192, 32);
+
+/// Who needs a connection. However many sessions wait for targets whose names or machines do not answer, this program still
+/// finds its platform and its relay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Whose {
+    /// This program itself.
+    Ours,
+    /// A session, which somebody else began.
+    Target,
+}
+
+fn places(whose: Whose) -> &'static Places {
+    match whose {
+        Whose::Ours => &OURS,
+        Whose::Target => &TARGETS,
+    }
+}
 
 /// The addresses of `host` (a name or an address), each with `port`, in the resolver's order.
 ///
@@ -29,11 +62,16 @@ static SPARE: Semaphore = Semaphore::const_new(BESIDE);
 /// # Errors
 /// What the resolver said, once no lookup is left that could still succeed.
 pub async fn lookup(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    lookup_for(Whose::Ours, host, port).await
+}
+
+/// The same, among the lookups of others or our own.
+pub(super) async fn lookup_for(whose: Whose, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     if let Ok(address) = host.parse::<IpAddr>() {
         return Ok(vec![SocketAddr::new(address, port)]);
     }
     let host: Arc<str> = Arc::from(host);
-    hedged(&SPARE, |place| {
+    hedged(places(whose), |place| {
         let host = Arc::clone(&host);
         async move {
             let ask = move || {
@@ -48,17 +86,18 @@ pub async fn lookup(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     .await
 }
 
-/// Asks with `ask`, and again beside it when there is no answer for a while. Every question but the first needs a place
-/// in `spare`, which is its own for as long as it keeps it.
+/// Asks with `ask`, and again beside it when there is no answer for a while. Every question needs one of `places`, which is its
+/// own for as long as it keeps it; the first one is waited for.
 async fn hedged<F>(
-    spare: &'static Semaphore,
-    mut ask: impl FnMut(Option<SemaphorePermit<'static>>) -> F,
+    places: &'static Places,
+    mut ask: impl FnMut(SemaphorePermit<'static>) -> F,
 ) -> io::Result<Vec<SocketAddr>>
 where
     F: Future<Output = io::Result<Vec<SocketAddr>>>,
 {
     let mut asked = FuturesUnordered::new();
-    asked.push(ask(None));
+    let first = places.first.acquire().await.map_err(io::Error::other)?;
+    asked.push(ask(first));
     let mut again = Instant::now() + PATIENCE;
     loop {
         tokio::select! {
@@ -71,8 +110,8 @@ where
             },
             () = tokio::time::sleep_until(again), if asked.len() < AT_ONCE => {
                 again = Instant::now() + PATIENCE;
-                if let Ok(place) = spare.try_acquire() {
-                    asked.push(ask(Some(place)));
+                if let Ok(place) = places.beside.try_acquire() {
+                    asked.push(ask(place));
                 }
             }
         }
@@ -81,16 +120,16 @@ where
 
 #[cfg(test)]
 mod tests {
-    use super::{AT_ONCE, PATIENCE, hedged, lookup};
+    use super::{AT_ONCE, PATIENCE, Places, Whose, hedged, lookup, places};
     use std::cell::Cell;
     use std::io;
     use std::net::SocketAddr;
     use std::time::Duration;
-    use tokio::sync::Semaphore;
     use tokio::time::{Instant, sleep};
 
-    static PLENTY: Semaphore = Semaphore::const_new(100);
-    static NONE: Semaphore = Semaphore::const_new(0);
+    static PLENTY: Places = Places::new(100, 100);
+    static NO_SPARE: Places = Places::new(100, 0);
+    static ONE: Places = Places::new(1, 0);
 
     fn found() -> Vec<SocketAddr> {
         vec![SocketAddr::from(([192, 0, 2, 1], 7))]
@@ -178,7 +217,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn without_a_spare_thread_only_the_first_question_is_asked() {
         let questions = Cell::new(0);
-        let answer = hedged(&NONE, |_| {
+        let answer = hedged(&NO_SPARE, |_| {
             questions.set(questions.get() + 1);
             async {
                 sleep(Duration::from_secs(5)).await;
@@ -187,5 +226,36 @@ mod tests {
         });
         assert_eq!(answer.await.expect("an answer"), found());
         assert_eq!(questions.get(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_question_that_nobody_waits_for_keeps_its_place_until_the_resolver_is_done() {
+        let threads = Cell::new(Vec::new());
+        let limit = Duration::from_secs(10);
+        let given_up = hedged(&ONE, |place| {
+            threads.set(vec![place]);
+            std::future::pending()
+        });
+        assert!(tokio::time::timeout(limit, given_up).await.is_err());
+        let questions = Cell::new(0);
+        let next = hedged(&ONE, |_| {
+            questions.set(questions.get() + 1);
+            async { Ok(found()) }
+        });
+        tokio::pin!(next);
+        assert!(tokio::time::timeout(limit, &mut next).await.is_err());
+        assert_eq!(questions.get(), 0, "no thread is left");
+        threads.take().clear();
+        assert_eq!(next.await.expect("an answer"), found());
+    }
+
+    #[test]
+    fn sessions_that_wait_for_the_resolver_leave_us_our_places_and_others_some_threads() {
+        let (ours, targets) = (places(Whose::Ours), places(Whose::Target));
+        assert!(!std::ptr::eq(ours, targets));
+        // Tests beside this one may hold some.
+        let most = [ours, targets]
+            .map(|places| places.first.available_permits() + places.beside.available_permits());
+        assert!(most.iter().sum::<usize>() <= 400, "of 512");
     }
 }

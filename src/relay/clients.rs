@@ -218,13 +218,13 @@ impl Client {
         if !is_about_tls {
             // Port checks of load balancers and the like.
             tracing::debug!(peer = %self.peer, error = %chain(error), "connection ended before a client proved itself");
-        } else if let Some(suppressed) = self.hub.ration.take(Instant::now()) {
+        } else if let Some(suppressed) = self.hub.tls_newcomers.ration.take(Instant::now()) {
             tracing::info!(peer = %self.peer, suppressed, error = %chain(error), "client refused");
         }
     }
 
     async fn refuse(&self, tls: Box<Tls>, gateway: &str, refusal: &Refusal) {
-        if let Some(suppressed) = self.hub.ration.take(Instant::now()) {
+        if let Some(suppressed) = self.hub.tls_newcomers.ration.take(Instant::now()) {
             tracing::info!(
                 peer = %self.peer,
                 gateway.id = gateway.escape_default().take(MAX_SHOWN).collect::<String>(),

@@ -86,7 +86,7 @@ async fn gateway(
     let proved = accepted.map_err(|error| report(hub, peer, &error)).ok();
     let Some(session) = proved else { return };
     let Ok(id) = GatewayId::try_new(session.subject()) else {
-        if let Some(suppressed) = hub.ration.take(Instant::now()) {
+        if let Some(suppressed) = hub.ssh_newcomers.ration.take(Instant::now()) {
             tracing::warn!(%peer, suppressed, "a gateway's certificate has no usable id");
         }
         return session
@@ -96,7 +96,7 @@ async fn gateway(
 
     let tunnel = Arc::new(Tunnel::new(session));
     let Some(registered) = hub.register(id.clone(), peer, Arc::clone(&tunnel)) else {
-        if let Some(suppressed) = hub.ration.take(Instant::now()) {
+        if let Some(suppressed) = hub.ssh_newcomers.ration.take(Instant::now()) {
             tracing::warn!(gateway.id = %id, %peer, suppressed, "too many gateways; gateway sent away");
         }
         return tunnel.session.close(FULL).await;
@@ -127,9 +127,10 @@ async fn gateway(
         }
     }
 
+    let others = || hub.registry().len().saturating_sub(1);
     tokio::select! {
         () = session.ended() => {}
-        () = unneeded(hub, &tunnel, stop) => session.close(GOING_AWAY).await,
+        () = goes(stop, tunnel.idle(), others, backoff::random()) => session.close(GOING_AWAY).await,
         () = scope.cancelled() => session.close(GOING_AWAY).await,
     }
     if hub.registry().deregister(&registered.ticket) {
@@ -145,12 +146,17 @@ async fn gateway(
     }
 }
 
-/// Waits until the relay stops and no client needs `tunnel` any more.
-async fn unneeded(hub: &Hub, tunnel: &Tunnel, stop: &Scope) {
+/// Waits until the relay stops and a gateway is `idle`, and then for this one's part of the time over which goodbyes are spread:
+/// many become idle in the same moment, when the relay stops and when it cuts what did not end by itself.
+async fn goes(
+    stop: &Scope,
+    idle: impl Future<Output = ()>,
+    others: impl FnOnce() -> usize,
+    random: u64,
+) {
     stop.cancelled().await;
-    let others = hub.registry().len().saturating_sub(1);
-    tokio::time::sleep(goodbye_in(others, backoff::random())).await;
-    tunnel.idle().await;
+    idle.await;
+    tokio::time::sleep(goodbye_in(others(), random)).await;
 }
 
 /// The wait before one goodbye beside `others`: a part of what is between no time and what all of them may take, by
@@ -193,7 +199,7 @@ fn report(hub: &Hub, peer: SocketAddr, error: &ssh::Error) {
         tracing::debug!(%peer, error = %chain(error), "connection ended before a gateway proved itself");
         return;
     }
-    let Some(suppressed) = hub.ration.take(Instant::now()) else {
+    let Some(suppressed) = hub.ssh_newcomers.ration.take(Instant::now()) else {
         return;
     };
     if matches!(error, ssh::Error::Certificate(_)) {
@@ -212,8 +218,23 @@ fn report(hub: &Hub, peer: SocketAddr, error: &ssh::Error) {
 
 #[cfg(test)]
 mod tests {
-    use super::{ALL_GOODBYES, BETWEEN_GOODBYES, goodbye_in};
+    use super::{ALL_GOODBYES, BETWEEN_GOODBYES, goes, goodbye_in};
+    use crate::scope::Scope;
     use std::time::Duration;
+    use tokio::time::Instant;
+
+    #[tokio::test(start_paused = true)]
+    async fn gateways_that_become_idle_in_the_same_moment_do_not_go_in_the_same_moment() {
+        let stop = Scope::new("test");
+        stop.cancel();
+        let begin = Instant::now();
+        let cut = Duration::from_secs(10);
+        let gateway = |random| goes(&stop, tokio::time::sleep(cut), || 10, random);
+        gateway(0).await;
+        assert_eq!(begin.elapsed(), cut);
+        gateway(u64::MAX).await;
+        assert_eq!(begin.elapsed(), cut * 2 + BETWEEN_GOODBYES * 10);
+    }
 
     #[test]
     fn goodbyes_are_spread_by_their_number_and_a_single_one_is_said_at_once() {

@@ -1,14 +1,19 @@
 //! Heartbeats: each makes the platform complete TLS 1 with this relay, so a success proves that the relay
 //! can be reached under the address it registered (protocol.md §1).
+//!
+//! Each answer also tells the time by which certificates are judged (`clock`). A relay that slept, or was paused by its
+//! hypervisor and had its clock set afterwards, would judge by a time long ago until the next one: it asks at once.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::access::Access;
 use crate::error::{Class, chain};
 use crate::events;
+use crate::host::disturbance::Watcher;
 
 /// Time between heartbeats while they succeed, as deployed relays do. Gateways use a relay whose last one
 /// is less than an hour old.
@@ -21,6 +26,7 @@ const AGAIN_AT_MOST: Duration = Duration::from_secs(300);
 /// Beats for ever as the newest of `accesses` may, the first time at once.
 pub(crate) async fn run(accesses: watch::Receiver<Arc<Access>>) {
     let mut cadence = Cadence::default();
+    let mut clocks = Watcher::of_clocks();
     loop {
         let access = Arc::clone(&accesses.borrow());
         let result = access.heartbeat().await;
@@ -38,10 +44,10 @@ pub(crate) async fn run(accesses: watch::Receiver<Arc<Access>>) {
                 events::RELAY_REACHABLE
             ),
             Err((error, class)) => {
-                let delay = match class {
-                    Class::RetryAfter(wait) => delay.max(wait),
+                let (delay, at_least) = match class {
+                    Class::RetryAfter(wait) => (delay.max(wait), wait),
                     Class::Retry | Class::Reauthenticate | Class::Reenroll | Class::Fatal(_) => {
-                        delay
+                        (delay, Duration::ZERO)
                     }
                 };
                 tracing::warn!(
@@ -51,11 +57,20 @@ pub(crate) async fn run(accesses: watch::Receiver<Arc<Access>>) {
                     "{}",
                     events::RELAY_HEARTBEAT_FAILED
                 );
-                tokio::time::sleep(delay).await;
+                pause(delay, at_least, clocks.next()).await;
                 continue;
             }
         }
-        tokio::time::sleep(delay).await;
+        pause(delay, Duration::ZERO, clocks.next()).await;
+    }
+}
+
+/// Waits for `delay`; once `disturbed` resolves only for what is left of [`AGAIN`] and `at_least`, since a clock may be set
+/// again and again.
+async fn pause<T>(delay: Duration, at_least: Duration, disturbed: impl Future<Output = T>) {
+    let begin = Instant::now();
+    if tokio::time::timeout(delay, disturbed).await.is_ok() {
+        tokio::time::sleep_until(begin + delay.min(at_least.max(AGAIN))).await;
     }
 }
 
@@ -93,7 +108,28 @@ impl Cadence {
 
 #[cfg(test)]
 mod tests {
-    use super::Cadence;
+    use super::{AGAIN, Cadence, INTERVAL, pause};
+    use std::future::{pending, ready};
+    use std::time::Duration;
+    use tokio::time::{Instant, sleep};
+
+    #[tokio::test(start_paused = true)]
+    async fn a_disturbed_clock_brings_the_next_heartbeat_soon_but_never_too_soon() {
+        let begin = Instant::now();
+        let mut last = Duration::ZERO;
+        let mut passed = || begin.elapsed() - std::mem::replace(&mut last, begin.elapsed());
+        pause(INTERVAL, Duration::ZERO, pending::<()>()).await;
+        assert_eq!(passed(), INTERVAL, "nothing happened");
+        pause(INTERVAL, Duration::ZERO, sleep(Duration::from_secs(60))).await;
+        assert_eq!(passed(), Duration::from_secs(60));
+        pause(INTERVAL, Duration::ZERO, ready(())).await;
+        assert_eq!(passed(), AGAIN);
+        let asked_for = Duration::from_secs(90);
+        pause(INTERVAL, asked_for, ready(())).await;
+        assert_eq!(passed(), asked_for, "what the platform asks for is kept");
+        pause(AGAIN / 2, Duration::ZERO, ready(())).await;
+        assert_eq!(passed(), AGAIN / 2, "never later than without");
+    }
 
     #[test]
     fn the_cadence_is_that_of_deployed_relays() {

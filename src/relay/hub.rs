@@ -8,7 +8,7 @@ use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::Instant;
 
 use super::identity::Identity;
-use super::limits::{Counters, Newcomers, Ration, Slot, Source};
+use super::limits::{Counters, Newcomers, Slot, Source};
 use super::registry::{Registered, Registry};
 use super::tunnel::Tunnel;
 use crate::config::settings::RelayLimits;
@@ -71,8 +71,6 @@ pub(crate) struct Hub {
     /// Handshakes of each port.
     pub(crate) handshakes: usize,
     pub(crate) deadlines: Deadlines,
-    /// For lines about strangers.
-    pub(crate) ration: Ration,
 }
 
 impl Hub {
@@ -95,7 +93,6 @@ impl Hub {
             most_clients,
             handshakes,
             deadlines,
-            ration: Ration::default(),
         }
     }
 
@@ -127,7 +124,7 @@ impl Hub {
         let source = Source::from(peer.ip());
         let slots = self.sources.take(source).zip(newcomers.take(source));
         if slots.is_none()
-            && let Some(suppressed) = self.ration.take(Instant::now())
+            && let Some(suppressed) = newcomers.ration.take(Instant::now())
         {
             tracing::warn!(%peer, suppressed, "{refusal}");
         }

@@ -143,6 +143,8 @@ const TIMES_WHAT_IS_FREE: usize = 7;
 pub(crate) struct Newcomers {
     counters: Counters<Source>,
     places: usize,
+    /// For lines about them: whoever floods one port does not hide who is refused at the other.
+    pub(crate) ration: Ration,
 }
 
 impl Newcomers {
@@ -151,6 +153,7 @@ impl Newcomers {
         Self {
             counters: Counters::new(places),
             places,
+            ration: Ration::default(),
         }
     }
 
@@ -265,6 +268,14 @@ mod tests {
             "{}",
             held.len()
         );
+    }
+
+    #[test]
+    fn a_flood_at_one_port_does_not_silence_the_other() {
+        let (ssh, tls) = (Newcomers::new(1), Newcomers::new(1));
+        let now = Instant::now();
+        while tls.ration.take(now).is_some() {}
+        assert_eq!(ssh.ration.take(now), Some(0));
     }
 
     #[test]

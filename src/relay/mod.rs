@@ -169,7 +169,8 @@ pub async fn run(
     heart.during(check, serving).await;
     // All end at once, unless `reload` is spending a token, whose answer may hold the only copy of what it buys.
     notify::extend(LAST_CALL);
-    tasks.finish(LAST_CALL).await;
+    // The watchdog's patience is shorter.
+    heart.during(|| (), tasks.finish(LAST_CALL)).await;
     match tasks.casualty() {
         Some(task) => Err(Error::Casualty(task)),
         None => Ok(()),
@@ -216,7 +217,7 @@ async fn serve(sockets: Sockets, hub: Arc<Hub>, stop: Scope) {
 
     stop.cancelled().await;
     notify::stopping();
-    notify::extend(GRACE + FAREWELL * 2);
+    notify::extend(GRACE + FAREWELL * 3);
     let (live, connected) = (bridges.tasks(), hub.registry().len());
     if live > 0 {
         tracing::info!(live, "stopping; live connections may finish");
@@ -228,6 +229,8 @@ async fn serve(sockets: Sockets, hub: Arc<Hub>, stop: Scope) {
         bridges.cancel();
         bridges.finish(FAREWELL).await;
     }
+    // Those whose last bridge has just ended have their goodbyes in their own time, not all at once.
+    sessions.finish(FAREWELL).await;
     sessions.cancel();
     sessions.finish(FAREWELL).await;
     tracing::info!(gateways = connected, "stopped");

@@ -20,7 +20,7 @@ where
         .target_host
         .trim_start_matches('[')
         .trim_end_matches(']');
-    let target = match Box::pin(dial::connect(host, route.target_port, CONNECT)).await {
+    let target = match Box::pin(dial::connect_target(host, route.target_port, CONNECT)).await {
         Ok(target) => target,
         Err(error) => {
             // Without a word, as deployed gateways do: the client sees the end of the stream.

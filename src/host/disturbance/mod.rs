@@ -59,14 +59,42 @@ impl fmt::Display for Disturbance {
 /// Notices disturbances while somebody waits for the next one, and later those that happened meanwhile, as one.
 #[derive(Debug)]
 pub struct Watcher {
-    network: Option<Network>,
-    /// Looked at where nobody reports.
-    ways: Ways,
+    network: Sight,
     /// The first and the latest change that have not been told.
     burst: Option<(Instant, Instant)>,
     clocks: Clocks,
     compare_at: Instant,
     untold: VecDeque<Disturbance>,
+}
+
+/// How changes of the network are seen.
+#[derive(Debug)]
+enum Sight {
+    /// The kernel reports them.
+    Reported(Network),
+    /// It does not, and somebody looks.
+    LookedUp(Ways),
+    /// They do not matter.
+    None,
+}
+
+impl Sight {
+    /// Waits for a change; for ever where none matters. Cancel-safe.
+    async fn changed(&mut self) {
+        loop {
+            match self {
+                Self::Reported(network) => match network.changed().await {
+                    Ok(()) => return,
+                    Err(error) => {
+                        tracing::debug!(%error, "the kernel reports no more changes of the network");
+                        *self = Self::LookedUp(Ways::now());
+                    }
+                },
+                Self::LookedUp(ways) => return ways.changed().await,
+                Self::None => return std::future::pending().await,
+            }
+        }
+    }
 }
 
 impl Watcher {
@@ -76,9 +104,18 @@ impl Watcher {
         let network = Network::listen().inspect_err(|error| {
             tracing::debug!(%error, "the kernel does not report changes of the network");
         });
+        let looked_up = |_| Sight::LookedUp(Ways::now());
         Self {
-            network: network.ok(),
-            ways: Ways::now(),
+            network: network.map_or_else(looked_up, Sight::Reported),
+            ..Self::of_clocks()
+        }
+    }
+
+    /// Begins to watch the clocks alone, for whom the network does not concern.
+    #[must_use]
+    pub fn of_clocks() -> Self {
+        Self {
+            network: Sight::None,
             burst: None,
             clocks: Clocks::new(Reading::take()),
             compare_at: Instant::now() + COMPARE,
@@ -107,15 +144,9 @@ impl Watcher {
                     // Two at most, each time after the last ones have been taken.
                     self.untold.extend(self.clocks.compare(Reading::take()));
                 }
-                result = changed(&mut self.network, &mut self.ways) => match result {
-                    Ok(()) => {
-                        let now = Instant::now();
-                        self.burst = Some((self.burst.map_or(now, |(first, _)| first), now));
-                    }
-                    Err(error) => {
-                        tracing::debug!(%error, "the kernel reports no more changes of the network");
-                        self.network = None;
-                    }
+                () = self.network.changed() => {
+                    let now = Instant::now();
+                    self.burst = Some((self.burst.map_or(now, |(first, _)| first), now));
                 }
             }
         }
@@ -136,17 +167,6 @@ async fn at(time: Option<Instant>) {
     }
 }
 
-/// A report; or, if nobody reports, another way.
-async fn changed(network: &mut Option<Network>, ways: &mut Ways) -> std::io::Result<()> {
-    match network {
-        Some(network) => network.changed().await,
-        None => {
-            ways.changed().await;
-            Ok(())
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::{BURST, Disturbance, QUIET, Watcher};
@@ -156,18 +176,10 @@ mod tests {
     use std::time::Duration;
     use tokio::time::Instant;
 
-    /// A watcher of nothing but its clocks.
-    fn alone() -> Watcher {
-        Watcher {
-            network: None,
-            ..Watcher::new()
-        }
-    }
-
     #[tokio::test(start_paused = true)]
     async fn a_burst_is_one_disturbance_told_when_it_has_been_quiet() {
         let begin = Instant::now();
-        let mut watcher = alone();
+        let mut watcher = Watcher::of_clocks();
         watcher.burst = Some((begin, begin + Duration::from_millis(100)));
         assert_eq!(watcher.next().await, Disturbance::Network);
         assert_eq!(begin.elapsed(), QUIET + Duration::from_millis(100));
@@ -177,7 +189,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_burst_that_does_not_end_is_told_all_the_same() {
         let begin = Instant::now();
-        let mut watcher = alone();
+        let mut watcher = Watcher::of_clocks();
         watcher.burst = Some((begin, begin + BURST));
         assert_eq!(watcher.next().await, Disturbance::Network);
         assert_eq!(begin.elapsed(), BURST);
@@ -185,7 +197,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_was_noticed_is_not_lost_with_the_wait() {
-        let mut watcher = alone();
+        let mut watcher = Watcher::of_clocks();
         watcher.burst = Some((Instant::now(), Instant::now()));
         {
             let waiting = pin!(watcher.next());
@@ -198,8 +210,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn where_nobody_reports_another_way_out_is_seen_within_a_second() {
         let begin = Instant::now();
-        let mut watcher = alone();
-        watcher.ways = super::Ways::nowhere();
+        let mut watcher = Watcher::of_clocks();
+        watcher.network = super::Sight::LookedUp(super::Ways::nowhere());
         assert_eq!(watcher.next().await, Disturbance::Network);
         assert!(begin.elapsed() <= Duration::from_secs(1) + QUIET);
     }

@@ -158,7 +158,7 @@ impl Target {
     ) -> Result<Connection, Error> {
         let end = Instant::now() + deadline;
         let Origin { host, port, .. } = &self.origin;
-        let tcp = dial::connect(host, *port, deadline).await?;
+        let tcp = dial::connect_target(host, *port, deadline).await?;
         let Some(name) = &self.origin.tls else {
             return Connection::start(tcp, scope, cut).await;
         };
