@@ -218,6 +218,7 @@ pub async fn run(
         said: Said::default(),
         moving: false,
         started: false,
+        overtaken: 0,
     };
     let driven = tasks
         .supervise("link", async || Box::pin(supervisor.drive(&tasks)).await)

@@ -32,6 +32,8 @@ use crate::scope::Scope;
 
 /// How long the platform has to answer before a relay that can be reached again is dialled instead of waiting on.
 const HEAD_START: Duration = Duration::from_secs(1);
+/// Each time that came to nothing, the platform has twice as long, so often: in the end longer than any call takes.
+const HEAD_STARTS_DOUBLED: u32 = 6;
 /// An attempt that has not lasted so long yet is not begun anew because the network changed: a change seldom comes alone. Twice
 /// as long each time, so that even where the network changes for ever an attempt comes to its end.
 const FRESH: Duration = Duration::from_secs(1);
@@ -65,6 +67,8 @@ pub(crate) struct Supervisor {
     pub(super) moving: bool,
     /// There was a tunnel already, in the life of this process.
     pub(super) started: bool,
+    /// The relay spoke before the platform answered, so often since there was a tunnel.
+    pub(super) overtaken: u32,
 }
 
 impl Supervisor {
@@ -162,18 +166,22 @@ impl Supervisor {
             let issuer = Arc::clone(&self.issuer.borrow_and_update());
             link.set_pinned(issuer.is_pinned());
             let changes = self.issuer.clone();
+            let head_start = head_start(self.overtaken);
             let asking = self.insist(|| {
                 let mut changes = changes.clone();
                 let (issuer, before) = (&issuer, &before);
                 async move {
                     tokio::select! {
                         issued = issuer.issue() => Some(issued),
-                        () = is_back(before.as_deref()) => Some(Err((issue::Error::Overtaken, Class::Retry))),
+                        () = is_back(before.as_deref(), head_start) => Some(Err((issue::Error::Overtaken, Class::Retry))),
                         Ok(()) = changes.changed() => None,
                     }
                 }
             });
             if let Some(issued) = asking.await {
+                if matches!(issued, Err((issue::Error::Overtaken, _))) {
+                    self.overtaken = self.overtaken.saturating_add(1);
+                }
                 break issued?;
             }
         };
@@ -255,6 +263,7 @@ impl Supervisor {
             "{event}"
         );
         self.started = true;
+        self.overtaken = 0;
         self.said.clear();
         issuer.stay_at(&relay);
         if issuer.is_asked_elsewhere(&relay) {
@@ -398,12 +407,18 @@ fn moment() -> Moment {
     }
 }
 
+/// How long the platform has to answer before the relay may overtake it again. One that speaks and is of no use, another program
+/// at its old address for instance, must not keep a slow platform from ever saying where to go instead.
+fn head_start(overtaken: u32) -> Duration {
+    HEAD_START * (1 << overtaken.min(HEAD_STARTS_DOUBLED))
+}
+
 /// Waits until the relay of `identity` speaks again, and some more for the platform; for ever without one.
-async fn is_back(identity: Option<&Identity>) {
+async fn is_back(identity: Option<&Identity>, head_start: Duration) {
     let Some(identity) = identity else {
         return std::future::pending().await;
     };
-    tokio::time::sleep(HEAD_START).await;
+    tokio::time::sleep(head_start).await;
     while dial::connect_speaking(identity.relay_host.as_str(), SSH_PORT, session::CONNECT)
         .await
         .is_err()
@@ -418,11 +433,20 @@ mod tests {
 
     use tokio::time::sleep;
 
-    use super::{FRESH, insist};
+    use super::{FRESH, HEAD_START, head_start, insist};
     use crate::gateway::nudge::{Nudge, Nudges};
 
     /// Outlasts every attempt of the tests.
     const STORM: u32 = 2_000;
+
+    #[test]
+    fn a_relay_that_speaks_and_is_of_no_use_does_not_overtake_the_platform_for_ever() {
+        let starts: Vec<_> = (0..100).map(head_start).collect();
+        assert_eq!(starts.first(), Some(&HEAD_START));
+        assert!(starts.is_sorted());
+        // Longer than a call to the platform may take.
+        assert!(starts.last() > Some(&Duration::from_secs(60)));
+    }
 
     #[tokio::test(flavor = "current_thread", start_paused = true)]
     async fn an_attempt_comes_to_its_end_though_the_network_changes_for_ever() {
