@@ -219,6 +219,7 @@ pub async fn run(
         moving: false,
         started: false,
         overtaken: 0,
+        wanted: false,
     };
     let driven = tasks
         .supervise("link", async || Box::pin(supervisor.drive(&tasks)).await)

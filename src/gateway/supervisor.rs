@@ -69,6 +69,8 @@ pub(crate) struct Supervisor {
     pub(super) started: bool,
     /// The relay spoke before the platform answered, so often since there was a tunnel.
     pub(super) overtaken: u32,
+    /// A person wanted an attempt while a relay was dialled: should that fail, nothing is waited for.
+    pub(super) wanted: bool,
 }
 
 impl Supervisor {
@@ -148,7 +150,7 @@ impl Supervisor {
     /// Runs `attempt` to its end, or begins it anew when there is reason to believe that things have changed.
     async fn insist<F: Future>(&mut self, attempt: impl FnMut() -> F) -> F::Output {
         let reporter = &self.reporter;
-        let insisting = insist(&mut self.nudges, attempt);
+        let insisting = insist(&mut self.nudges, &mut self.wanted, attempt);
         self.heart.during(|| reporter.check(), insisting).await
     }
 
@@ -178,7 +180,10 @@ impl Supervisor {
                     }
                 }
             });
-            if let Some(issued) = asking.await {
+            let issued = asking.await;
+            // Asked is what a person wants.
+            self.wanted = false;
+            if let Some(issued) = issued {
                 if matches!(issued, Err((issue::Error::Overtaken, _))) {
                     self.overtaken = self.overtaken.saturating_add(1);
                 }
@@ -222,6 +227,10 @@ impl Supervisor {
 
     /// Waits before the next attempt. New settings, or a reason to believe that things have changed, end the wait.
     async fn wait(&mut self, delay: Duration, link: &mut Link) -> Event {
+        if std::mem::take(&mut self.wanted) {
+            let (usable, wanted) = (self.usable(), true);
+            return Event::Retry { usable, wanted };
+        }
         let reporter = &self.reporter;
         let (changes, nudges) = (&mut self.issuer, &mut self.nudges);
         let waiting = async {
@@ -263,7 +272,7 @@ impl Supervisor {
             "{event}"
         );
         self.started = true;
-        self.overtaken = 0;
+        (self.overtaken, self.wanted) = (0, false);
         self.said.clear();
         issuer.stay_at(&relay);
         if issuer.is_asked_elsewhere(&relay) {
@@ -375,9 +384,10 @@ impl Supervisor {
     }
 }
 
-/// Runs `attempt` to its end, and begins it anew when nudged.
+/// Runs `attempt` to its end, and begins it anew when nudged; `wanted` becomes true if a person did that.
 async fn insist<F: Future>(
     nudges: &mut mpsc::Receiver<Nudge>,
+    wanted: &mut bool,
     mut attempt: impl FnMut() -> F,
 ) -> F::Output {
     let mut fresh = FRESH;
@@ -388,7 +398,8 @@ async fn insist<F: Future>(
         loop {
             tokio::select! {
                 output = &mut attempt => return output,
-                Some(_) = nudges.recv() => {
+                Some(nudge) = nudges.recv() => {
+                    *wanted |= nudge == Nudge::Wanted;
                     if begin.elapsed() >= fresh {
                         break;
                     }
@@ -459,7 +470,8 @@ mod tests {
             }
         };
         let begun = std::cell::Cell::new(0);
-        let slow = insist(&mut nudges.receiver, || {
+        let mut wanted = false;
+        let slow = insist(&mut nudges.receiver, &mut wanted, || {
             begun.set(begun.get() + 1);
             sleep(FRESH * 15)
         });
@@ -468,5 +480,15 @@ mod tests {
             () = storm => panic!("no attempt ended; {} were begun", begun.get()),
         }
         assert!((2..=5).contains(&begun.get()), "{}", begun.get());
+        assert!(!wanted, "the network is not a person");
+    }
+
+    #[tokio::test(flavor = "current_thread", start_paused = true)]
+    async fn what_a_person_wants_while_a_relay_is_dialled_is_kept() {
+        let mut nudges = Nudges::default();
+        nudges.nudger().try_send(Nudge::Wanted).expect("room");
+        let mut wanted = false;
+        insist(&mut nudges.receiver, &mut wanted, || sleep(FRESH / 2)).await;
+        assert!(wanted);
     }
 }
