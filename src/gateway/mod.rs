@@ -218,6 +218,8 @@ pub async fn run(
         said: Said::default(),
         moving: false,
         started: false,
+        overtaken: 0,
+        wanted: false,
     };
     let driven = tasks
         .supervise("link", async || Box::pin(supervisor.drive(&tasks)).await)

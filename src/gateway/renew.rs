@@ -101,6 +101,7 @@ pub(crate) async fn run(
                 }
                 // The same one again is a wish to try now what is being waited for.
                 not_before = Instant::now();
+                kept = not_before;
                 continue;
             }
         }

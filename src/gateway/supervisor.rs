@@ -32,6 +32,8 @@ use crate::scope::Scope;
 
 /// How long the platform has to answer before a relay that can be reached again is dialled instead of waiting on.
 const HEAD_START: Duration = Duration::from_secs(1);
+/// Each time that came to nothing, the platform has twice as long, so often: in the end longer than any call takes.
+const HEAD_STARTS_DOUBLED: u32 = 6;
 /// An attempt that has not lasted so long yet is not begun anew because the network changed: a change seldom comes alone. Twice
 /// as long each time, so that even where the network changes for ever an attempt comes to its end.
 const FRESH: Duration = Duration::from_secs(1);
@@ -65,6 +67,10 @@ pub(crate) struct Supervisor {
     pub(super) moving: bool,
     /// There was a tunnel already, in the life of this process.
     pub(super) started: bool,
+    /// The relay spoke before the platform answered, so often since there was a tunnel.
+    pub(super) overtaken: u32,
+    /// A person wanted an attempt while a relay was dialled: should that fail, nothing is waited for.
+    pub(super) wanted: bool,
 }
 
 impl Supervisor {
@@ -144,7 +150,7 @@ impl Supervisor {
     /// Runs `attempt` to its end, or begins it anew when there is reason to believe that things have changed.
     async fn insist<F: Future>(&mut self, attempt: impl FnMut() -> F) -> F::Output {
         let reporter = &self.reporter;
-        let insisting = insist(&mut self.nudges, attempt);
+        let insisting = insist(&mut self.nudges, &mut self.wanted, attempt);
         self.heart.during(|| reporter.check(), insisting).await
     }
 
@@ -162,18 +168,25 @@ impl Supervisor {
             let issuer = Arc::clone(&self.issuer.borrow_and_update());
             link.set_pinned(issuer.is_pinned());
             let changes = self.issuer.clone();
+            let head_start = head_start(self.overtaken);
             let asking = self.insist(|| {
                 let mut changes = changes.clone();
                 let (issuer, before) = (&issuer, &before);
                 async move {
                     tokio::select! {
                         issued = issuer.issue() => Some(issued),
-                        () = is_back(before.as_deref()) => Some(Err((issue::Error::Overtaken, Class::Retry))),
+                        () = is_back(before.as_deref(), head_start) => Some(Err((issue::Error::Overtaken, Class::Retry))),
                         Ok(()) = changes.changed() => None,
                     }
                 }
             });
-            if let Some(issued) = asking.await {
+            let issued = asking.await;
+            // Asked is what a person wants.
+            self.wanted = false;
+            if let Some(issued) = issued {
+                if matches!(issued, Err((issue::Error::Overtaken, _))) {
+                    self.overtaken = self.overtaken.saturating_add(1);
+                }
                 break issued?;
             }
         };
@@ -220,6 +233,10 @@ impl Supervisor {
 
     /// Waits before the next attempt. New settings, or a reason to believe that things have changed, end the wait.
     async fn wait(&mut self, delay: Duration, link: &mut Link) -> Event {
+        if std::mem::take(&mut self.wanted) {
+            let (usable, wanted) = (self.usable(), true);
+            return Event::Retry { usable, wanted };
+        }
         let reporter = &self.reporter;
         let (changes, nudges) = (&mut self.issuer, &mut self.nudges);
         let waiting = async {
@@ -261,6 +278,7 @@ impl Supervisor {
             "{event}"
         );
         self.started = true;
+        (self.overtaken, self.wanted) = (0, false);
         self.said.clear();
         issuer.stay_at(&relay);
         if issuer.is_asked_elsewhere(&relay) {
@@ -372,9 +390,10 @@ impl Supervisor {
     }
 }
 
-/// Runs `attempt` to its end, and begins it anew when nudged.
+/// Runs `attempt` to its end, and begins it anew when nudged; `wanted` becomes true if a person did that.
 async fn insist<F: Future>(
     nudges: &mut mpsc::Receiver<Nudge>,
+    wanted: &mut bool,
     mut attempt: impl FnMut() -> F,
 ) -> F::Output {
     let mut fresh = FRESH;
@@ -385,7 +404,8 @@ async fn insist<F: Future>(
         loop {
             tokio::select! {
                 output = &mut attempt => return output,
-                Some(_) = nudges.recv() => {
+                Some(nudge) = nudges.recv() => {
+                    *wanted |= nudge == Nudge::Wanted;
                     if begin.elapsed() >= fresh {
                         break;
                     }
@@ -404,12 +424,18 @@ fn moment() -> Moment {
     }
 }
 
+/// How long the platform has to answer before the relay may overtake it again. One that speaks and is of no use, another program
+/// at its old address for instance, must not keep a slow platform from ever saying where to go instead.
+fn head_start(overtaken: u32) -> Duration {
+    HEAD_START * (1 << overtaken.min(HEAD_STARTS_DOUBLED))
+}
+
 /// Waits until the relay of `identity` speaks again, and some more for the platform; for ever without one.
-async fn is_back(identity: Option<&Identity>) {
+async fn is_back(identity: Option<&Identity>, head_start: Duration) {
     let Some(identity) = identity else {
         return std::future::pending().await;
     };
-    tokio::time::sleep(HEAD_START).await;
+    tokio::time::sleep(head_start).await;
     while dial::connect_speaking(identity.relay_host.as_str(), SSH_PORT, session::CONNECT)
         .await
         .is_err()
@@ -424,11 +450,20 @@ mod tests {
 
     use tokio::time::sleep;
 
-    use super::{FRESH, insist};
+    use super::{FRESH, HEAD_START, head_start, insist};
     use crate::gateway::nudge::{Nudge, Nudges};
 
     /// Outlasts every attempt of the tests.
     const STORM: u32 = 2_000;
+
+    #[test]
+    fn a_relay_that_speaks_and_is_of_no_use_does_not_overtake_the_platform_for_ever() {
+        let starts: Vec<_> = (0..100).map(head_start).collect();
+        assert_eq!(starts.first(), Some(&HEAD_START));
+        assert!(starts.is_sorted());
+        // Longer than a call to the platform may take.
+        assert!(starts.last() > Some(&Duration::from_secs(60)));
+    }
 
     #[tokio::test(flavor = "current_thread", start_paused = true)]
     async fn an_attempt_comes_to_its_end_though_the_network_changes_for_ever() {
@@ -441,7 +476,8 @@ mod tests {
             }
         };
         let begun = std::cell::Cell::new(0);
-        let slow = insist(&mut nudges.receiver, || {
+        let mut wanted = false;
+        let slow = insist(&mut nudges.receiver, &mut wanted, || {
             begun.set(begun.get() + 1);
             sleep(FRESH * 15)
         });
@@ -450,5 +486,15 @@ mod tests {
             () = storm => panic!("no attempt ended; {} were begun", begun.get()),
         }
         assert!((2..=5).contains(&begun.get()), "{}", begun.get());
+        assert!(!wanted, "the network is not a person");
+    }
+
+    #[tokio::test(flavor = "current_thread", start_paused = true)]
+    async fn what_a_person_wants_while_a_relay_is_dialled_is_kept() {
+        let mut nudges = Nudges::default();
+        nudges.nudger().try_send(Nudge::Wanted).expect("room");
+        let mut wanted = false;
+        insist(&mut nudges.receiver, &mut wanted, || sleep(FRESH / 2)).await;
+        assert!(wanted);
     }
 }

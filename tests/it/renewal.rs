@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::support::fake_platform::Answer;
-use crate::support::lab::{Lab, REGISTER_GATEWAY, REGISTER_RELAY};
+use crate::support::lab::{GATEWAY_HEARTBEAT, Lab, REGISTER_GATEWAY, REGISTER_RELAY};
 use crate::support::session::echoes;
 use crate::support::targets::Target;
 use crate::support::tls::refused;
@@ -52,6 +52,32 @@ async fn a_gateway_renews_and_keeps_its_tunnel_and_sessions() {
         .expect("an echo");
     let connected = relay.output().matches("gateway connected").count();
     assert_eq!(connected, 1, "the tunnel was cut");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_platform_that_says_when_it_may_be_asked_again_is_not_asked_before_whatever_it_answers_else()
+ {
+    let lab = Lab::new().await;
+    let mut first = lab.gateway_credentials();
+    let leaf = lab
+        .gateway_pki
+        .servers
+        .sign(&Leaf::gateway_server().lasting(SHORT));
+    first["pki"]["serverCertificate"] = leaf.certificate.into();
+    first["pki"]["serverPrivateKey"] = leaf.key.into();
+    lab.platform.once(REGISTER_GATEWAY, Answer::ok(&first));
+    let busy = Answer::error(429, "later", "busy").header("retry-after", "600");
+    lab.platform.always(REGISTER_GATEWAY, busy);
+    let unreached = Answer::error(400, "Relay not reachable", "beat");
+    lab.platform.always(GATEWAY_HEARTBEAT, unreached);
+
+    let relay = lab.relay().await;
+    let gateway = lab.gateway(&relay).await;
+    gateway.wait_for_line("credentials not renewed").await;
+    // Two of them are answered after that, with the renewal still due.
+    let heard = lab.platform.requests(GATEWAY_HEARTBEAT).len();
+    lab.platform.asked(GATEWAY_HEARTBEAT, heard + 2).await;
+    assert_eq!(lab.platform.requests(REGISTER_GATEWAY).len(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
