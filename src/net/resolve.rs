@@ -2,9 +2,10 @@
 //! seconds, so when it is slow the question is asked again beside the first one, and the first addresses win: a
 //! network that came back is used at once.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -38,6 +39,25 @@ impl Places {
 static OURS: Places = Places::new(128, 32);
 static TARGETS: Places = Places::new(192, 32);
 
+/// Of the places of first questions for targets those that one name may have: a name that nobody answers for must not keep sessions
+/// from all the others.
+const EACH: usize = 24;
+
+/// Names of targets that are asked for now, and what is left of their places.
+static NAMES: Mutex<BTreeMap<String, Weak<Semaphore>>> = Mutex::new(BTreeMap::new());
+
+/// The places of one name. They are forgotten with the last one who needs them.
+fn places_of(name: &str) -> Arc<Semaphore> {
+    let mut names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(places) = names.get(name).and_then(Weak::upgrade) {
+        return places;
+    }
+    names.retain(|_, places| places.strong_count() > 0);
+    let places = Arc::new(Semaphore::new(EACH));
+    names.insert(name.to_owned(), Arc::downgrade(&places));
+    places
+}
+
 /// Who needs a connection. However many sessions wait for targets whose names or machines do not answer, this program still
 /// finds its platform and its relay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,9 +90,17 @@ pub(super) async fn lookup_for(whose: Whose, host: &str, port: u16) -> io::Resul
     if let Ok(address) = host.parse::<IpAddr>() {
         return Ok(vec![SocketAddr::new(address, port)]);
     }
+    let mut place_of_name = match whose {
+        Whose::Ours => None,
+        Whose::Target => {
+            let place = places_of(host).acquire_owned().await;
+            Some(place.map_err(io::Error::other)?)
+        }
+    };
     let host: Arc<str> = Arc::from(host);
     hedged(places(whose), |place| {
         let host = Arc::clone(&host);
+        let place = (place, place_of_name.take());
         async move {
             let ask = move || {
                 let _until_the_thread_is_free = place;
@@ -120,7 +148,9 @@ where
 
 #[cfg(test)]
 mod tests {
-    use super::{AT_ONCE, PATIENCE, Places, Whose, hedged, lookup, places};
+    use super::{
+        AT_ONCE, EACH, PATIENCE, Places, Whose, hedged, lookup, lookup_for, places, places_of,
+    };
     use std::cell::Cell;
     use std::io;
     use std::net::SocketAddr;
@@ -247,6 +277,39 @@ mod tests {
         assert_eq!(questions.get(), 0, "no thread is left");
         threads.take().clear();
         assert_eq!(next.await.expect("an answer"), found());
+    }
+
+    #[tokio::test]
+    async fn a_name_that_nobody_answers_for_leaves_other_names_their_places() {
+        // To the resolver the same name, so that each would be answered.
+        let (dead, other) = ("LOCALHOST", "localhost");
+        let mut hanging = Vec::new();
+        while let Ok(place) = places_of(dead).try_acquire_owned() {
+            hanging.push(place);
+        }
+        assert_eq!(hanging.len(), EACH);
+        let one_more = lookup_for(Whose::Target, dead, 7);
+        tokio::pin!(one_more);
+        let others = async {
+            for _ in 0..100 {
+                let found = lookup_for(Whose::Target, other, 7).await;
+                found.expect("known everywhere");
+            }
+        };
+        tokio::select! {
+            biased;
+            _ = &mut one_more => panic!("its place was taken"),
+            () = others => {}
+        }
+        hanging.clear();
+        one_more.await.expect("known everywhere");
+        // Its thread may still hold its place for a moment.
+        while places_of(dead).available_permits() < EACH {
+            tokio::task::yield_now().await;
+        }
+        let _another = places_of("another.test");
+        let names = super::NAMES.lock().expect("no panic");
+        assert!(!names.contains_key(dead), "forgotten");
     }
 
     #[test]
