@@ -63,6 +63,8 @@ const DOUBTS_TO_REDIAL: u32 = 4;
 const FLAPS_TO_ASK: u32 = 3;
 /// So many of them make waits longer: the bound of the last one is more than [`LATER`].
 const FLAPS_COUNTED: u32 = 8;
+/// As long as a relay's heartbeats come through, so many are forgiven: it may be restarted a few times in a row.
+const FLAPS_FORGIVEN: u32 = 4;
 /// Each tunnel that was made anew in vain doubles that, so often: in the end one lives for some five minutes. What is broken is elsewhere
 /// then, clients may get through all the same, and they cannot while it is made.
 const REDIALS_DOUBLED: u32 = 3;
@@ -306,7 +308,8 @@ impl Link {
                 let (ask_due, asks_again) = (self.ask_due, self.asks_again.clone());
                 self.useful();
                 // A relay that drops each tunnel after its first heartbeat is not dialled for ever as fast as it can do that.
-                for _ in 0..self.flaps.min(FLAPS_COUNTED) {
+                let counted = self.flaps.saturating_sub(FLAPS_FORGIVEN);
+                for _ in 0..counted.min(FLAPS_COUNTED) {
                     self.dials.next_delay(at.random);
                 }
                 if self.flaps >= FLAPS_TO_ASK {
