@@ -8,6 +8,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 
@@ -298,6 +299,7 @@ impl Supervisor {
         }
         // What is left of the tunnel before proves nothing about this one.
         while self.beats.try_recv().is_ok() {}
+        let _ = self.carried.notified().now_or_never();
         self.up.send_replace(true);
         // One that is taken up again needs no room.
         let tunnels = &self.tunnels;
@@ -355,7 +357,9 @@ impl Supervisor {
     ) {
         let error = failure.map_or_else(String::new, |error| chain(error).to_string());
         let (attempt, delay_ms) = (link.attempts(), delay.as_millis());
-        if !self.said.is_news(&error, Instant::now()) {
+        // That refusals are believed now is news, though their reason is not.
+        let kind = if link.is_refused() { "refused: " } else { "" };
+        if !self.said.is_news(&format!("{kind}{error}"), Instant::now()) {
             tracing::debug!(error, attempt, delay_ms, "not connected");
         } else if link.is_refused() {
             tracing::error!(
