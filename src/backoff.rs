@@ -49,6 +49,11 @@ impl Backoff {
         self.attempts
     }
 
+    /// Goes on as if so many more delays had been given.
+    pub fn skip(&mut self, delays: u32) {
+        self.attempts = self.attempts.saturating_add(delays);
+    }
+
     /// Begins again with the base delay.
     pub fn reset(&mut self) {
         self.attempts = 0;
@@ -96,6 +101,22 @@ mod tests {
         assert_eq!(backoff.bound(), Duration::from_secs(30));
         backoff.reset();
         assert_eq!(backoff.bound(), Duration::from_millis(500));
+    }
+
+    #[test]
+    fn delays_that_are_skipped_count_like_those_that_were_given() {
+        let (base, cap) = (Duration::from_millis(500), Duration::from_secs(30));
+        let (mut skipped, mut given) = (Backoff::new(base, cap), Backoff::new(base, cap));
+        for skip in [0, 1, 4, 1000] {
+            skipped.skip(skip);
+            for _ in 0..skip {
+                given.next_delay(7);
+            }
+            assert_eq!(skipped.bound(), given.bound());
+            assert_eq!(skipped.attempts(), given.attempts());
+        }
+        skipped.skip(u32::MAX);
+        assert_eq!(skipped.bound(), cap);
     }
 
     #[test]

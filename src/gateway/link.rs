@@ -61,9 +61,7 @@ const DOUBTS_TO_RENEW: u32 = 2;
 const DOUBTS_TO_REDIAL: u32 = 4;
 /// After so many tunnels in a row that did not live, a relay that was chosen is left for another one, if there is one.
 const FLAPS_TO_ASK: u32 = 3;
-/// So many of them make waits longer: the bound of the last one is more than [`LATER`].
-const FLAPS_COUNTED: u32 = 8;
-/// As long as a relay's heartbeats come through, so many are forgiven: it may be restarted a few times in a row.
+/// As long as a relay's heartbeats come through, so many of them make waits no longer: it may be restarted a few times in a row.
 const FLAPS_FORGIVEN: u32 = 4;
 /// Each tunnel that was made anew in vain doubles that, so often: in the end one lives for some five minutes. What is broken is elsewhere
 /// then, clients may get through all the same, and they cannot while it is made.
@@ -305,21 +303,19 @@ impl Link {
                 if self.has_lived(at.now) {
                     self.flaps = 0;
                 }
-                let (ask_due, asks_again) = (self.ask_due, self.asks_again.clone());
-                self.useful();
-                // A relay that drops each tunnel after its first heartbeat is not dialled for ever as fast as it can do that.
-                let counted = self.flaps.saturating_sub(FLAPS_FORGIVEN);
-                for _ in 0..counted.min(FLAPS_COUNTED) {
-                    self.dials.next_delay(at.random);
-                }
-                if self.flaps >= FLAPS_TO_ASK {
-                    (self.ask_due, self.asks_again) = (ask_due, asks_again);
+                self.forget_failures();
+                // A relay that drops each tunnel after its first heartbeat is not dialled for ever as fast as it can do that, nor is
+                // the platform asked.
+                self.dials.skip(self.flaps.saturating_sub(FLAPS_FORGIVEN));
+                if self.flaps < FLAPS_TO_ASK {
+                    self.may_ask_at_once();
                 }
                 (self.doubts, self.redials) = (0, 0);
                 self.enter(State::Up, Action::Continue)
             }
             (State::Up | State::Doubted, Event::Lived) => {
-                self.useful();
+                self.forget_failures();
+                self.may_ask_at_once();
                 (self.flaps, self.up_since) = (0, None);
                 self.enter(self.state, Action::Continue)
             }
@@ -484,15 +480,19 @@ impl Link {
     }
 
     /// The next outage begins from nothing.
-    fn useful(&mut self) {
+    fn forget_failures(&mut self) {
         self.waits = 0;
         self.dials.reset();
         self.asks.reset();
-        self.asks_again.reset();
-        self.ask_due = None;
         self.down_since = None;
         self.failure = None;
         self.failed_connects = 0;
+    }
+
+    /// Whatever the platform gave last has been of use.
+    fn may_ask_at_once(&mut self) {
+        self.asks_again.reset();
+        self.ask_due = None;
     }
 
     fn enter(&mut self, state: State, action: Action) -> Action {
