@@ -118,6 +118,21 @@ impl Scope {
         });
     }
 
+    /// The same for a task that may be cut anywhere: it ends when the scope is cancelled.
+    pub fn spawn_interruptible<F, Fut>(&self, task: &'static str, mut make: F)
+    where
+        F: FnMut() -> Fut + Send + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        let scope = self.clone();
+        self.spawn_supervised(task, move || {
+            let (scope, running) = (scope.clone(), make());
+            async move {
+                scope.run(running).await;
+            }
+        });
+    }
+
     /// Runs what `make` gives to its end, in the caller's own task. After a panic it is made again, after a wait that
     /// grows; `None` once the scope was cancelled in such a wait, or when five of them in a row have panicked soon: then the
     /// scope is cancelled and [`Self::casualty`] names the task.

@@ -136,51 +136,33 @@ pub async fn run(
     let (renew, remeasure) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let carried = Arc::new(Notify::new());
     {
-        let (stop, issuer, reporter) = (tasks.clone(), issuer.clone(), reporter.clone());
+        let (issuer, reporter) = (issuer.clone(), reporter.clone());
         let (current, now) = (current.clone(), Arc::clone(&renew));
-        tasks.spawn_supervised("renew", move || {
+        tasks.spawn_interruptible("renew", move || {
             let now = Arc::clone(&now);
-            let renewing = renew::run(issuer.clone(), current.clone(), reporter.clone(), now);
-            let stop = stop.clone();
-            async move {
-                stop.run(renewing).await;
-            }
+            renew::run(issuer.clone(), current.clone(), reporter.clone(), now)
         });
     }
     {
-        let (stop, issuer, newest) = (tasks.clone(), issuer.clone(), newest.clone());
+        let (issuer, newest) = (issuer.clone(), newest.clone());
         let is_up = is_up.clone();
         let (now, better) = (Arc::clone(&remeasure), Arc::clone(&renew));
-        tasks.spawn_supervised("remeasure", move || {
+        tasks.spawn_interruptible("remeasure", move || {
             let (issuer, newest, is_up) = (issuer.clone(), newest.clone(), is_up.clone());
             let (now, better) = (Arc::clone(&now), Arc::clone(&better));
-            let measuring = remeasure::run(issuer, newest, is_up, now, better);
-            let stop = stop.clone();
-            async move {
-                stop.run(measuring).await;
-            }
+            remeasure::run(issuer, newest, is_up, now, better)
         });
     }
     {
-        let (stop, issuer) = (tasks.clone(), issuer.clone());
-        tasks.spawn_supervised("heartbeat", move || {
+        let issuer = issuer.clone();
+        tasks.spawn_interruptible("heartbeat", move || {
             let (issuer, is_up) = (issuer.clone(), is_up.clone());
-            let beating = heartbeat::run(issuer, is_up, beat.clone());
-            let stop = stop.clone();
-            async move {
-                stop.run(beating).await;
-            }
+            heartbeat::run(issuer, is_up, beat.clone())
         });
     }
     {
-        let (stop, nudger) = (tasks.clone(), nudges.nudger());
-        tasks.spawn_supervised("disturbances", move || {
-            let watching = nudge::run(nudger.clone());
-            let stop = stop.clone();
-            async move {
-                stop.run(watching).await;
-            }
-        });
+        let nudger = nudges.nudger();
+        tasks.spawn_interruptible("disturbances", move || nudge::run(nudger.clone()));
     }
     {
         let (stop, reporter) = (tasks.clone(), reporter.clone());

@@ -118,13 +118,9 @@ pub async fn run(
     let (current, identity) = watch::channel(Arc::new(identity));
     let hub = Arc::new(Hub::new(identity, &first.limits, Deadlines::default()));
     {
-        let (stop, access) = (tasks.clone(), access.clone());
-        tasks.spawn_supervised("renew", move || {
-            let renewing = register::renew(access.clone(), current.clone());
-            let stop = stop.clone();
-            async move {
-                stop.run(renewing).await;
-            }
+        let access = access.clone();
+        tasks.spawn_interruptible("renew", move || {
+            register::renew(access.clone(), current.clone())
         });
     }
     {
@@ -145,25 +141,10 @@ pub async fn run(
     );
     notify::ready();
     {
-        let (stop, hub) = (tasks.clone(), Arc::clone(&hub));
-        tasks.spawn_supervised("status", move || {
-            let telling = status::run(Arc::clone(&hub));
-            let stop = stop.clone();
-            async move {
-                stop.run(telling).await;
-            }
-        });
+        let hub = Arc::clone(&hub);
+        tasks.spawn_interruptible("status", move || status::run(Arc::clone(&hub)));
     }
-    {
-        let stop = tasks.clone();
-        tasks.spawn_supervised("heartbeat", move || {
-            let beating = heartbeat::run(access.clone());
-            let stop = stop.clone();
-            async move {
-                stop.run(beating).await;
-            }
-        });
-    }
+    tasks.spawn_interruptible("heartbeat", move || heartbeat::run(access.clone()));
 
     let check = || drop(hub.registry());
     heart.during(check, serving).await;
