@@ -35,10 +35,13 @@
 mod cases;
 mod figures;
 mod lab;
+mod launch;
 mod light_gateway;
 mod memory_group;
 mod net;
 mod peer;
+#[path = "../privileged/mod.rs"]
+mod privileged;
 mod probe;
 mod runner;
 mod small_disk;

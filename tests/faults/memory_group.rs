@@ -10,7 +10,7 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::wait;
+use crate::{launch, wait};
 
 /// How long the kernel may take to end what is killed.
 const END: Duration = Duration::from_secs(10);
@@ -82,20 +82,10 @@ impl MemoryGroup {
 
     /// `command`, which goes into the group first and keeps its process id.
     pub(crate) fn within(&self, command: &Command) -> Command {
-        let mut within = Command::new("sh");
-        within.env_clear();
-        within.args(["-c", "echo $$ >\"$0\" && exec \"$@\""]);
-        within.arg(self.folder.join("cgroup.procs"));
-        within.arg(command.get_program()).args(command.get_args());
-        for (name, value) in command.get_envs() {
-            if let Some(value) = value {
-                within.env(name, value);
-            }
-        }
-        if let Some(folder) = command.get_current_dir() {
-            within.current_dir(folder);
-        }
-        within
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "echo $$ >\"$0\" && exec \"$@\""]);
+        shell.arg(self.folder.join("cgroup.procs"));
+        launch::by(shell, command)
     }
 
     /// The most that the group has ever had, in bytes.

@@ -13,6 +13,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use nix::sched::{CloneFlags, setns};
 
+use crate::launch;
+
 /// What the names of our namespaces begin with.
 const PREFIX: &str = "infisical-fault-";
 /// Where iproute2 keeps namespaces, and the files that it shows in them in the place of those of /etc.
@@ -316,18 +318,9 @@ fn remove(namespace: &str) {
 }
 
 fn within(namespace: &str, command: &Command) -> Command {
-    let mut within = Command::new("ip");
-    within.env_clear().args(["netns", "exec", namespace]);
-    within.arg(command.get_program()).args(command.get_args());
-    for (name, value) in command.get_envs() {
-        if let Some(value) = value {
-            within.env(name, value);
-        }
-    }
-    if let Some(folder) = command.get_current_dir() {
-        within.current_dir(folder);
-    }
-    within
+    let mut ip = Command::new("ip");
+    ip.args(["netns", "exec", namespace]);
+    launch::by(ip, command)
 }
 
 /// Runs `command` with `input`; it must succeed.

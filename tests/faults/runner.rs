@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use crate::cases::{ALONE, TABLE};
 use crate::lab::Lab;
 use crate::net;
+use crate::privileged::wanting;
 
 /// One fault.
 pub(crate) struct Case {
@@ -286,29 +287,8 @@ fn undocumented() -> Vec<&'static str> {
 
 /// Why there can be no network of our own here.
 pub(crate) fn impossible() -> Option<String> {
-    if !nix::unistd::geteuid().is_root() {
-        return Some("which needs root (sudo make test-faults)".to_owned());
-    }
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let has = |tool: &str| std::env::split_paths(&path).any(|folder| folder.join(tool).is_file());
-    let missing: BTreeSet<&str> = TOOLS
-        .iter()
-        .filter(|(tool, _)| !has(tool))
-        .map(|(_, package)| *package)
-        .collect();
-    if !missing.is_empty() {
-        return Some(format!("which needs the packages {missing:?}"));
-    }
-    let mut namespace = Command::new("unshare");
-    namespace.args(["--net", "nft", "list", "ruleset"]);
-    let allowed = namespace
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status();
-    if !allowed.is_ok_and(|status| status.success()) {
-        return Some("for this root may not make networks".to_owned());
-    }
-    None
+    let namespace = ["--net", "nft", "list", "ruleset"];
+    wanting::why("test-faults", TOOLS, &namespace)
 }
 
 fn run_case(case: &Case) -> Result {

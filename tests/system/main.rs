@@ -34,6 +34,8 @@ mod container;
 mod image;
 mod lab;
 mod peer;
+#[path = "../privileged/mod.rs"]
+mod privileged;
 mod probe;
 mod runner;
 mod sandbox;

@@ -3,11 +3,13 @@
 //! for the owners of sockets that real machines have and an intruder would like.
 
 use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::Path;
 use std::process::ExitCode;
+
+use crate::privileged::dns;
 
 /// Where the echo is.
 pub(crate) const ECHO: &str = "127.0.0.1:7000";
@@ -19,6 +21,9 @@ pub(crate) const ZONE: &str = "example.org";
 pub(crate) const PLATFORM: &str = "app.infisical.com";
 /// One of them.
 pub(crate) const NAME: &str = "echo.example.org";
+
+/// How long an answer of the DNS server is good, in seconds.
+const TTL: u8 = 60;
 
 /// A socket that has no path and belongs to the network namespace.
 pub(crate) const ABSTRACT: &str = "infisical-test-peer";
@@ -35,12 +40,12 @@ const SOCKETS: &[&str] = &[
 /// Serves until it is killed.
 pub(crate) fn run() -> ExitCode {
     let echo = TcpListener::bind(ECHO).expect("the echo's port");
-    let dns = UdpSocket::bind(DNS).expect("the DNS server's port");
+    let names = UdpSocket::bind(DNS).expect("the DNS server's port");
     let abstract_name = SocketAddr::from_abstract_name(ABSTRACT).expect("a name");
     let abstract_socket = UnixListener::bind_addr(&abstract_name).expect("the abstract socket");
     let sockets: Vec<_> = SOCKETS.iter().map(|path| listen(Path::new(path))).collect();
     sd_notify::notify(&[sd_notify::NotifyState::Ready]).expect("a service manager");
-    std::thread::spawn(move || answer_all(&dns));
+    std::thread::spawn(move || answer_all(&names));
     for client in echo.incoming().map_while(Result::ok) {
         std::thread::spawn(move || echo_one(client));
     }
@@ -65,11 +70,11 @@ fn echo_one(mut client: TcpStream) {
     }
 }
 
-fn answer_all(dns: &UdpSocket) {
+fn answer_all(socket: &UdpSocket) {
     let mut buffer = [0; 1500];
-    while let Ok((count, client)) = dns.recv_from(&mut buffer) {
-        if let Some(answer) = answer(&buffer[..count]) {
-            let _ = dns.send_to(&answer, client);
+    while let Ok((count, client)) = socket.recv_from(&mut buffer) {
+        if let Some(answer) = dns::answer(&buffer[..count], TTL, known) {
+            let _ = socket.send_to(&answer, client);
         }
     }
 }
@@ -79,7 +84,7 @@ pub(crate) fn question(id: u16, name: &str) -> Vec<u8> {
     let mut message = id.to_be_bytes().to_vec();
     // Recursion desired, one question.
     message.extend([1, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
-    message.extend(encoded(name));
+    message.extend(dns::encoded(name));
     message.extend([0, 1, 0, 1]);
     message
 }
@@ -90,40 +95,8 @@ pub(crate) fn is_answer(answer: &[u8], id: u16) -> bool {
     head.starts_with(&id.to_be_bytes()) && head[2] & 0x80 != 0 && head[3] & 15 == 0 && head[7] > 0
 }
 
-/// The answer to a query for an address in [`ZONE`], or of [`PLATFORM`]; no such name for anything else.
-fn answer(query: &[u8]) -> Option<Vec<u8>> {
-    let question = query.get(12..)?;
-    let end = question.iter().position(|byte| *byte == 0)? + 1;
-    let (name, kind) = (question.get(..end)?, question.get(end..end + 2)?);
-    let name = name.to_ascii_lowercase();
-    let known = name.ends_with(&encoded(ZONE)) || name == encoded(PLATFORM);
-    let has_address = known && kind == [0, 1];
-    let mut message = query.get(..2)?.to_vec();
-    // An authoritative answer, recursion available.
-    message.extend([
-        0x85,
-        if known { 0x80 } else { 0x83 },
-        0,
-        1,
-        0,
-        u8::from(has_address),
-    ]);
-    message.extend([0; 4]);
-    message.extend(question.get(..end + 4)?);
-    if has_address {
-        // The name as in the question, an address, class internet, for a minute, four bytes.
-        message.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 127, 0, 0, 1]);
-    }
-    Some(message)
-}
-
-/// A name as labels.
-fn encoded(name: &str) -> Vec<u8> {
-    let mut labels = Vec::new();
-    for label in name.split('.') {
-        labels.push(u8::try_from(label.len()).expect("a label is short"));
-        labels.extend(label.bytes());
-    }
-    labels.push(0);
-    labels
+/// Names in [`ZONE`], and [`PLATFORM`].
+fn known(name: &[u8]) -> Option<Ipv4Addr> {
+    let known = name.ends_with(&dns::encoded(ZONE)) || name == dns::encoded(PLATFORM);
+    known.then_some(Ipv4Addr::LOCALHOST)
 }

@@ -1,16 +1,16 @@
 //! Runs the scenarios on both releases at once, and reports each case on a line and the counts on the last.
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::process::{Command, ExitCode, Stdio};
+use std::process::ExitCode;
 use std::sync::Mutex;
 use std::time::Instant;
 
 use crate::cases::SCENARIOS;
 use crate::image::{self, RELEASES, Release};
 use crate::lab::Lab;
+use crate::privileged::wanting;
 
 /// One container's life.
 pub(crate) struct Scenario {
@@ -93,26 +93,10 @@ pub(crate) fn run(parts: &[&str]) -> ExitCode {
 
 /// Why no container can be booted here.
 fn impossible() -> Option<String> {
-    if !nix::unistd::geteuid().is_root() {
-        return Some("which needs root (sudo make test-system)".to_owned());
-    }
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let has = |tool: &str| std::env::split_paths(&path).any(|folder| folder.join(tool).is_file());
-    let missing: BTreeSet<&str> = TOOLS
-        .iter()
-        .filter(|(tool, _)| !has(tool))
-        .map(|(_, package)| *package)
-        .collect();
-    if !missing.is_empty() {
-        return Some(format!("which needs the packages {missing:?}"));
-    }
-    let mut namespace = Command::new("unshare");
-    namespace.args(["--mount", "--propagation=private", "true"]);
-    let allowed = namespace.stderr(Stdio::null()).status();
-    if !allowed.is_ok_and(|status| status.success()) || !Path::new("/sys/fs/cgroup").is_dir() {
-        return Some("for this root may not make namespaces".to_owned());
-    }
-    None
+    let namespace = ["--mount", "--propagation=private", "true"];
+    let has_groups = Path::new("/sys/fs/cgroup").is_dir();
+    let why = wanting::why("test-system", TOOLS, &namespace);
+    why.or_else(|| (!has_groups).then(|| "for there are no control groups".to_owned()))
 }
 
 /// Cases that run: those that match, and those that they rely on.
