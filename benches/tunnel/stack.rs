@@ -138,7 +138,7 @@ impl Stack {
             .await?;
         Ok(GatewayDialer::try_new(
             &credentials,
-            alpn,
+            &[alpn],
             self.client.clock(),
         )?)
     }

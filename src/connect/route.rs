@@ -81,7 +81,7 @@ impl Route {
             .platform
             .open_session(&self.settings.token, &self.settings.gateway, &request)
             .await?;
-        let dialer = GatewayDialer::try_new(&credentials, SERVICE, self.platform.clock())
+        let dialer = GatewayDialer::try_new(&credentials, &[SERVICE], self.platform.clock())
             .map_err(Refusal::Credentials)?;
         let validity =
             validity(&credentials, self.platform.clock().now()).map_err(Refusal::Credentials)?;

@@ -48,7 +48,7 @@ impl RelayDialer {
         Ok(Self {
             host: host.clone(),
             name,
-            config: tls::client(pki, None, clock)?,
+            config: tls::client(pki, &[], clock)?,
         })
     }
 
@@ -79,18 +79,18 @@ pub struct GatewayDialer {
 }
 
 impl GatewayDialer {
-    /// Prepares TLS 1 and TLS 2 for the service `alpn`.
+    /// Prepares TLS 1 and TLS 2 for one of the services `alpn`; the gateway chooses.
     ///
     /// # Errors
     /// Names the field of the credentials that cannot be used.
     pub fn try_new(
         credentials: &SessionCredentials,
-        alpn: &str,
+        alpn: &[&str],
         clock: &Clock,
     ) -> Result<Self, Error> {
         Ok(Self {
             relay: RelayDialer::try_new(&credentials.relay_host, &credentials.relay, clock)?,
-            config: tls::client(&credentials.gateway, Some(alpn), clock)?,
+            config: tls::client(&credentials.gateway, alpn, clock)?,
         })
     }
 

@@ -28,8 +28,8 @@ use super::{Error, parse_certificates, parse_private_key};
 use crate::api::types::{ClientPki, ServerPki};
 use crate::clock::Clock;
 
-/// The configuration of a server: TLS 1 without `alpn`, TLS 2 with the names of the services. `clock` is asked at each
-/// handshake.
+/// The configuration of a server: TLS 1 without `alpn`, TLS 2 with the names of the services, of which
+/// the first one that a client offers too is chosen. `clock` is asked at each handshake.
 ///
 /// # Errors
 /// Names the field of the credentials that cannot be used.
@@ -62,16 +62,12 @@ pub fn server(pki: &ServerPki, alpn: &[&str], clock: &Clock) -> Result<Arc<Serve
     Ok(Arc::new(config))
 }
 
-/// The configuration of a client of TLS 1 (`alpn` absent) or TLS 2. `role` is the field's prefix in the
+/// The configuration of a client of TLS 1 (no `alpn`) or TLS 2. `role` is the field's prefix in the
 /// credentials, for errors.
 ///
 /// # Errors
 /// Names the field of the credentials that cannot be used.
-pub fn client(
-    pki: &ClientPki,
-    alpn: Option<&str>,
-    clock: &Clock,
-) -> Result<Arc<ClientConfig>, Error> {
+pub fn client(pki: &ClientPki, alpn: &[&str], clock: &Clock) -> Result<Arc<ClientConfig>, Error> {
     let provider = provider();
     let anchors = anchors("serverCertificateChain", &pki.server_certificate_chain)?;
     let inner = WebPkiServerVerifier::builder_with_provider(anchors, Arc::clone(&provider))
@@ -95,10 +91,7 @@ pub fn client(
             field: "clientCertificate",
             reason: error.to_string(),
         })?;
-    config.alpn_protocols = alpn
-        .map(|name| name.as_bytes().to_vec())
-        .into_iter()
-        .collect();
+    config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
     config.resumption = rustls::client::Resumption::disabled();
     Ok(Arc::new(config))
 }

@@ -16,8 +16,9 @@ use crate::pki::dial::{GatewayDialer, RelayDialer};
 
 /// Limit for a whole probe; the caller's HTTP request waits for it.
 const DEADLINE: Duration = Duration::from_secs(10);
-/// The service that answers (protocol.md §5).
-const HEALTH: &str = "infisical-health";
+/// The services that prove a gateway, as the deployed platform offers them (protocol.md §5). The gateway chooses
+/// health if it has it.
+const SERVICES: [&str; 2] = ["infisical-health", "infisical-ping"];
 /// Longest answer of a gateway.
 const MAX_ANSWER: u64 = 1024;
 /// Time between heartbeats, for a gateway that names none (protocol.md §5).
@@ -85,7 +86,7 @@ pub(super) async fn gateway(credentials: &SessionCredentials) -> Result<Duration
     let left = || end.saturating_duration_since(Instant::now());
     let host = || credentials.relay_host.clone();
     let dialer =
-        GatewayDialer::try_new(credentials, HEALTH, &Clock::new()).map_err(Error::Local)?;
+        GatewayDialer::try_new(credentials, &SERVICES, &Clock::new()).map_err(Error::Local)?;
     let outer = dialer
         .relay()
         .dial(left())

@@ -353,7 +353,7 @@ impl Relay {
     }
 
     pub(super) async fn try_client(&self, pki: &ClientPki) -> io::Result<TlsStream<TcpStream>> {
-        let config = pki::tls::client(pki, None, &Clock::new()).expect("a configuration");
+        let config = pki::tls::client(pki, &[], &Clock::new()).expect("a configuration");
         let name = ServerName::try_from(HOST).expect("a name");
         let tcp = TcpStream::connect(self.tls).await.expect("connected");
         TlsConnector::from(config).connect(name, tcp).await

@@ -53,6 +53,65 @@ async fn unknown_services_fail_in_the_handshake_and_nothing_else_does() {
     assert!(gateway.is_running());
 }
 
+/// Which of `names` the gateway serves to a client that offers them in this order.
+async fn served(way: &Way, names: &[&str]) -> String {
+    let stream = way.offer(names).await.expect("a common name");
+    let name = stream.get_ref().1.alpn_protocol().expect("a service");
+    String::from_utf8(name.to_vec()).expect("text")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_servers_order_decides_between_services() {
+    let lab = Lab::new().await;
+    let relay = lab.relay().await;
+    let _gateway = lab.gateway(&relay).await;
+    let echo = Target::echo(lab.host).await;
+    let way = lab.way(echo.address);
+    let order = [
+        "infisical-http-proxy",
+        "infisical-tcp-proxy",
+        "infisical-health",
+        "infisical-ping",
+    ];
+    for (at, first) in order.iter().enumerate() {
+        for second in &order[at + 1..] {
+            assert_eq!(served(&way, &[first, second]).await, *first);
+            assert_eq!(served(&way, &[second, first]).await, *first);
+            assert_eq!(served(&way, &["h2", second, first]).await, *first);
+        }
+    }
+    // The platform's probe: an answer without a TTL would make a dead gateway look healthy for half an hour.
+    for names in [
+        ["infisical-health", "infisical-ping"],
+        ["infisical-ping", "infisical-health"],
+    ] {
+        let mut stream = way.offer(&names).await.expect("the service");
+        let mut answer = String::new();
+        soon("the answer", stream.read_to_string(&mut answer))
+            .await
+            .expect("an answer and a clean end");
+        assert_eq!(answer, "{\"status\":\"ok\",\"heartbeatTTL\":180}\n");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_common_name_the_handshake_fails() {
+    let lab = Lab::new().await;
+    let relay = lab.relay().await;
+    let _gateway = lab.gateway(&relay).await;
+    let way = lab.way_by_name("unused", 0);
+    let error = way.offer(&["infisical-pam-proxy", "h2"]).await;
+    let error = error.expect_err("no common name").to_string();
+    assert!(error.contains("NoApplicationProtocol"), "{error}");
+    // Without any name it does not fail, and the connection is closed in order.
+    let mut stream = way.offer(&[]).await.expect("a handshake");
+    let mut nothing = Vec::new();
+    soon("the end", stream.read_to_end(&mut nothing))
+        .await
+        .expect("a clean end");
+    assert!(nothing.is_empty());
+}
+
 async fn http(way: &Way, request: &str) -> String {
     let mut stream = way
         .offer(&["infisical-http-proxy"])

@@ -10,6 +10,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::io::AsyncWriteExt as _;
 use tokio::sync::Notify;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -38,9 +39,11 @@ pub(crate) enum Service {
 }
 
 impl Service {
-    const ALL: [Self; 4] = [Self::Tcp, Self::Http, Self::Ping, Self::Health];
+    /// In the order of deployed gateways. It decides for a client that offers several names: the platform's probe
+    /// offers health and ping, and takes a gateway that answers ping for one that is checked every half hour only.
+    const ALL: [Self; 4] = [Self::Http, Self::Tcp, Self::Health, Self::Ping];
 
-    /// The names to offer, in no particular order: clients offer exactly one.
+    /// The names to offer; the first one that the client offers too is served.
     pub(crate) const ALPN: [&'static str; 4] = {
         let [a, b, c, d] = Self::ALL;
         [a.alpn(), b.alpn(), c.alpn(), d.alpn()]
@@ -71,7 +74,7 @@ pub(crate) enum Error {
     /// TLS 2 took too long.
     #[error("TLS 2 took longer than {} s", HANDSHAKE.as_secs())]
     HandshakeTimedOut,
-    /// The client offered no ALPN name.
+    /// The client offered no ALPN name, so the handshake did not fail, and there is nothing to serve.
     #[error("the client named no service (ALPN)")]
     NoService,
     /// The client's certificate says nothing usable.
@@ -106,14 +109,14 @@ pub(crate) async fn serve(
     carried: &Notify,
 ) -> Result<(), Error> {
     // Boxed, as the services below: a session's task should hold only the state it is in, and that once.
-    let stream = Box::pin(handshake(channel, identity)).await?;
+    let mut stream = Box::pin(handshake(channel, identity)).await?;
     carried.notify_one();
-    let service = stream
-        .get_ref()
-        .1
-        .alpn_protocol()
-        .and_then(Service::from_alpn)
-        .ok_or(Error::NoService)?;
+    let name = stream.get_ref().1.alpn_protocol();
+    let Some(service) = name.and_then(Service::from_alpn) else {
+        // Closed in order, as deployed gateways do.
+        let _ = tokio::time::timeout(HANDSHAKE, stream.shutdown()).await;
+        return Err(Error::NoService);
+    };
     let Claims {
         route,
         actor,
@@ -175,12 +178,12 @@ mod tests {
     use super::Service;
 
     #[test]
-    fn the_names_are_those_of_the_protocol() {
+    fn names_and_order_are_those_of_deployed_gateways() {
         let names = [
-            "infisical-tcp-proxy",
             "infisical-http-proxy",
-            "infisical-ping",
+            "infisical-tcp-proxy",
             "infisical-health",
+            "infisical-ping",
         ];
         assert_eq!(Service::ALPN, names);
         for name in names {

@@ -529,7 +529,7 @@ async fn handshake_at(
 ) -> std::io::Result<String> {
     let services: Vec<&str> = alpn.into_iter().collect();
     let server = pki::tls::server(server, &services, clocks[0]).expect("a server's configuration");
-    let client = pki::tls::client(client, alpn, clocks[1]).expect("a client's configuration");
+    let client = pki::tls::client(client, &services, clocks[1]).expect("a client's configuration");
     let name = name.to_owned().try_into().expect("a name");
     let (near, far) = tokio::io::duplex(64 * 1024);
     let accept = async {
