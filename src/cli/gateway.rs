@@ -11,11 +11,11 @@ use super::announce::announce;
 use super::check::Check;
 use super::exit::Failure;
 use super::global::Global;
-use super::identity::IdentityArgs;
 use super::legacy::{self, Rest};
 use super::logging::{self, Handle};
+use super::setting_args::{self, SettingArgs};
 use super::{install, reload, service, start};
-use crate::config::env::{GATEWAY_ENROLL_METHOD, GATEWAY_ID, GATEWAY_NAME, RELAY_NAME};
+use crate::config::env::GATEWAY_NAME;
 use crate::config::raw::Flags;
 use crate::config::settings::LogSettings;
 use crate::config::{assemble_gateway, explain_gateway};
@@ -82,24 +82,13 @@ Examples:
   infisical gateway start edge-1 --enroll-method=aws --gateway-id ID")]
 pub(crate) struct Start {
     /// Name of the gateway [env: INFISICAL_GATEWAY_NAME]
+    #[arg(id = "NAME")]
     name: Option<String>,
-    /// Older spelling of NAME
-    #[arg(long = "name", value_name = "NAME", hide = true)]
-    older_name: Option<String>,
-    /// Use this relay; otherwise the nearest healthy one is chosen [env: INFISICAL_RELAY_NAME]
-    #[arg(long, value_name = "NAME")]
-    target_relay_name: Option<String>,
-    /// Older spelling of --target-relay-name
-    #[arg(long, value_name = "NAME", hide = true)]
-    relay: Option<String>,
     /// Configuration file, which also keeps the access token of an enrolled gateway
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Id of the gateway, for --enroll-method=aws [env: INFISICAL_GATEWAY_ID]
-    #[arg(long, value_name = "ID", help_heading = "Credentials")]
-    gateway_id: Option<String>,
     #[command(flatten)]
-    identity: IdentityArgs,
+    settings: SettingArgs<setting_args::Gateway>,
 }
 
 impl Args {
@@ -129,21 +118,8 @@ impl Start {
     fn flags(&self, global: &Global, input: impl io::Read) -> Flags {
         let mut flags = Flags::default();
         flags.add(&GATEWAY_NAME, "NAME", self.name.as_deref());
-        flags.add(&GATEWAY_NAME, "--name", self.older_name.as_deref());
-        flags.add(
-            &RELAY_NAME,
-            "--target-relay-name",
-            self.target_relay_name.as_deref(),
-        );
-        flags.add(&RELAY_NAME, "--relay", self.relay.as_deref());
+        self.settings.add_to(&mut flags, input);
         global.args.add_to(&mut flags);
-        flags.add(
-            &GATEWAY_ENROLL_METHOD,
-            "--enroll-method",
-            self.identity.enroll_method.as_deref(),
-        );
-        flags.add(&GATEWAY_ID, "--gateway-id", self.gateway_id.as_deref());
-        self.identity.add_to(&mut flags, input);
         flags
     }
 }

@@ -8,6 +8,7 @@ use clap::Args;
 
 use super::exit::Failure;
 use super::logging::{Format, Logging};
+use super::setting_args::help;
 use crate::config::env::{API_URL, CUSTOM_HEADERS, Environment, LOG_FILE, LOG_LEVEL, TOKEN};
 use crate::config::raw::Flags;
 use crate::config::remark::Remark;
@@ -22,26 +23,25 @@ pub(crate) const ADMIN_TOKEN: &str = "admin-token";
 /// Flags of every command.
 #[derive(Debug, Clone, Default, Args)]
 pub struct GlobalArgs {
-    /// Domain of the platform, by default https://app.infisical.com [env: INFISICAL_API_URL]
     #[arg(
         long,
+        help = help(&API_URL),
         global = true,
         value_name = "URL",
         help_heading = "Global options"
     )]
     pub(crate) domain: Option<String>,
-    /// What is logged: error, warn, info (the default), debug or trace; for connect and dev, warn is the default
-    /// [env: INFISICAL_LOG_LEVEL]
     #[arg(
         long,
+        help = help(&LOG_LEVEL),
         global = true,
         value_name = "LEVEL",
         help_heading = "Global options"
     )]
     pub(crate) log_level: Option<LogLevel>,
-    /// File to log to instead of standard error; opened again on SIGUSR1, for logrotate [env: INFISICAL_LOG_FILE]
     #[arg(
         long,
+        help = help(&LOG_FILE),
         global = true,
         value_name = "FILE",
         help_heading = "Global options"

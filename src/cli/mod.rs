@@ -13,7 +13,6 @@ pub mod dev;
 pub mod exit;
 pub mod gateway;
 pub mod global;
-mod identity;
 mod install;
 mod legacy;
 pub mod logging;
@@ -22,6 +21,7 @@ mod print;
 pub mod relay;
 mod reload;
 mod service;
+mod setting_args;
 mod start;
 mod uninstall;
 

@@ -9,14 +9,10 @@ use tokio::sync::watch;
 use super::check::Check;
 use super::exit::Failure;
 use super::global::Global;
-use super::identity::IdentityArgs;
 use super::logging::{self, Handle};
+use super::setting_args::{self, SettingArgs};
 use super::{install, reload, start};
-use crate::config::env::{
-    Environment, RELAY_AUTH_SECRET, RELAY_ENROLL_METHOD, RELAY_HOST, RELAY_ID, RELAY_MAX_CLIENTS,
-    RELAY_MAX_GATEWAYS, RELAY_MAX_HANDSHAKES, RELAY_MAX_PER_GATEWAY, RELAY_MAX_PER_SOURCE,
-    RELAY_NAME, RELAY_SSH_LISTEN, RELAY_TLS_LISTEN, RELAY_TYPE,
-};
+use crate::config::env::{Environment, RELAY_NAME};
 use crate::config::raw::Flags;
 use crate::config::settings::LogSettings;
 use crate::config::{assemble_relay, explain_relay, relay_asks_for_low_port};
@@ -68,86 +64,11 @@ Examples:
   INFISICAL_RELAY_AUTH_SECRET=... \\
     infisical relay start --type=instance --name eu-1 --host relay.example.com")]
 pub(crate) struct Start {
-    /// Name of the relay [env: INFISICAL_RELAY_NAME]
-    #[arg(long, value_name = "NAME")]
-    name: Option<String>,
-    /// DNS name or IP address at which gateways and clients reach it [env: INFISICAL_RELAY_HOST]
-    #[arg(long, value_name = "HOST")]
-    host: Option<String>,
-    /// Whose relay it is, by default org: the organization's or the whole instance's [env: INFISICAL_RELAY_TYPE]
-    #[arg(long = "type", value_name = "TYPE", value_parser = ["org", "instance"])]
-    kind: Option<String>,
-    /// Where gateways are awaited, by default port 2222 of every address [env: INFISICAL_RELAY_SSH_LISTEN]
-    #[arg(long, value_name = "ADDR:PORT")]
-    ssh_listen: Option<String>,
-    /// Where clients are awaited, by default port 8443 of every address [env: INFISICAL_RELAY_TLS_LISTEN]
-    #[arg(long, value_name = "ADDR:PORT")]
-    tls_listen: Option<String>,
     /// Configuration file, which also keeps the access token of an enrolled relay
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Secret that the instance shares with its relays, for --type=instance; rather give it by the environment or
-    /// the file [env: INFISICAL_RELAY_AUTH_SECRET]
-    #[arg(long, value_name = "SECRET", help_heading = "Credentials")]
-    relay_auth_secret: Option<String>,
-    /// Id of the relay, for --enroll-method=aws [env: INFISICAL_RELAY_ID]
-    #[arg(long, value_name = "ID", help_heading = "Credentials")]
-    relay_id: Option<String>,
     #[command(flatten)]
-    identity: IdentityArgs,
-    #[command(flatten)]
-    limits: LimitArgs,
-}
-
-/// Bounds on what the relay takes on.
-#[derive(Debug, ClapArgs)]
-#[command(next_help_heading = "Limits")]
-struct LimitArgs {
-    /// Connections of each port that have not proved themselves yet, by default 512; further ones wait, and one source gets seven
-    /// times what is free [env: INFISICAL_RELAY_MAX_HANDSHAKES]
-    #[arg(long, value_name = "N")]
-    max_handshakes: Option<String>,
-    /// Connections from one IPv4 address or IPv6 network of 64 bits, by default 8192; further ones are closed
-    /// [env: INFISICAL_RELAY_MAX_CONNECTIONS_PER_SOURCE]
-    #[arg(long, value_name = "N")]
-    max_connections_per_source: Option<String>,
-    /// Gateways that are connected, by default 8192; further ones are told so and disconnected
-    /// [env: INFISICAL_RELAY_MAX_GATEWAYS]
-    #[arg(long, value_name = "N")]
-    max_gateways: Option<String>,
-    /// Clients that are connected, by default 16384; further ones are closed [env: INFISICAL_RELAY_MAX_CLIENTS]
-    #[arg(long, value_name = "N")]
-    max_clients: Option<String>,
-    /// Clients of one gateway, by default 4096; further ones are closed
-    /// [env: INFISICAL_RELAY_MAX_CLIENTS_PER_GATEWAY]
-    #[arg(long, value_name = "N")]
-    max_clients_per_gateway: Option<String>,
-}
-
-impl LimitArgs {
-    fn add_to(&self, flags: &mut Flags) {
-        for (variable, flag, value) in [
-            (
-                &RELAY_MAX_HANDSHAKES,
-                "--max-handshakes",
-                &self.max_handshakes,
-            ),
-            (
-                &RELAY_MAX_PER_SOURCE,
-                "--max-connections-per-source",
-                &self.max_connections_per_source,
-            ),
-            (&RELAY_MAX_GATEWAYS, "--max-gateways", &self.max_gateways),
-            (&RELAY_MAX_CLIENTS, "--max-clients", &self.max_clients),
-            (
-                &RELAY_MAX_PER_GATEWAY,
-                "--max-clients-per-gateway",
-                &self.max_clients_per_gateway,
-            ),
-        ] {
-            flags.add(variable, flag, value.as_deref());
-        }
-    }
+    settings: SettingArgs<setting_args::Relay>,
 }
 
 impl Args {
@@ -162,8 +83,7 @@ impl Args {
             return None;
         };
         let mut flags = Flags::default();
-        flags.add(&RELAY_NAME, "--name", start.name.as_deref());
-        start.add_listen(&mut flags);
+        start.settings.add_unread(&mut flags);
         let config = start.config.as_deref();
         let asked = start::with_inputs(environment, &flags, config, ROLES, relay_asks_for_low_port);
         Some(if asked { Keep::LowPorts } else { Keep::Nothing })
@@ -171,32 +91,10 @@ impl Args {
 }
 
 impl Start {
-    fn add_listen(&self, flags: &mut Flags) {
-        let (ssh, tls) = (self.ssh_listen.as_deref(), self.tls_listen.as_deref());
-        flags.add(&RELAY_SSH_LISTEN, "--ssh-listen", ssh);
-        flags.add(&RELAY_TLS_LISTEN, "--tls-listen", tls);
-    }
-
     fn flags(&self, global: &Global, input: impl io::Read) -> Flags {
         let mut flags = Flags::default();
-        flags.add(&RELAY_NAME, "--name", self.name.as_deref());
-        flags.add(&RELAY_HOST, "--host", self.host.as_deref());
-        flags.add(&RELAY_TYPE, "--type", self.kind.as_deref());
-        flags.add(
-            &RELAY_AUTH_SECRET,
-            "--relay-auth-secret",
-            self.relay_auth_secret.as_deref(),
-        );
-        self.add_listen(&mut flags);
-        self.limits.add_to(&mut flags);
+        self.settings.add_to(&mut flags, input);
         global.args.add_to(&mut flags);
-        flags.add(
-            &RELAY_ENROLL_METHOD,
-            "--enroll-method",
-            self.identity.enroll_method.as_deref(),
-        );
-        flags.add(&RELAY_ID, "--relay-id", self.relay_id.as_deref());
-        self.identity.add_to(&mut flags, input);
         flags
     }
 }

@@ -8,28 +8,13 @@ use super::credential::{
     AwsEnrollment, IdentityCredential, IdentityLogin, Jwt, LoginMethod, POD_TOKEN, ResourceId,
 };
 use super::env::{
-    AUTH_METHOD, CLIENT_ID, CLIENT_SECRET, GCP_KEY_PATH, JWT, JWT_FILE, KUBERNETES_TOKEN_PATH,
-    MACHINE_IDENTITY_ID, ORGANIZATION_SLUG, TOKEN, Variable,
+    AUTH_METHOD, AUTH_METHODS, CLIENT_ID, CLIENT_SECRET, ENROLL_METHODS, GCP_KEY_PATH, JWT,
+    JWT_FILE, KUBERNETES_TOKEN_PATH, MACHINE_IDENTITY_ID, ORGANIZATION_SLUG, TOKEN, Variable,
 };
 use super::raw::{Source, Value};
 use super::remark::{Problem, Remark};
 use crate::names::InvalidName;
 use crate::secret::Secret;
-
-/// Ways in which a machine identity may log in (protocol.md §6).
-pub const AUTH_METHODS: [&str; 8] = [
-    "universal-auth",
-    "kubernetes",
-    "azure",
-    "gcp-id-token",
-    "gcp-iam",
-    "aws-iam",
-    "oidc-auth",
-    "jwt-auth",
-];
-
-/// Ways to enroll (protocol.md §6).
-pub const ENROLL_METHODS: [&str; 2] = ["token", "aws"];
 
 /// What an enrollment bought, for a person.
 const ENROLLED: &str = "access token that an enrollment bought";

@@ -18,9 +18,9 @@ pub mod raw;
 mod relay;
 pub mod remark;
 pub mod settings;
+pub mod table;
 pub mod token;
 
 pub use assemble::{Inputs, default_directory};
 pub use gateway::{assemble_gateway, explain_gateway};
-pub use login::{AUTH_METHODS, ENROLL_METHODS};
 pub use relay::{assemble_relay, explain_relay, relay_asks_for_low_port};

@@ -5,60 +5,9 @@ use std::iter::Peekable;
 use std::str::Chars;
 
 use super::place::Role;
-use crate::config::env::{
-    API_URL, AUTH_METHOD, CLIENT_ID, CLIENT_SECRET, GATEWAY_ACCESS_TOKEN, GATEWAY_ENROLL_METHOD,
-    GATEWAY_ENROLLMENT_TOKEN, GATEWAY_ID, GATEWAY_NAME, GCP_KEY_PATH, JWT, JWT_FILE,
-    KUBERNETES_TOKEN_PATH, LOG_FILE, LOG_LEVEL, MACHINE_IDENTITY_ID, ORGANIZATION_SLUG,
-    RELAY_ACCESS_TOKEN, RELAY_AUTH_SECRET, RELAY_ENROLL_METHOD, RELAY_ENROLLMENT_TOKEN, RELAY_HOST,
-    RELAY_ID, RELAY_NAME, RELAY_TYPE, TABLE, TOKEN, Variable,
-};
+use crate::config::env::{GATEWAY_ACCESS_TOKEN, GATEWAY_NAME, RELAY_ACCESS_TOKEN, TABLE, Variable};
 use crate::config::raw::{Raw, Source};
 use crate::secret::Secret;
-
-/// Keys of which any that is given anew stands for all: another way to prove who it is.
-const CREDENTIALS: &[&Variable] = &[
-    &TOKEN,
-    &AUTH_METHOD,
-    &CLIENT_ID,
-    &CLIENT_SECRET,
-    &MACHINE_IDENTITY_ID,
-    &KUBERNETES_TOKEN_PATH,
-    &GCP_KEY_PATH,
-    &JWT,
-    &JWT_FILE,
-    &GATEWAY_ID,
-    &RELAY_ID,
-    &RELAY_AUTH_SECRET,
-    &GATEWAY_ENROLL_METHOD,
-    &GATEWAY_ACCESS_TOKEN,
-    &GATEWAY_ENROLLMENT_TOKEN,
-    &RELAY_ENROLL_METHOD,
-    &RELAY_ACCESS_TOKEN,
-    &RELAY_ENROLLMENT_TOKEN,
-];
-
-/// Flags that mean the same for either role.
-const FLAGS: &[(&str, &Variable)] = &[
-    ("--domain", &API_URL),
-    ("--token", &TOKEN),
-    ("--auth-method", &AUTH_METHOD),
-    ("--client-id", &CLIENT_ID),
-    ("--client-secret", &CLIENT_SECRET),
-    ("--machine-identity-id", &MACHINE_IDENTITY_ID),
-    ("--service-account-token-path", &KUBERNETES_TOKEN_PATH),
-    ("--service-account-key-file-path", &GCP_KEY_PATH),
-    ("--jwt", &JWT),
-    ("--organization-slug", &ORGANIZATION_SLUG),
-    ("--gateway-id", &GATEWAY_ID),
-    ("--relay-id", &RELAY_ID),
-    ("--target-relay-name", &RELAY_NAME),
-    ("--relay", &RELAY_NAME),
-    ("--host", &RELAY_HOST),
-    ("--type", &RELAY_TYPE),
-    ("--relay-auth-secret", &RELAY_AUTH_SECRET),
-    ("--log-file", &LOG_FILE),
-    ("--log-level", &LOG_LEVEL),
-];
 
 /// One setting of a unit's own.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,7 +35,7 @@ pub fn lost(unit: &str, role: Role, new: &Raw<'_>) -> Vec<&'static str> {
 pub fn others(unit: &str) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();
     for (name, _) in environment(unit) {
-        if key(&name).is_none() && !names.contains(&name) {
+        if Variable::named(&name).is_none() && !names.contains(&name) {
             names.push(name);
         }
     }
@@ -99,8 +48,10 @@ fn is_kept(own: &Own, new: &Raw<'_>) -> bool {
     if is_given(own.key) {
         return true;
     }
-    if CREDENTIALS.contains(&own.key) {
-        let given = CREDENTIALS.iter().any(|key| is_given(key));
+    // A new credential replaces the old one whole.
+    if own.key.group.is_credential() {
+        let mut credentials = TABLE.iter().filter(|key| key.group.is_credential());
+        let given = credentials.any(|key| is_given(key));
         // What a one-time token bought is worth more than the token.
         let bought = [&GATEWAY_ACCESS_TOKEN, &RELAY_ACCESS_TOKEN];
         if given || bought.into_iter().any(|key| in_file(key).is_some()) {
@@ -113,7 +64,7 @@ fn is_kept(own: &Own, new: &Raw<'_>) -> bool {
 fn settings(unit: &str, role: Role) -> Vec<Own> {
     let mut all = Vec::new();
     for (name, value) in environment(unit) {
-        if let Some(key) = key(&name) {
+        if let Some(key) = Variable::named(&name) {
             all.push(Own {
                 key,
                 value: Secret::new(&value),
@@ -138,7 +89,7 @@ fn settings(unit: &str, role: Role) -> Vec<Own> {
             continue;
         }
         let value = value.or_else(|| words.next_if(|next| !next.starts_with('-')));
-        if let Some(key) = key_of_flag(&flag, role) {
+        if let Some(key) = Variable::of_flag(&flag, role.into()) {
             all.push(of_flag(key, &value.unwrap_or_default()));
         }
     }
@@ -150,23 +101,6 @@ fn of_flag(key: &'static Variable, value: &str) -> Own {
         key,
         value: Secret::new(value),
         is_flag: true,
-    }
-}
-
-fn key(name: &str) -> Option<&'static Variable> {
-    TABLE.iter().copied().find(|key| key.name == name)
-}
-
-fn key_of_flag(flag: &str, role: Role) -> Option<&'static Variable> {
-    match (flag, role) {
-        ("--name", Role::Gateway) => Some(&GATEWAY_NAME),
-        ("--name", Role::Relay) => Some(&RELAY_NAME),
-        ("--enroll-method", Role::Gateway) => Some(&GATEWAY_ENROLL_METHOD),
-        ("--enroll-method", Role::Relay) => Some(&RELAY_ENROLL_METHOD),
-        _ => {
-            let mut known = FLAGS.iter();
-            known.find(|(name, _)| *name == flag).map(|(_, key)| *key)
-        }
     }
 }
 

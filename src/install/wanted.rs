@@ -6,11 +6,9 @@
 
 use crate::config::credential::IdentityCredential;
 use crate::config::env::{
-    API_URL, AUTH_METHOD, CLIENT_ID, CLIENT_SECRET, CUSTOM_HEADERS, GATEWAY_ACCESS_TOKEN,
-    GATEWAY_ENROLL_METHOD, GATEWAY_ENROLLMENT_TOKEN, GATEWAY_ID, GATEWAY_NAME, GCP_KEY_PATH, JWT,
-    JWT_FILE, KUBERNETES_TOKEN_PATH, LOG_FILE, LOG_LEVEL, MACHINE_IDENTITY_ID, ORGANIZATION_SLUG,
-    RELAY_ACCESS_TOKEN, RELAY_AUTH_SECRET, RELAY_ENROLL_METHOD, RELAY_ENROLLMENT_TOKEN, RELAY_HOST,
-    RELAY_ID, RELAY_NAME, RELAY_SSH_LISTEN, RELAY_TLS_LISTEN, RELAY_TYPE, TOKEN, Variable,
+    GATEWAY_ACCESS_TOKEN, GATEWAY_ENROLL_METHOD, GATEWAY_ENROLLMENT_TOKEN, GATEWAY_ID, Group,
+    RELAY_ACCESS_TOKEN, RELAY_AUTH_SECRET, RELAY_ENROLL_METHOD, RELAY_ENROLLMENT_TOKEN, RELAY_ID,
+    TABLE, TOKEN, Used, Variable,
 };
 use crate::config::file::{Entry, Form};
 use crate::config::raw::{Raw, Source};
@@ -66,39 +64,31 @@ impl From<&IdentityCredential> for Proof {
     }
 }
 
-/// Settings of each role beside its credential.
-const GATEWAY: &[&Variable] = &[
-    &GATEWAY_NAME,
-    &API_URL,
-    &CUSTOM_HEADERS,
-    &RELAY_NAME,
-    &LOG_FILE,
-    &LOG_LEVEL,
-];
-const RELAY: &[&Variable] = &[
-    &RELAY_NAME,
-    &RELAY_HOST,
-    &RELAY_TYPE,
-    &API_URL,
-    &CUSTOM_HEADERS,
-    &RELAY_SSH_LISTEN,
-    &RELAY_TLS_LISTEN,
-    &LOG_FILE,
-    &LOG_LEVEL,
-];
+impl From<Role> for Used {
+    fn from(role: Role) -> Self {
+        match role {
+            Role::Gateway => Self::ByGateways,
+            Role::Relay => Self::ByRelays,
+        }
+    }
+}
+
+/// The settings of a role that do not depend on its credential: an installation keeps all of them.
+fn general(role: Role) -> impl Iterator<Item = &'static Variable> {
+    let used = role.into();
+    let is_kept = move |known: &&&'static Variable| {
+        known.used.includes(used)
+            && matches!(known.group, Group::General | Group::Global | Group::Limits)
+    };
+    TABLE.iter().filter(is_kept).copied()
+}
 
 /// What a login of a machine identity needs, whatever its method.
-const LOGIN: &[&Variable] = &[
-    &AUTH_METHOD,
-    &MACHINE_IDENTITY_ID,
-    &ORGANIZATION_SLUG,
-    &CLIENT_ID,
-    &CLIENT_SECRET,
-    &KUBERNETES_TOKEN_PATH,
-    &GCP_KEY_PATH,
-    &JWT,
-    &JWT_FILE,
-];
+fn login() -> Vec<&'static Variable> {
+    let is_of_login =
+        |known: &&&'static Variable| matches!(known.group, Group::Login | Group::Organization);
+    TABLE.iter().filter(is_of_login).copied().collect()
+}
 
 /// What an enrollment keeps, and asks for.
 struct Enrollment {
@@ -131,18 +121,14 @@ impl Enrollment {
 #[must_use]
 pub fn changes(role: Role, proof: Proof, raw: &Raw<'_>) -> Vec<(&'static Variable, Secret)> {
     let enrollment = Enrollment::of(role);
-    let settings = match role {
-        Role::Gateway => GATEWAY,
-        Role::Relay => RELAY,
-    };
-    let (credential, emptied): (&[&'static Variable], &[&'static Variable]) = match proof {
+    let (credential, emptied): (Vec<&'static Variable>, &[&'static Variable]) = match proof {
         // A one-time token in the file would be exchanged again, if it is another than the one that was.
         Proof::Enrollment if raw.value_from(Source::File, enrollment.method).is_some() => {
-            (&[enrollment.bought], &[&TOKEN])
+            (vec![enrollment.bought], &[&TOKEN])
         }
-        Proof::Enrollment => (&[enrollment.bought], &[]),
+        Proof::Enrollment => (vec![enrollment.bought], &[]),
         Proof::Token => (
-            &[&TOKEN],
+            vec![&TOKEN],
             &[
                 enrollment.bought,
                 enrollment.with,
@@ -151,7 +137,7 @@ pub fn changes(role: Role, proof: Proof, raw: &Raw<'_>) -> Vec<(&'static Variabl
             ],
         ),
         Proof::Login => (
-            LOGIN,
+            login(),
             &[
                 &TOKEN,
                 enrollment.bought,
@@ -161,15 +147,15 @@ pub fn changes(role: Role, proof: Proof, raw: &Raw<'_>) -> Vec<(&'static Variabl
             ],
         ),
         Proof::Role => (
-            &[enrollment.method, enrollment.id],
+            vec![enrollment.method, enrollment.id],
             &[&TOKEN, enrollment.bought, enrollment.with],
         ),
-        Proof::Shared => (&[&RELAY_AUTH_SECRET], &[enrollment.method]),
+        Proof::Shared => (vec![&RELAY_AUTH_SECRET], &[enrollment.method]),
     };
     // With nothing new said about the credential, the file goes on as it was.
     let is_new = |variable: &&'static Variable| raw.source(variable) > Some(Source::File);
     let said = credential.iter().any(is_new) || matches!(proof, Proof::Enrollment);
-    let written = settings.iter().chain(credential).copied().filter(is_new);
+    let written = general(role).chain(credential).filter(is_new);
     let mut changes: Vec<(&'static Variable, Secret)> = written
         .filter_map(|variable| Some((variable, raw.value(variable)?.text.clone())))
         .collect();
@@ -257,8 +243,8 @@ mod tests {
     use super::{Proof, changed, changes, differences};
     use crate::config::env::{
         API_URL, AUTH_METHOD, CLIENT_ID, CLIENT_SECRET, Environment, GATEWAY_ENROLL_METHOD,
-        GATEWAY_ID, GATEWAY_NAME, GCP_KEY_PATH, JWT_FILE, KUBERNETES_TOKEN_PATH,
-        MACHINE_IDENTITY_ID, ORGANIZATION_SLUG, TOKEN, Variable,
+        GATEWAY_ID, GATEWAY_NAME, GCP_KEY_PATH, Group, JWT_FILE, KUBERNETES_TOKEN_PATH,
+        MACHINE_IDENTITY_ID, ORGANIZATION_SLUG, TABLE, TOKEN, Variable,
     };
     use crate::config::file::{self, Entry};
     use crate::config::raw::{Flags, Loaded, Raw};
@@ -425,6 +411,35 @@ mod tests {
             assert_eq!(names, *keys, "{text}");
             let after = changed(&entries, &changes);
             assert!(settings(&Flags::default(), &after) == told, "{text}");
+        }
+    }
+
+    #[test]
+    fn every_setting_of_a_role_is_kept() {
+        for role in [Role::Gateway, Role::Relay] {
+            let used = role.into();
+            let kept = |known: &&&'static Variable| {
+                known.used.includes(used)
+                    && !known.group.is_credential()
+                    && !matches!(known.group, Group::StoredDomain | Group::Organization)
+            };
+            let all: Vec<&'static Variable> = TABLE.iter().filter(kept).copied().collect();
+            let mut flags = Flags::default();
+            for variable in &all {
+                flags.add(variable, "--flag", Some("7"));
+            }
+            let environment = Environment::default();
+            let raw = Raw {
+                flags: &flags,
+                environment: &environment,
+                file: None,
+            };
+            let changes = changes(role, Proof::Token, &raw);
+            let names: Vec<&str> = changes.iter().map(|(key, _)| key.name).collect();
+            let expected: Vec<&str> = all.iter().map(|key| key.name).collect();
+            assert_eq!(names, expected);
+            let limits = names.iter().filter(|name| name.contains("_MAX_")).count();
+            assert_eq!(limits, if role == Role::Relay { 5 } else { 0 });
         }
     }
 

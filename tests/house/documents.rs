@@ -133,7 +133,7 @@ pub(crate) fn unknown_settings(document: &str, known: &BTreeSet<String>) -> Vec<
 /// Where the tables of docs/configuration.md and the table of variables differ. Each row is a line of its own, under the
 /// heading of who acts on the setting, in the order of the source.
 pub(crate) fn settings(page: &str) -> Vec<String> {
-    use infisical::config::env::{RENAMED, TABLE, Used};
+    use infisical::config::env::{TABLE, Used, aliases};
     let mut expected = Vec::new();
     for (heading, used) in [
         ("### Gateways and relays", Used::ByAll),
@@ -148,11 +148,16 @@ pub(crate) fn settings(page: &str) -> Vec<String> {
             } else {
                 v.default
             };
-            let row = format!("| `{name}` | `{key}` | {default} | {meaning} |");
+            let flags: Vec<String> = v.flags.iter().map(|f| format!("`{}`", f.name)).collect();
+            let flags = match flags.as_slice() {
+                [] => "–".to_owned(),
+                some => some.join(", "),
+            };
+            let row = format!("| `{name}` | `{key}` | {flags} | {default} | {meaning} |");
             expected.push((heading, row));
         }
     }
-    for (old, now) in RENAMED {
+    for (old, now) in aliases() {
         expected.push(("### Other names", format!("| `{old}` | `{}` |", now.name)));
     }
     let mut found = Vec::new();

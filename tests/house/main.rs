@@ -173,9 +173,7 @@ fn the_documents_name_settings_that_exist() {
         let text = documents::read(root(), document);
         assert_none(&documents::unknown_settings(&text, &known));
     }
-    let older = infisical::config::env::RENAMED
-        .iter()
-        .map(|(old, _)| (*old).to_owned());
+    let older = infisical::config::env::aliases().map(|(old, _)| old.to_owned());
     let known = known.into_iter().chain(older).collect();
     let page = documents::read(root(), "docs/configuration.md");
     // The beginning of every name.

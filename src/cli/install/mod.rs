@@ -11,18 +11,14 @@ mod execute;
 pub(crate) use decide::refusal;
 
 use std::io;
-use std::net::SocketAddr;
 
 use clap::{Args as ClapArgs, Subcommand};
 
 use super::global::Global;
-use super::identity::IdentityArgs;
 use super::service;
+use super::setting_args::{self, SettingArgs};
 use super::uninstall::{self, UninstallArgs};
-use crate::config::env::{
-    GATEWAY_ENROLL_METHOD, GATEWAY_ID, GATEWAY_NAME, RELAY_AUTH_SECRET, RELAY_ENROLL_METHOD,
-    RELAY_HOST, RELAY_ID, RELAY_NAME, RELAY_SSH_LISTEN, RELAY_TLS_LISTEN, RELAY_TYPE,
-};
+use crate::config::env::{GATEWAY_NAME, RELAY_NAME, Variable};
 use crate::config::raw::Flags;
 use crate::config::remark::Problem;
 use crate::host::systemd::Systemd;
@@ -79,22 +75,10 @@ struct GatewayInstall {
     /// service is infisical-gateway
     #[arg(value_name = "NAME")]
     instance: Option<String>,
-    /// Name of the only gateway, by default that of the machine [env: INFISICAL_GATEWAY_NAME]
-    #[arg(long, value_name = "NAME")]
-    name: Option<String>,
-    /// Use this relay; otherwise the nearest healthy one is chosen [env: INFISICAL_RELAY_NAME]
-    #[arg(long, value_name = "NAME")]
-    target_relay_name: Option<String>,
-    /// Older spelling of --target-relay-name
-    #[arg(long, value_name = "NAME", hide = true)]
-    relay: Option<String>,
     #[command(flatten)]
     unit: UnitArgs,
-    /// Id of the gateway, for --enroll-method=aws [env: INFISICAL_GATEWAY_ID]
-    #[arg(long, value_name = "ID", help_heading = "Credentials")]
-    gateway_id: Option<String>,
     #[command(flatten)]
-    identity: IdentityArgs,
+    settings: SettingArgs<setting_args::Gateway>,
 }
 
 /// Write the configuration and the unit, enable it for boot and start it
@@ -108,32 +92,10 @@ struct RelayInstall {
     /// is infisical-relay
     #[arg(value_name = "NAME")]
     instance: Option<String>,
-    /// Name of the only relay [env: INFISICAL_RELAY_NAME]
-    #[arg(long, value_name = "NAME")]
-    name: Option<String>,
-    /// DNS name or IP address at which gateways and clients reach it [env: INFISICAL_RELAY_HOST]
-    #[arg(long, value_name = "HOST")]
-    host: Option<String>,
-    /// Whose relay it is, by default org: the organization's or the whole instance's [env: INFISICAL_RELAY_TYPE]
-    #[arg(long = "type", value_name = "TYPE", value_parser = ["org", "instance"])]
-    kind: Option<String>,
-    /// Where gateways are awaited, by default port 2222 of every address
-    #[arg(long, value_name = "ADDR:PORT")]
-    ssh_listen: Option<SocketAddr>,
-    /// Where clients are awaited, by default port 8443 of every address
-    #[arg(long, value_name = "ADDR:PORT")]
-    tls_listen: Option<SocketAddr>,
-    /// Secret that the instance shares with its relays, for --type=instance; rather give it by the environment
-    /// [env: INFISICAL_RELAY_AUTH_SECRET]
-    #[arg(long, value_name = "SECRET", help_heading = "Credentials")]
-    relay_auth_secret: Option<String>,
     #[command(flatten)]
     unit: UnitArgs,
-    /// Id of the relay, for --enroll-method=aws [env: INFISICAL_RELAY_ID]
-    #[arg(long, value_name = "ID", help_heading = "Credentials")]
-    relay_id: Option<String>,
     #[command(flatten)]
-    identity: IdentityArgs,
+    settings: SettingArgs<setting_args::Relay>,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -162,20 +124,8 @@ pub(crate) async fn gateway(
         GatewayCommand::Uninstall(args) => uninstall::run(Role::Gateway, &args, scope).await,
         GatewayCommand::Install(args) => {
             let place = service::place(Role::Gateway, args.instance.as_deref())?;
-            let mut flags = Flags::default();
-            flags.add(&GATEWAY_NAME, "NAME", args.instance.as_deref());
-            flags.add(&GATEWAY_NAME, "--name", args.name.as_deref());
-            flags.add(
-                &RELAY_NAME,
-                "--target-relay-name",
-                args.target_relay_name.as_deref(),
-            );
-            flags.add(&RELAY_NAME, "--relay", args.relay.as_deref());
-            let method = args.identity.enroll_method.as_deref();
-            flags.add(&GATEWAY_ENROLL_METHOD, "--enroll-method", method);
-            flags.add(&GATEWAY_ID, "--gateway-id", args.gateway_id.as_deref());
-            one_name(args.instance.as_deref(), args.name.as_deref(), &mut flags);
-            add_common(&mut flags, global, &args.identity);
+            let instance = args.instance.as_deref();
+            let flags = flags(&GATEWAY_NAME, instance, &args.settings, global);
             Install {
                 place,
                 unit: &args.unit,
@@ -194,29 +144,8 @@ pub(crate) async fn relay(args: RelayArgs, global: &Global, scope: &Scope) -> an
         RelayCommand::Uninstall(args) => uninstall::run(Role::Relay, &args, scope).await,
         RelayCommand::Install(args) => {
             let place = service::place(Role::Relay, args.instance.as_deref())?;
-            let mut flags = Flags::default();
-            flags.add(&RELAY_NAME, "NAME", args.instance.as_deref());
-            flags.add(&RELAY_NAME, "--name", args.name.as_deref());
-            flags.add(&RELAY_HOST, "--host", args.host.as_deref());
-            flags.add(&RELAY_TYPE, "--type", args.kind.as_deref());
-            let secret = args.relay_auth_secret.as_deref();
-            flags.add(&RELAY_AUTH_SECRET, "--relay-auth-secret", secret);
-            let listen = |address: Option<SocketAddr>| address.map(|address| address.to_string());
-            flags.add(
-                &RELAY_SSH_LISTEN,
-                "--ssh-listen",
-                listen(args.ssh_listen).as_deref(),
-            );
-            flags.add(
-                &RELAY_TLS_LISTEN,
-                "--tls-listen",
-                listen(args.tls_listen).as_deref(),
-            );
-            let method = args.identity.enroll_method.as_deref();
-            flags.add(&RELAY_ENROLL_METHOD, "--enroll-method", method);
-            flags.add(&RELAY_ID, "--relay-id", args.relay_id.as_deref());
-            one_name(args.instance.as_deref(), args.name.as_deref(), &mut flags);
-            add_common(&mut flags, global, &args.identity);
+            let instance = args.instance.as_deref();
+            let flags = flags(&RELAY_NAME, instance, &args.settings, global);
             Install {
                 place,
                 unit: &args.unit,
@@ -229,16 +158,23 @@ pub(crate) async fn relay(args: RelayArgs, global: &Global, scope: &Scope) -> an
     }
 }
 
-fn one_name(instance: Option<&str>, name: Option<&str>, flags: &mut Flags) {
-    if instance.is_some() && name.is_some() && instance != name {
+/// What the command was told; `instance` is the positional name of a role, whose setting is `name`.
+fn flags<R>(
+    name: &'static Variable,
+    instance: Option<&str>,
+    settings: &SettingArgs<R>,
+    global: &Global,
+) -> Flags {
+    let mut flags = Flags::default();
+    flags.add(name, "NAME", instance);
+    let only = settings.value("--name");
+    if instance.is_some() && only.is_some() && instance != only {
         let text = "NAME and --name differ: NAME is the name of one of several, --name that of the only one";
         flags.problems.push(Problem::new(text));
     }
-}
-
-fn add_common(flags: &mut Flags, global: &Global, identity: &IdentityArgs) {
-    global.args.add_to(flags);
-    identity.add_to(flags, io::stdin());
+    settings.add_to(&mut flags, io::stdin());
+    global.args.add_to(&mut flags);
+    flags
 }
 
 /// One installation, as it was ordered.

@@ -1,11 +1,7 @@
 //! What can be wrong with a line of a configuration file, said without its value, and the key that was meant.
 
 use super::Form;
-use crate::config::env::{
-    API_URL, CLIENT_ID, CLIENT_SECRET, GATEWAY_ENROLL_METHOD, GATEWAY_NAME, RELAY_ENROLL_METHOD,
-    RELAY_HOST, RELAY_NAME, RELAY_SSH_LISTEN, RELAY_TLS_LISTEN, RELAY_TYPE, RENAMED, TABLE,
-    Variable, toml_key,
-};
+use crate::config::env::{TABLE, Variable, aliases, toml_key};
 
 /// Edits by which a key may differ from the one that is suggested: a letter or two, or two swapped.
 const MAX_TYPO: usize = 2;
@@ -127,11 +123,11 @@ pub(super) fn known(key: &str, form: Form) -> Result<&'static Variable, Mistake>
     if let Some(&known) = TABLE.iter().find(same) {
         return Ok(known);
     }
-    let old = |(old, _): &&(&str, &Variable)| match form {
+    let old = |(old, _): &(&str, &Variable)| match form {
         Form::KeyValue => *old == key,
         Form::Toml => *old == key || toml_key(old) == key,
     };
-    if let Some((_, now)) = RENAMED.iter().find(old) {
+    if let Some((_, now)) = aliases().find(old) {
         return Err(Mistake::Renamed {
             key: key.to_owned(),
             now: form.spell(now),
@@ -151,30 +147,16 @@ pub(super) fn known(key: &str, form: Form) -> Result<&'static Variable, Mistake>
     })
 }
 
-/// Flags whose names differ from those of the settings that they set: whoever knows the command line writes its words.
-static FLAGS: &[(&str, &[&Variable])] = &[
-    ("domain", &[&API_URL]),
-    ("name", &[&GATEWAY_NAME, &RELAY_NAME]),
-    ("relay", &[&RELAY_NAME]),
-    ("target_relay_name", &[&RELAY_NAME]),
-    ("host", &[&RELAY_HOST]),
-    ("type", &[&RELAY_TYPE]),
-    ("ssh_listen", &[&RELAY_SSH_LISTEN]),
-    ("tls_listen", &[&RELAY_TLS_LISTEN]),
-    ("client_id", &[&CLIENT_ID]),
-    ("client_secret", &[&CLIENT_SECRET]),
-    (
-        "enroll_method",
-        &[&GATEWAY_ENROLL_METHOD, &RELAY_ENROLL_METHOD],
-    ),
-];
-
 /// What to write instead of `key` if it is the name of a flag.
 fn flag(key: &str, form: Form) -> Option<String> {
     let key = toml_key(&key.to_ascii_uppercase().replace('-', "_"));
-    let (_, known) = FLAGS.iter().find(|(flag, _)| *flag == key)?;
-    let spelled: Vec<String> = known.iter().map(|known| form.spell(known)).collect();
-    Some(spelled.join(" or "))
+    let names = |known: &&&Variable| {
+        let mut words = known.flags.iter().map(|flag| flag.word().replace('-', "_"));
+        words.any(|word| word == key)
+    };
+    let known = TABLE.iter().filter(names);
+    let spelled: Vec<String> = known.map(|known| form.spell(known)).collect();
+    (!spelled.is_empty()).then(|| spelled.join(" or "))
 }
 
 /// True if `text` may be shown: the second line of a wrapped secret is sometimes taken for a key.

@@ -1,0 +1,210 @@
+//! The arguments of a command, made of the table of settings: every flag that the command's role understands.
+
+use std::fmt;
+use std::io;
+use std::marker::PhantomData;
+use std::path::Path;
+
+use clap::builder::PossibleValuesParser;
+use clap::{Arg, ArgMatches, Command};
+
+use crate::config::env::{Flag, Group, Kind, TABLE, TOKEN, Used, Variable};
+use crate::config::raw::Flags;
+use crate::config::remark::Problem;
+use crate::config::token;
+use crate::error::chain;
+use crate::secret::Secret;
+
+/// Flags that do not go together, each with those that it excludes.
+const CONFLICTS: &[(&str, &[&str])] = &[
+    ("token-file", &["token"]),
+    ("enroll-method", &["auth-method"]),
+    ("auth-method", &["token", "token-file"]),
+    ("jwt-file", &["jwt"]),
+];
+
+/// The role of a command.
+pub(crate) trait Role {
+    /// Which settings the command understands.
+    const USED: Used;
+}
+
+/// Commands of gateways.
+#[derive(Debug)]
+pub(crate) enum Gateway {}
+/// Commands of relays.
+#[derive(Debug)]
+pub(crate) enum Relay {}
+
+impl Role for Gateway {
+    const USED: Used = Used::ByGateways;
+}
+
+impl Role for Relay {
+    const USED: Used = Used::ByRelays;
+}
+
+/// What the flags of a command give, in the order of the table.
+pub(crate) struct SettingArgs<R> {
+    given: Vec<(&'static Variable, &'static Flag, Secret)>,
+    role: PhantomData<R>,
+}
+
+impl<R> fmt::Debug for SettingArgs<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(&self.given).finish()
+    }
+}
+
+impl<R> SettingArgs<R> {
+    /// The word that was given for `flag`.
+    pub(crate) fn value(&self, flag: &str) -> Option<&str> {
+        let given = self.given.iter().find(|(_, given, _)| given.name == flag);
+        given.map(|(_, _, value)| value.expose())
+    }
+
+    /// Adds what is given to `flags`. Files of secrets are read, and `input` for `--token -`.
+    pub(crate) fn add_to(&self, flags: &mut Flags, input: impl io::Read) {
+        let mut input = Some(input);
+        for (variable, flag, value) in &self.given {
+            let standard_input = value.expose() == "-" && *variable == &TOKEN;
+            let (name, read) = match (standard_input, flag.reads_file) {
+                (true, false) => {
+                    let Some(input) = input.take() else { continue };
+                    let from = "standard input".to_owned();
+                    ("--token -", token::read(input, from))
+                }
+                (_, true) => (flag.name, token::load(Path::new(value.expose()))),
+                (false, false) => {
+                    flags.add(variable, flag.name, Some(value.expose()));
+                    continue;
+                }
+            };
+            match read {
+                Ok(value) => flags.add_read(variable, name, value),
+                Err(error) => flags
+                    .problems
+                    .push(Problem::new(format!("{name}: {}", chain(&error)))),
+            }
+        }
+    }
+
+    /// Adds what is given, without reading anything.
+    pub(crate) fn add_unread(&self, flags: &mut Flags) {
+        for (variable, flag, value) in self.given.iter().filter(|(_, flag, _)| !flag.reads_file) {
+            flags.add(variable, flag.name, Some(value.expose()));
+        }
+    }
+}
+
+impl<R: Role> clap::FromArgMatches for SettingArgs<R> {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let mut args = Self {
+            given: Vec::new(),
+            role: PhantomData,
+        };
+        args.update_from_arg_matches(matches)?;
+        Ok(args)
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        for (variable, flag) in settings(R::USED) {
+            if let Some(value) = matches.get_one::<String>(flag.word()) {
+                self.given.push((variable, flag, Secret::new(value)));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<R: Role> clap::Args for SettingArgs<R> {
+    fn augment_args(command: Command) -> Command {
+        settings(R::USED).fold(command, |command, (variable, flag)| {
+            command.arg(argument(variable, flag))
+        })
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+/// The settings that commands of a role understand, with their flags; those of every command are `GlobalArgs`.
+fn settings(role: Used) -> impl Iterator<Item = (&'static Variable, &'static Flag)> {
+    let own = TABLE.iter().filter(|known| known.group != Group::Global);
+    own.flat_map(move |known| {
+        let known = *known;
+        known.flags_of(role).map(move |flag| (known, flag))
+    })
+}
+
+fn argument(variable: &'static Variable, flag: &'static Flag) -> Arg {
+    let word = flag.word();
+    let mut argument = Arg::new(word)
+        .long(word)
+        .help(flag_help(variable, flag))
+        .value_name(value_name(variable, flag))
+        .hide(flag.is_older);
+    if let Some(heading) = variable.group.heading() {
+        argument = argument.help_heading(heading);
+    }
+    if let Kind::Choice(words) = variable.kind {
+        argument = argument
+            .value_parser(PossibleValuesParser::new(words.iter().copied()))
+            .hide_possible_values(true);
+    }
+    for (_, others) in CONFLICTS
+        .iter()
+        .filter(|(conflicting, _)| *conflicting == word)
+    {
+        argument = argument.conflicts_with_all(others.iter());
+    }
+    argument
+}
+
+fn value_name(variable: &Variable, flag: &Flag) -> &'static str {
+    if flag.reads_file {
+        Kind::Path.value_name()
+    } else {
+        variable.kind.value_name()
+    }
+}
+
+fn flag_help(variable: &Variable, flag: &Flag) -> String {
+    if flag.is_older {
+        return format!("Older spelling, see {}", variable.name);
+    }
+    if flag.reads_file {
+        return "File with the token, on one line".to_owned();
+    }
+    help(variable)
+}
+
+/// The help of a setting's flag: what it sets, the default and the variable.
+pub(crate) fn help(variable: &Variable) -> String {
+    let mut text = capitalized(variable.meaning);
+    if variable.secret {
+        text.push_str(
+            "; other users of this machine can see arguments: use a file or the environment",
+        );
+    }
+    if !matches!(variable.default, "" | "required") {
+        text.push_str(" [default: ");
+        text.push_str(variable.default);
+        text.push(']');
+    }
+    text.push_str(" [env: ");
+    text.push_str(variable.name);
+    text.push(']');
+    text
+}
+
+fn capitalized(text: &str) -> String {
+    let mut chars = text.chars();
+    chars
+        .next()
+        .into_iter()
+        .flat_map(char::to_uppercase)
+        .chain(chars)
+        .collect()
+}
