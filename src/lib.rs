@@ -24,4 +24,5 @@ pub mod relay;
 pub mod scope;
 pub mod secret;
 pub mod ssh;
+pub mod trust;
 pub mod words;

@@ -62,6 +62,9 @@ pub enum Error {
     /// This machine cannot make HTTPS requests.
     #[error("cannot prepare HTTP requests")]
     Local(#[source] reqwest::Error),
+    /// There are no root certificates to judge the platform by.
+    #[error(transparent)]
+    Roots(#[from] crate::trust::Error),
     /// A configured extra header is not one.
     #[error("INFISICAL_CUSTOM_HEADERS: {0:?} is not a header name with a valid value")]
     Header(String),
@@ -88,6 +91,8 @@ impl Error {
             },
             Self::Login(error) => error.class(),
             Self::Local(_) => Class::Fatal(Reason::Software),
+            Self::Roots(error) if error.is_configuration() => Class::Fatal(Reason::Configuration),
+            Self::Roots(_) => Class::Fatal(Reason::Unavailable),
             Self::Header(_) => Class::Fatal(Reason::Configuration),
         }
     }

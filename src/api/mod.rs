@@ -19,9 +19,10 @@ use serde::de::DeserializeOwned;
 
 use crate::clock::Clock;
 use crate::config::settings::{ApiBase, CustomHeaders};
-use crate::error::printable;
+use crate::error::{is_certificate_error, printable};
 use crate::names::{GatewayName, RelayName};
 use crate::secret::Secret;
+use crate::trust;
 use types::{
     ConnectGateway, EnrollGateway, GatewayCredentials, GatewayHeartbeat, GatewayLogin, Login,
     Message, OpenSession, RegisterGateway, RegisterRelay, Relay, RelayCredentials, RelayHeartbeat,
@@ -83,6 +84,12 @@ impl Client {
             // A proxy's loopback is not ours, and the deployed programs do the same.
             builder = builder.no_proxy();
         }
+        if base.as_url().scheme() == "https" {
+            // Without roots no call can succeed, and a person must act.
+            trust::roots().load().map_err(Error::Roots)?;
+        }
+        let tls = trust::roots().client_config().map_err(Error::Roots)?;
+        builder = builder.tls_backend_preconfigured(tls);
         let http = builder.build().map_err(Error::Local)?;
         Ok(Self {
             base: base.as_url().as_str().trim_end_matches('/').to_owned(),
@@ -356,7 +363,7 @@ impl Client {
             source: source.without_url(),
         };
         let asked = self.clock.ask();
-        let mut response = builder.send().await.map_err(transport)?;
+        let mut response = send(builder).await.map_err(transport)?;
         if let Some(date) = written_at(response.headers()) {
             self.clock.observe(date, asked);
         }
@@ -383,6 +390,24 @@ impl Client {
             // serde's own text may quote the answer; its place does not.
             reason: describe(&error),
         })
+    }
+}
+
+/// Sends a request. Should the certificate be refused, the roots are read again, in case its CA was added meanwhile; if
+/// they changed the request, of which nothing was sent, is repeated.
+async fn send(builder: reqwest::RequestBuilder) -> Result<reqwest::Response, reqwest::Error> {
+    let again = builder.try_clone();
+    match (builder.send().await, again) {
+        (Err(error), Some(again)) if is_certificate_error(&error) => {
+            let reload = || trust::roots().reload_after_refusal();
+            let has_changed = tokio::task::spawn_blocking(reload).await;
+            if !has_changed.unwrap_or(false) {
+                return Err(error);
+            }
+            tracing::info!("root certificates changed; trying again");
+            again.send().await
+        }
+        (result, _) => result,
     }
 }
 

@@ -40,11 +40,10 @@ impl RelayDialer {
     /// # Errors
     /// Names the field of the credentials that cannot be used.
     pub fn try_new(host: &RelayHost, pki: &ClientPki, clock: &Clock) -> Result<Self, Error> {
-        let name =
-            ServerName::try_from(host.as_str().to_owned()).map_err(|error| Error::Unusable {
-                field: "relayHost",
-                reason: error.to_string(),
-            })?;
+        let name = ServerName::try_from(host.as_str().to_owned()).map_err(|_| Error::Unusable {
+            field: "relayHost",
+            reason: "it is neither a DNS name nor an IP address".to_owned(),
+        })?;
         Ok(Self {
             host: host.clone(),
             name,
@@ -121,9 +120,9 @@ impl GatewayDialer {
         deadline: Duration,
     ) -> Result<GatewayStream, Error> {
         let end = Instant::now() + deadline;
-        let name = ServerName::try_from(GATEWAY_SERVER_NAME).map_err(|error| Error::Unusable {
+        let name = ServerName::try_from(GATEWAY_SERVER_NAME).map_err(|_| Error::Unusable {
             field: "gateway name",
-            reason: error.to_string(),
+            reason: "it is no DNS name".to_owned(),
         })?;
         let peer = || format!("the gateway behind relay {}", self.relay.host);
         handshake(&self.config, name, outer, end, deadline, peer).await

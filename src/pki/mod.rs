@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
+use crate::error::pem_error;
 use crate::secret::Secret;
 
 /// What is wrong with X.509 material, and which field it is.
@@ -24,10 +25,12 @@ pub enum Error {
         reason: String,
     },
     /// The field has no usable private key.
-    #[error("{field} is not a PEM private key")]
+    #[error("{field} is not a PEM private key: {reason}")]
     PrivateKey {
         /// The field of the API.
         field: &'static str,
+        /// Why; never contains any of it.
+        reason: &'static str,
     },
     /// The parts do not make a TLS configuration.
     #[error("{field} cannot be used for TLS: {reason}")]
@@ -59,9 +62,6 @@ pub enum Error {
     Dial(#[from] crate::net::dial::Error),
 }
 
-/// Characters of a library's reason that an error keeps.
-const LONGEST_REASON: usize = 120;
-
 /// Reads every certificate of a PEM text; at least one.
 ///
 /// # Errors
@@ -70,16 +70,17 @@ pub fn parse_certificates(
     field: &'static str,
     pem: &str,
 ) -> Result<Vec<CertificateDer<'static>>, Error> {
-    // The library repeats the line that it does not understand, however long it is.
-    let error = |reason: String| Error::Certificate {
-        field,
-        reason: reason.chars().take(LONGEST_REASON).collect(),
-    };
+    let error = |reason: String| Error::Certificate { field, reason };
     let certificates = CertificateDer::pem_slice_iter(pem.as_bytes())
         .collect::<Result<Vec<_>, _>>()
-        .map_err(|e| error(e.to_string()))?;
-    for certificate in &certificates {
-        x509_parser::parse_x509_certificate(certificate).map_err(|e| error(e.to_string()))?;
+        .map_err(|e| error(pem_error(&e)))?;
+    for (index, certificate) in certificates.iter().enumerate() {
+        if x509_parser::parse_x509_certificate(certificate).is_err() {
+            let number = index.saturating_add(1);
+            return Err(error(format!(
+                "certificate {number} is damaged, or no X.509 certificate"
+            )));
+        }
     }
     if certificates.is_empty() {
         return Err(error("it holds none".to_owned()));
@@ -95,7 +96,30 @@ pub fn parse_private_key(
     field: &'static str,
     pem: &Secret,
 ) -> Result<PrivateKeyDer<'static>, Error> {
-    PrivateKeyDer::from_pem_slice(pem.expose().as_bytes()).map_err(|_| Error::PrivateKey { field })
+    let pem = pem.expose();
+    PrivateKeyDer::from_pem_slice(pem.as_bytes()).map_err(|_| Error::PrivateKey {
+        field,
+        reason: without_key(pem),
+    })
+}
+
+/// What is in a text that is no private key that can be used.
+fn without_key(pem: &str) -> &'static str {
+    let is_encrypted = pem.contains("BEGIN ENCRYPTED PRIVATE KEY") || pem.contains(",ENCRYPTED");
+    if is_encrypted {
+        "it is encrypted; remove the passphrase, for instance with \
+         `openssl pkey -in KEY -out KEY.plain`"
+    } else if pem.contains("BEGIN OPENSSH PRIVATE KEY") {
+        "it is an SSH key; convert it with `ssh-keygen -p -m PEM`, or make one with openssl"
+    } else if pem.contains("PRIVATE KEY-----") {
+        "it is damaged or cut off"
+    } else if pem.contains("BEGIN CERTIFICATE") {
+        "it holds a certificate and no key"
+    } else if pem.trim().is_empty() {
+        "it is empty"
+    } else {
+        "it has no -----BEGIN PRIVATE KEY----- line"
+    }
 }
 
 /// When the first certificate of `pem` expires.
@@ -109,8 +133,8 @@ pub fn expires(field: &'static str, pem: &str) -> Result<SystemTime, Error> {
         reason: reason.to_owned(),
     };
     let leaf = certificates.first().ok_or_else(|| error("it holds none"))?;
-    let (_, parsed) =
-        x509_parser::parse_x509_certificate(leaf).map_err(|e| error(&e.to_string()))?;
+    let (_, parsed) = x509_parser::parse_x509_certificate(leaf)
+        .map_err(|_| error("it is damaged, or no X.509 certificate"))?;
     let seconds = u64::try_from(parsed.validity().not_after.timestamp())
         .map_err(|_| error("it expired before 1970"))?;
     Ok(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))

@@ -27,6 +27,7 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 use super::{Error, parse_certificates, parse_private_key};
 use crate::api::types::{ClientPki, ServerPki};
 use crate::clock::Clock;
+use crate::error::{chain, tls_error};
 
 /// The configuration of a server: TLS 1 without `alpn`, TLS 2 with the names of the services, of which
 /// the first one that a client offers too is chosen. `clock` is asked at each handshake.
@@ -40,9 +41,9 @@ pub fn server(pki: &ServerPki, alpn: &[&str], clock: &Clock) -> Result<Arc<Serve
         .build()
         .map_err(|error| Error::Unusable {
             field: "pki.clientCertificateChain",
-            reason: error.to_string(),
+            reason: chain(&error).to_string(),
         })?;
-    let chain = parse_certificates("pki.serverCertificate", &pki.server_certificate)?;
+    let certificates = parse_certificates("pki.serverCertificate", &pki.server_certificate)?;
     let key = parse_private_key("pki.serverPrivateKey", &pki.server_private_key)?;
     usable(&provider, "pki.serverPrivateKey", &key)?;
     let mut config = ServerConfig::builder_with_details(provider, time_of(clock))
@@ -50,11 +51,11 @@ pub fn server(pki: &ServerPki, alpn: &[&str], clock: &Clock) -> Result<Arc<Serve
         .and_then(|builder| {
             builder
                 .with_client_cert_verifier(Arc::new(ClientUsage { inner }))
-                .with_single_cert(chain, key)
+                .with_single_cert(certificates, key)
         })
         .map_err(|error| Error::Unusable {
             field: "pki.serverCertificate",
-            reason: error.to_string(),
+            reason: tls_error(&error),
         })?;
     config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
     config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
@@ -74,9 +75,9 @@ pub fn client(pki: &ClientPki, alpn: &[&str], clock: &Clock) -> Result<Arc<Clien
         .build()
         .map_err(|error| Error::Unusable {
             field: "serverCertificateChain",
-            reason: error.to_string(),
+            reason: chain(&error).to_string(),
         })?;
-    let chain = parse_certificates("clientCertificate", &pki.client_certificate)?;
+    let certificates = parse_certificates("clientCertificate", &pki.client_certificate)?;
     let key = parse_private_key("clientPrivateKey", &pki.client_private_key)?;
     usable(&provider, "clientPrivateKey", &key)?;
     let mut config = ClientConfig::builder_with_details(provider, time_of(clock))
@@ -85,11 +86,11 @@ pub fn client(pki: &ClientPki, alpn: &[&str], clock: &Clock) -> Result<Arc<Clien
             builder
                 .dangerous()
                 .with_custom_certificate_verifier(Arc::new(ServerUsage { inner }))
-                .with_client_auth_cert(chain, key)
+                .with_client_auth_cert(certificates, key)
         })
         .map_err(|error| Error::Unusable {
             field: "clientCertificate",
-            reason: error.to_string(),
+            reason: tls_error(&error),
         })?;
     config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
     config.resumption = rustls::client::Resumption::disabled();
@@ -127,7 +128,10 @@ fn usable(
         .key_provider
         .load_private_key(key.clone_key())
         .map(drop)
-        .map_err(|_| Error::PrivateKey { field })
+        .map_err(|_| Error::PrivateKey {
+            field,
+            reason: "keys of its kind are not supported (use ECDSA, Ed25519 or RSA)",
+        })
 }
 
 fn anchors(field: &'static str, pem: &str) -> Result<Arc<RootCertStore>, Error> {
@@ -135,7 +139,7 @@ fn anchors(field: &'static str, pem: &str) -> Result<Arc<RootCertStore>, Error> 
     for certificate in parse_certificates(field, pem)? {
         store.add(certificate).map_err(|error| Error::Certificate {
             field,
-            reason: error.to_string(),
+            reason: tls_error(&error),
         })?;
     }
     Ok(Arc::new(store))

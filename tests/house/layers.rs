@@ -4,7 +4,7 @@ use crate::source::Source;
 
 /// What everything may use.
 const BASE: &[&str] = &[
-    "backoff", "clock", "error", "events", "health", "names", "scope", "secret", "words",
+    "backoff", "clock", "error", "events", "health", "names", "scope", "secret", "trust", "words",
 ];
 /// Row 5.
 const PLUMBING: &[&str] = &["config", "net"];
@@ -30,6 +30,9 @@ const BESIDE: &[(&str, &str)] = &[
     // Its tests run a supervisor.
     ("health", "scope"),
     ("secret", "error"),
+    // Dates of certificates are told in words.
+    ("error", "words"),
+    ("trust", "error"),
 ];
 
 /// A library, and the only folders whose code may name it.

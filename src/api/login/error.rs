@@ -93,6 +93,9 @@ pub enum Error {
          ask the machine"
     )]
     NoAwsCredentials,
+    /// TLS cannot be used on this machine.
+    #[error(transparent)]
+    Roots(#[from] crate::trust::Error),
     /// This machine cannot make HTTP requests.
     #[error("cannot prepare HTTP requests")]
     Local(#[source] reqwest::Error),
@@ -114,7 +117,7 @@ impl Error {
             | Self::Profile { .. }
             | Self::Variable { .. }
             | Self::NoAwsCredentials => Class::Fatal(Reason::Configuration),
-            Self::Local(_) => Class::Fatal(Reason::Software),
+            Self::Roots(_) | Self::Local(_) => Class::Fatal(Reason::Software),
         }
     }
 }

@@ -12,6 +12,7 @@ use super::Error;
 use crate::config::settings::ApiBase;
 use crate::error::printable;
 use crate::secret::Secret;
+use crate::trust;
 
 /// Largest answer and largest file, in bytes; tokens are a few KiB.
 const MAX_SIZE: usize = 256 << 10;
@@ -42,6 +43,7 @@ pub(super) struct Service {
 /// token elsewhere.
 pub(super) fn on_link() -> Result<reqwest::Client, Error> {
     reqwest::Client::builder()
+        .tls_backend_preconfigured(trust::roots().client_config()?)
         .no_proxy()
         .redirect(redirect::Policy::none())
         .connect_timeout(LINK_CONNECT)
@@ -54,6 +56,7 @@ pub(super) fn on_link() -> Result<reqwest::Client, Error> {
 /// a proxy's loopback is not.
 pub(super) fn far(at: &str) -> Result<reqwest::Client, Error> {
     let builder = reqwest::Client::builder()
+        .tls_backend_preconfigured(trust::roots().client_config()?)
         .redirect(redirect::Policy::none())
         .connect_timeout(FAR_CONNECT)
         .timeout(FAR_DEADLINE);

@@ -2,10 +2,20 @@
 //!
 //! Each module has its own error enum whose `Display` is its own level only; [`chain`] joins the levels
 //! for a person. The class, and nothing else, decides whether something is tried again.
+//!
+//! Errors of libraries reach a person through [`chain`] only, and [`explain`] puts each of them into words there.
+
+mod explain;
+mod http;
+mod tls;
 
 use std::error::Error as StdError;
 use std::fmt;
 use std::time::Duration;
+
+pub use tls::{is_certificate_error, is_closed_in_handshake, pem_error, tls_error};
+
+use explain::Level;
 
 /// What to do about an error. The connection supervisor looks at nothing else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,29 +58,38 @@ pub fn printable(text: &str) -> String {
         .collect()
 }
 
-/// Writes an error and all its sources, joined by `: `.
+/// Writes an error and all its sources, joined by `: `. Errors of libraries are put into words.
 #[must_use]
-pub fn chain(error: &dyn StdError) -> Chain<'_> {
+pub fn chain<'a>(error: &'a (dyn StdError + 'static)) -> Chain<'a> {
     Chain(error)
 }
 
 /// See [`chain`].
 #[derive(Debug, Clone, Copy)]
-pub struct Chain<'a>(&'a dyn StdError);
+pub struct Chain<'a>(&'a (dyn StdError + 'static));
 
 impl fmt::Display for Chain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut last = self.0.to_string();
-        f.write_str(&last)?;
-        let mut source = self.0.source();
-        while let Some(error) = source {
-            let text = error.to_string();
+        let mut last: Option<String> = None;
+        let mut next = Some(self.0);
+        while let Some(error) = next {
+            // What an I/O error wraps is not its source: `source` passes over it.
+            let error = explain::unwrap(error);
+            let (text, is_last) = match explain::level(error) {
+                Level::Silent => (None, false),
+                Level::Text(text) => (Some(text), false),
+                Level::Last(text) => (Some(text), true),
+            };
             // Some libraries repeat their source in their own text; say it once.
-            if !last.contains(&text) {
-                write!(f, ": {text}")?;
-                last = text;
+            let news = text.filter(|text| last.as_ref().is_none_or(|last| !last.contains(text)));
+            if let Some(text) = news {
+                if last.is_some() {
+                    f.write_str(": ")?;
+                }
+                f.write_str(&text)?;
+                last = Some(text);
             }
-            source = error.source();
+            next = error.source().filter(|_| !is_last);
         }
         Ok(())
     }
