@@ -7,28 +7,29 @@ use clap::Parser as _;
 use infisical::cli::Cli;
 use infisical::cli::exit::{Code, Failure};
 use infisical::cli::logging::{Handle, describe};
+use infisical::cli::print::print_help;
 use infisical::config::env::Environment;
 
 fn main() -> ExitCode {
     let environment = Environment::from_vars(std::env::vars_os());
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => {
-            // Help and version are no mistakes. A closed pipe is nobody's concern here.
+        Err(error) if error.use_stderr() => {
+            // Without standard error there is no way to tell.
             let _ = error.print();
-            return if error.use_stderr() {
-                Code::Usage.into()
-            } else {
-                Code::Success.into()
+            return Code::Usage.into();
+        }
+        // Help and version are no mistakes.
+        Err(help) => {
+            return match print_help(&help) {
+                Ok(()) => Code::Success.into(),
+                Err(error) => ended(&error),
             };
         }
     };
     let logging = match cli.logging(&environment) {
         Ok(logging) => logging,
-        Err(error) => {
-            let _ = writeln!(io::stderr(), "{}", describe(&error));
-            return Code::of(&error).into();
-        }
+        Err(error) => return ended(&error),
     };
     let logs = logging.start();
     // The last words are why it ended, so it ends after them.
@@ -36,10 +37,22 @@ fn main() -> ExitCode {
     match run(cli, environment, &logs) {
         Ok(()) => Code::Success.into(),
         Err(error) => {
-            logs.report(&error);
-            Code::of(&error).into()
+            let code = Code::of(&error);
+            if code.is_reported() {
+                logs.report(&error);
+            }
+            code.into()
         }
     }
+}
+
+/// Ends before there are logs.
+fn ended(error: &anyhow::Error) -> ExitCode {
+    let code = Code::of(error);
+    if code.is_reported() {
+        let _ = writeln!(io::stderr(), "{}", describe(error));
+    }
+    code.into()
 }
 
 fn run(cli: Cli, environment: Environment, logs: &Handle) -> anyhow::Result<()> {

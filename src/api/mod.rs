@@ -404,7 +404,6 @@ async fn send(builder: reqwest::RequestBuilder) -> Result<reqwest::Response, req
             if !has_changed.unwrap_or(false) {
                 return Err(error);
             }
-            tracing::info!("root certificates changed; trying again");
             again.send().await
         }
         (result, _) => result,

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use super::exit::Failure;
 use super::global::Global;
+use super::print::output_failed;
 use crate::connect::{self, Forwarder, Settings, Target};
 use crate::host::{notify, ready_file};
 use crate::names::GatewayName;
@@ -75,5 +76,9 @@ pub(crate) async fn run(args: Args, global: &Global, scope: Scope) -> anyhow::Re
 }
 
 fn failure(error: connect::Error) -> anyhow::Error {
+    // The reader of standard output has gone.
+    if let connect::Error::Local(error) = error {
+        return output_failed(error);
+    }
     Failure::new(error.reason(), error).into()
 }

@@ -25,6 +25,8 @@ pub enum Code {
     Permission = 77,
     /// The configuration is wrong.
     Configuration = 78,
+    /// The reader of standard output has gone: what a shell reports of a program that SIGPIPE killed.
+    ClosedPipe = 141,
 }
 
 impl Code {
@@ -34,6 +36,12 @@ impl Code {
         error
             .downcast_ref::<Failure>()
             .map_or(Self::Unavailable, |failure| failure.code)
+    }
+
+    /// True if a person is to read why the program ends.
+    #[must_use]
+    pub fn is_reported(self) -> bool {
+        self != Self::ClosedPipe
     }
 }
 

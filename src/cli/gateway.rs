@@ -27,6 +27,7 @@ use crate::host::privileges::Keep;
 use crate::host::signals::{self, Hangups};
 use crate::host::{limits, watchdog};
 use crate::scope::Scope;
+use crate::trust;
 
 /// How long the last status may take to be told; it is one datagram.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -183,8 +184,12 @@ pub(crate) async fn run(
     let nudger = nudges.nudger();
     signals::on_reconnect(move || {
         tracing::info!("asked to look at the tunnel at once");
-        // Full: the link is about to look already.
-        let _ = nudger.try_send(Nudge::Wanted);
+        let nudger = nudger.clone();
+        drop(tokio::task::spawn_blocking(move || {
+            trust::roots().reload_or_warn();
+            // Full: the link is about to look already.
+            let _ = nudger.try_send(Nudge::Wanted);
+        }));
     })
     .map_err(Failure::unavailable)?;
     let (heart, pulse) = health::heart();

@@ -9,13 +9,16 @@ use clap::Args;
 use super::exit::Failure;
 use super::logging::{Format, Logging};
 use super::setting_args::help;
-use crate::config::env::{API_URL, CUSTOM_HEADERS, Environment, LOG_FILE, LOG_LEVEL, TOKEN};
+use crate::config::env::{
+    API_URL, CA_FILE, CUSTOM_HEADERS, Environment, LOG_FILE, LOG_LEVEL, TOKEN,
+};
 use crate::config::raw::Flags;
 use crate::config::remark::Remark;
 use crate::config::settings::{ApiBase, CustomHeaders, LogLevel, LogSettings};
 use crate::config::token;
 use crate::host::journal;
 use crate::secret::Secret;
+use crate::trust::{self, NamedFile};
 
 /// The administrator's token, in the directory of the embedded platform.
 pub(crate) const ADMIN_TOKEN: &str = "admin-token";
@@ -31,6 +34,14 @@ pub struct GlobalArgs {
         help_heading = "Global options"
     )]
     pub(crate) domain: Option<String>,
+    #[arg(
+        long,
+        help = help(&CA_FILE),
+        global = true,
+        value_name = "FILE",
+        help_heading = "Global options"
+    )]
+    pub(crate) ca_file: Option<String>,
     #[arg(
         long,
         help = help(&LOG_LEVEL),
@@ -94,6 +105,7 @@ impl GlobalArgs {
     /// Adds what is said here of the settings that a configuration file may hold too.
     pub(crate) fn add_to(&self, flags: &mut Flags) {
         flags.add(&API_URL, "--domain", self.domain.as_deref());
+        flags.add(&CA_FILE, "--ca-file", self.ca_file.as_deref());
         flags.add(
             &LOG_LEVEL,
             "--log-level",
@@ -113,6 +125,30 @@ pub(crate) struct Global {
 impl Global {
     pub(crate) fn new(args: GlobalArgs, environment: Environment) -> Self {
         Self { args, environment }
+    }
+
+    /// Where the root certificates are: variables, and a private CA's file by flag or variable.
+    pub(crate) fn root_certificates(&self) -> trust::Source {
+        let environment = &self.environment;
+        let named = |setting: &str, path: PathBuf| NamedFile {
+            setting: setting.to_owned(),
+            path,
+        };
+        let flag = self.args.ca_file.as_deref().filter(|path| !path.is_empty());
+        let ca_file = match (flag, environment.value(&CA_FILE)) {
+            (Some(path), _) => Some(named("--ca-file", PathBuf::from(path))),
+            (None, Some(path)) => Some(named(
+                &format!("environment variable {}", CA_FILE.name),
+                PathBuf::from(path.expose()),
+            )),
+            (None, None) => None,
+        };
+        let cert_file = environment.ssl_cert_file.clone();
+        trust::Source {
+            cert_file: cert_file.map(|path| named("environment variable SSL_CERT_FILE", path)),
+            cert_dirs: environment.ssl_cert_dirs.clone(),
+            ca_file,
+        }
     }
 
     /// The platform for commands of a client: flag, environment, or `default`.

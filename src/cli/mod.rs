@@ -17,7 +17,7 @@ mod install;
 mod legacy;
 pub mod logging;
 pub mod platform;
-mod print;
+pub mod print;
 pub mod relay;
 mod reload;
 mod service;
@@ -31,6 +31,7 @@ use crate::config::env::Environment;
 use crate::config::settings::LogLevel;
 use crate::host::{parent, privileges, signals};
 use crate::scope::Scope;
+use crate::trust;
 use exit::Failure;
 use global::{Global, GlobalArgs};
 use logging::Handle;
@@ -53,7 +54,7 @@ Examples:
 
 Exit codes:
   0 success, 64 wrong usage, 69 something needed is unavailable, 70 a defect in the program,
-  77 permission denied, 78 wrong configuration"
+  77 permission denied, 78 wrong configuration, 141 the reader of standard output has gone"
 )]
 pub struct Cli {
     #[command(flatten)]
@@ -119,6 +120,7 @@ impl Cli {
     /// Whatever made it fail; [`exit::Code::of`] gives its exit code.
     pub async fn run(self, environment: Environment, logs: Handle) -> anyhow::Result<()> {
         let global = Global::new(self.global, environment);
+        trust::roots().set_source(global.root_certificates());
         let reopen = logs.clone();
         signals::on_reopen(move || reopen.reopen()).map_err(Failure::unavailable)?;
         let scope = Scope::new("infisical");

@@ -2,15 +2,36 @@
 
 use std::io::{self, Write as _};
 
-use anyhow::Context as _;
+use super::exit::{Code, Failure};
 
-/// Writes to standard output, which may be a pipe that nobody reads any more.
+/// Writes to standard output, which may be a full disk, or a pipe without a reader.
 pub(crate) fn print(text: &str) -> anyhow::Result<()> {
     let mut output = io::stdout().lock();
     output
         .write_all(text.as_bytes())
         .and_then(|()| output.flush())
-        .context("cannot write to standard output")
+        .map_err(output_failed)
+}
+
+/// Writes the help or the version that a command line asks for.
+///
+/// # Errors
+/// As for everything on standard output: a closed pipe ends the program without a message.
+pub fn print_help(help: &clap::Error) -> anyhow::Result<()> {
+    help.print()
+        .and_then(|()| io::stdout().flush())
+        .map_err(output_failed)
+}
+
+/// What a failed write to standard output means for the program. The reader of a pipe that has gone,
+/// such as `head`, has what it wanted: the program ends like one that SIGPIPE kills.
+pub(crate) fn output_failed(error: io::Error) -> anyhow::Error {
+    let code = match error.kind() {
+        io::ErrorKind::BrokenPipe => Code::ClosedPipe,
+        _ => Code::Unavailable,
+    };
+    let error = anyhow::Error::new(error).context("cannot write to standard output");
+    Failure::of(code, error).into()
 }
 
 /// Lines of columns, each as wide as its widest cell.

@@ -6,11 +6,14 @@ use std::error::Error as StdError;
 use std::path::{Path, PathBuf};
 
 use super::account::{Account, Notes};
-use super::env::{API_URL, CUSTOM_HEADERS, Environment, LOG_FILE, LOG_LEVEL, Used, Variable};
+use super::env::{
+    API_URL, CA_FILE, CUSTOM_HEADERS, Environment, LOG_FILE, LOG_LEVEL, Used, Variable,
+};
 use super::file::{self, Entry};
 use super::raw::{Flags, Loaded, Origin, Raw};
 use super::remark::{Problem, Remark};
 use super::settings::{ApiBase, CustomHeaders, DEFAULT_DOMAIN, LogLevel, LogSettings};
+use crate::trust::NamedFile;
 
 /// What an assembly begins with. It reads no other file and no environment, so that tests give all of it.
 #[derive(Clone, Copy)]
@@ -248,6 +251,16 @@ impl<'a> Reader<'a> {
                 CustomHeaders::default()
             }
         }
+    }
+
+    /// The certificates of the platform's private CA.
+    pub(super) fn ca_file(&mut self) -> Option<NamedFile> {
+        let value = self.raw.value(&CA_FILE);
+        let setting = value
+            .map(|value| value.origin.to_string())
+            .unwrap_or_default();
+        let path = self.parsed(&CA_FILE, |text| Ok::<_, Infallible>(PathBuf::from(text)))?;
+        Some(NamedFile { setting, path })
     }
 
     /// What is logged, and where to.

@@ -35,6 +35,10 @@ pub struct Environment {
     pub cloud: Cloud,
     /// `JOURNAL_STREAM` of a service: which stream is connected to the journal.
     pub journal_stream: Option<String>,
+    /// `SSL_CERT_FILE`: root certificates instead of the system's file.
+    pub ssl_cert_file: Option<PathBuf>,
+    /// `SSL_CERT_DIR`: directories of root certificates instead of the system's.
+    pub ssl_cert_dirs: Option<Vec<PathBuf>>,
     /// `NO_COLOR` is set.
     pub no_color: bool,
 }
@@ -72,6 +76,12 @@ impl Environment {
                     api_port = value.to_str().and_then(|port| port.parse().ok());
                 }
                 "JOURNAL_STREAM" => environment.journal_stream = value.into_string().ok(),
+                "SSL_CERT_FILE" => environment.ssl_cert_file = path(),
+                "SSL_CERT_DIR" => {
+                    let dirs = std::env::split_paths(&value);
+                    let dirs: Vec<_> = dirs.filter(|dir| !dir.as_os_str().is_empty()).collect();
+                    environment.ssl_cert_dirs = Some(dirs).filter(|dirs| !dirs.is_empty());
+                }
                 "NO_COLOR" => environment.no_color = true,
                 other => {
                     let old = aliases().map(|(old, _)| old);
@@ -133,7 +143,12 @@ mod tests {
             ("STATE_DIRECTORY", "/var/lib/a:/var/lib/b"),
             ("KUBERNETES_SERVICE_PORT_HTTPS", "443"),
             ("KUBERNETES_SERVICE_HOST", "10.0.0.1"),
+            ("SSL_CERT_FILE", ""),
+            ("SSL_CERT_DIR", ":/a:/b"),
         ]);
+        assert_eq!(environment.ssl_cert_file, None);
+        let dirs = ["/a", "/b"].map(std::path::PathBuf::from).to_vec();
+        assert_eq!(environment.ssl_cert_dirs, Some(dirs));
         let api = Some(("10.0.0.1".to_owned(), 443));
         assert_eq!(environment.kubernetes_api, api);
         assert_eq!(

@@ -57,6 +57,7 @@ fn assemble(inputs: &Inputs<'_>) -> Result<(GatewaySettings, Account), Vec<Probl
     let name = reader.required(&GATEWAY_NAME, NAME_MISSING, str::parse::<GatewayName>);
     let domain = reader.domain(&GATEWAY_DOMAIN);
     let headers = reader.headers();
+    let ca_file = reader.ca_file();
     let log = reader.log();
     let relay = reader.parsed(&RELAY_NAME, str::parse::<RelayName>);
 
@@ -66,6 +67,7 @@ fn assemble(inputs: &Inputs<'_>) -> Result<(GatewaySettings, Account), Vec<Probl
             name: name?,
             domain: domain?,
             headers,
+            ca_file,
             credential: credential?,
             relay,
             log,

@@ -82,6 +82,7 @@ fn assemble(inputs: &Inputs<'_>) -> Result<(RelaySettings, Account), Vec<Problem
     };
     let domain = reader.domain(&RELAY_DOMAIN);
     let headers = reader.headers();
+    let ca_file = reader.ca_file();
     let log = reader.log();
     let ssh_listen = reader.parsed(&RELAY_SSH_LISTEN, parse_listen);
     let tls_listen = reader.parsed(&RELAY_TLS_LISTEN, parse_listen);
@@ -94,6 +95,7 @@ fn assemble(inputs: &Inputs<'_>) -> Result<(RelaySettings, Account), Vec<Problem
             kind: kind?,
             domain: domain?,
             headers,
+            ca_file,
             credential: credential?,
             ssh_listen,
             tls_listen,

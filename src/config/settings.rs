@@ -12,6 +12,7 @@ use url::{Host, Url};
 use super::credential::{AwsEnrollment, IdentityCredential};
 use crate::names::{GatewayName, RelayHost, RelayName};
 use crate::secret::Secret;
+use crate::trust::NamedFile;
 
 /// The domain used when none is configured (protocol.md §1).
 pub const DEFAULT_DOMAIN: &str = "https://app.infisical.com";
@@ -234,6 +235,8 @@ pub struct GatewaySettings {
     pub domain: ApiBase,
     /// Extra headers of every request to the platform.
     pub headers: CustomHeaders,
+    /// Certificates of the platform's private CA.
+    pub ca_file: Option<NamedFile>,
     /// How it proves itself.
     pub credential: GatewayCredential,
     /// The relay to use; `None` chooses one (protocol.md §1).
@@ -348,6 +351,8 @@ pub struct RelaySettings {
     pub domain: ApiBase,
     /// Extra headers of every request to the platform.
     pub headers: CustomHeaders,
+    /// Certificates of the platform's private CA.
+    pub ca_file: Option<NamedFile>,
     /// How it proves itself.
     pub credential: RelayCredential,
     /// Where gateways are awaited; `None` is port 2222 of every address.

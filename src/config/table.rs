@@ -293,6 +293,12 @@ settings! {
         aliases: &["INFISICAL_DOMAIN"],
         default: "https://app.infisical.com",
     }
+    CA_FILE = "INFISICAL_CA_FILE"
+    "file with certificates (PEM) of a private CA of the platform, trusted in addition to the system's" {
+        group: Group::Global,
+        kind: Kind::Path,
+        flags: &[Flag::new("--ca-file")],
+    }
     CUSTOM_HEADERS = "INFISICAL_CUSTOM_HEADERS"
     "extra headers of every request to the platform, as name=value pairs" {
         secret: true,

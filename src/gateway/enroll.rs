@@ -15,6 +15,7 @@ use crate::error::{Class, chain};
 use crate::events;
 use crate::scope::Scope;
 use crate::secret::Secret;
+use crate::trust;
 
 /// Delays between attempts to spend an enrollment token while the platform is away.
 const BASE: Duration = Duration::from_millis(500);
@@ -33,6 +34,8 @@ pub async fn exchange(
     let GatewayCredential::Enroll { token } = &settings.credential else {
         return Ok(true);
     };
+    let roots = trust::roots().use_ca_file(settings.ca_file.as_ref());
+    roots.map_err(|error| Error::Client(error.into()))?;
     let client = Client::try_new(&settings.domain, &settings.headers).map_err(Error::Client)?;
     let token = spend(token, settings, &client, retrying, scope).await?;
     Ok(token.is_some())

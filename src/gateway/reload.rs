@@ -2,7 +2,8 @@
 //!
 //! Nothing is cut for that. `renew` asks for new credentials at once; if those are for another relay, the link makes a
 //! tunnel to it, and the old one carries its sessions to their end. Settings that cannot be used leave everything as
-//! it is. The same settings again are a wish to try now: a wait before the next attempt ends.
+//! it is. The same settings again are a wish to try now: a wait before the next attempt ends. The root certificates are
+//! read again in either case.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +18,7 @@ use crate::config::settings::GatewaySettings;
 use crate::error::chain;
 use crate::events;
 use crate::scope::Scope;
+use crate::trust;
 
 /// What became of settings.
 pub(super) enum Made {
@@ -60,6 +62,8 @@ async fn issuer(
     retrying: impl FnMut(String, Duration),
     scope: &Scope,
 ) -> Result<Option<Issuer>, Error> {
+    let roots = trust::roots().use_ca_file(settings.ca_file.as_ref());
+    roots.map_err(|error| Error::Client(error.into()))?;
     let client = Client::try_new(&settings.domain, &settings.headers).map_err(Error::Client)?;
     let access = open_access(settings, &client, retrying, scope).await?;
     let (name, relay) = (settings.name.clone(), settings.relay.clone());
@@ -75,6 +79,7 @@ pub(crate) async fn run(
     scope: Scope,
 ) {
     while scope.changed(&mut settings).await {
+        trust::reload().await;
         if *settings.borrow_and_update() == used {
             issuers.send_modify(|_| ());
             continue;

@@ -42,6 +42,7 @@ use crate::host::notify;
 use crate::names::{SSH_PORT, TLS_PORT};
 use crate::net::listen;
 use crate::scope::Scope;
+use crate::trust;
 use hub::{Deadlines, GRACE, Hub};
 
 /// After this long without an answer of the platform the service manager is told that the relay runs.
@@ -104,6 +105,9 @@ pub async fn run(
     // First of all: with a port in use there is no point in spending an enrollment token.
     let ssh = listen::bind(first.ssh_listen, SSH_PORT)?;
     let tls = listen::bind(first.tls_listen, TLS_PORT)?;
+    trust::roots()
+        .use_ca_file(first.ca_file.as_ref())
+        .map_err(api::Error::Roots)?;
     let client = Client::try_new(&first.domain, &first.headers)?;
     notify::status("registering with the platform");
     let beginning = patiently(register::begin(&client, &first, known, &scope));

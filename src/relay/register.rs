@@ -19,6 +19,7 @@ use crate::events::{self, Event};
 use crate::host::known::Known;
 use crate::scope::Scope;
 use crate::secret::Secret;
+use crate::trust;
 
 /// Delays between attempts at the start.
 const START: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
@@ -161,6 +162,9 @@ pub async fn exchange(settings: &RelaySettings, scope: &Scope) -> Result<bool, s
     let RelayCredential::Enroll { token } = &settings.credential else {
         return Ok(true);
     };
+    trust::roots()
+        .use_ca_file(settings.ca_file.as_ref())
+        .map_err(api::Error::Roots)?;
     let client = Client::try_new(&settings.domain, &settings.headers)?;
     let token = spend(&client, settings, token, scope).await?;
     Ok(token.is_some())
@@ -275,6 +279,7 @@ pub(crate) async fn reload(
 ) {
     let mut used = settings.borrow().clone();
     while scope.changed(&mut settings).await {
+        trust::reload().await;
         let wanted = settings.borrow_and_update().clone();
         if wanted == used {
             continue;
@@ -321,6 +326,9 @@ async fn access_for(
     if !access::is_consistent(settings.kind, &settings.credential) {
         return Err(super::Error::Contradiction.into());
     }
+    trust::roots()
+        .use_ca_file(settings.ca_file.as_ref())
+        .map_err(api::Error::Roots)?;
     let client = Client::try_new(&settings.domain, &settings.headers)?;
     Ok(open(&client, settings, scope).await?)
 }

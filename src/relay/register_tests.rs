@@ -88,6 +88,7 @@ fn settings(domain: ApiBase, credential: RelayCredential, store: &Path) -> Relay
         kind: RelayKind::Org,
         domain,
         headers: CustomHeaders::default(),
+        ca_file: None,
         credential,
         ssh_listen: Some(any_port()),
         tls_listen: Some(any_port()),

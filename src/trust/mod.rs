@@ -79,13 +79,27 @@ impl Roots {
         }
     }
 
-    /// Adds the CA in `file`, or none, to the machine's roots from now on.
-    pub fn set_ca_file(&self, file: Option<NamedFile>) {
-        let source = self.lock().source.clone();
-        self.set_source(Source {
-            ca_file: file,
-            ..source
-        });
+    /// Adds the CA in `file`, or none, to the machine's roots from now on. Roots that are in use stay as
+    /// they are where that fails. Blocks.
+    ///
+    /// # Errors
+    /// The file cannot be used.
+    pub fn use_ca_file(&self, file: Option<&NamedFile>) -> Result<(), Error> {
+        let mut state = self.lock();
+        if state.source.ca_file.as_ref() == file {
+            return Ok(());
+        }
+        let source = Source {
+            ca_file: file.cloned(),
+            ..state.source.clone()
+        };
+        if state.anchors.is_some() {
+            let read = Anchors::new(self.defaults.platform(&source)?, Judged::Platform)?;
+            state.anchors = Some(Arc::new(read));
+            state.read_at = Some(Instant::now());
+        }
+        state.source = source;
+        Ok(())
     }
 
     /// Reads the roots, if that has not happened yet. Blocks.
@@ -112,15 +126,18 @@ impl Roots {
     /// # Errors
     /// See [`Self::load`].
     pub fn reload(&self) -> Result<bool, Error> {
-        let source = self.lock().source.clone();
+        let (source, before) = {
+            let state = self.lock();
+            // Nothing uses them yet: they will be read when something does.
+            let Some(before) = state.anchors.clone() else {
+                return Ok(false);
+            };
+            (state.source.clone(), before)
+        };
         let read = Anchors::new(self.defaults.platform(&source)?, Judged::Platform)?;
         let mut state = self.lock();
         state.read_at = Some(Instant::now());
-        // Nothing uses them yet: they will be read when something does.
-        let Some(anchors) = &state.anchors else {
-            return Ok(false);
-        };
-        if state.source != source || anchors.is_same(&read) {
+        if state.source != source || before.is_same(&read) {
             return Ok(false);
         }
         state.anchors = Some(Arc::new(read));
@@ -134,11 +151,23 @@ impl Roots {
         if read_at.is_some_and(|at| at.elapsed() < RELOAD_INTERVAL) {
             return false;
         }
+        self.reload_or_warn()
+    }
+
+    /// Reads the roots again, and logs what became of it. True if they changed. Blocks.
+    pub fn reload_or_warn(&self) -> bool {
         match self.reload() {
-            Ok(has_changed) => has_changed,
+            Ok(false) => false,
+            Ok(true) => {
+                tracing::info!("root certificates reloaded");
+                true
+            }
             Err(error) => {
                 let error = crate::error::chain(&error).to_string();
-                tracing::warn!(error, "cannot read the root certificates again");
+                tracing::warn!(
+                    error,
+                    "cannot reload the root certificates; the old ones stay"
+                );
                 false
             }
         }
@@ -174,6 +203,12 @@ impl Roots {
 
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::aws_lc_rs::default_provider())
+}
+
+/// Reads the roots of this process again, because a person asked for it.
+pub async fn reload() {
+    // It logs its own failure, and the threads outlive every task.
+    let _ = tokio::task::spawn_blocking(|| roots().reload_or_warn()).await;
 }
 
 /// The TLS configuration of a client that believes in `certificates` alone, as a target's settings name
