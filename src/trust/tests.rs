@@ -1,3 +1,5 @@
+//! Root certificates from every source, and refusals in words, by real handshakes in memory.
+
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
