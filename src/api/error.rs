@@ -7,21 +7,24 @@ use std::time::{Duration, SystemTime};
 use reqwest::StatusCode;
 use rustls::CertificateError;
 
-use super::types::ErrorBody;
+use url::Url;
+
 use crate::error::{Class, Reason, printable};
 use crate::words::Utc;
-
-/// Longest wait that the platform may ask for.
-const MAX_RETRY_AFTER: Duration = Duration::from_secs(600);
 
 /// Why a call did not succeed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The request could not be sent or its answer not received.
-    #[error("cannot reach the platform at {url}{}", doubt(.source, SystemTime::now()))]
+    #[error(
+        "cannot reach the platform at {url}{}{}",
+        through(.proxy.as_deref()), doubt(.source, SystemTime::now())
+    )]
     Transport {
         /// The address called, without query.
         url: String,
+        /// The proxy that was used.
+        proxy: Option<String>,
         /// Why.
         #[source]
         source: reqwest::Error,
@@ -39,6 +42,58 @@ pub enum Error {
         request_id: Option<String>,
         /// How long it asks to wait.
         retry_after: Option<Duration>,
+    },
+    /// The answer is a redirect, which is never followed: it could carry a token elsewhere.
+    #[error("{action}: {url} answered {status} and redirects {redirect}")]
+    Redirected {
+        /// What was asked for.
+        action: &'static str,
+        /// The HTTP status.
+        status: StatusCode,
+        /// The address called.
+        url: String,
+        /// Where it leads to.
+        redirect: Box<Redirect>,
+    },
+    /// Something between this machine and the platform answered in its place.
+    #[error(
+        "{action}: {url}{} answered {status}{}, which does not come from the platform; check the \
+         domain, and any proxy, firewall or captive portal on the way",
+        through(.proxy.as_deref()), page(.content_type.as_deref(), .title.as_deref())
+    )]
+    Foreign {
+        /// What was asked for.
+        action: &'static str,
+        /// The HTTP status.
+        status: StatusCode,
+        /// The address called.
+        url: String,
+        /// The proxy that was used.
+        proxy: Option<String>,
+        /// The `Content-Type`.
+        content_type: Option<String>,
+        /// The title of the page.
+        title: Option<String>,
+        /// How long it asks to wait.
+        retry_after: Option<Duration>,
+    },
+    /// The request cannot be made with the values that were given.
+    #[error("{action}: the request cannot be made")]
+    Request {
+        /// What was asked for.
+        action: &'static str,
+        /// Why.
+        #[source]
+        source: reqwest::Error,
+    },
+    /// The token cannot stand in a header.
+    #[error(
+        "{action}: the token holds white space or other characters that a token never has; \
+         check where it comes from"
+    )]
+    Token {
+        /// What was asked for.
+        action: &'static str,
     },
     /// The answer is not what the protocol says.
     #[error("the platform's answer to {action} cannot be understood: {reason}")]
@@ -75,7 +130,13 @@ impl Error {
     #[must_use]
     pub fn class(&self) -> Class {
         match self {
-            Self::Transport { .. } | Self::Malformed { .. } | Self::TooLong { .. } => Class::Retry,
+            Self::Transport { .. }
+            | Self::Redirected { .. }
+            | Self::Malformed { .. }
+            | Self::TooLong { .. } => Class::Retry,
+            Self::Foreign { retry_after, .. } => {
+                retry_after.map_or(Class::Retry, Class::RetryAfter)
+            }
             Self::Refused {
                 status,
                 retry_after,
@@ -93,7 +154,9 @@ impl Error {
             Self::Local(_) => Class::Fatal(Reason::Software),
             Self::Roots(error) if error.is_configuration() => Class::Fatal(Reason::Configuration),
             Self::Roots(_) => Class::Fatal(Reason::Unavailable),
-            Self::Header(_) => Class::Fatal(Reason::Configuration),
+            Self::Header(_) | Self::Request { .. } | Self::Token { .. } => {
+                Class::Fatal(Reason::Configuration)
+            }
         }
     }
 
@@ -106,36 +169,84 @@ impl Error {
         }
     }
 
-    /// Reads the platform's error from an answer.
-    pub(super) fn refused(
-        action: &'static str,
-        status: StatusCode,
-        retry_after: Option<&str>,
-        body: &[u8],
-    ) -> Self {
-        let parsed: ErrorBody = serde_json::from_slice(body).unwrap_or_default();
-        let message = match &parsed.message {
-            serde_json::Value::String(text) if !text.trim().is_empty() => text.clone(),
-            serde_json::Value::Null | serde_json::Value::String(_) => status
-                .canonical_reason()
-                .unwrap_or("no reason given")
-                .to_owned(),
-            details => details.to_string(),
+    /// True if the platform itself refused, so that asking again with the same credential is useless.
+    #[must_use]
+    pub fn is_verdict(&self) -> bool {
+        matches!(self, Self::Refused { .. })
+            && matches!(
+                self.class(),
+                Class::Fatal(_) | Class::Reauthenticate | Class::Reenroll
+            )
+    }
+}
+
+/// Where a redirect leads to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Redirect {
+    /// The target, without what may be secret; `None` if it is not a URL.
+    target: Option<Url>,
+    advice: Advice,
+}
+
+/// What to do about a redirect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Advice {
+    /// The same endpoint is elsewhere.
+    Domain(String),
+    /// The same endpoint, but no longer encrypted.
+    Downgrade,
+    /// Something else.
+    Elsewhere,
+}
+
+impl Redirect {
+    /// The redirect of `url`, an endpoint below `/api`, to `location`.
+    pub(super) fn of(url: &Url, location: &str) -> Self {
+        let Ok(mut target) = url.join(location) else {
+            return Self {
+                target: None,
+                advice: Advice::Elsewhere,
+            };
         };
-        Self::Refused {
-            action,
-            status,
-            message: printable(&message),
-            request_id: parsed.req_id.as_deref().map(printable),
-            retry_after: retry_after.and_then(parse_retry_after),
+        target.set_query(None);
+        target.set_fragment(None);
+        // Neither fails for a URL with a host, and others have no user.
+        let _ = target.set_username("");
+        let _ = target.set_password(None);
+        let endpoint = url.path().find("/api/").and_then(|at| url.path().get(at..));
+        let base = endpoint.and_then(|endpoint| target.path().strip_suffix(endpoint));
+        let advice = match base {
+            Some(_) if url.scheme() == "https" && target.scheme() != "https" => Advice::Downgrade,
+            Some(base) if target != *url => {
+                let origin = target.origin().ascii_serialization();
+                Advice::Domain(format!("{origin}{base}"))
+            }
+            Some(_) | None => Advice::Elsewhere,
+        };
+        Self {
+            target: Some(target),
+            advice,
         }
     }
 }
 
-/// `Retry-After` in seconds (RFC 9110 §10.2.3); a date is taken as "soon".
-fn parse_retry_after(value: &str) -> Option<Duration> {
-    let seconds = value.trim().parse::<u64>().ok()?;
-    Some(Duration::from_secs(seconds).min(MAX_RETRY_AFTER))
+impl std::fmt::Display for Redirect {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.target {
+            Some(target) => write!(f, "to {}", printable(target.as_str()))?,
+            None => f.write_str("to an address that is not valid")?,
+        }
+        match &self.advice {
+            Advice::Domain(domain) => write!(f, "; if that is the platform, set --domain {domain}"),
+            Advice::Downgrade => f.write_str(
+                "; that is not encrypted, so no token is sent there: check the platform's proxy",
+            ),
+            Advice::Elsewhere => f.write_str(
+                "; that is not the platform's API: check the domain, and any login page, proxy or \
+                 captive portal on the way",
+            ),
+        }
+    }
 }
 
 /// What to look at first when the platform's certificate is refused for its dates; nothing otherwise.
@@ -166,16 +277,33 @@ fn is_about_time(error: &(dyn StdError + 'static)) -> bool {
     wrapped || error.source().is_some_and(is_about_time)
 }
 
+/// The proxy, where there is one.
+fn through(proxy: Option<&str>) -> String {
+    proxy
+        .map(|proxy| format!(" through the proxy {proxy}"))
+        .unwrap_or_default()
+}
+
+/// What an answer in the platform's place is.
+fn page(content_type: Option<&str>, title: Option<&str>) -> String {
+    let content_type = content_type.map_or_else(
+        || " without a Content-Type".to_owned(),
+        |content_type| format!(" with {content_type}"),
+    );
+    let title = title.map(|title| format!(", titled {title:?}"));
+    content_type + &title.unwrap_or_default()
+}
+
 fn request(id: Option<&str>) -> String {
     id.map(|id| format!(" (request {id})")).unwrap_or_default()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Class, Error, Reason, StatusCode, doubt};
+    use super::doubt;
     use rustls::CertificateError;
     use std::io;
-    use std::time::{Duration, UNIX_EPOCH};
+    use std::time::UNIX_EPOCH;
 
     #[derive(Debug, thiserror::Error)]
     #[error("outer")]
@@ -199,78 +327,5 @@ mod tests {
             );
         }
         assert_eq!(doubt(&io::Error::other("broken"), UNIX_EPOCH), "");
-    }
-
-    fn refused(status: u16, retry_after: Option<&str>, body: &str) -> Error {
-        let status = StatusCode::from_u16(status).expect("a status");
-        Error::refused(
-            "registering the gateway",
-            status,
-            retry_after,
-            body.as_bytes(),
-        )
-    }
-
-    #[test]
-    fn every_status_has_its_class() {
-        let seconds = Duration::from_secs;
-        for (status, retry_after, class) in [
-            (400, None, Class::Fatal(Reason::Configuration)),
-            (401, None, Class::Reauthenticate),
-            (403, None, Class::Fatal(Reason::Permission)),
-            (404, None, Class::Fatal(Reason::Configuration)),
-            (422, None, Class::Fatal(Reason::Configuration)),
-            (429, None, Class::RetryAfter(seconds(10))),
-            (429, Some("3"), Class::RetryAfter(seconds(3))),
-            (429, Some("999999"), Class::RetryAfter(seconds(600))),
-            (
-                429,
-                Some("Wed, 21 Oct 2026 07:28:00 GMT"),
-                Class::RetryAfter(seconds(10)),
-            ),
-            (500, None, Class::Retry),
-            (502, None, Class::Retry),
-            (503, Some("5"), Class::RetryAfter(seconds(5))),
-        ] {
-            assert_eq!(
-                refused(status, retry_after, "{}").class(),
-                class,
-                "{status}"
-            );
-        }
-    }
-
-    #[test]
-    fn message_and_request_id_are_shown() {
-        let error = refused(
-            403,
-            None,
-            r#"{"message":"no license","reqId":"req-7","statusCode":403}"#,
-        );
-        assert_eq!(
-            error.to_string(),
-            "registering the gateway was refused with 403 Forbidden: no license (request req-7)"
-        );
-    }
-
-    #[test]
-    fn validation_details_are_shown_and_control_characters_are_not() {
-        let error = refused(
-            422,
-            None,
-            r#"{"message":[{"path":["name"],"message":"too\nlong"}]}"#,
-        );
-        assert!(error.to_string().contains("too"), "{error}");
-        let error = refused(400, None, "{\"message\":\"a\\u001b[31mb\\nc\"}");
-        assert!(error.to_string().ends_with("a [31mb c"), "{error}");
-    }
-
-    #[test]
-    fn a_body_that_is_no_json_still_gives_a_sentence() {
-        let error = refused(502, None, "<html>bad gateway</html>");
-        assert!(
-            error.to_string().ends_with("502 Bad Gateway: Bad Gateway"),
-            "{error}"
-        );
     }
 }

@@ -3,19 +3,25 @@
 //! One method per endpoint; those of logins are in [`login`]. Every call has a deadline and a bound on the answer's size; nothing is retried
 //! here: the caller looks at [`Error::class`]. Tokens go into the `Authorization` header and nowhere else.
 
+mod answer;
 mod error;
+mod lenient;
 pub mod login;
 mod resolve;
+mod retry_after;
 pub mod types;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-pub use error::Error;
-use reqwest::header::{AGE, DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+pub use error::{Error, Redirect};
+use reqwest::header::{AGE, AUTHORIZATION, DATE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Method, redirect};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use zeroize::Zeroizing;
+
+use answer::Answer;
 
 use crate::clock::Clock;
 use crate::config::settings::{ApiBase, CustomHeaders};
@@ -36,6 +42,12 @@ const CALL_DEADLINE: Duration = Duration::from_secs(30);
 const CONNECT_DEADLINE: Duration = Duration::from_secs(8);
 /// Largest answer read, in bytes: credentials are some 20 KiB, lists some 300 bytes a row.
 const MAX_ANSWER: usize = 4 * 1024 * 1024;
+
+/// What deployed gateways and relays call themselves; the platform compares the whole text.
+const USER_AGENT: &str = "cli";
+/// The header that carries the version instead.
+const VERSION_HEADER: HeaderName = HeaderName::from_static("x-infisical-gateway-version");
+const VERSION: HeaderValue = HeaderValue::from_static(env!("CARGO_PKG_VERSION"));
 
 /// A client of one platform. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -65,6 +77,7 @@ impl Client {
     /// A header is not valid, or TLS cannot be set up on this machine.
     pub fn try_new(base: &ApiBase, headers: &CustomHeaders) -> Result<Self, Error> {
         let mut map = HeaderMap::new();
+        map.insert(VERSION_HEADER, VERSION);
         for (name, value) in &headers.0 {
             let bad = || Error::Header(name.clone());
             let parsed = HeaderName::try_from(name.as_str()).map_err(|_| bad())?;
@@ -74,7 +87,7 @@ impl Client {
         }
         let mut builder = reqwest::Client::builder()
             .default_headers(map)
-            .user_agent(concat!("infisical/", env!("CARGO_PKG_VERSION")))
+            .user_agent(USER_AGENT)
             .timeout(CALL_DEADLINE)
             .connect_timeout(CONNECT_DEADLINE)
             .dns_resolver(Arc::new(resolve::Resolver))
@@ -151,15 +164,8 @@ impl Client {
     #[expect(clippy::missing_errors_doc, reason = "see register_gateway")]
     pub async fn gateway_heartbeat(&self, token: &Secret) -> Result<(), Error> {
         let request = GatewayHeartbeat::default();
-        let _: serde_json::Value = self
-            .post(
-                "the heartbeat",
-                "/v2/gateways/heartbeat",
-                Some(token),
-                &request,
-            )
-            .await?;
-        Ok(())
+        self.heartbeat("/v2/gateways/heartbeat", token, Some(&request))
+            .await
     }
 
     /// `GET /v1/relays`, with either token.
@@ -219,10 +225,7 @@ impl Client {
         name: &RelayName,
     ) -> Result<(), Error> {
         let request = RelayHeartbeat { name: name.clone() };
-        let _: serde_json::Value = self
-            .post("the heartbeat", path, Some(token), &request)
-            .await?;
-        Ok(())
+        self.heartbeat(path, token, Some(&request)).await
     }
 
     /// `POST /v2/relays/login`: spends a one-time token.
@@ -239,29 +242,33 @@ impl Client {
     /// `POST /v2/relays/connect`, with a relay access token.
     #[expect(clippy::missing_errors_doc, reason = "see register_gateway")]
     pub async fn relay_connect(&self, token: &Secret) -> Result<RelayCredentials, Error> {
-        let nothing = serde_json::Map::new();
-        self.post(
-            "connecting the relay",
-            "/v2/relays/connect",
-            Some(token),
-            &nothing,
-        )
-        .await
+        let (action, path) = ("connecting the relay", "/v2/relays/connect");
+        // Without a body, as deployed relays call it.
+        let request = self.request(Method::POST, action, path, Some(token))?;
+        self.call(action, path, request).await
     }
 
     /// `POST /v2/relays/heartbeat`, with a relay access token.
     #[expect(clippy::missing_errors_doc, reason = "see register_gateway")]
     pub async fn relay_heartbeat(&self, token: &Secret) -> Result<(), Error> {
-        let nothing = serde_json::Map::new();
-        let _: serde_json::Value = self
-            .post(
-                "the heartbeat",
-                "/v2/relays/heartbeat",
-                Some(token),
-                &nothing,
-            )
-            .await?;
-        Ok(())
+        let nothing: Option<&RelayHeartbeat> = None;
+        self.heartbeat("/v2/relays/heartbeat", token, nothing).await
+    }
+
+    /// Sends a heartbeat. What the platform says to one that succeeds is not used.
+    async fn heartbeat<Q: Serialize + Sync>(
+        &self,
+        path: &str,
+        token: &Secret,
+        request: Option<&Q>,
+    ) -> Result<(), Error> {
+        let action = "the heartbeat";
+        let mut builder = self.request(Method::POST, action, path, Some(token))?;
+        if let Some(request) = request {
+            builder = builder.json(request);
+        }
+        self.exchange(action, path, builder, |answer| answer.acknowledgement())
+            .await
     }
 
     /// `POST /v1/auth/token/renew`.
@@ -306,8 +313,8 @@ impl Client {
         Q: Serialize + Sync + ?Sized,
         A: DeserializeOwned,
     {
-        let builder = self.request(Method::POST, path, token).json(request);
-        self.call(action, path, builder).await
+        let builder = self.request(Method::POST, action, path, token)?;
+        self.call(action, path, builder.json(request)).await
     }
 
     /// Reads `path`.
@@ -318,8 +325,8 @@ impl Client {
         path: &str,
         token: &Secret,
     ) -> Result<A, Error> {
-        self.call(action, path, self.request(Method::GET, path, Some(token)))
-            .await
+        let builder = self.request(Method::GET, action, path, Some(token))?;
+        self.call(action, path, builder).await
     }
 
     /// Deletes `path`.
@@ -330,25 +337,26 @@ impl Client {
         path: &str,
         token: &Secret,
     ) -> Result<Message, Error> {
-        self.call(
-            action,
-            path,
-            self.request(Method::DELETE, path, Some(token)),
-        )
-        .await
+        let builder = self.request(Method::DELETE, action, path, Some(token))?;
+        self.call(action, path, builder).await
     }
 
     fn request(
         &self,
         method: Method,
+        action: &'static str,
         path: &str,
         token: Option<&Secret>,
-    ) -> reqwest::RequestBuilder {
+    ) -> Result<reqwest::RequestBuilder, Error> {
         let builder = self.http.request(method, format!("{}{path}", self.base));
-        match token {
-            Some(token) => builder.bearer_auth(token.expose()),
-            None => builder,
-        }
+        let Some(token) = token else {
+            return Ok(builder);
+        };
+        let bad = |_| Error::Token { action };
+        let bearer = format!("Bearer {}", token.expose());
+        let mut value = HeaderValue::try_from(bearer).map_err(bad)?;
+        value.set_sensitive(true);
+        Ok(builder.header(AUTHORIZATION, value))
     }
 
     async fn call<A: DeserializeOwned>(
@@ -357,19 +365,39 @@ impl Client {
         path: &str,
         builder: reqwest::RequestBuilder,
     ) -> Result<A, Error> {
-        let transport = |source: reqwest::Error| Error::Transport {
-            url: format!("{}{path}", self.base),
+        self.exchange(action, path, builder, |answer| answer.content())
+            .await
+    }
+
+    /// Sends a request and receives its answer, from which `read` takes what is used.
+    async fn exchange<A>(
+        &self,
+        action: &'static str,
+        path: &str,
+        builder: reqwest::RequestBuilder,
+        read: impl FnOnce(&Answer<'_>) -> Result<A, Error>,
+    ) -> Result<A, Error> {
+        let url = format!("{}{path}", self.base);
+        let failed = |source: reqwest::Error| {
             // The address is in our own text already.
-            source: source.without_url(),
+            let source = source.without_url();
+            if source.is_builder() {
+                return Error::Request { action, source };
+            }
+            Error::Transport {
+                url: url.clone(),
+                proxy: None,
+                source,
+            }
         };
         let asked = self.clock.ask();
-        let mut response = send(builder).await.map_err(transport)?;
-        if let Some(date) = written_at(response.headers()) {
+        let mut response = send(builder).await.map_err(failed)?;
+        let written = written_at(response.headers());
+        if let Some(date) = written {
             self.clock.observe(date, asked);
         }
-        let status = response.status();
-        let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(transport)? {
+        let mut body = Zeroizing::new(Vec::new());
+        while let Some(chunk) = response.chunk().await.map_err(failed)? {
             if body.len().saturating_add(chunk.len()) > MAX_ANSWER {
                 return Err(Error::TooLong {
                     action,
@@ -378,17 +406,14 @@ impl Client {
             }
             body.extend_from_slice(&chunk);
         }
-        if !status.is_success() {
-            let retry_after = response
-                .headers()
-                .get(RETRY_AFTER)
-                .and_then(|v| v.to_str().ok());
-            return Err(Error::refused(action, status, retry_after, &body));
-        }
-        serde_json::from_slice(&body).map_err(|error| Error::Malformed {
+        read(&Answer {
             action,
-            // serde's own text may quote the answer; its place does not.
-            reason: describe(&error),
+            url: &url,
+            proxy: None,
+            status: response.status(),
+            headers: response.headers(),
+            body: &body,
+            now: written.unwrap_or_else(|| self.clock.now()),
         })
     }
 }
@@ -438,28 +463,9 @@ fn parse_relay(row: serde_json::Value) -> Option<Relay> {
         .ok()
 }
 
-/// What is wrong with an answer, without repeating any of it, since it may hold private keys.
-fn describe(error: &serde_json::Error) -> String {
-    let kind = match error.classify() {
-        serde_json::error::Category::Io | serde_json::error::Category::Eof => "it ends too early",
-        serde_json::error::Category::Syntax => "it is not JSON",
-        serde_json::error::Category::Data => "a field is missing or of the wrong type",
-    };
-    let text = error.to_string();
-    // "missing field `x`" names only the field.
-    match text
-        .strip_prefix("missing field ")
-        .and_then(|rest| rest.split(" at line").next())
-    {
-        Some(field) => format!("field {field} is missing"),
-        None => format!("{kind} (line {}, column {})", error.line(), error.column()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{Client, describe, parse_relay};
-    use crate::api::types::GatewayCredentials;
+    use super::{Client, parse_relay};
     use crate::config::settings::{ApiBase, CustomHeaders};
     use crate::secret::Secret;
     use std::time::SystemTime;
@@ -471,7 +477,9 @@ mod tests {
         let (mut stream, _) = listener.accept().await.expect("a connection");
         let mut request = [0; 4096];
         let _ = stream.read(&mut request).await.expect("a request");
-        let answer = format!("HTTP/1.1 401 Unauthorized\r\n{headers}\r\ncontent-length: 0\r\n\r\n");
+        let answer = format!(
+            "HTTP/1.1 401 Unauthorized\r\n{headers}\r\ncontent-length: 16\r\n\r\n{{\"message\":\"no\"}}"
+        );
         stream.write_all(answer.as_bytes()).await.expect("answered");
     }
 
@@ -508,17 +516,6 @@ mod tests {
             let skew = client.clock().skew().map(|skew| skew.to_string());
             assert_eq!(skew.as_deref(), told);
         }
-    }
-
-    #[test]
-    fn a_malformed_answer_is_described_without_its_content() {
-        let missing = serde_json::from_str::<GatewayCredentials>(r#"{"gatewayId":"g"}"#);
-        assert_eq!(
-            describe(&missing.expect_err("incomplete")),
-            "field `relayHost` is missing"
-        );
-        let wrong = serde_json::from_str::<GatewayCredentials>(r#"{"gatewayId":"s3cr3t s3cr3t"}"#);
-        assert!(!describe(&wrong.expect_err("not an id")).contains("s3cr3t"));
     }
 
     #[test]

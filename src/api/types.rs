@@ -1,10 +1,12 @@
 //! Wire types of the platform's HTTP API (protocol.md §1), one definition for both ends: the gateway,
 //! relay and client read what the embedded platform writes.
 //!
-//! Unknown fields are ignored, as they must be: the platform adds some with every version.
+//! Unknown fields are ignored, as they must be: the platform adds some with every version. Of answers
+//! only the fields that are used are required; the others may be missing, null or of another type.
 
 use serde::{Deserialize, Serialize};
 
+use super::lenient;
 use crate::names::{GatewayId, GatewayName, RelayHost, RelayId, RelayName};
 use crate::secret::Secret;
 
@@ -45,10 +47,11 @@ pub struct EnrollGateway {
 #[serde(rename_all = "camelCase")]
 pub struct GatewayLogin {
     /// The gateway access token.
-    #[serde(serialize_with = "expose")]
+    #[serde(serialize_with = "expose", deserialize_with = "lenient::token")]
     pub access_token: Secret,
     /// The gateway's id.
-    pub gateway_id: GatewayId,
+    #[serde(default, deserialize_with = "lenient::optional")]
+    pub gateway_id: Option<GatewayId>,
 }
 
 /// Credentials G.
@@ -56,6 +59,7 @@ pub struct GatewayLogin {
 #[serde(rename_all = "camelCase")]
 pub struct GatewayCredentials {
     /// The gateway's id.
+    #[serde(deserialize_with = "lenient::required")]
     pub gateway_id: GatewayId,
     /// The relay to dial.
     pub relay_host: RelayHost,
@@ -146,15 +150,15 @@ pub struct RelayLogin {
 #[serde(rename_all = "camelCase")]
 pub struct RelayLoggedIn {
     /// The relay access token.
-    #[serde(serialize_with = "expose")]
+    #[serde(serialize_with = "expose", deserialize_with = "lenient::token")]
     pub access_token: Secret,
 }
 
 /// `POST /v2/gateways/heartbeat`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct GatewayHeartbeat {
-    /// Later services announce themselves here; always an object, empty today.
-    #[serde(default)]
+    /// Later services announce themselves here. Left out while it is empty, as deployed gateways do.
+    #[serde(default, skip_serializing_if = "serde_json::Map::is_empty")]
     pub capabilities: serde_json::Map<String, serde_json::Value>,
 }
 
@@ -162,6 +166,7 @@ pub struct GatewayHeartbeat {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Message {
     /// The sentence.
+    #[serde(default, deserialize_with = "lenient::text")]
     pub message: String,
 }
 
@@ -170,20 +175,26 @@ pub struct Message {
 #[serde(rename_all = "camelCase")]
 pub struct Relay {
     /// The relay's id.
+    #[serde(default, deserialize_with = "lenient::text")]
     pub id: String,
     /// RFC 3339.
+    #[serde(default, deserialize_with = "lenient::text")]
     pub created_at: String,
     /// RFC 3339.
+    #[serde(default, deserialize_with = "lenient::text")]
     pub updated_at: String,
     /// The organization that owns it; null for the instance's.
+    #[serde(default, deserialize_with = "lenient::optional")]
     pub org_id: Option<String>,
     /// The machine identity that registered it.
+    #[serde(default, deserialize_with = "lenient::optional")]
     pub identity_id: Option<String>,
     /// Its name.
     pub name: RelayName,
     /// Where it is reached.
     pub host: RelayHost,
     /// The last successful heartbeat, RFC 3339.
+    #[serde(default, deserialize_with = "lenient::optional")]
     pub heartbeat: Option<String>,
 }
 
@@ -192,16 +203,21 @@ pub struct Relay {
 #[serde(rename_all = "camelCase")]
 pub struct Gateway {
     /// The gateway's id.
+    #[serde(deserialize_with = "lenient::required")]
     pub id: GatewayId,
     /// The machine identity that registered it; null for an enrolled one.
+    #[serde(default, deserialize_with = "lenient::optional")]
     pub identity_id: Option<String>,
     /// Its name.
     pub name: GatewayName,
     /// RFC 3339.
+    #[serde(default, deserialize_with = "lenient::text")]
     pub created_at: String,
     /// RFC 3339.
+    #[serde(default, deserialize_with = "lenient::text")]
     pub updated_at: String,
     /// The last successful heartbeat, RFC 3339.
+    #[serde(default, deserialize_with = "lenient::optional")]
     pub heartbeat: Option<String>,
 }
 
@@ -291,6 +307,7 @@ pub struct AwsProof {
 #[serde(rename_all = "camelCase")]
 pub struct RoleToken {
     /// The access token.
+    #[serde(deserialize_with = "lenient::token")]
     pub access_token: Secret,
 }
 
@@ -308,15 +325,20 @@ pub struct RenewToken {
 #[serde(rename_all = "camelCase")]
 pub struct Login {
     /// The identity access token.
-    #[serde(serialize_with = "expose")]
+    #[serde(serialize_with = "expose", deserialize_with = "lenient::token")]
     pub access_token: Secret,
     /// Seconds until it expires; 0 or nothing is never.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::seconds")]
     pub expires_in: u64,
     /// Seconds beyond which no renewal extends it; 0 or nothing is any.
-    #[serde(default, rename = "accessTokenMaxTTL")]
+    #[serde(
+        default,
+        rename = "accessTokenMaxTTL",
+        deserialize_with = "lenient::seconds"
+    )]
     pub access_token_max_ttl: u64,
     /// `"Bearer"`.
+    #[serde(default, deserialize_with = "lenient::text")]
     pub token_type: String,
 }
 
@@ -328,14 +350,43 @@ pub struct ErrorBody {
     #[serde(default)]
     pub message: serde_json::Value,
     /// The HTTP status again.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "lenient::optional"
+    )]
     pub status_code: Option<u16>,
     /// A short name of the kind of error.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "lenient::optional"
+    )]
     pub error: Option<String>,
     /// The platform's own id of the request, for its operators.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "lenient::optional"
+    )]
     pub req_id: Option<String>,
+}
+
+impl ErrorBody {
+    /// The message as one text; `None` if there is none, and so the body is not the platform's.
+    #[must_use]
+    pub fn text(&self) -> Option<String> {
+        match &self.message {
+            serde_json::Value::String(text) if !text.trim().is_empty() => Some(text.clone()),
+            // Details of a validation.
+            details @ serde_json::Value::Array(_) => Some(details.to_string()),
+            serde_json::Value::Null
+            | serde_json::Value::Bool(_)
+            | serde_json::Value::Number(_)
+            | serde_json::Value::String(_)
+            | serde_json::Value::Object(_) => None,
+        }
+    }
 }
 
 /// Ask the embedded platform for a way to a target (`POST /v1/embedded/gateways/{name}/sessions`; not
@@ -355,6 +406,7 @@ pub struct OpenSession {
 #[serde(rename_all = "camelCase")]
 pub struct SessionCredentials {
     /// The gateway's id.
+    #[serde(deserialize_with = "lenient::required")]
     pub gateway_id: GatewayId,
     /// The relay through which it is reached.
     pub relay_host: RelayHost,

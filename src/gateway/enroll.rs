@@ -13,6 +13,7 @@ use crate::config::settings::{ApiBase, GatewayCredential, GatewaySettings};
 use crate::config::{env, file};
 use crate::error::{Class, chain};
 use crate::events;
+use crate::names::GatewayId;
 use crate::scope::Scope;
 use crate::secret::Secret;
 use crate::trust;
@@ -58,7 +59,7 @@ pub(crate) async fn spend(
                 keep(&settings.store, token, &login, &mut retrying, scope).await?;
                 tracing::info!(
                     message_id = events::ENROLLED.id,
-                    gateway.id = %login.gateway_id,
+                    gateway.id = login.gateway_id.as_ref().map(GatewayId::as_str),
                     store = %settings.store.display(),
                     "{}",
                     events::ENROLLED

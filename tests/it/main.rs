@@ -11,6 +11,7 @@
 )]
 #![allow(missing_docs, reason = "a test has no readers but those of its source")]
 
+mod api_answers;
 mod bad_ssh_certificates;
 mod bad_targets;
 mod bad_x509_certificates;
@@ -31,6 +32,7 @@ mod memory;
 mod platform;
 mod privileges;
 mod recovery;
+mod redirects;
 mod registration;
 mod reload;
 mod renewal;

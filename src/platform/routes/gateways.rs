@@ -108,7 +108,7 @@ pub(super) async fn enroll(
     tracing::info!(gateway.id = %gateway_id, "gateway enrolled");
     Ok(axum::Json(GatewayLogin {
         access_token,
-        gateway_id,
+        gateway_id: Some(gateway_id),
     }))
 }
 
