@@ -95,14 +95,14 @@ async fn gateway(
     };
 
     let tunnel = Arc::new(Tunnel::new(session));
-    let Some(registered) = hub.register(id.clone(), peer, Arc::clone(&tunnel)) else {
+    let Some((registration, replaced)) = hub.register(id.clone(), peer, Arc::clone(&tunnel)) else {
         if let Some(suppressed) = hub.ssh_newcomers.ration.take(Instant::now()) {
             tracing::warn!(gateway.id = %id, %peer, suppressed, "too many gateways; gateway sent away");
         }
         return tunnel.session.close(FULL).await;
     };
     let session = &tunnel.session;
-    match registered.replaced {
+    match replaced {
         None => tracing::info!(
             message_id = events::GATEWAY_CONNECTED.id,
             gateway.id = %id,
@@ -133,7 +133,7 @@ async fn gateway(
         () = goes(stop, tunnel.idle(), others, backoff::random()) => session.close(GOING_AWAY).await,
         () = scope.cancelled() => session.close(GOING_AWAY).await,
     }
-    if hub.registry().deregister(&registered.ticket) {
+    if registration.end() {
         let end = session.take_end();
         tracing::info!(
             message_id = events::GATEWAY_DISCONNECTED.id,

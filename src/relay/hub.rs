@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::identity::Identity;
 use super::limits::{Counters, Newcomers, Slot, Source};
-use super::registry::{Registered, Registry};
+use super::registry::{Registered, Registry, Replaced, Ticket};
 use super::tunnel::Tunnel;
 use crate::config::settings::RelayLimits;
 use crate::names::GatewayId;
@@ -73,6 +73,27 @@ pub(crate) struct Hub {
     pub(crate) deadlines: Deadlines,
 }
 
+/// A registered gateway. The registration ends when this is dropped, after a panic too.
+#[derive(Debug)]
+pub(crate) struct Registration<'a> {
+    hub: &'a Hub,
+    ticket: Ticket,
+}
+
+impl Registration<'_> {
+    /// False if another session took over before.
+    pub(crate) fn end(self) -> bool {
+        self.hub.registry().deregister(&self.ticket)
+    }
+}
+
+impl Drop for Registration<'_> {
+    fn drop(&mut self) {
+        // Nothing, where it has ended already: no ticket is given twice.
+        self.hub.registry().deregister(&self.ticket);
+    }
+}
+
 impl Hub {
     pub(crate) fn new(
         identity: watch::Receiver<Arc<Identity>>,
@@ -131,17 +152,18 @@ impl Hub {
         slots
     }
 
-    /// Registers the tunnel of a gateway that has proved itself, and lets waiting clients know. `None` if it would be
-    /// one gateway too many.
+    /// Registers the tunnel of a gateway that has proved itself, for as long as the registration lives, and lets waiting
+    /// clients know; gives the tunnel that it replaces, too. `None` if it would be one gateway too many.
     pub(crate) fn register(
         &self,
         id: GatewayId,
         peer: SocketAddr,
         tunnel: Arc<Tunnel>,
-    ) -> Option<Registered<Arc<Tunnel>>> {
-        let registered = self.registry().register(id, peer, tunnel, Instant::now())?;
+    ) -> Option<(Registration<'_>, Option<Replaced<Arc<Tunnel>>>)> {
+        let Registered { ticket, replaced } =
+            self.registry().register(id, peer, tunnel, Instant::now())?;
         self.arrivals.notify_waiters();
-        Some(registered)
+        Some((Registration { hub: self, ticket }, replaced))
     }
 
     /// The tunnel of the gateway `id`; one that is not there may come within [`Deadlines::arrival`].

@@ -88,6 +88,25 @@ async fn a_gateway_that_vanishes_ends_its_clients_and_its_registration() {
 }
 
 #[tokio::test]
+async fn registration_ends_with_a_panic() {
+    let relay = Relay::good().await;
+    let _gateway = relay.gateway().await;
+    let id = GatewayId::try_new(ID).expect("an id");
+    let other = GatewayId::try_new(OTHER_ID).expect("an id");
+    let tunnel = relay.hub.find(&id).await.expect("registered");
+    let hub = Arc::clone(&relay.hub);
+    let failing = tokio::spawn(async move {
+        let peer = SocketAddr::from(([192, 0, 2, 1], 7));
+        let registered = hub.register(other, peer, tunnel);
+        assert_eq!(hub.registry().len(), 2);
+        assert!(registered.is_none(), "it fails while it is registered");
+    });
+    assert!(failing.await.expect_err("a panic").is_panic());
+    assert_eq!(relay.hub.registry().len(), 1);
+    assert!(relay.hub.find(&id).await.is_some());
+}
+
+#[tokio::test]
 async fn a_new_connection_takes_over_while_the_old_one_is_stalled() {
     let relay = Relay::start(Given {
         deadlines: Deadlines {
