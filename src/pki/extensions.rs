@@ -52,9 +52,8 @@ pub struct Claims {
     pub route: Option<Route>,
     /// Absent in certificates that name no actor.
     pub actor: Option<Actor>,
-    /// The gateway it is for, from the common name `<actor type>:<gateway id>`; absent where the name has
-    /// another form.
-    pub gateway: Option<String>,
+    /// The gateway it is for, from the common name `<actor type>:<gateway id>`.
+    pub gateway: String,
 }
 
 /// Why a certificate's content cannot be used.
@@ -74,12 +73,18 @@ pub enum Error {
     /// No single common name.
     #[error("the client certificate has no usable common name")]
     CommonName,
+    /// Not exactly one common name that says for which gateway the certificate is.
+    #[error(
+        "the client certificate does not say for which gateway it is: its common name must be <actor>:<gateway id>"
+    )]
+    Gateway,
 }
 
 /// Reads routing and actor from a TLS 2 client certificate.
 ///
 /// # Errors
-/// A malformed certificate or extension, or the same extension twice.
+/// A malformed certificate or extension, the same extension twice, or anything but one common name of the form
+/// `<actor type>:<gateway id>`: without it, a session could be led to any gateway.
 pub fn parse_claims(der: &[u8]) -> Result<Claims, Error> {
     let certificate = parse(der)?;
     let route = json::<Route>(&certificate, ROUTING_OID, "routing")?;
@@ -102,7 +107,9 @@ pub fn parse_claims(der: &[u8]) -> Result<Claims, Error> {
     let gateway = common_name(&certificate)
         .ok()
         .and_then(|name| name.split_once(':'))
-        .map(|(_, gateway)| gateway.to_owned());
+        .filter(|(actor, gateway)| !actor.is_empty() && !gateway.is_empty())
+        .map(|(_, gateway)| gateway.to_owned())
+        .ok_or(Error::Gateway)?;
     Ok(Claims {
         route,
         actor,
@@ -179,8 +186,13 @@ mod tests {
     fn certificate(extensions: &[(&str, &[u8])], names: &[&str]) -> Vec<u8> {
         let mut params = CertificateParams::default();
         params.distinguished_name = rcgen::DistinguishedName::new();
-        for name in names {
-            params.distinguished_name.push(DnType::CommonName, *name);
+        for (number, name) in names.iter().enumerate() {
+            // Each type may be there once, but this one has two spellings.
+            let kind = match number {
+                0 => DnType::CommonName,
+                _ => DnType::CustomDnType(vec![2, 5, 4, 3]),
+            };
+            params.distinguished_name.push(kind, *name);
         }
         for (id, value) in extensions {
             params
@@ -212,7 +224,7 @@ mod tests {
             actor,
             gateway,
         } = parse_claims(&der).expect("claims");
-        assert_eq!(gateway.as_deref(), Some("x"));
+        assert_eq!(gateway, "x");
         let route = route.expect("a route");
         assert_eq!(
             (route.target_host.as_str(), route.target_port),
@@ -224,13 +236,13 @@ mod tests {
 
     #[test]
     fn a_certificate_without_extensions_has_no_claims() {
-        let claims = parse_claims(&certificate(&[], &["x"])).expect("claims");
+        let claims = parse_claims(&certificate(&[], &["user:x"])).expect("claims");
         assert_eq!(
             claims,
             Claims {
                 route: None,
                 actor: None,
-                gateway: None
+                gateway: "x".to_owned()
             }
         );
     }
@@ -248,7 +260,7 @@ mod tests {
             b"\x04\x02{}",
             b"\xff\xfe",
         ] {
-            let error = parse_claims(&certificate(&[(ROUTING_OID, bad)], &["x"]));
+            let error = parse_claims(&certificate(&[(ROUTING_OID, bad)], &["user:x"]));
             let text = error.expect_err("refused").to_string();
             assert!(text.contains("routing extension"), "{text}");
         }
@@ -257,11 +269,28 @@ mod tests {
     #[test]
     fn an_ambiguous_common_name_is_refused() {
         assert!(parse_common_name(&certificate(&[], &[])).is_err());
+        let two = certificate(&[], &["user:x", "user:x"]);
+        assert!(parse_common_name(&two).is_err());
+    }
+
+    #[test]
+    fn claims_need_one_common_name_with_a_gateway() {
+        for names in [
+            &[][..],
+            &["x"],
+            &[":x"],
+            &["user:"],
+            &["user:x", "user:y"],
+            &["user:x", "x"],
+        ] {
+            let error = parse_claims(&certificate(&[], names)).expect_err("refused");
+            assert!(matches!(error, super::Error::Gateway), "{names:?}: {error}");
+        }
     }
 
     #[test]
     fn garbage_never_panics() {
-        let good = certificate(&[(ROUTING_OID, b"{}")], &["x"]);
+        let good = certificate(&[(ROUTING_OID, b"{}")], &["user:x"]);
         for end in 0..good.len() {
             let _ = parse_claims(good.get(..end).expect("a prefix"));
         }

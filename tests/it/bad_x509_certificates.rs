@@ -138,6 +138,27 @@ async fn a_gateway_believes_only_its_own_clients() {
                 (&ip, port),
             ))),
         ),
+        ("no common name", Some(ours.sign(&leaf().common_names(&[])))),
+        (
+            "a common name without a gateway",
+            Some(ours.sign(&leaf().common_names(&["platform"]))),
+        ),
+        (
+            "a common name without an actor",
+            Some(ours.sign(&leaf().common_names(&[id]))),
+        ),
+        (
+            "two common names, the first of them good",
+            Some(ours.sign(&leaf().common_names(&[&format!("platform:{id}"), "platform:x"]))),
+        ),
+        (
+            "two common names, the second of them good",
+            Some(ours.sign(&leaf().common_names(&["platform:x", &format!("platform:{id}")]))),
+        ),
+        (
+            "a gateway id with more before it",
+            Some(ours.sign(&leaf().common_names(&[&format!("platform:x:{id}")]))),
+        ),
     ];
     for (name, client) in &cases {
         let outer = good.outer().await.expect("TLS 1 is in order");

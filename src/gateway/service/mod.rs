@@ -122,8 +122,8 @@ pub(crate) async fn serve(
         actor,
         gateway,
     } = claims(&stream)?;
-    if let Some(other) = gateway.filter(|gateway| *gateway != identity.gateway_id.as_str()) {
-        return Err(Error::OtherGateway(printable(&other)));
+    if gateway != identity.gateway_id.as_str() {
+        return Err(Error::OtherGateway(printable(&gateway)));
     }
     tracing::debug!(
         service = service.alpn(),

@@ -127,6 +127,20 @@ impl Leaf {
         .extension(ACTOR, actor.as_bytes())
     }
 
+    /// With these common names, two at most.
+    pub(crate) fn common_names(mut self, names: &[&str]) -> Self {
+        let subject = &mut self.0.distinguished_name;
+        // Each type may be there once, but this one has two spellings.
+        let kinds = [DnType::CommonName, DnType::CustomDnType(vec![2, 5, 4, 3])];
+        for (number, kind) in kinds.into_iter().enumerate() {
+            subject.remove(kind.clone());
+            if let Some(name) = names.get(number) {
+                subject.push(kind, *name);
+            }
+        }
+        self
+    }
+
     /// TLS 2 server.
     pub(crate) fn gateway_server() -> Self {
         let mut leaf = Self::new("Gateway", "", ExtendedKeyUsagePurpose::ServerAuth);
