@@ -7,6 +7,7 @@ use time::OffsetDateTime;
 use tokio::time::Instant;
 
 use super::access::Access;
+use super::cached_relay::CachedRelay;
 use super::identity::{self, Identity};
 use super::relay_choice::{self, PROBE_DEADLINE};
 use crate::api::types::{ConnectGateway, RegisterGateway, Relay};
@@ -53,6 +54,8 @@ pub(crate) struct Issuer {
     name: GatewayName,
     /// The relay that the configuration names; never exchanged for another.
     pinned: Option<RelayName>,
+    /// What the choice of the run before was.
+    cached_relay: Option<CachedRelay>,
     choice: Mutex<Choice>,
 }
 
@@ -105,12 +108,22 @@ impl Issuer {
             access,
             name,
             pinned,
+            cached_relay: None,
             choice: Mutex::default(),
         }
     }
 
+    /// The same; it begins with the relay of the run before, and keeps its own for the next one.
+    pub(crate) fn with_cached_relay(self, cached_relay: CachedRelay) -> Self {
+        Self {
+            cached_relay: Some(cached_relay),
+            ..self
+        }
+    }
+
     /// Asks as other settings say from now on, but stays with the relay that is in use if it may.
-    pub(crate) fn succeeding(self, before: &Self) -> Self {
+    pub(crate) fn succeeding(mut self, before: &Self) -> Self {
+        self.cached_relay.clone_from(&before.cached_relay);
         let same_platform = self.client.base() == before.client.base();
         if same_platform {
             let choice = before.choice().clone();
@@ -284,6 +297,9 @@ impl Issuer {
             relay.host = %identity.relay_host,
             "credentials received"
         );
+        if let Some(cached) = self.cached_relay.as_ref().filter(|_| !self.is_pinned()) {
+            cached.keep(&relay_name);
+        }
         self.choice().chosen = Some(relay_name);
         Ok(identity)
     }
@@ -302,6 +318,9 @@ impl Issuer {
             return Ok(second);
         }
         let relays = self.client.relays(token).await?;
+        if let Some(cached) = self.cached_relay(&relays).await {
+            return Ok(cached);
+        }
         let ranked = relay_choice::rank(&relays, self.now(), probe).await;
         let mut choice = self.choice();
         let names = ranked.iter().map(|measured| measured.relay.name.clone());
@@ -311,6 +330,23 @@ impl Issuer {
         let best = names.next().ok_or(Error::NoHealthyRelay(relays.len()))?;
         choice.others = names.collect();
         Ok(best)
+    }
+}
+
+impl Issuer {
+    /// The relay of the run before, if this is the first choice of this run, and the relay is healthy and answers.
+    async fn cached_relay(&self, relays: &[Relay]) -> Option<RelayName> {
+        let name = self.cached_relay.as_ref()?.take_first()?;
+        let relay = relay_choice::healthy(relays, self.now()).find(|relay| relay.name == name);
+        let Some(relay) = relay else {
+            tracing::debug!(relay.name = %name, "the relay of the last run is not healthy");
+            return None;
+        };
+        if probe(relay).await.is_none() {
+            tracing::debug!(relay.name = %name, "the relay of the last run does not answer");
+            return None;
+        }
+        Some(name)
     }
 }
 

@@ -13,6 +13,7 @@
 
 mod access;
 mod attempts;
+mod cached_relay;
 pub mod enroll;
 mod heartbeat;
 pub mod identity;
@@ -46,6 +47,7 @@ use crate::health::Heart;
 use crate::host::known::Known;
 use crate::scope::Scope;
 use access::Access;
+use cached_relay::CachedRelay;
 use monitor::Reporter;
 use nudge::Nudges;
 use reload::Made;
@@ -127,6 +129,8 @@ pub async fn run(
         }
     };
 
+    let cached_relay = CachedRelay::new(known.sibling(cached_relay::FILE), &used.store);
+    let issuer = issuer.with_cached_relay(cached_relay);
     let tasks = scope.child("gateway");
     let (issuers, issuer) = watch::channel(Arc::new(issuer));
     let (current, newest) = watch::channel(None);

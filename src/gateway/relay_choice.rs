@@ -12,6 +12,7 @@ use time::format_description::well_known::Rfc3339;
 use tokio::time::Instant;
 
 use crate::api::types::Relay;
+use crate::backoff;
 
 /// A relay whose last heartbeat is older is not counted on (protocol.md §1).
 const HEALTHY_FOR: time::Duration = time::Duration::hours(1);
@@ -32,7 +33,7 @@ pub(crate) struct Measured<'a> {
     pub(crate) time: Option<Duration>,
 }
 
-/// The healthy relays, best first. `probe` gives the TCP connect time to a relay's host, or
+/// The healthy relays, best first, and of those that do not answer any in random order. `probe` gives the TCP connect time to a relay's host, or
 /// `None` where it does not answer in time; all healthy relays are probed at once.
 pub(crate) async fn rank<'a, P, F>(
     relays: &'a [Relay],
@@ -43,9 +44,8 @@ where
     P: Fn(&'a Relay) -> F,
     F: Future<Output = Option<Duration>>,
 {
-    let healthy = relays.iter().filter(|relay| is_healthy(relay, now));
     // Until it has answered, a relay counts as one that does not: it sorts last, not out.
-    let mut all: Vec<Measured<'a>> = healthy
+    let mut all: Vec<Measured<'a>> = healthy(relays, now)
         .map(|relay| Measured { relay, time: None })
         .collect();
     let is_any_own = all.iter().any(|measured| is_own(measured.relay));
@@ -73,8 +73,17 @@ where
         }
     }
     drop(probes);
-    all.sort_by_key(Measured::rank);
+    // Nothing is known of those that do not answer, so not all gateways should choose the same one.
+    all.sort_by_cached_key(|measured| {
+        let tie_break = measured.time.map_or_else(backoff::random, |_| 0);
+        (measured.rank(), tie_break)
+    });
     all
+}
+
+/// The relays with a recent heartbeat.
+pub(crate) fn healthy(relays: &[Relay], now: OffsetDateTime) -> impl Iterator<Item = &Relay> {
+    relays.iter().filter(move |relay| is_healthy(relay, now))
 }
 
 impl Measured<'_> {
@@ -179,6 +188,23 @@ mod tests {
             relay("new", true, FRESH),
         ];
         assert_eq!(chosen(&relays, &[]).await.as_deref(), Some("new"));
+    }
+
+    #[tokio::test]
+    async fn if_none_answers_an_own_one_is_chosen_at_random() {
+        let relays = [
+            relay("instance", false, FRESH),
+            relay("one", true, FRESH),
+            relay("two", true, FRESH),
+        ];
+        let mut seen = std::collections::BTreeSet::new();
+        for _ in 0..100 {
+            seen.extend(chosen(&relays, &[]).await);
+        }
+        assert!(
+            seen.iter().map(String::as_str).eq(["one", "two"]),
+            "{seen:?}"
+        );
     }
 
     #[tokio::test]

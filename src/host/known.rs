@@ -49,6 +49,12 @@ impl Known {
         Self { file }
     }
 
+    /// Another file in the same directory.
+    #[must_use]
+    pub fn sibling(&self, name: &str) -> Option<PathBuf> {
+        self.file.as_ref().map(|file| file.with_file_name(name))
+    }
+
     /// True if the service has worked as `fingerprint`. A file that cannot be read counts as none.
     #[must_use]
     pub fn has(&self, fingerprint: &Fingerprint) -> bool {

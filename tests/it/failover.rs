@@ -1,5 +1,7 @@
 //! Another relay is used when it helps, and a person need not wait.
 
+use std::path::Path;
+
 use nix::sys::signal::Signal;
 
 use crate::support::daemon::{GatewayCommand, RelayCommand};
@@ -20,6 +22,7 @@ struct Choice {
     stack: Stack,
     other: Process,
     gateway: Process,
+    command: GatewayCommand,
 }
 
 impl Choice {
@@ -48,7 +51,15 @@ impl Choice {
             stack,
             other,
             gateway,
+            command,
         }
+    }
+
+    /// Starts the gateway again with more of an environment.
+    fn spawn(&self, environment: &[(&str, &Path)]) -> Process {
+        let mut command = self.command.command(self.stack.dir());
+        command.envs(environment.iter().copied());
+        Process::spawn("gateway", command)
     }
 
     /// The relay of the last line that says that the tunnel is up, after `mark`.
@@ -120,6 +131,63 @@ async fn a_person_who_asks_moves_a_gateway_off_a_relay_that_is_no_more_and_no_se
     echoes(&mut old, b"after")
         .await
         .expect("the old session goes on");
+}
+
+/// A start prefers the relay of the run before; failover and every other choice replace it.
+#[tokio::test(flavor = "multi_thread")]
+async fn restart_prefers_the_relay_that_worked() {
+    let mut choice = Choice::start().await;
+    let config = choice.stack.dir().join("gateway-gateway-two.conf");
+    let cached = config.with_extension("cached_relay");
+    let first = choice.relay_after(0, "Gateway started successfully").await;
+    let is_cached = |name: String| {
+        let cached = &cached;
+        async move {
+            eventually("the relay is cached", || async {
+                let text = std::fs::read_to_string(cached).map_err(|error| error.to_string())?;
+                // The bare name, without a newline.
+                (text == name).then_some(()).ok_or(text)
+            })
+            .await;
+        }
+    };
+    is_cached(first.clone()).await;
+    // The other one, whichever is the faster.
+    for wanted in [OTHER_RELAY, RELAY, OTHER_RELAY] {
+        choice.gateway.kill().await;
+        std::fs::write(&cached, wanted).expect("written");
+        choice.gateway = choice.spawn(&[]);
+        let relay = choice.relay_after(0, "Gateway started successfully").await;
+        assert_eq!(relay, wanted);
+    }
+    let mark = choice.gateway.mark();
+    choice.relay(OTHER_RELAY).kill().await;
+    let second = choice.relay_after(mark, "the tunnel is up again").await;
+    assert_eq!(second, RELAY);
+    is_cached(second).await;
+    // A relay that does not answer is not preferred, nor one that does not exist.
+    for gone in [OTHER_RELAY, "no-such-relay", "", "two\nlines"] {
+        choice.gateway.kill().await;
+        std::fs::write(&cached, gone).expect("written");
+        choice.gateway = choice.spawn(&[]);
+        let relay = choice.relay_after(0, "Gateway started successfully").await;
+        assert_eq!(relay, RELAY, "{gone:?}");
+        is_cached(relay).await;
+    }
+    // A service has a directory of its own for it.
+    choice.gateway.kill().await;
+    std::fs::remove_file(&cached).expect("removed");
+    let state = choice.stack.dir().join("state");
+    std::fs::create_dir(&state).expect("a directory");
+    choice.gateway = choice.spawn(&[("STATE_DIRECTORY", &state)]);
+    let relay = choice.relay_after(0, "Gateway started successfully").await;
+    eventually("the relay is cached", || async {
+        let text = std::fs::read_to_string(state.join("cached_relay"));
+        let text = text.map_err(|error| error.to_string())?;
+        (text == relay).then_some(()).ok_or(text)
+    })
+    .await;
+    assert!(!cached.exists());
 }
 
 #[tokio::test(flavor = "multi_thread")]
