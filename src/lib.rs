@@ -24,5 +24,6 @@ pub mod relay;
 pub mod scope;
 pub mod secret;
 pub mod ssh;
+pub mod threads;
 pub mod trust;
 pub mod words;

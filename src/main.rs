@@ -9,6 +9,7 @@ use infisical::cli::exit::{Code, Failure};
 use infisical::cli::logging::{Handle, describe};
 use infisical::cli::print::print_help;
 use infisical::config::env::Environment;
+use infisical::threads;
 
 fn main() -> ExitCode {
     let environment = Environment::from_vars(std::env::vars_os());
@@ -59,15 +60,7 @@ fn run(cli: Cli, environment: Environment, logs: &Handle) -> anyhow::Result<()> 
     cli.give_up_privileges(&environment);
     // With what is left, as every time that it is opened again.
     logs.open()?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        // How many turns of tasks pass before a busy thread hears what the network has for others. The default, 61, is
-        // some milliseconds when all of them have much to do (docs/reliability.md, "Fairness").
-        .event_interval(16)
-        // Well below the TasksMax of the units, which counts threads; the default, 512, is above it.
-        .max_blocking_threads(64)
-        .build()
-        .map_err(Failure::unavailable)?;
+    let runtime = threads::runtime().map_err(Failure::unavailable)?;
     let result = runtime.block_on(cli.run(environment, logs.clone()));
     // A read of a terminal that never ends must not hold up the exit; everything else has ended.
     runtime.shutdown_background();

@@ -16,7 +16,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
 use super::race::{Begin, Race, alternate};
-use super::resolve::{self, Whose};
+use super::resolve::{self, LookupClass};
 
 /// Silence after which the kernel begins to probe an idle connection.
 const TCP_KEEPALIVE_AFTER: Duration = Duration::from_secs(30);
@@ -25,10 +25,10 @@ const TCP_KEEPALIVE_AFTER: Duration = Duration::from_secs(30);
 static TARGETS_SPARE: Semaphore = Semaphore::const_new(224);
 static OUR_SPARE: Semaphore = Semaphore::const_new(32);
 
-fn spare(whose: Whose) -> &'static Semaphore {
-    match whose {
-        Whose::Ours => &OUR_SPARE,
-        Whose::Target => &TARGETS_SPARE,
+fn spare(class: LookupClass) -> &'static Semaphore {
+    match class {
+        LookupClass::Own => &OUR_SPARE,
+        LookupClass::Target => &TARGETS_SPARE,
     }
 }
 
@@ -113,7 +113,14 @@ pub struct Failure {
 /// # Errors
 /// See [`Error`].
 pub async fn connect(host: &str, port: u16, deadline: Duration) -> Result<TcpStream, Error> {
-    Box::pin(reach(host, port, deadline, Goal::Connected, Whose::Ours)).await
+    Box::pin(reach(
+        host,
+        port,
+        deadline,
+        Goal::Connected,
+        LookupClass::Own,
+    ))
+    .await
 }
 
 /// The same on behalf of a session, of which there may be any number.
@@ -121,7 +128,14 @@ pub async fn connect(host: &str, port: u16, deadline: Duration) -> Result<TcpStr
 /// # Errors
 /// See [`Error`].
 pub async fn connect_target(host: &str, port: u16, deadline: Duration) -> Result<TcpStream, Error> {
-    Box::pin(reach(host, port, deadline, Goal::Connected, Whose::Target)).await
+    Box::pin(reach(
+        host,
+        port,
+        deadline,
+        Goal::Connected,
+        LookupClass::Target,
+    ))
+    .await
 }
 
 /// Connects like [`connect`] to a peer that speaks first, as SSH servers may and ours do (RFC 4253 §4.2), and counts a
@@ -135,7 +149,14 @@ pub async fn connect_speaking(
     port: u16,
     deadline: Duration,
 ) -> Result<TcpStream, Error> {
-    Box::pin(reach(host, port, deadline, Goal::Speaking, Whose::Ours)).await
+    Box::pin(reach(
+        host,
+        port,
+        deadline,
+        Goal::Speaking,
+        LookupClass::Own,
+    ))
+    .await
 }
 
 /// Sets what every connection of this program wants: no Nagle delay, and probes of an idle peer. Failures
@@ -158,10 +179,10 @@ async fn reach(
     port: u16,
     deadline: Duration,
     goal: Goal,
-    whose: Whose,
+    class: LookupClass,
 ) -> Result<TcpStream, Error> {
     let end = Instant::now() + deadline;
-    let addresses = tokio::time::timeout_at(end, resolve::lookup_for(whose, host, port))
+    let addresses = tokio::time::timeout_at(end, resolve::lookup_for(class, host, port))
         .await
         .unwrap_or_else(|_| {
             let text = format!(
@@ -181,7 +202,7 @@ async fn reach(
     }
     let mut seen = Seen::default();
     let addresses = alternate(&addresses);
-    let racing = race(&addresses, goal, spare(whose), &mut seen);
+    let racing = race(&addresses, goal, spare(class), &mut seen);
     let outcome = tokio::time::timeout_at(end, racing).await;
     let host = host.to_owned();
     match (outcome, seen.failure, seen.is_silent) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
-use super::{Error, Goal, OUR_SPARE, Seen, Whose, connect, connect_speaking, race, spare};
+use super::{Error, Goal, LookupClass, OUR_SPARE, Seen, connect, connect_speaking, race, spare};
 use crate::error::chain;
 
 /// Generous: of simulated time, or of a wait that ends much sooner.
@@ -218,6 +218,6 @@ async fn a_peer_that_closes_without_a_word_is_no_peer() {
 
 #[test]
 fn races_for_targets_leave_ours_their_sockets() {
-    let (ours, targets) = (spare(Whose::Ours), spare(Whose::Target));
+    let (ours, targets) = (spare(LookupClass::Own), spare(LookupClass::Target));
     assert!(!std::ptr::eq(ours, targets));
 }

@@ -4,6 +4,7 @@ pub mod accept;
 pub mod copy;
 pub mod dial;
 pub mod listen;
+mod lookups;
 pub mod on_demand;
 mod race;
 pub mod resolve;

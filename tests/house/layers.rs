@@ -4,7 +4,8 @@ use crate::source::Source;
 
 /// What everything may use.
 const BASE: &[&str] = &[
-    "backoff", "clock", "error", "events", "health", "names", "scope", "secret", "trust", "words",
+    "backoff", "clock", "error", "events", "health", "names", "scope", "secret", "threads",
+    "trust", "words",
 ];
 /// Row 5.
 const PLUMBING: &[&str] = &["config", "net"];

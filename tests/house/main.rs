@@ -5,6 +5,7 @@
 #![expect(clippy::panic, reason = "a test that cannot read its input has failed")]
 
 mod catalogue;
+mod constants;
 mod documents;
 mod layers;
 mod source;
@@ -230,6 +231,22 @@ fn the_four_units_are_one() {
                 "infisical-{role}{name}.service.d/dynamic-user.conf"
             ));
             assert_none(&units::forgotten_mounts(&text, &drop_in));
+        }
+    }
+}
+
+#[test]
+fn numbers_agree_wherever_they_stand() {
+    let sources = sources();
+    let read = |path: &str| documents::read(root(), path);
+    assert_none(&constants::disagreements(&sources, &read));
+    assert_none(&constants::thread_budget(&read("docs/operations.md")));
+    for role in ["gateway", "relay"] {
+        let stop = constants::longest_stop(&sources, role);
+        let stop = stop.unwrap_or_else(|| panic!("the {role}'s constants were not found"));
+        for name in ["", "@"] {
+            let path = format!("infisical-{role}{name}.service");
+            assert_none(&constants::unit_disagreements(&path, &unit(&path), stop));
         }
     }
 }

@@ -38,6 +38,7 @@ use crate::config::settings::{LogLevel, LogSettings};
 use crate::error::chain;
 use crate::events;
 use crate::host::journal::{Journal, Socket};
+use crate::threads::ADVICE;
 use sink::{Gate, Lines, Sink};
 use text::{Fields, Line};
 
@@ -174,7 +175,7 @@ impl Handle {
         let file = logging.settings.file.as_deref();
         sink.redirect(file).map_err(failure)?;
         sink.start()
-            .context("cannot start the thread that writes the log")
+            .with_context(|| format!("cannot start the thread that writes the log; {ADVICE}"))
             .map_err(Failure::unavailable)
     }
 

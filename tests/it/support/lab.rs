@@ -64,8 +64,16 @@ impl Lab {
 
     /// The same, with a gateway id of the case's choice.
     pub(crate) async fn with_gateway_id(gateway_id: &str) -> Self {
+        Self::build(loopback::address(), gateway_id).await
+    }
+
+    /// The same at a given address.
+    pub(crate) async fn at(host: Ipv4Addr) -> Self {
+        Self::build(host, GATEWAY_ID).await
+    }
+
+    async fn build(host: Ipv4Addr, gateway_id: &str) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
-        let host = loopback::address();
         let platform = FakePlatform::start(SocketAddr::from((host, 0))).await;
         let path = dir.path();
         let lab = Self {

@@ -6,6 +6,8 @@
 
 pub(crate) mod admin;
 pub(crate) mod daemon;
+#[path = "../../privileged/dns.rs"]
+pub(crate) mod dns;
 pub(crate) mod fake_platform;
 pub(crate) mod fake_relay;
 pub(crate) mod go;
@@ -13,6 +15,7 @@ pub(crate) mod journald;
 pub(crate) mod lab;
 pub(crate) mod loopback;
 pub(crate) mod manager;
+pub(crate) mod namespaces;
 pub(crate) mod newer_openssh;
 pub(crate) mod noise;
 pub(crate) mod openssh;

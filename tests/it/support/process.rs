@@ -48,6 +48,38 @@ pub(crate) fn clean(program: impl AsRef<OsStr>, home: &Path) -> Command {
     command
 }
 
+/// The same command as a user that may have so many threads at most, this command's included; `None`, visibly, where that
+/// cannot be arranged.
+pub(crate) fn with_processes(command: &Command, limit: usize) -> Option<Command> {
+    let is_there = Command::new("setpriv").arg("--version").output().is_ok();
+    if !is_there || !nix::unistd::geteuid().is_root() {
+        eprintln!("SKIPPED: without root and setpriv, there are threads enough");
+        return None;
+    }
+    // The limit counts for a real user that is not root, without the capabilities that lift it.
+    let user = 20_000 + std::process::id() % 20_000;
+    let mut limited = Command::new("setpriv");
+    limited.arg(format!("--ruid={user}"));
+    limited.args(["--bounding-set=-all", "--inh-caps=-all"]);
+    limited.args(["prlimit", &format!("--nproc={limit}:{limit}")]);
+    Some(launched(limited, command))
+}
+
+/// `command`, started by `launcher`, with its own environment and directory.
+fn launched(mut launcher: Command, command: &Command) -> Command {
+    launcher.arg(command.get_program()).args(command.get_args());
+    launcher.env_clear();
+    for (name, value) in command.get_envs() {
+        if let Some(value) = value {
+            launcher.env(name, value);
+        }
+    }
+    if let Some(directory) = command.get_current_dir() {
+        launcher.current_dir(directory);
+    }
+    launcher
+}
+
 /// The same command with so many descriptors at most; `None`, visibly, where prlimit(1) is not installed.
 pub(crate) fn with_descriptors(command: &Command, limit: usize) -> Option<Command> {
     let is_there = Command::new("prlimit").arg("--version").output().is_ok();
@@ -57,17 +89,7 @@ pub(crate) fn with_descriptors(command: &Command, limit: usize) -> Option<Comman
     }
     let mut limited = Command::new("prlimit");
     limited.arg(format!("--nofile={limit}:{limit}"));
-    limited.arg(command.get_program()).args(command.get_args());
-    limited.env_clear();
-    for (name, value) in command.get_envs() {
-        if let Some(value) = value {
-            limited.env(name, value);
-        }
-    }
-    if let Some(directory) = command.get_current_dir() {
-        limited.current_dir(directory);
-    }
-    Some(limited)
+    Some(launched(limited, command))
 }
 
 impl Process {

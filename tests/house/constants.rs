@@ -1,0 +1,472 @@
+//! Numbers that stand in more than one place: units, documents and constants of different modules. Each pair is listed
+//! here once, and must agree.
+
+use infisical::cli::exit::Code;
+use infisical::threads;
+
+use crate::source::Source;
+
+/// What a number counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Unit {
+    Plain,
+    /// With groups of three digits, as prose has it.
+    Grouped,
+    Seconds,
+    KiB,
+    MiB,
+}
+
+/// A sentence of a document, with `{}` for the number that a constant says.
+#[derive(Debug)]
+struct Statement {
+    document: &'static str,
+    text: &'static str,
+    source: &'static str,
+    constant: &'static str,
+    unit: Unit,
+}
+
+const fn says(
+    document: &'static str,
+    text: &'static str,
+    source: &'static str,
+    constant: &'static str,
+    unit: Unit,
+) -> Statement {
+    Statement {
+        document,
+        text,
+        source,
+        constant,
+        unit,
+    }
+}
+
+const OPERATIONS: &str = "docs/operations.md";
+const ARCHITECTURE: &str = "ARCHITECTURE.md";
+
+const STATEMENTS: &[Statement] = &[
+    says(
+        OPERATIONS,
+        "of which one name has {} at most",
+        "src/net/resolve.rs",
+        "MAX_PER_NAME",
+        Unit::Plain,
+    ),
+    says(
+        OPERATIONS,
+        "sessions have {} s of these",
+        "src/gateway/session.rs",
+        "DRAIN",
+        Unit::Seconds,
+    ),
+    says(
+        OPERATIONS,
+        "{} lines are kept",
+        "src/cli/logging/queue.rs",
+        "ENTRIES",
+        Unit::Plain,
+    ),
+    says(
+        ARCHITECTURE,
+        "present ones end for {} s at most",
+        "src/gateway/session.rs",
+        "DRAIN",
+        Unit::Seconds,
+    ),
+    says(
+        ARCHITECTURE,
+        "let bridges end for {} s at most",
+        "src/relay/hub.rs",
+        "GRACE",
+        Unit::Seconds,
+    ),
+    says(
+        ARCHITECTURE,
+        "(or has hung for {} s)",
+        "src/cli/announce.rs",
+        "READY_AT_LATEST",
+        Unit::Seconds,
+    ),
+    says(
+        ARCHITECTURE,
+        "({} of them, ",
+        "src/cli/logging/queue.rs",
+        "ENTRIES",
+        Unit::Plain,
+    ),
+    says(
+        ARCHITECTURE,
+        "of them, {} MiB; errors",
+        "src/cli/logging/queue.rs",
+        "BYTES",
+        Unit::MiB,
+    ),
+    says(
+        ARCHITECTURE,
+        "Windows begin at {} KiB",
+        "src/ssh/connection/window.rs",
+        "BASE",
+        Unit::KiB,
+    ),
+    says(
+        ARCHITECTURE,
+        "out of {} MiB, which one channel",
+        "src/ssh/connection/window.rs",
+        "BUDGET",
+        Unit::MiB,
+    ),
+    says(
+        ARCHITECTURE,
+        "a channel queues {} KiB",
+        "src/ssh/connection/channels/send.rs",
+        "CHANNEL_QUEUE",
+        Unit::KiB,
+    ),
+    says(
+        ARCHITECTURE,
+        "and a session {} MiB;",
+        "src/ssh/connection/channels/send.rs",
+        "SESSION_QUEUE",
+        Unit::MiB,
+    ),
+    says(
+        ARCHITECTURE,
+        "each channel may still queue {} KiB",
+        "src/ssh/connection/channels/send.rs",
+        "LITTLE",
+        Unit::KiB,
+    ),
+    says(
+        ARCHITECTURE,
+        "A batch of at most {} KiB",
+        "src/ssh/connection/mod.rs",
+        "BATCH_BYTES",
+        Unit::KiB,
+    ),
+    says(
+        ARCHITECTURE,
+        "one packet ({} KiB) of each",
+        "src/ssh/connection/channels/mod.rs",
+        "MAX_DATA",
+        Unit::KiB,
+    ),
+    says(
+        ARCHITECTURE,
+        "unacknowledged data after {} s",
+        "src/ssh/socket.rs",
+        "USER_TIMEOUT",
+        Unit::Seconds,
+    ),
+    says(
+        ARCHITECTURE,
+        "holds less than {} KiB",
+        "src/ssh/connection/invariants.rs",
+        "MAX_EARLY",
+        Unit::KiB,
+    ),
+    says(
+        ARCHITECTURE,
+        "afterwards {} channels",
+        "src/ssh/connection/channels/mod.rs",
+        "MAX_CHANNELS",
+        Unit::Grouped,
+    ),
+    says(
+        ARCHITECTURE,
+        "{} of them not yet accepted",
+        "src/ssh/connection/channels/receive.rs",
+        "MAX_INCOMING",
+        Unit::Plain,
+    ),
+    says(
+        ARCHITECTURE,
+        "and {} answers that",
+        "src/ssh/connection/mod.rs",
+        "MAX_CONTROL",
+        Unit::Plain,
+    ),
+    says(
+        ARCHITECTURE,
+        "the first {} stop us",
+        "src/ssh/connection/mod.rs",
+        "MANY_CONTROL",
+        Unit::Plain,
+    ),
+    says(
+        ARCHITECTURE,
+        "No packet is longer than {} bytes",
+        "src/ssh/packet/mod.rs",
+        "MAX_PACKET_LENGTH",
+        Unit::Grouped,
+    ),
+];
+
+/// Constants of different modules that must be equal.
+const EQUAL: &[[(&str, &str); 2]] = &[
+    // When the start of a service counts as done.
+    [
+        ("src/cli/announce.rs", "READY_AT_LATEST"),
+        ("src/relay/mod.rs", "READY_AT_LATEST"),
+    ],
+    // Both roles let a credential's refusals count alike.
+    [
+        ("src/gateway/link.rs", "REFUSALS_BELIEVED"),
+        ("src/relay/register.rs", "REFUSALS_BELIEVED"),
+    ],
+    [
+        ("src/gateway/link.rs", "SELDOM"),
+        ("src/relay/register.rs", "SELDOM"),
+    ],
+    // A key that can be read can sign.
+    [
+        ("src/ssh/keys.rs", "MIN_RSA_BITS"),
+        ("src/ssh/sign/mod.rs", "MIN_RSA_BITS"),
+    ],
+    // The hosts that the embedded platform signs are those that a gateway reads.
+    [
+        ("src/pki/extensions.rs", "MAX_HOST"),
+        ("src/platform/routes/admin.rs", "MAX_HOST"),
+    ],
+    // What the embedded platform takes for a gateway's interval is the interval.
+    [
+        ("src/gateway/heartbeat.rs", "INTERVAL"),
+        ("src/platform/probe.rs", "USUAL_TTL"),
+    ],
+];
+
+/// Constants of which the first must be smaller than the second.
+const SMALLER: &[[(&str, &str); 2]] = &[
+    // Stopping waits for a call to the platform that has begun.
+    [
+        ("src/api/mod.rs", "CALL_DEADLINE"),
+        ("src/gateway/mod.rs", "LAST_CALL"),
+    ],
+    [
+        ("src/api/mod.rs", "CALL_DEADLINE"),
+        ("src/relay/mod.rs", "LAST_CALL"),
+    ],
+    [
+        ("src/api/mod.rs", "CONNECT_DEADLINE"),
+        ("src/api/mod.rs", "CALL_DEADLINE"),
+    ],
+    // A client waits for longer than the gateway for its target.
+    [
+        ("src/gateway/service/tcp.rs", "CONNECT"),
+        ("src/connect/route.rs", "GATEWAY_DEADLINE"),
+    ],
+    // A relay reports before it counts as unhealthy.
+    [
+        ("src/relay/heartbeat.rs", "INTERVAL"),
+        ("src/platform/store/relays.rs", "HEALTHY"),
+    ],
+    // The kernel reports a dead connection before our limit for the other end's answer is far behind.
+    [
+        ("src/api/mod.rs", "CALL_DEADLINE"),
+        ("src/gateway/issue.rs", "ATTEMPT"),
+    ],
+];
+
+/// Where statements and constants do not agree. `read` gives a document of the repository.
+pub(crate) fn disagreements(sources: &[Source], read: &dyn Fn(&str) -> String) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let mut value = |path: &str, name: &str| {
+        let found = constant(sources, path, name);
+        if found.is_none() {
+            wrong.push(format!(
+                "{path}: no constant {name} whose value can be read"
+            ));
+        }
+        found
+    };
+    let mut found = Vec::new();
+    for statement in STATEMENTS {
+        let Some(value) = value(statement.source, statement.constant) else {
+            continue;
+        };
+        let text = statement.text.replace("{}", &shown(value, statement.unit));
+        if !joined(&read(statement.document)).contains(&text) {
+            let Statement {
+                document,
+                source,
+                constant,
+                ..
+            } = statement;
+            found.push(format!(
+                "{document} does not say {text:?} ({constant} of {source})"
+            ));
+        }
+    }
+    for [one, other] in EQUAL {
+        // A length of time may be a number of seconds elsewhere.
+        if let (Some(a), Some(b)) = (value(one.0, one.1), value(other.0, other.1))
+            && a != b
+            && a != b * 1000
+        {
+            found.push(format!("{one:?} is {a}, {other:?} is {b}"));
+        }
+    }
+    for [one, other] in SMALLER {
+        if let (Some(a), Some(b)) = (value(one.0, one.1), value(other.0, other.1))
+            && a >= b
+        {
+            found.push(format!("{one:?} is {a}, not smaller than {other:?}, {b}"));
+        }
+    }
+    wrong.extend(found);
+    wrong
+}
+
+/// Where the page of operations says something else of threads than [`threads`].
+pub(crate) fn thread_budget(page: &str) -> Vec<String> {
+    let page = joined(page);
+    let targets = threads::MAX_TARGET_LOOKUPS;
+    let sentences = [
+        format!("`TasksMax={}` counts threads", threads::TASKS_MAX),
+        format!(
+            "one for each CPU, {} at most, to run tasks; {} for calls that wait for the disk; {} for name resolution; and two more",
+            threads::MAX_WORKERS,
+            threads::MAX_BLOCKING,
+            threads::MAX_LOOKUPS
+        ),
+        format!(
+            "{} for the platform and the relays",
+            threads::MAX_OWN_LOOKUPS
+        ),
+        format!("and {targets} for the names of targets"),
+        format!("While {} or more names", targets - targets / 3),
+    ];
+    let missing = sentences
+        .into_iter()
+        .filter(|sentence| !page.contains(sentence));
+    missing
+        .map(|sentence| format!("docs/operations.md does not say {sentence:?}"))
+        .collect()
+}
+
+/// Where a unit says something else than the program. `stop` is what a stop takes at most in seconds.
+pub(crate) fn unit_disagreements(unit: &str, text: &str, stop: u64) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let mut must = |key: &str, expected: &dyn Fn(&str) -> bool| {
+        let values: Vec<&str> = text
+            .lines()
+            .filter_map(|line| line.strip_prefix(key))
+            .collect();
+        if values.is_empty() || !values.iter().all(|value| expected(value)) {
+            wrong.push(format!(
+                "{unit}: {key}{} does not fit the program",
+                values.join(", ")
+            ));
+        }
+    };
+    must("TasksMax=", &|value| {
+        value == threads::TASKS_MAX.to_string()
+    });
+    // Not repeated: what a person must change.
+    let codes = [Code::Usage, Code::Permission, Code::Configuration].map(|code| code as u8);
+    let codes = codes.map(|code| code.to_string()).join(" ");
+    must("RestartPreventExitStatus=", &|value| value == codes);
+    must("TimeoutStopSec=", &|value| {
+        value.parse().is_ok_and(|limit: u64| stop < limit)
+    });
+    wrong
+}
+
+/// What stopping takes at most, in seconds, beyond what the program asks the service manager for.
+pub(crate) fn longest_stop(sources: &[Source], role: &str) -> Option<u64> {
+    let value = |path, name| constant(sources, path, name);
+    let sessions = match role {
+        "gateway" => {
+            value("src/gateway/session.rs", "DRAIN")? * 2 + value("src/gateway/mod.rs", "STOP")?
+        }
+        _ => value("src/relay/hub.rs", "GRACE")? + value("src/relay/mod.rs", "FAREWELL")? * 3,
+    };
+    let log = value("src/cli/logging/sink.rs", "LAST_LINES")?;
+    Some((sessions + log) / 1000)
+}
+
+/// The value of a constant: a product or a shift of numbers, or a time in milliseconds.
+fn constant(sources: &[Source], path: &str, name: &str) -> Option<u64> {
+    let source = sources.iter().find(|source| source.path == path)?;
+    let start = format!("const {name}: ");
+    let (_, rest) = source.code.split_once(&start)?;
+    let (_, value) = rest.split_once('=')?;
+    let (value, _) = value.split_once(';')?;
+    let value = value.trim();
+    let inner = |start: &str| value.strip_prefix(start)?.strip_suffix(')');
+    if let Some(seconds) = inner("Duration::from_secs(") {
+        return Some(number(seconds)? * 1000);
+    }
+    if let Some(millis) = inner("Duration::from_millis(") {
+        return number(millis);
+    }
+    number(value)
+}
+
+fn number(expression: &str) -> Option<u64> {
+    if let Some((one, other)) = expression.split_once(" << ") {
+        return Some(number(one)? << number(other)?);
+    }
+    if let Some((one, other)) = expression.split_once(" + ") {
+        return Some(number(one)? + number(other)?);
+    }
+    if let Some((one, other)) = expression.split_once(" * ") {
+        return Some(number(one)? * number(other)?);
+    }
+    expression.trim().replace('_', "").parse().ok()
+}
+
+fn shown(value: u64, unit: Unit) -> String {
+    match unit {
+        Unit::Plain => value.to_string(),
+        Unit::Grouped => format!("{} {:03}", value / 1000, value % 1000),
+        Unit::Seconds => (value / 1000).to_string(),
+        Unit::KiB => (value >> 10).to_string(),
+        Unit::MiB => (value >> 20).to_string(),
+    }
+}
+
+/// The text without its line breaks.
+fn joined(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Unit, constant, joined, shown, unit_disagreements};
+    use crate::source::Source;
+
+    #[test]
+    fn constants_are_read() {
+        let text = "const A: Duration = Duration::from_secs(10);\nconst B: usize = 4 << 20;\n\
+                    pub(crate) const C: u32 = 253 + 8;\nconst D: u64 = 2 * 1_000;\nconst E: u8 = f();\n";
+        let sources = [Source::new("src/a.rs", text)];
+        let value = |name| constant(&sources, "src/a.rs", name);
+        assert_eq!(
+            ["A", "B", "C", "D", "E", "F"].map(value),
+            [
+                Some(10_000),
+                Some(4 << 20),
+                Some(261),
+                Some(2000),
+                None,
+                None
+            ]
+        );
+        assert_eq!(shown(16_384, Unit::Grouped), "16 384");
+        assert_eq!(joined("a\n b"), "a b");
+    }
+
+    #[test]
+    fn unit_must_fit_the_program() {
+        let good = "TasksMax=128\nRestartPreventExitStatus=64 77 78\nTimeoutStopSec=40\n";
+        assert!(unit_disagreements("u", good, 28).is_empty());
+        assert_eq!(unit_disagreements("u", good, 40).len(), 1);
+        assert_eq!(
+            unit_disagreements("u", &good.replace("128", "64"), 28).len(),
+            1
+        );
+        assert_eq!(unit_disagreements("u", "", 28).len(), 3);
+    }
+}
