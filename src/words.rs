@@ -73,11 +73,50 @@ impl fmt::Display for Utc {
     }
 }
 
+/// When something was last seen: `last seen 16:54 UTC`, with the date unless that was within a day.
+#[derive(Debug, Clone, Copy)]
+pub struct LastSeen {
+    /// When; `None` if it never was.
+    pub at: Option<SystemTime>,
+    /// The time now.
+    pub now: SystemTime,
+}
+
+impl fmt::Display for LastSeen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const DAY: Duration = Duration::from_secs(86_400);
+        let Some(at) = self.at else {
+            return f.write_str("never seen so far");
+        };
+        let text = Utc(at).to_string();
+        let is_recent = self.now.duration_since(at).is_ok_and(|ago| ago < DAY);
+        // `YYYY-MM-DD HH:MM:SS UTC`.
+        match (text.get(..11), text.get(11..16)) {
+            (Some(_), Some(time)) if is_recent => write!(f, "last seen {time} UTC"),
+            (Some(date), Some(time)) => write!(f, "last seen {date}{time} UTC"),
+            _ => write!(f, "last seen {text}"),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-    use super::{Count, Nearly, Roughly, Utc};
+    use super::{Count, LastSeen, Nearly, Roughly, Utc};
+
+    #[test]
+    fn last_seen_has_a_date_after_a_day() {
+        let at = UNIX_EPOCH + Duration::from_secs(1_795_514_459);
+        for (at, later, told) in [
+            (Some(at), 60, "last seen 10:00 UTC"),
+            (Some(at), 86_400, "last seen 2026-11-24 10:00 UTC"),
+            (None, 60, "never seen so far"),
+        ] {
+            let now = UNIX_EPOCH + Duration::from_secs(1_795_514_459 + later);
+            assert_eq!(LastSeen { at, now }.to_string(), told);
+        }
+    }
 
     #[test]
     fn a_difference_is_told_to_the_nearest_unit() {

@@ -414,6 +414,9 @@ pub struct SessionCredentials {
     pub relay: ClientPki,
     /// TLS 2.
     pub gateway: ClientPki,
+    /// When the platform last reached the gateway, as RFC 3339 has it. Of the embedded platform only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway_heartbeat: Option<String>,
 }
 
 /// X.509 material of a TLS client.

@@ -8,6 +8,7 @@ use super::exit::Failure;
 use super::global::Global;
 use super::print::output_failed;
 use crate::connect::{self, Forwarder, Settings, Target};
+use crate::error::chain;
 use crate::host::{notify, ready_file};
 use crate::names::GatewayName;
 use crate::scope::Scope;
@@ -65,6 +66,19 @@ pub(crate) async fn run(args: Args, global: &Global, scope: Scope) -> anyhow::Re
     }
     let address = args.listen.unwrap_or(DEFAULT_LISTEN);
     let forwarder = Forwarder::bind(settings, address).map_err(failure)?;
+    // An unknown gateway, or one that is not connected, is told before anything waits for it.
+    match forwarder.check(&scope).await {
+        Err(error) if error.is_final() => return Err(failure(error)),
+        Err(error) => {
+            // Like the line below for people, so that the two come in this order.
+            let _ = writeln!(
+                io::stderr(),
+                "{}; each connection tries again",
+                chain(&error)
+            );
+        }
+        Ok(()) => {}
+    }
     let address = forwarder.address();
     // For people; programs wait for the ready file.
     let _ = writeln!(io::stderr(), "Listening on {address}");

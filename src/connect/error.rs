@@ -2,10 +2,12 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use super::target::Target;
 use crate::error::{Class, Reason};
 use crate::names::{GatewayName, RelayHost};
+use crate::words::LastSeen;
 use crate::{api, net, pki};
 
 /// The parts of the way, in the order in which they are passed.
@@ -78,6 +80,22 @@ pub enum Error {
         #[source]
         source: pki::Error,
     },
+    /// The check at the start was not done in time.
+    #[error("platform, relay and gateway did not answer within {} s", .0.as_secs())]
+    NotChecked(Duration),
+    /// The relay does not know the gateway at the moment.
+    #[error(
+        "gateway {gateway} is not connected to relay {relay}{}",
+        last_seen_words(*.last_seen)
+    )]
+    NotConnected {
+        /// The gateway.
+        gateway: GatewayName,
+        /// The relay.
+        relay: RelayHost,
+        /// When the platform last reached it, if it says so.
+        last_seen: Option<SystemTime>,
+    },
     /// The connection ended before the target sent a byte, which is how a gateway tells that it cannot
     /// reach it.
     #[error("gateway {gateway} gave no connection to {target}")]
@@ -115,6 +133,13 @@ pub enum Refusal {
     Credentials(#[source] pki::Error),
 }
 
+fn last_seen_words(at: Option<SystemTime>) -> String {
+    let now = SystemTime::now();
+    at.map(|at| LastSeen { at: Some(at), now })
+        .map(|last_seen| format!("; {last_seen}"))
+        .unwrap_or_default()
+}
+
 impl Error {
     /// Which part of the way failed.
     #[must_use]
@@ -123,8 +148,35 @@ impl Error {
             Self::Listen(_) | Self::Accept(_) | Self::Client(_) | Self::Local(_) => Part::Here,
             Self::Session { .. } => Part::Platform,
             Self::Relay { .. } => Part::Relay,
-            Self::Gateway { .. } | Self::Broken { .. } => Part::Gateway,
+            Self::Gateway { .. }
+            | Self::NotConnected { .. }
+            | Self::NotChecked(_)
+            | Self::Broken { .. } => Part::Gateway,
             Self::Target { .. } => Part::Target,
+        }
+    }
+
+    /// True if only a person can change it: trying again does not help.
+    #[must_use]
+    pub fn is_final(&self) -> bool {
+        match self {
+            Self::Client(_) => true,
+            Self::Session { source, .. } => match &**source {
+                Refusal::Api(error) => match error.class() {
+                    Class::Fatal(_) | Class::Reauthenticate | Class::Reenroll => true,
+                    Class::Retry | Class::RetryAfter(_) => false,
+                },
+                Refusal::Credentials(_) => false,
+            },
+            Self::Listen(_)
+            | Self::Accept(_)
+            | Self::Local(_)
+            | Self::Relay { .. }
+            | Self::Gateway { .. }
+            | Self::NotConnected { .. }
+            | Self::NotChecked(_)
+            | Self::Target { .. }
+            | Self::Broken { .. } => false,
         }
     }
 
@@ -146,6 +198,8 @@ impl Error {
             | Self::Local(_)
             | Self::Relay { .. }
             | Self::Gateway { .. }
+            | Self::NotConnected { .. }
+            | Self::NotChecked(_)
             | Self::Target { .. }
             | Self::Broken { .. } => Reason::Unavailable,
         }

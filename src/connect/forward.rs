@@ -20,6 +20,8 @@ use crate::scope::Scope;
 
 /// Local connections at once; further ones wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 1024;
+/// Limit for the check at the start: a platform or a relay that is silent must not delay it for long.
+const CHECK_DEADLINE: Duration = Duration::from_secs(10);
 /// Time for connections to see the end of the program.
 const STOP_DEADLINE: Duration = Duration::from_secs(2);
 
@@ -51,6 +53,20 @@ impl Forwarder {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Asks for a session and connects to the gateway, but not to the target. Gives up after
+    /// [`CHECK_DEADLINE`], and when `scope` is cancelled.
+    ///
+    /// # Errors
+    /// What a connection would fail with.
+    pub async fn check(&self, scope: &Scope) -> Result<(), Error> {
+        let checking = tokio::time::timeout(CHECK_DEADLINE, Box::pin(self.route.check()));
+        match scope.run(checking).await {
+            Some(Ok(checked)) => checked,
+            Some(Err(_)) => Err(Error::NotChecked(CHECK_DEADLINE)),
+            None => Ok(()),
+        }
     }
 
     /// Forwards until `scope` is cancelled.

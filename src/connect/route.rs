@@ -7,27 +7,46 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use tokio::io::AsyncWriteExt as _;
+
 use super::error::{Error, Refusal};
 use super::lease::{Lease, Leases};
 use super::{Settings, Target};
 use crate::api::types::{OpenSession, SessionCredentials};
+use crate::error::is_closed_in_handshake;
 use crate::names::GatewayName;
 use crate::pki::dial::{GatewayDialer, GatewayStream};
 use crate::{api, pki};
 
 /// The gateway's service that forwards bytes (protocol.md §5).
 const SERVICE: &str = "infisical-tcp-proxy";
+/// The gateway's service that answers and does nothing else.
+const PING: &str = "infisical-ping";
+/// Limit for the end of a check.
+const CLOSE_DEADLINE: Duration = Duration::from_secs(1);
 /// Limit for TCP and TLS 1. The relay itself gives TLS 1 five seconds.
 const RELAY_DEADLINE: Duration = Duration::from_secs(10);
 /// Limit for TLS 2, the relay's opening of a channel included.
 const GATEWAY_DEADLINE: Duration = Duration::from_secs(15);
+
+/// A session of the platform.
+#[derive(Debug)]
+struct Session {
+    dialer: GatewayDialer,
+    /// The same way to another service, which does not connect to the target.
+    ping: GatewayDialer,
+    /// When the platform last reached the gateway, if it says so.
+    last_seen: Option<SystemTime>,
+}
 
 /// Opens connections to one target. Shared by all local connections.
 #[derive(Debug)]
 pub(super) struct Route {
     settings: Settings,
     platform: api::Client,
-    leases: Leases<GatewayDialer, Refusal>,
+    leases: Leases<Session, Refusal>,
 }
 
 impl Route {
@@ -63,7 +82,16 @@ impl Route {
         }
     }
 
-    async fn lease(&self) -> Result<Lease<GatewayDialer>, Error> {
+    /// Asks for a session and connects to the gateway, but not to the target.
+    pub(super) async fn check(&self) -> Result<(), Error> {
+        let session = self.lease().await?.value;
+        let mut stream = self.dial_to(&session, &session.ping).await?;
+        // The connection has shown what it was for; how its end is taken does not matter.
+        let _ = tokio::time::timeout(CLOSE_DEADLINE, stream.shutdown()).await;
+        Ok(())
+    }
+
+    async fn lease(&self) -> Result<Lease<Session>, Error> {
         let lease = self.leases.current(|| self.ask()).await;
         lease.map_err(|source: Arc<Refusal>| Error::Session {
             gateway: self.settings.gateway.clone(),
@@ -72,7 +100,7 @@ impl Route {
     }
 
     /// Asks the platform for a session; also says for how long it is valid.
-    async fn ask(&self) -> Result<(GatewayDialer, Duration), Refusal> {
+    async fn ask(&self) -> Result<(Session, Duration), Refusal> {
         let request = OpenSession {
             target_host: self.settings.target.host().to_owned(),
             target_port: self.settings.target.port(),
@@ -91,10 +119,24 @@ impl Route {
             validity_s = validity.as_secs(),
             "session opened"
         );
-        Ok((dialer, validity))
+        let session = Session {
+            dialer,
+            ping: GatewayDialer::try_new(&credentials, &[PING], self.platform.clock())
+                .map_err(Refusal::Credentials)?,
+            last_seen: credentials.gateway_heartbeat.as_deref().and_then(rfc3339),
+        };
+        Ok((session, validity))
     }
 
-    async fn dial(&self, dialer: &GatewayDialer) -> Result<GatewayStream, Error> {
+    async fn dial(&self, session: &Session) -> Result<GatewayStream, Error> {
+        self.dial_to(session, &session.dialer).await
+    }
+
+    async fn dial_to(
+        &self,
+        session: &Session,
+        dialer: &GatewayDialer,
+    ) -> Result<GatewayStream, Error> {
         let relay = || dialer.relay().host().clone();
         let outer = dialer
             .relay()
@@ -107,12 +149,29 @@ impl Route {
         dialer
             .dial_through(outer, GATEWAY_DEADLINE)
             .await
-            .map_err(|source| Error::Gateway {
-                gateway: self.settings.gateway.clone(),
-                relay: relay(),
-                source,
+            .map_err(|source| match &source {
+                // A relay without that gateway closes TLS 1 without a byte (protocol.md §3).
+                pki::Error::Handshake { source, .. } if is_closed_in_handshake(source) => {
+                    Error::NotConnected {
+                        gateway: self.settings.gateway.clone(),
+                        relay: relay(),
+                        last_seen: session.last_seen,
+                    }
+                }
+                _ => Error::Gateway {
+                    gateway: self.settings.gateway.clone(),
+                    relay: relay(),
+                    source,
+                },
             })
     }
+}
+
+/// Reads a time as the API writes it.
+fn rfc3339(text: &str) -> Option<SystemTime> {
+    OffsetDateTime::parse(text, &Rfc3339)
+        .ok()
+        .map(SystemTime::from)
 }
 
 /// How long both certificates are valid from `now`; nothing where they

@@ -313,6 +313,7 @@ impl Authority {
                 client_private_key: inner.private_key,
                 server_certificate_chain: self.x509.gateway_server_anchors()?,
             },
+            gateway_heartbeat: None,
         })
     }
 

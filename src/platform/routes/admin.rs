@@ -1,27 +1,30 @@
 //! The embedded platform's own endpoints, for administrators.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use axum::extract::{Path, State};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::App;
 use super::auth::Admin;
 use super::body::Json;
 use super::error::ApiError;
 use super::gateways::Listed;
 use super::relays::rows;
+use super::{App, rfc3339};
 use crate::api::types::{Message, OpenSession, Relay as RelayRow, SessionCredentials};
 use crate::names::{GatewayName, RelayHost, RelayName};
 use crate::platform::authority::{Actor, Target};
 use crate::platform::store::{Credential, Role};
 use crate::platform::token::{self, TokenHash};
+use crate::words::LastSeen;
 
 /// Longest name of an identity, in characters.
 const MAX_NAME: usize = 64;
 /// Longest target host: a DNS name with `https://` before it.
 const MAX_HOST: usize = 253 + 8;
+/// When it makes sense to ask again for a session with a gateway that is not connected.
+const NOT_CONNECTED_RETRY: Duration = Duration::from_secs(10);
 
 /// `POST identities`
 #[derive(Debug, Deserialize)]
@@ -178,17 +181,21 @@ pub(super) async fn open_session(
         return Err(ApiError::invalid(&["targetHost"], rule));
     }
     let gateway = app.store().gateway_named(gateway_name(name)?).await?;
+    let now = SystemTime::now();
+    let heartbeat = gateway.heartbeat;
     let Some(relay) = gateway.relay.clone() else {
-        return Err(ApiError::bad_request(
-            "the gateway has no relay: its relay was removed, or it never connected",
-        ));
+        let last_seen = LastSeen { at: heartbeat, now };
+        let message = format!(
+            "gateway {} is not connected to any relay; {last_seen}",
+            gateway.name
+        );
+        return Err(ApiError::unavailable(message, NOT_CONNECTED_RETRY));
     };
     tracing::info!(
         gateway.id = %gateway.id, target.host = target_host, target.port = target_port,
         "session opened"
     );
-    let now = SystemTime::now();
-    let session = app
+    let mut session = app
         .sign(move |authority| {
             let target = Target {
                 host: &target_host,
@@ -199,6 +206,7 @@ pub(super) async fn open_session(
             authority.session(gateway, relay, Actor::User, target, now)
         })
         .await?;
+    session.gateway_heartbeat = heartbeat.map(rfc3339);
     Ok(axum::Json(session))
 }
 

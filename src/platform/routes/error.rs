@@ -89,7 +89,7 @@ impl ApiError {
         Self::new(status, "BadRequest", reason)
     }
 
-    fn unavailable(message: impl Into<String>, retry_after: Duration) -> Self {
+    pub(super) fn unavailable(message: impl Into<String>, retry_after: Duration) -> Self {
         let mut error = Self::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "ServiceUnavailable",
