@@ -7,6 +7,8 @@ pub mod listen;
 mod lookups;
 pub mod on_demand;
 mod race;
+pub mod reset;
 pub mod resolve;
 pub mod source;
+pub mod status;
 pub mod turn;

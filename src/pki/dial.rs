@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use super::stream::SecureStream;
 use super::{Error, tls};
 use crate::api::types::{ClientPki, SessionCredentials};
 use crate::clock::Clock;
@@ -22,9 +23,9 @@ use crate::net::on_demand::OnDemand;
 const GATEWAY_SERVER_NAME: &str = "localhost";
 
 /// A connection to a relay that ends there.
-pub type RelayStream = TlsStream<OnDemand<TcpStream>>;
+pub type RelayStream = SecureStream<TlsStream<OnDemand<TcpStream>>>;
 /// A connection to a gateway, through a relay.
-pub type GatewayStream = TlsStream<RelayStream>;
+pub type GatewayStream = SecureStream<TlsStream<RelayStream>>;
 
 /// Dials a relay.
 #[derive(Debug, Clone)]
@@ -136,7 +137,7 @@ async fn handshake<S>(
     end: Instant,
     deadline: Duration,
     peer: impl Fn() -> String,
-) -> Result<TlsStream<S>, Error>
+) -> Result<SecureStream<TlsStream<S>>, Error>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -151,4 +152,5 @@ where
             peer: peer(),
             source,
         })
+        .map(SecureStream::new)
 }

@@ -1,8 +1,10 @@
 //! X.509 and TLS: the configurations of TLS 1 and TLS 2 on both sides, and what a client certificate says
 //! about where it wants to go (protocol.md §4).
 
+mod alert;
 pub mod dial;
 pub mod extensions;
+pub mod stream;
 pub mod tls;
 
 use std::time::{Duration, SystemTime};

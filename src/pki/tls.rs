@@ -24,7 +24,7 @@ use rustls::{
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-use super::{Error, parse_certificates, parse_private_key};
+use super::{Error, alert, parse_certificates, parse_private_key};
 use crate::api::types::{ClientPki, ServerPki};
 use crate::clock::Clock;
 use crate::error::{chain, tls_error};
@@ -100,7 +100,10 @@ pub fn client(pki: &ClientPki, alpn: &[&str], clock: &Clock) -> Result<Arc<Clien
 /// The one provider of cryptography for TLS.
 #[must_use]
 pub fn provider() -> Arc<CryptoProvider> {
-    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
+    Arc::new(CryptoProvider {
+        cipher_suites: alert::suites(),
+        ..rustls::crypto::aws_lc_rs::default_provider()
+    })
 }
 
 /// The time by which the library judges certificates.
