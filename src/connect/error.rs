@@ -96,8 +96,8 @@ pub enum Error {
         /// When the platform last reached it, if it says so.
         last_seen: Option<SystemTime>,
     },
-    /// The connection ended before the target sent a byte, which is how a gateway tells that it cannot
-    /// reach it.
+    /// The gateway says why it could not reach the target, or the connection ended before the
+    /// target sent a byte, which is how deployed gateways tell.
     #[error("gateway {gateway} gave no connection to {target}")]
     Target {
         /// The gateway.
@@ -108,6 +108,18 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// The target ended the connection while there was still something to send.
+    #[error("{target} did not take everything that was sent to it")]
+    Unsent {
+        /// The target.
+        target: Target,
+        /// How that was noticed.
+        #[source]
+        source: io::Error,
+    },
+    /// The program was told to stop before the connection had ended.
+    #[error("stopped before the connection had ended")]
+    Stopped,
     /// The local stream failed.
     #[error("cannot write what was received")]
     Local(#[source] io::Error),
@@ -145,14 +157,18 @@ impl Error {
     #[must_use]
     pub fn part(&self) -> Part {
         match self {
-            Self::Listen(_) | Self::Accept(_) | Self::Client(_) | Self::Local(_) => Part::Here,
+            Self::Listen(_)
+            | Self::Accept(_)
+            | Self::Client(_)
+            | Self::Local(_)
+            | Self::Stopped => Part::Here,
             Self::Session { .. } => Part::Platform,
             Self::Relay { .. } => Part::Relay,
             Self::Gateway { .. }
             | Self::NotConnected { .. }
             | Self::NotChecked(_)
             | Self::Broken { .. } => Part::Gateway,
-            Self::Target { .. } => Part::Target,
+            Self::Target { .. } | Self::Unsent { .. } => Part::Target,
         }
     }
 
@@ -176,6 +192,8 @@ impl Error {
             | Self::NotConnected { .. }
             | Self::NotChecked(_)
             | Self::Target { .. }
+            | Self::Unsent { .. }
+            | Self::Stopped
             | Self::Broken { .. } => false,
         }
     }
@@ -201,6 +219,8 @@ impl Error {
             | Self::NotConnected { .. }
             | Self::NotChecked(_)
             | Self::Target { .. }
+            | Self::Unsent { .. }
+            | Self::Stopped
             | Self::Broken { .. } => Reason::Unavailable,
         }
     }

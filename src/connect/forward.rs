@@ -9,13 +9,13 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 
 use super::Settings;
-use super::ending::{Ending, Witness};
+use super::ending::Ending;
 use super::error::Error;
 use super::route::Route;
 use crate::error::chain;
 use crate::net::accept::{Accepted, Acceptor};
 use crate::net::on_demand::OnDemand;
-use crate::net::{copy, listen};
+use crate::net::{copy, listen, reset};
 use crate::scope::Scope;
 
 /// Local connections at once; further ones wait in the kernel's queue.
@@ -81,7 +81,7 @@ impl Forwarder {
                 Some(Ok(accepted)) => {
                     let (route, stop) = (Arc::clone(&self.route), connections.clone());
                     connections.spawn("connection", async move {
-                        stop.run(serve(&route, accepted)).await;
+                        serve(&route, accepted, &stop).await;
                     });
                 }
                 Some(Err(error)) => break Err(Error::Accept(error)),
@@ -94,20 +94,21 @@ impl Forwarder {
     }
 }
 
-async fn serve(route: &Route, accepted: Accepted) {
+async fn serve(route: &Route, accepted: Accepted, stop: &Scope) {
     let Accepted {
         mut stream,
         peer,
         permit: _permit,
     } = accepted;
     tracing::debug!(%peer, "connection accepted");
-    match forward(route, &mut stream).await {
-        Ok(copied) => tracing::debug!(
-            %peer,
-            sent = copied.a_to_b,
-            received = copied.b_to_a,
-            "connection ended"
-        ),
+    // From the first moment: a reset tells the local program what an orderly end would hide.
+    reset::arm(&stream);
+    match forward(route, &mut stream, stop).await {
+        Ok(()) => reset::disarm(&stream),
+        Err(Error::Local(error)) => {
+            tracing::debug!(%peer, %error, "the local program broke off");
+        }
+        Err(Error::Stopped) => tracing::debug!(%peer, "connection cut"),
         Err(error) => tracing::warn!(
             %peer,
             part = error.part().as_str(),
@@ -117,24 +118,26 @@ async fn serve(route: &Route, accepted: Accepted) {
     }
 }
 
-async fn forward(route: &Route, local: &mut TcpStream) -> Result<copy::Copied, Error> {
+async fn forward(route: &Route, local: &mut TcpStream, stop: &Scope) -> Result<(), Error> {
     // Boxed, so that an open connection does not carry the size of its handshakes.
-    let remote = match Box::pin(route.open()).await {
-        Ok(remote) => remote,
-        Err(error) => {
-            // A reset tells the local program what an orderly end would hide.
-            let _ = socket2::SockRef::from(&*local).set_linger(Some(Duration::ZERO));
-            return Err(error);
-        }
+    let opened = stop.run(Box::pin(route.open())).await;
+    let mut remote = opened.ok_or(Error::Stopped)??;
+    let (copied, stopped) = {
+        let local = &mut OnDemand::new(&mut *local);
+        let remote = &mut OnDemand::new(&mut remote.stream);
+        copy::copy_both_until(local, remote, stop.cancelled()).await
     };
-    let mut local = Witness::new(local);
-    let (copied, result) =
-        copy::copy_both(&mut OnDemand::new(&mut local), &mut OnDemand::new(remote)).await;
-    match local.ending(copied.b_to_a, result) {
-        Ending::Local(error) => {
-            tracing::debug!(%error, "the local program broke off");
-            Ok(copied)
-        }
-        ending => ending.judge(route).map(|()| copied),
+    tracing::debug!(
+        sent = copied.a_to_b.bytes,
+        received = copied.b_to_a.bytes,
+        "connection copied"
+    );
+    let ending = Ending::of(copied, stopped.is_some());
+    if !ending.is_orderly() {
+        tokio::join!(
+            remote.stream.abort(reset::DELIVERY),
+            reset::delivered(local)
+        );
     }
+    ending.judge(route, remote.is_target_reached)
 }

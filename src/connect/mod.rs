@@ -24,6 +24,7 @@ pub use target::Target;
 
 use crate::config::settings::{ApiBase, CustomHeaders};
 use crate::names::GatewayName;
+use crate::net::reset;
 use crate::scope::Scope;
 use crate::secret::Secret;
 use route::Route;
@@ -47,7 +48,7 @@ pub struct Settings {
 /// `scope` is cancelled. The end of `input` is passed on as a half-close.
 ///
 /// # Errors
-/// The connection could not be made, or broke.
+/// The connection could not be made, or did not come to its end, whatever became of `input`.
 pub async fn run_stdio<I, O>(
     settings: Settings,
     input: I,
@@ -58,10 +59,16 @@ where
     I: AsyncRead + Unpin,
     O: AsyncWrite + Unpin,
 {
-    let connection = async {
-        let route = Route::try_new(settings)?;
-        let remote = Box::pin(route.open()).await?;
-        stdio::copy(input, output, remote).await.judge(&route)
+    let route = Route::try_new(settings)?;
+    let opened = scope.run(Box::pin(route.open())).await;
+    let mut remote = opened.ok_or(Error::Stopped)??;
+    let ending = {
+        let copying = stdio::copy(input, output, &mut remote.stream);
+        let copied = scope.run(copying).await;
+        copied.unwrap_or(ending::Ending::Stopped)
     };
-    scope.run(connection).await.unwrap_or(Ok(()))
+    if !ending.is_orderly() {
+        remote.stream.abort(reset::DELIVERY).await;
+    }
+    ending.judge(&route, remote.is_target_reached)
 }

@@ -4,6 +4,7 @@
 //! those are valid. A way that no longer leads anywhere (the gateway has moved to another relay) is asked for
 //! anew once per connection.
 
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -15,13 +16,15 @@ use super::error::{Error, Refusal};
 use super::lease::{Lease, Leases};
 use super::{Settings, Target};
 use crate::api::types::{OpenSession, SessionCredentials};
-use crate::error::is_closed_in_handshake;
+use crate::error::{is_closed_in_handshake, printable};
 use crate::names::GatewayName;
+use crate::net::status;
 use crate::pki::dial::{GatewayDialer, GatewayStream};
 use crate::{api, pki};
 
-/// The gateway's service that forwards bytes (protocol.md §5).
-const SERVICE: &str = "infisical-tcp-proxy";
+/// The gateway's service that forwards bytes (protocol.md §5), and before it the one that also says
+/// whether the target was reached. The gateway chooses; deployed ones know the former only.
+const SERVICES: [&str; 2] = [status::ALPN, "infisical-tcp-proxy"];
 /// The gateway's service that answers and does nothing else.
 const PING: &str = "infisical-ping";
 /// Limit for the end of a check.
@@ -30,6 +33,16 @@ const CLOSE_DEADLINE: Duration = Duration::from_secs(1);
 const RELAY_DEADLINE: Duration = Duration::from_secs(10);
 /// Limit for TLS 2, the relay's opening of a channel included.
 const GATEWAY_DEADLINE: Duration = Duration::from_secs(15);
+/// Limit for the gateway's status. It gives the connection to the target ten seconds.
+const STATUS_DEADLINE: Duration = Duration::from_secs(20);
+
+/// An open connection.
+#[derive(Debug)]
+pub(super) struct Remote {
+    pub(super) stream: GatewayStream,
+    /// The gateway has said so. False if it does not know how to.
+    pub(super) is_target_reached: bool,
+}
 
 /// A session of the platform.
 #[derive(Debug)]
@@ -70,16 +83,44 @@ impl Route {
     }
 
     /// A connection to the gateway, which connects to the target as its first act.
-    pub(super) async fn open(&self) -> Result<GatewayStream, Error> {
+    pub(super) async fn open(&self) -> Result<Remote, Error> {
         let lease = self.lease().await?;
-        match self.dial(&lease.value).await {
+        let stream = match self.dial(&lease.value).await {
             Err(_) if !lease.fresh => {
                 self.leases.discard(lease.generation).await;
                 let lease = self.lease().await?;
-                self.dial(&lease.value).await
+                self.dial(&lease.value).await?
             }
-            outcome => outcome,
+            outcome => outcome?,
+        };
+        self.await_target(stream).await
+    }
+
+    /// Waits for the gateway's status, if it sends one.
+    async fn await_target(&self, mut stream: GatewayStream) -> Result<Remote, Error> {
+        if stream.state().alpn_protocol() != Some(status::ALPN.as_bytes()) {
+            return Ok(Remote {
+                stream,
+                is_target_reached: false,
+            });
         }
+        let received = tokio::time::timeout(STATUS_DEADLINE, status::receive(&mut stream)).await;
+        let source = match received {
+            Ok(Ok(Ok(()))) => {
+                return Ok(Remote {
+                    stream,
+                    is_target_reached: true,
+                });
+            }
+            Ok(Ok(Err(reason))) => io::Error::other(printable(&reason)),
+            Ok(Err(error)) => error,
+            Err(_) => io::ErrorKind::TimedOut.into(),
+        };
+        Err(Error::Target {
+            gateway: self.settings.gateway.clone(),
+            target: self.settings.target.clone(),
+            source,
+        })
     }
 
     /// Asks for a session and connects to the gateway, but not to the target.
@@ -109,7 +150,7 @@ impl Route {
             .platform
             .open_session(&self.settings.token, &self.settings.gateway, &request)
             .await?;
-        let dialer = GatewayDialer::try_new(&credentials, &[SERVICE], self.platform.clock())
+        let dialer = GatewayDialer::try_new(&credentials, &SERVICES, self.platform.clock())
             .map_err(Refusal::Credentials)?;
         let validity =
             validity(&credentials, self.platform.clock().now()).map_err(Refusal::Credentials)?;

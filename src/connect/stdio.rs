@@ -1,7 +1,8 @@
 //! One connection on standard input and output, so that `ssh -o ProxyCommand` can use it.
 //!
-//! The end of the input is passed on as a half-close; the whole ends when the remote side ends, whether or
-//! not the input is still open. Knows nothing of how the remote side was reached.
+//! The end of the input is passed on as a half-close; the whole ends when the remote side ends,
+//! whether or not the input is still open. After any other ending the caller must end the remote
+//! side abnormally. Knows nothing of how the remote side was reached.
 
 use std::io;
 use std::time::Duration;
@@ -16,8 +17,8 @@ const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Copies until the remote side has ended.
 ///
-/// That the remote side takes no more of what we send is not an error: its answer may still be on the way,
-/// and how that ends is what counts.
+/// A remote side that takes no more of what we send may still have an answer on the way, which is
+/// received first.
 pub(super) async fn copy<I, O, R>(mut input: I, mut output: O, remote: R) -> Ending
 where
     I: AsyncRead + Unpin,
@@ -38,15 +39,18 @@ where
                 if let Err(error) = &sent {
                     tracing::debug!(%error, "the remote side takes no more");
                 }
-                match receive.await {
-                    Ending::Wordless if sent.is_ok() => Ending::Complete,
-                    ending => ending,
+                match (receive.await, sent) {
+                    // The input had ended too.
+                    (Ending::Wordless, Ok(())) => Ending::Complete,
+                    (Ending::Wordless | Ending::Complete, Err(error)) => Ending::Unsent(error),
+                    (ending, _) => ending,
                 }
             }
         }
     };
-    // The remote side has ended and may not care, but an orderly end is no error in its log.
-    let _ = tokio::time::timeout(FAREWELL, to_remote.shutdown()).await;
+    if ending.is_orderly() {
+        let _ = tokio::time::timeout(FAREWELL, to_remote.shutdown()).await;
+    }
     ending
 }
 
@@ -156,7 +160,7 @@ mod tests {
         }
         let mut output = Vec::new();
         let ended = copy(&b"unwanted"[..], &mut output, Deaf(b"sorry")).await;
-        assert!(matches!(ended, Ending::Complete), "{ended:?}");
+        assert!(matches!(ended, Ending::Unsent(_)), "{ended:?}");
         assert_eq!(output, b"sorry");
     }
 

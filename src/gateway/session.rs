@@ -15,8 +15,8 @@ use super::service::{self, http::Cluster};
 use crate::error::{Reason, chain};
 use crate::events;
 use crate::names::{SSH_PORT, TAKEN_OVER};
-use crate::net::dial;
 use crate::net::source::Ends;
+use crate::net::{dial, reset};
 use crate::scope::Scope;
 use crate::ssh::{self, ChannelStream, client};
 
@@ -176,16 +176,18 @@ pub(crate) struct Shared {
     pub(crate) carried: Arc<Notify>,
 }
 
-/// Answers channels until the tunnel ends (then why); or until `scope` is cancelled (then `None`, after the sessions
-/// have drained and the relay was told goodbye); or, while `retired` is true, until nothing is carried any more
-/// (then `None` as well).
+/// Answers channels until `scope` is cancelled (then `Ok`, after the sessions have drained and the
+/// relay was told), or, while `retired` is true, until nothing is carried any more.
+///
+/// # Errors
+/// Why the tunnel ended, and the sessions that it leaves behind.
 pub(crate) async fn serve(
     session: &client::Session,
     identity: &Arc<Identity>,
     shared: &Shared,
     mut retired: watch::Receiver<bool>,
     scope: &Scope,
-) -> Option<Error> {
+) -> Result<(), (Error, Sessions)> {
     // Not cancelled with `scope`: sessions may finish while the gateway drains. `draining` asks those
     // that could go on for ever to finish what they do.
     let sessions = Scope::new("sessions");
@@ -224,53 +226,78 @@ pub(crate) async fn serve(
         let cluster = Arc::clone(&shared.cluster);
         let open = shared.reporter.session();
         let carried = Arc::clone(&shared.carried);
-        let (within, draining) = (sessions.clone(), draining.clone());
+        let (stop, draining) = (sessions.clone(), draining.clone());
         sessions.spawn("session", async move {
             let _counted = (place, open);
-            let farewell = channel.farewell();
+            let close_wait = channel.farewell();
+            let context = service::Context {
+                identity: &newest,
+                cluster: &cluster,
+                draining: &draining,
+                stop: &stop,
+                carried: &carried,
+            };
             // Boxed: each wrapper of a future has room for it twice.
-            let answering = Box::pin(answer(channel, &newest, &cluster, &draining, &carried));
-            let served = within.run(answering).await;
-            match served {
-                Some(true) => {
-                    within.run(Box::pin(farewell.wait(FAREWELL))).await;
-                }
-                // The client's relay is to hear of it at once.
-                Some(false) => {}
-                None => tracing::debug!("session cut"),
+            let served = Box::pin(answer(channel, context)).await;
+            // A client whose session failed is to hear of it at once.
+            if served {
+                stop.run(Box::pin(close_wait.wait(FAREWELL))).await;
             }
         });
     };
-    if ended.is_none() {
+    let sessions = Sessions { sessions, draining };
+    let Some(error) = ended else {
         session.stop_accepting();
-        draining.cancel();
-        if !sessions.finish(DRAIN).await {
+        sessions.drain().await;
+        session.close(GOING_AWAY).await;
+        return Ok(());
+    };
+    Err((error, sessions))
+}
+
+/// The sessions of a tunnel that has ended.
+pub(crate) struct Sessions {
+    sessions: Scope,
+    draining: Scope,
+}
+
+impl Sessions {
+    /// Lets them finish what they do, within limits.
+    async fn drain(&self) {
+        self.draining.cancel();
+        if !self.sessions.finish(DRAIN).await {
             tracing::warn!(
-                sessions = sessions.tasks(),
+                sessions = self.sessions.tasks(),
                 "sessions cut at the end of the grace"
             );
         }
+        self.cut().await;
     }
-    sessions.cancel();
-    sessions.finish(DRAIN).await;
-    if ended.is_none() {
-        session.close(GOING_AWAY).await;
+
+    /// Lets them end by themselves, as they notice that the tunnel is gone: targets that are slow
+    /// to read get what was received for them, and are reset then.
+    pub(crate) async fn lose(self) {
+        if !self.sessions.finish(reset::DELIVERY * 2).await {
+            self.cut().await;
+        }
     }
-    ended
+
+    async fn cut(&self) {
+        self.sessions.cancel();
+        self.sessions.finish(DRAIN).await;
+    }
 }
 
 /// True if all went well.
-async fn answer(
-    channel: ChannelStream,
-    identity: &Identity,
-    cluster: &Cluster,
-    draining: &Scope,
-    carried: &Notify,
-) -> bool {
-    match service::serve(channel, identity, cluster, draining, carried).await {
+async fn answer(channel: ChannelStream, context: service::Context<'_>) -> bool {
+    match service::serve(channel, context).await {
         Ok(()) => {
             tracing::debug!("session ended");
             true
+        }
+        Err(error) if error.is_ordinary() => {
+            tracing::debug!(reason = %chain(&error), "session ended early");
+            false
         }
         Err(error) => {
             tracing::info!(error = %chain(&error), "session failed");

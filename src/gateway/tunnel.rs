@@ -61,8 +61,8 @@ impl Tunnels {
         let session = Arc::new(session);
         let served = Arc::clone(&session);
         self.scope.spawn("tunnel", async move {
-            let error = session::serve(&served, &made_with, &shared, retiring, &scope).await;
-            let Some(error) = error else {
+            let served = session::serve(&served, &made_with, &shared, retiring, &scope).await;
+            let Err((error, sessions)) = served else {
                 // Nobody waits for it, unless it was taken up again in this very moment.
                 let _ = tell.send(session::Error::Retired);
                 return;
@@ -72,6 +72,8 @@ impl Tunnels {
                 let error = crate::error::chain(&error).to_string();
                 tracing::warn!(error, "a retired tunnel ended");
             }
+            // The next tunnel does not wait for them.
+            sessions.lose().await;
         });
         Tunnel {
             identity,

@@ -1,9 +1,14 @@
-//! Copies bytes both ways between two streams, honouring half-close, and counts them.
+//! Copies bytes both ways between two streams, honouring half-close, counts them, and reports how
+//! each direction ended.
 //!
-//! The end of one direction is passed on as the end of that direction only (a shut-down write side);
-//! the other goes on. A stream that takes no more bytes may still have some to give, an answer that explains
-//! why, so after a failed write the other direction goes on for [`LINGER`] at most; a failed read ends
-//! both.
+//! The end of one direction is passed on as the end of that direction only (a shut-down write
+//! side); the other goes on. A stream that takes no more bytes may still have some to give, an
+//! answer that explains why, so after a failed write the other direction goes on until nothing has
+//! moved for [`LINGER`]; a failed read ends both.
+//!
+//! Only the end of a stream is passed on here. After a failure, or when the copy was stopped, at
+//! least one direction is not complete ([`Copied::is_complete`]): the caller must then end both
+//! streams abnormally, or what was cut off would look whole to whoever reads it.
 //!
 //! There is no buffer here: each stream's bytes are written from where that stream has them, and count as read once
 //! they are written. A stream without a buffer of its own, or with one that is too small, gets one that comes and goes
@@ -15,22 +20,53 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncBufRead, AsyncWrite};
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep};
 
 use super::turn::Turn;
 
-/// How long a stream that takes no more bytes is still heard.
+/// How long a stream that takes no more bytes may be silent before the copy ends.
 pub const LINGER: Duration = Duration::from_secs(5);
 
-/// What was copied.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+/// What was copied, and how it ended.
+#[derive(Debug, Default)]
 pub struct Copied {
-    /// Bytes from the first stream to the second.
-    pub a_to_b: u64,
-    /// Bytes from the second stream to the first.
-    pub b_to_a: u64,
+    /// From the first stream to the second.
+    pub a_to_b: Flow,
+    /// From the second stream to the first.
+    pub b_to_a: Flow,
     /// The stream that ended first, if one did.
     pub ended_first: Option<Side>,
+    /// The first failure.
+    pub failure: Option<Failure>,
+}
+
+/// One direction of a copy.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Flow {
+    /// Bytes written.
+    pub bytes: u64,
+    /// The reader's end was reached, and everything before it was written.
+    pub is_complete: bool,
+}
+
+/// What went wrong.
+#[derive(Debug)]
+pub struct Failure {
+    /// The stream that failed.
+    pub side: Side,
+    /// Whether it failed to be read or to be written.
+    pub operation: Operation,
+    /// How.
+    pub error: io::Error,
+}
+
+/// What is done with a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Operation {
+    /// Reading.
+    Read,
+    /// Writing.
+    Write,
 }
 
 /// One of the two streams.
@@ -42,26 +78,29 @@ pub enum Side {
     B,
 }
 
-/// Copies until both directions have ended, or one failed and the other had its time. The counts are true
-/// in both cases.
-pub async fn copy_both<A, B>(a: &mut A, b: &mut B) -> (Copied, io::Result<()>)
+impl Copied {
+    /// True if both directions came to their end. Otherwise something was cut off, and both streams
+    /// must end abnormally.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.a_to_b.is_complete && self.b_to_a.is_complete
+    }
+}
+
+/// Copies until both directions have ended, or one failed and the other had its time.
+pub async fn copy_both<A, B>(a: &mut A, b: &mut B) -> Copied
 where
     A: AsyncBufRead + AsyncWrite + Unpin,
     B: AsyncBufRead + AsyncWrite + Unpin,
 {
-    match copy_both_until(a, b, std::future::pending::<std::convert::Infallible>()).await {
-        (copied, Ok(result)) => (copied, result),
-        (_, Err(never)) => match never {},
-    }
+    let (copied, _) =
+        copy_both_until(a, b, std::future::pending::<std::convert::Infallible>()).await;
+    copied
 }
 
-/// Copies like [`copy_both`], or until `stop` resolves, whose output is then the `Err`. The counts are
-/// true in all cases.
-pub async fn copy_both_until<A, B, S>(
-    a: &mut A,
-    b: &mut B,
-    stop: S,
-) -> (Copied, Result<io::Result<()>, S::Output>)
+/// Copies like [`copy_both`], or until `stop` resolves, whose output is then there too. The counts
+/// are true in all cases.
+pub async fn copy_both_until<A, B, S>(a: &mut A, b: &mut B, stop: S) -> (Copied, Option<S::Output>)
 where
     A: AsyncBufRead + AsyncWrite + Unpin,
     B: AsyncBufRead + AsyncWrite + Unpin,
@@ -71,18 +110,25 @@ where
     let mut back = Direction::default();
     let mut is_turn_of_a = false;
     let mut ended_first = None;
-    let mut failure = Failure::default();
+    let mut failures = Failures::default();
     let copying = std::future::poll_fn(|cx| {
         // Both are polled each time, and each is first every other time: one that never has to wait uses up the
         // task's budget, and would starve the other.
         is_turn_of_a = !is_turn_of_a;
-        let (first, second) = if is_turn_of_a {
-            let first = failure.sift(there.poll(cx, a, b))?;
-            (first, failure.sift(back.poll(cx, b, a))?)
-        } else {
-            let first = failure.sift(back.poll(cx, b, a))?;
-            (first, failure.sift(there.poll(cx, a, b))?)
-        };
+        let mut polls = [Poll::Pending; 2];
+        for turn in [is_turn_of_a, !is_turn_of_a] {
+            let (poll, from, to) = if turn {
+                (there.poll(cx, a, b), Side::A, Side::B)
+            } else {
+                (back.poll(cx, b, a), Side::B, Side::A)
+            };
+            let reverse = if turn { &mut back } else { &mut there };
+            let Ok(poll) = failures.sift(poll, from, to, reverse) else {
+                return Poll::Ready(());
+            };
+            let [first, second] = &mut polls;
+            *(if turn { first } else { second }) = poll;
+        }
         if ended_first.is_none() {
             ended_first = match (there.read_ended, back.read_ended) {
                 (true, _) => Some(Side::A),
@@ -90,56 +136,87 @@ where
                 (false, false) => None,
             };
         }
-        if (first.is_ready() && second.is_ready()) || failure.is_over(cx) {
-            Poll::Ready(failure.error.take().map_or(Ok(()), Err))
+        let moved = there.total.saturating_add(back.total);
+        if polls.iter().all(Poll::is_ready) || failures.is_over(cx, moved) {
+            Poll::Ready(())
         } else {
             Poll::Pending
         }
     });
-    let result = tokio::select! {
+    let stopped = tokio::select! {
         // What has been copied to its end was not stopped.
         biased;
-        result = copying => Ok(result),
-        output = stop => Err(output),
+        () = copying => None,
+        output = stop => Some(output),
     };
-    (
-        Copied {
-            a_to_b: there.total,
-            b_to_a: back.total,
-            ended_first,
-        },
-        result,
-    )
+    let copied = Copied {
+        a_to_b: there.flow(),
+        b_to_a: back.flow(),
+        ended_first,
+        failure: failures.first,
+    };
+    (copied, stopped)
 }
 
-/// The first failed write, and how long the other direction still has.
+/// The first failure, and how long the other direction still has.
 #[derive(Default)]
-struct Failure {
-    error: Option<io::Error>,
+struct Failures {
+    first: Option<Failure>,
     end: Option<Pin<Box<Sleep>>>,
+    /// Bytes of both directions when the time began.
+    moved: u64,
 }
 
-impl Failure {
-    /// Keeps a failed write for later: that direction has ended. A failed read is passed on.
-    fn sift(&mut self, poll: Poll<Result<(), Fault>>) -> Poll<io::Result<()>> {
+impl Failures {
+    /// Notes what failed. A failed read ends the copy (`Err`); after a failed write that direction
+    /// has ended.
+    fn sift(
+        &mut self,
+        poll: Poll<Result<(), Fault>>,
+        from: Side,
+        to: Side,
+        reverse: &mut Direction,
+    ) -> Result<Poll<()>, ()> {
         match poll {
-            Poll::Pending => Poll::Pending,
-            Poll::Ready(Ok(())) => Poll::Ready(Ok(())),
-            Poll::Ready(Err(Fault::Read(error))) => Poll::Ready(Err(error)),
+            Poll::Pending => Ok(Poll::Pending),
+            Poll::Ready(Ok(())) => Ok(Poll::Ready(())),
+            Poll::Ready(Err(Fault::Read(error))) => {
+                self.note(from, Operation::Read, error);
+                Err(())
+            }
             Poll::Ready(Err(Fault::Write(error))) => {
-                if self.error.is_none() {
-                    self.error = Some(error);
-                    self.end = Some(Box::pin(tokio::time::sleep(LINGER)));
-                }
-                Poll::Ready(Ok(()))
+                // A socket that was reset reports it once: whatever is called first fails, and
+                // later reads end as if the peer had ended in order. A peer that had, and was
+                // written to after that, gives a broken pipe.
+                reverse.is_end_doubtful = error.kind() == io::ErrorKind::ConnectionReset;
+                self.note(to, Operation::Write, error);
+                self.end = Some(Box::pin(tokio::time::sleep(LINGER)));
+                Ok(Poll::Ready(()))
             }
         }
     }
 
-    /// True once the other direction's time is over.
-    fn is_over(&mut self, cx: &mut Context<'_>) -> bool {
-        let end = self.end.as_mut();
-        end.is_some_and(|end| Future::poll(end.as_mut(), cx).is_ready())
+    fn note(&mut self, side: Side, operation: Operation, error: io::Error) {
+        self.first.get_or_insert(Failure {
+            side,
+            operation,
+            error,
+        });
+    }
+
+    /// True once the other direction's time is over: it lasts for as long as something moves.
+    fn is_over(&mut self, cx: &mut Context<'_>, moved: u64) -> bool {
+        let Some(end) = &mut self.end else {
+            return false;
+        };
+        while Future::poll(end.as_mut(), cx).is_ready() {
+            if moved == self.moved {
+                return true;
+            }
+            self.moved = moved;
+            end.as_mut().reset(Instant::now() + LINGER);
+        }
+        false
     }
 }
 
@@ -155,6 +232,8 @@ struct Direction {
     total: u64,
     turn: Turn,
     read_ended: bool,
+    /// An end that is read from now on may be that of a connection that was reset.
+    is_end_doubtful: bool,
     shut_down: bool,
     unflushed: bool,
     /// A write failed: nothing more is copied.
@@ -162,6 +241,13 @@ struct Direction {
 }
 
 impl Direction {
+    fn flow(&self) -> Flow {
+        Flow {
+            bytes: self.total,
+            is_complete: self.shut_down,
+        }
+    }
+
     fn poll<R, W>(
         &mut self,
         cx: &mut Context<'_>,
@@ -196,6 +282,10 @@ impl Direction {
                 .poll_fill_buf(cx)
                 .map_err(Fault::Read)?
             {
+                Poll::Ready([]) if self.is_end_doubtful => {
+                    let reset = io::ErrorKind::ConnectionReset.into();
+                    return Poll::Ready(Err(Fault::Read(reset)));
+                }
                 Poll::Ready([]) => self.read_ended = true,
                 Poll::Ready(bytes) => {
                     let n =
@@ -210,17 +300,28 @@ impl Direction {
                 }
                 Poll::Pending => {
                     // Nothing more for now: what was written must not wait in a buffer of `to`.
-                    if self.unflushed {
-                        ready!(Pin::new(&mut *to).poll_flush(cx)).map_err(Fault::Write)?;
-                        self.unflushed = false;
-                    }
+                    ready!(self.poll_flush(cx, to))?;
                     return Poll::Pending;
                 }
             }
         }
+        ready!(self.poll_flush(cx, to))?;
         if !self.shut_down {
-            ready!(Pin::new(&mut *to).poll_shutdown(cx)).map_err(Fault::Write)?;
+            // A reader that is gone and had taken every byte misses nothing.
+            let _ = ready!(Pin::new(&mut *to).poll_shutdown(cx));
             self.shut_down = true;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_flush<W: AsyncWrite + Unpin>(
+        &mut self,
+        cx: &mut Context<'_>,
+        to: &mut W,
+    ) -> Poll<Result<(), Fault>> {
+        if self.unflushed {
+            ready!(Pin::new(to).poll_flush(cx)).map_err(Fault::Write)?;
+            self.unflushed = false;
         }
         Poll::Ready(Ok(()))
     }
@@ -228,7 +329,7 @@ impl Direction {
 
 #[cfg(test)]
 mod tests {
-    use super::{copy_both, copy_both_until};
+    use super::{LINGER, Operation, Side, copy_both, copy_both_until};
     use crate::net::on_demand::{BUFFER, OnDemand};
     use crate::net::turn::BYTES;
     use std::cell::Cell;
@@ -319,15 +420,15 @@ mod tests {
                 .await
                 .expect("the answer ends");
             assert_eq!(answer, "a much longer answer than the pipe holds");
-            let (copied, result) = copying.await.expect("no panic");
-            result.expect("clean end");
-            assert_eq!((copied.a_to_b, copied.b_to_a), (8, 40));
+            let copied = copying.await.expect("no panic");
+            assert!(copied.is_complete(), "{copied:?}");
+            assert_eq!((copied.a_to_b.bytes, copied.b_to_a.bytes), (8, 40));
         })
         .await;
     }
 
     /// Gives an answer, takes nothing.
-    struct Stubborn(&'static [u8]);
+    struct Stubborn(&'static [u8], io::ErrorKind);
 
     impl tokio::io::AsyncRead for Stubborn {
         fn poll_read(
@@ -346,7 +447,7 @@ mod tests {
             _: &mut std::task::Context<'_>,
             _: &[u8],
         ) -> std::task::Poll<std::io::Result<usize>> {
-            std::task::Poll::Ready(Err(std::io::ErrorKind::BrokenPipe.into()))
+            std::task::Poll::Ready(Err(self.1.into()))
         }
 
         fn poll_flush(
@@ -368,16 +469,53 @@ mod tests {
     async fn a_failed_write_does_not_lose_what_can_be_read() {
         let (mut client, a) = tokio::io::duplex(1024);
         let mut a = OnDemand::new(a);
-        let mut target = OnDemand::new(Stubborn(b"413 too large"));
+        let mut target = OnDemand::new(Stubborn(b"413 too large", io::ErrorKind::BrokenPipe));
         client.write_all(b"upload").await.expect("written");
-        let (_, result) = copy_both(&mut a, &mut target).await;
+        let copied = copy_both(&mut a, &mut target).await;
+        assert!(!copied.a_to_b.is_complete && copied.b_to_a.is_complete);
+        let failure = copied.failure.expect("it failed");
         assert_eq!(
-            result.expect_err("it failed").kind(),
-            std::io::ErrorKind::BrokenPipe
+            (failure.side, failure.operation, failure.error.kind()),
+            (Side::B, Operation::Write, io::ErrorKind::BrokenPipe)
         );
         drop(a);
         let mut answer = Vec::new();
         client.read_to_end(&mut answer).await.expect("read");
+        assert_eq!(answer, b"413 too large");
+    }
+
+    /// The kernel reports a reset once; a read after that ends as if the peer had ended in order.
+    #[tokio::test]
+    async fn an_end_after_a_reset_is_not_an_end() {
+        let (mut client, a) = tokio::io::duplex(1024);
+        let mut a = OnDemand::new(a);
+        let mut target = OnDemand::new(Stubborn(b"half an ans", io::ErrorKind::ConnectionReset));
+        client.write_all(b"upload").await.expect("written");
+        let copied = copy_both(&mut a, &mut target).await;
+        assert!(!copied.b_to_a.is_complete, "{copied:?}");
+        assert_eq!(copied.b_to_a.bytes, 11, "what came before is passed on");
+    }
+
+    /// The time of a direction that goes on after a failure begins again with each byte.
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_reader_gets_all_of_the_answer_after_a_failed_write() {
+        let (mut client, a) = tokio::io::duplex(4);
+        let mut a = OnDemand::new(a);
+        let mut target = OnDemand::new(Stubborn(b"413 too large", io::ErrorKind::BrokenPipe));
+        let reading = async {
+            client.write_all(b"up").await.expect("written");
+            let mut answer = Vec::new();
+            let mut bytes = [0; 4];
+            loop {
+                tokio::time::sleep(LINGER / 2).await;
+                match client.read(&mut bytes).await.expect("read") {
+                    0 => return answer,
+                    n => answer.extend_from_slice(&bytes[..n]),
+                }
+            }
+        };
+        let (copied, answer) = tokio::join!(copy_both(&mut a, &mut target), reading);
+        assert!(copied.b_to_a.is_complete, "{copied:?}");
         assert_eq!(answer, b"413 too large");
     }
 
@@ -387,8 +525,8 @@ mod tests {
         let (b, gone) = tokio::io::duplex(1024);
         client.write_all(b"upload").await.expect("written");
         drop(gone);
-        let (_, result) = copy_both(&mut OnDemand::new(a), &mut OnDemand::new(b)).await;
-        assert!(result.is_err());
+        let copied = copy_both(&mut OnDemand::new(a), &mut OnDemand::new(b)).await;
+        assert!(!copied.is_complete() && copied.failure.is_some());
     }
 
     #[tokio::test]
@@ -398,19 +536,19 @@ mod tests {
         let (mut a, mut b) = (OnDemand::new(a), OnDemand::new(b));
         // Stopped as soon as it has nothing more to do.
         let (copied, _) = copy_both_until(&mut a, &mut b, async {}).await;
-        assert_eq!(copied.a_to_b, 0);
+        assert_eq!(copied.a_to_b.bytes, 0);
         assert!(!a.holds_buffer() && !b.holds_buffer(), "before any byte");
 
         let asking = client.write_all(b"more than the pipe holds");
         let stop = async { asking.await.expect("room in pipe and buffer") };
         let (copied, _) = copy_both_until(&mut a, &mut b, stop).await;
-        assert_eq!(copied.a_to_b, 4);
+        assert_eq!(copied.a_to_b.bytes, 4);
         assert!(a.holds_buffer(), "what the writer has not taken");
 
         let mut question = [0; 24];
         let stop = async { server.read_exact(&mut question).await.expect("question") };
         let (copied, _) = copy_both_until(&mut a, &mut b, stop).await;
-        assert_eq!(copied.a_to_b, 20);
+        assert_eq!(copied.a_to_b.bytes, 20);
         assert_eq!(&question, b"more than the pipe holds");
         assert!(
             !a.holds_buffer() && !b.holds_buffer(),
@@ -428,6 +566,9 @@ mod tests {
             }
         };
         let (copied, _) = copy_both_until(&mut a, &mut b, stop).await;
-        assert!(copied.a_to_b > 0 && copied.b_to_a > 0, "{copied:?}");
+        assert!(
+            copied.a_to_b.bytes > 0 && copied.b_to_a.bytes > 0,
+            "{copied:?}"
+        );
     }
 }

@@ -1,11 +1,13 @@
 //! TCP connections that are reset unless they come to an orderly end.
 //!
-//! A socket that is closed sends FIN, which tells its peer that everything has been said, however it came to be closed: by a
-//! failure, by a panic, or by the kernel when the process is killed. [`arm`] turns that round: from then on closing the
-//! socket sends RST, and only [`disarm`], after a complete exchange, makes it FIN again. Half-close is not touched by it.
+//! A socket that is closed sends FIN, which tells its peer that everything has been said, however
+//! it came to be closed: by a failure, by a panic, or by the kernel when the process is killed.
+//! [`arm`] turns that round: from then on closing the socket sends RST, and only [`disarm`], after
+//! a complete exchange, makes it FIN again. Half-close is not touched by it.
 //!
-//! Closing an armed socket also discards what the kernel has not delivered yet. Before an abnormal end [`delivered`] waits for
-//! that, so that the peer has everything that was received for it before it learns that the rest is missing.
+//! Closing an armed socket also discards what the kernel has not delivered yet. Before an abnormal
+//! end [`delivered`] waits for that, so that the peer has everything that was received for it
+//! before it learns that the rest is missing.
 
 use std::time::Duration;
 
@@ -21,7 +23,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// See socket(7) and `net/core/sock.c`: memory in use by a socket, as an array of numbers.
 const SO_MEMINFO: libc::c_int = 55;
-/// The number of bytes, overhead included, that were written and that the peer has not acknowledged.
+/// The number of bytes, overhead included, that were written and that the peer has not
+/// acknowledged.
 const WRITE_QUEUED: usize = 5;
 
 #[derive(Debug, Clone, Copy)]
@@ -45,7 +48,8 @@ pub fn disarm(stream: &TcpStream) {
     let _ = socket2::SockRef::from(stream).set_linger(None);
 }
 
-/// Waits until the peer has acknowledged everything that was written, [`DELIVERY`] at most; true if it has.
+/// Waits until the peer has acknowledged everything that was written, [`DELIVERY`] at most; true if
+/// it has.
 pub async fn delivered(stream: &TcpStream) -> bool {
     let delivering = async {
         while has_queued(stream) {

@@ -1,15 +1,17 @@
 //! The status of `infisical-tcp-proxy-status`: whether the target was reached, and if not, why.
 //!
-//! The service is `infisical-tcp-proxy`, except that the gateway sends one status before the target's bytes. Only `infisical
-//! connect` offers the name, together with that of the plain service, for gateways that do not know it; nothing is added to
-//! the stream of any other client. Clients of this service always send `close_notify`, so an end without it is abnormal.
+//! The service is `infisical-tcp-proxy`, except that the gateway sends one status before the
+//! target's bytes. Only `infisical connect` offers the name, together with that of the plain
+//! service, for gateways that do not know it; nothing is added to the stream of any other client.
+//! Clients of this service always send `close_notify`, so an end without it is abnormal.
 //!
 //! ```text
 //! byte    length      reason
 //! 0       1           0 to 255 bytes of UTF-8
 //! ```
 //!
-//! Byte 0 is 0 if the target was reached (the length is 0 then, and the target's bytes follow) and 1 if it was not.
+//! Byte 0 is 0 if the target was reached (the length is 0 then, and the target's bytes follow) and
+//! 1 if it was not.
 
 use std::io;
 

@@ -1,13 +1,15 @@
 //! Fatal alerts on established TLS connections.
 //!
-//! A connection that breaks must say so. To omit `close_notify` is not enough: Go's `crypto/tls` and others take an end between
-//! two records for an orderly one. But the TLS library sends fatal alerts for mistakes of its peer only. One could be provoked
-//! by feeding it an invalid record; that would name the wrong cause, and does not work once the peer has sent its own
+//! A connection that breaks must say so. To omit `close_notify` is not enough: Go's `crypto/tls`
+//! and others take an end between two records for an orderly one. But the TLS library sends fatal
+//! alerts for mistakes of its peer only. One could be provoked by feeding it an invalid record;
+//! that would name the wrong cause, and does not work once the peer has sent its own
 //! `close_notify`, after which nothing more is read from it.
 //!
-//! So the alert is sent in the place of `close_notify`, by public interfaces only: the cipher suites of [`suites`] encrypt
-//! through [`Encrypter`], which, while [`send`] runs, encrypts `internal_error` instead. All else is the library's: the record,
-//! its number, and that nothing is sent after it. It is the same for TLS 1.2 and 1.3.
+//! So the alert is sent in the place of `close_notify`, by public interfaces only: the cipher
+//! suites of [`suites`] encrypt through [`Encrypter`], which, while [`send`] runs, encrypts
+//! `internal_error` instead. All else is the library's: the record, its number, and that nothing is
+//! sent after it. It is the same for TLS 1.2 and 1.3.
 
 use std::cell::Cell;
 use std::sync::LazyLock;
@@ -29,8 +31,8 @@ thread_local! {
     static IS_FATAL: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Queues the alert, behind everything that was written; nothing can be written after it. Does nothing if `close_notify`
-/// or an alert was sent before: that direction has ended.
+/// Queues the alert, behind everything that was written; nothing can be written after it. Does
+/// nothing if `close_notify` or an alert was sent before: that direction has ended.
 pub(super) fn send(connection: &mut CommonState) {
     IS_FATAL.set(true);
     connection.send_close_notify();

@@ -1,8 +1,9 @@
 //! A TLS stream whose ends are told apart: orderly (`close_notify`), cut off, or failed.
 //!
-//! An end without `close_notify` is an error (`UnexpectedEof`), unless the reader [tolerates](SecureStream::tolerate_truncation)
-//! it, and only where the layer below ended in order: a failure below is passed on as it is. All that was received before a
-//! failure is read first; the TLS library alone would lose what came in the same read as the alert.
+//! An end without `close_notify` is an error (`UnexpectedEof`), unless the reader
+//! [tolerates](SecureStream::tolerate_truncation) it, and only where the layer below ended in
+//! order: a failure below is passed on as it is. All that was received before a failure is read
+//! first; the TLS library alone would lose what came in the same read as the alert.
 //!
 //! What foreign clients do at their end (measured on loopback, TLS 1.3):
 //!
@@ -15,8 +16,8 @@
 //! | Node `socket.destroy()`, or `process.exit` | FIN alone |
 //! | curl, OpenSSL `s_client` at end of input | `close_notify`, then FIN |
 //!
-//! And what they make of the end of a server: Go takes FIN between two records for an orderly end, Node and rustls-based
-//! clients differ by version; a fatal alert is an error for all of them.
+//! And what they make of the end of a server: Go takes FIN between two records for an orderly end,
+//! Node and rustls-based clients differ by version; a fatal alert is an error for all of them.
 
 use std::io;
 use std::pin::Pin;
@@ -103,8 +104,8 @@ impl<T: Tls> SecureStream<T> {
         self.inner.state()
     }
 
-    /// Ends abnormally: sends what was written, then a fatal alert (unless this side had ended before), and shuts down the
-    /// layer below. Gives up after `limit`. May be called again.
+    /// Ends abnormally: sends what was written, then a fatal alert (unless this side had ended
+    /// before), and shuts down the layer below. Gives up after `limit`. May be called again.
     pub async fn abort(&mut self, limit: Duration) {
         alert::send(self.inner.state_mut());
         let _ = tokio::time::timeout(limit, self.inner.shutdown()).await;

@@ -3,6 +3,9 @@
 //! When one side ends, the other is told (EOF on the channel, `close_notify` towards the client) and the
 //! other direction goes on. The bridge ends when both directions have, when one fails, or when the
 //! gateway's session ends; what that session left behind may be read for a moment longer.
+//!
+//! A channel that is closed without EOF is no failure: deployed gateways end every session so, and
+//! TLS 2 tells the client whether it was whole. A session that ends is one.
 
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -29,8 +32,27 @@ pub(crate) struct Parties<'a> {
     pub(crate) farewell: Duration,
 }
 
+/// How a bridge ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    /// Both directions came to their end.
+    Complete,
+    /// The gateway has said everything and closed the channel, and the client goes on. Deployed
+    /// gateways end like that.
+    GatewayClosed,
+    /// The relay stops.
+    Stopped,
+    /// One side was lost.
+    Broken,
+}
+
 /// Copies until the bridge ends or `scope` is cancelled, and logs what was.
-pub(crate) async fn run<C, G>(client: &mut C, channel: &mut G, parties: &Parties<'_>, scope: &Scope)
+pub(crate) async fn run<C, G>(
+    client: &mut C,
+    channel: &mut G,
+    parties: &Parties<'_>,
+    scope: &Scope,
+) -> End
 where
     C: AsyncBufRead + AsyncWrite + Unpin,
     G: AsyncBufRead + AsyncWrite + Unpin,
@@ -38,30 +60,34 @@ where
     let begin = Instant::now();
     let mut stop = pin!(async {
         tokio::select! {
-            () = scope.cancelled() => "relay: it is going away",
+            () = scope.cancelled() => (End::Stopped, "relay: it is going away"),
             () = async {
                 // A channel of a session that is gone takes bytes, or none, for ever.
                 parties.session.ended().await;
                 tokio::time::sleep(parties.farewell).await;
-            } => "gateway: its session ended",
+            } => (End::Broken, "gateway: its session ended"),
         }
     });
-    let (copied, result) = copy::copy_both_until(client, channel, stop.as_mut()).await;
-    let (ended_by, error) = match &result {
-        Ok(Ok(())) => (who(copied.ended_first), String::new()),
-        Ok(Err(error)) => ("a failure", chain(error).to_string()),
-        Err(by) => (*by, String::new()),
+    let (copied, stopped) = copy::copy_both_until(client, channel, stop.as_mut()).await;
+    let failure = copied.failure.as_ref();
+    let (end, ended_by) = match (stopped, failure.map(|failure| failure.side)) {
+        _ if copied.is_complete() => (End::Complete, who(copied.ended_first)),
+        (Some(stopped), _) => stopped,
+        (None, Some(Side::B)) if copied.b_to_a.is_complete => (End::GatewayClosed, "gateway"),
+        (None, _) => (End::Broken, "a failure"),
     };
+    let error = failure.map(|failure| chain(&failure.error).to_string());
     tracing::debug!(
         gateway.id = parties.gateway,
         peer = %parties.peer,
-        to_gateway = copied.a_to_b,
-        to_client = copied.b_to_a,
+        to_gateway = copied.a_to_b.bytes,
+        to_client = copied.b_to_a.bytes,
         duration_ms = begin.elapsed().as_millis(),
         ended_by,
-        error,
+        error = error.unwrap_or_default(),
         "bridge ended"
     );
+    end
 }
 
 fn who(first: Option<Side>) -> &'static str {

@@ -19,7 +19,9 @@ use crate::error::chain;
 use crate::names::GatewayId;
 use crate::net::accept::{Accepted, Acceptor};
 use crate::net::on_demand::OnDemand;
+use crate::net::reset;
 use crate::pki::extensions;
+use crate::pki::stream::SecureStream;
 use crate::scope::Scope;
 use crate::ssh::{self, ChannelStream};
 
@@ -32,7 +34,7 @@ const MAX_IGNORED: u64 = 64 * 1024;
 const MAX_SHOWN: usize = 128;
 
 /// A client that completed its handshake.
-type Tls = TlsStream<OnDemand<TcpStream>>;
+type Tls = SecureStream<TlsStream<OnDemand<TcpStream>>>;
 
 /// Why a client that proved itself is not served.
 #[derive(Debug, thiserror::Error)]
@@ -118,7 +120,9 @@ impl Client {
         };
         if name == GatewayId::HEALTH_CHECK {
             tracing::debug!(peer = %self.peer, "health check");
-            return Box::pin(self.dismiss(tls)).await;
+            let mut tls = tls;
+            Box::pin(self.dismiss(&mut tls)).await;
+            return;
         }
         let Ok(_client) = Arc::clone(&self.hub.clients).try_acquire_owned() else {
             return Box::pin(self.refuse(tls, &name, &Refusal::RelayFull)).await;
@@ -138,18 +142,46 @@ impl Client {
             mut channel,
             places,
         } = *opened;
-        // TLS lends one record at a time, of which a client makes large and tiny ones in turn: a buffer joins them.
-        let mut tls = OnDemand::new(tls);
+        let mut tls = *tls;
+        reset::arm(socket(&tls));
         let parties = bridge::Parties {
             gateway: name,
             peer: self.peer,
             session: &tunnel.session,
             farewell: self.hub.deadlines.farewell,
         };
-        bridge::run(&mut tls, &mut channel, &parties, &self.bridges).await;
-        // The places are free once the channel is closed.
-        drop((tls, channel));
-        drop(places);
+        let end = {
+            // TLS lends one record at a time, of which a client makes large and tiny ones in turn:
+            // a buffer joins them.
+            let client = &mut OnDemand::new(&mut tls);
+            bridge::run(client, &mut channel, &parties, &self.bridges).await
+        };
+        match end {
+            bridge::End::Complete => reset::disarm(socket(&tls)),
+            bridge::End::GatewayClosed => {
+                // What it still sends is in vain; one that goes on is reset.
+                drop((channel, places));
+                if self.dismiss(&mut tls).await {
+                    reset::disarm(socket(&tls));
+                }
+            }
+            bridge::End::Broken => {
+                // The gateway is to know at once.
+                drop((channel, places));
+                abort(&mut tls).await;
+            }
+            bridge::End::Stopped => {
+                // The end of a channel would look like the end of what it carried, the end of the
+                // session does not.
+                drop(places);
+                let lost = async {
+                    let ended = tunnel.session.ended();
+                    let _ = tokio::time::timeout(self.hub.deadlines.farewell, ended).await;
+                    drop(channel);
+                };
+                tokio::join!(lost, abort(&mut tls));
+            }
+        }
     }
 
     /// TLS 1; `None` if it did not come about, which has been told.
@@ -168,7 +200,12 @@ impl Client {
                 self.report(&error);
                 None
             }
-            Ok(Ok(tls)) => Some(Box::new(tls)),
+            Ok(Ok(tls)) => {
+                let mut tls = SecureStream::new(tls);
+                // TLS 2 tells the gateway whether what a client sent is whole.
+                tls.tolerate_truncation();
+                Some(Box::new(tls))
+            }
         }
     }
 
@@ -223,7 +260,7 @@ impl Client {
         }
     }
 
-    async fn refuse(&self, tls: Box<Tls>, gateway: &str, refusal: &Refusal) {
+    async fn refuse(&self, mut tls: Box<Tls>, gateway: &str, refusal: &Refusal) {
         if let Some(suppressed) = self.hub.tls_newcomers.ration.take(Instant::now()) {
             tracing::info!(
                 peer = %self.peer,
@@ -233,26 +270,40 @@ impl Client {
                 "client sent away"
             );
         }
-        self.dismiss(tls).await;
+        self.dismiss(&mut tls).await;
     }
 
-    /// Ends a session cleanly: says so, then waits for the client to end too. Closing a socket with unread
-    /// bytes would reset the connection and could destroy our goodbye on its way.
-    async fn dismiss(&self, mut tls: Box<Tls>) {
+    /// Ends a session cleanly: says so, then waits for the client to end too. Closing a socket with
+    /// unread bytes would reset the connection and could destroy our goodbye on its way. True if
+    /// the client ended.
+    async fn dismiss(&self, tls: &mut Tls) -> bool {
         let farewell = async {
-            if tls.shutdown().await.is_ok() {
-                let mut ignored = tls.take(MAX_IGNORED);
-                let _ = tokio::io::copy(&mut ignored, &mut tokio::io::sink()).await;
-            }
+            tls.shutdown().await?;
+            let mut ignored = tls.take(MAX_IGNORED);
+            tokio::io::copy(&mut ignored, &mut tokio::io::sink()).await
         };
-        let _ = tokio::time::timeout(self.hub.deadlines.farewell, farewell).await;
+        let ignored = tokio::time::timeout(self.hub.deadlines.farewell, farewell).await;
+        matches!(ignored, Ok(Ok(bytes)) if bytes < MAX_IGNORED)
+    }
+}
+
+/// The socket below TLS 1.
+fn socket(tls: &Tls) -> &TcpStream {
+    tls.get_ref().get_ref().0.get_ref()
+}
+
+/// Ends a client's connection so that it does not look complete, after what was received for it.
+async fn abort(tls: &mut Tls) {
+    tls.abort(reset::DELIVERY).await;
+    if reset::delivered(socket(tls)).await {
+        // The alert says all, and a reset could overtake what the client has not read.
+        reset::disarm(socket(tls));
     }
 }
 
 /// The routing key of a client that completed its handshake.
 fn common_name(tls: &Tls) -> Result<String, Refusal> {
-    let (_, connection) = tls.get_ref();
-    let leaf = connection.peer_certificates().and_then(<[_]>::first);
+    let leaf = tls.state().peer_certificates().and_then(<[_]>::first);
     Ok(extensions::parse_common_name(
         leaf.ok_or(Refusal::NoGateway)?,
     )?)

@@ -7,9 +7,11 @@ mod ping;
 mod tcp;
 
 use std::io;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::Notify;
 use tokio_rustls::TlsAcceptor;
@@ -17,8 +19,9 @@ use tokio_rustls::server::TlsStream;
 
 use super::identity::Identity;
 use crate::error::printable;
-use crate::net::dial;
+use crate::net::{dial, reset, status};
 use crate::pki::extensions::{self, Claims, Route};
+use crate::pki::stream::SecureStream;
 use crate::scope::Scope;
 use crate::ssh::ChannelStream;
 
@@ -30,6 +33,9 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 pub(crate) enum Service {
     /// Copies bytes to and from a TCP target.
     Tcp,
+    /// The same, and tells first whether the target was reached. Only clients of this program know
+    /// it.
+    TcpStatus,
     /// Forwards HTTP requests to a target.
     Http,
     /// Answers `PONG`.
@@ -41,17 +47,26 @@ pub(crate) enum Service {
 impl Service {
     /// In the order of deployed gateways. It decides for a client that offers several names: the platform's probe
     /// offers health and ping, and takes a gateway that answers ping for one that is checked every half hour only.
-    const ALL: [Self; 4] = [Self::Http, Self::Tcp, Self::Health, Self::Ping];
+    const ALL: [Self; 5] = [
+        Self::Http,
+        // Before the service that it extends: its clients offer both, for gateways that do not know
+        // it.
+        Self::TcpStatus,
+        Self::Tcp,
+        Self::Health,
+        Self::Ping,
+    ];
 
     /// The names to offer; the first one that the client offers too is served.
-    pub(crate) const ALPN: [&'static str; 4] = {
-        let [a, b, c, d] = Self::ALL;
-        [a.alpn(), b.alpn(), c.alpn(), d.alpn()]
+    pub(crate) const ALPN: [&'static str; 5] = {
+        let [a, b, c, d, e] = Self::ALL;
+        [a.alpn(), b.alpn(), c.alpn(), d.alpn(), e.alpn()]
     };
 
     const fn alpn(self) -> &'static str {
         match self {
             Self::Tcp => "infisical-tcp-proxy",
+            Self::TcpStatus => status::ALPN,
             Self::Http => "infisical-http-proxy",
             Self::Ping => "infisical-ping",
             Self::Health => "infisical-health",
@@ -93,36 +108,91 @@ pub(crate) enum Error {
     /// The HTTP service failed.
     #[error(transparent)]
     Http(#[from] http::Error),
-    /// The connection failed.
-    #[error("the connection failed")]
-    Io(#[from] io::Error),
+    /// The client's connection broke, or its tunnel.
+    #[error("the client's connection broke")]
+    Client(#[source] io::Error),
+    /// The target's connection broke.
+    #[error("the connection to {target} broke")]
+    Broken {
+        /// Host and port.
+        target: String,
+        /// Whether the client had ended its side before.
+        after_client: bool,
+        /// How.
+        #[source]
+        source: io::Error,
+    },
+    /// The gateway stops, and the session had its time.
+    #[error("the gateway stopped")]
+    Stopped,
 }
 
-/// Answers one channel: TLS 2, then the service that the client asked for. `carried` is told of each TLS 2, which proves the
-/// tunnel whatever becomes of the session. Once `draining` is cancelled, a service that could go on for ever ends after what it is
-/// doing.
-pub(crate) async fn serve(
-    channel: ChannelStream,
-    identity: &Identity,
-    cluster: &http::Cluster,
-    draining: &Scope,
-    carried: &Notify,
-) -> Result<(), Error> {
+impl Error {
+    /// True for what happens every day and nobody can act on: clients that leave, and targets that
+    /// do so after them.
+    pub(crate) fn is_ordinary(&self) -> bool {
+        match self {
+            Self::Client(_) | Self::Stopped | Self::NoService => true,
+            Self::Broken { after_client, .. } => *after_client,
+            Self::Http(error) => error.is_ordinary(),
+            Self::Handshake(_)
+            | Self::HandshakeTimedOut
+            | Self::Claims(_)
+            | Self::OtherGateway(_)
+            | Self::NoTarget
+            | Self::Target(_) => false,
+        }
+    }
+}
+
+/// TLS 2 of a client.
+type Stream = SecureStream<TlsStream<ChannelStream>>;
+
+/// What a session is served with.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Context<'a> {
+    pub(crate) identity: &'a Identity,
+    pub(crate) cluster: &'a http::Cluster,
+    /// Once it is cancelled, a service that could go on for ever ends after what it is doing.
+    pub(crate) draining: &'a Scope,
+    /// Once it is cancelled, every service ends at once.
+    pub(crate) stop: &'a Scope,
+    /// Told of each TLS 2, which proves the tunnel whatever becomes of the session.
+    pub(crate) carried: &'a Notify,
+}
+
+/// Answers one channel: TLS 2, then the service that the client asked for. An error, a panic
+/// included, ends TLS 2 with a fatal alert, so that what the client received does not look
+/// complete.
+pub(crate) async fn serve(channel: ChannelStream, context: Context<'_>) -> Result<(), Error> {
     // Boxed, as the services below: a session's task should hold only the state it is in, and that once.
-    let mut stream = Box::pin(handshake(channel, identity)).await?;
-    carried.notify_one();
-    let name = stream.get_ref().1.alpn_protocol();
+    let shaking_hands = Box::pin(handshake(channel, context.identity));
+    let mut stream = match context.stop.run(shaking_hands).await {
+        None => return Err(Error::Stopped),
+        Some(stream) => stream?,
+    };
+    context.carried.notify_one();
+    let name = stream.state().alpn_protocol();
     let Some(service) = name.and_then(Service::from_alpn) else {
         // Closed in order, as deployed gateways do.
         let _ = tokio::time::timeout(HANDSHAKE, stream.shutdown()).await;
         return Err(Error::NoService);
     };
+    let serving = answer(&mut stream, service, context);
+    let served = AssertUnwindSafe(serving).catch_unwind().await;
+    if !matches!(served, Ok(Ok(()))) {
+        stream.abort(reset::DELIVERY).await;
+    }
+    served.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+async fn answer(stream: &mut Stream, service: Service, context: Context<'_>) -> Result<(), Error> {
     let Claims {
         route,
         actor,
         gateway,
-    } = claims(&stream)?;
-    if gateway != identity.gateway_id.as_str() {
+    } = claims(stream)?;
+    if gateway != context.identity.gateway_id.as_str() {
         return Err(Error::OtherGateway(printable(&gateway)));
     }
     tracing::debug!(
@@ -134,7 +204,16 @@ pub(crate) async fn serve(
         "session opened"
     );
     match service {
-        Service::Tcp => Box::pin(tcp::serve(stream, &target(route)?)).await,
+        Service::Tcp => {
+            // Foreign clients close without `close_notify` after their last byte.
+            stream.tolerate_truncation();
+            let route = target(route)?;
+            Box::pin(tcp::serve(stream, &route, false, context.stop)).await
+        }
+        Service::TcpStatus => {
+            let route = target(route)?;
+            Box::pin(tcp::serve(stream, &route, true, context.stop)).await
+        }
         Service::Http => {
             // The target may be empty: requests to the cluster's API server go without (protocol.md §5).
             let route = route.ok_or(Error::NoTarget)?;
@@ -142,25 +221,36 @@ pub(crate) async fn serve(
                 route: &route,
                 actor: actor.as_ref(),
             };
-            Ok(Box::pin(http::serve(stream, request, cluster, draining)).await?)
+            let serving = Box::pin(http::serve(
+                stream,
+                request,
+                context.cluster,
+                context.draining,
+            ));
+            let served = context.stop.run(serving).await;
+            Ok(served.ok_or(Error::Stopped)??)
         }
-        Service::Ping => Ok(Box::pin(ping::serve(stream)).await?),
-        Service::Health => Ok(Box::pin(health::serve(stream)).await?),
+        Service::Ping => short(ping::serve(stream)).await,
+        Service::Health => short(health::serve(stream)).await,
     }
 }
 
-async fn handshake(
-    channel: ChannelStream,
-    identity: &Identity,
-) -> Result<Box<TlsStream<ChannelStream>>, Error> {
+/// A service that answers at once, to a client that may not take the answer.
+async fn short(service: impl Future<Output = io::Result<()>>) -> Result<(), Error> {
+    let served = tokio::time::timeout(HANDSHAKE, service).await;
+    let served = served.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+    served.map_err(Error::Client)
+}
+
+async fn handshake(channel: ChannelStream, identity: &Identity) -> Result<Stream, Error> {
     let acceptor = TlsAcceptor::from(Arc::clone(&identity.tls));
     let accepted = tokio::time::timeout(HANDSHAKE, acceptor.accept(channel)).await;
     let stream = accepted.map_err(|_| Error::HandshakeTimedOut)?;
-    Ok(Box::new(stream.map_err(Error::Handshake)?))
+    Ok(SecureStream::new(stream.map_err(Error::Handshake)?))
 }
 
-fn claims(stream: &TlsStream<ChannelStream>) -> Result<Claims, Error> {
-    let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
+fn claims(stream: &Stream) -> Result<Claims, Error> {
+    let certificates = stream.state().peer_certificates().unwrap_or_default();
     let leaf = certificates
         .first()
         .ok_or_else(|| extensions::Error::Certificate("the client presented none".to_owned()))?;
@@ -181,6 +271,7 @@ mod tests {
     fn names_and_order_are_those_of_deployed_gateways() {
         let names = [
             "infisical-http-proxy",
+            "infisical-tcp-proxy-status",
             "infisical-tcp-proxy",
             "infisical-health",
             "infisical-ping",

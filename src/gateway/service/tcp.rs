@@ -1,40 +1,81 @@
 //! `infisical-tcp-proxy`: connects to the target of the certificate and copies both ways.
+//!
+//! The end of one direction is passed on as such. Anything else, a failure of either side, a lost
+//! tunnel, the end of the gateway's drain or a panic, resets the target, which would take half an
+//! upload for the whole; the caller ends TLS 2 with a fatal alert. Both are given what was received
+//! for them first.
 
+use std::io;
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
-
-use super::Error;
+use super::{Error, Stream};
+use crate::error::chain;
+use crate::net::copy::{self, Side};
 use crate::net::on_demand::OnDemand;
-use crate::net::{copy, dial};
+use crate::net::{dial, reset, status};
 use crate::pki::extensions::Route;
+use crate::scope::Scope;
 
 /// Limit for the connection to the target.
 const CONNECT: Duration = Duration::from_secs(10);
+/// Limit for telling the client what came of it.
+const STATUS: Duration = Duration::from_secs(5);
 
-pub(super) async fn serve<S>(mut stream: S, route: &Route) -> Result<(), Error>
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
+pub(super) async fn serve(
+    stream: &mut Stream,
+    route: &Route,
+    sends_status: bool,
+    stop: &Scope,
+) -> Result<(), Error> {
     let host = route
         .target_host
         .trim_start_matches('[')
         .trim_end_matches(']');
-    let target = match Box::pin(dial::connect_target(host, route.target_port, CONNECT)).await {
-        Ok(target) => target,
-        Err(error) => {
-            // Without a word, as deployed gateways do: the client sees the end of the stream.
-            let _ = stream.shutdown().await;
+    let dialling = Box::pin(dial::connect_target(host, route.target_port, CONNECT));
+    let mut target = match stop.run(dialling).await {
+        None => return Err(Error::Stopped),
+        Some(Ok(target)) => target,
+        Some(Err(error)) => {
+            if sends_status {
+                let reason = chain(&error).to_string();
+                // Who has left does not need it.
+                let _ =
+                    tokio::time::timeout(STATUS, status::send_not_reached(stream, &reason)).await;
+            }
             return Err(error.into());
         }
     };
+    reset::arm(&target);
+    if sends_status {
+        let sent = tokio::time::timeout(STATUS, status::send_reached(stream)).await;
+        sent.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+            .map_err(Error::Client)?;
+    }
     // TLS lends one record at a time, of which a client makes large and tiny ones in turn: a buffer joins them.
-    let (mut stream, mut target) = (OnDemand::new(stream), OnDemand::new(target));
-    let (copied, result) = copy::copy_both(&mut stream, &mut target).await;
+    let (copied, stopped) = {
+        let (mut stream, mut target) = (OnDemand::new(&mut *stream), OnDemand::new(&mut target));
+        copy::copy_both_until(&mut stream, &mut target, stop.cancelled()).await
+    };
     tracing::debug!(
-        bytes.to_target = copied.a_to_b,
-        bytes.from_target = copied.b_to_a,
+        bytes.to_target = copied.a_to_b.bytes,
+        bytes.from_target = copied.b_to_a.bytes,
         "session copied"
     );
-    Ok(result?)
+    if copied.is_complete() {
+        reset::disarm(&target);
+        return Ok(());
+    }
+    // Neither waits for the other.
+    tokio::join!(stream.abort(reset::DELIVERY), reset::delivered(&target));
+    let Some(failure) = copied.failure.filter(|_| stopped.is_none()) else {
+        return Err(Error::Stopped);
+    };
+    Err(match failure.side {
+        Side::A => Error::Client(failure.error),
+        Side::B => Error::Broken {
+            target: format!("{}:{}", route.target_host, route.target_port),
+            after_client: copied.a_to_b.is_complete,
+            source: failure.error,
+        },
+    })
 }

@@ -19,7 +19,7 @@ import (
 func main() {
 	log.SetFlags(0)
 	if len(os.Args) < 2 {
-		log.Fatal("usage: go-peer relay|gateway [flags]")
+		log.Fatal("usage: go-peer relay|gateway|client [flags]")
 	}
 	role, arguments := os.Args[1], os.Args[2:]
 	var err error
@@ -28,6 +28,8 @@ func main() {
 		err = relay(arguments)
 	case "gateway":
 		err = gateway(arguments)
+	case "client":
+		err = client(arguments)
 	default:
 		err = fmt.Errorf("unknown role %q", role)
 	}

@@ -13,6 +13,8 @@ use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::CancellationToken;
 
+use super::flush::Flushed;
+
 /// How far an upload is; the other holders are the waiting forwarder and the [`Download`].
 #[derive(Debug, Default)]
 pub(super) struct Progress {
@@ -142,6 +144,10 @@ pub(super) struct Download {
     upload: Arc<Progress>,
     /// Ends the connection to the target, whose task holds the other end.
     cut: CancellationToken,
+    /// Whether the client has what was given to its connection.
+    flushed: Arc<Flushed>,
+    /// How it failed, while that is awaited.
+    failure: Option<DownloadError>,
 }
 
 impl Download {
@@ -150,14 +156,41 @@ impl Download {
         idle: Duration,
         upload: Arc<Progress>,
         cut: CancellationToken,
+        flushed: Arc<Flushed>,
     ) -> Self {
+        // The head is on its way.
+        flushed.begin();
         Self {
             body,
             idle,
             silence: None,
             upload,
             cut,
+            flushed,
+            failure: None,
         }
+    }
+
+    /// Gives the next frame, or fails.
+    fn poll_target(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, DownloadError>>> {
+        if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
+            self.silence = None;
+            return Poll::Ready(frame.map(|frame| frame.map_err(DownloadError::Broken)));
+        }
+        ready!(self.poll_silence(cx));
+        Poll::Ready(Some(Err(DownloadError::Stalled(self.idle))))
+    }
+
+    /// Ready once nothing has happened for too long.
+    fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let idle = self.idle;
+        let silence = self
+            .silence
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(Instant::now() + idle)));
+        silence.as_mut().poll(cx)
     }
 }
 
@@ -176,19 +209,27 @@ impl Body for Download {
     type Error = DownloadError;
 
     fn poll_frame(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, DownloadError>>> {
-        if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
-            self.silence = None;
-            return Poll::Ready(frame.map(|frame| frame.map_err(DownloadError::Broken)));
+        let this = self.get_mut();
+        if this.failure.is_none() {
+            match ready!(this.poll_target(cx)) {
+                Some(Err(error)) => {
+                    this.failure = Some(error);
+                    this.silence = None;
+                }
+                frame => {
+                    this.flushed.begin();
+                    return Poll::Ready(frame);
+                }
+            }
         }
-        let idle = self.idle;
-        let silence = self
-            .silence
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(Instant::now() + idle)));
-        ready!(silence.as_mut().poll(cx));
-        Poll::Ready(Some(Err(DownloadError::Stalled(idle))))
+        // A client that does not take what came before has as long as the target had.
+        if this.flushed.poll().is_pending() {
+            ready!(this.poll_silence(cx));
+        }
+        Poll::Ready(this.failure.take().map(Err))
     }
 
     fn is_end_stream(&self) -> bool {

@@ -19,6 +19,7 @@ use hyper::{Method, Request, Response, StatusCode, Uri, Version};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::body::{Download, Progress, Upload};
+use super::flush::Flushed;
 use super::kubernetes::{self, ACTION_HEADER, Action, Cluster};
 use super::target::{Connection, Error as TargetError, InvalidTarget, Origin, Refusal, Target};
 use super::trust::Trust;
@@ -42,6 +43,8 @@ pub(super) struct Forwarder<'a> {
     cluster: &'a Cluster,
     deadlines: &'a Deadlines,
     scope: &'a Scope,
+    /// Of the client's connection.
+    flushed: &'a Arc<Flushed>,
     /// Whether a request has come.
     served: AtomicBool,
     /// The connection to the target between two requests.
@@ -116,6 +119,7 @@ impl<'a> Forwarder<'a> {
         cluster: &'a Cluster,
         deadlines: &'a Deadlines,
         scope: &'a Scope,
+        flushed: &'a Arc<Flushed>,
     ) -> Self {
         let connections = CancellationToken::new();
         Self {
@@ -124,6 +128,7 @@ impl<'a> Forwarder<'a> {
             cluster,
             deadlines,
             scope,
+            flushed,
             served: AtomicBool::new(false),
             idle: Mutex::new(None),
             _cut: connections.clone().drop_guard(),
@@ -328,7 +333,13 @@ impl<'a> Forwarder<'a> {
         }
         headers::strip_hop_by_hop(&mut head.headers);
         head.version = Version::HTTP_11;
-        let body = Download::new(body, self.deadlines.silence, upload, connection.cutter());
+        let body = Download::new(
+            body,
+            self.deadlines.silence,
+            upload,
+            connection.cutter(),
+            Arc::clone(self.flushed),
+        );
         if let Destination::Target(_) = destination {
             *self.idle() = Some(connection.kept());
         }

@@ -1,10 +1,11 @@
 //! The service `infisical-http-proxy` (protocol.md §5): a configuration line, then HTTP/1.1 requests
 //! that are forwarded to the target of the client's certificate until the connection ends.
 //!
-//! [`config_line`] reads the line, [`forward`] passes requests on and answers for a target that cannot,
-//! [`target`] connects, [`trust`] judges a target's certificate, [`body`] streams, [`headers`] knows what
-//! belongs to one connection only, and [`kubernetes`] lends a request the identity of the gateway's pod
-//! where the platform asks for it.
+//! [`config_line`] reads the line, [`forward`] passes requests on and answers for a target that
+//! cannot, [`target`] connects, [`trust`] judges a target's certificate, [`body`] streams,
+//! [`flush`] sees to it that a client has what came before an answer broke off, [`headers`] knows
+//! what belongs to one connection only, and [`kubernetes`] lends a request the identity of the
+//! gateway's pod where the platform asks for it.
 //!
 //! Invariants: memory per client connection is bounded, whatever the sizes of bodies and the speed of
 //! either side; every wait for a peer has an end; nothing of one client's connection outlives it.
@@ -12,6 +13,7 @@
 
 mod body;
 pub mod config_line;
+mod flush;
 mod forward;
 mod headers;
 mod kubernetes;
@@ -22,16 +24,18 @@ mod trust;
 mod tests;
 
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::server::conn::http1::Builder;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite, BufReader};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, BufReader};
 
 use crate::pki::extensions::{Actor, Route};
 use crate::scope::Scope;
 use config_line::ConfigLine;
+use flush::Flushing;
 use forward::Forwarder;
 pub use kubernetes::{ACTION_HEADER, Cluster};
 use target::{Origin, Target};
@@ -101,10 +105,27 @@ pub enum Error {
     /// The client's HTTP is not valid, its connection failed, or an answer broke off.
     #[error("the HTTP connection failed")]
     Http(#[source] hyper::Error),
+    /// The gateway stopped, and the request in progress was not done in time.
+    #[error("the gateway stopped")]
+    Stopped,
+}
+
+impl Error {
+    /// True for what happens every day: clients that leave or have nothing to ask.
+    pub(crate) fn is_ordinary(&self) -> bool {
+        match self {
+            Self::Idle(_) | Self::Stopped => true,
+            // An answer that broke off, or a request that is none, is worth a line.
+            Self::Http(error) => !error.is_user() && !error.is_parse(),
+            Self::ConfigLine(_) => false,
+        }
+    }
 }
 
 /// Serves one client connection until it ends, or until the scope is cancelled and the request in
 /// progress is done (bounded). Connections to the target run in `scope`, and end with this one.
+/// After an error the caller must end the stream abnormally: the client may have had half an
+/// answer.
 ///
 /// # Errors
 /// See [`Error`]; a target's failure is none of them, except where an answer had already begun.
@@ -115,7 +136,7 @@ pub async fn serve<S>(
     scope: &Scope,
 ) -> Result<(), Error>
 where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: AsyncRead + AsyncWrite + Unpin,
 {
     serve_within(stream, request, cluster, scope, &Deadlines::DEFAULT).await
 }
@@ -128,11 +149,13 @@ async fn serve_within<S>(
     deadlines: &Deadlines,
 ) -> Result<(), Error>
 where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: AsyncRead + AsyncWrite + Unpin,
 {
     let mut stream = BufReader::with_capacity(LINE_BUFFER, stream);
     let reading = config_line::read(&mut stream, deadlines.line);
     let Some(line) = scope.run(reading).await else {
+        // It has not asked for anything yet.
+        let _ = tokio::time::timeout(deadlines.drain, stream.shutdown()).await;
         return Ok(());
     };
     let ConfigLine { roots, verify } = line?;
@@ -147,7 +170,8 @@ where
     } = request.route;
     let target = Origin::parse(target_host, *target_port).map(|origin| Target::new(origin, trust));
     let privileged = request.actor.is_some_and(Actor::is_platform);
-    let forwarder = Forwarder::new(target, privileged, cluster, deadlines, scope);
+    let flushed = Arc::default();
+    let forwarder = Forwarder::new(target, privileged, cluster, deadlines, scope, &flushed);
 
     let mut connection = pin!(
         Builder::new()
@@ -161,7 +185,7 @@ where
             .max_header_size(MAX_HEAD)
             .max_buf_size(MAX_HEAD)
             .serve_connection(
-                TokioIo::new(stream),
+                TokioIo::new(Flushing::new(stream, Arc::clone(&flushed))),
                 service_fn(|request| forwarder.answer(request)),
             )
     );
@@ -169,9 +193,10 @@ where
         ended = connection.as_mut() => ended,
         () = scope.cancelled() => {
             connection.as_mut().graceful_shutdown();
-            tokio::time::timeout(deadlines.drain, connection)
-                .await
-                .unwrap_or(Ok(()))
+            match tokio::time::timeout(deadlines.drain, connection).await {
+                Ok(ended) => ended,
+                Err(_) => return Err(Error::Stopped),
+            }
         }
     };
     match ended {

@@ -1,0 +1,211 @@
+//! Clients that are not ours: Go and Node with their own TLS, curl, psql. An honest one never sees
+//! nor causes a reset that it would not with plain TCP, and a broken connection is an error for
+//! each.
+
+use std::process::Command;
+
+use nix::sys::signal::Signal;
+use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use super::transfer::{BYTES, End, Received, Services, bytes, reset_now};
+use crate::support::go;
+use crate::support::process::{Process, clean};
+use crate::support::session::Way;
+use crate::support::stack::Stack;
+use crate::support::targets::Target;
+use crate::support::{soon, write_private};
+
+/// Where a foreign client finds its certificates.
+fn write_way(stack: &Stack, name: &str, way: &Way) -> String {
+    let path = stack.dir().join(name);
+    let leaf =
+        |pem: &crate::support::x509::Pem| json!({"certificate": pem.certificate, "key": pem.key});
+    let way = json!({
+        "relay": format!("{}:8443", stack.host),
+        "relayLeaf": leaf(&way.relay),
+        "relayAnchors": way.relay_anchors,
+        "gatewayLeaf": leaf(&way.gateway),
+        "gatewayAnchors": way.gateway_anchors,
+    });
+    write_private(&path, &way.to_string());
+    path.to_str().expect("UTF-8").to_owned()
+}
+
+/// A Go client of `target` that sends `text`.
+async fn go_client(stack: &Stack, target: &Target, text: &str, flags: &[&str]) -> Option<Process> {
+    let program = go::program()?;
+    let way = write_way(stack, "go-way.json", &stack.way(target).await);
+    let host = stack.host.to_string();
+    let mut command = clean(program, stack.dir());
+    command.args(["client", "-way", &way, "-host", &host, "-send", text]);
+    command.args(flags);
+    Some(Process::spawn("go client", command))
+}
+
+/// A Node client of `target` that sends `text` and then ends as `how` says.
+async fn node_client(stack: &Stack, target: &Target, text: &str, how: &str) -> Option<Process> {
+    if Command::new("node").arg("--version").output().is_err() {
+        eprintln!("SKIPPED: node is not installed");
+        return None;
+    }
+    let way = write_way(stack, "node-way.json", &stack.way(target).await);
+    let mut command = clean("node", stack.dir());
+    command.arg(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/interop/node/client.js"
+    ));
+    command.args([&way, &stack.host.to_string(), text, how]);
+    Some(Process::spawn("node client", command))
+}
+
+/// The line in which a client says what it had.
+async fn received(client: &Process) -> String {
+    client.wait_for_line("received ").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_go_client_sees_an_error_when_the_target_resets() {
+    for flags in [
+        &[][..],
+        &["-half-close"],
+        &["-tls12"],
+        &["-tls12", "-half-close"],
+    ] {
+        let stack = Stack::start().await;
+        let services = Services::start(stack.host).await;
+        let Some(client) = go_client(&stack, &services.source, "x", flags).await else {
+            return;
+        };
+        client.wait_for_line(&format!("so far {BYTES}")).await;
+        services.reset();
+        let end = received(&client).await;
+        let expected = format!("received {BYTES} remote error: tls: internal error");
+        assert_eq!(end, expected, "{flags:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_go_client_sees_an_error_when_gateway_or_relay_are_lost() {
+    for is_relay in [false, true] {
+        let stack = Stack::start().await;
+        let services = Services::start(stack.host).await;
+        let Some(client) = go_client(&stack, &services.source, "x", &[]).await else {
+            return;
+        };
+        client.wait_for_line(&format!("so far {BYTES}")).await;
+        let lost = if is_relay {
+            &stack.relay
+        } else {
+            &stack.gateway
+        };
+        lost.signal(Signal::SIGKILL);
+        let end = received(&client).await;
+        assert!(end.starts_with(&format!("received {BYTES} ")), "{end}");
+        assert!(!end.ends_with(" EOF"), "{end}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_client_sees_an_error_when_the_target_resets() {
+    let stack = Stack::start().await;
+    let services = Services::start(stack.host).await;
+    let Some(client) = node_client(&stack, &services.source, "x", "read").await else {
+        return;
+    };
+    client.wait_for_line(&format!("so far {BYTES}")).await;
+    services.reset();
+    let end = received(&client).await;
+    assert!(end.starts_with(&format!("received {BYTES} ")), "{end}");
+    assert!(end.contains("alert internal error"), "{end}");
+}
+
+/// However it ends after its last byte, the target sees an orderly end: clients close without
+/// `close_notify`.
+#[tokio::test(flavor = "multi_thread")]
+async fn foreign_clients_that_leave_are_an_orderly_end() {
+    let stack = Stack::start().await;
+    let mut services = Services::start(stack.host).await;
+    let all = Received {
+        bytes: 5,
+        end: End::Orderly,
+    };
+    for how in ["end", "destroy", "exit"] {
+        let Some(_client) = node_client(&stack, &services.sink, "hello", how).await else {
+            break;
+        };
+        assert_eq!(services.next_end().await, all, "node: {how}");
+    }
+    for flags in [&["-half-close"][..], &["-exit"]] {
+        let Some(_client) = go_client(&stack, &services.sink, "hello", flags).await else {
+            break;
+        };
+        assert_eq!(services.next_end().await, all, "go: {flags:?}");
+    }
+}
+
+/// A target that answers and ends: the client has the answer and an orderly end.
+#[tokio::test(flavor = "multi_thread")]
+async fn foreign_clients_get_an_answer_and_an_orderly_end() {
+    let stack = Stack::start().await;
+    let target = Target::serve(stack.host, |mut stream| async move {
+        let mut question = [0; 5];
+        stream.read_exact(&mut question).await?;
+        stream.write_all(&bytes()).await?;
+        stream.shutdown().await?;
+        let mut rest = Vec::new();
+        stream.read_to_end(&mut rest).await.map(drop)
+    })
+    .await;
+    for flags in [&[][..], &["-tls12"], &["-half-close"]] {
+        let Some(client) = go_client(&stack, &target, "hello", flags).await else {
+            break;
+        };
+        let end = received(&client).await;
+        assert_eq!(end, format!("received {BYTES} EOF"), "{flags:?}");
+    }
+    for how in ["read", "end"] {
+        let Some(client) = node_client(&stack, &target, "hello", how).await else {
+            break;
+        };
+        assert_eq!(
+            received(&client).await,
+            format!("received {BYTES} end"),
+            "{how}"
+        );
+    }
+    let output = stack.gateway.output();
+    assert!(!output.contains("session failed"), "{output}");
+}
+
+/// The measured fault: an HTTP/1.0 body without a length, cut in the middle, was a complete file
+/// for curl.
+#[tokio::test(flavor = "multi_thread")]
+async fn curl_does_not_take_a_cut_body_for_a_file() {
+    let stack = Stack::start().await;
+    let target = Target::serve(stack.host, |mut stream| async move {
+        let mut request = [0; 4096];
+        let _ = stream.read(&mut request).await?;
+        stream.write_all(b"HTTP/1.0 200 OK\r\n\r\n").await?;
+        stream.write_all(&bytes()).await?;
+        if request.starts_with(b"GET /whole") {
+            return Ok(());
+        }
+        infisical::net::reset::delivered(&stream).await;
+        reset_now(&stream);
+        Ok(())
+    })
+    .await;
+    let (forwarder, address) = stack.connect(&target.address.to_string()).await;
+    for (path, code) in [("cut", 56), ("whole", 0)] {
+        let file = stack.dir().join(path);
+        let mut command = clean("curl", stack.dir());
+        command.args(["--silent", "--output"]).arg(&file);
+        command.arg(format!("http://{address}/{path}"));
+        let curl = Process::spawn("curl", command);
+        assert_eq!(soon("curl", curl.exit_code()).await, code, "{path}");
+        let length = std::fs::metadata(&file).expect("the file").len();
+        assert_eq!(usize::try_from(length).expect("a size"), BYTES, "{path}");
+    }
+    assert!(forwarder.is_running());
+}
