@@ -249,6 +249,19 @@ pub struct JwtLogin {
     pub organization_slug: Option<String>,
 }
 
+/// `POST /v3/gateways/login` of a gateway that is enrolled with kubernetes or gcp (protocol-addendum.md §1).
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GatewayJwtLogin {
+    /// `"kubernetes"` or `"gcp"`.
+    pub method: &'static str,
+    /// The gateway.
+    pub gateway_id: String,
+    /// A token of the cluster or of GCP.
+    #[serde(serialize_with = "expose")]
+    pub jwt: Secret,
+}
+
 /// `POST /v1/auth/aws-auth/login`.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]

@@ -1,7 +1,9 @@
 //! What every command understands: the platform's domain, logging, and the environment.
 
+use std::error::Error as StdError;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use anyhow::Context as _;
 use clap::Args;
@@ -10,7 +12,8 @@ use super::exit::Failure;
 use super::logging::{Format, Logging};
 use super::setting_args::help;
 use crate::config::env::{
-    API_URL, CA_FILE, CUSTOM_HEADERS, Environment, LOG_FILE, LOG_LEVEL, TOKEN,
+    API_URL, CA_FILE, CUSTOM_HEADERS, Environment, LOG_DESTINATION, LOG_FILE, LOG_FORMAT,
+    LOG_LEVEL, TOKEN, Variable,
 };
 use crate::config::raw::Flags;
 use crate::config::remark::Remark;
@@ -23,51 +26,96 @@ use crate::trust::{self, NamedFile};
 /// The administrator's token, in the directory of the embedded platform.
 pub(crate) const ADMIN_TOKEN: &str = "admin-token";
 
+/// How log lines look, as the deployed programs call it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum LogFormat {
+    /// For people, in colour on a terminal.
+    #[default]
+    Console,
+    /// The same without colour.
+    Plain,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Not a format.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("must be console, plain or json")]
+pub(crate) struct UnknownLogFormat;
+
+impl FromStr for LogFormat {
+    type Err = UnknownLogFormat;
+
+    fn from_str(text: &str) -> Result<Self, UnknownLogFormat> {
+        match text.to_ascii_lowercase().as_str() {
+            "console" | "text" => Ok(Self::Console),
+            "plain" => Ok(Self::Plain),
+            "json" => Ok(Self::Json),
+            _ => Err(UnknownLogFormat),
+        }
+    }
+}
+
+/// Where log lines go without a log file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum LogDestination {
+    /// Standard error.
+    #[default]
+    Stderr,
+    /// Standard output.
+    Stdout,
+}
+
+/// Not a stream.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("must be stderr or stdout")]
+pub(crate) struct UnknownLogDestination;
+
+impl FromStr for LogDestination {
+    type Err = UnknownLogDestination;
+
+    fn from_str(text: &str) -> Result<Self, UnknownLogDestination> {
+        match text.to_ascii_lowercase().as_str() {
+            "stderr" => Ok(Self::Stderr),
+            "stdout" => Ok(Self::Stdout),
+            _ => Err(UnknownLogDestination),
+        }
+    }
+}
+
+/// A truth value, as Go's flags have it.
+fn parse_bool(text: &str) -> Result<bool, &'static str> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
+        _ => Err("must be true or false"),
+    }
+}
+
 /// Flags of every command.
 #[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Global options")]
 pub struct GlobalArgs {
-    #[arg(
-        long,
-        help = help(&API_URL),
-        global = true,
-        value_name = "URL",
-        help_heading = "Global options"
-    )]
+    #[arg(long, help = help(&API_URL), global = true, value_name = "URL")]
     pub(crate) domain: Option<String>,
-    #[arg(
-        long,
-        help = help(&CA_FILE),
-        global = true,
-        value_name = "FILE",
-        help_heading = "Global options"
-    )]
+    #[arg(long, help = help(&CA_FILE), global = true, value_name = "FILE")]
     pub(crate) ca_file: Option<String>,
-    #[arg(
-        long,
-        help = help(&LOG_LEVEL),
-        global = true,
-        value_name = "LEVEL",
-        help_heading = "Global options"
-    )]
+    #[arg(long, short = 'l', help = help(&LOG_LEVEL), global = true, value_name = "LEVEL")]
     pub(crate) log_level: Option<LogLevel>,
-    #[arg(
-        long,
-        help = help(&LOG_FILE),
-        global = true,
-        value_name = "FILE",
-        help_heading = "Global options"
-    )]
+    #[arg(long, help = help(&LOG_FILE), global = true, value_name = "FILE")]
     pub(crate) log_file: Option<String>,
-    /// How log lines look
-    #[arg(
-        long,
-        global = true,
-        value_name = "FORMAT",
-        default_value = "text",
-        hide_default_value = true,
-        help_heading = "Global options"
-    )]
-    pub(crate) log_format: Format,
+    #[arg(long, help = help(&LOG_FORMAT), global = true, value_name = "FORMAT")]
+    pub(crate) log_format: Option<LogFormat>,
+    #[arg(long, help = help(&LOG_DESTINATION), global = true, value_name = "STREAM")]
+    pub(crate) log_destination: Option<LogDestination>,
+    /// Accepted as in the deployed programs: this program shows neither tips nor news of updates
+    #[arg(long, global = true, hide = true, num_args = 0..=1, require_equals = true,
+        default_missing_value = "true", value_parser = parse_bool)]
+    pub(crate) silent: Option<bool>,
+    /// Accepted as in the deployed programs: this program sends no telemetry
+    #[arg(long, global = true, hide = true, num_args = 0..=1, require_equals = true,
+        default_missing_value = "true", value_parser = parse_bool)]
+    pub(crate) telemetry: Option<bool>,
     /// Stop when standard input, a pipe that the parent process holds, is closed
     #[arg(long, global = true, hide = true)]
     pub(crate) exit_on_stdin_close: bool,
@@ -80,25 +128,29 @@ impl GlobalArgs {
         environment: &Environment,
         default: LogLevel,
     ) -> anyhow::Result<Logging> {
-        let level = match (self.log_level, environment.value(&LOG_LEVEL)) {
-            (Some(level), _) => Some(level),
-            (None, Some(text)) => Some(text.expose().parse().map_err(|error| {
-                let place = format!("environment variable {}", LOG_LEVEL.name);
-                Failure::configuration(anyhow::Error::new(error).context(place))
-            })?),
-            (None, None) => None,
-        };
+        let level = given(self.log_level, &LOG_LEVEL, environment)?;
         let file = match (&self.log_file, environment.value(&LOG_FILE)) {
             (Some(path), _) => Some(PathBuf::from(path)),
             (None, Some(path)) => Some(PathBuf::from(path.expose())),
             (None, None) => None,
         };
+        let format = given(self.log_format, &LOG_FORMAT, environment)?.unwrap_or_default();
+        let destination = given(self.log_destination, &LOG_DESTINATION, environment)?;
+        let stdout = destination == Some(LogDestination::Stdout);
+        let stream = environment.journal_stream.as_deref();
         Ok(Logging {
             settings: LogSettings { level, file },
             default,
-            format: self.log_format,
-            colour: !environment.no_color,
-            journal: journal::is_behind(io::stderr(), environment.journal_stream.as_deref()),
+            format: match format {
+                LogFormat::Console | LogFormat::Plain => Format::Text,
+                LogFormat::Json => Format::Json,
+            },
+            colour: !environment.no_color && format != LogFormat::Plain,
+            journal: match stdout {
+                false => journal::is_behind(io::stderr(), stream),
+                true => journal::is_behind(io::stdout(), stream),
+            },
+            stdout,
         })
     }
 
@@ -113,6 +165,26 @@ impl GlobalArgs {
         );
         flags.add(&LOG_FILE, "--log-file", self.log_file.as_deref());
     }
+}
+
+/// What a flag gives, else a variable. One that other programs use as well may hold what only they understand.
+fn given<T: FromStr<Err: StdError + Send + Sync + 'static>>(
+    flag: Option<T>,
+    variable: &Variable,
+    environment: &Environment,
+) -> anyhow::Result<Option<T>> {
+    if flag.is_some() {
+        return Ok(flag);
+    }
+    if let Some((name, text)) = environment.value_with_name(variable) {
+        let parsed = text.expose().parse();
+        return parsed.map(Some).map_err(|error| {
+            let place = format!("environment variable {name}");
+            Failure::configuration(anyhow::Error::new(error).context(place))
+        });
+    }
+    let shared = environment.shared_value(variable);
+    Ok(shared.and_then(|(_, text)| text.expose().parse().ok()))
 }
 
 /// What every command is given.

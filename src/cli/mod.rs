@@ -45,6 +45,7 @@ use logging::Handle;
 #[command(
     name = "infisical",
     version,
+    args_override_self = true,
     max_term_width = 100,
     after_help = "\
 Examples:

@@ -4,8 +4,8 @@
 use std::path::PathBuf;
 
 use super::env::{
-    GATEWAY_DOMAIN, GATEWAY_ENROLLMENT_TOKEN, RELAY_DOMAIN, RELAY_ENROLLMENT_TOKEN, TABLE, Used,
-    Variable,
+    API_URL, GATEWAY_DOMAIN, GATEWAY_ENROLLMENT_TOKEN, Group, RELAY_DOMAIN, RELAY_ENROLLMENT_TOKEN,
+    TABLE, Used, Variable,
 };
 use super::file::Form;
 use super::raw::{Loaded, Origin, Raw, Source, Value};
@@ -117,7 +117,7 @@ impl<'a> Notes<'a> {
         let row = |note: &Note<'_>| Row {
             key: spelling.spell(note.variable),
             value: note.value.clone(),
-            origin: place(&note.origin),
+            origin: place(&note.origin, note.variable),
         };
         Account {
             file: path,
@@ -135,7 +135,12 @@ impl<'a> Notes<'a> {
             variable.used.includes(role) && !NEVER_IN_VAIN.contains(variable)
         };
         for variable in TABLE.iter().filter(concerns) {
-            let holds = self.notes.iter().find(|note| note.variable == *variable);
+            // The domain of an enrollment takes the place of the configured one.
+            let is_it = |note: &&Note<'_>| {
+                let is_domain = note.variable.group == Group::StoredDomain;
+                note.variable == *variable || (is_domain && **variable == API_URL)
+            };
+            let holds = self.notes.iter().find(is_it);
             for source in Source::BY_PRECEDENCE {
                 let Some(value) = raw.value_from(source, variable) else {
                     continue;
@@ -152,9 +157,10 @@ impl<'a> Notes<'a> {
 }
 
 /// Where a value comes from, beside the name of its setting.
-fn place(origin: &Origin<'_>) -> String {
+fn place(origin: &Origin<'_>, variable: &Variable) -> String {
     match origin {
-        Origin::Environment(_) => "environment".to_owned(),
+        Origin::Environment(name) if *name == variable.name => "environment".to_owned(),
+        Origin::Environment(name) => format!("environment, {name}"),
         Origin::File { line, .. } => format!("file, line {line}"),
         Origin::Flag(_) | Origin::Default => origin.to_string(),
     }
@@ -205,6 +211,7 @@ mod tests {
             ["gateway_name", "edge", "NAME"],
             ["api_url", "https://flag", "--domain"],
             ["custom_headers", "X-A=<secret> X-B=<secret>", "environment"],
+            ["ca_file", "not set", "default"],
             ["log_level", "info", "default"],
             ["log_file", "standard error", "default"],
             ["relay_name", "the fastest healthy relay", "default"],
@@ -294,37 +301,54 @@ mod tests {
         let (_, remarks) = case.assemble(assemble_gateway).expect("settings");
         let texts: Vec<String> = remarks.iter().map(Remark::to_string).collect();
         let expected = [
-            "INFISICAL_PKCS11_MODULE in /conf/edge.conf line 2 has no effect: what it is for is not supported \
-             in this version",
+            "INFISICAL_PKCS11_MODULE in /conf/edge.conf line 2 has no effect: the service that it \
+             configures is not offered by this version",
             "INFISICAL_RELAY_HOST in /conf/edge.conf line 3 has no effect: it is for relays",
         ];
         assert_eq!(texts, expected);
     }
 
     #[test]
-    fn a_name_that_only_the_deployed_program_reads_is_not_overlooked() {
-        let domain = ("INFISICAL_DOMAIN", "https://self.hosted");
-        fn case<'a>(variables: &'a [(&'a str, &'a str)]) -> Case<'a> {
-            Case {
-                flags: &[NAME],
-                variables,
-                ..Case::default()
-            }
+    fn names_of_the_deployed_program_count_and_are_shown() {
+        let case = Case {
+            flags: &[NAME],
+            variables: &[
+                ("INFISICAL_DOMAIN", "https://self.hosted"),
+                ("INFISICAL_UNIVERSAL_AUTH_ACCESS_TOKEN", "hunter2"),
+                ("INFISICAL_TOKEN", "hunter2"),
+            ],
+            ..Case::default()
+        };
+        let account = case.explain(explain_gateway);
+        let of = "environment, INFISICAL_UNIVERSAL_AUTH_ACCESS_TOKEN";
+        for row in [
+            [
+                "INFISICAL_API_URL",
+                "https://self.hosted",
+                "environment, INFISICAL_DOMAIN",
+            ],
+            ["INFISICAL_TOKEN", "<secret>", of],
+        ] {
+            assert!(rows(&account).contains(&row), "{row:?}: {account:#?}");
         }
-        assert_eq!(
-            case(&[domain, ("INFISICAL_TOKEN", "t")]).problem(assemble_gateway),
-            "environment variable INFISICAL_DOMAIN is called INFISICAL_API_URL here"
-        );
-        assert_eq!(
-            case(&[("INFISICAL_UNIVERSAL_AUTH_ACCESS_TOKEN", "t")]).problem(assemble_gateway),
-            "environment variable INFISICAL_UNIVERSAL_AUTH_ACCESS_TOKEN is called INFISICAL_TOKEN here"
-        );
-        // It may be there for another program.
-        let both = [
-            domain,
-            ("INFISICAL_TOKEN", "t"),
-            ("INFISICAL_API_URL", "https://self.hosted"),
-        ];
-        case(&both).assemble(assemble_gateway).expect("settings");
+    }
+
+    #[test]
+    fn a_stored_domain_wins_over_a_configured_one() {
+        let case = Case {
+            flags: &[NAME],
+            variables: &[("INFISICAL_API_URL", "https://env")],
+            file: Some((
+                FILE,
+                "INFISICAL_GATEWAY_ACCESS_TOKEN=hunter2\nINFISICAL_GATEWAY_DOMAIN=https://a/api\n",
+            )),
+            config: None,
+        };
+        let account = case.explain(explain_gateway);
+        let row = ["INFISICAL_GATEWAY_DOMAIN", "https://a/api", "file, line 2"];
+        assert!(rows(&account).contains(&row), "{account:#?}");
+        let expected = "environment variable INFISICAL_API_URL: INFISICAL_GATEWAY_DOMAIN in \
+                        /conf/edge.conf line 2 wins";
+        assert_eq!(account.in_vain, [expected]);
     }
 }

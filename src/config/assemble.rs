@@ -10,7 +10,7 @@ use super::env::{
     API_URL, CA_FILE, CUSTOM_HEADERS, Environment, LOG_FILE, LOG_LEVEL, Used, Variable,
 };
 use super::file::{self, Entry};
-use super::raw::{Flags, Loaded, Origin, Raw};
+use super::raw::{Flags, Loaded, Origin, Raw, Source};
 use super::remark::{Problem, Remark};
 use super::settings::{ApiBase, CustomHeaders, DEFAULT_DOMAIN, LogLevel, LogSettings};
 use crate::trust::NamedFile;
@@ -123,8 +123,8 @@ impl<'a> Reader<'a> {
     pub(super) fn new(raw: Raw<'a>, mut problems: Vec<Problem>) -> Self {
         let file_failed = !problems.is_empty();
         problems.extend(raw.flags.problems.iter().cloned());
-        for variable in &raw.environment.unreadable {
-            let origin = Origin::Environment(variable);
+        for name in &raw.environment.unreadable {
+            let origin = Origin::Environment(name);
             problems.push(Problem::at(&origin, "the value is not UTF-8 text"));
         }
         let remarks = raw
@@ -148,6 +148,12 @@ impl<'a> Reader<'a> {
         role: Used,
         path: Option<PathBuf>,
     ) -> Result<(S, Account), Vec<Problem>> {
+        let without = self.raw.flags.without_effect(role);
+        self.remarks
+            .extend(without.map(|(key, flag)| Remark::WithoutEffect {
+                key,
+                place: flag.to_owned(),
+            }));
         if let Some(file) = self.raw.file {
             let remark = |(key, origin): (_, Origin<'_>)| Remark::WithoutEffect {
                 key,
@@ -197,21 +203,22 @@ impl<'a> Reader<'a> {
         self.parsed(variable, parse)
     }
 
-    /// The platform: as configured, else where the role enrolled, else the default.
+    /// The platform: as the flag says, else where the role enrolled, else as configured, else the default
+    /// (protocol-addendum.md §6).
     pub(super) fn domain(&mut self, stored: &'static Variable) -> Option<ApiBase> {
-        let of = |variable| Some((variable, self.raw.value(variable)?));
-        let parsed = match of(&API_URL).or_else(|| of(stored)) {
+        let flag = self.raw.value_from(Source::Flag, &API_URL);
+        let enrolled = self.raw.value_from(Source::File, stored);
+        let given = None
+            .or_else(|| flag.map(|value| (&API_URL, value)))
+            .or_else(|| enrolled.map(|value| (stored, value)))
+            .or_else(|| self.raw.value(&API_URL).map(|value| (&API_URL, value)));
+        let parsed = match given {
             Some((variable, value)) => {
                 self.notes.holds(variable, &value);
                 ApiBase::parse(value.text.expose())
                     .map_err(|error| Problem::of(&value.origin, &error))
             }
             None => {
-                // Whoever set it means another platform than the default, which must not see the credential.
-                if let Some(old) = self.raw.environment.older_name(&API_URL) {
-                    self.problem(Problem::renamed(old, &API_URL));
-                    return None;
-                }
                 self.notes.unset(&API_URL);
                 ApiBase::parse(DEFAULT_DOMAIN)
                     .map_err(|error| Problem::of(&Origin::Default, &error))
@@ -266,8 +273,33 @@ impl<'a> Reader<'a> {
     /// What is logged, and where to.
     pub(super) fn log(&mut self) -> LogSettings {
         LogSettings {
-            level: self.parsed(&LOG_LEVEL, str::parse::<LogLevel>),
+            level: self.shared(&LOG_LEVEL, str::parse::<LogLevel>),
             file: self.parsed(&LOG_FILE, |text| Ok::<_, Infallible>(PathBuf::from(text))),
+        }
+    }
+
+    /// Like [`Self::parsed`]; a variable that other programs use as well may hold what only they understand.
+    fn shared<T, E: StdError + 'static>(
+        &mut self,
+        variable: &'static Variable,
+        parse: impl FnOnce(&str) -> Result<T, E>,
+    ) -> Option<T> {
+        if self.raw.source(variable) != Some(Source::Shared) {
+            return self.parsed(variable, parse);
+        }
+        let value = self.raw.value(variable)?;
+        match (parse(value.text.expose()), &value.origin) {
+            (Ok(parsed), _) => {
+                self.notes.holds(variable, &value);
+                Some(parsed)
+            }
+            (Err(error), Origin::Environment(name)) => {
+                let expected = error.to_string();
+                self.remarks.push(Remark::NotUnderstood { name, expected });
+                self.notes.unset(variable);
+                None
+            }
+            (Err(_), _) => None,
         }
     }
 }

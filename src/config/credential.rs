@@ -99,18 +99,57 @@ pub enum Jwt {
     File(PathBuf),
 }
 
-/// A gateway or relay whose AWS role is its enrollment: a login, each time a token is needed.
+/// A gateway or relay that is enrolled as what its machine or pod is: a login, each time a token is needed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AwsEnrollment {
+pub struct MachineEnrollment {
     /// What the platform knows it by.
     pub id: ResourceId,
-    /// Where the role's credentials are.
-    pub cloud: Cloud,
+    /// What it logs in with.
+    pub proof: MachineProof,
 }
 
-impl AwsEnrollment {
+/// What a machine or a pod can show to the platform (protocol-addendum.md §1).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MachineProof {
+    /// A request that is signed as its AWS role.
+    Aws {
+        /// Where the role's credentials are.
+        cloud: Cloud,
+    },
+    /// The token of the pod's service account; gateways only.
+    Kubernetes {
+        /// The file of the token.
+        token_path: PathBuf,
+    },
+    /// An id token of the GCP machine's service account; gateways only.
+    GcpGce {
+        /// Where the machine's metadata is.
+        cloud: Cloud,
+    },
+    /// A token that GCP signs for a service account; gateways only.
+    GcpIam {
+        /// The file of the service account's key; `None` for the account of the machine.
+        key_path: Option<PathBuf>,
+        /// Where the machine's metadata is.
+        cloud: Cloud,
+    },
+}
+
+impl MachineProof {
+    /// The enroll method on the command line.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Aws { .. } => "aws",
+            Self::Kubernetes { .. } => "kubernetes",
+            Self::GcpGce { .. } | Self::GcpIam { .. } => "gcp",
+        }
+    }
+}
+
+impl MachineEnrollment {
     /// Keeps the id in the file at `store`, with the domain of the platform that knows it, so that a later start needs
-    /// no flag for either. No token is kept: the role buys another. A file that has both is left alone.
+    /// no flag for either. No token is kept: the next login gives another. A file that has both is left alone.
     ///
     /// # Errors
     /// The file cannot be written.
@@ -181,7 +220,7 @@ impl LoginMethod {
 
 #[cfg(test)]
 mod tests {
-    use super::{AwsEnrollment, ResourceId};
+    use super::{MachineEnrollment, MachineProof, ResourceId};
     use crate::config::cloud::Cloud;
     use crate::config::settings::ApiBase;
 
@@ -189,9 +228,11 @@ mod tests {
     fn the_id_is_kept_once_and_a_file_that_has_it_is_not_touched() {
         let directory = tempfile::tempdir().expect("a directory");
         let store = directory.path().join("edge.conf");
-        let enrollment = |id: &str| AwsEnrollment {
+        let enrollment = |id: &str| MachineEnrollment {
             id: ResourceId::Gateway(id.parse().expect("an id")),
-            cloud: Cloud::default(),
+            proof: MachineProof::Aws {
+                cloud: Cloud::default(),
+            },
         };
         let domain = ApiBase::parse("https://host").expect("a URL");
         let kept = || std::fs::read_to_string(&store).expect("the file");

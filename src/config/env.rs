@@ -15,10 +15,8 @@ pub use super::table::*;
 #[derive(Debug, Default, Clone)]
 pub struct Environment {
     values: Vec<(&'static str, Secret)>,
-    /// Variables of [`TABLE`] whose value is not UTF-8.
-    pub unreadable: Vec<&'static Variable>,
-    /// Other names of settings that are set.
-    pub renamed: Vec<&'static str>,
+    /// Variables of [`TABLE`] whose value is not UTF-8, by the names that are set.
+    pub unreadable: Vec<&'static str>,
     /// `HOME`.
     pub home: Option<PathBuf>,
     /// `XDG_STATE_HOME`.
@@ -84,14 +82,13 @@ impl Environment {
                 }
                 "NO_COLOR" => environment.no_color = true,
                 other => {
-                    let old = aliases().map(|(old, _)| old);
-                    environment.renamed.extend(old.filter(|old| *old == other));
-                    let Some(variable) = Variable::named(other) else {
+                    let Some((_, name)) = Variable::called(other) else {
                         continue;
                     };
                     match value.into_string() {
-                        Ok(text) => environment.values.push((variable.name, Secret::new(text))),
-                        Err(_) => environment.unreadable.push(variable),
+                        Ok(text) => environment.values.push((name, Secret::new(text))),
+                        Err(_) if is_shared(name) => {}
+                        Err(_) => environment.unreadable.push(name),
                     }
                 }
             }
@@ -100,37 +97,65 @@ impl Environment {
         environment
     }
 
-    /// The older name of `variable` that is set, if one is.
+    /// The value of `variable` by a name of ours, if it is set and not empty, and that name.
     #[must_use]
-    pub fn older_name(&self, variable: &Variable) -> Option<&'static str> {
-        let is_set = |old: &&str| self.renamed.contains(old);
-        variable.aliases.iter().copied().find(is_set)
+    pub fn value_with_name(&self, variable: &Variable) -> Option<(&'static str, &Secret)> {
+        let own = variable.names().filter(|name| !is_shared(name));
+        self.first(own)
+    }
+
+    /// The same by a name that other programs may use as well.
+    #[must_use]
+    pub fn shared_value(&self, variable: &Variable) -> Option<(&'static str, &Secret)> {
+        self.first(variable.names().filter(|name| is_shared(name)))
     }
 
     /// The value of `variable`, if it is set and not empty.
     #[must_use]
     pub fn value(&self, variable: &Variable) -> Option<&Secret> {
-        self.values
-            .iter()
-            .find(|(name, _)| *name == variable.name)
-            .map(|(_, value)| value)
+        self.value_with_name(variable).map(|(_, value)| value)
+    }
+
+    fn first(
+        &self,
+        mut names: impl Iterator<Item = &'static str>,
+    ) -> Option<(&'static str, &Secret)> {
+        names.find_map(|name| {
+            let mut values = self.values.iter();
+            let (name, value) = values.find(|(known, _)| *known == name)?;
+            Some((*name, value))
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{API_URL, Environment, LOG_LEVEL, TOKEN};
+    use super::{API_URL, Environment, JWT, LOG_LEVEL, TOKEN};
     use std::ffi::OsString;
     use std::os::unix::ffi::OsStringExt as _;
     use std::path::Path;
 
     #[test]
-    fn an_older_name_is_remembered_for_whom_it_meant() {
-        let set = [("INFISICAL_DOMAIN", "https://host"), ("TOKEN", "")];
-        let environment = Environment::from_vars(set);
-        assert_eq!(environment.older_name(&API_URL), Some("INFISICAL_DOMAIN"));
-        assert_eq!(environment.older_name(&TOKEN), None);
-        assert!(environment.value(&API_URL).is_none());
+    fn the_strongest_name_of_a_variable_wins() {
+        let environment = Environment::from_vars([
+            ("INFISICAL_API_URL", "https://weaker"),
+            ("INFISICAL_DOMAIN", "https://stronger"),
+            ("TOKEN", "t"),
+            ("LOG_LEVEL", "debug"),
+            ("INFISICAL_OIDC_AUTH_JWT", "j"),
+        ]);
+        let own = |variable| {
+            let found = environment.value_with_name(variable);
+            found.map(|(name, value)| (name, value.expose()))
+        };
+        let domain = Some(("INFISICAL_DOMAIN", "https://stronger"));
+        assert_eq!(own(&API_URL), domain);
+        assert_eq!(own(&JWT), Some(("INFISICAL_OIDC_AUTH_JWT", "j")));
+        assert_eq!(own(&TOKEN), None);
+        let shared = |variable| environment.shared_value(variable).map(|(name, _)| name);
+        assert_eq!(shared(&TOKEN), Some("TOKEN"));
+        assert_eq!(shared(&LOG_LEVEL), Some("LOG_LEVEL"));
+        assert_eq!(shared(&API_URL), None);
     }
 
     #[test]
@@ -169,7 +194,7 @@ mod tests {
     fn a_value_that_is_not_text_is_remembered_as_such() {
         let bytes = OsString::from_vec(vec![0xff]);
         let environment = Environment::from_vars([(OsString::from("INFISICAL_TOKEN"), bytes)]);
-        assert_eq!(environment.unreadable, [&TOKEN]);
+        assert_eq!(environment.unreadable, ["INFISICAL_TOKEN"]);
         assert!(environment.value(&TOKEN).is_none());
     }
 }

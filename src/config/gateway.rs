@@ -4,8 +4,8 @@ use super::account::Account;
 use super::assemble::{Inputs, Reader};
 use super::credential::ResourceId;
 use super::env::{
-    GATEWAY_ACCESS_TOKEN, GATEWAY_DOMAIN, GATEWAY_ENROLL_METHOD, GATEWAY_ENROLLMENT_TOKEN,
-    GATEWAY_ID, GATEWAY_NAME, RELAY_NAME, Used,
+    GATEWAY_ACCESS_TOKEN, GATEWAY_DOMAIN, GATEWAY_ENROLL_METHOD, GATEWAY_ENROLL_METHODS,
+    GATEWAY_ENROLLMENT_TOKEN, GATEWAY_ID, GATEWAY_NAME, RELAY_NAME, Used,
 };
 use super::login::{EnrollKeys, Enrollment};
 use super::raw::{Raw, Source};
@@ -20,6 +20,7 @@ const ENROLLMENT: EnrollKeys = EnrollKeys {
     method: &GATEWAY_ENROLL_METHOD,
     bought: &GATEWAY_ACCESS_TOKEN,
     with: &GATEWAY_ENROLLMENT_TOKEN,
+    methods: &GATEWAY_ENROLL_METHODS,
     id: (&GATEWAY_ID, "--gateway-id"),
     parse_id: |text| text.parse().map(ResourceId::Gateway),
 };
@@ -62,6 +63,9 @@ fn assemble(inputs: &Inputs<'_>) -> Result<(GatewaySettings, Account), Vec<Probl
     let relay = reader.parsed(&RELAY_NAME, str::parse::<RelayName>);
 
     let credential = credential(&mut reader);
+    if let (Some(GatewayCredential::AccessToken(_)), Some(domain)) = (&credential, &domain) {
+        reader.check_stored_domain(domain, &GATEWAY_ACCESS_TOKEN, &GATEWAY_DOMAIN);
+    }
     let settings = (|| {
         Some(GatewaySettings {
             name: name?,
@@ -82,20 +86,20 @@ fn credential(reader: &mut Reader<'_>) -> Option<GatewayCredential> {
         return match reader.enrollment(&ENROLLMENT)? {
             Enrollment::Stored(token) => Some(GatewayCredential::AccessToken(token)),
             Enrollment::New(token) => Some(GatewayCredential::Enroll { token }),
-            Enrollment::Aws(role) => Some(GatewayCredential::Aws(role)),
+            Enrollment::Machine(machine) => Some(GatewayCredential::Machine(machine)),
         };
     }
-    // What a person says today outranks what an enrollment left behind.
-    for source in [Source::Flag, Source::Environment] {
-        if let Some(identity) = reader.identity(source) {
-            return identity.map(GatewayCredential::Identity);
-        }
+    // Only what is typed displaces a token that an enrollment left behind (protocol-addendum.md §6).
+    if let Some(identity) = reader.identity(Source::Flag) {
+        return identity.map(GatewayCredential::Identity);
     }
     if let Some(token) = reader.kept_token(&GATEWAY_ACCESS_TOKEN) {
         return Some(GatewayCredential::AccessToken(token));
     }
-    if let Some(identity) = reader.identity(Source::File) {
-        return identity.map(GatewayCredential::Identity);
+    for source in [Source::Environment, Source::File, Source::Shared] {
+        if let Some(identity) = reader.identity(source) {
+            return identity.map(GatewayCredential::Identity);
+        }
     }
     reader.no_credential(&GATEWAY_ACCESS_TOKEN);
     None
@@ -107,7 +111,10 @@ mod tests {
 
     use super::assemble_gateway;
     use crate::config::case::Case;
-    use crate::config::credential::{IdentityCredential, IdentityLogin, LoginMethod};
+    use crate::config::cloud::Cloud;
+    use crate::config::credential::{
+        IdentityCredential, IdentityLogin, LoginMethod, MachineProof, POD_TOKEN,
+    };
     use crate::config::env::{
         API_URL, AUTH_METHOD, CLIENT_ID, CLIENT_SECRET, GATEWAY_ENROLL_METHOD, GATEWAY_NAME,
         LOG_LEVEL, MACHINE_IDENTITY_ID, RELAY_NAME, TOKEN, Variable,
@@ -159,6 +166,7 @@ mod tests {
     fn flags_win_over_the_environment_over_the_file_over_defaults() {
         let file = "INFISICAL_API_URL=https://file\nINFISICAL_RELAY_NAME=relay-file\n\
                     INFISICAL_GATEWAY_DOMAIN=https://enrolled\nINFISICAL_GATEWAY_NAME=other\n";
+        let configured = "INFISICAL_API_URL=https://file\nINFISICAL_RELAY_NAME=relay-file\n";
         let enrolled_at = "INFISICAL_GATEWAY_DOMAIN=https://enrolled\n";
         let variables = [
             ("INFISICAL_TOKEN", "t"),
@@ -185,13 +193,20 @@ mod tests {
                 &flags[..1],
                 &variables,
                 file,
+                "https://enrolled/api",
+                Some("relay-env"),
+            ),
+            (
+                &flags[..1],
+                &variables,
+                configured,
                 "https://env/api",
                 Some("relay-env"),
             ),
             (
                 &flags[..1],
                 &variables[..1],
-                file,
+                configured,
                 "https://file/api",
                 Some("relay-file"),
             ),
@@ -289,14 +304,15 @@ mod tests {
                        INFISICAL_UNIVERSAL_AUTH_CLIENT_SECRET=s\n";
         let method_in_file = "INFISICAL_GATEWAY_ENROLL_METHOD=token\nINFISICAL_TOKEN=spent\n\
                               INFISICAL_GATEWAY_ACCESS_TOKEN=kept\nINFISICAL_GATEWAY_ENROLLMENT_TOKEN=spent\n";
-        let cases: [(&[Flag], &[Set], &str, GatewayCredential); 19] = [
-            // An identity said by flag or environment outranks what is kept.
+        let cases: [(&[Flag], &[Set], &str, GatewayCredential); 20] = [
+            // Only an identity that is typed displaces what is kept.
             (&[flag("flag")], &client[3..], kept, identity("flag")),
-            (&[], &client[3..], kept, identity("env")),
+            (&[], &client[3..], kept, enrolled("kept")),
             (&[flag("flag")], &of_env, kept, identity("flag")),
             (&[login], &client, kept, universal("id", "secret")),
-            (&[], &client[..3], kept, universal("id", "secret")),
-            (&[], &client, kept, identity("env")),
+            (&[], &client[..3], kept, enrolled("kept")),
+            (&[], &client[..3], "", universal("id", "secret")),
+            (&[], &client, "", identity("env")),
             // Kept tokens, the environment's first, and then the file's identity.
             (&[], &of_env, both, enrolled("kept-env")),
             (&[], &client[..2], both, enrolled("kept")),
@@ -334,6 +350,104 @@ mod tests {
             assert_eq!(settings.credential, credential, "case {number}");
             // `Secret` compares; make sure that a failure above could not show one.
             assert!(!format!("{settings:?}").contains("kept"));
+        }
+    }
+
+    #[test]
+    fn a_stored_token_is_only_sent_to_its_own_platform() {
+        let file =
+            "INFISICAL_GATEWAY_ACCESS_TOKEN=hunter2\nINFISICAL_GATEWAY_DOMAIN=https://a/api\n";
+        let domain = |domain| (&API_URL, "--domain", domain);
+        for (flags, variables) in [
+            (&[NAME][..], &[][..]),
+            (&[NAME], &[("INFISICAL_API_URL", "https://b")]),
+            (&[NAME, domain("https://a/")], &[]),
+        ] {
+            let case = Case {
+                flags,
+                variables,
+                file: Some((FILE, file)),
+                config: None,
+            };
+            let (settings, _) = case.assemble(assemble_gateway).expect("settings");
+            assert_eq!(settings.domain.to_string(), "https://a/api");
+            assert_eq!(settings.credential, enrolled("hunter2"));
+        }
+        let other = Case {
+            flags: &[NAME, domain("https://b")],
+            file: Some((FILE, file)),
+            ..Case::default()
+        };
+        let problem = other.problem(assemble_gateway);
+        for part in ["line 1", "https://a/api", "https://b/api", "--domain"] {
+            assert!(problem.contains(part), "{problem}");
+        }
+        assert!(!problem.contains("hunter2"));
+    }
+
+    #[test]
+    fn every_enroll_method_has_its_proof() {
+        let id = ("INFISICAL_GATEWAY_ID", "g");
+        let key = ("INFISICAL_GCP_IAM_SERVICE_ACCOUNT_KEY_FILE_PATH", "/key");
+        let iam = ("INFISICAL_GCP_AUTH_TYPE", "iam");
+        let cloud = Cloud::default;
+        for (method, variables, proof) in [
+            ("aws", &[id][..], MachineProof::Aws { cloud: cloud() }),
+            (
+                "kubernetes",
+                &[id],
+                MachineProof::Kubernetes {
+                    token_path: POD_TOKEN.into(),
+                },
+            ),
+            ("gcp", &[id], MachineProof::GcpGce { cloud: cloud() }),
+            (
+                "gcp",
+                &[id, key, iam],
+                MachineProof::GcpIam {
+                    key_path: Some("/key".into()),
+                    cloud: cloud(),
+                },
+            ),
+        ] {
+            let case = Case {
+                flags: &[NAME, (&GATEWAY_ENROLL_METHOD, "--enroll-method", method)],
+                variables,
+                ..Case::default()
+            };
+            let (settings, _) = case.assemble(assemble_gateway).expect("settings");
+            let GatewayCredential::Machine(found) = settings.credential else {
+                panic!("another credential");
+            };
+            assert_eq!(found.proof, proof);
+        }
+        let gce_with_key = Case {
+            flags: &[NAME, (&GATEWAY_ENROLL_METHOD, "--enroll-method", "gcp")],
+            variables: &[id, key],
+            ..Case::default()
+        };
+        let problem = gce_with_key.problem(assemble_gateway);
+        assert!(problem.contains("--gcp-auth-type=iam"), "{problem}");
+    }
+
+    #[test]
+    fn variables_of_other_programs_count_last() {
+        let file = "INFISICAL_TOKEN=file\n";
+        let shared = [("TOKEN", "shared"), ("LOG_LEVEL", "verbose")];
+        for (file, token) in [(file, "file"), ("", "shared")] {
+            let case = Case {
+                flags: &[NAME],
+                variables: &shared,
+                file: Some((FILE, file)),
+                config: None,
+            };
+            let (settings, remarks) = case.assemble(assemble_gateway).expect("settings");
+            assert_eq!(settings.credential, identity(token));
+            assert_eq!(settings.log.level, None);
+            let remarks: Vec<String> = remarks.iter().map(ToString::to_string).collect();
+            let expected = "environment variable LOG_LEVEL: must be error, warn, info, debug or trace; the \
+                            default is used";
+            assert_eq!(remarks, [expected]);
         }
     }
 
@@ -493,7 +607,7 @@ mod tests {
         let oidc = (&AUTH_METHOD, "--auth-method", "oidc-auth");
         let id = (&MACHINE_IDENTITY_ID, "--machine-identity-id", "id");
         let iam = (&AUTH_METHOD, "--auth-method", "gcp-iam");
-        let cases: [(&[Flag], &[Set], &str); 14] = [
+        let cases: [(&[Flag], &[Set], &str); 13] = [
             (&[], &[], "no credential: give --token-file"),
             (
                 &[],
@@ -504,11 +618,6 @@ mod tests {
                 &[oidc, id],
                 &[],
                 "oidc-auth needs --jwt-file FILE, --jwt or INFISICAL_JWT",
-            ),
-            (
-                &[oidc, id],
-                &[("INFISICAL_OIDC_AUTH_JWT", "hunter2")],
-                "environment variable INFISICAL_OIDC_AUTH_JWT is called INFISICAL_JWT here",
             ),
             (
                 &[oidc, id],
@@ -544,7 +653,7 @@ mod tests {
             (
                 &[flag("t")],
                 &[("INFISICAL_GATEWAY_ENROLL_METHOD", "magic")],
-                "INFISICAL_GATEWAY_ENROLL_METHOD: unknown method; use token or aws",
+                "INFISICAL_GATEWAY_ENROLL_METHOD: unknown method; use one of token, aws, kubernetes, gcp",
             ),
             (
                 &[ENROLL],

@@ -5,14 +5,17 @@ use std::path::PathBuf;
 
 use super::assemble::Reader;
 use super::credential::{
-    AwsEnrollment, IdentityCredential, IdentityLogin, Jwt, LoginMethod, POD_TOKEN, ResourceId,
+    IdentityCredential, IdentityLogin, Jwt, LoginMethod, MachineEnrollment, MachineProof,
+    POD_TOKEN, ResourceId,
 };
 use super::env::{
-    AUTH_METHOD, AUTH_METHODS, CLIENT_ID, CLIENT_SECRET, ENROLL_METHODS, GCP_KEY_PATH, JWT,
-    JWT_FILE, KUBERNETES_TOKEN_PATH, MACHINE_IDENTITY_ID, ORGANIZATION_SLUG, TOKEN, Variable,
+    AUTH_METHOD, AUTH_METHODS, CLIENT_ID, CLIENT_SECRET, GCP_AUTH_TYPE, GCP_AUTH_TYPES,
+    GCP_KEY_PATH, JWT, JWT_FILE, KUBERNETES_TOKEN_PATH, MACHINE_IDENTITY_ID, ORGANIZATION_SLUG,
+    TOKEN, Variable,
 };
-use super::raw::{Source, Value};
+use super::raw::{Origin, Source, Value};
 use super::remark::{Problem, Remark};
+use super::settings::ApiBase;
 use crate::names::InvalidName;
 use crate::secret::Secret;
 
@@ -28,6 +31,8 @@ pub(super) struct EnrollKeys {
     pub(super) bought: &'static Variable,
     /// The one-time token that was spent.
     pub(super) with: &'static Variable,
+    /// The methods of the role.
+    pub(super) methods: &'static [&'static str],
     /// The role's id, and the flag for it.
     pub(super) id: (&'static Variable, &'static str),
     /// Reads the id.
@@ -41,8 +46,8 @@ pub(super) enum Enrollment {
     Stored(Secret),
     /// This one-time token is still to be spent.
     New(Secret),
-    /// By its AWS role, at each start.
-    Aws(AwsEnrollment),
+    /// By what the machine or the pod is, at each start.
+    Machine(MachineEnrollment),
 }
 
 impl<'a> Reader<'a> {
@@ -174,13 +179,6 @@ impl<'a> Reader<'a> {
             let path = self.optional(&JWT_FILE)?;
             return Some(Jwt::File(PathBuf::from(path)));
         }
-        if given.is_none()
-            && !self.file_failed
-            && let Some(old) = self.raw.environment.older_name(&JWT)
-        {
-            self.problem(Problem::renamed(old, &JWT));
-            return None;
-        }
         let jwt = self.needed(method, &JWT, "--jwt-file FILE, --jwt");
         jwt.map(Jwt::Given)
     }
@@ -214,8 +212,8 @@ impl<'a> Reader<'a> {
             return false;
         };
         let is_stronger = |variable| self.raw.source(variable) > self.raw.source(method);
-        let by_role = asked.text.expose() == "aws";
-        let is_overruled = is_stronger(&AUTH_METHOD) || (by_role && is_stronger(&TOKEN));
+        let needs_no_token = matches!(asked.text.expose(), "aws" | "kubernetes" | "gcp");
+        let is_overruled = is_stronger(&AUTH_METHOD) || (needs_no_token && is_stronger(&TOKEN));
         !is_overruled
     }
 
@@ -227,9 +225,12 @@ impl<'a> Reader<'a> {
                 self.notes.holds(keys.method, &asked);
                 self.token_enrollment(keys)
             }
-            "aws" => self.aws_enrollment(keys, &asked).map(Enrollment::Aws),
+            method if keys.methods.contains(&method) => {
+                let enrollment = self.machine_enrollment(keys, &asked)?;
+                Some(Enrollment::Machine(enrollment))
+            }
             _ => {
-                let text = format_args!("unknown method; use {}", ENROLL_METHODS.join(" or "));
+                let text = format_args!("unknown method; use one of {}", keys.methods.join(", "));
                 self.problem(Problem::at(&asked.origin, text));
                 None
             }
@@ -238,7 +239,7 @@ impl<'a> Reader<'a> {
 
     fn token_enrollment(&mut self, keys: &EnrollKeys) -> Option<Enrollment> {
         let (bought, with) = (keys.bought, keys.with);
-        let Some(token) = self.raw.value(&TOKEN) else {
+        let Some((variable, token)) = self.one_time_token(keys) else {
             // Units that name the method but keep no token around, since it is spent.
             if let Some(kept) = self.raw.value(bought) {
                 self.notes.proves(ENROLLED, bought, &kept);
@@ -256,28 +257,91 @@ impl<'a> Reader<'a> {
             (Some(kept), Some(spent)) if spent.text == token.text => {
                 self.remarks.push(Remark::AlreadyEnrolled);
                 self.notes.proves(ENROLLED, bought, &kept);
-                self.notes.holds(&TOKEN, &token);
+                self.notes.holds(variable, &token);
                 Some(Enrollment::Stored(kept.text.clone()))
             }
             (Some(_) | None, Some(_) | None) => {
                 let credential = "one-time enrollment token, which the first start spends";
-                self.notes.proves(credential, &TOKEN, &token);
+                self.notes.proves(credential, variable, &token);
                 Some(Enrollment::New(token.text.clone()))
             }
         }
     }
 
-    fn aws_enrollment(&mut self, keys: &EnrollKeys, asked: &Value<'a>) -> Option<AwsEnrollment> {
+    /// The one-time token: as any token is given, or by the variable of the role's own that the environment has. A file
+    /// has that variable for a token that was spent.
+    fn one_time_token(&self, keys: &EnrollKeys) -> Option<(&'static Variable, Value<'a>)> {
+        if let Some(token) = self.raw.value(&TOKEN) {
+            return Some((&TOKEN, token));
+        }
+        let spent = self.raw.value(keys.bought).is_some();
+        let own = self.raw.value_from(Source::Environment, keys.with);
+        let own = own.or_else(|| self.raw.value(keys.with).filter(|_| !spent));
+        own.map(|token| (keys.with, token))
+    }
+
+    fn machine_enrollment(
+        &mut self,
+        keys: &EnrollKeys,
+        asked: &Value<'a>,
+    ) -> Option<MachineEnrollment> {
         let (id, flag) = keys.id;
-        // An enrollment with a role keeps no token.
-        self.notes
-            .proves("enrolled with its AWS role", keys.method, asked);
-        let missing = format!("enrolling with aws needs {flag} or {}", id.name);
-        let parsed = self.required(id, &missing, keys.parse_id)?;
-        Some(AwsEnrollment {
-            id: parsed,
-            cloud: self.raw.environment.cloud.clone(),
-        })
+        let method = asked.text.expose();
+        let credential = match method {
+            "aws" => "enrolled with its AWS role",
+            "kubernetes" => "enrolled with the service account of its pod",
+            _ => "enrolled with its GCP service account",
+        };
+        // It keeps no token.
+        self.notes.proves(credential, keys.method, asked);
+        let missing = format!("enrolling with {method} needs {flag} or {}", id.name);
+        let parsed = self.required(id, &missing, keys.parse_id);
+        let cloud = self.raw.environment.cloud.clone();
+        let proof = match method {
+            "aws" => MachineProof::Aws { cloud },
+            "kubernetes" => {
+                let path = self.optional(&KUBERNETES_TOKEN_PATH);
+                let token_path = PathBuf::from(path.as_deref().unwrap_or(POD_TOKEN));
+                MachineProof::Kubernetes { token_path }
+            }
+            _ => self.gcp_proof()?,
+        };
+        Some(MachineEnrollment { id: parsed?, proof })
+    }
+
+    fn gcp_proof(&mut self) -> Option<MachineProof> {
+        let cloud = self.raw.environment.cloud.clone();
+        let asked = self.raw.value(&GCP_AUTH_TYPE);
+        match asked.as_ref().map_or("gce", |asked| asked.text.expose()) {
+            "gce" => {
+                self.note(&GCP_AUTH_TYPE, asked.as_ref());
+                if let Some(key) = self.raw.value(&GCP_KEY_PATH) {
+                    let text = "a key file is for --gcp-auth-type=iam; gce uses the account of the machine";
+                    self.problem(Problem::at(&key.origin, text));
+                    return None;
+                }
+                Some(MachineProof::GcpGce { cloud })
+            }
+            "iam" => {
+                self.note(&GCP_AUTH_TYPE, asked.as_ref());
+                let key_path = self.optional(&GCP_KEY_PATH).map(PathBuf::from);
+                Some(MachineProof::GcpIam { key_path, cloud })
+            }
+            _ => {
+                if let Some(asked) = asked {
+                    let text = format_args!("must be {}", GCP_AUTH_TYPES.join(" or "));
+                    self.problem(Problem::at(&asked.origin, text));
+                }
+                None
+            }
+        }
+    }
+
+    fn note(&mut self, variable: &'static Variable, value: Option<&Value<'a>>) {
+        match value {
+            Some(value) => self.notes.holds(variable, value),
+            None => self.notes.unset(variable),
+        }
     }
 
     /// The access token that an earlier enrollment kept, if there is one.
@@ -287,13 +351,36 @@ impl<'a> Reader<'a> {
         Some(token.text.clone())
     }
 
+    /// A token that was stored is only sent to the platform that it was stored with: `domain` is the one in use, `stored`
+    /// the setting that names the other.
+    pub(super) fn check_stored_domain(
+        &mut self,
+        domain: &ApiBase,
+        bought: &'static Variable,
+        stored: &'static Variable,
+    ) {
+        let token = self.raw.value(bought);
+        let Some(Origin::File { .. }) = token.as_ref().map(|token| &token.origin) else {
+            return;
+        };
+        let with = self.raw.value_from(Source::File, stored);
+        let with = with.and_then(|with| ApiBase::parse(with.text.expose()).ok());
+        if let (Some(token), Some(with)) = (token, with)
+            && with != *domain
+        {
+            self.problem(Problem::at(
+                &token.origin,
+                format_args!(
+                    "this access token is for {with} and is not sent to {domain}; enroll there with a new token, or \
+                     leave out --domain"
+                ),
+            ));
+        }
+    }
+
     /// Nothing proves who this is: says what could, with a hint at what was begun.
     pub(super) fn no_credential(&mut self, kept: &'static Variable) {
         if self.file_failed {
-            return;
-        }
-        if let Some(old) = self.raw.environment.older_name(&TOKEN) {
-            self.problem(Problem::renamed(old, &TOKEN));
             return;
         }
         let is_given = |variable: &'static Variable| self.raw.value(variable).is_some();
@@ -322,7 +409,8 @@ mod tests {
     use crate::config::case::Case;
     use crate::config::cloud::Cloud;
     use crate::config::credential::{
-        AwsEnrollment, IdentityCredential, IdentityLogin, Jwt, LoginMethod, ResourceId,
+        IdentityCredential, IdentityLogin, Jwt, LoginMethod, MachineEnrollment, MachineProof,
+        ResourceId,
     };
     use crate::config::env::{
         AUTH_METHOD, GATEWAY_ENROLL_METHOD, GATEWAY_ID, GATEWAY_NAME, MACHINE_IDENTITY_ID, TOKEN,
@@ -496,11 +584,13 @@ mod tests {
                 config: None,
             };
             let (settings, _) = case.assemble(assemble_gateway).expect("settings");
-            let expected = AwsEnrollment {
+            let expected = MachineEnrollment {
                 id: ResourceId::Gateway("g-1".parse().expect("an id")),
-                cloud: Cloud::default(),
+                proof: MachineProof::Aws {
+                    cloud: Cloud::default(),
+                },
             };
-            assert_eq!(settings.credential, GatewayCredential::Aws(expected));
+            assert_eq!(settings.credential, GatewayCredential::Machine(expected));
         }
     }
 }

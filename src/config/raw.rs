@@ -1,6 +1,6 @@
 //! Configuration as it was given: optional texts, each with where it comes from, and who wins.
 //!
-//! Precedence is flag, environment, file. Nothing is judged here. An empty text counts as not given, as scripts
+//! Precedence is flag, environment, file, and last the variables that other programs share. Nothing is judged here. An empty text counts as not given, as scripts
 //! pass variables that may be empty.
 
 use std::fmt;
@@ -14,6 +14,8 @@ use crate::secret::Secret;
 /// Where a value may come from, the weakest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Source {
+    /// A variable of the environment that other programs may use as well.
+    Shared,
     /// A configuration file.
     File,
     /// The environment.
@@ -24,7 +26,7 @@ pub enum Source {
 
 impl Source {
     /// All of them, the one that wins first.
-    pub const BY_PRECEDENCE: [Self; 3] = [Self::Flag, Self::Environment, Self::File];
+    pub const BY_PRECEDENCE: [Self; 4] = [Self::Flag, Self::Environment, Self::File, Self::Shared];
 }
 
 /// Exactly where a value comes from.
@@ -32,8 +34,8 @@ impl Source {
 pub enum Origin<'a> {
     /// A flag, or what a flag told to read.
     Flag(&'static str),
-    /// An environment variable.
-    Environment(&'static Variable),
+    /// An environment variable, by the name that is set.
+    Environment(&'static str),
     /// A line of a file.
     File {
         /// The file.
@@ -53,7 +55,7 @@ impl fmt::Display for Origin<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Flag(flag) => f.write_str(flag),
-            Self::Environment(variable) => write!(f, "environment variable {}", variable.name),
+            Self::Environment(name) => write!(f, "environment variable {name}"),
             Self::File {
                 path,
                 line,
@@ -121,6 +123,16 @@ impl Flags {
         }
     }
 
+    /// What flags set that no `role` acts on: which setting, and the flag.
+    pub fn without_effect(
+        &self,
+        role: Used,
+    ) -> impl Iterator<Item = (&'static Variable, &'static str)> {
+        let idle = move |given: &&Given| !given.variable.used.includes(role);
+        let given = self.given.iter().filter(idle);
+        given.map(|given| (given.variable, given.flag))
+    }
+
     /// The flags whose secret every user of the machine can see.
     pub fn exposed(&self) -> impl Iterator<Item = &'static str> {
         let exposed = |given: &&Given| given.in_arguments && given.variable.secret;
@@ -150,7 +162,8 @@ impl Loaded {
         &self,
         role: Used,
     ) -> impl Iterator<Item = (&'static Variable, Origin<'_>)> {
-        let idle = move |entry: &&Entry| !entry.key.used.includes(role) && !entry.value.is_empty();
+        let is_used = move |key: &Variable| key.used.includes(role) && key.in_files;
+        let idle = move |entry: &&Entry| !is_used(entry.key) && !entry.value.is_empty();
         self.entries
             .iter()
             .filter(idle)
@@ -196,10 +209,14 @@ impl<'a> Raw<'a> {
                 let given = given.find(|given| given.variable == variable)?;
                 (&given.value, Origin::Flag(given.flag))
             }
-            Source::Environment => (
-                self.environment.value(variable)?,
-                Origin::Environment(variable),
-            ),
+            Source::Environment => {
+                let (name, value) = self.environment.value_with_name(variable)?;
+                (value, Origin::Environment(name))
+            }
+            Source::Shared => {
+                let (name, value) = self.environment.shared_value(variable)?;
+                (value, Origin::Environment(name))
+            }
             Source::File => {
                 let file = self.file?;
                 let entry = file.entries.iter().find(|entry| entry.key == variable)?;

@@ -6,7 +6,7 @@ use super::account::Account;
 use super::assemble::{Inputs, Reader};
 use super::credential::ResourceId;
 use super::env::{
-    RELAY_ACCESS_TOKEN, RELAY_AUTH_SECRET, RELAY_DOMAIN, RELAY_ENROLL_METHOD,
+    RELAY_ACCESS_TOKEN, RELAY_AUTH_SECRET, RELAY_DOMAIN, RELAY_ENROLL_METHOD, RELAY_ENROLL_METHODS,
     RELAY_ENROLLMENT_TOKEN, RELAY_HOST, RELAY_ID, RELAY_MAX_CLIENTS, RELAY_MAX_GATEWAYS,
     RELAY_MAX_HANDSHAKES, RELAY_MAX_PER_GATEWAY, RELAY_MAX_PER_SOURCE, RELAY_NAME,
     RELAY_SSH_LISTEN, RELAY_TLS_LISTEN, RELAY_TYPE, Used, Variable,
@@ -33,6 +33,7 @@ const ENROLLMENT: EnrollKeys = EnrollKeys {
     method: &RELAY_ENROLL_METHOD,
     bought: &RELAY_ACCESS_TOKEN,
     with: &RELAY_ENROLLMENT_TOKEN,
+    methods: &RELAY_ENROLL_METHODS,
     id: (&RELAY_ID, "--relay-id"),
     parse_id: |text| text.parse().map(ResourceId::Relay),
 };
@@ -73,7 +74,6 @@ fn assemble(inputs: &Inputs<'_>) -> Result<(RelaySettings, Account), Vec<Problem
     };
     let mut reader = Reader::new(raw, problems);
     let name = reader.required(&RELAY_NAME, NAME_MISSING, str::parse::<RelayName>);
-    let host = reader.required(&RELAY_HOST, HOST_MISSING, str::parse::<RelayHost>);
     let kind = reader.parsed(&RELAY_TYPE, parse_kind);
     // One that is wrong leaves the kind open, and with it which credential to look for.
     let kind = match raw.value(&RELAY_TYPE) {
@@ -88,6 +88,10 @@ fn assemble(inputs: &Inputs<'_>) -> Result<(RelaySettings, Account), Vec<Problem
     let tls_listen = reader.parsed(&RELAY_TLS_LISTEN, parse_listen);
     let limits = limits(&mut reader);
     let credential = kind.and_then(|kind| credential(&mut reader, kind));
+    if let (Some(RelayCredential::AccessToken(_)), Some(domain)) = (&credential, &domain) {
+        reader.check_stored_domain(domain, &RELAY_ACCESS_TOKEN, &RELAY_DOMAIN);
+    }
+    let host = host(&mut reader, credential.as_ref());
     let settings = (|| {
         Some(RelaySettings {
             name: name?,
@@ -105,6 +109,31 @@ fn assemble(inputs: &Inputs<'_>) -> Result<(RelaySettings, Account), Vec<Problem
         })
     })();
     reader.finish(settings, Used::ByRelays, path)
+}
+
+/// The relay's host. The platform was told that of an enrolled relay when the relay was created, and says it in the
+/// relay's certificates; the inner `None` leaves it to them. The outer one is a mistake, which was noted.
+fn host(
+    reader: &mut Reader<'_>,
+    credential: Option<&RelayCredential>,
+) -> Option<Option<RelayHost>> {
+    let is_enrolled = match credential {
+        Some(
+            RelayCredential::AccessToken(_)
+            | RelayCredential::Machine(_)
+            | RelayCredential::Enroll { .. },
+        ) => true,
+        Some(RelayCredential::Identity(_) | RelayCredential::AuthSecret(_)) => false,
+        // With what is wrong with the credential, it is not known whether a host is needed.
+        None => reader.raw.value(&RELAY_ENROLL_METHOD).is_some(),
+    };
+    if is_enrolled && reader.raw.value(&RELAY_HOST).is_none() {
+        let shown = "as the platform knows it".to_owned();
+        reader.notes.shown(&RELAY_HOST, shown, Origin::Default);
+        return Some(None);
+    }
+    let parse = str::parse::<RelayHost>;
+    reader.required(&RELAY_HOST, HOST_MISSING, parse).map(Some)
 }
 
 /// True if flags, environment or file ask for a port below 1024. What is wrong is left to [`assemble_relay`].
@@ -167,7 +196,7 @@ fn credential(reader: &mut Reader<'_>, kind: RelayKind) -> Option<RelayCredentia
         return match reader.enrollment(&ENROLLMENT)? {
             Enrollment::Stored(token) => Some(RelayCredential::AccessToken(token)),
             Enrollment::New(token) => Some(RelayCredential::Enroll { token }),
-            Enrollment::Aws(role) => Some(RelayCredential::Aws(role)),
+            Enrollment::Machine(machine) => Some(RelayCredential::Machine(machine)),
         };
     }
     match kind {
@@ -204,8 +233,10 @@ fn org_credential(reader: &mut Reader<'_>) -> Option<RelayCredential> {
     if let Some(token) = reader.kept_token(&RELAY_ACCESS_TOKEN) {
         return Some(RelayCredential::AccessToken(token));
     }
-    if let Some(identity) = reader.identity(Source::File) {
-        return identity.map(RelayCredential::Identity);
+    for source in [Source::File, Source::Shared] {
+        if let Some(identity) = reader.identity(source) {
+            return identity.map(RelayCredential::Identity);
+        }
     }
     reader.no_credential(&RELAY_ACCESS_TOKEN);
     None
@@ -248,7 +279,10 @@ mod tests {
         let (settings, remarks) = case.assemble(assemble_relay).expect("settings");
         assert_eq!(settings.kind, RelayKind::Org);
         assert_eq!(
-            (settings.name.as_str(), settings.host.as_str()),
+            (
+                settings.name.as_str(),
+                settings.host.as_ref().map_or("", |host| host.as_str())
+            ),
             ("eu", "10.0.0.1")
         );
         assert_eq!(settings.store, Path::new(FILE));
@@ -424,6 +458,40 @@ mod tests {
     }
 
     #[test]
+    fn an_enrolled_relay_needs_no_host() {
+        let stored = "INFISICAL_RELAY_ACCESS_TOKEN=a\n";
+        let aws = (&RELAY_ENROLL_METHOD, "--enroll-method", "aws");
+        let id = [("INFISICAL_RELAY_ID", "r")];
+        for (flags, variables, file) in [
+            (&[NAME, ENROLL, (&TOKEN, "--token", "t")][..], &[][..], ""),
+            (&[NAME, aws], &id, ""),
+            (&[NAME], &[], stored),
+        ] {
+            let case = Case {
+                flags,
+                variables,
+                file: Some((FILE, file)),
+                config: None,
+            };
+            let (settings, _) = case.assemble(assemble_relay).expect("settings");
+            assert_eq!(settings.host, None);
+            let with_host = [flags, &[HOST]].concat();
+            let case = Case {
+                flags: &with_host,
+                ..case
+            };
+            let (settings, _) = case.assemble(assemble_relay).expect("settings");
+            assert!(settings.host.is_some());
+        }
+        let identity = Case {
+            flags: &[NAME, (&TOKEN, "--token", "t")],
+            ..Case::default()
+        };
+        let problem = identity.problem(assemble_relay);
+        assert!(problem.contains("--host HOST"), "{problem}");
+    }
+
+    #[test]
     fn everything_that_is_missing_or_wrong_is_said_at_once() {
         let case = Case {
             flags: &[(&API_URL, "--domain", "ftp://example.com")],
@@ -432,9 +500,9 @@ mod tests {
         let problems = case.assemble(assemble_relay).expect_err("problems");
         let parts = [
             "--name NAME",
-            "--host HOST",
             "--domain: ",
             "no credential: ",
+            "--host HOST",
         ];
         assert_eq!(problems.len(), parts.len(), "{problems:#?}");
         for (problem, part) in problems.iter().zip(parts) {

@@ -25,13 +25,6 @@ impl Problem {
         Self(format!("{origin}: {text}"))
     }
 
-    /// The environment holds a setting by a name that this program does not read.
-    #[must_use]
-    pub fn renamed(old: &str, now: &Variable) -> Self {
-        let now = now.name;
-        Self(format!("environment variable {old} is called {now} here"))
-    }
-
     /// The value from `origin` is wrong as `error` says.
     #[must_use]
     pub fn of(origin: &Origin<'_>, error: &(dyn Error + 'static)) -> Self {
@@ -80,7 +73,14 @@ pub enum Remark {
         /// The platform.
         domain: String,
     },
-    /// A file sets what this role, or this version, does not act on.
+    /// A variable that other programs use as well has a value that is not understood.
+    NotUnderstood {
+        /// The variable.
+        name: &'static str,
+        /// What it may be.
+        expected: String,
+    },
+    /// A setting does nothing in this role, or in this version.
     WithoutEffect {
         /// The setting.
         key: &'static Variable,
@@ -102,6 +102,11 @@ impl Remark {
             Self::PlainHttp { domain } => tracing::warn!(
                 domain,
                 "the platform is reached without encryption; anybody on the way can read the tokens"
+            ),
+            Self::NotUnderstood { name, expected } => tracing::warn!(
+                variable = name,
+                expected,
+                "an environment variable is not understood; the default is used"
             ),
             Self::WithoutEffect { key, place } => {
                 tracing::warn!(setting = place, "a setting has no effect: {}", idle(key));
@@ -125,6 +130,10 @@ impl fmt::Display for Remark {
                 f,
                 "{domain} is reached without encryption; anybody on the way can read the tokens"
             ),
+            Self::NotUnderstood { name, expected } => write!(
+                f,
+                "environment variable {name}: {expected}; the default is used"
+            ),
             Self::WithoutEffect { key, place } => {
                 write!(f, "{place} has no effect: {}", idle(key))
             }
@@ -134,8 +143,11 @@ impl fmt::Display for Remark {
 
 /// Why a setting that stands in a role's file does nothing there.
 fn idle(key: &Variable) -> &'static str {
+    if !key.in_files {
+        return "it is read from flags and the environment only";
+    }
     match key.used {
-        Used::ByNobody => "what it is for is not supported in this version",
+        Used::ByNobody => "the service that it configures is not offered by this version",
         Used::ByGateways => "it is for gateways",
         Used::ByRelays => "it is for relays",
         Used::ByAll => "nothing needs it",

@@ -9,7 +9,7 @@ use std::str::FromStr;
 
 use url::{Host, Url};
 
-use super::credential::{AwsEnrollment, IdentityCredential};
+use super::credential::{IdentityCredential, MachineEnrollment};
 use crate::names::{GatewayName, RelayHost, RelayName};
 use crate::secret::Secret;
 use crate::trust::NamedFile;
@@ -216,8 +216,8 @@ pub enum GatewayCredential {
     Identity(IdentityCredential),
     /// As an enrolled gateway, with the access token that enrollment bought.
     AccessToken(Secret),
-    /// As a gateway that is enrolled with its AWS role.
-    Aws(AwsEnrollment),
+    /// As an enrolled gateway that logs in with what the machine or the pod is.
+    Machine(MachineEnrollment),
     /// Not yet: buy an access token with this one-time token and keep both in
     /// [`GatewaySettings::store`].
     Enroll {
@@ -294,9 +294,15 @@ impl FromStr for LogLevel {
     type Err = UnknownLogLevel;
 
     fn from_str(text: &str) -> Result<Self, UnknownLogLevel> {
-        Self::ALL
-            .into_iter()
-            .find(|level| level.as_str().eq_ignore_ascii_case(text))
+        let text = text.to_ascii_lowercase();
+        // Spellings of the deployed programs.
+        match text.as_str() {
+            "err" | "fatal" => return Ok(Self::Error),
+            "warning" => return Ok(Self::Warn),
+            _ => {}
+        }
+        let mut all = Self::ALL.into_iter();
+        all.find(|level| level.as_str() == text)
             .ok_or(UnknownLogLevel)
     }
 }
@@ -328,8 +334,8 @@ pub enum RelayCredential {
     AuthSecret(Secret),
     /// As an enrolled relay, with the access token that enrollment bought.
     AccessToken(Secret),
-    /// As a relay that is enrolled with its AWS role.
-    Aws(AwsEnrollment),
+    /// As an enrolled relay that logs in with what the machine is.
+    Machine(MachineEnrollment),
     /// Not yet: buy an access token with this one-time token and keep both in
     /// [`RelaySettings::store`].
     Enroll {
@@ -343,8 +349,9 @@ pub enum RelayCredential {
 pub struct RelaySettings {
     /// Its name on the platform.
     pub name: RelayName,
-    /// The address that the platform gives to gateways and clients.
-    pub host: RelayHost,
+    /// The address that the platform gives to gateways and clients; an enrolled relay may leave it to the platform, which
+    /// was told it when the relay was created.
+    pub host: Option<RelayHost>,
     /// Whose relay it is.
     pub kind: RelayKind,
     /// Where the platform is.

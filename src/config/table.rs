@@ -21,10 +21,14 @@ pub struct Variable {
     pub kind: Kind,
     /// Flags that set it, the strongest first.
     pub flags: &'static [Flag],
-    /// Other names of the variable.
+    /// Other names of the variable that win over its own.
+    pub stronger: &'static [&'static str],
+    /// Other names of the variable, used without its own.
     pub aliases: &'static [&'static str],
     /// The value without it, for a person; empty if there is none.
     pub default: &'static str,
+    /// False for what must be known before a file is read.
+    pub in_files: bool,
 }
 
 /// Which role uses a setting.
@@ -207,15 +211,32 @@ impl Variable {
 
     /// The flags that set it in commands of `role`.
     pub fn flags_of(&self, role: Used) -> impl Iterator<Item = &'static Flag> {
-        let used = self.used;
-        let is_there = move |flag: &&Flag| used.includes(role) && flag.used.includes(role);
+        // Flags without effect are accepted all the same.
+        let is_used = self.used.includes(role) || self.used == Used::ByNobody;
+        let is_there = move |flag: &&Flag| is_used && flag.used.includes(role);
         self.flags.iter().filter(is_there)
     }
 
-    /// The setting that the environment variable `name` sets, by its own or by another name.
+    /// The setting whose own name is `name`.
     #[must_use]
     pub fn named(name: &str) -> Option<&'static Self> {
         TABLE.iter().copied().find(|known| known.name == name)
+    }
+
+    /// Every name of the variable, the one that wins first.
+    pub fn names(&self) -> impl Iterator<Item = &'static str> {
+        let own = std::iter::once(self.name);
+        let stronger = self.stronger.iter().copied();
+        stronger.chain(own).chain(self.aliases.iter().copied())
+    }
+
+    /// The setting that has `name`, its own or another one, with that name.
+    #[must_use]
+    pub fn called(name: &str) -> Option<(&'static Self, &'static str)> {
+        TABLE.iter().copied().find_map(|known| {
+            let mut names = known.names();
+            names.find(|known| *known == name).map(|name| (known, name))
+        })
     }
 
     /// The setting that a command of `role` sets by `flag`.
@@ -224,6 +245,13 @@ impl Variable {
         let sets = |known: &&Self| known.flags_of(role).any(|known| known.name == flag);
         TABLE.iter().copied().find(sets)
     }
+}
+
+/// True for a name that other programs may use as well, such as `LOG_LEVEL`: what it says counts only if nothing else
+/// sets the setting, and a value that is not understood is not a mistake.
+#[must_use]
+pub fn is_shared(name: &str) -> bool {
+    !name.starts_with("INFISICAL_")
 }
 
 /// The TOML spelling of a name.
@@ -236,7 +264,8 @@ pub(super) fn toml_key(name: &str) -> String {
 pub fn aliases() -> impl Iterator<Item = (&'static str, &'static Variable)> {
     let of = |known: &&'static Variable| {
         let known = *known;
-        known.aliases.iter().map(move |alias| (*alias, known))
+        let names = known.names().filter(|name| *name != known.name);
+        names.map(move |alias| (alias, known))
     };
     TABLE.iter().flat_map(move |known| of(known))
 }
@@ -254,7 +283,13 @@ pub const AUTH_METHODS: [&str; 8] = [
 ];
 
 /// Ways to enroll (protocol.md §6).
-pub const ENROLL_METHODS: [&str; 2] = ["token", "aws"];
+pub const GATEWAY_ENROLL_METHODS: [&str; 4] = ["token", "aws", "kubernetes", "gcp"];
+
+/// The same for relays.
+pub const RELAY_ENROLL_METHODS: [&str; 2] = ["token", "aws"];
+
+/// How a gateway that enrolls with gcp proves itself.
+pub const GCP_AUTH_TYPES: [&str; 2] = ["gce", "iam"];
 
 /// A row on which nothing is said.
 const ROW: Variable = Variable {
@@ -265,8 +300,10 @@ const ROW: Variable = Variable {
     group: Group::General,
     kind: Kind::Text("NAME"),
     flags: &[],
+    stronger: &[],
     aliases: &[],
     default: "",
+    in_files: true,
 };
 
 macro_rules! settings {
@@ -290,7 +327,7 @@ settings! {
         group: Group::Global,
         kind: Kind::Url,
         flags: &[Flag::new("--domain")],
-        aliases: &["INFISICAL_DOMAIN"],
+        stronger: &["INFISICAL_DOMAIN"],
         default: "https://app.infisical.com",
     }
     CA_FILE = "INFISICAL_CA_FILE"
@@ -304,7 +341,7 @@ settings! {
         secret: true,
         kind: Kind::Headers,
     }
-    LOG_LEVEL = "INFISICAL_LOG_LEVEL" "what is logged: error, warn, info, debug or trace" {
+    LOG_LEVEL = "INFISICAL_LOG_LEVEL" "what is logged: error (or fatal), warn, info, debug or trace" {
         group: Group::Global,
         kind: Kind::Text("LEVEL"),
         flags: &[Flag::new("--log-level")],
@@ -318,13 +355,29 @@ settings! {
         flags: &[Flag::new("--log-file")],
         default: "standard error",
     }
+    LOG_FORMAT = "LOG_FORMAT"
+    "format of log lines: console (for people, in colour on a terminal), plain (without colour) or json" {
+        group: Group::Global,
+        kind: Kind::Text("FORMAT"),
+        flags: &[Flag::new("--log-format")],
+        default: "console",
+        in_files: false,
+    }
+    LOG_DESTINATION = "LOG_DESTINATION" "where lines are logged: stderr or stdout" {
+        group: Group::Global,
+        kind: Kind::Text("STREAM"),
+        flags: &[Flag::new("--log-destination")],
+        default: "stderr",
+        in_files: false,
+    }
     TOKEN = "INFISICAL_TOKEN"
     "access token of a machine identity, or a one-time enrollment token; `--token -` reads it from standard input" {
         secret: true,
         group: Group::Token,
         kind: Kind::Secret,
         flags: &[Flag::new("--token"), Flag::new("--token-file").reading()],
-        aliases: &["INFISICAL_UNIVERSAL_AUTH_ACCESS_TOKEN", "TOKEN"],
+        stronger: &["INFISICAL_UNIVERSAL_AUTH_ACCESS_TOKEN"],
+        aliases: &["TOKEN"],
     }
     AUTH_METHOD = "INFISICAL_AUTH_METHOD"
     "how a machine identity logs in: universal-auth, kubernetes, azure, gcp-id-token, gcp-iam, aws-iam, oidc-auth or jwt-auth" {
@@ -364,7 +417,7 @@ settings! {
         default: "/var/run/secrets/kubernetes.io/serviceaccount/token",
     }
     GCP_KEY_PATH = "INFISICAL_GCP_IAM_SERVICE_ACCOUNT_KEY_FILE_PATH"
-    "file of the GCP service account's key, read at each login with gcp-iam" {
+    "file of the GCP service account's key, read at each login with gcp-iam or gcp" {
         group: Group::Login,
         kind: Kind::Path,
         flags: &[Flag::new("--service-account-key-file-path")],
@@ -387,17 +440,25 @@ settings! {
         default: "required",
     }
     GATEWAY_ENROLL_METHOD = "INFISICAL_GATEWAY_ENROLL_METHOD"
-    "how the gateway enrolls: token, or aws with its AWS role" {
+    "how the gateway enrolls: token, exchanged once; or aws, kubernetes or gcp, which log in at each start as what the machine or the pod is" {
         used: Used::ByGateways,
         group: Group::Enrollment,
-        kind: Kind::Choice(&ENROLL_METHODS),
+        kind: Kind::Choice(&GATEWAY_ENROLL_METHODS),
         flags: &[Flag::new("--enroll-method")],
     }
-    GATEWAY_ID = "INFISICAL_GATEWAY_ID" "id of the gateway, for enrolling with aws" {
+    GATEWAY_ID = "INFISICAL_GATEWAY_ID" "id of the gateway, for enrolling with aws, kubernetes or gcp" {
         used: Used::ByGateways,
         group: Group::Enrollment,
         kind: Kind::Text("ID"),
         flags: &[Flag::new("--gateway-id")],
+    }
+    GCP_AUTH_TYPE = "INFISICAL_GCP_AUTH_TYPE"
+    "with which token a gateway that enrolls with gcp logs in: gce, of the machine, or iam, signed for a service account" {
+        used: Used::ByGateways,
+        group: Group::Enrollment,
+        kind: Kind::Choice(&GCP_AUTH_TYPES),
+        flags: &[Flag::new("--gcp-auth-type")],
+        default: "gce",
     }
     GATEWAY_ACCESS_TOKEN = "INFISICAL_GATEWAY_ACCESS_TOKEN" "access token of an enrolled gateway" {
         secret: true,
@@ -502,10 +563,10 @@ settings! {
         flags: &[Flag::new("--relay-auth-secret")],
     }
     RELAY_ENROLL_METHOD = "INFISICAL_RELAY_ENROLL_METHOD"
-    "how the relay enrolls: token, or aws with its AWS role" {
+    "how the relay enrolls: token, exchanged once; or aws, which logs in at each start with the AWS role of the machine" {
         used: Used::ByRelays,
         group: Group::Enrollment,
-        kind: Kind::Choice(&ENROLL_METHODS),
+        kind: Kind::Choice(&RELAY_ENROLL_METHODS),
         flags: &[Flag::new("--enroll-method")],
     }
     RELAY_ID = "INFISICAL_RELAY_ID" "id of the relay, for enrolling with aws" {
@@ -535,10 +596,24 @@ settings! {
     PKCS11_MODULE = "INFISICAL_PKCS11_MODULE" "PKCS#11 module for the keys of an HSM" {
         used: Used::ByNobody,
         kind: Kind::Path,
+        flags: &[Flag::new("--pkcs11-module").of(Used::ByGateways)],
     }
     SESSION_RECORDING_PATH = "INFISICAL_PAM_SESSION_RECORDING_PATH" "directory of recorded sessions" {
         used: Used::ByNobody,
         kind: Kind::Path,
+        flags: &[Flag::new("--pam-session-recording-path").of(Used::ByGateways)],
+    }
+    GATEWAY_LISTEN_ADDRESS = "INFISICAL_GATEWAY_LISTEN_ADDRESS"
+    "address at which clients would reach the gateway without a relay" {
+        used: Used::ByNobody,
+        kind: Kind::Address,
+        flags: &[Flag::new("--listen-address").of(Used::ByGateways)],
+    }
+    GATEWAY_BIND_ADDRESS = "INFISICAL_GATEWAY_BIND_ADDRESS"
+    "address that the gateway would listen on for them" {
+        used: Used::ByNobody,
+        kind: Kind::Address,
+        flags: &[Flag::new("--bind").of(Used::ByGateways)],
     }
     DISABLE_UPDATE_CHECK = "INFISICAL_DISABLE_UPDATE_CHECK"
     "no search for newer versions; this program makes none" {

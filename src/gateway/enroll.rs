@@ -8,7 +8,7 @@ use super::Error;
 use crate::api::Client;
 use crate::api::types::GatewayLogin;
 use crate::backoff::{self, Backoff};
-use crate::config::credential::AwsEnrollment;
+use crate::config::credential::MachineEnrollment;
 use crate::config::settings::{ApiBase, GatewayCredential, GatewaySettings};
 use crate::config::{env, file};
 use crate::error::{Class, chain};
@@ -122,8 +122,8 @@ async fn keep(
     }
 }
 
-/// Keeps the id of a gateway that is enrolled with its AWS role. A file that cannot be written costs only the convenience.
-pub(crate) fn remember(enrollment: &AwsEnrollment, settings: &GatewaySettings) {
+/// Keeps the id of a gateway that logs in with what its machine is. A file that cannot be written costs only the convenience.
+pub(crate) fn remember(enrollment: &MachineEnrollment, settings: &GatewaySettings) {
     if let Err(error) = enrollment.keep(&settings.domain, &settings.store) {
         tracing::warn!(error = %chain(&error), "the gateway's id is not kept; the next start needs it again");
     }

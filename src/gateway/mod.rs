@@ -235,9 +235,9 @@ async fn open_access(
             Ok(Some(Access::Identity(source)))
         }
         GatewayCredential::AccessToken(token) => Ok(Some(Access::enrolled(token.clone()))),
-        GatewayCredential::Aws(enrollment) => {
+        GatewayCredential::Machine(enrollment) => {
             enroll::remember(enrollment, settings);
-            let source = TokenSource::aws(client.clone(), enrollment.clone());
+            let source = TokenSource::machine(client.clone(), enrollment.clone());
             Ok(Some(Access::Gateway(source)))
         }
         GatewayCredential::Enroll { token } => {

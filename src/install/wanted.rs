@@ -6,9 +6,10 @@
 
 use crate::config::credential::IdentityCredential;
 use crate::config::env::{
-    GATEWAY_ACCESS_TOKEN, GATEWAY_ENROLL_METHOD, GATEWAY_ENROLLMENT_TOKEN, GATEWAY_ID, Group,
-    RELAY_ACCESS_TOKEN, RELAY_AUTH_SECRET, RELAY_ENROLL_METHOD, RELAY_ENROLLMENT_TOKEN, RELAY_ID,
-    TABLE, TOKEN, Used, Variable,
+    API_URL, GATEWAY_ACCESS_TOKEN, GATEWAY_DOMAIN, GATEWAY_ENROLL_METHOD, GATEWAY_ENROLLMENT_TOKEN,
+    GATEWAY_ID, GCP_KEY_PATH, Group, KUBERNETES_TOKEN_PATH, RELAY_ACCESS_TOKEN, RELAY_AUTH_SECRET,
+    RELAY_DOMAIN, RELAY_ENROLL_METHOD, RELAY_ENROLLMENT_TOKEN, RELAY_ID, TABLE, TOKEN, Used,
+    Variable,
 };
 use crate::config::file::{Entry, Form};
 use crate::config::raw::{Raw, Source};
@@ -28,7 +29,7 @@ pub enum Proof {
     Login,
     /// The secret of an instance's relays.
     Shared,
-    /// The machine's AWS role, at each start.
+    /// What the machine is, at each start.
     Role,
 }
 
@@ -39,7 +40,7 @@ impl From<&GatewayCredential> for Proof {
             GatewayCredential::AccessToken(_) | GatewayCredential::Enroll { .. } => {
                 Self::Enrollment
             }
-            GatewayCredential::Aws(_) => Self::Role,
+            GatewayCredential::Machine(_) => Self::Role,
         }
     }
 }
@@ -50,7 +51,7 @@ impl From<&RelayCredential> for Proof {
             RelayCredential::Identity(identity) => identity.into(),
             RelayCredential::AuthSecret(_) => Self::Shared,
             RelayCredential::AccessToken(_) | RelayCredential::Enroll { .. } => Self::Enrollment,
-            RelayCredential::Aws(_) => Self::Role,
+            RelayCredential::Machine(_) => Self::Role,
         }
     }
 }
@@ -78,6 +79,7 @@ fn general(role: Role) -> impl Iterator<Item = &'static Variable> {
     let used = role.into();
     let is_kept = move |known: &&&'static Variable| {
         known.used.includes(used)
+            && known.in_files
             && matches!(known.group, Group::General | Group::Global | Group::Limits)
     };
     TABLE.iter().filter(is_kept).copied()
@@ -90,12 +92,23 @@ fn login() -> Vec<&'static Variable> {
     TABLE.iter().filter(is_of_login).copied().collect()
 }
 
+/// What an enrolled role needs that logs in with what its machine is.
+fn machine(role: Role) -> Vec<&'static Variable> {
+    let used = role.into();
+    let is_of_it = move |known: &&&'static Variable| {
+        let is_file = **known == &KUBERNETES_TOKEN_PATH || **known == &GCP_KEY_PATH;
+        known.used.includes(used) && (known.group == Group::Enrollment || is_file)
+    };
+    TABLE.iter().filter(is_of_it).copied().collect()
+}
+
 /// What an enrollment keeps, and asks for.
 struct Enrollment {
     bought: &'static Variable,
     with: &'static Variable,
     method: &'static Variable,
     id: &'static Variable,
+    domain: &'static Variable,
 }
 
 impl Enrollment {
@@ -106,12 +119,14 @@ impl Enrollment {
                 with: &GATEWAY_ENROLLMENT_TOKEN,
                 method: &GATEWAY_ENROLL_METHOD,
                 id: &GATEWAY_ID,
+                domain: &GATEWAY_DOMAIN,
             },
             Role::Relay => Self {
                 bought: &RELAY_ACCESS_TOKEN,
                 with: &RELAY_ENROLLMENT_TOKEN,
                 method: &RELAY_ENROLL_METHOD,
                 id: &RELAY_ID,
+                domain: &RELAY_DOMAIN,
             },
         }
     }
@@ -146,14 +161,11 @@ pub fn changes(role: Role, proof: Proof, raw: &Raw<'_>) -> Vec<(&'static Variabl
                 enrollment.id,
             ],
         ),
-        Proof::Role => (
-            vec![enrollment.method, enrollment.id],
-            &[&TOKEN, enrollment.bought, enrollment.with],
-        ),
+        Proof::Role => (machine(role), &[&TOKEN, enrollment.bought, enrollment.with]),
         Proof::Shared => (vec![&RELAY_AUTH_SECRET], &[enrollment.method]),
     };
     // With nothing new said about the credential, the file goes on as it was.
-    let is_new = |variable: &&'static Variable| raw.source(variable) > Some(Source::File);
+    let is_new = |variable: &&'static Variable| matches!(raw.source(variable), Some(source) if source != Source::File);
     let said = credential.iter().any(is_new) || matches!(proof, Proof::Enrollment);
     let written = general(role).chain(credential).filter(is_new);
     let mut changes: Vec<(&'static Variable, Secret)> = written
@@ -162,6 +174,10 @@ pub fn changes(role: Role, proof: Proof, raw: &Raw<'_>) -> Vec<(&'static Variabl
     if said {
         let empty = Secret::new("");
         changes.extend(emptied.iter().map(|variable| (*variable, empty.clone())));
+    }
+    // A stored domain would win over the one that is typed now. An exchange stores its own.
+    if raw.source(&API_URL) == Some(Source::Flag) && !matches!(proof, Proof::Enrollment) {
+        changes.push((enrollment.domain, Secret::new("")));
     }
     changes.retain(|(variable, wanted)| {
         let now = raw
@@ -376,6 +392,12 @@ mod tests {
                 "INFISICAL_GCP_IAM_SERVICE_ACCOUNT_KEY_FILE_PATH",
             ],
         ),
+        // A typed domain takes the place of a stored one.
+        (
+            "INFISICAL_GATEWAY_NAME=edge\nINFISICAL_TOKEN=t\nINFISICAL_GATEWAY_DOMAIN=https://a\n",
+            &[(&API_URL, "--domain", "https://h")],
+            &["INFISICAL_API_URL", "INFISICAL_GATEWAY_DOMAIN"],
+        ),
         // The same enrollment again.
         (
             "INFISICAL_GATEWAY_NAME=edge\nINFISICAL_GATEWAY_ACCESS_TOKEN=a\nINFISICAL_GATEWAY_ENROLLMENT_TOKEN=e\n",
@@ -420,6 +442,7 @@ mod tests {
             let used = role.into();
             let kept = |known: &&&'static Variable| {
                 known.used.includes(used)
+                    && known.in_files
                     && !known.group.is_credential()
                     && !matches!(known.group, Group::StoredDomain | Group::Organization)
             };

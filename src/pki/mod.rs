@@ -124,6 +124,23 @@ fn without_key(pem: &str) -> &'static str {
     }
 }
 
+/// True if the first certificate of `pem` is one of a server that is called `host`, a DNS name or an IP address.
+///
+/// # Errors
+/// [`Error::Certificate`], naming `field`.
+pub fn is_for(field: &'static str, pem: &str, host: &str) -> Result<bool, Error> {
+    let certificates = parse_certificates(field, pem)?;
+    let error = |reason: &str| Error::Certificate {
+        field,
+        reason: reason.to_owned(),
+    };
+    let leaf = certificates.first().ok_or_else(|| error("it holds none"))?;
+    let parsed = rustls::server::ParsedCertificate::try_from(leaf)
+        .map_err(|_| error("it cannot be read"))?;
+    let name = rustls::pki_types::ServerName::try_from(host);
+    Ok(name.is_ok_and(|name| rustls::client::verify_server_name(&parsed, &name).is_ok()))
+}
+
 /// When the first certificate of `pem` expires.
 ///
 /// # Errors

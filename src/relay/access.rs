@@ -9,7 +9,7 @@ use crate::api::login::TokenSource;
 use crate::api::types::{RegisterRelay, RelayCredentials};
 use crate::api::{self, Client};
 use crate::clock::Clock;
-use crate::config::credential::AwsEnrollment;
+use crate::config::credential::MachineEnrollment;
 use crate::config::env::{RELAY_ACCESS_TOKEN, RELAY_DOMAIN, RELAY_ENROLLMENT_TOKEN, Variable};
 use crate::config::file;
 use crate::config::settings::{ApiBase, RelayCredential, RelayKind, RelaySettings};
@@ -34,7 +34,7 @@ pub enum StoreError {
 pub(crate) struct Access {
     client: Client,
     name: RelayName,
-    host: RelayHost,
+    host: Option<RelayHost>,
     proof: Proof,
     source: TokenSource,
 }
@@ -65,8 +65,8 @@ impl Access {
             RelayCredential::AccessToken(token) => {
                 return Some(Self::enrolled(client, settings, token.clone()));
             }
-            RelayCredential::Aws(enrollment) => {
-                let source = TokenSource::aws(client.clone(), enrollment.clone());
+            RelayCredential::Machine(enrollment) => {
+                let source = TokenSource::machine(client.clone(), enrollment.clone());
                 (Proof::Enrolled, source)
             }
             RelayCredential::Enroll { .. } => return None,
@@ -106,8 +106,9 @@ impl Access {
         &self.name
     }
 
-    pub(crate) fn host(&self) -> &RelayHost {
-        &self.host
+    /// Where gateways and clients reach it; `None` if only the platform knows.
+    pub(crate) fn host(&self) -> Option<&RelayHost> {
+        self.host.as_ref()
     }
 
     /// Asks for credentials R.
@@ -116,14 +117,19 @@ impl Access {
     /// With the class that says what to do about it.
     pub(crate) async fn credentials(&self) -> Result<RelayCredentials, (api::Error, Class)> {
         let token = self.token().await?;
-        let request = RegisterRelay {
-            host: self.host.clone(),
+        let request = self.host.clone().map(|host| RegisterRelay {
+            host,
             name: self.name.clone(),
-        };
-        let result = match self.proof {
-            Proof::Identity => self.client.register_org_relay(&token, &request).await,
-            Proof::Instance => self.client.register_instance_relay(&token, &request).await,
-            Proof::Enrolled => self.client.relay_connect(&token).await,
+        });
+        let result = match (self.proof, request) {
+            (Proof::Identity, Some(request)) => {
+                self.client.register_org_relay(&token, &request).await
+            }
+            (Proof::Instance, Some(request)) => {
+                self.client.register_instance_relay(&token, &request).await
+            }
+            // Without a host it is enrolled ([`is_consistent`]).
+            (Proof::Enrolled, _) | (_, None) => self.client.relay_connect(&token).await,
         };
         self.classed(result, &token).await
     }
@@ -170,13 +176,16 @@ impl Access {
     }
 }
 
-/// True if the kind of the relay and what it proves itself with belong together.
-pub(crate) fn is_consistent(kind: RelayKind, credential: &RelayCredential) -> bool {
-    match credential {
-        RelayCredential::Identity(_) => kind == RelayKind::Org,
-        RelayCredential::AuthSecret(_) => kind == RelayKind::Instance,
+/// True if the kind of the relay and what it proves itself with belong together, and a relay that must register its host
+/// has one.
+pub(crate) fn is_consistent(settings: &RelaySettings) -> bool {
+    match &settings.credential {
+        RelayCredential::Identity(_) => settings.kind == RelayKind::Org && settings.host.is_some(),
+        RelayCredential::AuthSecret(_) => {
+            settings.kind == RelayKind::Instance && settings.host.is_some()
+        }
         RelayCredential::AccessToken(_)
-        | RelayCredential::Aws(_)
+        | RelayCredential::Machine(_)
         | RelayCredential::Enroll { .. } => true,
     }
 }
@@ -203,8 +212,8 @@ pub(crate) async fn save(store: &Path, spent: &Secret, access: &Secret) -> Resul
     update(store.to_owned(), changes).await
 }
 
-/// Keeps the id of a relay that is enrolled with its AWS role. A file that cannot be written costs only the convenience.
-pub(crate) async fn remember(enrollment: &AwsEnrollment, settings: &RelaySettings) {
+/// Keeps the id of a relay that logs in with what its machine is. A file that cannot be written costs only the convenience.
+pub(crate) async fn remember(enrollment: &MachineEnrollment, settings: &RelaySettings) {
     let (enrollment, domain) = (enrollment.clone(), settings.domain.clone());
     let store = settings.store.clone();
     let write = move || enrollment.keep(&domain, &store);

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::api::types::RelayCredentials;
 use crate::clock::Clock;
-use crate::names::{RelayHost, RelayName};
+use crate::names::{RelayHost, RelayName, SSH_PORT};
 use crate::pki;
 use crate::ssh::cert::{self, UserPolicy};
 use crate::ssh::keys::CertifiedKey;
@@ -38,6 +38,11 @@ pub enum Error {
     /// A user certificate where a host certificate is due.
     #[error("the platform's ssh.serverCertificate is a user certificate, not a host certificate")]
     NotAHostCertificate,
+    /// A certificate without the address that gateways verify.
+    #[error(
+        "the platform's ssh.serverCertificate names no host; give the relay's host with --host"
+    )]
+    NoHost,
     /// A part of the X.509 material.
     #[error("the platform's credentials for TLS cannot be used")]
     Pki(#[from] pki::Error),
@@ -46,6 +51,8 @@ pub enum Error {
 /// What a relay is to its gateways and clients.
 #[derive(Debug)]
 pub(crate) struct Identity {
+    /// Where gateways and clients reach it.
+    pub(crate) host: RelayHost,
     pub(crate) ssh: server::Config,
     pub(crate) tls: Arc<ServerConfig>,
     /// When the first of the certificates expires, by the platform's time.
@@ -58,13 +65,14 @@ pub(crate) struct Identity {
 }
 
 impl Identity {
-    /// Checks and prepares everything that the platform sent to the relay `name` at `host`.
+    /// Checks and prepares everything that the platform sent to the relay `name` at `host`; without a host it is the one
+    /// that the host certificate names.
     ///
     /// # Errors
     /// Names the first field that cannot be used.
     pub(crate) fn try_new(
         name: &RelayName,
-        host: &RelayHost,
+        host: Option<&RelayHost>,
         credentials: &RelayCredentials,
         random: u64,
         clock: &Clock,
@@ -79,6 +87,10 @@ impl Identity {
             .map_err(ssh("ssh.serverPrivateKey"))?;
         let ca = keys::parse_public_key(&credentials.ssh.client_ca_public_key)
             .map_err(ssh("ssh.clientCAPublicKey"))?;
+        let host = match host {
+            Some(host) => host.clone(),
+            None => host_of(&certificate).ok_or(Error::NoHost)?,
+        };
         let principal = host.host_principal();
         if !certificate.valid_principals().contains(&principal) {
             // Gateways decide, not we; but the operator should not have to learn it from them.
@@ -87,6 +99,14 @@ impl Identity {
                 due = principal,
                 found = ?certificate.valid_principals(),
                 "the host certificate is for another address; gateways will refuse it"
+            );
+        }
+        let (field, pem) = ("pki.serverCertificate", &credentials.pki.server_certificate);
+        if !pki::is_for(field, pem, host.as_str())? {
+            tracing::warn!(
+                relay.name = %name,
+                relay.host = %host,
+                "the TLS certificate is for another address; clients will refuse it"
             );
         }
         let ssh_expires = cert::expires(&certificate);
@@ -101,6 +121,7 @@ impl Identity {
         let now = clock.now();
         let wait = renew_after(expires.duration_since(now).unwrap_or_default(), random);
         Ok(Self {
+            host,
             ssh: server::Config {
                 handshake: SSH_HANDSHAKE,
                 clock: clock.clone(),
@@ -125,6 +146,13 @@ impl Identity {
     }
 }
 
+/// The host that a host certificate is for (protocol.md §2).
+fn host_of(certificate: &ssh_key::Certificate) -> Option<RelayHost> {
+    let port = format!(":{SSH_PORT}");
+    let mut principals = certificate.valid_principals().iter();
+    principals.find_map(|principal| principal.strip_suffix(&port)?.parse().ok())
+}
+
 /// How long to keep what lives for another `life`.
 fn renew_after(life: Duration, random: u64) -> Duration {
     let span = RENEW_PERMILLE.end.saturating_sub(RENEW_PERMILLE.start);
@@ -146,7 +174,7 @@ mod tests {
     fn read(credentials: &RelayCredentials) -> Result<Identity, Error> {
         let name = NAME.parse().expect("a name");
         let host = HOST.parse().expect("a host");
-        Identity::try_new(&name, &host, credentials, 0, &Clock::new())
+        Identity::try_new(&name, Some(&host), credentials, 0, &Clock::new())
     }
 
     #[test]
@@ -167,6 +195,14 @@ mod tests {
         let identity = read(&Authority::new().relay()).expect("an identity");
         assert!(!identity.is_due());
         assert_eq!(identity.ssh.users.key_id, format!("client-{NAME}"));
+    }
+
+    #[test]
+    fn an_enrolled_relay_learns_its_host_from_its_certificate() {
+        let name = NAME.parse().expect("a name");
+        let credentials = Authority::new().relay();
+        let identity = Identity::try_new(&name, None, &credentials, 0, &Clock::new());
+        assert_eq!(identity.expect("an identity").host.as_str(), HOST);
     }
 
     #[test]

@@ -99,7 +99,7 @@ pub async fn run(
     scope: Scope,
 ) -> Result<(), Error> {
     let first = settings.borrow().clone();
-    if !access::is_consistent(first.kind, &first.credential) {
+    if !access::is_consistent(&first) {
         return Err(Error::Contradiction);
     }
     // First of all: with a port in use there is no point in spending an enrollment token.
@@ -116,6 +116,7 @@ pub async fn run(
     };
 
     known.note(&access.fingerprint());
+    let host = identity.host.clone();
 
     let tasks = scope.child("relay");
     let (accesses, access) = watch::channel(Arc::new(access));
@@ -139,7 +140,7 @@ pub async fn run(
     tracing::info!(
         message_id = events::RELAY_STARTED.id,
         relay.name = %first.name,
-        relay.host = %first.host,
+        relay.host = %host,
         "{}",
         events::RELAY_STARTED
     );

@@ -144,7 +144,7 @@ async fn open(
     scope: &Scope,
 ) -> Result<Option<Access>, Error> {
     let RelayCredential::Enroll { token } = &settings.credential else {
-        if let RelayCredential::Aws(enrollment) = &settings.credential {
+        if let RelayCredential::Machine(enrollment) = &settings.credential {
             access::remember(enrollment, settings).await;
         }
         return Ok(Access::of(client, settings));
@@ -323,7 +323,7 @@ async fn access_for(
     settings: &RelaySettings,
     scope: &Scope,
 ) -> Result<Option<Access>, Box<dyn std::error::Error + Send + Sync>> {
-    if !access::is_consistent(settings.kind, &settings.credential) {
+    if !access::is_consistent(settings) {
         return Err(super::Error::Contradiction.into());
     }
     trust::roots()

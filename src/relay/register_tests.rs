@@ -84,7 +84,7 @@ fn credentials() -> Value {
 fn settings(domain: ApiBase, credential: RelayCredential, store: &Path) -> RelaySettings {
     RelaySettings {
         name: NAME.parse().expect("a name"),
-        host: HOST.parse().expect("a host"),
+        host: Some(HOST.parse().expect("a host")),
         kind: RelayKind::Org,
         domain,
         headers: CustomHeaders::default(),

@@ -23,10 +23,10 @@ pub use error::Error;
 use serde::Serialize;
 use tokio::sync::Mutex;
 
-use super::types::{JwtLogin, Login};
+use super::types::{GatewayJwtLogin, JwtLogin, Login, RoleToken};
 use super::{Client, Error as ApiError};
 use crate::config::credential::{
-    AwsEnrollment, IdentityCredential, IdentityLogin, LoginMethod, ResourceId,
+    IdentityCredential, IdentityLogin, LoginMethod, MachineEnrollment, MachineProof, ResourceId,
 };
 use crate::error::{Class, chain};
 use crate::secret::Secret;
@@ -72,10 +72,11 @@ enum Way {
         login: IdentityLogin,
         places: Places,
     },
-    /// A gateway or relay logs in with its AWS role.
-    Aws {
+    /// An enrolled gateway or relay logs in with what its machine is.
+    Machine {
         client: Client,
-        enrollment: AwsEnrollment,
+        enrollment: MachineEnrollment,
+        places: Places,
     },
 }
 
@@ -106,10 +107,14 @@ impl TokenSource {
         }
     }
 
-    /// Tokens for a gateway or relay that is enrolled with its AWS role.
+    /// Tokens for an enrolled gateway or relay that logs in with what its machine is.
     #[must_use]
-    pub fn aws(client: Client, enrollment: AwsEnrollment) -> Self {
-        Self::of(Way::Aws { client, enrollment })
+    pub fn machine(client: Client, enrollment: MachineEnrollment) -> Self {
+        Self::of(Way::Machine {
+            client,
+            enrollment,
+            places: Places::default(),
+        })
     }
 
     /// Always `token`, which is what `kind` says.
@@ -126,7 +131,7 @@ impl TokenSource {
     pub async fn token(&self) -> Result<Secret, ApiError> {
         let client = match &*self.way {
             Way::Given { token, .. } => return Ok(token.clone()),
-            Way::Identity { client, .. } | Way::Aws { client, .. } => client,
+            Way::Identity { client, .. } | Way::Machine { client, .. } => client,
         };
         let mut current = self.current.lock().await;
         if let Some(held) = current.as_mut() {
@@ -168,7 +173,11 @@ impl TokenSource {
     async fn log_in(&self) -> Result<Bought, ApiError> {
         match &*self.way {
             Way::Given { kind: _, token } => Ok(Bought::lasting(token.clone())),
-            Way::Aws { client, enrollment } => aws::enrolled(client, enrollment).await,
+            Way::Machine {
+                client,
+                enrollment,
+                places,
+            } => machine(client, enrollment, places).await,
             Way::Identity {
                 client,
                 login,
@@ -208,10 +217,13 @@ impl TokenSource {
     pub fn parts(&self) -> [&str; 3] {
         match &*self.way {
             Way::Given { kind, token } => [kind, token.expose(), ""],
-            Way::Aws { enrollment, .. } => match &enrollment.id {
-                ResourceId::Gateway(id) => ["gateway-aws", id.as_str(), ""],
-                ResourceId::Relay(id) => ["relay-aws", id.as_str(), ""],
-            },
+            Way::Machine { enrollment, .. } => {
+                let method = enrollment.proof.name();
+                match &enrollment.id {
+                    ResourceId::Gateway(id) => ["gateway", id.as_str(), method],
+                    ResourceId::Relay(id) => ["relay", id.as_str(), method],
+                }
+            }
             Way::Identity { login, .. } => match &login.method {
                 LoginMethod::UniversalAuth {
                     client_id,
@@ -232,9 +244,39 @@ impl TokenSource {
     fn can_log_in(&self) -> bool {
         match &*self.way {
             Way::Given { .. } => false,
-            Way::Identity { .. } | Way::Aws { .. } => true,
+            Way::Identity { .. } | Way::Machine { .. } => true,
         }
     }
+}
+
+/// Logs an enrolled gateway or relay in.
+async fn machine(
+    client: &Client,
+    enrollment: &MachineEnrollment,
+    places: &Places,
+) -> Result<Bought, ApiError> {
+    let id = enrollment.id.as_str();
+    let jwt = match &enrollment.proof {
+        MachineProof::Aws { cloud } => return aws::enrolled(client, &enrollment.id, cloud).await,
+        MachineProof::Kubernetes { token_path } => kubernetes::token(token_path).await?,
+        MachineProof::GcpGce { cloud } => gcp_id_token::token(id, cloud).await?,
+        MachineProof::GcpIam { key_path, .. } => match key_path {
+            Some(path) => gcp_iam::token(id, path, &places.gcp_iam).await?,
+            None => {
+                return Err(ApiError::from(Error::Variable {
+                    name: "INFISICAL_GCP_IAM_SERVICE_ACCOUNT_KEY_FILE_PATH",
+                    reason: "it must name the key file of a service account",
+                }));
+            }
+        },
+    };
+    let request = GatewayJwtLogin {
+        method: enrollment.proof.name(),
+        gateway_id: id.to_owned(),
+        jwt,
+    };
+    let answer: RoleToken = ask(client, "/v3/gateways/login", &request).await?;
+    Ok(Bought::lasting(answer.access_token))
 }
 
 /// Logs a machine identity in.

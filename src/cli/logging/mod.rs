@@ -23,7 +23,6 @@ use std::sync::Arc;
 use std::thread;
 
 use anyhow::Context as _;
-use clap::ValueEnum;
 use tracing::{Level, Subscriber};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -43,7 +42,7 @@ use sink::{Gate, Lines, Sink};
 use text::{Fields, Line};
 
 /// How lines look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Format {
     /// For people.
     #[default]
@@ -63,8 +62,10 @@ pub struct Logging {
     pub format: Format,
     /// Colours, if standard error is a terminal.
     pub colour: bool,
-    /// Standard error is the journal.
+    /// The stream is the journal.
     pub journal: bool,
+    /// The stream is standard output instead of standard error.
+    pub stdout: bool,
 }
 
 impl Logging {
@@ -86,6 +87,9 @@ impl Logging {
         let is_native = socket.is_some();
         let sink = Arc::new(Sink::new(self.journal, socket));
         sink.set_verbose(is_verbose(level));
+        if self.stdout {
+            sink.use_standard_output();
+        }
         let (filter, reload) = reload::Layer::new(targets(level));
         let journal = is_native.then(|| {
             let taker = Arc::clone(&sink);
@@ -95,7 +99,11 @@ impl Logging {
                 native: true,
             }
         });
-        let colour = self.colour && io::stderr().is_terminal();
+        let is_terminal = match self.stdout {
+            true => io::stdout().is_terminal(),
+            false => io::stderr().is_terminal(),
+        };
+        let colour = self.colour && is_terminal;
         let lines = lines(self.format, colour, &sink);
         let subscriber = tracing_subscriber::registry()
             .with(filter)
@@ -250,6 +258,7 @@ pub(super) fn unread() -> Handle {
         format: Format::Text,
         colour: false,
         journal: false,
+        stdout: false,
     };
     logging.build(None).1
 }
@@ -312,6 +321,7 @@ mod tests {
             format,
             colour: true,
             journal: false,
+            stdout: false,
         }
     }
 

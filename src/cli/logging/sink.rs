@@ -52,6 +52,11 @@ impl Sink {
         }
     }
 
+    /// Lines that would go to standard error go to standard output.
+    pub(super) fn use_standard_output(&self) {
+        self.outlets().use_standard_output();
+    }
+
     pub(super) fn is_file(&self) -> bool {
         self.is_file.load(Ordering::Relaxed)
     }

@@ -66,6 +66,11 @@ impl Outlets {
         }
     }
 
+    pub(super) fn use_standard_output(&mut self) {
+        let standard = io::stdout().as_fd().try_clone_to_owned();
+        self.standard = standard.ok().map(File::from);
+    }
+
     fn line(&mut self, level: Level, place: Place, line: &[u8]) {
         // A file that was opened without waiting is written without waiting: a pipe that is full does not take the line.
         if let (Place::File, Some((_, file))) = (place, &mut self.file)

@@ -19,7 +19,7 @@ use super::life::Bought;
 use super::{ApiError, Client, ask};
 use crate::api::types::{AwsLogin, AwsProof, GatewayAwsLogin, Login, RelayAwsLogin, RoleToken};
 use crate::config::cloud::Cloud;
-use crate::config::credential::{AwsEnrollment, ResourceId};
+use crate::config::credential::ResourceId;
 use crate::secret::Secret;
 use credentials::Role;
 use signature::Request;
@@ -56,12 +56,13 @@ pub(super) async fn log_in(
 /// Logs a gateway or relay in that is enrolled with its role.
 pub(super) async fn enrolled(
     client: &Client,
-    enrollment: &AwsEnrollment,
+    id: &ResourceId,
+    cloud: &Cloud,
 ) -> Result<Bought, ApiError> {
-    let role = Role::find(&enrollment.cloud).await?;
+    let role = Role::find(cloud).await?;
     let proof = proof(&role, Form::Resource, OffsetDateTime::now_utc());
     let method = "aws".to_owned();
-    let answer: RoleToken = match &enrollment.id {
+    let answer: RoleToken = match id {
         ResourceId::Gateway(id) => {
             let request = GatewayAwsLogin {
                 method,
