@@ -1,10 +1,13 @@
 # What there is to do here: `make help`. A packager passes CARGOFLAGS=--frozen, PREFIX=/usr and DESTDIR.
+# `make install` writes below PREFIX, and one file below SYSCONFDIR.
 
 CARGO ?= cargo
 CARGOFLAGS ?= --locked
 CARGO_TARGET_DIR ?= target
 export CARGO_TARGET_DIR
 PREFIX ?= /usr/local
+# For logrotate, which reads no directory below PREFIX. Empty: nothing is written outside of PREFIX.
+SYSCONFDIR ?= /etc
 DESTDIR ?=
 
 BINARY = $(CARGO_TARGET_DIR)/release/infisical
@@ -12,10 +15,19 @@ UNITDIR = $(PREFIX)/lib/systemd/system
 DOCDIR = $(PREFIX)/share/doc/infisical
 UNITS = $(notdir $(wildcard systemd/*.service systemd/*.target))
 DROP_INS = $(wildcard systemd/*.d/*.conf)
-PACKAGING = $(shell cd packaging && find * -type f ! -name README.md)
+# What lies below usr/ in packaging/ goes below PREFIX, what lies below etc/ goes below SYSCONFDIR.
+PACKAGING = $(shell cd packaging/usr && find * -type f)
+SYSTEM_FILES = $(if $(SYSCONFDIR),$(shell cd packaging/etc && find * -type f))
+DOCUMENTS = README.md docs/operations.md LICENSE
+# Everything that `make install` writes, and `make uninstall` removes.
+INSTALLED = $(PREFIX)/bin/infisical $(addprefix $(UNITDIR)/,$(UNITS)) $(addprefix $(DOCDIR)/,$(DROP_INS) $(DOCUMENTS)) \
+	$(PREFIX)/lib/systemd/system-preset/90-infisical.preset $(addprefix $(PREFIX)/,$(PACKAGING)) \
+	$(addprefix $(SYSCONFDIR)/,$(SYSTEM_FILES))
 # On this machine only: a newer systemd would send the signal of a reload twice, by itself and by ExecReload=.
 SYSTEMD = $(if $(DESTDIR),0,$(shell systemctl --version 2>/dev/null | awk 'NR == 1 { print $$2 + 0 }'))
 FIT = $(shell [ "0$(SYSTEMD)" -lt 253 ] || echo '/notify-reload. "+"/d; /^ExecReload=/d; /^Type=notify$$/d')
+# On this machine only: what was installed is read.
+RELOAD = if [ -z "$(DESTDIR)" ] && [ -d /run/systemd/system ]; then set -x; systemctl daemon-reload; journalctl --update-catalog; fi
 # What cargo-fuzz would set, but no sanitizer: this program has no unsafe code, and so any toolchain will do.
 SOAK_MINUTES ?= 20
 FUZZ_SECONDS ?= 60
@@ -88,7 +100,7 @@ ci: $(CI_PARTS) ## What a change must pass
 ci-parts:
 	@echo $(CI_PARTS)
 
-install: ## Install program, units and documents into $(DESTDIR)$(PREFIX), and what is in packaging/
+install: ## Install program, units and documents below $(DESTDIR)$(PREFIX), and one file below SYSCONFDIR
 	install -D -m 0755 $(BINARY) $(DESTDIR)$(PREFIX)/bin/infisical
 	for unit in $(UNITS); do install -d $(DESTDIR)$(UNITDIR) && \
 	sed -e 's|/usr/bin/infisical|$(PREFIX)/bin/infisical|g' -e '$(FIT)' systemd/$$unit >$(DESTDIR)$(UNITDIR)/$$unit && \
@@ -97,9 +109,17 @@ install: ## Install program, units and documents into $(DESTDIR)$(PREFIX), and w
 	sed 's|/usr/bin/infisical|$(PREFIX)/bin/infisical|g' $$drop_in >$(DESTDIR)$(DOCDIR)/$$drop_in && \
 	chmod 0644 $(DESTDIR)$(DOCDIR)/$$drop_in || exit 1; done
 	install -D -m 0644 systemd/90-infisical.preset $(DESTDIR)$(PREFIX)/lib/systemd/system-preset/90-infisical.preset
-	for file in $(PACKAGING); do install -D -m 0644 packaging/$$file $(DESTDIR)/$$file || exit 1; done
-	install -D -m 0644 README.md $(DESTDIR)$(DOCDIR)/README.md
-	install -D -m 0644 docs/operations.md $(DESTDIR)$(DOCDIR)/docs/operations.md
-	install -D -m 0644 LICENSE $(DESTDIR)$(DOCDIR)/LICENSE
-	@if [ -z "$(DESTDIR)" ] && [ -d /run/systemd/system ]; then set -x; \
-	systemctl daemon-reload; journalctl --update-catalog; fi
+	for file in $(PACKAGING); do install -D -m 0644 packaging/usr/$$file $(DESTDIR)$(PREFIX)/$$file || exit 1; done
+	for file in $(SYSTEM_FILES); do \
+	install -D -m 0644 packaging/etc/$$file $(DESTDIR)$(SYSCONFDIR)/$$file || exit 1; \
+	echo "outside of $(PREFIX): $(DESTDIR)$(SYSCONFDIR)/$$file, for logrotate reads no other directory (SYSCONFDIR= leaves it out)"; done
+	for file in $(DOCUMENTS); do install -D -m 0644 $$file $(DESTDIR)$(DOCDIR)/$$file || exit 1; done
+	@$(RELOAD)
+
+uninstall: ## Remove what `make install` with the same PREFIX, SYSCONFDIR and DESTDIR has written
+	@[ -n "$(DESTDIR)" ] || for unit in $(UNITS) $$(grep -ls '^ExecStart=$(PREFIX)/bin/infisical ' /etc/systemd/system/*.service); do \
+	unit=$${unit##*/}; if systemctl is-active --quiet "$$unit" 2>/dev/null; then \
+	echo "$$unit runs this program; first run: $(PREFIX)/bin/infisical gateway systemd uninstall [NAME] (or relay)" >&2; exit 1; fi; done
+	rm -f $(addprefix $(DESTDIR),$(INSTALLED))
+	-@rmdir -p --ignore-fail-on-non-empty $(sort $(dir $(addprefix $(DESTDIR)$(DOCDIR)/,$(DROP_INS) $(DOCUMENTS)))) 2>/dev/null
+	@$(RELOAD)

@@ -30,6 +30,7 @@ mod interop;
 mod load;
 mod login;
 mod logs;
+mod make_install;
 mod memory;
 mod platform;
 mod privileges;

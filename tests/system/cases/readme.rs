@@ -145,7 +145,7 @@ pub(super) fn what_is_installed_is_known_to_this_systemd(lab: &mut Lab) {
     // Users and directories of packages, and the presets.
     for command in [
         "systemd-sysusers --dry-run",
-        "systemd-tmpfiles --create /usr/lib/tmpfiles.d/infisical.conf",
+        "systemd-tmpfiles --create /usr/local/lib/tmpfiles.d/infisical.conf",
         "logrotate --debug /etc/logrotate.d/infisical",
         "journalctl --update-catalog",
     ] {
