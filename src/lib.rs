@@ -26,4 +26,5 @@ pub mod secret;
 pub mod ssh;
 pub mod threads;
 pub mod trust;
+pub mod unit_name;
 pub mod words;

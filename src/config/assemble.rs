@@ -14,6 +14,7 @@ use super::raw::{Flags, Loaded, Origin, Raw, Source};
 use super::remark::{Problem, Remark};
 use super::settings::{ApiBase, CustomHeaders, DEFAULT_DOMAIN, LogLevel, LogSettings};
 use crate::trust::NamedFile;
+use crate::unit_name;
 
 /// What an assembly begins with. It reads no other file and no environment, so that tests give all of it.
 #[derive(Clone, Copy)]
@@ -77,7 +78,20 @@ impl Inputs<'_> {
         }
         let value = self.raw().value(name)?;
         let name: N = value.text.expose().parse().ok()?;
-        Some(self.directory.join(format!("{name}.conf")))
+        Some(self.file_of(&name.to_string()))
+    }
+
+    /// The file named after the role: escaped, but as it is where the deployed program has left
+    /// one, which escapes nothing.
+    fn file_of(&self, name: &str) -> PathBuf {
+        let escaped = unit_name::escape(name);
+        let plain = self.directory.join(format!("{name}.conf"));
+        let is_elsewhere = escaped != name && !name.contains('/');
+        let is_absent = |path| matches!((self.load)(path), Err(error) if error.is_absent());
+        if is_elsewhere && !is_absent(&plain) {
+            return plain;
+        }
+        self.directory.join(format!("{escaped}.conf"))
     }
 
     /// The file at `path`. A file that `--config` names must be there, unless an enrollment is about to make it.
