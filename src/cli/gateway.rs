@@ -202,7 +202,8 @@ pub(crate) async fn run(
     });
     let told = reporter.clone();
     let again = || start::again(logs, assemble);
-    let reloading = reload::follow(hangups, again, settings, |refused| {
+    let handed_over = reload::is_handed_over(config, &global.environment);
+    let reloading = reload::follow(hangups, handed_over, again, settings, |refused| {
         told.configuration(refused);
     });
     let known = Known::new(global.environment.state_directory.clone());

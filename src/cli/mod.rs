@@ -8,12 +8,14 @@
 mod admin;
 mod announce;
 mod check;
+mod check_reload;
 pub mod connect;
 pub mod dev;
 pub mod exit;
 pub mod gateway;
 pub mod global;
 mod install;
+mod instances;
 mod legacy;
 pub mod logging;
 pub mod platform;

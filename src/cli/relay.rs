@@ -141,7 +141,8 @@ pub(crate) async fn run(
     let beside = Scope::new("beside the relay");
     beside.spawn("watchdog", watchdog::run(pulse));
     let again = || start::again(logs, assemble);
-    let reloading = reload::follow(hangups, again, settings, |_| ());
+    let handed_over = reload::is_handed_over(config, &global.environment);
+    let reloading = reload::follow(hangups, handed_over, again, settings, |_| ());
     let known = Known::new(global.environment.state_directory.clone());
     let running = Box::pin(crate::relay::run(followed, &known, heart, scope));
     let ended = tokio::select! {

@@ -8,6 +8,7 @@ use clap::Args;
 use tokio::time::Instant;
 
 use super::exit::Failure;
+use super::instances;
 use crate::error::Reason;
 use crate::host::systemd::{State, Systemd};
 use crate::install::lock::{self, Lock};
@@ -231,16 +232,16 @@ pub(crate) fn is_enabled(service: &str) -> bool {
 pub(crate) async fn reconnect(args: &ReconnectArgs) -> anyhow::Result<()> {
     let place = place(Role::Gateway, args.name.as_deref())?;
     let systemd = administrator("infisical gateway reconnect").await?;
-    let service = place.service();
+    let service = instances::current(&systemd, &place).await?;
     let state = systemd.show(&service).await?;
+    let short = place.short();
     if state.main_pid == 0 {
-        let text = format!("{service} does not run; to start it: systemctl start {service}");
+        let text = format!("{service} does not run; to start it: systemctl start {short}");
         return Err(Failure::unavailable(anyhow::Error::msg(text)));
     }
     systemd.signal("SIGUSR2", &service).await?;
-    let short = place.short();
     say(&format!(
-        "{service} looks at its tunnel now; to see what comes of it: systemctl status {short}"
+        "{service} looks at its tunnel now; to see what comes of it: systemctl status '{service}'"
     ));
     Ok(())
 }
@@ -254,12 +255,15 @@ pub(crate) async fn wait_online(args: &WaitArgs, scope: &Scope) -> anyhow::Resul
         Some(false) => {}
         None => return Err(Failure::unavailable(anyhow::Error::msg("interrupted"))),
     }
-    let service = place.service();
     let told = match Systemd::find().await {
-        Ok(systemd) => systemd.show(&service).await.ok(),
+        Ok(systemd) => {
+            let service = instances::current(&systemd, &place).await?;
+            let state = systemd.show(&service).await.ok();
+            state.map(|state| (service, state))
+        }
         Err(_) => None,
     };
-    let state = told.map_or_else(String::new, |state| {
+    let state = told.map_or_else(String::new, |(service, state)| {
         let status = Some(state.status).filter(|status| !status.is_empty());
         let status = status.map_or_else(String::new, |status| format!(": {status}"));
         format!("; {service} is {} ({}){status}", state.active, state.sub)

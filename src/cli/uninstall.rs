@@ -6,6 +6,7 @@ use clap::Args;
 
 use super::exit::Failure;
 use super::install::refusal;
+use super::instances;
 use super::service::{self, say};
 use crate::config::remark::Problems;
 use crate::host::systemd::Systemd;
@@ -13,7 +14,7 @@ use crate::install::existing::{self, Existing};
 use crate::install::place::{CONFIGURATION, PACKAGED_UNITS, Place, Role, UNITS};
 use crate::install::plan::{self, Change};
 use crate::install::private;
-use crate::install::shipped::{LOG_DROP_IN, PORT_DROP_IN, USER_DROP_IN};
+use crate::install::shipped::{LOG_DROP_IN, MARK, PORT_DROP_IN, USER_DROP_IN};
 use crate::scope::Scope;
 
 /// Stop it, remove the unit, and keep the configuration
@@ -26,79 +27,123 @@ pub(crate) struct UninstallArgs {
     purge: bool,
 }
 
+/// What of a service is on this machine.
+#[derive(Default)]
+struct Installed {
+    /// Services to stop and disable.
+    services: Vec<String>,
+    files: Vec<Change>,
+}
+
 /// `… systemd uninstall`.
 pub(crate) async fn run(role: Role, args: &UninstallArgs, scope: &Scope) -> anyhow::Result<()> {
     let place = service::place(role, args.name.as_deref())?;
     let systemd = service::administrator(&place.command("uninstall")).await?;
     let _lock = service::alone(scope).await?;
+    let installed = find(&systemd, &place).await?;
     let service = place.service();
-    let units = Path::new(UNITS);
-    let mut services = vec![service.clone()];
-    let mut files = Vec::new();
-    if let Some(name) = place.deployed_unit_file() {
-        let path = units.join(&name);
-        let there = existing::load(&path, &place).map_err(Failure::unavailable)?;
-        if there.text().is_some() {
-            files.push(Change::of(path, None)?);
-            services.push(name);
-        }
-    }
-    for name in [USER_DROP_IN, LOG_DROP_IN, PORT_DROP_IN] {
-        files.push(Change::of(place.drop_ins().join(name), None)?);
-    }
-    let others = others(&systemd, &place).await?;
-    if others.is_empty() {
-        let path = units.join(place.unit_file());
-        let there = existing::load(&path, &place).map_err(Failure::unavailable)?;
-        if matches!(there, Existing::Foreign | Existing::Masked) {
-            let problem = refusal(&there, &place, &path);
-            return Err(Failure::configuration(Problems(
-                problem.into_iter().collect(),
-            )));
-        }
-        if there.text().is_some() {
-            files.push(Change::of(path, None)?);
-        }
-    } else {
-        say(&format!(
-            "{} stays, for {}",
-            place.unit_file(),
-            others.join(", ")
-        ));
-    }
-    let state = systemd.show(&service).await?;
-    let enabled = service::is_enabled(&service);
-    let runs = state.is_up() || state.active == "activating" || state.has_failed();
-    if !runs && !enabled && !files.iter().any(Change::is_due) && services.len() == 1 {
+    if installed.services.is_empty() && !installed.files.iter().any(Change::is_due) {
         say(&format!("{service} is not installed."));
     } else {
-        for service in &services {
+        for service in &installed.services {
             // A unit whose file is gone already cannot be disabled, and need not be.
             let _ = systemd.act("stop", service).await;
             let _ = systemd.act("disable", service).await;
         }
-        for change in files.iter().filter(|change| change.is_due()) {
+        for change in installed.files.iter().filter(|change| change.is_due()) {
             change.make()?;
             say(&change.to_string());
         }
         systemd.reload_units().await?;
-        for service in &services {
+        for service in &installed.services {
             // Nothing to reset is no failure.
             let _ = systemd.act("reset-failed", service).await;
         }
         let kept = PACKAGED_UNITS
             .iter()
-            .map(|folder| Path::new(folder).join(place.unit_file()))
+            .map(|folder| Path::new(folder).join(&service))
             .find(|path| path.is_file());
         match kept {
             Some(path) => say(&format!(
                 "{service} is stopped and disabled; {} is a package's.",
                 path.display()
             )),
-            None => say(&format!("{service} is stopped and removed.")),
+            None => {
+                let removed = installed.services.first().unwrap_or(&service);
+                say(&format!("{removed} is stopped and removed."));
+            }
+        }
+        let drop_ins = existing::drop_ins(&place.drop_ins());
+        for name in drop_ins.keys() {
+            let path = place.drop_ins().join(name);
+            say(&format!(
+                "{} stays; it was not written by this installer.",
+                path.display()
+            ));
         }
     }
     configuration(&place, args.purge)
+}
+
+/// The unit and its drop-ins, and those of an instance of the template.
+async fn find(systemd: &Systemd, place: &Place) -> anyhow::Result<Installed> {
+    let mut installed = Installed::default();
+    let service = place.service();
+    let path = Path::new(UNITS).join(&service);
+    let there = existing::load(&path, place).map_err(Failure::unavailable)?;
+    let instance = instances::installed(systemd, place).await?;
+    let is_other = match &there {
+        Existing::Foreign | Existing::Masked | Existing::OtherRole(_) => true,
+        // A package's, of which only that of the only one can be this service.
+        Existing::Absent => place.name().is_some(),
+        Existing::Ours(_) | Existing::Deployed(_) | Existing::First(_) => false,
+    };
+    if !is_other {
+        let state = systemd.show(&service).await?;
+        let runs = state.is_up() || state.is_under_way() || state.has_failed();
+        if runs || service::is_enabled(&service) || there.text().is_some() {
+            installed.services.push(service);
+        }
+        if there.text().is_some() {
+            installed.files.push(Change::of(path, None)?);
+        }
+    } else if instance.is_none()
+        && let Some(problem) = refusal(&there, place, &path)
+    {
+        return Err(Failure::configuration(Problems(vec![problem])));
+    }
+    installed
+        .files
+        .extend(own_drop_ins(&place.drop_ins(), is_other)?);
+    if let Some(unit) = &instance {
+        let folder = Path::new(UNITS).join(format!("{unit}.d"));
+        installed.files.extend(own_drop_ins(&folder, false)?);
+    }
+    installed.services.extend(instance);
+    match instances::template(systemd, place).await? {
+        Some((removal, others)) if others.is_empty() => installed.files.push(removal),
+        Some((removal, others)) => say(&format!(
+            "{} stays, for {}",
+            removal.path().display(),
+            others.join(", ")
+        )),
+        None => {}
+    }
+    Ok(installed)
+}
+
+/// The removal of the drop-ins in `folder` that the installer writes; with `of_other`, of those
+/// that say so.
+fn own_drop_ins(folder: &Path, of_other: bool) -> anyhow::Result<Vec<Change>> {
+    let found = existing::drop_ins(folder);
+    let mut changes = Vec::new();
+    for name in [USER_DROP_IN, LOG_DROP_IN, PORT_DROP_IN] {
+        let text = found.get(name);
+        if text.is_some_and(|text| !of_other || text.starts_with(MARK)) {
+            changes.push(Change::of(folder.join(name), None)?);
+        }
+    }
+    Ok(changes)
 }
 
 /// Keeps the configuration, or removes it and what the service kept.
@@ -139,36 +184,4 @@ fn configuration(place: &Place, purge: bool) -> anyhow::Result<()> {
         let _ = std::fs::remove_dir(directory);
     }
     Ok(())
-}
-
-/// Other services of the same template: loaded, enabled, or with files of their own.
-async fn others(systemd: &Systemd, place: &Place) -> anyhow::Result<Vec<String>> {
-    if place.instance().is_none() {
-        return Ok(Vec::new());
-    }
-    let mut others = systemd.loaded(&place.pattern()).await?;
-    let template = place.unit_file();
-    let (prefix, suffix) = template.split_once('@').unwrap_or((&template, ""));
-    for name in names_in(&service::wants()) {
-        if name.starts_with(&format!("{prefix}@")) && name.ends_with(suffix) {
-            others.push(name);
-        }
-    }
-    // Neither loaded nor enabled is a service that is started by hand.
-    let configuration = place.configuration();
-    let configurations = configuration.parent().map(names_in).unwrap_or_default();
-    let drop_ins = names_in(Path::new(UNITS));
-    let drop_ins = drop_ins.iter().filter(|name| name.ends_with(".d"));
-    let files = configurations.iter().chain(drop_ins);
-    others.extend(files.filter_map(|name| place.instance_of(name)));
-    others.sort();
-    others.dedup();
-    others.retain(|name| *name != place.service());
-    Ok(others)
-}
-
-fn names_in(directory: &Path) -> Vec<String> {
-    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
-    let name = |entry: std::fs::DirEntry| entry.file_name().to_string_lossy().into_owned();
-    entries.map(name).collect()
 }

@@ -118,6 +118,35 @@ impl State {
     }
 }
 
+/// A unit that the manager knows, under a name that was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownUnit {
+    /// The name that was asked for.
+    pub name: String,
+    /// Its own name, of which the other may be an alias.
+    pub id: String,
+}
+
+impl KnownUnit {
+    /// Reads what `systemctl show` prints for `names`, a block for each; those that are not found
+    /// are left out.
+    fn parse(text: &str, names: &[String]) -> Vec<Self> {
+        let blocks = text.split("\n\n").zip(names);
+        let unit = |(block, name): (&str, &String)| {
+            let value = |key: &str| {
+                let mut lines = block.lines();
+                lines.find_map(|line| line.strip_prefix(key)?.strip_prefix('='))
+            };
+            let is_found = value("LoadState").is_some_and(|state| state != "not-found");
+            is_found.then(|| Self {
+                name: name.clone(),
+                id: value("Id").unwrap_or(name).to_owned(),
+            })
+        };
+        blocks.filter_map(unit).collect()
+    }
+}
+
 /// Reads a time as `--timestamp=us+utc` prints it.
 fn timestamp(text: &str) -> Option<SystemTime> {
     let form = format_description!(
@@ -208,19 +237,23 @@ impl Systemd {
         Ok(State::parse(&output))
     }
 
-    /// The loaded units that match `pattern`.
+    /// Those of the units called `names` that there are, loaded or not.
     ///
     /// # Errors
     /// See [`Error`].
-    pub async fn loaded(&self, pattern: &str) -> Result<Vec<String>, Error> {
-        let arguments = [
-            "list-units",
-            "--all",
-            "--plain",
-            "--no-legend",
-            "--",
-            pattern,
-        ];
+    pub async fn known(&self, names: &[String]) -> Result<Vec<KnownUnit>, Error> {
+        let mut arguments = vec!["show", "--property=Id,LoadState", "--"];
+        arguments.extend(names.iter().map(String::as_str));
+        let output = run(&self.systemctl, &arguments).await?;
+        Ok(KnownUnit::parse(&output, names))
+    }
+
+    /// The units that match `pattern` and run, have failed, or are about to run.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn running(&self, pattern: &str) -> Result<Vec<String>, Error> {
+        let arguments = ["list-units", "--plain", "--no-legend", "--", pattern];
         let output = run(&self.systemctl, &arguments).await?;
         let first = |line: &str| line.split_whitespace().next().map(str::to_owned);
         Ok(output.lines().filter_map(first).collect())
@@ -288,7 +321,7 @@ mod tests {
 
     use std::time::{Duration, SystemTime};
 
-    use super::{Error, State, run, timestamp};
+    use super::{Error, KnownUnit, State, run, timestamp};
 
     #[test]
     fn a_units_state_is_read_key_by_key() {
@@ -305,6 +338,26 @@ mod tests {
         assert!(ended.has_failed() && !ended.is_up());
         assert_eq!(ended.exit_status, 69);
         assert_eq!(State::parse("nonsense"), State::default());
+    }
+
+    #[test]
+    fn known_units_are_read_block_by_block() {
+        let names = ["a.service", "sshd.service", "b.mount"].map(str::to_owned);
+        let text = "Id=a.service\nLoadState=not-found\n\n\
+                    Id=ssh.service\nLoadState=loaded\n\n\
+                    Id=b.mount\nLoadState=loaded\n";
+        let unit = |name: &str, id: &str| KnownUnit {
+            name: name.to_owned(),
+            id: id.to_owned(),
+        };
+        assert_eq!(
+            KnownUnit::parse(text, &names),
+            [
+                unit("sshd.service", "ssh.service"),
+                unit("b.mount", "b.mount")
+            ]
+        );
+        assert_eq!(KnownUnit::parse("", &names), []);
     }
 
     #[test]

@@ -58,9 +58,9 @@ const VALUES: &[(&str, &str, &str, u32)] = &[
     ("Type", "notify", "notify-reload", 253),
 ];
 
-/// Settings that a newer value makes superfluous: from this version on the manager sends the signal itself, and would
-/// send it twice.
-const UNTIL: &[(&str, u32)] = &[("ExecReload", 253)];
+/// Settings, by the beginning of their value, that a newer value makes superfluous: from this
+/// version on the manager sends the signal itself, and would send it twice.
+const UNTIL: &[(&str, &str, u32)] = &[("ExecReload", "+/bin/kill ", 253)];
 
 /// The path of a program as it may stand in a unit.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -161,10 +161,12 @@ pub fn render(unit: &str, head: &str, program: &Program, version: Version) -> St
 fn is_known(key: &str, value: &str, Version(version): Version) -> bool {
     let of = |known: &str| known == key;
     let mut since = SINCE.iter().filter(|(known, _)| of(known));
-    let mut until = UNTIL.iter().filter(|(known, _)| of(known));
+    let mut until = UNTIL
+        .iter()
+        .filter(|(known, begin, _)| of(known) && value.starts_with(begin));
     let mut values = VALUES.iter().filter(|(known, ..)| of(known));
     since.all(|(_, first)| version >= *first)
-        && until.all(|(_, first)| version < *first)
+        && until.all(|(.., first)| version < *first)
         && values.all(|(_, older, newer, first)| {
             let superseded = value == *older && version >= *first;
             let unknown = value == *newer && version < *first;
@@ -172,11 +174,13 @@ fn is_known(key: &str, value: &str, Version(version): Version) -> bool {
         })
 }
 
-/// The program's path in place of the packages'.
+/// The program's path in place of the packages'. A `+` before it begins a command without the
+/// sandbox.
 fn with_program(value: &str, program: &Program) -> String {
-    let words = value.split(' ').map(|word| match word {
-        PACKAGED => program.to_string(),
-        other => other.to_owned(),
+    let words = value.split(' ').map(|word| match word.strip_prefix('+') {
+        _ if word == PACKAGED => program.to_string(),
+        Some(PACKAGED) => format!("+{program}"),
+        Some(_) | None => word.to_owned(),
     });
     words.collect::<Vec<_>>().join(" ")
 }
@@ -196,7 +200,7 @@ mod tests {
     use super::{Program, Version, render, values, word};
 
     const UNIT: &str = "# Top.\n# More.\n\n[Service]\nType=notify\nType=notify-reload\n\
-        ExecStart=/usr/bin/infisical gateway start\n# Reload.\nExecReload=+/bin/kill\n# Again.\nRestart=on-failure\n\
+        ExecStart=/usr/bin/infisical gateway start\n# Reload.\nExecReload=+/bin/kill -HUP\n# Again.\nRestart=on-failure\n\
         RestartSteps=5\n\n# Hidden.\nPrivateTmp=yes\nPrivateTmp=disconnected\nExecPaths=/usr/bin/infisical /usr/lib\n";
 
     fn rendered(path: &str, version: u32) -> String {
@@ -211,7 +215,7 @@ mod tests {
             ExecPaths=/usr/bin/infisical /usr/lib\n";
         assert_eq!(rendered("/usr/bin/infisical", 257), newest);
         let older = "# Head.\n\n[Service]\nType=notify\nExecStart=/usr/bin/infisical gateway start\n\
-            # Reload.\nExecReload=+/bin/kill\n# Again.\nRestart=on-failure\n\n# Hidden.\nPrivateTmp=yes\n\
+            # Reload.\nExecReload=+/bin/kill -HUP\n# Again.\nRestart=on-failure\n\n# Hidden.\nPrivateTmp=yes\n\
             ExecPaths=/usr/bin/infisical /usr/lib\n";
         assert_eq!(rendered("/usr/bin/infisical", 252), older);
         assert!(!rendered("/usr/bin/infisical", 247).contains("ExecPaths"));
@@ -230,6 +234,10 @@ mod tests {
             "{unit}"
         );
         assert_eq!(word("a\"b\\c"), "\"a\\\"b\\\\c\"");
+        let check = "[Service]\nExecReload=+/usr/bin/infisical x\n";
+        let program = Program::try_new(Path::new("/opt/a b")).expect("a path");
+        let reload = render(check, "", &program, Version(257));
+        assert_eq!(reload, "[Service]\nExecReload=+\"/opt/a b\" x\n");
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! What a unit file that is already there is. Units of the deployed program are known by what they start; nothing that is
 //! not known is touched.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::Path;
 
-use super::place::Place;
+use super::place::{Place, Role};
 use super::shipped::MARK;
 use crate::host::unit::values;
 
@@ -14,8 +15,10 @@ use crate::host::unit::values;
 pub enum Existing {
     /// There is none.
     Absent,
-    /// Written by this installer.
+    /// Written by this installer, for this role.
     Ours(String),
+    /// Written by this installer for a service of the other role, which has the same name.
+    OtherRole(Role),
     /// Written by the installer of the deployed program, for the same role and configuration.
     Deployed(String),
     /// Written by that of the first gateway, whose identity is of no use to this one.
@@ -32,7 +35,7 @@ impl Existing {
     pub fn text(&self) -> Option<&str> {
         match self {
             Self::Ours(text) | Self::Deployed(text) | Self::First(text) => Some(text),
-            Self::Absent | Self::Masked | Self::Foreign => None,
+            Self::Absent | Self::OtherRole(_) | Self::Masked | Self::Foreign => None,
         }
     }
 }
@@ -52,27 +55,25 @@ pub fn load(path: &Path, place: &Place) -> io::Result<Existing> {
     }
 }
 
-/// What the drop-ins beside the unit file at `path` say, as if it stood at the end of the unit.
+/// The drop-ins in `directory`, by their file names.
 #[must_use]
-pub fn drop_ins(path: &Path) -> String {
-    let mut directory = path.as_os_str().to_owned();
-    directory.push(".d");
+pub fn drop_ins(directory: &Path) -> BTreeMap<String, String> {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
-    let mut paths: Vec<_> = entries.map(|entry| entry.path()).collect();
-    paths.retain(|path| {
-        path.extension()
-            .is_some_and(|extension| extension == "conf")
-    });
-    paths.sort();
-    let texts = paths
-        .iter()
-        .filter_map(|path| fs::read_to_string(path).ok());
-    texts.map(|text| format!("\n{text}")).collect()
+    let drop_in = |entry: fs::DirEntry| {
+        let name = entry.file_name().into_string().ok()?;
+        let text = fs::read_to_string(entry.path()).ok()?;
+        name.ends_with(".conf").then_some((name, text))
+    };
+    entries.filter_map(drop_in).collect()
 }
 
 fn judge(text: String, place: &Place) -> Existing {
-    if text.starts_with(MARK) {
-        return Existing::Ours(text);
+    if let Some(rest) = text.strip_prefix(MARK) {
+        let is_of = |role: Role| rest.trim_start().starts_with(role.word());
+        let other = [Role::Gateway, Role::Relay]
+            .into_iter()
+            .find(|role| *role != place.role() && is_of(*role));
+        return other.map_or(Existing::Ours(text), Existing::OtherRole);
     }
     let role = place.role().word();
     let command: Vec<&str> = values(&text, "ExecStart").collect();
@@ -120,6 +121,7 @@ mod tests {
             Existing::Ours(_) => "ours",
             Existing::Deployed(_) => "deployed",
             Existing::First(_) => "first",
+            Existing::OtherRole(_) => "other role",
             Existing::Absent | Existing::Masked => "nothing",
             Existing::Foreign => "foreign",
         }
@@ -138,6 +140,11 @@ mod tests {
                 "# Written by infisical gateway systemd install\n",
                 None,
                 "ours",
+            ),
+            (
+                "# Written by infisical relay systemd install\n",
+                Some("edge"),
+                "other role",
             ),
             (
                 "[Service]\nExecStart=/usr/bin/other gateway\n",
@@ -170,16 +177,20 @@ mod tests {
     }
 
     #[test]
-    fn drop_ins_are_read_in_their_order() {
+    fn drop_ins_are_files_called_conf() {
         let directory = tempfile::tempdir().expect("a directory");
-        let path = directory.path().join("edge.service");
-        assert_eq!(drop_ins(&path), "");
         let folder = directory.path().join("edge.service.d");
+        assert!(drop_ins(&folder).is_empty());
         std::fs::create_dir(&folder).expect("made");
         for (name, text) in [("b.conf", "B=1\n"), ("a.conf", "A=1"), ("c.txt", "C=1")] {
             std::fs::write(folder.join(name), text).expect("written");
         }
-        assert_eq!(drop_ins(&path), "\nA=1\nB=1\n");
+        let found: Vec<_> = drop_ins(&folder).into_iter().collect();
+        let expected = [("a.conf", "A=1"), ("b.conf", "B=1\n")];
+        assert_eq!(
+            found,
+            expected.map(|(name, text)| (name.to_owned(), text.to_owned()))
+        );
     }
 
     #[test]

@@ -5,6 +5,9 @@
 //! - [`online`]: waiting until a gateway's tunnel is up.
 //! - [`place`]: the names of units, files and directories; pure.
 //! - [`shipped`]: the unit files, as they are in `systemd/`, made to fit this machine.
+//! - [`conflict`]: whether a name is in use by anything that this program did not write.
+//! - [`foreign`]: lines of an environment file that are no settings; pure.
+//! - [`handed_over`]: whether a service has the configuration that is in its file.
 //! - [`existing`]: what a unit file that is already there is; nothing foreign is overwritten.
 //! - [`private`]: the configuration's files and directories, root's alone; what a crash left of them.
 //! - [`program`]: whether the unit could execute this program where it lies.
@@ -14,7 +17,10 @@
 //!
 //! Nothing here contacts the platform: an enrollment token is exchanged by its role, between the plan and its execution.
 
+pub mod conflict;
 pub mod existing;
+pub mod foreign;
+pub mod handed_over;
 pub mod lock;
 pub mod online;
 pub mod place;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr as _;
 
 use crate::names::{GatewayName, InvalidName, RelayName};
+use crate::unit_name;
 
 /// Where an administrator's units are.
 pub const UNITS: &str = "/etc/systemd/system";
@@ -48,27 +49,40 @@ impl fmt::Display for Role {
 }
 
 /// A role on this machine: the only one of its kind, or one of several by its name.
+///
+/// A named one is the unit `NAME.service`. Before there were those, it was an instance of a
+/// template, `infisical-gateway@NAME.service`; directories still have the name of that, so that
+/// state outlives the change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
     role: Role,
-    /// A valid name of the role, which no unit and no path need escape.
-    instance: Option<String>,
+    named: Option<Named>,
+}
+
+/// A name, and what stands for it in the names of files and units.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Named {
+    name: String,
+    escaped: String,
 }
 
 impl Place {
-    /// The place of `instance`, or without a name the only one.
+    /// The place of `name`, or without a name the only one.
     ///
     /// # Errors
     /// The name is none of the role's.
-    pub fn try_new(role: Role, instance: Option<&str>) -> Result<Self, InvalidName> {
-        if let Some(name) = instance {
+    pub fn try_new(role: Role, name: Option<&str>) -> Result<Self, InvalidName> {
+        if let Some(name) = name {
             match role {
                 Role::Gateway => drop(GatewayName::from_str(name)?),
                 Role::Relay => drop(RelayName::from_str(name)?),
             }
         }
-        let instance = instance.map(str::to_owned);
-        Ok(Self { role, instance })
+        let named = name.map(|name| Named {
+            name: name.to_owned(),
+            escaped: unit_name::escape(name),
+        });
+        Ok(Self { role, named })
     }
 
     /// The role.
@@ -79,68 +93,102 @@ impl Place {
 
     /// The name, if it is one of several.
     #[must_use]
-    pub fn instance(&self) -> Option<&str> {
-        self.instance.as_deref()
+    pub fn name(&self) -> Option<&str> {
+        self.named.as_ref().map(|named| named.name.as_str())
     }
 
-    /// The service, as `systemctl` wants it: `infisical-gateway@edge.service`.
+    /// What its files and units are called, without a suffix: the escaped name, or
+    /// `infisical-gateway`.
+    #[must_use]
+    pub fn stem(&self) -> String {
+        match &self.named {
+            Some(named) => named.escaped.clone(),
+            None => format!("infisical-{}", self.role),
+        }
+    }
+
+    /// The service and its unit file: `edge.service`, or `infisical-gateway.service`.
     #[must_use]
     pub fn service(&self) -> String {
-        let instance = self.instance.as_deref().unwrap_or_default();
-        self.unit_file().replace('@', &format!("@{instance}"))
+        format!("{}.service", self.stem())
     }
 
-    /// The same, as people write it.
+    /// The same as a word of a shell command for `systemctl`.
     #[must_use]
     pub fn short(&self) -> String {
-        self.service().trim_end_matches(".service").to_owned()
+        let stem = self.stem();
+        if unit_name::has_unit_type(&stem) {
+            shell_word(&self.service())
+        } else {
+            shell_word(&stem)
+        }
     }
 
-    /// The file of the unit: a template, for one of several.
+    /// The template from which several were instantiated before each had a unit of its own.
     #[must_use]
-    pub fn unit_file(&self) -> String {
-        let sign = if self.instance.is_some() { "@" } else { "" };
-        format!("infisical-{}{sign}.service", self.role)
+    pub fn template(&self) -> Option<String> {
+        self.named
+            .as_ref()
+            .map(|_| format!("infisical-{}@.service", self.role))
     }
 
-    /// The directory of drop-ins: the service's own, so that those of one instance do not change the others.
+    /// The instance of that template with this name.
+    #[must_use]
+    pub fn instance(&self) -> Option<String> {
+        self.named
+            .as_ref()
+            .map(|_| format!("{}.service", self.directory()))
+    }
+
+    /// All instances of the template, for `systemctl list-units`.
+    #[must_use]
+    pub fn instances(&self) -> String {
+        format!("infisical-{}@*.service", self.role)
+    }
+
+    /// What its state and runtime directories are called.
+    fn directory(&self) -> String {
+        match &self.named {
+            Some(named) => format!("infisical-{}@{}", self.role, named.escaped),
+            None => self.stem(),
+        }
+    }
+
+    /// The directory of the service's drop-ins.
     #[must_use]
     pub fn drop_ins(&self) -> PathBuf {
         Path::new(UNITS).join(format!("{}.d", self.service()))
     }
 
-    /// All services of this unit file, for `systemctl list-units`.
+    /// Where the drop-ins of the instance of this name are: the template's, and those of the
+    /// instance alone, which win.
     #[must_use]
-    pub fn pattern(&self) -> String {
-        self.unit_file().replace('@', "@*")
+    pub fn instance_drop_ins(&self) -> Vec<PathBuf> {
+        let units = [self.template(), self.instance()].into_iter().flatten();
+        units
+            .map(|unit| Path::new(UNITS).join(format!("{unit}.d")))
+            .collect()
     }
 
     /// The configuration file.
     #[must_use]
     pub fn configuration(&self) -> PathBuf {
         let directory = Path::new(CONFIGURATION);
-        match &self.instance {
-            Some(name) => directory
+        match &self.named {
+            Some(named) => directory
                 .join(format!("{}s", self.role))
-                .join(format!("{name}.conf")),
+                .join(format!("{}.conf", named.escaped)),
             None => directory.join(format!("{}.conf", self.role)),
         }
     }
 
-    /// The unit in which the deployed program (later versions of it) runs the role of this name.
-    #[must_use]
-    pub fn deployed_unit_file(&self) -> Option<String> {
-        let name = self.instance.as_ref()?;
-        Some(format!("{name}.service"))
-    }
-
-    /// Where that program keeps a relay's settings beside its access token.
+    /// Where the deployed program keeps a relay's settings beside its access token.
     #[must_use]
     pub fn deployed_environment(&self) -> Option<PathBuf> {
         match self.role {
             Role::Gateway => None,
             Role::Relay => self
-                .instance
+                .named
                 .as_ref()
                 .map(|_| self.configuration().with_extension("env.conf")),
         }
@@ -149,7 +197,7 @@ impl Place {
     /// Where the service keeps its state: as root, and as a user of its own, where the first is a link to the second.
     #[must_use]
     pub fn state(&self) -> [PathBuf; 2] {
-        ["/var/lib", "/var/lib/private"].map(|folder| Path::new(folder).join(self.short()))
+        ["/var/lib", "/var/lib/private"].map(|folder| Path::new(folder).join(self.directory()))
     }
 
     /// What a run of the service has read at its start: configuration, units wherever they are, drop-ins.
@@ -157,42 +205,59 @@ impl Place {
     pub fn read_at_start(&self) -> Vec<PathBuf> {
         let mut paths = vec![self.configuration(), self.drop_ins()];
         for folder in [UNITS].iter().chain(&PACKAGED_UNITS) {
-            paths.push(Path::new(folder).join(self.unit_file()));
+            paths.push(Path::new(folder).join(self.service()));
         }
         paths
     }
 
-    /// The instance that a configuration file or a directory of drop-ins called `file` belongs to, of a template.
+    /// The instance of the template to which a configuration file or a directory of drop-ins called
+    /// `file` belongs, and the name of the service that would have it now.
     #[must_use]
-    pub fn instance_of(&self, file: &str) -> Option<String> {
-        let unit = self.unit_file();
-        let prefix = unit.strip_suffix(".service").unwrap_or(&unit);
-        let name = match file.strip_suffix(".service.d") {
-            Some(service) => service.strip_prefix(prefix)?,
+    pub fn instance_of(&self, file: &str) -> Option<(String, String)> {
+        let prefix = format!("infisical-{}@", self.role);
+        let escaped = match file.strip_suffix(".service.d") {
+            Some(service) => service.strip_prefix(&prefix)?,
             None => file
                 .strip_suffix(".conf")
-                .filter(|name| !name.ends_with(".env"))?,
+                .filter(|name| !name.ends_with(".env") && !name.starts_with('.'))?,
         };
-        let place = Self::try_new(self.role, Some(name)).ok()?;
-        Some(place.service())
+        (!escaped.is_empty()).then(|| {
+            (
+                format!("{prefix}{escaped}.service"),
+                format!("{escaped}.service"),
+            )
+        })
     }
 
     /// There while the tunnel is up.
     #[must_use]
     pub fn online_file(&self) -> PathBuf {
-        Path::new("/run").join(self.short()).join(ONLINE)
+        Path::new("/run").join(self.directory()).join(ONLINE)
     }
 
-    /// What installs it: the command's words.
+    /// The command that installs it, or does something else with it.
     #[must_use]
     pub fn command(&self, verb: &str) -> String {
         let mut words = format!("infisical {} systemd {verb}", self.role);
-        if let Some(name) = &self.instance {
+        if let Some(named) = &self.named {
             words.push(' ');
-            words.push_str(name);
+            if named.name.starts_with('-') {
+                words.push_str("-- ");
+            }
+            words.push_str(&shell_word(&named.name));
         }
         words
     }
+}
+
+/// `text` as one word of a shell command.
+fn shell_word(text: &str) -> String {
+    let is_plain =
+        |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ':' | '/' | '@' | '%');
+    if !text.is_empty() && text.chars().all(is_plain) {
+        return text.to_owned();
+    }
+    format!("'{}'", text.replace('\'', "'\\''"))
 }
 
 /// A name for a role made of the machine's: what is not allowed becomes a dash. `None` if nothing is left.
@@ -215,10 +280,10 @@ pub fn name_of_host(host: &str) -> Option<String> {
 mod tests {
     use std::path::Path;
 
-    use super::{Place, Role, name_of_host};
+    use super::{Place, Role, name_of_host, shell_word};
 
     #[test]
-    fn one_and_one_of_several_have_their_own_names() {
+    fn each_place_has_its_own_names() {
         let only = Place::try_new(Role::Gateway, None).expect("a place");
         assert_eq!(only.service(), "infisical-gateway.service");
         assert_eq!(
@@ -236,17 +301,30 @@ mod tests {
         assert_eq!(only.state(), state.map(Path::new));
         assert_eq!(only.command("install"), "infisical gateway systemd install");
         let named = Place::try_new(Role::Relay, Some("eu-1.x")).expect("a place");
-        assert_eq!(named.service(), "infisical-relay@eu-1.x.service");
-        assert_eq!(named.unit_file(), "infisical-relay@.service");
-        assert_eq!(named.pattern(), "infisical-relay@*.service");
+        assert_eq!(named.service(), "eu-1.x.service");
+        assert_eq!(named.short(), "eu-1.x");
+        assert_eq!(
+            named.instance().as_deref(),
+            Some("infisical-relay@eu-1.x.service")
+        );
+        assert_eq!(
+            named.template().as_deref(),
+            Some("infisical-relay@.service")
+        );
+        assert_eq!(named.instances(), "infisical-relay@*.service");
         assert_eq!(
             named.drop_ins(),
-            Path::new("/etc/systemd/system/infisical-relay@eu-1.x.service.d")
+            Path::new("/etc/systemd/system/eu-1.x.service.d")
         );
         assert_eq!(
             named.configuration(),
             Path::new("/etc/infisical/relays/eu-1.x.conf")
         );
+        assert_eq!(
+            named.deployed_environment().as_deref(),
+            Some(Path::new("/etc/infisical/relays/eu-1.x.env.conf"))
+        );
+        // As of the instance, whose state it takes over.
         assert_eq!(
             named.online_file(),
             Path::new("/run/infisical-relay@eu-1.x/online")
@@ -258,9 +336,12 @@ mod tests {
     }
 
     #[test]
-    fn an_instance_is_known_by_its_files() {
+    fn instances_are_recognized_by_their_files() {
         let place = Place::try_new(Role::Relay, Some("eu")).expect("a place");
-        let us = Some("infisical-relay@us.service".to_owned());
+        let us = Some((
+            "infisical-relay@us.service".to_owned(),
+            "us.service".to_owned(),
+        ));
         for (file, instance) in [
             ("us.conf", us.clone()),
             ("infisical-relay@us.service.d", us),
@@ -274,12 +355,24 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_a_unit_would_read_otherwise_is_refused() {
+    fn a_path_or_an_option_is_no_relay_name() {
         for name in [
             "", "a/b", "../x", "a%i", "a b", "-a", "a@b", "a\\x2d", "ä", "a\nb",
         ] {
-            Place::try_new(Role::Gateway, Some(name)).expect_err(name);
             Place::try_new(Role::Relay, Some(name)).expect_err(name);
+        }
+    }
+
+    #[test]
+    fn shell_words_are_quoted_where_needed() {
+        for (text, word) in [
+            ("edge-1", "edge-1"),
+            ("my gateway", "'my gateway'"),
+            ("my\\x20gateway", "'my\\x20gateway'"),
+            ("it's", "'it'\\''s'"),
+            ("", "''"),
+        ] {
+            assert_eq!(shell_word(text), word, "{text}");
         }
     }
 

@@ -34,7 +34,7 @@ const UNPRIVILEGED: u16 = 1024;
 /// The unit of `place` as shipped.
 #[must_use]
 pub fn unit(place: &Place) -> &'static str {
-    match (place.role(), place.instance()) {
+    match (place.role(), place.name()) {
         (Role::Gateway, None) => GATEWAY,
         (Role::Gateway, Some(_)) => GATEWAY_TEMPLATE,
         (Role::Relay, None) => RELAY,
@@ -43,7 +43,7 @@ pub fn unit(place: &Place) -> &'static str {
 }
 
 fn user(place: &Place) -> &'static str {
-    match (place.role(), place.instance()) {
+    match (place.role(), place.name()) {
         (Role::Gateway, None) => GATEWAY_USER,
         (Role::Gateway, Some(_)) => GATEWAY_TEMPLATE_USER,
         (Role::Relay, None) => RELAY_USER,
@@ -51,29 +51,83 @@ fn user(place: &Place) -> &'static str {
     }
 }
 
-/// What stands above a file; `of` is the unit that a person would change, a template for all of its services.
-fn head(place: &Place, of: &str) -> String {
+/// What stands above a file.
+fn head(place: &Place) -> String {
     let mark = MARK.trim_start_matches("# ");
-    let role = place.role();
+    let (role, service) = (place.role(), place.short());
     format!(
-        "{mark} {role} systemd install, which writes it anew.\n\
-         Put changes into a drop-in of your own: systemctl edit {of}"
+        "{mark} {role} systemd install, which overwrites it.\n\
+         Put changes into a drop-in of your own: systemctl edit {service}"
     )
 }
 
 /// The unit for this machine.
 #[must_use]
 pub fn unit_for(place: &Place, program: &Program, version: Version) -> String {
-    // The same for all services of a template.
-    let of = place.unit_file().replace("@.service", "@NAME");
-    let head = head(place, of.trim_end_matches(".service"));
-    render(unit(place), &head, program, version)
+    let text = render(unit(place), &head(place), program, version);
+    let (Some(name), Some(template)) = (place.name(), place.template()) else {
+        return text;
+    };
+    let instance = template.replace('@', "@%N");
+    let never_together = format!(
+        "[Unit]\n\
+         # The instance of the template is the same {}: starting one stops the other.\n\
+         Conflicts={instance}\n\
+         After={instance}\n",
+        place.role()
+    );
+    let text = text.replacen("[Unit]\n", &never_together, 1);
+    of_named(&text, name)
+}
+
+/// `text`, which was written for an instance of a template, for a unit of that name.
+fn of_named(text: &str, name: &str) -> String {
+    // As people know it, where no file depends on it. A backslash would begin an escape.
+    let shown = if name.contains('\\') {
+        "%N".to_owned()
+    } else {
+        name.replace('%', "%%")
+    };
+    let mut out = String::new();
+    for line in text.split_inclusive('\n') {
+        let with = if line.starts_with("Description=") {
+            &shown
+        } else {
+            "%N"
+        };
+        out.push_str(&with_specifier(line, with));
+    }
+    out
+}
+
+/// `text` with `with` in place of the specifiers for the instance.
+#[must_use]
+pub fn with_specifier(text: &str, with: &str) -> String {
+    let mut out = String::new();
+    let mut rest = text.chars();
+    while let Some(c) = rest.next() {
+        match (c, rest.clone().next()) {
+            ('%', Some('i' | 'I')) => {
+                rest.next();
+                out.push_str(with);
+            }
+            ('%', Some('%')) => {
+                rest.next();
+                out.push_str("%%");
+            }
+            _ => out.push(c),
+        }
+    }
+    out
 }
 
 /// The drop-in for a user of its own.
 #[must_use]
 pub fn user_for(place: &Place, program: &Program, version: Version) -> String {
-    let mut text = render(user(place), &head(place, &place.short()), program, version);
+    let mut text = render(user(place), &head(place), program, version);
+    if let Some(name) = place.name() {
+        text = of_named(&text, name);
+    }
     if version < LINKS {
         let [public, private] = place.state().map(|path| path.display().to_string());
         for line in unlinked(&public, &private) {
@@ -146,7 +200,7 @@ pub fn ports_for(place: &Place, ports: &[u16]) -> String {
 }
 
 fn with_head(place: &Place, lines: &[String]) -> String {
-    let head: Vec<String> = head(place, &place.short())
+    let head: Vec<String> = head(place)
         .lines()
         .map(|line| format!("# {line}"))
         .collect();
@@ -205,7 +259,7 @@ impl LogDirectory {
 mod tests {
     use std::path::Path;
 
-    use super::{LogDirectory, MARK, logs_for, ports_for, unit_for, user_for};
+    use super::{LogDirectory, MARK, logs_for, of_named, ports_for, unit_for, user_for};
     use crate::host::unit::{Program, Version, values};
     use crate::install::place::{Place, Role};
 
@@ -228,7 +282,7 @@ mod tests {
                 assert!(unit.starts_with(MARK));
                 assert!(!unit.contains("/usr/bin/infisical"), "{unit}");
                 let configuration = place.configuration().display().to_string();
-                let configuration = configuration.replace("edge", "%i");
+                let configuration = configuration.replace("edge", "%N");
                 let command = format!(
                     "ExecStart=/usr/local/bin/infisical {} start --config {configuration}\n",
                     place.role()
@@ -241,18 +295,44 @@ mod tests {
                 let credential = format!("LoadCredential={}.conf:{configuration}\n", place.role());
                 assert!(drop_in.contains(&credential), "{drop_in}");
                 assert!(values(&drop_in, "DynamicUser").eq(["yes"]));
+                assert!(!unit.contains("%i") && !drop_in.contains("%i"), "{unit}");
+                // Of a reload, only older managers must be told the signal.
+                let signals = drop_in.contains("ExecReload=+/bin/kill");
+                assert_eq!(signals, reloads, "{drop_in}");
+                let check = format!(
+                    "ExecReload=+/usr/local/bin/infisical {} systemd check-reload {configuration} ",
+                    place.role()
+                );
+                assert!(drop_in.contains(&check), "{drop_in}");
             }
         }
     }
 
     #[test]
-    fn a_template_is_the_same_for_all_of_its_services() {
+    fn a_named_unit_excludes_the_instance_of_the_template() {
         let program = Program::try_new(Path::new("/usr/bin/infisical")).expect("a path");
-        let [one, other] = ["one", "other"].map(|name| {
-            let place = Place::try_new(Role::Gateway, Some(name)).expect("a place");
-            unit_for(&place, &program, Version::NEWEST)
-        });
-        assert_eq!(one, other);
+        let place = Place::try_new(Role::Gateway, Some("edge")).expect("a place");
+        let unit = unit_for(&place, &program, Version::NEWEST);
+        for line in [
+            "Conflicts=infisical-gateway@%N.service\n",
+            "After=infisical-gateway@%N.service\n",
+            "Description=Infisical gateway edge\n",
+            "StateDirectory=infisical-gateway@%N\n",
+        ] {
+            assert_eq!(unit.matches(line).count(), 1, "{line}{unit}");
+        }
+        let only = Place::try_new(Role::Gateway, None).expect("a place");
+        assert!(!unit_for(&only, &program, Version::NEWEST).contains("Conflicts="));
+    }
+
+    #[test]
+    fn a_name_is_shown_as_it_is_and_used_escaped() {
+        let text = "Description=A %i\nB=%i %%i %I\n";
+        assert_eq!(
+            of_named(text, "my 50% gw"),
+            "Description=A my 50%% gw\nB=%N %%i %N\n"
+        );
+        assert_eq!(of_named(text, "a\\nb"), "Description=A %N\nB=%N %%i %N\n");
     }
 
     #[test]

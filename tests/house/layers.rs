@@ -4,8 +4,18 @@ use crate::source::Source;
 
 /// What everything may use.
 const BASE: &[&str] = &[
-    "backoff", "clock", "error", "events", "health", "names", "scope", "secret", "threads",
-    "trust", "unit_name", "words",
+    "backoff",
+    "clock",
+    "error",
+    "events",
+    "health",
+    "names",
+    "scope",
+    "secret",
+    "threads",
+    "trust",
+    "unit_name",
+    "words",
 ];
 /// Row 5.
 const PLUMBING: &[&str] = &["config", "net"];

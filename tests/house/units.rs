@@ -111,7 +111,7 @@ fn write(place: &Place, own_user: bool, version: Version, directory: &Path) -> S
         std::fs::write(path, text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     };
     put(
-        &directory.join(place.unit_file()),
+        &directory.join(place.service()),
         &shipped::unit_for(place, &program, version),
     );
     let drop_ins = directory.join(format!("{}.d", place.service()));
@@ -138,7 +138,8 @@ pub(crate) fn complaints(version: Version) -> Vec<String> {
                 .unwrap_or_else(|error| panic!("{error}"));
             let said = String::from_utf8_lossy(&output.stderr).into_owned();
             // It looks at the units of this machine too.
-            let ours = said.lines().filter(|line| line.contains("infisical"));
+            let is_ours = |line: &&str| line.contains("infisical") || line.contains("edge.service");
+            let ours = said.lines().filter(is_ours);
             wrong.extend(ours.map(str::to_owned));
         }
     }

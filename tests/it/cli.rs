@@ -169,9 +169,11 @@ async fn a_dry_run_shows_unit_and_configuration_and_no_secret() {
         "INFISICAL_GATEWAY_NAME=edge-of-a-test",
         "INFISICAL_API_URL=https://platform.example",
         "INFISICAL_TOKEN=<secret>",
-        "+ /etc/systemd/system/infisical-gateway@edge-of-a-test.service.d/dynamic-user.conf",
+        "+ /etc/systemd/system/edge-of-a-test.service",
+        "+ /etc/systemd/system/edge-of-a-test.service.d/dynamic-user.conf",
+        "Conflicts=infisical-gateway@%N.service",
         "CapabilityBoundingSet=",
-        "LoadCredential=gateway.conf:/etc/infisical/gateways/%i.conf",
+        "LoadCredential=gateway.conf:/etc/infisical/gateways/%N.conf",
     ] {
         assert!(output.lines().any(|said| said == line), "{line}: {output}");
     }

@@ -46,6 +46,27 @@ pub(crate) fn enrollment(lab: &Lab, token_file: &str) -> Vec<String> {
     words
 }
 
+/// The template from which an earlier installer ran named gateways, as that wrote it.
+pub(crate) fn template() -> String {
+    let unit = include_str!("../../systemd/infisical-gateway@.service");
+    let unit = unit.replace("/usr/bin/infisical", PROGRAM);
+    format!("# Written by infisical gateway systemd install, which writes it anew.\n{unit}")
+}
+
+/// The configuration of one of several gateways, as a person writes it; gives its path.
+#[track_caller]
+pub(crate) fn configure(lab: &Lab, gateway: &str) -> String {
+    let path = format!("/etc/infisical/gateways/{gateway}.conf");
+    let token = lab.platform(&["identity", "create", gateway]);
+    let text = format!(
+        "INFISICAL_GATEWAY_NAME={gateway}\nINFISICAL_TOKEN={}\nINFISICAL_API_URL={}\n",
+        token.trim(),
+        lab.domain
+    );
+    lab.container.write(&path, &text, 0o600);
+    path
+}
+
 /// The file with the one-time token of `gateway`; made if it is not there.
 pub(crate) fn token_file(lab: &Lab, gateway: &str) -> String {
     let path = format!("/root/{gateway}.token");

@@ -5,9 +5,9 @@ use std::io;
 use std::path::Path;
 
 use super::super::exit::Failure;
-use super::super::legacy;
 use super::super::service::say;
 use super::Install;
+use super::units::{Found, Opened, Retired};
 use crate::config::env::{GATEWAY_NAME, LOG_FILE, Variable};
 use crate::config::file::{self, Entry};
 use crate::config::raw::{Flags, Loaded, Raw};
@@ -15,13 +15,14 @@ use crate::config::remark::{Problem, Problems, Remark};
 use crate::config::settings::{GatewaySettings, RelaySettings};
 use crate::config::{Inputs, assemble_gateway, assemble_relay};
 use crate::error::chain;
-use crate::host::unit::{self, PACKAGED, Program, Version};
+use crate::host::unit::{Program, Version};
 use crate::install::existing::{self, Existing};
-use crate::install::place::{self, PACKAGED_UNITS, Place, Role, UNITS};
+use crate::install::foreign;
+use crate::install::place::{self, Role, UNITS};
 use crate::install::plan::Change;
-use crate::install::shipped::{self, LOG_DROP_IN, LogDirectory, PORT_DROP_IN, USER_DROP_IN};
+use crate::install::replaced;
+use crate::install::shipped::LogDirectory;
 use crate::install::wanted::{self, Proof};
-use crate::install::{program, replaced};
 use crate::names::{SSH_PORT, TLS_PORT};
 use crate::secret::Secret;
 
@@ -53,12 +54,6 @@ impl Settings {
     }
 }
 
-/// What the sandbox must let through beyond what the unit says.
-struct Opened {
-    logs: Option<LogDirectory>,
-    ports: Vec<u16>,
-}
-
 /// Everything that was found out before the first change.
 pub(super) struct Decided {
     pub(super) settings: Settings,
@@ -66,35 +61,26 @@ pub(super) struct Decided {
     pub(super) before: Vec<Entry>,
     pub(super) files: Vec<Change>,
     pub(super) program: Program,
-    /// A unit of the deployed program that runs the same role.
-    pub(super) deployed: Option<Deployed>,
+    /// Lines of the deployed relay's file that are no settings, and must not be lost.
+    pub(super) foreign: Vec<String>,
+    /// An earlier unit of the same gateway or relay.
+    pub(super) retired: Retired,
     /// It runs as a user of its own.
     pub(super) own_user: bool,
 }
 
-/// A unit that gives way to ours, under another name.
-pub(super) struct Deployed {
-    /// To be stopped and disabled.
-    pub(super) unit: String,
-    /// And its file removed.
-    pub(super) removal: Change,
-}
-
-/// The unit and what belongs to it.
-struct Units {
-    program: Program,
-    files: Vec<Change>,
-    deployed: Option<Deployed>,
-    own_user: bool,
-}
-
 impl Install<'_> {
     /// Judges everything, and changes nothing.
-    pub(super) fn decide(&self, mut flags: Flags, version: Version) -> anyhow::Result<Decided> {
+    pub(super) fn decide(
+        &self,
+        mut flags: Flags,
+        found: Found,
+        version: Version,
+    ) -> anyhow::Result<Decided> {
         let path = self.place.configuration();
         let mut problems = Vec::new();
         let before = self.load(&path).unwrap_or_default();
-        self.add_deployed_settings(&mut flags, &mut problems);
+        let foreign = self.add_deployed_settings(&mut flags, &mut problems);
         self.add_name_of_host(&mut flags, &before);
         let loaded = Loaded {
             path: path.clone(),
@@ -141,7 +127,7 @@ impl Install<'_> {
             .map_or_else(Vec::new, Settings::other_ports);
         let opened = Opened { logs, ports };
         self.refuse_losses(&raw, &mut problems);
-        let units = self.files(&opened, version, &mut problems)?;
+        let units = self.units(&opened, found, version, &mut problems)?;
         match settings {
             Some(settings) if problems.is_empty() => {
                 let changes = wanted::changes(self.place.role(), settings.proof(), &raw);
@@ -151,7 +137,8 @@ impl Install<'_> {
                     before,
                     files: units.files,
                     program: units.program,
-                    deployed: units.deployed,
+                    foreign,
+                    retired: units.retired,
                     own_user: units.own_user,
                 })
             }
@@ -172,16 +159,14 @@ impl Install<'_> {
         }
     }
 
-    /// What a relay of the deployed program was told, as far as nobody says otherwise.
-    fn add_deployed_settings(&self, flags: &mut Flags, problems: &mut Vec<Problem>) {
-        let unit = self
-            .place
-            .deployed_unit_file()
-            .map(|name| Path::new(UNITS).join(name));
-        let there = unit.and_then(|path| existing::load(&path, &self.place).ok());
-        let (Some(Existing::Deployed(_)), Some(path)) = (there, self.place.deployed_environment())
+    /// What a relay of the deployed program was told, as far as the command does not say otherwise. Gives the lines of
+    /// its file that are no settings.
+    fn add_deployed_settings(&self, flags: &mut Flags, problems: &mut Vec<Problem>) -> Vec<String> {
+        let unit = Path::new(UNITS).join(self.place.service());
+        let there = existing::load(&unit, &self.place);
+        let (Ok(Existing::Deployed(_)), Some(path)) = (there, self.place.deployed_environment())
         else {
-            return;
+            return Vec::new();
         };
         match self.load(&path) {
             Ok(entries) => {
@@ -192,6 +177,7 @@ impl Install<'_> {
             }
             Err(error) => problems.push(Problem::new(chain(&error).to_string())),
         }
+        foreign::lines(&std::fs::read_to_string(&path).unwrap_or_default())
     }
 
     /// A gateway that nobody named is called like its machine.
@@ -217,174 +203,32 @@ impl Install<'_> {
         }
     }
 
-    /// The unit and its drop-ins with what becomes of them, and a unit of the deployed program.
-    fn files(
-        &self,
-        opened: &Opened,
-        version: Version,
-        problems: &mut Vec<Problem>,
-    ) -> anyhow::Result<Units> {
-        let place = &self.place;
-        let units = Path::new(UNITS);
-        let path = units.join(place.unit_file());
-        let there = existing::load(&path, place).map_err(Failure::unavailable)?;
-        problems.extend(refusal(&there, place, &path));
-        let packaged = PACKAGED_UNITS
-            .iter()
-            .map(|folder| Path::new(folder).join(place.unit_file()))
-            .find(|path| path.is_file());
-        let program = self.program(packaged.as_deref(), problems)?;
-        let drop_ins = place.drop_ins();
-        let user = drop_ins.join(USER_DROP_IN);
-        // Once without root, it goes back only by a person's hand: a forgotten flag must not.
-        let own_user = self.unit.user || user.exists();
-        if own_user && version < Version::CREDENTIALS {
-            let text = "--user needs systemd 247 or newer, which hands over credentials";
-            problems.push(Problem::new(text));
-        }
-        let mut files = Vec::new();
-        match &packaged {
-            Some(packaged) => {
-                say(&format!(
-                    "{} is a package's: it is used as it is.",
-                    packaged.display()
-                ));
-                // What was installed before the package would hide its unit.
-                if there.text().is_some() {
-                    files.push(Change::of(path, None)?);
-                }
-            }
-            None => files.push(Change::of(
-                path,
-                Some(shipped::unit_for(place, &program, version)),
-            )?),
-        }
-        if own_user {
-            let text = shipped::user_for(place, &program, version);
-            files.push(Change::of(user, Some(text))?);
-        }
-        let logs = opened.logs.as_ref();
-        let ports = Some(&opened.ports).filter(|ports| !ports.is_empty());
-        for (name, text) in [
-            (
-                LOG_DROP_IN,
-                logs.map(|logs| shipped::logs_for(place, logs, own_user, version)),
-            ),
-            (
-                PORT_DROP_IN,
-                ports.map(|ports| shipped::ports_for(place, ports)),
-            ),
-        ] {
-            let path = drop_ins.join(name);
-            if text.is_some() || path.exists() {
-                files.push(Change::of(path, text)?);
-            }
-        }
-        let mut deployed = None;
-        if let Some(name) = place.deployed_unit_file() {
-            let path = units.join(&name);
-            if matches!(existing::load(&path, place), Ok(Existing::Deployed(_))) {
-                let removal = Change::of(path, None)?;
-                deployed = Some(Deployed {
-                    unit: name,
-                    removal,
-                });
-            }
-        }
-        Ok(Units {
-            program,
-            files,
-            deployed,
-            own_user,
-        })
-    }
-
     /// What a unit that is to be replaced says itself must not be lost with it.
     fn refuse_losses(&self, raw: &Raw<'_>, problems: &mut Vec<Problem>) {
         let place = &self.place;
-        let names = [Some(place.unit_file()), place.deployed_unit_file()];
-        for path in names
-            .into_iter()
-            .flatten()
-            .map(|name| Path::new(UNITS).join(name))
-        {
-            let Ok(Existing::Deployed(mut text)) = existing::load(&path, place) else {
-                continue;
-            };
-            // Those of a unit that keeps its name stay in force.
-            if path != Path::new(UNITS).join(place.unit_file()) {
-                text.push_str(&existing::drop_ins(&path));
-            }
-            let lost = replaced::lost(&text, place.role(), raw);
-            if !lost.is_empty() {
-                problems.push(Problem::new(format!(
-                    "{} itself sets what the new configuration has not, or has otherwise: {}; give it by flags, or put it \
-                     into {}",
-                    path.display(),
-                    lost.join(", "),
-                    place.configuration().display()
-                )));
-            }
-            let others = replaced::others(&text);
-            if !others.is_empty() {
-                say(&format!(
-                    "{} sets variables that are not carried over: {}; to keep them: systemctl edit {}",
-                    path.display(),
-                    others.join(", "),
-                    place.short()
-                ));
-            }
+        let path = Path::new(UNITS).join(place.service());
+        // Its drop-ins stay in force.
+        let Ok(Existing::Deployed(text)) = existing::load(&path, place) else {
+            return;
+        };
+        let lost = replaced::lost(&text, place.role(), raw);
+        if !lost.is_empty() {
+            problems.push(Problem::new(format!(
+                "{} itself sets what the new configuration has not, or has otherwise: {}; give it by flags, or put it \
+                 into {}",
+                path.display(),
+                lost.join(", "),
+                place.configuration().display()
+            )));
+        }
+        let others = replaced::others(&text);
+        if !others.is_empty() {
+            say(&format!(
+                "{} sets variables that are not carried over: {}; to keep them: systemctl edit {}",
+                path.display(),
+                others.join(", "),
+                place.short()
+            ));
         }
     }
-
-    /// The program that the unit starts: the package's, or this one.
-    fn program(
-        &self,
-        packaged: Option<&Path>,
-        problems: &mut Vec<Problem>,
-    ) -> anyhow::Result<Program> {
-        if let Some(unit) = packaged {
-            let text = std::fs::read_to_string(unit).map_err(Failure::unavailable)?;
-            let path = unit::values(&text, "ExecStart").next().unwrap_or(PACKAGED);
-            let program = Program::try_new(Path::new(path)).map_err(Failure::configuration)?;
-            if let Err(error) = program::judge(&program, &text) {
-                self.say_or_refuse(&error, problems);
-            }
-            return Ok(program);
-        }
-        match program::find(shipped::unit(&self.place)) {
-            Ok(program) => Ok(program),
-            Err(error) => {
-                self.say_or_refuse(&error, problems);
-                Program::try_new(Path::new(PACKAGED)).map_err(Failure::configuration)
-            }
-        }
-    }
-
-    /// The program cannot run where it lies; a dry run goes on all the same.
-    fn say_or_refuse(&self, error: &program::Error, problems: &mut Vec<Problem>) {
-        let text = chain(error).to_string();
-        if self.unit.dry_run {
-            say(&format!("It could not be installed from here: {text}"));
-        } else {
-            problems.push(Problem::new(text));
-        }
-    }
-}
-
-/// Why the unit that is there is not replaced.
-pub(crate) fn refusal(there: &Existing, place: &Place, path: &Path) -> Option<Problem> {
-    let path = path.display();
-    let text = match there {
-        Existing::Absent | Existing::Ours(_) | Existing::Deployed(_) => return None,
-        Existing::First(_) => legacy::first_unit(&path.to_string()),
-        Existing::Masked => format!("{path} is masked; run: systemctl unmask {}", place.short()),
-        Existing::Foreign if place.instance().is_none() => {
-            format!(
-                "{path} was not written by this installer: move it away, or install under a NAME"
-            )
-        }
-        Existing::Foreign => format!("{path} was not written by this installer: move it away"),
-    };
-    Some(Problem::new(text))
 }

@@ -6,7 +6,8 @@ use std::time::Duration;
 use super::super::exit::Failure;
 use super::super::service::{self, say};
 use super::Install;
-use super::decide::{Decided, Deployed, Settings};
+use super::decide::{Decided, Settings};
+use super::units::Retired;
 use crate::config::env::{GATEWAY_ACCESS_TOKEN, RELAY_ACCESS_TOKEN};
 use crate::config::file;
 use crate::error::Reason;
@@ -14,13 +15,15 @@ use crate::host::systemd::Systemd;
 use crate::install::place::CONFIGURATION;
 use crate::install::plan::{self, Change};
 use crate::install::wanted::{self, Proof};
-use crate::install::{private, program};
+use crate::install::{foreign, private, program};
 
 /// How long the platform may be away while an enrollment token is to be exchanged: a person is watching.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The user id.
 const ROOT: u32 = 0;
+/// Permissions of a configuration file.
+const PRIVATE: u32 = 0o600;
 /// What a person should know who installed without `--user`.
 const ROOT_ADVICE: &str = "It runs as root without capabilities, which can still read files of root's, other gateways' tokens \
     among them, and have the service manager signal other processes. The same command with --user takes that away.";
@@ -57,8 +60,7 @@ impl Install<'_> {
         if decided.settings.proof() == Proof::Enrollment {
             say("# and the access token that the enrollment buys, or bought");
         }
-        let retired = decided.deployed.as_ref().map(|deployed| &deployed.removal);
-        for change in decided.files.iter().chain(retired) {
+        for change in decided.files.iter().chain(&decided.retired.removals) {
             say(&format!("\n{change}"));
             if let Some(text) = change.text().filter(|_| change.is_due()) {
                 say(text);
@@ -106,6 +108,7 @@ impl Install<'_> {
         if !changes.is_empty() {
             file::update(&path, &changes).map_err(Failure::unavailable)?;
         }
+        keep(&path, &decided.foreign)?;
         let after = file::load(&path).map_err(Failure::configuration)?;
         let differences = wanted::differences(&decided.before, &after);
         let sign = match (decided.before.is_empty(), differences.is_empty()) {
@@ -137,14 +140,13 @@ impl Install<'_> {
         }
         let short = self.place.short();
         if self.unit.no_start {
-            if let Some(deployed) = &decided.deployed {
+            if let Some(unit) = &decided.retired.unit {
                 // Both at a boot would be one gateway twice.
                 if !self.unit.no_enable {
-                    systemd.act("disable", &deployed.unit).await?;
+                    systemd.act("disable", unit).await?;
                 }
                 say(&format!(
-                    "{} is kept until the same command starts {short} in its place",
-                    deployed.unit
+                    "{unit} is kept until the same command starts {short} in its place"
                 ));
             }
             say(&if state.is_up() {
@@ -156,14 +158,7 @@ impl Install<'_> {
             return Ok(());
         }
         self.heed("all is written, and nothing was started; run the same command again to go on")?;
-        // The old one runs until everything is ready for the new one.
-        if let Some(Deployed { unit, removal }) = &decided.deployed {
-            systemd.act("stop", unit).await?;
-            systemd.act("disable", unit).await?;
-            removal.make()?;
-            say(&removal.to_string());
-            systemd.reload_units().await?;
-        }
+        retire(systemd, &decided.retired).await?;
         let is_older = program::is_other(state.main_pid, decided.program.path());
         // An earlier run may have been held back, or ended, between writing and starting.
         let read = self.place.read_at_start();
@@ -212,4 +207,43 @@ impl Install<'_> {
                     run the same command again";
         Err(Failure::new(Reason::Unavailable, anyhow::Error::msg(text)).into())
     }
+}
+
+/// Adds `foreign` lines of the deployed relay's file to the configuration at `path`.
+fn keep(path: &Path, foreign: &[String]) -> anyhow::Result<()> {
+    if foreign.is_empty() {
+        return Ok(());
+    }
+    let old = std::fs::read_to_string(path)
+        .map_err(|e| Failure::unavailable(plan::Error::new("read", path, e)))?;
+    let new = foreign::added(&old, foreign);
+    if new != old {
+        file::write_whole(path, new.as_bytes(), PRIVATE)
+            .map_err(|e| Failure::unavailable(plan::Error::new("write", path, e)))?;
+    }
+    Ok(())
+}
+
+/// Ends the earlier unit, which ran until everything was ready for the new one.
+async fn retire(systemd: &Systemd, retired: &Retired) -> anyhow::Result<()> {
+    if let Some(unit) = &retired.unit {
+        say(&format!("{unit} gives way to a unit of its own"));
+        systemd.act("stop", unit).await?;
+        systemd.act("disable", unit).await?;
+    }
+    let removals = retired.removals.iter().filter(|change| change.is_due());
+    let mut is_changed = retired.unit.is_some();
+    for removal in removals {
+        removal.make()?;
+        say(&removal.to_string());
+        is_changed = true;
+    }
+    if is_changed {
+        systemd.reload_units().await?;
+    }
+    if let Some(unit) = &retired.unit {
+        // Nothing to reset is no failure.
+        let _ = systemd.act("reset-failed", unit).await;
+    }
+    Ok(())
 }

@@ -7,13 +7,16 @@
 
 mod decide;
 mod execute;
+mod only;
+mod units;
 
-pub(crate) use decide::refusal;
+pub(crate) use units::refusal;
 
 use std::io;
 
 use clap::{Args as ClapArgs, Subcommand};
 
+use super::check_reload::{self, CheckReloadArgs};
 use super::global::Global;
 use super::service;
 use super::setting_args::{self, SettingArgs};
@@ -25,6 +28,7 @@ use crate::host::systemd::Systemd;
 use crate::host::unit::Version;
 use crate::install::place::{Place, Role};
 use crate::scope::Scope;
+use units::Found;
 
 /// Install a gateway as a systemd service, or remove it
 #[derive(Debug, ClapArgs)]
@@ -37,6 +41,8 @@ pub(crate) struct GatewayArgs {
 enum GatewayCommand {
     Install(Box<GatewayInstall>),
     Uninstall(UninstallArgs),
+    #[command(hide = true)]
+    CheckReload(CheckReloadArgs),
 }
 
 /// Install a relay as a systemd service, or remove it
@@ -50,6 +56,8 @@ pub(crate) struct RelayArgs {
 enum RelayCommand {
     Install(Box<RelayInstall>),
     Uninstall(UninstallArgs),
+    #[command(hide = true)]
+    CheckReload(CheckReloadArgs),
 }
 
 macro_rules! after_help {
@@ -71,8 +79,8 @@ macro_rules! after_help {
      \x20 sudo infisical gateway systemd install edge-2 --token-file token --target-relay-name eu-1"
 ))]
 struct GatewayInstall {
-    /// Name of the gateway as one of several on this machine: its service is infisical-gateway@NAME. Without it the
-    /// service is infisical-gateway
+    /// Name of the gateway as one of several on this machine: its service is called NAME. Without
+    /// it the service is infisical-gateway
     #[arg(value_name = "NAME")]
     instance: Option<String>,
     #[command(flatten)]
@@ -88,8 +96,8 @@ struct GatewayInstall {
      \x20   --enroll-method=token --token-file enrollment-token --user"
 ))]
 struct RelayInstall {
-    /// Name of the relay as one of several on this machine: its service is infisical-relay@NAME. Without it the service
-    /// is infisical-relay
+    /// Name of the relay as one of several on this machine: its service is called NAME. Without it
+    /// the service is infisical-relay
     #[arg(value_name = "NAME")]
     instance: Option<String>,
     #[command(flatten)]
@@ -122,10 +130,19 @@ pub(crate) async fn gateway(
 ) -> anyhow::Result<()> {
     match args.command {
         GatewayCommand::Uninstall(args) => uninstall::run(Role::Gateway, &args, scope).await,
+        GatewayCommand::CheckReload(args) => check_reload::run(&args),
         GatewayCommand::Install(args) => {
-            let place = service::place(Role::Gateway, args.instance.as_deref())?;
+            let mut place = service::place(Role::Gateway, args.instance.as_deref())?;
             let instance = args.instance.as_deref();
             let flags = flags(&GATEWAY_NAME, instance, &args.settings, global);
+            // As the deployed program does.
+            if let Some(only) = only::with_name_of(&place) {
+                service::say(&format!(
+                    "This gateway is installed already as {}, and stays that.",
+                    only.short()
+                ));
+                place = only;
+            }
             Install {
                 place,
                 unit: &args.unit,
@@ -142,10 +159,17 @@ pub(crate) async fn gateway(
 pub(crate) async fn relay(args: RelayArgs, global: &Global, scope: &Scope) -> anyhow::Result<()> {
     match args.command {
         RelayCommand::Uninstall(args) => uninstall::run(Role::Relay, &args, scope).await,
+        RelayCommand::CheckReload(args) => check_reload::run(&args),
         RelayCommand::Install(args) => {
             let place = service::place(Role::Relay, args.instance.as_deref())?;
             let instance = args.instance.as_deref();
-            let flags = flags(&RELAY_NAME, instance, &args.settings, global);
+            let mut flags = flags(&RELAY_NAME, instance, &args.settings, global);
+            if let Some(only) = only::with_name_of(&place) {
+                flags.problems.push(Problem::new(format!(
+                    "this relay is installed already as {}; run the same command without NAME",
+                    only.short()
+                )));
+            }
             Install {
                 place,
                 unit: &args.unit,
@@ -198,7 +222,8 @@ impl Install<'_> {
             (Some(_), false) => Some(service::alone(self.scope).await?),
             (Some(_) | None, _) => None,
         };
-        let decided = self.decide(flags, version)?;
+        let found = Found::look(systemd.as_ref(), &self.place).await?;
+        let decided = self.decide(flags, found, version)?;
         match systemd.filter(|_| !self.unit.dry_run) {
             Some(systemd) => self.execute(decided, &systemd).await,
             None => {

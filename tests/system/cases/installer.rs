@@ -84,7 +84,7 @@ pub(super) fn all_mistakes_are_told_at_once_and_nothing_is_written(lab: &mut Lab
     for part in ["../up", "a b", "/srv/log"] {
         assert!(refused.stderr.contains(part), "{part}: {refused:?}");
     }
-    for name in ["../up", "a/b", "a b", "a%i", "@", "-x\nExecStart=/bin/true"] {
+    for name in ["", "ssh", "-x\nExecStart=/bin/true"] {
         let words = [PROGRAM, "gateway", "systemd", "install", "--", name];
         let refused = container.run(words);
         assert!(matches!(refused.status, Some(64 | 78)), "{refused:?}");

@@ -120,14 +120,11 @@ pub(super) fn a_named_unit_of_the_deployed_program_becomes_one_of_ours(lab: &mut
     container.run(["systemctl", "enable", "--now", "edge"]).ok();
     lab.assert_session("edge");
     let account = container.run(words("install")).ok();
-    let removed = format!("- {UNITS}/edge.service");
-    assert!(account.contains(&removed), "{account}");
-    assert_eq!(
-        container.property("edge.service", "ActiveState"),
-        "inactive"
-    );
-    let ours = "infisical-gateway@edge.service";
-    assert_eq!(container.property(ours, "ActiveState"), "active");
+    let replaced = format!("~ {UNITS}/edge.service (replaced;");
+    assert!(account.contains(&replaced), "{account}");
+    assert_eq!(container.property("edge", "ActiveState"), "active");
+    assert_eq!(container.property("edge", "UnitFileState"), "enabled");
+    assert_eq!(container.property("edge", "WatchdogUSec"), "30s");
     lab.assert_session("edge");
 }
 

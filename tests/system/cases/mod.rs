@@ -6,6 +6,7 @@ mod legacy;
 mod life;
 mod logs;
 mod mending;
+mod names;
 mod readme;
 mod relay;
 mod reload;
@@ -93,6 +94,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
             a_reload_of_a_wrong_configuration_keeps_the_old_one_and_says_why,
             a_reload_moves_the_tunnel_to_another_relay,
             a_relay_that_restarts_is_found_again,
+            a_reload_of_a_service_that_is_not_root_fails_after_a_change,
         ],
     },
     Scenario {
@@ -117,6 +119,20 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
             stopping_one_leaves_the_other,
             both_are_back_after_a_reboot,
             uninstalling_one_leaves_the_other,
+        ],
+    },
+    Scenario {
+        name: "names",
+        boot: Lab::boot,
+        cases: cases![names:
+            the_deployed_commands_work_for_a_named_gateway,
+            an_instance_of_the_template_is_migrated,
+            a_gateway_never_runs_twice,
+            names_of_other_units_are_refused,
+            a_unit_that_came_later_is_found_at_an_upgrade,
+            a_gateway_and_a_relay_cannot_share_a_name,
+            the_only_gateway_stays_that_when_it_is_named,
+            uninstalled_and_purged_named_gateways_leave_nothing,
         ],
     },
     Scenario {

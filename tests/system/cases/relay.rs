@@ -106,7 +106,7 @@ pub(super) fn it_stops_after_the_transfers_that_run(lab: &mut Lab) {
 
 pub(super) fn another_serves_beside_it(lab: &mut Lab) {
     const OTHER: &str = "relay-three";
-    const OTHER_UNIT: &str = "infisical-relay@relay-three.service";
+    const OTHER_UNIT: &str = "relay-three.service";
     let mut words = words(lab, "127.0.0.3", &[OTHER]);
     words.push("--user".to_owned());
     lab.container.run(words).ok();
@@ -122,7 +122,7 @@ pub(super) fn another_serves_beside_it(lab: &mut Lab) {
 
 pub(super) fn on_a_low_port_it_has_the_right_to_that_and_no_other(lab: &mut Lab) {
     const OTHER: &str = "relay-four";
-    const OTHER_UNIT: &str = "infisical-relay@relay-four.service";
+    const OTHER_UNIT: &str = "relay-four.service";
     let mut words = words(lab, "127.0.0.4", &[OTHER]);
     words.extend(["--tls-listen=127.0.0.4:443".to_owned()]);
     let tls = words

@@ -96,3 +96,27 @@ pub(super) fn a_relay_that_restarts_is_found_again(lab: &mut Lab) {
     let journal = container.journal(UNIT);
     assert!(journal.contains("the tunnel is up again"), "{journal}");
 }
+
+pub(super) fn a_reload_of_a_service_that_is_not_root_fails_after_a_change(lab: &mut Lab) {
+    service::install(lab, User::Dynamic);
+    let container = &lab.container;
+    let mut session = lab.session(GATEWAY);
+    session.exchange(b"before");
+    let before = service::invocation(container, UNIT);
+    // Nothing was changed: the reload is a wish to try again.
+    container.run(["systemctl", "reload", UNIT]).ok();
+    service::wait_for_line(container, UNIT, "handed over at the start");
+    service::set(container, CONFIGURATION, "INFISICAL_LOG_LEVEL", "debug");
+    let refused = container.run(["systemctl", "reload", UNIT]);
+    assert_eq!(refused.status, Some(1), "{refused:?}");
+    let restart = format!("systemctl restart '{UNIT}'");
+    service::wait_for_line(container, UNIT, &restart);
+    // It goes on as it was.
+    assert_eq!(service::invocation(container, UNIT), before);
+    assert_eq!(container.property(UNIT, "ActiveState"), "active");
+    session.exchange(b"after");
+    assert_eq!(session.finish(), b"");
+    container.run(["systemctl", "restart", UNIT]).ok();
+    lab.assert_session(GATEWAY);
+    container.run(["systemctl", "reload", UNIT]).ok();
+}

@@ -7,7 +7,7 @@ use super::sandbox;
 
 /// The other gateway, and its unit.
 const OTHER: &str = "second";
-const OTHER_UNIT: &str = "infisical-gateway@second.service";
+const OTHER_UNIT: &str = "second.service";
 const OTHER_CONFIGURATION: &str = "/etc/infisical/gateways/second.conf";
 
 /// Installs the other one, not as root.
@@ -23,10 +23,8 @@ pub(super) fn a_named_gateway_serves_beside_the_first(lab: &mut Lab) {
     service::install(lab, User::Root);
     let before = service::invocation(&lab.container, UNIT);
     let account = install(lab);
-    assert!(
-        account.contains("systemctl status infisical-gateway@second"),
-        "{account}"
-    );
+    assert!(account.contains("systemctl status second\n"), "{account}");
+    assert!(account.contains("journalctl -u second\n"), "{account}");
     let container = &lab.container;
     for unit in [UNIT, OTHER_UNIT] {
         assert_eq!(container.property(unit, "ActiveState"), "active");
