@@ -5,7 +5,7 @@ use std::path::Path;
 use clap::Args;
 
 use super::exit::Failure;
-use super::install::refusal;
+use super::install::{refusal, with_name_of};
 use super::instances;
 use super::service::{self, say};
 use crate::config::remark::Problems;
@@ -44,6 +44,12 @@ pub(crate) async fn run(role: Role, args: &UninstallArgs, scope: &Scope) -> anyh
     let service = place.service();
     if installed.services.is_empty() && !installed.files.iter().any(Change::is_due) {
         say(&format!("{service} is not installed."));
+        if let Some(only) = with_name_of(&place) {
+            let (role, short) = (place.role(), only.short());
+            say(&format!(
+                "The {role} of this name is installed as {short}; run the same command without NAME."
+            ));
+        }
     } else {
         for service in &installed.services {
             // A unit whose file is gone already cannot be disabled, and need not be.

@@ -10,6 +10,7 @@ mod execute;
 mod only;
 mod units;
 
+pub(crate) use only::with_name_of;
 pub(crate) use units::refusal;
 
 use std::io;
@@ -136,7 +137,7 @@ pub(crate) async fn gateway(
             let instance = args.instance.as_deref();
             let flags = flags(&GATEWAY_NAME, instance, &args.settings, global);
             // As the deployed program does.
-            if let Some(only) = only::with_name_of(&place) {
+            if let Some(only) = with_name_of(&place) {
                 service::say(&format!(
                     "This gateway is installed already as {}, and stays that.",
                     only.short()
@@ -164,7 +165,7 @@ pub(crate) async fn relay(args: RelayArgs, global: &Global, scope: &Scope) -> an
             let place = service::place(Role::Relay, args.instance.as_deref())?;
             let instance = args.instance.as_deref();
             let mut flags = flags(&RELAY_NAME, instance, &args.settings, global);
-            if let Some(only) = only::with_name_of(&place) {
+            if let Some(only) = with_name_of(&place) {
                 flags.problems.push(Problem::new(format!(
                     "this relay is installed already as {}; run the same command without NAME",
                     only.short()

@@ -10,7 +10,7 @@ use crate::install::existing::{self, Existing};
 use crate::install::place::{Place, Role, UNITS};
 
 /// The place of the only one, if that is installed and has the name of `place`.
-pub(super) fn with_name_of(place: &Place) -> Option<Place> {
+pub(crate) fn with_name_of(place: &Place) -> Option<Place> {
     let name = place.name()?;
     let only = Place::try_new(place.role(), None).ok()?;
     let unit = existing::load(&Path::new(UNITS).join(only.service()), &only);

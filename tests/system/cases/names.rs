@@ -240,6 +240,9 @@ pub(super) fn the_only_gateway_stays_that_when_it_is_named(lab: &mut Lab) {
     );
     let named = format!("{UNITS}/{}.service", service::GATEWAY);
     container.run(["test", "!", "-e", &named]).ok();
+    let uninstall = [PROGRAM, "gateway", "systemd", "uninstall", service::GATEWAY];
+    let said = container.run(uninstall).ok();
+    assert!(said.contains("without NAME"), "{said}");
     lab.assert_session(service::GATEWAY);
 }
 
