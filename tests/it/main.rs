@@ -25,6 +25,7 @@ mod failover;
 mod fairness;
 mod floods;
 mod go_peers;
+mod install;
 mod integrity;
 mod interop;
 mod load;
