@@ -130,22 +130,27 @@ impl Cli {
         if global.args.exit_on_stdin_close {
             parent::stop_with_parent(&scope).map_err(Failure::unavailable)?;
         }
-        match self.command {
-            // These two read all of their configuration first, which a single ^C may still end.
-            Command::Gateway(args) => Box::pin(gateway::run(args, &global, &logs, scope)).await,
-            Command::Relay(args) => Box::pin(relay::run(args, &global, &logs, scope)).await,
-            Command::Platform(args) => {
-                stop_on_signal(&scope, &logs)?;
-                Box::pin(platform::run(args, &global, scope)).await
-            }
-            Command::Connect(args) => {
-                stop_on_signal(&scope, &logs)?;
-                Box::pin(connect::run(args, &global, scope)).await
-            }
-            Command::Dev(args) => {
-                stop_on_signal(&scope, &logs)?;
-                Box::pin(dev::run(args, &global, scope)).await
-            }
+        run(self.command, &global, logs, scope).await?;
+        print::finish()
+    }
+}
+
+async fn run(command: Command, global: &Global, logs: Handle, scope: Scope) -> anyhow::Result<()> {
+    match command {
+        // These two read all of their configuration first, which a single ^C may still end.
+        Command::Gateway(args) => Box::pin(gateway::run(args, global, &logs, scope)).await,
+        Command::Relay(args) => Box::pin(relay::run(args, global, &logs, scope)).await,
+        Command::Platform(args) => {
+            stop_on_signal(&scope, &logs)?;
+            Box::pin(platform::run(args, global, scope)).await
+        }
+        Command::Connect(args) => {
+            stop_on_signal(&scope, &logs)?;
+            Box::pin(connect::run(args, global, scope)).await
+        }
+        Command::Dev(args) => {
+            stop_on_signal(&scope, &logs)?;
+            Box::pin(dev::run(args, global, scope)).await
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What commands print on standard output: plain text and tables.
 
 use std::io::{self, Write as _};
+use std::sync::{Mutex, PoisonError};
 
 use super::exit::{Code, Failure};
 
@@ -11,6 +12,27 @@ pub(crate) fn print(text: &str) -> anyhow::Result<()> {
         .write_all(text.as_bytes())
         .and_then(|()| output.flush())
         .map_err(output_failed)
+}
+
+/// The first failure of [`line`].
+static FAILED: Mutex<Option<io::Error>> = Mutex::new(None);
+
+/// Writes a line to standard output. A failure is kept for [`finish`]: what is being done, such as an
+/// installation, must not stop halfway because of it.
+pub(crate) fn line(text: &str) {
+    let mut output = io::stdout().lock();
+    if let Err(error) = writeln!(output, "{text}").and_then(|()| output.flush()) {
+        let mut failed = FAILED.lock().unwrap_or_else(PoisonError::into_inner);
+        failed.get_or_insert(error);
+    }
+}
+
+/// What became of the lines that were written.
+pub(crate) fn finish() -> anyhow::Result<()> {
+    let mut failed = FAILED.lock().unwrap_or_else(PoisonError::into_inner);
+    failed
+        .take()
+        .map_or(Ok(()), |error| Err(output_failed(error)))
 }
 
 /// Writes the help or the version that a command line asks for.

@@ -1,6 +1,5 @@
 //! What a person does with an installed service: start it and see what becomes of it, wait for it.
 
-use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -9,6 +8,7 @@ use tokio::time::Instant;
 
 use super::exit::Failure;
 use super::instances;
+use super::print;
 use crate::error::Reason;
 use crate::host::systemd::{State, Systemd};
 use crate::install::lock::{self, Lock};
@@ -47,9 +47,9 @@ pub(crate) struct ReconnectArgs {
     name: Option<String>,
 }
 
-/// Tells the person at the terminal. If that is gone, there is nobody to tell.
+/// Tells the person at the terminal. Should that fail, the command goes on, and fails at its end.
 pub(crate) fn say(text: &str) {
-    let _ = writeln!(io::stdout(), "{text}");
+    print::line(text);
 }
 
 /// Where a role of this name is.

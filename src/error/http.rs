@@ -55,14 +55,56 @@ pub(super) fn connector_text(text: &str) -> Option<Level> {
     let is_silent = text.starts_with("client error (")
         || matches!(
             text,
-            "tcp connect error" | "tcp open error" | "dns error" | "tunnel error: io error"
+            "tcp connect error"
+                | "tcp open error"
+                | "dns error"
+                | "error resolving DNS"
+                | "tunnel error: failed to create underlying connection"
+                | "tunnel error: io error establishing tunnel"
         );
     if is_silent {
         return Some(Level::Silent);
     }
+    if let Some(reason) = text.strip_prefix("failed to lookup address information: ") {
+        let reason = reason.to_lowercase();
+        return Some(Level::Last(format!(
+            "the name cannot be resolved: {reason}"
+        )));
+    }
     let text = match text {
         "operation timed out" | "deadline has elapsed" => "no answer in time",
+        "tunnel error: proxy authorization required" => "the proxy wants a user and a password",
+        "tunnel error: unsuccessful" => "the proxy refused the connection",
+        "tunnel error: unexpected end of file" => "the proxy closed the connection",
+        "tunnel error: proxy response headers too long" => "the proxy's answer is not HTTP",
         _ => return None,
     };
     Some(Level::Last(text.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::super::chain;
+
+    #[test]
+    fn parts_of_the_client_are_silent_or_sentences() {
+        for (text, words) in [
+            (
+                "failed to lookup address information: Name or service not known",
+                "the name cannot be resolved: name or service not known",
+            ),
+            ("deadline has elapsed", "no answer in time"),
+            (
+                "tunnel error: unsuccessful",
+                "the proxy refused the connection",
+            ),
+            ("error resolving DNS", ""),
+            ("client error (Connect)", ""),
+            ("anything else", "anything else"),
+        ] {
+            assert_eq!(chain(&io::Error::other(text)).to_string(), words);
+        }
+    }
 }

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use aws_lc_rs::digest;
 
 use crate::config::file;
+use crate::error::chain;
 
 /// The file's name.
 const FILE: &str = "worked-with";
@@ -76,7 +77,7 @@ impl Known {
         if let Err(error) = written {
             tracing::warn!(
                 file = %file.display(),
-                %error,
+                error = %chain(&error),
                 "the mark that this configuration works cannot be kept; if the platform refuses the next start, the service ends instead of asking on"
             );
         }

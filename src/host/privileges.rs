@@ -5,7 +5,7 @@
 //! may refuse a step that had nothing to do. Capabilities belong to threads, so this comes before any other thread.
 
 use std::collections::BTreeSet;
-use std::fmt;
+use std::{fmt, io};
 
 use caps::{CapSet, Capability, CapsHashSet};
 use nix::errno::Errno;
@@ -13,6 +13,7 @@ use nix::sys::prctl;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::unistd::{Uid, geteuid};
 
+use crate::error::chain;
 use crate::events;
 
 /// What a role needs of root's powers.
@@ -55,7 +56,9 @@ pub fn give_up(keep: Keep) {
             "{}",
             events::CAPABILITIES_LEFT
         ),
-        Err(error) => tracing::warn!(%error, "running as {name} with unknown capabilities"),
+        Err(error) => {
+            tracing::warn!(error = %chain(&error), "running as {name} with unknown capabilities")
+        }
     }
 }
 
@@ -63,7 +66,8 @@ pub fn give_up(keep: Keep) {
 fn harden() {
     let told = |step: &'static str, result: Result<(), Errno>| {
         if let Err(error) = result {
-            tracing::warn!(%error, step, "this process is less protected than it should be");
+            let error = io::Error::from(error);
+            tracing::warn!(error = %chain(&error), step, "this process is less protected than it should be");
         }
     };
     told("no new privileges", prctl::set_no_new_privs());

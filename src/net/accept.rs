@@ -10,6 +10,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
+use crate::error::chain;
+
 /// Pause after the kernel could not give a descriptor or memory: existing connections will free some.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(200);
 
@@ -92,7 +94,7 @@ impl Acceptor {
                     if self.shortage.refused(Instant::now()) {
                         tracing::warn!(
                             address = self.address,
-                            %error,
+                            error = %chain(&error),
                             "connections are not accepted for now; those that there are go on"
                         );
                     }

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use crate::api::types::{ClientPki, SessionCredentials};
 use crate::clock::Clock;
+use crate::error::chain;
 use crate::names::RelayHost;
 use crate::pki;
 use crate::pki::dial::{GatewayDialer, RelayDialer};
@@ -110,7 +111,7 @@ pub(super) async fn gateway(credentials: &SessionCredentials) -> Result<Duration
     let line = tokio::time::timeout_at(end, read_line(&mut stream))
         .await
         .map_err(|_| no_answer(format!("nothing within {} s", DEADLINE.as_secs())))?
-        .map_err(|error| no_answer(error.to_string()))?;
+        .map_err(|error| no_answer(chain(&error).to_string()))?;
     parse(&line).map_err(no_answer)
 }
 

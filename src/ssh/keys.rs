@@ -173,10 +173,17 @@ impl std::fmt::Debug for CertifiedKey {
 }
 
 fn malformed(expected: &'static str, error: &ssh_key::Error) -> Error {
-    Error::Malformed {
-        expected,
-        reason: error.to_string(),
-    }
+    use ssh_key::Error as Library;
+    let reason = match error {
+        Library::Encoding(_) | Library::FormatEncoding | Library::TrailingData { .. } => {
+            "it is damaged or cut off".to_owned()
+        }
+        Library::AlgorithmUnknown | Library::AlgorithmUnsupported { .. } => {
+            "its algorithm is not supported".to_owned()
+        }
+        other => other.to_string(),
+    };
+    Error::Malformed { expected, reason }
 }
 
 /// Accepts Ed25519, ECDSA on the NIST curves and RSA of decent size (protocol.md §2).

@@ -28,12 +28,23 @@ fn commands(platform: &Platform) -> Vec<Vec<String>> {
         "--token",
         "0123456789",
     ];
+    let install = [
+        "gateway",
+        "systemd",
+        "install",
+        "edge",
+        "--dry-run",
+        "--user",
+        "--token",
+        "0123456789",
+    ];
     [
         &["--help"][..],
         &["--version"],
         &["gateway", "start", "--help"],
         &check,
         &list,
+        &install,
     ]
     .map(|words| words.iter().map(|&word| word.to_owned()).collect())
     .to_vec()

@@ -6,10 +6,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
+use nix::sys::signal::Signal;
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_rustls::TlsAcceptor;
 
@@ -239,13 +241,10 @@ async fn https_platform(dir: &Path, host: Ipv4Addr, ca: &Ca) -> Platform {
         .display()
         .to_string();
     let key = file(dir, "server.key", &pem.key).display().to_string();
-    Platform::start(
-        dir,
-        host,
-        0,
-        &["--tls-cert", &certificate, "--tls-key", &key],
-    )
-    .await
+    let options = ["--tls-cert", &certificate, "--tls-key", &key];
+    let platform = Platform::start(dir, host, 0, &options).await;
+    let state = platform.state().to_owned();
+    Platform::known(platform.process, platform.url, state, Some(&ca.pem()))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -330,5 +329,41 @@ async fn platform_says_what_is_wrong_with_its_own_certificate() {
         let process = Process::spawn(name, command);
         assert_eq!(process.exit_code().await, 78, "{name}");
         assert_words(name, &process.output(), &words);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reload_and_reconnect_read_the_roots_again() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (ca, more) = (Ca::root("Private CA"), Ca::root("Another CA"));
+    let platform = https_platform(dir.path(), loopback::address(), &ca).await;
+    let roots = file(dir.path(), "roots.pem", &ca.pem());
+    let token = platform.identity_token("edge").await;
+    // The platform knows a relay; nothing listens there.
+    let relay = json!({"name": "relay", "host": loopback::address().to_string()});
+    let register = "v1/relays/register-org-relay";
+    let relays = platform.identity_token("relay").await;
+    let (status, answer) = platform
+        .api(reqwest::Method::POST, register, &relays, Some(&relay))
+        .await;
+    assert_eq!(status, 200, "{answer}");
+    let keys = format!("INFISICAL_TOKEN={token}\n");
+    let gateway = GatewayCommand::new(dir.path(), "edge", &platform.url, "relay", &keys);
+    let mut command = gateway.command(dir.path());
+    command.env("SSL_CERT_FILE", &roots);
+    let gateway = Process::spawn("gateway", command);
+    // It asked the platform, so the roots are in use.
+    gateway.wait_for_line("Successfully registered").await;
+    let mut bundle = ca.pem();
+    for signal in [Signal::SIGUSR2, Signal::SIGHUP] {
+        let mark = gateway.mark();
+        bundle.push_str(&more.pem());
+        bundle.push_str(&Ca::root("One more CA").pem());
+        let new = file(dir.path(), "new.pem", &bundle);
+        std::fs::rename(new, &roots).expect("replaced");
+        gateway.signal(signal);
+        gateway
+            .wait_for_line_after(mark, "root certificates reloaded")
+            .await;
     }
 }
