@@ -34,9 +34,8 @@ pub const MAX_TARGET_LOOKUPS: usize = MAX_LOOKUPS - MAX_OWN_LOOKUPS;
 const NEEDED_BESIDE_WORKERS: usize = 3;
 /// How long the system may take to run threads that it has created.
 const START_DEADLINE: Duration = Duration::from_secs(10);
-/// How long an unused thread for blocking calls is kept. The system may refuse to create another one later, and then the
-/// call would wait for it without end.
-const KEEP_ALIVE: Duration = Duration::from_secs(365 * 86_400);
+/// How long an unused thread for blocking calls is kept.
+const KEEP_ALIVE: Duration = Duration::from_secs(60);
 /// Turns of tasks after which a busy thread looks at the network. The default, 61, is some milliseconds when all of them
 /// have much to do (docs/reliability.md, "Fairness").
 const EVENT_INTERVAL: u32 = 16;
@@ -113,7 +112,19 @@ pub fn runtime() -> Result<Runtime, Error> {
         runtime.shutdown_background();
         return Err(Error::NotStarted { needed, started });
     }
+    runtime.spawn(keep_one_for_blocking_calls());
     Ok(runtime)
+}
+
+/// Keeps one thread for blocking calls in use, for as long as the runtime lives. The system may refuse to create one later,
+/// and then a call would wait until another one succeeds.
+async fn keep_one_for_blocking_calls() {
+    loop {
+        tokio::time::sleep(KEEP_ALIVE / 2).await;
+        if tokio::task::spawn_blocking(|| ()).await.is_err() {
+            return;
+        }
+    }
 }
 
 /// Creates `needed` threads at the same time and ends them again.
@@ -205,7 +216,7 @@ mod tests {
     fn a_runtime_runs_tasks_and_blocking_calls() {
         let runtime = runtime().expect("threads");
         let sum = runtime.block_on(async {
-            let task = tokio::spawn(async { 1 });
+            let task = tokio::runtime::Handle::current().spawn(async { 1 });
             let call = tokio::task::spawn_blocking(|| 2);
             task.await.expect("a task") + call.await.expect("a call")
         });

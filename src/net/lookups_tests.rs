@@ -51,7 +51,7 @@ fn found() -> Vec<SocketAddr> {
 }
 
 fn call(lookups: &'static Lookups, name: &'static str) -> JoinHandle<io::Result<Vec<SocketAddr>>> {
-    tokio::spawn(lookups.lookup(name))
+    tokio::runtime::Handle::current().spawn(lookups.lookup(name))
 }
 
 /// Lets all tasks run as far as they get without waiting.

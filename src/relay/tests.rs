@@ -95,7 +95,7 @@ async fn registration_ends_with_a_panic() {
     let other = GatewayId::try_new(OTHER_ID).expect("an id");
     let tunnel = relay.hub.find(&id).await.expect("registered");
     let hub = Arc::clone(&relay.hub);
-    let failing = tokio::spawn(async move {
+    let failing = tokio::runtime::Handle::current().spawn(async move {
         let peer = SocketAddr::from(([192, 0, 2, 1], 7));
         let registered = hub.register(other, peer, tunnel);
         assert_eq!(hub.registry().len(), 2);
