@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::{RequestBuilder, redirect};
@@ -9,6 +10,7 @@ use tokio::io::AsyncReadExt as _;
 use zeroize::Zeroizing;
 
 use super::Error;
+use crate::api::resolve::Resolver;
 use crate::config::settings::ApiBase;
 use crate::error::printable;
 use crate::secret::Secret;
@@ -44,6 +46,7 @@ pub(super) struct Service {
 pub(super) fn on_link() -> Result<reqwest::Client, Error> {
     reqwest::Client::builder()
         .tls_backend_preconfigured(trust::roots().client_config()?)
+        .dns_resolver(Arc::new(Resolver))
         .no_proxy()
         .redirect(redirect::Policy::none())
         .connect_timeout(LINK_CONNECT)
@@ -57,6 +60,7 @@ pub(super) fn on_link() -> Result<reqwest::Client, Error> {
 pub(super) fn far(at: &str) -> Result<reqwest::Client, Error> {
     let builder = reqwest::Client::builder()
         .tls_backend_preconfigured(trust::roots().client_config()?)
+        .dns_resolver(Arc::new(Resolver))
         .redirect(redirect::Policy::none())
         .connect_timeout(FAR_CONNECT)
         .timeout(FAR_DEADLINE);
