@@ -86,7 +86,9 @@ impl Cache {
         let Some(relay) = self.state().latest.clone() else {
             return;
         };
-        let written = file::write_whole(&self.file, relay.as_str().as_bytes(), MODE);
+        let directory = self.file.parent().unwrap_or_else(|| Path::new("."));
+        let written = file::make_directory(directory)
+            .and_then(|()| file::write_whole(&self.file, relay.as_str().as_bytes(), MODE));
         if let Err(error) = written {
             let file = self.file.display();
             tracing::debug!(%file, %error, "cannot keep the relay for the next start");
@@ -125,7 +127,7 @@ mod tests {
     #[tokio::test]
     async fn bare_name_is_written() {
         let directory = tempfile::tempdir().expect("a directory");
-        let file = directory.path().join("cached_relay");
+        let file = directory.path().join("user/gateways/cached_relay");
         let cached = CachedRelay::new(Some(file.clone()), Path::new("/x"));
         let relay = RelayName::try_new("eu-2").expect("a name");
         cached.keep(&relay);

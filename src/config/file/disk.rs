@@ -97,8 +97,11 @@ fn directory_of(path: &Path) -> &Path {
     }
 }
 
-/// Makes a private directory, and those above it, unless it is there.
-fn make_directory(directory: &Path) -> io::Result<()> {
+/// Makes a private directory, and those above it, unless it is there. Blocks for the disk.
+///
+/// # Errors
+/// One of them cannot be made.
+pub fn make_directory(directory: &Path) -> io::Result<()> {
     let missing = |path: &&Path| !path.as_os_str().is_empty() && !path.exists();
     let mut missing: Vec<&Path> = directory.ancestors().take_while(missing).collect();
     while let Some(directory) = missing.pop() {

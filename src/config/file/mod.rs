@@ -22,8 +22,8 @@ use zeroize::Zeroizing;
 
 use super::env::Variable;
 use crate::secret::Secret;
-pub use disk::write_whole;
 use disk::{MAX_SIZE, read_private, replace};
+pub use disk::{make_directory, write_whole};
 pub use mistake::{LineError, Mistake};
 
 /// Mode bits of group and others.
