@@ -2,7 +2,7 @@
 //!
 //! The gateway is *ready* (`READY=1`) when its tunnel is up, or when the first attempt has been made and is being
 //! repeated: a relay, a platform or a network that is not there yet must not hold up the start of the machine, nor fail it,
-//! since nothing that systemd could do would help. An attempt that hangs counts as made after [`READY_AT_LATEST`]. The
+//! since nothing that systemd could do would help. An attempt that hangs counts as made after [`notify::READY_AT_LATEST`]. The
 //! status line says which it is. Who needs the tunnel itself waits for the `online` file of the runtime directory, which is
 //! there exactly while a tunnel is up.
 
@@ -19,8 +19,6 @@ use crate::host::{notify, ready_file};
 /// The file in the runtime directory that is there while a tunnel is up; it holds the relay's name.
 pub(crate) const ONLINE: &str = "online";
 
-/// After this long the first attempt counts as made, far below the start limit of any unit.
-const READY_AT_LATEST: Duration = Duration::from_secs(20);
 /// Between two lines of the same phase; sessions may come by the thousand.
 const PACE: Duration = Duration::from_secs(1);
 /// How often the line is told anew when nothing happens, since it says how long something still takes.
@@ -38,12 +36,12 @@ pub(crate) async fn announce(mut monitor: Monitor, runtime: Option<&Path>) {
     };
     loop {
         let report = monitor.report();
-        let late = started.elapsed() >= READY_AT_LATEST;
+        let late = started.elapsed() >= notify::READY_AT_LATEST;
         teller.tell(&report, late);
         let spoken = Instant::now();
         let again = match (&report.phase, teller.ready) {
             (Phase::Draining, _) => EXTEND_EVERY,
-            (_, false) => READY_AT_LATEST.saturating_sub(started.elapsed()),
+            (_, false) => notify::READY_AT_LATEST.saturating_sub(started.elapsed()),
             (Phase::Starting | Phase::Connected(_) | Phase::Retrying { .. }, true) => REFRESH,
         };
         match tokio::time::timeout(again, monitor.changed()).await {

@@ -6,6 +6,10 @@ use sd_notify::NotifyState;
 
 use crate::error::printable;
 
+/// After this long the start of a service counts as done, whatever became of it: a platform or a network that is away must
+/// not hold up the boot. It is far below the start limit of any unit.
+pub const READY_AT_LATEST: Duration = Duration::from_secs(20);
+
 /// The service can serve, or does so again after [`reloading`].
 pub fn ready() {
     send(&[NotifyState::Ready]);

@@ -45,8 +45,6 @@ use crate::scope::Scope;
 use crate::trust;
 use hub::{Deadlines, GRACE, Hub};
 
-/// After this long without an answer of the platform the service manager is told that the relay runs.
-const READY_AT_LATEST: Duration = Duration::from_secs(20);
 /// How long the relay's own tasks may take to end: longer than one call to the platform.
 const LAST_CALL: Duration = Duration::from_secs(35);
 /// How long what was cut may take to end, clients first and then gateways.
@@ -167,7 +165,7 @@ pub async fn run(
 /// a while the service manager is told that the relay runs, and that it does not serve yet.
 async fn patiently<T>(registering: impl Future<Output = T>) -> T {
     tokio::pin!(registering);
-    match tokio::time::timeout(READY_AT_LATEST, &mut registering).await {
+    match tokio::time::timeout(notify::READY_AT_LATEST, &mut registering).await {
         Ok(registered) => registered,
         Err(_) => {
             notify::status("not serving yet: the platform does not register this relay");

@@ -48,6 +48,13 @@ const ARCHITECTURE: &str = "ARCHITECTURE.md";
 
 const STATEMENTS: &[Statement] = &[
     says(
+        "docs/reliability.md",
+        "5 s with TLS and {} s with SSH",
+        "src/relay/identity.rs",
+        "SSH_HANDSHAKE",
+        Unit::Seconds,
+    ),
+    says(
         OPERATIONS,
         "of which one name has {} at most",
         "src/net/resolve.rs",
@@ -85,7 +92,7 @@ const STATEMENTS: &[Statement] = &[
     says(
         ARCHITECTURE,
         "(or has hung for {} s)",
-        "src/cli/announce.rs",
+        "src/host/notify.rs",
         "READY_AT_LATEST",
         Unit::Seconds,
     ),
@@ -205,11 +212,6 @@ const STATEMENTS: &[Statement] = &[
 
 /// Constants of different modules that must be equal.
 const EQUAL: &[[(&str, &str); 2]] = &[
-    // When the start of a service counts as done.
-    [
-        ("src/cli/announce.rs", "READY_AT_LATEST"),
-        ("src/relay/mod.rs", "READY_AT_LATEST"),
-    ],
     // Both roles let a credential's refusals count alike.
     [
         ("src/gateway/link.rs", "REFUSALS_BELIEVED"),
@@ -229,6 +231,11 @@ const EQUAL: &[[(&str, &str); 2]] = &[
         ("src/pki/extensions.rs", "MAX_HOST"),
         ("src/platform/routes/admin.rs", "MAX_HOST"),
     ],
+    // Gateway and platform count the same relays as healthy.
+    [
+        ("src/gateway/relay_choice.rs", "HEALTHY_FOR"),
+        ("src/platform/store/relays.rs", "HEALTHY"),
+    ],
     // What the embedded platform takes for a gateway's interval is the interval.
     [
         ("src/gateway/heartbeat.rs", "INTERVAL"),
@@ -236,7 +243,7 @@ const EQUAL: &[[(&str, &str); 2]] = &[
     ],
 ];
 
-/// Constants of which the first must be smaller than the second.
+/// Constants of which the first must be smaller than the second; times as milliseconds.
 const SMALLER: &[[(&str, &str); 2]] = &[
     // Stopping waits for a call to the platform that has begun.
     [
@@ -345,6 +352,71 @@ pub(crate) fn thread_budget(page: &str) -> Vec<String> {
         .collect()
 }
 
+/// Where names are resolved other than by `net/resolve.rs`, which alone keeps to its budget of threads.
+pub(crate) fn other_resolvers(sources: &[Source]) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for source in sources {
+        let path = &source.path;
+        // The sample's checks ask addresses of loopback only.
+        if path == "src/net/resolve.rs" || path == "src/dev/check.rs" || path.ends_with("tests.rs")
+        {
+            continue;
+        }
+        let count = |part: &str| source.code.matches(part).count();
+        if count("to_socket_addrs") + count("lookup_host") > 0 {
+            wrong.push(format!(
+                "{path}: resolves names itself, not by net::resolve"
+            ));
+        }
+        if count("reqwest::Client::builder()") > count(".dns_resolver(") {
+            wrong.push(format!("{path}: an HTTP client without our resolver"));
+        }
+    }
+    wrong
+}
+
+/// Where the page of operations says something else than the gateway's unit.
+pub(crate) fn unit_on_page(unit: &str, page: &str) -> Vec<String> {
+    let page = joined(page);
+    let value = |key: &str| {
+        let mut lines = unit.lines();
+        lines
+            .find_map(|line| line.strip_prefix(key))
+            .unwrap_or("(not there)")
+    };
+    let (restart, most) = (value("RestartSec="), value("RestartMaxDelaySec="));
+    let codes = value("RestartPreventExitStatus=");
+    let codes = match codes.rsplit_once(' ') {
+        Some((first, last)) => format!("{} and {last}", first.replace(' ', ", ")),
+        None => codes.to_owned(),
+    };
+    let sentences = [
+        format!("started anew after {restart} s, later after up to {most} s"),
+        format!("after exit codes {codes}:"),
+        format!("A stop waits for {} s", value("TimeoutStopSec=")),
+        format!("`LimitNOFILE={}`", value("LimitNOFILE=")),
+        format!("`TasksMax={}`", value("TasksMax=")),
+    ];
+    let missing = sentences
+        .into_iter()
+        .filter(|sentence| !page.contains(sentence));
+    missing
+        .map(|sentence| format!("docs/operations.md does not say {sentence:?}, as the unit does"))
+        .collect()
+}
+
+/// Where the unit that waits for the tunnel is given less time than the command in it.
+pub(crate) fn impatient_unit(unit: &str) -> Vec<String> {
+    let number = |before: &str| {
+        let (_, rest) = unit.split_once(before)?;
+        rest.split_whitespace().next()?.parse::<u64>().ok()
+    };
+    match (number("--timeout "), number("TimeoutStartSec=")) {
+        (Some(command), Some(unit)) if command < unit => Vec::new(),
+        times => vec![format!("wait-online waits for {times:?}")],
+    }
+}
+
 /// Where a unit says something else than the program. `stop` is what a stop takes at most in seconds.
 pub(crate) fn unit_disagreements(unit: &str, text: &str, stop: u64) -> Vec<String> {
     let mut wrong = Vec::new();
@@ -397,6 +469,9 @@ fn constant(sources: &[Source], path: &str, name: &str) -> Option<u64> {
     let inner = |start: &str| value.strip_prefix(start)?.strip_suffix(')');
     if let Some(seconds) = inner("Duration::from_secs(") {
         return Some(number(seconds)? * 1000);
+    }
+    if let Some(hours) = inner("time::Duration::hours(") {
+        return Some(number(hours)? * 3_600_000);
     }
     if let Some(millis) = inner("Duration::from_millis(") {
         return number(millis);

@@ -240,7 +240,12 @@ fn numbers_agree_wherever_they_stand() {
     let sources = sources();
     let read = |path: &str| documents::read(root(), path);
     assert_none(&constants::disagreements(&sources, &read));
-    assert_none(&constants::thread_budget(&read("docs/operations.md")));
+    let operations = read("docs/operations.md");
+    assert_none(&constants::thread_budget(&operations));
+    let gateway = unit("infisical-gateway.service");
+    assert_none(&constants::unit_on_page(&gateway, &operations));
+    let wait_online = unit("infisical-gateway-wait-online.service");
+    assert_none(&constants::impatient_unit(&wait_online));
     for role in ["gateway", "relay"] {
         let stop = constants::longest_stop(&sources, role);
         let stop = stop.unwrap_or_else(|| panic!("the {role}'s constants were not found"));
@@ -249,6 +254,11 @@ fn numbers_agree_wherever_they_stand() {
             assert_none(&constants::unit_disagreements(&path, &unit(&path), stop));
         }
     }
+}
+
+#[test]
+fn names_are_resolved_in_one_place() {
+    assert_none(&constants::other_resolvers(&sources()));
 }
 
 #[test]
