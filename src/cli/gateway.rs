@@ -372,7 +372,7 @@ mod tests {
         let empty = flags(&["--token", "-"], "\n").expect("understood");
         assert_eq!(
             empty.problems.first().expect("a problem").to_string(),
-            "--token -: standard input must hold a token and nothing else, on one line"
+            "--token -: standard input must hold a token and nothing else, on one line: the value is empty"
         );
     }
 

@@ -13,6 +13,7 @@ use super::env::{
 };
 use super::login::{EnrollKeys, Enrollment};
 use super::raw::{Loaded, Origin, Raw, Source};
+use super::relay_host;
 use super::remark::{Problem, Remark};
 use super::settings::{RelayCredential, RelayKind, RelayLimits, RelaySettings};
 use crate::names::{RelayHost, RelayName, SSH_PORT};
@@ -132,8 +133,8 @@ fn host(
         reader.notes.shown(&RELAY_HOST, shown, Origin::Default);
         return Some(None);
     }
-    let parse = str::parse::<RelayHost>;
-    reader.required(&RELAY_HOST, HOST_MISSING, parse).map(Some)
+    let host = reader.required(&RELAY_HOST, HOST_MISSING, relay_host::parse);
+    host.map(Some)
 }
 
 /// True if flags, environment or file ask for a port below 1024. What is wrong is left to [`assemble_relay`].
@@ -529,7 +530,7 @@ mod tests {
             (
                 &[(&RELAY_HOST, "--host", "host:2222")],
                 &[("INFISICAL_TOKEN", "t")],
-                "--host: relay host \"host:2222\" is not valid",
+                "--host: write the host without a port: host",
             ),
         ];
         for (flags, variables, expected) in cases {

@@ -7,107 +7,12 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use url::{Host, Url};
-
 use super::credential::{IdentityCredential, MachineEnrollment};
+pub use super::domain::{ApiBase, DEFAULT_DOMAIN, InvalidApiBase};
+use super::value::{has_template, is_quote};
 use crate::names::{GatewayName, RelayHost, RelayName};
 use crate::secret::Secret;
 use crate::trust::NamedFile;
-
-/// The domain used when none is configured (protocol.md §1).
-pub const DEFAULT_DOMAIN: &str = "https://app.infisical.com";
-
-/// Base URL of the platform's API: the configured domain, with `/api` appended unless it already ends in
-/// it (protocol.md §1). Always http or https, always with a host, never with credentials, query or
-/// fragment, never ending in a slash.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ApiBase(Url);
-
-/// Why a domain is not usable. The text is never repeated: it may hold a password.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum InvalidApiBase {
-    /// Not a URL at all.
-    #[error("not a URL such as {DEFAULT_DOMAIN}")]
-    NotAUrl(#[source] url::ParseError),
-    /// Another scheme.
-    #[error("the URL must begin with https:// or http://")]
-    Scheme,
-    /// User name or password.
-    #[error("the URL must not hold a user name or password")]
-    Credentials,
-    /// `?…` or `#…`.
-    #[error("the URL must have neither '?' nor '#'")]
-    QueryOrFragment,
-}
-
-impl ApiBase {
-    /// Reads a domain as a person or the environment gives it; one trailing slash is tolerated.
-    ///
-    /// # Errors
-    /// [`InvalidApiBase`] says what is wrong.
-    pub fn parse(domain: &str) -> Result<Self, InvalidApiBase> {
-        let mut url = Url::parse(domain.trim()).map_err(InvalidApiBase::NotAUrl)?;
-        if !matches!(url.scheme(), "http" | "https") {
-            return Err(InvalidApiBase::Scheme);
-        }
-        if !url.username().is_empty() || url.password().is_some() {
-            return Err(InvalidApiBase::Credentials);
-        }
-        if url.query().is_some() || url.fragment().is_some() {
-            return Err(InvalidApiBase::QueryOrFragment);
-        }
-        let path = url.path();
-        let path = path.strip_suffix('/').unwrap_or(path);
-        let path = if path.ends_with("/api") {
-            path.to_owned()
-        } else {
-            format!("{path}/api")
-        };
-        url.set_path(&path);
-        Ok(Self(url))
-    }
-
-    /// The base itself; its path ends in `/api`.
-    #[must_use]
-    pub fn as_url(&self) -> &Url {
-        &self.0
-    }
-
-    /// The URL of an endpoint of protocol.md §1, for instance `/v2/gateways`: a path, without a query.
-    #[must_use]
-    pub fn endpoint(&self, path: &str) -> Url {
-        let mut url = self.0.clone();
-        url.set_path(&format!(
-            "{}/{}",
-            self.0.path(),
-            path.strip_prefix('/').unwrap_or(path)
-        ));
-        url
-    }
-
-    /// True if the platform is on this machine.
-    #[must_use]
-    pub fn is_loopback(&self) -> bool {
-        match self.0.host() {
-            Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
-            Some(Host::Ipv4(address)) => address.is_loopback(),
-            Some(Host::Ipv6(address)) => address.is_loopback(),
-            None => false,
-        }
-    }
-
-    /// True if tokens would cross a network unencrypted.
-    #[must_use]
-    pub fn is_plain_http_beyond_loopback(&self) -> bool {
-        self.0.scheme() == "http" && !self.is_loopback()
-    }
-}
-
-impl std::fmt::Display for ApiBase {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.fmt(f)
-    }
-}
 
 /// Extra request headers (`INFISICAL_CUSTOM_HEADERS`, protocol.md §1). Values often are passwords of a
 /// proxy, hence secrets. Names are valid header names, values hold only printable ASCII and spaces.
@@ -135,6 +40,15 @@ pub enum InvalidHeaders {
         /// The header's name.
         name: String,
     },
+    /// All of the headers are in one pair of quotes.
+    #[error("quotes belong around the value of a header, not around all of the headers")]
+    Quoted,
+    /// A value with a variable that was not replaced.
+    #[error("header {name} holds a variable that was not replaced (such as ${{NAME}})")]
+    Template {
+        /// The header's name.
+        name: String,
+    },
     /// A quote without its twin, or text right behind a closing quote.
     #[error("header {name} has a quote that does not end its value")]
     Quote {
@@ -152,6 +66,9 @@ impl CustomHeaders {
     pub fn parse(text: &str) -> Result<Self, InvalidHeaders> {
         let mut headers = Vec::new();
         let mut rest = text.trim_start();
+        if rest.starts_with(is_quote) {
+            return Err(InvalidHeaders::Quoted);
+        }
         while !rest.is_empty() {
             let number = headers.len() + 1;
             let (name, after) = rest
@@ -179,6 +96,11 @@ impl CustomHeaders {
                     .find(char::is_whitespace)
                     .map_or((after, ""), |end| after.split_at(end)),
             };
+            if has_template(value) {
+                return Err(InvalidHeaders::Template {
+                    name: name.to_owned(),
+                });
+            }
             if !value
                 .bytes()
                 .all(|byte| byte == b' ' || byte.is_ascii_graphic())
@@ -404,79 +326,8 @@ impl Default for RelayLimits {
 
 #[cfg(test)]
 mod tests {
-    use super::{ApiBase, CustomHeaders, InvalidApiBase, InvalidHeaders};
+    use super::{CustomHeaders, InvalidHeaders};
     use crate::secret::Secret;
-
-    #[test]
-    fn a_domain_becomes_the_base_of_the_api() {
-        for (given, base) in [
-            ("https://app.infisical.com", "https://app.infisical.com/api"),
-            (
-                "https://app.infisical.com/",
-                "https://app.infisical.com/api",
-            ),
-            (
-                "https://app.infisical.com/api",
-                "https://app.infisical.com/api",
-            ),
-            (
-                "https://app.infisical.com/api/",
-                "https://app.infisical.com/api",
-            ),
-            ("https://host/secrets", "https://host/secrets/api"),
-            ("https://host/myapi", "https://host/myapi/api"),
-            (" http://127.0.0.1:8080 ", "http://127.0.0.1:8080/api"),
-            ("http://[::1]:8080/", "http://[::1]:8080/api"),
-        ] {
-            let parsed = ApiBase::parse(given).expect(given);
-            assert_eq!(parsed.as_url().as_str(), base, "{given}");
-        }
-        let base = ApiBase::parse("https://host/x").expect("a URL");
-        assert_eq!(
-            base.endpoint("/v2/gateways").as_str(),
-            "https://host/x/api/v2/gateways"
-        );
-    }
-
-    #[test]
-    fn what_is_not_a_domain_is_refused_without_repeating_it() {
-        for (given, error) in [
-            ("ftp://host", InvalidApiBase::Scheme),
-            ("file:///etc", InvalidApiBase::Scheme),
-            ("app.infisical.com:443", InvalidApiBase::Scheme),
-            ("https://u:hunter2@host", InvalidApiBase::Credentials),
-            ("https://host/?q", InvalidApiBase::QueryOrFragment),
-            ("https://host/#f", InvalidApiBase::QueryOrFragment),
-        ] {
-            let found = ApiBase::parse(given).expect_err(given);
-            assert_eq!(found, error, "{given}");
-            assert!(!found.to_string().contains("hunter2"));
-        }
-        for given in ["", "app.infisical.com", "https://", "https://ho st"] {
-            assert!(
-                matches!(ApiBase::parse(given), Err(InvalidApiBase::NotAUrl(_))),
-                "{given:?}"
-            );
-        }
-    }
-
-    #[test]
-    fn plain_http_is_harmless_only_on_loopback() {
-        for (given, exposed) in [
-            ("https://host", false),
-            ("http://host", true),
-            ("http://10.0.0.1", true),
-            ("http://localhost:8080", false),
-            ("http://a.localhost", false),
-            ("http://127.9.9.9", false),
-            ("http://[::1]", false),
-            ("http://[2001:db8::1]", true),
-            ("http://localhost.example.com", true),
-        ] {
-            let base = ApiBase::parse(given).expect(given);
-            assert_eq!(base.is_plain_http_beyond_loopback(), exposed, "{given}");
-        }
-    }
 
     #[test]
     fn headers_are_words_with_quotable_values() {
@@ -510,6 +361,9 @@ mod tests {
             ("=c", InvalidHeaders::Name { number: 1 }),
             ("a=\"b", InvalidHeaders::Quote { name: name("a") }),
             ("a='b'c", InvalidHeaders::Quote { name: name("a") }),
+            ("\"a=b c=d\"", InvalidHeaders::Quoted),
+            ("a=${B}", InvalidHeaders::Template { name: name("a") }),
+            ("a='{{ b }}'", InvalidHeaders::Template { name: name("a") }),
             ("a='b\nc'", InvalidHeaders::Value { name: name("a") }),
         ] {
             assert_eq!(CustomHeaders::parse(given), Err(error), "{given}");

@@ -7,10 +7,8 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
+use super::value::{InvalidValue, MAX_SIZE, Shape, clean};
 use crate::secret::Secret;
-
-/// Longest token, in bytes; access tokens are JWTs of a few KiB at most.
-const MAX_SIZE: u64 = 64 << 10;
 
 /// Mode bits of group and others.
 const NOT_OWNER: u32 = 0o077;
@@ -35,11 +33,20 @@ pub enum Error {
         /// Its permission bits.
         mode: u32,
     },
-    /// Empty, several lines, or far too long.
+    /// Far more than a token.
+    #[error("{from} must hold a token and nothing else; it holds more than {MAX_SIZE} bytes")]
+    TooLong {
+        /// Where it is from.
+        from: String,
+    },
+    /// It holds something else.
     #[error("{from} must hold a token and nothing else, on one line")]
     NotAToken {
         /// Where it is from.
         from: String,
+        /// What is wrong.
+        #[source]
+        source: InvalidValue,
     },
 }
 
@@ -78,18 +85,19 @@ pub fn load_private(path: &Path) -> Result<Secret, Error> {
 /// # Errors
 /// See [`Error`].
 pub fn read(reader: impl Read, from: String) -> Result<Secret, Error> {
-    let mut text = Zeroizing::new(String::new());
-    let limited = reader.take(MAX_SIZE + 1).read_to_string(&mut text);
-    let size = match limited {
-        Ok(size) => u64::try_from(size).unwrap_or(u64::MAX),
-        Err(source) => return Err(Error::Read { from, source }),
-    };
-    let token = text.trim();
-    let is_token = |c: char| !c.is_control() && !c.is_whitespace();
-    if size > MAX_SIZE || token.is_empty() || !token.chars().all(is_token) {
-        return Err(Error::NotAToken { from });
+    let mut bytes = Zeroizing::new(Vec::new());
+    let limit = u64::try_from(MAX_SIZE).unwrap_or(u64::MAX);
+    if let Err(source) = reader.take(limit.saturating_add(1)).read_to_end(&mut bytes) {
+        return Err(Error::Read { from, source });
     }
-    Ok(Secret::new(token))
+    if bytes.len() > MAX_SIZE {
+        return Err(Error::TooLong { from });
+    }
+    let checked = match std::str::from_utf8(&bytes).map(clean) {
+        Ok(token) => Shape::Token.check(token).map(|()| Secret::new(token)),
+        Err(_) => Err(InvalidValue::NotAscii),
+    };
+    checked.map_err(|source| Error::NotAToken { from, source })
 }
 
 #[cfg(test)]
@@ -99,17 +107,22 @@ mod tests {
 
     #[test]
     fn a_token_is_one_word() {
-        for text in ["abc", "abc\n", " abc \r\n"] {
+        for text in ["abc", "abc\n", " abc \r\n", "\u{feff}abc\n"] {
             let token = read(text.as_bytes(), "test".to_owned()).expect(text);
             assert_eq!(token, Secret::new("abc"));
         }
-        let long = "a".repeat(usize::try_from(MAX_SIZE).expect("small") + 1);
+        let long = "a".repeat(MAX_SIZE + 1);
         for text in [
             "",
             "\n",
             "hunter2 two",
             "hunter2\ntwo",
             "hunter2\u{7}",
+            "Bearer hunter2",
+            "\"hunter2\"",
+            "${hunter2}",
+            "INFISICAL_TOKEN=hunter2",
+            "h\u{fc}nter2",
             &long,
         ] {
             let error = read(text.as_bytes(), "test".to_owned()).expect_err("no token");

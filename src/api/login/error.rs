@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use reqwest::StatusCode;
 
+use crate::config::value::InvalidValue;
 use crate::error::{Class, Reason};
 
 /// What a login shows to the platform cannot be had.
@@ -68,6 +69,17 @@ pub enum Error {
         /// Why; never contains what it holds.
         reason: &'static str,
     },
+    /// A file that should hold a token holds something else.
+    #[error("{} does not hold {what} and nothing else", path.display())]
+    NotAToken {
+        /// What it should hold.
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: InvalidValue,
+    },
     /// A profile of AWS asks for what this program does not do.
     #[error(
         "the AWS profile {profile} uses {key}, which is not supported here; give it a key, or run with a role of the \
@@ -114,6 +126,7 @@ impl Error {
             },
             Self::File { .. } => Class::Fatal(Reason::Unavailable),
             Self::Content { .. }
+            | Self::NotAToken { .. }
             | Self::Profile { .. }
             | Self::Variable { .. }
             | Self::NoAwsCredentials => Class::Fatal(Reason::Configuration),

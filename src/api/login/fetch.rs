@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 use super::Error;
 use crate::api::resolve::Resolver;
 use crate::config::settings::ApiBase;
+use crate::config::value::{self, Shape};
 use crate::error::printable;
 use crate::secret::Secret;
 use crate::trust;
@@ -182,10 +183,21 @@ pub(super) fn content(path: &Path, what: &'static str, reason: &'static str) -> 
     }
 }
 
-/// Reads a file that holds a token and nothing else.
-pub(super) async fn token_file(path: &Path, what: &'static str) -> Result<Secret, Error> {
+/// Reads a file that holds a token of this shape and nothing else.
+pub(super) async fn token_file(
+    path: &Path,
+    what: &'static str,
+    shape: Shape,
+) -> Result<Secret, Error> {
     let text = file(path, what).await?;
-    one_word(&text).ok_or_else(|| content(path, what, "it must be one word on one line"))
+    let token = value::clean(&text);
+    let invalid = |source| Error::NotAToken {
+        what,
+        path: path.to_owned(),
+        source,
+    };
+    shape.check(token).map_err(invalid)?;
+    Ok(Secret::new(token))
 }
 
 /// A token: one word, without the line's end.

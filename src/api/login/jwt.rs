@@ -3,11 +3,12 @@
 
 use super::{Error, fetch};
 use crate::config::credential::Jwt;
+use crate::config::value::Shape;
 use crate::secret::Secret;
 
 pub(super) async fn token(jwt: &Jwt) -> Result<Secret, Error> {
     match jwt {
         Jwt::Given(token) => Ok(token.clone()),
-        Jwt::File(path) => fetch::token_file(path, "the JSON web token").await,
+        Jwt::File(path) => fetch::token_file(path, "the JSON web token", Shape::Jwt).await,
     }
 }

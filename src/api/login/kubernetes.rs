@@ -4,8 +4,9 @@
 use std::path::Path;
 
 use super::{Error, fetch};
+use crate::config::value::Shape;
 use crate::secret::Secret;
 
 pub(super) async fn token(path: &Path) -> Result<Secret, Error> {
-    fetch::token_file(path, "the pod's service account token").await
+    fetch::token_file(path, "the pod's service account token", Shape::Jwt).await
 }

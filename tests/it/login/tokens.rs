@@ -63,10 +63,17 @@ async fn what_a_login_needs_and_is_not_there_is_named() {
     bench.logs_in("kubernetes-auth", "late");
     assert_eq!(token(&source).await, "late");
 
-    for bad in ["", "hunter2 hunter2", "hunter2\nhunter2\n"] {
+    for (bad, part) in [
+        ("", "the value is empty"),
+        ("hunter2 hunter2", "the value holds white space"),
+        ("hunter2\nhunter2\n", "the value has several lines"),
+        ("Bearer hunter2.hunter2.hunter2", "begins with \"Bearer\""),
+        ("hunter2", "not a JSON web token"),
+    ] {
         let path = bench.write("bad", bad);
         let (text, class) = failure(&bench.source(pod(&path))).await;
-        assert!(text.contains("must be one word on one line"), "{text}");
+        let named = format!("{} does not hold the pod's", path.display());
+        assert!(text.starts_with(&named) && text.contains(part), "{text}");
         assert_eq!(class, Class::Fatal(Reason::Configuration));
         assert_hidden(&text, &["hunter2"]);
     }

@@ -11,6 +11,7 @@ use super::super::Error;
 use super::super::fetch::{self, Service};
 use super::profile::Profile;
 use crate::config::cloud::Cloud;
+use crate::config::value::Shape;
 use crate::secret::Secret;
 
 /// The metadata service of a machine.
@@ -169,7 +170,9 @@ async fn of_container(cloud: &Cloud, url: &Url) -> Result<Credentials, Error> {
     let mut request = fetch::on_link()?.get(url.clone());
     let file = cloud.value(&["AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"]);
     let token = match file {
-        Some(file) => Some(fetch::token_file(Path::new(file), "the container's token").await?),
+        Some(file) => {
+            Some(fetch::token_file(Path::new(file), "the container's token", Shape::Token).await?)
+        }
         None => cloud
             .value(&["AWS_CONTAINER_AUTHORIZATION_TOKEN"])
             .map(Secret::new),
@@ -188,7 +191,7 @@ async fn web_identity(cloud: &Cloud, file: &Path, region: &str) -> Result<Creden
         name: "AWS_ROLE_ARN",
         reason: "it is needed beside AWS_WEB_IDENTITY_TOKEN_FILE",
     })?;
-    let token = fetch::token_file(file, "the web identity's token").await?;
+    let token = fetch::token_file(file, "the web identity's token", Shape::Token).await?;
     let at = match cloud.value(&["AWS_ENDPOINT_URL_STS"]) {
         Some(url) => url.trim_end_matches('/').to_owned(),
         // China's regions have a domain of their own.

@@ -1,0 +1,143 @@
+//! The host of a relay as a person gives it: the one address at which gateways and clients reach it. Pure.
+
+use std::net::IpAddr;
+
+use crate::names::{InvalidName, RelayHost, SSH_PORT, TLS_PORT};
+
+/// Why a text is not the host of a relay, with the right form where there is one.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidRelayHost {
+    /// An address that stands for every address of a machine.
+    #[error(
+        "{given} stands for every address and cannot be reached; give the DNS name or the IP address at which \
+         gateways and clients reach the relay (where it listens is set by --ssh-listen and --tls-listen)"
+    )]
+    Unspecified {
+        /// The address.
+        given: IpAddr,
+    },
+    /// A dot at the end.
+    #[error("a dot at the end is not part of the name here; write {right}")]
+    TrailingDot {
+        /// What to write instead.
+        right: RelayHost,
+    },
+    /// An IPv6 address in brackets.
+    #[error("write an IPv6 address without brackets: {right}")]
+    Brackets {
+        /// What to write instead.
+        right: RelayHost,
+    },
+    /// A port.
+    #[error(
+        "write the host without a port: {right} (the ports are always {SSH_PORT} and {TLS_PORT})"
+    )]
+    Port {
+        /// What to write instead.
+        right: RelayHost,
+    },
+    /// A URL.
+    #[error("write the host alone, not a URL{}", .right.as_ref().map_or_else(String::new, |right| format!(": {right}")))]
+    Url {
+        /// What to write instead, if the URL has a host.
+        right: Option<RelayHost>,
+    },
+    /// Anything else.
+    #[error(transparent)]
+    Name(#[from] InvalidName),
+}
+
+/// Reads the host of a relay.
+///
+/// # Errors
+/// [`InvalidRelayHost`] says what to write.
+pub fn parse(text: &str) -> Result<RelayHost, InvalidRelayHost> {
+    if let Ok(given) = text.parse::<IpAddr>()
+        && given.is_unspecified()
+    {
+        return Err(InvalidRelayHost::Unspecified { given });
+    }
+    let invalid = match text.parse::<RelayHost>() {
+        Ok(host) => return Ok(host),
+        Err(invalid) => invalid,
+    };
+    if let Some((_, rest)) = text.split_once("://") {
+        let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+        let place = authority
+            .rsplit_once('@')
+            .map_or(authority, |(_, place)| place);
+        return Err(InvalidRelayHost::Url { right: host(place) });
+    }
+    if let Some(right) = text.strip_suffix('.').and_then(host) {
+        return Err(InvalidRelayHost::TrailingDot { right });
+    }
+    let bare = text
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'));
+    if let Some(right) = bare.and_then(host) {
+        return Err(InvalidRelayHost::Brackets { right });
+    }
+    if let Some(right) = host(text) {
+        return Err(InvalidRelayHost::Port { right });
+    }
+    Err(invalid.into())
+}
+
+/// The host of `HOST`, `HOST:PORT`, `[HOST]` or `[HOST]:PORT`.
+fn host(text: &str) -> Option<RelayHost> {
+    let host = match text.strip_prefix('[') {
+        Some(rest) => {
+            let (host, rest) = rest.split_once(']')?;
+            (rest.is_empty() || rest.starts_with(':')).then_some(host)?
+        }
+        None => match text.rsplit_once(':') {
+            Some((host, port)) if !host.contains(':') && is_port(port) => host,
+            Some(_) | None => text,
+        },
+    };
+    host.parse().ok()
+}
+
+fn is_port(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse;
+
+    #[test]
+    fn host_is_a_name_or_an_address() {
+        for text in ["relay.example.com", "10.0.0.1", "2001:db8::1", "localhost"] {
+            assert_eq!(parse(text).expect(text).as_str(), text);
+        }
+    }
+
+    #[test]
+    fn wrong_host_gets_the_right_form() {
+        for (text, part) in [
+            ("0.0.0.0", "0.0.0.0 stands for every address"),
+            ("::", ":: stands for every address"),
+            ("relay.example.com.", "write relay.example.com"),
+            ("[2001:db8::1]", "without brackets: 2001:db8::1"),
+            ("[2001:db8::1]:2222", "without a port: 2001:db8::1"),
+            (
+                "relay.example.com:8443",
+                "without a port: relay.example.com",
+            ),
+            ("10.0.0.1:2222", "without a port: 10.0.0.1"),
+            ("https://relay.example.com/", "not a URL: relay.example.com"),
+            (
+                "https://u:hunter2@[2001:db8::1]:1",
+                "not a URL: 2001:db8::1",
+            ),
+            ("https://", "write the host alone, not a URL"),
+            ("a..b", "relay host \"a..b\" is not valid"),
+            ("a_b:c", "relay host \"a_b:c\" is not valid"),
+        ] {
+            let error = parse(text).expect_err(text).to_string();
+            assert!(error.contains(part), "{text}: {error}");
+            assert!(!error.contains("hunter2"), "{error}");
+        }
+    }
+}
