@@ -7,15 +7,14 @@ use std::os::unix::fs::{
 };
 use std::path::Path;
 
-use super::Error;
+use zeroize::Zeroizing;
+
+use super::{Error, LineError, Mistake};
 
 /// Largest file that is read, in bytes: far beyond any sensible one.
 pub(super) const MAX_SIZE: u64 = 1 << 20;
 
-pub(super) fn read_private(
-    path: &Path,
-    forbidden: u32,
-) -> Result<zeroize::Zeroizing<String>, Error> {
+pub(super) fn read_private(path: &Path, forbidden: u32) -> Result<Zeroizing<String>, Error> {
     let error = |source| Error::Read {
         path: path.to_owned(),
         source,
@@ -39,17 +38,44 @@ pub(super) fn read_private(
             mode,
         });
     }
-    let mut text = zeroize::Zeroizing::new(String::new());
+    let mut bytes = Zeroizing::new(Vec::new());
     let read = io::Read::by_ref(&mut file)
         .take(MAX_SIZE + 1)
-        .read_to_string(&mut text)
+        .read_to_end(&mut bytes)
         .map_err(error)?;
     if u64::try_from(read).unwrap_or(u64::MAX) > MAX_SIZE {
         return Err(Error::TooLarge {
             path: path.to_owned(),
         });
     }
-    Ok(text)
+    let text = decode(&bytes).map_err(|mistake| Error::Lines {
+        path: path.to_owned(),
+        lines: vec![mistake],
+    })?;
+    Ok(Zeroizing::new(text.to_owned()))
+}
+
+/// The text of a file, which must be UTF-8.
+fn decode(bytes: &[u8]) -> Result<&str, LineError> {
+    let zeros = bytes.iter().filter(|byte| **byte == 0).count();
+    if bytes.starts_with(&[0xff, 0xfe])
+        || bytes.starts_with(&[0xfe, 0xff])
+        || zeros > bytes.len() / 4
+    {
+        return Err(LineError {
+            line: 1,
+            mistake: Mistake::Encoding { found: "UTF-16" },
+        });
+    }
+    std::str::from_utf8(bytes).map_err(|error| {
+        let right = bytes.get(..error.valid_up_to()).unwrap_or_default();
+        LineError {
+            line: 1 + right.iter().filter(|byte| **byte == b'\n').count(),
+            mistake: Mistake::Encoding {
+                found: "ISO-8859-1",
+            },
+        }
+    })
 }
 
 pub(super) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {

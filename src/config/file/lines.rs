@@ -1,14 +1,16 @@
 //! The `KEY=value` form.
 //!
 //! systemd's `EnvironmentFile=` reads it too: a line is blank, a comment (`#` or `;`), or a key, `=` and a value, bare
-//! or in matching quotes; a leading `export ` is tolerated. Within double quotes a backslash escapes `"`, `\`, `$` and
-//! `` ` ``. Forms on which readers disagree (a bare value with a backslash, text behind a closing quote) are refused.
+//! or in matching quotes; a leading `export` is tolerated. Within double quotes a backslash escapes `"`, `\`, `$` and
+//! `` ` ``. Forms on which readers disagree (a bare value with a backslash or a comment, text behind a closing quote)
+//! are refused. White space around a value is not part of it, not even within quotes.
 
 use zeroize::Zeroizing;
 
 use super::mistake::{LineError, Mistake, known};
 use super::{BYTE_ORDER_MARK, Entry, Form, Parsed};
 use crate::config::env::Variable;
+use crate::config::value::{clean, has_comment};
 use crate::secret::Secret;
 
 /// Reads the text of a file.
@@ -46,6 +48,12 @@ pub(super) fn is_comment(line: &str) -> bool {
     line.is_empty() || line.starts_with(['#', ';'])
 }
 
+/// True for the header of a section, such as `[gateway]`.
+pub(super) fn is_section(line: &str) -> bool {
+    let line = line.trim_start_matches(BYTE_ORDER_MARK);
+    line.trim_start().starts_with('[')
+}
+
 /// The key that a line sets and the text behind `=`, both as written; `None` for what is no assignment.
 pub(super) fn key_of(line: &str) -> Option<(&str, &str)> {
     let line = line.trim_start_matches(BYTE_ORDER_MARK).trim();
@@ -53,13 +61,17 @@ pub(super) fn key_of(line: &str) -> Option<(&str, &str)> {
         return None;
     }
     let (key, value) = line.split_once('=')?;
-    let key = key.strip_prefix("export ").unwrap_or(key).trim();
-    Some((key, value.trim()))
+    let exported = key.strip_prefix("export");
+    let exported = exported.filter(|rest| rest.starts_with(char::is_whitespace));
+    Some((exported.unwrap_or(key).trim(), value.trim()))
 }
 
 fn parse_line(line: &str) -> Result<Option<(&'static Variable, Secret)>, Mistake> {
     if is_comment(line.trim_start_matches(BYTE_ORDER_MARK)) {
         return Ok(None);
+    }
+    if is_section(line) {
+        return Err(Mistake::Section);
     }
     let (name, text) = key_of(line).ok_or(Mistake::NotAnAssignment)?;
     if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
@@ -80,9 +92,11 @@ fn parse_line(line: &str) -> Result<Option<(&'static Variable, Secret)>, Mistake
         },
         Some('"') => unescape(chars.as_str(), key.name)?,
         Some(_) if text.contains('\\') => return Err(Mistake::Backslash { key: key.name }),
+        Some(_) if has_comment(text) => return Err(Mistake::Comment { key: key.name }),
         Some(_) | None => text.to_owned(),
     };
-    Ok(Some((key, Secret::new(value))))
+    let value = Zeroizing::new(value);
+    Ok(Some((key, Secret::new(clean(&value)))))
 }
 
 /// The text up to the closing double quote, which must be the last character.

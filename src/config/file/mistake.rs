@@ -77,6 +77,33 @@ pub enum Mistake {
         /// Where it stands first.
         first: usize,
     },
+    /// A key in small letters.
+    #[error("write {key} in capital letters: {right}")]
+    SmallLetters {
+        /// The key.
+        key: String,
+        /// What to write instead.
+        right: &'static str,
+    },
+    /// The header of a section.
+    #[error("remove this [section] line: a KEY=value file has no sections")]
+    Section,
+    /// A comment behind a value.
+    #[error(
+        "{key} has a comment behind its value; put the comment on a line of its own, or the whole value in single quotes"
+    )]
+    Comment {
+        /// The key.
+        key: &'static str,
+    },
+    /// Bytes that are no UTF-8.
+    #[error(
+        "this is not UTF-8 text but {found}; save the file as UTF-8, for instance with iconv -f {found} -t UTF-8"
+    )]
+    Encoding {
+        /// What it seems to be, by its name for iconv.
+        found: &'static str,
+    },
     /// A quote without its twin.
     #[error("{key} has an opening quote without a closing one")]
     OpenQuote {
@@ -122,6 +149,13 @@ pub(super) fn known(key: &str, form: Form) -> Result<&'static Variable, Mistake>
     let same = |known: &&&Variable| form.spell(known) == key;
     if let Some(&known) = TABLE.iter().find(same) {
         return Ok(known);
+    }
+    let small = |known: &&&Variable| form == Form::KeyValue && known.name.eq_ignore_ascii_case(key);
+    if let Some(known) = TABLE.iter().find(small) {
+        return Err(Mistake::SmallLetters {
+            key: key.to_owned(),
+            right: known.name,
+        });
     }
     let old = |(old, _): &(&str, &Variable)| match form {
         Form::KeyValue => *old == key,

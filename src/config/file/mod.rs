@@ -21,6 +21,7 @@ use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 use super::env::Variable;
+use super::value::BYTE_ORDER_MARK;
 use crate::secret::Secret;
 use disk::{MAX_SIZE, read_private, replace};
 pub use disk::{make_directory, write_whole};
@@ -28,9 +29,6 @@ pub use mistake::{LineError, Mistake};
 
 /// Mode bits of group and others.
 const NOT_OWNER: u32 = 0o077;
-
-/// Some editors begin a file with it.
-const BYTE_ORDER_MARK: char = '\u{feff}';
 
 /// How a file is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,21 +40,29 @@ pub enum Form {
 }
 
 impl Form {
-    /// The form of a file with this text: that of its first assignment. A key in capitals is one of `KEY=value`.
+    /// The form of a file with this text: that of its first assignment, whatever sections are above it. A key in
+    /// capitals, or with the prefix of the variables, is one of `KEY=value`.
     #[must_use]
     pub fn of(text: &str) -> Self {
         let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
+        let mut has_section = false;
         for line in text.lines().filter(|line| !lines::is_comment(line)) {
-            if line.trim_start().starts_with('[') {
-                return Self::Toml;
+            if lines::is_section(line) {
+                has_section = true;
+                continue;
             }
             if let Some((key, _)) = lines::key_of(line) {
                 let toml =
                     key.starts_with(|c: char| c.is_ascii_lowercase() || c == '"' || c == '\'');
-                return if toml { Self::Toml } else { Self::KeyValue };
+                let is_toml = toml && !key.starts_with("infisical_");
+                return if is_toml { Self::Toml } else { Self::KeyValue };
             }
         }
-        Self::KeyValue
+        if has_section {
+            Self::Toml
+        } else {
+            Self::KeyValue
+        }
     }
 
     /// The key of `variable` in a file of this form.

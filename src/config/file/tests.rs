@@ -37,7 +37,10 @@ fn a_file_is_assignments_comments_and_blank_lines() {
 fn values_are_read_as_a_service_manager_reads_them() {
     for (written, value) in [
         ("", ""),
-        ("abc # no comment", "abc # no comment"),
+        ("abc#no-comment", "abc#no-comment"),
+        ("'abc # no comment'", "abc # no comment"),
+        ("' abc '", "abc"),
+        ("\" \u{feff}abc\"", "abc"),
         ("a=b==", "a=b=="),
         ("a\"b", "a\"b"),
         ("'a \\ \" $'", "a \\ \" $"),
@@ -70,6 +73,64 @@ fn every_wrong_line_is_named_with_what_is_wrong_and_never_its_value() {
     let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
     assert_eq!(texts, expected);
     assert!(!format!("{errors:?}").contains("hunter2"));
+}
+
+#[test]
+fn mistakes_of_form_name_the_line_and_the_fix() {
+    for (text, expected) in [
+        (
+            "[gateway]\nINFISICAL_TOKEN=hunter2\n",
+            "line 1: remove this [section] line: a KEY=value file has no sections",
+        ),
+        (
+            "# mine\ninfisical_token=hunter2\n",
+            "line 2: write infisical_token in capital letters: INFISICAL_TOKEN",
+        ),
+        (
+            "Infisical_Api_Url=hunter2\n",
+            "line 1: write Infisical_Api_Url in capital letters: INFISICAL_API_URL",
+        ),
+        (
+            "INFISICAL_API_URL=https://hunter2 # ours\n",
+            "line 1: INFISICAL_API_URL has a comment behind its value; put the comment on a line of its own, or the \
+             whole value in single quotes",
+        ),
+    ] {
+        let errors = parse(text).expect_err(text);
+        let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        assert_eq!(texts, [expected]);
+    }
+    let exported = "export\tINFISICAL_TOKEN=a\nexport  INFISICAL_API_URL=b\n";
+    assert_eq!(pairs(exported).len(), 2);
+}
+
+#[test]
+fn file_that_is_not_utf8_names_the_line_and_the_encoding() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("gateway.conf");
+    let utf16 = |mark: &[u8]| {
+        let text = "INFISICAL_TOKEN=hunter2\n".encode_utf16();
+        let bytes = text.flat_map(u16::to_le_bytes);
+        mark.iter().copied().chain(bytes).collect::<Vec<u8>>()
+    };
+    for (bytes, expected) in [
+        (
+            b"INFISICAL_TOKEN=hunter2\n# B\xfcro\n".to_vec(),
+            "line 2: this is not UTF-8 text but ISO-8859-1",
+        ),
+        (
+            utf16(&[0xff, 0xfe]),
+            "line 1: this is not UTF-8 text but UTF-16",
+        ),
+        (utf16(&[]), "line 1: this is not UTF-8 text but UTF-16"),
+    ] {
+        fs::write(&path, bytes).expect("written");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("mode");
+        let error = load(&path).expect_err("not UTF-8").to_string();
+        assert!(error.contains(expected), "{error}");
+        assert!(error.contains("save the file as UTF-8"), "{error}");
+        assert!(!error.contains("hunter2"), "{error}");
+    }
 }
 
 #[test]
@@ -118,7 +179,7 @@ fn what_is_no_file_is_an_error_and_absence_is_recognized() {
     let binary = directory.path().join("binary");
     fs::write(&binary, [0xff, 0xfe]).expect("written");
     fs::set_permissions(&binary, fs::Permissions::from_mode(0o600)).expect("mode");
-    assert!(matches!(load(&binary), Err(Error::Read { .. })));
+    assert!(matches!(load(&binary), Err(Error::Lines { .. })));
 }
 
 #[test]
@@ -142,7 +203,7 @@ fn what_is_written_is_read_back_whatever_it_is() {
         "two words",
         "q\"'\\$`#",
         "=",
-        " edges ",
+        "a # b",
         "é",
         "a.b-c_d/e+f=",
     ] {

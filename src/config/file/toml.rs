@@ -12,6 +12,7 @@ use super::lines::key_of;
 use super::mistake::{LineError, Mistake, known};
 use super::{Entry, Form, Parsed};
 use crate::config::env::Variable;
+use crate::config::value::clean;
 use crate::secret::Secret;
 
 /// After so many lines that are no TOML the rest is not read: it is some other file.
@@ -122,6 +123,7 @@ fn text_of(name: &str, value: &Value) -> Result<(&'static Variable, Secret), Mis
             found: format!("{article} {found}"),
         });
     };
+    let text = clean(text);
     if text.chars().any(char::is_control) {
         return Err(Mistake::Control {
             key: name.to_owned(),

@@ -24,7 +24,10 @@ fn the_first_assignment_tells_the_form() {
         ("# INFISICAL_TOKEN=a\ntoken = \"a\"\n", Form::Toml),
         ("\u{feff}token=\"a\"\nINFISICAL_TOKEN=a\n", Form::Toml),
         ("\"token\" = \"a\"\n", Form::Toml),
-        ("[gateway]\nINFISICAL_TOKEN=a\n", Form::Toml),
+        ("[gateway]\nINFISICAL_TOKEN=a\n", Form::KeyValue),
+        ("[gateway]\ntoken = \"a\"\n", Form::Toml),
+        ("[gateway]\n", Form::Toml),
+        ("infisical_token=a\n", Form::KeyValue),
     ] {
         assert_eq!(Form::of(text), form, "{text:?}");
     }
@@ -204,7 +207,7 @@ fn what_is_written_to_a_toml_file_is_read_back_whatever_it_is() {
         "two words",
         "q\"'\\$`#",
         "=",
-        " edges ",
+        "a # b",
         "é",
         "'''\"\"\"",
     ] {
