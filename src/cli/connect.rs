@@ -4,9 +4,10 @@ use std::io::{self, Write as _};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
-use super::exit::Failure;
+use super::exit::{Code, Failure};
 use super::global::Global;
 use super::print::output_failed;
+use crate::config::listen;
 use crate::connect::{self, Forwarder, Settings, Target};
 use crate::error::chain;
 use crate::host::{notify, ready_file};
@@ -26,17 +27,18 @@ const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr
 #[command(after_help = "\
 Examples:
   infisical connect edge-1 --to db.internal:5432 --listen 127.0.0.1:5432
-  ssh -o ProxyCommand='infisical connect edge-1 --to %h:%p --stdio' admin@build-7
+  ssh -o ProxyCommand='infisical connect edge-1 --to \"[%h]:%p\" --stdio' admin@build-7
 
 The platform is http://127.0.0.1:8080 unless --domain or INFISICAL_API_URL says otherwise.")]
 pub(crate) struct Args {
     /// Name of the gateway
     gateway: GatewayName,
-    /// The service to reach, as seen from the gateway; an IPv6 address in brackets
+    /// The service to reach, as seen from the gateway; an IPv6 address in brackets, which any host may have
     #[arg(long, value_name = "HOST:PORT")]
-    to: Target,
-    /// Local address to listen on; port 0 lets the system choose [default: 127.0.0.1:0]
-    #[arg(long, value_name = "ADDR:PORT", conflicts_with = "stdio")]
+    to: String,
+    /// Local address to listen on, or only a port, which is then on 127.0.0.1; port 0 lets the system choose
+    /// [default: 127.0.0.1:0]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = listen::parse, conflicts_with = "stdio")]
     listen: Option<SocketAddr>,
     /// One connection, on standard input and output
     #[arg(long)]
@@ -51,13 +53,14 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: Args, global: &Global, scope: Scope) -> anyhow::Result<()> {
+    let target = target(&args.to)?;
     let domain = global.domain(DEFAULT_DOMAIN)?;
     let settings = Settings {
         headers: global.headers()?,
         token: global.client_token(args.token_file.as_deref(), &domain)?,
         domain,
         gateway: args.gateway,
-        target: args.to,
+        target,
     };
     if args.stdio {
         let (input, output) = (tokio::io::stdin(), tokio::io::stdout());
@@ -87,6 +90,12 @@ pub(crate) async fn run(args: Args, global: &Global, scope: Scope) -> anyhow::Re
     }
     notify::ready();
     forwarder.run(scope).await.map_err(failure)
+}
+
+/// Not by the argument parser, which would repeat the password of a URL.
+fn target(text: &str) -> anyhow::Result<Target> {
+    let usage = |error| Failure::of(Code::Usage, anyhow::Error::new(error).context("--to"));
+    text.parse().map_err(|error| usage(error).into())
 }
 
 fn failure(error: connect::Error) -> anyhow::Error {

@@ -10,6 +10,7 @@ use clap::{Args as ClapArgs, Subcommand};
 use super::admin;
 use super::exit::Failure;
 use super::global::Global;
+use crate::config::listen;
 use crate::host::limits;
 use crate::platform::authority::KeyAlgorithm;
 use crate::platform::{self, Settings, TlsFiles};
@@ -49,8 +50,10 @@ Examples:
   infisical platform start
   infisical platform start --listen 0.0.0.0:443 --tls-cert cert.pem --tls-key key.pem")]
 struct Start {
-    /// Where to serve; port 0 takes a free one. Other than loopback needs --tls-cert and --tls-key
-    #[arg(long, value_name = "ADDR:PORT", default_value_t = DEFAULT_LISTEN)]
+    /// Where to serve: an address and a port, or only a port, which is then on 127.0.0.1; port 0 takes a free one.
+    /// Other than loopback needs --tls-cert and --tls-key
+    #[arg(long, value_name = "ADDR:PORT", value_parser = listen::parse,
+        default_value_t = DEFAULT_LISTEN)]
     listen: SocketAddr,
     /// Directory that holds the state, by default /var/lib/infisical/platform for root,
     /// ~/.local/state/infisical/platform for others
