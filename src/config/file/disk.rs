@@ -79,7 +79,6 @@ fn decode(bytes: &[u8]) -> Result<&str, LineError> {
 }
 
 pub(super) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
-    make_directory(directory_of(path))?;
     // An administrator's change must not take the file from the service that owns it.
     let owner = fs::metadata(path).ok().map(|old| (old.uid(), old.gid()));
     put(path, content, 0o600, owner)
@@ -116,7 +115,8 @@ fn put(path: &Path, content: &[u8], mode: u32, owner: Option<(u32, u32)>) -> io:
     directory.sync_all()
 }
 
-fn directory_of(path: &Path) -> &Path {
+/// The directory of the file at `path`.
+pub(super) fn directory_of(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         Some(_) | None => Path::new("."),
@@ -132,7 +132,7 @@ pub fn make_directory(directory: &Path) -> io::Result<()> {
     let mut missing: Vec<&Path> = directory.ancestors().take_while(missing).collect();
     while let Some(directory) = missing.pop() {
         match fs::DirBuilder::new().mode(0o700).create(directory) {
-            // Somebody else was faster.
+            // Another process was faster.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             made => made?,
         }

@@ -23,7 +23,7 @@ use zeroize::Zeroizing;
 use super::env::Variable;
 use super::value::BYTE_ORDER_MARK;
 use crate::secret::Secret;
-use disk::{MAX_SIZE, read_private, replace};
+use disk::{MAX_SIZE, directory_of, read_private, replace};
 pub use disk::{make_directory, write_whole};
 pub use mistake::{LineError, Mistake};
 
@@ -182,6 +182,15 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// The directory of a new file cannot be made.
+    #[error("cannot make the directory {}; name another file with --config", .path.display())]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// A value that no line can hold.
     #[error("the value of {key} holds a control character")]
     Unwritable {
@@ -265,6 +274,11 @@ pub fn update(path: &Path, changes: &[(&'static Variable, &Secret)]) -> Result<(
         Err(error) => return Err(error),
     };
     let new = changed(path, &old, changes)?;
+    let directory = directory_of(&target);
+    make_directory(directory).map_err(|source| Error::Directory {
+        path: directory.to_owned(),
+        source,
+    })?;
     replace(&target, new.as_bytes()).map_err(|source| Error::Write {
         path: path.to_owned(),
         source,

@@ -242,6 +242,20 @@ fn an_update_makes_a_private_file_and_leaves_nothing_else() {
 }
 
 #[test]
+fn directory_that_cannot_be_made_is_named() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let home = directory.path().join("home");
+    std::os::unix::fs::symlink("absent", &home).expect("linked");
+    let path = home.join(".infisical/gateways/edge.conf");
+    let error = update(&path, &[(&TOKEN, &Secret::new("t"))]).expect_err("no directory");
+    let expected = format!(
+        "cannot make the directory {}",
+        home.join(".infisical/gateways").display()
+    );
+    assert!(error.to_string().starts_with(&expected), "{error}");
+}
+
+#[test]
 fn an_update_follows_a_link_to_its_file() {
     let directory = tempfile::tempdir().expect("a directory");
     let (file, link) = (directory.path().join("file"), directory.path().join("link"));
