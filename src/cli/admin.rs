@@ -15,6 +15,7 @@ use super::print::{print, table};
 use crate::api::types::{Gateway, Relay};
 use crate::api::{self, Client};
 use crate::config::env::{AUTH_METHOD, CLIENT_ID, CLIENT_SECRET};
+use crate::config::relay_host;
 use crate::error::{Class, Reason};
 use crate::names::{GatewayName, RelayHost, RelayName};
 use crate::platform;
@@ -86,7 +87,8 @@ pub(crate) enum TokenCommand {
         #[arg(long, value_name = "NAME", group = "what", requires = "host")]
         relay: Option<RelayName>,
         /// DNS name or IP address at which gateways and clients reach the relay
-        #[arg(long, value_name = "HOST", conflicts_with = "gateway")]
+        #[arg(long, value_name = "HOST", value_parser = relay_host::parse,
+            conflicts_with = "gateway")]
         host: Option<RelayHost>,
         #[command(flatten)]
         output: Output,

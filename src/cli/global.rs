@@ -19,6 +19,7 @@ use crate::config::raw::Flags;
 use crate::config::remark::Remark;
 use crate::config::settings::{ApiBase, CustomHeaders, LogLevel, LogSettings};
 use crate::config::token;
+use crate::config::value::{Shape, clean};
 use crate::host::journal;
 use crate::secret::Secret;
 use crate::trust::{self, NamedFile};
@@ -129,11 +130,15 @@ impl GlobalArgs {
         default: LogLevel,
     ) -> anyhow::Result<Logging> {
         let level = given(self.log_level, &LOG_LEVEL, environment)?;
-        let file = match (&self.log_file, environment.value(&LOG_FILE)) {
-            (Some(path), _) => Some(PathBuf::from(path)),
-            (None, Some(path)) => Some(PathBuf::from(path.expose())),
+        let file = match (&self.log_file, environment.value_with_name(&LOG_FILE)) {
+            (Some(path), _) => Some((path.as_str(), "--log-file".to_owned())),
+            (None, Some((name, path))) => Some((path.expose(), in_environment(name))),
             (None, None) => None,
         };
+        let file = file.map(|(path, place)| {
+            LogSettings::parse_file(path).map_err(|error| invalid(error, place))
+        });
+        let file = file.transpose()?;
         let format = given(self.log_format, &LOG_FORMAT, environment)?.unwrap_or_default();
         let destination = given(self.log_destination, &LOG_DESTINATION, environment)?;
         let stdout = destination == Some(LogDestination::Stdout);
@@ -183,10 +188,9 @@ fn given<T: FromStr<Err: StdError + Send + Sync + 'static>>(
     }
     if let Some((name, text)) = environment.value_with_name(variable) {
         let parsed = text.expose().parse();
-        return parsed.map(Some).map_err(|error| {
-            let place = format!("environment variable {name}");
-            Failure::configuration(anyhow::Error::new(error).context(place))
-        });
+        return parsed
+            .map(Some)
+            .map_err(|error| invalid(error, in_environment(name)));
     }
     let shared = environment.shared_value(variable);
     Ok(shared.and_then(|(_, text)| text.expose().parse().ok()))
@@ -230,35 +234,49 @@ impl Global {
 
     /// The platform for commands of a client: flag, environment, or `default`.
     pub(crate) fn domain(&self, default: &str) -> anyhow::Result<ApiBase> {
-        let (given, place) = match (&self.args.domain, self.environment.value(&API_URL)) {
-            (Some(flag), _) => (flag.as_str(), "--domain".to_owned()),
-            (None, Some(value)) => (
-                value.expose(),
-                format!("environment variable {}", API_URL.name),
-            ),
+        let flag = self.args.domain.as_deref();
+        let flag = flag.filter(|flag| !clean(flag).is_empty());
+        let (given, place) = match (flag, self.environment.value_with_name(&API_URL)) {
+            (Some(flag), _) => (flag, "--domain".to_owned()),
+            (None, Some((name, value))) => (value.expose(), in_environment(name)),
             (None, None) => (default, "default domain".to_owned()),
         };
-        ApiBase::parse(given)
-            .map_err(|error| Failure::configuration(anyhow::Error::from(error).context(place)))
+        self.check_readable(&API_URL)?;
+        ApiBase::parse(given).map_err(|error| invalid(error, place))
     }
 
     /// The extra headers of every request.
     pub(crate) fn headers(&self) -> anyhow::Result<CustomHeaders> {
-        let Some(text) = self.environment.value(&CUSTOM_HEADERS) else {
+        self.check_readable(&CUSTOM_HEADERS)?;
+        let Some((name, text)) = self.environment.value_with_name(&CUSTOM_HEADERS) else {
             return Ok(CustomHeaders::default());
         };
-        CustomHeaders::parse(text.expose()).map_err(|error| {
-            let place = format!("environment variable {}", CUSTOM_HEADERS.name);
-            Failure::configuration(anyhow::Error::from(error).context(place))
-        })
+        CustomHeaders::parse(text.expose()).map_err(|error| invalid(error, in_environment(name)))
+    }
+
+    /// A variable that is set and cannot be read must not count as unset.
+    fn check_readable(&self, variable: &Variable) -> anyhow::Result<()> {
+        let mut unreadable = self.environment.unreadable.iter();
+        if let Some(name) = unreadable.find(|name| variable.names().any(|known| known == **name)) {
+            let message = format!("{}: the value is not UTF-8 text", in_environment(name));
+            return Err(Failure::configuration(anyhow::Error::msg(message)));
+        }
+        Ok(())
     }
 
     /// The token for commands of a client: `file` (the flag), the environment, or the file `default`.
     pub(crate) fn token(&self, file: Option<&Path>, default: &Path) -> anyhow::Result<Secret> {
-        let file = match (file, self.environment.value(&TOKEN)) {
+        let file = match (file, self.environment.value_with_name(&TOKEN)) {
             (Some(file), _) => file.to_owned(),
-            (None, Some(token)) => return Ok(token.clone()),
-            (None, None) => PathBuf::from(default),
+            (None, Some((name, token))) => {
+                let checked = Shape::Token.check(token.expose());
+                checked.map_err(|error| invalid(error, in_environment(name)))?;
+                return Ok(token.clone());
+            }
+            (None, None) => {
+                self.check_readable(&TOKEN)?;
+                PathBuf::from(default)
+            }
         };
         token::load_private(&file).map_err(Failure::configuration)
     }
@@ -275,6 +293,9 @@ impl Global {
             let domain = domain.to_string();
             Remark::PlainHttp { domain }.log();
         }
+        if file.is_none() {
+            self.check_readable(&TOKEN)?;
+        }
         if file.is_some() || self.environment.value(&TOKEN).is_some() {
             return self.token(file, Path::new(""));
         }
@@ -286,9 +307,16 @@ impl Global {
             );
             return Err(Failure::configuration(anyhow::Error::msg(message)));
         }
-        let default = self.platform_directory().map(|at| at.join(ADMIN_TOKEN));
-        self.token(None, default.as_deref().unwrap_or_else(|| Path::new("")))
-            .with_context(|| format!("neither --token-file nor {} is given", TOKEN.name))
+        let missing = || format!("neither --token-file nor {} is given", TOKEN.name);
+        let Some(directory) = self.platform_directory() else {
+            let message = format!(
+                "{}, and without HOME there is no administrator's token of this machine",
+                missing()
+            );
+            return Err(Failure::configuration(anyhow::Error::msg(message)));
+        };
+        let default = directory.join(ADMIN_TOKEN);
+        self.token(None, &default).with_context(missing)
     }
 
     /// Where an embedded platform keeps its state unless told otherwise; `None` if there is no home.
@@ -307,6 +335,15 @@ impl Global {
         };
         Some(state.join("infisical/platform"))
     }
+}
+
+fn in_environment(name: &str) -> String {
+    format!("environment variable {name}")
+}
+
+/// The value from `place` is wrong.
+fn invalid(error: impl Into<anyhow::Error>, place: String) -> anyhow::Error {
+    Failure::configuration(error.into().context(place))
 }
 
 #[cfg(test)]

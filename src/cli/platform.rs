@@ -96,7 +96,9 @@ async fn start_platform(args: Start, global: &Global, scope: Scope) -> anyhow::R
         .state_dir
         .or_else(|| global.platform_directory())
         .ok_or_else(|| {
-            Failure::configuration(anyhow::Error::msg("no home directory; give --state-dir"))
+            Failure::configuration(anyhow::Error::msg(
+                "HOME is not set; set it, or give --state-dir DIR",
+            ))
         })?;
     let tls = args
         .tls_cert

@@ -12,6 +12,7 @@ use crate::config::env::{Flag, Group, Kind, TABLE, TOKEN, Used, Variable};
 use crate::config::raw::Flags;
 use crate::config::remark::Problem;
 use crate::config::token;
+use crate::config::value::{Shape, clean};
 use crate::error::chain;
 use crate::secret::Secret;
 
@@ -74,7 +75,15 @@ impl<R> SettingArgs<R> {
                     let from = "standard input".to_owned();
                     ("--token -", token::read(input, from))
                 }
-                (_, true) => (flag.name, token::load(Path::new(value.expose()))),
+                (_, true) if clean(value.expose()).is_empty() => continue,
+                (_, true) => match Shape::Path.check(value.expose()) {
+                    Ok(()) => (flag.name, token::load(Path::new(value.expose()))),
+                    Err(error) => {
+                        let text = format!("{}: {error}", flag.name);
+                        flags.problems.push(Problem::new(text));
+                        continue;
+                    }
+                },
                 (false, false) => {
                     flags.add(variable, flag.name, Some(value.expose()));
                     continue;

@@ -54,7 +54,8 @@ pub struct Row {
 #[derive(Debug, Default)]
 pub(super) struct Notes<'a> {
     notes: Vec<Note<'a>>,
-    credential: &'static str,
+    /// How the role proves its identity.
+    pub(super) credential: &'static str,
 }
 
 #[derive(Debug)]
@@ -91,17 +92,6 @@ impl<'a> Notes<'a> {
             value,
             origin,
         });
-    }
-
-    /// `variable` proves who the role is, in the way that `credential` says.
-    pub(super) fn proves(
-        &mut self,
-        credential: &'static str,
-        variable: &'static Variable,
-        value: &Value<'a>,
-    ) {
-        self.credential = credential;
-        self.holds(variable, value);
     }
 
     /// The account of `raw` for `role`, whose file is at `path`.
@@ -209,7 +199,7 @@ mod tests {
         let account = case.explain(explain_gateway);
         let expected = [
             ["gateway_name", "edge", "NAME"],
-            ["api_url", "https://flag", "--domain"],
+            ["api_url", "https://flag/api", "--domain"],
             ["custom_headers", "X-A=<secret> X-B=<secret>", "environment"],
             ["ca_file", "not set", "default"],
             ["log_level", "info", "default"],
@@ -275,7 +265,11 @@ mod tests {
         assert_eq!(account.form, None);
         for row in [
             ["INFISICAL_RELAY_TYPE", "org", "default"],
-            ["INFISICAL_API_URL", "https://app.infisical.com", "default"],
+            [
+                "INFISICAL_API_URL",
+                "https://app.infisical.com/api",
+                "default",
+            ],
             [
                 "INFISICAL_RELAY_SSH_LISTEN",
                 "port 2222 of every address",
@@ -324,7 +318,7 @@ mod tests {
         for row in [
             [
                 "INFISICAL_API_URL",
-                "https://self.hosted",
+                "https://self.hosted/api",
                 "environment, INFISICAL_DOMAIN",
             ],
             ["INFISICAL_TOKEN", "<secret>", of],

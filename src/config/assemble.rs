@@ -10,11 +10,15 @@ use super::env::{
     API_URL, CA_FILE, CUSTOM_HEADERS, Environment, LOG_FILE, LOG_LEVEL, Used, Variable,
 };
 use super::file::{self, Entry};
-use super::raw::{Flags, Loaded, Origin, Raw, Source};
+use super::raw::{Flags, Loaded, Origin, Raw, Source, Value};
 use super::remark::{Problem, Remark};
 use super::settings::{ApiBase, CustomHeaders, DEFAULT_DOMAIN, LogLevel, LogSettings};
+use super::value::Shape;
 use crate::trust::NamedFile;
 use crate::unit_name;
+
+/// Where the files of roles are without a home or a state directory.
+const WITHOUT_HOME: &str = "/var/lib/infisical";
 
 /// What an assembly begins with. It reads no other file and no environment, so that tests give all of it.
 #[derive(Clone, Copy)]
@@ -53,7 +57,7 @@ pub fn default_directory(environment: &Environment, is_root: bool, roles: &str) 
     } else if let Some(state) = &environment.state_directory {
         state.clone()
     } else {
-        PathBuf::from("/var/lib/infisical")
+        PathBuf::from(WITHOUT_HOME)
     };
     base.join(roles)
 }
@@ -175,6 +179,15 @@ impl<'a> Reader<'a> {
             };
             self.remarks.extend(file.without_effect(role).map(remark));
         }
+        let environment = self.raw.environment;
+        let has_directory = environment.home.is_some() || environment.state_directory.is_some();
+        if let Some(file) = path.as_ref().filter(|path| path.starts_with(WITHOUT_HOME))
+            && !has_directory
+        {
+            self.remarks.push(Remark::NoHome {
+                file: file.display().to_string(),
+            });
+        }
         match (settings, path) {
             (Some(settings), Some(path)) if self.problems.is_empty() => {
                 let account = self.notes.finish(self.raw, role, path, self.remarks);
@@ -188,6 +201,29 @@ impl<'a> Reader<'a> {
         self.problems.push(problem);
     }
 
+    /// Notes that `value` is used for `variable`. False, and a problem, if it can never be right.
+    pub(super) fn uses(&mut self, variable: &'static Variable, value: &Value<'a>) -> bool {
+        self.notes.holds(variable, value);
+        match Shape::of(variable).check(value.text.expose()) {
+            Ok(()) => true,
+            Err(error) => {
+                self.problem(Problem::of(&value.origin, &error));
+                false
+            }
+        }
+    }
+
+    /// The same for what proves the role's identity in the way that `credential` says.
+    pub(super) fn proves(
+        &mut self,
+        credential: &'static str,
+        variable: &'static Variable,
+        value: &Value<'a>,
+    ) -> bool {
+        self.notes.credential = credential;
+        self.uses(variable, value)
+    }
+
     /// A setting that may be missing.
     pub(super) fn parsed<T, E: StdError + 'static>(
         &mut self,
@@ -198,7 +234,9 @@ impl<'a> Reader<'a> {
             self.notes.unset(variable);
             return None;
         };
-        self.notes.holds(variable, &value);
+        if !self.uses(variable, &value) {
+            return None;
+        }
         parse(value.text.expose())
             .map_err(|error| self.problem(Problem::of(&value.origin, &error)))
             .ok()
@@ -227,15 +265,21 @@ impl<'a> Reader<'a> {
             .or_else(|| enrolled.map(|value| (stored, value)))
             .or_else(|| self.raw.value(&API_URL).map(|value| (&API_URL, value)));
         let parsed = match given {
-            Some((variable, value)) => {
-                self.notes.holds(variable, &value);
-                ApiBase::parse(value.text.expose())
-                    .map_err(|error| Problem::of(&value.origin, &error))
-            }
+            Some((variable, value)) => match ApiBase::parse(value.text.expose()) {
+                Ok(domain) => {
+                    let shown = domain.to_string();
+                    self.notes.shown(variable, shown, value.origin);
+                    Ok(domain)
+                }
+                Err(error) => Err(Problem::of(&value.origin, &error)),
+            },
             None => {
-                self.notes.unset(&API_URL);
-                ApiBase::parse(DEFAULT_DOMAIN)
-                    .map_err(|error| Problem::of(&Origin::Default, &error))
+                let domain = ApiBase::parse(DEFAULT_DOMAIN);
+                if let Ok(domain) = &domain {
+                    let shown = domain.to_string();
+                    self.notes.shown(&API_URL, shown, Origin::Default);
+                }
+                domain.map_err(|error| Problem::of(&Origin::Default, &error))
             }
         };
         match parsed {
@@ -288,7 +332,7 @@ impl<'a> Reader<'a> {
     pub(super) fn log(&mut self) -> LogSettings {
         LogSettings {
             level: self.shared(&LOG_LEVEL, str::parse::<LogLevel>),
-            file: self.parsed(&LOG_FILE, |text| Ok::<_, Infallible>(PathBuf::from(text))),
+            file: self.parsed(&LOG_FILE, LogSettings::parse_file),
         }
     }
 

@@ -6,7 +6,10 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use zeroize::Zeroizing;
+
 use super::cloud::Cloud;
+use super::value::clean;
 use crate::secret::Secret;
 
 pub use super::table::*;
@@ -85,8 +88,12 @@ impl Environment {
                     let Some((_, name)) = Variable::called(other) else {
                         continue;
                     };
-                    match value.into_string() {
-                        Ok(text) => environment.values.push((name, Secret::new(text))),
+                    match value.into_string().map(Zeroizing::new) {
+                        Ok(text) if clean(&text).is_empty() => {}
+                        Ok(text) => {
+                            let text = Secret::new(clean(&text));
+                            environment.values.push((name, text));
+                        }
                         Err(_) if is_shared(name) => {}
                         Err(_) => environment.unreadable.push(name),
                     }

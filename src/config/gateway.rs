@@ -632,7 +632,7 @@ mod tests {
             (
                 &[aws],
                 &[("INFISICAL_GATEWAY_ID", "two words")],
-                "environment variable INFISICAL_GATEWAY_ID: gateway id \"two words\" is not valid",
+                "environment variable INFISICAL_GATEWAY_ID: the value holds white space; it must be one word",
             ),
             (&[], &client, "add --auth-method=universal-auth"),
             (

@@ -56,7 +56,7 @@ impl<'a> Reader<'a> {
     pub(super) fn identity(&mut self, source: Source) -> Option<Option<IdentityCredential>> {
         if let Some(token) = self.raw.value_from(source, &TOKEN) {
             let credential = "access token of a machine identity";
-            self.notes.proves(credential, &TOKEN, &token);
+            self.proves(credential, &TOKEN, &token);
             return Some(Some(IdentityCredential::Token(token.text.clone())));
         }
         let method = self.raw.value_from(source, &AUTH_METHOD)?;
@@ -90,7 +90,7 @@ impl<'a> Reader<'a> {
                     return Some(None);
                 }
             };
-        self.notes.proves(credential, &AUTH_METHOD, &method);
+        self.proves(credential, &AUTH_METHOD, &method);
         let organization = self.optional(&ORGANIZATION_SLUG);
         let method = read(self);
         Some(method.map(|method| {
@@ -191,8 +191,7 @@ impl<'a> Reader<'a> {
     /// A setting without which `method` cannot be used; `flag` is how to give it.
     fn needed(&mut self, method: &str, variable: &'static Variable, flag: &str) -> Option<Secret> {
         if let Some(value) = self.raw.value(variable) {
-            self.notes.holds(variable, &value);
-            return Some(value.text.clone());
+            return self.uses(variable, &value).then(|| value.text.clone());
         }
         if !self.file_failed {
             let text = format!("{method} needs {flag} or {}", variable.name);
@@ -222,7 +221,7 @@ impl<'a> Reader<'a> {
         let asked = self.raw.value(keys.method)?;
         match asked.text.expose() {
             "token" => {
-                self.notes.holds(keys.method, &asked);
+                self.uses(keys.method, &asked);
                 self.token_enrollment(keys)
             }
             method if keys.methods.contains(&method) => {
@@ -242,7 +241,7 @@ impl<'a> Reader<'a> {
         let Some((variable, token)) = self.one_time_token(keys) else {
             // Units that name the method but keep no token around, since it is spent.
             if let Some(kept) = self.raw.value(bought) {
-                self.notes.proves(ENROLLED, bought, &kept);
+                self.proves(ENROLLED, bought, &kept);
                 return Some(Enrollment::Stored(kept.text.clone()));
             }
             self.problem(Problem::new(format!(
@@ -256,13 +255,13 @@ impl<'a> Reader<'a> {
         match (kept, spent) {
             (Some(kept), Some(spent)) if spent.text == token.text => {
                 self.remarks.push(Remark::AlreadyEnrolled);
-                self.notes.proves(ENROLLED, bought, &kept);
-                self.notes.holds(variable, &token);
+                self.proves(ENROLLED, bought, &kept);
+                self.uses(variable, &token);
                 Some(Enrollment::Stored(kept.text.clone()))
             }
             (Some(_) | None, Some(_) | None) => {
                 let credential = "one-time enrollment token, which the first start spends";
-                self.notes.proves(credential, variable, &token);
+                self.proves(credential, variable, &token);
                 Some(Enrollment::New(token.text.clone()))
             }
         }
@@ -293,7 +292,7 @@ impl<'a> Reader<'a> {
             _ => "enrolled with its GCP service account",
         };
         // It keeps no token.
-        self.notes.proves(credential, keys.method, asked);
+        self.proves(credential, keys.method, asked);
         let missing = format!("enrolling with {method} needs {flag} or {}", id.name);
         let parsed = self.required(id, &missing, keys.parse_id);
         let cloud = self.raw.environment.cloud.clone();
@@ -339,7 +338,9 @@ impl<'a> Reader<'a> {
 
     fn note(&mut self, variable: &'static Variable, value: Option<&Value<'a>>) {
         match value {
-            Some(value) => self.notes.holds(variable, value),
+            Some(value) => {
+                self.uses(variable, value);
+            }
             None => self.notes.unset(variable),
         }
     }
@@ -347,7 +348,7 @@ impl<'a> Reader<'a> {
     /// The access token that an earlier enrollment kept, if there is one.
     pub(super) fn kept_token(&mut self, bought: &'static Variable) -> Option<Secret> {
         let token = self.raw.value(bought)?;
-        self.notes.proves(ENROLLED, bought, &token);
+        self.proves(ENROLLED, bought, &token);
         Some(token.text.clone())
     }
 
@@ -485,11 +486,11 @@ mod tests {
             ),
             (
                 "oidc-auth",
-                &[("INFISICAL_JWT", "kept")],
+                &[("INFISICAL_JWT", "kept.by.variable")],
                 "",
                 LoginMethod::OidcAuth {
                     identity_id: id(),
-                    jwt: Jwt::Given(Secret::new("kept")),
+                    jwt: Jwt::Given(Secret::new("kept.by.variable")),
                 },
             ),
             (
@@ -504,17 +505,17 @@ mod tests {
             // Of a token and its file the one that was said more strongly holds.
             (
                 "jwt-auth",
-                &[("INFISICAL_JWT", "kept")],
+                &[("INFISICAL_JWT", "kept.by.variable")],
                 "INFISICAL_JWT_FILE=/jwt\n",
                 LoginMethod::JwtAuth {
                     identity_id: id(),
-                    jwt: Jwt::Given(Secret::new("kept")),
+                    jwt: Jwt::Given(Secret::new("kept.by.variable")),
                 },
             ),
             (
                 "jwt-auth",
                 &[("INFISICAL_JWT_FILE", "/jwt")],
-                "INFISICAL_JWT=kept\n",
+                "INFISICAL_JWT=kept.by.file\n",
                 LoginMethod::JwtAuth {
                     identity_id: id(),
                     jwt: Jwt::File("/jwt".into()),

@@ -1,7 +1,8 @@
 //! Configuration as it was given: optional texts, each with where it comes from, and who wins.
 //!
-//! Precedence is flag, environment, file, and last the variables that other programs share. Nothing is judged here. An empty text counts as not given, as scripts
-//! pass variables that may be empty.
+//! Precedence is flag, environment, file, and last the variables that other programs share. Nothing is judged here.
+//! White space around a text is not part of it, and an empty text counts as not given, as scripts pass variables that
+//! may be empty.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -9,6 +10,7 @@ use std::path::{Path, PathBuf};
 use super::env::{Environment, Used, Variable};
 use super::file::{Entry, Form};
 use super::remark::Problem;
+use super::value::clean;
 use crate::secret::Secret;
 
 /// Where a value may come from, the weakest first.
@@ -113,6 +115,7 @@ impl Flags {
         value: Option<Secret>,
         in_arguments: bool,
     ) {
+        let value = value.map(|value| Secret::new(clean(value.expose())));
         if let Some(value) = value.filter(|value| !value.is_empty()) {
             self.given.push(Given {
                 variable,

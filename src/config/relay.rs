@@ -217,7 +217,7 @@ fn instance_credential(reader: &mut Reader<'_>) -> Option<RelayCredential> {
     }
     let secret = secret?;
     let credential = "secret that the instance shares with its relays";
-    reader.notes.proves(credential, &RELAY_AUTH_SECRET, &secret);
+    reader.proves(credential, &RELAY_AUTH_SECRET, &secret);
     Some(RelayCredential::AuthSecret(secret.text.clone()))
 }
 

@@ -80,6 +80,11 @@ pub enum Remark {
         /// What it may be.
         expected: String,
     },
+    /// Without a home directory the role's file is where services keep theirs.
+    NoHome {
+        /// The file.
+        file: String,
+    },
     /// A setting does nothing in this role, or in this version.
     WithoutEffect {
         /// The setting.
@@ -108,6 +113,10 @@ impl Remark {
                 expected,
                 "an environment variable is not understood; the default is used"
             ),
+            Self::NoHome { file } => tracing::warn!(
+                file,
+                "HOME is not set; this configuration file is used, set HOME or give --config"
+            ),
             Self::WithoutEffect { key, place } => {
                 tracing::warn!(setting = place, "a setting has no effect: {}", idle(key));
             }
@@ -133,6 +142,10 @@ impl fmt::Display for Remark {
             Self::NotUnderstood { name, expected } => write!(
                 f,
                 "environment variable {name}: {expected}; the default is used"
+            ),
+            Self::NoHome { file } => write!(
+                f,
+                "HOME is not set, so the configuration file is {file}; set HOME or give --config FILE"
             ),
             Self::WithoutEffect { key, place } => {
                 write!(f, "{place} has no effect: {}", idle(key))

@@ -9,7 +9,7 @@ use std::str::FromStr;
 
 use super::credential::{IdentityCredential, MachineEnrollment};
 pub use super::domain::{ApiBase, DEFAULT_DOMAIN, InvalidApiBase};
-use super::value::{has_template, is_quote};
+use super::value::{InvalidValue, Shape, clean, has_template, is_quote};
 use crate::names::{GatewayName, RelayHost, RelayName};
 use crate::secret::Secret;
 use crate::trust::NamedFile;
@@ -236,6 +236,37 @@ pub struct LogSettings {
     pub level: Option<LogLevel>,
     /// The file; `None` is standard error, or the journal behind it.
     pub file: Option<PathBuf>,
+}
+
+/// Why a text does not name a log file.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidLogFile {
+    /// No text that could be a path.
+    #[error(transparent)]
+    Value(#[from] InvalidValue),
+    /// A flag without a value.
+    #[error("it is empty; leave it out to log to standard error")]
+    Empty,
+    /// What other programs take for standard output.
+    #[error("'-' is not a file; leave the log file out to log to standard error")]
+    Dash,
+}
+
+impl LogSettings {
+    /// Reads the path of a log file.
+    ///
+    /// # Errors
+    /// [`InvalidLogFile`] says what is wrong.
+    pub fn parse_file(text: &str) -> Result<PathBuf, InvalidLogFile> {
+        match clean(text) {
+            "" => Err(InvalidLogFile::Empty),
+            "-" => Err(InvalidLogFile::Dash),
+            path => {
+                Shape::Path.check(path)?;
+                Ok(PathBuf::from(path))
+            }
+        }
+    }
 }
 
 /// Whose relay it is.

@@ -4,6 +4,8 @@
 //! [`clean`] removes what editors, shells and mounted secrets leave around a value. [`Shape::check`] then refuses what
 //! can never be right. An error says what is wrong and never contains the value; its caller names the source.
 
+use super::table::{JWT, Kind, Variable};
+
 /// Some editors begin a file with it.
 pub(super) const BYTE_ORDER_MARK: char = '\u{feff}';
 
@@ -88,6 +90,20 @@ pub fn clean(text: &str) -> &str {
 }
 
 impl Shape {
+    /// The shape of a setting's values.
+    #[must_use]
+    pub fn of(variable: &Variable) -> Self {
+        match variable.kind {
+            Kind::Secret if *variable == JWT => Self::Jwt,
+            Kind::Secret => Self::Token,
+            Kind::Url => Self::Url,
+            Kind::Path => Self::Path,
+            Kind::Headers => Self::Line,
+            Kind::Text("NAME") => Self::Name,
+            Kind::Text(_) | Kind::Address | Kind::Number | Kind::Choice(_) => Self::Word,
+        }
+    }
+
     /// Checks `text`, which is [`clean`].
     ///
     /// # Errors

@@ -51,3 +51,4 @@ mod standard_output;
 mod support;
 mod threads;
 mod tls_errors;
+mod values;
