@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 use infisical::api::Client;
 use infisical::api::types::OpenSession;
+use infisical::config::proxy::Proxies;
 use infisical::config::settings::{ApiBase, CustomHeaders};
 use infisical::names::{GatewayName, SSH_PORT, TLS_PORT};
 use infisical::pki::dial::GatewayDialer;
@@ -66,7 +67,11 @@ impl Stack {
         )?;
         let url = wait_for_file(&dir.path().join("url")).await?;
         let url = url.trim();
-        let client = Client::try_new(&ApiBase::parse(url)?, &CustomHeaders(Vec::new()))?;
+        let client = Client::try_new(
+            &ApiBase::parse(url)?,
+            &CustomHeaders(Vec::new()),
+            &Proxies::default(),
+        )?;
         let token =
             Secret::new(fs::read_to_string(dir.path().join("platform/admin-token"))?.trim());
         let identity: serde_json::Value = client

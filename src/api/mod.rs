@@ -7,6 +7,7 @@ mod answer;
 mod error;
 mod lenient;
 pub mod login;
+mod outbound;
 mod resolve;
 mod retry_after;
 pub mod types;
@@ -24,6 +25,7 @@ use zeroize::Zeroizing;
 use answer::Answer;
 
 use crate::clock::Clock;
+use crate::config::proxy::Proxies;
 use crate::config::settings::{ApiBase, CustomHeaders};
 use crate::error::{is_certificate_error, printable};
 use crate::names::{GatewayName, RelayName};
@@ -54,6 +56,9 @@ const VERSION: HeaderValue = HeaderValue::from_static(env!("CARGO_PKG_VERSION"))
 pub struct Client {
     base: String,
     http: reqwest::Client,
+    proxies: Proxies,
+    /// The proxy on the way to the platform, as errors name it.
+    proxy: Option<Arc<str>>,
     clock: Clock,
 }
 
@@ -64,18 +69,27 @@ impl Client {
         &self.base
     }
 
+    /// The proxies of this machine.
+    pub(crate) fn proxies(&self) -> &Proxies {
+        &self.proxies
+    }
+
     /// What time it is according to the platform.
     #[must_use]
     pub fn clock(&self) -> &Clock {
         &self.clock
     }
 
-    /// Prepares calls below `base`, with `headers` added to each. Proxies are taken from the environment
-    /// (`HTTPS_PROXY`, `NO_PROXY` …), except to a platform on this machine.
+    /// Prepares calls below `base`, with `headers` added to each, by way of
+    /// `proxies`.
     ///
     /// # Errors
     /// A header is not valid, or TLS cannot be set up on this machine.
-    pub fn try_new(base: &ApiBase, headers: &CustomHeaders) -> Result<Self, Error> {
+    pub fn try_new(
+        base: &ApiBase,
+        headers: &CustomHeaders,
+        proxies: &Proxies,
+    ) -> Result<Self, Error> {
         let mut map = HeaderMap::new();
         map.insert(VERSION_HEADER, VERSION);
         for (name, value) in &headers.0 {
@@ -85,7 +99,7 @@ impl Client {
             value.set_sensitive(true);
             map.append(parsed, value);
         }
-        let mut builder = reqwest::Client::builder()
+        let builder = reqwest::Client::builder()
             .default_headers(map)
             .user_agent(USER_AGENT)
             .timeout(CALL_DEADLINE)
@@ -93,10 +107,8 @@ impl Client {
             .dns_resolver(Arc::new(resolve::Resolver))
             // A redirect would carry the token to another host.
             .redirect(redirect::Policy::none());
-        if base.is_loopback() {
-            // A proxy's loopback is not ours, and the deployed programs do the same.
-            builder = builder.no_proxy();
-        }
+        let (mut builder, proxy) =
+            outbound::route(builder, proxies, base.as_url()).map_err(Error::Local)?;
         if base.as_url().scheme() == "https" {
             // Without roots no call can succeed, and a person must act.
             trust::roots().load().map_err(Error::Roots)?;
@@ -107,6 +119,8 @@ impl Client {
         Ok(Self {
             base: base.as_url().as_str().trim_end_matches('/').to_owned(),
             http,
+            proxies: proxies.clone(),
+            proxy: proxy.map(Arc::from),
             clock: Clock::new(),
         })
     }
@@ -386,7 +400,7 @@ impl Client {
             }
             Error::Transport {
                 url: url.clone(),
-                proxy: None,
+                proxy: self.proxy.as_deref().map(str::to_owned),
                 source,
             }
         };
@@ -409,7 +423,7 @@ impl Client {
         read(&Answer {
             action,
             url: &url,
-            proxy: None,
+            proxy: self.proxy.as_deref(),
             status: response.status(),
             headers: response.headers(),
             body: &body,
@@ -466,6 +480,7 @@ fn parse_relay(row: serde_json::Value) -> Option<Relay> {
 #[cfg(test)]
 mod tests {
     use super::{Client, parse_relay};
+    use crate::config::proxy::Proxies;
     use crate::config::settings::{ApiBase, CustomHeaders};
     use crate::secret::Secret;
     use std::time::SystemTime;
@@ -506,7 +521,8 @@ mod tests {
             let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
             let address = listener.local_addr().expect("bound");
             let base = ApiBase::parse(&format!("http://{address}")).expect("an address");
-            let client = Client::try_new(&base, &CustomHeaders::default()).expect("a client");
+            let client = Client::try_new(&base, &CustomHeaders::default(), &Proxies::default())
+                .expect("a client");
             let token = Secret::new("token");
             let (refused, ()) = tokio::join!(
                 client.gateway_heartbeat(&token),

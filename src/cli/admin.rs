@@ -170,7 +170,8 @@ struct Admin {
 impl Administrator {
     fn connect(&self, global: &Global) -> anyhow::Result<Admin> {
         let domain = global.domain(DEFAULT_DOMAIN)?;
-        let client = Client::try_new(&domain, &global.headers()?).map_err(refused)?;
+        let client =
+            Client::try_new(&domain, &global.headers()?, &global.proxies()?).map_err(refused)?;
         Ok(Admin {
             client,
             token: global.client_token(self.token_file.as_deref(), &domain)?,

@@ -61,8 +61,8 @@ fn render(account: &Account) -> String {
     // Writing to a string cannot fail.
     let _ = write!(
         text,
-        "\nCredential: {}\nFile: {file} ({form})\n",
-        account.credential
+        "\nCredential: {}\nFile: {file} ({form})\nProxy: {}\n",
+        account.credential, account.proxy
     );
     let remarks = account.remarks.iter().map(ToString::to_string);
     list(
@@ -109,6 +109,7 @@ mod tests {
                 row("token", "<secret>", "environment"),
             ],
             credential: "access token of a machine identity",
+            proxy: "none".to_owned(),
             in_vain: Vec::new(),
             remarks: Vec::new(),
         };
@@ -119,6 +120,7 @@ token         <secret>  environment
 
 Credential: access token of a machine identity
 File: /etc/infisical/gateway.conf (TOML)
+Proxy: none
 ";
         let end = "\nNothing is wrong. Nobody was contacted.\n";
         assert_eq!(render(&account), format!("{plain}{end}"));

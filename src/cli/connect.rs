@@ -57,6 +57,7 @@ pub(crate) async fn run(args: Args, global: &Global, scope: Scope) -> anyhow::Re
     let domain = global.domain(DEFAULT_DOMAIN)?;
     let settings = Settings {
         headers: global.headers()?,
+        proxies: global.proxies()?,
         token: global.client_token(args.token_file.as_deref(), &domain)?,
         domain,
         gateway: args.gateway,

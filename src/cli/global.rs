@@ -15,8 +15,9 @@ use crate::config::env::{
     API_URL, CA_FILE, CUSTOM_HEADERS, Environment, LOG_DESTINATION, LOG_FILE, LOG_FORMAT,
     LOG_LEVEL, TOKEN, Variable,
 };
+use crate::config::proxy::Proxies;
 use crate::config::raw::Flags;
-use crate::config::remark::Remark;
+use crate::config::remark::{Problem, Problems, Remark};
 use crate::config::settings::{ApiBase, CustomHeaders, LogLevel, LogSettings};
 use crate::config::token;
 use crate::config::value::{Shape, clean};
@@ -262,6 +263,14 @@ impl Global {
             return Err(Failure::configuration(anyhow::Error::msg(message)));
         }
         Ok(())
+    }
+
+    /// The proxies of this machine.
+    pub(crate) fn proxies(&self) -> anyhow::Result<Proxies> {
+        self.environment.proxy.proxies().map_err(|problems| {
+            let problem = |(name, why)| Problem::new(format!("environment variable {name}: {why}"));
+            Failure::configuration(Problems(problems.into_iter().map(problem).collect()))
+        })
     }
 
     /// The token for commands of a client: `file` (the flag), the environment, or the file `default`.

@@ -33,6 +33,8 @@ pub struct Account {
     pub rows: Vec<Row>,
     /// How the role proves itself.
     pub credential: &'static str,
+    /// The proxy on the way to the platform, or why there is none.
+    pub proxy: String,
     /// Given, but something else holds: the place, and why.
     pub in_vain: Vec<String>,
     /// What else a person should know.
@@ -56,6 +58,8 @@ pub(super) struct Notes<'a> {
     notes: Vec<Note<'a>>,
     /// How the role proves its identity.
     pub(super) credential: &'static str,
+    /// The proxy on the way to the platform.
+    pub(super) proxy: String,
 }
 
 #[derive(Debug)]
@@ -115,6 +119,7 @@ impl<'a> Notes<'a> {
             rows: self.notes.iter().map(row).collect(),
             credential: self.credential,
             in_vain: self.in_vain(raw, role),
+            proxy: self.proxy,
             remarks,
         }
     }

@@ -10,6 +10,7 @@ use super::env::{
     API_URL, CA_FILE, CUSTOM_HEADERS, Environment, LOG_FILE, LOG_LEVEL, Used, Variable,
 };
 use super::file::{self, Entry};
+use super::proxy::Proxies;
 use super::raw::{Flags, Loaded, Origin, Raw, Source, Value};
 use super::remark::{Problem, Remark};
 use super::settings::{ApiBase, CustomHeaders, DEFAULT_DOMAIN, LogLevel, LogSettings};
@@ -326,6 +327,24 @@ impl<'a> Reader<'a> {
             .unwrap_or_default();
         let path = self.parsed(&CA_FILE, |text| Ok::<_, Infallible>(PathBuf::from(text)))?;
         Some(NamedFile { setting, path })
+    }
+
+    /// The proxies of this machine. The account tells which of them is on the way to `domain`.
+    pub(super) fn proxies(&mut self, domain: Option<&ApiBase>) -> Proxies {
+        match self.raw.environment.proxy.proxies() {
+            Ok(proxies) => {
+                self.notes.proxy = domain
+                    .map(|domain| proxies.way(domain.as_url()).to_string())
+                    .unwrap_or_default();
+                proxies
+            }
+            Err(problems) => {
+                for (name, why) in problems {
+                    self.problem(Problem::new(format!("environment variable {name}: {why}")));
+                }
+                Proxies::default()
+            }
+        }
     }
 
     /// What is logged, and where to.

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use zeroize::Zeroizing;
 
 use super::cloud::Cloud;
+use super::proxy::ProxyVariables;
 use super::value::clean;
 use crate::secret::Secret;
 
@@ -34,6 +35,8 @@ pub struct Environment {
     pub kubernetes_api: Option<(String, u16)>,
     /// The clouds' own variables.
     pub cloud: Cloud,
+    /// The variables for proxies.
+    pub proxy: ProxyVariables,
     /// `JOURNAL_STREAM` of a service: which stream is connected to the journal.
     pub journal_stream: Option<String>,
     /// `SSL_CERT_FILE`: root certificates instead of the system's file.
@@ -58,6 +61,7 @@ impl Environment {
             let Some(name) = name.to_str().filter(|_| !value.is_empty()) else {
                 continue;
             };
+            environment.proxy.keep(name, &value);
             let path = || Some(PathBuf::from(&value));
             if let Some(value) = value.to_str() {
                 environment.cloud.keep(name, value);

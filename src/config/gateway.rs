@@ -58,6 +58,7 @@ fn assemble(inputs: &Inputs<'_>) -> Result<(GatewaySettings, Account), Vec<Probl
     let name = reader.required(&GATEWAY_NAME, NAME_MISSING, str::parse::<GatewayName>);
     let domain = reader.domain(&GATEWAY_DOMAIN);
     let headers = reader.headers();
+    let proxies = reader.proxies(domain.as_ref());
     let ca_file = reader.ca_file();
     let log = reader.log();
     let relay = reader.parsed(&RELAY_NAME, str::parse::<RelayName>);
@@ -71,6 +72,7 @@ fn assemble(inputs: &Inputs<'_>) -> Result<(GatewaySettings, Account), Vec<Probl
             name: name?,
             domain: domain?,
             headers,
+            proxies,
             ca_file,
             credential: credential?,
             relay,

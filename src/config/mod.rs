@@ -16,6 +16,8 @@ pub mod file;
 mod gateway;
 pub mod listen;
 mod login;
+mod no_proxy;
+pub mod proxy;
 pub mod raw;
 mod relay;
 pub mod relay_host;

@@ -83,6 +83,7 @@ fn assemble(inputs: &Inputs<'_>) -> Result<(RelaySettings, Account), Vec<Problem
     };
     let domain = reader.domain(&RELAY_DOMAIN);
     let headers = reader.headers();
+    let proxies = reader.proxies(domain.as_ref());
     let ca_file = reader.ca_file();
     let log = reader.log();
     let ssh_listen = reader.parsed(&RELAY_SSH_LISTEN, parse_listen);
@@ -100,6 +101,7 @@ fn assemble(inputs: &Inputs<'_>) -> Result<(RelaySettings, Account), Vec<Problem
             kind: kind?,
             domain: domain?,
             headers,
+            proxies,
             ca_file,
             credential: credential?,
             ssh_listen,

@@ -9,6 +9,7 @@ use std::str::FromStr;
 
 use super::credential::{IdentityCredential, MachineEnrollment};
 pub use super::domain::{ApiBase, DEFAULT_DOMAIN, InvalidApiBase};
+use super::proxy::Proxies;
 use super::value::{InvalidValue, Shape, clean, has_template, is_quote};
 use crate::names::{GatewayName, RelayHost, RelayName};
 use crate::secret::Secret;
@@ -157,6 +158,8 @@ pub struct GatewaySettings {
     pub domain: ApiBase,
     /// Extra headers of every request to the platform.
     pub headers: CustomHeaders,
+    /// Proxies on the way to the platform.
+    pub proxies: Proxies,
     /// Certificates of the platform's private CA.
     pub ca_file: Option<NamedFile>,
     /// How it proves itself.
@@ -311,6 +314,8 @@ pub struct RelaySettings {
     pub domain: ApiBase,
     /// Extra headers of every request to the platform.
     pub headers: CustomHeaders,
+    /// Proxies on the way to the platform.
+    pub proxies: Proxies,
     /// Certificates of the platform's private CA.
     pub ca_file: Option<NamedFile>,
     /// How it proves itself.

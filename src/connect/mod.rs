@@ -22,6 +22,7 @@ pub use error::{Error, Part};
 pub use forward::Forwarder;
 pub use target::Target;
 
+use crate::config::proxy::Proxies;
 use crate::config::settings::{ApiBase, CustomHeaders};
 use crate::names::GatewayName;
 use crate::net::reset;
@@ -36,6 +37,8 @@ pub struct Settings {
     pub domain: ApiBase,
     /// Extra headers of every request to it.
     pub headers: CustomHeaders,
+    /// Proxies on the way to it.
+    pub proxies: Proxies,
     /// The token that permits sessions.
     pub token: Secret,
     /// The gateway.

@@ -65,8 +65,8 @@ pub(super) struct Route {
 impl Route {
     /// Prepares requests; nothing is asked of anyone yet.
     pub(super) fn try_new(settings: Settings) -> Result<Self, Error> {
-        let platform =
-            api::Client::try_new(&settings.domain, &settings.headers).map_err(Error::Client)?;
+        let platform = api::Client::try_new(&settings.domain, &settings.headers, &settings.proxies)
+            .map_err(Error::Client)?;
         Ok(Self {
             settings,
             platform,

@@ -19,6 +19,7 @@ use super::{Error, address};
 use crate::api;
 use crate::config::env::TOKEN;
 use crate::config::file;
+use crate::config::proxy::Proxies;
 use crate::config::settings::{ApiBase, CustomHeaders};
 use crate::events;
 use crate::names::{SSH_PORT, TLS_PORT};
@@ -334,7 +335,11 @@ impl Admin {
         let domain = ApiBase::parse(&access.domain).map_err(Error::Domain)?;
         let text = fs::read_to_string(&access.token_file).map_err(Error::AdminToken)?;
         Ok(Self {
-            platform: api::Client::try_new(&domain, &CustomHeaders::default())?,
+            platform: api::Client::try_new(
+                &domain,
+                &CustomHeaders::default(),
+                &Proxies::default(),
+            )?,
             token: Secret::new(text.trim()),
         })
     }

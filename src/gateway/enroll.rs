@@ -37,7 +37,8 @@ pub async fn exchange(
     };
     let roots = trust::roots().use_ca_file(settings.ca_file.as_ref());
     roots.map_err(|error| Error::Client(error.into()))?;
-    let client = Client::try_new(&settings.domain, &settings.headers).map_err(Error::Client)?;
+    let client = Client::try_new(&settings.domain, &settings.headers, &settings.proxies)
+        .map_err(Error::Client)?;
     let token = spend(token, settings, &client, retrying, scope).await?;
     Ok(token.is_some())
 }

@@ -64,7 +64,8 @@ async fn issuer(
 ) -> Result<Option<Issuer>, Error> {
     let roots = trust::roots().use_ca_file(settings.ca_file.as_ref());
     roots.map_err(|error| Error::Client(error.into()))?;
-    let client = Client::try_new(&settings.domain, &settings.headers).map_err(Error::Client)?;
+    let client = Client::try_new(&settings.domain, &settings.headers, &settings.proxies)
+        .map_err(Error::Client)?;
     let access = open_access(settings, &client, retrying, scope).await?;
     let (name, relay) = (settings.name.clone(), settings.relay.clone());
     Ok(access.map(|access| Issuer::new(client, access, name, relay)))

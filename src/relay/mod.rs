@@ -106,7 +106,7 @@ pub async fn run(
     trust::roots()
         .use_ca_file(first.ca_file.as_ref())
         .map_err(api::Error::Roots)?;
-    let client = Client::try_new(&first.domain, &first.headers)?;
+    let client = Client::try_new(&first.domain, &first.headers, &first.proxies)?;
     notify::status("registering with the platform");
     let beginning = patiently(register::begin(&client, &first, known, &scope));
     let Some((access, identity)) = heart.during(|| (), beginning).await? else {

@@ -165,7 +165,7 @@ pub async fn exchange(settings: &RelaySettings, scope: &Scope) -> Result<bool, s
     trust::roots()
         .use_ca_file(settings.ca_file.as_ref())
         .map_err(api::Error::Roots)?;
-    let client = Client::try_new(&settings.domain, &settings.headers)?;
+    let client = Client::try_new(&settings.domain, &settings.headers, &settings.proxies)?;
     let token = spend(&client, settings, token, scope).await?;
     Ok(token.is_some())
 }
@@ -329,7 +329,7 @@ async fn access_for(
     trust::roots()
         .use_ca_file(settings.ca_file.as_ref())
         .map_err(api::Error::Roots)?;
-    let client = Client::try_new(&settings.domain, &settings.headers)?;
+    let client = Client::try_new(&settings.domain, &settings.headers, &settings.proxies)?;
     Ok(open(&client, settings, scope).await?)
 }
 

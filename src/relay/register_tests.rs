@@ -17,6 +17,7 @@ use super::{Error, register, run};
 use crate::api::Client;
 use crate::config::credential::IdentityCredential;
 use crate::config::file;
+use crate::config::proxy::Proxies;
 use crate::config::settings::{
     ApiBase, CustomHeaders, LogSettings, RelayCredential, RelayKind, RelayLimits, RelaySettings,
 };
@@ -88,6 +89,7 @@ fn settings(domain: ApiBase, credential: RelayCredential, store: &Path) -> Relay
         kind: RelayKind::Org,
         domain,
         headers: CustomHeaders::default(),
+        proxies: Proxies::default(),
         ca_file: None,
         credential,
         ssh_listen: Some(any_port()),
@@ -108,7 +110,8 @@ fn fixed(settings: RelaySettings) -> watch::Receiver<RelaySettings> {
 }
 
 async fn begin(settings: &RelaySettings) -> Result<(), register::Error> {
-    let client = Client::try_new(&settings.domain, &settings.headers).expect("a client");
+    let client =
+        Client::try_new(&settings.domain, &settings.headers, &settings.proxies).expect("a client");
     let begun = register::begin(&client, settings, &Known::new(None), &Scope::new("relay")).await;
     begun.map(|begun| assert!(begun.is_some(), "nothing was cancelled"))
 }

@@ -8,6 +8,7 @@ use infisical::api::types::{
     ConnectGateway, GatewayCredentials, OpenSession, RegisterGateway, RegisterRelay,
     RelayCredentials,
 };
+use infisical::config::proxy::Proxies;
 use infisical::config::settings::{ApiBase, CustomHeaders};
 use infisical::error::chain;
 use infisical::secret::Secret;
@@ -85,7 +86,8 @@ impl Bench {
     async fn new() -> Self {
         let platform = FakePlatform::start(SocketAddr::from((loopback::address(), 0))).await;
         let base = ApiBase::parse(&platform.url()).expect("a URL");
-        let client = Client::try_new(&base, &CustomHeaders::default()).expect("a client");
+        let client = Client::try_new(&base, &CustomHeaders::default(), &Proxies::default())
+            .expect("a client");
         Self {
             platform,
             client,

@@ -12,6 +12,7 @@
 #![allow(missing_docs, reason = "a test has no readers but those of its source")]
 
 mod api_answers;
+mod api_proxy;
 mod bad_ssh_certificates;
 mod bad_targets;
 mod bad_x509_certificates;

@@ -7,11 +7,13 @@ use std::time::Duration;
 
 use reqwest::{RequestBuilder, redirect};
 use tokio::io::AsyncReadExt as _;
+use url::Url;
 use zeroize::Zeroizing;
 
 use super::Error;
+use crate::api::outbound;
 use crate::api::resolve::Resolver;
-use crate::config::settings::ApiBase;
+use crate::config::proxy::Proxies;
 use crate::config::value::{self, Shape};
 use crate::error::printable;
 use crate::secret::Secret;
@@ -56,17 +58,23 @@ pub(super) fn on_link() -> Result<reqwest::Client, Error> {
         .map_err(Error::Local)
 }
 
-/// For a service on the internet, by way of the proxy that the environment names; without one if it is on this machine, which
-/// a proxy's loopback is not.
-pub(super) fn far(at: &str) -> Result<reqwest::Client, Error> {
+/// For the service on the internet at the URL `at`, by way of `proxies`.
+pub(super) fn far(at: &str, proxies: &Proxies) -> Result<reqwest::Client, Error> {
     let builder = reqwest::Client::builder()
         .tls_backend_preconfigured(trust::roots().client_config()?)
         .dns_resolver(Arc::new(Resolver))
         .redirect(redirect::Policy::none())
         .connect_timeout(FAR_CONNECT)
         .timeout(FAR_DEADLINE);
-    let is_here = ApiBase::parse(at).is_ok_and(|base| base.is_loopback());
-    let builder = if is_here { builder.no_proxy() } else { builder };
+    let builder = match Url::parse(at) {
+        Ok(url) => {
+            outbound::route(builder, proxies, &url)
+                .map_err(Error::Local)?
+                .0
+        }
+        // The request itself will fail.
+        Err(_) => builder.no_proxy(),
+    };
     builder.build().map_err(Error::Local)
 }
 
@@ -210,6 +218,7 @@ pub(super) fn one_word(text: &str) -> Option<Secret> {
 #[cfg(test)]
 mod tests {
     use super::{Error, Service, far, host, on_link, one_word, words};
+    use crate::config::proxy::Proxies;
     use std::time::Duration;
     use tokio::net::TcpListener;
 
@@ -223,7 +232,7 @@ mod tests {
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let at = listener.local_addr().expect("an address").to_string();
-        for client in [on_link(), far(&format!("http://{at}"))] {
+        for client in [on_link(), far(&format!("http://{at}"), &Proxies::default())] {
             let request = client.expect("a client").get(format!("http://{at}/"));
             let asking = SERVICE.ask(&at, request);
             let asked = tokio::time::timeout(Duration::from_secs(60), asking);

@@ -15,6 +15,7 @@ use time::OffsetDateTime;
 
 use super::Error;
 use super::fetch::{self, Service};
+use crate::config::proxy::Proxies;
 use crate::secret::Secret;
 
 const WHAT: &str = "the key of a GCP service account";
@@ -74,7 +75,12 @@ struct Answer {
     signed_jwt: Secret,
 }
 
-pub(super) async fn token(identity_id: &str, path: &Path, at: &str) -> Result<Secret, Error> {
+pub(super) async fn token(
+    identity_id: &str,
+    path: &Path,
+    at: &str,
+    proxies: &Proxies,
+) -> Result<Secret, Error> {
     let wrong = |reason| fetch::content(path, WHAT, reason);
     let text = fetch::file(path, WHAT).await?;
     let key: KeyFile = serde_json::from_str(&text)
@@ -96,7 +102,7 @@ pub(super) async fn token(identity_id: &str, path: &Path, at: &str) -> Result<Se
         payload: json(&payload),
     };
     let url = format!("{at}/v1/projects/-/serviceAccounts/{email}:signJwt");
-    let request = fetch::far(at)?
+    let request = fetch::far(at, proxies)?
         .post(url)
         .bearer_auth(bearer.expose())
         .json(&request);

@@ -313,7 +313,8 @@ async fn identity(
             identity_id,
             key_path,
         } => {
-            let jwt = gcp_iam::token(identity_id, key_path, &places.gcp_iam).await?;
+            let jwt =
+                gcp_iam::token(identity_id, key_path, &places.gcp_iam, client.proxies()).await?;
             ("/v1/auth/gcp-auth/login", identity_id, jwt)
         }
         LoginMethod::OidcAuth { identity_id, jwt } => {
@@ -347,6 +348,7 @@ mod tests {
     use super::{Bought, Class, Client, IdentityCredential, Token, TokenSource, since_boot};
     use crate::api::types::Login;
     use crate::config::credential::{IdentityLogin, LoginMethod};
+    use crate::config::proxy::Proxies;
     use crate::config::settings::{ApiBase, CustomHeaders};
     use crate::secret::Secret;
     use std::time::Duration;
@@ -354,7 +356,8 @@ mod tests {
     /// A source whose platform is nowhere, and which holds `token`.
     async fn source(token: Token) -> TokenSource {
         let base = ApiBase::parse("http://127.0.0.1:1").expect("a URL");
-        let client = Client::try_new(&base, &CustomHeaders::default()).expect("a client");
+        let client = Client::try_new(&base, &CustomHeaders::default(), &Proxies::default())
+            .expect("a client");
         let method = LoginMethod::UniversalAuth {
             client_id: "id".to_owned(),
             client_secret: Secret::new("secret"),

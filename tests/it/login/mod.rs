@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use infisical::api::login::{Places, TokenSource};
 use infisical::api::{self, Client};
 use infisical::config::credential::{IdentityCredential, IdentityLogin, LoginMethod};
+use infisical::config::proxy::Proxies;
 use infisical::config::settings::{ApiBase, CustomHeaders};
 use infisical::error::{Class, chain};
 use infisical::secret::Secret;
@@ -41,7 +42,7 @@ impl Bench {
 
     fn client(&self) -> Client {
         let base = ApiBase::parse(&self.stand_in.url()).expect("a URL");
-        Client::try_new(&base, &CustomHeaders::default()).expect("a client")
+        Client::try_new(&base, &CustomHeaders::default(), &Proxies::default()).expect("a client")
     }
 
     /// A source of tokens by `method`, which asks this stand-in for everything.

@@ -11,6 +11,7 @@ use super::super::Error;
 use super::super::fetch::{self, Service};
 use super::profile::Profile;
 use crate::config::cloud::Cloud;
+use crate::config::proxy::Proxies;
 use crate::config::value::Shape;
 use crate::secret::Secret;
 
@@ -72,10 +73,10 @@ struct Keys {
 impl Role {
     /// Keys of the environment, a web identity, a profile's keys, those of a container, those of the machine: the first
     /// that there are.
-    pub(super) async fn find(cloud: &Cloud) -> Result<Self, Error> {
+    pub(super) async fn find(cloud: &Cloud, proxies: &Proxies) -> Result<Self, Error> {
         let profile = Profile::load(cloud).await?;
         let region = region(cloud, &profile).await?;
-        let credentials = credentials(cloud, profile, &region).await?;
+        let credentials = credentials(cloud, profile, &region, proxies).await?;
         Ok(Self {
             credentials,
             region,
@@ -100,7 +101,12 @@ async fn region(cloud: &Cloud, profile: &Profile) -> Result<String, Error> {
     Ok(region)
 }
 
-async fn credentials(cloud: &Cloud, profile: Profile, region: &str) -> Result<Credentials, Error> {
+async fn credentials(
+    cloud: &Cloud,
+    profile: Profile,
+    region: &str,
+    proxies: &Proxies,
+) -> Result<Credentials, Error> {
     let key_id = cloud.value(&["AWS_ACCESS_KEY_ID", "AWS_ACCESS_KEY"]);
     let secret = cloud.value(&["AWS_SECRET_ACCESS_KEY", "AWS_SECRET_KEY"]);
     if let (Some(key_id), Some(secret)) = (key_id, secret) {
@@ -111,7 +117,7 @@ async fn credentials(cloud: &Cloud, profile: Profile, region: &str) -> Result<Cr
         });
     }
     if let Some(file) = cloud.value(&["AWS_WEB_IDENTITY_TOKEN_FILE"]) {
-        return web_identity(cloud, Path::new(file), region).await;
+        return web_identity(cloud, Path::new(file), region, proxies).await;
     }
     if let (Some(key_id), Some(secret)) = (profile.key_id, profile.secret) {
         return Ok(Credentials {
@@ -186,7 +192,12 @@ async fn of_container(cloud: &Cloud, url: &Url) -> Result<Credentials, Error> {
 }
 
 /// Keys of a role that trusts the token in `file`, as for pods.
-async fn web_identity(cloud: &Cloud, file: &Path, region: &str) -> Result<Credentials, Error> {
+async fn web_identity(
+    cloud: &Cloud,
+    file: &Path,
+    region: &str,
+    proxies: &Proxies,
+) -> Result<Credentials, Error> {
     let role = cloud.value(&["AWS_ROLE_ARN"]).ok_or(Error::Variable {
         name: "AWS_ROLE_ARN",
         reason: "it is needed beside AWS_WEB_IDENTITY_TOKEN_FILE",
@@ -206,7 +217,7 @@ async fn web_identity(cloud: &Cloud, file: &Path, region: &str) -> Result<Creden
         .append_pair("RoleSessionName", session)
         .append_pair("WebIdentityToken", token.expose())
         .finish();
-    let request = fetch::far(&at)?
+    let request = fetch::far(&at, proxies)?
         .post(format!("{at}/"))
         .header("Content-Type", super::CONTENT_TYPE)
         .body(form);

@@ -44,7 +44,7 @@ pub(super) async fn log_in(
     cloud: &Cloud,
     organization: Option<&str>,
 ) -> Result<Login, ApiError> {
-    let role = Role::find(cloud).await?;
+    let role = Role::find(cloud, client.proxies()).await?;
     let request = AwsLogin {
         proof: proof(&role, Form::Identity, OffsetDateTime::now_utc()),
         identity_id: identity_id.to_owned(),
@@ -59,7 +59,7 @@ pub(super) async fn enrolled(
     id: &ResourceId,
     cloud: &Cloud,
 ) -> Result<Bought, ApiError> {
-    let role = Role::find(cloud).await?;
+    let role = Role::find(cloud, client.proxies()).await?;
     let proof = proof(&role, Form::Resource, OffsetDateTime::now_utc());
     let method = "aws".to_owned();
     let answer: RoleToken = match id {

@@ -1,0 +1,441 @@
+//! The proxy for requests to the platform: which one applies, as Go's `httpproxy` package decides it,
+//! since the deployed programs do.
+//!
+//! A value that cannot be used is a problem that names its variable, never a direct connection. User
+//! names and passwords are used, and never shown.
+
+use std::ffi::OsStr;
+use std::fmt;
+use std::net::IpAddr;
+
+use url::{Host, Url};
+
+use super::no_proxy::NoProxy;
+use crate::secret::Secret;
+
+/// Every variable, by the setting that it is for; the first of a setting that is not empty counts.
+const HTTPS: [&str; 2] = ["HTTPS_PROXY", "https_proxy"];
+const HTTP: [&str; 2] = ["HTTP_PROXY", "http_proxy"];
+/// Used where the others are not set. Go does not know it, but curl and many other programs do.
+const ALL: [&str; 2] = ["ALL_PROXY", "all_proxy"];
+const BYPASS: [&str; 2] = ["NO_PROXY", "no_proxy"];
+
+/// What the variables for proxies hold. An empty variable counts as unset.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ProxyVariables {
+    /// The value is `None` if it is not text.
+    values: Vec<(&'static str, Option<Secret>)>,
+}
+
+/// Why a variable cannot be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidProxy {
+    /// Bytes that are not UTF-8.
+    #[error("the value is not UTF-8 text")]
+    NotText,
+    /// Nothing but white space.
+    #[error("the value is only white space; remove the variable or give the proxy's URL")]
+    Blank,
+    /// Quotes that no shell has removed.
+    #[error("the value is in quotes; remove them")]
+    Quoted,
+    /// A variable that nothing has replaced.
+    #[error("the value names another variable, which nothing has replaced")]
+    Unexpanded,
+    /// White space or control characters inside.
+    #[error("the value holds white space or control characters")]
+    Characters,
+    /// Not a URL.
+    #[error("the value is not the URL of a proxy, such as http://proxy.example:3128")]
+    NotAUrl,
+    /// A kind of proxy that is not supported.
+    #[error("the URL of a proxy must begin with http://, https://, socks5:// or socks5h://")]
+    Scheme,
+}
+
+/// The proxies of this machine, and what is reached without them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Proxies {
+    https: Option<Proxy>,
+    http: Option<Proxy>,
+    bypass: NoProxy,
+}
+
+/// One proxy. Its `Display` is the URL without user name and password, and the variable.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Proxy {
+    url: Url,
+    variable: &'static str,
+}
+
+/// Which way requests to a platform take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way<'a> {
+    /// Through a proxy.
+    Proxy(&'a Proxy),
+    /// Directly, because there is no proxy.
+    Direct,
+    /// Directly, although there is a proxy: the platform is on this machine.
+    Loopback,
+    /// Directly, although there is a proxy: `NO_PROXY` says so.
+    Bypassed,
+}
+
+impl ProxyVariables {
+    /// Keeps `value` if `name` is one of the variables for proxies.
+    pub fn keep(&mut self, name: &str, value: &OsStr) {
+        let mut names = [HTTPS, HTTP, ALL, BYPASS].into_iter().flatten();
+        if let Some(name) = names.find(|known| *known == name)
+            && !value.is_empty()
+        {
+            self.values.push((name, value.to_str().map(Secret::new)));
+        }
+    }
+
+    /// Keeps those of `variables` that are for proxies, for instance of the lines of a file.
+    #[must_use]
+    pub fn of<'a>(variables: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
+        let mut kept = Self::default();
+        for (name, value) in variables {
+            kept.keep(name, OsStr::new(value));
+        }
+        kept
+    }
+
+    /// These variables, and those of `weaker` for what these do not set.
+    #[must_use]
+    pub fn or(&self, weaker: &Self) -> Self {
+        let mut values = self.values.clone();
+        for names in [HTTPS, HTTP, ALL, BYPASS] {
+            if self.first(names).is_none() {
+                let of_setting = weaker
+                    .values
+                    .iter()
+                    .filter(|(name, _)| names.contains(name));
+                values.extend(of_setting.cloned());
+            }
+        }
+        Self { values }
+    }
+
+    /// The proxies that the variables name.
+    ///
+    /// # Errors
+    /// Each variable that counts and cannot be used, and why.
+    pub fn proxies(&self) -> Result<Proxies, Vec<(&'static str, InvalidProxy)>> {
+        let mut problems = Vec::new();
+        let mut proxy = |names| {
+            let (variable, value) = self.first(names)?;
+            let url = value.and_then(parse);
+            url.map(|url| Proxy { url, variable })
+                .map_err(|why| problems.push((variable, why)))
+                .ok()
+        };
+        let (https, http, all) = (proxy(HTTPS), proxy(HTTP), proxy(ALL));
+        let bypass = match self.first(BYPASS) {
+            Some((variable, value)) => value
+                .and_then(check)
+                .map(NoProxy::parse)
+                .map_err(|why| problems.push((variable, why)))
+                .unwrap_or_default(),
+            None => NoProxy::default(),
+        };
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        Ok(Proxies {
+            https: https.or_else(|| all.clone()),
+            http: http.or(all),
+            bypass,
+        })
+    }
+
+    fn first(&self, names: [&str; 2]) -> Option<(&'static str, Result<&str, InvalidProxy>)> {
+        let mut found = names
+            .iter()
+            .filter_map(|name| self.values.iter().find(|(known, _)| known == name));
+        found.next().map(|(name, value)| {
+            let text = value.as_ref().map(Secret::expose);
+            (*name, text.ok_or(InvalidProxy::NotText))
+        })
+    }
+}
+
+impl Proxies {
+    /// The way to `url`.
+    #[must_use]
+    pub fn way(&self, url: &Url) -> Way<'_> {
+        let proxy = match url.scheme() {
+            "https" => &self.https,
+            "http" => &self.http,
+            _ => &None,
+        };
+        let Some(proxy) = proxy else {
+            return Way::Direct;
+        };
+        let (host, address) = match url.host() {
+            Some(Host::Domain(name)) => (name.to_ascii_lowercase(), None),
+            Some(Host::Ipv4(address)) => (address.to_string(), Some(IpAddr::from(address))),
+            Some(Host::Ipv6(address)) => (address.to_string(), Some(IpAddr::from(address))),
+            None => return Way::Direct,
+        };
+        let address = address.map(|address| address.to_canonical());
+        // A proxy's loopback is another machine's.
+        let is_here = match address {
+            Some(address) => address.is_loopback(),
+            None => host == "localhost" || host.ends_with(".localhost"),
+        };
+        if is_here {
+            return Way::Loopback;
+        }
+        let port = url.port_or_known_default().unwrap_or_default();
+        if self.bypass.holds(&host, address, port) {
+            return Way::Bypassed;
+        }
+        Way::Proxy(proxy)
+    }
+}
+
+impl Proxy {
+    /// Its URL, user name and password included.
+    #[must_use]
+    pub fn url(&self) -> &Url {
+        &self.url
+    }
+}
+
+impl fmt::Display for Proxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = self.url.scheme();
+        let host = self.url.host_str().unwrap_or_default();
+        write!(f, "{scheme}://{host}")?;
+        if let Some(port) = self.url.port() {
+            write!(f, ":{port}")?;
+        }
+        write!(f, " ({})", self.variable)
+    }
+}
+
+impl fmt::Debug for Proxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Proxy({self})")
+    }
+}
+
+impl fmt::Display for Way<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Proxy(proxy) => proxy.fmt(f),
+            Self::Direct => f.write_str("none"),
+            Self::Loopback => f.write_str("none, since the platform is on this machine"),
+            Self::Bypassed => f.write_str("none, because of NO_PROXY"),
+        }
+    }
+}
+
+/// Text that was meant as it stands, without white space around it.
+fn check(value: &str) -> Result<&str, InvalidProxy> {
+    let value = value.trim();
+    if value.is_empty() {
+        return Err(InvalidProxy::Blank);
+    }
+    if value.starts_with(['"', '\'', '`']) || value.ends_with(['"', '\'', '`']) {
+        return Err(InvalidProxy::Quoted);
+    }
+    if value.contains("${") || value.contains("$(") || value.starts_with('$') {
+        return Err(InvalidProxy::Unexpanded);
+    }
+    Ok(value)
+}
+
+fn parse(value: &str) -> Result<Url, InvalidProxy> {
+    let value = check(value)?;
+    if value.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        return Err(InvalidProxy::Characters);
+    }
+    let with_scheme = if value.contains("://") {
+        value.to_owned()
+    } else {
+        format!("http://{value}")
+    };
+    let mut url = Url::parse(&with_scheme).map_err(|_| InvalidProxy::NotAUrl)?;
+    // As Go has it, the proxy resolves names.
+    let (scheme, default_port) = match url.scheme() {
+        "http" => ("http", None),
+        "https" => ("https", None),
+        "socks5" | "socks5h" => ("socks5h", Some(1080)),
+        _ => return Err(InvalidProxy::Scheme),
+    };
+    if url.host_str().is_none_or(str::is_empty) || url.port() == Some(0) {
+        return Err(InvalidProxy::NotAUrl);
+    }
+    if url.port().is_none() && default_port.is_some() {
+        url.set_port(default_port)
+            .map_err(|()| InvalidProxy::NotAUrl)?;
+    }
+    url.set_scheme(scheme).map_err(|()| InvalidProxy::Scheme)?;
+    // A request to a proxy has no path of its own.
+    url.set_path("");
+    url.set_query(None);
+    url.set_fragment(None);
+    Ok(url)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{InvalidProxy, Proxies, ProxyVariables, Way};
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt as _;
+    use url::Url;
+
+    const FAR: &str = "https://platform.example/api";
+
+    fn proxies(variables: &[(&'static str, &'static str)]) -> Proxies {
+        let kept = ProxyVariables::of(variables.iter().copied());
+        kept.proxies().expect("usable")
+    }
+
+    fn way(variables: &[(&'static str, &'static str)], url: &str) -> String {
+        let url = Url::parse(url).expect("a URL");
+        proxies(variables).way(&url).to_string()
+    }
+
+    #[test]
+    fn variables_count_by_scheme_and_case() {
+        for (variables, https, http) in [
+            (&[][..], "none", "none"),
+            (
+                &[("HTTPS_PROXY", "http://p:1")],
+                "http://p:1 (HTTPS_PROXY)",
+                "none",
+            ),
+            (
+                &[("https_proxy", "p:1")],
+                "http://p:1 (https_proxy)",
+                "none",
+            ),
+            (
+                &[
+                    ("https_proxy", "http://low:1"),
+                    ("HTTPS_PROXY", "http://up:1"),
+                ],
+                "http://up:1 (HTTPS_PROXY)",
+                "none",
+            ),
+            (
+                &[("https_proxy", "http://low:1"), ("HTTPS_PROXY", "")],
+                "http://low:1 (https_proxy)",
+                "none",
+            ),
+            (
+                &[("HTTP_PROXY", "https://p")],
+                "none",
+                "https://p (HTTP_PROXY)",
+            ),
+            (
+                &[("ALL_PROXY", "socks5://p"), ("http_proxy", "p")],
+                "socks5h://p:1080 (ALL_PROXY)",
+                "http://p (http_proxy)",
+            ),
+            (
+                &[("HTTPS_PROXY", " http://user:hunter2@[fd00::1]:3128/path?x ")],
+                "http://[fd00::1]:3128 (HTTPS_PROXY)",
+                "none",
+            ),
+        ] {
+            assert_eq!(way(variables, FAR), https, "{variables:?}");
+            assert_eq!(
+                way(variables, "http://platform.example/api"),
+                http,
+                "{variables:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn nothing_on_this_machine_is_reached_through_a_proxy() {
+        let proxy = [("ALL_PROXY", "http://p:1")];
+        for url in [
+            "http://127.0.0.1:8080/api",
+            "http://127.9.9.9",
+            "http://[::1]",
+            "http://[::ffff:127.0.0.1]",
+            "https://localhost",
+            "https://a.LOCALHOST",
+        ] {
+            let found = way(&proxy, url);
+            assert_eq!(
+                found, "none, since the platform is on this machine",
+                "{url}"
+            );
+        }
+        assert_eq!(way(&proxy, "http://10.0.0.1"), "http://p:1 (ALL_PROXY)");
+        let bypass = [("ALL_PROXY", "http://p:1"), ("no_proxy", "10.0.0.0/8")];
+        assert_eq!(way(&bypass, "http://10.0.0.1"), "none, because of NO_PROXY");
+    }
+
+    #[test]
+    fn values_that_cannot_be_right_name_their_variable() {
+        for (value, why) in [
+            (" ", InvalidProxy::Blank),
+            ("\"http://p:1\"", InvalidProxy::Quoted),
+            ("'http://p:1'", InvalidProxy::Quoted),
+            ("http://p:1\"", InvalidProxy::Quoted),
+            ("${PROXY}", InvalidProxy::Unexpanded),
+            ("http://${HOST}:1", InvalidProxy::Unexpanded),
+            ("$PROXY", InvalidProxy::Unexpanded),
+            ("http://p:1 # comment", InvalidProxy::Characters),
+            ("http://p:port", InvalidProxy::NotAUrl),
+            ("http://", InvalidProxy::NotAUrl),
+            ("http://p:0", InvalidProxy::NotAUrl),
+            ("http://p:99999", InvalidProxy::NotAUrl),
+            ("ftp://p:1", InvalidProxy::Scheme),
+            ("socks4://p:1", InvalidProxy::Scheme),
+        ] {
+            for name in ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "ALL_PROXY"] {
+                let problems = ProxyVariables::of([(name, value)]).proxies();
+                assert_eq!(problems, Err(vec![(name, why)]), "{value}");
+            }
+            assert!(!why.to_string().contains("//p:"));
+        }
+        let problems = ProxyVariables::of([("NO_PROXY", "\"a,b\"")]).proxies();
+        assert_eq!(problems, Err(vec![("NO_PROXY", InvalidProxy::Quoted)]));
+        let mut bytes = ProxyVariables::default();
+        bytes.keep("HTTPS_PROXY", OsStr::from_bytes(b"http://\xff"));
+        let problems = bytes.proxies();
+        assert_eq!(problems, Err(vec![("HTTPS_PROXY", InvalidProxy::NotText)]));
+    }
+
+    #[test]
+    fn the_environment_wins_over_a_file_setting_by_setting() {
+        let environment = ProxyVariables::of([("https_proxy", "http://environment:1")]);
+        let file = [
+            ("HTTPS_PROXY", "http://file:1"),
+            ("HTTP_PROXY", "http://file:2"),
+            ("NO_PROXY", "inside.example"),
+            ("TZ", "UTC"),
+        ];
+        let both = environment.or(&ProxyVariables::of(file)).proxies();
+        let both = both.expect("usable");
+        let way = |url| both.way(&Url::parse(url).expect("a URL")).to_string();
+        assert_eq!(way(FAR), "http://environment:1 (https_proxy)");
+        assert_eq!(way("http://platform.example"), "http://file:2 (HTTP_PROXY)");
+        assert_eq!(way("http://inside.example"), "none, because of NO_PROXY");
+    }
+
+    #[test]
+    fn passwords_are_used_and_never_shown() {
+        let variables = [("HTTPS_PROXY", "http://user:hunter%32@p:1")];
+        let found = proxies(&variables);
+        let Way::Proxy(proxy) = found.way(&Url::parse(FAR).expect("a URL")) else {
+            panic!("no proxy");
+        };
+        assert_eq!(proxy.url().password(), Some("hunter%32"));
+        let kept = ProxyVariables::of(variables);
+        let shown = format!("{found:?} {kept:?} {proxy} {proxy:?}");
+        assert!(
+            !shown.contains("hunter") && !shown.contains("user"),
+            "{shown}"
+        );
+    }
+}

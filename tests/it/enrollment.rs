@@ -1,0 +1,116 @@
+//! One-time tokens: who is asked to exchange them, when they are spent, and the name that comes back.
+
+use serde_json::json;
+
+use crate::support::daemon::{GatewayCommand, RelayCommand};
+use crate::support::fake_platform::Answer;
+use crate::support::lab::{GATEWAY, GATEWAY_ID, Lab, RELAY};
+use crate::support::manager::Manager;
+use crate::support::process::Process;
+use crate::support::ssh_ca::SshCert;
+use crate::support::write_private;
+
+/// sysexits: permission denied.
+const NOPERM: i32 = 77;
+const GATEWAY_ENROLL: &str = "POST /api/v3/gateways/token-auth/enroll";
+const GATEWAY_CONNECT: &str = "POST /api/v3/gateways/connect";
+const RELAY_LOGIN: &str = "POST /api/v2/relays/login";
+/// What a person is told to do about a token that is spent.
+const CREATE: &str = "create a new one";
+
+/// A gateway and a relay that enroll at `domain` with a one-time token.
+fn enrolling(lab: &Lab, domain: &str) -> [Process; 2] {
+    let keys = "INFISICAL_TOKEN=one-time\n";
+    let enroll = || "--enroll-method=token".to_owned();
+    let mut gateway = GatewayCommand::new(lab.dir(), "edge", domain, RELAY, keys);
+    gateway.more.push(enroll());
+    let mut relay = RelayCommand::new(lab.dir(), "edge", lab.host, domain, keys);
+    relay.more.push(enroll());
+    [gateway.spawn(lab.dir()), relay.spawn(lab.dir())]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_the_platforms_refusal_spends_a_token() {
+    let lab = Lab::new().await;
+    // The port of a service that nothing listens at.
+    let nowhere = format!("http://{}:9", lab.host);
+    for process in enrolling(&lab, &nowhere) {
+        let line = process.wait_for_line("sending the enrollment token").await;
+        assert!(line.contains(&nowhere), "{line}");
+        process.wait_for_line("cannot reach the platform").await;
+        assert!(process.is_running() && !process.output().contains(CREATE));
+    }
+    let refusal = || Answer::error(403, "Enrollment token is already used", "req-1");
+    for what in [GATEWAY_ENROLL, RELAY_LOGIN] {
+        // A firewall's page, and a platform that is ill.
+        let page = "<html><title>Blocked</title></html>";
+        lab.platform.once(what, Answer::raw(403, page));
+        lab.platform.once(what, Answer::error(500, "Something went wrong", "req-0"));
+        lab.platform.always(what, refusal());
+    }
+    for process in enrolling(&lab, &lab.platform.url()) {
+        assert_eq!(process.exit_code().await, NOPERM);
+        let output = process.output();
+        let lines: Vec<&str> = output.lines().filter(|line| line.contains(CREATE)).collect();
+        assert!(!lines.is_empty(), "the last refusal is final");
+        for line in lines {
+            assert!(line.contains("already used"), "{line}");
+            assert!(line.contains(&lab.platform.url()), "{line}");
+        }
+        assert!(output.contains("Blocked") && output.contains("Something went wrong"));
+        assert!(!output.contains("one-time\n"), "the token is shown");
+    }
+}
+
+/// A gateway that has enrolled as `GATEWAY`, and what its manager hears.
+fn enrolled(lab: &Lab, number: usize) -> (Process, Manager) {
+    let command = lab.gateway_command();
+    write_private(&command.config, "INFISICAL_GATEWAY_ACCESS_TOKEN=bought\n");
+    let mut command = command.command(lab.dir());
+    let manager = Manager::listen(&lab.dir().join(format!("notify-{number}")), &mut command);
+    (Process::spawn("gateway", command), manager)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_platforms_name_is_shown_and_another_one_is_warned_of() {
+    let lab = Lab::new().await;
+    let relay = lab.relay().await;
+    let certified = |names: &[&str]| {
+        let certificate = SshCert::user(RELAY, GATEWAY_ID).principals(names);
+        let mut credentials = lab.gateway_credentials();
+        credentials["ssh"]["clientCertificate"] =
+            json!(lab.user_ca.certificate_line(&lab.client_key, &certificate));
+        credentials
+    };
+    let mut answered = certified(&[GATEWAY_ID]);
+    answered["name"] = json!("gw-1");
+    for (number, (credentials, name)) in [
+        (certified(&[GATEWAY_ID, "gw-1"]), Some("gw-1")),
+        (answered, Some("gw-1")),
+        (certified(&[GATEWAY_ID, GATEWAY]), Some(GATEWAY)),
+        // A relay of the instance: the certificate names only the id.
+        (certified(&[GATEWAY_ID]), None),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        lab.platform.always(GATEWAY_CONNECT, Answer::ok(&credentials));
+        let (gateway, manager) = enrolled(&lab, number);
+        let started = gateway.wait_for_line("Gateway started successfully").await;
+        let registered = "Successfully registered gateway and received certificates";
+        let registered = gateway.wait_for_line(registered).await;
+        let status = manager.wait_for(&format!("STATUS=connected to {RELAY}, "));
+        for line in [&started, &registered] {
+            let expected = name.map(|name| format!("gateway.name={name}"));
+            let expected = expected.as_deref().unwrap_or("gateway.name");
+            let line = line.replace('"', "");
+            assert_eq!(line.contains(expected), name.is_some(), "{line}");
+        }
+        let expected = name.map_or_else(|| "(gateway".to_owned(), |name| format!("(gateway {name})"));
+        assert_eq!(status.contains(&expected), name.is_some(), "{status}");
+        let warned = gateway.output().contains("knows this gateway by another name");
+        assert_eq!(warned, name == Some("gw-1"), "case {number}");
+        gateway.kill().await;
+    }
+    relay.kill().await;
+}
