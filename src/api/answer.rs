@@ -10,7 +10,7 @@ use reqwest::header::{CONTENT_TYPE, HeaderMap, LOCATION, RETRY_AFTER};
 use serde::de::DeserializeOwned;
 use url::Url;
 
-use super::error::{Error, Redirect};
+use super::error::{Error, Foreign, Redirect};
 use super::retry_after;
 use super::types::ErrorBody;
 use crate::error::printable;
@@ -50,6 +50,7 @@ impl Answer<'_> {
             }
             Error::Malformed {
                 action: self.action,
+                url: self.url.to_owned(),
                 // The library's own text may quote the answer; the place does not.
                 reason: describe(&error),
             }
@@ -86,6 +87,7 @@ impl Answer<'_> {
         match parsed.and_then(|body| Some((body.text()?, body.req_id))) {
             Some((message, request_id)) if !is_of_proxy => Err(Error::Refused {
                 action: self.action,
+                url: self.url.to_owned(),
                 status: self.status,
                 message: printable(&message),
                 request_id: request_id.as_deref().map(printable),
@@ -113,7 +115,7 @@ impl Answer<'_> {
     /// An answer that does not come from the platform.
     fn foreign(&self) -> Error {
         let content_type = self.headers.get(CONTENT_TYPE);
-        Error::Foreign {
+        Error::Foreign(Box::new(Foreign {
             action: self.action,
             status: self.status,
             url: self.url.to_owned(),
@@ -122,20 +124,25 @@ impl Answer<'_> {
                 .map(|value| printable(&String::from_utf8_lossy(value.as_bytes()))),
             title: title(self.body),
             retry_after: self.retry_after(),
-        }
+        }))
     }
 
     fn is_page(&self) -> bool {
-        let content_type = self.headers.get(CONTENT_TYPE);
-        let content_type = content_type.and_then(|value| value.to_str().ok());
-        let content_type = content_type.unwrap_or_default().to_ascii_lowercase();
-        let start = self.body.trim_ascii_start();
-        let start = start.get(..14).unwrap_or(start).to_ascii_lowercase();
-        content_type.starts_with("text/html")
-            || content_type.starts_with("application/xhtml")
-            || start.starts_with(b"<!doctype html")
-            || start.starts_with(b"<html")
+        is_page(self.headers, self.body)
     }
+}
+
+/// True for a page that was made for a browser.
+pub(super) fn is_page(headers: &HeaderMap, body: &[u8]) -> bool {
+    let content_type = headers.get(CONTENT_TYPE);
+    let content_type = content_type.and_then(|value| value.to_str().ok());
+    let content_type = content_type.unwrap_or_default().to_ascii_lowercase();
+    let start = body.trim_ascii_start();
+    let start = start.get(..14).unwrap_or(start).to_ascii_lowercase();
+    content_type.starts_with("text/html")
+        || content_type.starts_with("application/xhtml")
+        || start.starts_with(b"<!doctype html")
+        || start.starts_with(b"<html")
 }
 
 /// The title of an HTML page, if it has one.

@@ -30,10 +30,14 @@ pub enum Error {
         source: reqwest::Error,
     },
     /// The platform answered with an error.
-    #[error("{action} was refused with {status}: {message}{}", request(.request_id.as_deref()))]
+    #[error(
+        "{action} was refused with {status}: {message} ({}{url})", request(.request_id.as_deref())
+    )]
     Refused {
         /// What was asked for.
         action: &'static str,
+        /// The address called.
+        url: String,
         /// The HTTP status.
         status: StatusCode,
         /// The platform's own words.
@@ -56,27 +60,8 @@ pub enum Error {
         redirect: Box<Redirect>,
     },
     /// Something between this machine and the platform answered in its place.
-    #[error(
-        "{action}: {url}{} answered {status}{}, which does not come from the platform; check the \
-         domain, and any proxy, firewall or captive portal on the way",
-        through(.proxy.as_deref()), page(.content_type.as_deref(), .title.as_deref())
-    )]
-    Foreign {
-        /// What was asked for.
-        action: &'static str,
-        /// The HTTP status.
-        status: StatusCode,
-        /// The address called.
-        url: String,
-        /// The proxy that was used.
-        proxy: Option<String>,
-        /// The `Content-Type`.
-        content_type: Option<String>,
-        /// The title of the page.
-        title: Option<String>,
-        /// How long it asks to wait.
-        retry_after: Option<Duration>,
-    },
+    #[error(transparent)]
+    Foreign(Box<Foreign>),
     /// The request cannot be made with the values that were given.
     #[error("{action}: the request cannot be made")]
     Request {
@@ -96,18 +81,22 @@ pub enum Error {
         action: &'static str,
     },
     /// The answer is not what the protocol says.
-    #[error("the platform's answer to {action} cannot be understood: {reason}")]
+    #[error("the platform's answer to {action} cannot be understood: {reason} ({url})")]
     Malformed {
         /// What was asked for.
         action: &'static str,
+        /// The address called.
+        url: String,
         /// Why; never contains the answer itself, which may hold secrets.
         reason: String,
     },
     /// The answer is too long.
-    #[error("the platform's answer to {action} is longer than {limit} bytes")]
+    #[error("the platform's answer to {action} is longer than {limit} bytes ({url})")]
     TooLong {
         /// What was asked for.
         action: &'static str,
+        /// The address called.
+        url: String,
         /// The limit.
         limit: usize,
     },
@@ -134,9 +123,7 @@ impl Error {
             | Self::Redirected { .. }
             | Self::Malformed { .. }
             | Self::TooLong { .. } => Class::Retry,
-            Self::Foreign { retry_after, .. } => {
-                retry_after.map_or(Class::Retry, Class::RetryAfter)
-            }
+            Self::Foreign(foreign) => foreign.retry_after.map_or(Class::Retry, Class::RetryAfter),
             Self::Refused {
                 status,
                 retry_after,
@@ -178,6 +165,30 @@ impl Error {
                 Class::Fatal(_) | Class::Reauthenticate | Class::Reenroll
             )
     }
+}
+
+/// An answer in the platform's place.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{action}: {url}{} answered {status}{}, which does not come from the platform; check the \
+     domain, and any proxy, firewall or captive portal on the way",
+    through(.proxy.as_deref()), page(.content_type.as_deref(), .title.as_deref())
+)]
+pub struct Foreign {
+    /// What was asked for.
+    pub(super) action: &'static str,
+    /// The HTTP status.
+    pub(super) status: StatusCode,
+    /// The address called.
+    pub(super) url: String,
+    /// The proxy that was used.
+    pub(super) proxy: Option<String>,
+    /// The `Content-Type`.
+    pub(super) content_type: Option<String>,
+    /// The title of the page.
+    pub(super) title: Option<String>,
+    /// How long it asks to wait.
+    pub(super) retry_after: Option<Duration>,
 }
 
 /// Where a redirect leads to.
@@ -295,7 +306,7 @@ fn page(content_type: Option<&str>, title: Option<&str>) -> String {
 }
 
 fn request(id: Option<&str>) -> String {
-    id.map(|id| format!(" (request {id})")).unwrap_or_default()
+    id.map(|id| format!("request {id}, ")).unwrap_or_default()
 }
 
 #[cfg(test)]

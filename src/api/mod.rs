@@ -15,7 +15,7 @@ pub mod types;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-pub use error::{Error, Redirect};
+pub use error::{Error, Foreign, Redirect};
 use reqwest::header::{AGE, AUTHORIZATION, DATE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Method, redirect};
 use serde::Serialize;
@@ -415,6 +415,7 @@ impl Client {
             if body.len().saturating_add(chunk.len()) > MAX_ANSWER {
                 return Err(Error::TooLong {
                     action,
+                    url: url.clone(),
                     limit: MAX_ANSWER,
                 });
             }

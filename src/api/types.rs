@@ -52,6 +52,13 @@ pub struct GatewayLogin {
     /// The gateway's id.
     #[serde(default, deserialize_with = "lenient::optional")]
     pub gateway_id: Option<GatewayId>,
+    /// The gateway's name, from platforms that tell it.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "lenient::optional"
+    )]
+    pub name: Option<GatewayName>,
 }
 
 /// Credentials G.
@@ -61,6 +68,13 @@ pub struct GatewayCredentials {
     /// The gateway's id.
     #[serde(deserialize_with = "lenient::required")]
     pub gateway_id: GatewayId,
+    /// The gateway's name, from platforms that tell it.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "lenient::optional"
+    )]
+    pub name: Option<GatewayName>,
     /// The relay to dial.
     pub relay_host: RelayHost,
     /// TLS 2.

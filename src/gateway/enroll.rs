@@ -13,7 +13,7 @@ use crate::config::settings::{ApiBase, GatewayCredential, GatewaySettings};
 use crate::config::{env, file};
 use crate::error::{Class, chain};
 use crate::events;
-use crate::names::GatewayId;
+use crate::names::{GatewayId, GatewayName};
 use crate::scope::Scope;
 use crate::secret::Secret;
 use crate::trust;
@@ -53,6 +53,10 @@ pub(crate) async fn spend(
     scope: &Scope,
 ) -> Result<Option<Secret>, Error> {
     prepare(&settings.store, &settings.domain).map_err(Error::Store)?;
+    tracing::info!(
+        platform = client.base(),
+        "sending the enrollment token to the platform"
+    );
     let mut backoff = Backoff::new(BASE, CAP);
     while !scope.is_cancelled() {
         let error = match client.enroll_gateway(token).await {
@@ -61,6 +65,7 @@ pub(crate) async fn spend(
                 tracing::info!(
                     message_id = events::ENROLLED.id,
                     gateway.id = login.gateway_id.as_ref().map(GatewayId::as_str),
+                    gateway.name = login.name.as_ref().map(GatewayName::as_str),
                     store = %settings.store.display(),
                     "{}",
                     events::ENROLLED
@@ -72,8 +77,13 @@ pub(crate) async fn spend(
         let at_least = match error.class() {
             Class::Retry => Duration::ZERO,
             Class::RetryAfter(wait) => wait,
+            // Only the platform's own refusal tells that the token is spent.
             Class::Reauthenticate | Class::Reenroll | Class::Fatal(_) => {
-                return Err(Error::Enrollment(error));
+                return Err(if error.is_verdict() {
+                    Error::Enrollment(error)
+                } else {
+                    Error::NotEnrolled(error)
+                });
             }
         };
         let delay = at_least.saturating_add(backoff.next_delay(backoff::random()));

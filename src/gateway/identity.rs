@@ -9,7 +9,7 @@ use super::service::Service;
 use crate::api::types::GatewayCredentials;
 use crate::backoff::random;
 use crate::clock::Clock;
-use crate::names::{GatewayId, RelayHost, RelayName};
+use crate::names::{GatewayId, GatewayName, RelayHost, RelayName};
 use crate::pki;
 use crate::ssh::cert::HostPolicy;
 use crate::ssh::keys::CertifiedKey;
@@ -44,6 +44,8 @@ pub enum Error {
 #[derive(Debug)]
 pub(crate) struct Identity {
     pub(crate) gateway_id: GatewayId,
+    /// What the platform calls the gateway, where it tells.
+    pub(crate) gateway_name: Option<GatewayName>,
     pub(crate) relay_name: RelayName,
     pub(crate) relay_host: RelayHost,
     pub(crate) ssh: client::Config,
@@ -75,6 +77,9 @@ impl Identity {
         let ca = keys::parse_public_key(&credentials.ssh.server_ca_public_key)
             .map_err(ssh("ssh.serverCAPublicKey"))?;
         let ssh_expires = cert::expires(&certificate);
+        // The principals are the id and, of an organization's relay, the name (protocol.md §2).
+        let name = certificate.valid_principals().get(1);
+        let name = name.and_then(|name| name.parse().ok());
         let identity =
             CertifiedKey::try_new(&key, certificate).map_err(ssh("ssh.clientPrivateKey"))?;
 
@@ -88,6 +93,7 @@ impl Identity {
         let renew_at = Instant::now();
         Ok(Self {
             gateway_id: credentials.gateway_id.clone(),
+            gateway_name: credentials.name.clone().or(name),
             relay_name,
             relay_host: credentials.relay_host.clone(),
             ssh: client::Config {

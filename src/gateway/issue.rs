@@ -1,5 +1,6 @@
 //! Asks the platform for credentials: which relay, then the certificates for it (protocol.md §1).
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -57,6 +58,8 @@ pub(crate) struct Issuer {
     /// What the choice of the run before was.
     cached_relay: Option<CachedRelay>,
     choice: Mutex<Choice>,
+    /// That the platform's name is another one was logged.
+    has_warned_of_name: AtomicBool,
 }
 
 /// What is known of the relays. Locked for a moment at a time.
@@ -110,6 +113,7 @@ impl Issuer {
             pinned,
             cached_relay: None,
             choice: Mutex::default(),
+            has_warned_of_name: AtomicBool::new(false),
         }
     }
 
@@ -290,7 +294,15 @@ impl Issuer {
                 self.client.connect_gateway(token, &request).await?
             }
         };
-        let identity = Identity::try_new(relay_name.clone(), &credentials, self.client.clock())?;
+        let mut identity =
+            Identity::try_new(relay_name.clone(), &credentials, self.client.clock())?;
+        if matches!(self.access, Access::Identity(_)) {
+            // The platform has just taken over the name that was asked for.
+            identity
+                .gateway_name
+                .get_or_insert_with(|| self.name.clone());
+        }
+        self.compare_names(identity.gateway_name.as_ref());
         tracing::debug!(
             gateway.id = %identity.gateway_id,
             relay.name = %relay_name,
@@ -302,6 +314,21 @@ impl Issuer {
         }
         self.choice().chosen = Some(relay_name);
         Ok(identity)
+    }
+
+    /// Warns, once, if the platform has another name for the gateway than the configuration.
+    fn compare_names(&self, known: Option<&GatewayName>) {
+        let Some(known) = known.filter(|known| **known != self.name) else {
+            return;
+        };
+        if !self.has_warned_of_name.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                gateway.name = %known,
+                configured = %self.name,
+                "the platform knows this gateway by another name than the configuration; \
+                 the platform's name counts"
+            );
+        }
     }
 
     async fn choose(

@@ -71,6 +71,9 @@ pub enum Error {
     /// The enrollment token was refused.
     #[error("the enrollment token cannot be used; create a new one and start again")]
     Enrollment(#[source] api::Error),
+    /// The platform did not judge the enrollment token.
+    #[error("the enrollment token was not exchanged")]
+    NotEnrolled(#[source] api::Error),
     /// The access token cannot be kept.
     #[error("the gateway's access token cannot be kept")]
     Store(#[source] file::Error),
@@ -95,7 +98,7 @@ impl Error {
             Class::Retry | Class::RetryAfter(_) => Reason::Unavailable,
         };
         match self {
-            Self::Client(error) | Self::Enrollment(error) => of(error),
+            Self::Client(error) | Self::Enrollment(error) | Self::NotEnrolled(error) => of(error),
             Self::Store(_) => Reason::Unavailable,
             Self::Credentials(error) => error.reason(),
             Self::Tunnel(_) => Reason::Configuration,

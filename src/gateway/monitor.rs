@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use super::link::State;
-use crate::names::RelayName;
+use crate::names::{GatewayName, RelayName};
 use crate::words::{Count, Roughly};
 
 /// What the gateway does.
@@ -38,6 +38,8 @@ pub struct Report {
     pub phase: Phase,
     /// Sessions that are open.
     pub sessions: usize,
+    /// What the platform calls it.
+    pub name: Option<GatewayName>,
     /// When its certificates are to be renewed.
     pub renew_at: Option<Instant>,
     /// What is wrong beyond the tunnel, if the last heartbeat failed.
@@ -114,6 +116,17 @@ impl Reporter {
         self.0.send_modify(|report| report.renew_at = Some(at));
     }
 
+    /// What the platform calls the gateway.
+    pub(crate) fn known_as(&self, name: Option<&GatewayName>) {
+        self.0.send_if_modified(|report| {
+            let is_new = name.is_some() && report.name.as_ref() != name;
+            if is_new {
+                report.name = name.cloned();
+            }
+            is_new
+        });
+    }
+
     /// Why the configuration could not be reloaded, or that it was.
     pub fn configuration(&self, refused: Option<String>) {
         self.0.send_modify(|report| report.refused = refused);
@@ -162,6 +175,9 @@ impl Monitor {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.phase_line(f)?;
+        if let Some(name) = &self.name {
+            write!(f, " (gateway {name})")?;
+        }
         match &self.refused {
             Some(why) => write!(f, "; configuration not reloaded: {why}"),
             None => Ok(()),

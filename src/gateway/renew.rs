@@ -128,6 +128,7 @@ pub(crate) async fn run(
                 not_before = Instant::now() + pause;
                 kept = not_before;
                 reporter.renew_at(identity.renew_at);
+                reporter.known_as(identity.gateway_name.as_ref());
                 current.send_replace(Some(Arc::new(identity)));
             }
             Err((error, class)) => {

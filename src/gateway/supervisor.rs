@@ -27,7 +27,7 @@ use crate::error::{Class, chain};
 use crate::events;
 use crate::health::Heart;
 use crate::host::known::Known;
-use crate::names::SSH_PORT;
+use crate::names::{GatewayName, SSH_PORT};
 use crate::net::dial;
 use crate::scope::Scope;
 
@@ -197,6 +197,7 @@ impl Supervisor {
             tracing::info!(
                 message_id = events::GATEWAY_REGISTERED.id,
                 gateway.id = %identity.gateway_id,
+                gateway.name = identity.gateway_name.as_ref().map(GatewayName::as_str),
                 relay.host = %identity.relay_host,
                 "{}",
                 events::GATEWAY_REGISTERED
@@ -205,6 +206,7 @@ impl Supervisor {
             tracing::debug!(relay.host = %identity.relay_host, "registered again");
         }
         self.reporter.renew_at(identity.renew_at);
+        self.reporter.known_as(identity.gateway_name.as_ref());
         self.current.send_replace(Some(Arc::new(identity)));
         Ok(())
     }
@@ -274,6 +276,7 @@ impl Supervisor {
         };
         tracing::info!(
             message_id = event.id,
+            gateway.name = tunnel.identity.gateway_name.as_ref().map(GatewayName::as_str),
             relay.name = %relay,
             relay.host = %tunnel.identity.relay_host,
             "{event}"

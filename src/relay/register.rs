@@ -46,6 +46,9 @@ pub enum Error {
     /// The enrollment token was refused.
     #[error("the enrollment token cannot be used; create a new one and start again")]
     Enrollment(#[source] api::Error),
+    /// The platform did not judge the enrollment token.
+    #[error("the enrollment token was not exchanged")]
+    NotEnrolled(#[source] api::Error),
     /// The access token that it bought cannot be kept.
     #[error("the relay's access token cannot be kept")]
     Store(#[source] StoreError),
@@ -67,7 +70,7 @@ impl Error {
             Class::Retry | Class::RetryAfter(_) => Reason::Unavailable,
         };
         match self {
-            Self::Enrollment(error) => of(error.class()),
+            Self::Enrollment(error) | Self::NotEnrolled(error) => of(error.class()),
             Self::Store(_) => Reason::Unavailable,
             Self::Refused(_, class) => of(*class),
             Self::Identity(_) => Reason::Configuration,
@@ -77,7 +80,7 @@ impl Error {
     /// What to do about it.
     fn class(&self) -> Class {
         match self {
-            Self::Enrollment(error) => match error.class() {
+            Self::Enrollment(error) | Self::NotEnrolled(error) => match error.class() {
                 // There is no other token to log in with.
                 Class::Reauthenticate => Class::Fatal(Reason::Permission),
                 class => class,
@@ -180,6 +183,10 @@ async fn spend(
     access::prepare(&settings.store, &settings.domain)
         .await
         .map_err(Error::Store)?;
+    tracing::info!(
+        platform = client.base(),
+        "sending the enrollment token to the platform"
+    );
     let mut backoff = Backoff::new(START.0, START.1);
     while !scope.is_cancelled() {
         // Not interrupted by the scope: the answer may hold the only copy of what the token bought. The
@@ -196,7 +203,9 @@ async fn spend(
                 );
                 return Ok(Some(login.access_token));
             }
-            Err(error) => Error::Enrollment(error),
+            // Only the platform's own refusal tells that the token is spent.
+            Err(error) if error.is_verdict() => Error::Enrollment(error),
+            Err(error) => Error::NotEnrolled(error),
         };
         if !wait(&error, &mut backoff, events::NOT_ENROLLED, scope).await {
             return cancelled_or(error, scope);

@@ -45,13 +45,17 @@ async fn only_the_platforms_refusal_spends_a_token() {
         // A firewall's page, and a platform that is ill.
         let page = "<html><title>Blocked</title></html>";
         lab.platform.once(what, Answer::raw(403, page));
-        lab.platform.once(what, Answer::error(500, "Something went wrong", "req-0"));
+        lab.platform
+            .once(what, Answer::error(500, "Something went wrong", "req-0"));
         lab.platform.always(what, refusal());
     }
     for process in enrolling(&lab, &lab.platform.url()) {
         assert_eq!(process.exit_code().await, NOPERM);
         let output = process.output();
-        let lines: Vec<&str> = output.lines().filter(|line| line.contains(CREATE)).collect();
+        let lines: Vec<&str> = output
+            .lines()
+            .filter(|line| line.contains(CREATE))
+            .collect();
         assert!(!lines.is_empty(), "the last refusal is final");
         for line in lines {
             assert!(line.contains("already used"), "{line}");
@@ -94,7 +98,8 @@ async fn the_platforms_name_is_shown_and_another_one_is_warned_of() {
     .into_iter()
     .enumerate()
     {
-        lab.platform.always(GATEWAY_CONNECT, Answer::ok(&credentials));
+        lab.platform
+            .always(GATEWAY_CONNECT, Answer::ok(&credentials));
         let (gateway, manager) = enrolled(&lab, number);
         let started = gateway.wait_for_line("Gateway started successfully").await;
         let registered = "Successfully registered gateway and received certificates";
@@ -106,9 +111,12 @@ async fn the_platforms_name_is_shown_and_another_one_is_warned_of() {
             let line = line.replace('"', "");
             assert_eq!(line.contains(expected), name.is_some(), "{line}");
         }
-        let expected = name.map_or_else(|| "(gateway".to_owned(), |name| format!("(gateway {name})"));
+        let expected =
+            name.map_or_else(|| "(gateway".to_owned(), |name| format!("(gateway {name})"));
         assert_eq!(status.contains(&expected), name.is_some(), "{status}");
-        let warned = gateway.output().contains("knows this gateway by another name");
+        let warned = gateway
+            .output()
+            .contains("knows this gateway by another name");
         assert_eq!(warned, name == Some("gw-1"), "case {number}");
         gateway.kill().await;
     }

@@ -22,6 +22,7 @@ mod connect_bad_peers;
 mod connect_check;
 mod credentials;
 mod dev;
+mod enrollment;
 mod failover;
 mod fairness;
 mod floods;

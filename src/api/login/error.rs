@@ -12,12 +12,14 @@ use crate::error::{Class, Reason};
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A service of the cloud does not answer.
-    #[error("{service} at {at} does not answer{hint}")]
+    #[error("{service} at {at}{proxy} does not answer{hint}")]
     Unreachable {
         /// What it is.
         service: &'static str,
         /// Its host.
         at: String,
+        /// The proxy that was used; empty, or begins with a space.
+        proxy: String,
         /// What to think of, after a semicolon.
         hint: &'static str,
         /// Why.
@@ -35,6 +37,8 @@ pub enum Error {
         status: StatusCode,
         /// Its own words.
         message: String,
+        /// A page for a browser answered in its place.
+        is_page: bool,
         /// What to think of, after a semicolon.
         hint: &'static str,
     },
@@ -114,11 +118,21 @@ pub enum Error {
 }
 
 impl Error {
+    /// The same, of a request that took `proxy`.
+    pub(super) fn through(mut self, through: Option<&str>) -> Self {
+        if let (Self::Unreachable { proxy, .. }, Some(through)) = (&mut self, through) {
+            *proxy = format!(" through the proxy {through}");
+        }
+        self
+    }
+
     /// What to do about it. A file or a role may come, as a network does; what is written down wrong stays wrong.
     #[must_use]
     pub fn class(&self) -> Class {
         match self {
             Self::Unreachable { .. } | Self::Nonsense { .. } => Class::Retry,
+            // Of a proxy or a captive portal, whatever its status is.
+            Self::Refused { is_page: true, .. } => Class::Retry,
             Self::Refused { status, .. } => match status.as_u16() {
                 400 | 401 | 403 => Class::Fatal(Reason::Permission),
                 // 404 and 410 too: a role that is not attached yet, a service that is being updated.

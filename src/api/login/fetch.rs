@@ -11,8 +11,8 @@ use url::Url;
 use zeroize::Zeroizing;
 
 use super::Error;
-use crate::api::outbound;
 use crate::api::resolve::Resolver;
+use crate::api::{answer, outbound};
 use crate::config::proxy::Proxies;
 use crate::config::value::{self, Shape};
 use crate::error::printable;
@@ -58,24 +58,20 @@ pub(super) fn on_link() -> Result<reqwest::Client, Error> {
         .map_err(Error::Local)
 }
 
-/// For the service on the internet at the URL `at`, by way of `proxies`.
-pub(super) fn far(at: &str, proxies: &Proxies) -> Result<reqwest::Client, Error> {
+/// For the service on the internet at the URL `at`, by way of `proxies`. Also gives the proxy, for errors.
+pub(super) fn far(at: &str, proxies: &Proxies) -> Result<(reqwest::Client, Option<String>), Error> {
     let builder = reqwest::Client::builder()
         .tls_backend_preconfigured(trust::roots().client_config()?)
         .dns_resolver(Arc::new(Resolver))
         .redirect(redirect::Policy::none())
         .connect_timeout(FAR_CONNECT)
         .timeout(FAR_DEADLINE);
-    let builder = match Url::parse(at) {
-        Ok(url) => {
-            outbound::route(builder, proxies, &url)
-                .map_err(Error::Local)?
-                .0
-        }
+    let (builder, proxy) = match Url::parse(at) {
+        Ok(url) => outbound::route(builder, proxies, &url).map_err(Error::Local)?,
         // The request itself will fail.
-        Err(_) => builder.no_proxy(),
+        Err(_) => (builder.no_proxy(), None),
     };
-    builder.build().map_err(Error::Local)
+    Ok((builder.build().map_err(Error::Local)?, proxy))
 }
 
 impl Service {
@@ -89,6 +85,7 @@ impl Service {
         let unreachable = |source: reqwest::Error| Error::Unreachable {
             service: self.name,
             at: at.clone(),
+            proxy: String::new(),
             hint: self.absent,
             source: source.without_url(),
         };
@@ -107,6 +104,7 @@ impl Service {
                 at,
                 status,
                 message: words(&body),
+                is_page: answer::is_page(response.headers(), &body),
                 hint: self.refused,
             });
         }
@@ -232,7 +230,10 @@ mod tests {
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let at = listener.local_addr().expect("an address").to_string();
-        for client in [on_link(), far(&format!("http://{at}"), &Proxies::default())] {
+        for client in [
+            on_link(),
+            far(&format!("http://{at}"), &Proxies::default()).map(|(client, _)| client),
+        ] {
             let request = client.expect("a client").get(format!("http://{at}/"));
             let asking = SERVICE.ask(&at, request);
             let asked = tokio::time::timeout(Duration::from_secs(60), asking);

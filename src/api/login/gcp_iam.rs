@@ -15,6 +15,8 @@ use time::OffsetDateTime;
 
 use super::Error;
 use super::fetch::{self, Service};
+use super::gcp_id_token;
+use crate::config::cloud::Cloud;
 use crate::config::proxy::Proxies;
 use crate::secret::Secret;
 
@@ -85,15 +87,45 @@ pub(super) async fn token(
     let text = fetch::file(path, WHAT).await?;
     let key: KeyFile = serde_json::from_str(&text)
         .map_err(|_| wrong("it is not JSON with client_email and private_key"))?;
-    let email = key.client_email.as_str();
-    // It becomes a part of a path.
-    let is_harmless = |c: char| c.is_ascii_alphanumeric() || "@.-_:".contains(c);
-    if email.is_empty() || !email.chars().all(is_harmless) {
+    if !is_address(&key.client_email) {
         return Err(wrong("its client_email is no address"));
     }
     let now = OffsetDateTime::now_utc().unix_timestamp();
     let bearer = authorization(&key, now)
         .ok_or_else(|| wrong("its private_key is no RSA key in PKCS#8 and PEM"))?;
+    sign(identity_id, &key.client_email, &bearer, at, proxies).await
+}
+
+/// The same for the service account of the machine, which needs no key.
+pub(super) async fn machine_token(
+    identity_id: &str,
+    cloud: &Cloud,
+    at: &str,
+    proxies: &Proxies,
+) -> Result<Secret, Error> {
+    let email = gcp_id_token::email(cloud).await?;
+    if !is_address(&email) {
+        let reason = "the metadata service does not tell the address of the machine's account";
+        return Err(SERVICE.nonsense(at, reason));
+    }
+    let bearer = gcp_id_token::access_token(cloud).await?;
+    sign(identity_id, &email, &bearer, at, proxies).await
+}
+
+/// True if `email` may become a part of a path.
+fn is_address(email: &str) -> bool {
+    let is_harmless = |c: char| c.is_ascii_alphanumeric() || "@.-_:".contains(c);
+    !email.is_empty() && email.chars().all(is_harmless)
+}
+
+/// Has a token for `identity_id` signed as the account `email`.
+async fn sign(
+    identity_id: &str,
+    email: &str,
+    bearer: &Secret,
+    at: &str,
+    proxies: &Proxies,
+) -> Result<Secret, Error> {
     let payload = Payload {
         sub: email,
         aud: identity_id,
@@ -102,11 +134,10 @@ pub(super) async fn token(
         payload: json(&payload),
     };
     let url = format!("{at}/v1/projects/-/serviceAccounts/{email}:signJwt");
-    let request = fetch::far(at, proxies)?
-        .post(url)
-        .bearer_auth(bearer.expose())
-        .json(&request);
-    let answer = SERVICE.ask(at, request).await?;
+    let (client, proxy) = fetch::far(at, proxies)?;
+    let request = client.post(url).bearer_auth(bearer.expose()).json(&request);
+    let answer = SERVICE.ask(at, request).await;
+    let answer = answer.map_err(|error| error.through(proxy.as_deref()))?;
     let answer: Result<Answer, _> = serde_json::from_str(&answer);
     match answer {
         Ok(answer) if !answer.signed_jwt.is_empty() => Ok(answer.signed_jwt),

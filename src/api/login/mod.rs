@@ -110,10 +110,16 @@ impl TokenSource {
     /// Tokens for an enrolled gateway or relay that logs in with what its machine is.
     #[must_use]
     pub fn machine(client: Client, enrollment: MachineEnrollment) -> Self {
+        Self::machine_at(client, enrollment, Places::default())
+    }
+
+    /// The same, with the clouds' services at `places`.
+    #[must_use]
+    pub fn machine_at(client: Client, enrollment: MachineEnrollment, places: Places) -> Self {
         Self::of(Way::Machine {
             client,
             enrollment,
-            places: Places::default(),
+            places,
         })
     }
 
@@ -260,15 +266,13 @@ async fn machine(
         MachineProof::Aws { cloud } => return aws::enrolled(client, &enrollment.id, cloud).await,
         MachineProof::Kubernetes { token_path } => kubernetes::token(token_path).await?,
         MachineProof::GcpGce { cloud } => gcp_id_token::token(id, cloud).await?,
-        MachineProof::GcpIam { key_path, .. } => match key_path {
-            Some(path) => gcp_iam::token(id, path, &places.gcp_iam).await?,
-            None => {
-                return Err(ApiError::from(Error::Variable {
-                    name: "INFISICAL_GCP_IAM_SERVICE_ACCOUNT_KEY_FILE_PATH",
-                    reason: "it must name the key file of a service account",
-                }));
+        MachineProof::GcpIam { key_path, cloud } => {
+            let (at, proxies) = (&places.gcp_iam, client.proxies());
+            match key_path {
+                Some(path) => gcp_iam::token(id, path, at, proxies).await?,
+                None => gcp_iam::machine_token(id, cloud, at, proxies).await?,
             }
-        },
+        }
     };
     let request = GatewayJwtLogin {
         method: enrollment.proof.name(),

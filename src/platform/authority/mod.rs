@@ -243,6 +243,7 @@ impl Authority {
         let leaf = self.x509.gateway_server(&self.organization, now)?;
         Ok(GatewayCredentials {
             gateway_id: gateway.id.clone(),
+            name: Some(gateway.name.clone()),
             relay_host: relay.host.clone(),
             pki: ServerPki {
                 server_certificate: leaf.certificate,

@@ -97,7 +97,7 @@ pub(super) async fn enroll(
     Json(request): Json<EnrollGateway>,
 ) -> Result<axum::Json<GatewayLogin>, ApiError> {
     let access_token = token::generate()?;
-    let gateway_id = app
+    let (gateway_id, name) = app
         .store()
         .enroll_gateway(
             TokenHash::of(&request.token),
@@ -105,10 +105,11 @@ pub(super) async fn enroll(
             SystemTime::now(),
         )
         .await?;
-    tracing::info!(gateway.id = %gateway_id, "gateway enrolled");
+    tracing::info!(gateway.id = %gateway_id, gateway.name = %name, "gateway enrolled");
     Ok(axum::Json(GatewayLogin {
         access_token,
         gateway_id: Some(gateway_id),
+        name: Some(name),
     }))
 }
 

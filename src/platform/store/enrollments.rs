@@ -51,7 +51,7 @@ impl Store {
         token: TokenHash,
         access: TokenHash,
         now: SystemTime,
-    ) -> Result<GatewayId, Error> {
+    ) -> Result<(GatewayId, GatewayName), Error> {
         self.call(move |tx| {
             let (name, _) = consume(tx, token, "gateway", now)?;
             let name: GatewayName = text(0, &name)?;
@@ -63,7 +63,7 @@ impl Store {
                 None => gateways::insert(tx, &name, None, now)?,
             };
             replace_token(tx, access, "gateway", &id)?;
-            Ok(text(0, &id)?)
+            Ok((text(0, &id)?, name))
         })
         .await
     }

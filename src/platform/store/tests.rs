@@ -211,8 +211,9 @@ async fn of_those_who_race_for_an_enrollment_token_one_wins() {
     for (result, access) in results.into_iter().zip(racers) {
         let principal = store.principal(access, now).await.expect("read");
         match result {
-            Ok(id) => {
+            Ok((id, name)) => {
                 winners += 1;
+                assert_eq!(name, gateway("office"));
                 assert!(matches!(principal, Some(Principal::Gateway(own)) if own == id));
             }
             Err(error) => {
@@ -330,7 +331,7 @@ async fn a_deleted_gateways_token_is_known_and_opens_nothing() {
     let ((_, token), (_, access)) = (fresh(), fresh());
     let allowed = store.allow_gateway(token, gateway("office"), now);
     allowed.await.expect("allowed");
-    let id = store
+    let (id, _) = store
         .enroll_gateway(token, access, now)
         .await
         .expect("enrolled");
@@ -401,7 +402,7 @@ async fn a_gateway_that_leaves_the_choice_gets_a_healthy_relay_its_organizations
     let ((_, token), (_, access)) = (fresh(), fresh());
     let allowed = store.allow_gateway(token, gateway("office"), now);
     allowed.await.expect("allowed");
-    let id = store
+    let (id, _) = store
         .enroll_gateway(token, access, now)
         .await
         .expect("enrolled");

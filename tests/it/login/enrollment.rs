@@ -233,3 +233,54 @@ async fn an_access_token_in_the_file_outlives_every_refusal() {
     }
     assert_eq!(lab.platform.requests(GATEWAY_CONNECT).len(), 4);
 }
+
+/// A gateway whose pod or GCP machine is its enrollment: it logs in at each start, and again when the
+/// platform refuses its token.
+#[tokio::test(flavor = "multi_thread")]
+async fn pods_and_gcp_machines_log_in_again_when_refused() {
+    let identity = "GET /computeMetadata/v1/instance/service-accounts/default/identity";
+    for method in ["kubernetes", "gcp"] {
+        let lab = Lab::new().await;
+        let _relay = lab.relay().await;
+        let id = ("gatewayId", GATEWAY_ID);
+        lab.platform.once(GATEWAY_LOGIN, bought("bought-first", id));
+        lab.platform
+            .always(GATEWAY_LOGIN, bought("bought-second", id));
+        let refusal = Answer::error(401, "Token version mismatch", "req-401");
+        lab.platform.once(GATEWAY_CONNECT, refusal);
+        let credentials = Answer::ok(&lab.gateway_credentials());
+        lab.platform.always(GATEWAY_CONNECT, credentials);
+        lab.platform.always(identity, Answer::raw(200, "proof\n"));
+        let pod_token = lab.dir().join("pod-token");
+        write_private(&pod_token, "proof\n");
+        let mut gateway = lab.gateway_command();
+        write_private(&gateway.config, "");
+        gateway.more = vec![
+            format!("--enroll-method={method}"),
+            format!("--gateway-id={GATEWAY_ID}"),
+        ];
+        let mut command = gateway.command(lab.dir());
+        command.env("GCE_METADATA_HOST", lab.platform.address.to_string());
+        command.env(
+            "INFISICAL_KUBERNETES_SERVICE_ACCOUNT_TOKEN_PATH",
+            &pod_token,
+        );
+        let process = Process::spawn("gateway", command);
+        process.wait_for_line("Gateway started successfully").await;
+        let logins = lab.platform.requests(GATEWAY_LOGIN);
+        assert_eq!(logins.len(), 2, "the refused token was replaced once");
+        let expected = json!({"method": method, "gatewayId": GATEWAY_ID, "jwt": "proof"});
+        assert!(
+            logins.iter().all(|login| login.body == expected),
+            "{logins:?}"
+        );
+        let connects = lab.platform.requests(GATEWAY_CONNECT);
+        let bearers: Vec<_> = connects.iter().map(|r| r.bearer.as_str()).collect();
+        assert_eq!(bearers, ["bought-first", "bought-second"]);
+        let kept = std::fs::read_to_string(&gateway.config).expect("the file");
+        assert!(
+            kept.contains(GATEWAY_ID) && !kept.contains("bought"),
+            "{kept}"
+        );
+    }
+}

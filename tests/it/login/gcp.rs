@@ -5,8 +5,9 @@ use std::process::Command;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use infisical::api::login::{Places, TokenSource};
 use infisical::config::cloud::Cloud;
-use infisical::config::credential::LoginMethod;
+use infisical::config::credential::{LoginMethod, MachineEnrollment, MachineProof, ResourceId};
 use infisical::error::{Class, Reason};
 use serde_json::{Value, json};
 
@@ -193,4 +194,48 @@ async fn a_key_file_that_is_none_is_named_without_what_it_holds() {
         "{text}"
     );
     assert_eq!(class, Class::Fatal(Reason::Permission));
+}
+
+/// A gateway that is enrolled as its GCP machine may have its token signed without a key file.
+#[tokio::test]
+async fn a_machine_signs_with_the_account_that_its_metadata_tells() {
+    let bench = Bench::new().await;
+    let account = "GET /computeMetadata/v1/instance/service-accounts/default";
+    let stand_in = &bench.stand_in;
+    stand_in.always(&format!("{account}/email"), Answer::raw(200, EMAIL));
+    let access =
+        json!({"access_token": "machine-token", "expires_in": 3599, "token_type": "Bearer"});
+    stand_in.always(&format!("{account}/token"), Answer::ok(&access));
+    let sign = format!("POST /v1/projects/-/serviceAccounts/{EMAIL}:signJwt");
+    stand_in.always(&sign, Answer::ok(&json!({"signedJwt": JWT})));
+    let login = "POST /api/v3/gateways/login";
+    stand_in.always(login, Answer::ok(&json!({"accessToken": "bought"})));
+    let enrollment = MachineEnrollment {
+        id: ResourceId::Gateway(IDENTITY.parse().expect("an id")),
+        proof: MachineProof::GcpIam {
+            key_path: None,
+            cloud: Cloud::of(&[("GCE_METADATA_HOST", &stand_in.address.to_string())]),
+        },
+    };
+    let places = Places {
+        gcp_iam: stand_in.url(),
+        ..Places::default()
+    };
+    let source = TokenSource::machine_at(bench.client(), enrollment, places);
+    assert_eq!(token(&source).await, "bought");
+    let signed = stand_in.requests(&sign).pop().expect("asked");
+    assert_eq!(signed.bearer, "machine-token");
+    let payload = format!(r#"{{"sub":"{EMAIL}","aud":"{IDENTITY}"}}"#);
+    assert_eq!(signed.body, json!({"payload": payload}));
+    let login = stand_in.requests(login).pop().expect("a login");
+    let expected = json!({"method": "gcp", "gatewayId": IDENTITY, "jwt": JWT});
+    assert_eq!(login.body, expected);
+    // A proxy's page is not Google's verdict.
+    stand_in.always(&sign, Answer::raw(403, "<html>Blocked</html>"));
+    let refused = Answer::error(401, "revoked", "req-401");
+    stand_in.once("GET /api/v1/relays", refused);
+    let bought = source.token().await.expect("held");
+    let error = bench.client().relays(&bought).await.expect_err("refused");
+    source.class(&error, Some(&bought)).await;
+    assert_eq!(failure(&source).await.1, Class::Retry);
 }

@@ -217,11 +217,13 @@ async fn web_identity(
         .append_pair("RoleSessionName", session)
         .append_pair("WebIdentityToken", token.expose())
         .finish();
-    let request = fetch::far(&at, proxies)?
+    let (client, proxy) = fetch::far(&at, proxies)?;
+    let request = client
         .post(format!("{at}/"))
         .header("Content-Type", super::CONTENT_TYPE)
         .body(form);
-    let answer = STS.ask(&at, request).await?;
+    let answer = STS.ask(&at, request).await;
+    let answer = answer.map_err(|error| error.through(proxy.as_deref()))?;
     let found = || {
         Some(Credentials {
             key_id: element(&answer, "AccessKeyId")?.to_owned(),
