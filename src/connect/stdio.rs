@@ -29,12 +29,15 @@ where
     let ending = {
         let send = async {
             tokio::io::copy(&mut input, &mut to_remote).await?;
-            to_remote.shutdown().await
+            // A reader that is gone and had taken every byte misses nothing.
+            let _ = to_remote.shutdown().await;
+            Ok::<(), io::Error>(())
         };
         let receive = receive(from_remote, &mut output);
         tokio::pin!(send, receive);
         tokio::select! {
-            ending = &mut receive => ending,
+            // A failure to send is not missed because the answer has come meanwhile.
+            biased;
             sent = &mut send => {
                 if let Err(error) = &sent {
                     tracing::debug!(%error, "the remote side takes no more");
@@ -46,6 +49,7 @@ where
                     (ending, _) => ending,
                 }
             }
+            ending = &mut receive => ending,
         }
     };
     if ending.is_orderly() {

@@ -5,19 +5,20 @@
 //! order: a failure below is passed on as it is. All that was received before a failure is read
 //! first; the TLS library alone would lose what came in the same read as the alert.
 //!
-//! What foreign clients do at their end (measured on loopback, TLS 1.3):
+//! What foreign clients do at their end (measured with TLS 1.3 over loopback). Each of them sends
+//! RST in the place of FIN if it has not read everything, a ticket of TLS 1.3 included:
 //!
 //! | client | what it sends |
 //! | --- | --- |
-//! | Go 1.24 `tls.Conn.Close` | `close_notify`, then FIN; RST if it has not read everything |
+//! | Go 1.26 `tls.Conn.Close` | `close_notify`, then FIN |
 //! | Go `tls.Conn.CloseWrite` | `close_notify`, and goes on reading |
 //! | Go process that exits without `Close` | FIN alone |
 //! | Node 20 `socket.end()` | `close_notify`, then FIN |
 //! | Node `socket.destroy()`, or `process.exit` | FIN alone |
 //! | curl, OpenSSL `s_client` at end of input | `close_notify`, then FIN |
 //!
-//! And what they make of the end of a server: Go takes FIN between two records for an orderly end,
-//! Node and rustls-based clients differ by version; a fatal alert is an error for all of them.
+//! A server that ends without `close_notify` has ended in order for Go and Node, and for curl and
+//! OpenSSL it has not; a fatal alert is an error for all of them.
 
 use std::io;
 use std::pin::Pin;
@@ -209,5 +210,110 @@ impl<T: Tls> AsyncWrite for SecureStream<T> {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut *self.get_mut().inner).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion, version};
+    use rustls_pki_types::{PrivateKeyDer, ServerName};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
+    use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
+
+    use super::SecureStream;
+    use crate::pki::tls::provider;
+
+    type Client = SecureStream<client::TlsStream<DuplexStream>>;
+    type Server = SecureStream<server::TlsStream<DuplexStream>>;
+
+    const SOON: Duration = Duration::from_secs(20);
+
+    async fn pair(version: &'static SupportedProtocolVersion) -> (Client, Server) {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]);
+        let made = made.expect("a certificate");
+        let certificate = made.cert.der().clone();
+        let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).expect("a key");
+        let mut roots = RootCertStore::empty();
+        roots.add(certificate.clone()).expect("an anchor");
+        let client = ClientConfig::builder_with_provider(provider())
+            .with_protocol_versions(&[version])
+            .expect("a version")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let server = ServerConfig::builder_with_provider(provider())
+            .with_protocol_versions(&[version])
+            .expect("a version")
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate], key)
+            .expect("a pair");
+        let name = ServerName::try_from("localhost").expect("a name");
+        let (near, far) = duplex(1 << 20);
+        let (client, server) = tokio::join!(
+            TlsConnector::from(Arc::new(client)).connect(name, near),
+            TlsAcceptor::from(Arc::new(server)).accept(far)
+        );
+        (
+            SecureStream::new(client.expect("TLS")),
+            SecureStream::new(server.expect("TLS")),
+        )
+    }
+
+    /// Also where the peer has ended its own side, after which the library reads nothing more.
+    #[tokio::test]
+    async fn an_abort_is_an_error_after_all_that_was_written() {
+        for version in [&version::TLS12, &version::TLS13] {
+            for is_half_closed in [false, true] {
+                let (mut client, mut server) = pair(version).await;
+                if is_half_closed {
+                    client.shutdown().await.expect("our end");
+                    assert_eq!(server.read(&mut [0]).await.expect("its end"), 0);
+                }
+                let sent = vec![7; 100_000];
+                server.write_all(&sent).await.expect("written");
+                server.abort(SOON).await;
+                let mut received = Vec::new();
+                let end = client.read_to_end(&mut received).await;
+                let error = end.expect_err("an alert");
+                assert!(error.to_string().contains("reports"), "{error}");
+                assert_eq!(received, sent);
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn an_end_without_close_notify_is_an_error_unless_tolerated() {
+        for is_tolerated in [false, true] {
+            let (mut client, mut server) = pair(&version::TLS13).await;
+            if is_tolerated {
+                client.tolerate_truncation();
+            }
+            server.write_all(b"some").await.expect("written");
+            server.flush().await.expect("flushed");
+            drop(server);
+            let mut received = Vec::new();
+            let end = client.read_to_end(&mut received).await;
+            assert_eq!(received, b"some");
+            match end {
+                Ok(_) => assert!(is_tolerated),
+                Err(error) => {
+                    assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+                    assert!(!is_tolerated && !error.to_string().contains("http"));
+                }
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn after_its_own_end_a_side_sends_no_alert() {
+        let (mut client, mut server) = pair(&version::TLS13).await;
+        server.shutdown().await.expect("its end");
+        server.abort(SOON).await;
+        let mut nothing = Vec::new();
+        client.read_to_end(&mut nothing).await.expect("an end");
+        assert!(nothing.is_empty());
     }
 }

@@ -69,6 +69,7 @@ pub struct ChannelStream {
     /// Read, and not yet told to the session.
     read: usize,
     shut_down: bool,
+    requires_eof: bool,
 }
 
 /// Keeps a channel that was shut down and dropped open until its peer has closed it, so that what was written last is with the
@@ -90,6 +91,7 @@ impl ChannelStream {
             chunks: VecDeque::new(),
             read: 0,
             shut_down: false,
+            requires_eof: false,
         }
     }
 
@@ -97,6 +99,13 @@ impl ChannelStream {
     #[must_use]
     pub fn farewell(&self) -> Farewell {
         Farewell(Arc::clone(&self.handle))
+    }
+
+    /// From now on reading from a channel that the peer closed without EOF ends with an error.
+    /// Relays send EOF when a client has ended, and CLOSE alone when they have lost it. (Deployed
+    /// gateways end every session with CLOSE alone.)
+    pub fn require_eof(&mut self) {
+        self.requires_eof = true;
     }
 
     /// Makes the first chunk one with something to read; without any if nothing more will come.
@@ -110,7 +119,10 @@ impl ChannelStream {
             self.read > 0 && state.connection.read(*id, std::mem::take(&mut self.read));
         let poll = if self.chunks.is_empty() {
             match state.connection.take_received(*id, &mut self.chunks) {
-                Reading::Data | Reading::Ended => Poll::Ready(Ok(())),
+                Reading::Closed if self.requires_eof => {
+                    Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()))
+                }
+                Reading::Data | Reading::Ended | Reading::Closed => Poll::Ready(Ok(())),
                 Reading::Pending => {
                     state.wait_to_read(*id, cx.waker());
                     Poll::Pending

@@ -242,7 +242,9 @@ async fn short(service: impl Future<Output = io::Result<()>>) -> Result<(), Erro
     served.map_err(Error::Client)
 }
 
-async fn handshake(channel: ChannelStream, identity: &Identity) -> Result<Stream, Error> {
+async fn handshake(mut channel: ChannelStream, identity: &Identity) -> Result<Stream, Error> {
+    // Not read any more once TLS 2 has ended by itself.
+    channel.require_eof();
     let acceptor = TlsAcceptor::from(Arc::clone(&identity.tls));
     let accepted = tokio::time::timeout(HANDSHAKE, acceptor.accept(channel)).await;
     let stream = accepted.map_err(|_| Error::HandshakeTimedOut)?;

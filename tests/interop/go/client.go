@@ -8,6 +8,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net"
 	"os"
 )
 
@@ -53,6 +54,7 @@ func client(arguments []string) error {
 	send := flags.String("send", "", "what to send")
 	halfClose := flags.Bool("half-close", false, "end our side before reading")
 	leave := flags.Bool("exit", false, "exit without closing anything, instead of reading")
+	reset := flags.Bool("reset", false, "reset the connection instead of reading")
 	tls12 := flags.Bool("tls12", false, "no TLS 1.3")
 	if err := flags.Parse(arguments); err != nil {
 		return err
@@ -88,6 +90,13 @@ func client(arguments []string) error {
 	}
 	if *leave {
 		os.Exit(0)
+	}
+	if *reset {
+		tcp := outer.NetConn().(*net.TCPConn)
+		if err := tcp.SetLinger(0); err != nil {
+			return err
+		}
+		return tcp.Close()
 	}
 	if *halfClose {
 		if err := inner.CloseWrite(); err != nil {

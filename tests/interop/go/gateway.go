@@ -163,6 +163,8 @@ func (p *gatewayPeer) serveChannel(offered ssh.NewChannel) {
 		log.Printf("TLS 2 failed: %v", err)
 		return
 	}
+	// Whatever comes of it, TLS 2 ends in order: so it is deployed.
+	defer client.Close()
 	switch service := client.ConnectionState().NegotiatedProtocol; service {
 	case "infisical-ping":
 		_, err = io.WriteString(client, "PONG\n")

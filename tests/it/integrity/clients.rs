@@ -6,7 +6,7 @@ use std::process::Command;
 
 use nix::sys::signal::Signal;
 use serde_json::json;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::transfer::{BYTES, End, Received, Services, bytes, reset_now};
 use crate::support::go;
@@ -144,6 +144,19 @@ async fn foreign_clients_that_leave_are_an_orderly_end() {
     }
 }
 
+/// The relay passes the loss of a client on, and the gateway that of a client without an orderly
+/// end: half an upload must not look whole.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_foreign_client_that_is_lost_resets_the_target() {
+    let stack = Stack::start().await;
+    let mut services = Services::start(stack.host).await;
+    // A client that has read everything, so that the kernel does not reset by itself.
+    let Some(_client) = go_client(&stack, &services.sink, "hello", &["-reset"]).await else {
+        return;
+    };
+    assert_eq!(services.next_end().await.end, End::Reset);
+}
+
 /// A target that answers and ends: the client has the answer and an orderly end.
 #[tokio::test(flavor = "multi_thread")]
 async fn foreign_clients_get_an_answer_and_an_orderly_end() {
@@ -208,4 +221,158 @@ async fn curl_does_not_take_a_cut_body_for_a_file() {
         assert_eq!(usize::try_from(length).expect("a size"), BYTES, "{path}");
     }
     assert!(forwarder.is_running());
+}
+
+/// One connection for several requests, which the client then closes.
+#[tokio::test(flavor = "multi_thread")]
+async fn curl_keeps_a_connection_and_ends_it_in_order() {
+    let stack = Stack::start().await;
+    let (told, mut ended) = tokio::sync::mpsc::unbounded_channel();
+    let target = Target::serve(stack.host, move |stream| {
+        let told = told.clone();
+        async move {
+            let mut stream = tokio::io::BufReader::new(stream);
+            let mut requests = 0;
+            let end = loop {
+                let mut line = String::new();
+                match stream.read_line(&mut line).await {
+                    Ok(0) => break End::Orderly,
+                    Ok(_) if line == "\r\n" => {
+                        requests += 1;
+                        let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+                        stream.write_all(answer).await?;
+                    }
+                    Ok(_) => {}
+                    Err(error) => break End::Other(error.to_string()),
+                }
+            };
+            let _ = told.send((requests, end));
+            Ok(())
+        }
+    })
+    .await;
+    let (_forwarder, address) = stack.connect(&target.address.to_string()).await;
+    let mut command = clean("curl", stack.dir());
+    let url = format!("http://{address}/");
+    command.args(["--silent", "--show-error", &url, &url, &url]);
+    let curl = Process::spawn("curl", command);
+    assert_eq!(curl.exit_code().await, 0);
+    let connection = soon("the end", ended.recv()).await.expect("a connection");
+    assert_eq!(connection, (3, End::Orderly));
+    assert_nothing_failed(&stack);
+}
+
+/// Nothing that happened is worth a line of the usual log.
+fn assert_nothing_failed(stack: &Stack) {
+    let output = stack.gateway.output();
+    assert!(!output.contains("session failed"), "{output}");
+}
+
+/// A PostgreSQL client and server, each of which ends as it always does.
+#[tokio::test(flavor = "multi_thread")]
+async fn psql_talks_to_postgres_and_leaves_without_a_failure() {
+    let stack = Stack::start().await;
+    let Some((_directory, _server, port)) = postgres().await else {
+        return;
+    };
+    let (forwarder, address) = stack.connect(&format!("127.0.0.1:{port}")).await;
+    for _ in 0..3 {
+        let mut command = clean("psql", stack.dir());
+        command.args(["--host", &address.ip().to_string()]);
+        command.args(["--port", &address.port().to_string()]);
+        command.args(["--username", "test", "--dbname", "postgres", "--no-psqlrc"]);
+        command.args(["--tuples-only", "--no-align", "--command"]);
+        command.arg("select sum(n) from generate_series(1, 100000) n");
+        let psql = Process::spawn("psql", command);
+        assert_eq!(soon("psql", psql.exit_code()).await, 0);
+        assert_eq!(psql.stdout(), "5000050000");
+    }
+    let ended = |lines: &[String]| {
+        let copied = lines.iter().filter(|l| l.contains("connection copied"));
+        (copied.count() == 3).then_some(())
+    };
+    forwarder.wait_for("three ends", ended).await;
+    let output = forwarder.output();
+    assert!(!output.contains("connection failed"), "{output}");
+    assert_nothing_failed(&stack);
+}
+
+/// A server of its own, its directory and its port; `None`, visibly, where it is not installed.
+async fn postgres() -> Option<(tempfile::TempDir, Process, u16)> {
+    let version = |program: &str| Command::new(program).arg("--version").output();
+    for program in ["psql", "postgres", "initdb"] {
+        if version(program).is_err() {
+            eprintln!("SKIPPED: {program} is not installed");
+            return None;
+        }
+    }
+    let owned = tempfile::tempdir().expect("a directory");
+    let directory = owned.path();
+    // The server refuses to run as root.
+    let is_root = nix::unistd::geteuid().is_root();
+    if is_root {
+        let nobody = nix::unistd::Uid::from_raw(65534);
+        nix::unistd::chown(directory, Some(nobody), None).expect("chown");
+    }
+    let unprivileged = |program: &str| {
+        let mut command = clean(program, directory);
+        if is_root {
+            std::os::unix::process::CommandExt::uid(&mut command, 65534);
+        }
+        command
+    };
+    let data = directory.join("data");
+    let mut command = unprivileged("initdb");
+    command.args(["--no-sync", "--auth=trust", "--username=test", "-D"]);
+    let made = command.arg(&data).output().expect("initdb");
+    if !made.status.success() {
+        let why = String::from_utf8_lossy(&made.stderr).trim().to_owned();
+        eprintln!("SKIPPED: initdb cannot be used here: {why}");
+        return None;
+    }
+    let free = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+    let port = free.local_addr().expect("an address").port();
+    drop(free);
+    let mut command = unprivileged("postgres");
+    command.arg("-D").arg(&data).args(["-p", &port.to_string()]);
+    command.arg("-k").arg(directory).args(["-c", "fsync=off"]);
+    let server = Process::spawn("postgres", command);
+    server.wait_for_line("ready to accept connections").await;
+    Some((owned, server, port))
+}
+
+/// A Redis client on Redis' own protocol, whose `quit` is answered and followed by both ends.
+#[tokio::test(flavor = "multi_thread")]
+async fn redis_cli_leaves_without_a_failure() {
+    for program in ["redis-server", "redis-cli"] {
+        if Command::new(program).arg("--version").output().is_err() {
+            eprintln!("SKIPPED: {program} is not installed");
+            return;
+        }
+    }
+    let stack = Stack::start().await;
+    let free = std::net::TcpListener::bind((stack.host, 0)).expect("a free port");
+    let target = free.local_addr().expect("an address");
+    drop(free);
+    let mut command = clean("redis-server", stack.dir());
+    command.args(["--port", &target.port().to_string(), "--save", ""]);
+    command.args(["--bind", &target.ip().to_string(), "--protected-mode", "no"]);
+    let server = Process::spawn("redis-server", command);
+    server.wait_for_line("Ready to accept connections").await;
+    let (forwarder, address) = stack.connect(&target.to_string()).await;
+    for (command, answer) in [
+        (&["set", "key", "value"][..], "OK"),
+        (&["get", "key"], "value"),
+    ] {
+        let mut client = clean("redis-cli", stack.dir());
+        client.args(["-h", &address.ip().to_string()]);
+        client
+            .args(["-p", &address.port().to_string()])
+            .args(command);
+        let client = Process::spawn("redis-cli", client);
+        assert_eq!(client.exit_code().await, 0);
+        assert_eq!(client.stdout(), answer);
+    }
+    assert!(!forwarder.output().contains("connection failed"));
+    assert_nothing_failed(&stack);
 }

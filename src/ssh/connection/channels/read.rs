@@ -13,8 +13,10 @@ pub(in crate::ssh) enum Reading {
     Data,
     /// Nothing yet.
     Pending,
-    /// The peer sends no more.
+    /// The peer sends no more: EOF came.
     Ended,
+    /// The peer closed the channel without EOF.
+    Closed,
     /// The session ended first.
     Cut,
 }
@@ -38,8 +40,10 @@ impl Channels {
             }
             return Reading::Data;
         }
-        if channel.eof_received || channel.close_received {
+        if channel.eof_received {
             Reading::Ended
+        } else if channel.close_received {
+            Reading::Closed
         } else if is_ended {
             Reading::Cut
         } else {

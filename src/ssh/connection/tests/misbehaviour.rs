@@ -336,7 +336,7 @@ fn what_was_written_is_not_sent_to_a_peer_that_has_closed() {
     assert_eq!(script.numbers(), [msg::CHANNEL_CLOSE]);
     let mut received = std::collections::VecDeque::new();
     let reading = script.connection.take_received(id, &mut received);
-    assert_eq!(reading, Reading::Ended);
+    assert_eq!(reading, Reading::Closed);
     script.connection.release(id);
     assert_eq!(script.connection.channels.totals(), Totals::default());
 }

