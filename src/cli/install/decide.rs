@@ -8,7 +8,7 @@ use super::super::exit::Failure;
 use super::super::service::say;
 use super::Install;
 use super::units::{Found, Opened, Retired};
-use crate::config::env::{GATEWAY_NAME, LOG_FILE, Variable};
+use crate::config::env::{GATEWAY_NAME, LOG_FILE, TABLE, Variable};
 use crate::config::file::{self, Entry};
 use crate::config::raw::{Flags, Loaded, Raw};
 use crate::config::remark::{Problem, Problems, Remark};
@@ -170,7 +170,8 @@ impl Install<'_> {
         };
         match self.load(&path) {
             Ok(entries) => {
-                for entry in entries {
+                let is_setting = |entry: &Entry| TABLE.contains(&entry.key);
+                for entry in entries.into_iter().filter(is_setting) {
                     let value = entry.value.clone();
                     flags.add_read(entry.key, "the deployed relay's NAME.env.conf", value);
                 }
