@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::exit::Failure;
+use super::service::say;
 use crate::install::handed_over;
 
 /// Fail if the configuration has changed since the service manager handed it over
@@ -31,5 +32,9 @@ pub(crate) fn run(args: &CheckReloadArgs) -> anyhow::Result<()> {
         args.file.display(),
         unit.unwrap_or("UNIT")
     );
+    // The journal may not know the unit of a process that ends at once, but knows whose output
+    // this is.
+    say(&text);
+    let text = "the configuration was changed after the start";
     Err(Failure::unavailable(anyhow::Error::msg(text)))
 }
