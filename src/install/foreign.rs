@@ -65,6 +65,6 @@ mod tests {
             "INFISICAL_RELAY_NAME=eu\nTZ=UTC\nHTTPS_PROXY=http://p:3128\n"
         );
         assert_eq!(added(&text, &foreign), text);
-        assert!(lines("[relay]\nTZ = \"UTC\"\n").is_empty());
+        assert!(lines("[relay]\nname = \"eu\"\nTZ = \"UTC\"\n").is_empty());
     }
 }
