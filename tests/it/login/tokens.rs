@@ -276,10 +276,11 @@ async fn a_refused_login_is_kept_for_another_try() {
         let answer = Answer::error(401, "Access denied", "req-401");
         bench.stand_in.once(what, answer);
         let (text, class) = failure(&source).await;
-        assert_eq!(
-            text,
-            "logging in was refused with 401 Unauthorized: Access denied (request req-401)"
+        let url = format!("{}/api/v1/auth/kubernetes-auth/login", bench.stand_in.url());
+        let expected = format!(
+            "logging in was refused with 401 Unauthorized: Access denied (request req-401, {url})"
         );
+        assert_eq!(text, expected);
         assert_eq!(class, Class::Reenroll);
     }
     bench.logs_in("kubernetes-auth", "bought");
