@@ -16,6 +16,7 @@ pub mod gateway;
 pub mod health;
 pub mod host;
 pub mod install;
+pub mod log_throttle;
 pub mod names;
 pub mod net;
 pub mod pki;

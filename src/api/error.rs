@@ -9,7 +9,7 @@ use rustls::CertificateError;
 
 use url::Url;
 
-use crate::error::{Class, Reason, printable};
+use crate::error::{Class, Reason, kind, printable};
 use crate::words::Utc;
 
 /// Why a call did not succeed.
@@ -154,6 +154,35 @@ impl Error {
             Self::Refused { status, .. } => Some(status.as_u16()),
             _ => None,
         }
+    }
+
+    /// What it is, without what changes from one time to the next: for keeping the log quiet.
+    #[must_use]
+    pub fn kind(&self) -> String {
+        let kind = kind(self);
+        match self.http_status() {
+            Some(status) => format!("{kind} {status}"),
+            None => kind,
+        }
+    }
+
+    /// The HTTP status of an answer that was no success, whoever gave it.
+    fn http_status(&self) -> Option<u16> {
+        match self {
+            Self::Refused { status, .. } | Self::Redirected { status, .. } => Some(status.as_u16()),
+            Self::Foreign(page) => Some(page.status.as_u16()),
+            _ => None,
+        }
+    }
+
+    /// For a failed heartbeat: true if the platform tried to reach the sender and could not; false if
+    /// it did not say, because it is away, unwell, or does not let the sender ask.
+    #[must_use]
+    pub fn tells_of_probe(&self) -> bool {
+        !matches!(
+            self.status(),
+            None | Some(401 | 403 | 404 | 408 | 425 | 429 | 502..=504)
+        )
     }
 
     /// True if the platform itself refused, so that asking again with the same credential is useless.

@@ -28,6 +28,7 @@ use crate::clock::Clock;
 use crate::config::proxy::Proxies;
 use crate::config::settings::{ApiBase, CustomHeaders};
 use crate::error::{is_certificate_error, printable};
+use crate::log_throttle::LogThrottle;
 use crate::names::{GatewayName, RelayName};
 use crate::secret::Secret;
 use crate::trust;
@@ -60,6 +61,8 @@ pub struct Client {
     /// The proxy on the way to the platform, as errors name it.
     proxy: Option<Arc<str>>,
     clock: Clock,
+    /// For lines about answers.
+    log_throttle: Arc<LogThrottle>,
 }
 
 impl Client {
@@ -122,6 +125,7 @@ impl Client {
             proxies: proxies.clone(),
             proxy: proxy.map(Arc::from),
             clock: Clock::new(),
+            log_throttle: Arc::new(LogThrottle::for_peers()),
         })
     }
 
@@ -187,7 +191,8 @@ impl Client {
     pub async fn relays(&self, token: &Secret) -> Result<Vec<Relay>, Error> {
         let rows: Vec<serde_json::Value> =
             self.get("listing the relays", "/v1/relays", token).await?;
-        Ok(rows.into_iter().filter_map(parse_relay).collect())
+        let parse = |row| parse_relay(row, &self.log_throttle);
+        Ok(rows.into_iter().filter_map(parse).collect())
     }
 
     /// `POST /v1/relays/register-org-relay`, with an identity access token.
@@ -462,25 +467,25 @@ fn written_at(headers: &HeaderMap) -> Option<SystemTime> {
 
 /// One row of the list of relays. A row that cannot be used, whosever relay it is, must not take the others
 /// with it.
-fn parse_relay(row: serde_json::Value) -> Option<Relay> {
+fn parse_relay(row: serde_json::Value, throttle: &LogThrottle) -> Option<Relay> {
+    const LEFT_OUT: &str = "a relay of the platform's list is left out";
     let name = ["name", "id"].map(|key| row.get(key).and_then(|value| value.as_str()));
     let name = name.into_iter().flatten().next().map(printable);
     serde_json::from_value(row)
         .inspect_err(|error| {
             // A row holds no secret, and the rule that it breaks is worth reading.
             let error = printable(&error.to_string());
-            tracing::warn!(
-                relay.name = name,
-                error,
-                "a relay of the platform's list is left out"
-            );
+            if let Some(permission) = throttle.should_log(LEFT_OUT, name.as_deref().unwrap_or("")) {
+                let suppressed = permission.suppressed();
+                tracing::warn!(relay.name = name, error, suppressed, "{LEFT_OUT}");
+            }
         })
         .ok()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Client, parse_relay};
+    use super::{Client, LogThrottle, parse_relay};
     use crate::config::proxy::Proxies;
     use crate::config::settings::{ApiBase, CustomHeaders};
     use crate::secret::Secret;
@@ -550,7 +555,9 @@ mod tests {
             serde_json::Value::Null,
             row("also-good", "192.0.2.1"),
         ];
-        let relays: Vec<_> = rows.into_iter().filter_map(parse_relay).collect();
+        let throttle = LogThrottle::for_peers();
+        let parse = |row| parse_relay(row, &throttle);
+        let relays: Vec<_> = rows.into_iter().filter_map(parse).collect();
         let names: Vec<&str> = relays.iter().map(|relay| relay.name.as_str()).collect();
         assert_eq!(names, ["good", "also-good"]);
     }

@@ -12,7 +12,8 @@ use super::Settings;
 use super::ending::Ending;
 use super::error::Error;
 use super::route::Route;
-use crate::error::chain;
+use crate::error::{chain, kind};
+use crate::log_throttle::LogThrottle;
 use crate::net::accept::{Accepted, Acceptor};
 use crate::net::on_demand::OnDemand;
 use crate::net::{copy, listen, reset};
@@ -31,6 +32,7 @@ pub struct Forwarder {
     listener: TcpListener,
     address: SocketAddr,
     route: Arc<Route>,
+    log_throttle: Arc<LogThrottle>,
 }
 
 impl Forwarder {
@@ -46,6 +48,7 @@ impl Forwarder {
             listener,
             address,
             route,
+            log_throttle: Arc::new(LogThrottle::for_retries()),
         })
     }
 
@@ -80,8 +83,9 @@ impl Forwarder {
             match scope.run(acceptor.accept()).await {
                 Some(Ok(accepted)) => {
                     let (route, stop) = (Arc::clone(&self.route), connections.clone());
+                    let throttle = Arc::clone(&self.log_throttle);
                     connections.spawn("connection", async move {
-                        serve(&route, accepted, &stop).await;
+                        serve(&route, accepted, &throttle, &stop).await;
                     });
                 }
                 Some(Err(error)) => break Err(Error::Accept(error)),
@@ -94,7 +98,7 @@ impl Forwarder {
     }
 }
 
-async fn serve(route: &Route, accepted: Accepted, stop: &Scope) {
+async fn serve(route: &Route, accepted: Accepted, throttle: &LogThrottle, stop: &Scope) {
     let Accepted {
         mut stream,
         peer,
@@ -109,12 +113,24 @@ async fn serve(route: &Route, accepted: Accepted, stop: &Scope) {
             tracing::debug!(%peer, %error, "the local program broke off");
         }
         Err(Error::Stopped) => tracing::debug!(%peer, "connection cut"),
-        Err(error) => tracing::warn!(
+        Err(error) => report(peer, &error, throttle),
+    }
+}
+
+/// Logs a connection that failed. A local program may try again at once, without end.
+fn report(peer: SocketAddr, error: &Error, throttle: &LogThrottle) {
+    const FAILED: &str = "connection failed";
+    let (part, reason) = (error.part().as_str(), chain(error));
+    if let Some(permission) = throttle.should_log(FAILED, &kind(error)) {
+        tracing::warn!(
             %peer,
-            part = error.part().as_str(),
-            error = %chain(&error),
-            "connection failed"
-        ),
+            part,
+            error = %reason,
+            suppressed = permission.suppressed(),
+            "{FAILED}"
+        );
+    } else {
+        tracing::debug!(%peer, part, error = %reason, "{FAILED}");
     }
 }
 

@@ -7,12 +7,14 @@
 
 mod explain;
 mod http;
+mod kind;
 mod tls;
 
 use std::error::Error as StdError;
 use std::fmt;
 use std::time::Duration;
 
+pub use kind::kind;
 pub use tls::{is_certificate_error, is_closed_in_handshake, pem_error, tls_error};
 
 use explain::Level;

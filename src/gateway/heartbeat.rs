@@ -11,6 +11,7 @@ use super::issue::Issuer;
 use crate::api;
 use crate::error::{Class, chain};
 use crate::events;
+use crate::log_throttle::LogThrottle;
 
 /// Time between heartbeats once one has succeeded; also told to the platform by the health service.
 pub(crate) const INTERVAL: Duration = Duration::from_secs(180);
@@ -40,8 +41,9 @@ pub(crate) async fn run(
 ) {
     // Outlives tunnels, as what the platform asked for does.
     let mut not_before = Instant::now();
+    let throttle = LogThrottle::for_retries();
     while up.wait_for(|up| *up).await.is_ok() {
-        let while_up = beat(&issuers, &beats, &mut not_before);
+        let while_up = beat(&issuers, &beats, &mut not_before, &throttle);
         let mut down = up.clone();
         tokio::select! {
             () = while_up => {}
@@ -55,9 +57,9 @@ async fn beat(
     issuers: &watch::Receiver<Arc<Issuer>>,
     beats: &mpsc::Sender<Beat>,
     not_before: &mut Instant,
+    throttle: &LogThrottle,
 ) {
     let mut cadence = Cadence::default();
-    let mut said = String::new();
     loop {
         let due = Instant::now() + cadence.delay();
         tokio::time::sleep_until(due.max(*not_before)).await;
@@ -81,25 +83,21 @@ async fn beat(
                 if let Class::RetryAfter(wait) = class {
                     *not_before = Instant::now() + wait;
                 }
-                // The same failure again is no news; the request's id makes no two texts the same.
-                let kind = error
-                    .status()
-                    .map_or_else(|| error.to_string(), |s| s.to_string());
-                if kind == said {
-                    tracing::debug!(error = %chain(&error), "heartbeat failed again");
-                } else {
+                let event = events::HEARTBEAT_FAILED;
+                if let Some(permission) = throttle.should_log(event.text, &error.kind()) {
                     tracing::warn!(
-                        message_id = events::HEARTBEAT_FAILED.id,
+                        message_id = event.id,
                         error = %chain(&error),
-                        "{}",
-                        events::HEARTBEAT_FAILED
+                        suppressed = permission.suppressed(),
+                        "{event}"
                     );
-                    said = kind;
+                } else {
+                    tracing::debug!(error = %chain(&error), "heartbeat failed again");
                 }
             }
         }
         if success {
-            said.clear();
+            throttle.clear();
         }
         cadence.handle(success);
     }
@@ -112,10 +110,10 @@ impl Beat {
             Err((error, _)) => error,
         };
         let text = chain(error).to_string();
-        match error.status() {
-            // Nobody asked the tunnel: the token, the gateway's own row, a limit, a proxy before the platform.
-            None | Some(401 | 403 | 404 | 408 | 425 | 429 | 502..=504) => Self::Unanswered(text),
-            Some(_) => Self::NotThrough(text),
+        if error.tells_of_probe() {
+            Self::NotThrough(text)
+        } else {
+            Self::Unanswered(text)
         }
     }
 }

@@ -13,7 +13,7 @@ use super::identity::{self, Identity};
 use super::relay_choice::{self, PROBE_DEADLINE};
 use crate::api::types::{ConnectGateway, RegisterGateway, Relay};
 use crate::api::{self, Client};
-use crate::error::{Class, Reason};
+use crate::error::{Class, Reason, kind};
 use crate::host::known::Fingerprint;
 use crate::names::{GatewayName, RelayName, TLS_PORT};
 use crate::net::dial;
@@ -395,6 +395,16 @@ async fn probe_well(relay: &Relay) -> Option<Duration> {
 }
 
 impl Error {
+    /// What it is, without what changes from one time to the next: for keeping the log quiet.
+    pub(crate) fn kind(&self) -> String {
+        match self {
+            Self::Api(error) => error.kind(),
+            Self::Identity(_) | Self::TimedOut | Self::Overtaken | Self::NoHealthyRelay(_) => {
+                kind(self)
+            }
+        }
+    }
+
     /// Whose fault it is when it is final.
     pub(crate) fn reason(&self) -> Reason {
         match self {

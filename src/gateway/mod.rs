@@ -26,7 +26,6 @@ mod relay_choice;
 mod reload;
 mod remeasure;
 mod renew;
-mod said;
 pub mod service;
 pub mod session;
 mod stay;
@@ -42,16 +41,16 @@ use crate::api::login::TokenSource;
 use crate::api::{self, Client};
 use crate::config::file;
 use crate::config::settings::{GatewayCredential, GatewaySettings};
-use crate::error::{Class, Reason};
+use crate::error::{Class, Reason, kind};
 use crate::health::Heart;
 use crate::host::known::Known;
+use crate::log_throttle::LogThrottle;
 use crate::scope::Scope;
 use access::Access;
 use cached_relay::CachedRelay;
 use monitor::Reporter;
 use nudge::Nudges;
 use reload::Made;
-use said::Said;
 use service::http::Cluster;
 use session::Shared;
 use supervisor::Supervisor;
@@ -89,6 +88,19 @@ pub enum Error {
 }
 
 impl Error {
+    /// What it is, without what changes from one time to the next: for keeping the log quiet.
+    #[must_use]
+    pub(crate) fn kind(&self) -> String {
+        match self {
+            Self::Client(error) | Self::Enrollment(error) | Self::NotEnrolled(error) => {
+                error.kind()
+            }
+            Self::Credentials(error) => error.kind(),
+            Self::Tunnel(error) => kind(error),
+            Self::Store(_) | Self::Casualty(_) => kind(self),
+        }
+    }
+
     /// Whose fault it is; decides the exit code.
     #[must_use]
     pub fn reason(&self) -> Reason {
@@ -190,6 +202,7 @@ pub async fn run(
         cluster: Arc::new(cluster),
         reporter: reporter.clone(),
         carried: Arc::clone(&carried),
+        log_throttle: Arc::new(LogThrottle::for_retries()),
     };
     let mut supervisor = Supervisor {
         issuer,
@@ -204,7 +217,7 @@ pub async fn run(
         tunnels: Tunnels::new(&scope, shared),
         heart,
         known,
-        said: Said::default(),
+        log_throttle: LogThrottle::for_retries(),
         moving: false,
         started: false,
         overtaken: 0,

@@ -46,6 +46,17 @@ pub(crate) enum View {
     Shut(String),
 }
 
+impl View {
+    /// What it is, without the details: for keeping the log quiet.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Self::Dead => "dead",
+            Self::Open(_) => "open",
+            Self::Shut(_) => "shut",
+        }
+    }
+}
+
 impl Path {
     pub(crate) fn new(session: Arc<Session>, ends: Option<Ends>, relay: RelayHost) -> Self {
         Self {

@@ -10,10 +10,10 @@ use tokio::time::Instant;
 use super::identity::Identity;
 use super::issue::Issuer;
 use super::monitor::Reporter;
-use super::said::Said;
 use crate::backoff::{self, Backoff};
 use crate::error::{Class, chain};
 use crate::events;
+use crate::log_throttle::LogThrottle;
 
 /// Between attempts; a third of a certificate's life is left for them.
 const BASE: Duration = Duration::from_secs(5);
@@ -52,7 +52,7 @@ pub(crate) async fn run(
     let mut kept = not_before;
     let mut issuer = Arc::clone(&issuers.borrow_and_update());
     let mut asked_otherwise = false;
-    let mut said = Said::default();
+    let throttle = LogThrottle::for_retries();
     let mut ended: Option<Instant> = None;
     loop {
         let Some((renew_at, is_due)) = seen
@@ -107,22 +107,19 @@ pub(crate) async fn run(
         }
         match issuer.renew().await {
             Ok(identity) => {
-                tracing::info!(
-                    message_id = events::CREDENTIALS_RENEWED.id,
-                    gateway.id = %identity.gateway_id,
-                    "{}",
-                    events::CREDENTIALS_RENEWED
-                );
+                log_renewed(&identity, &throttle);
                 backoff.reset();
-                said.clear();
                 ended = None;
                 asked_otherwise = false;
                 let pause = if identity.is_usable() {
+                    throttle.clear();
                     RENEWED
                 } else {
-                    tracing::warn!(
-                        "the new credentials have expired already; is this machine's clock right?"
-                    );
+                    const EXPIRED: &str =
+                        "the new credentials have expired already; is this machine's clock right?";
+                    if let Some(permission) = throttle.should_log(EXPIRED, "") {
+                        tracing::warn!(suppressed = permission.suppressed(), "{EXPIRED}");
+                    }
                     RENEWED_IN_VAIN
                 };
                 not_before = Instant::now() + pause;
@@ -153,14 +150,16 @@ pub(crate) async fn run(
                     Class::Retry | Class::Reauthenticate => Instant::now(),
                     Class::Reenroll | Class::Fatal(_) => Instant::now() + REFUSED,
                 };
+                let event = events::CREDENTIALS_NOT_RENEWED;
+                let permission = throttle.should_log(event.text, &error.kind());
                 let (error, delay_ms) = (chain(&error).to_string(), delay.as_millis());
-                if said.is_news(&error, Instant::now()) {
+                if let Some(permission) = permission {
                     tracing::warn!(
-                        message_id = events::CREDENTIALS_NOT_RENEWED.id,
+                        message_id = event.id,
                         error,
                         delay_ms,
-                        "{}",
-                        events::CREDENTIALS_NOT_RENEWED
+                        suppressed = permission.suppressed(),
+                        "{event}"
                     );
                 } else {
                     tracing::debug!(error, delay_ms, "credentials not renewed");
@@ -168,4 +167,18 @@ pub(crate) async fn run(
             }
         }
     }
+}
+
+/// Logs a renewal. Certificates that have expired already are renewed again every minute.
+fn log_renewed(identity: &Identity, throttle: &LogThrottle) {
+    let event = events::CREDENTIALS_RENEWED;
+    let class = if identity.is_usable() { "" } else { "expired" };
+    if !class.is_empty() && throttle.should_log(event.text, class).is_none() {
+        return;
+    }
+    tracing::info!(
+        message_id = event.id,
+        gateway.id = %identity.gateway_id,
+        "{event}"
+    );
 }

@@ -14,6 +14,7 @@ use super::monitor::Reporter;
 use super::service::{self, http::Cluster};
 use crate::error::{Reason, chain};
 use crate::events;
+use crate::log_throttle::LogThrottle;
 use crate::names::{SSH_PORT, TAKEN_OVER};
 use crate::net::source::Ends;
 use crate::net::{dial, reset};
@@ -174,6 +175,8 @@ pub(crate) struct Shared {
     pub(crate) reporter: Reporter,
     /// Told of each session whose TLS 2 came about; the other end is the link.
     pub(crate) carried: Arc<Notify>,
+    /// For lines about sessions.
+    pub(crate) log_throttle: Arc<LogThrottle>,
 }
 
 /// Answers channels until `scope` is cancelled (then `Ok`, after the sessions have drained and the
@@ -210,12 +213,15 @@ pub(crate) async fn serve(
             break Some(failed(identity, session.take_end()));
         };
         let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
-            tracing::warn!(
-                message_id = events::TOO_MANY_SESSIONS.id,
-                limit = MAX_SESSIONS,
-                "{}",
-                events::TOO_MANY_SESSIONS
-            );
+            let event = events::TOO_MANY_SESSIONS;
+            if let Some(permission) = shared.log_throttle.should_log(event.text, "") {
+                tracing::warn!(
+                    message_id = event.id,
+                    limit = MAX_SESSIONS,
+                    suppressed = permission.suppressed(),
+                    "{event}"
+                );
+            }
             continue;
         };
         // Always the newest: a renewal applies to the next handshake. But a tunnel that another gateway's took the
@@ -226,6 +232,7 @@ pub(crate) async fn serve(
         let cluster = Arc::clone(&shared.cluster);
         let open = shared.reporter.session();
         let carried = Arc::clone(&shared.carried);
+        let throttle = Arc::clone(&shared.log_throttle);
         let (stop, draining) = (sessions.clone(), draining.clone());
         sessions.spawn("session", async move {
             let _counted = (place, open);
@@ -238,7 +245,7 @@ pub(crate) async fn serve(
                 carried: &carried,
             };
             // Boxed: each wrapper of a future has room for it twice.
-            let served = Box::pin(answer(channel, context)).await;
+            let served = Box::pin(answer(channel, context, &throttle)).await;
             // A client whose session failed is to hear of it at once.
             if served {
                 stop.run(Box::pin(close_wait.wait(FAREWELL))).await;
@@ -289,7 +296,11 @@ impl Sessions {
 }
 
 /// True if all went well.
-async fn answer(channel: ChannelStream, context: service::Context<'_>) -> bool {
+async fn answer(
+    channel: ChannelStream,
+    context: service::Context<'_>,
+    throttle: &LogThrottle,
+) -> bool {
     match service::serve(channel, context).await {
         Ok(()) => {
             tracing::debug!("session ended");
@@ -300,7 +311,14 @@ async fn answer(channel: ChannelStream, context: service::Context<'_>) -> bool {
             false
         }
         Err(error) => {
-            tracing::info!(error = %chain(&error), "session failed");
+            const FAILED: &str = "session failed";
+            let reason = chain(&error);
+            if let Some(permission) = throttle.should_log(FAILED, &error.kind()) {
+                let suppressed = permission.suppressed();
+                tracing::info!(error = %reason, suppressed, "{FAILED}");
+            } else {
+                tracing::debug!(error = %reason, "{FAILED}");
+            }
             false
         }
     }

@@ -18,6 +18,7 @@ use super::path::View;
 use super::session;
 use super::tunnel::{Tunnel, Tunnels};
 use crate::backoff;
+use crate::log_throttle::LogThrottle;
 use crate::scope::Scope;
 
 /// How often it is looked whether one of too many tunnels has ended.
@@ -109,6 +110,7 @@ impl Stay<'_> {
         let mut lived = false;
         let mut crowded = false;
         let mut looks = Looks::default();
+        let throttle = LogThrottle::for_retries();
         self.tell();
         loop {
             let mut extent = Extent::Tunnel;
@@ -125,9 +127,11 @@ impl Stay<'_> {
                         return Left::Moved;
                     }
                     if elsewhere.is_some() && !crowded {
-                        tracing::warn!(
-                            "too many older tunnels still carry sessions; moving when one has ended"
-                        );
+                        const CROWDED: &str =
+                            "too many older tunnels still carry sessions; moving when one has ended";
+                        if let Some(permission) = throttle.should_log(CROWDED, "") {
+                            tracing::warn!(suppressed = permission.suppressed(), "{CROWDED}");
+                        }
                     }
                     crowded = elsewhere.is_some();
                     continue;
@@ -161,9 +165,12 @@ impl Stay<'_> {
                     if view == Some(View::Dead) {
                         return self.abandon(session::Error::Unanswered { host: self.host() });
                     }
-                    if view.is_some() && self.view != view {
-                        let view = view.as_ref().map(View::to_string);
-                        tracing::warn!(view, "looked for what is broken");
+                    if let Some(view) = view.as_ref().filter(|_| self.view != view) {
+                        const LOOKED: &str = "looked for what is broken";
+                        if let Some(permission) = throttle.should_log(LOOKED, view.kind()) {
+                            let suppressed = permission.suppressed();
+                            tracing::warn!(%view, suppressed, "{LOOKED}");
+                        }
                     }
                     self.view = view.or_else(|| self.view.take());
                     self.tell();

@@ -18,7 +18,6 @@ use super::issue::{self, Issuer};
 use super::link::{Action, Event, Failure, Link, Moment};
 use super::monitor::{News, Reporter};
 use super::nudge::Nudge;
-use super::said::Said;
 use super::stay::{Left, Stay};
 use super::tunnel::{Tunnel, Tunnels};
 use super::{Error, STOP, session};
@@ -27,6 +26,7 @@ use crate::error::{Class, chain};
 use crate::events;
 use crate::health::Heart;
 use crate::host::known::Known;
+use crate::log_throttle::{LogThrottle, Permission};
 use crate::names::{GatewayName, SSH_PORT};
 use crate::net::dial;
 use crate::scope::Scope;
@@ -62,8 +62,8 @@ pub(crate) struct Supervisor {
     /// Given a turn wherever the link waits.
     pub(super) heart: Heart,
     pub(super) known: Known,
-    /// Failures that were told.
-    pub(super) said: Said,
+    /// For lines that repeat while there is no tunnel.
+    pub(super) log_throttle: LogThrottle,
     /// It was told that the way to another relay fails.
     pub(super) moving: bool,
     /// There was a tunnel already, in the life of this process.
@@ -191,16 +191,17 @@ impl Supervisor {
                 break issued?;
             }
         };
-        // The same again and again, while nothing comes of it, is no news.
+        // The same again and again, while no tunnel comes of it, is logged now and then only.
         let what = format!("{} {}", identity.gateway_id, identity.relay_host);
-        if self.said.is_news(&what, Instant::now()) {
+        let event = events::GATEWAY_REGISTERED;
+        if let Some(permission) = self.log_throttle.should_log(event.text, &what) {
             tracing::info!(
-                message_id = events::GATEWAY_REGISTERED.id,
+                message_id = event.id,
                 gateway.id = %identity.gateway_id,
                 gateway.name = identity.gateway_name.as_ref().map(GatewayName::as_str),
                 relay.host = %identity.relay_host,
-                "{}",
-                events::GATEWAY_REGISTERED
+                suppressed = permission.suppressed(),
+                "{event}"
             );
         } else {
             tracing::debug!(relay.host = %identity.relay_host, "registered again");
@@ -283,7 +284,7 @@ impl Supervisor {
         );
         self.started = true;
         (self.overtaken, self.wanted) = (0, false);
-        self.said.clear();
+        self.log_throttle.clear();
         issuer.stay_at(&relay);
         if issuer.is_asked_elsewhere(&relay) {
             // The platform would send clients to the relay that it was asked for last.
@@ -360,27 +361,34 @@ impl Supervisor {
     ) {
         let error = failure.map_or_else(String::new, |error| chain(error).to_string());
         let (attempt, delay_ms) = (link.attempts(), delay.as_millis());
-        // That refusals are believed now is news, though their reason is not.
-        let kind = if link.is_refused() { "refused: " } else { "" };
-        if !self.said.is_news(&format!("{kind}{error}"), Instant::now()) {
+        // That refusals are believed now is another event, with the same error.
+        let event = if link.is_refused() {
+            events::REFUSED
+        } else {
+            events::NOT_CONNECTED
+        };
+        let class = failure.map_or_else(String::new, Error::kind);
+        let permission = self.log_throttle.should_log(event.text, &class);
+        let suppressed = permission.and_then(Permission::suppressed);
+        if permission.is_none() {
             tracing::debug!(error, attempt, delay_ms, "not connected");
         } else if link.is_refused() {
             tracing::error!(
-                message_id = events::REFUSED.id,
+                message_id = event.id,
                 error,
                 attempt,
                 delay_ms,
-                "{}",
-                events::REFUSED
+                suppressed,
+                "{event}"
             );
         } else {
             tracing::warn!(
-                message_id = events::NOT_CONNECTED.id,
+                message_id = event.id,
                 error,
                 attempt,
                 delay_ms,
-                "{}",
-                events::NOT_CONNECTED
+                suppressed,
+                "{event}"
             );
         }
         if left.iter_mut().any(Tunnel::is_in_use) {

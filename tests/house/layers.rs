@@ -9,6 +9,7 @@ const BASE: &[&str] = &[
     "error",
     "events",
     "health",
+    "log_throttle",
     "names",
     "scope",
     "secret",

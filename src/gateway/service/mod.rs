@@ -18,7 +18,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::identity::Identity;
-use crate::error::printable;
+use crate::error::{kind, printable};
 use crate::net::{dial, reset, status};
 use crate::pki::extensions::{self, Claims, Route};
 use crate::pki::stream::SecureStream;
@@ -128,6 +128,16 @@ pub(crate) enum Error {
 }
 
 impl Error {
+    /// What it is and at which target, without what changes from one time to the next: for keeping
+    /// the log quiet.
+    pub(crate) fn kind(&self) -> String {
+        match self {
+            // Of one level, the text is the target's name.
+            Self::Target(_) | Self::Broken { .. } => format!("{} {self}", kind(self)),
+            _ => kind(self),
+        }
+    }
+
     /// True for what happens every day and nobody can act on: clients that leave, and targets that
     /// do so after them.
     pub(crate) fn is_ordinary(&self) -> bool {

@@ -1,5 +1,7 @@
 //! What all answers have in common: a deadline, an id, a line in the log, and the form of errors.
 
+use std::net::IpAddr;
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -8,9 +10,11 @@ use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 
+use super::Source;
 use super::error::ApiError;
 use crate::api::types::ErrorBody;
 use crate::backoff;
+use crate::log_throttle::LogThrottle;
 
 /// Limit for a request, its body and its answer included: a heartbeat's probe takes up to 10 s, the
 /// longest that anything takes, and callers give up after 30 s.
@@ -18,11 +22,16 @@ const DEADLINE: Duration = Duration::from_secs(25);
 /// The id of a request, on every answer.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
+/// For lines about requests that did not succeed: a client may repeat one without end.
+static LOG: LazyLock<LogThrottle> = LazyLock::new(LogThrottle::for_retries);
+
 /// Runs the request and finishes its answer.
 pub(super) async fn answer(request: Request, next: Next) -> Response {
     let id = new_id();
     let method = request.method().clone();
     let path = request.uri().path().to_owned();
+    let source = request.extensions().get::<Source>();
+    let source = source.map(|Source(peer)| peer.ip());
     let mut response = tokio::time::timeout(DEADLINE, next.run(request))
         .await
         .unwrap_or_else(|_| ApiError::timed_out().into_response());
@@ -34,7 +43,7 @@ pub(super) async fn answer(request: Request, next: Next) -> Response {
     });
     match error {
         Some(error) => {
-            log(&error, &id, method.as_str(), &path);
+            log(&error, &id, source, (method.as_str(), &path));
             response = finish(error, &id);
         }
         None => {
@@ -76,19 +85,36 @@ fn finish(error: ApiError, id: &str) -> Response {
     response
 }
 
-fn log(error: &ApiError, id: &str, method: &str, path: &str) {
+fn log(error: &ApiError, id: &str, source: Option<IpAddr>, (method, path): (&str, &str)) {
     let status = error.status.as_u16();
     // Details of a request that is not valid may repeat what was in it.
     let reason = error.message.as_str().unwrap_or(error.kind);
-    if error.status.is_server_error() {
-        let cause = error.cause.as_deref().unwrap_or(reason);
+    let is_ours = error.status.is_server_error();
+    let event = if is_ours {
+        "request failed"
+    } else {
+        "request refused"
+    };
+    let class = format!("{status} {} {method}", error.kind);
+    let permission = match source.filter(|_| !is_ours) {
+        Some(source) => LOG.should_log_peer(event, &class, source),
+        None => LOG.should_log(event, &class),
+    };
+    let Some(permission) = permission else {
+        let error = reason;
+        tracing::debug!(request.id = id, method, path, status, error, "{event}");
+        return;
+    };
+    let suppressed = permission.suppressed();
+    if is_ours {
         tracing::error!(
             request.id = id,
             method,
             path,
             status,
-            error = cause,
-            "request failed"
+            error = error.cause.as_deref().unwrap_or(reason),
+            suppressed,
+            "{event}"
         );
     } else {
         tracing::info!(
@@ -97,7 +123,8 @@ fn log(error: &ApiError, id: &str, method: &str, path: &str) {
             path,
             status,
             error = reason,
-            "request refused"
+            suppressed,
+            "{event}"
         );
     }
 }
