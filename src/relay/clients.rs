@@ -7,15 +7,15 @@ use std::sync::Arc;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
-use tokio::time::Instant;
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::bridge;
+use super::handshakes::{Handshake, Progress};
 use super::hub::Hub;
 use super::limits::{Slot, Source};
 use super::tunnel::{Need, Tunnel};
-use crate::error::chain;
+use crate::error::{chain, kind};
 use crate::names::GatewayId;
 use crate::net::accept::{Accepted, Acceptor};
 use crate::net::on_demand::OnDemand;
@@ -32,6 +32,9 @@ const MAX_IGNORED: u64 = 64 * 1024;
 
 /// Longest part of a certificate's common name that is shown, in characters.
 const MAX_SHOWN: usize = 128;
+
+/// Logged when a handshake ends because another connection of its source needs its place.
+pub(super) const GAVE_WAY: &str = "unfinished handshake gave way to another one of its source";
 
 /// A client that completed its handshake.
 type Tls = SecureStream<TlsStream<OnDemand<TcpStream>>>;
@@ -68,7 +71,7 @@ pub(crate) async fn serve(listener: TcpListener, hub: Arc<Hub>, stop: Scope, bri
             }
         };
         let refusal = "too many connections from this address; client connection closed";
-        let Some((source, newcomer)) = hub.admit(accepted.peer, &hub.tls_newcomers, refusal) else {
+        let Some(unfinished) = hub.admit(accepted.peer, &hub.tls_handshakes, refusal) else {
             continue;
         };
         let client = Client {
@@ -78,8 +81,7 @@ pub(crate) async fn serve(listener: TcpListener, hub: Arc<Hub>, stop: Scope, bri
             bridges: bridges.clone(),
         };
         bridges.spawn("client", async move {
-            Box::pin(client.serve(accepted, newcomer)).await;
-            drop(source);
+            Box::pin(client.serve(accepted, unfinished)).await;
         });
     }
 }
@@ -106,13 +108,22 @@ struct Places {
 }
 
 impl Client {
-    async fn serve(&self, accepted: Accepted, newcomer: Slot<Source>) {
+    async fn serve(&self, accepted: Accepted, unfinished: Handshake) {
         let Accepted { stream, permit, .. } = accepted;
         // Boxed, as what follows: a client's task should hold only the state it is in, and that once.
-        let Some(tls) = Box::pin(self.handshake(stream)).await else {
+        let handshake = Box::pin(self.handshake(stream, unfinished.progress()));
+        let tls = match unfinished.run(handshake).await {
+            Some(Some(tls)) => tls,
+            Some(None) => return,
+            None => {
+                tracing::debug!(peer = %self.peer, "{GAVE_WAY}");
+                return;
+            }
+        };
+        let Some(_connection) = unfinished.finish() else {
             return;
         };
-        drop((newcomer, permit));
+        drop(permit);
 
         let name = match common_name(&tls) {
             Ok(name) => name,
@@ -185,11 +196,19 @@ impl Client {
     }
 
     /// TLS 1; `None` if it did not come about, which has been told.
-    async fn handshake(&self, stream: TcpStream) -> Option<Box<Tls>> {
+    async fn handshake(&self, stream: TcpStream, progress: Progress) -> Option<Box<Tls>> {
         probe_silence(&stream);
-        let acceptor = TlsAcceptor::from(Arc::clone(&self.hub.identity().tls));
+        let config = Arc::clone(&self.hub.identity().tls);
         let deadline = self.hub.deadlines.tls_handshake;
-        let handshake = tokio::time::timeout(deadline, acceptor.accept(OnDemand::new(stream)));
+        let handshake = tokio::time::timeout(deadline, async move {
+            stream.readable().await?;
+            progress.add(1);
+            let stream = OnDemand::new(stream);
+            let hello =
+                LazyConfigAcceptor::new(rustls::server::Acceptor::default(), stream).await?;
+            progress.add(1);
+            hello.into_stream(config).await
+        });
         match self.stop.run(handshake).await? {
             Err(_) => {
                 let limit_ms = deadline.as_millis();
@@ -247,27 +266,59 @@ impl Client {
         }
     }
 
-    /// One line for a client whose handshake failed, as far as the ration goes.
+    /// Logs a failed handshake: health checks of load balancers and the like as one line for each source
+    /// and ten minutes, a certificate that is refused as one for each reason.
     fn report(&self, error: &std::io::Error) {
-        let is_about_tls = error
+        const REFUSED: &str = "client refused";
+        let tls = error
             .get_ref()
-            .is_some_and(|inner| inner.is::<rustls::Error>());
-        if !is_about_tls {
-            // Port checks of load balancers and the like.
-            tracing::debug!(peer = %self.peer, error = %chain(error), "connection ended before a client proved itself");
-        } else if let Some(suppressed) = self.hub.tls_newcomers.ration.take(Instant::now()) {
-            tracing::info!(peer = %self.peer, suppressed, error = %chain(error), "client refused");
+            .and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        let class = match tls {
+            None => {
+                tracing::debug!(
+                    peer = %self.peer,
+                    error = %chain(error),
+                    "connection ended before a client authenticated"
+                );
+                return;
+            }
+            Some(rustls::Error::InvalidCertificate(_)) => kind(error),
+            Some(_) => String::new(),
+        };
+        let source = Source::from(self.peer.ip()).address();
+        let log = &self.hub.tls_handshakes.log;
+        if let Some(permission) = log.should_log_peer(REFUSED, &class, source) {
+            tracing::info!(
+                peer = %self.peer,
+                suppressed = permission.suppressed(),
+                error = %chain(error),
+                "{REFUSED}"
+            );
+        } else {
+            tracing::debug!(peer = %self.peer, error = %chain(error), "{REFUSED}");
         }
     }
 
     async fn refuse(&self, mut tls: Box<Tls>, gateway: &str, refusal: &Refusal) {
-        if let Some(suppressed) = self.hub.tls_newcomers.ration.take(Instant::now()) {
+        const SENT_AWAY: &str = "client sent away";
+        let gateway: String = gateway.escape_default().take(MAX_SHOWN).collect();
+        // For each gateway: that one is away must not hide that another one is.
+        let class = format!("{} {gateway}", kind(refusal));
+        let source = Source::from(self.peer.ip()).address();
+        if let Some(permission) = self.hub.refusals.should_log_peer(SENT_AWAY, &class, source) {
             tracing::info!(
                 peer = %self.peer,
-                gateway.id = gateway.escape_default().take(MAX_SHOWN).collect::<String>(),
-                suppressed,
+                gateway.id = gateway,
+                suppressed = permission.suppressed(),
                 error = %chain(refusal),
-                "client sent away"
+                "{SENT_AWAY}"
+            );
+        } else {
+            tracing::debug!(
+                peer = %self.peer,
+                gateway.id = gateway,
+                error = %chain(refusal),
+                "{SENT_AWAY}"
             );
         }
         self.dismiss(&mut tls).await;

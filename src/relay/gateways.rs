@@ -11,12 +11,14 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 
+use super::clients::GAVE_WAY;
+use super::handshakes::{Counted, Handshake};
 use super::hub::Hub;
-use super::limits::{Slot, Source};
+use super::limits::Source;
 use super::registry::Replaced;
 use super::tunnel::Tunnel;
 use crate::backoff;
-use crate::error::chain;
+use crate::error::{chain, kind};
 use crate::events;
 use crate::names::{GatewayId, TAKEN_OVER};
 use crate::net::accept::{Accepted, Acceptor};
@@ -47,15 +49,14 @@ pub(crate) async fn serve(listener: TcpListener, hub: Arc<Hub>, stop: Scope, ses
             }
         };
         let refusal = "too many connections from this address; gateway connection closed";
-        let Some((source, newcomer)) = hub.admit(accepted.peer, &hub.ssh_newcomers, refusal) else {
+        let Some(unfinished) = hub.admit(accepted.peer, &hub.ssh_handshakes, refusal) else {
             continue;
         };
         let hub = Arc::clone(&hub);
         let stop = stop.clone();
         let scope = sessions.clone();
         sessions.spawn("gateway", async move {
-            Box::pin(gateway(accepted, newcomer, &hub, &stop, &scope)).await;
-            drop(source);
+            Box::pin(gateway(accepted, unfinished, &hub, &stop, &scope)).await;
         });
     }
 }
@@ -63,7 +64,7 @@ pub(crate) async fn serve(listener: TcpListener, hub: Arc<Hub>, stop: Scope, ses
 /// One connection, from its first byte to its end.
 async fn gateway(
     accepted: Accepted,
-    newcomer: Slot<Source>,
+    unfinished: Handshake,
     hub: &Arc<Hub>,
     stop: &Scope,
     scope: &Scope,
@@ -76,18 +77,28 @@ async fn gateway(
     ssh::prepare(&stream);
     let identity = hub.identity();
     let (reader, writer) = stream.into_split();
-    let Some(accepted) = stop
-        .run(server::accept(reader, writer, &identity.ssh))
-        .await
-    else {
-        return;
+    let reader = Counted::new(reader, unfinished.progress());
+    let accepting = unfinished.run(server::accept(reader, writer, &identity.ssh));
+    let accepted = match stop.run(accepting).await {
+        None => return,
+        Some(None) => {
+            tracing::debug!(%peer, "{GAVE_WAY}");
+            return;
+        }
+        Some(Some(accepted)) => accepted,
     };
-    drop((identity, newcomer, permit));
+    drop((identity, permit));
     let proved = accepted.map_err(|error| report(hub, peer, &error)).ok();
     let Some(session) = proved else { return };
+    let Some(_connection) = unfinished.finish() else {
+        return;
+    };
+    let source = Source::from(peer.ip()).address();
+    let log = &hub.ssh_handshakes.log;
     let Ok(id) = GatewayId::try_new(session.subject()) else {
-        if let Some(suppressed) = hub.ssh_newcomers.ration.take(Instant::now()) {
-            tracing::warn!(%peer, suppressed, "a gateway's certificate has no usable id");
+        const NO_ID: &str = "a gateway's certificate has no usable id";
+        if let Some(permission) = log.should_log_peer(NO_ID, "", source) {
+            tracing::warn!(%peer, suppressed = permission.suppressed(), "{NO_ID}");
         }
         return session
             .close("the certificate names no usable gateway id")
@@ -96,8 +107,14 @@ async fn gateway(
 
     let tunnel = Arc::new(Tunnel::new(session));
     let Some((registration, replaced)) = hub.register(id.clone(), peer, Arc::clone(&tunnel)) else {
-        if let Some(suppressed) = hub.ssh_newcomers.ration.take(Instant::now()) {
-            tracing::warn!(gateway.id = %id, %peer, suppressed, "too many gateways; gateway sent away");
+        const TOO_MANY: &str = "too many gateways; gateway sent away";
+        if let Some(permission) = log.should_log_peer(TOO_MANY, "", source) {
+            tracing::warn!(
+                gateway.id = %id,
+                %peer,
+                suppressed = permission.suppressed(),
+                "{TOO_MANY}"
+            );
         }
         return tunnel.session.close(FULL).await;
     };
@@ -191,28 +208,40 @@ async fn dismiss(hub: &Hub, id: &GatewayId, replaced: Replaced<Arc<Tunnel>>) {
     tunnel.session.close(TAKEN_OVER).await;
 }
 
-/// One line for each attempt that failed, as far as the ration goes.
+/// Logs a failed attempt: health checks of load balancers and the like as one line for each source and
+/// ten minutes, a certificate that is refused as one for each reason.
 fn report(hub: &Hub, peer: SocketAddr, error: &ssh::Error) {
-    let is_worth_a_line = !matches!(error, ssh::Error::Io(_) | ssh::Error::Closed);
-    if !is_worth_a_line {
-        // Port checks of load balancers and the like.
-        tracing::debug!(%peer, error = %chain(error), "connection ended before a gateway proved itself");
+    if matches!(error, ssh::Error::Io(_) | ssh::Error::Closed) {
+        // The connection ended before the peer said anything that is wrong.
+        tracing::debug!(%peer, error = %chain(error), "connection ended before a gateway authenticated");
         return;
     }
-    let Some(suppressed) = hub.ssh_newcomers.ration.take(Instant::now()) else {
+    let is_certificate = matches!(error, ssh::Error::Certificate(_));
+    let (event, class) = if is_certificate {
+        (events::GATEWAY_REFUSED.text, kind(error))
+    } else {
+        ("gateway did not authenticate", String::new())
+    };
+    let source = Source::from(peer.ip()).address();
+    let permission = hub
+        .ssh_handshakes
+        .log
+        .should_log_peer(event, &class, source);
+    let Some(permission) = permission else {
+        tracing::debug!(%peer, error = %chain(error), "{event}");
         return;
     };
-    if matches!(error, ssh::Error::Certificate(_)) {
+    let suppressed = permission.suppressed();
+    if is_certificate {
         tracing::warn!(
             message_id = events::GATEWAY_REFUSED.id,
             %peer,
             suppressed,
             error = %chain(error),
-            "{}",
-            events::GATEWAY_REFUSED
+            "{event}"
         );
     } else {
-        tracing::info!(%peer, suppressed, error = %chain(error), "gateway did not authenticate");
+        tracing::info!(%peer, suppressed, error = %chain(error), "{event}");
     }
 }
 

@@ -11,9 +11,12 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::access::Access;
+use super::hub::Hub;
+use crate::api;
 use crate::error::{Class, chain};
 use crate::events;
 use crate::host::disturbance::Watcher;
+use crate::log_throttle::LogThrottle;
 
 /// Time between heartbeats while they succeed, as deployed relays do. Gateways use a relay whose last one
 /// is less than an hour old.
@@ -23,15 +26,21 @@ const AGAIN: Duration = Duration::from_secs(10);
 /// Longest time to the next one after many failures of a relay that was reachable before.
 const AGAIN_AT_MOST: Duration = Duration::from_secs(300);
 
-/// Beats for ever as the newest of `accesses` may, the first time at once.
-pub(crate) async fn run(accesses: watch::Receiver<Arc<Access>>) {
+/// Sends heartbeats as the newest of `accesses` may, the first one at once, and tells `hub` what each
+/// shows. Never ends.
+pub(crate) async fn run(accesses: watch::Receiver<Arc<Access>>, hub: Arc<Hub>) {
     let mut cadence = Cadence::default();
+    let throttle = LogThrottle::for_retries();
     let mut clocks = Watcher::of_clocks();
     loop {
         let access = Arc::clone(&accesses.borrow());
         let result = access.heartbeat().await;
         let was_reachable = cadence.is_reachable();
         let delay = cadence.handle(result.is_ok());
+        hub.set_doubt(result.as_ref().err().map(|(error, _)| doubt(error)));
+        if result.is_ok() {
+            throttle.clear();
+        }
         match result {
             Ok(()) if was_reachable => tracing::debug!(
                 message_id = events::RELAY_REACHABLE.id,
@@ -50,18 +59,34 @@ pub(crate) async fn run(accesses: watch::Receiver<Arc<Access>>) {
                         (delay, Duration::ZERO)
                     }
                 };
-                tracing::warn!(
-                    message_id = events::RELAY_HEARTBEAT_FAILED.id,
-                    error = %chain(&error),
-                    delay_ms = delay.as_millis(),
-                    "{}",
-                    events::RELAY_HEARTBEAT_FAILED
-                );
+                let event = events::RELAY_HEARTBEAT_FAILED;
+                let (class, delay_ms) = (error.kind(), delay.as_millis());
+                if let Some(permission) = throttle.should_log(event.text, &class) {
+                    tracing::warn!(
+                        message_id = event.id,
+                        error = %chain(&error),
+                        delay_ms,
+                        suppressed = permission.suppressed(),
+                        "{event}"
+                    );
+                } else {
+                    tracing::debug!(error = %chain(&error), delay_ms, "heartbeat failed again");
+                }
                 pause(delay, at_least, clocks.next()).await;
                 continue;
             }
         }
         pause(delay, Duration::ZERO, clocks.next()).await;
+    }
+}
+
+/// What a heartbeat that failed shows, as the status says it.
+fn doubt(error: &api::Error) -> String {
+    let error_text = chain(error);
+    if error.tells_of_probe() {
+        format!("Infisical does not reach it: {error_text}")
+    } else {
+        format!("Infisical does not say that it reaches it: {error_text}")
     }
 }
 

@@ -7,11 +7,13 @@ use std::time::Duration;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::Instant;
 
+use super::handshakes::{Handshake, Handshakes};
 use super::identity::Identity;
-use super::limits::{Counters, Newcomers, Slot, Source};
+use super::limits::{Counters, Source};
 use super::registry::{Registered, Registry, Replaced, Ticket};
 use super::tunnel::Tunnel;
 use crate::config::settings::RelayLimits;
+use crate::log_throttle::LogThrottle;
 use crate::names::GatewayId;
 
 /// How long what is connected may go on after the relay was told to stop.
@@ -58,10 +60,14 @@ pub(crate) struct Hub {
     arrivals: Notify,
     /// Connections of either port, per source.
     pub(crate) sources: Counters<Source>,
-    /// Those of port 2222 that have not proved themselves yet.
-    pub(crate) ssh_newcomers: Newcomers,
+    /// Those of port 2222 that have not authenticated yet.
+    pub(crate) ssh_handshakes: Handshakes,
     /// Those of port 8443.
-    pub(crate) tls_newcomers: Newcomers,
+    pub(crate) tls_handshakes: Handshakes,
+    /// For lines about clients that authenticated and are not served.
+    pub(crate) refusals: LogThrottle,
+    /// Why the platform does not reach this relay, as far as the last heartbeat showed.
+    doubt: Mutex<Option<String>>,
     /// Client connections with a gateway to go to, per gateway.
     pub(crate) channels: Counters<GatewayId>,
     /// Client connections that proved themselves.
@@ -107,8 +113,10 @@ impl Hub {
             registry: Mutex::new(Registry::new(limits.gateways)),
             arrivals: Notify::new(),
             sources: Counters::new(limits.per_source),
-            ssh_newcomers: Newcomers::new(handshakes),
-            tls_newcomers: Newcomers::new(handshakes),
+            ssh_handshakes: Handshakes::new(handshakes),
+            tls_handshakes: Handshakes::new(handshakes),
+            refusals: LogThrottle::for_peers(),
+            doubt: Mutex::default(),
             channels: Counters::new(limits.per_gateway),
             clients: Arc::new(Semaphore::new(most_clients)),
             most_clients,
@@ -133,23 +141,36 @@ impl Hub {
         self.registry.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts a connection that has just been accepted: against its source, and against the `newcomers` of its
-    /// source until it has proved itself. `None` if there are too many, which `refusal` says in the log as far
-    /// as the ration goes.
+    /// Counts a connection that has just been accepted: against its source, and against the unfinished
+    /// `handshakes` of its source until it has authenticated. `None` if there are too many and none of
+    /// them can give way, which is logged as `refusal`.
     pub(crate) fn admit(
         &self,
         peer: SocketAddr,
-        newcomers: &Newcomers,
+        handshakes: &Handshakes,
         refusal: &'static str,
-    ) -> Option<(Slot<Source>, Slot<Source>)> {
+    ) -> Option<Handshake> {
         let source = Source::from(peer.ip());
-        let slots = self.sources.take(source).zip(newcomers.take(source));
-        if slots.is_none()
-            && let Some(suppressed) = newcomers.ration.take(Instant::now())
+        let handshake = handshakes.begin(&self.sources, source);
+        if handshake.is_none()
+            && let Some(permission) = handshakes
+                .log
+                .should_log_peer(refusal, "", source.address())
         {
-            tracing::warn!(%peer, suppressed, "{refusal}");
+            tracing::warn!(%peer, suppressed = permission.suppressed(), "{refusal}");
         }
-        slots
+        handshake
+    }
+
+    /// Why the platform does not reach this relay; `None` while it does, or nothing is known.
+    pub(crate) fn doubt(&self) -> Option<String> {
+        let doubt = self.doubt.lock().unwrap_or_else(PoisonError::into_inner);
+        doubt.clone()
+    }
+
+    /// Notes what a heartbeat showed.
+    pub(crate) fn set_doubt(&self, doubt: Option<String>) {
+        *self.doubt.lock().unwrap_or_else(PoisonError::into_inner) = doubt;
     }
 
     /// Registers the tunnel of a gateway that has proved itself, for as long as the registration lives, and lets waiting

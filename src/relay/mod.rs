@@ -15,6 +15,7 @@ mod access;
 mod bridge;
 mod clients;
 mod gateways;
+mod handshakes;
 mod heartbeat;
 mod hub;
 pub mod identity;
@@ -147,7 +148,11 @@ pub async fn run(
         let hub = Arc::clone(&hub);
         tasks.spawn_interruptible("status", move || status::run(Arc::clone(&hub)));
     }
-    tasks.spawn_interruptible("heartbeat", move || heartbeat::run(access.clone()));
+    {
+        let hub = Arc::clone(&hub);
+        let beating = move || heartbeat::run(access.clone(), Arc::clone(&hub));
+        tasks.spawn_interruptible("heartbeat", beating);
+    }
 
     let check = || drop(hub.registry());
     heart.during(check, serving).await;

@@ -14,9 +14,10 @@ use super::identity::{self, Identity};
 use crate::api::{self, Client};
 use crate::backoff::{self, Backoff};
 use crate::config::settings::{RelayCredential, RelaySettings};
-use crate::error::{Class, Reason, chain};
-use crate::events::{self, Event};
+use crate::error::{Class, Reason, chain, kind};
+use crate::events::{self, Event, NOT_ENROLLED, RELAY_NOT_REGISTERED};
 use crate::host::known::Known;
+use crate::log_throttle::LogThrottle;
 use crate::scope::Scope;
 use crate::secret::Secret;
 use crate::trust;
@@ -77,6 +78,16 @@ impl Error {
         }
     }
 
+    /// What it is, without what changes from one time to the next: for keeping the log quiet.
+    fn kind(&self) -> String {
+        match self {
+            Self::Enrollment(error) | Self::NotEnrolled(error) | Self::Refused(error, _) => {
+                error.kind()
+            }
+            Self::Store(_) | Self::Identity(_) => kind(self),
+        }
+    }
+
     /// What to do about it.
     fn class(&self) -> Class {
         match self {
@@ -120,6 +131,7 @@ pub(crate) async fn begin(
     let has_worked = known.has(&access.fingerprint());
     let mut refusals = 0_u32;
     let mut backoff = Backoff::new(START.0, START.1);
+    let throttle = LogThrottle::for_retries();
     loop {
         let Some(result) = scope.run(ask(&access)).await else {
             return Ok(None);
@@ -134,7 +146,7 @@ pub(crate) async fn begin(
             }
             Err(error) => error,
         };
-        if !wait(&error, &mut backoff, events::RELAY_NOT_REGISTERED, scope).await {
+        if !wait(&error, &mut backoff, RELAY_NOT_REGISTERED, &throttle, scope).await {
             return cancelled_or(error, scope);
         }
     }
@@ -188,6 +200,7 @@ async fn spend(
         "sending the enrollment token to the platform"
     );
     let mut backoff = Backoff::new(START.0, START.1);
+    let throttle = LogThrottle::for_retries();
     while !scope.is_cancelled() {
         // Not interrupted by the scope: the answer may hold the only copy of what the token bought. The
         // call has a deadline of its own.
@@ -207,7 +220,7 @@ async fn spend(
             Err(error) if error.is_verdict() => Error::Enrollment(error),
             Err(error) => Error::NotEnrolled(error),
         };
-        if !wait(&error, &mut backoff, events::NOT_ENROLLED, scope).await {
+        if !wait(&error, &mut backoff, NOT_ENROLLED, &throttle, scope).await {
             return cancelled_or(error, scope);
         }
     }
@@ -222,18 +235,22 @@ async fn keep(
     scope: &Scope,
 ) -> Result<(), Error> {
     let mut backoff = Backoff::new(START.0, START.1);
+    let throttle = LogThrottle::for_retries();
     loop {
         let Err(error) = access::save(&settings.store, spent, bought).await else {
             return Ok(());
         };
         let delay = backoff.next_delay(backoff::random());
-        tracing::error!(
-            message_id = events::NOT_KEPT.id,
-            error = %chain(&error),
-            delay_ms = delay.as_millis(),
-            "{}",
-            events::NOT_KEPT
-        );
+        let event = events::NOT_KEPT;
+        if let Some(permission) = throttle.should_log(event.text, &kind(&error)) {
+            tracing::error!(
+                message_id = event.id,
+                error = %chain(&error),
+                delay_ms = delay.as_millis(),
+                suppressed = permission.suppressed(),
+                "{event}"
+            );
+        }
         if scope.run(tokio::time::sleep(delay)).await.is_none() {
             return Err(Error::Store(error));
         }
@@ -241,18 +258,31 @@ async fn keep(
 }
 
 /// Logs the failure as `event` and waits; false if there is nothing to wait for or `scope` was cancelled.
-async fn wait(error: &Error, backoff: &mut Backoff, event: Event, scope: &Scope) -> bool {
+async fn wait(
+    error: &Error,
+    backoff: &mut Backoff,
+    event: Event,
+    throttle: &LogThrottle,
+    scope: &Scope,
+) -> bool {
     let attempt = backoff.attempts().saturating_add(1);
     let Some(delay) = next(error.class(), backoff) else {
         return false;
     };
-    tracing::warn!(
-        message_id = event.id,
-        error = %chain(error),
-        attempt,
-        delay_ms = delay.as_millis(),
-        "{event}"
-    );
+    let (error, class) = (chain(error).to_string(), error.kind());
+    let delay_ms = delay.as_millis();
+    if let Some(permission) = throttle.should_log(event.text, &class) {
+        tracing::warn!(
+            message_id = event.id,
+            error,
+            attempt,
+            delay_ms,
+            suppressed = permission.suppressed(),
+            "{event}"
+        );
+    } else {
+        tracing::debug!(error, attempt, delay_ms, "{event}");
+    }
     scope.run(tokio::time::sleep(delay)).await.is_some()
 }
 
@@ -348,6 +378,7 @@ pub(crate) async fn renew(
     current: watch::Sender<Arc<Identity>>,
 ) {
     let mut backoff = Backoff::new(RENEW.0, RENEW.1);
+    let throttle = LogThrottle::for_retries();
     let mut access = Arc::clone(&accesses.borrow_and_update());
     let mut asked_otherwise = false;
     let mut not_before = Instant::now();
@@ -371,20 +402,27 @@ pub(crate) async fn renew(
         }
         match ask(&access).await {
             Ok(identity) => {
-                tracing::info!(
-                    message_id = events::CREDENTIALS_RENEWED.id,
-                    relay.name = %access.name(),
-                    "{}",
-                    events::CREDENTIALS_RENEWED
-                );
+                let event = events::CREDENTIALS_RENEWED;
+                // Those that have expired already are renewed again every minute.
+                let class = if identity.is_due() { "expired" } else { "" };
+                if class.is_empty() || throttle.should_log(event.text, class).is_some() {
+                    tracing::info!(
+                        message_id = event.id,
+                        relay.name = %access.name(),
+                        "{event}"
+                    );
+                }
                 backoff.reset();
                 asked_otherwise = false;
                 let pause = if identity.is_due() {
-                    tracing::warn!(
-                        "the new credentials have expired already; is this machine's clock right?"
-                    );
+                    const EXPIRED: &str =
+                        "the new credentials have expired already; is this machine's clock right?";
+                    if let Some(permission) = throttle.should_log(EXPIRED, "") {
+                        tracing::warn!(suppressed = permission.suppressed(), "{EXPIRED}");
+                    }
                     RENEWED_IN_VAIN
                 } else {
+                    throttle.clear();
                     RENEWED
                 };
                 not_before = Instant::now() + pause;
@@ -395,14 +433,19 @@ pub(crate) async fn renew(
                 let delay = next(error.class(), &mut backoff).unwrap_or(RENEW.1);
                 not_before = Instant::now() + delay;
                 let left = identity.expires.duration_since(identity.clock.now());
-                tracing::warn!(
-                    message_id = events::CREDENTIALS_NOT_RENEWED.id,
-                    error = %chain(&error),
-                    expires_in_s = left.unwrap_or_default().as_secs(),
-                    delay_ms = delay.as_millis(),
-                    "{}",
-                    events::CREDENTIALS_NOT_RENEWED
-                );
+                let event = events::CREDENTIALS_NOT_RENEWED;
+                if let Some(permission) = throttle.should_log(event.text, &error.kind()) {
+                    tracing::warn!(
+                        message_id = event.id,
+                        error = %chain(&error),
+                        expires_in_s = left.unwrap_or_default().as_secs(),
+                        delay_ms = delay.as_millis(),
+                        suppressed = permission.suppressed(),
+                        "{event}"
+                    );
+                } else {
+                    tracing::debug!(error = %chain(&error), "credentials not renewed");
+                }
             }
         }
     }

@@ -26,10 +26,15 @@ pub(crate) async fn run(hub: Arc<Hub>) {
 fn line(hub: &Hub) -> String {
     let identity = hub.identity();
     let left = identity.expires.duration_since(identity.clock.now());
-    format!(
+    let mut line = format!(
         "serving {} and {}, certificate valid for {}",
         Count(hub.registry().len(), "gateway"),
         Count(hub.clients_connected(), "client"),
         Roughly(left.unwrap_or_default()),
-    )
+    );
+    if let Some(doubt) = hub.doubt() {
+        line.push_str("; but ");
+        line.push_str(&doubt);
+    }
+    line
 }

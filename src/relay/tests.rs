@@ -352,7 +352,7 @@ async fn a_handshake_that_takes_too_long_is_cut_on_both_ports() {
     }
     until(|| {
         let hub = &relay.hub;
-        let newcomers = hub.ssh_newcomers.sources() + hub.tls_newcomers.sources();
+        let newcomers = hub.ssh_handshakes.sources() + hub.tls_handshakes.sources();
         hub.sources.keys() + newcomers == 0
     })
     .await;
@@ -491,7 +491,7 @@ async fn a_relay_that_stops_closes_its_ports_and_cuts_handshakes_at_once() {
     }
     until(|| {
         let hub = &relay.hub;
-        hub.ssh_newcomers.sources() + hub.tls_newcomers.sources() == 2
+        hub.ssh_handshakes.sources() + hub.tls_handshakes.sources() == 2
     })
     .await;
     relay.stop.cancel();
@@ -584,7 +584,7 @@ async fn silent(address: SocketAddr, count: usize) -> Vec<TcpStream> {
 }
 
 #[tokio::test]
-async fn silent_peers_of_one_source_leave_places_for_handshakes_and_leave_the_other_port_alone() {
+async fn silent_peers_give_way_to_newcomers_of_their_source() {
     const HANDSHAKES: usize = 16;
     const SHARE: usize = 14;
     let relay = Relay::start(Given {
@@ -595,19 +595,20 @@ async fn silent_peers_of_one_source_leave_places_for_handshakes_and_leave_the_ot
         ..Given::default()
     })
     .await;
-    // All of one source: so the port is closed to this source, and the other one is not.
-    let held = silent(relay.tls, SHARE).await;
-    until(|| relay.hub.sources.all() == SHARE).await;
-    let mut refused = TcpStream::connect(relay.tls).await.expect("connected");
+    // All of one source, and on both ports as many as it may have.
+    let mut held = silent(relay.tls, SHARE).await;
+    let mut more = silent(relay.ssh, SHARE).await;
+    until(|| relay.hub.sources.all() == 2 * SHARE).await;
+    let newcomer = TcpStream::connect(relay.tls).await.expect("connected");
     let mut all = Vec::new();
-    let _ = soon(refused.read_to_end(&mut all)).await;
+    let oldest = held.first_mut().expect("one of them");
+    let _ = soon(oldest.read_to_end(&mut all)).await;
+    assert_eq!(relay.hub.sources.all(), 2 * SHARE, "its place is taken");
     let gateway = relay.gateway().await;
-    let more = silent(relay.ssh, SHARE).await;
-    until(|| relay.hub.sources.all() == 2 * SHARE + 1).await;
-    let mut refused = TcpStream::connect(relay.ssh).await.expect("connected");
-    let _ = soon(refused.read_to_end(&mut all)).await;
-    drop((held, more));
-    until(|| relay.hub.sources.all() == 1).await;
+    let oldest = more.first_mut().expect("one of them");
+    let _ = soon(oldest.read_to_end(&mut all)).await;
     let (mut client, mut channel) = relay.bridge(&gateway).await;
     passes(&mut client, &mut channel).await;
+    drop((held, more, newcomer, client, channel));
+    until(|| relay.hub.sources.all() == 1).await;
 }

@@ -37,6 +37,7 @@ mod make_install;
 mod memory;
 mod platform;
 mod privileges;
+mod quiet_logs;
 mod recovery;
 mod redirects;
 mod registration;

@@ -1,0 +1,339 @@
+//! Connections of one port that have not authenticated yet: how many each source may have, and which
+//! one gives way when a source has too many.
+//!
+//! A source with too many unfinished handshakes keeps no newcomer of its own out: behind one address
+//! may be a NAT or a load balancer. The handshake of that source with the least progress ends instead,
+//! and its places go to the newcomer at once.
+
+use std::collections::HashMap;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, ReadBuf};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::limits::{Counters, Slot, Source};
+use crate::log_throttle::LogThrottle;
+
+/// A source may hold so many times as many of a port's places for handshakes as are free. One alone
+/// gets seven eighths, which is enough for a burst of a platform or of a crowd behind one address; two
+/// get seven fifteenths each; and however many hold what they can get, one that has none finds a free
+/// place.
+const TIMES_WHAT_IS_FREE: usize = 7;
+/// A handshake that began so lately gives way only if all others did too: its first bytes may still be
+/// on their way.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// Connections of one port that have not authenticated yet.
+#[derive(Debug)]
+pub(crate) struct Handshakes {
+    counters: Counters<Source>,
+    places: usize,
+    unfinished: Arc<Mutex<Unfinished>>,
+    /// For lines about them: a flood at one port hides nothing about the other.
+    pub(crate) log: LogThrottle,
+}
+
+#[derive(Debug, Default)]
+struct Unfinished {
+    next_id: u64,
+    of: HashMap<Source, Vec<Entry>>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    id: u64,
+    since: Instant,
+    progress: Progress,
+    evicted: CancellationToken,
+    places: Places,
+}
+
+/// What a connection is counted against.
+#[derive(Debug)]
+struct Places {
+    /// All connections of its source.
+    connection: Slot<Source>,
+    /// The unfinished handshakes of its source at this port.
+    _handshake: Slot<Source>,
+}
+
+/// How far a handshake is; comparable among those of one port.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Progress(Arc<AtomicU64>);
+
+impl Progress {
+    /// Notes that the handshake has come further, by `steps`.
+    pub(crate) fn add(&self, steps: u64) {
+        self.0.fetch_add(steps, Ordering::Relaxed);
+    }
+
+    fn value(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// An unfinished handshake; dropped, its places are free.
+#[derive(Debug)]
+pub(crate) struct Handshake {
+    unfinished: Arc<Mutex<Unfinished>>,
+    source: Source,
+    id: u64,
+    progress: Progress,
+    evicted: CancellationToken,
+}
+
+impl Handshakes {
+    /// So many places in all.
+    pub(crate) fn new(places: usize) -> Self {
+        Self {
+            counters: Counters::new(places),
+            places,
+            unfinished: Arc::default(),
+            log: LogThrottle::for_peers(),
+        }
+    }
+
+    /// Counts a new connection of `source`, here and in `sources`. If that is too many, it gets the
+    /// places of the unfinished handshake of the same source with the least progress; `None` if there
+    /// is none.
+    pub(crate) fn begin(&self, sources: &Counters<Source>, source: Source) -> Option<Handshake> {
+        let now = Instant::now();
+        let mut unfinished = lock(&self.unfinished);
+        let share = |taken| {
+            let free = self.places.saturating_sub(taken);
+            free.saturating_mul(TIMES_WHAT_IS_FREE)
+        };
+        let connection = sources.take(source);
+        let handshake = connection
+            .is_some()
+            .then(|| self.counters.take_within(source, share))
+            .flatten();
+        let places = match connection.zip(handshake) {
+            Some((connection, handshake)) => Places {
+                connection,
+                _handshake: handshake,
+            },
+            None => unfinished.evict(source, now)?,
+        };
+        let (progress, evicted) = (Progress::default(), CancellationToken::new());
+        let id = unfinished.next_id;
+        unfinished.next_id = id.wrapping_add(1);
+        unfinished.of.entry(source).or_default().push(Entry {
+            id,
+            since: now,
+            progress: progress.clone(),
+            evicted: evicted.clone(),
+            places,
+        });
+        Some(Handshake {
+            unfinished: Arc::clone(&self.unfinished),
+            source,
+            id,
+            progress,
+            evicted,
+        })
+    }
+
+    /// How many sources hold a place.
+    #[cfg(test)]
+    pub(crate) fn sources(&self) -> usize {
+        self.counters.keys()
+    }
+}
+
+impl Unfinished {
+    /// Ends the handshake of `source` with the least progress, the oldest of several, and gives its
+    /// places.
+    fn evict(&mut self, source: Source, now: Instant) -> Option<Places> {
+        let entries = self.of.get(&source)?;
+        let rank = |entry: &Entry| {
+            let is_young = now.saturating_duration_since(entry.since) < GRACE;
+            (is_young, entry.progress.value(), entry.since, entry.id)
+        };
+        let id = entries.iter().min_by_key(|entry| rank(entry))?.id;
+        let entry = self.remove(source, id)?;
+        entry.evicted.cancel();
+        Some(entry.places)
+    }
+
+    fn remove(&mut self, source: Source, id: u64) -> Option<Entry> {
+        let entries = self.of.get_mut(&source)?;
+        let at = entries.iter().position(|entry| entry.id == id)?;
+        let entry = entries.swap_remove(at);
+        if entries.is_empty() {
+            self.of.remove(&source);
+        }
+        Some(entry)
+    }
+}
+
+impl Handshake {
+    /// To be told how far the handshake is.
+    pub(crate) fn progress(&self) -> Progress {
+        self.progress.clone()
+    }
+
+    /// Runs `handshake`; `None` once it has to give way to another one of its source.
+    pub(crate) async fn run<F: Future>(&self, handshake: F) -> Option<F::Output> {
+        self.evicted.run_until_cancelled(handshake).await
+    }
+
+    /// The peer has authenticated: what is left is the place of its connection. `None` if it had to
+    /// give way in the same moment.
+    pub(crate) fn finish(self) -> Option<Slot<Source>> {
+        let entry = lock(&self.unfinished).remove(self.source, self.id)?;
+        Some(entry.places.connection)
+    }
+}
+
+impl Drop for Handshake {
+    fn drop(&mut self) {
+        lock(&self.unfinished).remove(self.source, self.id);
+    }
+}
+
+fn lock(unfinished: &Mutex<Unfinished>) -> MutexGuard<'_, Unfinished> {
+    unfinished.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Counts the bytes read as progress.
+#[derive(Debug)]
+pub(crate) struct Counted<R> {
+    inner: R,
+    progress: Progress,
+}
+
+impl<R> Counted<R> {
+    pub(crate) fn new(inner: R, progress: Progress) -> Self {
+        Self { inner, progress }
+    }
+}
+
+impl<R: AsyncRead + Unpin> AsyncRead for Counted<R> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut self.inner).poll_read(context, buffer);
+        let read = buffer.filled().len().saturating_sub(before);
+        self.progress.add(u64::try_from(read).unwrap_or(u64::MAX));
+        polled
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{GRACE, Handshake, Handshakes};
+    use crate::relay::limits::{Counters, Source};
+    use std::future::pending;
+    use std::net::IpAddr;
+
+    fn source(text: &str) -> Source {
+        Source::from(text.parse::<IpAddr>().expect("an address"))
+    }
+
+    /// The handshakes that `source` can have without ending one of its own.
+    fn fill(handshakes: &Handshakes, sources: &Counters<Source>, text: &str) -> Vec<Handshake> {
+        let mut held: Vec<Handshake> = Vec::new();
+        while held
+            .iter()
+            .all(|handshake| !handshake.evicted.is_cancelled())
+        {
+            let Some(handshake) = handshakes.begin(sources, source(text)) else {
+                return held;
+            };
+            held.push(handshake);
+        }
+        held.retain(|handshake| !handshake.evicted.is_cancelled());
+        held
+    }
+
+    #[test]
+    fn one_source_leaves_places_for_others() {
+        let (handshakes, sources) = (Handshakes::new(256), Counters::new(1000));
+        let mut all = fill(&handshakes, &sources, "192.0.2.1");
+        assert_eq!(all.len(), 224, "seven eighths");
+        // What one held before others came it keeps, and gets no more.
+        for (number, expected) in [(2, 28), (3, 4)] {
+            let held = fill(&handshakes, &sources, &format!("192.0.2.{number}"));
+            assert_eq!(held.len(), expected, "{number}");
+            all.extend(held);
+        }
+        drop(all);
+        assert_eq!(handshakes.sources(), 0);
+        assert_eq!(sources.keys(), 0);
+    }
+
+    #[test]
+    fn one_without_places_finds_one_among_many_sources() {
+        let (handshakes, sources) = (Handshakes::new(256), Counters::new(1000));
+        let mut held = Vec::new();
+        for _ in 0..20 {
+            for number in 1..=30 {
+                let hostile = source(&format!("192.0.2.{number}"));
+                held.extend(handshakes.begin(&sources, hostile));
+            }
+        }
+        let newcomer = handshakes.begin(&sources, source("198.51.100.1"));
+        assert!(newcomer.is_some(), "{}", held.len());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn least_progress_of_the_same_source_gives_way() {
+        let (handshakes, sources) = (Handshakes::new(8), Counters::new(1000));
+        let begin = || {
+            handshakes
+                .begin(&sources, source("192.0.2.1"))
+                .expect("a place")
+        };
+        let held: Vec<_> = (0..7).map(|_| begin()).collect();
+        for (index, handshake) in held.iter().enumerate().filter(|(index, _)| *index != 3) {
+            handshake
+                .progress()
+                .add(u64::try_from(index).expect("small") + 1);
+        }
+        let evicted = || {
+            let is_evicted = |handshake: &Handshake| handshake.evicted.is_cancelled();
+            let evicted = held.iter().enumerate().filter(|(_, held)| is_evicted(held));
+            evicted.map(|(index, _)| index).collect::<Vec<_>>()
+        };
+        tokio::time::advance(GRACE).await;
+        let first = begin();
+        assert_eq!(evicted(), [3], "the silent one");
+        assert_eq!(held.get(3).expect("there").run(pending::<()>()).await, None);
+        // The newcomer has said nothing either, but it has just come.
+        let second = begin();
+        assert_eq!(evicted(), [0, 3]);
+        assert!(!first.evicted.is_cancelled());
+        // Another source is not asked to give way.
+        let other = handshakes.begin(&sources, source("192.0.2.2"));
+        assert!(other.is_some());
+        assert_eq!(evicted(), [0, 3]);
+        let place = second.finish().expect("its connection's place");
+        assert_eq!((sources.all(), handshakes.sources()), (8, 2));
+        drop((held, first, other, place));
+        assert_eq!((sources.all(), handshakes.sources()), (0, 0));
+    }
+
+    #[test]
+    fn the_limit_of_connections_ends_unfinished_handshakes_only() {
+        let (handshakes, sources) = (Handshakes::new(8), Counters::new(2));
+        let address = source("192.0.2.1");
+        let begin = || handshakes.begin(&sources, address);
+        let authenticated = begin().and_then(Handshake::finish).expect("authenticated");
+        let silent = begin().expect("a place");
+        let newcomer = begin().expect("the silent one's place");
+        assert!(silent.evicted.is_cancelled());
+        assert!(silent.finish().is_none());
+        let second = newcomer.finish().expect("authenticated");
+        assert!(begin().is_none(), "nothing unfinished is left to give way");
+        drop((authenticated, second));
+    }
+}
