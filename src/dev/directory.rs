@@ -5,6 +5,7 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+use crate::error::chain;
 use crate::secret::Secret;
 
 /// Bits that would let others in.
@@ -122,7 +123,7 @@ impl Drop for Directory {
         if self.temporary
             && let Err(error) = fs::remove_dir_all(&self.path)
         {
-            tracing::warn!(path = %self.path.display(), %error, "cannot remove the directory");
+            tracing::warn!(path = %self.path.display(), error = %chain(&error), "cannot remove the directory");
         }
     }
 }

@@ -8,6 +8,7 @@ use axum::Router;
 use axum::routing::get;
 use tokio::net::TcpStream;
 
+use crate::error::chain;
 use crate::net::accept::Acceptor;
 use crate::net::listen;
 use crate::scope::Scope;
@@ -52,7 +53,7 @@ pub(super) fn start(scope: &Scope) -> Result<Sample, Error> {
         let router = Router::new().route("/", get(|| async { PAGE }));
         let serve = axum::serve(page, router).into_future();
         if let Some(Err(error)) = stop.run(serve).await {
-            tracing::error!(%error, "the sample page ended");
+            tracing::error!(error = %chain(&error), "the sample page ended");
         }
     });
     let stop = scope.clone();
@@ -67,7 +68,7 @@ pub(super) fn start(scope: &Scope) -> Result<Sample, Error> {
                     });
                 }
                 Some(Err(error)) => {
-                    tracing::error!(%error, "the sample echo ended");
+                    tracing::error!(error = %chain(&error), "the sample echo ended");
                     break;
                 }
                 None => break,

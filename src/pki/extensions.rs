@@ -168,7 +168,12 @@ fn json<T: for<'de> Deserialize<'de>>(
         .map(Some)
         .map_err(|error| Error::Extension {
             extension,
-            reason: error.to_string(),
+            reason: if error.is_data() {
+                "a value is missing or of the wrong type"
+            } else {
+                "it is not valid JSON"
+            }
+            .to_owned(),
         })
 }
 

@@ -367,3 +367,24 @@ async fn reload_and_reconnect_read_the_roots_again() {
             .await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn installer_keeps_the_ca_file_with_its_absolute_path() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let ca = file(dir.path(), "ca.pem", &Ca::root("Private CA").pem());
+    let mut command = infisical(dir.path());
+    command.args([
+        "gateway",
+        "systemd",
+        "install",
+        "edge",
+        "--dry-run",
+        "--user",
+    ]);
+    command.args(["--ca-file", "ca.pem", "--token", "0123456789"]);
+    let install = Process::spawn("install", command);
+    assert_eq!(install.exit_code().await, 0, "{}", install.output());
+    let line = format!("INFISICAL_CA_FILE={}", ca.display());
+    let output = install.output();
+    assert!(output.lines().any(|kept| kept == line), "{line}: {output}");
+}
