@@ -57,7 +57,7 @@ pub fn give_up(keep: Keep) {
             events::CAPABILITIES_LEFT
         ),
         Err(error) => {
-            tracing::warn!(error = %chain(&error), "running as {name} with unknown capabilities")
+            tracing::warn!(error = %chain(&error), "running as {name} with unknown capabilities");
         }
     }
 }

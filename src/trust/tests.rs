@@ -174,7 +174,7 @@ fn ca_file_is_added_to_machine_roots() {
         servers.each_ref().map(|s| judge(&both, s, "platform.test")),
         [Ok(()), Ok(())]
     );
-    let alone = machine(None, source.clone());
+    let alone = machine(None, source);
     assert!(judge(&alone, &servers[0], "platform.test").is_err());
     assert_eq!(judge(&alone, &servers[1], "platform.test"), Ok(()));
     // Targets are judged by the machine's roots only.
@@ -215,14 +215,14 @@ fn refusals_say_what_helps() {
         "its certificate is not for other.test, but for platform.test"
     );
     let old = server(Some(&trusted), |params| {
-        params.not_after = date_time_ymd(2020, 1, 2)
+        params.not_after = date_time_ymd(2020, 1, 2);
     });
     assert_eq!(
         refused(&old, "platform.test"),
         "its certificate expired on 2020-01-02 00:00:00 UTC"
     );
     let early = server(Some(&trusted), |params| {
-        params.not_before = date_time_ymd(3000, 1, 2)
+        params.not_before = date_time_ymd(3000, 1, 2);
     });
     assert!(refused(&early, "platform.test").contains("not valid before 3000-01-02"));
 }
