@@ -79,17 +79,13 @@ async fn requests_take_the_proxy_with_its_password() {
         REGISTER_RELAY,
         Answer::raw(403, "<html><title>Blocked</title>"),
     );
-    let [_, (_, mut gateway)] = commands(&lab, DOMAIN);
-    let gateway = Process::spawn("gateway", {
-        gateway.env("HTTP_PROXY", &proxy);
-        gateway
-    });
-    let [(_, mut relay), _] = commands(&lab, DOMAIN);
+    // Each call writes the configuration files again, which nothing may be reading.
+    let [(_, mut relay), (_, mut gateway)] = commands(&lab, DOMAIN);
     running.remove(0).kill().await;
-    let relay = Process::spawn("relay", {
-        relay.env("HTTP_PROXY", &proxy);
-        relay
-    });
+    relay.env("HTTP_PROXY", &proxy);
+    gateway.env("HTTP_PROXY", &proxy);
+    let relay = Process::spawn("relay", relay);
+    let gateway = Process::spawn("gateway", gateway);
     for (process, part) in [(&gateway, "407"), (&relay, "\"Blocked\"")] {
         let line = process.wait_for_line(part).await;
         let named = format!(

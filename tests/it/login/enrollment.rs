@@ -5,8 +5,8 @@ use std::process::Command;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use super::Answer;
 use super::aws::{DOCUMENT, KEYS, METADATA_TOKEN, Proof, ROLES, keys};
+use super::{Answer, JWT};
 use crate::support::lab::{GATEWAY_ID, Lab};
 use crate::support::process::Process;
 use crate::support::write_private;
@@ -250,9 +250,9 @@ async fn pods_and_gcp_machines_log_in_again_when_refused() {
         lab.platform.once(GATEWAY_CONNECT, refusal);
         let credentials = Answer::ok(&lab.gateway_credentials());
         lab.platform.always(GATEWAY_CONNECT, credentials);
-        lab.platform.always(identity, Answer::raw(200, "proof\n"));
+        lab.platform.always(identity, Answer::raw(200, JWT));
         let pod_token = lab.dir().join("pod-token");
-        write_private(&pod_token, "proof\n");
+        write_private(&pod_token, JWT);
         let mut gateway = lab.gateway_command();
         write_private(&gateway.config, "");
         gateway.more = vec![
@@ -269,7 +269,7 @@ async fn pods_and_gcp_machines_log_in_again_when_refused() {
         process.wait_for_line("Gateway started successfully").await;
         let logins = lab.platform.requests(GATEWAY_LOGIN);
         assert_eq!(logins.len(), 2, "the refused token was replaced once");
-        let expected = json!({"method": method, "gatewayId": GATEWAY_ID, "jwt": "proof"});
+        let expected = json!({"method": method, "gatewayId": GATEWAY_ID, "jwt": JWT});
         assert!(
             logins.iter().all(|login| login.body == expected),
             "{logins:?}"
