@@ -30,6 +30,20 @@ macro_rules! events {
 }
 
 events! {
+    /// A gateway begins to start.
+    GATEWAY_STARTING = "e5b9173eeb274d1ca0ab8713bf243364" "Starting gateway";
+    /// A gateway dials a relay; the relay's name and host follow.
+    GATEWAY_CONNECTING = "281c7678ced14354ad89988d24b61abd" "Connecting to relay server";
+    /// A relay accepted the gateway.
+    GATEWAY_TUNNEL_UP = "8acc798242f84bd8ae360a07e493b108" "Relay connection established for gateway";
+    /// The platform issued the credentials of a relay that registers itself.
+    RELAY_REGISTERED = "90ec80a42092410984303bdf7241c08d" "Successfully registered relay and received certificates from API";
+    /// The platform issued the credentials of an enrolled relay.
+    RELAY_CONNECTED = "c031a9779d234e8a80819488b43f3a93" "Successfully connected relay and received certificates via v2 API";
+    /// The relay accepts gateways on its own port.
+    RELAY_SSH_LISTENING = "34733fd40ac941ff802f780a9ea13d58" "SSH server listening on :2222 for gateways";
+    /// The relay accepts clients on its own port.
+    RELAY_TLS_LISTENING = "2122a86b3e024e05b2f6b4ae6d18f92e" "TLS server listening on :8443 for clients";
     /// The gateway's first tunnel is up.
     GATEWAY_STARTED = "b043ea7127b24e7da4e5351c77d67d07" "Gateway started successfully";
     /// The platform issued the gateway's credentials.

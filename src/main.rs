@@ -3,7 +3,6 @@
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
-use clap::Parser as _;
 use infisical::cli::Cli;
 use infisical::cli::exit::{Code, Failure};
 use infisical::cli::logging::{Handle, describe};
@@ -13,11 +12,14 @@ use infisical::threads;
 
 fn main() -> ExitCode {
     let environment = Environment::from_vars(std::env::vars_os());
-    let cli = match Cli::try_parse() {
+    let cli = match Cli::parse_words(std::env::args_os()) {
         Ok(cli) => cli,
         Err(error) if error.use_stderr() => {
             // Without standard error there is no way to tell.
-            let _ = error.print();
+            let _ = match Cli::hint(&error) {
+                Some(hint) => writeln!(io::stderr(), "infisical: {hint}"),
+                None => error.print(),
+            };
             return Code::Usage.into();
         }
         // Help and version are no mistakes.

@@ -1,9 +1,9 @@
 //! Names on the wire, each a type of its own, so that a relay's name is never taken for a gateway's.
 //!
-//! Lengths are those of protocol.md §1; the alphabets are ours and keep a name safe in a file name, a
-//! unit name and a log line.
+//! Lengths and the alphabet of gateway names are the platform's (protocol-addendum.md §1). A gateway name is escaped where
+//! it becomes part of a file name, a unit name or a URL; the other alphabets are ours and need no escaping.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::str::FromStr;
 
 /// TCP port of a relay's SSH server (protocol.md §3).
@@ -32,7 +32,10 @@ macro_rules! name {
         impl $name {
             #[doc = concat!("Checks that `text` is a ", $what, ".\n\n# Errors\n[`InvalidName`] says the rule: ", $rule, ".")]
             pub fn try_new(text: impl Into<String>) -> Result<Self, InvalidName> {
-                let text = text.into();
+                let text: String = text.into();
+                // The platform trims names, too.
+                let trimmed = text.trim();
+                let text = if trimmed.len() == text.len() { text } else { trimmed.to_owned() };
                 let valid: fn(&str) -> bool = $valid;
                 if valid(&text) {
                     Ok(Self(text))
@@ -87,11 +90,15 @@ fn is_label(text: &str, most: usize) -> bool {
 }
 
 name!(
-    /// The name a person gave a gateway: 1–64 characters.
+    /// The name a person gave a gateway: 1–64 characters of any kind, without white space around them.
     GatewayName,
     "gateway name",
-    |text| is_label(text, 64),
-    "use 1 to 64 letters, digits, '-', '_' or '.', beginning with a letter or digit"
+    |text| {
+        (1..=64).contains(&text.chars().count())
+            && text.trim() == text
+            && !text.chars().any(char::is_control)
+    },
+    "use 1 to 64 characters, none of them a control character"
 );
 
 name!(
@@ -135,6 +142,23 @@ name!(
     "it must be a DNS name or an IP address, without scheme or port"
 );
 
+impl GatewayName {
+    /// The name as one segment of a URL's path.
+    #[must_use]
+    pub fn url_segment(&self) -> String {
+        let mut segment = String::new();
+        for byte in self.0.bytes() {
+            if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'~') {
+                segment.push(char::from(byte));
+            } else {
+                // Writing to a string cannot fail.
+                let _ = write!(segment, "%{byte:02X}");
+            }
+        }
+        segment
+    }
+}
+
 impl GatewayId {
     /// The routing key of the platform's health check of a relay (protocol.md §4).
     pub const HEALTH_CHECK: &'static str = "00000000-0000-0000-0000-000000000000";
@@ -170,8 +194,26 @@ mod tests {
     }
 
     #[test]
-    fn a_name_cannot_leave_its_directory_or_become_an_option() {
-        for bad in ["../etc", "-name", ".hidden", "a/b", "a b", "a\n", "a%i"] {
+    fn a_relay_name_cannot_leave_its_directory_or_become_an_option() {
+        for bad in ["../etc", "-name", ".hidden", "a/b", "a b", "a%i"] {
+            assert!(RelayName::try_new(bad).is_err(), "{bad:?} was accepted");
+        }
+    }
+
+    #[test]
+    fn a_gateway_name_is_what_the_platform_accepts() {
+        for (given, name, segment) in [
+            ("My Gateway", "My Gateway", "My%20Gateway"),
+            ("  edge-1\n", "edge-1", "edge-1"),
+            ("a/b?c#d%e", "a/b?c#d%e", "a%2Fb%3Fc%23d%25e"),
+            ("..", "..", "%2E%2E"),
+            ("büro", "büro", "b%C3%BCro"),
+        ] {
+            let parsed = GatewayName::try_new(given).expect(given);
+            assert_eq!((parsed.as_str(), &*parsed.url_segment()), (name, segment));
+        }
+        assert!(GatewayName::try_new("ü".repeat(64)).is_ok());
+        for bad in ["", "  ", "a\u{7}b", "a\nb"] {
             assert!(GatewayName::try_new(bad).is_err(), "{bad:?} was accepted");
         }
     }

@@ -313,8 +313,8 @@ impl Client {
         gateway: &GatewayName,
         request: &OpenSession,
     ) -> Result<SessionCredentials, Error> {
-        // A gateway's name needs no escaping in a path (names.rs).
-        let path = format!("/v1/embedded/gateways/{gateway}/sessions");
+        let name = gateway.url_segment();
+        let path = format!("/v1/embedded/gateways/{name}/sessions");
         self.post("asking for a session", &path, Some(token), request)
             .await
     }

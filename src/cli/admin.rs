@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::exit::Failure;
-use super::global::Global;
+use super::global::{Global, LOCAL_DOMAIN};
 use super::print::{print, table};
 use crate::api::types::{Gateway, Relay};
 use crate::api::{self, Client};
@@ -20,9 +20,6 @@ use crate::error::{Class, Reason};
 use crate::names::{GatewayName, RelayHost, RelayName};
 use crate::platform;
 use crate::secret::Secret;
-
-/// Where an embedded platform serves unless told otherwise.
-const DEFAULT_DOMAIN: &str = "http://127.0.0.1:8080";
 
 /// What an administrator may ask for.
 #[derive(Debug, Subcommand)]
@@ -169,7 +166,7 @@ struct Admin {
 
 impl Administrator {
     fn connect(&self, global: &Global) -> anyhow::Result<Admin> {
-        let domain = global.domain(DEFAULT_DOMAIN)?;
+        let domain = global.domain(LOCAL_DOMAIN)?;
         let client =
             Client::try_new(&domain, &global.headers()?, &global.proxies()?).map_err(refused)?;
         Ok(Admin {
@@ -279,7 +276,7 @@ async fn gateway(command: GatewayCommand, global: &Global) -> anyhow::Result<()>
             administrator,
         } => {
             let admin = administrator.connect(global)?;
-            let path = format!("/v1/embedded/gateways/{name}");
+            let path = format!("/v1/embedded/gateways/{}", name.url_segment());
             admin.delete("deleting the gateway", &path).await
         }
     }

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use super::exit::{Code, Failure};
-use super::global::Global;
+use super::global::{Global, LOCAL_DOMAIN};
 use super::print::output_failed;
 use crate::config::listen;
 use crate::connect::{self, Forwarder, Settings, Target};
@@ -14,8 +14,6 @@ use crate::host::{notify, ready_file};
 use crate::names::GatewayName;
 use crate::scope::Scope;
 
-/// The embedded platform's own default.
-const DEFAULT_DOMAIN: &str = "http://127.0.0.1:8080";
 /// A port that the kernel chooses.
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
@@ -54,7 +52,7 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(args: Args, global: &Global, scope: Scope) -> anyhow::Result<()> {
     let target = target(&args.to)?;
-    let domain = global.domain(DEFAULT_DOMAIN)?;
+    let domain = global.domain(LOCAL_DOMAIN)?;
     let settings = Settings {
         headers: global.headers()?,
         proxies: global.proxies()?,

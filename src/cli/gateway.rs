@@ -1,6 +1,6 @@
 //! `infisical gateway`: arguments to settings, settings to a running gateway.
 
-use std::io;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -146,7 +146,12 @@ pub(crate) async fn run(
         return Err(legacy::first_gateway());
     }
     let start = match args.command {
-        None | Some(Command::Install(_) | Command::Uninstall(_)) => {
+        None => {
+            // The advice comes last, where it is seen.
+            let _ = writeln!(io::stderr(), "{}", super::Cli::help_of("gateway"));
+            return Err(legacy::first_gateway());
+        }
+        Some(Command::Install(_) | Command::Uninstall(_)) => {
             return Err(legacy::first_gateway());
         }
         Some(Command::Systemd(args)) => {
@@ -171,7 +176,10 @@ pub(crate) async fn run(
             config,
             "gateways",
             assemble_gateway,
-            |settings| log(&settings.log),
+            |settings| {
+                trust::roots().set_source(settings.roots.clone());
+                log(&settings.log)
+            },
         )
     };
     let settings = assemble(&|log| logs.apply(log).map_err(logging::failure))?;

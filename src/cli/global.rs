@@ -25,6 +25,8 @@ use crate::host::journal;
 use crate::secret::Secret;
 use crate::trust::{self, NamedFile};
 
+/// The embedded platform's own default, for commands of a client or an administrator.
+pub(crate) const LOCAL_DOMAIN: &str = "http://127.0.0.1:8080";
 /// The administrator's token, in the directory of the embedded platform.
 pub(crate) const ADMIN_TOKEN: &str = "admin-token";
 

@@ -10,6 +10,7 @@ mod announce;
 mod check;
 mod check_reload;
 pub mod connect;
+mod deployed;
 pub mod dev;
 pub mod exit;
 pub mod gateway;
@@ -27,9 +28,11 @@ mod setting_args;
 mod start;
 mod uninstall;
 
-use clap::{Parser, Subcommand};
+use std::ffi::OsString;
 
-use crate::config::env::Environment;
+use clap::{CommandFactory, FromArgMatches as _, Parser, Subcommand};
+
+use crate::config::env::{API_URL, Environment};
 use crate::config::settings::LogLevel;
 use crate::host::{parent, privileges, signals};
 use crate::scope::Scope;
@@ -73,9 +76,61 @@ enum Command {
     Platform(platform::Args),
     Connect(connect::Args),
     Dev(dev::Args),
+    /// Show the version
+    #[command(hide = true)]
+    Version,
 }
 
 impl Cli {
+    /// Reads the words of a command line, the program's own name first.
+    ///
+    /// # Errors
+    /// They are wrong, or ask for the help or the version.
+    pub fn parse_words(words: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+        let mut command = Self::full_command();
+        let words = deployed::with_two_dashes(&command, words);
+        let matches = command.try_get_matches_from_mut(words)?;
+        Self::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
+    }
+
+    /// What to do instead of what `error` says is wrong, for commands of the deployed CLI.
+    #[must_use]
+    pub fn hint(error: &clap::Error) -> Option<String> {
+        deployed::hint(error)
+    }
+
+    /// The command tree. Commands of a client and of an administrator have another default domain than the roles.
+    fn full_command() -> clap::Command {
+        let local = |command: clap::Command| {
+            let help = format!(
+                "{} [default: {}] [env: {}]",
+                "Domain of the platform",
+                global::LOCAL_DOMAIN,
+                API_URL.name
+            );
+            command.arg(
+                clap::Arg::new("domain")
+                    .long("domain")
+                    .global(true)
+                    .value_name("URL")
+                    .help_heading("Global options")
+                    .help(help),
+            )
+        };
+        let command = <Self as CommandFactory>::command();
+        command
+            .mut_subcommand("connect", local)
+            .mut_subcommand("platform", local)
+    }
+
+    /// The help of `command`, as text.
+    fn help_of(command: &str) -> String {
+        let mut root = Self::full_command();
+        root.build();
+        let found = root.find_subcommand_mut(command);
+        found.map_or_else(String::new, |command| command.render_help().to_string())
+    }
+
     /// How to log: flags, then environment, then defaults. From here on a log file may be moved away.
     ///
     /// # Errors
@@ -85,7 +140,7 @@ impl Cli {
         let default = match self.command {
             Command::Gateway(_) | Command::Relay(_) | Command::Platform(_) => LogLevel::Info,
             // A person reads along, or a program such as ssh that passes on what we say.
-            Command::Connect(_) | Command::Dev(_) => LogLevel::Warn,
+            Command::Connect(_) | Command::Dev(_) | Command::Version => LogLevel::Warn,
         };
         let mut logging = self.global.logging(environment, default)?;
         if self.installs() {
@@ -99,7 +154,9 @@ impl Cli {
         match &self.command {
             Command::Gateway(args) => args.installs(),
             Command::Relay(args) => args.installs(),
-            Command::Platform(_) | Command::Connect(_) | Command::Dev(_) => false,
+            Command::Platform(_) | Command::Connect(_) | Command::Dev(_) | Command::Version => {
+                false
+            }
         }
     }
 
@@ -110,7 +167,7 @@ impl Cli {
             Command::Gateway(args) => args.keeps(),
             Command::Relay(args) => args.keeps(environment),
             // A person's own process, which may be asked to start others.
-            Command::Platform(_) | Command::Connect(_) | Command::Dev(_) => None,
+            Command::Platform(_) | Command::Connect(_) | Command::Dev(_) | Command::Version => None,
         };
         if let Some(keep) = keep {
             privileges::give_up(keep);
@@ -152,6 +209,7 @@ async fn run(command: Command, global: &Global, logs: Handle, scope: Scope) -> a
             stop_on_signal(&scope, &logs)?;
             Box::pin(dev::run(args, global, scope)).await
         }
+        Command::Version => print::print(&Cli::full_command().render_version()),
     }
 }
 
@@ -163,12 +221,48 @@ fn stop_on_signal(scope: &Scope, logs: &Handle) -> anyhow::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::Cli;
 
     #[test]
     fn the_command_tree_is_sound() {
-        Cli::command().debug_assert();
+        Cli::full_command().debug_assert();
+    }
+
+    #[test]
+    fn the_help_shows_the_domain_that_holds_by_default() {
+        for (command, domain) in [
+            ("gateway", "https://app.infisical.com"),
+            ("relay", "https://app.infisical.com"),
+            ("connect", "http://127.0.0.1:8080"),
+            ("platform", "http://127.0.0.1:8080"),
+        ] {
+            let help = Cli::help_of(command);
+            let line = help.lines().find(|line| line.contains("--domain"));
+            let at = help.find("--domain").unwrap_or_default();
+            let shown = help.get(at..).is_some_and(|rest| {
+                let rest: String = rest.split_whitespace().collect::<Vec<_>>().join(" ");
+                rest.starts_with(&format!(
+                    "--domain <URL> Domain of the platform [default: {domain}]"
+                )) || rest.contains(&format!("omain of the platform [default: {domain}]"))
+            });
+            assert!(line.is_some() && shown, "{command}: {help}");
+        }
+    }
+
+    #[test]
+    fn a_domain_counts_before_and_after_the_command() {
+        let parse = |words: &[&str]| {
+            let words = words.iter().map(std::ffi::OsString::from);
+            let cli = Cli::parse_words(words).expect("understood");
+            cli.global.domain
+        };
+        let (a, b) = (Some("https://a".to_owned()), Some("https://b".to_owned()));
+        let connect = ["connect", "g", "--to", "h:1"];
+        let before = [&["infisical", "--domain=https://a"], &connect[..]].concat();
+        assert_eq!(parse(&before), a);
+        let after = [&["infisical"], &connect[..], &["--domain=https://b"]].concat();
+        assert_eq!(parse(&after), b);
+        let both = [&before[..], &["--domain=https://b"]].concat();
+        assert_eq!(parse(&both), b);
     }
 }

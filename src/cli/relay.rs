@@ -22,6 +22,7 @@ use crate::host::privileges::Keep;
 use crate::host::signals::{self, Hangups};
 use crate::host::{limits, watchdog};
 use crate::scope::Scope;
+use crate::trust;
 
 /// The folder of the files that are named after relays.
 const ROLES: &str = "relays";
@@ -129,6 +130,7 @@ pub(crate) async fn run(
     let config = start.config.as_deref();
     let assemble = |log: &dyn Fn(&LogSettings) -> anyhow::Result<()>| {
         start::assemble(global, &flags, config, ROLES, assemble_relay, |settings| {
+            trust::roots().set_source(settings.roots.clone());
             log(&settings.log)
         })
     };

@@ -171,8 +171,10 @@ fn printable(text: &str) -> String {
 mod tests {
     use super::Account;
     use crate::config::case::Case;
-    use crate::config::env::{API_URL, GATEWAY_NAME, RELAY_HOST, RELAY_NAME, TOKEN, Variable};
-    use crate::config::file::Form;
+    use crate::config::env::{
+        API_URL, Environment, GATEWAY_NAME, RELAY_HOST, RELAY_NAME, TOKEN, Variable,
+    };
+    use crate::config::file::{Form, parse};
     use crate::config::remark::Remark;
     use crate::config::{assemble_gateway, explain_gateway, explain_relay};
 
@@ -349,5 +351,32 @@ mod tests {
         let expected = "environment variable INFISICAL_API_URL: INFISICAL_GATEWAY_DOMAIN in \
                         /conf/edge.conf line 2 wins";
         assert_eq!(account.in_vain, [expected]);
+    }
+
+    #[test]
+    fn lines_of_other_programs_are_no_mistakes() {
+        let file = "INFISICAL_TOKEN=t\nHTTPS_PROXY=http://p:1\nno_proxy=h\nSSL_CERT_FILE=/ca.pem\nTZ=UTC\n\
+                    AWS_REGION=eu-1\nGODEBUG=netdns=go\nINFISICAL_NEW_FEATURE=1\nLOG_LEVEL=verbose\n\
+                    INFISICAL_DOMAIN=https://a\n";
+        let case = Case {
+            flags: &[NAME],
+            file: Some((FILE, file)),
+            ..Case::default()
+        };
+        let (settings, remarks) = case.assemble(assemble_gateway).expect("settings");
+        assert_eq!(settings.domain.to_string(), "https://a/api");
+        let texts: Vec<String> = remarks.iter().map(Remark::to_string).collect();
+        assert_eq!(texts.len(), 3, "{texts:#?}");
+        let parts = ["LOG_LEVEL in ", "GODEBUG in ", "INFISICAL_NEW_FEATURE in "];
+        for (text, part) in texts.iter().zip(parts) {
+            assert!(text.starts_with(part), "{text}");
+        }
+        let environment = Environment::from_vars([("AWS_REGION", "us-1")]);
+        let entries = parse(file).expect("a file");
+        let both = environment.with_file(&entries);
+        assert_eq!(both.cloud.value(&["AWS_REGION"]), Some("us-1"));
+        assert_eq!(both.ssl_cert_file, Some("/ca.pem".into()));
+        let both = Environment::default().with_file(&entries);
+        assert_eq!(both.cloud.value(&["AWS_REGION"]), Some("eu-1"));
     }
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::account::{Account, Notes};
 use super::env::{
-    API_URL, CA_FILE, CUSTOM_HEADERS, Environment, LOG_FILE, LOG_LEVEL, Used, Variable,
+    API_URL, CA_FILE, CUSTOM_HEADERS, Environment, LOG_FILE, LOG_LEVEL, Used, Variable, is_shared,
 };
 use super::file::{self, Entry};
 use super::proxy::Proxies;
@@ -15,7 +15,7 @@ use super::raw::{Flags, Loaded, Origin, Raw, Source, Value};
 use super::remark::{Problem, Remark};
 use super::settings::{ApiBase, CustomHeaders, DEFAULT_DOMAIN, LogLevel, LogSettings};
 use super::value::Shape;
-use crate::trust::NamedFile;
+use crate::trust::{self, NamedFile};
 use crate::unit_name;
 
 /// Where the files of roles are without a home or a state directory.
@@ -347,6 +347,24 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// The root certificates that environment and file name, with the platform's private CA.
+    pub(super) fn roots(&self, ca_file: Option<&NamedFile>, own: &Environment) -> trust::Source {
+        let environment = self.raw.environment;
+        let setting = match &own.ssl_cert_file {
+            Some(_) => "environment variable SSL_CERT_FILE",
+            None => "SSL_CERT_FILE in the configuration file",
+        };
+        let cert_file = environment.ssl_cert_file.clone();
+        trust::Source {
+            cert_file: cert_file.map(|path| NamedFile {
+                setting: setting.to_owned(),
+                path,
+            }),
+            cert_dirs: environment.ssl_cert_dirs.clone(),
+            ca_file: ca_file.cloned(),
+        }
+    }
+
     /// What is logged, and where to.
     pub(super) fn log(&mut self) -> LogSettings {
         LogSettings {
@@ -361,22 +379,29 @@ impl<'a> Reader<'a> {
         variable: &'static Variable,
         parse: impl FnOnce(&str) -> Result<T, E>,
     ) -> Option<T> {
-        if self.raw.source(variable) != Some(Source::Shared) {
+        let value = self.raw.value(variable);
+        let name = value.as_ref().map(|value| match value.origin {
+            Origin::Environment(name) | Origin::File { name, .. } => name,
+            Origin::Flag(_) | Origin::Default => variable.name,
+        });
+        let is_key_of_ours =
+            name.is_none_or(|name| !is_shared(name) || name == variable.toml_key());
+        let Some(value) = value.filter(|_| !is_key_of_ours) else {
             return self.parsed(variable, parse);
-        }
-        let value = self.raw.value(variable)?;
-        match (parse(value.text.expose()), &value.origin) {
-            (Ok(parsed), _) => {
+        };
+        match parse(value.text.expose()) {
+            Ok(parsed) => {
                 self.notes.holds(variable, &value);
                 Some(parsed)
             }
-            (Err(error), Origin::Environment(name)) => {
-                let expected = error.to_string();
-                self.remarks.push(Remark::NotUnderstood { name, expected });
+            Err(error) => {
+                self.remarks.push(Remark::NotUnderstood {
+                    name: value.origin.to_string(),
+                    expected: error.to_string(),
+                });
                 self.notes.unset(variable);
                 None
             }
-            (Err(_), _) => None,
         }
     }
 }

@@ -37,7 +37,23 @@ pub struct Cloud {
     values: Vec<(&'static str, Secret)>,
 }
 
+/// True for a variable of a cloud.
+pub(super) fn is_known(name: &str) -> bool {
+    name != "HOME" && NAMES.contains(&name)
+}
+
 impl Cloud {
+    /// These variables, and those of `weaker` that these do not set.
+    #[must_use]
+    pub(super) fn or(mut self, weaker: &Self) -> Self {
+        for (name, value) in &weaker.values {
+            if self.values.iter().all(|(known, _)| known != name) {
+                self.values.push((name, value.clone()));
+            }
+        }
+        self
+    }
+
     /// Keeps `value` if `name` is one of a cloud's variables.
     pub(super) fn keep(&mut self, name: &str, value: &str) {
         if let Some(known) = NAMES.iter().find(|known| **known == name) {

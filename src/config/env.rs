@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use zeroize::Zeroizing;
 
 use super::cloud::Cloud;
+use super::file::Entry;
 use super::proxy::ProxyVariables;
 use super::value::clean;
 use crate::secret::Secret;
@@ -106,6 +107,22 @@ impl Environment {
         }
         environment.kubernetes_api = api_host.zip(api_port);
         environment
+    }
+
+    /// This environment with what the lines of a file say for other programs; where both say something, it wins.
+    #[must_use]
+    pub fn with_file(&self, entries: &[Entry]) -> Self {
+        let foreign = entries.iter().filter(|entry| entry.key == &FOREIGN);
+        let foreign = foreign.map(|entry| (&*entry.name, entry.value.expose()));
+        let weaker = Self::from_vars(foreign.filter(|(name, _)| is_standard(name)));
+        let mut both = self.clone();
+        both.cloud = both.cloud.or(&weaker.cloud);
+        both.proxy = both.proxy.or(&weaker.proxy);
+        if both.ssl_cert_file.is_none() && both.ssl_cert_dirs.is_none() {
+            both.ssl_cert_file = weaker.ssl_cert_file;
+            both.ssl_cert_dirs = weaker.ssl_cert_dirs;
+        }
+        both
     }
 
     /// The value of `variable` by a name of ours, if it is set and not empty, and that name.

@@ -49,9 +49,11 @@ fn assemble(inputs: &Inputs<'_>) -> Result<(GatewaySettings, Account), Vec<Probl
     let file = path
         .as_deref()
         .and_then(|path| inputs.load(path, &GATEWAY_ENROLL_METHOD, &mut problems));
+    let entries = file.as_ref().map_or(&[][..], |file| &file.entries);
+    let environment = inputs.environment.with_file(entries);
     let raw = Raw {
         flags: inputs.flags,
-        environment: inputs.environment,
+        environment: &environment,
         file: file.as_ref(),
     };
     let mut reader = Reader::new(raw, problems);
@@ -60,6 +62,7 @@ fn assemble(inputs: &Inputs<'_>) -> Result<(GatewaySettings, Account), Vec<Probl
     let headers = reader.headers();
     let proxies = reader.proxies(domain.as_ref());
     let ca_file = reader.ca_file();
+    let roots = reader.roots(ca_file.as_ref(), inputs.environment);
     let log = reader.log();
     let relay = reader.parsed(&RELAY_NAME, str::parse::<RelayName>);
 
@@ -74,6 +77,7 @@ fn assemble(inputs: &Inputs<'_>) -> Result<(GatewaySettings, Account), Vec<Probl
             headers,
             proxies,
             ca_file,
+            roots,
             credential: credential?,
             relay,
             log,

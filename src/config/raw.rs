@@ -7,7 +7,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use super::env::{Environment, Used, Variable};
+use super::env::{Environment, FOREIGN, Used, Variable, is_standard};
 use super::file::{Entry, Form};
 use super::remark::Problem;
 use super::value::clean;
@@ -44,10 +44,8 @@ pub enum Origin<'a> {
         path: &'a Path,
         /// Counted from 1.
         line: usize,
-        /// The key on that line.
-        key: &'static Variable,
-        /// How the file spells it.
-        form: Form,
+        /// The key as the file spells it.
+        name: &'a str,
     },
     /// What holds if nothing is said.
     Default,
@@ -58,13 +56,8 @@ impl fmt::Display for Origin<'_> {
         match self {
             Self::Flag(flag) => f.write_str(flag),
             Self::Environment(name) => write!(f, "environment variable {name}"),
-            Self::File {
-                path,
-                line,
-                key,
-                form,
-            } => {
-                write!(f, "{} in {} line {line}", form.spell(key), path.display())
+            Self::File { path, line, name } => {
+                write!(f, "{name} in {} line {line}", path.display())
             }
             Self::Default => f.write_str("default"),
         }
@@ -116,7 +109,7 @@ impl Flags {
         in_arguments: bool,
     ) {
         let value = value.map(|value| Secret::new(clean(value.expose())));
-        if let Some(value) = value.filter(|value| !value.is_empty()) {
+        if let Some(value) = value.filter(|value| !value.is_empty() && variable != &FOREIGN) {
             self.given.push(Given {
                 variable,
                 flag,
@@ -166,19 +159,20 @@ impl Loaded {
         role: Used,
     ) -> impl Iterator<Item = (&'static Variable, Origin<'_>)> {
         let is_used = move |key: &Variable| key.used.includes(role) && key.in_files;
-        let idle = move |entry: &&Entry| !is_used(entry.key) && !entry.value.is_empty();
+        let idle = move |entry: &&Entry| {
+            !is_used(entry.key) && !is_standard(&entry.name) && !entry.value.is_empty()
+        };
         self.entries
             .iter()
             .filter(idle)
             .map(|entry| (entry.key, self.origin(entry)))
     }
 
-    fn origin(&self, entry: &Entry) -> Origin<'_> {
+    fn origin<'a>(&'a self, entry: &'a Entry) -> Origin<'a> {
         Origin::File {
             path: &self.path,
             line: entry.line,
-            key: entry.key,
-            form: entry.form,
+            name: &entry.name,
         }
     }
 }
@@ -222,7 +216,10 @@ impl<'a> Raw<'a> {
             }
             Source::File => {
                 let file = self.file?;
-                let entry = file.entries.iter().find(|entry| entry.key == variable)?;
+                let entry = variable.names().find_map(|name| {
+                    let mut entries = file.entries.iter().filter(|entry| entry.key == variable);
+                    entries.find(|entry| entry.form == Form::Toml || entry.name == name)
+                })?;
                 (&entry.value, file.origin(entry))
             }
         };

@@ -5,7 +5,7 @@
 use std::error::Error;
 use std::fmt;
 
-use super::env::{Used, Variable};
+use super::env::{FOREIGN, Used, Variable};
 use super::raw::Origin;
 use crate::error::chain;
 
@@ -75,8 +75,8 @@ pub enum Remark {
     },
     /// A variable that other programs use as well has a value that is not understood.
     NotUnderstood {
-        /// The variable.
-        name: &'static str,
+        /// The variable, and where it stands.
+        name: String,
         /// What it may be.
         expected: String,
     },
@@ -111,7 +111,7 @@ impl Remark {
             Self::NotUnderstood { name, expected } => tracing::warn!(
                 variable = name,
                 expected,
-                "an environment variable is not understood; the default is used"
+                "a variable is not understood; the default is used"
             ),
             Self::NoHome { file } => tracing::warn!(
                 file,
@@ -141,7 +141,7 @@ impl fmt::Display for Remark {
             ),
             Self::NotUnderstood { name, expected } => write!(
                 f,
-                "environment variable {name}: {expected}; the default is used"
+                "{name}: {expected}; the default is used"
             ),
             Self::NoHome { file } => write!(
                 f,
@@ -156,6 +156,9 @@ impl fmt::Display for Remark {
 
 /// Why a setting that stands in a role's file does nothing there.
 fn idle(key: &Variable) -> &'static str {
+    if key == &FOREIGN {
+        return "it is no setting of this program; variables of other programs belong into a drop-in (systemctl edit)";
+    }
     if !key.in_files {
         return "it is read from flags and the environment only";
     }

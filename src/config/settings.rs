@@ -13,7 +13,7 @@ use super::proxy::Proxies;
 use super::value::{InvalidValue, Shape, clean, has_template, is_quote};
 use crate::names::{GatewayName, RelayHost, RelayName};
 use crate::secret::Secret;
-use crate::trust::NamedFile;
+use crate::trust::{self, NamedFile};
 
 /// Extra request headers (`INFISICAL_CUSTOM_HEADERS`, protocol.md §1). Values often are passwords of a
 /// proxy, hence secrets. Names are valid header names, values hold only printable ASCII and spaces.
@@ -162,6 +162,8 @@ pub struct GatewaySettings {
     pub proxies: Proxies,
     /// Certificates of the platform's private CA.
     pub ca_file: Option<NamedFile>,
+    /// All of the root certificates, as environment and file name them.
+    pub roots: trust::Source,
     /// How it proves itself.
     pub credential: GatewayCredential,
     /// The relay to use; `None` chooses one (protocol.md §1).
@@ -318,6 +320,8 @@ pub struct RelaySettings {
     pub proxies: Proxies,
     /// Certificates of the platform's private CA.
     pub ca_file: Option<NamedFile>,
+    /// All of the root certificates, as environment and file name them.
+    pub roots: trust::Source,
     /// How it proves itself.
     pub credential: RelayCredential,
     /// Where gateways are awaited; `None` is port 2222 of every address.

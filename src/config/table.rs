@@ -247,6 +247,36 @@ impl Variable {
     }
 }
 
+/// Variables of other programs that a `KEY=value` file may set, since units read such files as their environment: they
+/// count as in the environment, which wins.
+pub const STANDARD: [&str; 11] = [
+    "HTTPS_PROXY",
+    "https_proxy",
+    "HTTP_PROXY",
+    "http_proxy",
+    "ALL_PROXY",
+    "all_proxy",
+    "NO_PROXY",
+    "no_proxy",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "TZ",
+];
+
+/// True for a variable of other programs that counts in a `KEY=value` file.
+#[must_use]
+pub fn is_standard(name: &str) -> bool {
+    STANDARD.contains(&name) || super::cloud::is_known(name)
+}
+
+/// Stands for every variable that is no setting of this program.
+pub static FOREIGN: Variable = Variable {
+    meaning: "a variable of another program",
+    secret: true,
+    used: Used::ByNobody,
+    ..ROW
+};
+
 /// True for a name that other programs may use as well, such as `LOG_LEVEL`: what it says counts only if nothing else
 /// sets the setting, and a value that is not understood is not a mistake.
 #[must_use]

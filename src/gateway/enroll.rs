@@ -52,7 +52,7 @@ pub(crate) async fn spend(
     mut retrying: impl FnMut(String, Duration),
     scope: &Scope,
 ) -> Result<Option<Secret>, Error> {
-    prepare(&settings.store, &settings.domain).map_err(Error::Store)?;
+    prepare(&settings.store).map_err(Error::Store)?;
     tracing::info!(
         platform = client.base(),
         "sending the enrollment token to the platform"
@@ -61,7 +61,8 @@ pub(crate) async fn spend(
     while !scope.is_cancelled() {
         let error = match client.enroll_gateway(token).await {
             Ok(login) => {
-                keep(&settings.store, token, &login, &mut retrying, scope).await?;
+                let place = (settings.store.as_path(), &settings.domain);
+                keep(place, token, &login, &mut retrying, scope).await?;
                 tracing::info!(
                     message_id = events::ENROLLED.id,
                     gateway.id = login.gateway_id.as_ref().map(GatewayId::as_str),
@@ -106,7 +107,7 @@ pub(crate) async fn spend(
 /// # Errors
 /// The file cannot be written, and `scope` was cancelled.
 async fn keep(
-    store: &Path,
+    (store, domain): (&Path, &ApiBase),
     spent: &Secret,
     login: &GatewayLogin,
     retrying: &mut impl FnMut(String, Duration),
@@ -114,7 +115,7 @@ async fn keep(
 ) -> Result<(), Error> {
     let mut backoff = Backoff::new(BASE, CAP);
     loop {
-        let Err(error) = save(store, spent, login) else {
+        let Err(error) = save(store, domain, spent, login) else {
             return Ok(());
         };
         let delay = backoff.next_delay(backoff::random());
@@ -140,13 +141,13 @@ pub(crate) fn remember(enrollment: &MachineEnrollment, settings: &GatewaySetting
     }
 }
 
-/// Writes what is known before the token is spent, and so proves that `store` can be written.
+/// Proves that `store` can be written before the token is spent. The domain is only written with the token: one that is
+/// stored already must not be sent to the new platform.
 ///
 /// # Errors
 /// The file cannot be written.
-fn prepare(store: &Path, domain: &ApiBase) -> Result<(), file::Error> {
-    let domain = Secret::new(domain.as_url().as_str());
-    file::update(store, &[(&env::GATEWAY_DOMAIN, &domain)])
+fn prepare(store: &Path) -> Result<(), file::Error> {
+    file::update(store, &[])
 }
 
 /// Saves what the token bought. The spent token is kept beside it, so that the same command run again
@@ -154,10 +155,17 @@ fn prepare(store: &Path, domain: &ApiBase) -> Result<(), file::Error> {
 ///
 /// # Errors
 /// The file cannot be written.
-fn save(store: &Path, spent: &Secret, login: &GatewayLogin) -> Result<(), file::Error> {
+fn save(
+    store: &Path,
+    domain: &ApiBase,
+    spent: &Secret,
+    login: &GatewayLogin,
+) -> Result<(), file::Error> {
+    let domain = Secret::new(domain.as_url().as_str());
     file::update(
         store,
         &[
+            (&env::GATEWAY_DOMAIN, &domain),
             (&env::GATEWAY_ACCESS_TOKEN, &login.access_token),
             (&env::GATEWAY_ENROLLMENT_TOKEN, spent),
         ],

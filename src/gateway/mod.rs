@@ -42,6 +42,7 @@ use crate::api::{self, Client};
 use crate::config::file;
 use crate::config::settings::{GatewayCredential, GatewaySettings};
 use crate::error::{Class, Reason, kind};
+use crate::events;
 use crate::health::Heart;
 use crate::host::known::Known;
 use crate::log_throttle::LogThrottle;
@@ -134,6 +135,12 @@ pub async fn run(
     mut heart: Heart,
     scope: Scope,
 ) -> Result<(), Error> {
+    tracing::info!(
+        message_id = events::GATEWAY_STARTING.id,
+        gateway.name = %settings.borrow().name,
+        "{}",
+        events::GATEWAY_STARTING
+    );
     let (issuer, used) = loop {
         let retrying = |error, after| reporter.enrolling(error, after);
         let making = reload::make(&mut settings, retrying, &scope);

@@ -225,6 +225,16 @@ impl Supervisor {
             again.retire(false);
             return Ok(again);
         }
+        let (name, host) = (&identity.relay_name, &identity.relay_host);
+        let line = format!(
+            "{} {name} on {host}:{SSH_PORT}...",
+            events::GATEWAY_CONNECTING
+        );
+        // Once for each time that there is no tunnel.
+        let event = events::GATEWAY_CONNECTING;
+        if self.log_throttle.should_log(event.text, &line).is_some() {
+            tracing::info!(message_id = event.id, "{line}");
+        }
         let connected = self.insist(|| session::connect(&identity)).await;
         match connected {
             Ok(session) => Ok(self.tunnels.serve(session, identity)),
@@ -275,13 +285,15 @@ impl Supervisor {
         } else {
             events::GATEWAY_STARTED
         };
-        tracing::info!(
-            message_id = event.id,
-            gateway.name = tunnel.identity.gateway_name.as_ref().map(GatewayName::as_str),
-            relay.name = %relay,
-            relay.host = %tunnel.identity.relay_host,
-            "{event}"
-        );
+        for event in [events::GATEWAY_TUNNEL_UP, event] {
+            tracing::info!(
+                message_id = event.id,
+                gateway.name = tunnel.identity.gateway_name.as_ref().map(GatewayName::as_str),
+                relay.name = %relay,
+                relay.host = %tunnel.identity.relay_host,
+                "{event}"
+            );
+        }
         self.started = true;
         (self.overtaken, self.wanted) = (0, false);
         self.log_throttle.clear();

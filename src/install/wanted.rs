@@ -244,6 +244,7 @@ pub fn changed(entries: &[Entry], changes: &[(&'static Variable, Secret)]) -> Ve
             None => entries.push(Entry {
                 line: entries.len().saturating_add(1),
                 key,
+                name: form.spell(key),
                 form,
                 value: value.clone(),
             }),

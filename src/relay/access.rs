@@ -14,6 +14,7 @@ use crate::config::env::{RELAY_ACCESS_TOKEN, RELAY_DOMAIN, RELAY_ENROLLMENT_TOKE
 use crate::config::file;
 use crate::config::settings::{ApiBase, RelayCredential, RelayKind, RelaySettings};
 use crate::error::{Class, chain};
+use crate::events::{self, Event};
 use crate::host::known::Fingerprint;
 use crate::names::{RelayHost, RelayName};
 use crate::secret::Secret;
@@ -111,6 +112,14 @@ impl Access {
         self.host.as_ref()
     }
 
+    /// The event that credentials R were issued.
+    pub(crate) fn issued(&self) -> Event {
+        match self.proof {
+            Proof::Identity | Proof::Instance => events::RELAY_REGISTERED,
+            Proof::Enrolled => events::RELAY_CONNECTED,
+        }
+    }
+
     /// Asks for credentials R.
     ///
     /// # Errors
@@ -190,13 +199,13 @@ pub(crate) fn is_consistent(settings: &RelaySettings) -> bool {
     }
 }
 
-/// Writes what is known before the token is spent, and so proves that `store` can be written.
+/// Proves that `store` can be written before the token is spent. The domain is only written with the token: one that is
+/// stored already must not be sent to the new platform.
 ///
 /// # Errors
 /// See [`StoreError`].
-pub(crate) async fn prepare(store: &Path, domain: &ApiBase) -> Result<(), StoreError> {
-    let domain = Secret::new(domain.as_url().as_str());
-    update(store.to_owned(), vec![(&RELAY_DOMAIN, domain)]).await
+pub(crate) async fn prepare(store: &Path) -> Result<(), StoreError> {
+    update(store.to_owned(), Vec::new()).await
 }
 
 /// Saves what the enrollment token bought. The spent token is kept beside it, so that the same command run
@@ -204,8 +213,15 @@ pub(crate) async fn prepare(store: &Path, domain: &ApiBase) -> Result<(), StoreE
 ///
 /// # Errors
 /// See [`StoreError`].
-pub(crate) async fn save(store: &Path, spent: &Secret, access: &Secret) -> Result<(), StoreError> {
+pub(crate) async fn save(
+    store: &Path,
+    domain: &ApiBase,
+    spent: &Secret,
+    access: &Secret,
+) -> Result<(), StoreError> {
+    let domain = Secret::new(domain.as_url().as_str());
     let changes = vec![
+        (&RELAY_DOMAIN, domain),
         (&RELAY_ACCESS_TOKEN, access.clone()),
         (&RELAY_ENROLLMENT_TOKEN, spent.clone()),
     ];

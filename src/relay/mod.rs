@@ -116,6 +116,13 @@ pub async fn run(
 
     known.note(&access.fingerprint());
     let host = identity.host.clone();
+    let event = access.issued();
+    tracing::info!(
+        message_id = event.id,
+        relay.name = %first.name,
+        relay.host = %host,
+        "{event}"
+    );
 
     let tasks = scope.child("relay");
     let (accesses, access) = watch::channel(Arc::new(access));
@@ -134,6 +141,7 @@ pub async fn run(
             register::reload(settings.clone(), accesses.clone(), stop.clone())
         });
     }
+    log_listening(&ssh, &tls);
     let sockets = Sockets { ssh, tls };
     let serving = serve(sockets, Arc::clone(&hub), tasks.clone());
     tracing::info!(
@@ -185,6 +193,22 @@ async fn patiently<T>(registering: impl Future<Output = T>) -> T {
 struct Sockets {
     ssh: TcpListener,
     tls: TcpListener,
+}
+
+/// Logs where the relay listens, in the words of the deployed one where it has the same port.
+fn log_listening(ssh: &TcpListener, tls: &TcpListener) {
+    for (listener, port, event) in [
+        (ssh, SSH_PORT, events::RELAY_SSH_LISTENING),
+        (tls, TLS_PORT, events::RELAY_TLS_LISTENING),
+    ] {
+        match listener.local_addr() {
+            Ok(address) if address.port() == port => {
+                tracing::info!(message_id = event.id, %address, "{event}");
+            }
+            Ok(address) => tracing::info!(%address, "listening on another port"),
+            Err(_) => {}
+        }
+    }
 }
 
 /// Serves gateways and clients until `stop` is cancelled; then sees to an orderly end. Both ports are closed and handshakes

@@ -192,7 +192,7 @@ async fn spend(
     token: &Secret,
     scope: &Scope,
 ) -> Result<Option<Secret>, Error> {
-    access::prepare(&settings.store, &settings.domain)
+    access::prepare(&settings.store)
         .await
         .map_err(Error::Store)?;
     tracing::info!(
@@ -237,7 +237,8 @@ async fn keep(
     let mut backoff = Backoff::new(START.0, START.1);
     let throttle = LogThrottle::for_retries();
     loop {
-        let Err(error) = access::save(&settings.store, spent, bought).await else {
+        let (store, domain) = (&settings.store, &settings.domain);
+        let Err(error) = access::save(store, domain, spent, bought).await else {
             return Ok(());
         };
         let delay = backoff.next_delay(backoff::random());

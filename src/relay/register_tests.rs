@@ -91,6 +91,7 @@ fn settings(domain: ApiBase, credential: RelayCredential, store: &Path) -> Relay
         headers: CustomHeaders::default(),
         proxies: Proxies::default(),
         ca_file: None,
+        roots: crate::trust::Source::default(),
         credential,
         ssh_listen: Some(any_port()),
         tls_listen: Some(any_port()),

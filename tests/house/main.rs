@@ -84,6 +84,13 @@ fn contract_lines_are_those_of_the_protocol() {
         ("GATEWAY_REACHABLE", events::GATEWAY_REACHABLE.text),
         ("RELAY_STARTED", events::RELAY_STARTED.text),
         ("RELAY_REACHABLE", events::RELAY_REACHABLE.text),
+        ("GATEWAY_STARTING", events::GATEWAY_STARTING.text),
+        ("GATEWAY_CONNECTING", events::GATEWAY_CONNECTING.text),
+        ("GATEWAY_TUNNEL_UP", events::GATEWAY_TUNNEL_UP.text),
+        ("RELAY_REGISTERED", events::RELAY_REGISTERED.text),
+        ("RELAY_CONNECTED", events::RELAY_CONNECTED.text),
+        ("RELAY_SSH_LISTENING", events::RELAY_SSH_LISTENING.text),
+        ("RELAY_TLS_LISTENING", events::RELAY_TLS_LISTENING.text),
     ];
     assert_eq!(ours, words::CONTRACT);
 }

@@ -17,6 +17,28 @@ pub(crate) const CONTRACT: &[(&str, &str)] = &[
     ("GATEWAY_REACHABLE", "Gateway is reachable by Infisical"),
     ("RELAY_STARTED", "Relay server started successfully"),
     ("RELAY_REACHABLE", "Relay is reachable by Infisical"),
+    ("GATEWAY_STARTING", "Starting gateway"),
+    ("GATEWAY_CONNECTING", "Connecting to relay server"),
+    (
+        "GATEWAY_TUNNEL_UP",
+        "Relay connection established for gateway",
+    ),
+    (
+        "RELAY_REGISTERED",
+        "Successfully registered relay and received certificates from API",
+    ),
+    (
+        "RELAY_CONNECTED",
+        "Successfully connected relay and received certificates via v2 API",
+    ),
+    (
+        "RELAY_SSH_LISTENING",
+        "SSH server listening on :2222 for gateways",
+    ),
+    (
+        "RELAY_TLS_LISTENING",
+        "TLS server listening on :8443 for clients",
+    ),
 ];
 
 /// Files that are too long.

@@ -21,6 +21,7 @@ mod configuration;
 mod connect_bad_peers;
 mod connect_check;
 mod credentials;
+mod deployed_commands;
 mod dev;
 mod enrollment;
 mod failover;

@@ -7,7 +7,7 @@
 
 use zeroize::Zeroizing;
 
-use super::mistake::{LineError, Mistake, known};
+use super::mistake::{LineError, Mistake, variable};
 use super::{BYTE_ORDER_MARK, Entry, Form, Parsed};
 use crate::config::env::Variable;
 use crate::config::value::{clean, has_comment};
@@ -18,18 +18,19 @@ pub(super) fn parse(text: &str) -> Parsed {
     let mut parsed = Parsed::default();
     for (line, text) in (1..).zip(text.lines()) {
         let set = parse_line(text).and_then(|assignment| {
-            let Some((key, value)) = assignment else {
+            let Some((key, name, value)) = assignment else {
                 return Ok(());
             };
-            if let Some(first) = parsed.entries.iter().find(|entry| entry.key == key) {
+            if let Some(first) = parsed.entries.iter().find(|entry| entry.name == name) {
                 return Err(Mistake::Repeated {
-                    key: key.name.to_owned(),
+                    key: name.to_owned(),
                     first: first.line,
                 });
             }
             parsed.entries.push(Entry {
                 line,
                 key,
+                name: name.to_owned(),
                 form: Form::KeyValue,
                 value,
             });
@@ -66,7 +67,10 @@ pub(super) fn key_of(line: &str) -> Option<(&str, &str)> {
     Some((exported.unwrap_or(key).trim(), value.trim()))
 }
 
-fn parse_line(line: &str) -> Result<Option<(&'static Variable, Secret)>, Mistake> {
+/// A setting, its name on the line, and its value.
+type Assignment<'a> = (&'static Variable, &'a str, Secret);
+
+fn parse_line(line: &str) -> Result<Option<Assignment<'_>>, Mistake> {
     if is_comment(line.trim_start_matches(BYTE_ORDER_MARK)) {
         return Ok(None);
     }
@@ -77,43 +81,60 @@ fn parse_line(line: &str) -> Result<Option<(&'static Variable, Secret)>, Mistake
     if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
         return Err(Mistake::NotAnAssignment);
     }
-    let key = known(name, Form::KeyValue)?;
+    let key = variable(name)?;
     if text.chars().any(char::is_control) {
         return Err(Mistake::Control {
-            key: key.name.to_owned(),
+            key: name.to_owned(),
         });
     }
     let mut chars = text.chars();
     let value = match chars.next() {
         Some('\'') => match chars.as_str().split_once('\'') {
             Some((value, "")) => value.to_owned(),
-            Some(_) => return Err(Mistake::TextBehindQuote { key: key.name }),
-            None => return Err(Mistake::OpenQuote { key: key.name }),
+            Some(_) => {
+                return Err(Mistake::TextBehindQuote {
+                    key: name.to_owned(),
+                });
+            }
+            None => {
+                return Err(Mistake::OpenQuote {
+                    key: name.to_owned(),
+                });
+            }
         },
-        Some('"') => unescape(chars.as_str(), key.name)?,
-        Some(_) if text.contains('\\') => return Err(Mistake::Backslash { key: key.name }),
-        Some(_) if has_comment(text) => return Err(Mistake::Comment { key: key.name }),
+        Some('"') => unescape(chars.as_str(), name)?,
+        Some(_) if text.contains('\\') => {
+            return Err(Mistake::Backslash {
+                key: name.to_owned(),
+            });
+        }
+        Some(_) if has_comment(text) => {
+            return Err(Mistake::Comment {
+                key: name.to_owned(),
+            });
+        }
         Some(_) | None => text.to_owned(),
     };
     let value = Zeroizing::new(value);
-    Ok(Some((key, Secret::new(clean(&value)))))
+    Ok(Some((key, name, Secret::new(clean(&value)))))
 }
 
 /// The text up to the closing double quote, which must be the last character.
-fn unescape(text: &str, key: &'static str) -> Result<String, Mistake> {
+fn unescape(text: &str, name: &str) -> Result<String, Mistake> {
+    let key = || name.to_owned();
     let mut value = String::new();
     let mut chars = text.chars();
     loop {
         match chars.next() {
             Some('"') if chars.as_str().is_empty() => return Ok(value),
-            Some('"') => return Err(Mistake::TextBehindQuote { key }),
+            Some('"') => return Err(Mistake::TextBehindQuote { key: key() }),
             Some('\\') => match chars.next() {
                 Some(escaped @ ('"' | '\\' | '$' | '`')) => value.push(escaped),
-                Some(_) => return Err(Mistake::Backslash { key }),
-                None => return Err(Mistake::OpenQuote { key }),
+                Some(_) => return Err(Mistake::Backslash { key: key() }),
+                None => return Err(Mistake::OpenQuote { key: key() }),
             },
             Some(other) => value.push(other),
-            None => return Err(Mistake::OpenQuote { key }),
+            None => return Err(Mistake::OpenQuote { key: key() }),
         }
     }
 }
@@ -125,7 +146,9 @@ pub(super) fn changed(old: &str, changes: &[(&'static Variable, &Secret)]) -> Ze
     for piece in old.split_inclusive('\n') {
         let line = piece.trim_end_matches(['\n', '\r']);
         let name = key_of(line).map(|(name, _)| name);
-        let Some((key, value)) = changes.iter().find(|(key, _)| Some(key.name) == name) else {
+        // By another of its names a setting would win over the new value, or lie beside it.
+        let set = name.and_then(Variable::called).map(|(key, _)| key);
+        let Some((key, value)) = changes.iter().find(|(key, _)| Some(*key) == set) else {
             new.push_str(piece);
             continue;
         };
@@ -135,7 +158,9 @@ pub(super) fn changed(old: &str, changes: &[(&'static Variable, &Secret)]) -> Ze
         written.push(key);
         match parse_line(line) {
             // It says so already, if in other words.
-            Ok(Some((_, present))) if present == **value => new.push_str(piece),
+            Ok(Some((_, name, present))) if name == key.name && present == **value => {
+                new.push_str(piece);
+            }
             Ok(_) | Err(_) => {
                 new.push_str(&render(key, value));
                 new.push_str(piece.get(line.len()..).unwrap_or_default());

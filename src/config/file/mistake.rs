@@ -1,7 +1,7 @@
 //! What can be wrong with a line of a configuration file, said without its value, and the key that was meant.
 
 use super::Form;
-use crate::config::env::{TABLE, Variable, aliases, toml_key};
+use crate::config::env::{FOREIGN, TABLE, Variable, aliases, is_standard, toml_key};
 
 /// Edits by which a key may differ from the one that is suggested: a letter or two, or two swapped.
 const MAX_TYPO: usize = 2;
@@ -69,6 +69,14 @@ pub enum Mistake {
         /// What to write instead.
         right: String,
     },
+    /// An unknown key on which the security of the role might depend.
+    #[error(
+        "unknown key {key}: keys about targets, policy, TLS, CAs and addresses are not ignored; remove the line"
+    )]
+    Guarded {
+        /// The key.
+        key: String,
+    },
     /// A key that stands further up already.
     #[error("{key} is already set on line {first}")]
     Repeated {
@@ -94,7 +102,7 @@ pub enum Mistake {
     )]
     Comment {
         /// The key.
-        key: &'static str,
+        key: String,
     },
     /// Bytes that are no UTF-8.
     #[error(
@@ -108,19 +116,19 @@ pub enum Mistake {
     #[error("{key} has an opening quote without a closing one")]
     OpenQuote {
         /// The key.
-        key: &'static str,
+        key: String,
     },
     /// Text behind the closing quote.
     #[error("{key} has text behind its closing quote")]
     TextBehindQuote {
         /// The key.
-        key: &'static str,
+        key: String,
     },
     /// A backslash whose meaning depends on the reader.
     #[error("{key} has a backslash that escapes nothing; put the value in single quotes")]
     Backslash {
         /// The key.
-        key: &'static str,
+        key: String,
     },
     /// A control character.
     #[error("{key} holds a control character")]
@@ -140,6 +148,69 @@ fn suggestion(nearest: &Option<String>) -> String {
         .as_ref()
         .map_or_else(String::new, |name| format!(", did you mean {name}?"))
 }
+
+/// The setting that `name` stands for in a `KEY=value` file, by whichever of its names;
+/// [`FOREIGN`](crate::config::env::FOREIGN) for a variable of another program.
+///
+/// # Errors
+/// A name that means a setting of ours, or one on which security might depend.
+pub(super) fn variable(name: &str) -> Result<&'static Variable, Mistake> {
+    if let Some((known, _)) = Variable::called(name) {
+        return Ok(known);
+    }
+    if is_standard(name) {
+        return Ok(&FOREIGN);
+    }
+    let error = match known(name, Form::KeyValue) {
+        Ok(known) => return Ok(known),
+        Err(error) => error,
+    };
+    let is_unlike_ours = matches!(
+        &error,
+        Mistake::UnknownKey {
+            key: Some(_),
+            nearest: None
+        }
+    );
+    let is_variable = name.starts_with(|c: char| c.is_ascii_uppercase() || c == '_');
+    if !is_unlike_ours || !is_variable {
+        return Err(error);
+    }
+    if name.split('_').any(|word| GUARDED.contains(&word)) {
+        return Err(Mistake::Guarded {
+            key: name.to_owned(),
+        });
+    }
+    Ok(&FOREIGN)
+}
+
+/// Words of names that are never ignored: a person who sets them relies on their effect.
+const GUARDED: &[&str] = &[
+    "ACL",
+    "ADDR",
+    "ADDRESS",
+    "ALLOW",
+    "ALLOWED",
+    "BIND",
+    "CA",
+    "CERT",
+    "CERTIFICATE",
+    "CERTS",
+    "CIDR",
+    "DENIED",
+    "DENY",
+    "FORBID",
+    "INSECURE",
+    "LISTEN",
+    "POLICIES",
+    "POLICY",
+    "RESTRICT",
+    "SSL",
+    "TARGET",
+    "TARGETS",
+    "TLS",
+    "VERIFY",
+];
 
 /// The setting that `key` names in a file of `form`.
 ///

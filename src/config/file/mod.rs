@@ -1,8 +1,9 @@
 //! Configuration files: what they may hold, how they are read, and how one is changed.
 //!
 //! The same file may have either of two forms, `KEY=value` lines ([`lines`]) or TOML ([`toml`]); the first assignment
-//! tells which ([`Form::of`]). The keys are those of [`env::TABLE`](super::env::TABLE), the values texts. Unknown and
-//! repeated keys are mistakes. Values are secrets as long as nobody knows better.
+//! tells which ([`Form::of`]). The keys are those of [`env::TABLE`](super::env::TABLE), the values texts. Repeated keys are
+//! mistakes, and unknown ones in TOML; units read `KEY=value` files as their environment, so that one may hold variables of
+//! other programs. Values are secrets as long as nobody knows better.
 
 mod disk;
 mod lines;
@@ -20,7 +21,7 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-use super::env::Variable;
+use super::env::{Variable, is_standard};
 use super::value::BYTE_ORDER_MARK;
 use crate::secret::Secret;
 use disk::{MAX_SIZE, directory_of, read_private, replace};
@@ -54,7 +55,7 @@ impl Form {
             if let Some((key, _)) = lines::key_of(line) {
                 let toml =
                     key.starts_with(|c: char| c.is_ascii_lowercase() || c == '"' || c == '\'');
-                let is_toml = toml && !key.starts_with("infisical_");
+                let is_toml = toml && !key.starts_with("infisical_") && !is_standard(key);
                 return if is_toml { Self::Toml } else { Self::KeyValue };
             }
         }
@@ -96,8 +97,10 @@ impl fmt::Display for Form {
 pub struct Entry {
     /// Line in the file, counted from 1.
     pub line: usize,
-    /// What it sets.
+    /// What it sets; [`FOREIGN`](super::env::FOREIGN) for a variable of another program.
     pub key: &'static Variable,
+    /// The key as the file spells it.
+    pub name: String,
     /// How the file that it stands in is written.
     pub form: Form,
     /// To what; an empty value counts as unset, as in the environment.

@@ -99,6 +99,7 @@ fn judge(table: &Table, text: &str, root: bool, parsed: &mut Parsed) {
             Ok((key, value)) if root => parsed.entries.push(Entry {
                 line,
                 key,
+                name: Form::Toml.spell(key),
                 form: Form::Toml,
                 value,
             }),

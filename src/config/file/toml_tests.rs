@@ -94,15 +94,21 @@ fn everything_wrong_with_a_toml_file_is_told_at_once_and_without_its_values() {
 
 #[test]
 fn a_key_of_the_other_form_is_told_its_spelling_here() {
-    let text = "INFISICAL_TOKEN=hunter2\ntoken = \"hunter2\"\nTOKEN=hunter2\nDOMAIN=hunter2\n\
-                INFISICAL_DOMAIN=hunter2\nINFISICAL_UNIVERSAL_AUTH_ACCESS_TOKEN=hunter2\nc2hunter2Q=\n";
+    let text = "INFISICAL_TOKEN=hunter2\ntoken = \"hunter2\"\nDOMAIN=hunter2\nc2hunter2Q=\n\
+                INFISICAL_TOKENN=hunter2\nINFISICAL_ALLOWED_TARGETS=hunter2\nNODE_EXTRA_CA_CERTS=hunter2\n\
+                INFISICAL_TLS_MODE=hunter2\nGATEWAY_LISTEN=hunter2\nsome_thing=hunter2\n";
+    let guarded =
+        "keys about targets, policy, TLS, CAs and addresses are not ignored; remove the line";
     let expected = [
-        "line 2: this file is KEY=value, where token is spelled INFISICAL_TOKEN",
-        "line 3: TOKEN is called INFISICAL_TOKEN here",
-        "line 4: unknown key DOMAIN, did you mean INFISICAL_API_URL?",
-        "line 5: INFISICAL_DOMAIN is called INFISICAL_API_URL here",
-        "line 6: INFISICAL_UNIVERSAL_AUTH_ACCESS_TOKEN is called INFISICAL_TOKEN here",
-        "line 7: unknown key",
+        "line 2: this file is KEY=value, where token is spelled INFISICAL_TOKEN".to_owned(),
+        "line 3: unknown key DOMAIN, did you mean INFISICAL_API_URL?".to_owned(),
+        "line 4: unknown key".to_owned(),
+        "line 5: unknown key INFISICAL_TOKENN, did you mean INFISICAL_TOKEN?".to_owned(),
+        format!("line 6: unknown key INFISICAL_ALLOWED_TARGETS: {guarded}"),
+        format!("line 7: unknown key NODE_EXTRA_CA_CERTS: {guarded}"),
+        format!("line 8: unknown key INFISICAL_TLS_MODE: {guarded}"),
+        format!("line 9: unknown key GATEWAY_LISTEN: {guarded}"),
+        "line 10: unknown key some_thing".to_owned(),
     ];
     assert_eq!(mistakes(text), expected);
 }
