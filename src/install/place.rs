@@ -137,7 +137,7 @@ impl Place {
     pub fn instance(&self) -> Option<String> {
         self.named
             .as_ref()
-            .map(|_| format!("{}.service", self.directory()))
+            .map(|named| format!("infisical-{}@{}.service", self.role, named.escaped))
     }
 
     /// All instances of the template, for `systemctl list-units`.
@@ -146,10 +146,15 @@ impl Place {
         format!("infisical-{}@*.service", self.role)
     }
 
-    /// What its state and runtime directories are called.
-    fn directory(&self) -> String {
+    /// What its state and runtime directories are called. Systemd 257 starts no unit that has a `\`
+    /// or a `:` in their names; `@` is in no escaped name.
+    #[must_use]
+    pub fn directory(&self) -> String {
         match &self.named {
-            Some(named) => format!("infisical-{}@{}", self.role, named.escaped),
+            Some(named) => {
+                let plain = named.escaped.replace(':', "@x3a").replace('\\', "@");
+                format!("infisical-{}@{plain}", self.role)
+            }
             None => self.stem(),
         }
     }

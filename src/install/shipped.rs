@@ -77,7 +77,13 @@ pub fn unit_for(place: &Place, program: &Program, version: Version) -> String {
         place.role()
     );
     let text = text.replacen("[Unit]\n", &never_together, 1);
-    of_named(&text, name)
+    of_named(&with_directory(&text, place), name)
+}
+
+/// `text`, written for an instance of a template, with the names of the directories of `place`.
+fn with_directory(text: &str, place: &Place) -> String {
+    let of_instance = format!("infisical-{}@%i", place.role());
+    text.replace(&of_instance, &place.directory())
 }
 
 /// `text`, which was written for an instance of a template, for a unit of that name.
@@ -126,7 +132,7 @@ pub fn with_specifier(text: &str, with: &str) -> String {
 pub fn user_for(place: &Place, program: &Program, version: Version) -> String {
     let mut text = render(user(place), &head(place), program, version);
     if let Some(name) = place.name() {
-        text = of_named(&text, name);
+        text = of_named(&with_directory(&text, place), name);
     }
     if version < LINKS {
         let [public, private] = place.state().map(|path| path.display().to_string());
@@ -317,7 +323,7 @@ mod tests {
             "Conflicts=infisical-gateway@%N.service\n",
             "After=infisical-gateway@%N.service\n",
             "Description=Infisical gateway edge\n",
-            "StateDirectory=infisical-gateway@%N\n",
+            "StateDirectory=infisical-gateway@edge\n",
         ] {
             assert_eq!(unit.matches(line).count(), 1, "{line}{unit}");
         }
