@@ -525,9 +525,10 @@ mod tests {
 
     #[test]
     fn everything_wrong_is_reported_at_once_with_its_origin_and_without_secrets() {
+        let long = "x".repeat(65);
         let case = Case {
             flags: &[
-                (&GATEWAY_NAME, "NAME", "a/b"),
+                (&GATEWAY_NAME, "NAME", &long),
                 (&API_URL, "--domain", "https://u:hunter2@host"),
                 (&AUTH_METHOD, "--auth-method", "universal-auth"),
             ],
@@ -539,7 +540,7 @@ mod tests {
         };
         let problems = case.assemble(assemble_gateway).expect_err("problems");
         let starts = [
-            "NAME: gateway name \"a/b\" is not valid: ",
+            "NAME: gateway name \"xxx",
             "--domain: the URL must not hold a user name or password",
             "environment variable INFISICAL_CUSTOM_HEADERS: header X-Key has a quote",
             "environment variable INFISICAL_RELAY_NAME: relay name \"two words\" is not valid: ",

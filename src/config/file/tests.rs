@@ -62,7 +62,6 @@ fn every_wrong_line_is_named_with_what_is_wrong_and_never_its_value() {
         "line 1: INFISICAL_TOKEN has an opening quote without a closing one",
         "line 2: expected KEY=value",
         "line 3: unknown key INFISICAL_TOKN, did you mean INFISICAL_TOKEN?",
-        "line 4: unknown key XYZ",
         "line 6: INFISICAL_API_URL is already set on line 5",
         "line 7: INFISICAL_JWT has text behind its closing quote",
         "line 8: INFISICAL_RELAY_NAME has a backslash that escapes nothing; put the value in single quotes",

@@ -474,7 +474,7 @@ async fn what_is_not_valid_is_explained() {
             json!({"targetHost": "a b", "targetPort": 1}),
         ),
         (
-            "/v1/embedded/gateways/-g/sessions",
+            "/v1/embedded/gateways/%07/sessions",
             &admin,
             json!({"targetHost": "a", "targetPort": 1}),
         ),
