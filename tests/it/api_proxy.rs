@@ -86,7 +86,7 @@ async fn requests_take_the_proxy_with_its_password() {
     gateway.env("HTTP_PROXY", &proxy);
     let relay = Process::spawn("relay", relay);
     let gateway = Process::spawn("gateway", gateway);
-    for (process, part) in [(&gateway, "407"), (&relay, "\"Blocked\"")] {
+    for (process, part) in [(&gateway, "407"), (&relay, "Blocked")] {
         let line = process.wait_for_line(part).await;
         let named = format!(
             "through the proxy http://{} (HTTP_PROXY)",

@@ -109,7 +109,7 @@ async fn a_gateway_out_of_descriptors_fails_the_session_and_keeps_its_tunnel() {
         assert!(sessions.len() < FEW, "each takes a descriptor");
     };
     assert!(sessions.len() > 4, "{failed}: {}", sessions.len());
-    gateway.wait_for_line("Too many open files").await;
+    gateway.wait_for_line("too many open files").await;
     for stream in &mut sessions {
         echoes(stream, b"those that there are")
             .await

@@ -19,7 +19,7 @@ async fn stdio_to_a_dead_target_fails_with_the_reason() {
         let _open = (!ends_first).then_some(input);
         assert_eq!(process.exit_code().await, 69);
         let output = process.output();
-        assert!(output.contains("Connection refused"), "{output}");
+        assert!(output.contains("connection refused"), "{output}");
         assert!(output.contains(&dead), "{output}");
         assert_eq!(process.stdout(), "");
     }
