@@ -12,6 +12,8 @@ use crate::config::account::Account;
 use crate::config::env::Variable;
 use crate::config::raw::{Flags, Raw};
 use crate::config::remark::{Problem, Problems};
+use crate::error::chain;
+use crate::trust;
 
 /// What is asked for.
 #[derive(Debug)]
@@ -44,11 +46,26 @@ impl Check<'_> {
         let config = self.config.or(only);
         let account = with_inputs(&global.environment, self.flags, config, self.roles, explain)
             .map_err(|problems| Failure::configuration(Problems(problems)))?;
-        print(&render(&account))
+        print(&render(&account, roots(&account)?))
     }
 }
 
-fn render(account: &Account) -> String {
+/// Reads the root certificates. Gives what a person should know about them.
+fn roots(account: &Account) -> anyhow::Result<Option<String>> {
+    match trust::roots().check(&account.roots) {
+        Ok(()) => Ok(None),
+        Err(error) if error.is_configuration() => {
+            let problem = Problem::new(chain(&error).to_string());
+            Err(Failure::configuration(Problems(vec![problem])))
+        }
+        Err(error) => {
+            let text = chain(&error).to_string();
+            Ok(account.uses_https.then_some(text))
+        }
+    }
+}
+
+fn render(account: &Account, roots: Option<String>) -> String {
     let cells = |row: &crate::config::account::Row| {
         [row.key.clone(), row.value.clone(), row.origin.clone()]
     };
@@ -70,7 +87,7 @@ fn render(account: &Account) -> String {
         "Given, but not used",
         account.in_vain.iter().cloned(),
     );
-    list(&mut text, "Remarks", remarks);
+    list(&mut text, "Remarks", remarks.chain(roots));
     text.push_str("\nNothing is wrong. Nobody was contacted.\n");
     text
 }
@@ -93,6 +110,7 @@ mod tests {
     use crate::config::account::{Account, Row};
     use crate::config::file::Form;
     use crate::config::remark::Remark;
+    use crate::trust;
 
     #[test]
     fn an_account_is_a_table_and_what_else_there_is_to_say() {
@@ -110,6 +128,8 @@ mod tests {
             ],
             credential: "access token of a machine identity",
             proxy: "none".to_owned(),
+            roots: trust::Source::default(),
+            uses_https: true,
             in_vain: Vec::new(),
             remarks: Vec::new(),
         };
@@ -123,10 +143,11 @@ File: /etc/infisical/gateway.conf (TOML)
 Proxy: none
 ";
         let end = "\nNothing is wrong. Nobody was contacted.\n";
-        assert_eq!(render(&account), format!("{plain}{end}"));
+        assert_eq!(render(&account, None), format!("{plain}{end}"));
         account.in_vain.push("token: environment wins".to_owned());
         account.remarks.push(Remark::AlreadyEnrolled);
-        let text = render(&account);
+        let text = render(&account, Some("no roots".to_owned()));
+        assert!(text.contains("\n  - no roots\n"), "{text}");
         let lists = "\nGiven, but not used:\n  - token: environment wins\n\nRemarks:\n  - the enrollment token";
         assert!(text.starts_with(&format!("{plain}{lists}")), "{text}");
         assert!(text.ends_with(end), "{text}");

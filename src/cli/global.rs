@@ -227,9 +227,8 @@ impl Global {
             )),
             (None, None) => None,
         };
-        let cert_file = environment.ssl_cert_file.clone();
         trust::Source {
-            cert_file: cert_file.map(|path| named("environment variable SSL_CERT_FILE", path)),
+            cert_file: environment.ssl_cert_file.clone(),
             cert_dirs: environment.ssl_cert_dirs.clone(),
             ca_file,
         }
@@ -270,7 +269,7 @@ impl Global {
     /// The proxies of this machine.
     pub(crate) fn proxies(&self) -> anyhow::Result<Proxies> {
         self.environment.proxy.proxies().map_err(|problems| {
-            let problem = |(name, why)| Problem::new(format!("environment variable {name}: {why}"));
+            let problem = |(place, why)| Problem::new(format!("{place}: {why}"));
             Failure::configuration(Problems(problems.into_iter().map(problem).collect()))
         })
     }

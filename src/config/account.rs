@@ -10,6 +10,7 @@ use super::env::{
 use super::file::Form;
 use super::raw::{Loaded, Origin, Raw, Source, Value};
 use super::remark::Remark;
+use crate::trust;
 
 /// Stands for a secret.
 const MASK: &str = "<secret>";
@@ -35,6 +36,10 @@ pub struct Account {
     pub credential: &'static str,
     /// The proxy on the way to the platform, or why there is none.
     pub proxy: String,
+    /// Where the root certificates for the platform are.
+    pub roots: trust::Source,
+    /// The platform is reached with HTTPS.
+    pub uses_https: bool,
     /// Given, but something else holds: the place, and why.
     pub in_vain: Vec<String>,
     /// What else a person should know.
@@ -60,6 +65,10 @@ pub(super) struct Notes<'a> {
     pub(super) credential: &'static str,
     /// The proxy on the way to the platform.
     pub(super) proxy: String,
+    /// Where the root certificates for the platform are.
+    pub(super) roots: trust::Source,
+    /// The platform is reached with HTTPS.
+    pub(super) uses_https: bool,
 }
 
 #[derive(Debug)]
@@ -120,6 +129,8 @@ impl<'a> Notes<'a> {
             credential: self.credential,
             in_vain: self.in_vain(raw, role),
             proxy: self.proxy,
+            roots: self.roots,
+            uses_https: self.uses_https,
             remarks,
         }
     }
@@ -174,7 +185,10 @@ mod tests {
     use crate::config::env::{
         API_URL, Environment, GATEWAY_NAME, RELAY_HOST, RELAY_NAME, TOKEN, Variable,
     };
+    use std::path::Path;
+
     use crate::config::file::{Form, parse};
+    use crate::config::raw::Loaded;
     use crate::config::remark::Remark;
     use crate::config::{assemble_gateway, explain_gateway, explain_relay};
 
@@ -372,11 +386,16 @@ mod tests {
             assert!(text.starts_with(part), "{text}");
         }
         let environment = Environment::from_vars([("AWS_REGION", "us-1")]);
-        let entries = parse(file).expect("a file");
-        let both = environment.with_file(&entries);
+        let loaded = Loaded {
+            path: FILE.into(),
+            entries: parse(file).expect("a file"),
+        };
+        let both = environment.with_file(Some(&loaded));
         assert_eq!(both.cloud.value(&["AWS_REGION"]), Some("us-1"));
-        assert_eq!(both.ssl_cert_file, Some("/ca.pem".into()));
-        let both = Environment::default().with_file(&entries);
+        let roots = both.ssl_cert_file.expect("a file of roots");
+        assert_eq!(roots.path, Path::new("/ca.pem"));
+        assert_eq!(roots.setting, "SSL_CERT_FILE in /conf/edge.conf line 4");
+        let both = Environment::default().with_file(Some(&loaded));
         assert_eq!(both.cloud.value(&["AWS_REGION"]), Some("eu-1"));
     }
 }

@@ -285,6 +285,7 @@ impl<'a> Reader<'a> {
         };
         match parsed {
             Ok(domain) => {
+                self.notes.uses_https = domain.as_url().scheme() == "https";
                 if domain.is_plain_http_beyond_loopback() {
                     self.remarks.push(Remark::PlainHttp {
                         domain: domain.to_string(),
@@ -339,8 +340,8 @@ impl<'a> Reader<'a> {
                 proxies
             }
             Err(problems) => {
-                for (name, why) in problems {
-                    self.problem(Problem::new(format!("environment variable {name}: {why}")));
+                for (place, why) in problems {
+                    self.problem(Problem::new(format!("{place}: {why}")));
                 }
                 Proxies::default()
             }
@@ -348,21 +349,15 @@ impl<'a> Reader<'a> {
     }
 
     /// The root certificates that environment and file name, with the platform's private CA.
-    pub(super) fn roots(&self, ca_file: Option<&NamedFile>, own: &Environment) -> trust::Source {
+    pub(super) fn roots(&mut self, ca_file: Option<&NamedFile>) -> trust::Source {
         let environment = self.raw.environment;
-        let setting = match &own.ssl_cert_file {
-            Some(_) => "environment variable SSL_CERT_FILE",
-            None => "SSL_CERT_FILE in the configuration file",
-        };
-        let cert_file = environment.ssl_cert_file.clone();
-        trust::Source {
-            cert_file: cert_file.map(|path| NamedFile {
-                setting: setting.to_owned(),
-                path,
-            }),
+        let roots = trust::Source {
+            cert_file: environment.ssl_cert_file.clone(),
             cert_dirs: environment.ssl_cert_dirs.clone(),
             ca_file: ca_file.cloned(),
-        }
+        };
+        self.notes.roots = roots.clone();
+        roots
     }
 
     /// What is logged, and where to.

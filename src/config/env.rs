@@ -3,16 +3,17 @@
 //! The process environment is read once, in `main`, and passed on as an [`Environment`]; nothing else of the
 //! program reads it, nothing writes it. The same names are the keys of configuration files.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
 use zeroize::Zeroizing;
 
 use super::cloud::Cloud;
-use super::file::Entry;
 use super::proxy::ProxyVariables;
+use super::raw::Loaded;
 use super::value::clean;
 use crate::secret::Secret;
+use crate::trust::NamedFile;
 
 pub use super::table::*;
 
@@ -41,9 +42,9 @@ pub struct Environment {
     /// `JOURNAL_STREAM` of a service: which stream is connected to the journal.
     pub journal_stream: Option<String>,
     /// `SSL_CERT_FILE`: root certificates instead of the system's file.
-    pub ssl_cert_file: Option<PathBuf>,
+    pub ssl_cert_file: Option<NamedFile>,
     /// `SSL_CERT_DIR`: directories of root certificates instead of the system's.
-    pub ssl_cert_dirs: Option<Vec<PathBuf>>,
+    pub ssl_cert_dirs: Option<Vec<NamedFile>>,
     /// `NO_COLOR` is set.
     pub no_color: bool,
 }
@@ -82,11 +83,8 @@ impl Environment {
                     api_port = value.to_str().and_then(|port| port.parse().ok());
                 }
                 "JOURNAL_STREAM" => environment.journal_stream = value.into_string().ok(),
-                "SSL_CERT_FILE" => environment.ssl_cert_file = path(),
-                "SSL_CERT_DIR" => {
-                    let dirs = std::env::split_paths(&value);
-                    let dirs: Vec<_> = dirs.filter(|dir| !dir.as_os_str().is_empty()).collect();
-                    environment.ssl_cert_dirs = Some(dirs).filter(|dirs| !dirs.is_empty());
+                "SSL_CERT_FILE" | "SSL_CERT_DIR" => {
+                    environment.keep_roots(name, &value, &format!("environment variable {name}"));
                 }
                 "NO_COLOR" => environment.no_color = true,
                 other => {
@@ -109,19 +107,40 @@ impl Environment {
         environment
     }
 
-    /// This environment with what the lines of a file say for other programs; where both say something, it wins.
+    /// Keeps where root certificates are, which `name` says in `setting`.
+    fn keep_roots(&mut self, name: &str, value: &OsStr, setting: &str) {
+        let named = |path| NamedFile {
+            setting: setting.to_owned(),
+            path,
+        };
+        if name == "SSL_CERT_FILE" {
+            self.ssl_cert_file = Some(named(PathBuf::from(value)));
+            return;
+        }
+        let dirs = std::env::split_paths(value).filter(|dir| !dir.as_os_str().is_empty());
+        let dirs: Vec<_> = dirs.map(named).collect();
+        self.ssl_cert_dirs = Some(dirs).filter(|dirs| !dirs.is_empty());
+    }
+
+    /// This environment with what the lines of `file` say for other programs; where both say something, it wins.
     #[must_use]
-    pub fn with_file(&self, entries: &[Entry]) -> Self {
-        let foreign = entries.iter().filter(|entry| entry.key == &FOREIGN);
-        let foreign = foreign.map(|entry| (&*entry.name, entry.value.expose()));
-        let weaker = Self::from_vars(foreign.filter(|(name, _)| is_standard(name)));
+    pub fn with_file(&self, file: Option<&Loaded>) -> Self {
+        let mut weaker = Self::default();
+        let foreign = file.into_iter().flat_map(Loaded::foreign);
+        for (entry, origin) in foreign.filter(|(entry, _)| !entry.value.is_empty()) {
+            let (name, value) = (&*entry.name, entry.value.expose());
+            let line = origin.to_string();
+            weaker.cloud.keep(name, value);
+            if matches!(name, "SSL_CERT_FILE" | "SSL_CERT_DIR") {
+                weaker.keep_roots(name, OsStr::new(value), &line);
+            }
+            weaker.proxy.keep_line(name, value, line);
+        }
         let mut both = self.clone();
         both.cloud = both.cloud.or(&weaker.cloud);
         both.proxy = both.proxy.or(&weaker.proxy);
-        if both.ssl_cert_file.is_none() && both.ssl_cert_dirs.is_none() {
-            both.ssl_cert_file = weaker.ssl_cert_file;
-            both.ssl_cert_dirs = weaker.ssl_cert_dirs;
-        }
+        both.ssl_cert_file = both.ssl_cert_file.or(weaker.ssl_cert_file);
+        both.ssl_cert_dirs = both.ssl_cert_dirs.or(weaker.ssl_cert_dirs);
         both
     }
 
@@ -200,8 +219,9 @@ mod tests {
             ("SSL_CERT_DIR", ":/a:/b"),
         ]);
         assert_eq!(environment.ssl_cert_file, None);
-        let dirs = ["/a", "/b"].map(std::path::PathBuf::from).to_vec();
-        assert_eq!(environment.ssl_cert_dirs, Some(dirs));
+        let dirs = environment.ssl_cert_dirs.as_deref().unwrap_or_default();
+        let dirs: Vec<_> = dirs.iter().map(|dir| dir.path.as_path()).collect();
+        assert_eq!(dirs, ["/a", "/b"].map(Path::new));
         let api = Some(("10.0.0.1".to_owned(), 443));
         assert_eq!(environment.kubernetes_api, api);
         assert_eq!(

@@ -49,8 +49,7 @@ fn assemble(inputs: &Inputs<'_>) -> Result<(GatewaySettings, Account), Vec<Probl
     let file = path
         .as_deref()
         .and_then(|path| inputs.load(path, &GATEWAY_ENROLL_METHOD, &mut problems));
-    let entries = file.as_ref().map_or(&[][..], |file| &file.entries);
-    let environment = inputs.environment.with_file(entries);
+    let environment = inputs.environment.with_file(file.as_ref());
     let raw = Raw {
         flags: inputs.flags,
         environment: &environment,
@@ -62,7 +61,7 @@ fn assemble(inputs: &Inputs<'_>) -> Result<(GatewaySettings, Account), Vec<Probl
     let headers = reader.headers();
     let proxies = reader.proxies(domain.as_ref());
     let ca_file = reader.ca_file();
-    let roots = reader.roots(ca_file.as_ref(), inputs.environment);
+    let roots = reader.roots(ca_file.as_ref());
     let log = reader.log();
     let relay = reader.parsed(&RELAY_NAME, str::parse::<RelayName>);
 

@@ -23,8 +23,31 @@ const BYPASS: [&str; 2] = ["NO_PROXY", "no_proxy"];
 /// What the variables for proxies hold. An empty variable counts as unset.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ProxyVariables {
-    /// The value is `None` if it is not text.
-    values: Vec<(&'static str, Option<Secret>)>,
+    values: Vec<Given>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Given {
+    name: &'static str,
+    /// `None` if it is not text.
+    value: Option<Secret>,
+    /// The line of a file that sets it; `None` for the environment.
+    line: Option<String>,
+}
+
+impl Given {
+    fn text(&self) -> Result<&str, InvalidProxy> {
+        let text = self.value.as_ref().map(Secret::expose);
+        text.ok_or(InvalidProxy::NotText)
+    }
+
+    /// Where it is set, for a problem.
+    fn place(&self) -> String {
+        match &self.line {
+            Some(line) => line.clone(),
+            None => format!("environment variable {}", self.name),
+        }
+    }
 }
 
 /// Why a variable cannot be used.
@@ -61,11 +84,12 @@ pub struct Proxies {
     bypass: NoProxy,
 }
 
-/// One proxy. Its `Display` is the URL without user name and password, and the variable.
+/// One proxy. Its `Display` is the URL without user name and password, and the variable, with
+/// its line if a file sets it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Proxy {
     url: Url,
-    variable: &'static str,
+    variable: String,
 }
 
 /// Which way requests to a platform take.
@@ -82,24 +106,24 @@ pub enum Way<'a> {
 }
 
 impl ProxyVariables {
-    /// Keeps `value` if `name` is one of the variables for proxies.
+    /// Keeps `value` of the environment if `name` is one of the variables for proxies.
     pub fn keep(&mut self, name: &str, value: &OsStr) {
+        self.push(name, value, None);
+    }
+
+    /// The same for a variable that a file sets in `line`.
+    pub fn keep_line(&mut self, name: &str, value: &str, line: String) {
+        self.push(name, OsStr::new(value), Some(line));
+    }
+
+    fn push(&mut self, name: &str, value: &OsStr, line: Option<String>) {
         let mut names = [HTTPS, HTTP, ALL, BYPASS].into_iter().flatten();
         if let Some(name) = names.find(|known| *known == name)
             && !value.is_empty()
         {
-            self.values.push((name, value.to_str().map(Secret::new)));
+            let value = value.to_str().map(Secret::new);
+            self.values.push(Given { name, value, line });
         }
-    }
-
-    /// Keeps those of `variables` that are for proxies, for instance of the lines of a file.
-    #[must_use]
-    pub fn of<'a>(variables: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
-        let mut kept = Self::default();
-        for (name, value) in variables {
-            kept.keep(name, OsStr::new(value));
-        }
-        kept
     }
 
     /// These variables, and those of `weaker` for what these do not set.
@@ -111,7 +135,7 @@ impl ProxyVariables {
                 let of_setting = weaker
                     .values
                     .iter()
-                    .filter(|(name, _)| names.contains(name));
+                    .filter(|given| names.contains(&given.name));
                 values.extend(of_setting.cloned());
             }
         }
@@ -121,22 +145,24 @@ impl ProxyVariables {
     /// The proxies that the variables name.
     ///
     /// # Errors
-    /// Each variable that counts and cannot be used, and why.
-    pub fn proxies(&self) -> Result<Proxies, Vec<(&'static str, InvalidProxy)>> {
+    /// Each variable that counts and cannot be used, by where it is set, and why.
+    pub fn proxies(&self) -> Result<Proxies, Vec<(String, InvalidProxy)>> {
         let mut problems = Vec::new();
         let mut proxy = |names| {
-            let (variable, value) = self.first(names)?;
-            let url = value.and_then(parse);
+            let given = self.first(names)?;
+            let variable = given.line.clone().unwrap_or_else(|| given.name.to_owned());
+            let url = given.text().and_then(parse);
             url.map(|url| Proxy { url, variable })
-                .map_err(|why| problems.push((variable, why)))
+                .map_err(|why| problems.push((given.place(), why)))
                 .ok()
         };
         let (https, http, all) = (proxy(HTTPS), proxy(HTTP), proxy(ALL));
         let bypass = match self.first(BYPASS) {
-            Some((variable, value)) => value
+            Some(given) => given
+                .text()
                 .and_then(check)
                 .map(NoProxy::parse)
-                .map_err(|why| problems.push((variable, why)))
+                .map_err(|why| problems.push((given.place(), why)))
                 .unwrap_or_default(),
             None => NoProxy::default(),
         };
@@ -150,14 +176,10 @@ impl ProxyVariables {
         })
     }
 
-    fn first(&self, names: [&str; 2]) -> Option<(&'static str, Result<&str, InvalidProxy>)> {
-        let mut found = names
+    fn first(&self, names: [&str; 2]) -> Option<&Given> {
+        names
             .iter()
-            .filter_map(|name| self.values.iter().find(|(known, _)| known == name));
-        found.next().map(|(name, value)| {
-            let text = value.as_ref().map(Secret::expose);
-            (*name, text.ok_or(InvalidProxy::NotText))
-        })
+            .find_map(|name| self.values.iter().find(|given| given.name == *name))
     }
 }
 
@@ -290,9 +312,23 @@ mod tests {
 
     const FAR: &str = "https://platform.example/api";
 
+    fn of(variables: &[(&str, &str)]) -> ProxyVariables {
+        let mut kept = ProxyVariables::default();
+        for (name, value) in variables {
+            kept.keep(name, OsStr::new(value));
+        }
+        kept
+    }
+
+    fn in_environment(
+        name: &str,
+        why: InvalidProxy,
+    ) -> Result<Proxies, Vec<(String, InvalidProxy)>> {
+        Err(vec![(format!("environment variable {name}"), why)])
+    }
+
     fn proxies(variables: &[(&'static str, &'static str)]) -> Proxies {
-        let kept = ProxyVariables::of(variables.iter().copied());
-        kept.proxies().expect("usable")
+        of(variables).proxies().expect("usable")
     }
 
     fn way(variables: &[(&'static str, &'static str)], url: &str) -> String {
@@ -393,33 +429,44 @@ mod tests {
             ("socks4://p:1", InvalidProxy::Scheme),
         ] {
             for name in ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "ALL_PROXY"] {
-                let problems = ProxyVariables::of([(name, value)]).proxies();
-                assert_eq!(problems, Err(vec![(name, why)]), "{value}");
+                let problems = of(&[(name, value)]).proxies();
+                assert_eq!(problems, in_environment(name, why), "{value}");
+                let mut line = ProxyVariables::default();
+                let place = format!("{name} in /gateway.conf line 3");
+                line.keep_line(name, value, place.clone());
+                assert_eq!(line.proxies(), Err(vec![(place, why)]), "{value}");
             }
             assert!(!why.to_string().contains("//p:"));
         }
-        let problems = ProxyVariables::of([("NO_PROXY", "\"a,b\"")]).proxies();
-        assert_eq!(problems, Err(vec![("NO_PROXY", InvalidProxy::Quoted)]));
+        let problems = of(&[("NO_PROXY", "\"a,b\"")]).proxies();
+        assert_eq!(problems, in_environment("NO_PROXY", InvalidProxy::Quoted));
         let mut bytes = ProxyVariables::default();
         bytes.keep("HTTPS_PROXY", OsStr::from_bytes(b"http://\xff"));
         let problems = bytes.proxies();
-        assert_eq!(problems, Err(vec![("HTTPS_PROXY", InvalidProxy::NotText)]));
+        let expected = in_environment("HTTPS_PROXY", InvalidProxy::NotText);
+        assert_eq!(problems, expected);
     }
 
     #[test]
     fn the_environment_wins_over_a_file_setting_by_setting() {
-        let environment = ProxyVariables::of([("https_proxy", "http://environment:1")]);
-        let file = [
+        let environment = of(&[("https_proxy", "http://environment:1")]);
+        let mut file = ProxyVariables::default();
+        for (name, value) in [
             ("HTTPS_PROXY", "http://file:1"),
             ("HTTP_PROXY", "http://file:2"),
             ("NO_PROXY", "inside.example"),
             ("TZ", "UTC"),
-        ];
-        let both = environment.or(&ProxyVariables::of(file)).proxies();
+        ] {
+            file.keep_line(name, value, format!("{name} in /gateway.conf line 2"));
+        }
+        let both = environment.or(&file).proxies();
         let both = both.expect("usable");
         let way = |url| both.way(&Url::parse(url).expect("a URL")).to_string();
         assert_eq!(way(FAR), "http://environment:1 (https_proxy)");
-        assert_eq!(way("http://platform.example"), "http://file:2 (HTTP_PROXY)");
+        assert_eq!(
+            way("http://platform.example"),
+            "http://file:2 (HTTP_PROXY in /gateway.conf line 2)"
+        );
         assert_eq!(way("http://inside.example"), "none, because of NO_PROXY");
     }
 
@@ -431,7 +478,7 @@ mod tests {
             panic!("no proxy");
         };
         assert_eq!(proxy.url().password(), Some("hunter%32"));
-        let kept = ProxyVariables::of(variables);
+        let kept = of(&variables);
         let shown = format!("{found:?} {kept:?} {proxy} {proxy:?}");
         assert!(
             !shown.contains("hunter") && !shown.contains("user"),

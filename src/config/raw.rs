@@ -153,6 +153,12 @@ impl Loaded {
         first.map_or(Form::KeyValue, |entry| entry.form)
     }
 
+    /// The lines for other programs, each with where it stands.
+    pub(super) fn foreign(&self) -> impl Iterator<Item = (&Entry, Origin<'_>)> {
+        let foreign = self.entries.iter().filter(|entry| entry.key == &FOREIGN);
+        foreign.map(|entry| (entry, self.origin(entry)))
+    }
+
     /// What it sets that no `role` acts on: which setting, and where.
     pub fn without_effect(
         &self,

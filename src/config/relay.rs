@@ -68,8 +68,7 @@ fn assemble(inputs: &Inputs<'_>) -> Result<(RelaySettings, Account), Vec<Problem
     let file = path
         .as_deref()
         .and_then(|path| inputs.load(path, &RELAY_ENROLL_METHOD, &mut problems));
-    let entries = file.as_ref().map_or(&[][..], |file| &file.entries);
-    let environment = inputs.environment.with_file(entries);
+    let environment = inputs.environment.with_file(file.as_ref());
     let raw = Raw {
         flags: inputs.flags,
         environment: &environment,
@@ -87,7 +86,7 @@ fn assemble(inputs: &Inputs<'_>) -> Result<(RelaySettings, Account), Vec<Problem
     let headers = reader.headers();
     let proxies = reader.proxies(domain.as_ref());
     let ca_file = reader.ca_file();
-    let roots = reader.roots(ca_file.as_ref(), inputs.environment);
+    let roots = reader.roots(ca_file.as_ref());
     let log = reader.log();
     let ssh_listen = reader.parsed(&RELAY_SSH_LISTEN, parse_listen);
     let tls_listen = reader.parsed(&RELAY_TLS_LISTEN, parse_listen);

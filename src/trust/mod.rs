@@ -25,12 +25,12 @@ use verifier::{Anchors, Judged, Verifier};
 /// Roots are read again after a certificate was refused, but not more often than this.
 const RELOAD_INTERVAL: Duration = Duration::from_secs(5);
 
-/// A file with certificates, and the setting that names it.
+/// A file or a directory with certificates, and the setting that names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NamedFile {
     /// The setting, for errors: a flag, a variable, a key.
     pub setting: String,
-    /// The file.
+    /// The file or the directory.
     pub path: PathBuf,
 }
 
@@ -40,7 +40,7 @@ pub struct Source {
     /// Instead of the system's file: `SSL_CERT_FILE`.
     pub cert_file: Option<NamedFile>,
     /// Instead of the system's directories: `SSL_CERT_DIR`.
-    pub cert_dirs: Option<Vec<PathBuf>>,
+    pub cert_dirs: Option<Vec<NamedFile>>,
     /// In addition, for the platform: `--ca-file`.
     pub ca_file: Option<NamedFile>,
 }
@@ -68,6 +68,14 @@ pub fn roots() -> &'static Arc<Roots> {
 }
 
 impl Roots {
+    /// Finds out whether what `source` names can be used, and whether there are roots at all. Blocks.
+    ///
+    /// # Errors
+    /// See [`Self::load`].
+    pub fn check(&self, source: &Source) -> Result<(), Error> {
+        self.defaults.platform(source).map(drop)
+    }
+
     /// Takes the roots from `source` from now on.
     pub fn set_source(&self, source: Source) {
         let mut state = self.lock();

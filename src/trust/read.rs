@@ -98,14 +98,13 @@ impl Defaults {
         };
         match &source.cert_dirs {
             Some(named) => {
-                for dir in named {
-                    let setting = "SSL_CERT_DIR".to_owned();
-                    std::fs::read_dir(dir).map_err(|source| Error::Read {
-                        setting,
-                        path: dir.clone(),
+                for NamedFile { setting, path } in named {
+                    std::fs::read_dir(path).map_err(|source| Error::Read {
+                        setting: setting.clone(),
+                        path: path.clone(),
                         source,
                     })?;
-                    certificates.extend(load_certs_from_paths(None, Some(dir)).certs);
+                    certificates.extend(load_certs_from_paths(None, Some(path)).certs);
                 }
             }
             None => {

@@ -146,7 +146,7 @@ fn unusable_file_is_named_with_its_setting() {
         }
     }
     let source = Source {
-        cert_dirs: Some(vec![directory.path().join("absent")]),
+        cert_dirs: named("SSL_CERT_DIR", &directory.path().join("absent")).map(|dir| vec![dir]),
         ..Source::default()
     };
     let text = machine(None, source).load().expect_err("absent");

@@ -26,6 +26,7 @@ mod dev;
 mod enrollment;
 mod failover;
 mod fairness;
+mod file_variables;
 mod floods;
 mod go_peers;
 mod install;

@@ -25,6 +25,7 @@ use crate::install::shipped::LogDirectory;
 use crate::install::wanted::{self, Proof};
 use crate::names::{SSH_PORT, TLS_PORT};
 use crate::secret::Secret;
+use crate::trust;
 
 /// Settings that were judged, of whichever role.
 pub(super) enum Settings {
@@ -37,6 +38,14 @@ impl Settings {
         match self {
             Self::Gateway(settings) => (&settings.credential).into(),
             Self::Relay(settings) => (&settings.credential).into(),
+        }
+    }
+
+    /// Where the root certificates are.
+    pub(super) fn roots(&self) -> &trust::Source {
+        match self {
+            Self::Gateway(settings) => &settings.roots,
+            Self::Relay(settings) => &settings.roots,
         }
     }
 
@@ -105,6 +114,7 @@ impl Install<'_> {
         let settings = match assembled {
             Ok((settings, remarks)) => {
                 remarks.iter().for_each(Remark::log);
+                problems.extend(self.unusable_roots(&settings));
                 Some(settings)
             }
             Err(found) => {
@@ -144,6 +154,14 @@ impl Install<'_> {
             }
             Some(_) | None => Err(Failure::configuration(Problems(problems))),
         }
+    }
+
+    /// What is wrong with the files of root certificates that settings name.
+    fn unusable_roots(&self, settings: &Settings) -> Option<Problem> {
+        // Without root, a dry run may not be able to read them.
+        let error = trust::roots().check(settings.roots()).err()?;
+        let is_judged = error.is_configuration() && !self.unit.dry_run;
+        is_judged.then(|| Problem::new(chain(&error).to_string()))
     }
 
     /// The configuration file; one that is not there yet says nothing. A dry run need not be able to read it.

@@ -16,6 +16,7 @@ use crate::install::place::CONFIGURATION;
 use crate::install::plan::{self, Change};
 use crate::install::wanted::{self, Proof};
 use crate::install::{foreign, private, program};
+use crate::trust;
 
 /// How long the platform may be away while an enrollment token is to be exchanged: a person is watching.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -188,6 +189,8 @@ impl Install<'_> {
                 limit.cancel();
             }
         });
+        // Those that the service will use, lines of its file included.
+        trust::roots().set_source(settings.roots().clone());
         let done = match settings {
             Settings::Gateway(settings) => {
                 let ended = crate::gateway::enroll::exchange(settings, |_, _| {}, &scope).await;
