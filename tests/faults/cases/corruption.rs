@@ -156,7 +156,8 @@ impl BulkSession {
     fn must_end(self) {
         let ended = self.thread.join().expect("no panic");
         let error = ended.expect_err("the session outlived the flipped bit");
-        assert_ne!(error.kind(), io::ErrorKind::InvalidData, "{error}");
+        let wrong = error.get_ref().is_some_and(|inner| inner.is::<WrongByte>());
+        assert!(!wrong, "{error}");
         assert_ne!(error.kind(), io::ErrorKind::TimedOut, "it hangs: {error}");
     }
 }
@@ -167,7 +168,12 @@ fn byte(at: usize) -> u8 {
     mixed.to_be_bytes()[0]
 }
 
-/// A wrong byte is `InvalidData`.
+/// The position of a byte that is not what was sent.
+#[derive(Debug, thiserror::Error)]
+#[error("byte {0} is wrong")]
+struct WrongByte(usize);
+
+/// Fails with [`WrongByte`] at the first byte that is not what was sent.
 async fn there_and_back(way: &Way, came: &AtomicUsize) -> io::Result<()> {
     let (mut reader, mut writer) = tokio::io::split(way.tcp().await?);
     let sending = async {
@@ -189,8 +195,7 @@ async fn there_and_back(way: &Way, came: &AtomicUsize) -> io::Result<()> {
             }
             for (offset, got) in buffer[..count].iter().enumerate() {
                 if *got != byte(at + offset) {
-                    let wrong = format!("byte {} is wrong", at + offset);
-                    return Err(io::Error::new(io::ErrorKind::InvalidData, wrong));
+                    return Err(io::Error::other(WrongByte(at + offset)));
                 }
             }
             at += count;

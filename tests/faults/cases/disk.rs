@@ -27,7 +27,7 @@ pub(super) const CASES: &[Case] = &[
                 lab,
                 SmallDisk::fill,
                 SmallDisk::free,
-                "No space left on device",
+                "no space left on device",
             )
         },
     },
@@ -39,7 +39,7 @@ pub(super) const CASES: &[Case] = &[
         run: |lab| {
             let close = |disk: &SmallDisk| disk.read_only(true);
             let open = |disk: &SmallDisk| disk.read_only(false);
-            first_start(lab, close, open, "Read-only file system")
+            first_start(lab, close, open, "read-only file system")
         },
     },
     Case {
@@ -163,7 +163,7 @@ fn first_start_of_a_relay(lab: &mut Lab) -> Outcome {
     };
 
     disk.fill();
-    refuses(lab, &start(), &relay.config, "No space left on device");
+    refuses(lab, &start(), &relay.config, "no space left on device");
     let text = std::fs::read_to_string(&relay.config).expect("there");
     assert_eq!(text, keys, "changed all the same");
 
