@@ -5,7 +5,7 @@ use std::path::Path;
 use clap::Args;
 
 use super::exit::Failure;
-use super::install::{refusal, with_name_of};
+use super::install::{refusal, stale_rotation, with_name_of};
 use super::instances;
 use super::service::{self, say};
 use crate::config::remark::Problems;
@@ -110,6 +110,7 @@ async fn find(systemd: &Systemd, place: &Place) -> anyhow::Result<Installed> {
         if runs || service::is_enabled(&service) || there.text().is_some() {
             installed.services.push(service);
         }
+        installed.files.extend(stale_rotation(&there, place)?);
         if there.text().is_some() {
             installed.files.push(Change::of(path, None)?);
         }

@@ -12,6 +12,7 @@
 //! - [`private`]: the configuration's files and directories, root's alone; what a crash left of them.
 //! - [`program`]: whether the unit could execute this program where it lies.
 //! - [`replaced`]: what a unit that is to be replaced says itself; pure.
+//! - [`rotation`]: the rule for logrotate that the deployed installer wrote beside its unit.
 //! - [`wanted`]: what the configuration file must say, and no longer say; pure.
 //! - [`plan`]: all files with their changes, then made; an account of them.
 //!
@@ -28,5 +29,6 @@ pub mod plan;
 pub mod private;
 pub mod program;
 pub mod replaced;
+pub mod rotation;
 pub mod shipped;
 pub mod wanted;

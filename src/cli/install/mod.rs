@@ -11,7 +11,7 @@ mod only;
 mod units;
 
 pub(crate) use only::with_name_of;
-pub(crate) use units::refusal;
+pub(crate) use units::{refusal, stale_rotation};
 
 use std::io;
 

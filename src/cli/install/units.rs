@@ -17,6 +17,7 @@ use crate::install::existing::{self, Existing};
 use crate::install::place::{PACKAGED_UNITS, Place, UNITS};
 use crate::install::plan::Change;
 use crate::install::program;
+use crate::install::rotation;
 use crate::install::shipped::{self, LOG_DROP_IN, LogDirectory, PORT_DROP_IN, USER_DROP_IN};
 
 /// Drop-ins that the installer writes, each made new from the settings.
@@ -123,6 +124,7 @@ impl Install<'_> {
             problems.push(Problem::new(text));
         }
         let mut files = Vec::new();
+        files.extend(stale_rotation(&there, place)?);
         match &packaged {
             Some(packaged) => {
                 say(&format!(
@@ -253,6 +255,23 @@ fn moved(from: &[std::path::PathBuf], to: &Path) -> anyhow::Result<Vec<Change>> 
         }
     }
     Ok(changes)
+}
+
+/// The removal of the rule for logrotate that belongs to a unit of the deployed program.
+pub(crate) fn stale_rotation(there: &Existing, place: &Place) -> anyhow::Result<Option<Change>> {
+    let Existing::Deployed(unit) = there else {
+        return Ok(None);
+    };
+    let Some(rule) = rotation::deployed(Path::new("/"), place, unit) else {
+        return Ok(None);
+    };
+    say(&format!(
+        "{} is for {}, to which only the deployed program's unit logs: the rule is removed, and \
+         the log stays.",
+        rule.path.display(),
+        rule.log
+    ));
+    Ok(Some(Change::of(rule.path, None)?))
 }
 
 /// What becomes of the instance, and of the template.

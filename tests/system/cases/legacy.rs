@@ -114,14 +114,35 @@ pub(super) fn a_named_unit_of_the_deployed_program_becomes_one_of_ours(lab: &mut
     let container = &lab.container;
     container.run(install).ok();
     container.run(words("uninstall")).ok();
-    let deployed = DEPLOYED.replace("gateway.conf", "gateways/edge.conf");
+    // With a log file, it pipes through a shell and has a rule for logrotate.
+    let log = "/var/log/edge.log";
+    let rule = "/etc/logrotate.d/edge";
+    let piped = format!("/bin/bash -c 'infisical gateway start 2>&1 | tee {log}'");
+    let deployed = DEPLOYED
+        .replace("gateway.conf", "gateways/edge.conf")
+        .replace("infisical gateway start", &piped);
+    let rotated = format!("{log} {{\n    daily\n    rotate 7\n    create 0644 root root\n}}\n");
+    container.write(rule, &rotated, 0o644);
     container.write(&format!("{UNITS}/edge.service"), &deployed, 0o644);
     container.run(["systemctl", "daemon-reload"]).ok();
     container.run(["systemctl", "enable", "--now", "edge"]).ok();
     lab.assert_session("edge");
+    // Lines that people add to the file, which was an EnvironmentFile.
+    const FOREIGN: &str = "HTTPS_PROXY=http://127.0.0.1:1\nNO_PROXY=127.0.0.1\nTZ=UTC\n\
+                           AWS_REGION=eu-central-1\nGODEBUG=netdns=go\n";
+    let configuration = "/etc/infisical/gateways/edge.conf";
+    let text = container.read(configuration);
+    container.write(configuration, &format!("{text}{FOREIGN}"), 0o600);
     let account = container.run(words("install")).ok();
+    let kept = container.read(configuration);
+    assert!(kept.contains(FOREIGN), "{kept}");
     let replaced = format!("~ {UNITS}/edge.service (replaced;");
     assert!(account.contains(&replaced), "{account}");
+    for part in [format!("{rule} is for {log}"), format!("- {rule}\n")] {
+        assert!(account.contains(&part), "no {part} in {account}");
+    }
+    container.run(["test", "!", "-e", rule]).ok();
+    container.run(["test", "-s", log]).ok();
     assert_eq!(container.property("edge", "ActiveState"), "active");
     assert_eq!(container.property("edge", "UnitFileState"), "enabled");
     assert_eq!(container.property("edge", "WatchdogUSec"), "30s");
