@@ -22,8 +22,19 @@ use crate::trust;
 const BASE: Duration = Duration::from_millis(500);
 const CAP: Duration = Duration::from_secs(30);
 
-/// Spends the enrollment token of `settings`, if that is their credential, and starts nothing. False if `scope` was
-/// cancelled before the platform answered; `retrying` hears of each failed attempt.
+/// How an exchange ended that did not fail.
+#[derive(Debug)]
+pub enum Exchange {
+    /// Nothing is to be exchanged.
+    NotNeeded,
+    /// The access token is saved; with the gateway's name, from platforms that tell it.
+    Done(Option<GatewayName>),
+    /// The scope was cancelled before the platform answered.
+    Cancelled,
+}
+
+/// Spends the enrollment token of `settings`, if that is their credential, and starts nothing;
+/// `retrying` hears of each failed attempt.
 ///
 /// # Errors
 /// What only a person can cure.
@@ -31,16 +42,16 @@ pub async fn exchange(
     settings: &GatewaySettings,
     retrying: impl FnMut(String, Duration),
     scope: &Scope,
-) -> Result<bool, Error> {
+) -> Result<Exchange, Error> {
     let GatewayCredential::Enroll { token } = &settings.credential else {
-        return Ok(true);
+        return Ok(Exchange::NotNeeded);
     };
     let roots = trust::roots().use_ca_file(settings.ca_file.as_ref());
     roots.map_err(|error| Error::Client(error.into()))?;
     let client = Client::try_new(&settings.domain, &settings.headers, &settings.proxies)
         .map_err(Error::Client)?;
-    let token = spend(token, settings, &client, retrying, scope).await?;
-    Ok(token.is_some())
+    let login = spend(token, settings, &client, retrying, scope).await?;
+    Ok(login.map_or(Exchange::Cancelled, |login| Exchange::Done(login.name)))
 }
 
 /// Buys the access token. Only the waits heed `scope`: an answer under way may hold the only copy of what a
@@ -51,7 +62,7 @@ pub(crate) async fn spend(
     client: &Client,
     mut retrying: impl FnMut(String, Duration),
     scope: &Scope,
-) -> Result<Option<Secret>, Error> {
+) -> Result<Option<GatewayLogin>, Error> {
     prepare(&settings.store).map_err(Error::Store)?;
     tracing::info!(
         platform = client.base(),
@@ -71,7 +82,7 @@ pub(crate) async fn spend(
                     "{}",
                     events::ENROLLED
                 );
-                return Ok(Some(login.access_token));
+                return Ok(Some(login));
             }
             Err(error) => error,
         };

@@ -264,8 +264,8 @@ async fn open_access(
             Ok(Some(Access::Gateway(source)))
         }
         GatewayCredential::Enroll { token } => {
-            let token = enroll::spend(token, settings, client, retrying, scope).await?;
-            Ok(token.map(Access::enrolled))
+            let login = enroll::spend(token, settings, client, retrying, scope).await?;
+            Ok(login.map(|login| Access::enrolled(login.access_token)))
         }
     }
 }

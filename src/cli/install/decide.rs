@@ -12,7 +12,7 @@ use crate::config::env::{GATEWAY_NAME, LOG_FILE, TABLE, Variable};
 use crate::config::file::{self, Entry};
 use crate::config::raw::{Flags, Loaded, Raw};
 use crate::config::remark::{Problem, Problems, Remark};
-use crate::config::settings::{GatewaySettings, RelaySettings};
+use crate::config::settings::{ApiBase, GatewayCredential, GatewaySettings, RelaySettings};
 use crate::config::{Inputs, assemble_gateway, assemble_relay};
 use crate::error::chain;
 use crate::host::unit::{Program, Version};
@@ -49,6 +49,24 @@ impl Settings {
         }
     }
 
+    /// Where the platform is.
+    pub(super) fn domain(&self) -> &ApiBase {
+        match self {
+            Self::Gateway(settings) => &settings.domain,
+            Self::Relay(settings) => &settings.domain,
+        }
+    }
+
+    /// True if a one-time token for a gateway is to be exchanged, which tells its name.
+    fn is_gateway_to_enroll(&self) -> bool {
+        match self {
+            Self::Gateway(settings) => {
+                matches!(settings.credential, GatewayCredential::Enroll { .. })
+            }
+            Self::Relay(_) => false,
+        }
+    }
+
     /// The ports of a relay that are not those that its unit opens.
     fn other_ports(&self) -> Vec<u16> {
         match self {
@@ -72,10 +90,19 @@ pub(super) struct Decided {
     pub(super) program: Program,
     /// Lines of the deployed relay's file that are no settings, and must not be lost.
     pub(super) foreign: Vec<String>,
+    /// No name was given: the gateway has the machine's, unless the platform tells another.
+    pub(super) is_named_after_host: bool,
     /// An earlier unit of the same gateway or relay.
     pub(super) retired: Retired,
     /// It runs as a user of its own.
     pub(super) own_user: bool,
+}
+
+/// Says how a gateway is called that nothing else names.
+pub(super) fn say_name_of_host(name: &str) {
+    say(&format!(
+        "No name is given: the gateway is called {name}, like this machine."
+    ));
 }
 
 impl Install<'_> {
@@ -90,7 +117,7 @@ impl Install<'_> {
         let mut problems = Vec::new();
         let before = self.load(&path).unwrap_or_default();
         let foreign = self.add_deployed_settings(&mut flags, &mut problems);
-        self.add_name_of_host(&mut flags, &before);
+        let name_of_host = self.add_name_of_host(&mut flags, &before);
         let loaded = Loaded {
             path: path.clone(),
             entries: before.clone(),
@@ -141,6 +168,13 @@ impl Install<'_> {
         match settings {
             Some(settings) if problems.is_empty() => {
                 let changes = wanted::changes(self.place.role(), settings.proof(), &raw);
+                if let Some(name) = &name_of_host {
+                    if settings.is_gateway_to_enroll() {
+                        say("No name is given: the platform tells it with the access token.");
+                    } else {
+                        say_name_of_host(name);
+                    }
+                }
                 Ok(Decided {
                     settings,
                     changes,
@@ -148,6 +182,7 @@ impl Install<'_> {
                     files: units.files,
                     program: units.program,
                     foreign,
+                    is_named_after_host: name_of_host.is_some(),
                     retired: units.retired,
                     own_user: units.own_user,
                 })
@@ -199,8 +234,8 @@ impl Install<'_> {
         foreign::lines(&std::fs::read_to_string(&path).unwrap_or_default())
     }
 
-    /// A gateway that nobody named is called like its machine.
-    fn add_name_of_host(&self, flags: &mut Flags, before: &[Entry]) {
+    /// A gateway without a name in the command is called like its machine; gives that name.
+    fn add_name_of_host(&self, flags: &mut Flags, before: &[Entry]) -> Option<String> {
         let environment = &self.global.environment;
         let in_file = before
             .iter()
@@ -211,15 +246,12 @@ impl Install<'_> {
             file: None,
         };
         if self.place.role() != Role::Gateway || in_file || raw.value(&GATEWAY_NAME).is_some() {
-            return;
+            return None;
         }
         let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-        if let Some(name) = place::name_of_host(host.trim()) {
-            say(&format!(
-                "No name is given: the gateway is called {name}, like this machine."
-            ));
-            flags.add(&GATEWAY_NAME, "the machine's name", Some(&name));
-        }
+        let name = place::name_of_host(host.trim())?;
+        flags.add(&GATEWAY_NAME, "the machine's name", Some(&name));
+        Some(name)
     }
 
     /// What a unit that is to be replaced says itself must not be lost with it.

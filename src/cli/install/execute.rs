@@ -6,16 +6,20 @@ use std::time::Duration;
 use super::super::exit::Failure;
 use super::super::service::{self, say};
 use super::Install;
-use super::decide::{Decided, Settings};
+use super::decide::{Decided, Settings, say_name_of_host};
 use super::units::Retired;
-use crate::config::env::{GATEWAY_ACCESS_TOKEN, RELAY_ACCESS_TOKEN};
+use crate::config::env::{GATEWAY_ACCESS_TOKEN, GATEWAY_NAME, RELAY_ACCESS_TOKEN};
 use crate::config::file;
+use crate::config::settings::{ApiBase, GatewayCredential};
 use crate::error::Reason;
+use crate::gateway::enroll::Exchange;
 use crate::host::systemd::Systemd;
 use crate::install::place::CONFIGURATION;
 use crate::install::plan::{self, Change};
 use crate::install::wanted::{self, Proof};
 use crate::install::{foreign, private, program};
+use crate::names::GatewayName;
+use crate::secret::Secret;
 use crate::trust;
 
 /// How long the platform may be away while an enrollment token is to be exchanged: a person is watching.
@@ -41,6 +45,35 @@ fn holds_token(path: &Path) -> bool {
 }
 
 impl Decided {
+    /// Compares the gateway's name with what the platform has `told`, whose name counts. Where no
+    /// name was given, that one is kept in the configuration at `path`.
+    fn name_as_told(&mut self, told: Option<&GatewayName>, path: &Path) -> anyhow::Result<()> {
+        let Settings::Gateway(settings) = &self.settings else {
+            return Ok(());
+        };
+        if !matches!(settings.credential, GatewayCredential::Enroll { .. }) {
+            return Ok(());
+        }
+        let given = &settings.name;
+        match told {
+            Some(told) if self.is_named_after_host => {
+                say(&format!("The platform calls this gateway {told}."));
+                let told = Secret::new(told.as_str());
+                // At once: the token was spent, and the next run is not told again.
+                let update = [(&GATEWAY_NAME, &told)];
+                file::update(path, &update).map_err(Failure::unavailable)?;
+                self.changes.retain(|(key, _)| *key != &GATEWAY_NAME);
+            }
+            Some(told) if told != given => say(&format!(
+                "Warning: the enrollment token is of gateway {told}, and the name given is \
+                 {given}. The platform's name counts: clients reach it as {told}."
+            )),
+            None if self.is_named_after_host => say_name_of_host(given.as_str()),
+            Some(_) | None => {}
+        }
+        Ok(())
+    }
+
     /// The last word of an installation as root.
     fn advise(&self) {
         if !self.own_user {
@@ -72,7 +105,11 @@ impl Install<'_> {
         }
     }
 
-    pub(super) async fn execute(&self, decided: Decided, systemd: &Systemd) -> anyhow::Result<()> {
+    pub(super) async fn execute(
+        &self,
+        mut decided: Decided,
+        systemd: &Systemd,
+    ) -> anyhow::Result<()> {
         let path = self.place.configuration();
         let secured = private::secure(&path, Path::new(CONFIGURATION), ROOT);
         for line in secured.map_err(Failure::unavailable)? {
@@ -85,12 +122,15 @@ impl Install<'_> {
         }
         let is_new = !path.exists();
         let exchanged = self.exchange(&decided.settings).await;
-        if let Err(error) = exchanged {
-            if is_new && !holds_token(&path) {
-                // It holds no more than the proof that it could be written.
-                let _ = std::fs::remove_file(&path);
+        match exchanged {
+            Ok(told) => decided.name_as_told(told.as_ref(), &path)?,
+            Err(error) => {
+                if is_new && !holds_token(&path) {
+                    // It holds no more than the proof that it could be written.
+                    let _ = std::fs::remove_file(&path);
+                }
+                return Err(error);
             }
-            return Err(error);
         }
         self.heed(&match decided.settings.proof() {
             Proof::Enrollment => format!(
@@ -180,8 +220,9 @@ impl Install<'_> {
         Ok(())
     }
 
-    /// Spends a one-time token, if there is one, within bounds.
-    async fn exchange(&self, settings: &Settings) -> anyhow::Result<()> {
+    /// Spends a one-time token, if there is one, within bounds. Gives the gateway's name, if the
+    /// platform told it.
+    async fn exchange(&self, settings: &Settings) -> anyhow::Result<Option<GatewayName>> {
         let scope = self.scope.child("enrollment");
         let limit = scope.clone();
         scope.spawn("patience", async move {
@@ -191,25 +232,40 @@ impl Install<'_> {
         });
         // Those that the service will use, lines of its file included.
         trust::roots().set_source(settings.roots().clone());
-        let done = match settings {
+        let exchanged = match settings {
             Settings::Gateway(settings) => {
                 let ended = crate::gateway::enroll::exchange(settings, |_, _| {}, &scope).await;
                 ended.map_err(|error| Failure::new(error.reason(), error))?
             }
             Settings::Relay(settings) => {
                 let ended = crate::relay::register::exchange(settings, &scope).await;
-                ended.map_err(|error| Failure::new(error.reason(), error))?
+                if ended.map_err(|error| Failure::new(error.reason(), error))? {
+                    Exchange::Done(None)
+                } else {
+                    Exchange::Cancelled
+                }
             }
         };
         scope.cancel();
-        if done {
-            return Ok(());
+        match exchanged {
+            Exchange::NotNeeded => return Ok(None),
+            Exchange::Done(name) => return Ok(name),
+            Exchange::Cancelled => {}
         }
         self.heed("the enrollment token was not exchanged, and nothing was installed")?;
-        let text = "the platform could not be reached, so the enrollment token was not exchanged and nothing was installed; \
-                    run the same command again";
+        let text = not_exchanged(settings.domain());
         Err(Failure::new(Reason::Unavailable, anyhow::Error::msg(text)).into())
     }
+}
+
+/// Why the enrollment token was not exchanged within [`PATIENCE`].
+fn not_exchanged(domain: &ApiBase) -> String {
+    format!(
+        "the platform {domain} could not be reached within {} s, so the enrollment token was not \
+         exchanged and nothing was installed; check the address (--domain) and the network, and \
+         run the same command again",
+        PATIENCE.as_secs()
+    )
 }
 
 /// Adds `foreign` lines of the deployed relay's file to the configuration at `path`.
@@ -249,4 +305,18 @@ async fn retire(systemd: &Systemd, retired: &Retired) -> anyhow::Result<()> {
         let _ = systemd.act("reset-failed", unit).await;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::not_exchanged;
+    use crate::config::settings::ApiBase;
+
+    #[test]
+    fn a_platform_that_does_not_answer_is_named() {
+        let domain: ApiBase = ApiBase::parse("https://platform.example.com").expect("a domain");
+        let text = not_exchanged(&domain);
+        assert!(text.contains("https://platform.example.com"), "{text}");
+        assert!(text.contains("--domain"), "{text}");
+    }
 }
