@@ -54,6 +54,21 @@ pub fn escape(name: &str) -> String {
     escaped
 }
 
+/// `name` as a part of the names of files and directories that a unit names. Systemd 257 unescapes
+/// those once too often on the way to the process that starts the service: it starts no unit with a
+/// `\` or a `:` in the name of its state directory, or a `\` in that of a credential. `@` is in no
+/// escaped name. Different names have different results.
+#[must_use]
+pub fn file_name(name: &str) -> String {
+    escape(name).replace(':', "@x3a").replace('\\', "@")
+}
+
+/// The escaped name whose [`file_name`] is `file`.
+#[must_use]
+pub fn escaped_of_file(file: &str) -> String {
+    file.replace("@x3a", ":").replace('@', "\\")
+}
+
 /// The beginning of a long name and a digest of all of it, as the service manager shortens names.
 fn shortened(escaped: &str, name: &str) -> String {
     let mut short: String = escaped.chars().take(MAX_LENGTH - DIGITS - 1).collect();

@@ -89,14 +89,14 @@ impl Inputs<'_> {
     /// The file named after the role: escaped, but as it is where the deployed program has left
     /// one, which escapes nothing.
     fn file_of(&self, name: &str) -> PathBuf {
-        let escaped = unit_name::escape(name);
+        let file_name = unit_name::file_name(name);
         let plain = self.directory.join(format!("{name}.conf"));
-        let is_elsewhere = escaped != name && !name.contains('/');
+        let is_elsewhere = file_name != name && !name.contains('/');
         let is_absent = |path| matches!((self.load)(path), Err(error) if error.is_absent());
         if is_elsewhere && !is_absent(&plain) {
             return plain;
         }
-        self.directory.join(format!("{escaped}.conf"))
+        self.directory.join(format!("{file_name}.conf"))
     }
 
     /// The file at `path`. A file that `--config` names must be there, unless an enrollment is about to make it.

@@ -64,6 +64,7 @@ pub struct Place {
 struct Named {
     name: String,
     escaped: String,
+    file_name: String,
 }
 
 impl Place {
@@ -81,6 +82,7 @@ impl Place {
         let named = name.map(|name| Named {
             name: name.to_owned(),
             escaped: unit_name::escape(name),
+            file_name: unit_name::file_name(name),
         });
         Ok(Self { role, named })
     }
@@ -97,8 +99,7 @@ impl Place {
         self.named.as_ref().map(|named| named.name.as_str())
     }
 
-    /// What its files and units are called, without a suffix: the escaped name, or
-    /// `infisical-gateway`.
+    /// What its units are called, without a suffix: the escaped name, or `infisical-gateway`.
     #[must_use]
     pub fn stem(&self) -> String {
         match &self.named {
@@ -146,15 +147,11 @@ impl Place {
         format!("infisical-{}@*.service", self.role)
     }
 
-    /// What its state and runtime directories are called. Systemd 257 starts no unit that has a `\`
-    /// or a `:` in their names; `@` is in no escaped name.
+    /// What its state and runtime directories are called.
     #[must_use]
     pub fn directory(&self) -> String {
         match &self.named {
-            Some(named) => {
-                let plain = named.escaped.replace(':', "@x3a").replace('\\', "@");
-                format!("infisical-{}@{plain}", self.role)
-            }
+            Some(named) => format!("infisical-{}@{}", self.role, named.file_name),
             None => self.stem(),
         }
     }
@@ -182,7 +179,7 @@ impl Place {
         match &self.named {
             Some(named) => directory
                 .join(format!("{}s", self.role))
-                .join(format!("{}.conf", named.escaped)),
+                .join(format!("{}.conf", named.file_name)),
             None => directory.join(format!("{}.conf", self.role)),
         }
     }
@@ -221,10 +218,12 @@ impl Place {
     pub fn instance_of(&self, file: &str) -> Option<(String, String)> {
         let prefix = format!("infisical-{}@", self.role);
         let escaped = match file.strip_suffix(".service.d") {
-            Some(service) => service.strip_prefix(&prefix)?,
-            None => file
-                .strip_suffix(".conf")
-                .filter(|name| !name.ends_with(".env") && !name.starts_with('.'))?,
+            Some(service) => service.strip_prefix(&prefix)?.to_owned(),
+            None => {
+                let name = file.strip_suffix(".conf")?;
+                let is_other = name.ends_with(".env") || name.starts_with('.');
+                (!is_other).then(|| unit_name::escaped_of_file(name))?
+            }
         };
         (!escaped.is_empty()).then(|| {
             (
@@ -341,6 +340,16 @@ mod tests {
     }
 
     #[test]
+    fn names_of_files_hold_no_backslash() {
+        let place = Place::try_new(Role::Gateway, Some("My Gateway: a")).expect("a place");
+        assert_eq!(place.service(), "My\\x20Gateway:\\x20a.service");
+        let file = Path::new("/etc/infisical/gateways/My@x20Gateway@x3a@x20a.conf");
+        assert_eq!(place.configuration(), file);
+        let online = Path::new("/run/infisical-gateway@My@x20Gateway@x3a@x20a/online");
+        assert_eq!(place.online_file(), online);
+    }
+
+    #[test]
     fn instances_are_recognized_by_their_files() {
         let place = Place::try_new(Role::Relay, Some("eu")).expect("a place");
         let us = Some((
@@ -350,6 +359,13 @@ mod tests {
         for (file, instance) in [
             ("us.conf", us.clone()),
             ("infisical-relay@us.service.d", us),
+            (
+                "My@x20Relay@x3a.conf",
+                Some((
+                    "infisical-relay@My\\x20Relay:.service".to_owned(),
+                    "My\\x20Relay:.service".to_owned(),
+                )),
+            ),
             ("us.env.conf", None),
             (".us.conf.0123456789abcdef", None),
             ("infisical-gateway@us.service.d", None),

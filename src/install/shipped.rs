@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::place::{LOGS, Place, Role};
+use super::place::{CONFIGURATION, LOGS, Place, Role};
 use crate::host::unit::{Program, Version, render, word};
 
 const GATEWAY: &str = include_str!("../../systemd/infisical-gateway.service");
@@ -77,13 +77,17 @@ pub fn unit_for(place: &Place, program: &Program, version: Version) -> String {
         place.role()
     );
     let text = text.replacen("[Unit]\n", &never_together, 1);
-    of_named(&with_directory(&text, place), name)
+    of_named(&with_paths(&text, place), name)
 }
 
-/// `text`, written for an instance of a template, with the names of the directories of `place`.
-fn with_directory(text: &str, place: &Place) -> String {
-    let of_instance = format!("infisical-{}@%i", place.role());
-    text.replace(&of_instance, &place.directory())
+/// `text`, written for an instance of a template, with the names of the directories and of the
+/// configuration of `place`.
+fn with_paths(text: &str, place: &Place) -> String {
+    let role = place.role();
+    let directory = format!("infisical-{role}@%i");
+    let file = format!("{CONFIGURATION}/{role}s/%i.conf");
+    text.replace(&directory, &place.directory())
+        .replace(&file, &place.configuration().display().to_string())
 }
 
 /// `text`, which was written for an instance of a template, for a unit of that name.
@@ -132,7 +136,7 @@ pub fn with_specifier(text: &str, with: &str) -> String {
 pub fn user_for(place: &Place, program: &Program, version: Version) -> String {
     let mut text = render(user(place), &head(place), program, version);
     if let Some(name) = place.name() {
-        text = of_named(&with_directory(&text, place), name);
+        text = of_named(&with_paths(&text, place), name);
     }
     if version < LINKS {
         let [public, private] = place.state().map(|path| path.display().to_string());
@@ -288,7 +292,6 @@ mod tests {
                 assert!(unit.starts_with(MARK));
                 assert!(!unit.contains("/usr/bin/infisical"), "{unit}");
                 let configuration = place.configuration().display().to_string();
-                let configuration = configuration.replace("edge", "%N");
                 let command = format!(
                     "ExecStart=/usr/local/bin/infisical {} start --config {configuration}\n",
                     place.role()

@@ -58,6 +58,22 @@ async fn names_of_the_system_are_refused_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_name_with_spaces_is_escaped_for_unit_and_file() {
+    let install = ["gateway", "systemd", "install", "My Gateway", "--dry-run"];
+    let token = [("INFISICAL_TOKEN", "a-token-of-a-test")];
+    let (code, output) = run(&install, &token).await;
+    assert_eq!(code, 0, "{output}");
+    for line in [
+        "# /etc/infisical/gateways/My@x20Gateway.conf (mode 0600)",
+        "+ /etc/systemd/system/My\\x20Gateway.service",
+        "Description=Infisical gateway My Gateway",
+    ] {
+        assert!(output.lines().any(|said| said == line), "{line}: {output}");
+    }
+    assert!(output.contains("INFISICAL_GATEWAY_NAME="), "{output}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_reload_after_a_change_is_refused_with_the_restart() {
     let dir = tempfile::tempdir().expect("a directory");
     let file = dir.path().join("gateway.conf");

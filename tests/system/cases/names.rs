@@ -14,6 +14,10 @@ const OLD: &str = "old";
 const OLD_UNIT: &str = "infisical-gateway@old.service";
 const TEMPLATE: &str = "/etc/systemd/system/infisical-gateway@.service";
 
+/// A name as people give one on the platform.
+const SPACED: &str = "My Gateway";
+const SPACED_UNIT: &str = "My\\x20Gateway.service";
+
 /// The words that install a gateway whose configuration is there, and what it said and how it
 /// ended.
 fn install(container: &Container, name: &str, rest: &[&str]) -> (Option<i32>, String) {
@@ -230,8 +234,17 @@ pub(super) fn a_gateway_and_a_relay_cannot_share_a_name(lab: &mut Lab) {
 }
 
 pub(super) fn the_only_gateway_stays_that_when_it_is_named(lab: &mut Lab) {
-    service::install(lab, service::User::Root);
+    // Without a name, it gets the one that the platform tells.
+    let mut words = service::words(lab, service::User::Root);
+    words.retain(|word| word != "--name" && word != service::GATEWAY);
+    let said = lab.container.run(words).ok();
+    let told = format!("The platform calls this gateway {}.", service::GATEWAY);
+    assert!(said.contains(&told), "{said}");
+    assert!(!said.contains("like this machine"), "{said}");
     let container = &lab.container;
+    let text = container.read(service::CONFIGURATION);
+    let name = format!("INFISICAL_GATEWAY_NAME={}", service::GATEWAY);
+    assert!(text.lines().any(|line| line == name), "{text}");
     let (code, said) = install(container, service::GATEWAY, &[]);
     assert_eq!(code, Some(0), "{said}");
     assert!(
@@ -246,16 +259,75 @@ pub(super) fn the_only_gateway_stays_that_when_it_is_named(lab: &mut Lab) {
     lab.assert_session(service::GATEWAY);
 }
 
+pub(super) fn a_name_that_the_platform_does_not_know_is_warned_of(lab: &mut Lab) {
+    const GIVEN: &str = "given";
+    let token = service::token_file(lab, "told");
+    let words = [
+        PROGRAM,
+        "gateway",
+        "systemd",
+        "install",
+        GIVEN,
+        "--no-start",
+    ];
+    let words = words.map(str::to_owned).into_iter();
+    let said = lab
+        .container
+        .run(words.chain(service::enrollment(lab, &token)));
+    let warning = "the enrollment token is of gateway told, and the name given is given.";
+    assert!(said.ok().contains(warning));
+    let uninstall = [PROGRAM, "gateway", "systemd", "uninstall", GIVEN, "--purge"];
+    lab.container.run(uninstall).ok();
+}
+
+pub(super) fn a_name_with_spaces_is_escaped(lab: &mut Lab) {
+    let container = &lab.container;
+    let token = lab.platform(&["identity", "create", "spaced"]);
+    container.write("/root/spaced.token", token.trim(), 0o600);
+    let rest = [
+        "--token-file=/root/spaced.token",
+        "--domain",
+        DOMAIN,
+        "--user",
+    ];
+    let (code, said) = install(container, SPACED, &rest);
+    assert_eq!(code, Some(0), "{said}");
+    let stem = SPACED_UNIT.trim_end_matches(".service");
+    assert!(
+        said.contains(&format!("systemctl status '{stem}'\n")),
+        "{said}"
+    );
+    let mangled = container.run(["systemd-escape", "--mangle", SPACED]).ok();
+    assert_eq!(mangled.trim(), SPACED_UNIT);
+    // By the name itself too, as systemctl reads it.
+    for name in [SPACED, stem] {
+        let status = container
+            .run(["systemctl", "status", "--no-pager", name])
+            .ok();
+        assert!(status.contains("Infisical gateway My Gateway"), "{status}");
+        let lines = container.run(["journalctl", "-b", "-q", "-u", name]).ok();
+        assert!(lines.contains("Gateway started successfully"), "{lines}");
+    }
+    let configuration = "/etc/infisical/gateways/My@x20Gateway.conf";
+    let text = container.read(configuration);
+    assert!(text.contains(SPACED), "{text}");
+    lab.assert_session(SPACED);
+    container.run(["systemctl", "reload", SPACED_UNIT]).ok();
+    let wait = [PROGRAM, "gateway", "wait-online", SPACED, "--timeout=60"];
+    container.run(wait).ok();
+    sandbox::assert_no_warnings(lab, SPACED_UNIT);
+}
+
 pub(super) fn uninstalled_and_purged_named_gateways_leave_nothing(lab: &mut Lab) {
     let container = &lab.container;
-    for name in [EDGE, OLD] {
+    for name in [EDGE, OLD, SPACED] {
         let uninstall = [PROGRAM, "gateway", "systemd", "uninstall", name];
         let said = container.run(uninstall).ok();
         assert!(said.contains("Its configuration stays"), "{said}");
         container.run(uninstall.iter().chain(&["--purge"])).ok();
     }
     let find = "find /etc/infisical/gateways /etc/systemd /var/lib /run -name '*edge-1*' \
-                -o -name '*old.service*' -o -name '*@old'";
+                -o -name '*old.service*' -o -name '*@old' -o -name 'My*'";
     let left = container.sh(find).stdout;
     // What the administrator has added stays.
     let mut left: Vec<_> = left.lines().collect();

@@ -120,6 +120,48 @@ pub(super) fn another_serves_beside_it(lab: &mut Lab) {
     assert_eq!(container.property(RELAY_UNIT, "ActiveState"), "active");
 }
 
+pub(super) fn a_deployed_relay_keeps_its_settings_and_foreign_lines(lab: &mut Lab) {
+    const OTHER: &str = "relay-five";
+    let container = &lab.container;
+    let secret = container.read("/var/lib/infisical/platform/relay-auth-secret");
+    let secret = secret.trim();
+    let unit = "[Service]\nType=notify\nNotifyAccess=all\n\
+                EnvironmentFile=/etc/infisical/relays/relay-five.env.conf\n\
+                ExecStart=infisical relay start\n[Install]\nWantedBy=multi-user.target\n";
+    let foreign = ["HTTPS_PROXY=http://127.0.0.1:1", "TZ=UTC"];
+    let file = format!(
+        "INFISICAL_RELAY_NAME={OTHER}\nINFISICAL_RELAY_HOST=127.0.0.5\n\
+         INFISICAL_RELAY_TYPE=instance\nINFISICAL_RELAY_AUTH_SECRET={secret}\n\
+         INFISICAL_API_URL={}\nINFISICAL_RELAY_SSH_LISTEN=127.0.0.5:2222\n\
+         INFISICAL_RELAY_TLS_LISTEN=127.0.0.5:8443\n{}\n",
+        lab.domain,
+        foreign.join("\n")
+    );
+    let folder = "/etc/infisical/relays";
+    container.write(&format!("{folder}/{OTHER}.env.conf"), &file, 0o600);
+    let path = format!("/etc/systemd/system/{OTHER}.service");
+    container.write(&path, unit, 0o644);
+    container.run(["systemctl", "daemon-reload"]).ok();
+    container.run(["systemctl", "enable", "--now", OTHER]).ok();
+    let install = [PROGRAM, "relay", "systemd", "install", OTHER];
+    let account = container.run(install).ok();
+    assert!(
+        account.contains(&format!("~ {path} (replaced;")),
+        "{account}"
+    );
+    assert!(!account.contains(secret), "{account}");
+    let kept = container.read(&format!("{folder}/{OTHER}.conf"));
+    for line in foreign.iter().chain(&["INFISICAL_RELAY_HOST=127.0.0.5"]) {
+        assert!(kept.lines().any(|kept| kept == *line), "no {line}");
+    }
+    service::wait_for_line(container, OTHER, "Relay is reachable by Infisical");
+    let again = container.run(install).ok();
+    assert!(again.contains("nothing has changed"), "{again}");
+    let uninstall = [PROGRAM, "relay", "systemd", "uninstall", OTHER, "--purge"];
+    container.run(uninstall).ok();
+    container.run(["systemctl", "status", OTHER]).exits(4);
+}
+
 pub(super) fn on_a_low_port_it_has_the_right_to_that_and_no_other(lab: &mut Lab) {
     const OTHER: &str = "relay-four";
     const OTHER_UNIT: &str = "relay-four.service";
