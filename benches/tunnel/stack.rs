@@ -79,7 +79,7 @@ impl Stack {
                 "creating an identity",
                 "/v1/embedded/identities",
                 Some(&token),
-                &json!({"name": "bench", "method": "token"}),
+                &json!({"name": "bench", "method": "token", "roles": ["gateway", "relay"]}),
             )
             .await?;
         let access = identity

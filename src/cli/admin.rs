@@ -5,8 +5,8 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::{Args, Subcommand};
-use serde::Deserialize;
+use clap::{Args, Subcommand, ValueEnum};
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::exit::Failure;
@@ -55,6 +55,15 @@ pub(crate) enum IdentityCommand {
     Create {
         /// What people call it
         name: String,
+        /// What it may do; several are separated by commas
+        #[arg(
+            long = "role",
+            value_name = "ROLE",
+            value_enum,
+            value_delimiter = ',',
+            default_value = "gateway"
+        )]
+        roles: Vec<Role>,
         /// Print a client id and secret to log in with instead, as lines of a configuration file
         #[arg(long)]
         universal_auth: bool,
@@ -70,6 +79,22 @@ pub(crate) enum IdentityCommand {
         #[command(flatten)]
         administrator: Administrator,
     },
+}
+
+/// What an identity may do.
+#[derive(Debug, Clone, Copy, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Role {
+    /// Everything that the administrator's token may do
+    Admin,
+    /// Enroll, list and remove gateways and relays
+    Operator,
+    /// Register one gateway, and list the relays
+    Gateway,
+    /// Register relays
+    Relay,
+    /// Open sessions through gateways, and list the gateways
+    Client,
 }
 
 #[derive(Debug, Subcommand)]
@@ -114,6 +139,13 @@ pub(crate) enum GatewayCommand {
 pub(crate) enum RelayCommand {
     /// List the relays
     List {
+        #[command(flatten)]
+        administrator: Administrator,
+    },
+    /// Delete a relay: its access token opens nothing any more, and its host may be given to another
+    Remove {
+        /// Its name
+        name: RelayName,
         #[command(flatten)]
         administrator: Administrator,
     },
@@ -180,6 +212,7 @@ async fn identity(command: IdentityCommand, global: &Global) -> anyhow::Result<(
     match command {
         IdentityCommand::Create {
             name,
+            roles,
             universal_auth,
             output,
             administrator,
@@ -190,7 +223,7 @@ async fn identity(command: IdentityCommand, global: &Global) -> anyhow::Result<(
             } else {
                 "token"
             };
-            let request = json!({"name": name, "method": method});
+            let request = json!({"name": name, "method": method, "roles": roles});
             let path = "/v1/embedded/identities";
             let created: CreatedIdentity = admin
                 .client
@@ -283,7 +316,17 @@ async fn gateway(command: GatewayCommand, global: &Global) -> anyhow::Result<()>
 }
 
 async fn relay(command: RelayCommand, global: &Global) -> anyhow::Result<()> {
-    let RelayCommand::List { administrator } = command;
+    let administrator = match command {
+        RelayCommand::List { administrator } => administrator,
+        RelayCommand::Remove {
+            name,
+            administrator,
+        } => {
+            let admin = administrator.connect(global)?;
+            let path = format!("/v1/embedded/relays/{name}");
+            return admin.delete("deleting the relay", &path).await;
+        }
+    };
     let admin = administrator.connect(global)?;
     let relays: Vec<Relay> = admin
         .client

@@ -345,7 +345,7 @@ impl Admin {
     }
 
     async fn identity(&self, name: &str) -> Result<Identity, Error> {
-        let request = json!({ "name": name, "method": "token" });
+        let request = json!({ "name": name, "method": "token", "roles": ["relay"] });
         let path = "/v1/embedded/identities";
         let token = Some(&self.token);
         let answer = self

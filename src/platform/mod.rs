@@ -52,7 +52,7 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// Where everything is kept.
     pub state_dir: PathBuf,
-    /// Keys of a new platform; of an existing one, what they must be.
+    /// Keys of a new platform, Ed25519 by default; of an existing one, what they must be.
     pub key_algorithm: Option<KeyAlgorithm>,
     /// The organization's new name.
     pub organization: Option<String>,

@@ -39,9 +39,9 @@ const CLIENT_LIFETIME: Duration = Duration::from_secs(5 * 60);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum KeyAlgorithm {
     /// ECDSA on P-256 everywhere.
-    #[default]
     EcdsaP256,
     /// Ed25519 for SSH. X.509 stays with ECDSA P-256, since many TLS peers cannot verify Ed25519.
+    #[default]
     Ed25519,
     /// RSA with 2048 bits everywhere, as the deployed platform.
     Rsa2048,
@@ -174,6 +174,7 @@ pub struct Target<'a> {
 /// All CAs of the platform, ready to sign.
 #[derive(Debug)]
 pub struct Authority {
+    algorithm: KeyAlgorithm,
     organization: Organization,
     ssh: ssh::Ssh,
     x509: x509::X509,
@@ -206,6 +207,7 @@ impl Authority {
         records: &[CaRecord],
     ) -> Result<Self, Error> {
         Ok(Self {
+            algorithm,
             ssh: ssh::Ssh::load(algorithm, records)?,
             x509: x509::X509::load(algorithm, records)?,
             organization,
@@ -218,6 +220,12 @@ impl Authority {
     pub fn with_gateway_lifetime(mut self, lifetime: Duration) -> Self {
         self.gateway_lifetime = lifetime.min(SERVER_LIFETIME);
         self
+    }
+
+    /// Which keys it makes.
+    #[must_use]
+    pub fn algorithm(&self) -> KeyAlgorithm {
+        self.algorithm
     }
 
     /// The organization that it signs for.

@@ -6,11 +6,12 @@ use axum::extract::{Path, State};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::auth::Admin;
+use super::auth::{Administrators, By, Clients, GatewayListers, Operators};
 use super::body::Json;
 use super::error::ApiError;
 use super::gateways::Listed;
 use super::relays::rows;
+use super::signing::Purpose;
 use super::{App, rfc3339};
 use crate::api::types::{Message, OpenSession, Relay as RelayRow, SessionCredentials};
 use crate::names::{GatewayName, RelayHost, RelayName};
@@ -31,8 +32,8 @@ const NOT_CONNECTED_RETRY: Duration = Duration::from_secs(10);
 pub(super) struct CreateIdentity {
     name: String,
     method: Method,
-    #[serde(default)]
-    role: AskedRole,
+    #[serde(default = "usual_roles")]
+    roles: Vec<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -42,17 +43,24 @@ enum Method {
     UniversalAuth,
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-enum AskedRole {
-    #[default]
-    Member,
-    NoAccess,
+/// Registering a gateway is what most identities are for.
+fn usual_roles() -> Vec<String> {
+    vec![Role::Gateway.as_str().to_owned()]
+}
+
+fn roles(names: &[String]) -> Result<Vec<Role>, ApiError> {
+    let parse = |name: &String| {
+        Role::parse(name).ok_or_else(|| {
+            let known: Vec<_> = Role::ALL.into_iter().map(Role::as_str).collect();
+            ApiError::invalid(&["roles"], &format!("roles are {}", known.join(", ")))
+        })
+    };
+    names.iter().map(parse).collect()
 }
 
 pub(super) async fn create_identity(
     State(app): State<App>,
-    _: Admin,
+    _: By<Administrators>,
     Json(request): Json<CreateIdentity>,
 ) -> Result<axum::Json<Value>, ApiError> {
     let length = request.name.chars().count();
@@ -60,6 +68,7 @@ pub(super) async fn create_identity(
         let rule = format!("use 1 to {MAX_NAME} printable characters");
         return Err(ApiError::invalid(&["name"], &rule));
     }
+    let roles = roles(&request.roles)?;
     let secret = token::generate()?;
     let hash = TokenHash::of(&secret);
     let client_id = uuid::Uuid::new_v4().to_string();
@@ -70,15 +79,12 @@ pub(super) async fn create_identity(
             client_secret: hash,
         },
     };
-    let role = match request.role {
-        AskedRole::Member => Role::Member,
-        AskedRole::NoAccess => Role::NoAccess,
-    };
     let id = app
         .store()
-        .create_identity(request.name, role, credential, SystemTime::now())
+        .create_identity(request.name, roles, credential, SystemTime::now())
         .await?;
-    tracing::info!(identity.id = id, "identity created");
+    let roles = request.roles.join(",");
+    tracing::info!(identity.id = id, identity.roles = roles, "identity created");
     let secret = secret.expose();
     Ok(axum::Json(match request.method {
         Method::Token => json!({"identityId": id, "accessToken": secret}),
@@ -91,7 +97,7 @@ pub(super) async fn create_identity(
 /// `DELETE identities/{id}`
 pub(super) async fn delete_identity(
     State(app): State<App>,
-    _: Admin,
+    _: By<Administrators>,
     Path(id): Path<String>,
 ) -> Result<axum::Json<Message>, ApiError> {
     app.store().delete_identity(id.clone()).await?;
@@ -111,7 +117,7 @@ pub(super) enum CreateEnrollmentToken {
 
 pub(super) async fn create_enrollment_token(
     State(app): State<App>,
-    _: Admin,
+    _: By<Operators>,
     Json(request): Json<CreateEnrollmentToken>,
 ) -> Result<axum::Json<Value>, ApiError> {
     let token = token::generate()?;
@@ -135,7 +141,7 @@ pub(super) async fn create_enrollment_token(
 /// `GET gateways`
 pub(super) async fn gateways(
     State(app): State<App>,
-    _: Admin,
+    _: By<GatewayListers>,
 ) -> Result<axum::Json<Vec<Listed>>, ApiError> {
     let gateways = app.store().gateways().await?;
     Ok(axum::Json(gateways.into_iter().map(Listed::new).collect()))
@@ -144,7 +150,7 @@ pub(super) async fn gateways(
 /// `GET relays`
 pub(super) async fn relays(
     State(app): State<App>,
-    _: Admin,
+    _: By<Operators>,
 ) -> Result<axum::Json<Vec<RelayRow>>, ApiError> {
     rows(&app).await
 }
@@ -152,7 +158,7 @@ pub(super) async fn relays(
 /// `DELETE gateways/{name}`
 pub(super) async fn delete_gateway(
     State(app): State<App>,
-    _: Admin,
+    _: By<Operators>,
     Path(name): Path<String>,
 ) -> Result<axum::Json<Message>, ApiError> {
     let name = gateway_name(name)?;
@@ -161,10 +167,23 @@ pub(super) async fn delete_gateway(
     Ok(done("the gateway was deleted"))
 }
 
+/// `DELETE relays/{name}`
+pub(super) async fn delete_relay(
+    State(app): State<App>,
+    _: By<Operators>,
+    Path(name): Path<String>,
+) -> Result<axum::Json<Message>, ApiError> {
+    let name = RelayName::try_new(name)
+        .map_err(|error| ApiError::invalid(&["name"], &error.to_string()))?;
+    app.store().delete_relay(name.clone()).await?;
+    tracing::info!(relay.name = %name, "relay deleted");
+    Ok(done("the relay was deleted"))
+}
+
 /// `POST gateways/{name}/sessions`
 pub(super) async fn open_session(
     State(app): State<App>,
-    _: Admin,
+    client: By<Clients>,
     Path(name): Path<String>,
     Json(request): Json<OpenSession>,
 ) -> Result<axum::Json<SessionCredentials>, ApiError> {
@@ -196,7 +215,7 @@ pub(super) async fn open_session(
         "session opened"
     );
     let mut session = app
-        .sign(move |authority| {
+        .sign(client.signer(), Purpose::Session, move |authority| {
             let target = Target {
                 host: &target_host,
                 port: target_port,
@@ -211,7 +230,10 @@ pub(super) async fn open_session(
 }
 
 /// `GET relay-auth-secret`
-pub(super) async fn relay_auth_secret(State(app): State<App>, _: Admin) -> axum::Json<Value> {
+pub(super) async fn relay_auth_secret(
+    State(app): State<App>,
+    _: By<Administrators>,
+) -> axum::Json<Value> {
     axum::Json(json!({"relayAuthSecret": app.0.relay_auth_secret.expose()}))
 }
 

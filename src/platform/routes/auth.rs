@@ -1,7 +1,10 @@
-//! Who is asking: one extractor per kind of caller, so that a handler's arguments say who may call it.
+//! Who is asking and whether they may: one extractor for each kind of caller, so that a handler's
+//! arguments say who may call it.
 //!
 //! 401 is for tokens that are wrong, 403 for tokens that are right but for something else.
 
+use std::fmt;
+use std::marker::PhantomData;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::PoisonError;
 use std::time::{Instant, SystemTime};
@@ -12,7 +15,9 @@ use axum::http::request::Parts;
 
 use super::App;
 use super::error::ApiError;
+use super::signing::Signer;
 use crate::names::GatewayId;
+use crate::platform::limit;
 use crate::platform::store::{Principal, Role};
 use crate::platform::token::TokenHash;
 use crate::secret::Secret;
@@ -21,9 +26,61 @@ use crate::secret::Secret;
 #[derive(Debug, Clone, Copy)]
 pub(in crate::platform) struct Source(pub(in crate::platform) SocketAddr);
 
-/// A machine identity that may register and list; its id.
+/// The roles one of which a caller needs.
+pub(super) trait Allowed: Send + Sync + 'static {
+    /// Those roles; the administrator's token stands for [`Role::Admin`].
+    const ROLES: &'static [Role];
+}
+
+/// A kind of caller with the roles of the same rights.
+macro_rules! allowed {
+    ($($(#[$comment:meta])* $name:ident: $($role:ident),+;)+) => {$(
+        $(#[$comment])*
+        #[derive(Debug)]
+        pub(super) struct $name;
+        impl Allowed for $name {
+            const ROLES: &'static [Role] = &[$(Role::$role),+];
+        }
+    )+};
+}
+
+allowed! {
+    /// May give others rights, and read the instance's secret.
+    Administrators: Admin;
+    /// May enroll and remove gateways and relays.
+    Operators: Admin, Operator;
+    /// May see which gateways there are.
+    GatewayListers: Admin, Operator, Client;
+    /// May open sessions.
+    Clients: Admin, Client;
+}
+
+/// A caller with one of the roles that `A` names: an identity, or the administrator's token.
+pub(super) struct By<A: Allowed> {
+    signer: Signer,
+    allowed: PhantomData<A>,
+}
+
+impl<A: Allowed> By<A> {
+    /// Whose rate of signing this counts against.
+    pub(super) fn signer(self) -> Signer {
+        self.signer
+    }
+}
+
+impl<A: Allowed> fmt::Debug for By<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("By").field(&self.signer).finish()
+    }
+}
+
+/// A machine identity that may register a gateway; its id.
 #[derive(Debug)]
-pub(super) struct Member(pub(super) String);
+pub(super) struct GatewayIdentity(pub(super) String);
+
+/// A machine identity that may register relays; its id.
+#[derive(Debug)]
+pub(super) struct RelayIdentity(pub(super) String);
 
 /// An enrolled gateway; it may have been deleted.
 #[derive(Debug)]
@@ -37,33 +94,69 @@ pub(super) struct EnrolledRelay(pub(super) String);
 #[derive(Debug)]
 pub(super) enum AnyGateway {
     /// Registered by this identity.
-    Member(String),
+    Identity(String),
     /// Enrolled; it may have been deleted.
     Enrolled(GatewayId),
 }
 
-/// Whoever holds the relay auth secret.
+/// Who may see the list of relays.
+#[derive(Debug)]
+pub(super) enum RelayLister {
+    /// An enrolled gateway; it may have been deleted.
+    Enrolled(GatewayId),
+    /// An identity.
+    Identity,
+}
+
+/// The holder of the relay auth secret.
 #[derive(Debug)]
 pub(super) struct InstanceRelay;
 
-/// An administrator.
+/// Any caller, within the rate of logins: for endpoints that take credentials in their body.
 #[derive(Debug)]
-pub(super) struct Admin;
+pub(super) struct Unauthenticated;
 
-/// Anybody, but not too often: for endpoints that take credentials in their body.
-#[derive(Debug)]
-pub(super) struct Anybody;
-
-impl FromRequestParts<App> for Member {
+impl<A: Allowed> FromRequestParts<App> for By<A> {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
-        match principal(parts, app).await? {
-            Principal::Identity(identity) => member(identity),
-            Principal::Gateway(_) | Principal::Relay(_) => Err(ApiError::forbidden(
-                "this needs the access token of a machine identity",
-            )),
-        }
+        let token = TokenHash::of(&bearer(parts)?);
+        let signer = if app.0.admin.matches(token.as_bytes()) {
+            Signer::Administrator
+        } else {
+            match app.store().principal(token, SystemTime::now()).await? {
+                Some(Principal::Identity(identity)) => {
+                    check(&identity.roles, A::ROLES)?;
+                    Signer::Identity(identity.id)
+                }
+                Some(Principal::Gateway(_) | Principal::Relay(_)) => return Err(needs(A::ROLES)),
+                None => {
+                    return Err(ApiError::unauthorized(
+                        "the access token is invalid, expired or revoked",
+                    ));
+                }
+            }
+        };
+        Ok(Self {
+            signer,
+            allowed: PhantomData,
+        })
+    }
+}
+
+impl FromRequestParts<App> for GatewayIdentity {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        Ok(Self(identity(parts, app, &[Role::Gateway]).await?))
+    }
+}
+
+impl FromRequestParts<App> for RelayIdentity {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        Ok(Self(identity(parts, app, &[Role::Relay]).await?))
     }
 }
 
@@ -98,7 +191,27 @@ impl FromRequestParts<App> for AnyGateway {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
         match principal(parts, app).await? {
-            Principal::Identity(identity) => Ok(Self::Member(member(identity)?.0)),
+            Principal::Identity(identity) => {
+                check(&identity.roles, &[Role::Gateway])?;
+                Ok(Self::Identity(identity.id))
+            }
+            Principal::Gateway(id) => Ok(Self::Enrolled(id)),
+            Principal::Relay(_) => Err(ApiError::forbidden("this is for gateways")),
+        }
+    }
+}
+
+impl FromRequestParts<App> for RelayLister {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        // All but clients, who need no relay's host; relays check by it that they are listed.
+        const ROLES: [Role; 4] = [Role::Gateway, Role::Relay, Role::Operator, Role::Admin];
+        match principal(parts, app).await? {
+            Principal::Identity(identity) => {
+                check(&identity.roles, &ROLES)?;
+                Ok(Self::Identity)
+            }
             Principal::Gateway(id) => Ok(Self::Enrolled(id)),
             Principal::Relay(_) => Err(ApiError::forbidden("this is for gateways")),
         }
@@ -119,22 +232,7 @@ impl FromRequestParts<App> for InstanceRelay {
     }
 }
 
-impl FromRequestParts<App> for Admin {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
-        let token = TokenHash::of(&bearer(parts)?);
-        if app.0.admin.matches(token.as_bytes()) {
-            return Ok(Self);
-        }
-        match app.store().principal(token, SystemTime::now()).await? {
-            Some(_) => Err(ApiError::forbidden("this is for administrators")),
-            None => Err(ApiError::unauthorized("the administrator token is wrong")),
-        }
-    }
-}
-
-impl FromRequestParts<App> for Anybody {
+impl FromRequestParts<App> for Unauthenticated {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
@@ -143,22 +241,40 @@ impl FromRequestParts<App> for Anybody {
             .get::<Source>()
             .map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |source| source.0.ip());
         app.0
-            .limiter
+            .logins
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .attempt(source, Instant::now())
+            .attempt(limit::block(source), Instant::now())
             .map_err(ApiError::rate_limited)?;
         Ok(Self)
     }
 }
 
-fn member(identity: crate::platform::store::Identity) -> Result<Member, ApiError> {
-    match identity.role {
-        Role::Member => Ok(Member(identity.id)),
-        Role::NoAccess => Err(ApiError::forbidden(
-            "this identity may neither register nor list gateways and relays",
-        )),
+/// The id of the identity that asks, if it has one of `roles`.
+async fn identity(parts: &Parts, app: &App, roles: &[Role]) -> Result<String, ApiError> {
+    match principal(parts, app).await? {
+        Principal::Identity(identity) => {
+            check(&identity.roles, roles)?;
+            Ok(identity.id)
+        }
+        Principal::Gateway(_) | Principal::Relay(_) => Err(needs(roles)),
     }
+}
+
+fn check(roles: &[Role], allowed: &[Role]) -> Result<(), ApiError> {
+    if roles.iter().any(|role| allowed.contains(role)) {
+        Ok(())
+    } else {
+        Err(needs(allowed))
+    }
+}
+
+fn needs(allowed: &[Role]) -> ApiError {
+    let names: Vec<_> = allowed.iter().map(|role| role.as_str()).collect();
+    ApiError::forbidden(format!(
+        "this needs a machine identity with the role {}",
+        names.join(" or ")
+    ))
 }
 
 async fn principal(parts: &Parts, app: &App) -> Result<Principal, ApiError> {

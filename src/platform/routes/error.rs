@@ -12,6 +12,10 @@ use serde_json::{Value, json};
 use crate::error::chain;
 use crate::platform::{authority, probe, store, token};
 
+/// The answer to every heartbeat whose probe failed.
+const UNREACHED: &str = "the platform could not reach it at its relay's host; the platform's log has \
+     the reason under the id of this request";
+
 /// An error answer.
 #[derive(Debug, Clone)]
 pub(super) struct ApiError {
@@ -122,7 +126,9 @@ impl From<store::Error> for ApiError {
         use store::Error;
         let message = error.to_string();
         match &error {
-            Error::NameTaken(_) | Error::NameLooksLikeId(_) => Self::bad_request(message),
+            Error::NameTaken(_) | Error::HostTaken { .. } | Error::NameLooksLikeId(_) => {
+                Self::bad_request(message)
+            }
             Error::UnknownRelay(_)
             | Error::UnknownGateway(_)
             | Error::GatewayDeleted
@@ -159,9 +165,15 @@ impl From<token::Error> for ApiError {
 impl From<probe::Error> for ApiError {
     fn from(error: probe::Error) -> Self {
         match &error {
+            // One answer for all: a relay's host is chosen by who registers it, so whether a name
+            // resolves, a port is open or what listens there is not the caller's to learn.
             probe::Error::Relay { .. }
             | probe::Error::NotConnected { .. }
-            | probe::Error::NoAnswer { .. } => Self::bad_request(chain(&error).to_string()),
+            | probe::Error::NoAnswer { .. } => {
+                let mut refused = Self::bad_request(UNREACHED);
+                refused.cause = Some(chain(&error).to_string());
+                refused
+            }
             probe::Error::Local(_) => Self::internal(&error),
         }
     }

@@ -5,9 +5,10 @@ use std::time::SystemTime;
 use axum::extract::State;
 use serde::Serialize;
 
-use super::auth::{AnyGateway, Anybody, Enrolled, Member};
+use super::auth::{AnyGateway, By, Enrolled, GatewayIdentity, GatewayListers, Unauthenticated};
 use super::body::Json;
 use super::error::ApiError;
+use super::signing::{Purpose, Signer};
 use super::{App, rfc3339};
 use crate::api::types::{
     ConnectGateway, EnrollGateway, Gateway as GatewayRow, GatewayCredentials, GatewayHeartbeat,
@@ -49,16 +50,17 @@ impl Listed {
 /// `POST /v2/gateways`
 pub(super) async fn register(
     State(app): State<App>,
-    Member(identity): Member,
+    GatewayIdentity(identity): GatewayIdentity,
     Json(request): Json<RegisterGateway>,
 ) -> Result<axum::Json<GatewayCredentials>, ApiError> {
     let RegisterGateway { relay_name, name } = request;
     let now = SystemTime::now();
     let (gateway, relay) = app
         .store()
-        .register_gateway(identity, name, relay_name, now)
+        .register_gateway(identity.clone(), name, relay_name, now)
         .await?;
-    credentials(&app, gateway, relay, "gateway registered").await
+    let signer = Signer::Identity(identity);
+    credentials(&app, signer, gateway, relay, "gateway registered").await
 }
 
 /// `POST /v3/gateways/connect`
@@ -69,13 +71,21 @@ pub(super) async fn connect(
 ) -> Result<axum::Json<GatewayCredentials>, ApiError> {
     let (gateway, relay) = app
         .store()
-        .connect_gateway(id, request.relay_name, SystemTime::now())
+        .connect_gateway(id.clone(), request.relay_name, SystemTime::now())
         .await?;
-    credentials(&app, gateway, relay, "gateway connected").await
+    credentials(
+        &app,
+        Signer::Gateway(id),
+        gateway,
+        relay,
+        "gateway connected",
+    )
+    .await
 }
 
 async fn credentials(
     app: &App,
+    signer: Signer,
     gateway: Gateway,
     relay: Relay,
     done: &'static str,
@@ -85,7 +95,9 @@ async fn credentials(
     );
     let now = SystemTime::now();
     let signed = app
-        .sign(move |authority| authority.gateway(gateway.subject(), relay.subject(), now))
+        .sign(signer, Purpose::Member, move |authority| {
+            authority.gateway(gateway.subject(), relay.subject(), now)
+        })
         .await?;
     Ok(axum::Json(signed))
 }
@@ -93,7 +105,7 @@ async fn credentials(
 /// `POST /v3/gateways/token-auth/enroll`
 pub(super) async fn enroll(
     State(app): State<App>,
-    _: Anybody,
+    _: Unauthenticated,
     Json(request): Json<EnrollGateway>,
 ) -> Result<axum::Json<GatewayLogin>, ApiError> {
     let access_token = token::generate()?;
@@ -119,9 +131,15 @@ pub(super) async fn heartbeat(
     caller: AnyGateway,
     Json(_): Json<GatewayHeartbeat>,
 ) -> Result<axum::Json<Message>, ApiError> {
-    let gateway = match caller {
-        AnyGateway::Member(identity) => app.store().gateway_of_identity(identity).await?,
-        AnyGateway::Enrolled(id) => app.store().enrolled_gateway(id).await?,
+    let (signer, gateway) = match caller {
+        AnyGateway::Identity(identity) => (
+            Signer::Identity(identity.clone()),
+            app.store().gateway_of_identity(identity).await?,
+        ),
+        AnyGateway::Enrolled(id) => (
+            Signer::Gateway(id.clone()),
+            app.store().enrolled_gateway(id).await?,
+        ),
     };
     let id = gateway.id.clone();
     let Some(relay) = gateway.relay.clone() else {
@@ -131,7 +149,7 @@ pub(super) async fn heartbeat(
     };
     let now = SystemTime::now();
     let session = app
-        .sign(move |authority| {
+        .sign(signer, Purpose::Member, move |authority| {
             // The health service has no target, but deployed gateways want one.
             let target = Target {
                 host: "health-check",
@@ -153,7 +171,7 @@ pub(super) async fn heartbeat(
 /// `GET /v2/gateways`
 pub(super) async fn list(
     State(app): State<App>,
-    _: Member,
+    _: By<GatewayListers>,
 ) -> Result<axum::Json<Vec<Listed>>, ApiError> {
     let gateways = app.store().gateways().await?;
     Ok(axum::Json(gateways.into_iter().map(Listed::new).collect()))

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use axum::extract::State;
 
 use super::App;
-use super::auth::Anybody;
+use super::auth::Unauthenticated;
 use super::body::Json;
 use super::error::ApiError;
 use crate::api::types::{Login, RenewToken, UniversalAuthLogin};
@@ -16,7 +16,7 @@ use crate::secret::Secret;
 /// `POST /v1/auth/universal-auth/login`
 pub(super) async fn universal_auth(
     State(app): State<App>,
-    _: Anybody,
+    _: Unauthenticated,
     Json(request): Json<UniversalAuthLogin>,
 ) -> Result<axum::Json<Login>, ApiError> {
     let access_token = token::generate()?;
@@ -35,7 +35,7 @@ pub(super) async fn universal_auth(
 /// `POST /v1/auth/token/renew`
 pub(super) async fn renew(
     State(app): State<App>,
-    _: Anybody,
+    _: Unauthenticated,
     Json(request): Json<RenewToken>,
 ) -> Result<axum::Json<Login>, ApiError> {
     let token = TokenHash::of(&request.access_token);
@@ -53,7 +53,7 @@ fn login(access_token: Secret, lifetime: Renewed) -> axum::Json<Login> {
 }
 
 /// Logins that need somebody else's cloud to verify them.
-pub(super) async fn unsupported(_: Anybody) -> ApiError {
+pub(super) async fn unsupported(_: Unauthenticated) -> ApiError {
     ApiError::bad_request(
         "the embedded platform offers universal auth, access tokens and enrollment tokens only",
     )

@@ -13,9 +13,11 @@ mod gateways;
 mod layer;
 mod login;
 mod relays;
+mod signing;
 #[cfg(test)]
 mod tests;
 
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
@@ -24,20 +26,18 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::{delete, get, post};
 use error::ApiError;
+use signing::Signing;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
-use tokio::sync::Semaphore;
 
-use super::authority::{self, Authority};
-use super::limit::Limiter;
+use super::authority::Authority;
+use super::limit::{LOGINS, Limiter};
 use super::store::Store;
 use super::token::TokenHash;
 use crate::secret::Secret;
 
 /// Longest body of a request, in bytes.
 const MAX_BODY: usize = 64 * 1024;
-/// Certificates signed at once: making keys is work for the processor alone.
-const SIGNING: usize = 4;
 
 /// What the handlers share.
 #[derive(Debug, Clone)]
@@ -50,8 +50,8 @@ struct Shared {
     admin: TokenHash,
     relay_auth_secret: Secret,
     /// Attempts at logins and enrollments, by source.
-    limiter: Mutex<Limiter>,
-    signing: Arc<Semaphore>,
+    logins: Mutex<Limiter<IpAddr>>,
+    signing: Signing,
 }
 
 impl App {
@@ -64,36 +64,16 @@ impl App {
     ) -> Self {
         Self(Arc::new(Shared {
             store,
+            signing: Signing::new(authority.algorithm()),
             authority: Arc::new(authority),
             admin: TokenHash::of(admin),
             relay_auth_secret,
-            limiter: Mutex::default(),
-            signing: Arc::new(Semaphore::new(SIGNING)),
+            logins: Mutex::new(Limiter::new(LOGINS)),
         }))
     }
 
     fn store(&self) -> &Store {
         &self.0.store
-    }
-
-    /// Runs `work` with the authority on the blocking threads.
-    async fn sign<T, F>(&self, work: F) -> Result<T, ApiError>
-    where
-        T: Send + 'static,
-        F: FnOnce(&Authority) -> Result<T, authority::Error> + Send + 'static,
-    {
-        // Never closed, so there is always a permit to come. It goes with the work, which goes on when the
-        // request is given up.
-        let permit = Arc::clone(&self.0.signing).acquire_owned().await;
-        let authority = Arc::clone(&self.0.authority);
-        let signing = move || {
-            let _permit = permit;
-            work(&authority)
-        };
-        let signed = tokio::task::spawn_blocking(signing)
-            .await
-            .map_err(|error| ApiError::internal(&error))?;
-        Ok(signed?)
     }
 }
 
@@ -130,8 +110,9 @@ pub(super) fn router(app: App) -> Router {
         .nest("/api", api)
         .fallback(async || ApiError::not_found("there is no such path"))
         .method_not_allowed_fallback(async || ApiError::method_not_allowed())
-        .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(axum::middleware::from_fn(layer::answer))
+        // Around the layer above, which reads the body.
+        .layer(DefaultBodyLimit::max(MAX_BODY))
         .with_state(app)
 }
 
@@ -145,6 +126,7 @@ fn embedded() -> Router<App> {
         .route("/gateways/{name}", delete(admin::delete_gateway))
         .route("/gateways/{name}/sessions", post(admin::open_session))
         .route("/relays", get(admin::relays))
+        .route("/relays/{name}", delete(admin::delete_relay))
         .route("/relay-auth-secret", get(admin::relay_auth_secret))
 }
 

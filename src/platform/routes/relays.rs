@@ -5,9 +5,10 @@ use std::time::SystemTime;
 use axum::extract::State;
 use serde::Serialize;
 
-use super::auth::{AnyGateway, Anybody, EnrolledRelay, InstanceRelay, Member};
+use super::auth::{EnrolledRelay, InstanceRelay, RelayIdentity, RelayLister, Unauthenticated};
 use super::body::Json;
 use super::error::ApiError;
+use super::signing::{Purpose, Signer};
 use super::{App, rfc3339};
 use crate::api::types::{
     Message, RegisterRelay, Relay as RelayRow, RelayCredentials, RelayHeartbeat, RelayLoggedIn,
@@ -31,10 +32,11 @@ pub(super) struct LoggedIn {
 /// `POST /v1/relays/register-org-relay`
 pub(super) async fn register_org(
     State(app): State<App>,
-    Member(identity): Member,
+    RelayIdentity(identity): RelayIdentity,
     Json(request): Json<RegisterRelay>,
 ) -> Result<axum::Json<RelayCredentials>, ApiError> {
-    register(&app, Owner::Identity(identity), request).await
+    let owner = Owner::Identity(identity.clone());
+    register(&app, Signer::Identity(identity), owner, request).await
 }
 
 /// `POST /v1/relays/register-instance-relay`
@@ -43,11 +45,12 @@ pub(super) async fn register_instance(
     _: InstanceRelay,
     Json(request): Json<RegisterRelay>,
 ) -> Result<axum::Json<RelayCredentials>, ApiError> {
-    register(&app, Owner::Instance, request).await
+    register(&app, Signer::Instance, Owner::Instance, request).await
 }
 
 async fn register(
     app: &App,
+    signer: Signer,
     owner: Owner,
     RegisterRelay { host, name }: RegisterRelay,
 ) -> Result<axum::Json<RelayCredentials>, ApiError> {
@@ -55,7 +58,7 @@ async fn register(
         .store()
         .register_relay(owner, name, host, SystemTime::now())
         .await?;
-    credentials(app, relay, "relay registered").await
+    credentials(app, signer, relay, "relay registered").await
 }
 
 /// `POST /v2/relays/connect`
@@ -63,19 +66,25 @@ pub(super) async fn connect(
     State(app): State<App>,
     EnrolledRelay(id): EnrolledRelay,
 ) -> Result<axum::Json<RelayCredentials>, ApiError> {
-    let relay = app.store().enrolled_relay(id).await?;
-    credentials(&app, relay, "relay connected").await
+    let relay = app
+        .store()
+        .enrolled_relay(id.clone(), SystemTime::now())
+        .await?;
+    credentials(&app, Signer::Relay(id), relay, "relay connected").await
 }
 
 async fn credentials(
     app: &App,
+    signer: Signer,
     relay: Relay,
     done: &'static str,
 ) -> Result<axum::Json<RelayCredentials>, ApiError> {
     tracing::info!(relay.name = %relay.name, relay.host = %relay.host, "{done}");
     let now = SystemTime::now();
     let signed = app
-        .sign(move |authority| authority.relay(relay.subject(), now))
+        .sign(signer, Purpose::Member, move |authority| {
+            authority.relay(relay.subject(), now)
+        })
         .await?;
     Ok(axum::Json(signed))
 }
@@ -83,7 +92,7 @@ async fn credentials(
 /// `POST /v2/relays/login`
 pub(super) async fn enroll(
     State(app): State<App>,
-    _: Anybody,
+    _: Unauthenticated,
     Json(request): Json<RelayLogin>,
 ) -> Result<axum::Json<LoggedIn>, ApiError> {
     if request.method != "token" {
@@ -111,12 +120,15 @@ pub(super) async fn enroll(
 /// `POST /v1/relays/heartbeat-org-relay`
 pub(super) async fn heartbeat_org(
     State(app): State<App>,
-    Member(identity): Member,
+    RelayIdentity(identity): RelayIdentity,
     Json(request): Json<RelayHeartbeat>,
 ) -> Result<axum::Json<Message>, ApiError> {
-    let owner = Owner::Identity(identity);
-    let relay = app.store().relay_of(owner, request.name).await?;
-    reach(&app, relay).await
+    let owner = Owner::Identity(identity.clone());
+    let relay = app
+        .store()
+        .relay_of(owner, request.name, SystemTime::now())
+        .await?;
+    reach(&app, Signer::Identity(identity), relay).await
 }
 
 /// `POST /v1/relays/heartbeat-instance-relay`
@@ -125,8 +137,11 @@ pub(super) async fn heartbeat_instance(
     _: InstanceRelay,
     Json(request): Json<RelayHeartbeat>,
 ) -> Result<axum::Json<Message>, ApiError> {
-    let relay = app.store().relay_of(Owner::Instance, request.name).await?;
-    reach(&app, relay).await
+    let relay = app
+        .store()
+        .relay_of(Owner::Instance, request.name, SystemTime::now())
+        .await?;
+    reach(&app, Signer::Instance, relay).await
 }
 
 /// `POST /v2/relays/heartbeat`
@@ -134,16 +149,21 @@ pub(super) async fn heartbeat(
     State(app): State<App>,
     EnrolledRelay(id): EnrolledRelay,
 ) -> Result<axum::Json<Message>, ApiError> {
-    let relay = app.store().enrolled_relay(id).await?;
-    reach(&app, relay).await
+    let relay = app
+        .store()
+        .enrolled_relay(id.clone(), SystemTime::now())
+        .await?;
+    reach(&app, Signer::Relay(id), relay).await
 }
 
 /// While the caller waits, the relay is reached from here.
-async fn reach(app: &App, relay: Relay) -> Result<axum::Json<Message>, ApiError> {
+async fn reach(app: &App, signer: Signer, relay: Relay) -> Result<axum::Json<Message>, ApiError> {
     let (id, host) = (relay.id.clone(), relay.host.clone());
     let now = SystemTime::now();
     let pki = app
-        .sign(move |authority| authority.relay_probe(relay.subject(), now))
+        .sign(signer, Purpose::Member, move |authority| {
+            authority.relay_probe(relay.subject(), now)
+        })
         .await?;
     probe::relay(&host, &pki).await?;
     app.store().relay_reached(id, SystemTime::now()).await?;
@@ -155,9 +175,9 @@ async fn reach(app: &App, relay: Relay) -> Result<axum::Json<Message>, ApiError>
 /// `GET /v1/relays`
 pub(super) async fn list(
     State(app): State<App>,
-    caller: AnyGateway,
+    caller: RelayLister,
 ) -> Result<axum::Json<Vec<RelayRow>>, ApiError> {
-    if let AnyGateway::Enrolled(id) = caller {
+    if let RelayLister::Enrolled(id) = caller {
         // Only so that a deleted gateway hears of it here too.
         app.store().enrolled_gateway(id).await?;
     }

@@ -1,4 +1,4 @@
-//! One-time enrollment tokens: each buys one access token, once, within an hour.
+//! One-time enrollment tokens: each is exchanged for one access token, once, within an hour.
 
 use std::time::{Duration, SystemTime};
 
@@ -40,8 +40,11 @@ impl Store {
         host: RelayHost,
         now: SystemTime,
     ) -> Result<(), Error> {
-        self.call(move |tx| insert(tx, token, "relay", name.as_str(), Some(host.as_str()), now))
-            .await
+        self.call(move |tx| {
+            relays::check_enrollment(tx, &name, &host, now)?;
+            insert(tx, token, "relay", name.as_str(), Some(host.as_str()), now)
+        })
+        .await
     }
 
     /// Enrolls a gateway: `token` is used up, `access` is what it bought. Enrolling an enrolled gateway
@@ -85,6 +88,22 @@ impl Store {
         })
         .await
     }
+}
+
+/// Names and hosts of relays that may still enroll.
+pub(super) fn promised_hosts(
+    tx: &Transaction<'_>,
+    now: SystemTime,
+) -> Result<Vec<(RelayName, RelayHost)>, Error> {
+    let mut rows = tx.prepare(
+        "SELECT name, host FROM enrollment_token
+         WHERE kind = 'relay' AND host IS NOT NULL AND expires_at > ?1",
+    )?;
+    let promised = rows.query_map([millis(now)], |row| {
+        let name = text(0, &row.get::<_, String>(0)?)?;
+        Ok((name, text(1, &row.get::<_, String>(1)?)?))
+    })?;
+    Ok(promised.collect::<Result<_, _>>()?)
 }
 
 fn insert(

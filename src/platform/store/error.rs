@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::schema;
+use crate::names::{RelayHost, RelayName};
 use crate::platform::authority::{self, KeyAlgorithm};
 use crate::platform::files;
 
@@ -47,6 +48,17 @@ pub enum Error {
     /// The name has another owner.
     #[error("the name {0:?} is already taken")]
     NameTaken(String),
+    /// The host has another relay.
+    #[error(
+        "the host {host} belongs to the relay {relay:?}; give this relay another host, or let an \
+         administrator remove the other one: infisical platform relay remove {relay}"
+    )]
+    HostTaken {
+        /// The host.
+        host: RelayHost,
+        /// Whose it is.
+        relay: RelayName,
+    },
     /// The name could be mistaken for an id.
     #[error("the name {0:?} looks like a gateway id")]
     NameLooksLikeId(String),

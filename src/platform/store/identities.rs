@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use rusqlite::{OptionalExtension as _, Transaction};
 
+use super::roles::{self, Role};
 use super::{Error, Store, millis, time};
 use crate::names::GatewayId;
 use crate::platform::token::TokenHash;
@@ -12,33 +13,6 @@ use crate::platform::token::TokenHash;
 const TOKEN_TTL: Duration = Duration::from_secs(24 * 3600);
 /// Age beyond which no renewal extends a token.
 const TOKEN_MAX_TTL: Duration = Duration::from_secs(30 * 24 * 3600);
-
-/// What an identity may do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::platform) enum Role {
-    /// Register gateways and relays, and list them.
-    Member,
-    /// Log in, and nothing else.
-    NoAccess,
-}
-
-impl Role {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Member => "member",
-            Self::NoAccess => "no-access",
-        }
-    }
-
-    /// Whatever is not known grants nothing.
-    fn read(text: &str) -> Self {
-        if text == Self::Member.as_str() {
-            Self::Member
-        } else {
-            Self::NoAccess
-        }
-    }
-}
 
 /// How a new identity proves itself; the store gets hashes only.
 #[derive(Debug, Clone)]
@@ -56,7 +30,7 @@ pub(in crate::platform) enum Credential {
 #[derive(Debug, Clone)]
 pub(in crate::platform) struct Identity {
     pub(in crate::platform) id: String,
-    pub(in crate::platform) role: Role,
+    pub(in crate::platform) roles: Vec<Role>,
 }
 
 /// Whose access token it is.
@@ -81,7 +55,7 @@ impl Store {
     pub(in crate::platform) async fn create_identity(
         &self,
         name: String,
-        role: Role,
+        roles: Vec<Role>,
         credential: Credential,
         now: SystemTime,
     ) -> Result<String, Error> {
@@ -96,16 +70,10 @@ impl Store {
             };
             let client_secret = client_secret.as_ref().map(TokenHash::as_bytes);
             tx.execute(
-                "INSERT INTO identity VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-                (
-                    &id,
-                    &name,
-                    role.as_str(),
-                    client_id,
-                    client_secret,
-                    millis(now),
-                ),
+                "INSERT INTO identity VALUES (?1, ?2, ?3, ?4, ?5)",
+                (&id, &name, client_id, client_secret, millis(now)),
             )?;
+            roles::insert(tx, &id, &roles)?;
             if let Some(token) = token {
                 insert_token(tx, token, "identity", &id, None)?;
             }
@@ -205,24 +173,23 @@ impl Store {
         now: SystemTime,
     ) -> Result<Option<Principal>, Error> {
         self.call(move |tx| {
-            let found: Option<(String, String, Option<String>)> = tx
+            let found: Option<(String, String)> = tx
                 .query_row(
-                    "SELECT kind, subject, role FROM access_token
-                     LEFT JOIN identity ON kind = 'identity' AND identity.id = subject
+                    "SELECT kind, subject FROM access_token
                      WHERE hash = ?1 AND (expires_at IS NULL OR expires_at > ?2)",
                     (token.as_bytes(), millis(now)),
-                    |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
+                    |row| Ok((row.get(0)?, row.get(1)?)),
                 )
                 .optional()?;
-            let Some((kind, subject, role)) = found else {
+            let Some((kind, subject)) = found else {
                 return Ok(None);
             };
-            Ok(match (kind.as_str(), role) {
-                ("gateway", _) => Some(Principal::Gateway(super::text(1, &subject)?)),
-                ("relay", _) => Some(Principal::Relay(subject)),
-                ("identity", Some(role)) => Some(Principal::Identity(Identity {
+            Ok(match kind.as_str() {
+                "gateway" => Some(Principal::Gateway(super::text(1, &subject)?)),
+                "relay" => Some(Principal::Relay(subject)),
+                "identity" => Some(Principal::Identity(Identity {
+                    roles: roles::of(tx, &subject)?,
                     id: subject,
-                    role: Role::read(&role),
                 })),
                 _ => None,
             })

@@ -11,7 +11,9 @@ mod enrollments;
 mod error;
 mod gateways;
 mod identities;
+mod migrations;
 mod relays;
+mod roles;
 mod schema;
 #[cfg(test)]
 mod tests;
@@ -22,8 +24,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 pub use error::Error;
 pub(super) use gateways::Gateway;
-pub(super) use identities::{Credential, Identity, Principal, Renewed, Role};
+pub(super) use identities::{Credential, Principal, Renewed};
 pub(super) use relays::{Owner, Relay};
+pub(super) use roles::Role;
 use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior};
 
 use super::authority::{self, CaRecord, KeyAlgorithm, Organization};

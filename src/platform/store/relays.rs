@@ -1,10 +1,11 @@
 //! Relays: who owns a name, where it is, when it was last reached.
 
+use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
 use rusqlite::{OptionalExtension as _, Row, Transaction};
 
-use super::{Error, Store, millis, text, time};
+use super::{Error, Store, enrollments, millis, text, time};
 use crate::config::settings::RelayKind;
 use crate::names::{RelayHost, RelayName};
 use crate::platform::authority::RelaySubject;
@@ -129,6 +130,66 @@ pub(super) fn all(tx: &Transaction<'_>) -> Result<Vec<Relay>, Error> {
     Ok(relays.collect::<Result<_, _>>()?)
 }
 
+/// A host in the one form in which two can be compared: letters in lower case, addresses as such.
+pub(super) fn canonical(host: &RelayHost) -> String {
+    host.as_str().parse::<IpAddr>().map_or_else(
+        |_| host.as_str().to_ascii_lowercase(),
+        |address| address.to_canonical().to_string(),
+    )
+}
+
+/// Refuses a host that another relay than `name` has: its certificates would serve for both.
+///
+/// An enrolled relay keeps the host that an administrator gave it whether it runs or not, and before it
+/// has enrolled; any other one keeps it while it is live.
+fn check_host(
+    tx: &Transaction<'_>,
+    owner: &Owner,
+    name: &RelayName,
+    host: &RelayHost,
+    now: SystemTime,
+) -> Result<(), Error> {
+    let enrolled = *owner == Owner::Enrolled;
+    let taken = |relay: RelayName| Error::HostTaken {
+        host: host.clone(),
+        relay,
+    };
+    let wanted = canonical(host);
+    let relays = all(tx)?;
+    let created_at = relays.iter().find(|relay| relay.name == *name);
+    let created_at = created_at.map(|relay| relay.created_at);
+    // Databases of version 1 may hold two that enrolled at one host: the first has it.
+    let keeps = |relay: &Relay| {
+        let came_first = created_at.is_none_or(|at| relay.created_at < at);
+        relay.rank(now).is_some() || (Owner::Enrolled.owns(relay) && (!enrolled || came_first))
+    };
+    let mut others = relays.into_iter().filter(|relay| relay.name != *name);
+    if let Some(relay) = others.find(|relay| canonical(&relay.host) == wanted && keeps(relay)) {
+        return Err(taken(relay.name));
+    }
+    if !enrolled {
+        let promised = enrollments::promised_hosts(tx, now)?;
+        let mut promised = promised.into_iter();
+        if let Some((relay, _)) = promised.find(|(_, host)| canonical(host) == wanted) {
+            return Err(taken(relay));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses what [`register`] would refuse if a relay enrolled now.
+pub(super) fn check_enrollment(
+    tx: &Transaction<'_>,
+    name: &RelayName,
+    host: &RelayHost,
+    now: SystemTime,
+) -> Result<(), Error> {
+    if find(tx, "name", name.as_str())?.is_some_and(|relay| !Owner::Enrolled.owns(&relay)) {
+        return Err(Error::NameTaken(name.to_string()));
+    }
+    check_host(tx, &Owner::Enrolled, name, host, now)
+}
+
 /// Creates the relay, or moves it to `host` when `owner` has it already.
 pub(super) fn register(
     tx: &Transaction<'_>,
@@ -137,8 +198,12 @@ pub(super) fn register(
     host: &RelayHost,
     now: SystemTime,
 ) -> Result<Relay, Error> {
-    match find(tx, "name", name.as_str())? {
-        Some(relay) if !owner.owns(&relay) => return Err(Error::NameTaken(name.to_string())),
+    let found = find(tx, "name", name.as_str())?;
+    if found.as_ref().is_some_and(|relay| !owner.owns(relay)) {
+        return Err(Error::NameTaken(name.to_string()));
+    }
+    check_host(tx, owner, name, host, now)?;
+    match found {
         Some(relay) => {
             tx.execute(
                 "UPDATE relay SET host = ?2, updated_at = ?3 WHERE id = ?1",
@@ -180,27 +245,46 @@ impl Store {
             .await
     }
 
-    /// The relay `name`, if `owner` has it.
+    /// The relay `name`, if `owner` has it and its host is still its own.
     pub(in crate::platform) async fn relay_of(
         &self,
         owner: Owner,
         name: RelayName,
+        now: SystemTime,
     ) -> Result<Relay, Error> {
         self.call(move |tx| {
             let relay = by_name(tx, &name)?;
-            if owner.owns(&relay) {
-                Ok(relay)
-            } else {
-                Err(Error::NotOwner(name.to_string()))
+            if !owner.owns(&relay) {
+                return Err(Error::NotOwner(name.to_string()));
             }
+            check_host(tx, &owner, &relay.name, &relay.host, now)?;
+            Ok(relay)
         })
         .await
     }
 
-    /// The relay with that id: the one whose access token was presented.
-    pub(in crate::platform) async fn enrolled_relay(&self, id: String) -> Result<Relay, Error> {
-        self.call(move |tx| find(tx, "id", &id)?.ok_or(Error::RelayDeleted))
-            .await
+    /// The relay with that id, likewise: the one whose access token was presented.
+    pub(in crate::platform) async fn enrolled_relay(
+        &self,
+        id: String,
+        now: SystemTime,
+    ) -> Result<Relay, Error> {
+        self.call(move |tx| {
+            let relay = find(tx, "id", &id)?.ok_or(Error::RelayDeleted)?;
+            check_host(tx, &Owner::Enrolled, &relay.name, &relay.host, now)?;
+            Ok(relay)
+        })
+        .await
+    }
+
+    /// Deletes a relay; its host is free then.
+    pub(in crate::platform) async fn delete_relay(&self, name: RelayName) -> Result<(), Error> {
+        self.call(move |tx| {
+            let relay = by_name(tx, &name)?;
+            tx.execute("DELETE FROM relay WHERE id = ?1", [&relay.id])?;
+            Ok(())
+        })
+        .await
     }
 
     /// All relays, by name.

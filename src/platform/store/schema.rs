@@ -4,10 +4,10 @@ use std::path::Path;
 
 use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 
-use super::Error;
+use super::{Error, migrations};
 
 /// Version of the tables below, in SQLite's `user_version`.
-pub(super) const VERSION: i64 = 1;
+pub(super) const VERSION: i64 = 2;
 
 // Times are milliseconds since 1970; `…_hash` and `hash` are SHA-256 of something never written down.
 const TABLES: &str = "
@@ -25,11 +25,15 @@ CREATE TABLE ca (
 CREATE TABLE identity (
     id TEXT PRIMARY KEY,
     name TEXT NOT NULL,
-    role TEXT NOT NULL,
     client_id TEXT UNIQUE,
     client_secret_hash BLOB,
     created_at INTEGER NOT NULL
 ) STRICT;
+CREATE TABLE identity_role (
+    identity_id TEXT NOT NULL REFERENCES identity ON DELETE CASCADE,
+    role TEXT NOT NULL CHECK (role IN ('admin', 'operator', 'gateway', 'relay', 'client')),
+    PRIMARY KEY (identity_id, role)
+) STRICT, WITHOUT ROWID;
 CREATE TABLE relay (
     id TEXT PRIMARY KEY,
     kind TEXT NOT NULL CHECK (kind IN ('org', 'instance')),
@@ -91,8 +95,13 @@ pub(super) fn prepare(connection: &mut Connection, path: &Path) -> Result<(), Er
             found,
         });
     }
-    if found < VERSION {
-        transaction.execute_batch(TABLES)?;
+    match found {
+        0 => transaction.execute_batch(TABLES)?,
+        1 => migrations::to_version_2(&transaction)?,
+        // Only the current version is left.
+        _ => {}
+    }
+    if found != VERSION {
         transaction.pragma_update(None, "user_version", VERSION)?;
     }
     transaction.commit()?;

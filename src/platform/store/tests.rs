@@ -41,7 +41,12 @@ fn store() -> (tempfile::TempDir, Store, SystemTime) {
 async fn identity(store: &Store, now: SystemTime) -> (String, TokenHash) {
     let (_, hash) = fresh();
     let credential = Credential::Token(hash);
-    let created = store.create_identity("someone".to_owned(), Role::Member, credential, now);
+    let created = store.create_identity(
+        "someone".to_owned(),
+        vec![Role::Gateway, Role::Relay],
+        credential,
+        now,
+    );
     (created.await.expect("created"), hash)
 }
 
@@ -117,7 +122,7 @@ async fn a_restart_loses_nothing() {
         .await
         .expect("the enrollment token still works");
     store
-        .relay_of(owner, relay("eu"))
+        .relay_of(owner, relay("eu"), now)
         .await
         .expect("it still owns it");
 }
@@ -127,7 +132,7 @@ async fn the_keys_of_a_platform_are_chosen_once() {
     let (_directory, store, now) = store();
     let none = |_, _: &_| Ok(Vec::new());
     let made = store.foundation(None, None, none, now).expect("made");
-    assert_eq!(made.algorithm, KeyAlgorithm::EcdsaP256);
+    assert_eq!(made.algorithm, KeyAlgorithm::Ed25519);
     let renamed = store
         .foundation(None, Some("acme"), none, now)
         .expect("kept");
@@ -150,7 +155,12 @@ async fn files_are_private_from_the_start_and_hold_no_token() {
         client_id: "id".to_owned(),
         client_secret: hash,
     };
-    let created = store.create_identity("one".to_owned(), Role::Member, credential, now);
+    let created = store.create_identity(
+        "one".to_owned(),
+        vec![Role::Gateway, Role::Relay],
+        credential,
+        now,
+    );
     created.await.expect("created");
     let (access, access_hash) = fresh();
     let login = store.login("id".to_owned(), hash, access_hash, now);
@@ -320,7 +330,7 @@ async fn a_relay_may_move_but_not_change_hands() {
     for other in [Owner::Identity(two), Owner::Instance, Owner::Enrolled] {
         let taken = register(other.clone(), "192.0.2.3").await;
         assert!(matches!(taken, Err(Error::NameTaken(_))), "{taken:?}");
-        let foreign = store.relay_of(other, relay("eu")).await;
+        let foreign = store.relay_of(other, relay("eu"), now).await;
         assert!(matches!(foreign, Err(Error::NotOwner(_))), "{foreign:?}");
     }
 }
@@ -373,7 +383,12 @@ async fn a_login_can_be_renewed_up_to_its_greatest_age() {
         client_id: "id".to_owned(),
         client_secret: secret,
     };
-    let created = store.create_identity("one".to_owned(), Role::Member, credential, now);
+    let created = store.create_identity(
+        "one".to_owned(),
+        vec![Role::Gateway, Role::Relay],
+        credential,
+        now,
+    );
     created.await.expect("created");
     for (client, secret) in [("id", token), ("other", secret)] {
         let refused = store.login(client.to_owned(), secret, token, now).await;
@@ -411,8 +426,11 @@ async fn a_gateway_that_leaves_the_choice_gets_a_healthy_relay_its_organizations
     assert!(matches!(none, Err(Error::NoRelay)), "{none:?}");
 
     let mut ids = Vec::new();
-    for (owner, name) in [(Owner::Instance, "shared"), (Owner::Enrolled, "own")] {
-        let made = store.register_relay(owner, relay(name), host("192.0.2.1"), now);
+    for (owner, name, at) in [
+        (Owner::Instance, "shared", "192.0.2.1"),
+        (Owner::Enrolled, "own", "192.0.2.2"),
+    ] {
+        let made = store.register_relay(owner, relay(name), host(at), now);
         ids.push(made.await.expect("registered").id);
     }
     let stale = choose(now + HOUR).await;
@@ -464,4 +482,92 @@ fn a_healthy_relay_of_the_organization_is_best() {
     assert_eq!(choose(vec![silent(), shared()]).as_deref(), Some("shared"));
     assert_eq!(choose(vec![silent()]).as_deref(), Some("silent"));
     assert_eq!(choose(Vec::new()), None);
+}
+
+/// Tables of version 1, of which a test needs these.
+const VERSION_1: &str = "
+CREATE TABLE identity (id TEXT PRIMARY KEY, name TEXT NOT NULL, role TEXT NOT NULL,
+    client_id TEXT UNIQUE, client_secret_hash BLOB, created_at INTEGER NOT NULL) STRICT;
+CREATE TABLE relay (id TEXT PRIMARY KEY,
+    kind TEXT NOT NULL CHECK (kind IN ('org', 'instance')), name TEXT NOT NULL UNIQUE,
+    host TEXT NOT NULL, identity_id TEXT REFERENCES identity ON DELETE CASCADE,
+    created_at INTEGER NOT NULL, updated_at INTEGER NOT NULL, heartbeat_at INTEGER) STRICT;
+CREATE TABLE gateway (id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE,
+    identity_id TEXT UNIQUE REFERENCES identity ON DELETE CASCADE,
+    relay_id TEXT REFERENCES relay ON DELETE SET NULL, created_at INTEGER NOT NULL,
+    updated_at INTEGER NOT NULL, heartbeat_at INTEGER, heartbeat_ttl_seconds INTEGER) STRICT;
+CREATE TABLE access_token (hash BLOB PRIMARY KEY,
+    kind TEXT NOT NULL CHECK (kind IN ('identity', 'gateway', 'relay')), subject TEXT NOT NULL,
+    expires_at INTEGER, last_expiry INTEGER) STRICT;
+CREATE INDEX access_token_subject ON access_token (kind, subject);
+CREATE TABLE enrollment_token (hash BLOB PRIMARY KEY,
+    kind TEXT NOT NULL CHECK (kind IN ('gateway', 'relay')), name TEXT NOT NULL, host TEXT,
+    expires_at INTEGER NOT NULL) STRICT;
+INSERT INTO identity VALUES ('gateway', 'g', 'member', NULL, NULL, 1);
+INSERT INTO identity VALUES ('relay', 'r', 'member', NULL, NULL, 1);
+INSERT INTO identity VALUES ('both', 'b', 'member', 'client', x'00', 1);
+INSERT INTO identity VALUES ('unused', 'u', 'member', NULL, NULL, 1);
+INSERT INTO identity VALUES ('outsider', 'o', 'no-access', NULL, NULL, 1);
+INSERT INTO relay VALUES ('1', 'org', 'late', 'Relay.example', 'both', 20, ?1, ?1);
+INSERT INTO relay VALUES ('2', 'org', 'early', 'relay.example', 'relay', 10, ?1, ?1);
+INSERT INTO gateway VALUES
+    ('5b0e3e0e-0000-4000-8000-000000000001', 'one', 'gateway', '2', 1, 1, NULL, NULL);
+INSERT INTO gateway VALUES
+    ('5b0e3e0e-0000-4000-8000-000000000002', 'two', 'both', '1', 1, 1, NULL, NULL);
+PRAGMA user_version = 1;
+";
+
+#[tokio::test]
+async fn identities_of_version_1_keep_what_they_need() {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join(super::FILE);
+    let mut private = std::fs::OpenOptions::new();
+    private.write(true).create_new(true).mode(0o600);
+    private.open(&file).expect("made");
+    let now = SystemTime::now();
+    let mut tokens = Vec::new();
+    {
+        let old = rusqlite::Connection::open(&file).expect("opened");
+        let tables = VERSION_1.replace("?1", &super::millis(now).to_string());
+        old.execute_batch(&tables).expect("tables");
+        for id in ["gateway", "relay", "both", "unused", "outsider"] {
+            let (_, hash) = fresh();
+            let row = (hash.as_bytes(), id);
+            let insert = "INSERT INTO access_token VALUES (?1, 'identity', ?2, NULL, NULL)";
+            old.execute(insert, row).expect("a token");
+            tokens.push((id, hash));
+        }
+    }
+    // Again, what is migrated already stays as it is.
+    for _ in 0..2 {
+        let store = Store::open(directory.path()).expect("migrated");
+        for (id, token) in &tokens {
+            let principal = store.principal(*token, now).await.expect("read");
+            let Some(Principal::Identity(identity)) = principal else {
+                panic!("{id}: {principal:?}");
+            };
+            let expected: &[Role] = match *id {
+                "gateway" => &[Role::Gateway],
+                "relay" => &[Role::Relay],
+                "both" | "unused" => &[Role::Gateway, Role::Relay],
+                _ => &[],
+            };
+            assert_eq!(identity.roles, expected, "{id}");
+        }
+        // The host stays with the relay that had it first.
+        let owner = |id: &str| Owner::Identity(id.to_owned());
+        let early =
+            store.register_relay(owner("relay"), relay("early"), host("relay.example"), now);
+        early.await.expect("its own host");
+        for late in [
+            store.relay_of(owner("both"), relay("late"), now).await,
+            store
+                .register_relay(owner("both"), relay("late"), host("relay.example"), now)
+                .await,
+        ] {
+            assert!(matches!(late, Err(Error::HostTaken { .. })), "{late:?}");
+        }
+        assert_eq!(store.gateways().await.expect("read").len(), 2);
+    }
 }

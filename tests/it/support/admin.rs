@@ -118,15 +118,21 @@ impl Platform {
         answer
     }
 
-    /// A new machine identity with a plain access token.
+    /// A new machine identity that may register a gateway and relays, with a plain access token.
     pub(crate) async fn identity_token(&self, name: &str) -> String {
-        let body = json!({"name": name, "method": "token"});
+        self.token_with(name, &["gateway", "relay"]).await
+    }
+
+    /// A new machine identity with these roles, with a plain access token.
+    pub(crate) async fn token_with(&self, name: &str, roles: &[&str]) -> String {
+        let body = json!({"name": name, "method": "token", "roles": roles});
         text(&self.post("identities", &body).await, "accessToken")
     }
 
     /// A new machine identity with universal auth: client id and secret.
     pub(crate) async fn universal_auth(&self, name: &str) -> (String, String) {
-        let body = json!({"name": name, "method": "universal-auth"});
+        let body = json!({"name": name, "method": "universal-auth",
+            "roles": ["gateway", "relay"]});
         let answer = self.post("identities", &body).await;
         (text(&answer, "clientId"), text(&answer, "clientSecret"))
     }

@@ -1,0 +1,52 @@
+//! Steps from the tables of earlier programs to today's, each in the transaction of the start: a
+//! database is of the old version or of the new one, never between.
+
+use std::collections::HashSet;
+
+use rusqlite::Transaction;
+
+use super::{Error, relays};
+
+/// Version 2 gives identities the five roles of today and each host to one relay.
+///
+/// In version 1 every `member` might register gateways and relays. It keeps the kinds that it has
+/// registered; one that has registered nothing yet keeps both, since nothing tells which it is for.
+/// `no-access` becomes an identity without roles. None becomes administrator, operator or client.
+const ROLES: &str = "
+CREATE TABLE identity_role (
+    identity_id TEXT NOT NULL REFERENCES identity ON DELETE CASCADE,
+    role TEXT NOT NULL CHECK (role IN ('admin', 'operator', 'gateway', 'relay', 'client')),
+    PRIMARY KEY (identity_id, role)
+) STRICT, WITHOUT ROWID;
+INSERT INTO identity_role
+    SELECT id, 'gateway' FROM identity WHERE role = 'member' AND (
+        id IN (SELECT identity_id FROM gateway)
+        OR id NOT IN (SELECT identity_id FROM relay WHERE identity_id IS NOT NULL));
+INSERT INTO identity_role
+    SELECT id, 'relay' FROM identity WHERE role = 'member' AND (
+        id IN (SELECT identity_id FROM relay)
+        OR id NOT IN (SELECT identity_id FROM gateway WHERE identity_id IS NOT NULL));
+ALTER TABLE identity DROP COLUMN role;
+";
+
+/// See [`ROLES`]. Of several relays at one host the first keeps it; the others are no longer live, so
+/// that they can neither keep the first one out nor get certificates for its host.
+pub(super) fn to_version_2(tx: &Transaction<'_>) -> Result<(), Error> {
+    tx.execute_batch(ROLES)?;
+    let mut relays = relays::all(tx)?;
+    relays.sort_by_key(|relay| relay.created_at);
+    let mut hosts = HashSet::new();
+    for relay in relays {
+        if !hosts.insert(relays::canonical(&relay.host)) {
+            tracing::warn!(
+                relay.name = %relay.name, relay.host = %relay.host,
+                "another relay was registered at this host first; this one cannot use it"
+            );
+            tx.execute(
+                "UPDATE relay SET updated_at = 0, heartbeat_at = NULL WHERE id = ?1",
+                [&relay.id],
+            )?;
+        }
+    }
+    Ok(())
+}
