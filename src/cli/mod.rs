@@ -160,14 +160,15 @@ impl Cli {
         }
     }
 
-    /// Gives up what a gateway or a relay does not need to be allowed. Call it before the runtime makes threads, and
-    /// after logging has begun.
+    /// Gives up what a gateway, a relay or a platform does not need to be allowed. Call it before the
+    /// runtime makes threads, and after logging has begun.
     pub fn give_up_privileges(&self, environment: &Environment) {
         let keep = match &self.command {
             Command::Gateway(args) => args.keeps(),
             Command::Relay(args) => args.keeps(environment),
+            Command::Platform(args) => args.keeps(),
             // A person's own process, which may be asked to start others.
-            Command::Platform(_) | Command::Connect(_) | Command::Dev(_) | Command::Version => None,
+            Command::Connect(_) | Command::Dev(_) | Command::Version => None,
         };
         if let Some(keep) = keep {
             privileges::give_up(keep);

@@ -12,12 +12,16 @@ use super::exit::Failure;
 use super::global::Global;
 use crate::config::listen;
 use crate::host::limits;
+use crate::host::privileges::Keep;
 use crate::platform::authority::KeyAlgorithm;
 use crate::platform::{self, Settings, TlsFiles};
 use crate::scope::Scope;
 
 /// Where it serves unless told otherwise.
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
+
+/// Ports below need a capability (ip(7)).
+const LOW_PORTS: u16 = 1024;
 
 /// Run the small platform that is built in, or administer it
 #[derive(Debug, ClapArgs)]
@@ -59,7 +63,8 @@ struct Start {
     /// ~/.local/state/infisical/platform for others
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
-    /// Which keys a new platform makes: ecdsa-p256 (the default), ed25519, or rsa-2048
+    /// Which keys a new platform makes: ed25519 (the default; X.509 is then ecdsa-p256), ecdsa-p256, or
+    /// rsa-2048
     #[arg(long, value_name = "ALGORITHM")]
     key_algorithm: Option<KeyAlgorithm>,
     /// Certificate to serve HTTPS with: PEM, with its chain
@@ -77,6 +82,19 @@ struct Start {
     /// For tests: the certificates of gateways end after so many seconds instead of a day
     #[arg(long, value_name = "SECONDS", hide = true)]
     gateway_certificate_lifetime: Option<NonZeroU32>,
+}
+
+impl Args {
+    /// What a platform that starts needs of root's powers; `None` for other commands.
+    pub(crate) fn keeps(&self) -> Option<Keep> {
+        match &self.command {
+            Command::Start(start) if (1..LOW_PORTS).contains(&start.listen.port()) => {
+                Some(Keep::LowPorts)
+            }
+            Command::Start(_) => Some(Keep::Nothing),
+            Command::Administer(_) => None,
+        }
+    }
 }
 
 pub(crate) async fn run(args: Args, global: &Global, scope: Scope) -> anyhow::Result<()> {

@@ -3,6 +3,8 @@
 pub mod accept;
 pub mod copy;
 pub mod dial;
+pub(crate) mod handshakes;
+pub(crate) mod limits;
 pub mod listen;
 mod lookups;
 pub mod on_demand;

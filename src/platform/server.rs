@@ -1,4 +1,7 @@
 //! Serves HTTP/1.1: accepts within limits, plain or with TLS, and closes in order.
+//!
+//! Idle connections and incomplete requests cost places that others need: each source has a share of
+//! them, and within it they give way to newcomers. A complete request is always answered.
 
 use std::io;
 use std::net::SocketAddr;
@@ -20,15 +23,19 @@ use super::routes::Source;
 use crate::error::chain;
 use crate::host::notify;
 use crate::net::accept::{Accepted, Acceptor};
+use crate::net::handshakes::{Counted, Handshake, Handshakes, Progress};
+use crate::net::limits::{self, Counters};
 use crate::pki;
 use crate::scope::Scope;
 use crate::secret::Secret;
 
-/// Connections at once; further ones wait in the kernel's queue.
+/// Connections at once. One source gets seven eighths of those that are free.
 pub(super) const MAX_CONNECTIONS: usize = 1024;
 /// Limit for a TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// Limit for the head of a request, and for the next request on an idle connection.
+/// Limit for the first request on a connection to be complete, after the TLS handshake.
+const FIRST_REQUEST: Duration = Duration::from_secs(10);
+/// Limit for the head of a further request, and for the time between requests.
 const HEAD: Duration = Duration::from_secs(30);
 /// Largest head of a request.
 const MAX_HEAD: usize = 16 * 1024;
@@ -36,6 +43,9 @@ const MAX_HEAD: usize = 16 * 1024;
 const MAX_HEADERS: usize = 64;
 /// How long requests may take to end once the platform stops.
 const DRAIN: Duration = Duration::from_secs(5);
+
+/// Log line when a source has too many connections that are all busy.
+const REFUSED: &str = "too many connections from this address; a new one was closed";
 
 /// Why TLS cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -101,16 +111,23 @@ pub(super) async fn serve(
     scope: &Scope,
 ) -> io::Result<()> {
     let connections = scope.child("connections");
+    let limits = Limits::new();
     let result = loop {
         // Cancel-safe: a connection is either accepted or still in the queue.
         match scope.run(acceptor.accept()).await {
             None => break Ok(()),
             Some(Err(error)) => break Err(error),
             Some(Ok(accepted)) => {
+                let Some(unfinished) = limits.admit(accepted.peer) else {
+                    continue;
+                };
                 let (tls, router) = (tls.clone(), router.clone());
                 let stop = connections.clone();
                 connections.spawn("connection", async move {
-                    connection(accepted, tls, router, &stop).await;
+                    let serving = connection(accepted, &unfinished, tls, router, &stop);
+                    if unfinished.run(serving).await.is_none() {
+                        tracing::debug!("an idle connection gave way to another of its source");
+                    }
                 });
             }
         }
@@ -124,16 +141,54 @@ pub(super) async fn serve(
     result
 }
 
-async fn connection(accepted: Accepted, tls: Option<TlsAcceptor>, router: Router, stop: &Scope) {
+/// Which connections there may be.
+struct Limits {
+    connections: Handshakes,
+    sources: Counters<limits::Source>,
+}
+
+impl Limits {
+    fn new() -> Self {
+        Self {
+            connections: Handshakes::new(MAX_CONNECTIONS),
+            sources: Counters::new(MAX_CONNECTIONS),
+        }
+    }
+
+    /// A place for a connection from `peer`: a free one, or that of an idle one of the same source.
+    fn admit(&self, peer: SocketAddr) -> Option<Handshake> {
+        let source = limits::Source::from(peer.ip());
+        let admitted = self.connections.begin(&self.sources, source);
+        if admitted.is_none()
+            && let Some(permission) =
+                self.connections
+                    .log
+                    .should_log_peer(REFUSED, "", source.address())
+        {
+            tracing::warn!(%peer, suppressed = permission.suppressed(), "{REFUSED}");
+        }
+        admitted
+    }
+}
+
+async fn connection(
+    accepted: Accepted,
+    unfinished: &Handshake,
+    tls: Option<TlsAcceptor>,
+    router: Router,
+    stop: &Scope,
+) {
     let Accepted {
         stream,
         peer,
         permit,
     } = accepted;
+    let progress = unfinished.progress();
+    let stream = Counted::new(stream, progress.clone());
     match tls {
-        None => requests(stream, peer, router, stop).await,
+        None => requests(stream, peer, progress, router, stop).await,
         Some(tls) => match tokio::time::timeout(HANDSHAKE, tls.accept(stream)).await {
-            Ok(Ok(stream)) => requests(stream, peer, router, stop).await,
+            Ok(Ok(stream)) => requests(stream, peer, progress, router, stop).await,
             Ok(Err(error)) => {
                 tracing::debug!(%peer, error = %chain(&error), "TLS handshake failed");
             }
@@ -143,13 +198,15 @@ async fn connection(accepted: Accepted, tls: Option<TlsAcceptor>, router: Router
     drop(permit);
 }
 
-async fn requests<S>(stream: S, peer: SocketAddr, router: Router, stop: &Scope)
+async fn requests<S>(stream: S, peer: SocketAddr, progress: Progress, router: Router, stop: &Scope)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let router = TowerToHyperService::new(router);
+    let first = progress.clone();
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(Source(peer));
+        request.extensions_mut().insert(progress.clone());
         router.call(request)
     });
     let connection = hyper::server::conn::http1::Builder::new()
@@ -159,8 +216,18 @@ where
         .max_headers(MAX_HEADERS)
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
+    let no_request = async {
+        tokio::time::sleep(FIRST_REQUEST).await;
+        if first.has_been_answered() {
+            std::future::pending::<()>().await;
+        }
+    };
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
+        () = no_request => {
+            tracing::debug!(%peer, "no complete request came in time");
+            return;
+        }
         () = stop.cancelled() => {
             // The request that is being answered is answered; no further one is taken.
             connection.as_mut().graceful_shutdown();

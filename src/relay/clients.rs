@@ -11,13 +11,13 @@ use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::bridge;
-use super::handshakes::{Handshake, Progress};
 use super::hub::Hub;
-use super::limits::{Slot, Source};
 use super::tunnel::{Need, Tunnel};
 use crate::error::{chain, kind};
 use crate::names::GatewayId;
 use crate::net::accept::{Accepted, Acceptor};
+use crate::net::handshakes::{Handshake, Progress};
+use crate::net::limits::{Slot, Source};
 use crate::net::on_demand::OnDemand;
 use crate::net::reset;
 use crate::pki::extensions;

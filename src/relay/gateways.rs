@@ -12,9 +12,7 @@ use tokio::net::TcpListener;
 use tokio::time::Instant;
 
 use super::clients::GAVE_WAY;
-use super::handshakes::{Counted, Handshake};
 use super::hub::Hub;
-use super::limits::Source;
 use super::registry::Replaced;
 use super::tunnel::Tunnel;
 use crate::backoff;
@@ -22,6 +20,8 @@ use crate::error::{chain, kind};
 use crate::events;
 use crate::names::{GatewayId, TAKEN_OVER};
 use crate::net::accept::{Accepted, Acceptor};
+use crate::net::handshakes::{Counted, Handshake};
+use crate::net::limits::Source;
 use crate::scope::Scope;
 use crate::ssh;
 use crate::ssh::server;

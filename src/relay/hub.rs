@@ -7,14 +7,14 @@ use std::time::Duration;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::Instant;
 
-use super::handshakes::{Handshake, Handshakes};
 use super::identity::Identity;
-use super::limits::{Counters, Source};
 use super::registry::{Registered, Registry, Replaced, Ticket};
 use super::tunnel::Tunnel;
 use crate::config::settings::RelayLimits;
 use crate::log_throttle::LogThrottle;
 use crate::names::GatewayId;
+use crate::net::handshakes::{Handshake, Handshakes};
+use crate::net::limits::{Counters, Source};
 
 /// How long what is connected may go on after the relay was told to stop.
 pub(crate) const GRACE: Duration = Duration::from_secs(10);

@@ -1,6 +1,7 @@
 //! The embedded platform from outside: what its API refuses and how it says so, its administration by
 //! command line, and what it asks for before it serves beyond loopback.
 
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -238,4 +239,166 @@ async fn two_platforms_never_share_a_state_directory() {
     let second = Process::spawn("second platform", command);
     assert_ne!(second.exit_code().await, 0);
     assert!(platform.process.is_running());
+}
+
+/// As many idle connections as the platform used to hold, all of one source: others are served, and
+/// that source as well, before any of the idle ones has ended by itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn idle_connections_silence_no_one() {
+    let (_dir, platform) = alone().await;
+    let address = platform.url.strip_prefix("http://").expect("plain HTTP");
+    let address: SocketAddr = address.parse().expect("an address");
+    let mut idle = Vec::new();
+    for _ in 0..1024 {
+        let stream = tokio::net::TcpStream::connect(address).await;
+        idle.push(stream.expect("a connection"));
+    }
+    let get = reqwest::Method::GET;
+    // The same source, which makes one of its idle connections give way, and another one.
+    for from in [None, Some(loopback::address())] {
+        let client = reqwest::Client::builder().no_proxy();
+        let client = client.local_address(from.map(IpAddr::V4));
+        let client = client.build().expect("a client");
+        let url = format!("{}/api/v1/embedded/relays", platform.url);
+        let request = client
+            .request(get.clone(), url)
+            .bearer_auth(&platform.token);
+        let answer = request.send().await.expect("an answer");
+        assert_eq!(answer.status(), 200, "from {from:?}");
+    }
+    let is_open = |stream: &tokio::net::TcpStream| {
+        let read = stream.try_read(&mut [0; 1]);
+        read.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
+    };
+    let open = idle.iter().filter(|stream| is_open(stream)).count();
+    assert!(open >= 512, "{open} of the idle connections are left");
+}
+
+/// A request whose body does not come holds its place only until another one needs it.
+#[tokio::test(flavor = "multi_thread")]
+async fn incomplete_requests_give_way() {
+    use tokio::io::AsyncWriteExt as _;
+    let (_dir, platform) = alone().await;
+    let address = platform.url.strip_prefix("http://").expect("plain HTTP");
+    let mut held = Vec::new();
+    for _ in 0..1024 {
+        let stream = tokio::net::TcpStream::connect(address).await;
+        let mut stream = stream.expect("a connection");
+        let head = "POST /api/v2/relays/login HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n{";
+        // It may have given way already.
+        let _ = stream.write_all(head.as_bytes()).await;
+        held.push(stream);
+    }
+    let (status, answer) = platform.request(reqwest::Method::GET, "relays", None).await;
+    assert_eq!(status, 200, "{answer}");
+    let is_open = |stream: &tokio::net::TcpStream| {
+        let read = stream.try_read(&mut [0; 1]);
+        read.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
+    };
+    let open = held.iter().filter(|stream| is_open(stream)).count();
+    assert!(open >= 512, "{open} of the incomplete requests are left");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_allows_what_it_is_for_and_nothing_else() {
+    let (dir, platform) = alone().await;
+    let create = |words: &'static [&'static str]| {
+        let mut all = vec!["identity", "create", "someone"];
+        all.extend(words);
+        let (platform, dir) = (&platform, dir.path());
+        async move { administer(platform, dir, &all).await }
+    };
+    let post = |path: &'static str, token: String, body: Value| {
+        let platform = &platform;
+        async move {
+            let post = reqwest::Method::POST;
+            platform.api(post, path, token.trim(), Some(&body)).await.0
+        }
+    };
+    let register_relay = json!({"host": "relay.example.com", "name": "eu-1"});
+    let register_gateway = json!({"relayName": "eu-1", "name": "edge"});
+    let enrollment = json!({"kind": "gateway", "name": "other"});
+    let session = json!({"targetHost": "a", "targetPort": 1});
+    let (code, relay, _) = create(&["--role", "relay"]).await;
+    assert_eq!(code, 0);
+    for (words, expected) in [
+        (&[][..], [403, 200, 403, 403]),
+        (&["--role", "relay"], [400, 403, 403, 403]),
+        (&["--role", "operator"], [403, 403, 200, 403]),
+        (&["--role", "client"], [403, 403, 403, 200]),
+        (&["--role", "admin"], [403, 403, 200, 200]),
+        (&["--role", "client,operator"], [403, 403, 200, 200]),
+    ] {
+        // Another relay has the host already.
+        let first = post(
+            "v1/relays/register-org-relay",
+            relay.clone(),
+            register_relay.clone(),
+        );
+        assert_eq!(first.await, 200);
+        let (code, token, output) = create(words).await;
+        assert_eq!(code, 0, "{output}");
+        let mut second = register_relay.clone();
+        second["name"] = json!("eu-2");
+        let found = [
+            post("v1/relays/register-org-relay", token.clone(), second).await,
+            post("v2/gateways", token.clone(), register_gateway.clone()).await,
+            post(
+                "v1/embedded/enrollment-tokens",
+                token.clone(),
+                enrollment.clone(),
+            )
+            .await,
+            post(
+                "v1/embedded/gateways/edge/sessions",
+                token.clone(),
+                session.clone(),
+            )
+            .await,
+        ];
+        assert_eq!(found, expected, "{words:?}");
+    }
+    let (code, _, output) = create(&["--role", "root"]).await;
+    assert_eq!(code, 64, "{output}");
+}
+
+/// Whether a name resolves, a port is open, or what listens there: all get one answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_heartbeat_tells_its_caller_nothing_of_other_hosts() {
+    let (_dir, platform) = alone().await;
+    let token = platform.token_with("relay", &["relay"]).await;
+    let host = loopback::address();
+    // Something that is no relay listens at one of the hosts.
+    let listener = tokio::net::TcpListener::bind((host, 8443)).await;
+    let listener = listener.expect("a port");
+    let closing = tokio::spawn(async move {
+        loop {
+            drop(listener.accept().await);
+        }
+    });
+    let refusing = loopback::address().to_string();
+    let mut answers = Vec::new();
+    for at in ["name.invalid", &refusing, &host.to_string()] {
+        let register = json!({"host": at, "name": "eu-1"});
+        let post = reqwest::Method::POST;
+        let path = "v1/relays/register-org-relay";
+        let (status, answer) = platform
+            .api(post.clone(), path, &token, Some(&register))
+            .await;
+        assert_eq!(status, 200, "{answer}");
+        let path = "v1/relays/heartbeat-org-relay";
+        let body = json!({"name": "eu-1"});
+        let (status, mut answer) = platform.api(post, path, &token, Some(&body)).await;
+        answer["reqId"] = Value::Null;
+        assert!(!answer.to_string().contains(at), "{answer}");
+        answers.push((status, answer));
+        // The administrator can read which it was.
+        platform
+            .process
+            .wait_for_line(&format!("relay at {at}"))
+            .await;
+    }
+    closing.abort();
+    assert_eq!(answers[0], answers[1]);
+    assert_eq!(answers[1], answers[2]);
 }

@@ -1,8 +1,11 @@
 //! What the running daemons are allowed, as the kernel tells it of each of their threads.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 
+use crate::support::admin::Platform;
 use crate::support::lab::Lab;
+use crate::support::loopback;
 use crate::support::process::{Process, infisical};
 
 /// CAP_NET_BIND_SERVICE in a set of capabilities (capability.h).
@@ -107,23 +110,24 @@ async fn a_relay_keeps_the_right_to_low_ports_only_if_it_asks_for_one() {
 #[tokio::test(flavor = "multi_thread")]
 async fn other_commands_stay_as_they_were_started() {
     let dir = tempfile::tempdir().expect("a directory");
-    let ready = dir.path().join("ready");
     let mut command = infisical(dir.path());
-    command.args([
-        "platform",
-        "start",
-        "--listen",
-        "127.0.0.1:0",
-        "--state-dir",
-    ]);
-    command.arg(dir.path().join("state"));
-    command.arg("--ready-file").arg(&ready);
-    let platform = Process::spawn("platform", command);
-    crate::support::ready_file(&ready).await;
+    command.env("TMPDIR", dir.path()).arg("dev");
+    let dev = Process::spawn("dev", command);
+    dev.wait_for_line("Ctrl-C stops everything").await;
     let ours = fs::read_to_string("/proc/self/status").expect("our status");
-    for status in threads(&platform) {
+    for status in threads(&dev) {
         for set in SETS {
             assert_eq!(field(&status, set), field(&ours, set));
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn platform_gives_up_every_capability() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let platform = Platform::start(directory.path(), loopback::address(), 0, &[]).await;
+    assert_confined(&platform.process, 0);
+    // What is not dumpable belongs to root in /proc, and is read by nobody else.
+    let owner = fs::metadata(format!("/proc/{}/mem", platform.process.pid()));
+    assert_eq!(owner.expect("there").uid(), 0, "dumpable");
 }

@@ -8,6 +8,17 @@ use serde::de::DeserializeOwned;
 use super::error::ApiError;
 use super::{App, MAX_BODY};
 
+/// The whole body of a request.
+pub(super) async fn read<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, ApiError> {
+    Bytes::from_request(request, state).await.map_err(|error| {
+        if error.status() == StatusCode::PAYLOAD_TOO_LARGE {
+            ApiError::too_large(MAX_BODY)
+        } else {
+            ApiError::bad_request("the request's body ended early")
+        }
+    })
+}
+
 /// A JSON body. No body at all is an empty object, as callers of endpoints without parameters send none;
 /// the content type is not looked at.
 #[derive(Debug)]
@@ -17,13 +28,7 @@ impl<T: DeserializeOwned> FromRequest<App> for Json<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, app: &App) -> Result<Self, ApiError> {
-        let bytes = Bytes::from_request(request, app).await.map_err(|error| {
-            if error.status() == StatusCode::PAYLOAD_TOO_LARGE {
-                ApiError::too_large(MAX_BODY)
-            } else {
-                ApiError::bad_request("the request's body ended early")
-            }
-        })?;
+        let bytes = read(request, app).await?;
         let text = if bytes.trim_ascii().is_empty() {
             b"{}"
         } else {

@@ -5,16 +5,18 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use axum::body::Body;
 use axum::extract::Request;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 
-use super::Source;
 use super::error::ApiError;
+use super::{Source, body};
 use crate::api::types::ErrorBody;
 use crate::backoff;
 use crate::log_throttle::LogThrottle;
+use crate::net::handshakes::Progress;
 
 /// Limit for a request, its body and its answer included: a heartbeat's probe takes up to 10 s, the
 /// longest that anything takes, and callers give up after 30 s.
@@ -32,7 +34,7 @@ pub(super) async fn answer(request: Request, next: Next) -> Response {
     let path = request.uri().path().to_owned();
     let source = request.extensions().get::<Source>();
     let source = source.map(|Source(peer)| peer.ip());
-    let mut response = tokio::time::timeout(DEADLINE, next.run(request))
+    let mut response = tokio::time::timeout(DEADLINE, run(request, next))
         .await
         .unwrap_or_else(|_| ApiError::timed_out().into_response());
     let status = response.status();
@@ -60,6 +62,18 @@ pub(super) async fn answer(request: Request, next: Next) -> Response {
         .headers_mut()
         .insert(header::CACHE_CONTROL, no_store);
     response
+}
+
+/// Takes the request in completely, and then answers it: until then its connection may give way.
+async fn run(request: Request, next: Next) -> Response {
+    let progress = request.extensions().get::<Progress>().cloned();
+    let (parts, body) = request.into_parts();
+    let body = match body::read(Request::from_parts(parts.clone(), body), &()).await {
+        Ok(body) => body,
+        Err(error) => return error.into_response(),
+    };
+    let _answering = progress.as_ref().map(Progress::answer);
+    next.run(Request::from_parts(parts, Body::from(body))).await
 }
 
 fn finish(error: ApiError, id: &str) -> Response {
@@ -95,13 +109,18 @@ fn log(error: &ApiError, id: &str, source: Option<IpAddr>, (method, path): (&str
     } else {
         "request refused"
     };
-    let class = format!("{status} {} {method}", error.kind);
+    let cause = error.cause.as_deref();
+    let class = format!(
+        "{status} {} {method} {}",
+        error.kind,
+        cause.unwrap_or_default()
+    );
     let permission = match source.filter(|_| !is_ours) {
         Some(source) => LOG.should_log_peer(event, &class, source),
         None => LOG.should_log(event, &class),
     };
     let Some(permission) = permission else {
-        let error = reason;
+        let error = cause.unwrap_or(reason);
         tracing::debug!(request.id = id, method, path, status, error, "{event}");
         return;
     };
@@ -112,7 +131,7 @@ fn log(error: &ApiError, id: &str, source: Option<IpAddr>, (method, path): (&str
             method,
             path,
             status,
-            error = error.cause.as_deref().unwrap_or(reason),
+            error = cause.unwrap_or(reason),
             suppressed,
             "{event}"
         );
@@ -122,7 +141,7 @@ fn log(error: &ApiError, id: &str, source: Option<IpAddr>, (method, path): (&str
             method,
             path,
             status,
-            error = reason,
+            error = cause.unwrap_or(reason),
             suppressed,
             "{event}"
         );

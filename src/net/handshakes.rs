@@ -4,15 +4,18 @@
 //! A source with too many unfinished handshakes keeps no newcomer of its own out: behind one address
 //! may be a NAT or a load balancer. The handshake of that source with the least progress ends instead,
 //! and its places go to the newcomer at once.
+//!
+//! A server of requests counts a connection as unfinished for as long as it lives, but for the time in
+//! which a complete request is answered ([`Progress::answer`]).
 
 use std::collections::HashMap;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -27,6 +30,9 @@ const TIMES_WHAT_IS_FREE: usize = 7;
 /// A handshake that began so lately gives way only if all others did too: its first bytes may still be
 /// on their way.
 const GRACE: Duration = Duration::from_secs(1);
+
+/// What a complete request counts, against bytes of incomplete ones.
+const COMPLETE_REQUEST: u64 = 1 << 32;
 
 /// Connections of one port that have not authenticated yet.
 #[derive(Debug)]
@@ -64,16 +70,50 @@ struct Places {
 
 /// How far a handshake is; comparable among those of one port.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Progress(Arc<AtomicU64>);
+pub(crate) struct Progress(Arc<Position>);
+
+#[derive(Debug, Default)]
+struct Position {
+    steps: AtomicU64,
+    /// How many complete requests are being answered.
+    answering: AtomicUsize,
+}
+
+/// While it lives, a complete request is answered, and its connection does not give way.
+#[derive(Debug)]
+pub(crate) struct Answering(Progress);
 
 impl Progress {
     /// Notes that the handshake has come further, by `steps`.
     pub(crate) fn add(&self, steps: u64) {
-        self.0.fetch_add(steps, Ordering::Relaxed);
+        self.0.steps.fetch_add(steps, Ordering::Relaxed);
+    }
+
+    /// A request has come completely: its connection does not give way until it is answered, and then
+    /// only after those that have sent none.
+    pub(crate) fn answer(&self) -> Answering {
+        self.0.answering.fetch_add(1, Ordering::Relaxed);
+        Answering(self.clone())
+    }
+
+    /// True if a complete request has come.
+    pub(crate) fn has_been_answered(&self) -> bool {
+        self.is_answering() || self.value() >= COMPLETE_REQUEST
     }
 
     fn value(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        self.0.steps.load(Ordering::Relaxed)
+    }
+
+    fn is_answering(&self) -> bool {
+        self.0.answering.load(Ordering::Relaxed) > 0
+    }
+}
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        self.0.add(COMPLETE_REQUEST);
+        self.0.0.answering.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -155,7 +195,10 @@ impl Unfinished {
             let is_young = now.saturating_duration_since(entry.since) < GRACE;
             (is_young, entry.progress.value(), entry.since, entry.id)
         };
-        let id = entries.iter().min_by_key(|entry| rank(entry))?.id;
+        let idle = entries
+            .iter()
+            .filter(|entry| !entry.progress.is_answering());
+        let id = idle.min_by_key(|entry| rank(entry))?.id;
         let entry = self.remove(source, id)?;
         entry.evicted.cancel();
         Some(entry.places)
@@ -228,10 +271,34 @@ impl<R: AsyncRead + Unpin> AsyncRead for Counted<R> {
     }
 }
 
+impl<W: AsyncWrite + Unpin> AsyncWrite for Counted<W> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write(context, bytes)
+    }
+
+    fn poll_flush(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(context)
+    }
+
+    fn poll_shutdown(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(context)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::{GRACE, Handshake, Handshakes};
-    use crate::relay::limits::{Counters, Source};
+    use crate::net::limits::{Counters, Source};
     use std::future::pending;
     use std::net::IpAddr;
 
@@ -320,6 +387,25 @@ mod tests {
         assert_eq!((sources.all(), handshakes.sources()), (8, 2));
         drop((held, first, other, place));
         assert_eq!((sources.all(), handshakes.sources()), (0, 0));
+    }
+
+    #[test]
+    fn a_connection_that_is_answered_does_not_give_way() {
+        let (handshakes, sources) = (Handshakes::new(100), Counters::new(2));
+        let address = source("192.0.2.1");
+        let begin = || handshakes.begin(&sources, address);
+        let busy = begin().expect("a place");
+        let idle = begin().expect("a place");
+        idle.progress().add(1000);
+        let answering = busy.progress().answer();
+        let third = begin().expect("the idle one's place");
+        assert!(idle.evicted.is_cancelled() && !busy.evicted.is_cancelled());
+        let second_answering = third.progress().answer();
+        assert!(begin().is_none(), "both are answered");
+        drop(answering);
+        begin().expect("the place of the one that is answered");
+        assert!(busy.evicted.is_cancelled());
+        drop(second_answering);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Counters with a bound, so that no one peer can use the relay up.
+//! Counters with a bound, so that no one peer can use a server up.
 //!
 //! Memory is bounded by what is counted: a key with a count of 0 is forgotten.
 
@@ -77,7 +77,7 @@ impl<K: Eq + Hash + Clone> Counters<K> {
     }
 
     /// The same, with a limit that depends on how many units of all keys are taken.
-    pub(super) fn take_within(
+    pub(crate) fn take_within(
         &self,
         key: K,
         limit: impl FnOnce(usize) -> usize,
