@@ -22,6 +22,7 @@ use crate::config::settings::{ApiBase, CustomHeaders, LogLevel, LogSettings};
 use crate::config::token;
 use crate::config::value::{Shape, clean};
 use crate::host::journal;
+use crate::install;
 use crate::secret::Secret;
 use crate::trust::{self, NamedFile};
 
@@ -318,7 +319,7 @@ impl Global {
             return Err(Failure::configuration(anyhow::Error::msg(message)));
         }
         let missing = || format!("neither --token-file nor {} is given", TOKEN.name);
-        let Some(directory) = self.platform_directory() else {
+        let Some(directory) = self.running_platform_directory() else {
             let message = format!(
                 "{}, and without HOME there is no administrator's token of this machine",
                 missing()
@@ -327,6 +328,19 @@ impl Global {
         };
         let default = directory.join(ADMIN_TOKEN);
         self.token(None, &default).with_context(missing)
+    }
+
+    /// The state directory of the platform that this user administers: that of the service, or that of
+    /// one started by hand.
+    fn running_platform_directory(&self) -> Option<PathBuf> {
+        let service = PathBuf::from(install::platform::STATE);
+        let is_root = nix::unistd::Uid::effective().is_root();
+        let by_hand = self.platform_directory();
+        let is_by_hand = by_hand.as_ref().is_some_and(|directory| directory.exists());
+        if is_root && !is_by_hand && service.exists() {
+            return Some(service);
+        }
+        by_hand
     }
 
     /// Where an embedded platform keeps its state unless told otherwise; `None` if there is no home.

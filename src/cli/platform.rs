@@ -7,18 +7,21 @@ use std::time::Duration;
 
 use clap::{Args as ClapArgs, Subcommand};
 
-use super::admin;
 use super::exit::Failure;
 use super::global::Global;
+use super::{admin, install};
 use crate::config::listen;
+use crate::health;
 use crate::host::limits;
 use crate::host::privileges::Keep;
+use crate::host::watchdog;
 use crate::platform::authority::KeyAlgorithm;
 use crate::platform::{self, Settings, TlsFiles};
 use crate::scope::Scope;
 
 /// Where it serves unless told otherwise.
-const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
+pub(crate) const DEFAULT_LISTEN: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
 
 /// Ports below need a capability (ip(7)).
 const LOW_PORTS: u16 = 1024;
@@ -40,6 +43,7 @@ pub(crate) struct Args {
 #[derive(Debug, Subcommand)]
 enum Command {
     Start(Start),
+    Systemd(install::PlatformArgs),
     #[command(flatten)]
     Administer(admin::Command),
 }
@@ -92,7 +96,7 @@ impl Args {
                 Some(Keep::LowPorts)
             }
             Command::Start(_) => Some(Keep::Nothing),
-            Command::Administer(_) => None,
+            Command::Systemd(_) | Command::Administer(_) => None,
         }
     }
 }
@@ -100,6 +104,7 @@ impl Args {
 pub(crate) async fn run(args: Args, global: &Global, scope: Scope) -> anyhow::Result<()> {
     let command = match args.command {
         Command::Start(start) => return Box::pin(start_platform(start, global, scope)).await,
+        Command::Systemd(args) => return Box::pin(install::platform(args, &scope)).await,
         Command::Administer(command) => command,
     };
     // One request, which a signal may end at any time.
@@ -133,7 +138,11 @@ async fn start_platform(args: Start, global: &Global, scope: Scope) -> anyhow::R
             .gateway_certificate_lifetime
             .map(|seconds| Duration::from_secs(u64::from(seconds.get()))),
     };
-    platform::run(settings, scope)
+    let (mut heart, pulse) = health::heart();
+    let beside = Scope::new("beside the platform");
+    beside.spawn("watchdog", watchdog::run(pulse));
+    heart
+        .during(|| (), platform::run(settings, scope))
         .await
         .map_err(|error| Failure::new(error.reason(), error).into())
 }

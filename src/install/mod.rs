@@ -26,6 +26,7 @@ pub mod lock;
 pub mod online;
 pub mod place;
 pub mod plan;
+pub mod platform;
 pub mod private;
 pub mod program;
 pub mod replaced;

@@ -27,9 +27,9 @@ pub const LOG_DROP_IN: &str = "log-file.conf";
 /// The drop-in that opens other ports than a relay's own.
 pub const PORT_DROP_IN: &str = "ports.conf";
 /// The first manager that makes links in a sandbox (249 does not, 252 does).
-const LINKS: Version = Version(250);
+pub(super) const LINKS: Version = Version(250);
 /// Ports from here on need no privilege.
-const UNPRIVILEGED: u16 = 1024;
+pub(super) const UNPRIVILEGED: u16 = 1024;
 
 /// The unit of `place` as shipped.
 #[must_use]
@@ -150,7 +150,7 @@ pub fn user_for(place: &Place, program: &Program, version: Version) -> String {
 
 /// For a user of its own, a manager before [`LINKS`] leaves out of the sandbox what `public` is outside, a link to `private`;
 /// newer ones make the link, and would fail over these lines.
-fn unlinked(public: &str, private: &str) -> [String; 2] {
+pub(super) fn unlinked(public: &str, private: &str) -> [String; 2] {
     let (public, private) = (word(public), word(private));
     [
         format!("BindPaths={private}:{public}"),

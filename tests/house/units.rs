@@ -6,7 +6,7 @@ use std::process::Command;
 
 use infisical::host::unit::{Program, Version};
 use infisical::install::place::{Place, Role};
-use infisical::install::shipped;
+use infisical::install::{platform, shipped};
 
 /// Lines in which the relay's unit may differ from the gateway's, beside the role's name; comments may differ anyway.
 const RELAYS_OWN: &[&str] = &[
@@ -125,6 +125,28 @@ fn write(place: &Place, own_user: bool, version: Version, directory: &Path) -> S
     directory.join(place.service()).display().to_string()
 }
 
+/// The same for the platform, on a port that needs a capability or not.
+fn write_platform(port: u16, version: Version, directory: &Path) -> String {
+    let program = Program::try_new(Path::new("/bin/sh")).unwrap_or_else(|error| panic!("{error}"));
+    let settings = platform::Settings {
+        listen: ([127, 0, 0, 1], port).into(),
+        tls: None,
+        arguments: vec!["--organization=Ours & theirs".to_owned()],
+    };
+    let drop_ins = directory.join(format!("{}.d", platform::SERVICE));
+    let unit = directory.join(platform::SERVICE);
+    let put = |path: &Path, text: &str| {
+        std::fs::write(path, text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    };
+    std::fs::create_dir(&drop_ins).unwrap_or_else(|error| panic!("{error}"));
+    put(&unit, &platform::unit(&program, version));
+    put(
+        &drop_ins.join(platform::DROP_IN),
+        &platform::drop_in(&settings, &program, version),
+    );
+    unit.display().to_string()
+}
+
 /// What `systemd-analyze verify` says about everything that the installer writes for this machine's version.
 pub(crate) fn complaints(version: Version) -> Vec<String> {
     let mut wrong = Vec::new();
@@ -143,12 +165,29 @@ pub(crate) fn complaints(version: Version) -> Vec<String> {
             wrong.extend(ours.map(str::to_owned));
         }
     }
+    for port in [80, 8080] {
+        let directory = tempfile::tempdir().unwrap_or_else(|error| panic!("{error}"));
+        let unit = write_platform(port, version, directory.path());
+        let output = Command::new("systemd-analyze")
+            .args(["verify", "--man=no", &unit])
+            .output()
+            .unwrap_or_else(|error| panic!("{error}"));
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let ours = said.lines().filter(|line| line.contains("infisical"));
+        wrong.extend(ours.map(str::to_owned));
+    }
     wrong
 }
 
 /// Units whose score is worse than promised, in tenths.
 pub(crate) fn exposed(version: Version) -> Vec<String> {
     let mut wrong = Vec::new();
+    // With the capability for a low port there is no user namespace.
+    for (port, most) in [(8080, 11), (80, 14)] {
+        let directory = tempfile::tempdir().unwrap_or_else(|error| panic!("{error}"));
+        let unit = write_platform(port, version, directory.path());
+        wrong.extend(too_exposed(&unit, most));
+    }
     for place in places() {
         for own_user in [false, true] {
             let most = match (place.role(), own_user) {
@@ -158,20 +197,26 @@ pub(crate) fn exposed(version: Version) -> Vec<String> {
             };
             let directory = tempfile::tempdir().unwrap_or_else(|error| panic!("{error}"));
             let unit = write(&place, own_user, version, directory.path());
-            let output = Command::new("systemd-analyze")
-                .args(["security", "--no-pager", "--offline=true"])
-                .args([&format!("--threshold={most}"), &unit])
-                .output()
-                .unwrap_or_else(|error| panic!("{error}"));
-            if !output.status.success() {
-                let said = String::from_utf8_lossy(&output.stdout).into_owned();
-                let score = said.lines().last().unwrap_or_default();
-                let error = String::from_utf8_lossy(&output.stderr).into_owned();
-                wrong.push(format!("{unit}, at most {most}/10: {score} {error}"));
-            }
+            wrong.extend(too_exposed(&unit, most));
         }
     }
     wrong
+}
+
+/// Why `unit` is worse than `most`, in tenths, if it is.
+fn too_exposed(unit: &str, most: u32) -> Option<String> {
+    let output = Command::new("systemd-analyze")
+        .args(["security", "--no-pager", "--offline=true"])
+        .args([&format!("--threshold={most}"), unit])
+        .output()
+        .unwrap_or_else(|error| panic!("{error}"));
+    if output.status.success() {
+        return None;
+    }
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let score = said.lines().last().unwrap_or_default();
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    Some(format!("{unit}, at most {most}/10: {score} {error}"))
 }
 
 #[cfg(test)]

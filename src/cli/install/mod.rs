@@ -8,9 +8,11 @@
 mod decide;
 mod execute;
 mod only;
+mod platform;
 mod units;
 
 pub(crate) use only::with_name_of;
+pub(crate) use platform::{PlatformArgs, platform};
 pub(crate) use units::{refusal, stale_rotation};
 
 use std::io;

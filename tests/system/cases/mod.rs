@@ -7,6 +7,7 @@ mod life;
 mod logs;
 mod mending;
 mod names;
+mod platform;
 mod readme;
 mod relay;
 mod reload;
@@ -161,6 +162,19 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
             its_gateways_come_back_after_a_restart,
             it_stops_after_the_transfers_that_run,
             inside_of_it_only_what_is_needed_is_possible,
+        ],
+    },
+    Scenario {
+        name: "platform",
+        boot: Lab::boot,
+        cases: cases![platform:
+            the_state_of_a_platform_that_was_started_by_hand_is_not_left_behind,
+            an_installed_platform_serves_as_a_user_of_its_own,
+            its_score_is_as_good_as_a_user_can_have,
+            a_platform_that_hangs_is_ended_by_the_watchdog_and_comes_back,
+            the_same_command_changes_what_differs_and_nothing_else,
+            it_is_back_after_a_reboot,
+            purged_it_leaves_nothing,
         ],
     },
     Scenario {

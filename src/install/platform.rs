@@ -1,0 +1,134 @@
+//! The service of the embedded platform: what its unit and its drop-in say. Pure.
+//!
+//! A machine has at most one. It always has a user of its own, and its settings are arguments, since
+//! none of them is secret; a TLS key is handed over by the service manager as a credential.
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use super::shipped::{LINKS, MARK, UNPRIVILEGED, unlinked};
+use crate::host::unit::{Program, Version, render, word};
+
+/// The unit as shipped.
+pub const UNIT: &str = include_str!("../../systemd/infisical-platform.service");
+/// Its name.
+pub const SERVICE: &str = "infisical-platform.service";
+/// The drop-in that holds the settings.
+pub const DROP_IN: &str = "settings.conf";
+/// Where its state is.
+pub const STATE: &str = "/var/lib/infisical-platform";
+/// Where the service manager keeps the state of a made-up user.
+pub const PRIVATE_STATE: &str = "/var/lib/private/infisical-platform";
+
+/// What a service of the platform is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Where it serves.
+    pub listen: SocketAddr,
+    /// Certificate and key of HTTPS, each an absolute path.
+    pub tls: Option<(PathBuf, PathBuf)>,
+    /// The other arguments of `platform start`.
+    pub arguments: Vec<String>,
+}
+
+fn head() -> String {
+    let mark = MARK.trim_start_matches("# ");
+    format!(
+        "{mark} platform systemd install, which overwrites it.\n\
+         Put changes into a drop-in of your own: systemctl edit infisical-platform"
+    )
+}
+
+/// The unit for this machine.
+#[must_use]
+pub fn unit(program: &Program, version: Version) -> String {
+    render(UNIT, &head(), program, version)
+}
+
+/// The drop-in with the settings.
+#[must_use]
+pub fn drop_in(settings: &Settings, program: &Program, version: Version) -> String {
+    let mut out = String::new();
+    let mut line = |text: &str| {
+        // Writing to a string cannot fail.
+        let _ = writeln!(out, "{text}");
+    };
+    for text in head().lines() {
+        line(&format!("# {text}"));
+    }
+    line("");
+    line("[Service]");
+    let mut words = vec![
+        program.to_string(),
+        format!("platform start --state-dir {STATE}"),
+        format!("--listen {}", settings.listen),
+    ];
+    if let Some((certificate, key)) = &settings.tls {
+        let credential = |name: &str, path: &PathBuf| {
+            // Not words: the value of this setting is taken as it stands.
+            let path = path.to_string_lossy().replace('%', "%%");
+            format!("LoadCredential={name}:{path}")
+        };
+        line(&credential("tls-cert", certificate));
+        line(&credential("tls-key", key));
+        words.push("--tls-cert ${CREDENTIALS_DIRECTORY}/tls-cert".to_owned());
+        words.push("--tls-key ${CREDENTIALS_DIRECTORY}/tls-key".to_owned());
+    }
+    // A `$` would begin a variable.
+    let argument = |text: &String| word(&text.replace('$', "$$"));
+    words.extend(settings.arguments.iter().map(argument));
+    line("ExecStart=");
+    line(&format!("ExecStart={}", words.join(" ")));
+    let port = settings.listen.port();
+    line(&format!("SocketBindAllow=tcp:{port}"));
+    if port < UNPRIVILEGED {
+        line("# For a port below 1024, which a user namespace of its own would not reach.");
+        line("CapabilityBoundingSet=CAP_NET_BIND_SERVICE");
+        line("AmbientCapabilities=CAP_NET_BIND_SERVICE");
+        line("PrivateUsers=no");
+    }
+    if version < LINKS {
+        for text in unlinked(STATE, PRIVATE_STATE) {
+            line(&text);
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Settings, drop_in};
+    use crate::host::unit::{Program, Version};
+
+    fn text(listen: &str, arguments: &[&str]) -> String {
+        let settings = Settings {
+            listen: listen.parse().expect("an address"),
+            tls: Some(("/etc/tls/a%b.pem".into(), "/etc/tls/key.pem".into())),
+            arguments: arguments.iter().map(ToString::to_string).collect(),
+        };
+        let program = Program::try_new("/usr/bin/infisical".as_ref()).expect("a path");
+        drop_in(&settings, &program, Version::NEWEST)
+    }
+
+    #[test]
+    fn settings_become_arguments_and_keys_credentials() {
+        let text = text("0.0.0.0:443", &["--organization", "50% of $a b"]);
+        for line in [
+            "LoadCredential=tls-cert:/etc/tls/a%%b.pem",
+            "LoadCredential=tls-key:/etc/tls/key.pem",
+            "ExecStart=/usr/bin/infisical platform start --state-dir /var/lib/infisical-platform \
+             --listen 0.0.0.0:443 --tls-cert ${CREDENTIALS_DIRECTORY}/tls-cert \
+             --tls-key ${CREDENTIALS_DIRECTORY}/tls-key --organization \"50%% of $$a b\"",
+            "SocketBindAllow=tcp:443",
+            "AmbientCapabilities=CAP_NET_BIND_SERVICE",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} in {text}");
+        }
+    }
+
+    #[test]
+    fn a_usual_port_needs_no_capability() {
+        assert!(!text("127.0.0.1:8080", &[]).contains("CAP_"));
+    }
+}

@@ -1,0 +1,111 @@
+//! The embedded platform as an installed service.
+
+use super::sandbox;
+use crate::lab::{Lab, PROGRAM};
+use crate::service;
+
+const UNIT: &str = "infisical-platform.service";
+const INSTALL: [&str; 4] = [PROGRAM, "platform", "systemd", "install"];
+const STATE: &str = "/var/lib/infisical-platform";
+const BY_HAND: &str = "/var/lib/infisical/platform";
+
+/// What the administrator sees of it, without saying where the token is.
+#[track_caller]
+fn assert_serves(lab: &Lab) {
+    let list = [PROGRAM, "platform", "relay", "list"];
+    let relays = lab.container.run(list).ok();
+    assert!(relays.contains("relay-one"), "{relays}");
+}
+
+pub(super) fn the_state_of_a_platform_that_was_started_by_hand_is_not_left_behind(lab: &mut Lab) {
+    let container = &lab.container;
+    container
+        .run([
+            "systemctl",
+            "disable",
+            "--now",
+            "test-relay",
+            "test-platform",
+        ])
+        .ok();
+    let refused = container.run(INSTALL);
+    assert_eq!(refused.status, Some(78), "{refused:?}");
+    assert!(
+        refused.stderr.contains(&format!("mv {BY_HAND} {STATE}")),
+        "{refused:?}"
+    );
+    assert_eq!(container.property(UNIT, "LoadState"), "not-found");
+    container.run(["mv", BY_HAND, STATE]).ok();
+}
+
+pub(super) fn an_installed_platform_serves_as_a_user_of_its_own(lab: &mut Lab) {
+    let container = &lab.container;
+    container.run(INSTALL).ok();
+    assert_eq!(container.property(UNIT, "ActiveState"), "active");
+    assert_eq!(container.property(UNIT, "UnitFileState"), "enabled");
+    assert_serves(lab);
+    let process = container.property(UNIT, "MainPID");
+    let status = container.read(&format!("/proc/{process}/status"));
+    assert!(status.contains("CapEff:\t0000000000000000"), "{status}");
+    assert!(status.contains("NoNewPrivs:\t1"), "{status}");
+    assert!(!status.contains("Uid:\t0"), "{status}");
+    let owner = container.run(["stat", "--format=%a", &format!("{STATE}/admin-token")]);
+    assert_eq!(owner.ok().trim(), "600");
+    let token = container.read(&format!("{STATE}/admin-token"));
+    lab.assert_hidden(token.trim());
+}
+
+pub(super) fn its_score_is_as_good_as_a_user_can_have(lab: &mut Lab) {
+    sandbox::assert_exposure(lab, UNIT, 11);
+    sandbox::assert_no_warnings(lab, UNIT);
+}
+
+pub(super) fn a_platform_that_hangs_is_ended_by_the_watchdog_and_comes_back(lab: &mut Lab) {
+    let container = &lab.container;
+    assert_eq!(
+        container.property(UNIT, "WatchdogUSec"),
+        "30s",
+        "as installed"
+    );
+    service::drop_in(container, UNIT, "RestartSec=100ms\nWatchdogSec=2");
+    container.run(["systemctl", "restart", UNIT]).ok();
+    let before = service::invocation(container, UNIT);
+    let stop = ["systemctl", "kill", "--signal=SIGSTOP", UNIT];
+    container.run(stop).ok();
+    service::wait_for_another(container, UNIT, &before);
+    assert_serves(lab);
+}
+
+pub(super) fn the_same_command_changes_what_differs_and_nothing_else(lab: &mut Lab) {
+    let container = &lab.container;
+    let before = service::invocation(container, UNIT);
+    container.run(INSTALL).ok();
+    assert_eq!(service::invocation(container, UNIT), before);
+    let named = [&INSTALL[..], &["--organization", "50% of $us"]].concat();
+    container.run(named).ok();
+    assert_ne!(service::invocation(container, UNIT), before);
+    assert_serves(lab);
+    let process = container.property(UNIT, "MainPID");
+    let words = container.read(&format!("/proc/{process}/cmdline"));
+    assert!(words.contains("--organization=50% of $us"), "{words}");
+}
+
+pub(super) fn it_is_back_after_a_reboot(lab: &mut Lab) {
+    lab.container.reboot();
+    service::wait_for_state(&lab.container, UNIT, "active");
+    assert_serves(lab);
+}
+
+pub(super) fn purged_it_leaves_nothing(lab: &mut Lab) {
+    let container = &lab.container;
+    let uninstall = [PROGRAM, "platform", "systemd", "uninstall"];
+    container.run(uninstall).ok();
+    assert_eq!(container.property(UNIT, "ActiveState"), "inactive");
+    container
+        .run(["test", "-e", &format!("{STATE}/platform.db")])
+        .ok();
+    container.run([&uninstall[..], &["--purge"]].concat()).ok();
+    let left =
+        container.sh("ls -d /var/lib/infisical-platform /var/lib/private/infisical-platform");
+    assert_ne!(left.status, Some(0), "{left:?}");
+}
