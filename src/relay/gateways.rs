@@ -79,7 +79,7 @@ async fn gateway(
     let (reader, writer) = stream.into_split();
     let reader = Counted::new(reader, unfinished.progress());
     let accepting = unfinished.run(server::accept(reader, writer, &identity.ssh));
-    let accepted = match stop.run(accepting).await {
+    let accepted = match stop.run(Box::pin(accepting)).await {
         None => return,
         Some(None) => {
             tracing::debug!(%peer, "{GAVE_WAY}");

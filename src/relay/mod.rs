@@ -107,7 +107,7 @@ pub async fn run(
         .map_err(api::Error::Roots)?;
     let client = Client::try_new(&first.domain, &first.headers, &first.proxies)?;
     notify::status("registering with the platform");
-    let beginning = patiently(register::begin(&client, &first, known, &scope));
+    let beginning = Box::pin(patiently(register::begin(&client, &first, known, &scope)));
     let Some((access, identity)) = heart.during(|| (), beginning).await? else {
         return Ok(());
     };

@@ -55,7 +55,7 @@ pub enum Error {
     Store(#[source] StoreError),
     /// The platform refuses this relay.
     #[error("the platform gives this relay no credentials")]
-    Refused(#[source] api::Error, Class),
+    Refused(#[source] Box<api::Error>, Class),
     /// What the platform gave cannot be used.
     #[error(transparent)]
     Identity(#[from] identity::Error),
@@ -81,9 +81,8 @@ impl Error {
     /// What it is, without what changes from one time to the next: for keeping the log quiet.
     fn kind(&self) -> String {
         match self {
-            Self::Enrollment(error) | Self::NotEnrolled(error) | Self::Refused(error, _) => {
-                error.kind()
-            }
+            Self::Enrollment(error) | Self::NotEnrolled(error) => error.kind(),
+            Self::Refused(error, _) => error.kind(),
             Self::Store(_) | Self::Identity(_) => kind(self),
         }
     }
@@ -298,7 +297,8 @@ fn cancelled_or<T>(error: Error, scope: &Scope) -> Result<Option<T>, Error> {
 
 async fn ask(access: &Access) -> Result<Identity, Error> {
     let credentials = access.credentials().await;
-    let credentials = credentials.map_err(|(error, class)| Error::Refused(error, class))?;
+    let credentials =
+        credentials.map_err(|(error, class)| Error::Refused(Box::new(error), class))?;
     let random = backoff::random();
     let identity = Identity::try_new(
         access.name(),

@@ -202,14 +202,9 @@ async fn a_port_in_use_ends_the_start_before_the_platform_is_asked() {
         tls_listen: Some(taken.local_addr().expect("an address")),
         ..settings(domain, identity(), Path::new("/nonexistent/store"))
     };
-    let error = run(
-        fixed(settings),
-        &Known::new(None),
-        heart().0,
-        Scope::new("relay"),
-    )
-    .await
-    .expect_err("in use");
+    let known = Known::new(None);
+    let running = run(fixed(settings), &known, heart().0, Scope::new("relay"));
+    let error = Box::pin(running).await.expect_err("in use");
     assert!(matches!(error, Error::Listen(_)), "{error:?}");
     assert_eq!(error.reason(), Reason::Unavailable);
     assert_eq!(platform.asked(), []);
@@ -223,14 +218,9 @@ async fn an_instance_relay_needs_the_instances_secret() {
         kind: RelayKind::Instance,
         ..settings(domain, identity(), Path::new("/nonexistent/store"))
     };
-    let error = run(
-        fixed(settings),
-        &Known::new(None),
-        heart().0,
-        Scope::new("relay"),
-    )
-    .await
-    .expect_err("refused");
+    let known = Known::new(None);
+    let running = run(fixed(settings), &known, heart().0, Scope::new("relay"));
+    let error = Box::pin(running).await.expect_err("refused");
     assert_eq!(error.reason(), Reason::Configuration);
     assert_eq!(platform.asked(), []);
 }
