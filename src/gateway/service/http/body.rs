@@ -14,6 +14,7 @@ use tokio::time::{Instant, Sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::flush::Flushed;
+use super::headers;
 
 /// How far an upload is; the other holders are the waiting forwarder and the [`Download`].
 #[derive(Debug, Default)]
@@ -102,7 +103,13 @@ impl Body for Upload {
         let Some(body) = &mut self.body else {
             return Poll::Ready(None);
         };
-        let frame = ready!(Pin::new(&mut *body).poll_frame(cx));
+        let mut frame = ready!(Pin::new(&mut *body).poll_frame(cx));
+        if let Some(trailers) = frame
+            .as_mut()
+            .and_then(|frame| frame.as_mut().ok()?.trailers_mut())
+        {
+            headers::strip_trailers(trailers);
+        }
         let ended = body.is_end_stream();
         self.progress.frames.fetch_add(1, Ordering::Relaxed);
         if ended || frame.is_none() {

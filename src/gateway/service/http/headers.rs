@@ -3,6 +3,8 @@
 use hyper::HeaderMap;
 use hyper::header::{CONNECTION, EXPECT, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE};
 
+use super::kubernetes::ACTION_HEADER;
+
 /// Fields of one connection, besides those that `Connection` names (RFC 9110 §7.6.1).
 const HOP_BY_HOP: [HeaderName; 6] = [
     CONNECTION,
@@ -24,6 +26,14 @@ pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     for name in named.iter().chain(&HOP_BY_HOP) {
         headers.remove(name);
     }
+}
+
+/// Removes from a request's trailers what is not for the target: actions, which are no more its
+/// business here than in the head, and fields of one connection. The library leaves out what
+/// RFC 9110 §6.5.1 forbids, such as `Authorization`.
+pub(super) fn strip_trailers(trailers: &mut HeaderMap) {
+    trailers.remove(ACTION_HEADER);
+    strip_hop_by_hop(trailers);
 }
 
 /// True when the body has no transfer coding, or `chunked` alone: the only one that this program

@@ -3,6 +3,9 @@
 use std::fs;
 use std::path::Path;
 
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+
 use super::super::Cluster;
 use super::support::{Setup, ok, target};
 use super::tls::{Ca, tls_target};
@@ -188,4 +191,36 @@ async fn missing_files_are_told_apart() {
         ask("use-k8s-sa").await,
         "gateway: failed to create proxy request"
     );
+}
+
+/// A field after the body is no place for an action either, and no way past the check of the head.
+#[tokio::test]
+async fn an_action_in_trailers_does_not_reach_the_target() {
+    let scope = Scope::new("test");
+    let web = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let port = web.local_addr().expect("an address").port();
+    let mut client = Setup::to("127.0.0.1", port).serve_plain(&scope).await;
+    client
+        .send(
+            "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\
+             Trailer: x-sum, x-infisical-action, keep-alive\r\n\r\n\
+             1\r\na\r\n0\r\nX-Sum: 1\r\nX-Infisical-Action: use-k8s-sa\r\nKeep-Alive: 1\r\n\r\n",
+        )
+        .await;
+    let (mut stream, _) = web.accept().await.expect("a connection");
+    let mut seen = String::new();
+    while !(seen.contains("\r\n0\r\n") && seen.ends_with("\r\n\r\n")) {
+        let mut bytes = [0; 1024];
+        let read = stream.read(&mut bytes).await.expect("a request");
+        assert!(read > 0, "{seen}");
+        seen.push_str(std::str::from_utf8(&bytes[..read]).expect("text"));
+    }
+    let (_, trailers) = seen.split_once("\r\n0\r\n").expect("the last chunk");
+    assert_eq!(trailers.to_ascii_lowercase(), "x-sum: 1\r\n\r\n");
+    let answer = ok("");
+    stream
+        .write_all(answer.as_bytes())
+        .await
+        .expect("an answer");
+    assert_eq!(client.answer().await.status(), 200);
 }
