@@ -67,7 +67,7 @@ pub(crate) fn with_inputs<T>(
     let credentials = environment.credentials_directory.as_deref();
     let load = |path: &Path| match credentials {
         Some(credentials) if path.starts_with(credentials) => file::load_credential(path),
-        Some(_) | None => file::load(path),
+        Some(_) | None => file::load_own(path),
     };
     read(&Inputs {
         flags,

@@ -14,7 +14,12 @@ use super::{Error, LineError, Mistake};
 /// Largest file that is read, in bytes: far beyond any sensible one.
 pub(super) const MAX_SIZE: u64 = 1 << 20;
 
-pub(super) fn read_private(path: &Path, forbidden: u32) -> Result<Zeroizing<String>, Error> {
+/// Reads a file without the mode bits `forbidden`; with `owners`, one of theirs.
+pub(super) fn read_private(
+    path: &Path,
+    forbidden: u32,
+    owners: Option<[u32; 2]>,
+) -> Result<Zeroizing<String>, Error> {
     let error = |source| Error::Read {
         path: path.to_owned(),
         source,
@@ -30,6 +35,11 @@ pub(super) fn read_private(path: &Path, forbidden: u32) -> Result<Zeroizing<Stri
         return Err(Error::NotAFile {
             path: path.to_owned(),
         });
+    }
+    let owner = metadata.uid();
+    if owners.is_some_and(|owners| !owners.contains(&owner)) {
+        let path = path.to_owned();
+        return Err(Error::Foreign { path, owner });
     }
     let mode = metadata.mode() & 0o7777;
     if mode & forbidden != 0 {

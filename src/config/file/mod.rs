@@ -156,6 +156,17 @@ pub enum Error {
         /// Its permission bits.
         mode: u32,
     },
+    /// It belongs to a user who is neither root nor the one that reads it.
+    #[error(
+        "{} belongs to user id {owner}, who could change it; run: chown root {}",
+        .path.display(), .path.display()
+    )]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+        /// Its owner.
+        owner: u32,
+    },
     /// A directory, a device or something else that is no file.
     #[error("{} is not a regular file", .path.display())]
     NotAFile {
@@ -240,7 +251,16 @@ fn read(text: &str) -> Parsed {
 /// # Errors
 /// See [`Error`]; a file that is not there is one for which [`Error::is_absent`] holds.
 pub fn load(path: &Path) -> Result<Vec<Entry>, Error> {
-    load_checked(path, NOT_OWNER)
+    load_checked(path, NOT_OWNER, None)
+}
+
+/// Reads a file that belongs to root or to the user of this process, and that only its owner may read.
+///
+/// # Errors
+/// As [`load`], and for a file of another user: it names the platform and where secrets go.
+pub fn load_own(path: &Path) -> Result<Vec<Entry>, Error> {
+    let owners = [0, nix::unistd::geteuid().as_raw()];
+    load_checked(path, NOT_OWNER, Some(owners))
 }
 
 /// Reads a file from a service's `CREDENTIALS_DIRECTORY`. The service manager keeps other users out of that directory,
@@ -249,11 +269,15 @@ pub fn load(path: &Path) -> Result<Vec<Entry>, Error> {
 /// # Errors
 /// As [`load`].
 pub fn load_credential(path: &Path) -> Result<Vec<Entry>, Error> {
-    load_checked(path, 0)
+    load_checked(path, 0, None)
 }
 
-fn load_checked(path: &Path, forbidden: u32) -> Result<Vec<Entry>, Error> {
-    let text = read_private(path, forbidden)?;
+fn load_checked(
+    path: &Path,
+    forbidden: u32,
+    owners: Option<[u32; 2]>,
+) -> Result<Vec<Entry>, Error> {
+    let text = read_private(path, forbidden, owners)?;
     parse(&text).map_err(|lines| Error::Lines {
         path: path.to_owned(),
         lines,
@@ -271,7 +295,7 @@ fn load_checked(path: &Path, forbidden: u32) -> Result<Vec<Entry>, Error> {
 pub fn update(path: &Path, changes: &[(&'static Variable, &Secret)]) -> Result<(), Error> {
     // A rename would replace a link, not the file that it names.
     let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    let old = match read_private(&target, 0) {
+    let old = match read_private(&target, 0, None) {
         Ok(text) => text,
         Err(error) if error.is_absent() => Zeroizing::default(),
         Err(error) => return Err(error),

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use super::mistake::nearest;
-use super::{Error, load, load_credential, parse, update, write_whole};
+use super::{Error, load, load_credential, load_own, parse, update, write_whole};
 use crate::config::env::{API_URL, GATEWAY_ACCESS_TOKEN, GATEWAY_NAME, TOKEN, Variable};
 use crate::secret::Secret;
 
@@ -166,6 +166,27 @@ fn only_the_owner_may_read_a_file_except_a_credential() {
         error.contains(&format!("mode 0604); run: chmod 600 {}", path.display())),
         "{error}"
     );
+}
+
+#[test]
+fn a_file_of_another_user_is_no_configuration() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("gateway.conf");
+    fs::write(&path, "INFISICAL_TOKEN=abc\n").expect("written");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("mode");
+    assert!(load_own(&path).is_ok());
+    if !nix::unistd::geteuid().is_root() {
+        println!("SKIPPED: only root can give files away");
+        return;
+    }
+    std::os::unix::fs::chown(&path, Some(65534), None).expect("given away");
+    let error = load_own(&path).expect_err("foreign").to_string();
+    let cure = format!(
+        "belongs to user id 65534, who could change it; run: chown root {}",
+        path.display()
+    );
+    assert!(error.ends_with(&cure), "{error}");
+    assert!(load(&path).is_ok());
 }
 
 #[test]
