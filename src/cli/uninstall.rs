@@ -173,6 +173,10 @@ fn configuration(place: &Place, purge: bool) -> anyhow::Result<()> {
     paths.push(path);
     paths.extend(place.state());
     for path in paths {
+        if let Some(unit) = existing::other_reader(Path::new(UNITS), &place.service(), &path) {
+            say(&format!("{} stays; {unit} reads it.", path.display()));
+            continue;
+        }
         let removed = match std::fs::symlink_metadata(&path) {
             Ok(found) if found.is_dir() => std::fs::remove_dir_all(&path),
             Ok(_) => std::fs::remove_file(&path),

@@ -67,6 +67,32 @@ pub fn drop_ins(directory: &Path) -> BTreeMap<String, String> {
     entries.filter_map(drop_in).collect()
 }
 
+/// A unit in `units`, other than `own`, that names `file`, which is then not only its own service's.
+/// A relay called `eu.env` has its configuration where the deployed program has the settings of the
+/// relay `eu`.
+#[must_use]
+pub fn other_reader(units: &Path, own: &str, file: &Path) -> Option<String> {
+    let file = file.to_str()?;
+    let names = |text: &str| {
+        let ends = |rest: &str| {
+            rest.starts_with(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | ';'))
+        };
+        let mut found = text.match_indices(file);
+        found.any(|(at, file)| {
+            let rest = text.get(at + file.len()..).unwrap_or_default();
+            rest.is_empty() || ends(rest)
+        })
+    };
+    let entries = fs::read_dir(units).into_iter().flatten().flatten();
+    let mut readers: Vec<String> = entries
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .filter(|unit| unit.ends_with(".service") && unit != own)
+        .filter(|unit| fs::read_to_string(units.join(unit)).is_ok_and(|text| names(&text)))
+        .collect();
+    readers.sort();
+    readers.into_iter().next()
+}
+
 fn judge(text: String, place: &Place) -> Existing {
     if let Some(rest) = text.strip_prefix(MARK) {
         let is_of = |role: Role| rest.trim_start().starts_with(role.word());
@@ -102,7 +128,9 @@ fn judge(text: String, place: &Place) -> Existing {
 
 #[cfg(test)]
 mod tests {
-    use super::{Existing, drop_ins, judge, load};
+    use std::path::Path;
+
+    use super::{Existing, drop_ins, judge, load, other_reader};
     use crate::install::place::{Place, Role};
 
     const FIRST: &str = "[Service]\nType=notify\nEnvironmentFile=/etc/infisical/gateway.conf\n\
@@ -125,6 +153,28 @@ mod tests {
             Existing::Absent | Existing::Masked => "nothing",
             Existing::Foreign => "foreign",
         }
+    }
+
+    /// A purge of the relay `eu` must not take the configuration of the relay `eu.env`.
+    #[test]
+    fn a_file_that_another_unit_names_has_another_reader() {
+        let units = tempfile::tempdir().expect("a directory");
+        let write = |unit: &str, text: &str| {
+            std::fs::write(units.path().join(unit), text).expect("written");
+        };
+        let start = "[Service]\nExecStart=/usr/bin/infisical relay start --config /etc/infisical";
+        write("eu.service", &format!("{start}/relays/eu.conf\n"));
+        let reader = |file: &str| other_reader(units.path(), "eu.service", Path::new(file));
+        let shared = "/etc/infisical/relays/eu.env.conf";
+        assert_eq!(reader(shared), None);
+        write("eu.env.service", &format!("{start}/relays/eu.env.conf\n"));
+        assert_eq!(reader(shared).as_deref(), Some("eu.env.service"));
+        assert_eq!(reader("/etc/infisical/relays/eu.conf"), None);
+        assert_eq!(reader("/etc/infisical/relays/eu"), None);
+        let deployed = "[Service]\nEnvironmentFile=/etc/infisical/relays/eu.env.conf\n";
+        write("eu.service", deployed);
+        let found = other_reader(units.path(), "eu.env.service", Path::new(shared));
+        assert_eq!(found.as_deref(), Some("eu.service"));
     }
 
     #[test]
