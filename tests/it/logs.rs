@@ -3,7 +3,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
 use infisical::events;
@@ -245,6 +245,69 @@ async fn logrotate_moves_a_log_and_the_gateway_goes_on_in_a_new_one() {
     gateway.signal(Signal::SIGTERM);
     assert_eq!(gateway.exit_code().await, 0);
     wait_for(&log, events::STOPPING.text).await;
+}
+
+/// Root must not be led away from the logs by what a service can put into its own directory.
+#[test]
+fn logrotate_leaves_foreign_files_behind_links_alone() {
+    let Some(logrotate) = ["/usr/sbin/logrotate", "/usr/bin/logrotate"]
+        .into_iter()
+        .find(|path| Path::new(path).exists())
+    else {
+        eprintln!("SKIPPED: logrotate is not installed");
+        return;
+    };
+    let dir = tempfile::tempdir().expect("a directory");
+    let logs = dir.path().join("log");
+    let (own, named) = (logs.join("infisical"), logs.join("infisical-edge"));
+    let foreign = logs.join("other");
+    for directory in [&own, &named, &foreign] {
+        fs::create_dir_all(directory).expect("a directory");
+    }
+    let victims = [foreign.join("audit.log"), foreign.join("linked.log")];
+    for log in victims
+        .iter()
+        .chain([&own.join("a.log"), &named.join("b.log")])
+    {
+        fs::write(log, "lines\n").expect("written");
+    }
+    // What a service can do in its own directory: links to directories, to files, and second names.
+    symlink(&foreign, own.join("x")).expect("a link");
+    symlink(&foreign, named.join("x")).expect("a link");
+    symlink(&foreign, own.join("x.log")).expect("a link");
+    symlink(&victims[0], own.join("y.log")).expect("a link");
+    fs::hard_link(&victims[1], named.join("z.log")).expect("a second name");
+
+    let packaged = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/packaging/etc/logrotate.d/infisical"
+    );
+    let packaged = fs::read_to_string(packaged).expect("the packaged file");
+    let config = dir.path().join("logrotate.conf");
+    let text = packaged
+        .replace("/var/log/", &format!("{}/", logs.display()))
+        .replace("systemctl", "false")
+        .replace("    delaycompress\n", "");
+    write_private(&config, &text);
+    // Whether it takes what it skips for a failure is its own affair.
+    clean(logrotate, dir.path())
+        .args(["--force", "--state"])
+        .arg(dir.path().join("state"))
+        .arg(&config)
+        .output()
+        .expect("logrotate");
+    let left: Vec<_> = fs::read_dir(&foreign).expect("a directory").collect();
+    assert_eq!(left.len(), 2, "{left:?}");
+    for victim in &victims {
+        assert_eq!(fs::read_to_string(victim).expect("untouched"), "lines\n");
+    }
+    for (rotated, gone) in [
+        (own.join("a.log.1.gz"), "a.log"),
+        (named.join("b.log.1.gz"), "b.log"),
+    ] {
+        assert!(rotated.exists(), "{}", rotated.display());
+        assert!(!rotated.with_file_name(gone).exists(), "{gone}");
+    }
 }
 
 /// Starts the lab's gateway, its output as `redirected` makes it; a session works, pings come, and it ends when it is told to.

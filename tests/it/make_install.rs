@@ -13,7 +13,7 @@ fn make(words: &[&str], destination: &Path) -> Option<String> {
         .arg(format!("BINARY={}", env!("CARGO_BIN_EXE_infisical")))
         .arg(format!("DESTDIR={}", destination.display()));
     let Ok(output) = command.output() else {
-        println!("SKIPPED: make is not installed");
+        eprintln!("SKIPPED: make is not installed");
         return None;
     };
     assert!(output.status.success(), "{words:?}: {output:?}");

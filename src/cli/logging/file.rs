@@ -5,26 +5,42 @@ use std::io;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+
 /// Its owner writes, a group such as `adm` may read.
 const MODE: u32 = 0o640;
 
 /// A file that lines cannot be written to.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot log to {}", .path.display())]
-pub struct Error {
-    path: PathBuf,
-    #[source]
-    source: io::Error,
+pub enum Error {
+    /// It cannot be opened.
+    #[error("cannot log to {}", .path.display())]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// It is a symbolic link, by which another user could choose the file.
+    #[error("cannot log to {}: it is a symbolic link; name the file itself", .path.display())]
+    Link {
+        /// The link.
+        path: PathBuf,
+    },
 }
 
-/// Opens or makes the file, to append to it.
+/// Opens or makes the file, to append to it. A symbolic link is not followed, except those of `/dev`,
+/// such as `/dev/stdout`.
 pub(super) fn open(path: &Path) -> Result<File, Error> {
     let mut options = OpenOptions::new();
     // A FIFO without a reader would block the open for ever.
-    options
-        .append(true)
-        .mode(MODE)
-        .custom_flags(nix::fcntl::OFlag::O_NONBLOCK.bits());
+    let mut flags = OFlag::O_NONBLOCK;
+    if !path.starts_with("/dev") {
+        flags |= OFlag::O_NOFOLLOW;
+    }
+    options.append(true).mode(MODE).custom_flags(flags.bits());
     let opened = match options.clone().create_new(true).open(path) {
         // A service's umask is made for secrets.
         Ok(file) => file
@@ -35,8 +51,39 @@ pub(super) fn open(path: &Path) -> Result<File, Error> {
         }
         Err(error) => Err(error),
     };
-    opened.map_err(|source| Error {
-        path: path.to_owned(),
-        source,
+    let path = path.to_owned();
+    opened.map_err(|source| match source.raw_os_error() {
+        Some(code) if code == Errno::ELOOP as i32 && path.is_symlink() => Error::Link { path },
+        _ => Error::Open { path, source },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::io::Write as _;
+    use std::os::unix::fs::symlink;
+    use std::path::Path;
+
+    use super::{Error, open};
+
+    #[test]
+    fn a_symbolic_link_is_not_followed() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (foreign, log) = (directory.path().join("x"), directory.path().join("log"));
+        fs::write(&foreign, "").expect("written");
+        symlink(&foreign, &log).expect("a link");
+        let error = open(&log).expect_err("a link");
+        assert!(matches!(error, Error::Link { .. }), "{error:?}");
+        fs::remove_file(&foreign).expect("removed");
+        open(&log).expect_err("a link to nothing");
+        assert!(!foreign.exists());
+        fs::remove_file(&log).expect("removed");
+        for text in ["a", "b"] {
+            let mut file = open(&log).expect("a file");
+            file.write_all(text.as_bytes()).expect("written");
+        }
+        assert_eq!(fs::read_to_string(&log).expect("read"), "ab");
+        open(Path::new("/dev/null")).expect("a device");
+    }
 }
