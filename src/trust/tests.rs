@@ -283,3 +283,12 @@ fn open_configuration_follows_reloaded_roots() {
     roots.reload().expect_err("empty");
     assert_eq!(judge(&roots, &added, "platform.test"), Ok(()));
 }
+
+#[test]
+fn platforms_and_targets_are_offered_the_hybrid_group_first() {
+    let roots = machine(None, Source::default());
+    let config = roots.client_config().expect("a configuration");
+    let groups = &config.crypto_provider().kx_groups;
+    let first = groups.first().map(|group| group.name());
+    assert_eq!(first, Some(rustls::NamedGroup::X25519MLKEM768));
+}
