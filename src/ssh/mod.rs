@@ -13,6 +13,7 @@
 //! It deliberately has no other authentication than certificates, no compression, no channels but `direct-tcpip`, no shell.
 
 mod auth;
+pub mod ca;
 pub mod cert;
 mod cipher;
 pub mod client;

@@ -19,6 +19,7 @@ use super::{
 };
 use crate::config::settings::RelayKind;
 use crate::secret::Secret;
+use crate::ssh::ca::CaKey;
 
 const USER_CA: &str = "ssh-user";
 const HOST_CA: &str = "ssh-host";
@@ -37,8 +38,16 @@ pub(super) const DEFAULT_EXTENSIONS: [&str; 5] = [
 #[derive(Debug)]
 pub(super) struct Ssh {
     algorithm: KeyAlgorithm,
-    user_ca: PrivateKey,
-    host_ca: PrivateKey,
+    user_ca: Ca,
+    host_ca: Ca,
+}
+
+/// A CA, ready to sign.
+#[derive(Debug)]
+struct Ca {
+    key: CaKey,
+    /// Its public key, one line.
+    line: String,
 }
 
 /// Makes both CAs.
@@ -58,8 +67,12 @@ pub(super) fn generate(algorithm: KeyAlgorithm) -> Result<Vec<CaRecord>, Error> 
 impl Ssh {
     pub(super) fn load(algorithm: KeyAlgorithm, records: &[CaRecord]) -> Result<Self, Error> {
         let read = |name| {
-            PrivateKey::from_openssh(record(records, name)?.private_key.expose())
-                .map_err(wrap("read a CA key"))
+            let key = PrivateKey::from_openssh(record(records, name)?.private_key.expose())
+                .map_err(wrap("read a CA key"))?;
+            Ok(Ca {
+                line: public_line(&key)?,
+                key: CaKey::try_new(&key).map_err(|_| Error::Unusable(name))?,
+            })
         };
         Ok(Self {
             algorithm,
@@ -69,13 +82,13 @@ impl Ssh {
     }
 
     /// The user CA's public key, one line: what relays trust.
-    pub(super) fn user_ca(&self) -> Result<String, Error> {
-        public_line(&self.user_ca)
+    pub(super) fn user_ca(&self) -> &str {
+        &self.user_ca.line
     }
 
     /// The host CA's public key, one line: what gateways trust.
-    pub(super) fn host_ca(&self) -> Result<String, Error> {
-        public_line(&self.host_ca)
+    pub(super) fn host_ca(&self) -> &str {
+        &self.host_ca.line
     }
 
     /// A user certificate that opens one relay to one gateway.
@@ -91,7 +104,7 @@ impl Ssh {
             principals.push(gateway.name.as_str());
         }
         self.issue(
-            &self.user_ca,
+            &self.user_ca.key,
             CertType::User,
             &relay.name.client_key_id(),
             &principals,
@@ -103,7 +116,7 @@ impl Ssh {
     /// A host certificate for a relay.
     pub(super) fn relay(&self, relay: RelaySubject<'_>, now: SystemTime) -> Result<Issued, Error> {
         self.issue(
-            &self.host_ca,
+            &self.host_ca.key,
             CertType::Host,
             HOST_KEY_ID,
             &[&relay.host.host_principal()],
@@ -114,7 +127,7 @@ impl Ssh {
 
     fn issue(
         &self,
-        ca: &PrivateKey,
+        ca: &CaKey,
         kind: CertType,
         key_id: &str,
         principals: &[&str],
@@ -134,7 +147,7 @@ impl Ssh {
 }
 
 fn build(
-    ca: &PrivateKey,
+    ca: &CaKey,
     key: &PrivateKey,
     kind: CertType,
     key_id: &str,
@@ -155,7 +168,6 @@ fn build(
             builder.extension(extension, "")?;
         }
     }
-    // An RSA CA signs with rsa-sha2-512, never with SHA-1.
     builder.sign(ca)
 }
 
