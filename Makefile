@@ -36,7 +36,7 @@ HOST = $(shell rustc -vV | sed -n 's/^host: //p')
 COVERAGE = --cfg fuzzing -Cpasses=sancov-module $(addprefix -Cllvm-args=-sanitizer-coverage-,level=4 inline-8bit-counters pc-table trace-compares)
 SCRIPTS = .ci/run $(shell find packaging systemd tests -name '*.sh')
 
-.PHONY: help build check fmt lint test test-system test-faults soak fuzz demo bench doc deny ci install
+.PHONY: help build check fmt lint test test-system test-faults soak fuzz demo bench doc deny audit ci install
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -51,7 +51,7 @@ check: ## Type-check everything, tests included, quickly
 fmt: ## Format the code
 	$(CARGO) fmt
 
-lint: deny ## Formatting, clippy, documentation, scripts, licences: all that tests do not see
+lint: deny audit ## Formatting, clippy, documentation, scripts, licences: all that tests do not see
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets $(CARGOFLAGS) -- -D warnings
 	$(CARGO) clippy --test system --test faults $(CARGOFLAGS) -- -D warnings
@@ -92,6 +92,11 @@ doc: ## Build the documentation of the code, target/doc/infisical
 deny: ## Check the licences and origins of the dependencies
 	@if $(CARGO) deny --version >/dev/null 2>&1; then set -x; $(CARGO) deny $(CARGOFLAGS) check --hide-inclusion-graph bans licenses sources; \
 	else echo "SKIPPED: dependencies are not checked, cargo-deny is not installed (cargo install cargo-deny --locked)"; fi
+
+audit: ## Look for security advisories about the dependencies of the program
+	@if ! $(CARGO) deny --version >/dev/null 2>&1; then echo "SKIPPED: advisories are not looked for, cargo-deny is not installed"; \
+	elif ! $(CARGO) deny fetch db >/dev/null 2>&1; then echo "SKIPPED: advisories are not looked for, their database cannot be had here"; \
+	else set -x; $(CARGO) deny $(CARGOFLAGS) --exclude-dev check --hide-inclusion-graph advisories; fi
 
 CI_PARTS = test test-system test-faults lint demo
 

@@ -71,24 +71,27 @@ pub(crate) fn module_tree<'a>(
 
 /// Tests that the chapter "Invariants" of ARCHITECTURE.md names and no file has. A name of a test is a
 /// word in backquotes with two underscores at least.
-pub(crate) fn missing_tests(architecture: &str, sources: &[String]) -> Vec<String> {
-    let chapter = architecture
-        .lines()
-        .skip_while(|line| *line != "## Invariants");
+pub(crate) fn missing_tests(
+    name: &str,
+    page: &str,
+    chapter: &str,
+    sources: &[String],
+) -> Vec<String> {
+    let chapter = page.lines().skip_while(|line| *line != chapter);
     let lines = chapter.skip(1).take_while(|line| !line.starts_with("## "));
     let names: Vec<&str> = lines
         .flat_map(|line| line.split('`').skip(1).step_by(2))
         .filter(|word| word.matches('_').count() > 1)
         .collect();
     if names.is_empty() {
-        return vec!["ARCHITECTURE.md: no invariant names a test".to_owned()];
+        return vec![format!("{name}: no row names a test")];
     }
-    let missing = names.into_iter().filter(|name| {
-        let function = format!("fn {name}(");
+    let missing = names.into_iter().filter(|test| {
+        let function = format!("fn {test}(");
         !sources.iter().any(|source| source.contains(&function))
     });
     missing
-        .map(|name| format!("ARCHITECTURE.md: there is no test {name:?}"))
+        .map(|test| format!("{name}: there is no test {test:?}"))
         .collect()
 }
 
@@ -226,8 +229,11 @@ mod tests {
         let page =
             "`x_y_z`\n## Invariants\n| a `b` | `it_holds_always`, `not_there_yet` |\n## C\n`c_d_e`";
         let sources = ["fn it_holds_always() {}".to_owned()];
-        assert_eq!(missing_tests(page, &sources).len(), 1);
-        assert_eq!(missing_tests("## Invariants\n", &sources).len(), 1);
+        assert_eq!(missing_tests("a", page, "## Invariants", &sources).len(), 1);
+        assert_eq!(
+            missing_tests("a", "## Invariants\n", "## Invariants", &sources).len(),
+            1
+        );
     }
 
     const MAKEFILE: &str = "A := b\ndemo: build ## Show\n\tx: y\ntest: ## Test\nbuild: ## Build\n";

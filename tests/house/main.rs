@@ -140,7 +140,18 @@ fn the_invariants_name_tests_that_exist() {
         .filter(|(path, _)| path.ends_with(".rs"));
     let sources: Vec<String> = rust.map(|(_, text)| text).collect();
     let architecture = documents::read(root(), "ARCHITECTURE.md");
-    assert_none(&documents::missing_tests(&architecture, &sources));
+    let chapter = "## Invariants";
+    assert_none(&documents::missing_tests(
+        "ARCHITECTURE.md",
+        &architecture,
+        chapter,
+        &sources,
+    ));
+    let security = documents::read(root(), "docs/security.md");
+    let (name, chapter) = ("docs/security.md", "## Threat model");
+    assert_none(&documents::missing_tests(
+        name, &security, chapter, &sources,
+    ));
 }
 
 #[test]

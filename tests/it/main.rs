@@ -47,6 +47,7 @@ mod reload;
 mod renewal;
 mod resolution;
 mod round_trip;
+mod scanners;
 mod service_manager;
 mod services;
 mod shortage;

@@ -8,6 +8,8 @@ use super::process::clean;
 
 /// AsyncSSH, and what it encrypts with. The version of the latter decides whether there is ML-KEM.
 const ASYNCSSH: &[&str] = &["asyncssh==2.24.1", "cryptography==50.0.2"];
+/// Scanners of SSH and TLS.
+const SCANNERS: &[&str] = &["ssh-audit==3.9.0", "sslyze==6.3.1"];
 /// AWS's own library, which signs requests.
 const BOTOCORE: &[&str] = &["botocore==1.43.11"];
 
@@ -23,6 +25,13 @@ pub(crate) fn with_botocore(home: &Path) -> Option<Command> {
     static PACKAGES: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     let packages = PACKAGES.get_or_init(|| install(BOTOCORE));
     python(home, packages, "signatures are not compared with AWS's own")
+}
+
+/// `python3` with the modules `ssh_audit` and `sslyze`; `None`, and said so, if they cannot be had here.
+pub(crate) fn with_scanners(home: &Path) -> Option<Command> {
+    static PACKAGES: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    let packages = PACKAGES.get_or_init(|| install(SCANNERS));
+    python(home, packages, "the ports are not scanned")
 }
 
 fn python(home: &Path, packages: &Result<PathBuf, String>, without: &str) -> Option<Command> {
