@@ -8,6 +8,7 @@ use infisical::cli::exit::{Code, Failure};
 use infisical::cli::logging::{Handle, describe};
 use infisical::cli::print::print_help;
 use infisical::config::env::Environment;
+use infisical::config::remark::Remark;
 use infisical::threads;
 
 fn main() -> ExitCode {
@@ -30,13 +31,14 @@ fn main() -> ExitCode {
             };
         }
     };
-    let logging = match cli.logging(&environment) {
+    let (logging, remarks) = match cli.logging(&environment) {
         Ok(logging) => logging,
         Err(error) => return ended(&error),
     };
     let logs = logging.start();
     // The last words are why it ended, so it ends after them.
     let _written = logs.written_at_the_end();
+    remarks.iter().for_each(Remark::log);
     match run(cli, environment, &logs) {
         Ok(()) => Code::Success.into(),
         Err(error) => {

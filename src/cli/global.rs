@@ -1,7 +1,7 @@
 //! What every command understands: the platform's domain, logging, and the environment.
 
 use std::error::Error as StdError;
-use std::io;
+use std::io::{self, IsTerminal as _};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -9,12 +9,13 @@ use anyhow::Context as _;
 use clap::Args;
 
 use super::exit::Failure;
-use super::logging::{Format, Logging};
+use super::logging::{Logging, Stream};
 use super::setting_args::help;
 use crate::config::env::{
     API_URL, CA_FILE, CUSTOM_HEADERS, Environment, LOG_DESTINATION, LOG_FILE, LOG_FORMAT,
     LOG_LEVEL, TOKEN, Variable,
 };
+use crate::config::log::{LogDestination, LogFormat};
 use crate::config::proxy::Proxies;
 use crate::config::raw::Flags;
 use crate::config::remark::{Problem, Problems, Remark};
@@ -30,63 +31,6 @@ use crate::trust::{self, NamedFile};
 pub(crate) const LOCAL_DOMAIN: &str = "http://127.0.0.1:8080";
 /// The administrator's token, in the directory of the embedded platform.
 pub(crate) const ADMIN_TOKEN: &str = "admin-token";
-
-/// How log lines look, as the deployed programs call it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) enum LogFormat {
-    /// For people, in colour on a terminal.
-    #[default]
-    Console,
-    /// The same without colour.
-    Plain,
-    /// One JSON object a line.
-    Json,
-}
-
-/// Not a format.
-#[derive(Debug, Clone, Copy, thiserror::Error)]
-#[error("must be console, plain or json")]
-pub(crate) struct UnknownLogFormat;
-
-impl FromStr for LogFormat {
-    type Err = UnknownLogFormat;
-
-    fn from_str(text: &str) -> Result<Self, UnknownLogFormat> {
-        match text.to_ascii_lowercase().as_str() {
-            "console" | "text" => Ok(Self::Console),
-            "plain" => Ok(Self::Plain),
-            "json" => Ok(Self::Json),
-            _ => Err(UnknownLogFormat),
-        }
-    }
-}
-
-/// Where log lines go without a log file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) enum LogDestination {
-    /// Standard error.
-    #[default]
-    Stderr,
-    /// Standard output.
-    Stdout,
-}
-
-/// Not a stream.
-#[derive(Debug, Clone, Copy, thiserror::Error)]
-#[error("must be stderr or stdout")]
-pub(crate) struct UnknownLogDestination;
-
-impl FromStr for LogDestination {
-    type Err = UnknownLogDestination;
-
-    fn from_str(text: &str) -> Result<Self, UnknownLogDestination> {
-        match text.to_ascii_lowercase().as_str() {
-            "stderr" => Ok(Self::Stderr),
-            "stdout" => Ok(Self::Stdout),
-            _ => Err(UnknownLogDestination),
-        }
-    }
-}
 
 /// A truth value, as Go's flags have it.
 fn parse_bool(text: &str) -> Result<bool, &'static str> {
@@ -127,13 +71,14 @@ pub struct GlobalArgs {
 }
 
 impl GlobalArgs {
-    /// How to log: flags, environment, or `default`.
+    /// How to log: flags, environment, or `default`. Variables that are not understood are among `remarks`.
     pub(crate) fn logging(
         &self,
         environment: &Environment,
         default: LogLevel,
+        remarks: &mut Vec<Remark>,
     ) -> anyhow::Result<Logging> {
-        let level = given(self.log_level, &LOG_LEVEL, environment)?;
+        let level = given(self.log_level, &LOG_LEVEL, environment, remarks)?;
         let file = match (&self.log_file, environment.value_with_name(&LOG_FILE)) {
             (Some(path), _) => Some((path.as_str(), "--log-file".to_owned())),
             (None, Some((name, path))) => Some((path.expose(), in_environment(name))),
@@ -143,23 +88,26 @@ impl GlobalArgs {
             LogSettings::parse_file(path).map_err(|error| invalid(error, place))
         });
         let file = file.transpose()?;
-        let format = given(self.log_format, &LOG_FORMAT, environment)?.unwrap_or_default();
-        let destination = given(self.log_destination, &LOG_DESTINATION, environment)?;
-        let stdout = destination == Some(LogDestination::Stdout);
+        let format = given(self.log_format, &LOG_FORMAT, environment, remarks)?;
+        let destination = given(self.log_destination, &LOG_DESTINATION, environment, remarks)?;
         let stream = environment.journal_stream.as_deref();
         Ok(Logging {
-            settings: LogSettings { level, file },
+            settings: LogSettings {
+                level,
+                file,
+                format,
+                destination,
+            },
             default,
-            format: match format {
-                LogFormat::Console | LogFormat::Plain => Format::Text,
-                LogFormat::Json => Format::Json,
+            colour: !environment.no_color,
+            stderr: Stream {
+                is_journal: journal::is_behind(io::stderr(), stream),
+                is_terminal: io::stderr().is_terminal(),
             },
-            colour: !environment.no_color && format != LogFormat::Plain,
-            journal: match stdout {
-                false => journal::is_behind(io::stderr(), stream),
-                true => journal::is_behind(io::stdout(), stream),
+            stdout: Stream {
+                is_journal: journal::is_behind(io::stdout(), stream),
+                is_terminal: io::stdout().is_terminal(),
             },
-            stdout,
         })
     }
 
@@ -178,6 +126,10 @@ impl GlobalArgs {
             self.log_level.map(LogLevel::as_str),
         );
         flags.add(&LOG_FILE, "--log-file", self.log_file.as_deref());
+        let format = self.log_format.map(LogFormat::as_str);
+        flags.add(&LOG_FORMAT, "--log-format", format);
+        let destination = self.log_destination.map(LogDestination::as_str);
+        flags.add(&LOG_DESTINATION, "--log-destination", destination);
     }
 }
 
@@ -186,6 +138,7 @@ fn given<T: FromStr<Err: StdError + Send + Sync + 'static>>(
     flag: Option<T>,
     variable: &Variable,
     environment: &Environment,
+    remarks: &mut Vec<Remark>,
 ) -> anyhow::Result<Option<T>> {
     if flag.is_some() {
         return Ok(flag);
@@ -196,8 +149,17 @@ fn given<T: FromStr<Err: StdError + Send + Sync + 'static>>(
             .map(Some)
             .map_err(|error| invalid(error, in_environment(name)));
     }
-    let shared = environment.shared_value(variable);
-    Ok(shared.and_then(|(_, text)| text.expose().parse().ok()))
+    let Some((name, text)) = environment.shared_value(variable) else {
+        return Ok(None);
+    };
+    let parsed = text.expose().parse();
+    let parsed = parsed.map_err(|error: T::Err| {
+        remarks.push(Remark::NotUnderstood {
+            name: in_environment(name),
+            expected: error.to_string(),
+        });
+    });
+    Ok(parsed.ok())
 }
 
 /// What every command is given.
@@ -466,7 +428,7 @@ mod tests {
             };
             let environment = Environment::from_vars([("INFISICAL_LOG_LEVEL", variable)]);
             let found = args
-                .logging(&environment, LogLevel::Info)
+                .logging(&environment, LogLevel::Info, &mut Vec::new())
                 .map(|logging| logging.settings.level);
             assert_eq!(found.ok(), expected, "{variable}");
         }

@@ -33,6 +33,7 @@ use std::ffi::OsString;
 use clap::{CommandFactory, FromArgMatches as _, Parser, Subcommand};
 
 use crate::config::env::{API_URL, Environment};
+use crate::config::remark::Remark;
 use crate::config::settings::LogLevel;
 use crate::host::{parent, privileges, signals};
 use crate::scope::Scope;
@@ -131,23 +132,32 @@ impl Cli {
         found.map_or_else(String::new, |command| command.render_help().to_string())
     }
 
-    /// How to log: flags, then environment, then defaults. From here on a log file may be moved away.
+    /// How to log: flags, then environment, then defaults; and what is to be logged about that. From
+    /// here on a log file may be moved away.
     ///
     /// # Errors
     /// The environment asks for a level that does not exist.
-    pub fn logging(&self, environment: &Environment) -> anyhow::Result<logging::Logging> {
+    pub fn logging(
+        &self,
+        environment: &Environment,
+    ) -> anyhow::Result<(logging::Logging, Vec<Remark>)> {
         signals::survive_user_signals().map_err(Failure::unavailable)?;
         let default = match self.command {
             Command::Gateway(_) | Command::Relay(_) | Command::Platform(_) => LogLevel::Info,
             // A person reads along, or a program such as ssh that passes on what we say.
             Command::Connect(_) | Command::Dev(_) | Command::Version => LogLevel::Warn,
         };
-        let mut logging = self.global.logging(environment, default)?;
+        let mut remarks = Vec::new();
+        let mut logging = self.global.logging(environment, default, &mut remarks)?;
         if self.installs() {
             // That is where the service will log; this command speaks to a person.
             logging.settings.file = None;
         }
-        Ok(logging)
+        if matches!(self.command, Command::Gateway(_) | Command::Relay(_)) {
+            // They say the same about their whole configuration.
+            remarks.clear();
+        }
+        Ok((logging, remarks))
     }
 
     fn installs(&self) -> bool {

@@ -225,7 +225,13 @@ mod tests {
             ["ca_file", "not set", "default"],
             ["log_level", "info", "default"],
             ["log_file", "standard error", "default"],
-            ["relay_name", "the fastest healthy relay", "default"],
+            ["log_format", "console", "default"],
+            ["log_destination", "stderr", "default"],
+            [
+                "relay_name",
+                "the relay of the last run if healthy, else the fastest healthy relay",
+                "default",
+            ],
             ["gateway_access_token", "<secret>", "file, line 2"],
         ];
         assert_eq!(rows(&account), expected);

@@ -7,9 +7,11 @@ use std::path::{Path, PathBuf};
 
 use super::account::{Account, Notes};
 use super::env::{
-    API_URL, CA_FILE, CUSTOM_HEADERS, Environment, LOG_FILE, LOG_LEVEL, Used, Variable, is_shared,
+    API_URL, CA_FILE, CUSTOM_HEADERS, Environment, LOG_DESTINATION, LOG_FILE, LOG_FORMAT,
+    LOG_LEVEL, Used, Variable, is_shared,
 };
 use super::file::{self, Entry};
+use super::log::{LogDestination, LogFormat};
 use super::proxy::Proxies;
 use super::raw::{Flags, Loaded, Origin, Raw, Source, Value};
 use super::remark::{Problem, Remark};
@@ -365,6 +367,8 @@ impl<'a> Reader<'a> {
         LogSettings {
             level: self.shared(&LOG_LEVEL, str::parse::<LogLevel>),
             file: self.parsed(&LOG_FILE, LogSettings::parse_file),
+            format: self.shared(&LOG_FORMAT, str::parse::<LogFormat>),
+            destination: self.shared(&LOG_DESTINATION, str::parse::<LogDestination>),
         }
     }
 

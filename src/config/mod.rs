@@ -15,6 +15,7 @@ pub mod env;
 pub mod file;
 mod gateway;
 pub mod listen;
+pub mod log;
 mod login;
 mod no_proxy;
 pub mod proxy;

@@ -164,9 +164,8 @@ impl Loaded {
         &self,
         role: Used,
     ) -> impl Iterator<Item = (&'static Variable, Origin<'_>)> {
-        let is_used = move |key: &Variable| key.used.includes(role) && key.in_files;
         let idle = move |entry: &&Entry| {
-            !is_used(entry.key) && !is_standard(&entry.name) && !entry.value.is_empty()
+            !entry.key.used.includes(role) && !is_standard(&entry.name) && !entry.value.is_empty()
         };
         self.entries
             .iter()

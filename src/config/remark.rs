@@ -159,9 +159,6 @@ fn idle(key: &Variable) -> &'static str {
     if key == &FOREIGN {
         return "it is no setting of this program; variables of other programs belong into a drop-in (systemctl edit)";
     }
-    if !key.in_files {
-        return "it is read from flags and the environment only";
-    }
     match key.used {
         Used::ByNobody => "the service that it configures is not offered by this version",
         Used::ByGateways => "it is for gateways",

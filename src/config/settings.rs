@@ -9,6 +9,7 @@ use std::str::FromStr;
 
 use super::credential::{IdentityCredential, MachineEnrollment};
 pub use super::domain::{ApiBase, DEFAULT_DOMAIN, InvalidApiBase};
+use super::log::{LogDestination, LogFormat};
 use super::proxy::Proxies;
 use super::value::{InvalidValue, Shape, clean, has_template, is_quote};
 use crate::names::{GatewayName, RelayHost, RelayName};
@@ -234,13 +235,17 @@ impl FromStr for LogLevel {
     }
 }
 
-/// What is logged, and where to. How the lines look is a matter of the command line alone.
+/// What is logged, where to, and how it looks.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LogSettings {
     /// The level; `None` is the command's own.
     pub level: Option<LogLevel>,
-    /// The file; `None` is standard error, or the journal behind it.
+    /// The file; `None` is the stream of `destination`, or the journal behind it.
     pub file: Option<PathBuf>,
+    /// How the lines look.
+    pub format: Option<LogFormat>,
+    /// The stream without a file.
+    pub destination: Option<LogDestination>,
 }
 
 /// Why a text does not name a log file.

@@ -27,8 +27,6 @@ pub struct Variable {
     pub aliases: &'static [&'static str],
     /// The value without it, for a person; empty if there is none.
     pub default: &'static str,
-    /// False for what must be known before a file is read.
-    pub in_files: bool,
 }
 
 /// Which role uses a setting.
@@ -333,7 +331,6 @@ const ROW: Variable = Variable {
     stronger: &[],
     aliases: &[],
     default: "",
-    in_files: true,
 };
 
 macro_rules! settings {
@@ -391,14 +388,12 @@ settings! {
         kind: Kind::Text("FORMAT"),
         flags: &[Flag::new("--log-format")],
         default: "console",
-        in_files: false,
     }
     LOG_DESTINATION = "LOG_DESTINATION" "where lines are logged: stderr or stdout" {
         group: Group::Global,
         kind: Kind::Text("STREAM"),
         flags: &[Flag::new("--log-destination")],
         default: "stderr",
-        in_files: false,
     }
     TOKEN = "INFISICAL_TOKEN"
     "access token of a machine identity, or a one-time enrollment token; `--token -` reads it from standard input" {
@@ -515,7 +510,7 @@ settings! {
             Flag::new("--target-relay-name").of(Used::ByGateways),
             Flag::new("--relay").of(Used::ByGateways).older(),
         ],
-        default: "the fastest healthy relay",
+        default: "the relay of the last run if healthy, else the fastest healthy relay",
     }
     RELAY_HOST = "INFISICAL_RELAY_HOST"
     "host name or IP address of the relay, as gateways and clients reach it" {

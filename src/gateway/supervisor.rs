@@ -98,30 +98,32 @@ impl Supervisor {
                         }
                     }
                 }
-                Action::Connect => match scope.run(self.connect(&mut left)).await {
-                    None => return Ok(()),
-                    Some(Err(error)) => {
-                        let why = error.failure();
-                        failure = Some(Error::Tunnel(error));
-                        Event::ConnectionFailed(why)
-                    }
-                    Some(Ok(mut tunnel)) => {
-                        link.handle(Event::Connected, moment());
-                        match self.serve(&mut tunnel, &mut left, &mut link, scope).await {
-                            Left::Stopped => return Ok(()),
-                            Left::Moved => {
-                                left.push(tunnel);
-                                Event::Moved
-                            }
-                            Left::Lost(error) => {
-                                let why = error.failure();
-                                self.blame(&tunnel.identity, why);
-                                failure = Some(Error::Tunnel(error));
-                                Event::Lost(why)
+                Action::Connect => {
+                    match scope.run(self.connect(link.attempts(), &mut left)).await {
+                        None => return Ok(()),
+                        Some(Err(error)) => {
+                            let why = error.failure();
+                            failure = Some(Error::Tunnel(error));
+                            Event::ConnectionFailed(why)
+                        }
+                        Some(Ok(mut tunnel)) => {
+                            link.handle(Event::Connected, moment());
+                            match self.serve(&mut tunnel, &mut left, &mut link, scope).await {
+                                Left::Stopped => return Ok(()),
+                                Left::Moved => {
+                                    left.push(tunnel);
+                                    Event::Moved
+                                }
+                                Left::Lost(error) => {
+                                    let why = error.failure();
+                                    self.blame(&tunnel.identity, why);
+                                    failure = Some(Error::Tunnel(error));
+                                    Event::Lost(why)
+                                }
                             }
                         }
                     }
-                },
+                }
                 Action::Wait(delay) => {
                     self.report_wait(failure.as_ref(), delay, &link, &mut left);
                     match scope.run(self.wait(delay, &mut link)).await {
@@ -213,8 +215,12 @@ impl Supervisor {
     }
 
     /// Dials with the newest credentials. If they are for a tunnel that was left, and is still up, that one is taken up
-    /// again: its relay would close it for another one.
-    async fn connect(&mut self, left: &mut Vec<Tunnel>) -> Result<Tunnel, session::Error> {
+    /// again: its relay would close it for another one. `failed` attempts were made since there was a tunnel.
+    async fn connect(
+        &mut self,
+        failed: u32,
+        left: &mut Vec<Tunnel>,
+    ) -> Result<Tunnel, session::Error> {
         let Some(identity) = self.current.borrow().clone() else {
             return Err(session::Error::NoCredentials);
         };
@@ -226,14 +232,12 @@ impl Supervisor {
             return Ok(again);
         }
         let (name, host) = (&identity.relay_name, &identity.relay_host);
-        let line = format!(
-            "{} {name} on {host}:{SSH_PORT}...",
-            events::GATEWAY_CONNECTING
-        );
-        // Once for each time that there is no tunnel.
         let event = events::GATEWAY_CONNECTING;
-        if self.log_throttle.should_log(event.text, &line).is_some() {
-            tracing::info!(message_id = event.id, "{line}");
+        let relay = format!("{name} on {host}:{SSH_PORT}");
+        // Once for each time that there is no tunnel.
+        if self.log_throttle.should_log(event.text, &relay).is_some() {
+            let attempt = attempt(failed, self.issuer.borrow().is_pinned());
+            tracing::info!(message_id = event.id, "{event} {relay}... ({attempt})");
         }
         let connected = self.insist(|| session::connect(&identity)).await;
         match connected {
@@ -471,13 +475,20 @@ async fn is_back(identity: Option<&Identity>, head_start: Duration) {
     }
 }
 
+/// The attempt after `failed` ones, as the deployed gateway counts them: six in a round to a relay that was
+/// named, one to a relay that was chosen.
+fn attempt(failed: u32, is_pinned: bool) -> String {
+    let in_round = if is_pinned { 6 } else { 1 };
+    format!("attempt {}/{in_round}", failed % in_round + 1)
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
     use tokio::time::sleep;
 
-    use super::{FRESH, HEAD_START, head_start, insist};
+    use super::{FRESH, HEAD_START, attempt, head_start, insist};
     use crate::gateway::nudge::{Nudge, Nudges};
 
     /// Outlasts every attempt of the tests.
@@ -523,5 +534,18 @@ mod tests {
         let mut wanted = false;
         insist(&mut nudges.receiver, &mut wanted, || sleep(FRESH / 2)).await;
         assert!(wanted);
+    }
+
+    #[test]
+    fn attempts_are_counted_in_rounds() {
+        for (failed, is_pinned, expected) in [
+            (0, true, "attempt 1/6"),
+            (5, true, "attempt 6/6"),
+            (6, true, "attempt 1/6"),
+            (0, false, "attempt 1/1"),
+            (9, false, "attempt 1/1"),
+        ] {
+            assert_eq!(attempt(failed, is_pinned), expected);
+        }
     }
 }

@@ -79,7 +79,6 @@ fn general(role: Role) -> impl Iterator<Item = &'static Variable> {
     let used = role.into();
     let is_kept = move |known: &&&'static Variable| {
         known.used.includes(used)
-            && known.in_files
             && matches!(known.group, Group::General | Group::Global | Group::Limits)
     };
     TABLE.iter().filter(is_kept).copied()
@@ -443,7 +442,6 @@ mod tests {
             let used = role.into();
             let kept = |known: &&&'static Variable| {
                 known.used.includes(used)
-                    && known.in_files
                     && !known.group.is_credential()
                     && !matches!(known.group, Group::StoredDomain | Group::Organization)
             };

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::support::lab::{GATEWAY, GATEWAY_CONNECTED, Lab, RELAY, TOKEN};
-use crate::support::process::{Process, infisical};
+use crate::support::process::{Process, as_user, infisical};
 use crate::support::write_private;
 
 fn command(lab: &Lab, words: &[&str], config: &Path) -> Command {
@@ -94,4 +94,101 @@ async fn check_tells_every_mistake_at_once_and_exits_with_78() {
         assert!(output.contains(part), "{part} is missing: {output}");
     }
     assert!(!output.contains(TOKEN), "the token is shown");
+}
+
+/// A gateway that starts from a file with these lines.
+fn started(lab: &Lab, lines: &str) -> Process {
+    let gateway = lab.gateway_command();
+    let keys = std::fs::read_to_string(&gateway.config).expect("read");
+    write_private(&gateway.config, &format!("{keys}{lines}"));
+    gateway.spawn(lab.dir())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn format_and_stream_of_the_log_may_stand_in_the_file() {
+    let lab = Lab::new().await;
+    let relay = lab.relay().await;
+    let is_json = |line: &str| line.starts_with('{');
+    let gateway = started(&lab, "LOG_FORMAT=json\nLOG_DESTINATION=stdout\n");
+    let line = gateway.wait_for_line("Gateway started successfully").await;
+    assert!(is_json(&line), "{line}");
+    assert!(gateway.stdout().contains("Gateway started successfully"));
+    gateway.kill().await;
+    let gateway = started(&lab, "LOG_FORMAT=pretty\nLOG_DESTINATION=syslog\n");
+    let line = gateway.wait_for_line("Gateway started successfully").await;
+    assert!(!is_json(&line), "{line}");
+    assert_eq!(gateway.stdout(), "");
+    for (name, line) in [("LOG_FORMAT", 2), ("LOG_DESTINATION", 3)] {
+        let config = lab.dir().join("gateway-lab-gateway.conf");
+        let place = format!("{name} in {} line {line}", config.display());
+        let output = gateway.output();
+        let warned = output
+            .lines()
+            .any(|text| text.contains(&place) && text.contains("WARN"));
+        assert!(warned, "{place}: {output}");
+    }
+    drop(relay);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn variables_of_the_log_that_are_not_understood_are_warnings() {
+    let lab = Lab::new().await;
+    let mut connect = infisical(lab.dir());
+    connect.args(["connect", "edge", "--to", "db.test:5432"]);
+    connect.args(["--domain", &lab.platform.url()]);
+    connect.env("INFISICAL_TOKEN", TOKEN);
+    connect
+        .env("LOG_FORMAT", "pretty")
+        .env("LOG_DESTINATION", "syslog");
+    let connect = Process::spawn("connect", connect);
+    for name in ["LOG_FORMAT", "LOG_DESTINATION"] {
+        let line = connect
+            .wait_for_line(&format!("environment variable {name}"))
+            .await;
+        assert!(line.contains("WARN"), "{line}");
+    }
+}
+
+/// `gateway check` without a home, as in a container.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_home_is_a_warning_that_names_the_file() {
+    let lab = Lab::new().await;
+    for command in ["check", "start"] {
+        let mut gateway = infisical(lab.dir());
+        gateway.args(["gateway", command, "edge"]);
+        gateway.args(["--domain", &lab.platform.url()]);
+        let Some(mut gateway) = as_user(&gateway) else {
+            return;
+        };
+        gateway.env_clear().env("INFISICAL_TOKEN", TOKEN);
+        let gateway = Process::spawn(command, gateway);
+        let line = gateway.wait_for_line("HOME is not set").await;
+        let file = "/var/lib/infisical/gateways/edge.conf";
+        assert!(line.contains(file) && line.contains("--config"), "{line}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_home_that_cannot_be_written_is_named() {
+    let lab = Lab::new().await;
+    let mut gateway = infisical(lab.dir());
+    gateway.args(["gateway", "start", "edge", "--enroll-method=token"]);
+    gateway.args(["--domain", &lab.platform.url()]);
+    let Some(mut gateway) = as_user(&gateway) else {
+        return;
+    };
+    // Nobody, root included, makes directories there.
+    gateway
+        .env("HOME", "/proc")
+        .env("INFISICAL_TOKEN", "one-time");
+    let gateway = Process::spawn("gateway", gateway);
+    assert_ne!(gateway.exit_code().await, 0);
+    let output = gateway.output();
+    let expected =
+        "cannot make the directory /proc/.infisical/gateways; name another file with --config";
+    assert!(output.contains(expected), "{output}");
+    assert!(
+        lab.platform.requests("").is_empty(),
+        "the token is spent although it cannot be kept"
+    );
 }

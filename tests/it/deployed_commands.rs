@@ -181,7 +181,11 @@ const STARTS: &[Line] = &[
             ("LOG_DESTINATION", "syslog"),
         ],
         "gateway start g --token=t",
-        &["LOG_LEVEL", "the default is used"],
+        &[
+            "environment variable LOG_LEVEL: must be ",
+            "environment variable LOG_FORMAT: must be console, plain or json; the default is used",
+            "environment variable LOG_DESTINATION: must be stderr or stdout; the default is used",
+        ],
     ),
     with(
         &[("LOG_LEVEL", "debug")],
@@ -439,10 +443,14 @@ async fn a_gateway_logs_what_scripts_wait_for() {
     let _relay = lab.relay().await;
     let gateway = lab.gateway_command().spawn(lab.dir());
     gateway.wait_for_line("Gateway started successfully").await;
+    let connecting = format!(
+        "Connecting to relay server lab-relay on {}:2222... (attempt 1/6)",
+        lab.host
+    );
     for line in [
         "Starting gateway",
         "Successfully registered gateway and received certificates",
-        "Connecting to relay server lab-relay on ",
+        &connecting,
         "Relay connection established for gateway",
     ] {
         assert!(

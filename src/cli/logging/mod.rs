@@ -7,7 +7,7 @@
 //! Logging never waits for whoever reads the lines, since what waits serves nobody and is ended by its watchdog: lines go
 //! through a bounded queue to a thread that does nothing else.
 //!
-//! Whoever asks for JSON gets lines of it, in the journal too: its fields are for those who ask for nothing.
+//! With JSON the journal gets lines of it too: its fields are for the other formats.
 
 mod file;
 mod queue;
@@ -17,7 +17,6 @@ mod writer;
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fmt;
-use std::io::{self, IsTerminal as _};
 use std::panic::{self, PanicHookInfo};
 use std::sync::Arc;
 use std::thread;
@@ -33,22 +32,22 @@ use tracing_subscriber::{Layer, Registry, reload};
 pub use file::Error;
 
 use super::exit::Failure;
+use crate::config::log::{LogDestination, LogFormat};
 use crate::config::settings::{LogLevel, LogSettings};
 use crate::error::chain;
 use crate::events;
 use crate::host::journal::{Journal, Socket};
 use crate::threads::ADVICE;
-use sink::{Gate, Lines, Sink};
+use sink::{Form, Gate, Lines, Look, Sink};
 use text::{Fields, Line};
 
-/// How lines look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Format {
-    /// For people.
-    #[default]
-    Text,
-    /// One JSON object a line.
-    Json,
+/// What is known of standard error or standard output.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Stream {
+    /// It is the journal.
+    pub is_journal: bool,
+    /// It is a terminal.
+    pub is_terminal: bool,
 }
 
 /// How to log.
@@ -58,14 +57,12 @@ pub struct Logging {
     pub settings: LogSettings,
     /// The level if nobody says any.
     pub default: LogLevel,
-    /// How it looks.
-    pub format: Format,
-    /// Colours, if standard error is a terminal.
+    /// Colours, if the stream is a terminal.
     pub colour: bool,
-    /// The stream is the journal.
-    pub journal: bool,
-    /// The stream is standard output instead of standard error.
-    pub stdout: bool,
+    /// Standard error.
+    pub stderr: Stream,
+    /// Standard output.
+    pub stdout: Stream,
 }
 
 impl Logging {
@@ -73,8 +70,8 @@ impl Logging {
     /// file comes with it.
     pub fn start(self) -> Handle {
         // A journal without a socket still reads lines; no reason not to start.
-        let wants_fields = self.journal && self.format == Format::Text;
-        let socket = wants_fields.then(Socket::open).and_then(Result::ok);
+        let has_journal = self.stderr.is_journal || self.stdout.is_journal;
+        let socket = has_journal.then(Socket::open).and_then(Result::ok);
         let (subscriber, handle) = self.build(socket);
         subscriber.init();
         let sink = Arc::clone(&handle.0.sink);
@@ -85,36 +82,47 @@ impl Logging {
     fn build(self, socket: Option<Socket>) -> (impl Subscriber + Send + Sync, Handle) {
         let level = self.settings.level.unwrap_or(self.default);
         let is_native = socket.is_some();
-        let sink = Arc::new(Sink::new(self.journal, socket));
+        let sink = Arc::new(Sink::new(self.stderr.is_journal, socket));
         sink.set_verbose(is_verbose(level));
-        if self.stdout {
-            sink.use_standard_output();
-        }
+        self.look(&self.settings, &sink);
         let (filter, reload) = reload::Layer::new(targets(level));
         let journal = is_native.then(|| {
             let taker = Arc::clone(&sink);
             Gate {
                 layer: Journal::new(move |entry| taker.entry(entry)),
                 sink: Arc::clone(&sink),
-                native: true,
+                form: Form::Entry,
             }
         });
-        let is_terminal = match self.stdout {
-            true => io::stdout().is_terminal(),
-            false => io::stderr().is_terminal(),
-        };
-        let colour = self.colour && is_terminal;
-        let lines = lines(self.format, colour, &sink);
+        let has_terminal = self.stderr.is_terminal || self.stdout.is_terminal;
+        let text = text(self.colour && has_terminal, &sink);
         let subscriber = tracing_subscriber::registry()
             .with(filter)
             .with(journal)
-            .with(lines);
+            .with(text)
+            .with(json(&sink));
         let handle = Handle(Arc::new(Shared {
             logging: self,
             sink,
             reload,
         }));
         (subscriber, handle)
+    }
+
+    /// Makes lines look, and go without a file, as `settings` say.
+    fn look(&self, settings: &LogSettings, sink: &Sink) {
+        let destination = settings.destination.unwrap_or_default();
+        let stream = match destination {
+            LogDestination::Stderr => self.stderr,
+            LogDestination::Stdout => self.stdout,
+        };
+        let format = settings.format.unwrap_or_default();
+        sink.set_look(Look {
+            is_json: format == LogFormat::Json,
+            is_plain: format == LogFormat::Plain || !stream.is_terminal,
+            is_journal: stream.is_journal,
+            destination,
+        });
     }
 }
 
@@ -131,28 +139,40 @@ fn report_panic(sink: &Sink, info: &PanicHookInfo<'_>) {
     sink.write_standard(Level::ERROR, text.as_bytes());
 }
 
-/// The layer for everything but the journal's socket.
-fn lines<S>(format: Format, colour: bool, sink: &Arc<Sink>) -> Gate<Box<dyn Layer<S> + Send + Sync>>
+/// The layer for lines of text.
+fn text<S>(colour: bool, sink: &Arc<Sink>) -> Gate<impl Layer<S> + Send + Sync + use<S>>
 where
     S: Subscriber + for<'lookup> LookupSpan<'lookup>,
 {
     let layer = tracing_subscriber::fmt::layer()
         .with_writer(Lines(Arc::clone(sink)))
         // They would go to standard error, past the queue.
-        .log_internal_errors(false);
-    let layer: Box<dyn Layer<S> + Send + Sync> = match format {
-        Format::Text => Box::new(
-            layer
-                .with_ansi(colour)
-                .fmt_fields(Fields)
-                .event_format(Line::new(Arc::clone(sink))),
-        ),
-        Format::Json => Box::new(layer.json().flatten_event(true).with_ansi(false)),
-    };
+        .log_internal_errors(false)
+        .with_ansi(colour)
+        .fmt_fields(Fields)
+        .event_format(Line::new(Arc::clone(sink)));
     Gate {
         layer,
         sink: Arc::clone(sink),
-        native: false,
+        form: Form::Text,
+    }
+}
+
+/// The layer for lines of JSON.
+fn json<S>(sink: &Arc<Sink>) -> Gate<impl Layer<S> + Send + Sync + use<S>>
+where
+    S: Subscriber + for<'lookup> LookupSpan<'lookup>,
+{
+    let layer = tracing_subscriber::fmt::layer()
+        .with_writer(Lines(Arc::clone(sink)))
+        .log_internal_errors(false)
+        .json()
+        .flatten_event(true)
+        .with_ansi(false);
+    Gate {
+        layer,
+        sink: Arc::clone(sink),
+        form: Form::Json,
     }
 }
 
@@ -193,14 +213,14 @@ impl Handle {
     /// The file cannot be opened; nothing is changed then.
     pub fn apply(&self, settings: &LogSettings) -> Result<(), Error> {
         self.0.sink.redirect(settings.file.as_deref())?;
-        self.set_level(settings.level);
+        self.change(settings);
         Ok(())
     }
 
     /// The same for a program that runs already: a file that cannot be opened is a warning, the old one stays in use,
     /// and the level changes all the same. An unchanged file is opened again.
     pub fn follow(&self, settings: &LogSettings) {
-        self.set_level(settings.level);
+        self.change(settings);
         self.0.sink.follow(settings.file.as_deref());
     }
 
@@ -215,8 +235,10 @@ impl Handle {
         AtTheEnd(Arc::clone(&self.0.sink))
     }
 
-    fn set_level(&self, level: Option<LogLevel>) {
-        let level = level.unwrap_or(self.0.logging.default);
+    /// Everything but the file.
+    fn change(&self, settings: &LogSettings) {
+        self.0.logging.look(settings, &self.0.sink);
+        let level = settings.level.unwrap_or(self.0.logging.default);
         self.0.sink.set_verbose(is_verbose(level));
         // It fails only where nothing is logged any more.
         let _ = self.0.reload.reload(targets(level));
@@ -224,8 +246,8 @@ impl Handle {
 
     /// Reports the error that ends the program, where logs go and as they look; on standard error in any case.
     pub fn report(&self, error: &anyhow::Error) {
-        let Shared { logging, sink, .. } = &*self.0;
-        let is_plain = logging.format == Format::Text && !sink.is_journal();
+        let sink = &self.0.sink;
+        let is_plain = !sink.is_json() && !sink.is_journal();
         if sink.is_file() || !is_plain {
             tracing::error!(
                 message_id = events::FAILED.id,
@@ -255,10 +277,9 @@ pub(super) fn unread() -> Handle {
     let logging = Logging {
         settings: LogSettings::default(),
         default: LogLevel::Info,
-        format: Format::Text,
         colour: false,
-        journal: false,
-        stdout: false,
+        stderr: Stream::default(),
+        stdout: Stream::default(),
     };
     logging.build(None).1
 }
@@ -310,28 +331,50 @@ mod tests {
 
     use tracing::Level;
 
-    use super::{Format, Handle, Logging, Socket, targets};
+    use super::{Handle, Logging, Socket, Stream, targets};
+    use crate::config::log::LogFormat;
     use crate::config::settings::{LogLevel, LogSettings};
     use crate::events;
 
-    fn logging(format: Format) -> Logging {
+    fn logging(format: LogFormat) -> Logging {
+        let stderr = Stream {
+            is_terminal: true,
+            ..Stream::default()
+        };
+        let settings = LogSettings {
+            format: Some(format),
+            ..LogSettings::default()
+        };
         Logging {
-            settings: LogSettings::default(),
+            settings,
             default: LogLevel::Info,
-            format,
             colour: true,
-            journal: false,
-            stdout: false,
+            stderr,
+            stdout: Stream::default(),
+        }
+    }
+
+    fn to_journal() -> Logging {
+        let stderr = Stream {
+            is_journal: true,
+            ..Stream::default()
+        };
+        Logging {
+            stderr,
+            ..logging(LogFormat::Console)
         }
     }
 
     /// What is written to the file when `work` logs in `format`, to a file from the beginning.
-    fn written(format: Format, work: impl FnOnce(&Handle, &Path)) -> String {
+    fn written(format: LogFormat, work: impl FnOnce(&Handle, &Path)) -> String {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("log");
         let (subscriber, handle) = logging(format).build(None);
         tracing::subscriber::with_default(subscriber, || {
-            let settings = to(&path, None);
+            let settings = LogSettings {
+                format: Some(format),
+                ..to(&path, None)
+            };
             handle.apply(&settings).expect("opened");
             work(&handle, &path);
             drop(handle.written_at_the_end());
@@ -343,6 +386,7 @@ mod tests {
         LogSettings {
             level,
             file: Some(PathBuf::from(path)),
+            ..LogSettings::default()
         }
     }
 
@@ -358,7 +402,7 @@ mod tests {
 
     #[test]
     fn text_has_no_ids_of_events_and_no_colours_in_a_file() {
-        let text = written(Format::Text, |_, _| event());
+        let text = written(LogFormat::Console, |_, _| event());
         assert!(
             text.contains("INFO configuration reloaded relay.host=\"h\" attempt=3\n"),
             "{text}"
@@ -370,8 +414,25 @@ mod tests {
     }
 
     #[test]
+    fn the_format_changes_while_it_runs() {
+        let text = written(LogFormat::Console, |handle, path| {
+            event();
+            for format in [LogFormat::Json, LogFormat::Plain] {
+                let settings = LogSettings {
+                    format: Some(format),
+                    ..to(path, None)
+                };
+                handle.apply(&settings).expect("applied");
+                event();
+            }
+        });
+        let is_json: Vec<_> = text.lines().map(|line| line.starts_with('{')).collect();
+        assert_eq!(is_json, [false, true, false], "{text}");
+    }
+
+    #[test]
     fn json_has_every_field() {
-        let text = written(Format::Json, |_, _| event());
+        let text = written(LogFormat::Json, |_, _| event());
         let line: serde_json::Value = serde_json::from_str(&text).expect("JSON");
         assert_eq!(line["message"], events::RELOADED.text);
         assert_eq!(line["message_id"], events::RELOADED.id);
@@ -380,7 +441,7 @@ mod tests {
 
     #[test]
     fn level_and_file_change_while_it_runs_and_a_bad_file_changes_nothing() {
-        let text = written(Format::Text, |handle, path| {
+        let text = written(LogFormat::Console, |handle, path| {
             tracing::debug!("not heard");
             handle
                 .apply(&to(path, Some(LogLevel::Debug)))
@@ -418,7 +479,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let (here, gone) = (directory.path().join("here"), directory.path().join("gone"));
         fs::create_dir(&here).expect("made");
-        let (subscriber, handle) = logging(Format::Text).build(None);
+        let (subscriber, handle) = logging(LogFormat::Console).build(None);
         tracing::subscriber::with_default(subscriber, || {
             handle.apply(&to(&here.join("log"), None)).expect("opened");
             drop(handle.written_at_the_end());
@@ -439,7 +500,7 @@ mod tests {
 
     #[test]
     fn the_last_lines_are_written_after_a_panic_too() {
-        let text = written(Format::Text, |handle, path| {
+        let text = written(LogFormat::Console, |handle, path| {
             let panic = std::panic::catch_unwind(|| {
                 let _written = handle.written_at_the_end();
                 tracing::info!("last words");
@@ -465,7 +526,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("socket");
         let journald = UnixDatagram::bind(&path).expect("a socket");
-        let (subscriber, handle) = logging(Format::Text).build(Socket::at(&path).ok());
+        let (subscriber, handle) = to_journal().build(Socket::at(&path).ok());
         tracing::subscriber::with_default(subscriber, || {
             handle.open().expect("a thread");
             // The kernel keeps a few, the queue some more, and nobody reads.
@@ -492,7 +553,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("socket");
         let first = UnixDatagram::bind(&path).expect("a socket");
-        let (subscriber, handle) = logging(Format::Text).build(Socket::at(&path).ok());
+        let (subscriber, handle) = to_journal().build(Socket::at(&path).ok());
         drop(first);
         tracing::subscriber::with_default(subscriber, || {
             tracing::debug!("not heard");

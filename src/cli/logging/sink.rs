@@ -16,18 +16,45 @@ use tracing_subscriber::registry::LookupSpan;
 use super::file::{self, Error};
 use super::queue::{Queue, Rank};
 use super::writer::{self, Job, Outlets, Place};
+use crate::config::log::LogDestination;
 use crate::host::journal::{Entry, Socket};
 
 /// How long the last lines may take. The service manager's patience at a stop is ten times that.
 const LAST_LINES: Duration = Duration::from_secs(2);
 
+/// What becomes of an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    /// A line of text.
+    Text,
+    /// A line of JSON.
+    Json,
+    /// An entry of the journal with fields.
+    Entry,
+}
+
+/// How lines look, and where they go without a file.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Look {
+    pub(super) is_json: bool,
+    /// Without colour.
+    pub(super) is_plain: bool,
+    /// The stream is the journal.
+    pub(super) is_journal: bool,
+    pub(super) destination: LogDestination,
+}
+
 /// Takes lines, and knows where they go.
 #[derive(Debug)]
 pub(super) struct Sink {
-    /// Standard error is the journal.
-    journal: bool,
-    /// The journal's own socket takes what would go to standard error.
-    native: bool,
+    /// The stream is the journal.
+    journal: AtomicBool,
+    /// There is the journal's own socket, which takes what would go to the stream.
+    has_socket: bool,
+    /// Lines are JSON.
+    json: AtomicBool,
+    /// Lines of text have no colour.
+    plain: AtomicBool,
     is_file: AtomicBool,
     /// How often somebody said where lines go.
     orders: AtomicU64,
@@ -41,8 +68,10 @@ pub(super) struct Sink {
 impl Sink {
     pub(super) fn new(journal: bool, socket: Option<Socket>) -> Self {
         Self {
-            journal,
-            native: socket.is_some(),
+            journal: AtomicBool::new(journal),
+            has_socket: socket.is_some(),
+            json: AtomicBool::new(false),
+            plain: AtomicBool::new(false),
             is_file: AtomicBool::new(false),
             orders: AtomicU64::new(0),
             verbose: AtomicBool::new(false),
@@ -52,9 +81,31 @@ impl Sink {
         }
     }
 
-    /// Lines that would go to standard error go to standard output.
-    pub(super) fn use_standard_output(&self) {
-        self.outlets().use_standard_output();
+    /// Lines look, and go without a file, as `look` says from now on.
+    pub(super) fn set_look(&self, look: Look) {
+        self.json.store(look.is_json, Ordering::Relaxed);
+        self.plain.store(look.is_plain, Ordering::Relaxed);
+        self.journal.store(look.is_journal, Ordering::Relaxed);
+        self.request(Job::Stream(look.destination, look.is_journal));
+    }
+
+    pub(super) fn is_json(&self) -> bool {
+        self.json.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn is_plain(&self) -> bool {
+        self.plain.load(Ordering::Relaxed)
+    }
+
+    /// What an event becomes.
+    fn form(&self) -> Form {
+        if self.is_json() {
+            Form::Json
+        } else if self.has_socket && self.is_journal() && !self.is_file() {
+            Form::Entry
+        } else {
+            Form::Text
+        }
     }
 
     pub(super) fn is_file(&self) -> bool {
@@ -62,7 +113,7 @@ impl Sink {
     }
 
     pub(super) fn is_journal(&self) -> bool {
-        self.journal
+        self.journal.load(Ordering::Relaxed)
     }
 
     pub(super) fn is_verbose(&self) -> bool {
@@ -250,8 +301,8 @@ impl Write for LineWriter<'_> {
 pub(super) struct Gate<L> {
     pub(super) layer: L,
     pub(super) sink: Arc<Sink>,
-    /// It speaks to the journal's socket.
-    pub(super) native: bool,
+    /// What it makes of an event.
+    pub(super) form: Form,
 }
 
 impl<L, S> Layer<S> for Gate<L>
@@ -268,8 +319,7 @@ where
     }
 
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
-        let wants_native = self.sink.native && !self.sink.is_file();
-        if self.native == wants_native {
+        if self.form == self.sink.form() {
             self.layer.on_event(event, context);
         }
     }

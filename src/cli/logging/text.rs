@@ -48,7 +48,7 @@ where
         } else {
             &self.usual
         };
-        if self.sink.is_file() {
+        if self.sink.is_file() || self.sink.is_plain() {
             // That standard error is a terminal with colours says nothing about the file: a new writer has none.
             let plain = Writer::new(&mut writer);
             return format.format_event(context, plain, event);

@@ -15,6 +15,7 @@ use tracing::{Dispatch, Level, dispatcher};
 
 use super::file::{self, Error};
 use super::sink::Sink;
+use crate::config::log::LogDestination;
 use crate::error::chain;
 use crate::events;
 use crate::host::journal::{self, Entry, Socket};
@@ -35,6 +36,8 @@ pub(super) enum Job {
     Open(PathBuf, u64),
     /// The file was moved away: make it again.
     Reopen,
+    /// Lines that go to no file go to this stream from now on, which is the journal or not.
+    Stream(LogDestination, bool),
 }
 
 /// For where a line was made.
@@ -47,7 +50,7 @@ pub(super) enum Place {
 /// Where lines end.
 #[derive(Debug)]
 pub(super) struct Outlets {
-    /// Standard error is the journal, so that text needs its priority.
+    /// The stream is the journal, so that text needs its priority.
     journal: bool,
     socket: Option<Socket>,
     /// A descriptor of our own: nobody who writes to standard error otherwise waits for us.
@@ -66,8 +69,12 @@ impl Outlets {
         }
     }
 
-    pub(super) fn use_standard_output(&mut self) {
-        let standard = io::stdout().as_fd().try_clone_to_owned();
+    fn use_stream(&mut self, destination: LogDestination, journal: bool) {
+        let standard = match destination {
+            LogDestination::Stderr => io::stderr().as_fd().try_clone_to_owned(),
+            LogDestination::Stdout => io::stdout().as_fd().try_clone_to_owned(),
+        };
+        self.journal = journal;
         self.standard = standard.ok().map(File::from);
     }
 
@@ -149,6 +156,7 @@ fn work(sink: &Sink, dispatch: &Dispatch, job: Job, lost: Option<u64>) {
         Job::Line(level, place, line) => outlets.line(level, place, &line),
         Job::Entry(entry) => outlets.entry(&entry),
         Job::Use(file) => outlets.file = file,
+        Job::Stream(destination, journal) => outlets.use_stream(destination, journal),
         Job::Open(path, order) => match file::open(&path) {
             Ok(file) => {
                 // Somebody may have wanted something else since.

@@ -65,6 +65,23 @@ pub(crate) fn with_processes(command: &Command, limit: usize) -> Option<Command>
     Some(launched(limited, command))
 }
 
+/// The same command as an ordinary user; `None`, visibly, where root cannot arrange that.
+pub(crate) fn as_user(command: &Command) -> Option<Command> {
+    if !nix::unistd::geteuid().is_root() {
+        return Some(launched(Command::new("env"), command));
+    }
+    let is_there = Command::new("setpriv").arg("--version").output().is_ok();
+    if !is_there {
+        eprintln!("SKIPPED: without setpriv, root cannot be an ordinary user");
+        return None;
+    }
+    let mut user = Command::new("setpriv");
+    user.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
+    let mut command = launched(user, command);
+    command.current_dir("/");
+    Some(command)
+}
+
 /// `command`, started by `launcher`, with its own environment and directory.
 fn launched(mut launcher: Command, command: &Command) -> Command {
     launcher.arg(command.get_program()).args(command.get_args());
