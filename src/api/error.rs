@@ -261,6 +261,13 @@ impl Redirect {
                 let origin = target.origin().ascii_serialization();
                 Advice::Domain(format!("{origin}{base}"))
             }
+            // A plain address of the platform that wants to be encrypted, wherever it leads to.
+            None if url.scheme() == "http"
+                && target.scheme() == "https"
+                && url.host() == target.host() =>
+            {
+                Advice::Domain(target.origin().ascii_serialization())
+            }
             Some(_) | None => Advice::Elsewhere,
         };
         Self {

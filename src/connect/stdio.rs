@@ -1,9 +1,11 @@
 //! One connection on standard input and output, so that `ssh -o ProxyCommand` can use it.
 //!
-//! The end of the input is passed on as a half-close; the whole ends when the remote side ends,
-//! whether or not the input is still open. After any other ending the caller must end the remote
-//! side abnormally. Knows nothing of how the remote side was reached.
+//! The end of the input is passed on as a half-close. The end of the remote side is a half-close too:
+//! input that is there is still sent, and the whole ends once the input has ended or nothing of it has
+//! come for [`IDLE`]. After any ending but an orderly one the caller must end the remote side
+//! abnormally. Knows nothing of how the remote side was reached.
 
+use std::cell::Cell;
 use std::io;
 use std::time::Duration;
 
@@ -15,47 +17,116 @@ use crate::net::on_demand::BUFFER;
 /// Time for our own end to be sent after the remote side's.
 const FAREWELL: Duration = Duration::from_secs(1);
 
-/// Copies until the remote side has ended.
+/// Once the remote side has ended, input that is open and silent for this long is not waited for: a
+/// program that has nothing to say keeps it open until we exit.
+const IDLE: Duration = Duration::from_millis(500);
+/// Once the remote side has ended, it must take some of the input within this time.
+const STALLED: Duration = Duration::from_secs(30);
+
+/// Copies until both sides have ended, or the remote side has and no input comes.
 ///
 /// A remote side that takes no more of what we send may still have an answer on the way, which is
 /// received first.
-pub(super) async fn copy<I, O, R>(mut input: I, mut output: O, remote: R) -> Ending
+pub(super) async fn copy<I, O, R>(input: I, mut output: O, remote: R) -> Ending
 where
     I: AsyncRead + Unpin,
     O: AsyncWrite + Unpin,
     R: AsyncRead + AsyncWrite + Unpin,
 {
     let (from_remote, mut to_remote) = tokio::io::split(remote);
+    let progress = Progress::default();
     let ending = {
-        let send = async {
-            tokio::io::copy(&mut input, &mut to_remote).await?;
-            // A reader that is gone and had taken every byte misses nothing.
-            let _ = to_remote.shutdown().await;
-            Ok::<(), io::Error>(())
-        };
+        let send = send(input, &mut to_remote, &progress);
         let receive = receive(from_remote, &mut output);
         tokio::pin!(send, receive);
-        tokio::select! {
+        let (sent, received) = tokio::select! {
             // A failure to send is not missed because the answer has come meanwhile.
             biased;
             sent = &mut send => {
                 if let Err(error) = &sent {
                     tracing::debug!(%error, "the remote side takes no more");
                 }
-                match (receive.await, sent) {
-                    // The input had ended too.
-                    (Ending::Wordless, Ok(())) => Ending::Complete,
-                    (Ending::Wordless | Ending::Complete, Err(error)) => Ending::Unsent(error),
-                    (ending, _) => ending,
-                }
+                (Some(sent), receive.await)
             }
-            ending = &mut receive => ending,
+            ending = &mut receive => {
+                let sent = match ending.is_orderly() {
+                    true => finish_sending(send, &progress).await,
+                    false => None,
+                };
+                (sent, ending)
+            }
+        };
+        match (received, sent) {
+            // The input had ended too.
+            (Ending::Wordless, Some(Ok(()))) => Ending::Complete,
+            (Ending::Wordless | Ending::Complete, Some(Err(error))) => Ending::Unsent(error),
+            (ending, _) => ending,
         }
     };
     if ending.is_orderly() {
         let _ = tokio::time::timeout(FAREWELL, to_remote.shutdown()).await;
     }
     ending
+}
+
+/// How far sending is.
+#[derive(Debug, Default, Clone, PartialEq)]
+struct Progress {
+    /// Bytes that the remote side has taken.
+    sent: Cell<u64>,
+    /// Some input was read and not sent yet.
+    has_unsent: Cell<bool>,
+}
+
+async fn send<I, R>(mut input: I, remote: &mut R, progress: &Progress) -> io::Result<()>
+where
+    I: AsyncRead + Unpin,
+    R: AsyncWrite + Unpin,
+{
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        let count = input.read(&mut buffer).await?;
+        let mut unsent = buffer.get(..count).unwrap_or_default();
+        if unsent.is_empty() {
+            break;
+        }
+        progress.has_unsent.set(true);
+        while !unsent.is_empty() {
+            let count = remote.write(unsent).await?;
+            if count == 0 {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
+            unsent = unsent.get(count..).unwrap_or_default();
+            progress.sent.set(progress.sent.get() + count as u64);
+        }
+        remote.flush().await?;
+        progress.has_unsent.set(false);
+    }
+    // A reader that is gone and had taken every byte misses nothing.
+    let _ = remote.shutdown().await;
+    Ok(())
+}
+
+/// Goes on with `sending` after the remote side has ended; `None` if there was nothing more to send.
+async fn finish_sending(
+    mut sending: std::pin::Pin<&mut impl Future<Output = io::Result<()>>>,
+    progress: &Progress,
+) -> Option<io::Result<()>> {
+    loop {
+        let before = progress.clone();
+        let limit = if before.has_unsent.get() {
+            STALLED
+        } else {
+            IDLE
+        };
+        if let Ok(sent) = tokio::time::timeout(limit, sending.as_mut()).await {
+            return Some(sent);
+        }
+        if *progress == before {
+            let is_stalled = before.has_unsent.get();
+            return is_stalled.then(|| Err(io::ErrorKind::TimedOut.into()));
+        }
+    }
 }
 
 async fn receive<R, O>(mut remote: R, output: &mut O) -> Ending
@@ -115,7 +186,43 @@ mod tests {
         assert_eq!(output, b"a rather long answer");
     }
 
-    #[tokio::test]
+    /// A target that says everything first and goes on reading must get the whole upload.
+    #[tokio::test(start_paused = true)]
+    async fn input_is_sent_after_the_remote_side_ended() {
+        let (remote, mut far) = duplex(16);
+        let (mut program, input) = duplex(16);
+        let far = async move {
+            far.write_all(b"hello").await.expect("answer");
+            far.shutdown().await.expect("half-close");
+            let mut upload = Vec::new();
+            far.read_to_end(&mut upload).await.expect("it ends");
+            upload.len()
+        };
+        let program = async move {
+            for _ in 0..10 {
+                program.write_all(&[7; 1000]).await.expect("write");
+                tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+            }
+        };
+        let mut output = Vec::new();
+        let copying = copy(input, &mut output, remote);
+        let (ended, uploaded, ()) = tokio::join!(copying, far, program);
+        assert!(matches!(ended, Ending::Complete), "{ended:?}");
+        assert_eq!((uploaded, output.as_slice()), (10_000, &b"hello"[..]));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn input_that_is_never_taken_is_unsent() {
+        let (remote, mut far) = duplex(16);
+        let (mut program, input) = duplex(64);
+        program.write_all(&[7; 64]).await.expect("write");
+        far.shutdown().await.expect("half-close");
+        let ended = copy(input, Vec::new(), remote).await;
+        assert!(matches!(ended, Ending::Unsent(_)), "{ended:?}");
+        drop((far, program));
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn it_ends_with_the_remote_side_although_the_input_is_open() {
         let (input, _held_open) = duplex(16);
         let (remote, mut far) = duplex(16);

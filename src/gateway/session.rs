@@ -284,7 +284,11 @@ impl Sessions {
     /// Lets them end by themselves, as they notice that the tunnel is gone: targets that are slow
     /// to read get what was received for them, and are reset then.
     pub(crate) async fn lose(self) {
-        if !self.sessions.finish(reset::DELIVERY * 2).await {
+        if !self
+            .sessions
+            .finish(reset::DELIVERY_AT_MOST + reset::DELIVERY)
+            .await
+        {
             self.cut().await;
         }
     }
