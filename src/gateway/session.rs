@@ -113,6 +113,7 @@ impl Error {
                 | ssh::Error::KeepaliveTimedOut
                 | ssh::Error::NoCommonAlgorithm { .. }
                 | ssh::Error::Protocol(_)
+                | ssh::Error::TooManyKeyExchanges
                 | ssh::Error::ChannelRefused(_)
                 | ssh::Error::Closed
                 | ssh::Error::Io(_) => Failure::Unreachable,

@@ -38,6 +38,9 @@ pub enum Error {
     /// The peer broke the protocol.
     #[error("SSH protocol error: {0}")]
     Protocol(String),
+    /// The peer exchanges keys in a loop, which costs this side more than the peer.
+    #[error("the peer began too many key exchanges, more than one a second and one for each MiB")]
+    TooManyKeyExchanges,
     /// The peer said goodbye (RFC 4253 §11.1).
     #[error("the peer closed the session: {0}")]
     Disconnected(String),
@@ -69,6 +72,7 @@ impl Error {
             | Self::KeepaliveTimedOut
             | Self::NoCommonAlgorithm { .. }
             | Self::Protocol(_)
+            | Self::TooManyKeyExchanges
             | Self::Disconnected(_)
             | Self::ChannelRefused(_)
             | Self::Closed

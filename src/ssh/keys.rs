@@ -16,6 +16,8 @@ use crate::secret::Secret;
 
 /// Smallest RSA modulus accepted, in bits.
 const MIN_RSA_BITS: usize = 2048;
+/// Largest RSA modulus accepted, in bits: the cost of a verification grows with its square.
+const MAX_RSA_BITS: usize = 8192;
 
 /// Why a text is not the key or certificate it should be.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +39,9 @@ pub enum Error {
     /// The RSA key is too short.
     #[error("RSA keys must have at least {MIN_RSA_BITS} bits, this one has {0}")]
     ShortRsa(usize),
+    /// The RSA key is too long.
+    #[error("RSA keys must have at most {MAX_RSA_BITS} bits, this one has {0}")]
+    LongRsa(usize),
     /// The private key is not the certificate's.
     #[error("the private key does not belong to the certificate")]
     Mismatch,
@@ -194,6 +199,8 @@ pub(super) fn check_key(key: &KeyData) -> Result<(), Error> {
             let bits = rsa.key_size() as usize;
             if bits < MIN_RSA_BITS {
                 Err(Error::ShortRsa(bits))
+            } else if bits > MAX_RSA_BITS {
+                Err(Error::LongRsa(bits))
             } else {
                 Ok(())
             }

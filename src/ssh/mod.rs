@@ -79,6 +79,9 @@ pub struct RekeyLimits {
     pub packets: u64,
     /// Time since the last exchange.
     pub time: Duration,
+    /// Exchanges that the peer may begin in a row. It may begin another one for each second and for each
+    /// mebibyte; beyond that the session ends.
+    pub peer_burst: u32,
 }
 
 impl RekeyLimits {
@@ -87,6 +90,7 @@ impl RekeyLimits {
         bytes: 1 << 30,
         packets: 1 << 31,
         time: Duration::from_secs(3600),
+        peer_burst: 64,
     };
 }
 

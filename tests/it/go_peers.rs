@@ -238,9 +238,9 @@ async fn a_deployed_gateway_serves_with_group_14_and_aes128() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_deployed_gateway_serves_with_group_16_and_aes192() {
+async fn a_deployed_gateway_serves_with_group_14_and_aes192() {
     a_deployed_gateway_serves(
-        "diffie-hellman-group16-sha512",
+        "diffie-hellman-group14-sha256",
         "aes192-ctr",
         "hmac-sha2-512",
     )

@@ -16,7 +16,9 @@ pub(super) fn because_of(error: &Error) -> Option<Packet> {
         Error::Certificate(_) | Error::RawHostKey => disconnect::HOST_KEY_NOT_VERIFIABLE,
         Error::NoCommonAlgorithm { .. } => disconnect::KEY_EXCHANGE_FAILED,
         Error::AuthenticationRefused | Error::NotAuthenticated => disconnect::NO_MORE_AUTH_METHODS,
-        Error::Protocol(_) | Error::LocalKey(_) => disconnect::PROTOCOL_ERROR,
+        Error::Protocol(_) | Error::TooManyKeyExchanges | Error::LocalKey(_) => {
+            disconnect::PROTOCOL_ERROR
+        }
         Error::KeepaliveTimedOut | Error::HandshakeTimedOut(_) => disconnect::CONNECTION_LOST,
         Error::Disconnected(_) | Error::ChannelRefused(_) | Error::Closed | Error::Io(_) => {
             return None;

@@ -15,6 +15,7 @@
 //! begin anew with each NEWKEYS (OpenSSH PROTOCOL §1.10).
 
 mod negotiation;
+mod peer_rekeys;
 pub(super) mod version;
 
 use std::collections::VecDeque;
@@ -33,6 +34,7 @@ use super::sign::{self, SignatureAlgorithm};
 use super::{Error, RekeyLimits};
 use crate::clock::Clock;
 use negotiation::{Agreement, Offer};
+use peer_rekeys::PeerRekeys;
 
 pub use negotiation::Algorithms;
 
@@ -120,6 +122,7 @@ pub(super) struct Transport {
     wants_ext_info: bool,
     sent: Usage,
     received: Usage,
+    peer_rekeys: PeerRekeys,
     rekey_at: Instant,
     out: VecDeque<Outgoing>,
     /// For the one who opens packets.
@@ -174,6 +177,7 @@ impl Transport {
             wants_ext_info: false,
             sent: Usage::default(),
             received: Usage::default(),
+            peer_rekeys: PeerRekeys::new(limits.peer_burst, now),
             rekey_at: now,
             out: VecDeque::new(),
             opening: None,
@@ -208,7 +212,7 @@ impl Transport {
         !self.session_id.is_empty() && self.may_send
     }
 
-    /// The peer is authenticated: it may have keys exchanged as often as it likes.
+    /// The peer is authenticated: it may have keys exchanged as often as [`PeerRekeys`] allows.
     pub(super) fn set_authenticated(&mut self) {
         self.is_authenticated = true;
     }
@@ -371,6 +375,10 @@ impl Transport {
             return Err(out_of_turn());
         }
         if matches!(self.state, State::Idle) {
+            let bytes = self.sent.bytes.saturating_add(self.received.bytes);
+            if !self.peer_rekeys.may_begin(now, bytes) {
+                return Err(Error::TooManyKeyExchanges);
+            }
             self.propose(now)?;
         }
         let State::Proposed { ours } = std::mem::replace(&mut self.state, State::Idle) else {
