@@ -4,6 +4,7 @@
 mod alert;
 pub mod dial;
 pub mod extensions;
+mod peer_bounds;
 pub mod stream;
 pub mod tls;
 

@@ -24,7 +24,7 @@ use rustls::{
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-use super::{Error, alert, parse_certificates, parse_private_key};
+use super::{Error, alert, parse_certificates, parse_private_key, peer_bounds};
 use crate::api::types::{ClientPki, ServerPki};
 use crate::clock::Clock;
 use crate::error::{chain, tls_error};
@@ -190,6 +190,7 @@ impl ClientCertVerifier for ClientUsage {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, rustls::Error> {
+        peer_bounds::check(leaf, intermediates)?;
         let verified = self.inner.verify_client_cert(leaf, intermediates, now)?;
         require(Usage::ClientAuth, leaf)?;
         Ok(verified)
@@ -235,6 +236,7 @@ impl ServerCertVerifier for ServerUsage {
         ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
+        peer_bounds::check(leaf, intermediates)?;
         let verified = self
             .inner
             .verify_server_cert(leaf, intermediates, name, ocsp, now)?;
