@@ -3,7 +3,8 @@
 //!
 //! A source with too many unfinished handshakes keeps no newcomer of its own out: behind one address
 //! may be a NAT or a load balancer. The handshake of that source with the least progress ends instead,
-//! and its places go to the newcomer at once.
+//! and its places go to the newcomer at once. The same holds for an IPv6 network of 48 bits, whose holder
+//! has 65,536 sources.
 //!
 //! A server of requests counts a connection as unfinished for as long as it lives, but for the time in
 //! which a complete request is answered ([`Progress::answer`]).
@@ -19,6 +20,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::failures::Failures;
 use super::limits::{Counters, Slot, Source};
 use crate::log_throttle::LogThrottle;
 
@@ -26,7 +28,7 @@ use crate::log_throttle::LogThrottle;
 /// gets seven eighths, which is enough for a burst of a platform or of a crowd behind one address; two
 /// get seven fifteenths each; and however many hold what they can get, one that has none finds a free
 /// place.
-const TIMES_WHAT_IS_FREE: usize = 7;
+pub(crate) const TIMES_WHAT_IS_FREE: usize = 7;
 /// A handshake that began so lately gives way only if all others did too: its first bytes may still be
 /// on their way.
 const GRACE: Duration = Duration::from_secs(1);
@@ -38,8 +40,11 @@ const COMPLETE_REQUEST: u64 = 1 << 32;
 #[derive(Debug)]
 pub(crate) struct Handshakes {
     counters: Counters<Source>,
+    /// Of IPv6 networks of 48 bits.
+    networks: Counters<Source>,
     places: usize,
     unfinished: Arc<Mutex<Unfinished>>,
+    failures: Option<Arc<Failures>>,
     /// For lines about them: a flood at one port hides nothing about the other.
     pub(crate) log: LogThrottle,
 }
@@ -47,12 +52,14 @@ pub(crate) struct Handshakes {
 #[derive(Debug, Default)]
 struct Unfinished {
     next_id: u64,
+    /// By network, or by source where that has none.
     of: HashMap<Source, Vec<Entry>>,
 }
 
 #[derive(Debug)]
 struct Entry {
     id: u64,
+    source: Source,
     since: Instant,
     progress: Progress,
     evicted: CancellationToken,
@@ -66,6 +73,8 @@ struct Places {
     connection: Slot<Source>,
     /// The unfinished handshakes of its source at this port.
     _handshake: Slot<Source>,
+    /// Those of its network.
+    _network: Option<Slot<Source>>,
 }
 
 /// How far a handshake is; comparable among those of one port.
@@ -125,6 +134,17 @@ pub(crate) struct Handshake {
     id: u64,
     progress: Progress,
     evicted: CancellationToken,
+    failures: Option<Arc<Failures>>,
+    is_finished: bool,
+}
+
+/// Why a connection may not begin a handshake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// Its source has too many connections.
+    TooMany,
+    /// Too many handshakes of its source failed lately.
+    TooManyFailed,
 }
 
 impl Handshakes {
@@ -132,51 +152,93 @@ impl Handshakes {
     pub(crate) fn new(places: usize) -> Self {
         Self {
             counters: Counters::new(places),
+            networks: Counters::new(places),
+            failures: None,
             places,
             unfinished: Arc::default(),
             log: LogThrottle::for_peers(),
         }
     }
 
+    /// The same, which charges handshakes that fail to their source.
+    pub(crate) fn charging(places: usize) -> Self {
+        Self {
+            failures: Some(Arc::default()),
+            ..Self::new(places)
+        }
+    }
+
     /// Counts a new connection of `source`, here and in `sources`. If that is too many, it gets the
-    /// places of the unfinished handshake of the same source with the least progress; `None` if there
-    /// is none.
-    pub(crate) fn begin(&self, sources: &Counters<Source>, source: Source) -> Option<Handshake> {
+    /// place of the unfinished handshake of the same source, or else network, with the least progress.
+    ///
+    /// # Errors
+    /// There is none, or too many handshakes of the source failed.
+    pub(crate) fn begin(
+        &self,
+        sources: &Counters<Source>,
+        source: Source,
+    ) -> Result<Handshake, Refusal> {
         let now = Instant::now();
+        let failures = self.failures.as_ref();
+        if failures.is_some_and(|failures| !failures.may_begin(source, now)) {
+            return Err(Refusal::TooManyFailed);
+        }
         let mut unfinished = lock(&self.unfinished);
-        let share = |taken| {
-            let free = self.places.saturating_sub(taken);
-            free.saturating_mul(TIMES_WHAT_IS_FREE)
-        };
-        let connection = sources.take(source);
-        let handshake = connection
-            .is_some()
-            .then(|| self.counters.take_within(source, share))
-            .flatten();
-        let places = match connection.zip(handshake) {
-            Some((connection, handshake)) => Places {
-                connection,
-                _handshake: handshake,
-            },
-            None => unfinished.evict(source, now)?,
+        let places = match self.places(sources, source) {
+            Some(places) => places,
+            None => {
+                unfinished.evict(source, now).ok_or(Refusal::TooMany)?;
+                self.places(sources, source).ok_or(Refusal::TooMany)?
+            }
         };
         let (progress, evicted) = (Progress::default(), CancellationToken::new());
         let id = unfinished.next_id;
         unfinished.next_id = id.wrapping_add(1);
-        unfinished.of.entry(source).or_default().push(Entry {
+        unfinished.of.entry(group(source)).or_default().push(Entry {
             id,
+            source,
             since: now,
             progress: progress.clone(),
             evicted: evicted.clone(),
             places,
         });
-        Some(Handshake {
+        Ok(Handshake {
             unfinished: Arc::clone(&self.unfinished),
             source,
             id,
             progress,
             evicted,
+            failures: self.failures.clone(),
+            is_finished: false,
         })
+    }
+
+    fn places(&self, sources: &Counters<Source>, source: Source) -> Option<Places> {
+        let share = |taken| {
+            let free = self.places.saturating_sub(taken);
+            free.saturating_mul(TIMES_WHAT_IS_FREE)
+        };
+        let network = match source.network() {
+            None => None,
+            Some(network) => {
+                let taken = self.counters.all();
+                Some(self.networks.take_within(network, |_| share(taken))?)
+            }
+        };
+        Some(Places {
+            connection: sources.take(source)?,
+            _handshake: self.counters.take_within(source, share)?,
+            _network: network,
+        })
+    }
+
+    /// Charges `source` for so many handshakes that failed.
+    pub(crate) fn charge(&self, source: Source, handshakes: u32) {
+        for _ in 0..handshakes {
+            if let Some(failures) = &self.failures {
+                failures.charge(source, u64::MAX, Instant::now());
+            }
+        }
     }
 
     /// How many sources hold a place.
@@ -187,13 +249,15 @@ impl Handshakes {
 }
 
 impl Unfinished {
-    /// Ends the handshake of `source` with the least progress, the oldest of several, and gives its
-    /// places.
-    fn evict(&mut self, source: Source, now: Instant) -> Option<Places> {
-        let entries = self.of.get(&source)?;
+    /// Ends the handshake of `source`, or else of its network, with the least progress, the oldest of
+    /// several; `None` if there is none.
+    fn evict(&mut self, source: Source, now: Instant) -> Option<()> {
+        let entries = self.of.get(&group(source))?;
         let rank = |entry: &Entry| {
+            let is_other = entry.source != source;
             let is_young = now.saturating_duration_since(entry.since) < GRACE;
-            (is_young, entry.progress.value(), entry.since, entry.id)
+            let progress = entry.progress.value();
+            (is_other, is_young, progress, entry.since, entry.id)
         };
         let idle = entries
             .iter()
@@ -201,15 +265,15 @@ impl Unfinished {
         let id = idle.min_by_key(|entry| rank(entry))?.id;
         let entry = self.remove(source, id)?;
         entry.evicted.cancel();
-        Some(entry.places)
+        Some(())
     }
 
     fn remove(&mut self, source: Source, id: u64) -> Option<Entry> {
-        let entries = self.of.get_mut(&source)?;
+        let entries = self.of.get_mut(&group(source))?;
         let at = entries.iter().position(|entry| entry.id == id)?;
         let entry = entries.swap_remove(at);
         if entries.is_empty() {
-            self.of.remove(&source);
+            self.of.remove(&group(source));
         }
         Some(entry)
     }
@@ -228,7 +292,11 @@ impl Handshake {
 
     /// The peer has authenticated: what is left is the place of its connection. `None` if it had to
     /// give way in the same moment.
-    pub(crate) fn finish(self) -> Option<Slot<Source>> {
+    pub(crate) fn finish(mut self) -> Option<Slot<Source>> {
+        self.is_finished = true;
+        if let Some(failures) = &self.failures {
+            failures.refund(self.source, Instant::now());
+        }
         let entry = lock(&self.unfinished).remove(self.source, self.id)?;
         Some(entry.places.connection)
     }
@@ -237,7 +305,15 @@ impl Handshake {
 impl Drop for Handshake {
     fn drop(&mut self) {
         lock(&self.unfinished).remove(self.source, self.id);
+        if let Some(failures) = self.failures.as_ref().filter(|_| !self.is_finished) {
+            failures.charge(self.source, self.progress.value(), Instant::now());
+        }
     }
+}
+
+/// What handshakes of `source` are listed under.
+fn group(source: Source) -> Source {
+    source.network().unwrap_or(source)
 }
 
 fn lock(unfinished: &Mutex<Unfinished>) -> MutexGuard<'_, Unfinished> {
@@ -297,7 +373,7 @@ impl<W: AsyncWrite + Unpin> AsyncWrite for Counted<W> {
 
 #[cfg(test)]
 mod tests {
-    use super::{GRACE, Handshake, Handshakes};
+    use super::{GRACE, Handshake, Handshakes, Refusal};
     use crate::net::limits::{Counters, Source};
     use std::future::pending;
     use std::net::IpAddr;
@@ -313,7 +389,7 @@ mod tests {
             .iter()
             .all(|handshake| !handshake.evicted.is_cancelled())
         {
-            let Some(handshake) = handshakes.begin(sources, source(text)) else {
+            let Ok(handshake) = handshakes.begin(sources, source(text)) else {
                 return held;
             };
             held.push(handshake);
@@ -349,7 +425,7 @@ mod tests {
             }
         }
         let newcomer = handshakes.begin(&sources, source("198.51.100.1"));
-        assert!(newcomer.is_some(), "{}", held.len());
+        assert!(newcomer.is_ok(), "{}", held.len());
     }
 
     #[tokio::test(start_paused = true)]
@@ -381,7 +457,7 @@ mod tests {
         assert!(!first.evicted.is_cancelled());
         // Another source is not asked to give way.
         let other = handshakes.begin(&sources, source("192.0.2.2"));
-        assert!(other.is_some());
+        assert!(other.is_ok());
         assert_eq!(evicted(), [0, 3]);
         let place = second.finish().expect("its connection's place");
         assert_eq!((sources.all(), handshakes.sources()), (8, 2));
@@ -401,7 +477,7 @@ mod tests {
         let third = begin().expect("the idle one's place");
         assert!(idle.evicted.is_cancelled() && !busy.evicted.is_cancelled());
         let second_answering = third.progress().answer();
-        assert!(begin().is_none(), "both are answered");
+        assert!(begin().is_err(), "both are answered");
         drop(answering);
         begin().expect("the place of the one that is answered");
         assert!(busy.evicted.is_cancelled());
@@ -409,17 +485,60 @@ mod tests {
     }
 
     #[test]
+    fn a_network_of_48_bits_leaves_places_for_others() {
+        let (handshakes, sources) = (Handshakes::new(256), Counters::new(1000));
+        let mut held = Vec::new();
+        for number in 0..2000 {
+            let hostile = source(&format!("2001:db8:0:{number:x}::1"));
+            held.push(
+                handshakes
+                    .begin(&sources, hostile)
+                    .expect("another's place"),
+            );
+        }
+        held.retain(|handshake| !handshake.evicted.is_cancelled());
+        assert_eq!(held.len(), 224, "seven eighths");
+        let newcomer = handshakes.begin(&sources, source("2001:db8:1::1"));
+        assert!(newcomer.is_ok());
+        drop((held, newcomer));
+        assert_eq!((sources.all(), handshakes.sources()), (0, 0));
+    }
+
+    #[test]
+    fn failed_handshakes_are_charged_and_completed_ones_are_not() {
+        let (handshakes, sources) = (Handshakes::charging(8), Counters::new(1000));
+        let begin = |text| handshakes.begin(&sources, source(text));
+        for _ in 0..10_000 {
+            let completed = begin("192.0.2.1").expect("allowed");
+            completed.progress().add(4000);
+            assert!(completed.finish().is_some());
+        }
+        let mut failed = 0;
+        while let Ok(handshake) = begin("192.0.2.2") {
+            handshake.progress().add(1000);
+            failed += 1;
+        }
+        assert!((1000..3000).contains(&failed), "{failed}");
+        assert_eq!(
+            begin("192.0.2.2").expect_err("refused"),
+            Refusal::TooManyFailed
+        );
+        assert!(begin("192.0.2.1").is_ok());
+    }
+
+    #[test]
     fn the_limit_of_connections_ends_unfinished_handshakes_only() {
         let (handshakes, sources) = (Handshakes::new(8), Counters::new(2));
         let address = source("192.0.2.1");
         let begin = || handshakes.begin(&sources, address);
-        let authenticated = begin().and_then(Handshake::finish).expect("authenticated");
+        let authenticated = begin().ok().and_then(Handshake::finish);
+        let authenticated = authenticated.expect("authenticated");
         let silent = begin().expect("a place");
         let newcomer = begin().expect("the silent one's place");
         assert!(silent.evicted.is_cancelled());
         assert!(silent.finish().is_none());
         let second = newcomer.finish().expect("authenticated");
-        assert!(begin().is_none(), "nothing unfinished is left to give way");
+        assert!(begin().is_err(), "nothing unfinished is left to give way");
         drop((authenticated, second));
     }
 }

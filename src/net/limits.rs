@@ -18,6 +18,17 @@ impl Source {
     pub(crate) fn address(self) -> IpAddr {
         self.0
     }
+
+    /// The IPv6 network of 48 bits that it is in, as much as one site gets (RFC 6177); `None` for IPv4.
+    pub(crate) fn network(self) -> Option<Self> {
+        match self.0 {
+            IpAddr::V6(v6) => {
+                let network = v6.to_bits() & (u128::MAX << 80);
+                Some(Self(IpAddr::V6(Ipv6Addr::from_bits(network))))
+            }
+            IpAddr::V4(_) => None,
+        }
+    }
 }
 
 impl From<IpAddr> for Source {
@@ -108,7 +119,6 @@ impl<K: Eq + Hash + Clone> Counters<K> {
     }
 
     /// What all keys have together.
-    #[cfg(test)]
     pub(crate) fn all(&self) -> usize {
         self.counts
             .lock()

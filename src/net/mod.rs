@@ -3,6 +3,7 @@
 pub mod accept;
 pub mod copy;
 pub mod dial;
+mod failures;
 pub(crate) mod handshakes;
 pub(crate) mod limits;
 pub mod listen;

@@ -146,6 +146,23 @@ fn parse(der: &[u8]) -> Result<X509Certificate<'_>, Error> {
     }
 }
 
+/// The organization on whose behalf a TLS 1 client comes: the id at the end of `O=<org name>-<org id>`,
+/// since names change. Empty if the certificate names none.
+///
+/// # Errors
+/// A malformed certificate.
+pub fn parse_organization(der: &[u8]) -> Result<String, Error> {
+    /// Characters of a UUID.
+    const ID: usize = 36;
+    let certificate = parse(der)?;
+    let mut names = certificate.subject().iter_organization();
+    let name = names.next().and_then(|name| name.as_str().ok());
+    let name = name.unwrap_or_default();
+    let start = name.len().saturating_sub(ID);
+    let id = name.get(start..).unwrap_or(name);
+    Ok(id.to_owned())
+}
+
 fn json<T: for<'de> Deserialize<'de>>(
     certificate: &X509Certificate<'_>,
     oid: &str,
@@ -179,7 +196,9 @@ fn json<T: for<'de> Deserialize<'de>>(
 
 #[cfg(test)]
 mod tests {
-    use super::{ACTOR_OID, Claims, ROUTING_OID, parse_claims, parse_common_name};
+    use super::{
+        ACTOR_OID, Claims, ROUTING_OID, parse_claims, parse_common_name, parse_organization,
+    };
     use rcgen::{CertificateParams, CustomExtension, DnType, KeyPair};
 
     fn oid(text: &str) -> Vec<u64> {
@@ -210,6 +229,29 @@ mod tests {
             .expect("a certificate")
             .der()
             .to_vec()
+    }
+
+    #[test]
+    fn an_organization_is_known_by_its_id_whatever_its_name() {
+        const ID: &str = "3b1f7c0a-51d4-4d3f-8d4e-0b6c5d4e3f2a";
+        for (name, expected) in [
+            (format!("Acme-{ID}"), ID),
+            (format!("Acme - Müller & Co-{ID}"), ID),
+            (ID.to_owned(), ID),
+            ("short".to_owned(), "short"),
+            (String::new(), ""),
+        ] {
+            let mut params = CertificateParams::default();
+            params
+                .distinguished_name
+                .push(DnType::OrganizationName, name.as_str());
+            let key = KeyPair::generate().expect("a key");
+            let der = params.self_signed(&key).expect("a certificate");
+            let organization = parse_organization(der.der()).expect("read");
+            assert_eq!(organization, expected, "{name}");
+        }
+        let der = certificate(&[], &["no organization"]);
+        assert_eq!(parse_organization(&der).expect("read"), "");
     }
 
     #[test]

@@ -158,7 +158,7 @@ impl Limits {
     /// A place for a connection from `peer`: a free one, or that of an idle one of the same source.
     fn admit(&self, peer: SocketAddr) -> Option<Handshake> {
         let source = limits::Source::from(peer.ip());
-        let admitted = self.connections.begin(&self.sources, source);
+        let admitted = self.connections.begin(&self.sources, source).ok();
         if admitted.is_none()
             && let Some(permission) =
                 self.connections

@@ -11,7 +11,7 @@ use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::bridge;
-use super::hub::Hub;
+use super::hub::{Hub, NoPlace};
 use super::tunnel::{Need, Tunnel};
 use crate::error::{chain, kind};
 use crate::names::GatewayId;
@@ -29,6 +29,9 @@ use crate::ssh::{self, ChannelStream};
 const TARGET: (&str, u16) = ("localhost", 0);
 /// Largest amount read from a client that is being sent away, in bytes.
 const MAX_IGNORED: u64 = 64 * 1024;
+
+/// Progress of a client that has sent its hello, about as many bytes as a hello has.
+const HELLO: u64 = 511;
 
 /// Longest part of a certificate's common name that is shown, in characters.
 const MAX_SHOWN: usize = 128;
@@ -50,6 +53,8 @@ enum Refusal {
     NotConnected,
     #[error("the relay has as many clients as it may have")]
     RelayFull,
+    #[error("its organization has as many clients at this relay as it may have")]
+    OrganizationFull,
     #[error("the gateway has as many channels as it may have")]
     GatewayFull,
     #[error("the gateway opened no channel")]
@@ -70,8 +75,7 @@ pub(crate) async fn serve(listener: TcpListener, hub: Arc<Hub>, stop: Scope, bri
                 return;
             }
         };
-        let refusal = "too many connections from this address; client connection closed";
-        let Some(unfinished) = hub.admit(accepted.peer, &hub.tls_handshakes, refusal) else {
+        let Some(unfinished) = hub.admit(accepted.peer, &hub.tls_handshakes, "client") else {
             continue;
         };
         let client = Client {
@@ -135,8 +139,10 @@ impl Client {
             Box::pin(self.dismiss(&mut tls)).await;
             return;
         }
-        let Ok(_client) = Arc::clone(&self.hub.clients).try_acquire_owned() else {
-            return Box::pin(self.refuse(tls, &name, &Refusal::RelayFull)).await;
+        let organization = organization(&tls);
+        let _client = match organization.and_then(|id| Ok(self.hub.admit_client(id)?)) {
+            Ok(client) => client,
+            Err(refusal) => return Box::pin(self.refuse(tls, &name, &refusal)).await,
         };
         let opened = self.stop.run(Box::pin(self.channel(&name))).await;
         let opened = match opened {
@@ -206,7 +212,8 @@ impl Client {
             let stream = OnDemand::new(stream);
             let hello =
                 LazyConfigAcceptor::new(rustls::server::Acceptor::default(), stream).await?;
-            progress.add(1);
+            // From here on it costs: a key exchange and a signature.
+            progress.add(HELLO);
             hello.into_stream(config).await
         });
         match self.stop.run(handshake).await? {
@@ -358,6 +365,23 @@ fn common_name(tls: &Tls) -> Result<String, Refusal> {
     Ok(extensions::parse_common_name(
         leaf.ok_or(Refusal::NoGateway)?,
     )?)
+}
+
+/// The organization of a client that completed its handshake.
+fn organization(tls: &Tls) -> Result<String, Refusal> {
+    let leaf = tls.state().peer_certificates().and_then(<[_]>::first);
+    Ok(extensions::parse_organization(
+        leaf.ok_or(Refusal::NoGateway)?,
+    )?)
+}
+
+impl From<NoPlace> for Refusal {
+    fn from(no_place: NoPlace) -> Self {
+        match no_place {
+            NoPlace::Relay => Self::RelayFull,
+            NoPlace::Organization => Self::OrganizationFull,
+        }
+    }
 }
 
 /// Has the kernel find out within about a minute that an idle client vanished. Nothing shortens the

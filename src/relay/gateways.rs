@@ -28,6 +28,8 @@ use crate::ssh::server;
 
 /// What a gateway is told when the relay stops.
 const GOING_AWAY: &str = "the relay is going away";
+/// Failed handshakes that a source is charged for whose gateway exchanged keys in a loop.
+const REKEY_FINE: u32 = 8;
 /// What a gateway is told that would be one too many.
 const FULL: &str = "the relay has as many gateways as it may have";
 
@@ -48,8 +50,7 @@ pub(crate) async fn serve(listener: TcpListener, hub: Arc<Hub>, stop: Scope, ses
                 return;
             }
         };
-        let refusal = "too many connections from this address; gateway connection closed";
-        let Some(unfinished) = hub.admit(accepted.peer, &hub.ssh_handshakes, refusal) else {
+        let Some(unfinished) = hub.admit(accepted.peer, &hub.ssh_handshakes, "gateway") else {
             continue;
         };
         let hub = Arc::clone(&hub);
@@ -93,11 +94,11 @@ async fn gateway(
     let Some(_connection) = unfinished.finish() else {
         return;
     };
-    let source = Source::from(peer.ip()).address();
+    let source = Source::from(peer.ip());
     let log = &hub.ssh_handshakes.log;
     let Ok(id) = GatewayId::try_new(session.subject()) else {
         const NO_ID: &str = "a gateway's certificate has no usable id";
-        if let Some(permission) = log.should_log_peer(NO_ID, "", source) {
+        if let Some(permission) = log.should_log_peer(NO_ID, "", source.address()) {
             tracing::warn!(%peer, suppressed = permission.suppressed(), "{NO_ID}");
         }
         return session
@@ -108,7 +109,7 @@ async fn gateway(
     let tunnel = Arc::new(Tunnel::new(session));
     let Some((registration, replaced)) = hub.register(id.clone(), peer, Arc::clone(&tunnel)) else {
         const TOO_MANY: &str = "too many gateways; gateway sent away";
-        if let Some(permission) = log.should_log_peer(TOO_MANY, "", source) {
+        if let Some(permission) = log.should_log_peer(TOO_MANY, "", source.address()) {
             tracing::warn!(
                 gateway.id = %id,
                 %peer,
@@ -150,8 +151,12 @@ async fn gateway(
         () = goes(stop, tunnel.idle(), others, backoff::random()) => session.close(GOING_AWAY).await,
         () = scope.cancelled() => session.close(GOING_AWAY).await,
     }
+    let end = session.take_end();
+    if matches!(end, ssh::Error::TooManyKeyExchanges) {
+        // It has had its burst, and would have it again with each new connection.
+        hub.ssh_handshakes.charge(source, REKEY_FINE);
+    }
     if registration.end() {
-        let end = session.take_end();
         tracing::info!(
             message_id = events::GATEWAY_DISCONNECTED.id,
             gateway.id = %id,

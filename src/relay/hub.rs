@@ -13,8 +13,8 @@ use super::tunnel::Tunnel;
 use crate::config::settings::RelayLimits;
 use crate::log_throttle::LogThrottle;
 use crate::names::GatewayId;
-use crate::net::handshakes::{Handshake, Handshakes};
-use crate::net::limits::{Counters, Source};
+use crate::net::handshakes::{Handshake, Handshakes, Refusal, TIMES_WHAT_IS_FREE};
+use crate::net::limits::{Counters, Slot, Source};
 
 /// How long what is connected may go on after the relay was told to stop.
 pub(crate) const GRACE: Duration = Duration::from_secs(10);
@@ -70,13 +70,22 @@ pub(crate) struct Hub {
     doubt: Mutex<Option<String>>,
     /// Client connections with a gateway to go to, per gateway.
     pub(crate) channels: Counters<GatewayId>,
-    /// Client connections that proved themselves.
-    pub(crate) clients: Arc<Semaphore>,
-    /// Places of that semaphore.
+    /// Client connections that authenticated, per organization.
+    clients: Counters<String>,
+    /// All of them together.
     most_clients: usize,
     /// Handshakes of each port.
     pub(crate) handshakes: usize,
     pub(crate) deadlines: Deadlines,
+}
+
+/// Why a client that authenticated gets no place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NoPlace {
+    /// All are taken.
+    Relay,
+    /// Its organization has its share.
+    Organization,
 }
 
 /// A registered gateway. The registration ends when this is dropped, after a panic too.
@@ -106,19 +115,19 @@ impl Hub {
         limits: &RelayLimits,
         deadlines: Deadlines,
     ) -> Self {
-        let most_clients = limits.clients.min(Semaphore::MAX_PERMITS);
+        let most_clients = limits.clients;
         let handshakes = limits.handshakes.clamp(1, Semaphore::MAX_PERMITS);
         Self {
             identity,
             registry: Mutex::new(Registry::new(limits.gateways)),
             arrivals: Notify::new(),
             sources: Counters::new(limits.per_source),
-            ssh_handshakes: Handshakes::new(handshakes),
-            tls_handshakes: Handshakes::new(handshakes),
+            ssh_handshakes: Handshakes::charging(handshakes),
+            tls_handshakes: Handshakes::charging(handshakes),
             refusals: LogThrottle::for_peers(),
             doubt: Mutex::default(),
             channels: Counters::new(limits.per_gateway),
-            clients: Arc::new(Semaphore::new(most_clients)),
+            clients: Counters::new(most_clients),
             most_clients,
             handshakes,
             deadlines,
@@ -127,8 +136,26 @@ impl Hub {
 
     /// Clients that proved themselves and are connected.
     pub(crate) fn clients_connected(&self) -> usize {
-        self.most_clients
-            .saturating_sub(self.clients.available_permits())
+        self.clients.all()
+    }
+
+    /// A place for a client of `organization`: an organization may hold seven times as many places as
+    /// are free, so that the first one gets seven eighths and leaves some for the next.
+    ///
+    /// # Errors
+    /// There is none.
+    pub(crate) fn admit_client(&self, organization: String) -> Result<Slot<String>, NoPlace> {
+        let mut free = 0;
+        let share = |taken| {
+            free = self.most_clients.saturating_sub(taken);
+            free.saturating_mul(TIMES_WHAT_IS_FREE)
+        };
+        let slot = self.clients.take_within(organization, share);
+        slot.ok_or(if free == 0 {
+            NoPlace::Relay
+        } else {
+            NoPlace::Organization
+        })
     }
 
     /// The credentials for a handshake that begins now.
@@ -143,23 +170,25 @@ impl Hub {
 
     /// Counts a connection that has just been accepted: against its source, and against the unfinished
     /// `handshakes` of its source until it has authenticated. `None` if there are too many and none of
-    /// them can give way, which is logged as `refusal`.
+    /// them can give way, or too many failed, which is logged for the port of `kind`.
     pub(crate) fn admit(
         &self,
         peer: SocketAddr,
         handshakes: &Handshakes,
-        refusal: &'static str,
+        kind: &'static str,
     ) -> Option<Handshake> {
         let source = Source::from(peer.ip());
-        let handshake = handshakes.begin(&self.sources, source);
-        if handshake.is_none()
-            && let Some(permission) = handshakes
-                .log
-                .should_log_peer(refusal, "", source.address())
-        {
-            tracing::warn!(%peer, suppressed = permission.suppressed(), "{refusal}");
+        let refusal = match handshakes.begin(&self.sources, source) {
+            Ok(handshake) => return Some(handshake),
+            Err(Refusal::TooMany) => "too many connections from this address",
+            Err(Refusal::TooManyFailed) => "too many failed handshakes from this address",
+        };
+        let log = &handshakes.log;
+        if let Some(permission) = log.should_log_peer(refusal, kind, source.address()) {
+            let suppressed = permission.suppressed();
+            tracing::warn!(%peer, suppressed, "{refusal}; {kind} connection closed");
         }
-        handshake
+        None
     }
 
     /// Why the platform does not reach this relay; `None` while it does, or nothing is known.
