@@ -36,7 +36,7 @@ HOST = $(shell rustc -vV | sed -n 's/^host: //p')
 COVERAGE = --cfg fuzzing -Cpasses=sancov-module $(addprefix -Cllvm-args=-sanitizer-coverage-,level=4 inline-8bit-counters pc-table trace-compares)
 SCRIPTS = .ci/run $(shell find packaging systemd tests -name '*.sh')
 
-.PHONY: help build check fmt lint test test-system test-faults soak fuzz demo bench doc deny audit ci install
+.PHONY: help build check fmt lint test test-system test-faults test-abuse soak fuzz demo bench doc deny audit ci install
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,7 +46,7 @@ build: ## Build the release binary, target/release/infisical
 
 check: ## Type-check everything, tests included, quickly
 	$(CARGO) check --all-targets $(CARGOFLAGS)
-	$(CARGO) check --test system --test faults $(CARGOFLAGS)
+	$(CARGO) check --test system --test faults --test abuse $(CARGOFLAGS)
 
 fmt: ## Format the code
 	$(CARGO) fmt
@@ -54,13 +54,13 @@ fmt: ## Format the code
 lint: deny audit ## Formatting, clippy, documentation, scripts, licences: all that tests do not see
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets $(CARGOFLAGS) -- -D warnings
-	$(CARGO) clippy --test system --test faults $(CARGOFLAGS) -- -D warnings
+	$(CARGO) clippy --test system --test faults --test abuse $(CARGOFLAGS) -- -D warnings
 	$(CARGO) metadata --format-version 1 $(CARGOFLAGS) --manifest-path fuzz/Cargo.toml >/dev/null
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --document-private-items $(CARGOFLAGS)
 	@if command -v shellcheck >/dev/null; then set -x; shellcheck $(SCRIPTS); \
 	else echo "SKIPPED: scripts are not checked, shellcheck is not installed"; fi
 
-test: ## Run every test but those of `make test-system` and `make test-faults`
+test: ## Run every test but those of `make test-system`, `make test-faults` and `make test-abuse`
 	$(CARGO) test $(CARGOFLAGS)
 
 test-system: ## Run the service on a real systemd, in containers (as root, elsewhere it is skipped)
@@ -68,6 +68,9 @@ test-system: ## Run the service on a real systemd, in containers (as root, elsew
 
 test-faults: ## Break networks, relays, platforms and clocks, and measure the recovery (as root, elsewhere it is skipped)
 	$(CARGO) test $(CARGOFLAGS) --test faults
+
+test-abuse: ## Flood a relay beside honest sessions, and measure what it costs (as root, elsewhere it is skipped)
+	$(CARGO) test $(CARGOFLAGS) --test abuse
 
 soak: ## Restart, cut and load for SOAK_MINUTES (20), and see whether anything grows (as root; SOAK_SEED repeats a run)
 	SOAK_MINUTES=$(SOAK_MINUTES) $(CARGO) test $(CARGOFLAGS) --test faults -- soak
@@ -98,7 +101,7 @@ audit: ## Look for security advisories about the dependencies of the program
 	elif ! $(CARGO) deny fetch db >/dev/null 2>&1; then echo "SKIPPED: advisories are not looked for, their database cannot be had here"; \
 	else set -x; $(CARGO) deny $(CARGOFLAGS) --exclude-dev check --hide-inclusion-graph advisories; fi
 
-CI_PARTS = test test-system test-faults lint demo
+CI_PARTS = test test-system test-faults test-abuse lint demo
 
 ci: ## What a change must pass; says how long each part took
 	@set -e; for part in $(CI_PARTS); do start=$$(date +%s); $(MAKE) --no-print-directory $$part; \

@@ -21,7 +21,7 @@ pub(crate) type Outer = TlsStream<TcpStream>;
 /// TLS 2 in TLS 1.
 pub(crate) type Inner = TlsStream<Outer>;
 
-fn config(client: Option<&Pem>, anchors: &str, alpn: &[&str]) -> Arc<ClientConfig> {
+pub(crate) fn config(client: Option<&Pem>, anchors: &str, alpn: &[&str]) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
     for anchor in CertificateDer::pem_slice_iter(anchors.as_bytes()) {
         roots.add(anchor.expect("PEM")).expect("an anchor");

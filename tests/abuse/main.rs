@@ -1,0 +1,60 @@
+//! Cheap abuse: one source, on a fifth of a core, does what costs the relay most, while an honest
+//! session and honest newcomers are served. Run by `make test-abuse`; needs root for the CPU quota, and
+//! says so where it has none. `cargo test --locked --test abuse -- PART` runs the scenarios with PART in
+//! their name.
+//!
+//! - `scenarios` is the table, and runs it: for each scenario a relay and a gateway of its own, the
+//!   attacker as a process of this very program, and what is asserted.
+//! - `honest` is the session and the newcomers beside it.
+//! - `attacker` is what the attacker does; `raw_ssh` writes its handshakes without any cryptography.
+//! - `cpu_group` is a control group with a CPU quota.
+//!
+//! Asserted are the relay's CPU time, its memory, and that no honest session fails. Latencies are
+//! printed only: they depend on what else runs on the machine.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a scenario fails by panicking, and this is a program that prints its results"
+)]
+#![allow(missing_docs, reason = "a test has no readers but those of its source")]
+
+mod attacker;
+mod cpu_group;
+mod honest;
+mod raw_ssh;
+mod scenarios;
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "it belongs to tests/it, and not all of it is wanted here"
+)]
+#[path = "../it/support/mod.rs"]
+mod support;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    match words.as_slice() {
+        ["attack", kind, from, to, file] => {
+            runtime.block_on(attacker::run(
+                kind,
+                from.parse().expect("an address"),
+                to.parse().expect("an address"),
+                std::path::Path::new(file),
+            ));
+            ExitCode::SUCCESS
+        }
+        parts => {
+            let parts = parts.iter().filter(|part| !part.starts_with('-'));
+            runtime.block_on(scenarios::run(&parts.copied().collect::<Vec<_>>()))
+        }
+    }
+}
