@@ -3,13 +3,19 @@
 
 use std::io::IsTerminal as _;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook_tokio::Signals;
+use tokio::time::Instant;
 
 use crate::events;
 use crate::scope::Scope;
+
+/// Signals that follow the first one within this time count as one with it: timeout(1) signals the process and its group,
+/// and a service manager may do so at the same moment as a person.
+const SAME_SIGNAL: Duration = Duration::from_millis(200);
 
 /// Signals could not be caught.
 #[derive(Debug, thiserror::Error)]
@@ -26,8 +32,15 @@ pub fn stop_on_signal(scope: &Scope, last_words: impl Fn() + Send + 'static) -> 
     let stop = scope.clone();
     // Not tracked by the scope it cancels: it must go on after the cancellation, for the second signal.
     Scope::new("signals").spawn("signals", async move {
+        let mut first = None;
         while let Some(signal) = signals.next().await {
             let name = signal_hook::low_level::signal_name(signal).unwrap_or("signal");
+            let now = Instant::now();
+            if is_repetition(first, now) {
+                tracing::debug!(signal = name, "signal repeated at once; still stopping");
+                continue;
+            }
+            first.get_or_insert(now);
             if stop.is_cancelled() {
                 tracing::warn!(signal = name, "second signal; ending now");
                 last_words();
@@ -43,6 +56,11 @@ pub fn stop_on_signal(scope: &Scope, last_words: impl Fn() + Send + 'static) -> 
         }
     });
     Ok(())
+}
+
+/// True if a signal at `now` counts as one with the first one.
+fn is_repetition(first: Option<Instant>, now: Instant) -> bool {
+    first.is_some_and(|first| now.duration_since(first) < SAME_SIGNAL)
 }
 
 /// Takes SIGHUP for a wish to stop, like SIGTERM, instead of ending at once: for work that must not be cut in the middle,
@@ -138,4 +156,22 @@ fn on_each(signal: i32, task: &'static str, act: impl Fn() + Send + 'static) -> 
 #[expect(clippy::exit, reason = "a second signal asks for exactly this")]
 fn end_now(signal: i32) -> ! {
     std::process::exit(128_i32.saturating_add(signal))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{SAME_SIGNAL, is_repetition};
+    use std::time::Duration;
+    use tokio::time::{Instant, advance};
+
+    #[tokio::test(start_paused = true)]
+    async fn signals_within_a_moment_count_as_one() {
+        let first = Some(Instant::now());
+        assert!(!is_repetition(None, Instant::now()), "it is the first");
+        assert!(is_repetition(first, Instant::now()));
+        advance(SAME_SIGNAL.saturating_sub(Duration::from_millis(1))).await;
+        assert!(is_repetition(first, Instant::now()));
+        advance(Duration::from_millis(1)).await;
+        assert!(!is_repetition(first, Instant::now()), "it is the second");
+    }
 }
