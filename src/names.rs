@@ -165,6 +165,14 @@ impl GatewayId {
 }
 
 impl RelayName {
+    /// True if the platform takes the name for a new relay: its slugs are lower-case letters, digits and hyphens.
+    #[must_use]
+    pub fn is_slug(&self) -> bool {
+        let is_allowed =
+            |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        self.0.bytes().all(is_allowed)
+    }
+
     /// The key id of every gateway certificate issued for this relay (protocol.md §2).
     #[must_use]
     pub fn client_key_id(&self) -> String {
@@ -173,6 +181,19 @@ impl RelayName {
 }
 
 impl RelayHost {
+    /// True for a text that ends in a number without being an IP address, such as 256.1.1.1: such a name is never in DNS,
+    /// and programs disagree about what address it is (WHATWG URL, "ends in a number").
+    #[must_use]
+    pub fn is_numeric_name(&self) -> bool {
+        let last = self.0.rsplit('.').next().unwrap_or_default();
+        let hexadecimal = last.strip_prefix("0x").or_else(|| last.strip_prefix("0X"));
+        let is_number = match hexadecimal {
+            Some(digits) => digits.bytes().all(|byte| byte.is_ascii_hexdigit()),
+            None => last.bytes().all(|byte| byte.is_ascii_digit()),
+        };
+        is_number && self.0.parse::<std::net::IpAddr>().is_err()
+    }
+
     /// The principal that the relay's host certificate must carry, exactly (protocol.md §2).
     #[must_use]
     pub fn host_principal(&self) -> String {

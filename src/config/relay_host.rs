@@ -16,6 +16,14 @@ pub enum InvalidRelayHost {
         /// The address.
         given: IpAddr,
     },
+    /// A number that is no address.
+    #[error(
+        "{given} is neither a DNS name nor an IP address; an IPv4 address has four numbers from 0 to 255"
+    )]
+    Numeric {
+        /// The host.
+        given: RelayHost,
+    },
     /// A dot at the end.
     #[error("a dot at the end is not part of the name here; write {right}")]
     TrailingDot {
@@ -52,13 +60,8 @@ pub enum InvalidRelayHost {
 /// # Errors
 /// [`InvalidRelayHost`] says what to write.
 pub fn parse(text: &str) -> Result<RelayHost, InvalidRelayHost> {
-    if let Ok(given) = text.parse::<IpAddr>()
-        && given.is_unspecified()
-    {
-        return Err(InvalidRelayHost::Unspecified { given });
-    }
     let invalid = match text.parse::<RelayHost>() {
-        Ok(host) => return Ok(host),
+        Ok(host) => return usable(host),
         Err(invalid) => invalid,
     };
     if let Some((_, rest)) = text.split_once("://") {
@@ -66,21 +69,38 @@ pub fn parse(text: &str) -> Result<RelayHost, InvalidRelayHost> {
         let place = authority
             .rsplit_once('@')
             .map_or(authority, |(_, place)| place);
-        return Err(InvalidRelayHost::Url { right: host(place) });
+        let right = host(place).map(usable).transpose()?;
+        return Err(InvalidRelayHost::Url { right });
     }
     if let Some(right) = text.strip_suffix('.').and_then(host) {
+        let right = usable(right)?;
         return Err(InvalidRelayHost::TrailingDot { right });
     }
     let bare = text
         .strip_prefix('[')
         .and_then(|rest| rest.strip_suffix(']'));
     if let Some(right) = bare.and_then(host) {
+        let right = usable(right)?;
         return Err(InvalidRelayHost::Brackets { right });
     }
     if let Some(right) = host(text) {
+        let right = usable(right)?;
         return Err(InvalidRelayHost::Port { right });
     }
     Err(invalid.into())
+}
+
+/// `host`, if it can be reached at all: a hint must not name what the next run refuses.
+fn usable(host: RelayHost) -> Result<RelayHost, InvalidRelayHost> {
+    if let Ok(given) = host.as_str().parse::<IpAddr>()
+        && given.is_unspecified()
+    {
+        return Err(InvalidRelayHost::Unspecified { given });
+    }
+    if host.is_numeric_name() {
+        return Err(InvalidRelayHost::Numeric { given: host });
+    }
+    Ok(host)
 }
 
 /// The host of `HOST`, `HOST:PORT`, `[HOST]` or `[HOST]:PORT`.
@@ -108,7 +128,14 @@ mod tests {
 
     #[test]
     fn host_is_a_name_or_an_address() {
-        for text in ["relay.example.com", "10.0.0.1", "2001:db8::1", "localhost"] {
+        for text in [
+            "relay.example.com",
+            "10.0.0.1",
+            "2001:db8::1",
+            "localhost",
+            "1.2.3.example",
+            "relay1",
+        ] {
             assert_eq!(parse(text).expect(text).as_str(), text);
         }
     }
@@ -118,6 +145,16 @@ mod tests {
         for (text, part) in [
             ("0.0.0.0", "0.0.0.0 stands for every address"),
             ("::", ":: stands for every address"),
+            ("[::]", ":: stands for every address"),
+            ("[::]:2222", ":: stands for every address"),
+            ("0.0.0.0:2222", "0.0.0.0 stands for every address"),
+            ("http://0.0.0.0/", "0.0.0.0 stands for every address"),
+            ("256.1.1.1", "256.1.1.1 is neither a DNS name nor"),
+            ("1.2.3", "1.2.3 is neither a DNS name nor"),
+            ("127.1", "127.1 is neither a DNS name nor"),
+            ("0", "0 is neither a DNS name nor"),
+            ("0x7f000001", "0x7f000001 is neither a DNS name nor"),
+            ("127.1:2222", "127.1 is neither a DNS name nor"),
             ("relay.example.com.", "write relay.example.com"),
             ("[2001:db8::1]", "without brackets: 2001:db8::1"),
             ("[2001:db8::1]:2222", "without a port: 2001:db8::1"),

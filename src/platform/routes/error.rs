@@ -126,9 +126,11 @@ impl From<store::Error> for ApiError {
         use store::Error;
         let message = error.to_string();
         match &error {
-            Error::NameTaken(_) | Error::HostTaken { .. } | Error::NameLooksLikeId(_) => {
-                Self::bad_request(message)
-            }
+            Error::NameTaken(_)
+            | Error::HostTaken { .. }
+            | Error::NameLooksLikeId(_)
+            | Error::NotASlug(_)
+            | Error::NumericHost(_) => Self::bad_request(message),
             Error::UnknownRelay(_)
             | Error::UnknownGateway(_)
             | Error::GatewayDeleted

@@ -62,6 +62,14 @@ pub enum Error {
     /// The name could be mistaken for an id.
     #[error("the name {0:?} looks like a gateway id")]
     NameLooksLikeId(String),
+    /// Not a name for a new relay.
+    #[error("the relay name {0:?} is not valid: use 1 to 32 lower-case letters, digits or hyphens")]
+    NotASlug(String),
+    /// A host that nothing can be reached at.
+    #[error(
+        "the relay host {0:?} is neither a DNS name nor an IP address; an IPv4 address has four numbers from 0 to 255"
+    )]
+    NumericHost(String),
     /// No relay of that name.
     #[error("there is no relay {0:?}")]
     UnknownRelay(String),

@@ -177,6 +177,17 @@ fn check_host(
     Ok(())
 }
 
+/// Refuses a name or host that cannot be right. What a relay has already is not judged, so that it keeps working.
+fn check_form(found: Option<&Relay>, name: &RelayName, host: &RelayHost) -> Result<(), Error> {
+    if found.is_none() && !name.is_slug() {
+        return Err(Error::NotASlug(name.to_string()));
+    }
+    if found.is_none_or(|relay| relay.host != *host) && host.is_numeric_name() {
+        return Err(Error::NumericHost(host.to_string()));
+    }
+    Ok(())
+}
+
 /// Refuses what [`register`] would refuse if a relay enrolled now.
 pub(super) fn check_enrollment(
     tx: &Transaction<'_>,
@@ -184,9 +195,14 @@ pub(super) fn check_enrollment(
     host: &RelayHost,
     now: SystemTime,
 ) -> Result<(), Error> {
-    if find(tx, "name", name.as_str())?.is_some_and(|relay| !Owner::Enrolled.owns(&relay)) {
+    let found = find(tx, "name", name.as_str())?;
+    if found
+        .as_ref()
+        .is_some_and(|relay| !Owner::Enrolled.owns(relay))
+    {
         return Err(Error::NameTaken(name.to_string()));
     }
+    check_form(found.as_ref(), name, host)?;
     check_host(tx, &Owner::Enrolled, name, host, now)
 }
 
@@ -202,6 +218,7 @@ pub(super) fn register(
     if found.as_ref().is_some_and(|relay| !owner.owns(relay)) {
         return Err(Error::NameTaken(name.to_string()));
     }
+    check_form(found.as_ref(), name, host)?;
     check_host(tx, owner, name, host, now)?;
     match found {
         Some(relay) => {

@@ -571,3 +571,25 @@ async fn identities_of_version_1_keep_what_they_need() {
         assert_eq!(store.gateways().await.expect("read").len(), 2);
     }
 }
+
+/// The platform's slugs; relays that exist under another name keep working.
+#[tokio::test]
+async fn new_relays_have_slugs_and_hosts_that_can_be_reached() {
+    let (_directory, store, now) = store();
+    for bad in ["Eu", "eu_1", "eu.1"] {
+        let made = store.register_relay(Owner::Instance, relay(bad), host("192.0.2.1"), now);
+        let error = made.await.expect_err(bad);
+        assert!(matches!(error, Error::NotASlug(_)), "{bad}: {error:?}");
+        let allowed = store.allow_relay(fresh().1, relay(bad), host("a"), now);
+        assert!(matches!(allowed.await, Err(Error::NotASlug(_))), "{bad}");
+    }
+    for bad in ["256.1.1.1", "1.2.3", "0"] {
+        let made = store.register_relay(Owner::Instance, relay("eu-1"), host(bad), now);
+        assert!(matches!(made.await, Err(Error::NumericHost(_))), "{bad}");
+    }
+    let row = "INSERT INTO relay VALUES ('1', 'instance', 'Eu_1', 'a', NULL, 0, 0, NULL)";
+    let added = store.call(move |tx| Ok(tx.execute(row, [])?)).await;
+    added.expect("an earlier one");
+    let moved = store.register_relay(Owner::Instance, relay("Eu_1"), host("b"), now);
+    assert_eq!(moved.await.expect("moved").host, host("b"));
+}
