@@ -15,7 +15,7 @@ use super::service::{self, http::Cluster};
 use crate::error::{Reason, chain};
 use crate::events;
 use crate::log_throttle::LogThrottle;
-use crate::names::{SSH_PORT, TAKEN_OVER};
+use crate::names::{RelayName, SSH_PORT, TAKEN_OVER};
 use crate::net::source::Ends;
 use crate::net::{dial, reset};
 use crate::scope::Scope;
@@ -56,6 +56,17 @@ pub enum Error {
         /// Why.
         #[source]
         source: ssh::Error,
+    },
+    /// The relay does not let this gateway in.
+    #[error(
+        "relay {name} ({host}) does not accept this gateway's certificate; if the relay runs, its log says why: it must be \
+         started with --name {name}, at the platform that this gateway uses"
+    )]
+    NotAccepted {
+        /// The relay's name.
+        name: RelayName,
+        /// The relay's host.
+        host: String,
     },
     /// The relay closed the connection of a gateway that it had let in. Deployed relays do so while they hold an
     /// older connection of the same gateway (protocol.md §3).
@@ -99,6 +110,7 @@ impl Error {
             | Self::NoCredentials
             | Self::Retired
             | Self::Panicked => Failure::Unreachable,
+            Self::NotAccepted { .. } => Failure::Refused,
             Self::TurnedAway { .. } => Failure::TurnedAway,
             Self::Useless { .. } => Failure::Goodbye,
             Self::Ssh { source, .. } => match source {
@@ -330,8 +342,12 @@ async fn answer(
 }
 
 fn failed(identity: &Identity, source: ssh::Error) -> Error {
-    Error::Ssh {
-        host: identity.relay_host.to_string(),
-        source,
+    let host = identity.relay_host.to_string();
+    match source {
+        ssh::Error::AuthenticationRefused => Error::NotAccepted {
+            name: identity.relay_name.clone(),
+            host,
+        },
+        source => Error::Ssh { host, source },
     }
 }

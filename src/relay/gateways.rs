@@ -18,12 +18,13 @@ use super::tunnel::Tunnel;
 use crate::backoff;
 use crate::error::{chain, kind};
 use crate::events;
-use crate::names::{GatewayId, TAKEN_OVER};
+use crate::names::{GatewayId, RelayName, TAKEN_OVER};
 use crate::net::accept::{Accepted, Acceptor};
 use crate::net::handshakes::{Counted, Handshake};
 use crate::net::limits::Source;
 use crate::scope::Scope;
 use crate::ssh;
+use crate::ssh::cert;
 use crate::ssh::server;
 
 /// What a gateway is told when the relay stops.
@@ -237,17 +238,32 @@ fn report(hub: &Hub, peer: SocketAddr, error: &ssh::Error) {
         return;
     };
     let suppressed = permission.suppressed();
+    let advice = advice(error);
     if is_certificate {
         tracing::warn!(
             message_id = events::GATEWAY_REFUSED.id,
             %peer,
             suppressed,
-            error = %chain(error),
+            error = format!("{}{advice}", chain(error)),
             "{event}"
         );
     } else {
         tracing::info!(%peer, suppressed, error = %chain(error), "{event}");
     }
+}
+
+/// What to do about a gateway's certificate for a relay of another name; nothing otherwise.
+fn advice(error: &ssh::Error) -> String {
+    let ssh::Error::Certificate(cert::Error::WrongKeyId { found, .. }) = error else {
+        return String::new();
+    };
+    let name = found.strip_prefix("client-").map(RelayName::try_new);
+    let Some(Ok(name)) = name else {
+        return String::new();
+    };
+    format!(
+        "; the platform sent the gateway to relay {name}: if that is this relay, start this relay with --name {name}"
+    )
 }
 
 #[cfg(test)]

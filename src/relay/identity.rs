@@ -98,7 +98,8 @@ impl Identity {
                 relay.name = %name,
                 due = principal,
                 found = ?certificate.valid_principals(),
-                "the host certificate is for another address; gateways will refuse it"
+                "the host certificate is for another address; gateways will refuse it; {}",
+                right_host(&certificate)
             );
         }
         let (field, pem) = ("pki.serverCertificate", &credentials.pki.server_certificate);
@@ -106,7 +107,8 @@ impl Identity {
             tracing::warn!(
                 relay.name = %name,
                 relay.host = %host,
-                "the TLS certificate is for another address; clients will refuse it"
+                "the TLS certificate is for another address; clients will refuse it; \
+                 --host must be the relay's host on the platform"
             );
         }
         let ssh_expires = cert::expires(&certificate);
@@ -151,6 +153,16 @@ fn host_of(certificate: &ssh_key::Certificate) -> Option<RelayHost> {
     let port = format!(":{SSH_PORT}");
     let mut principals = certificate.valid_principals().iter();
     principals.find_map(|principal| principal.strip_suffix(&port)?.parse().ok())
+}
+
+/// What to do about a host certificate for another address.
+fn right_host(certificate: &ssh_key::Certificate) -> String {
+    match host_of(certificate) {
+        Some(host) => {
+            format!("start this relay with --host {host}, or give the platform this relay's host")
+        }
+        None => "--host must be the relay's host on the platform".to_owned(),
+    }
 }
 
 /// How long to keep what lives for another `life`.

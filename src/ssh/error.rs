@@ -16,7 +16,7 @@ pub enum Error {
     #[error("the server presented a raw host key; only host certificates are accepted")]
     RawHostKey,
     /// The server does not accept our certificate.
-    #[error("the server refused our user certificate")]
+    #[error("the server does not accept the user certificate")]
     AuthenticationRefused,
     /// The client did not prove an identity.
     #[error("the client did not authenticate")]

@@ -60,7 +60,7 @@ async fn a_relay_believes_only_its_own_gateways() {
         (
             "issued for another relay",
             by(ours, good().key_id("client-other")),
-            "key id",
+            "start this relay with --name other",
         ),
         (
             "a host certificate",
