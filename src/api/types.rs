@@ -113,6 +113,13 @@ pub struct GatewaySsh {
 /// Credentials R.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct RelayCredentials {
+    /// The relay's name, from platforms that tell it.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "lenient::optional"
+    )]
+    pub name: Option<RelayName>,
     /// TLS 1.
     pub pki: ServerPki,
     /// The SSH server.
@@ -166,6 +173,13 @@ pub struct RelayLoggedIn {
     /// The relay access token.
     #[serde(serialize_with = "expose", deserialize_with = "lenient::token")]
     pub access_token: Secret,
+    /// The relay's name, from platforms that tell it.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "lenient::optional"
+    )]
+    pub name: Option<RelayName>,
 }
 
 /// `POST /v2/gateways/heartbeat`.

@@ -8,11 +8,11 @@ use super::Error;
 use crate::api::Client;
 use crate::api::types::GatewayLogin;
 use crate::backoff::{self, Backoff};
-use crate::config::credential::MachineEnrollment;
 use crate::config::settings::{ApiBase, GatewayCredential, GatewaySettings};
 use crate::config::{env, file};
-use crate::error::{Class, chain};
+use crate::error::{Class, chain, kind};
 use crate::events;
+use crate::log_throttle::LogThrottle;
 use crate::names::{GatewayId, GatewayName};
 use crate::scope::Scope;
 use crate::secret::Secret;
@@ -69,6 +69,7 @@ pub(crate) async fn spend(
         "sending the enrollment token to the platform"
     );
     let mut backoff = Backoff::new(BASE, CAP);
+    let throttle = LogThrottle::for_retries();
     while !scope.is_cancelled() {
         let error = match client.enroll_gateway(token).await {
             Ok(login) => {
@@ -98,15 +99,22 @@ pub(crate) async fn spend(
                 });
             }
         };
+        let attempt = backoff.attempts().saturating_add(1);
         let delay = at_least.saturating_add(backoff.next_delay(backoff::random()));
-        let text = chain(&error).to_string();
-        tracing::warn!(
-            message_id = events::NOT_ENROLLED.id,
-            error = text,
-            delay_ms = delay.as_millis(),
-            "{}",
-            events::NOT_ENROLLED
-        );
+        let (text, delay_ms) = (chain(&error).to_string(), delay.as_millis());
+        let event = events::NOT_ENROLLED;
+        if let Some(permission) = throttle.should_log(event.text, &error.kind()) {
+            tracing::warn!(
+                message_id = event.id,
+                error = text,
+                attempt,
+                delay_ms,
+                suppressed = permission.suppressed(),
+                "{event}"
+            );
+        } else {
+            tracing::debug!(error = text, attempt, delay_ms, "{event}");
+        }
         retrying(text, delay);
         scope.run(tokio::time::sleep(delay)).await;
     }
@@ -125,30 +133,29 @@ async fn keep(
     scope: &Scope,
 ) -> Result<(), Error> {
     let mut backoff = Backoff::new(BASE, CAP);
+    let throttle = LogThrottle::for_retries();
     loop {
         let Err(error) = save(store, domain, spent, login) else {
             return Ok(());
         };
+        let attempt = backoff.attempts().saturating_add(1);
         let delay = backoff.next_delay(backoff::random());
         let text = chain(&error).to_string();
-        tracing::error!(
-            message_id = events::NOT_KEPT.id,
-            error = text,
-            delay_ms = delay.as_millis(),
-            "{}",
-            events::NOT_KEPT
-        );
-        retrying(format!("{}: {text}", events::NOT_KEPT), delay);
+        let event = events::NOT_KEPT;
+        if let Some(permission) = throttle.should_log(event.text, &kind(&error)) {
+            tracing::error!(
+                message_id = event.id,
+                error = text,
+                attempt,
+                delay_ms = delay.as_millis(),
+                suppressed = permission.suppressed(),
+                "{event}"
+            );
+        }
+        retrying(format!("{event}: {text}"), delay);
         if scope.run(tokio::time::sleep(delay)).await.is_none() {
             return Err(Error::Store(error));
         }
-    }
-}
-
-/// Keeps the id of a gateway that logs in with what its machine is. A file that cannot be written costs only the convenience.
-pub(crate) fn remember(enrollment: &MachineEnrollment, settings: &GatewaySettings) {
-    if let Err(error) = enrollment.keep(&settings.domain, &settings.store) {
-        tracing::warn!(error = %chain(&error), "the gateway's id is not kept; the next start needs it again");
     }
 }
 
@@ -158,7 +165,7 @@ pub(crate) fn remember(enrollment: &MachineEnrollment, settings: &GatewaySetting
 /// # Errors
 /// The file cannot be written.
 fn prepare(store: &Path) -> Result<(), file::Error> {
-    file::update(store, &[])
+    file::prove_writable(store)
 }
 
 /// Saves what the token bought. The spent token is kept beside it, so that the same command run again

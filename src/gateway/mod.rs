@@ -77,9 +77,10 @@ pub enum Error {
     /// The access token cannot be kept.
     #[error("the gateway's access token cannot be kept")]
     Store(#[source] file::Error),
-    /// The platform refuses this gateway for good.
-    #[error("the platform gives this gateway no credentials")]
-    Credentials(#[source] issue::Error),
+    /// There are no credentials, and only a person can change that. The source says whose refusal it is: a login that this
+    /// machine cannot prepare is not the platform's.
+    #[error(transparent)]
+    Credentials(issue::Error),
     /// The tunnel cannot be made with what the platform gave.
     #[error("the tunnel cannot be made")]
     Tunnel(#[source] session::Error),
@@ -259,8 +260,8 @@ async fn open_access(
         }
         GatewayCredential::AccessToken(token) => Ok(Some(Access::enrolled(token.clone()))),
         GatewayCredential::Machine(enrollment) => {
-            enroll::remember(enrollment, settings);
-            let source = TokenSource::machine(client.clone(), enrollment.clone());
+            let (enrollment, store) = (enrollment.clone(), &settings.store);
+            let source = TokenSource::machine(client.clone(), enrollment, &settings.domain, store);
             Ok(Some(Access::Gateway(source)))
         }
         GatewayCredential::Enroll { token } => {

@@ -9,11 +9,10 @@ use crate::api::login::TokenSource;
 use crate::api::types::{RegisterRelay, RelayCredentials};
 use crate::api::{self, Client};
 use crate::clock::Clock;
-use crate::config::credential::MachineEnrollment;
 use crate::config::env::{RELAY_ACCESS_TOKEN, RELAY_DOMAIN, RELAY_ENROLLMENT_TOKEN, Variable};
 use crate::config::file;
 use crate::config::settings::{ApiBase, RelayCredential, RelayKind, RelaySettings};
-use crate::error::{Class, chain};
+use crate::error::Class;
 use crate::events::{self, Event};
 use crate::host::known::Fingerprint;
 use crate::names::{RelayHost, RelayName};
@@ -38,6 +37,8 @@ pub(crate) struct Access {
     host: Option<RelayHost>,
     proof: Proof,
     source: TokenSource,
+    /// The file that may hold the access token.
+    store: PathBuf,
 }
 
 /// Which endpoints it calls.
@@ -67,7 +68,9 @@ impl Access {
                 return Some(Self::enrolled(client, settings, token.clone()));
             }
             RelayCredential::Machine(enrollment) => {
-                let source = TokenSource::machine(client.clone(), enrollment.clone());
+                let (enrollment, store) = (enrollment.clone(), &settings.store);
+                let source =
+                    TokenSource::machine(client.clone(), enrollment, &settings.domain, store);
                 (Proof::Enrolled, source)
             }
             RelayCredential::Enroll { .. } => return None,
@@ -93,6 +96,7 @@ impl Access {
             host: settings.host.clone(),
             proof,
             source,
+            store: settings.store.clone(),
         }
     }
 
@@ -105,6 +109,11 @@ impl Access {
 
     pub(crate) fn name(&self) -> &RelayName {
         &self.name
+    }
+
+    /// The file that holds the access token of an enrolled relay.
+    pub(crate) fn store(&self) -> Option<&Path> {
+        (self.proof == Proof::Enrolled).then_some(&self.store)
     }
 
     /// Where gateways and clients reach it; `None` if only the platform knows.
@@ -199,13 +208,24 @@ pub(crate) fn is_consistent(settings: &RelaySettings) -> bool {
     }
 }
 
+/// The usual file of the relay `name`, beside that of `settings`; `None` if that one is not the usual one of its own
+/// name, or if the file is there already.
+pub(crate) fn store_of(settings: &RelaySettings, name: &RelayName) -> Option<PathBuf> {
+    let usual = |name: &RelayName| format!("{name}.conf");
+    let file = settings.store.file_name()?;
+    let store = settings.store.with_file_name(usual(name));
+    (file == usual(&settings.name).as_str() && store.symlink_metadata().is_err()).then_some(store)
+}
+
 /// Proves that `store` can be written before the token is spent. The domain is only written with the token: one that is
 /// stored already must not be sent to the new platform.
 ///
 /// # Errors
 /// See [`StoreError`].
 pub(crate) async fn prepare(store: &Path) -> Result<(), StoreError> {
-    update(store.to_owned(), Vec::new()).await
+    let store = store.to_owned();
+    let proved = tokio::task::spawn_blocking(move || file::prove_writable(&store)).await;
+    Ok(proved.map_err(StoreError::Interrupted)??)
 }
 
 /// Saves what the enrollment token bought. The spent token is kept beside it, so that the same command run
@@ -226,20 +246,6 @@ pub(crate) async fn save(
         (&RELAY_ENROLLMENT_TOKEN, spent.clone()),
     ];
     update(store.to_owned(), changes).await
-}
-
-/// Keeps the id of a relay that logs in with what its machine is. A file that cannot be written costs only the convenience.
-pub(crate) async fn remember(enrollment: &MachineEnrollment, settings: &RelaySettings) {
-    let (enrollment, domain) = (enrollment.clone(), settings.domain.clone());
-    let store = settings.store.clone();
-    let write = move || enrollment.keep(&domain, &store);
-    let kept = match tokio::task::spawn_blocking(write).await {
-        Ok(kept) => kept.map_err(StoreError::File),
-        Err(error) => Err(StoreError::Interrupted(error)),
-    };
-    if let Err(error) = kept {
-        tracing::warn!(error = %chain(&error), "the relay's id is not kept; the next start needs it again");
-    }
 }
 
 /// The disk may be slow, and must not hold up the runtime.

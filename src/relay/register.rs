@@ -3,6 +3,7 @@
 //! The start is as patient as any later time: what may pass is tried again for ever. A renewal that fails
 //! keeps the old credentials; new ones serve new handshakes at once, and live sessions are kept.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use crate::error::{Class, Reason, chain, kind};
 use crate::events::{self, Event, NOT_ENROLLED, RELAY_NOT_REGISTERED};
 use crate::host::known::Known;
 use crate::log_throttle::LogThrottle;
+use crate::names::RelayName;
 use crate::scope::Scope;
 use crate::secret::Secret;
 use crate::trust;
@@ -53,9 +55,21 @@ pub enum Error {
     /// The access token that it bought cannot be kept.
     #[error("the relay's access token cannot be kept")]
     Store(#[source] StoreError),
-    /// The platform refuses this relay.
-    #[error("the platform gives this relay no credentials")]
+    /// There are no credentials. The source says whose refusal it is: a login that this machine cannot prepare is not the
+    /// platform's.
+    #[error("{0}")]
     Refused(#[source] Box<api::Error>, Class),
+    /// The relay has another name on the platform, and gateways are only let in with that one.
+    #[error(
+        "the platform knows this relay as {platform}, and its gateways' certificates say so; \
+         start it with --name {platform}{}", with_config(.config.as_deref())
+    )]
+    OtherName {
+        /// The platform's.
+        platform: RelayName,
+        /// The configuration that holds the access token, unless it is the usual one of that name.
+        config: Option<PathBuf>,
+    },
     /// What the platform gave cannot be used.
     #[error(transparent)]
     Identity(#[from] identity::Error),
@@ -74,7 +88,7 @@ impl Error {
             Self::Enrollment(error) | Self::NotEnrolled(error) => of(error.class()),
             Self::Store(_) => Reason::Unavailable,
             Self::Refused(_, class) => of(*class),
-            Self::Identity(_) => Reason::Configuration,
+            Self::OtherName { .. } | Self::Identity(_) => Reason::Configuration,
         }
     }
 
@@ -83,7 +97,7 @@ impl Error {
         match self {
             Self::Enrollment(error) | Self::NotEnrolled(error) => error.kind(),
             Self::Refused(error, _) => error.kind(),
-            Self::Store(_) | Self::Identity(_) => kind(self),
+            Self::Store(_) | Self::OtherName { .. } | Self::Identity(_) => kind(self),
         }
     }
 
@@ -97,9 +111,15 @@ impl Error {
             },
             Self::Store(_) => Class::Fatal(Reason::Unavailable),
             Self::Refused(_, class) => *class,
+            Self::OtherName { .. } => Class::Fatal(Reason::Configuration),
             Self::Identity(_) => Class::RetryAfter(AFTER_NONSENSE),
         }
     }
+}
+
+/// The flag for a configuration that is not the usual one.
+fn with_config(config: Option<&Path>) -> String {
+    config.map_or_else(String::new, |path| format!(" --config {}", path.display()))
 }
 
 /// The delay before the next attempt, or `None` if only a person can help.
@@ -158,9 +178,6 @@ async fn open(
     scope: &Scope,
 ) -> Result<Option<Access>, Error> {
     let RelayCredential::Enroll { token } = &settings.credential else {
-        if let RelayCredential::Machine(enrollment) = &settings.credential {
-            access::remember(enrollment, settings).await;
-        }
         return Ok(Access::of(client, settings));
     };
     let bought = spend(client, settings, token, scope).await?;
@@ -205,7 +222,17 @@ async fn spend(
         // call has a deadline of its own.
         let error = match client.relay_login(token).await {
             Ok(login) => {
-                keep(settings, token, &login.access_token, scope).await?;
+                let other = login.name.filter(|name| *name != settings.name);
+                // The token is spent, so what it bought is kept where the relay finds it under the right name.
+                let renamed = other
+                    .as_ref()
+                    .and_then(|name| access::store_of(settings, name));
+                let store = renamed.as_deref().unwrap_or(&settings.store);
+                keep(store, settings, (token, &login.access_token), scope).await?;
+                if let Some(platform) = other {
+                    let config = renamed.is_none().then(|| settings.store.clone());
+                    return Err(Error::OtherName { platform, config });
+                }
                 tracing::info!(
                     message_id = events::ENROLLED.id,
                     relay.name = %settings.name,
@@ -228,16 +255,15 @@ async fn spend(
 
 /// Saves what the token bought, however long that takes: there is no other copy of it, and the token is spent.
 async fn keep(
+    store: &Path,
     settings: &RelaySettings,
-    spent: &Secret,
-    bought: &Secret,
+    (spent, bought): (&Secret, &Secret),
     scope: &Scope,
 ) -> Result<(), Error> {
     let mut backoff = Backoff::new(START.0, START.1);
     let throttle = LogThrottle::for_retries();
     loop {
-        let (store, domain) = (&settings.store, &settings.domain);
-        let Err(error) = access::save(store, domain, spent, bought).await else {
+        let Err(error) = access::save(store, &settings.domain, spent, bought).await else {
             return Ok(());
         };
         let delay = backoff.next_delay(backoff::random());
@@ -299,6 +325,16 @@ async fn ask(access: &Access) -> Result<Identity, Error> {
     let credentials = access.credentials().await;
     let credentials =
         credentials.map_err(|(error, class)| Error::Refused(Box::new(error), class))?;
+    if let Some(platform) = credentials
+        .name
+        .as_ref()
+        .filter(|name| *name != access.name())
+    {
+        return Err(Error::OtherName {
+            platform: platform.clone(),
+            config: access.store().map(Path::to_owned),
+        });
+    }
     let random = backoff::random();
     let identity = Identity::try_new(
         access.name(),

@@ -166,6 +166,7 @@ impl Authority {
         let usage = ExtendedKeyUsagePurpose::ServerAuth;
         let (server_certificate, server_private_key) = leaf(&self.servers, "relay", &[HOST], usage);
         RelayCredentials {
+            name: None,
             pki: ServerPki {
                 server_certificate,
                 server_private_key,

@@ -2,16 +2,20 @@
 
 use serde_json::json;
 
+use crate::support::admin::Platform;
 use crate::support::daemon::{GatewayCommand, RelayCommand};
 use crate::support::fake_platform::Answer;
 use crate::support::lab::{GATEWAY, GATEWAY_ID, Lab, RELAY};
+use crate::support::loopback;
 use crate::support::manager::Manager;
-use crate::support::process::Process;
+use crate::support::process::{Process, infisical};
 use crate::support::ssh_ca::SshCert;
 use crate::support::write_private;
 
 /// sysexits: permission denied.
 const NOPERM: i32 = 77;
+/// sysexits: the configuration is wrong.
+const CONFIG: i32 = 78;
 const GATEWAY_ENROLL: &str = "POST /api/v3/gateways/token-auth/enroll";
 const GATEWAY_CONNECT: &str = "POST /api/v3/gateways/connect";
 const RELAY_LOGIN: &str = "POST /api/v2/relays/login";
@@ -121,4 +125,134 @@ async fn the_platforms_name_is_shown_and_another_one_is_warned_of() {
         gateway.kill().await;
     }
     relay.kill().await;
+}
+
+/// A login that failed stores nothing: a stored domain would win over the one that corrects it.
+#[tokio::test(flavor = "multi_thread")]
+async fn failed_login_stores_no_domain() {
+    const GATEWAY_LOGIN: &str = "POST /api/v3/gateways/login";
+    let lab = Lab::new().await;
+    let nowhere = format!("http://{}:9", lab.host);
+    let pod_token = lab.dir().join("pod-token");
+    let home = lab.dir();
+    let config = home.join("conf/edge.conf");
+    let start = |more: &[&str]| {
+        let mut command = infisical(home);
+        command.args(["gateway", "start", "edge", "--gateway-id", GATEWAY_ID]);
+        command.args(["--enroll-method=kubernetes", "--target-relay-name", RELAY]);
+        command.arg("--config").arg(&config);
+        command
+            .args(more)
+            .env("INFISICAL_API_URL", lab.platform.url());
+        command.env(
+            "INFISICAL_KUBERNETES_SERVICE_ACCOUNT_TOKEN_PATH",
+            &pod_token,
+        );
+        Process::spawn("gateway", command)
+    };
+    let gateway = start(&["--domain", &nowhere]);
+    let line = gateway.wait_for_line("cannot read the pod's service").await;
+    assert!(line.contains("--service-account-token-path"), "{line}");
+    assert!(!line.contains("gives this gateway"), "{line}");
+    gateway.exit_code().await;
+    write_private(&pod_token, "a.pod.token");
+    let gateway = start(&["--domain", &nowhere]);
+    let line = gateway.wait_for_line("cannot reach the platform").await;
+    assert!(!line.contains("gives this gateway"), "{line}");
+    gateway.kill().await;
+    assert!(!config.exists());
+
+    let body = json!({"accessToken": "bought", "tokenType": "Bearer"});
+    lab.platform.always(GATEWAY_LOGIN, Answer::ok(&body));
+    lab.platform
+        .always(GATEWAY_CONNECT, Answer::ok(&lab.gateway_credentials()));
+    let gateway = start(&[]);
+    lab.platform.asked(GATEWAY_LOGIN, 1).await;
+    lab.platform.asked(GATEWAY_CONNECT, 1).await;
+    gateway.kill().await;
+    let kept = std::fs::read_to_string(&config).expect("the file");
+    let url = lab.platform.url();
+    let expected =
+        format!("INFISICAL_GATEWAY_DOMAIN={url}/api\nINFISICAL_GATEWAY_ID={GATEWAY_ID}\n");
+    assert_eq!(kept, expected);
+}
+
+/// The file is proved writable before the token is sent, and is not made before there is something to keep.
+#[tokio::test(flavor = "multi_thread")]
+async fn refused_token_leaves_no_file() {
+    let lab = Lab::new().await;
+    for what in [GATEWAY_ENROLL, RELAY_LOGIN] {
+        let refusal = Answer::error(403, "Enrollment token is already used", "req-1");
+        lab.platform.always(what, refusal);
+    }
+    let mut gateway = GatewayCommand::new(lab.dir(), "edge", &lab.platform.url(), RELAY, "");
+    let mut relay = RelayCommand::new(lab.dir(), "edge", lab.host, &lab.platform.url(), "");
+    for config in [&mut gateway.config, &mut relay.config] {
+        std::fs::remove_file(&config).expect("removed");
+        *config = lab
+            .dir()
+            .join("new")
+            .join(config.file_name().expect("a name"));
+    }
+    for mut command in [gateway.command(lab.dir()), relay.command(lab.dir())] {
+        command.arg("--enroll-method=token");
+        command.env("INFISICAL_TOKEN", "one-time");
+        let process = Process::spawn("enrolling", command);
+        assert_eq!(process.exit_code().await, NOPERM);
+    }
+    let left: Vec<_> = std::fs::read_dir(lab.dir().join("new"))
+        .expect("the directory")
+        .collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+/// The platform's certificates let gateways in only under the platform's name of the relay.
+#[tokio::test(flavor = "multi_thread")]
+async fn relay_of_another_name_is_refused_at_enrollment() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let host = loopback::address();
+    let platform = Platform::start(dir.path(), host, 0, &[]).await;
+    let token = platform.enrollment_token("relay", "r3", Some(host)).await;
+    let start = |name: &str| {
+        let mut relay = RelayCommand::new(dir.path(), name, host, &platform.url, "");
+        std::fs::remove_file(&relay.config).expect("removed");
+        relay.config = dir.path().join(format!("{name}.conf"));
+        relay.more.push("--enroll-method=token".to_owned());
+        let mut command = relay.command(dir.path());
+        command.env("INFISICAL_TOKEN", &token);
+        Process::spawn("relay", command)
+    };
+    let wrong = start("r33");
+    assert_eq!(wrong.exit_code().await, CONFIG);
+    let output = wrong.output();
+    assert!(output.contains("start it with --name r3"), "{output}");
+    // The token is spent, and what it bought is where that relay looks for it.
+    assert!(!dir.path().join("r33.conf").exists());
+    let right = start("r3");
+    right
+        .wait_for_line("Relay server started successfully")
+        .await;
+    right.kill().await;
+    std::fs::rename(dir.path().join("r3.conf"), dir.path().join("r33.conf")).expect("moved");
+    let wrong = start("r33");
+    assert_eq!(wrong.exit_code().await, CONFIG);
+    let output = wrong.output();
+    assert!(output.contains("start it with --name r3"), "{output}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn repeated_enrollment_failures_are_logged_once() {
+    let lab = Lab::new().await;
+    let nowhere = format!("http://{}:9", lab.host);
+    let keys = "INFISICAL_TOKEN=one-time\n";
+    let mut gateway = GatewayCommand::new(lab.dir(), "edge", &nowhere, RELAY, keys);
+    let more = ["--enroll-method=token", "--log-level=debug"];
+    gateway.more.extend(more.map(str::to_owned));
+    let gateway = gateway.spawn(lab.dir());
+    gateway.wait_for_line("attempt=3").await;
+    let output = gateway.output();
+    let warnings = output
+        .lines()
+        .filter(|line| line.contains("WARN") && line.contains("not enrolled"));
+    assert_eq!(warnings.count(), 1, "{output}");
 }

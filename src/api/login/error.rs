@@ -5,8 +5,30 @@ use std::path::PathBuf;
 
 use reqwest::StatusCode;
 
+use crate::config::env::{self, Variable};
 use crate::config::value::InvalidValue;
 use crate::error::{Class, Reason};
+
+/// The pod's token, in errors.
+pub(super) const POD_TOKEN: &str = "the pod's service account token";
+/// A token from elsewhere, in errors.
+pub(super) const JWT: &str = "the JSON web token";
+/// The key of a service account of GCP, in errors.
+pub(super) const GCP_KEY: &str = "the key of a GCP service account";
+/// The flag and the variable that name the file of each.
+const SETTINGS: [(&str, &str, &Variable); 3] = [
+    (
+        POD_TOKEN,
+        "--service-account-token-path",
+        &env::KUBERNETES_TOKEN_PATH,
+    ),
+    (JWT, "--jwt-file", &env::JWT_FILE),
+    (
+        GCP_KEY,
+        "--service-account-key-file-path",
+        &env::GCP_KEY_PATH,
+    ),
+];
 
 /// What a login shows to the platform cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -53,7 +75,7 @@ pub enum Error {
         reason: &'static str,
     },
     /// A file cannot be read.
-    #[error("cannot read {what} from {}", path.display())]
+    #[error("cannot read {what} from {}{}", path.display(), setting(what))]
     File {
         /// What it holds.
         what: &'static str,
@@ -115,6 +137,17 @@ pub enum Error {
     /// This machine cannot make HTTP requests.
     #[error("cannot prepare HTTP requests")]
     Local(#[source] reqwest::Error),
+}
+
+/// Where the file that should hold `what` is set.
+fn setting(what: &str) -> String {
+    let Some((flag, variable)) = SETTINGS
+        .iter()
+        .find_map(|(of, flag, key)| (*of == what).then_some((flag, key.name)))
+    else {
+        return String::new();
+    };
+    format!(" (set by {flag} or {variable})")
 }
 
 impl Error {

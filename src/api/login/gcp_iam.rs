@@ -20,7 +20,7 @@ use crate::config::cloud::Cloud;
 use crate::config::proxy::Proxies;
 use crate::secret::Secret;
 
-const WHAT: &str = "the key of a GCP service account";
+const WHAT: &str = super::error::GCP_KEY;
 /// What we may do with the token that our key signs; Google's own libraries ask for no less.
 const SCOPE: &str = "https://www.googleapis.com/auth/cloud-platform";
 /// Life of that token, in seconds: the longest that Google allows. It is used once.

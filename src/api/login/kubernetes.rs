@@ -3,10 +3,10 @@
 
 use std::path::Path;
 
-use super::{Error, fetch};
+use super::{Error, error, fetch};
 use crate::config::value::Shape;
 use crate::secret::Secret;
 
 pub(super) async fn token(path: &Path) -> Result<Secret, Error> {
-    fetch::token_file(path, "the pod's service account token", Shape::Jwt).await
+    fetch::token_file(path, error::POD_TOKEN, Shape::Jwt).await
 }

@@ -17,7 +17,9 @@ mod kubernetes;
 mod life;
 mod universal_auth;
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 pub use error::Error;
 use serde::Serialize;
@@ -28,6 +30,7 @@ use super::{Client, Error as ApiError};
 use crate::config::credential::{
     IdentityCredential, IdentityLogin, LoginMethod, MachineEnrollment, MachineProof, ResourceId,
 };
+use crate::config::settings::ApiBase;
 use crate::error::{Class, chain};
 use crate::secret::Secret;
 use life::{Bought, Stage, Token, since_boot};
@@ -77,7 +80,40 @@ enum Way {
         client: Client,
         enrollment: MachineEnrollment,
         places: Places,
+        /// Where the id and the domain are stored after the first accepted login.
+        id_store: Option<IdStore>,
     },
+}
+
+/// Stores the id of an enrolled gateway or relay with the domain of the platform that accepted it.
+#[derive(Debug)]
+struct IdStore {
+    path: PathBuf,
+    domain: ApiBase,
+    is_done: AtomicBool,
+}
+
+impl IdStore {
+    /// Stores them, once. A file that cannot be written costs only the convenience.
+    async fn keep(&self, enrollment: &MachineEnrollment) {
+        if self.is_done.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let (path, domain) = (self.path.clone(), self.domain.clone());
+        let enrollment = enrollment.clone();
+        // The disk may be slow, and must not hold up the runtime.
+        let write = move || enrollment.keep(&domain, &path);
+        let error = match tokio::task::spawn_blocking(write).await {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => chain(&error).to_string(),
+            Err(error) => error.to_string(),
+        };
+        tracing::warn!(
+            error,
+            store = %self.path.display(),
+            "the id from the enrollment is not stored; the next start needs it again"
+        );
+    }
 }
 
 impl TokenSource {
@@ -107,19 +143,36 @@ impl TokenSource {
         }
     }
 
-    /// Tokens for an enrolled gateway or relay that logs in with what its machine is.
+    /// Tokens for an enrolled gateway or relay that logs in with what its machine is. After the first accepted login its id
+    /// and `domain` are stored in the file `store`; a login that failed stores nothing, because a stored domain wins over a
+    /// configured one.
     #[must_use]
-    pub fn machine(client: Client, enrollment: MachineEnrollment) -> Self {
-        Self::machine_at(client, enrollment, Places::default())
+    pub fn machine(
+        client: Client,
+        enrollment: MachineEnrollment,
+        domain: &ApiBase,
+        store: &Path,
+    ) -> Self {
+        Self::of(Way::Machine {
+            client,
+            enrollment,
+            places: Places::default(),
+            id_store: Some(IdStore {
+                path: store.to_owned(),
+                domain: domain.clone(),
+                is_done: AtomicBool::new(false),
+            }),
+        })
     }
 
-    /// The same, with the clouds' services at `places`.
+    /// The same, with the clouds' services at `places`; nothing is stored.
     #[must_use]
     pub fn machine_at(client: Client, enrollment: MachineEnrollment, places: Places) -> Self {
         Self::of(Way::Machine {
             client,
             enrollment,
             places,
+            id_store: None,
         })
     }
 
@@ -183,7 +236,14 @@ impl TokenSource {
                 client,
                 enrollment,
                 places,
-            } => machine(client, enrollment, places).await,
+                id_store,
+            } => {
+                let bought = machine(client, enrollment, places).await?;
+                if let Some(id_store) = id_store {
+                    id_store.keep(enrollment).await;
+                }
+                Ok(bought)
+            }
             Way::Identity {
                 client,
                 login,

@@ -5,7 +5,7 @@ use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{
     DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown,
 };
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
@@ -13,6 +13,8 @@ use super::{Error, LineError, Mistake};
 
 /// Largest file that is read, in bytes: far beyond any sensible one.
 pub(super) const MAX_SIZE: u64 = 1 << 20;
+/// Bytes that are written to prove that a new file can be: more than a configuration with tokens has.
+const PROOF_SIZE: usize = 4096;
 
 /// Reads a file without the mode bits `forbidden`; with `owners`, one of theirs.
 pub(super) fn read_private(
@@ -107,13 +109,7 @@ pub fn write_whole(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
 fn put(path: &Path, content: &[u8], mode: u32, owner: Option<(u32, u32)>) -> io::Result<()> {
     // First of all: with the last descriptor gone, the rename could not be brought to the disk any more.
     let directory = File::open(directory_of(path))?;
-    let mut temporary = std::ffi::OsString::from(".");
-    temporary.push(
-        path.file_name()
-            .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?,
-    );
-    temporary.push(format!(".{:016x}", crate::backoff::random()));
-    let temporary = path.with_file_name(temporary);
+    let temporary = temporary_beside(path)?;
     let written =
         write(&temporary, content, mode, owner).and_then(|()| fs::rename(&temporary, path));
     if written.is_err() {
@@ -123,6 +119,27 @@ fn put(path: &Path, content: &[u8], mode: u32, owner: Option<(u32, u32)>) -> io:
     written?;
     // The rename is on the disk only once its directory is.
     directory.sync_all()
+}
+
+/// Proves that a file at `path`, which is not there, can be made, and makes none: a temporary one is written beside it and
+/// removed.
+pub(super) fn prove_creatable(path: &Path) -> io::Result<()> {
+    let temporary = temporary_beside(path)?;
+    let written = write(&temporary, &[b'#'; PROOF_SIZE], 0o600, None);
+    let removed = fs::remove_file(&temporary);
+    written?;
+    removed
+}
+
+/// The path of a new temporary file in the directory of `path`.
+fn temporary_beside(path: &Path) -> io::Result<PathBuf> {
+    let mut name = std::ffi::OsString::from(".");
+    name.push(
+        path.file_name()
+            .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?,
+    );
+    name.push(format!(".{:016x}", crate::backoff::random()));
+    Ok(path.with_file_name(name))
 }
 
 /// The directory of the file at `path`.

@@ -24,7 +24,7 @@ use zeroize::Zeroizing;
 use super::env::{Variable, is_standard};
 use super::value::BYTE_ORDER_MARK;
 use crate::secret::Secret;
-use disk::{MAX_SIZE, directory_of, read_private, replace};
+use disk::{MAX_SIZE, directory_of, prove_creatable, read_private, replace};
 pub use disk::{make_directory, write_whole};
 pub use mistake::{LineError, Mistake};
 
@@ -307,6 +307,27 @@ pub fn update(path: &Path, changes: &[(&'static Variable, &Secret)]) -> Result<(
         source,
     })?;
     replace(&target, new.as_bytes()).map_err(|source| Error::Write {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// Proves that [`update`] can write the file, which is as it was afterwards: one that is not there is not made.
+///
+/// Blocks for the disk; not for an async task without `spawn_blocking`.
+///
+/// # Errors
+/// See [`Error`].
+pub fn prove_writable(path: &Path) -> Result<(), Error> {
+    if path.symlink_metadata().is_ok() {
+        return update(path, &[]);
+    }
+    let directory = directory_of(path);
+    make_directory(directory).map_err(|source| Error::Directory {
+        path: directory.to_owned(),
+        source,
+    })?;
+    prove_creatable(path).map_err(|source| Error::Write {
         path: path.to_owned(),
         source,
     })

@@ -281,6 +281,7 @@ impl Authority {
         let ssh = self.ssh.relay(relay, now)?;
         let leaf = self.x509.relay_server(&self.organization, relay, now)?;
         Ok(RelayCredentials {
+            name: Some(relay.name.clone()),
             pki: ServerPki {
                 server_certificate: leaf.certificate,
                 server_private_key: leaf.private_key,

@@ -111,7 +111,10 @@ pub(super) async fn enroll(
         .await?;
     tracing::info!(relay.name = %relay.name, "relay enrolled");
     Ok(axum::Json(LoggedIn {
-        login: RelayLoggedIn { access_token },
+        login: RelayLoggedIn {
+            access_token,
+            name: Some(relay.name),
+        },
         relay_id: relay.id,
         token_type: "Bearer",
     }))

@@ -53,7 +53,8 @@ async fn what_a_login_needs_and_is_not_there_is_named() {
     let source = bench.source(pod(&path));
     let (text, class) = failure(&source).await;
     let expected = format!(
-        "cannot read the pod's service account token from {}: ",
+        "cannot read the pod's service account token from {} (set by --service-account-token-path \
+         or INFISICAL_KUBERNETES_SERVICE_ACCOUNT_TOKEN_PATH): ",
         path.display()
     );
     assert!(text.starts_with(&expected), "{text}");
