@@ -7,8 +7,10 @@ use super::exit::Failure;
 use super::global::Global;
 use super::print::{print, table};
 use super::start::with_inputs;
+use crate::api::login;
 use crate::config::Inputs;
 use crate::config::account::Account;
+use crate::config::credential::LoginFileKind;
 use crate::config::env::Variable;
 use crate::config::raw::{Flags, Raw};
 use crate::config::remark::{Problem, Problems};
@@ -32,7 +34,7 @@ pub(super) struct Check<'a> {
 
 impl Check<'_> {
     /// Prints the account that `explain` gives.
-    pub(super) fn run(
+    pub(super) async fn run(
         &self,
         global: &Global,
         explain: impl FnOnce(&Inputs<'_>) -> Result<Account, Vec<Problem>>,
@@ -46,26 +48,52 @@ impl Check<'_> {
         let config = self.config.or(only);
         let account = with_inputs(&global.environment, self.flags, config, self.roles, explain)
             .map_err(|problems| Failure::configuration(Problems(problems)))?;
-        print(&render(&account, roots(&account)?))
+        let mut missing = Vec::new();
+        let mut problems = Vec::new();
+        roots(&account, &mut missing, &mut problems);
+        login_file(&account, &mut missing, &mut problems).await;
+        if !problems.is_empty() {
+            return Err(Failure::configuration(Problems(problems)));
+        }
+        print(&render(&account, missing))
     }
 }
 
-/// Reads the root certificates. Gives what a person should know about them.
-fn roots(account: &Account) -> anyhow::Result<Option<String>> {
-    match trust::roots().check(&account.roots) {
-        Ok(()) => Ok(None),
-        Err(error) if error.is_configuration() => {
-            let problem = Problem::new(chain(&error).to_string());
-            Err(Failure::configuration(Problems(vec![problem])))
-        }
-        Err(error) => {
-            let text = chain(&error).to_string();
-            Ok(account.uses_https.then_some(text))
-        }
+/// Reads the root certificates.
+fn roots(account: &Account, missing: &mut Vec<String>, problems: &mut Vec<Problem>) {
+    let Err(error) = trust::roots().check(&account.roots) else {
+        return;
+    };
+    let text = chain(&error).to_string();
+    if error.is_configuration() {
+        problems.push(Problem::new(text));
+    } else if account.uses_https {
+        missing.push(text);
     }
 }
 
-fn render(account: &Account, roots: Option<String>) -> String {
+/// Reads the file that a login would read.
+async fn login_file(account: &Account, missing: &mut Vec<String>, problems: &mut Vec<Problem>) {
+    let Some(file) = &account.login_file else {
+        return;
+    };
+    let Err(error) = login::check_file(file).await else {
+        return;
+    };
+    let text = match &file.setting {
+        Some(setting) => format!("{setting}: {}", chain(&error)),
+        None => chain(&error).to_string(),
+    };
+    // Kubernetes makes it with the pod, so it may be there where the gateway is to run.
+    if file.kind == LoginFileKind::PodToken && error.is_absent_file() {
+        missing.push(text);
+    } else {
+        problems.push(Problem::new(text));
+    }
+}
+
+/// The account as text; `missing` is what this machine lacks for a start.
+fn render(account: &Account, missing: Vec<String>) -> String {
     let cells = |row: &crate::config::account::Row| {
         [row.key.clone(), row.value.clone(), row.origin.clone()]
     };
@@ -87,8 +115,18 @@ fn render(account: &Account, roots: Option<String>) -> String {
         "Given, but not used",
         account.in_vain.iter().cloned(),
     );
-    list(&mut text, "Remarks", remarks.chain(roots));
-    text.push_str("\nNothing is wrong. Nobody was contacted.\n");
+    let is_ready = missing.is_empty();
+    list(&mut text, "Remarks", remarks);
+    list(
+        &mut text,
+        "Missing, without which a start fails",
+        missing.into_iter(),
+    );
+    text.push_str(if is_ready {
+        "\nNothing is wrong. Nobody was contacted.\n"
+    } else {
+        "\nNo setting is wrong. Nobody was contacted.\n"
+    });
     text
 }
 
@@ -127,6 +165,7 @@ mod tests {
                 row("token", "<secret>", "environment"),
             ],
             credential: "access token of a machine identity",
+            login_file: None,
             proxy: "none".to_owned(),
             roots: trust::Source::default(),
             uses_https: true,
@@ -143,11 +182,13 @@ File: /etc/infisical/gateway.conf (TOML)
 Proxy: none
 ";
         let end = "\nNothing is wrong. Nobody was contacted.\n";
-        assert_eq!(render(&account, None), format!("{plain}{end}"));
+        assert_eq!(render(&account, Vec::new()), format!("{plain}{end}"));
         account.in_vain.push("token: environment wins".to_owned());
         account.remarks.push(Remark::AlreadyEnrolled);
-        let text = render(&account, Some("no roots".to_owned()));
-        assert!(text.contains("\n  - no roots\n"), "{text}");
+        let missing = render(&account, vec!["no roots".to_owned()]);
+        let last = "\nMissing, without which a start fails:\n  - no roots\n\nNo setting is wrong.";
+        assert!(missing.contains(last), "{missing}");
+        let text = render(&account, Vec::new());
         let lists = "\nGiven, but not used:\n  - token: environment wins\n\nRemarks:\n  - the enrollment token";
         assert!(text.starts_with(&format!("{plain}{lists}")), "{text}");
         assert!(text.ends_with(end), "{text}");

@@ -125,7 +125,7 @@ impl Start {
     }
 }
 
-fn check(start: &Start, global: &Global) -> anyhow::Result<()> {
+async fn check(start: &Start, global: &Global) -> anyhow::Result<()> {
     let check = Check {
         flags: &start.flags(global, io::stdin()),
         config: start.config.as_deref(),
@@ -133,7 +133,7 @@ fn check(start: &Start, global: &Global) -> anyhow::Result<()> {
         only: Path::new("/etc/infisical/gateway.conf"),
         roles: "gateways",
     };
-    check.run(global, explain_gateway)
+    check.run(global, explain_gateway).await
 }
 
 pub(crate) async fn run(
@@ -164,7 +164,7 @@ pub(crate) async fn run(
             return service::wait_online(&args, &scope).await;
         }
         Some(Command::Reconnect(args)) => return service::reconnect(&args).await,
-        Some(Command::Check(start)) => return check(&start, global),
+        Some(Command::Check(start)) => return check(&start, global).await,
         Some(Command::Start(start)) => start,
     };
     let flags = start.flags(global, io::stdin());

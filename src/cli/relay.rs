@@ -100,7 +100,7 @@ impl Start {
     }
 }
 
-fn check(start: &Start, global: &Global) -> anyhow::Result<()> {
+async fn check(start: &Start, global: &Global) -> anyhow::Result<()> {
     let check = Check {
         flags: &start.flags(global, io::stdin()),
         config: start.config.as_deref(),
@@ -108,7 +108,7 @@ fn check(start: &Start, global: &Global) -> anyhow::Result<()> {
         only: Path::new("/etc/infisical/relay.conf"),
         roles: ROLES,
     };
-    check.run(global, explain_relay)
+    check.run(global, explain_relay).await
 }
 
 pub(crate) async fn run(
@@ -123,7 +123,7 @@ pub(crate) async fn run(
             signals::stop_on_hangup(&scope).map_err(Failure::unavailable)?;
             return Box::pin(install::relay(*args, global, &scope)).await;
         }
-        Command::Check(start) => return check(&start, global),
+        Command::Check(start) => return check(&start, global).await,
         Command::Start(start) => start,
     };
     let flags = start.flags(global, io::stdin());

@@ -80,7 +80,7 @@ impl<R> SettingArgs<R> {
                     Ok(()) => (flag.name, token::load(Path::new(value.expose()))),
                     Err(error) => {
                         let text = format!("{}: {error}", flag.name);
-                        flags.problems.push(Problem::new(text));
+                        flags.add_failed(variable, Problem::new(text));
                         continue;
                     }
                 },
@@ -91,9 +91,10 @@ impl<R> SettingArgs<R> {
             };
             match read {
                 Ok(value) => flags.add_read(variable, name, value),
-                Err(error) => flags
-                    .problems
-                    .push(Problem::new(format!("{name}: {}", chain(&error)))),
+                Err(error) => {
+                    let text = format!("{name}: {}", chain(&error));
+                    flags.add_failed(variable, Problem::new(text));
+                }
             }
         }
     }

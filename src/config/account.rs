@@ -3,25 +3,20 @@
 
 use std::path::PathBuf;
 
+use super::credential::LoginFile;
 use super::env::{
-    API_URL, GATEWAY_DOMAIN, GATEWAY_ENROLLMENT_TOKEN, Group, RELAY_DOMAIN, RELAY_ENROLLMENT_TOKEN,
-    TABLE, Used, Variable,
+    API_URL, GATEWAY_ENROLLMENT_TOKEN, Group, RELAY_ENROLLMENT_TOKEN, TABLE, TOKEN, Used, Variable,
 };
 use super::file::Form;
-use super::raw::{Loaded, Origin, Raw, Source, Value};
+use super::raw::{Loaded, Origin, Raw, Value};
 use super::remark::Remark;
 use crate::trust;
 
 /// Stands for a secret.
 const MASK: &str = "<secret>";
 
-/// What an enrollment keeps for itself: never in vain.
-const NEVER_IN_VAIN: [&Variable; 4] = [
-    &GATEWAY_DOMAIN,
-    &GATEWAY_ENROLLMENT_TOKEN,
-    &RELAY_DOMAIN,
-    &RELAY_ENROLLMENT_TOKEN,
-];
+/// One-time tokens. In a file they stand for what was exchanged, which is no setting.
+const ENROLLMENT_TOKENS: [&Variable; 2] = [&GATEWAY_ENROLLMENT_TOKEN, &RELAY_ENROLLMENT_TOKEN];
 
 /// A whole configuration. No secret is in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +29,8 @@ pub struct Account {
     pub rows: Vec<Row>,
     /// How the role proves itself.
     pub credential: &'static str,
+    /// The file that a login reads, if it reads one.
+    pub login_file: Option<LoginFile>,
     /// The proxy on the way to the platform, or why there is none.
     pub proxy: String,
     /// Where the root certificates for the platform are.
@@ -63,6 +60,8 @@ pub(super) struct Notes<'a> {
     notes: Vec<Note<'a>>,
     /// How the role proves its identity.
     pub(super) credential: &'static str,
+    /// The file that a login reads.
+    pub(super) login_file: Option<LoginFile>,
     /// The proxy on the way to the platform.
     pub(super) proxy: String,
     /// Where the root certificates for the platform are.
@@ -128,6 +127,7 @@ impl<'a> Notes<'a> {
             rows: self.notes.iter().map(row).collect(),
             credential: self.credential,
             in_vain: self.in_vain(raw, role),
+            login_file: self.login_file,
             proxy: self.proxy,
             roots: self.roots,
             uses_https: self.uses_https,
@@ -137,21 +137,14 @@ impl<'a> Notes<'a> {
 
     fn in_vain(&self, raw: Raw<'_>, role: Used) -> Vec<String> {
         let mut in_vain = Vec::new();
-        let concerns = |variable: &&&Variable| {
-            variable.used.includes(role) && !NEVER_IN_VAIN.contains(variable)
-        };
-        for variable in TABLE.iter().filter(concerns) {
-            // The domain of an enrollment takes the place of the configured one.
-            let is_it = |note: &&Note<'_>| {
-                let is_domain = note.variable.group == Group::StoredDomain;
-                note.variable == *variable || (is_domain && **variable == API_URL)
-            };
-            let holds = self.notes.iter().find(is_it);
-            for source in Source::BY_PRECEDENCE {
-                let Some(value) = raw.value_from(source, variable) else {
+        for variable in TABLE.iter().filter(|known| known.used.includes(role)) {
+            let winner = self.winner(variable);
+            for value in raw.values(variable) {
+                let is_in_file = matches!(value.origin, Origin::File { .. });
+                if ENROLLMENT_TOKENS.contains(variable) && is_in_file {
                     continue;
-                };
-                match holds.map(|note| &note.origin) {
+                }
+                match winner {
                     Some(origin) if *origin == value.origin => {}
                     Some(origin) => in_vain.push(format!("{}: {origin} wins", value.origin)),
                     None => in_vain.push(format!("{}: nothing needs it", value.origin)),
@@ -160,6 +153,21 @@ impl<'a> Notes<'a> {
         }
         in_vain
     }
+
+    /// Where the value comes from that holds for `variable`, or for the setting that takes its place:
+    /// there is one domain, and one token to enroll with.
+    fn winner(&self, variable: &Variable) -> Option<&Origin<'a>> {
+        let is_domain = |known: &Variable| *known == API_URL || known.group == Group::StoredDomain;
+        let is_it = |note: &&Note<'_>| {
+            note.variable == variable || (is_domain(variable) && is_domain(note.variable))
+        };
+        let found = self.notes.iter().find(is_it).or_else(|| {
+            let mut notes = self.notes.iter();
+            let is_enrollment_token = ENROLLMENT_TOKENS.contains(&variable);
+            notes.find(|note| is_enrollment_token && *note.variable == TOKEN)
+        });
+        found.map(|note| &note.origin)
+    }
 }
 
 /// Where a value comes from, beside the name of its setting.
@@ -167,7 +175,12 @@ fn place(origin: &Origin<'_>, variable: &Variable) -> String {
     match origin {
         Origin::Environment(name) if *name == variable.name => "environment".to_owned(),
         Origin::Environment(name) => format!("environment, {name}"),
-        Origin::File { line, .. } => format!("file, line {line}"),
+        Origin::File { line, name, .. }
+            if *name == variable.name || *name == variable.toml_key() =>
+        {
+            format!("file, line {line}")
+        }
+        Origin::File { line, name, .. } => format!("file, line {line}, as {name}"),
         Origin::Flag(_) | Origin::Default => origin.to_string(),
     }
 }
@@ -371,6 +384,103 @@ mod tests {
         let expected = "environment variable INFISICAL_API_URL: INFISICAL_GATEWAY_DOMAIN in \
                         /conf/edge.conf line 2 wins";
         assert_eq!(account.in_vain, [expected]);
+    }
+
+    /// Every value that loses is told, also one of the same source as the winner.
+    #[test]
+    fn every_value_that_does_not_win_is_listed() {
+        let case = Case {
+            flags: &[
+                NAME,
+                (&GATEWAY_NAME, "--name", "other"),
+                (&TOKEN, "--token", "hunter2"),
+                (&API_URL, "--domain", "https://flag"),
+                (&RELAY_NAME, "--target-relay-name", "eu-1"),
+                (&RELAY_NAME, "--relay", "eu-2"),
+            ],
+            variables: &[
+                ("INFISICAL_API_URL", "https://env"),
+                ("INFISICAL_DOMAIN", "https://env2"),
+                ("INFISICAL_TOKEN", "hunter2"),
+                ("INFISICAL_UNIVERSAL_AUTH_ACCESS_TOKEN", "hunter2"),
+            ],
+            file: Some((
+                FILE,
+                "INFISICAL_GATEWAY_DOMAIN=https://stored\nINFISICAL_API_URL=https://file\n\
+                 INFISICAL_GATEWAY_ENROLLMENT_TOKEN=hunter2\n",
+            )),
+            config: None,
+        };
+        let expected = [
+            "environment variable INFISICAL_DOMAIN: --domain wins",
+            "environment variable INFISICAL_API_URL: --domain wins",
+            "INFISICAL_API_URL in /conf/edge.conf line 2: --domain wins",
+            "environment variable INFISICAL_UNIVERSAL_AUTH_ACCESS_TOKEN: --token wins",
+            "environment variable INFISICAL_TOKEN: --token wins",
+            "--name: NAME wins",
+            "INFISICAL_GATEWAY_DOMAIN in /conf/edge.conf line 1: --domain wins",
+            "--relay: --target-relay-name wins",
+        ];
+        assert_eq!(case.explain(explain_gateway).in_vain, expected);
+    }
+
+    #[test]
+    fn an_alias_is_named_as_it_was_given() {
+        let file = "INFISICAL_API_URL=https://b\nINFISICAL_DOMAIN=https://a\nINFISICAL_TOKEN=t\n";
+        let case = Case {
+            flags: &[NAME],
+            file: Some((FILE, file)),
+            ..Case::default()
+        };
+        let account = case.explain(explain_gateway);
+        let from = "file, line 2, as INFISICAL_DOMAIN";
+        let row = ["INFISICAL_API_URL", "https://a/api", from];
+        assert!(rows(&account).contains(&row), "{account:#?}");
+        let expected = "INFISICAL_API_URL in /conf/edge.conf line 1: INFISICAL_DOMAIN in \
+                        /conf/edge.conf line 2 wins";
+        assert_eq!(account.in_vain, [expected]);
+    }
+
+    #[test]
+    fn variables_without_effect_and_misspelled_ones_are_remarks() {
+        let case = Case {
+            flags: &[NAME, (&TOKEN, "--token-file", "t")],
+            variables: &[
+                ("INFISICAL_PKCS11_MODULE", "/lib/x.so"),
+                ("INFISICAL_TOKN", "hunter2"),
+                ("INFISICAL_RELAY_NAM", "eu"),
+                ("INFISCAL_DOMAIN", "https://a"),
+                ("INFISICAL_RELAY_HOST", "h"),
+                ("INFISICAL_RELAY_PORT", "tcp://10.0.0.1:8443"),
+                ("INFISICAL_VAULT_BACKEND", "file"),
+                ("INFISICAL_DISABLE_UPDATE_CHECK", "true"),
+            ],
+            ..Case::default()
+        };
+        let account = case.explain(explain_gateway);
+        let remarks = account.remarks.iter().map(Remark::to_string);
+        let texts: Vec<String> = remarks
+            .filter(|text| text.contains("environment"))
+            .collect();
+        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+        let expected = [
+            "environment variable INFISICAL_PKCS11_MODULE has no effect: the service that it \
+             configures is not offered by this version",
+            "environment variable INFISICAL_TOKN is not known, did you mean INFISICAL_TOKEN?",
+            "environment variable INFISICAL_RELAY_NAM is not known, did you mean \
+             INFISICAL_RELAY_NAME?",
+            "environment variable INFISCAL_DOMAIN is not known, did you mean INFISICAL_DOMAIN?",
+        ];
+        for text in expected {
+            assert!(texts.contains(&text), "{text}: {texts:#?}");
+        }
+        let unwanted = ["RELAY_HOST", "RELAY_PORT", "VAULT", "UPDATE_CHECK"];
+        for name in unwanted {
+            assert!(
+                !texts.iter().any(|text| text.contains(name)),
+                "{name}: {texts:#?}"
+            );
+        }
     }
 
     #[test]

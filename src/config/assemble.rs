@@ -183,6 +183,17 @@ impl<'a> Reader<'a> {
             self.remarks.extend(file.without_effect(role).map(remark));
         }
         let environment = self.raw.environment;
+        let idle = |(key, name): (_, &'static str)| Remark::WithoutEffect {
+            key,
+            place: Origin::Environment(name).to_string(),
+        };
+        self.remarks.extend(environment.without_effect().map(idle));
+        let misspelled = |(name, nearest): &(String, &'static str)| Remark::Misspelled {
+            name: name.clone(),
+            nearest: *nearest,
+        };
+        let found = environment.misspelled.iter().map(misspelled);
+        self.remarks.extend(found);
         let has_directory = environment.home.is_some() || environment.state_directory.is_some();
         if let Some(file) = path.as_ref().filter(|path| path.starts_with(WITHOUT_HOME))
             && !has_directory
@@ -202,6 +213,13 @@ impl<'a> Reader<'a> {
 
     pub(super) fn problem(&mut self, problem: Problem) {
         self.problems.push(problem);
+    }
+
+    /// True if `variable` is given, but in a way that is a problem of its own.
+    pub(super) fn has_failed(&self, variable: &Variable) -> bool {
+        let mut unreadable = self.raw.environment.unreadable.iter();
+        self.raw.flags.has_failed(variable)
+            || unreadable.any(|unreadable| variable.names().any(|name| name == *unreadable))
     }
 
     /// Notes that `value` is used for `variable`. False, and a problem, if it can never be right.
@@ -252,7 +270,8 @@ impl<'a> Reader<'a> {
         missing: &str,
         parse: impl FnOnce(&str) -> Result<T, E>,
     ) -> Option<T> {
-        if self.raw.value(variable).is_none() && !self.file_failed {
+        let is_explained = self.file_failed || self.has_failed(variable);
+        if self.raw.value(variable).is_none() && !is_explained {
             self.problem(Problem::new(missing));
         }
         self.parsed(variable, parse)

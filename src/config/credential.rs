@@ -99,6 +99,28 @@ pub enum Jwt {
     File(PathBuf),
 }
 
+/// A file that is read at each login.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoginFile {
+    /// The setting that names it; `None` for the default.
+    pub setting: Option<String>,
+    /// Where it is.
+    pub path: PathBuf,
+    /// What it holds.
+    pub kind: LoginFileKind,
+}
+
+/// What a [`LoginFile`] holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LoginFileKind {
+    /// A JSON web token of another issuer.
+    Jwt,
+    /// The token of a pod's service account.
+    PodToken,
+    /// The key of a GCP service account.
+    GcpKey,
+}
+
 /// A gateway or relay that is enrolled as what its machine or pod is: a login, each time a token is needed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MachineEnrollment {

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use zeroize::Zeroizing;
 
 use super::cloud::Cloud;
+use super::file::nearest_name;
 use super::proxy::ProxyVariables;
 use super::raw::Loaded;
 use super::value::clean;
@@ -23,6 +24,8 @@ pub struct Environment {
     values: Vec<(&'static str, Secret)>,
     /// Variables of [`TABLE`] whose value is not UTF-8, by the names that are set.
     pub unreadable: Vec<&'static str>,
+    /// Names that resemble one of [`TABLE`], each with that one.
+    pub(super) misspelled: Vec<(String, &'static str)>,
     /// `HOME`.
     pub home: Option<PathBuf>,
     /// `XDG_STATE_HOME`.
@@ -89,6 +92,7 @@ impl Environment {
                 "NO_COLOR" => environment.no_color = true,
                 other => {
                     let Some((_, name)) = Variable::called(other) else {
+                        environment.keep_misspelled(other);
                         continue;
                     };
                     match value.into_string().map(Zeroizing::new) {
@@ -105,6 +109,15 @@ impl Environment {
         }
         environment.kubernetes_api = api_host.zip(api_port);
         environment
+    }
+
+    /// Keeps `name` if it seems to be meant for this program.
+    fn keep_misspelled(&mut self, name: &str) {
+        // Kubernetes sets NAME_PORT for the services of a namespace.
+        let is_ours = name.starts_with("INF") && !name.ends_with("_PORT");
+        let nearest = is_ours.then(|| nearest_name(name)).flatten();
+        let nearest = nearest.map(|nearest| (name.to_owned(), nearest));
+        self.misspelled.extend(nearest);
     }
 
     /// Keeps where root certificates are, which `name` says in `setting`.
@@ -147,14 +160,39 @@ impl Environment {
     /// The value of `variable` by a name of ours, if it is set and not empty, and that name.
     #[must_use]
     pub fn value_with_name(&self, variable: &Variable) -> Option<(&'static str, &Secret)> {
-        let own = variable.names().filter(|name| !is_shared(name));
-        self.first(own)
+        self.values_with_names(variable).next()
+    }
+
+    /// The values of `variable` by all its names of ours, the one that wins first.
+    pub(super) fn values_with_names(
+        &self,
+        variable: &Variable,
+    ) -> impl Iterator<Item = (&'static str, &Secret)> {
+        self.called(variable.names().filter(|name| !is_shared(name)))
+    }
+
+    /// The same by names that other programs may use as well.
+    pub(super) fn shared_values(
+        &self,
+        variable: &Variable,
+    ) -> impl Iterator<Item = (&'static str, &Secret)> {
+        self.called(variable.names().filter(|name| is_shared(name)))
+    }
+
+    /// The settings that are set although nothing acts on them, each with the name that is set.
+    pub(super) fn without_effect(&self) -> impl Iterator<Item = (&'static Variable, &'static str)> {
+        let known = self.values.iter();
+        let known = known.filter_map(|(name, _)| Variable::called(name));
+        // Without a search for updates, this one has the effect that it asks for.
+        let is_idle =
+            |known: &Variable| known.used == Used::ByNobody && *known != DISABLE_UPDATE_CHECK;
+        known.filter(move |(known, _)| is_idle(known))
     }
 
     /// The same by a name that other programs may use as well.
     #[must_use]
     pub fn shared_value(&self, variable: &Variable) -> Option<(&'static str, &Secret)> {
-        self.first(variable.names().filter(|name| is_shared(name)))
+        self.shared_values(variable).next()
     }
 
     /// The value of `variable`, if it is set and not empty.
@@ -163,11 +201,11 @@ impl Environment {
         self.value_with_name(variable).map(|(_, value)| value)
     }
 
-    fn first(
+    fn called(
         &self,
-        mut names: impl Iterator<Item = &'static str>,
-    ) -> Option<(&'static str, &Secret)> {
-        names.find_map(|name| {
+        names: impl Iterator<Item = &'static str>,
+    ) -> impl Iterator<Item = (&'static str, &Secret)> {
+        names.filter_map(move |name| {
             let mut values = self.values.iter();
             let (name, value) = values.find(|(known, _)| *known == name)?;
             Some((*name, value))

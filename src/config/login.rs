@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use super::assemble::Reader;
 use super::credential::{
-    IdentityCredential, IdentityLogin, Jwt, LoginMethod, MachineEnrollment, MachineProof,
-    POD_TOKEN, ResourceId,
+    IdentityCredential, IdentityLogin, Jwt, LoginFile, LoginFileKind, LoginMethod,
+    MachineEnrollment, MachineProof, POD_TOKEN, ResourceId,
 };
 use super::env::{
     AUTH_METHOD, AUTH_METHODS, CLIENT_ID, CLIENT_SECRET, GCP_AUTH_TYPE, GCP_AUTH_TYPES,
@@ -112,10 +112,10 @@ impl<'a> Reader<'a> {
 
     fn kubernetes(&mut self) -> Option<LoginMethod> {
         let identity_id = self.identity_id("kubernetes");
-        let path = self.optional(&KUBERNETES_TOKEN_PATH);
+        let token_path = self.pod_token();
         Some(LoginMethod::Kubernetes {
             identity_id: identity_id?,
-            token_path: PathBuf::from(path.as_deref().unwrap_or(POD_TOKEN)),
+            token_path,
         })
     }
 
@@ -136,7 +136,7 @@ impl<'a> Reader<'a> {
         let path = self.needed("gcp-iam", &GCP_KEY_PATH, "--service-account-key-file-path");
         Some(LoginMethod::GcpIam {
             identity_id: identity_id?,
-            key_path: PathBuf::from(path?.expose()),
+            key_path: self.login_file(LoginFileKind::GcpKey, &GCP_KEY_PATH, path?.expose()),
         })
     }
 
@@ -177,10 +177,34 @@ impl<'a> Reader<'a> {
         }
         if file > given {
             let path = self.optional(&JWT_FILE)?;
-            return Some(Jwt::File(PathBuf::from(path)));
+            let path = self.login_file(LoginFileKind::Jwt, &JWT_FILE, &path);
+            return Some(Jwt::File(path));
         }
         let jwt = self.needed(method, &JWT, "--jwt-file FILE, --jwt");
         jwt.map(Jwt::Given)
+    }
+
+    fn pod_token(&mut self) -> PathBuf {
+        let path = self.optional(&KUBERNETES_TOKEN_PATH);
+        let path = path.as_deref().unwrap_or(POD_TOKEN);
+        self.login_file(LoginFileKind::PodToken, &KUBERNETES_TOKEN_PATH, path)
+    }
+
+    /// Notes the file at `path`, which `variable` names and a login reads.
+    fn login_file(
+        &mut self,
+        kind: LoginFileKind,
+        variable: &'static Variable,
+        path: &str,
+    ) -> PathBuf {
+        let path = PathBuf::from(path);
+        let value = self.raw.value(variable);
+        self.notes.login_file = Some(LoginFile {
+            setting: value.map(|value| value.origin.to_string()),
+            path: path.clone(),
+            kind,
+        });
+        path
     }
 
     fn identity_id(&mut self, method: &str) -> Option<String> {
@@ -193,7 +217,7 @@ impl<'a> Reader<'a> {
         if let Some(value) = self.raw.value(variable) {
             return self.uses(variable, &value).then(|| value.text.clone());
         }
-        if !self.file_failed {
+        if !self.file_failed && !self.has_failed(variable) {
             let text = format!("{method} needs {flag} or {}", variable.name);
             self.problem(Problem::new(text));
         }
@@ -244,10 +268,12 @@ impl<'a> Reader<'a> {
                 self.proves(ENROLLED, bought, &kept);
                 return Some(Enrollment::Stored(kept.text.clone()));
             }
-            self.problem(Problem::new(format!(
-                "enrolling needs the one-time enrollment token: give --token-file FILE or set {}",
-                TOKEN.name
-            )));
+            if !self.has_failed(&TOKEN) && !self.has_failed(with) {
+                self.problem(Problem::new(format!(
+                    "enrolling needs the one-time enrollment token: give --token-file FILE or set {}",
+                    TOKEN.name
+                )));
+            }
             return None;
         };
         let kept = self.raw.value_from(Source::File, bought);
@@ -299,8 +325,7 @@ impl<'a> Reader<'a> {
         let proof = match method {
             "aws" => MachineProof::Aws { cloud },
             "kubernetes" => {
-                let path = self.optional(&KUBERNETES_TOKEN_PATH);
-                let token_path = PathBuf::from(path.as_deref().unwrap_or(POD_TOKEN));
+                let token_path = self.pod_token();
                 MachineProof::Kubernetes { token_path }
             }
             _ => self.gcp_proof()?,
@@ -323,7 +348,9 @@ impl<'a> Reader<'a> {
             }
             "iam" => {
                 self.note(&GCP_AUTH_TYPE, asked.as_ref());
-                let key_path = self.optional(&GCP_KEY_PATH).map(PathBuf::from);
+                let path = self.optional(&GCP_KEY_PATH);
+                let key_path =
+                    path.map(|path| self.login_file(LoginFileKind::GcpKey, &GCP_KEY_PATH, &path));
                 Some(MachineProof::GcpIam { key_path, cloud })
             }
             _ => {
@@ -381,7 +408,9 @@ impl<'a> Reader<'a> {
 
     /// Nothing proves who this is: says what could, with a hint at what was begun.
     pub(super) fn no_credential(&mut self, kept: &'static Variable) {
-        if self.file_failed {
+        // One that was given and cannot be used is a problem of its own.
+        let has_failed = [&TOKEN, kept, &AUTH_METHOD].map(|variable| self.has_failed(variable));
+        if self.file_failed || has_failed.contains(&true) {
             return;
         }
         let is_given = |variable: &'static Variable| self.raw.value(variable).is_some();

@@ -79,6 +79,8 @@ pub struct Flags {
     given: Vec<Given>,
     /// What is wrong with the flags themselves.
     pub problems: Vec<Problem>,
+    /// Settings that a flag gives in a way that is one of the `problems`.
+    failed: Vec<&'static Variable>,
 }
 
 #[derive(Debug)]
@@ -99,6 +101,18 @@ impl Flags {
     /// Adds a value that is not in the argument list, but was read from where `flag` says.
     pub fn add_read(&mut self, variable: &'static Variable, flag: &'static str, value: Secret) {
         self.push(variable, flag, Some(value), false);
+    }
+
+    /// Adds a flag that gives `variable`, but as `problem` says.
+    pub fn add_failed(&mut self, variable: &'static Variable, problem: Problem) {
+        self.failed.push(variable);
+        self.problems.push(problem);
+    }
+
+    /// True if a flag gives `variable` in a way that cannot be used.
+    #[must_use]
+    pub fn has_failed(&self, variable: &Variable) -> bool {
+        self.failed.iter().any(|failed| *failed == variable)
     }
 
     fn push(
@@ -202,33 +216,67 @@ impl<'a> Raw<'a> {
             .find_map(|source| self.value_from(source, variable))
     }
 
+    /// Every value, the one that wins first.
+    #[must_use]
+    pub fn values(&self, variable: &'static Variable) -> Vec<Value<'a>> {
+        let sources = Source::BY_PRECEDENCE.into_iter();
+        let values = sources.flat_map(|source| self.values_from(source, variable));
+        values.collect()
+    }
+
     /// The value that `source` gives.
     #[must_use]
     pub fn value_from(&self, source: Source, variable: &'static Variable) -> Option<Value<'a>> {
-        let (text, origin) = match source {
+        self.values_from(source, variable).into_iter().next()
+    }
+
+    /// The values that `source` gives, by whichever of the setting's flags or names, the strongest
+    /// first.
+    fn values_from(&self, source: Source, variable: &'static Variable) -> Vec<Value<'a>> {
+        let of_environment = |(name, text)| Value {
+            text,
+            origin: Origin::Environment(name),
+        };
+        match source {
             Source::Flag => {
-                let mut given = self.flags.given.iter();
-                let given = given.find(|given| given.variable == variable)?;
-                (&given.value, Origin::Flag(given.flag))
+                let given = self.flags.given.iter();
+                let given = given.filter(|given| given.variable == variable);
+                let value = |given: &'a Given| Value {
+                    text: &given.value,
+                    origin: Origin::Flag(given.flag),
+                };
+                given.map(value).collect()
             }
             Source::Environment => {
-                let (name, value) = self.environment.value_with_name(variable)?;
-                (value, Origin::Environment(name))
+                let values = self.environment.values_with_names(variable);
+                values.map(of_environment).collect()
             }
             Source::Shared => {
-                let (name, value) = self.environment.shared_value(variable)?;
-                (value, Origin::Environment(name))
+                let values = self.environment.shared_values(variable);
+                values.map(of_environment).collect()
             }
-            Source::File => {
-                let file = self.file?;
-                let entry = variable.names().find_map(|name| {
-                    let mut entries = file.entries.iter().filter(|entry| entry.key == variable);
-                    entries.find(|entry| entry.form == Form::Toml || entry.name == name)
-                })?;
-                (&entry.value, file.origin(entry))
-            }
+            Source::File => self.values_of_file(variable),
+        }
+    }
+
+    fn values_of_file(&self, variable: &'static Variable) -> Vec<Value<'a>> {
+        let Some(file) = self.file else {
+            return Vec::new();
         };
-        (!text.is_empty()).then_some(Value { text, origin })
+        let is_given = |entry: &&Entry| entry.key == variable && !entry.value.is_empty();
+        let mut entries: Vec<&'a Entry> = file.entries.iter().filter(is_given).collect();
+        // TOML has one name for each setting.
+        let strength = |entry: &&Entry| {
+            let mut names = variable.names();
+            names.position(|name| entry.form == Form::Toml || entry.name == name)
+        };
+        entries.retain(|entry| strength(entry).is_some());
+        entries.sort_by_key(strength);
+        let value = |entry: &'a Entry| Value {
+            text: &entry.value,
+            origin: file.origin(entry),
+        };
+        entries.into_iter().map(value).collect()
     }
 
     /// The strongest source that gives a value.

@@ -85,6 +85,13 @@ pub enum Remark {
         /// The file.
         file: String,
     },
+    /// A variable of the environment seems to be misspelled.
+    Misspelled {
+        /// The variable.
+        name: String,
+        /// The one that may be meant.
+        nearest: &'static str,
+    },
     /// A setting does nothing in this role, or in this version.
     WithoutEffect {
         /// The setting.
@@ -117,6 +124,10 @@ impl Remark {
                 file,
                 "HOME is not set; this configuration file is used, set HOME or give --config"
             ),
+            Self::Misspelled { name, nearest } => tracing::warn!(
+                variable = name,
+                "an environment variable is not known, did you mean {nearest}?"
+            ),
             Self::WithoutEffect { key, place } => {
                 tracing::warn!(setting = place, "a setting has no effect: {}", idle(key));
             }
@@ -146,6 +157,10 @@ impl fmt::Display for Remark {
             Self::NoHome { file } => write!(
                 f,
                 "HOME is not set, so the configuration file is {file}; set HOME or give --config FILE"
+            ),
+            Self::Misspelled { name, nearest } => write!(
+                f,
+                "environment variable {name} is not known, did you mean {nearest}?"
             ),
             Self::WithoutEffect { key, place } => {
                 write!(f, "{place} has no effect: {}", idle(key))

@@ -16,6 +16,7 @@ mod api_proxy;
 mod bad_ssh_certificates;
 mod bad_targets;
 mod bad_x509_certificates;
+mod check;
 mod cli;
 mod configuration;
 mod connect_bad_peers;

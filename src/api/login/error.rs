@@ -159,6 +159,12 @@ impl Error {
         self
     }
 
+    /// True if a file is not there, which may change.
+    #[must_use]
+    pub fn is_absent_file(&self) -> bool {
+        matches!(self, Self::File { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
+
     /// What to do about it. A file or a role may come, as a network does; what is written down wrong stays wrong.
     #[must_use]
     pub fn class(&self) -> Class {

@@ -83,6 +83,12 @@ pub(super) async fn token(
     at: &str,
     proxies: &Proxies,
 ) -> Result<Secret, Error> {
+    let (email, bearer) = read_key(path).await?;
+    sign(identity_id, &email, &bearer, at, proxies).await
+}
+
+/// Reads the key at `path`. Gives the address of its account and a token that is signed with it.
+pub(super) async fn read_key(path: &Path) -> Result<(String, Secret), Error> {
     let wrong = |reason| fetch::content(path, WHAT, reason);
     let text = fetch::file(path, WHAT).await?;
     let key: KeyFile = serde_json::from_str(&text)
@@ -93,7 +99,7 @@ pub(super) async fn token(
     let now = OffsetDateTime::now_utc().unix_timestamp();
     let bearer = authorization(&key, now)
         .ok_or_else(|| wrong("its private_key is no RSA key in PKCS#8 and PEM"))?;
-    sign(identity_id, &key.client_email, &bearer, at, proxies).await
+    Ok((key.client_email, bearer))
 }
 
 /// The same for the service account of the machine, which needs no key.

@@ -28,7 +28,8 @@ use tokio::sync::Mutex;
 use super::types::{GatewayJwtLogin, JwtLogin, Login, RoleToken};
 use super::{Client, Error as ApiError};
 use crate::config::credential::{
-    IdentityCredential, IdentityLogin, LoginMethod, MachineEnrollment, MachineProof, ResourceId,
+    IdentityCredential, IdentityLogin, LoginFile, LoginFileKind, LoginMethod, MachineEnrollment,
+    MachineProof, ResourceId,
 };
 use crate::config::settings::ApiBase;
 use crate::error::{Class, chain};
@@ -312,6 +313,18 @@ impl TokenSource {
             Way::Given { .. } => false,
             Way::Identity { .. } | Way::Machine { .. } => true,
         }
+    }
+}
+
+/// Finds out whether a login could use `file` as it is now.
+///
+/// # Errors
+/// It cannot be read, or holds something else.
+pub async fn check_file(file: &LoginFile) -> Result<(), Error> {
+    match file.kind {
+        LoginFileKind::Jwt => jwt::read(&file.path).await.map(drop),
+        LoginFileKind::PodToken => kubernetes::token(&file.path).await.map(drop),
+        LoginFileKind::GcpKey => gcp_iam::read_key(&file.path).await.map(drop),
     }
 }
 

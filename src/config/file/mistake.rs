@@ -1,7 +1,7 @@
 //! What can be wrong with a line of a configuration file, said without its value, and the key that was meant.
 
 use super::Form;
-use crate::config::env::{FOREIGN, TABLE, Variable, aliases, is_standard, toml_key};
+use crate::config::env::{FOREIGN, TABLE, Variable, aliases, is_shared, is_standard, toml_key};
 
 /// Edits by which a key may differ from the one that is suggested: a letter or two, or two swapped.
 const MAX_TYPO: usize = 2;
@@ -284,6 +284,17 @@ pub(super) fn nearest(key: &str) -> Option<&'static Variable> {
         .min_by_key(|(distance, _)| *distance)
         // Of a short key so few letters would be left that anything resembles it.
         .filter(|(distance, known)| *distance <= MAX_TYPO && 2 * distance < known.toml_key().len())
+        .map(|(_, known)| known)
+}
+
+/// The name of a variable of this program that most resembles `name`, if any does.
+pub(in crate::config) fn nearest_name(name: &str) -> Option<&'static str> {
+    let names = TABLE.iter().flat_map(|known| known.names());
+    names
+        .filter(|known| !is_shared(known))
+        .map(|known| (distance(name, known), known))
+        .min_by_key(|(distance, _)| *distance)
+        .filter(|(distance, known)| *distance <= MAX_TYPO && 2 * distance < toml_key(known).len())
         .map(|(_, known)| known)
 }
 

@@ -26,6 +26,7 @@ use super::value::BYTE_ORDER_MARK;
 use crate::secret::Secret;
 use disk::{MAX_SIZE, directory_of, prove_creatable, read_private, replace};
 pub use disk::{make_directory, write_whole};
+pub(super) use mistake::nearest_name;
 pub use mistake::{LineError, Mistake};
 
 /// Mode bits of group and others.
