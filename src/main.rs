@@ -19,7 +19,13 @@ fn main() -> ExitCode {
             // Without standard error there is no way to tell.
             let _ = match Cli::hint(&error) {
                 Some(hint) => writeln!(io::stderr(), "infisical: {hint}"),
-                None => error.print(),
+                None => {
+                    let text = error.render().to_string();
+                    match text.strip_prefix("error: ") {
+                        Some(text) => write!(io::stderr(), "infisical: {text}"),
+                        None => error.print(),
+                    }
+                }
             };
             return Code::Usage.into();
         }

@@ -9,7 +9,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::exit::Failure;
+use super::exit::{Code, Failure};
 use super::global::{Global, LOCAL_DOMAIN};
 use super::print::{print, table};
 use crate::api::types::{Gateway, Relay};
@@ -194,6 +194,21 @@ struct ListedGateway {
 struct Admin {
     client: Client,
     token: Secret,
+    /// Where the token comes from.
+    token_source: String,
+}
+
+impl Admin {
+    /// See [`refused`]; where the token is refused, its source is named.
+    fn refused(&self, error: api::Error) -> anyhow::Error {
+        let error = refused(error);
+        match Code::of(&error) {
+            Code::Permission => {
+                error.context(format!("the token from {} was refused", self.token_source))
+            }
+            _ => error,
+        }
+    }
 }
 
 impl Administrator {
@@ -204,6 +219,7 @@ impl Administrator {
         Ok(Admin {
             client,
             token: global.client_token(self.token_file.as_deref(), &domain)?,
+            token_source: global.client_token_source(self.token_file.as_deref()),
         })
     }
 }
@@ -229,7 +245,7 @@ async fn identity(command: IdentityCommand, global: &Global) -> anyhow::Result<(
                 .client
                 .post("creating the identity", path, Some(&admin.token), &request)
                 .await
-                .map_err(refused)?;
+                .map_err(|error| admin.refused(error))?;
             tracing::info!(identity.id = created.identity_id, "identity created");
             output.write(&created.secret()?)
         }
@@ -280,7 +296,7 @@ async fn enrollment_token(command: TokenCommand, global: &Global) -> anyhow::Res
         .client
         .post(action, path, Some(&admin.token), &request)
         .await
-        .map_err(refused)?;
+        .map_err(|error| admin.refused(error))?;
     output.write(&created.token)
 }
 
@@ -293,7 +309,7 @@ async fn gateway(command: GatewayCommand, global: &Global) -> anyhow::Result<()>
                 .client
                 .get("listing the gateways", path, &admin.token)
                 .await
-                .map_err(refused)?;
+                .map_err(|error| admin.refused(error))?;
             let rows = gateways.into_iter().map(|gateway| {
                 [
                     gateway.row.name.to_string(),
@@ -332,7 +348,7 @@ async fn relay(command: RelayCommand, global: &Global) -> anyhow::Result<()> {
         .client
         .get("listing the relays", "/v1/embedded/relays", &admin.token)
         .await
-        .map_err(refused)?;
+        .map_err(|error| admin.refused(error))?;
     let rows = relays.into_iter().map(|relay| {
         let owner = relay.org_id.map_or("instance", |_| "organization");
         [
@@ -348,7 +364,7 @@ async fn relay(command: RelayCommand, global: &Global) -> anyhow::Result<()> {
 impl Admin {
     async fn delete(&self, action: &'static str, path: &str) -> anyhow::Result<()> {
         let answer = self.client.delete(action, path, &self.token).await;
-        answer.map(drop).map_err(refused)
+        answer.map(drop).map_err(|error| self.refused(error))
     }
 }
 

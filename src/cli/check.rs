@@ -8,12 +8,12 @@ use super::global::Global;
 use super::print::{print, table};
 use super::start::with_inputs;
 use crate::api::login;
-use crate::config::Inputs;
 use crate::config::account::Account;
 use crate::config::credential::LoginFileKind;
 use crate::config::env::Variable;
 use crate::config::raw::{Flags, Raw};
-use crate::config::remark::{Problem, Problems};
+use crate::config::remark::Problem;
+use crate::config::{Inputs, default_directory, file};
 use crate::error::chain;
 use crate::trust;
 
@@ -46,17 +46,62 @@ impl Check<'_> {
         };
         let only = raw.value(self.name).is_none().then_some(self.only);
         let config = self.config.or(only);
+        if let (None, Some(only)) = (self.config, only)
+            && let Err(error) = file::load(only)
+            && (error.is_absent() || error.is_denied())
+        {
+            return Err(self.nameless(global, &error));
+        }
         let account = with_inputs(&global.environment, self.flags, config, self.roles, explain)
-            .map_err(|problems| Failure::configuration(Problems(problems)))?;
+            .map_err(Failure::problems)?;
         let mut missing = Vec::new();
         let mut problems = Vec::new();
         roots(&account, &mut missing, &mut problems);
         login_file(&account, &mut missing, &mut problems).await;
         if !problems.is_empty() {
-            return Err(Failure::configuration(Problems(problems)));
+            return Err(Failure::problems(problems));
         }
         print(&render(&account, missing))
     }
+}
+
+impl Check<'_> {
+    /// Nothing says which role is meant, and the file of the only one gives `error`.
+    fn nameless(&self, global: &Global, error: &file::Error) -> anyhow::Error {
+        let role = self.roles.trim_end_matches('s');
+        let is_root = nix::unistd::geteuid().is_root();
+        let directory = default_directory(&global.environment, is_root, self.roles);
+        let names = names(&directory);
+        let known = match names.is_empty() {
+            true => String::new(),
+            false => format!(
+                "; {} has files for {}",
+                directory.display(),
+                names.join(", ")
+            ),
+        };
+        let text = format!(
+            "{}; give the name of the {role}: infisical {role} check NAME{known}",
+            chain(error)
+        );
+        Failure::problems(vec![Problem::new(text)])
+    }
+}
+
+/// The names of roles that have a file in `directory`.
+fn names(directory: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    let name = |entry: std::fs::DirEntry| {
+        let path = entry.path();
+        let is_file = path
+            .extension()
+            .is_some_and(|extension| extension == "conf");
+        let stem = path.file_stem().filter(|_| is_file)?;
+        Some(stem.to_string_lossy().into_owned())
+    };
+    let mut names: Vec<String> = entries.filter_map(name).collect();
+    names.sort();
+    names
 }
 
 /// Reads the root certificates.

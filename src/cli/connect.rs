@@ -9,7 +9,7 @@ use super::global::{Global, LOCAL_DOMAIN};
 use super::print::output_failed;
 use crate::config::listen;
 use crate::connect::{self, Forwarder, Settings, Target};
-use crate::error::chain;
+use crate::error::{Reason, chain};
 use crate::host::{notify, ready_file};
 use crate::names::GatewayName;
 use crate::scope::Scope;
@@ -52,6 +52,8 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(args: Args, global: &Global, scope: Scope) -> anyhow::Result<()> {
     let target = target(&args.to)?;
+    let token_source = global.client_token_source(args.token_file.as_deref());
+    let failure = |error| failure(error, &token_source);
     let domain = global.domain(LOCAL_DOMAIN)?;
     let settings = Settings {
         headers: global.headers()?,
@@ -97,10 +99,15 @@ fn target(text: &str) -> anyhow::Result<Target> {
     text.parse().map_err(|error| usage(error).into())
 }
 
-fn failure(error: connect::Error) -> anyhow::Error {
+fn failure(error: connect::Error, token_source: &str) -> anyhow::Error {
     // The reader of standard output has gone.
     if let connect::Error::Local(error) = error {
         return output_failed(error);
     }
-    Failure::new(error.reason(), error).into()
+    let reason = error.reason();
+    let failure = anyhow::Error::from(Failure::new(reason, error));
+    match reason {
+        Reason::Permission => failure.context(format!("the token from {token_source} was refused")),
+        Reason::Configuration | Reason::Unavailable | Reason::Software => failure,
+    }
 }

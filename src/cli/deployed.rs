@@ -1,5 +1,5 @@
-//! Words of the deployed CLI that this program does not take as they are: long flags with one dash, and commands that only
-//! the deployed CLI has.
+//! Words that this program answers with a hint: long flags with one dash, and commands that only the
+//! deployed CLI has.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -43,27 +43,52 @@ const RENAMED: &[(&str, &str)] = &[
     ("proxy", "infisical relay start"),
 ];
 
-/// The arguments with a second dash before every long flag of `command` that has one, as Go's flags may be typed.
-pub(crate) fn with_two_dashes(
-    command: &Command,
-    arguments: impl IntoIterator<Item = OsString>,
-) -> Vec<OsString> {
+/// The error for the first long flag of `command` that has one dash, which neither the deployed CLI
+/// nor this program understands.
+pub(crate) fn one_dash(command: &Command, arguments: &[OsString]) -> Option<clap::Error> {
     let flags = long_flags(command);
-    let mut is_over = false;
-    let double = |argument: OsString| {
-        is_over |= argument == "--";
-        let text = argument.to_str().and_then(|text| text.strip_prefix('-'));
-        let Some(text) = text.filter(|text| !is_over && text.len() > 1) else {
-            return argument;
-        };
+    let mut before_end = arguments.iter().take_while(|argument| *argument != "--");
+    let word = before_end.find_map(|argument| {
+        let text = argument.to_str()?.strip_prefix('-')?;
         let word = text.split_once('=').map_or(text, |(word, _)| word);
-        if flags.contains(word) {
-            OsString::from(format!("--{text}"))
-        } else {
-            argument
-        }
+        flags.contains(word).then_some(word)
+    })?;
+    let hint = format!("use --{word} (two dashes)");
+    let mut error = clap::Error::raw(ErrorKind::UnknownArgument, format!("{hint}\n"));
+    error.insert(ContextKind::Custom, ContextValue::String(hint));
+    Some(error)
+}
+
+/// Takes the commands that `--help` does not show out of what `error` suggests.
+pub(crate) fn without_hidden(command: &Command, mut error: clap::Error) -> clap::Error {
+    let Some(ContextValue::Strings(suggested)) = error.remove(ContextKind::SuggestedSubcommand)
+    else {
+        return error;
     };
-    arguments.into_iter().map(double).collect()
+    let hidden = hidden_commands(command);
+    let shown: Vec<_> = suggested
+        .into_iter()
+        .filter(|name| !hidden.contains(name))
+        .collect();
+    if !shown.is_empty() {
+        error.insert(
+            ContextKind::SuggestedSubcommand,
+            ContextValue::Strings(shown),
+        );
+    }
+    error
+}
+
+fn hidden_commands(command: &Command) -> BTreeSet<String> {
+    let mut hidden = BTreeSet::new();
+    let mut commands = vec![command];
+    while let Some(command) = commands.pop() {
+        if command.is_hide_set() {
+            hidden.insert(command.get_name().to_owned());
+        }
+        commands.extend(command.get_subcommands());
+    }
+    hidden
 }
 
 fn long_flags(command: &Command) -> BTreeSet<String> {
@@ -79,6 +104,9 @@ fn long_flags(command: &Command) -> BTreeSet<String> {
 
 /// What to do instead of the command that `error` does not know, if the deployed CLI has it.
 pub(crate) fn hint(error: &clap::Error) -> Option<String> {
+    if let Some(ContextValue::String(hint)) = error.get(ContextKind::Custom) {
+        return Some(hint.clone());
+    }
     if error.kind() != ErrorKind::InvalidSubcommand {
         return None;
     }
@@ -105,28 +133,43 @@ mod tests {
 
     use clap::CommandFactory as _;
 
-    use super::{COMMANDS, with_two_dashes};
+    use super::{COMMANDS, hint, one_dash};
     use crate::cli::Cli;
 
     #[test]
-    fn long_flags_may_have_one_dash() {
-        for (given, expected) in [
-            ("-domain=https://a", "--domain=https://a"),
-            ("-enroll-method", "--enroll-method"),
-            ("-help", "--help"),
-            ("-l", "-l"),
-            ("-ldebug", "-ldebug"),
-            ("-h", "-h"),
-            ("-", "-"),
-            ("-no-such-flag", "-no-such-flag"),
-            ("--name", "--name"),
-            ("edge", "edge"),
+    fn long_flags_with_one_dash_get_a_hint() {
+        let hint_for = |words: &[&str]| {
+            let words: Vec<_> = words.iter().map(OsString::from).collect();
+            one_dash(&Cli::command(), &words).and_then(|error| hint(&error))
+        };
+        for (word, expected) in [
+            ("-domain=https://a", Some("use --domain (two dashes)")),
+            ("-enroll-method", Some("use --enroll-method (two dashes)")),
+            ("-help", Some("use --help (two dashes)")),
+            ("-l", None),
+            ("-ldebug", None),
+            ("-h", None),
+            ("-", None),
+            ("-no-such-flag", None),
+            ("--name", None),
+            ("edge", None),
         ] {
-            let doubled = with_two_dashes(&Cli::command(), [OsString::from(given)]);
-            assert_eq!(doubled, [OsString::from(expected)]);
+            assert_eq!(hint_for(&[word]).as_deref(), expected, "{word}");
         }
-        let after = ["--", "-domain"].map(OsString::from);
-        assert_eq!(with_two_dashes(&Cli::command(), after.clone()), after);
+        assert_eq!(hint_for(&["--", "-domain"]), None);
+    }
+
+    #[test]
+    fn hidden_commands_are_not_suggested() {
+        for word in ["stat", "list", "instal"] {
+            let words = ["infisical", "gateway", word].map(OsString::from);
+            let error = Cli::parse_words(words).expect_err("no such command");
+            let text = error.to_string();
+            assert!(!text.contains("'install'"), "{text}");
+        }
+        let words = ["infisical", "gateway", "systemdd"].map(OsString::from);
+        let error = Cli::parse_words(words).expect_err("no such command");
+        assert!(error.to_string().contains("'systemd'"), "{error}");
     }
 
     #[test]

@@ -5,8 +5,10 @@
 
 use std::error::Error as StdError;
 use std::fmt;
+use std::io;
 use std::process::ExitCode;
 
+use crate::config::remark::{Problem, Problems};
 use crate::error::Reason;
 
 /// How the program ends.
@@ -33,9 +35,11 @@ impl Code {
     /// The code for an error that ends the program.
     #[must_use]
     pub fn of(error: &anyhow::Error) -> Self {
-        error
-            .downcast_ref::<Failure>()
-            .map_or(Self::Unavailable, |failure| failure.code)
+        match error.downcast_ref::<Failure>() {
+            Some(failure) => failure.code,
+            None if is_denied(error) => Self::Permission,
+            None => Self::Unavailable,
+        }
     }
 
     /// True if a person is to read why the program ends.
@@ -62,6 +66,14 @@ impl From<Code> for ExitCode {
     }
 }
 
+/// True if the system denied a file, a directory or a port.
+fn is_denied(error: &anyhow::Error) -> bool {
+    let mut causes = error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<io::Error>());
+    causes.any(|cause| cause.kind() == io::ErrorKind::PermissionDenied)
+}
+
 /// An error with its exit code. It adds no level of its own to the chain of causes.
 #[derive(Debug)]
 pub struct Failure {
@@ -70,12 +82,16 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// `error`, which is fatal for `reason`.
+    /// `error`, which is fatal for `reason`; what the system denies is a matter of permission.
     pub fn new(reason: Reason, error: impl Into<anyhow::Error>) -> Self {
-        Self {
-            code: reason.into(),
-            error: error.into(),
-        }
+        let error = error.into();
+        let code = match reason {
+            Reason::Unavailable | Reason::Configuration if is_denied(&error) => Code::Permission,
+            Reason::Unavailable | Reason::Configuration | Reason::Permission | Reason::Software => {
+                reason.into()
+            }
+        };
+        Self { code, error }
     }
 
     /// `error`, with its exit code.
@@ -93,6 +109,17 @@ impl Failure {
     /// The machine does not give what is needed.
     pub fn unavailable(error: impl Into<anyhow::Error>) -> anyhow::Error {
         Self::new(Reason::Unavailable, error).into()
+    }
+
+    /// Everything that is wrong with a configuration.
+    #[must_use]
+    pub fn problems(problems: Vec<Problem>) -> anyhow::Error {
+        let is_denied = !problems.is_empty() && problems.iter().all(Problem::is_denied);
+        let code = match is_denied {
+            true => Code::Permission,
+            false => Code::Configuration,
+        };
+        Self::of(code, anyhow::Error::new(Problems(problems))).into()
     }
 
     /// The configuration is wrong.
@@ -134,6 +161,20 @@ mod tests {
         let usage = anyhow::Error::from(Failure::usage("no such thing"));
         assert_eq!(Code::of(&usage) as u8, 64);
         assert_eq!(Code::of(&anyhow::anyhow!("x")) as u8, 69);
+    }
+
+    #[test]
+    fn what_the_system_denies_is_a_matter_of_permission() {
+        let denied = || std::io::Error::from(std::io::ErrorKind::PermissionDenied);
+        let plain = anyhow::Error::new(denied()).context("cannot write the key");
+        assert_eq!(Code::of(&plain), Code::Permission);
+        for reason in [Reason::Unavailable, Reason::Configuration] {
+            let inner = anyhow::Error::new(denied()).context("cannot listen");
+            let failure = anyhow::Error::from(Failure::new(reason, inner));
+            assert_eq!(Code::of(&failure), Code::Permission);
+        }
+        let software = Failure::new(Reason::Software, denied());
+        assert_eq!(Code::of(&software.into()), Code::Software);
     }
 
     #[test]

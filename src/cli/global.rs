@@ -18,7 +18,7 @@ use crate::config::env::{
 use crate::config::log::{LogDestination, LogFormat};
 use crate::config::proxy::Proxies;
 use crate::config::raw::Flags;
-use crate::config::remark::{Problem, Problems, Remark};
+use crate::config::remark::{Problem, Remark};
 use crate::config::settings::{ApiBase, CustomHeaders, LogLevel, LogSettings};
 use crate::config::token;
 use crate::config::value::{Shape, clean};
@@ -233,7 +233,7 @@ impl Global {
     pub(crate) fn proxies(&self) -> anyhow::Result<Proxies> {
         self.environment.proxy.proxies().map_err(|problems| {
             let problem = |(place, why)| Problem::new(format!("{place}: {why}"));
-            Failure::configuration(Problems(problems.into_iter().map(problem).collect()))
+            Failure::problems(problems.into_iter().map(problem).collect())
         })
     }
 
@@ -303,6 +303,18 @@ impl Global {
             return Some(service);
         }
         by_hand
+    }
+
+    /// The variable or file that a client's token comes from, as [`Self::client_token`] chooses it.
+    pub(crate) fn client_token_source(&self, file: Option<&Path>) -> String {
+        match (file, self.environment.value_with_name(&TOKEN)) {
+            (Some(file), _) => format!("--token-file {}", file.display()),
+            (None, Some((name, _))) => in_environment(name),
+            (None, None) => match self.platform_directory() {
+                Some(directory) => directory.join(ADMIN_TOKEN).display().to_string(),
+                None => ADMIN_TOKEN.to_owned(),
+            },
+        }
     }
 
     /// Where an embedded platform keeps its state unless told otherwise; `None` if there is no home.

@@ -89,8 +89,13 @@ impl Cli {
     /// They are wrong, or ask for the help or the version.
     pub fn parse_words(words: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
         let mut command = Self::full_command();
-        let words = deployed::with_two_dashes(&command, words);
-        let matches = command.try_get_matches_from_mut(words)?;
+        let words: Vec<OsString> = words.into_iter().collect();
+        if let Some(error) = deployed::one_dash(&command, &words) {
+            return Err(error);
+        }
+        let matches = command
+            .try_get_matches_from_mut(words)
+            .map_err(|error| deployed::without_hidden(&command, error))?;
         Self::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
     }
 
@@ -119,7 +124,17 @@ impl Cli {
             )
         };
         let command = <Self as CommandFactory>::command();
+        // It starts a platform of its own.
+        let without = |command: clap::Command| {
+            command.arg(
+                clap::Arg::new("domain")
+                    .long("domain")
+                    .global(true)
+                    .hide(true),
+            )
+        };
         command
+            .mut_subcommand("dev", without)
             .mut_subcommand("connect", local)
             .mut_subcommand("platform", local)
     }

@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use super::check::Check;
 use super::exit::Failure;
 use super::global::Global;
+use super::legacy::Rest;
 use super::logging::{self, Handle};
 use super::setting_args::{self, SettingArgs};
 use super::{install, reload, start};
@@ -41,6 +42,10 @@ enum Command {
     #[command(after_help = CHECK_HELP)]
     Check(Box<Start>),
     Systemd(Box<install::RelayArgs>),
+    #[command(hide = true)]
+    Install(Rest),
+    #[command(hide = true)]
+    Uninstall(Rest),
 }
 
 const CHECK_HELP: &str = "\
@@ -65,6 +70,9 @@ Examples:
   INFISICAL_RELAY_AUTH_SECRET=... \\
     infisical relay start --type=instance --name eu-1 --host relay.example.com")]
 pub(crate) struct Start {
+    /// Name of the relay, as a gateway's is given
+    #[arg(id = "NAME", hide = true)]
+    name: Option<String>,
     /// Configuration file, which also keeps the access token of an enrolled relay
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -84,6 +92,7 @@ impl Args {
             return None;
         };
         let mut flags = Flags::default();
+        flags.add(&RELAY_NAME, "NAME", start.name.as_deref());
         start.settings.add_unread(&mut flags);
         let config = start.config.as_deref();
         let asked = start::with_inputs(environment, &flags, config, ROLES, relay_asks_for_low_port);
@@ -94,6 +103,7 @@ impl Args {
 impl Start {
     fn flags(&self, global: &Global, input: impl io::Read) -> Flags {
         let mut flags = Flags::default();
+        flags.add(&RELAY_NAME, "NAME", self.name.as_deref());
         self.settings.add_to(&mut flags, input);
         global.args.add_to(&mut flags);
         flags
@@ -122,6 +132,13 @@ pub(crate) async fn run(
             super::stop_on_signal(&scope, logs)?;
             signals::stop_on_hangup(&scope).map_err(Failure::unavailable)?;
             return Box::pin(install::relay(*args, global, &scope)).await;
+        }
+        Command::Install(_) | Command::Uninstall(_) => {
+            return Err(Failure::usage(
+                "a relay is installed with: infisical relay systemd install --name NAME, and removed \
+                 with: infisical relay systemd uninstall NAME",
+            )
+            .into());
         }
         Command::Check(start) => return check(&start, global).await,
         Command::Start(start) => start,

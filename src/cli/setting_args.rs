@@ -187,20 +187,31 @@ fn flag_help(variable: &Variable, flag: &Flag) -> String {
     if flag.reads_file {
         return "File with the token, on one line".to_owned();
     }
-    help(variable)
+    if variable.used == Used::ByNobody {
+        return format!(
+            "Accepted, without effect in this version: {}",
+            variable.meaning
+        );
+    }
+    let (meaning, default) = flag.meaning.unwrap_or((variable.meaning, variable.default));
+    help_with(variable, meaning, default)
 }
 
 /// The help of a setting's flag: what it sets, the default and the variable.
 pub(crate) fn help(variable: &Variable) -> String {
-    let mut text = capitalized(variable.meaning);
+    help_with(variable, variable.meaning, variable.default)
+}
+
+fn help_with(variable: &Variable, meaning: &str, default: &str) -> String {
+    let mut text = capitalized(meaning);
     if variable.secret {
         text.push_str(
             "; other users of this machine can see arguments: use a file or the environment",
         );
     }
-    if !matches!(variable.default, "" | "required") {
+    if !matches!(default, "" | "required") {
         text.push_str(" [default: ");
-        text.push_str(variable.default);
+        text.push_str(default);
         text.push(']');
     }
     text.push_str(" [env: ");

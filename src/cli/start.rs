@@ -9,7 +9,7 @@ use super::logging::Handle;
 use crate::config::env::Environment;
 use crate::config::file;
 use crate::config::raw::Flags;
-use crate::config::remark::{Problem, Problems, Remark};
+use crate::config::remark::{Problem, Remark};
 use crate::config::settings::LogSettings;
 use crate::config::{Inputs, default_directory};
 use crate::error::{Reason, chain};
@@ -27,7 +27,7 @@ pub(crate) fn assemble<S>(
     log: impl FnOnce(&S) -> anyhow::Result<()>,
 ) -> anyhow::Result<S> {
     let (settings, remarks) = with_inputs(&global.environment, flags, config, roles, assemble)
-        .map_err(|problems| Failure::configuration(Problems(problems)))?;
+        .map_err(Failure::problems)?;
     log(&settings)?;
     remarks.iter().for_each(Remark::log);
     Ok(settings)
@@ -51,7 +51,9 @@ pub(crate) fn failed(
     error: impl std::error::Error + Send + Sync + 'static,
 ) -> anyhow::Error {
     notify::status(&format!("failed: {}", chain(&error)));
-    Failure::new(reason, error).into()
+    // A unit is not restarted after 77. Only the platform's refusal is final for a role: a file that
+    // is denied now may be another program's replacement of it.
+    Failure::of(reason.into(), error.into()).into()
 }
 
 /// Hands `read` what an assembly begins with.

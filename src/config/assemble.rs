@@ -123,7 +123,13 @@ impl Inputs<'_> {
                     .map(|line| format!("{} {line}", path.display()));
                 problems.extend(texts.map(Problem::new));
             }
-            Err(error) => problems.push(Problem::new(crate::error::chain(&error).to_string())),
+            Err(error) => {
+                let problem = Problem::new(crate::error::chain(&error).to_string());
+                problems.push(match error.is_denied() {
+                    true => problem.denied(),
+                    false => problem,
+                });
+            }
         }
         None
     }

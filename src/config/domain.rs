@@ -28,6 +28,11 @@ pub enum InvalidApiBase {
     /// No scheme.
     #[error("the URL must begin with https:// or http://; write https:// before the host")]
     NoScheme,
+    /// No scheme before a host that is this machine.
+    #[error(
+        "the URL must begin with https:// or http://; on this machine write http:// before the host"
+    )]
+    NoSchemeOnLoopback,
     /// Another scheme.
     #[error("the URL must begin with https:// or http://")]
     Scheme,
@@ -63,7 +68,14 @@ impl ApiBase {
             Ok(url) if matches!(url.scheme(), "http" | "https") => url,
             Ok(_) if has_scheme => return Err(InvalidApiBase::Scheme),
             Err(error) if has_scheme => return Err(InvalidApiBase::NotAUrl(error)),
-            Ok(_) | Err(_) => return Err(InvalidApiBase::NoScheme),
+            Ok(_) | Err(_) => {
+                let url = Url::parse(&format!("http://{domain}"));
+                let is_here = url.is_ok_and(|url| Self(url).is_loopback());
+                return Err(match is_here {
+                    true => InvalidApiBase::NoSchemeOnLoopback,
+                    false => InvalidApiBase::NoScheme,
+                });
+            }
         };
         if !url.username().is_empty() || url.password().is_some() {
             return Err(InvalidApiBase::Credentials);

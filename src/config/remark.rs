@@ -11,18 +11,39 @@ use crate::error::chain;
 
 /// A mistake. One start reports all of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem(String);
+pub struct Problem {
+    text: String,
+    is_denied: bool,
+}
 
 impl Problem {
     /// Something is missing or does not go together; `text` says what to do.
     pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
+        Self {
+            text: text.into(),
+            is_denied: false,
+        }
+    }
+
+    /// The system denied it.
+    #[must_use]
+    pub fn denied(self) -> Self {
+        Self {
+            is_denied: true,
+            ..self
+        }
+    }
+
+    /// True if the system denied it, so that no change of a setting is needed.
+    #[must_use]
+    pub fn is_denied(&self) -> bool {
+        self.is_denied
     }
 
     /// The value from `origin` is wrong.
     #[must_use]
     pub fn at(origin: &Origin<'_>, text: impl fmt::Display) -> Self {
-        Self(format!("{origin}: {text}"))
+        Self::new(format!("{origin}: {text}"))
     }
 
     /// The value from `origin` is wrong as `error` says.
@@ -34,7 +55,7 @@ impl Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.text)
     }
 }
 

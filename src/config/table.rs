@@ -163,6 +163,8 @@ pub struct Flag {
     pub is_older: bool,
     /// The value is the path of a file that holds the setting.
     pub reads_file: bool,
+    /// What it sets, where the setting means something else to each role, and the default.
+    pub meaning: Option<(&'static str, &'static str)>,
 }
 
 impl Flag {
@@ -172,6 +174,14 @@ impl Flag {
             used: Used::ByAll,
             is_older: false,
             reads_file: false,
+            meaning: None,
+        }
+    }
+
+    const fn meaning(self, text: &'static str, default: &'static str) -> Self {
+        Self {
+            meaning: Some((text, default)),
+            ..self
         }
     }
 
@@ -506,8 +516,13 @@ settings! {
     RELAY_NAME = "INFISICAL_RELAY_NAME"
     "name of the relay: the one that a gateway is to use, or a relay's own" {
         flags: &[
-            Flag::new("--name").of(Used::ByRelays),
-            Flag::new("--target-relay-name").of(Used::ByGateways),
+            Flag::new("--name")
+                .of(Used::ByRelays)
+                .meaning("name of the relay", "required"),
+            Flag::new("--target-relay-name").of(Used::ByGateways).meaning(
+                "name of the relay that the gateway is to use",
+                "the relay of the last run if healthy, else the fastest healthy relay",
+            ),
             Flag::new("--relay").of(Used::ByGateways).older(),
         ],
         default: "the relay of the last run if healthy, else the fastest healthy relay",

@@ -73,7 +73,9 @@ pub(super) fn connector_text(text: &str) -> Option<Level> {
     }
     let text = match text {
         "operation timed out" | "deadline has elapsed" => "no answer in time",
-        "tunnel error: proxy authorization required" => "the proxy wants a user and a password",
+        "tunnel error: proxy authorization required" => {
+            "the proxy refused the user and the password, or wants them where there are none (407)"
+        }
         "tunnel error: unsuccessful" => "the proxy refused the connection",
         "tunnel error: unexpected end of file" => "the proxy closed the connection",
         "tunnel error: proxy response headers too long" => "the proxy's answer is not HTTP",

@@ -60,7 +60,8 @@ pub fn printable(text: &str) -> String {
         .collect()
 }
 
-/// Writes an error and all its sources, joined by `: `. Errors of libraries are put into words.
+/// Writes an error and all its sources, joined by `: `, and then the advice that a level has after
+/// `; `. Errors of libraries are put into words.
 #[must_use]
 pub fn chain<'a>(error: &'a (dyn StdError + 'static)) -> Chain<'a> {
     Chain(error)
@@ -72,7 +73,7 @@ pub struct Chain<'a>(&'a (dyn StdError + 'static));
 
 impl fmt::Display for Chain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut last: Option<String> = None;
+        let mut levels: Vec<String> = Vec::new();
         let mut next = Some(self.0);
         while let Some(error) = next {
             // What an I/O error wraps is not its source: `source` passes over it.
@@ -83,15 +84,30 @@ impl fmt::Display for Chain<'_> {
                 Level::Last(text) => (Some(text), true),
             };
             // Some libraries repeat their source in their own text; say it once.
-            let news = text.filter(|text| last.as_ref().is_none_or(|last| !last.contains(text)));
-            if let Some(text) = news {
-                if last.is_some() {
-                    f.write_str(": ")?;
-                }
-                f.write_str(&text)?;
-                last = Some(text);
-            }
+            let is_new = |text: &String| {
+                levels
+                    .last()
+                    .is_none_or(|last| !last.contains(text.as_str()))
+            };
+            let news = text.filter(is_new);
+            levels.extend(news);
             next = error.source().filter(|_| !is_last);
+        }
+        let (Some(last), outer) = (levels.pop(), levels) else {
+            return Ok(());
+        };
+        // Advice comes after the cause.
+        let split = |text: &String| match text.split_once("; ") {
+            Some((failure, advice)) => (failure.to_owned(), Some(advice.to_owned())),
+            None => (text.clone(), None),
+        };
+        let outer: Vec<_> = outer.iter().map(split).collect();
+        for (failure, _) in &outer {
+            write!(f, "{failure}: ")?;
+        }
+        f.write_str(&last)?;
+        for advice in outer.iter().rev().filter_map(|(_, advice)| advice.as_ref()) {
+            write!(f, "; {advice}")?;
         }
         Ok(())
     }
@@ -118,5 +134,16 @@ mod tests {
             chain(&error).to_string(),
             "cannot reach the relay: no route to host"
         );
+    }
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("cannot make the directory /x; name another")]
+    struct WithAdvice(#[source] std::io::Error);
+
+    #[test]
+    fn advice_comes_after_the_cause() {
+        let error = WithAdvice(std::io::Error::other("permission denied"));
+        let expected = "cannot make the directory /x: permission denied; name another";
+        assert_eq!(chain(&error).to_string(), expected);
     }
 }

@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
+use crate::support::admin::Platform;
 use crate::support::lab::Lab;
 use crate::support::process::{Process, infisical};
-use crate::support::write_private;
+use crate::support::{loopback, write_private};
 
 /// `gateway check edge` with `words`; its exit code and its output.
 async fn check(lab: &Lab, words: &[&str]) -> (i32, String) {
@@ -98,5 +99,62 @@ async fn a_wrong_token_file_is_the_only_problem() {
         );
         assert!(!output.contains("no credential"), "{output}");
         assert!(!output.contains("one-time"), "{output}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mistakes_of_usage_have_one_form_and_the_right_hint() {
+    let lab = Lab::new().await;
+    for (words, expected) in [
+        (
+            &["gateway", "start", "-domain=https://a"][..],
+            "infisical: use --domain (two dashes)\n",
+        ),
+        (&["relay", "install"], "infisical relay systemd install"),
+        (&["gateway", "stat"], "infisical: unrecognized subcommand"),
+        (
+            &["relay", "start", "--nam", "x"],
+            "infisical: unexpected argument",
+        ),
+    ] {
+        let mut command = infisical(lab.dir());
+        command.args(words);
+        let process = Process::spawn("usage", command);
+        assert_eq!(process.exit_code().await, 64, "{words:?}");
+        let output = process.output();
+        assert!(output.contains(expected), "{words:?}: {output}");
+        assert!(!output.contains("error:"), "{words:?}: {output}");
+        assert!(!output.contains("'install'"), "{words:?}: {output}");
+    }
+}
+
+/// The name is an argument of both roles.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_is_named_as_a_gateway_is() {
+    let lab = Lab::new().await;
+    let mut command = infisical(lab.dir());
+    command.args(["relay", "check", "rr", "--host", "192.0.2.1"]);
+    command.env("INFISICAL_TOKEN", "t");
+    let process = Process::spawn("check", command);
+    assert_eq!(process.exit_code().await, 0, "{}", process.output());
+    assert!(process.stdout().contains("rr"), "{}", process.stdout());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_token_is_named_by_its_source() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let platform = Platform::start(dir.path(), loopback::address(), 0, &[]).await;
+    for words in [
+        &["platform", "gateway", "list"][..],
+        &["connect", "g", "--to", "h:1", "--stdio"],
+    ] {
+        let mut command = infisical(dir.path());
+        command.args(words).env("INFISICAL_TOKEN", "wrong");
+        command.args(["--domain", &platform.url]);
+        let process = Process::spawn("refused", command);
+        assert_eq!(process.exit_code().await, 77, "{words:?}");
+        let output = process.output();
+        let expected = "the token from environment variable INFISICAL_TOKEN was refused";
+        assert!(output.contains(expected), "{words:?}: {output}");
     }
 }

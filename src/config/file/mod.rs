@@ -220,6 +220,12 @@ fn join(lines: &[LineError]) -> String {
 }
 
 impl Error {
+    /// True if the system denies access to the file.
+    #[must_use]
+    pub fn is_denied(&self) -> bool {
+        matches!(self, Self::Read { source, .. } if source.kind() == io::ErrorKind::PermissionDenied)
+    }
+
     /// True if there is no such file.
     #[must_use]
     pub fn is_absent(&self) -> bool {
