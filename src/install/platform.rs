@@ -43,7 +43,13 @@ fn head() -> String {
 /// The unit for this machine.
 #[must_use]
 pub fn unit(program: &Program, version: Version) -> String {
-    render(UNIT, &head(), program, version)
+    let text = render(UNIT, &head(), program, version);
+    // `render` leaves this out for managers that know `notify-reload`; a platform does not reload.
+    let kind = "Type=notify\n";
+    if text.contains(kind) {
+        return text;
+    }
+    text.replacen("[Service]\n", &format!("[Service]\n{kind}"), 1)
 }
 
 /// The drop-in with the settings.
@@ -98,7 +104,7 @@ pub fn drop_in(settings: &Settings, program: &Program, version: Version) -> Stri
 
 #[cfg(test)]
 mod tests {
-    use super::{Settings, drop_in};
+    use super::{Settings, drop_in, unit};
     use crate::host::unit::{Program, Version};
 
     fn text(listen: &str, arguments: &[&str]) -> String {
@@ -124,6 +130,16 @@ mod tests {
             "AmbientCapabilities=CAP_NET_BIND_SERVICE",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} in {text}");
+        }
+    }
+
+    #[test]
+    fn every_manager_waits_for_readiness() {
+        let program = Program::try_new("/usr/bin/infisical".as_ref()).expect("a path");
+        for version in [Version(247), Version(252), Version::NEWEST] {
+            let text = unit(&program, version);
+            let kinds = text.lines().filter(|line| line.starts_with("Type="));
+            assert_eq!(kinds.collect::<Vec<_>>(), ["Type=notify"], "{version:?}");
         }
     }
 
