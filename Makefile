@@ -110,7 +110,8 @@ ci: ## What a change must pass; says how long each part took
 install: ## Install program, units and documents below $(DESTDIR)$(PREFIX), and one file below SYSCONFDIR
 	install -D -m 0755 $(BINARY) $(DESTDIR)$(PREFIX)/bin/infisical
 	for unit in $(UNITS); do install -d $(DESTDIR)$(UNITDIR) && \
-	sed -e 's|/usr/bin/infisical|$(PREFIX)/bin/infisical|g' -e '$(FIT)' systemd/$$unit >$(DESTDIR)$(UNITDIR)/$$unit && \
+	fit=; ! grep -q notify-reload systemd/$$unit || fit='$(FIT)'; \
+	sed -e 's|/usr/bin/infisical|$(PREFIX)/bin/infisical|g' -e "$$fit" systemd/$$unit >$(DESTDIR)$(UNITDIR)/$$unit && \
 	chmod 0644 $(DESTDIR)$(UNITDIR)/$$unit || exit 1; done
 	for drop_in in $(DROP_INS); do install -d $(DESTDIR)$(DOCDIR)/$$(dirname $$drop_in) && \
 	sed 's|/usr/bin/infisical|$(PREFIX)/bin/infisical|g' $$drop_in >$(DESTDIR)$(DOCDIR)/$$drop_in && \
