@@ -19,6 +19,7 @@ mod install;
 mod instances;
 mod legacy;
 pub mod logging;
+mod person;
 pub mod platform;
 pub mod print;
 pub mod relay;
@@ -205,6 +206,10 @@ impl Cli {
     /// # Errors
     /// Whatever made it fail; [`exit::Code::of`] gives its exit code.
     pub async fn run(self, environment: Environment, logs: Handle) -> anyhow::Result<()> {
+        let mut environment = environment;
+        if !self.installs() {
+            environment.cli_domains = person::cli_domains(&environment);
+        }
         let global = Global::new(self.global, environment);
         trust::roots().set_source(global.root_certificates());
         let reopen = logs.clone();

@@ -181,7 +181,7 @@ fn place(origin: &Origin<'_>, variable: &Variable) -> String {
             format!("file, line {line}")
         }
         Origin::File { line, name, .. } => format!("file, line {line}, as {name}"),
-        Origin::Flag(_) | Origin::Default => origin.to_string(),
+        Origin::Flag(_) | Origin::Cli(_) | Origin::Default => origin.to_string(),
     }
 }
 

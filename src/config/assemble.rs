@@ -6,6 +6,7 @@ use std::error::Error as StdError;
 use std::path::{Path, PathBuf};
 
 use super::account::{Account, Notes};
+use super::cli_files::{CliDomain, CliDomains};
 use super::env::{
     API_URL, CA_FILE, CUSTOM_HEADERS, Environment, LOG_DESTINATION, LOG_FILE, LOG_FORMAT,
     LOG_LEVEL, Used, Variable, is_shared,
@@ -17,6 +18,7 @@ use super::raw::{Flags, Loaded, Origin, Raw, Source, Value};
 use super::remark::{Problem, Remark};
 use super::settings::{ApiBase, CustomHeaders, DEFAULT_DOMAIN, LogLevel, LogSettings};
 use super::value::Shape;
+use crate::error::chain;
 use crate::trust::{self, NamedFile};
 use crate::unit_name;
 
@@ -283,15 +285,25 @@ impl<'a> Reader<'a> {
         self.parsed(variable, parse)
     }
 
-    /// The platform: as the flag says, else where the role enrolled, else as configured, else the default
-    /// (protocol-addendum.md §6).
+    /// The platform: as the flag says, else where the role enrolled, else where a person is logged in with the
+    /// deployed CLI, else as configured, else where the person's project is, else the default
+    /// (protocol-addendum.md §6). A domain in the role's own file belongs to the tokens in it, so it wins
+    /// over a login.
     pub(super) fn domain(&mut self, stored: &'static Variable) -> Option<ApiBase> {
         let flag = self.raw.value_from(Source::Flag, &API_URL);
         let enrolled = self.raw.value_from(Source::File, stored);
+        let CliDomains { login, project } = &self.raw.environment.cli_domains;
+        let is_in_file = self.raw.value_from(Source::File, &API_URL).is_some();
+        let login = login.as_ref().filter(|_| !is_in_file);
         let given = None
             .or_else(|| flag.map(|value| (&API_URL, value)))
             .or_else(|| enrolled.map(|value| (stored, value)))
-            .or_else(|| self.raw.value(&API_URL).map(|value| (&API_URL, value)));
+            .or_else(|| self.of_cli(login?).map(|value| (&API_URL, value)))
+            .or_else(|| self.raw.value(&API_URL).map(|value| (&API_URL, value)))
+            .or_else(|| {
+                let value = self.of_cli(project.as_ref()?)?;
+                Some((&API_URL, value))
+            });
         let parsed = match given {
             Some((variable, value)) => match ApiBase::parse(value.text.expose()) {
                 Ok(domain) => {
@@ -326,6 +338,26 @@ impl<'a> Reader<'a> {
                 None
             }
         }
+    }
+
+    /// A domain of the deployed CLI; one that cannot be used is ignored with a remark.
+    fn of_cli(&mut self, domain: &'a CliDomain) -> Option<Value<'a>> {
+        let place = domain.place.clone();
+        match ApiBase::parse(domain.text.expose()) {
+            Ok(used) => {
+                let domain = used.to_string();
+                self.remarks.push(Remark::DomainOfCli { domain, place });
+            }
+            Err(error) => {
+                let why = chain(&error).to_string();
+                self.remarks.push(Remark::DomainIgnored { place, why });
+                return None;
+            }
+        }
+        Some(Value {
+            text: &domain.text,
+            origin: Origin::Cli(&domain.place),
+        })
     }
 
     /// The extra headers of every request.
@@ -406,7 +438,7 @@ impl<'a> Reader<'a> {
         let value = self.raw.value(variable);
         let name = value.as_ref().map(|value| match value.origin {
             Origin::Environment(name) | Origin::File { name, .. } => name,
-            Origin::Flag(_) | Origin::Default => variable.name,
+            Origin::Flag(_) | Origin::Cli(_) | Origin::Default => variable.name,
         });
         let is_key_of_ours =
             name.is_none_or(|name| !is_shared(name) || name == variable.toml_key());

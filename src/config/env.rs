@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use zeroize::Zeroizing;
 
+use super::cli_files::CliDomains;
 use super::cloud::Cloud;
 use super::file::nearest_name;
 use super::proxy::ProxyVariables;
@@ -50,6 +51,8 @@ pub struct Environment {
     pub ssl_cert_dirs: Option<Vec<NamedFile>>,
     /// `NO_COLOR` is set.
     pub no_color: bool,
+    /// What files of the deployed CLI say, for a person at a terminal.
+    pub cli_domains: CliDomains,
 }
 
 impl Environment {

@@ -8,6 +8,7 @@ pub mod account;
 mod assemble;
 #[cfg(test)]
 mod case;
+pub mod cli_files;
 pub mod cloud;
 pub mod credential;
 mod domain;

@@ -47,6 +47,8 @@ pub enum Origin<'a> {
         /// The key as the file spells it.
         name: &'a str,
     },
+    /// A file of the deployed CLI, and what it is.
+    Cli(&'a str),
     /// What holds if nothing is said.
     Default,
 }
@@ -55,6 +57,7 @@ impl fmt::Display for Origin<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Flag(flag) => f.write_str(flag),
+            Self::Cli(text) => f.write_str(text),
             Self::Environment(name) => write!(f, "environment variable {name}"),
             Self::File { path, line, name } => {
                 write!(f, "{name} in {} line {line}", path.display())

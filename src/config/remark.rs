@@ -101,6 +101,20 @@ pub enum Remark {
         /// What it may be.
         expected: String,
     },
+    /// The platform is the one that a file of the deployed CLI names.
+    DomainOfCli {
+        /// The platform.
+        domain: String,
+        /// What the file is.
+        place: String,
+    },
+    /// A file of the deployed CLI names a platform that cannot be used.
+    DomainIgnored {
+        /// What the file is.
+        place: String,
+        /// What is wrong.
+        why: String,
+    },
     /// Without a home directory the role's file is where services keep theirs.
     NoHome {
         /// The file.
@@ -141,6 +155,16 @@ impl Remark {
                 expected,
                 "a variable is not understood; the default is used"
             ),
+            Self::DomainOfCli { domain, place } => tracing::info!(
+                domain,
+                place,
+                "the platform's domain comes from a file of the infisical CLI"
+            ),
+            Self::DomainIgnored { place, why } => tracing::warn!(
+                place,
+                error = why,
+                "a domain in a file of the infisical CLI is ignored"
+            ),
             Self::NoHome { file } => tracing::warn!(
                 file,
                 "HOME is not set; this configuration file is used, set HOME or give --config"
@@ -175,6 +199,10 @@ impl fmt::Display for Remark {
                 f,
                 "{name}: {expected}; the default is used"
             ),
+            Self::DomainOfCli { domain, place } => {
+                write!(f, "{domain} comes from the {place}; --domain overrides it")
+            }
+            Self::DomainIgnored { place, why } => write!(f, "the {place} is ignored: {why}"),
             Self::NoHome { file } => write!(
                 f,
                 "HOME is not set, so the configuration file is {file}; set HOME or give --config FILE"

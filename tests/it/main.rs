@@ -18,6 +18,7 @@ mod bad_targets;
 mod bad_x509_certificates;
 mod check;
 mod cli;
+mod cli_domains;
 mod configuration;
 mod connect_bad_peers;
 mod connect_check;

@@ -31,6 +31,8 @@ pub use mistake::{LineError, Mistake};
 
 /// Mode bits of group and others.
 const NOT_OWNER: u32 = 0o077;
+/// Mode bit of others who may write.
+const OTHERS_WRITE: u32 = 0o002;
 
 /// How a file is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -277,6 +279,11 @@ pub fn load_own(path: &Path) -> Result<Vec<Entry>, Error> {
 /// As [`load`].
 pub fn load_credential(path: &Path) -> Result<Vec<Entry>, Error> {
     load_checked(path, 0, None)
+}
+
+/// The text of a file of the user `uid` or root, which others may read but not change.
+pub(super) fn read_owned(path: &Path, uid: u32) -> Result<Zeroizing<String>, Error> {
+    read_private(path, OTHERS_WRITE, Some([0, uid]))
 }
 
 fn load_checked(

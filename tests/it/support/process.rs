@@ -70,13 +70,20 @@ pub(crate) fn as_user(command: &Command) -> Option<Command> {
     if !nix::unistd::geteuid().is_root() {
         return Some(launched(Command::new("env"), command));
     }
-    let is_there = Command::new("setpriv").arg("--version").output().is_ok();
-    if !is_there {
-        eprintln!("SKIPPED: without setpriv, root cannot be an ordinary user");
+    let setpriv = || {
+        let mut user = Command::new("setpriv");
+        user.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
+        user
+    };
+    let mut probe = setpriv();
+    probe.args(["test", "-x", env!("CARGO_BIN_EXE_infisical")]);
+    if !probe.status().is_ok_and(|status| status.success()) {
+        eprintln!(
+            "SKIPPED: without setpriv, or in root's own directory, there is no ordinary user"
+        );
         return None;
     }
-    let mut user = Command::new("setpriv");
-    user.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
+    let user = setpriv();
     let mut command = launched(user, command);
     command.current_dir("/");
     Some(command)
