@@ -115,7 +115,7 @@ impl Flags {
     /// True if a flag gives `variable` in a way that cannot be used.
     #[must_use]
     pub fn has_failed(&self, variable: &Variable) -> bool {
-        self.failed.iter().any(|failed| *failed == variable)
+        self.failed.contains(&variable)
     }
 
     fn push(
