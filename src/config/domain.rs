@@ -229,7 +229,7 @@ mod tests {
             ("app.infisical.com:443", InvalidApiBase::NoScheme),
             ("app.infisical.com", InvalidApiBase::NoScheme),
             ("10.0.0.1:8080", InvalidApiBase::NoScheme),
-            ("localhost:8080", InvalidApiBase::NoScheme),
+            ("localhost:8080", InvalidApiBase::NoSchemeOnLoopback),
             ("https://https://host", InvalidApiBase::TwoSchemes),
             ("https://host,", InvalidApiBase::Host),
             ("https://host;x", InvalidApiBase::Host),

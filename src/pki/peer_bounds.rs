@@ -90,7 +90,11 @@ mod tests {
     /// A self-signed P-256 certificate whose key is replaced by an RSA key of these numbers; its
     /// signature is wrong, but that is not what is checked here.
     fn with_rsa(modulus: &[u8], exponent: &[u8]) -> CertificateDer<'static> {
-        let integer = |number: &[u8]| tlv(0x02, &[&[0], number].concat());
+        let integer = |number: &[u8]| {
+            let is_negative = number.first().is_some_and(|byte| *byte >= 0x80);
+            let sign: &[u8] = if is_negative { &[0] } else { &[] };
+            tlv(0x02, &[sign, number].concat())
+        };
         let key = tlv(0x30, &[integer(modulus), integer(exponent)].concat());
         // rsaEncryption with NULL.
         let algorithm = b"\x30\x0d\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01\x05\x00";
