@@ -198,7 +198,7 @@ impl<'a> Reader<'a> {
         self.remarks.extend(environment.without_effect().map(idle));
         let misspelled = |(name, nearest): &(String, &'static str)| Remark::Misspelled {
             name: name.clone(),
-            nearest: nearest,
+            nearest,
         };
         let found = environment.misspelled.iter().map(misspelled);
         self.remarks.extend(found);
