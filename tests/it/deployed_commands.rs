@@ -72,8 +72,8 @@ const STARTS: &[Line] = &[
     line(
         "gateway start g --enroll-method=gcp --gcp-auth-type=iam --gateway-id=i \
          --service-account-key-file-path=/k",
-        0,
-        &["iam", "/k"],
+        78,
+        &["--service-account-key-file-path: cannot read", " /k "],
     ),
     line(
         "gateway start --name=g --token=t",
@@ -120,8 +120,8 @@ const STARTS: &[Line] = &[
     line(
         "gateway start g --auth-method=gcp-iam --machine-identity-id=i \
          --service-account-key-file-path=/k",
-        0,
-        &["/k"],
+        78,
+        &["--service-account-key-file-path: cannot read", " /k "],
     ),
     line(
         "gateway start g --auth-method=aws-iam --machine-identity-id=i",
@@ -224,8 +224,8 @@ const STARTS: &[Line] = &[
     ),
     line(
         "gateway start g -token=t -domain https://a.example",
-        0,
-        &["https://a.example"],
+        64,
+        &["use --token (two dashes)"],
     ),
     line(
         "gateway start g --token=t --pam-session-recording-path=/var/lib/infisical/recordings",
