@@ -90,7 +90,7 @@ impl RekeyLimits {
         bytes: 1 << 30,
         packets: 1 << 31,
         time: Duration::from_secs(3600),
-        peer_burst: 64,
+        peer_burst: 1024,
     };
 }
 

@@ -108,7 +108,7 @@ async fn mistakes_of_usage_have_one_form_and_the_right_hint() {
     for (words, expected) in [
         (
             &["gateway", "start", "-domain=https://a"][..],
-            "infisical: use --domain (two dashes)\n",
+            "infisical: use --domain (two dashes)",
         ),
         (&["relay", "install"], "infisical relay systemd install"),
         (&["gateway", "stat"], "infisical: unrecognized subcommand"),

@@ -173,7 +173,7 @@ async fn a_dry_run_shows_unit_and_configuration_and_no_secret() {
         "+ /etc/systemd/system/edge-of-a-test.service.d/dynamic-user.conf",
         "Conflicts=infisical-gateway@%N.service",
         "CapabilityBoundingSet=",
-        "LoadCredential=gateway.conf:/etc/infisical/gateways/%N.conf",
+        "LoadCredential=gateway.conf:/etc/infisical/gateways/edge-of-a-test.conf",
     ] {
         assert!(output.lines().any(|said| said == line), "{line}: {output}");
     }

@@ -371,7 +371,8 @@ async fn a_heartbeat_tells_its_caller_nothing_of_other_hosts() {
     // Something that is no relay listens at one of the hosts.
     let listener = tokio::net::TcpListener::bind((host, 8443)).await;
     let listener = listener.expect("a port");
-    let closing = tokio::spawn(async move {
+    let mut closing = tokio::task::JoinSet::new();
+    closing.spawn(async move {
         loop {
             drop(listener.accept().await);
         }
@@ -398,7 +399,7 @@ async fn a_heartbeat_tells_its_caller_nothing_of_other_hosts() {
             .wait_for_line(&format!("relay at {at}"))
             .await;
     }
-    closing.abort();
+    drop(closing);
     assert_eq!(answers[0], answers[1]);
     assert_eq!(answers[1], answers[2]);
 }

@@ -94,6 +94,18 @@ async fn a_draining_relay_lets_idle_gateways_go_and_serves_the_others() {
     assert_eq!(stack.relay.exit_code().await, 0);
 }
 
+/// Signals that come right after the first one count as one with it.
+async fn signal_until_it_ends(process: &Process, signal: Signal) {
+    eventually("a later signal ends it", || async {
+        if !process.is_running() {
+            return Ok(());
+        }
+        process.signal(signal);
+        Err("still draining")
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_signal_ends_a_draining_relay() {
     let stack = Stack::start().await;
@@ -104,7 +116,7 @@ async fn a_second_signal_ends_a_draining_relay() {
     // Signals of one kind are merged until the first is handled.
     stack.relay.wait_for_line("stopping").await;
     echoes(&mut running, b"draining").await.expect("an echo");
-    stack.relay.signal(Signal::SIGINT);
+    signal_until_it_ends(&stack.relay, Signal::SIGINT).await;
     assert_eq!(stack.relay.exit_code().await, 130);
 }
 
@@ -117,7 +129,7 @@ async fn a_second_signal_ends_a_draining_gateway() {
     stack.gateway.signal(Signal::SIGTERM);
     stack.gateway.wait_for_line("stopping").await;
     echoes(&mut running, b"draining").await.expect("an echo");
-    stack.gateway.signal(Signal::SIGTERM);
+    signal_until_it_ends(&stack.gateway, Signal::SIGTERM).await;
     assert_eq!(stack.gateway.exit_code().await, 143);
 }
 

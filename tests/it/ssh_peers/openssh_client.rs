@@ -89,7 +89,8 @@ async fn openssh_authenticates_with_every_algorithm_and_every_certificate() {
     let ring = Keyring::new();
     let listener = ring.listen().await;
     let exchanges = known_to_openssh(&KEX);
-    assert!(exchanges.len() >= 6, "{exchanges:?}");
+    // Of the finite-field groups the server offers one; OpenSSH may be too old for the hybrids.
+    assert!(exchanges.len() >= 4, "{exchanges:?}");
     for [kex, cipher, mac, host, host_ca, user, user_ca, rekey] in pairwise() {
         let kinds = Kinds {
             host: pick(&KINDS, host),
