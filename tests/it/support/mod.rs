@@ -6,6 +6,10 @@
 
 pub(crate) mod admin;
 pub(crate) mod daemon;
+#[allow(
+    clippy::duplicate_mod,
+    reason = "the fault cases have it by their own path too"
+)]
 #[path = "../../privileged/dns.rs"]
 pub(crate) mod dns;
 pub(crate) mod fake_platform;
