@@ -14,7 +14,7 @@ pub(crate) fn print(text: &str) -> anyhow::Result<()> {
         .map_err(output_failed)
 }
 
-/// The first failure of [`line`].
+/// The first failure of [`line()`].
 static FAILED: Mutex<Option<io::Error>> = Mutex::new(None);
 
 /// Writes a line to standard output. A failure is kept for [`finish`]: what is being done, such as an

@@ -150,7 +150,7 @@ fn suggestion(nearest: &Option<String>) -> String {
 }
 
 /// The setting that `name` stands for in a `KEY=value` file, by whichever of its names;
-/// [`FOREIGN`](crate::config::env::FOREIGN) for a variable of another program.
+/// [`FOREIGN`] for a variable of another program.
 ///
 /// # Errors
 /// A name that means a setting of ours, or one on which security might depend.
