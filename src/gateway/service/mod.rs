@@ -3,6 +3,8 @@
 
 mod health;
 pub mod http;
+#[cfg(test)]
+mod panic_tests;
 mod ping;
 mod tcp;
 

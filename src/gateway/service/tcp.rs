@@ -51,10 +51,13 @@ pub(super) async fn serve(
         sent.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
             .map_err(Error::Client)?;
     }
+    let stopping = stop.cancelled();
+    #[cfg(test)]
+    let stopping = super::panic_tests::or_panic(stopping);
     // TLS lends one record at a time, of which a client makes large and tiny ones in turn: a buffer joins them.
     let (copied, stopped) = {
         let (mut stream, mut target) = (OnDemand::new(&mut *stream), OnDemand::new(&mut target));
-        copy::copy_both_until(&mut stream, &mut target, stop.cancelled()).await
+        copy::copy_both_until(&mut stream, &mut target, stopping).await
     };
     tracing::debug!(
         bytes.to_target = copied.a_to_b.bytes,
