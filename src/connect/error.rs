@@ -172,17 +172,14 @@ impl Error {
         }
     }
 
-    /// True if only a person can change it: trying again does not help.
+    /// What to do about it.
     #[must_use]
-    pub fn is_final(&self) -> bool {
+    pub fn class(&self) -> Class {
         match self {
-            Self::Client(_) => true,
+            Self::Client(_) => Class::Fatal(Reason::Configuration),
             Self::Session { source, .. } => match &**source {
-                Refusal::Api(error) => match error.class() {
-                    Class::Fatal(_) | Class::Reauthenticate | Class::Reenroll => true,
-                    Class::Retry | Class::RetryAfter(_) => false,
-                },
-                Refusal::Credentials(_) => false,
+                Refusal::Api(error) => error.class(),
+                Refusal::Credentials(_) => Class::Retry,
             },
             Self::Listen(_)
             | Self::Accept(_)
@@ -194,34 +191,26 @@ impl Error {
             | Self::Target { .. }
             | Self::Unsent { .. }
             | Self::Stopped
-            | Self::Broken { .. } => false,
+            | Self::Broken { .. } => Class::Retry,
+        }
+    }
+
+    /// True if only a person can change it: trying again does not help.
+    #[must_use]
+    pub fn is_final(&self) -> bool {
+        match self.class() {
+            Class::Fatal(_) | Class::Reauthenticate | Class::Reenroll => true,
+            Class::Retry | Class::RetryAfter(_) => false,
         }
     }
 
     /// What the exit code should say of it.
     #[must_use]
     pub fn reason(&self) -> Reason {
-        match self {
-            Self::Client(_) => Reason::Configuration,
-            Self::Session { source, .. } => match &**source {
-                Refusal::Api(error) => match error.class() {
-                    Class::Fatal(reason) => reason,
-                    Class::Reauthenticate | Class::Reenroll => Reason::Permission,
-                    Class::Retry | Class::RetryAfter(_) => Reason::Unavailable,
-                },
-                Refusal::Credentials(_) => Reason::Unavailable,
-            },
-            Self::Listen(_)
-            | Self::Accept(_)
-            | Self::Local(_)
-            | Self::Relay { .. }
-            | Self::Gateway { .. }
-            | Self::NotConnected { .. }
-            | Self::NotChecked(_)
-            | Self::Target { .. }
-            | Self::Unsent { .. }
-            | Self::Stopped
-            | Self::Broken { .. } => Reason::Unavailable,
+        match self.class() {
+            Class::Fatal(reason) => reason,
+            Class::Reauthenticate | Class::Reenroll => Reason::Permission,
+            Class::Retry | Class::RetryAfter(_) => Reason::Unavailable,
         }
     }
 }
