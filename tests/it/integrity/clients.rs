@@ -2,6 +2,7 @@
 //! nor causes a reset that it would not with plain TCP, and a broken connection is an error for
 //! each.
 
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use nix::sys::signal::Signal;
@@ -297,12 +298,22 @@ async fn psql_talks_to_postgres_and_leaves_without_a_failure() {
     assert_nothing_failed(&stack);
 }
 
+/// The path of a program of PostgreSQL's server, which Debian keeps out of the search path.
+fn server_program(name: &str) -> PathBuf {
+    let versions = std::fs::read_dir("/usr/lib/postgresql");
+    let versions = versions.into_iter().flatten().flatten();
+    let mut programs = versions.map(|version| version.path().join("bin").join(name));
+    let installed = programs.find(|program| program.is_file());
+    installed.unwrap_or_else(|| name.into())
+}
+
 /// A server of its own, its directory and its port; `None`, visibly, where it is not installed.
 async fn postgres() -> Option<(tempfile::TempDir, Process, u16)> {
-    let version = |program: &str| Command::new(program).arg("--version").output();
-    for program in ["psql", "postgres", "initdb"] {
+    let version = |program: &Path| Command::new(program).arg("--version").output();
+    let (postgres, initdb) = (server_program("postgres"), server_program("initdb"));
+    for program in [Path::new("psql"), &postgres, &initdb] {
         if version(program).is_err() {
-            eprintln!("SKIPPED: {program} is not installed");
+            eprintln!("SKIPPED: {} is not installed", program.display());
             return None;
         }
     }
@@ -314,7 +325,7 @@ async fn postgres() -> Option<(tempfile::TempDir, Process, u16)> {
         let nobody = nix::unistd::Uid::from_raw(65534);
         nix::unistd::chown(directory, Some(nobody), None).expect("chown");
     }
-    let unprivileged = |program: &str| {
+    let unprivileged = |program: &Path| {
         let mut command = clean(program, directory);
         if is_root {
             std::os::unix::process::CommandExt::uid(&mut command, 65534);
@@ -322,7 +333,7 @@ async fn postgres() -> Option<(tempfile::TempDir, Process, u16)> {
         command
     };
     let data = directory.join("data");
-    let mut command = unprivileged("initdb");
+    let mut command = unprivileged(&initdb);
     command.args(["--no-sync", "--auth=trust", "--username=test", "-D"]);
     let made = command.arg(&data).output().expect("initdb");
     if !made.status.success() {
@@ -333,7 +344,7 @@ async fn postgres() -> Option<(tempfile::TempDir, Process, u16)> {
     let free = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
     let port = free.local_addr().expect("an address").port();
     drop(free);
-    let mut command = unprivileged("postgres");
+    let mut command = unprivileged(&postgres);
     command.arg("-D").arg(&data).args(["-p", &port.to_string()]);
     command.arg("-k").arg(directory).args(["-c", "fsync=off"]);
     let server = Process::spawn("postgres", command);
