@@ -26,6 +26,8 @@
 mod attacker;
 mod cpu_group;
 mod honest;
+#[path = "../privileged/mod.rs"]
+mod privileged;
 mod raw_ssh;
 mod scenarios;
 #[allow(
@@ -37,6 +39,8 @@ mod scenarios;
 mod support;
 
 use std::process::ExitCode;
+
+use privileged::choice::Choice;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -52,9 +56,6 @@ fn main() -> ExitCode {
             ));
             ExitCode::SUCCESS
         }
-        parts => {
-            let parts = parts.iter().filter(|part| !part.starts_with('-'));
-            runtime.block_on(scenarios::run(&parts.copied().collect::<Vec<_>>()))
-        }
+        parts => runtime.block_on(scenarios::run(&Choice::of(parts))),
     }
 }

@@ -11,6 +11,8 @@ use serde_json::json;
 
 use crate::cpu_group::CpuGroup;
 use crate::honest;
+use crate::privileged::choice::Choice;
+use crate::privileged::wanting;
 use crate::support::lab::{Lab, RELAY};
 use crate::support::loopback;
 use crate::support::process::Process;
@@ -89,10 +91,10 @@ const TABLE: [Scenario; 8] = [
     },
 ];
 
-/// Runs the scenarios with one of `parts` in their name, or all.
-pub(crate) async fn run(parts: &[&str]) -> ExitCode {
-    if !nix::unistd::geteuid().is_root() {
-        println!("SKIPPED: nothing is attacked, which needs root (sudo make test-abuse)");
+/// Runs what is chosen.
+pub(crate) async fn run(choice: &Choice) -> ExitCode {
+    if let Some(why) = wanting::why("test-abuse", &[], &["true"]) {
+        println!("SKIPPED: nothing is attacked, {why}");
         return ExitCode::SUCCESS;
     }
     let group = match CpuGroup::make(QUOTA) {
@@ -108,8 +110,7 @@ pub(crate) async fn run(parts: &[&str]) -> ExitCode {
     println!("| --- | --- | --- | --- | --- |");
     let mut failed = Vec::new();
     for scenario in &TABLE {
-        let is_chosen = parts.is_empty() || parts.iter().any(|part| scenario.name.contains(part));
-        if !is_chosen {
+        if !choice.has(scenario.name) {
             continue;
         }
         let attack = AssertUnwindSafe(scenario.run(&group));

@@ -59,6 +59,8 @@ mod wait;
 
 use std::process::ExitCode;
 
+use privileged::choice::Choice;
+
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
@@ -67,10 +69,6 @@ fn main() -> ExitCode {
         ["soak"] => soak::run(),
         ["talk"] => talk::serve(),
         ["write-for-ever", path] => cases::writes::write_for_ever(path),
-        // Options are for the runner that this one replaces.
-        parts => {
-            let parts = parts.iter().filter(|part| !part.starts_with('-'));
-            runner::run(&parts.copied().collect::<Vec<_>>())
-        }
+        parts => runner::run(&Choice::of(parts)),
     }
 }

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use crate::cases::{ALONE, TABLE};
 use crate::lab::Lab;
 use crate::net;
+use crate::privileged::choice::Choice;
 use crate::privileged::wanting;
 
 /// One fault.
@@ -160,8 +161,8 @@ thread_local! {
     static SAID: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
-/// Runs what matches one of `parts`, or everything.
-pub(crate) fn run(parts: &[&str]) -> ExitCode {
+/// Runs what is chosen.
+pub(crate) fn run(choice: &Choice) -> ExitCode {
     if let Some(why) = impossible() {
         println!("SKIPPED: no fault is tried out, {why}");
         println!("0 passed, 0 failed, 1 skipped");
@@ -170,17 +171,15 @@ pub(crate) fn run(parts: &[&str]) -> ExitCode {
     net::remove_stale();
     let among = |table: &[&'static [Case]]| -> Vec<&'static Case> {
         let cases = table.iter().copied().flatten();
-        cases
-            .filter(|case| parts.is_empty() || parts.iter().any(|part| case.name.contains(part)))
-            .collect()
+        cases.filter(|case| choice.has(case.name)).collect()
     };
     let (chosen, alone) = (among(TABLE), among(ALONE));
     if chosen.is_empty() && alone.is_empty() {
-        eprintln!("no case has any of {parts:?} in its name");
+        choice.report_nothing();
         return ExitCode::FAILURE;
     }
     let undocumented = undocumented();
-    if parts.is_empty() && !undocumented.is_empty() {
+    if choice.is_everything() && !undocumented.is_empty() {
         eprintln!("docs/reliability.md has no row for {undocumented:#?}");
         return ExitCode::FAILURE;
     }

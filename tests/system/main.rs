@@ -44,16 +44,14 @@ mod wait;
 
 use std::process::ExitCode;
 
+use privileged::choice::Choice;
+
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["probe", configuration] => probe::run(configuration),
         ["peer"] => peer::run(),
-        // Options are for the runner that this one replaces.
-        parts => {
-            let parts = parts.iter().filter(|part| !part.starts_with('-'));
-            runner::run(&parts.copied().collect::<Vec<_>>())
-        }
+        parts => runner::run(&Choice::of(parts)),
     }
 }

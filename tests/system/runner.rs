@@ -10,6 +10,7 @@ use std::time::Instant;
 use crate::cases::SCENARIOS;
 use crate::image::{self, RELEASES, Release};
 use crate::lab::Lab;
+use crate::privileged::choice::Choice;
 use crate::privileged::wanting;
 
 /// One container's life.
@@ -51,8 +52,8 @@ thread_local! {
     static SAID: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
-/// Runs what matches one of `parts`, or everything.
-pub(crate) fn run(parts: &[&str]) -> ExitCode {
+/// Runs what is chosen.
+pub(crate) fn run(choice: &Choice) -> ExitCode {
     if let Some(why) = impossible() {
         println!("SKIPPED: the service is not tested on a real systemd, {why}");
         println!("0 passed, 0 failed, 1 skipped");
@@ -71,7 +72,7 @@ pub(crate) fn run(parts: &[&str]) -> ExitCode {
             let counts = &counts;
             scope.spawn(move || {
                 for scenario in SCENARIOS {
-                    run_scenario(*release, scenario, parts, counts);
+                    run_scenario(*release, scenario, choice, counts);
                 }
             });
         }
@@ -85,7 +86,7 @@ pub(crate) fn run(parts: &[&str]) -> ExitCode {
         return ExitCode::FAILURE;
     }
     if counts.passed + counts.skipped == 0 {
-        eprintln!("no case has any of {parts:?} in its name");
+        choice.report_nothing();
         return ExitCode::FAILURE;
     }
     ExitCode::SUCCESS
@@ -100,11 +101,8 @@ fn impossible() -> Option<String> {
 }
 
 /// Cases that run: those that match, and those that they rely on.
-fn chosen<'a>(release: Release, scenario: &'a Scenario, parts: &[&str]) -> &'a [(&'a str, Case)] {
-    let matches = |(name, _): &(&str, Case)| {
-        let name = full_name(release, scenario, name);
-        parts.is_empty() || parts.iter().any(|part| name.contains(part))
-    };
+fn chosen<'a>(release: Release, scenario: &'a Scenario, choice: &Choice) -> &'a [(&'a str, Case)] {
+    let matches = |(name, _): &(&str, Case)| choice.has(&full_name(release, scenario, name));
     let last = scenario.cases.iter().rposition(matches);
     last.map_or(&[], |last| &scenario.cases[..=last])
 }
@@ -113,8 +111,8 @@ fn full_name(release: Release, scenario: &Scenario, case: &str) -> String {
     format!("{}::{}::{case}", release.name, scenario.name)
 }
 
-fn run_scenario(release: Release, scenario: &Scenario, parts: &[&str], counts: &Mutex<Counts>) {
-    let cases = chosen(release, scenario, parts);
+fn run_scenario(release: Release, scenario: &Scenario, choice: &Choice, counts: &Mutex<Counts>) {
+    let cases = chosen(release, scenario, choice);
     if cases.is_empty() {
         return;
     }

@@ -6,7 +6,7 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use super::aws::{DOCUMENT, KEYS, METADATA_TOKEN, Proof, ROLES, keys};
-use super::{Answer, JWT};
+use super::{Answer, JWT, Request};
 use crate::support::lab::{GATEWAY_ID, Lab};
 use crate::support::process::Process;
 use crate::support::write_private;
@@ -30,6 +30,31 @@ fn in_aws(lab: &Lab, command: &mut Command) {
     }
 }
 
+/// A platform that refuses the first access token of the gateway, and a relay that serves.
+async fn refusing_once() -> (Lab, Process) {
+    let lab = Lab::new().await;
+    let relay = lab.relay().await;
+    let id = ("gatewayId", GATEWAY_ID);
+    lab.platform.once(GATEWAY_LOGIN, bought("bought-first", id));
+    let second = bought("bought-second", id);
+    lab.platform.always(GATEWAY_LOGIN, second);
+    let refusal = Answer::error(401, "Token version mismatch", "req-401");
+    lab.platform.once(GATEWAY_CONNECT, refusal);
+    let credentials = Answer::ok(&lab.gateway_credentials());
+    lab.platform.always(GATEWAY_CONNECT, credentials);
+    (lab, relay)
+}
+
+/// The gateway logged in twice, and used the second token when the first was refused.
+fn assert_replaced_once(lab: &Lab) -> Vec<Request> {
+    let logins = lab.platform.requests(GATEWAY_LOGIN);
+    assert_eq!(logins.len(), 2, "the refused token was replaced once");
+    let connects = lab.platform.requests(GATEWAY_CONNECT);
+    let bearers: Vec<_> = connects.iter().map(|r| r.bearer.as_str()).collect();
+    assert_eq!(bearers, ["bought-first", "bought-second"]);
+    logins
+}
+
 fn bought(token: &str, id: (&str, &str)) -> Answer {
     let mut body = json!({"accessToken": token, "tokenType": "Bearer"});
     body[id.0] = id.1.into();
@@ -46,16 +71,7 @@ fn fields(body: &Value) -> Vec<&str> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gateway_enrolled_with_its_role_logs_in_when_it_needs_a_token_and_keeps_none() {
-    let lab = Lab::new().await;
-    let _relay = lab.relay().await;
-    let id = ("gatewayId", GATEWAY_ID);
-    lab.platform.once(GATEWAY_LOGIN, bought("bought-first", id));
-    lab.platform
-        .always(GATEWAY_LOGIN, bought("bought-second", id));
-    let refusal = Answer::error(401, "Token version mismatch", "req-401");
-    lab.platform.once(GATEWAY_CONNECT, refusal);
-    let credentials = Answer::ok(&lab.gateway_credentials());
-    lab.platform.always(GATEWAY_CONNECT, credentials);
+    let (lab, _relay) = refusing_once().await;
     let mut gateway = lab.gateway_command();
     write_private(&gateway.config, "# kept\n");
     let config = gateway.config.clone();
@@ -73,8 +89,7 @@ async fn a_gateway_enrolled_with_its_role_logs_in_when_it_needs_a_token_and_keep
     let gateway = start(&["--gateway-id", GATEWAY_ID]);
     gateway.wait_for_line("Gateway started successfully").await;
 
-    let logins = lab.platform.requests(GATEWAY_LOGIN);
-    assert_eq!(logins.len(), 2, "the refused token was replaced once");
+    let logins = assert_replaced_once(&lab);
     let login = &logins[0];
     assert_eq!(login.bearer, "");
     assert_eq!(login.body["method"], "aws");
@@ -104,9 +119,6 @@ async fn a_gateway_enrolled_with_its_role_logs_in_when_it_needs_a_token_and_keep
     assert!(authorization.contains(signed), "{authorization}");
     let session = proof.headers["X-Amz-Security-Token"].as_str();
     proof.assert_signed(lab.dir(), session);
-    let connects = lab.platform.requests(GATEWAY_CONNECT);
-    let bearers: Vec<_> = connects.iter().map(|r| r.bearer.as_str()).collect();
-    assert_eq!(bearers, ["bought-first", "bought-second"]);
 
     let kept = std::fs::read_to_string(&config).expect("the file");
     let url = lab.platform.url();
@@ -240,16 +252,7 @@ async fn an_access_token_in_the_file_outlives_every_refusal() {
 async fn pods_and_gcp_machines_log_in_again_when_refused() {
     let identity = "GET /computeMetadata/v1/instance/service-accounts/default/identity";
     for method in ["kubernetes", "gcp"] {
-        let lab = Lab::new().await;
-        let _relay = lab.relay().await;
-        let id = ("gatewayId", GATEWAY_ID);
-        lab.platform.once(GATEWAY_LOGIN, bought("bought-first", id));
-        lab.platform
-            .always(GATEWAY_LOGIN, bought("bought-second", id));
-        let refusal = Answer::error(401, "Token version mismatch", "req-401");
-        lab.platform.once(GATEWAY_CONNECT, refusal);
-        let credentials = Answer::ok(&lab.gateway_credentials());
-        lab.platform.always(GATEWAY_CONNECT, credentials);
+        let (lab, _relay) = refusing_once().await;
         lab.platform.always(identity, Answer::raw(200, JWT));
         let pod_token = lab.dir().join("pod-token");
         write_private(&pod_token, JWT);
@@ -267,16 +270,12 @@ async fn pods_and_gcp_machines_log_in_again_when_refused() {
         );
         let process = Process::spawn("gateway", command);
         process.wait_for_line("Gateway started successfully").await;
-        let logins = lab.platform.requests(GATEWAY_LOGIN);
-        assert_eq!(logins.len(), 2, "the refused token was replaced once");
+        let logins = assert_replaced_once(&lab);
         let expected = json!({"method": method, "gatewayId": GATEWAY_ID, "jwt": JWT});
         assert!(
             logins.iter().all(|login| login.body == expected),
             "{logins:?}"
         );
-        let connects = lab.platform.requests(GATEWAY_CONNECT);
-        let bearers: Vec<_> = connects.iter().map(|r| r.bearer.as_str()).collect();
-        assert_eq!(bearers, ["bought-first", "bought-second"]);
         let kept = std::fs::read_to_string(&gateway.config).expect("the file");
         assert!(
             kept.contains(GATEWAY_ID) && !kept.contains("bought"),
