@@ -3,6 +3,7 @@
 
 use std::net::Ipv4Addr;
 
+use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 
@@ -12,12 +13,16 @@ use crate::support::manager::Manager;
 use crate::support::process::Process;
 use crate::support::session::echoes;
 use crate::support::targets::Target;
-use crate::support::{loopback, soon, tls};
+use crate::support::x509::{Ca, Leaf};
+use crate::support::{eventually, loopback, soon, tls, write_private};
+use crate::tls_errors::tls_server;
 
 /// As many checks of each kind as a load balancer makes in a minute, and more.
 const CHECKS: usize = 64;
 /// What HAProxy's `send-proxy` writes first.
 const PROXY: &[u8] = b"PROXY TCP4 192.0.2.7 192.0.2.8 40000 8443\r\n";
+/// Attempts of something that fails and is retried.
+const ATTEMPTS: usize = 5;
 /// More silent connections than a source may have unfinished handshakes.
 const SILENT: usize = 600;
 
@@ -94,6 +99,64 @@ async fn one_failure_with_changing_text_makes_one_line() {
     let gateway = lab.gateway_command().spawn(lab.dir());
     lab.platform.asked(REGISTER_GATEWAY, 5).await;
     let lines = shown_of(&gateway, 4, "not connected").await;
+    assert_eq!(lines, 1, "{}", gateway.output());
+}
+
+/// The text of the failure holds dates, and each attempt has another number.
+#[tokio::test(flavor = "multi_thread")]
+async fn expired_platform_certificate_makes_one_line() {
+    let lab = Lab::new().await;
+    let ca = Ca::root("Private CA");
+    let expired = ca.sign(&Leaf::relay_server(lab.host).expired());
+    let platform = tls_server(lab.host, &expired, None).await;
+    let roots = lab.dir().join("roots.pem");
+    write_private(&roots, &ca.pem());
+    let (mut gateway, mut relay) = (lab.gateway_command(), lab.relay_command());
+    gateway.domain = format!("https://{}", platform.address);
+    relay.domain.clone_from(&gateway.domain);
+    let commands = [gateway.command(lab.dir()), relay.command(lab.dir())];
+    for (name, mut command) in ["gateway", "relay"].into_iter().zip(commands) {
+        command.env("SSL_CERT_FILE", &roots);
+        let before = platform.accepted();
+        let process = Process::spawn(name, command);
+        eventually(&format!("attempts of the {name}"), || async {
+            let attempts = platform.accepted() - before;
+            if attempts >= ATTEMPTS {
+                Ok(())
+            } else {
+                Err(attempts)
+            }
+        })
+        .await;
+        let lines = shown_of(&process, ATTEMPTS - 1, "certificate expired on 20").await;
+        assert_eq!(lines, 1, "{}", process.output());
+        process.kill().await;
+    }
+}
+
+/// One row of the list of relays cannot be used, and no other relay is healthy, so that the
+/// gateway asks again and again.
+#[tokio::test(flavor = "multi_thread")]
+async fn odd_relay_of_the_list_makes_one_line() {
+    const LIST: &str = "GET /api/v1/relays";
+    let lab = Lab::new().await;
+    let rows = json!([
+        {"id": "1", "name": "odd", "host": "https://relay.example.com/path"},
+        {"id": "2", "name": "stale", "host": lab.host.to_string(), "heartbeat": null},
+    ]);
+    lab.platform.always(LIST, Answer::ok(&rows));
+    let mut command = lab.gateway_command();
+    command.relay = None;
+    let gateway = command.spawn(lab.dir());
+    lab.platform.asked(LIST, ATTEMPTS).await;
+    gateway.wait_for_line("left out").await;
+    assert_eq!(
+        shown(&gateway.output(), "left out"),
+        1,
+        "{}",
+        gateway.output()
+    );
+    let lines = shown_of(&gateway, ATTEMPTS - 1, "not connected").await;
     assert_eq!(lines, 1, "{}", gateway.output());
 }
 

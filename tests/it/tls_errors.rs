@@ -64,7 +64,8 @@ fn acceptor(pem: &Pem, clients: Option<&Ca>) -> TlsAcceptor {
     TlsAcceptor::from(Arc::new(config))
 }
 
-async fn tls_server(host: Ipv4Addr, pem: &Pem, clients: Option<&Ca>) -> Target {
+/// A server that takes TLS connections and says nothing.
+pub(crate) async fn tls_server(host: Ipv4Addr, pem: &Pem, clients: Option<&Ca>) -> Target {
     let acceptor = acceptor(pem, clients);
     Target::serve(host, move |tcp| {
         let acceptor = acceptor.clone();
