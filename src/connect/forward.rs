@@ -150,10 +150,7 @@ async fn forward(route: &Route, local: &mut TcpStream, stop: &Scope) -> Result<(
     );
     let ending = Ending::of(copied, stopped.is_some());
     if !ending.is_orderly() {
-        tokio::join!(
-            remote.stream.abort(reset::DELIVERY),
-            reset::delivered(local)
-        );
+        tokio::join!(remote.stream.abort(), reset::delivered(local));
     }
     ending.judge(route, remote.is_target_reached)
 }

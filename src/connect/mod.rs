@@ -25,7 +25,6 @@ pub use target::Target;
 use crate::config::proxy::Proxies;
 use crate::config::settings::{ApiBase, CustomHeaders};
 use crate::names::GatewayName;
-use crate::net::reset;
 use crate::scope::Scope;
 use crate::secret::Secret;
 use route::Route;
@@ -71,7 +70,7 @@ where
         copied.unwrap_or(ending::Ending::Stopped)
     };
     if !ending.is_orderly() {
-        remote.stream.abort(reset::DELIVERY).await;
+        remote.stream.abort().await;
     }
     ending.judge(&route, remote.is_target_reached)
 }

@@ -17,7 +17,7 @@ use crate::events;
 use crate::log_throttle::LogThrottle;
 use crate::names::{RelayName, SSH_PORT, TAKEN_OVER};
 use crate::net::source::Ends;
-use crate::net::{dial, reset};
+use crate::net::{dial, progress};
 use crate::scope::Scope;
 use crate::ssh::{self, ChannelStream, client};
 
@@ -299,7 +299,7 @@ impl Sessions {
     pub(crate) async fn lose(self) {
         if !self
             .sessions
-            .finish(reset::DELIVERY_AT_MOST + reset::DELIVERY)
+            .finish(progress::DELIVERY_AT_MOST + progress::DELIVERY)
             .await
         {
             self.cut().await;

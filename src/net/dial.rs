@@ -15,11 +15,10 @@ use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
+use super::dead_peer;
 use super::race::{Begin, Race, alternate};
 use super::resolve::{self, LookupClass};
 
-/// Silence after which the kernel begins to probe an idle connection.
-const TCP_KEEPALIVE_AFTER: Duration = Duration::from_secs(30);
 /// Sockets of all races that repeat an attempt which is still open. Many sessions may wait for a target that is gone,
 /// and must not use up the descriptors that others need, nor the places of our own races.
 static TARGETS_SPARE: Semaphore = Semaphore::const_new(224);
@@ -163,8 +162,7 @@ pub async fn connect_speaking(
 /// are ignored: the connection works without.
 pub fn prepare(stream: &TcpStream) {
     let _ = stream.set_nodelay(true);
-    let keepalive = socket2::TcpKeepalive::new().with_time(TCP_KEEPALIVE_AFTER);
-    let _ = socket2::SockRef::from(stream).set_tcp_keepalive(&keepalive);
+    dead_peer::probe_when_idle(stream, &dead_peer::USUAL);
 }
 
 /// When an attempt has won.

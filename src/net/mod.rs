@@ -2,6 +2,8 @@
 
 pub mod accept;
 pub mod copy;
+pub mod dead_peer;
+pub(crate) mod delegate;
 pub mod dial;
 mod failures;
 pub(crate) mod handshakes;
@@ -9,9 +11,11 @@ pub(crate) mod limits;
 pub mod listen;
 mod lookups;
 pub mod on_demand;
+pub mod progress;
 mod race;
 pub mod reset;
 pub mod resolve;
 pub mod source;
 pub mod status;
+mod tcp_info;
 pub mod turn;

@@ -8,12 +8,15 @@
 //! Whoever reads in small pieces, as the TLS library does (4 KiB at a time), also saves system calls.
 
 use std::cell::RefCell;
-use std::io::{self, IoSlice};
+use std::io;
 use std::ops::Range;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
+
+use super::delegate::delegate_writing;
+use super::progress::Progress;
 
 /// Bytes of a buffer: one full SSH packet's worth of channel data.
 pub const BUFFER: usize = 32 * 1024;
@@ -98,6 +101,12 @@ impl std::fmt::Debug for Unread {
     }
 }
 
+impl<S: Progress> Progress for OnDemand<S> {
+    fn progress(&self) -> u64 {
+        self.inner.progress()
+    }
+}
+
 impl<S: AsyncRead + Unpin> AsyncBufRead for OnDemand<S> {
     fn poll_fill_buf(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<&[u8]>> {
         let this = self.get_mut();
@@ -145,32 +154,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for OnDemand<S> {
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for OnDemand<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(cx, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write_vectored(cx, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.inner.is_write_vectored()
-    }
+    delegate_writing!();
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.inner).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
     }
 }
 

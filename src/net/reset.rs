@@ -15,14 +15,8 @@ use nix::libc;
 use nix::sys::socket::getsockopt;
 use nix::sys::socket::sockopt::GetStruct;
 use tokio::net::TcpStream;
-use tokio::time::Instant;
 
-/// How long before an abnormal end the peer may take nothing of what was written.
-pub const DELIVERY: Duration = Duration::from_secs(5);
-/// How long it may take all in all, while it goes on taking some.
-pub const DELIVERY_AT_MOST: Duration = Duration::from_secs(120);
-/// Between two looks at what has not been delivered; nothing announces it.
-const LOOK_AGAIN: Duration = Duration::from_millis(10);
+use super::progress::{LOOK_AGAIN, Progress as _, ProgressTimeout};
 
 /// See socket(7) and `net/core/sock.c`: memory in use by a socket, as an array of numbers.
 const SO_MEMINFO: libc::c_int = 55;
@@ -51,22 +45,15 @@ pub fn disarm(stream: &TcpStream) {
     let _ = socket2::SockRef::from(stream).set_linger(None);
 }
 
-/// Waits until the peer has acknowledged everything that was written; true if it has. Gives up when it
-/// takes nothing for [`DELIVERY`], and after [`DELIVERY_AT_MOST`].
+/// Waits until the peer has acknowledged everything that was written; true if it has. Gives up when
+/// its [time](ProgressTimeout) is over.
 pub async fn delivered(stream: &TcpStream) -> bool {
-    let end = Instant::now() + DELIVERY_AT_MOST;
-    let mut least = u32::MAX;
-    let mut since = Instant::now();
+    let mut timeout = ProgressTimeout::new(stream.progress());
     loop {
-        let queued = queued(stream);
-        if queued == 0 {
+        if queued(stream) == 0 {
             return true;
         }
-        let now = Instant::now();
-        if queued < least {
-            (least, since) = (queued, now);
-        }
-        if now >= end || now.saturating_duration_since(since) >= DELIVERY {
+        if timeout.is_over(stream.progress()) {
             return false;
         }
         tokio::time::sleep(LOOK_AGAIN).await;

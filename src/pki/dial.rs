@@ -6,7 +6,6 @@ use std::time::Duration;
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -16,14 +15,16 @@ use super::{Error, tls};
 use crate::api::types::{ClientPki, SessionCredentials};
 use crate::clock::Clock;
 use crate::names::{RelayHost, TLS_PORT};
+use crate::net::dead_peer::DeadPeerDetector;
 use crate::net::dial;
 use crate::net::on_demand::OnDemand;
+use crate::net::progress::Progress;
 
 /// The name in every gateway's certificate (protocol.md §4).
 const GATEWAY_SERVER_NAME: &str = "localhost";
 
 /// A connection to a relay that ends there.
-pub type RelayStream = SecureStream<TlsStream<OnDemand<TcpStream>>>;
+pub type RelayStream = SecureStream<TlsStream<OnDemand<DeadPeerDetector>>>;
 /// A connection to a gateway, through a relay.
 pub type GatewayStream = SecureStream<TlsStream<RelayStream>>;
 
@@ -65,7 +66,7 @@ impl RelayDialer {
     pub async fn dial(&self, deadline: Duration) -> Result<RelayStream, Error> {
         let end = Instant::now() + deadline;
         let tcp = dial::connect(self.host.as_str(), TLS_PORT, deadline).await?;
-        let tcp = OnDemand::new(tcp);
+        let tcp = OnDemand::new(DeadPeerDetector::new(tcp));
         let peer = || format!("relay {}:{TLS_PORT}", self.host);
         handshake(&self.config, self.name.clone(), tcp, end, deadline, peer).await
     }
@@ -139,7 +140,7 @@ async fn handshake<S>(
     peer: impl Fn() -> String,
 ) -> Result<SecureStream<TlsStream<S>>, Error>
 where
-    S: AsyncRead + AsyncWrite + Unpin,
+    S: AsyncRead + AsyncWrite + Progress + Unpin,
 {
     let connector = TlsConnector::from(Arc::clone(config));
     tokio::time::timeout_at(end, connector.connect(name, stream))

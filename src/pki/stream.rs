@@ -23,15 +23,16 @@
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use rustls::CommonState;
 use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 
 use super::alert;
+use crate::net::delegate::delegate_writing;
+use crate::net::progress::{LOOK_AGAIN, Progress, ProgressTimeout};
 
 /// A TLS stream of the library, of either side.
-pub trait Tls: AsyncBufRead + AsyncWrite + Unpin {
+pub trait Tls: AsyncBufRead + AsyncWrite + Progress + Unpin {
     /// Decrypted bytes that have not been read.
     fn plaintext(&mut self) -> &[u8];
     /// The state of the connection.
@@ -42,7 +43,13 @@ pub trait Tls: AsyncBufRead + AsyncWrite + Unpin {
 
 macro_rules! impl_tls {
     ($stream:ty) => {
-        impl<S: AsyncRead + AsyncWrite + Unpin> Tls for $stream {
+        impl<S: Progress> Progress for $stream {
+            fn progress(&self) -> u64 {
+                self.get_ref().0.progress()
+            }
+        }
+
+        impl<S: AsyncRead + AsyncWrite + Progress + Unpin> Tls for $stream {
             fn plaintext(&mut self) -> &[u8] {
                 let reader = self.get_mut().1.reader();
                 reader.into_first_chunk().unwrap_or_default()
@@ -106,10 +113,17 @@ impl<T: Tls> SecureStream<T> {
     }
 
     /// Ends abnormally: sends what was written, then a fatal alert (unless this side had ended
-    /// before), and shuts down the layer below. Gives up after `limit`. May be called again.
-    pub async fn abort(&mut self, limit: Duration) {
+    /// before), and shuts down the layer below. Gives up when the peer's [time](ProgressTimeout) to
+    /// take it is over. May be called again.
+    pub async fn abort(&mut self) {
         alert::send(self.inner.state_mut());
-        let _ = tokio::time::timeout(limit, self.inner.shutdown()).await;
+        let mut timeout = ProgressTimeout::new(self.inner.progress());
+        while !timeout.is_over(self.inner.progress()) {
+            let shutdown = tokio::time::timeout(LOOK_AGAIN, self.inner.shutdown());
+            if shutdown.await.is_ok() {
+                return;
+            }
+        }
     }
 
     /// What `failure` is for the reader, once; later its kind alone is left.
@@ -127,6 +141,12 @@ impl<T: Tls> SecureStream<T> {
             return Err(io::Error::new(kind, Broken::Reported));
         }
         Err(failure)
+    }
+}
+
+impl<T: Tls> Progress for SecureStream<T> {
+    fn progress(&self) -> u64 {
+        self.inner.progress()
     }
 }
 
@@ -184,55 +204,49 @@ impl<T: Tls> AsyncRead for SecureStream<T> {
 }
 
 impl<T: Tls> AsyncWrite for SecureStream<T> {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut *self.get_mut().inner).poll_write(cx, bytes)
-    }
+    delegate_writing!();
 
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut *self.get_mut().inner).poll_write_vectored(cx, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.inner.is_write_vectored()
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut *self.get_mut().inner).poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut *self.get_mut().inner).poll_shutdown(cx)
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::io;
+    use std::pin::Pin;
     use std::sync::Arc;
-    use std::time::Duration;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::task::{Context, Poll, ready};
 
     use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion, version};
     use rustls_pki_types::{PrivateKeyDer, ServerName};
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
+    use tokio::io::{
+        AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, DuplexStream, ReadBuf, duplex,
+    };
+    use tokio::time::{Instant, Sleep, sleep};
     use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
 
     use super::SecureStream;
+    use crate::net::progress::{DELIVERY, DELIVERY_AT_MOST, LOOK_AGAIN, Progress};
     use crate::pki::tls::provider;
 
     type Client = SecureStream<client::TlsStream<DuplexStream>>;
-    type Server = SecureStream<server::TlsStream<DuplexStream>>;
+    type Server<S> = SecureStream<server::TlsStream<S>>;
 
-    const SOON: Duration = Duration::from_secs(20);
+    async fn pair(version: &'static SupportedProtocolVersion) -> (Client, Server<DuplexStream>) {
+        let (near, far) = duplex(1 << 20);
+        pair_over(version, near, far).await
+    }
 
-    async fn pair(version: &'static SupportedProtocolVersion) -> (Client, Server) {
+    async fn pair_over<S>(
+        version: &'static SupportedProtocolVersion,
+        near: DuplexStream,
+        far: S,
+    ) -> (Client, Server<S>)
+    where
+        S: AsyncRead + AsyncWrite + Progress + Unpin,
+    {
         let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]);
         let made = made.expect("a certificate");
         let certificate = made.cert.der().clone();
@@ -251,7 +265,6 @@ mod tests {
             .with_single_cert(vec![certificate], key)
             .expect("a pair");
         let name = ServerName::try_from("localhost").expect("a name");
-        let (near, far) = duplex(1 << 20);
         let (client, server) = tokio::join!(
             TlsConnector::from(Arc::new(client)).connect(name, near),
             TlsAcceptor::from(Arc::new(server)).accept(far)
@@ -274,7 +287,7 @@ mod tests {
                 }
                 let sent = vec![7; 100_000];
                 server.write_all(&sent).await.expect("written");
-                server.abort(SOON).await;
+                server.abort().await;
                 let mut received = Vec::new();
                 let end = client.read_to_end(&mut received).await;
                 let error = end.expect_err("an alert");
@@ -282,6 +295,113 @@ mod tests {
                 assert_eq!(received, sent);
             }
         }
+    }
+
+    /// Takes some bytes, and then none for a while, once it is slow.
+    struct Slow {
+        stream: DuplexStream,
+        is_slow: Arc<AtomicBool>,
+        /// Bytes that it takes at once.
+        step: usize,
+        pause: Pin<Box<Sleep>>,
+        taken: u64,
+    }
+
+    impl Progress for Slow {
+        fn progress(&self) -> u64 {
+            self.taken
+        }
+    }
+
+    impl AsyncRead for Slow {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            buffer: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.stream).poll_read(cx, buffer)
+        }
+    }
+
+    impl AsyncWrite for Slow {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            mut bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            if self.is_slow.load(Ordering::SeqCst) {
+                if self.step == 0 {
+                    return Poll::Pending;
+                }
+                ready!(self.pause.as_mut().poll(cx));
+                self.pause.as_mut().reset(Instant::now() + DELIVERY * 4 / 5);
+                bytes = &bytes[..bytes.len().min(self.step)];
+            }
+            let written = ready!(Pin::new(&mut self.stream).poll_write(cx, bytes))?;
+            self.taken += written as u64;
+            Poll::Ready(Ok(written))
+        }
+
+        fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.stream).poll_flush(cx)
+        }
+
+        fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.stream).poll_shutdown(cx)
+        }
+    }
+
+    /// Bytes that TLS takes although the layer below takes none.
+    const HELD: usize = 60_000;
+
+    /// Ends a stream abnormally that holds [`HELD`] bytes, of which the layer below takes `step` at
+    /// a time. Gives how long that took, and what the client read, up to its failure.
+    async fn abort_slowly(step: usize) -> (std::time::Duration, Vec<u8>, String) {
+        let (near, far) = duplex(1 << 20);
+        let is_slow = Arc::new(AtomicBool::new(false));
+        let slow = Slow {
+            stream: far,
+            is_slow: Arc::clone(&is_slow),
+            step,
+            pause: Box::pin(sleep(DELIVERY * 4 / 5)),
+            taken: 0,
+        };
+        let (mut client, mut server) = pair_over(&version::TLS13, near, slow).await;
+        is_slow.store(true, Ordering::SeqCst);
+        server.write_all(&[7; HELD]).await.expect("taken");
+        let begin = Instant::now();
+        server.abort().await;
+        let took = begin.elapsed();
+        drop(server);
+        let mut received = Vec::new();
+        let end = client.read_to_end(&mut received).await;
+        let error = end.expect_err("not an orderly end").to_string();
+        (took, received, error)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_abort_waits_for_a_peer_that_takes_some() {
+        let (took, received, error) = abort_slowly(4096).await;
+        assert!(took > DELIVERY * 2, "{took:?}");
+        assert_eq!(received, [7; HELD]);
+        assert!(error.contains("reports"), "{error}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_abort_waits_for_no_peer_beyond_its_bound() {
+        let (took, received, error) = abort_slowly(16).await;
+        assert!(
+            (DELIVERY_AT_MOST..=DELIVERY_AT_MOST + LOOK_AGAIN).contains(&took),
+            "{took:?}"
+        );
+        assert!(received.is_empty() && error.contains("cut off"), "{error}");
+        // And one that takes nothing has less time.
+        let (took, _, error) = abort_slowly(0).await;
+        assert!(
+            (DELIVERY..=DELIVERY + LOOK_AGAIN).contains(&took),
+            "{took:?}"
+        );
+        assert!(error.contains("cut off"), "{error}");
     }
 
     #[tokio::test]
@@ -311,7 +431,7 @@ mod tests {
     async fn after_its_own_end_a_side_sends_no_alert() {
         let (mut client, mut server) = pair(&version::TLS13).await;
         server.shutdown().await.expect("its end");
-        server.abort(SOON).await;
+        server.abort().await;
         let mut nothing = Vec::new();
         client.read_to_end(&mut nothing).await.expect("an end");
         assert!(nothing.is_empty());

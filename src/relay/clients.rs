@@ -203,7 +203,6 @@ impl Client {
 
     /// TLS 1; `None` if it did not come about, which has been told.
     async fn handshake(&self, stream: TcpStream, progress: Progress) -> Option<Box<Tls>> {
-        probe_silence(&stream);
         let config = Arc::clone(&self.hub.identity().tls);
         let deadline = self.hub.deadlines.tls_handshake;
         let handshake = tokio::time::timeout(deadline, async move {
@@ -352,7 +351,7 @@ fn socket(tls: &Tls) -> &TcpStream {
 
 /// Ends a client's connection so that it does not look complete, after what was received for it.
 async fn abort(tls: &mut Tls) {
-    tls.abort(reset::DELIVERY).await;
+    tls.abort().await;
     if reset::delivered(socket(tls)).await {
         // The alert says all, and a reset could overtake what the client has not read.
         reset::disarm(socket(tls));
@@ -382,18 +381,4 @@ impl From<NoPlace> for Refusal {
             NoPlace::Organization => Self::OrganizationFull,
         }
     }
-}
-
-/// Has the kernel find out within about a minute that an idle client vanished. Nothing shortens the
-/// patience with a client that is there and only slow to read.
-fn probe_silence(stream: &TcpStream) {
-    const AFTER: std::time::Duration = std::time::Duration::from_secs(30);
-    const INTERVAL: std::time::Duration = std::time::Duration::from_secs(10);
-    const PROBES: u32 = 3;
-    let keepalive = socket2::TcpKeepalive::new()
-        .with_time(AFTER)
-        .with_interval(INTERVAL)
-        .with_retries(PROBES);
-    // The connection works without.
-    let _ = socket2::SockRef::from(stream).set_tcp_keepalive(&keepalive);
 }

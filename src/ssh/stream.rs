@@ -15,6 +15,7 @@ use super::connection::{ChannelId, Reading, Room, data_packet};
 use super::driver::Shared;
 use super::packet::Payload;
 use super::wire::Write as _;
+use crate::net::progress::Progress;
 
 /// Bytes wanted at once at most: what one packet holds.
 const MAX_WRITE: usize = 32 * 1024;
@@ -68,6 +69,8 @@ pub struct ChannelStream {
     chunks: VecDeque<Payload>,
     /// Read, and not yet told to the session.
     read: usize,
+    /// Taken from us to be sent, ever; the peer's window bounds it.
+    written: u64,
     shut_down: bool,
     requires_eof: bool,
 }
@@ -90,6 +93,7 @@ impl ChannelStream {
             handle: Arc::new(handle),
             chunks: VecDeque::new(),
             read: 0,
+            written: 0,
             shut_down: false,
             requires_eof: false,
         }
@@ -187,6 +191,12 @@ impl std::fmt::Debug for ChannelStream {
     }
 }
 
+impl Progress for ChannelStream {
+    fn progress(&self) -> u64 {
+        self.written
+    }
+}
+
 impl AsyncBufRead for ChannelStream {
     fn poll_fill_buf(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<&[u8]>> {
         let this = self.get_mut();
@@ -234,7 +244,7 @@ impl AsyncWrite for ChannelStream {
     }
 
     fn poll_write_vectored(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buffers: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
@@ -269,6 +279,7 @@ impl AsyncWrite for ChannelStream {
         }
         shared.lock().connection.submit(*id, packet);
         shared.transmit();
+        self.written = self.written.saturating_add(length as u64);
         Poll::Ready(Ok(length))
     }
 

@@ -25,7 +25,7 @@ use crate::support::lab::GATEWAY_CONNECTED;
 use crate::support::process::{Process, clean, infisical};
 use crate::support::session::Way;
 use crate::support::stack::{GATEWAY, RELAY};
-use crate::support::write_private;
+use crate::support::{ready_file, write_private};
 use crate::wait;
 
 /// How long anything may take that is not measured.
@@ -328,6 +328,25 @@ impl Lab {
     /// Runs `future`, which speaks to the platform as its administrator.
     pub(crate) fn ask<F: Future>(&self, future: F) -> F::Output {
         self.runtime.block_on(future)
+    }
+
+    /// `infisical connect` to a port of the gateway's machine, on the client's machine; gives the
+    /// process and where it listens.
+    pub(crate) fn start_connect(&self, port: u16) -> (Rc<Process>, SocketAddr) {
+        let home = self.home(Machine::Client);
+        let (token, ready) = (home.join("token"), home.join("ready"));
+        write_private(&token, &self.platform().token);
+        let mut command = infisical(&home);
+        command.args(["connect", GATEWAY, "--to", &format!("127.0.0.1:{port}")]);
+        command.args(["--listen", "127.0.0.1:0", "--log-level", "debug"]);
+        command.args(["--domain", &self.platform().url]);
+        command.arg("--token-file").arg(token);
+        command.arg("--ready-file").arg(&ready);
+        command.env("SSL_CERT_FILE", self.root_file());
+        let process = self.spawn("connect", &self.net.on(Machine::Client, &command));
+        self.wait_line(&process, 0, "Listening on", PATIENCE);
+        let address = self.runtime.block_on(ready_file(&ready));
+        (process, address.parse().expect("an address"))
     }
 
     /// A way to the echo through the gateway; good for five minutes.

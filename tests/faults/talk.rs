@@ -128,7 +128,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Talk<S> {
 }
 
 /// Where a target that talks is, on its machine.
-const PORT: u16 = 7001;
+pub(crate) const PORT: u16 = 7001;
 
 /// Starts a target that talks on this machine.
 pub(crate) fn start(lab: &Lab, machine: Machine) {

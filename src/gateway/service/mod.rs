@@ -21,7 +21,7 @@ use tokio_rustls::server::TlsStream;
 
 use super::identity::Identity;
 use crate::error::{kind, printable};
-use crate::net::{dial, reset, status};
+use crate::net::{dial, status};
 use crate::pki::extensions::{self, Claims, Route};
 use crate::pki::stream::SecureStream;
 use crate::scope::Scope;
@@ -193,7 +193,7 @@ pub(crate) async fn serve(channel: ChannelStream, context: Context<'_>) -> Resul
     let serving = answer(&mut stream, service, context);
     let served = AssertUnwindSafe(serving).catch_unwind().await;
     if !matches!(served, Ok(Ok(()))) {
-        stream.abort(reset::DELIVERY).await;
+        stream.abort().await;
     }
     served.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }

@@ -69,7 +69,7 @@ pub(super) async fn serve(
         return Ok(());
     }
     // Neither waits for the other.
-    tokio::join!(stream.abort(reset::DELIVERY), reset::delivered(&target));
+    tokio::join!(stream.abort(), reset::delivered(&target));
     let Some(failure) = copied.failure.filter(|_| stopped.is_none()) else {
         return Err(Error::Stopped);
     };

@@ -11,6 +11,7 @@ mod mute;
 mod partitions;
 mod refusals;
 mod scarce;
+mod transfers;
 mod vanished;
 pub(crate) mod writes;
 
@@ -21,6 +22,7 @@ pub(crate) const TABLE: &[&[Case]] = &[
     deaths::CASES,
     partitions::CASES,
     vanished::CASES,
+    transfers::CASES,
     mute::CASES,
     boot::CASES,
     refusals::CASES,

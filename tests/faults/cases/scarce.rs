@@ -34,7 +34,7 @@ pub(super) const CASES: &[Case] = &[
     },
     Case {
         name: "a_gateway_killed_for_want_of_memory_is_back",
-        row: "gateway with 64 MiB of memory in all: 200 sessions with data, 100 more that nobody reads; then killed, and started again",
+        row: "gateway with 64 MiB of memory in all: 200 sessions with data, 100 more whose clients read nothing; then killed, and started again",
         bound: Some(Duration::from_secs(1)),
         labs: 1,
         run: little_memory,
