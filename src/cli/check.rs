@@ -168,9 +168,9 @@ fn render(account: &Account, missing: Vec<String>) -> String {
         missing.into_iter(),
     );
     text.push_str(if is_ready {
-        "\nNothing is wrong. Nobody was contacted.\n"
+        "\nNothing is wrong. No connection was made.\n"
     } else {
-        "\nNo setting is wrong. Nobody was contacted.\n"
+        "\nNo setting is wrong. No connection was made.\n"
     });
     text
 }
@@ -226,7 +226,7 @@ Credential: access token of a machine identity
 File: /etc/infisical/gateway.conf (TOML)
 Proxy: none
 ";
-        let end = "\nNothing is wrong. Nobody was contacted.\n";
+        let end = "\nNothing is wrong. No connection was made.\n";
         assert_eq!(render(&account, Vec::new()), format!("{plain}{end}"));
         account.in_vain.push("token: environment wins".to_owned());
         account.remarks.push(Remark::AlreadyEnrolled);

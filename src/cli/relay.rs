@@ -50,7 +50,7 @@ enum Command {
 
 const CHECK_HELP: &str = "\
 The arguments are those of start. Without a name and --config the file is /etc/infisical/relay.conf. Secrets are shown \
-as <secret>; nobody is contacted. Everything that is wrong is told at once, with exit code 78.";
+as <secret>; no connection is made. Everything that is wrong is told at once, with exit code 78.";
 
 /// Start a relay and serve until it is stopped
 #[derive(Debug, ClapArgs)]

@@ -39,7 +39,7 @@ pub(crate) struct WaitArgs {
 /// Have an installed gateway look at its tunnel at once, and try again at once if it has none
 #[derive(Debug, Args)]
 #[command(after_help = "\
-A wait before the next attempt ends. A tunnel that is up is asked for a sign of life and made anew if it gives none; its \
+A wait before the next attempt ends. A tunnel that is up is checked with a keepalive and replaced if it does not answer; its \
 sessions are not touched otherwise. A gateway that chooses its relay looks for a better one. Without systemd, send the \
 process SIGUSR2.")]
 pub(crate) struct ReconnectArgs {

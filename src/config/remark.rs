@@ -148,7 +148,7 @@ impl Remark {
             ),
             Self::PlainHttp { domain } => tracing::warn!(
                 domain,
-                "the platform is reached without encryption; anybody on the way can read the tokens"
+                "the platform is reached without encryption; anyone on the path can read the tokens"
             ),
             Self::NotUnderstood { name, expected } => tracing::warn!(
                 variable = name,
@@ -193,7 +193,7 @@ impl fmt::Display for Remark {
             ),
             Self::PlainHttp { domain } => write!(
                 f,
-                "{domain} is reached without encryption; anybody on the way can read the tokens"
+                "{domain} is reached without encryption; anyone on the path can read the tokens"
             ),
             Self::NotUnderstood { name, expected } => write!(
                 f,

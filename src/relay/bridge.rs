@@ -94,6 +94,6 @@ fn who(first: Option<Side>) -> &'static str {
     match first {
         Some(Side::A) => "client",
         Some(Side::B) => "gateway",
-        None => "nobody",
+        None => "neither",
     }
 }

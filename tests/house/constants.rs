@@ -391,7 +391,7 @@ pub(crate) fn unit_on_page(unit: &str, page: &str) -> Vec<String> {
         None => codes.to_owned(),
     };
     let sentences = [
-        format!("started anew after {restart} s, later after up to {most} s"),
+        format!("restarted after {restart} s, later after up to {most} s"),
         format!("after exit codes {codes}:"),
         format!("A stop waits for {} s", value("TimeoutStopSec=")),
         format!("`LimitNOFILE={}`", value("LimitNOFILE=")),

@@ -89,7 +89,7 @@ pub enum Error {
     #[error("there is no identity {0:?}")]
     UnknownIdentity(String),
     /// The relay is somebody else's.
-    #[error("the relay {0:?} belongs to somebody else")]
+    #[error("the relay {0:?} belongs to another identity")]
     NotOwner(String),
     /// No relay can be chosen.
     #[error("no relay is available: none has sent a heartbeat within the last hour")]
