@@ -96,6 +96,9 @@ fn only_the_platforms_json_is_a_verdict() {
     }
     let error = failure(407, &[], r#"{"message":"proxy authentication required"}"#);
     assert_eq!(error.class(), Class::Retry);
+    let text = error.to_string();
+    assert!(text.contains("comes from a proxy on the way"), "{text}");
+    assert!(text.contains("set HTTPS_PROXY"), "{text}");
     let error = failure(429, &[("retry-after", "7")], "slow down");
     assert_eq!(error.class(), Class::RetryAfter(Duration::from_secs(7)));
 }
@@ -167,6 +170,21 @@ fn redirects_name_their_target_and_the_domain_to_set() {
         (
             "https://user:hunter2@portal.example/login?next=hunter2",
             "to https://portal.example/login",
+            "--domain https://portal.example; otherwise check any login page",
+        ),
+        (
+            "https://platform.example:8443/",
+            "to https://platform.example:8443/",
+            "--domain https://platform.example:8443; otherwise",
+        ),
+        (
+            "http://portal.example/login",
+            "to http://portal.example/login",
+            "not encrypted",
+        ),
+        (
+            "mailto:admin@platform.example",
+            "to mailto:",
             "captive portal",
         ),
         (

@@ -199,9 +199,9 @@ impl Error {
 /// An answer in the platform's place.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "{action}: {url}{} answered {status}{}, which does not come from the platform; check the \
-     domain, and any proxy, firewall or captive portal on the way",
-    through(.proxy.as_deref()), page(.content_type.as_deref(), .title.as_deref())
+    "{action}: {url}{} answered {status}{}, which {}",
+    through(.proxy.as_deref()), page(.content_type.as_deref(), .title.as_deref()),
+    sender(*.status, .proxy.as_deref())
 )]
 pub struct Foreign {
     /// What was asked for.
@@ -235,7 +235,9 @@ enum Advice {
     Domain(String),
     /// The same endpoint, but no longer encrypted.
     Downgrade,
-    /// Something else.
+    /// A page of another server, which may be the platform's own.
+    Origin(String),
+    /// Something else of the same server, or no address at all.
     Elsewhere,
 }
 
@@ -268,7 +270,10 @@ impl Redirect {
             {
                 Advice::Domain(target.origin().ascii_serialization())
             }
-            Some(_) | None => Advice::Elsewhere,
+            None if target.origin() == url.origin() || !target.has_host() => Advice::Elsewhere,
+            None if url.scheme() == "https" && target.scheme() != "https" => Advice::Downgrade,
+            None => Advice::Origin(target.origin().ascii_serialization()),
+            Some(_) => Advice::Elsewhere,
         };
         Self {
             target: Some(target),
@@ -287,6 +292,11 @@ impl std::fmt::Display for Redirect {
             Advice::Domain(domain) => write!(f, "; if that is the platform, set --domain {domain}"),
             Advice::Downgrade => f.write_str(
                 "; that is not encrypted, so no token is sent there: check the platform's proxy",
+            ),
+            Advice::Origin(origin) => write!(
+                f,
+                "; if that is the platform, set --domain {origin}; otherwise check any login page, \
+                 proxy or captive portal on the way"
             ),
             Advice::Elsewhere => f.write_str(
                 "; that is not the platform's API: check the domain, and any login page, proxy or \
@@ -329,6 +339,24 @@ fn through(proxy: Option<&str>) -> String {
     proxy
         .map(|proxy| format!(" through the proxy {proxy}"))
         .unwrap_or_default()
+}
+
+/// Whose answer it is that does not come from the platform, and what to do.
+fn sender(status: StatusCode, proxy: Option<&str>) -> &'static str {
+    match (status, proxy) {
+        (StatusCode::PROXY_AUTHENTICATION_REQUIRED, Some(_)) => {
+            "is the proxy's: it wants a user name and a password, or refuses those that it was \
+             given; put them into its URL: http://USER:PASSWORD@HOST:PORT"
+        }
+        (StatusCode::PROXY_AUTHENTICATION_REQUIRED, None) => {
+            "comes from a proxy on the way, although none is set here; set HTTPS_PROXY to its URL \
+             with user name and password: http://USER:PASSWORD@HOST:PORT"
+        }
+        _ => {
+            "does not come from the platform; check the domain, and any proxy, firewall or captive \
+             portal on the way"
+        }
+    }
 }
 
 /// What an answer in the platform's place is.

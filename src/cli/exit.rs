@@ -66,12 +66,17 @@ impl From<Code> for ExitCode {
     }
 }
 
-/// True if the system denied a file, a directory or a port.
+/// True if the system denied a file, a directory or a port, or lets nobody write there.
 fn is_denied(error: &anyhow::Error) -> bool {
     let mut causes = error
         .chain()
         .filter_map(|cause| cause.downcast_ref::<io::Error>());
-    causes.any(|cause| cause.kind() == io::ErrorKind::PermissionDenied)
+    causes.any(|cause| {
+        matches!(
+            cause.kind(),
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
+        )
+    })
 }
 
 /// An error with its exit code. It adds no level of its own to the chain of causes.

@@ -169,9 +169,13 @@ impl Cli {
             // That is where the service will log; this command speaks to a person.
             logging.settings.file = None;
         }
-        if matches!(self.command, Command::Gateway(_) | Command::Relay(_)) {
+        match self.command {
             // They say the same about their whole configuration.
-            remarks.clear();
+            Command::Gateway(_) | Command::Relay(_) => remarks.clear(),
+            Command::Platform(_) | Command::Connect(_) | Command::Dev(_) => {
+                remarks.extend(environment.misspelled());
+            }
+            Command::Version => {}
         }
         Ok((logging, remarks))
     }

@@ -51,8 +51,8 @@ pub(crate) fn failed(
     error: impl std::error::Error + Send + Sync + 'static,
 ) -> anyhow::Error {
     notify::status(&format!("failed: {}", chain(&error)));
-    // A unit is not restarted after 77. Only the platform's refusal is final for a role: a file that
-    // is denied now may be another program's replacement of it.
+    // A unit is not restarted after 77. Final for a role are the platform's refusal and a place
+    // where it can keep nothing: another file that is denied now may be just being replaced.
     Failure::of(reason.into(), error.into()).into()
 }
 

@@ -126,10 +126,14 @@ impl Inputs<'_> {
                 problems.extend(texts.map(Problem::new));
             }
             Err(error) => {
-                let problem = Problem::new(crate::error::chain(&error).to_string());
-                problems.push(match error.is_denied() {
-                    true => problem.denied(),
-                    false => problem,
+                let text = chain(&error).to_string();
+                problems.push(match (error.is_denied(), self.config) {
+                    (true, None) => {
+                        let advice = "name another file with --config, or set HOME";
+                        Problem::new(format!("{text}; {advice}")).denied()
+                    }
+                    (true, Some(_)) => Problem::new(text).denied(),
+                    (false, _) => Problem::new(text),
                 });
             }
         }
@@ -196,12 +200,7 @@ impl<'a> Reader<'a> {
             place: Origin::Environment(name).to_string(),
         };
         self.remarks.extend(environment.without_effect().map(idle));
-        let misspelled = |(name, nearest): &(String, &'static str)| Remark::Misspelled {
-            name: name.clone(),
-            nearest,
-        };
-        let found = environment.misspelled.iter().map(misspelled);
-        self.remarks.extend(found);
+        self.remarks.extend(environment.misspelled());
         let has_directory = environment.home.is_some() || environment.state_directory.is_some();
         if let Some(file) = path.as_ref().filter(|path| path.starts_with(WITHOUT_HOME))
             && !has_directory

@@ -4,7 +4,7 @@
 //! program reads it, nothing writes it. The same names are the keys of configuration files.
 
 use std::ffi::{OsStr, OsString};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
@@ -13,20 +13,22 @@ use super::cloud::Cloud;
 use super::file::nearest_name;
 use super::proxy::ProxyVariables;
 use super::raw::Loaded;
-use super::value::clean;
+use super::remark::Remark;
+use super::value::{absolute_path, clean};
 use crate::secret::Secret;
 use crate::trust::NamedFile;
 
 pub use super::table::*;
 
-/// What the environment held when the program started. An empty variable counts as unset.
+/// What the environment held when the program started. An empty variable counts as unset, except
+/// those for proxies.
 #[derive(Debug, Default, Clone)]
 pub struct Environment {
     values: Vec<(&'static str, Secret)>,
     /// Variables of [`TABLE`] whose value is not UTF-8, by the names that are set.
     pub unreadable: Vec<&'static str>,
     /// Names that resemble one of [`TABLE`], each with that one.
-    pub(super) misspelled: Vec<(String, &'static str)>,
+    misspelled: Vec<(String, &'static str)>,
     /// `HOME`.
     pub home: Option<PathBuf>,
     /// `XDG_STATE_HOME`.
@@ -66,10 +68,13 @@ impl Environment {
         let (mut api_host, mut api_port) = (None, None);
         for (name, value) in variables {
             let (name, value) = (name.into(), value.into());
-            let Some(name) = name.to_str().filter(|_| !value.is_empty()) else {
+            let Some(name) = name.to_str() else {
                 continue;
             };
             environment.proxy.keep(name, &value);
+            if value.is_empty() {
+                continue;
+            }
             let path = || Some(PathBuf::from(&value));
             if let Some(value) = value.to_str() {
                 environment.cloud.keep(name, value);
@@ -123,6 +128,27 @@ impl Environment {
         self.misspelled.extend(nearest);
     }
 
+    /// This environment with absolute paths in the settings, for a program that runs elsewhere than
+    /// in `directory`.
+    #[must_use]
+    pub fn with_absolute_paths(&self, directory: &Path) -> Self {
+        let mut absolute = self.clone();
+        let is_path = |name| Variable::called(name).is_some_and(|(v, _)| v.kind == Kind::Path);
+        for (_, value) in absolute.values.iter_mut().filter(|(name, _)| is_path(name)) {
+            *value = Secret::new(absolute_path(directory, value.expose()));
+        }
+        absolute
+    }
+
+    /// A remark for each variable that seems to be misspelled.
+    pub(crate) fn misspelled(&self) -> impl Iterator<Item = Remark> {
+        let names = self.misspelled.iter();
+        names.map(|(name, nearest)| Remark::Misspelled {
+            name: name.clone(),
+            nearest,
+        })
+    }
+
     /// Keeps where root certificates are, which `name` says in `setting`.
     fn keep_roots(&mut self, name: &str, value: &OsStr, setting: &str) {
         let named = |path| NamedFile {
@@ -142,10 +168,13 @@ impl Environment {
     #[must_use]
     pub fn with_file(&self, file: Option<&Loaded>) -> Self {
         let mut weaker = Self::default();
-        let foreign = file.into_iter().flat_map(Loaded::foreign);
-        for (entry, origin) in foreign.filter(|(entry, _)| !entry.value.is_empty()) {
+        for (entry, origin) in file.into_iter().flat_map(Loaded::foreign) {
             let (name, value) = (&*entry.name, entry.value.expose());
             let line = origin.to_string();
+            if value.is_empty() {
+                weaker.proxy.keep_line(name, value, line);
+                continue;
+            }
             weaker.cloud.keep(name, value);
             if matches!(name, "SSL_CERT_FILE" | "SSL_CERT_DIR") {
                 weaker.keep_roots(name, OsStr::new(value), &line);

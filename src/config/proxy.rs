@@ -20,7 +20,8 @@ const HTTP: [&str; 2] = ["HTTP_PROXY", "http_proxy"];
 const ALL: [&str; 2] = ["ALL_PROXY", "all_proxy"];
 const BYPASS: [&str; 2] = ["NO_PROXY", "no_proxy"];
 
-/// What the variables for proxies hold. An empty variable counts as unset.
+/// What the variables for proxies hold. One that is set and empty is kept, as a mistake of
+/// [`ProxyVariables::proxies`]; only an empty `NO_PROXY` counts as unset, since it excepts nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ProxyVariables {
     values: Vec<Given>,
@@ -56,9 +57,11 @@ pub enum InvalidProxy {
     /// Bytes that are not UTF-8.
     #[error("the value is not UTF-8 text")]
     NotText,
-    /// Nothing but white space.
-    #[error("the value is only white space; remove the variable or give the proxy's URL")]
-    Blank,
+    /// Nothing, or nothing but white space.
+    #[error(
+        "the value is empty; unset the variable for direct connections, or give the proxy's URL"
+    )]
+    Empty,
     /// Quotes that no shell has removed.
     #[error("the value is in quotes; remove them")]
     Quoted,
@@ -119,7 +122,7 @@ impl ProxyVariables {
     fn push(&mut self, name: &str, value: &OsStr, line: Option<String>) {
         let mut names = [HTTPS, HTTP, ALL, BYPASS].into_iter().flatten();
         if let Some(name) = names.find(|known| *known == name)
-            && !value.is_empty()
+            && (!BYPASS.contains(&name) || !value.as_encoded_bytes().trim_ascii().is_empty())
         {
             let value = value.to_str().map(Secret::new);
             self.values.push(Given { name, value, line });
@@ -259,7 +262,7 @@ impl fmt::Display for Way<'_> {
 fn check(value: &str) -> Result<&str, InvalidProxy> {
     let value = value.trim();
     if value.is_empty() {
-        return Err(InvalidProxy::Blank);
+        return Err(InvalidProxy::Empty);
     }
     if value.starts_with(['"', '\'', '`']) || value.ends_with(['"', '\'', '`']) {
         return Err(InvalidProxy::Quoted);
@@ -359,11 +362,6 @@ mod tests {
                 "none",
             ),
             (
-                &[("https_proxy", "http://low:1"), ("HTTPS_PROXY", "")],
-                "http://low:1 (https_proxy)",
-                "none",
-            ),
-            (
                 &[("HTTP_PROXY", "https://p")],
                 "none",
                 "https://p (HTTP_PROXY)",
@@ -413,7 +411,9 @@ mod tests {
     #[test]
     fn values_that_cannot_be_right_name_their_variable() {
         for (value, why) in [
-            (" ", InvalidProxy::Blank),
+            ("", InvalidProxy::Empty),
+            (" ", InvalidProxy::Empty),
+            ("\t", InvalidProxy::Empty),
             ("\"http://p:1\"", InvalidProxy::Quoted),
             ("'http://p:1'", InvalidProxy::Quoted),
             ("http://p:1\"", InvalidProxy::Quoted),
@@ -440,6 +440,17 @@ mod tests {
         }
         let problems = of(&[("NO_PROXY", "\"a,b\"")]).proxies();
         assert_eq!(problems, in_environment("NO_PROXY", InvalidProxy::Quoted));
+        // What is empty does not give way to the other spelling.
+        let both = [("https_proxy", "http://p:1"), ("HTTPS_PROXY", "")];
+        let problems = of(&both).proxies();
+        let expected = in_environment("HTTPS_PROXY", InvalidProxy::Empty);
+        assert_eq!(problems, expected);
+        for nothing in ["", " "] {
+            assert_eq!(
+                of(&[("NO_PROXY", nothing)]).proxies(),
+                Ok(Proxies::default())
+            );
+        }
         let mut bytes = ProxyVariables::default();
         bytes.keep("HTTPS_PROXY", OsStr::from_bytes(b"http://\xff"));
         let problems = bytes.proxies();

@@ -7,10 +7,10 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use super::env::{Environment, FOREIGN, Used, Variable, is_standard};
+use super::env::{Environment, FOREIGN, Kind, Used, Variable, is_standard};
 use super::file::{Entry, Form};
 use super::remark::Problem;
-use super::value::clean;
+use super::value::{absolute_path, clean};
 use crate::secret::Secret;
 
 /// Where a value may come from, the weakest first.
@@ -110,6 +110,14 @@ impl Flags {
     pub fn add_failed(&mut self, variable: &'static Variable, problem: Problem) {
         self.failed.push(variable);
         self.problems.push(problem);
+    }
+
+    /// Makes every path absolute that was typed in `directory`, for a program that runs elsewhere.
+    pub fn make_paths_absolute(&mut self, directory: &Path) {
+        let is_path = |given: &&mut Given| given.variable.kind == Kind::Path;
+        for given in self.given.iter_mut().filter(is_path) {
+            given.value = Secret::new(absolute_path(directory, given.value.expose()));
+        }
     }
 
     /// True if a flag gives `variable` in a way that cannot be used.

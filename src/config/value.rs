@@ -4,6 +4,8 @@
 //! [`clean`] removes what editors, shells and mounted secrets leave around a value. [`Shape::check`] then refuses what
 //! can never be right. An error says what is wrong and never contains the value; its caller names the source.
 
+use std::path::{Component, Path};
+
 use super::table::{JWT, Kind, Variable};
 
 /// Some editors begin a file with it.
@@ -87,6 +89,25 @@ pub enum InvalidValue {
 #[must_use]
 pub fn clean(text: &str) -> &str {
     text.trim_matches(|c: char| c.is_whitespace() || c == BYTE_ORDER_MARK)
+}
+
+/// `path`, as it is typed in `directory`, for a program that runs elsewhere. What can be no path is
+/// left as it is, to be refused as it was given.
+pub(super) fn absolute_path(directory: &Path, path: &str) -> String {
+    let given = Path::new(path);
+    if given.is_absolute() || path == "-" || Shape::Path.check(path).is_err() {
+        return path.to_owned();
+    }
+    let mut absolute = directory.to_owned();
+    let mut rest = given.components().peekable();
+    // Only those at the beginning: behind a link, `..` is another directory than it seems.
+    while let Some(part) = rest.next_if(|p| matches!(p, Component::CurDir | Component::ParentDir)) {
+        if part == Component::ParentDir {
+            absolute.pop();
+        }
+    }
+    absolute.extend(rest);
+    absolute.display().to_string()
 }
 
 impl Shape {
@@ -291,7 +312,9 @@ fn is_jwt(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{InvalidValue, MAX_SIZE, Shape, clean};
+    use std::path::Path;
+
+    use super::{InvalidValue, MAX_SIZE, Shape, absolute_path, clean};
 
     /// What the validator makes of a value as it was given.
     fn check(shape: Shape, text: &str) -> Result<&str, InvalidValue> {
@@ -398,6 +421,24 @@ mod tests {
             ("a.b.c!", false),
         ] {
             assert_eq!(check(Shape::Jwt, text).is_ok(), is_jwt, "{text}");
+        }
+    }
+
+    #[test]
+    fn relative_paths_begin_in_the_directory() {
+        for (path, absolute) in [
+            ("/etc/jwt", "/etc/jwt"),
+            ("jwt", "/srv/a/jwt"),
+            ("./keys/../jwt", "/srv/a/keys/../jwt"),
+            ("../jwt", "/srv/jwt"),
+            (".././../../jwt", "/jwt"),
+            ("a b", "/srv/a/a b"),
+            ("-", "-"),
+            ("~/jwt", "~/jwt"),
+            ("$HOME/jwt", "$HOME/jwt"),
+            ("'jwt'", "'jwt'"),
+        ] {
+            assert_eq!(absolute_path(Path::new("/srv/a"), path), absolute);
         }
     }
 

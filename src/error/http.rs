@@ -74,7 +74,8 @@ pub(super) fn connector_text(text: &str) -> Option<Level> {
     let text = match text {
         "operation timed out" | "deadline has elapsed" => "no answer in time",
         "tunnel error: proxy authorization required" => {
-            "the proxy refused the user and the password, or wants them where there are none (407)"
+            "the proxy wants a user name and a password, or refuses those that it was given (407); \
+             put them into its URL: http://USER:PASSWORD@HOST:PORT"
         }
         "tunnel error: unsuccessful" => "the proxy refused the connection",
         "tunnel error: unexpected end of file" => "the proxy closed the connection",

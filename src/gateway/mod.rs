@@ -75,7 +75,10 @@ pub enum Error {
     #[error("the enrollment token was not exchanged")]
     NotEnrolled(#[source] api::Error),
     /// The access token cannot be kept.
-    #[error("the gateway's access token cannot be kept")]
+    #[error(
+        "the gateway's access token cannot be kept; name another file with --config, or set HOME \
+         to a directory that this user can write"
+    )]
     Store(#[source] file::Error),
     /// There are no credentials, and only a person can change that. The source says whose refusal it is: a login that this
     /// machine cannot prepare is not the platform's.
@@ -113,7 +116,7 @@ impl Error {
         };
         match self {
             Self::Client(error) | Self::Enrollment(error) | Self::NotEnrolled(error) => of(error),
-            Self::Store(_) => Reason::Unavailable,
+            Self::Store(error) => error.reason_unwritable(),
             Self::Credentials(error) => error.reason(),
             Self::Tunnel(_) => Reason::Configuration,
             Self::Casualty(_) => Reason::Software,

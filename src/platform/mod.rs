@@ -80,8 +80,10 @@ pub enum Error {
     #[error("HTTPS cannot be served")]
     Tls(#[source] TlsError),
     /// The state directory.
-    #[error("the state directory cannot be used")]
-    File(#[from] FileError),
+    #[error(
+        "the state directory {} cannot be used; name another one with --state-dir", .0.display()
+    )]
+    File(PathBuf, #[source] FileError),
     /// The store.
     #[error("the state cannot be used")]
     Store(#[source] store::Error),
@@ -110,7 +112,7 @@ impl Error {
             Self::NeedsTls(_)
             | Self::OrganizationName
             | Self::Tls(_)
-            | Self::File(_)
+            | Self::File(..)
             | Self::Store(
                 store::Error::File(_)
                 | store::Error::Newer { .. }
@@ -209,7 +211,11 @@ fn prepare(settings: &Settings) -> Result<(routes::App, Option<TlsAcceptor>), Er
         .transpose()
         .map_err(Error::Tls)?;
     let now = SystemTime::now();
-    let store = Store::open(&settings.state_dir).map_err(Error::Store)?;
+    let unusable = |error| Error::File(settings.state_dir.clone(), error);
+    let store = Store::open(&settings.state_dir).map_err(|error| match error {
+        store::Error::File(error) => unusable(error),
+        other => Error::Store(other),
+    })?;
     let foundation = store
         .foundation(
             settings.key_algorithm,
@@ -231,11 +237,12 @@ fn prepare(settings: &Settings) -> Result<(routes::App, Option<TlsAcceptor>), Er
         authority = authority.with_gateway_lifetime(lifetime);
     }
     let admin_file = settings.state_dir.join(ADMIN_TOKEN_FILE);
-    let (admin, created) = files::secret(&admin_file)?;
+    let (admin, created) = files::secret(&admin_file).map_err(unusable)?;
     if created {
         tracing::info!(path = %admin_file.display(), "administrator token created");
     }
-    let (relay_auth, _) = files::secret(&settings.state_dir.join(RELAY_AUTH_SECRET_FILE))?;
+    let relay_auth = files::secret(&settings.state_dir.join(RELAY_AUTH_SECRET_FILE));
+    let (relay_auth, _) = relay_auth.map_err(unusable)?;
     Ok((routes::App::new(store, authority, &admin, relay_auth), tls))
 }
 

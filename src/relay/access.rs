@@ -12,7 +12,7 @@ use crate::clock::Clock;
 use crate::config::env::{RELAY_ACCESS_TOKEN, RELAY_DOMAIN, RELAY_ENROLLMENT_TOKEN, Variable};
 use crate::config::file;
 use crate::config::settings::{ApiBase, RelayCredential, RelayKind, RelaySettings};
-use crate::error::Class;
+use crate::error::{Class, Reason};
 use crate::events::{self, Event};
 use crate::host::known::Fingerprint;
 use crate::names::{RelayHost, RelayName};
@@ -27,6 +27,16 @@ pub enum StoreError {
     /// The write did not come to an end.
     #[error("the write was interrupted")]
     Interrupted(#[source] tokio::task::JoinError),
+}
+
+impl StoreError {
+    /// Why it ends a start.
+    pub(crate) fn reason(&self) -> Reason {
+        match self {
+            Self::File(error) => error.reason_unwritable(),
+            Self::Interrupted(_) => Reason::Unavailable,
+        }
+    }
 }
 
 /// The relay as the platform knows it.

@@ -53,7 +53,10 @@ pub enum Error {
     #[error("the enrollment token was not exchanged")]
     NotEnrolled(#[source] api::Error),
     /// The access token that it bought cannot be kept.
-    #[error("the relay's access token cannot be kept")]
+    #[error(
+        "the relay's access token cannot be kept; name another file with --config, or set HOME to \
+         a directory that this user can write"
+    )]
     Store(#[source] StoreError),
     /// There are no credentials. The source says whose refusal it is: a login that this machine cannot prepare is not the
     /// platform's.
@@ -86,7 +89,7 @@ impl Error {
         };
         match self {
             Self::Enrollment(error) | Self::NotEnrolled(error) => of(error.class()),
-            Self::Store(_) => Reason::Unavailable,
+            Self::Store(error) => error.reason(),
             Self::Refused(_, class) => of(*class),
             Self::OtherName { .. } | Self::Identity(_) => Reason::Configuration,
         }
@@ -109,7 +112,7 @@ impl Error {
                 Class::Reauthenticate => Class::Fatal(Reason::Permission),
                 class => class,
             },
-            Self::Store(_) => Class::Fatal(Reason::Unavailable),
+            Self::Store(error) => Class::Fatal(error.reason()),
             Self::Refused(_, class) => *class,
             Self::OtherName { .. } => Class::Fatal(Reason::Configuration),
             Self::Identity(_) => Class::RetryAfter(AFTER_NONSENSE),

@@ -190,6 +190,7 @@ async fn an_enrollment_token_is_not_spent_if_its_price_cannot_be_kept() {
     let settings = settings(domain, credential, &in_the_way.join("relay.conf"));
     let error = begin(&settings).await.expect_err("no store");
     assert!(matches!(error, register::Error::Store(_)), "{error:?}");
+    assert_eq!(error.reason(), Reason::Permission);
     assert_eq!(platform.asked(), []);
 }
 

@@ -17,6 +17,9 @@ const CONFIG: i32 = 78;
 /// A name that only the proxy knows (RFC 6761).
 const DOMAIN: &str = "http://platform.test";
 const DOMAIN_TLS: &str = "https://platform.test";
+/// What a proxy's 407 means, and what to do.
+const WANTS_PASSWORD: &str = "wants a user name and a password, or refuses those that it was \
+     given";
 
 /// A relay's and a gateway's command that ask the platform at `domain`.
 fn commands(lab: &Lab, domain: &str) -> [(&'static str, Command); 2] {
@@ -93,6 +96,8 @@ async fn requests_take_the_proxy_with_its_password() {
             lab.platform.address
         );
         assert!(line.contains(&named), "{line}");
+        let is_asked = line.contains(WANTS_PASSWORD);
+        assert_eq!(is_asked, part == "407", "{line}");
         assert!(process.is_running());
     }
 }
@@ -126,6 +131,11 @@ async fn every_failure_names_the_proxy() {
                 let named = format!("through the proxy {scheme}://{proxy} (HTTPS_PROXY)");
                 let line = process.wait_for_line(&named).await;
                 assert!(line.contains(DOMAIN_TLS), "{line}");
+                // Only the one that speaks HTTP can say why it refuses.
+                if scheme == "http" && proxy == proxies[0] {
+                    assert!(line.contains(WANTS_PASSWORD), "{line}");
+                    assert!(line.contains("http://USER:PASSWORD@HOST:PORT"), "{line}");
+                }
                 assert!(process.is_running());
             }
         }
@@ -138,6 +148,10 @@ async fn a_variable_that_cannot_be_read_is_an_error() {
     for (variable, value) in [
         ("HTTPS_PROXY", "\"http://proxy.test:3128\""),
         ("https_proxy", " "),
+        ("HTTPS_PROXY", ""),
+        ("https_proxy", ""),
+        ("HTTP_PROXY", ""),
+        ("all_proxy", ""),
         ("HTTPS_PROXY", "http://proxy.test:port"),
         ("HTTP_PROXY", "ftp://proxy.test"),
         ("ALL_PROXY", "${PROXY}"),
@@ -182,7 +196,7 @@ async fn check_tells_which_proxy_applies() {
     let proxy = ("HTTPS_PROXY", "http://user:hunter2@proxy.test:3128");
     for (variables, expected) in [
         (&[][..], "Proxy: none"),
-        (&[("HTTPS_PROXY", "")], "Proxy: none"),
+        (&[("NO_PROXY", "")], "Proxy: none"),
         (&[("HTTP_PROXY", "http://proxy.test")], "Proxy: none"),
         (&[proxy], "Proxy: http://proxy.test:3128 (HTTPS_PROXY)"),
         (

@@ -6,7 +6,10 @@ use std::process::Command;
 
 use crate::support::lab::{GATEWAY, GATEWAY_CONNECTED, Lab, RELAY, TOKEN};
 use crate::support::process::{Process, as_user, infisical};
-use crate::support::write_private;
+use crate::support::{loopback, write_private};
+
+/// sysexits: the system does not permit it.
+const PERMISSION: i32 = 77;
 
 fn command(lab: &Lab, words: &[&str], config: &Path) -> Command {
     let mut command = infisical(lab.dir());
@@ -171,27 +174,82 @@ async fn a_missing_home_is_a_warning_that_names_the_file() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_home_that_cannot_be_written_is_named() {
     let lab = Lab::new().await;
-    let mut gateway = infisical(lab.dir());
-    gateway.args(["gateway", "start", "edge", "--enroll-method=token"]);
-    gateway.args(["--domain", &lab.platform.url()]);
-    let Some(mut gateway) = as_user(&gateway) else {
-        return;
-    };
-    // Nobody, root included, makes directories there.
-    gateway
-        .env("HOME", "/proc")
-        .env("INFISICAL_TOKEN", "one-time");
-    let gateway = Process::spawn("gateway", gateway);
-    assert_ne!(gateway.exit_code().await, 0);
-    let output = gateway.output();
-    for part in [
-        "cannot make the directory /proc/.infisical/gateways: ",
-        "; name another file with --config",
-    ] {
-        assert!(output.contains(part), "{part}: {output}");
+    // Not even root makes directories in /proc. The last one is no home at all.
+    for home in ["/proc", "/nonexistent", "/", "/etc/passwd", ""] {
+        let directory = match home {
+            "" => "/var/lib/infisical".to_owned(),
+            home => format!("{}/.infisical", home.trim_end_matches('/')),
+        };
+        for role in ["gateway", "relay"] {
+            let mut command = infisical(lab.dir());
+            command.args([role, "start", "--name=edge", "--enroll-method=token"]);
+            command.args(["--domain", &lab.platform.url()]);
+            let Some(mut command) = as_user(&command) else {
+                return;
+            };
+            command.env("HOME", home).env("INFISICAL_TOKEN", "one-time");
+            if role == "relay" {
+                let address = loopback::address();
+                command.args(["--ssh-listen", &format!("{address}:2222")]);
+                command.args(["--tls-listen", &format!("{address}:8443")]);
+            }
+            let process = Process::spawn(role, command);
+            let code = process.exit_code().await;
+            let output = process.output();
+            assert_eq!(code, PERMISSION, "{role} {home}: {output}");
+            let advice = "; name another file with --config, or set HOME".to_owned();
+            for part in [format!(" {directory}/{role}s"), advice] {
+                assert!(output.contains(&part), "{part}: {output}");
+            }
+        }
     }
     assert!(
         lab.platform.requests("").is_empty(),
         "the token is spent although it cannot be kept"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn misspelled_variables_are_warnings_of_every_command() {
+    let lab = Lab::new().await;
+    let url = lab.platform.url();
+    let connect = ["connect", "edge", "--to", "db.test:5432"];
+    let state = lab.dir().join("state").display().to_string();
+    let at = loopback::address();
+    let (ssh, tls) = (format!("{at}:2222"), format!("{at}:8443"));
+    let relay = [
+        "relay",
+        "start",
+        "--name=edge",
+        "--host=relay.test",
+        "--ssh-listen",
+        &ssh,
+        "--tls-listen",
+        &tls,
+    ];
+    let start = [
+        "platform",
+        "start",
+        "--listen=127.0.0.1:0",
+        "--state-dir",
+        &state,
+    ];
+    for words in [
+        &connect[..],
+        &["platform", "gateway", "list"],
+        &["platform", "relay", "list"],
+        &["gateway", "start", "edge"],
+        &relay,
+        &start,
+    ] {
+        let mut command = infisical(lab.dir());
+        command.args(words);
+        command.env("INFISICAL_DOMAIN", &url);
+        command.env("INFISICAL_TOKEN", TOKEN);
+        command.env("INFISICAL_TOKE", "hunter2");
+        let process = Process::spawn(&words.join(" "), command);
+        let line = process.wait_for_line("did you mean INFISICAL_TOKEN?").await;
+        assert!(line.contains("variable=\"INFISICAL_TOKE\""), "{line}");
+        assert!(!process.output().contains("hunter2"), "{line}");
+    }
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::support::admin::Platform;
-use crate::support::process::{Process, clean, infisical};
+use crate::support::process::{Process, as_user, clean, infisical};
 use crate::support::stack::{GATEWAY, RELAY, Stack};
 use crate::support::x509::{Ca, Leaf};
 use crate::support::{loopback, mode, ready_file, write_private};
@@ -402,4 +402,39 @@ async fn a_heartbeat_tells_its_caller_nothing_of_other_hosts() {
     drop(closing);
     assert_eq!(answers[0], answers[1]);
     assert_eq!(answers[1], answers[2]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_state_directory_that_cannot_be_used_is_named() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (of_home, given) = (
+        "/nonexistent/.local/state/infisical/platform",
+        "/nonexistent/p",
+    );
+    for (arguments, home, code, directory) in [
+        (&[][..], "/nonexistent", 77, of_home),
+        (&["--state-dir", given], "/", 77, given),
+        (&["--state-dir", "/etc/passwd"], "/", 78, "/etc/passwd"),
+        (&["--state-dir", "/proc/p"], "/", 78, "/proc/p"),
+    ] {
+        let mut command = infisical(dir.path());
+        command.args(["platform", "start", "--listen=127.0.0.1:0"]);
+        command.args(arguments);
+        let Some(mut command) = as_user(&command) else {
+            return;
+        };
+        let process = Process::spawn("platform", {
+            command.env("HOME", home);
+            command
+        });
+        let found = process.exit_code().await;
+        let output = process.output();
+        assert_eq!(found, code, "{directory}: {output}");
+        for part in [
+            format!("the state directory {directory} cannot be used: "),
+            "; name another one with --state-dir".to_owned(),
+        ] {
+            assert!(output.contains(&part), "{part}: {output}");
+        }
+    }
 }

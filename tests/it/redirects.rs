@@ -54,5 +54,7 @@ async fn a_portal_is_named_as_such() {
     let gateway = lab.gateway(&relay).await;
     let line = gateway.wait_for_line("https://portal.example/login").await;
     assert!(line.contains("captive portal"), "{line}");
+    let advice = "if that is the platform, set --domain https://portal.example;";
+    assert!(line.contains(advice), "{line}");
     assert!(!line.contains("hunter2"), "{line}");
 }

@@ -7,6 +7,7 @@
 
 mod disk;
 mod lines;
+mod masked;
 mod mistake;
 #[cfg(test)]
 mod tests;
@@ -23,9 +24,11 @@ use zeroize::Zeroizing;
 
 use super::env::{Variable, is_standard};
 use super::value::BYTE_ORDER_MARK;
+use crate::error::Reason;
 use crate::secret::Secret;
 use disk::{MAX_SIZE, directory_of, prove_creatable, read_private, replace};
 pub use disk::{make_directory, write_whole};
+pub use masked::{has_no_secret, masked};
 pub(super) use mistake::nearest_name;
 pub use mistake::{LineError, Mistake};
 
@@ -200,7 +203,7 @@ pub enum Error {
         source: io::Error,
     },
     /// The directory of a new file cannot be made.
-    #[error("cannot make the directory {}; name another file with --config", .path.display())]
+    #[error("cannot make the directory {}", .path.display())]
     Directory {
         /// The directory.
         path: PathBuf,
@@ -228,10 +231,36 @@ impl Error {
         matches!(self, Self::Read { source, .. } if source.kind() == io::ErrorKind::PermissionDenied)
     }
 
+    /// Why a file that must be written ends a start: a place that the system denies needs a
+    /// person, a full disk may have room again.
+    #[must_use]
+    pub fn reason_unwritable(&self) -> Reason {
+        let (Self::Read { source, .. }
+        | Self::Write { source, .. }
+        | Self::Directory { source, .. }) = self
+        else {
+            return Reason::Unavailable;
+        };
+        match source.kind() {
+            io::ErrorKind::PermissionDenied
+            | io::ErrorKind::ReadOnlyFilesystem
+            | io::ErrorKind::NotADirectory
+            | io::ErrorKind::NotFound => Reason::Permission,
+            _ => Reason::Unavailable,
+        }
+    }
+
     /// True if there is no such file.
     #[must_use]
     pub fn is_absent(&self) -> bool {
-        matches!(self, Self::Read { source, .. } if source.kind() == io::ErrorKind::NotFound)
+        let Self::Read { source, .. } = self else {
+            return false;
+        };
+        // Below a file there is none either.
+        matches!(
+            source.kind(),
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+        )
     }
 }
 
@@ -314,7 +343,7 @@ pub fn update(path: &Path, changes: &[(&'static Variable, &Secret)]) -> Result<(
         Err(error) if error.is_absent() => Zeroizing::default(),
         Err(error) => return Err(error),
     };
-    let new = changed(path, &old, changes)?;
+    let new = updated(path, &old, changes)?;
     let directory = directory_of(&target);
     make_directory(directory).map_err(|source| Error::Directory {
         path: directory.to_owned(),
@@ -364,8 +393,11 @@ pub fn changes(text: &str, wanted: &[(&'static Variable, &Secret)]) -> Vec<Chang
     wanted.iter().map(change).collect()
 }
 
-/// `old`, the text of the file at `path`, with `changes` made.
-fn changed(
+/// `old`, the text of the file at `path`, with `changes` made as [`update`] makes them.
+///
+/// # Errors
+/// Lines of it are wrong, or a value cannot stand in a line.
+pub fn updated(
     path: &Path,
     old: &str,
     changes: &[(&'static Variable, &Secret)],

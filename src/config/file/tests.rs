@@ -10,7 +10,7 @@ use crate::config::env::{API_URL, GATEWAY_ACCESS_TOKEN, GATEWAY_NAME, TOKEN, Var
 use crate::secret::Secret;
 
 fn changed(old: &str, changes: &[(&'static Variable, &Secret)]) -> Result<String, Error> {
-    super::changed(Path::new("/gateway.conf"), old, changes).map(|new| new.to_string())
+    super::updated(Path::new("/gateway.conf"), old, changes).map(|new| new.to_string())
 }
 
 fn pairs(text: &str) -> Vec<(usize, &'static str, String)> {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Change, ChangeKind, Error, Form, changed, changes, load, parse, update};
+use super::{Change, ChangeKind, Error, Form, changes, load, parse, update, updated};
 use crate::config::env::{API_URL, GATEWAY_NAME, JWT, TABLE, TOKEN};
 use crate::secret::Secret;
 
@@ -149,7 +149,7 @@ fn a_change_of_a_toml_file_leaves_every_other_byte() {
     let old = "# mine\r\n\r\n  token   =  'old'   # why\r\n\r\napi_url = \"a\"\r\n# the end";
     let (token, name) = (Secret::new("n\"e\\w"), Secret::new("edge-1"));
     let wanted = [(&TOKEN, &token), (&GATEWAY_NAME, &name)];
-    let new = changed(Path::new("x"), old, &wanted).expect("changed");
+    let new = updated(Path::new("x"), old, &wanted).expect("changed");
     assert_eq!(
         *new,
         "# mine\r\n\r\n  token   =  \"n\\\"e\\\\w\"   # why\r\n\r\napi_url = \"a\"\r\n# the end\r\n\
@@ -158,7 +158,7 @@ fn a_change_of_a_toml_file_leaves_every_other_byte() {
     let kinds = |text| changes(text, &wanted).into_iter().map(|change| change.kind);
     assert!(kinds(old).eq([ChangeKind::Changed, ChangeKind::Added]));
     assert!(kinds(&new).eq([ChangeKind::Unchanged, ChangeKind::Unchanged]));
-    assert_eq!(changed(Path::new("x"), &new, &wanted).expect("again"), new);
+    assert_eq!(updated(Path::new("x"), &new, &wanted).expect("again"), new);
 }
 
 #[test]
@@ -175,7 +175,7 @@ fn what_says_so_already_stays_in_its_own_words() {
         ),
     ] {
         let wanted = [(&TOKEN, &token), (&API_URL, &url)];
-        let new = changed(Path::new("x"), old, &wanted).expect("changed");
+        let new = updated(Path::new("x"), old, &wanted).expect("changed");
         assert_eq!(*new, expected);
     }
 }
@@ -218,7 +218,7 @@ fn what_is_written_to_a_toml_file_is_read_back_whatever_it_is() {
         "'''\"\"\"",
     ] {
         let value = Secret::new(value);
-        let text = changed(Path::new("x"), "jwt = \"a\"\n", &[(&TOKEN, &value)]).expect("changed");
+        let text = updated(Path::new("x"), "jwt = \"a\"\n", &[(&TOKEN, &value)]).expect("changed");
         let entries = parse(&text).expect("parsed");
         assert_eq!((entries[1].key, &entries[1].value), (&TOKEN, &value));
         assert_eq!(entries[0].key, &JWT);
@@ -299,7 +299,7 @@ fn a_change_of_any_text_is_read_back_and_changes_nothing_else() {
         for _ in 0..below(8) {
             text.push_str(pieces[below(pieces.len())]);
         }
-        let Ok(new) = changed(Path::new("x"), &text, &[(&TOKEN, &new_token)]) else {
+        let Ok(new) = updated(Path::new("x"), &text, &[(&TOKEN, &new_token)]) else {
             assert!(parse(&text).is_err(), "{text:?}");
             continue;
         };
