@@ -114,12 +114,7 @@ impl GlobalArgs {
     /// Adds what is said here of the settings that a configuration file may hold too.
     pub(crate) fn add_to(&self, flags: &mut Flags) {
         flags.add(&API_URL, "--domain", self.domain.as_deref());
-        // A service runs in another directory.
-        let ca_file = self.ca_file.as_deref().map(|path| {
-            let absolute = std::path::absolute(path).ok();
-            absolute.map_or_else(|| path.to_owned(), |path| path.display().to_string())
-        });
-        flags.add(&CA_FILE, "--ca-file", ca_file.as_deref());
+        flags.add(&CA_FILE, "--ca-file", self.ca_file.as_deref());
         flags.add(
             &LOG_LEVEL,
             "--log-level",

@@ -13,6 +13,8 @@
 //! - [`program`]: whether the unit could execute this program where it lies.
 //! - [`replaced`]: what a unit that is to be replaced says itself; pure.
 //! - [`rotation`]: the rule for logrotate that the deployed installer wrote beside its unit.
+//! - [`sandbox`]: which paths a service does not see.
+//! - [`setting_file`]: whether a service can use a file that a setting names.
 //! - [`wanted`]: what the configuration file must say, and no longer say; pure.
 //! - [`plan`]: all files with their changes, then made; an account of them.
 //!
@@ -31,5 +33,7 @@ pub mod private;
 pub mod program;
 pub mod replaced;
 pub mod rotation;
+pub mod sandbox;
+pub mod setting_file;
 pub mod shipped;
 pub mod wanted;

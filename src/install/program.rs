@@ -5,12 +5,9 @@ use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use crate::host::unit::{InvalidProgram, Program, values};
+use super::sandbox::Sandbox;
+use crate::host::unit::{InvalidProgram, Program};
 
-/// Hidden by settings that name no path: homes, private temporary files and devices.
-const HIDDEN: [&str; 8] = [
-    "/home", "/root", "/run", "/tmp", "/var/tmp", "/dev", "/proc", "/sys",
-];
 /// Write permission of group and others.
 const WRITABLE: u32 = 0o022;
 
@@ -43,19 +40,22 @@ pub enum Error {
     },
 }
 
-fn advice(program: &Path) -> String {
-    // That place may itself be a link to one that is hidden, such as below /opt.
+/// Where a program is to be that cannot be installed from where it is.
+#[must_use]
+pub fn recommended() -> &'static Path {
+    // That directory may itself be a link to one that is hidden, such as below /opt.
     let local = Path::new("/usr/local/bin");
     let is_itself = std::fs::canonicalize(local).is_ok_and(|real| real == local);
-    let to = if is_itself {
-        "/usr/local/bin"
+    Path::new(if is_itself {
+        "/usr/local/bin/infisical"
     } else {
-        "/usr/bin"
-    };
-    format!(
-        "run: install -m 0755 {} {to}/infisical && {to}/infisical …",
-        program.display()
-    )
+        "/usr/bin/infisical"
+    })
+}
+
+fn advice(program: &Path) -> String {
+    let to = recommended().display();
+    format!("run: install -m 0755 {} {to} && {to} …", program.display())
 }
 
 /// What makes `path` root's alone.
@@ -66,7 +66,8 @@ fn cure(path: &Path, uid: u32) -> String {
     } else {
         format!("chown root {shown} && chmod go-w {shown}")
     };
-    format!("run: {run}, or install the program where only root can write, as in /usr/bin")
+    let to = recommended().display();
+    format!("run: {run}, or install the program where only root can write: {to}")
 }
 
 /// Checks `program`, which a unit that is there already starts, as [`find`] checks this one.
@@ -118,13 +119,9 @@ fn check(path: &Path, unit: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// True if `unit`, which names what else it hides, hides `path`.
+/// True if `unit` hides `path`.
 fn is_hidden(path: &Path, unit: &str) -> bool {
-    let listed = values(unit, "InaccessiblePaths").map(|value| value.trim_start_matches('-'));
-    let emptied =
-        values(unit, "TemporaryFileSystem").map(|value| value.split(':').next().unwrap_or(value));
-    let mut hidden = HIDDEN.into_iter().chain(listed).chain(emptied);
-    hidden.any(|folder| path.starts_with(folder))
+    Sandbox::of([unit]).hides(path).is_some()
 }
 
 #[cfg(test)]

@@ -42,6 +42,14 @@ pub fn others(unit: &str) -> Vec<String> {
     names
 }
 
+/// The file to which the shell of `unit` copies the log, if its command does that.
+#[must_use]
+pub fn log_file(unit: &str) -> Option<String> {
+    let mut words = command(unit).into_iter().skip_while(|word| word != "tee");
+    words.next()?;
+    words.find(|word| !word.starts_with('-'))
+}
+
 fn is_kept(own: &Own, new: &Raw<'_>) -> bool {
     let is_given = |key: &'static Variable| new.source(key) > Some(Source::File);
     let in_file = |key| new.value_from(Source::File, key);
@@ -168,7 +176,7 @@ fn word(rest: &mut Peekable<Chars<'_>>) -> Option<String> {
 mod tests {
     use std::path::PathBuf;
 
-    use super::{lost, others, words};
+    use super::{log_file, lost, others, words};
     use crate::config::env::{API_URL, Environment, TOKEN, Variable};
     use crate::config::file::parse;
     use crate::config::raw::{Flags, Loaded, Raw};
@@ -232,6 +240,12 @@ mod tests {
             lost_with(piped, Role::Relay, "", &[]),
             ["INFISICAL_RELAY_NAME", "INFISICAL_RELAY_HOST"]
         );
+        assert_eq!(log_file(piped).as_deref(), Some("x"));
+        assert_eq!(
+            log_file(&piped.replace("tee x", "tee -a \"/var/log/a b\"")).as_deref(),
+            Some("/var/log/a b")
+        );
+        assert_eq!(log_file(UNIT), None);
         let file = "INFISICAL_RELAY_NAME=eu\nINFISICAL_RELAY_HOST=h\n";
         assert_eq!(lost_with(piped, Role::Relay, file, &[]), [""; 0]);
     }

@@ -6,14 +6,14 @@
 
 use crate::config::credential::IdentityCredential;
 use crate::config::env::{
-    API_URL, GATEWAY_ACCESS_TOKEN, GATEWAY_DOMAIN, GATEWAY_ENROLL_METHOD, GATEWAY_ENROLLMENT_TOKEN,
-    GATEWAY_ID, GCP_KEY_PATH, Group, KUBERNETES_TOKEN_PATH, RELAY_ACCESS_TOKEN, RELAY_AUTH_SECRET,
-    RELAY_DOMAIN, RELAY_ENROLL_METHOD, RELAY_ENROLLMENT_TOKEN, RELAY_ID, TABLE, TOKEN, Used,
-    Variable,
+    API_URL, FOREIGN, GATEWAY_ACCESS_TOKEN, GATEWAY_DOMAIN, GATEWAY_ENROLL_METHOD,
+    GATEWAY_ENROLLMENT_TOKEN, GATEWAY_ID, GCP_KEY_PATH, Group, KUBERNETES_TOKEN_PATH,
+    RELAY_ACCESS_TOKEN, RELAY_AUTH_SECRET, RELAY_DOMAIN, RELAY_ENROLL_METHOD,
+    RELAY_ENROLLMENT_TOKEN, RELAY_ID, TABLE, TOKEN, Used, Variable,
 };
-use crate::config::file::{Entry, Form};
+use crate::config::file::{self, Entry};
 use crate::config::raw::{Raw, Source};
-use crate::config::settings::{GatewayCredential, RelayCredential};
+use crate::config::settings::{ApiBase, GatewayCredential, RelayCredential};
 use crate::secret::Secret;
 
 use super::place::Role;
@@ -101,6 +101,31 @@ fn machine(role: Role) -> Vec<&'static Variable> {
     TABLE.iter().filter(is_of_it).copied().collect()
 }
 
+/// True if an installation keeps `variable` for a role that proves itself by `proof`; without one,
+/// if it keeps it whatever that is.
+#[must_use]
+pub fn keeps(role: Role, proof: Option<Proof>, variable: &Variable) -> bool {
+    let of_proof = match proof {
+        Some(Proof::Login) => login(),
+        Some(Proof::Role) => machine(role),
+        Some(Proof::Enrollment | Proof::Token | Proof::Shared) | None => Vec::new(),
+    };
+    general(role).chain(of_proof).any(|known| known == variable)
+}
+
+/// What the exchange of the enrollment token of a role at `domain` writes to the file, with words in
+/// place of what only the platform knows.
+#[must_use]
+pub fn exchanged(role: Role, domain: &ApiBase) -> [(&'static Variable, Secret); 3] {
+    let enrollment = Enrollment::of(role);
+    let unknown = || Secret::new("<secret>");
+    [
+        (enrollment.domain, Secret::new(domain.as_url().as_str())),
+        (enrollment.bought, unknown()),
+        (enrollment.with, unknown()),
+    ]
+}
+
 /// What an enrollment keeps, and asks for.
 struct Enrollment {
     bought: &'static Variable,
@@ -168,7 +193,7 @@ pub fn changes(role: Role, proof: Proof, raw: &Raw<'_>) -> Vec<(&'static Variabl
     let said = credential.iter().any(is_new) || matches!(proof, Proof::Enrollment);
     let written = general(role).chain(credential).filter(is_new);
     let mut changes: Vec<(&'static Variable, Secret)> = written
-        .filter_map(|variable| Some((variable, raw.value(variable)?.text.clone())))
+        .filter_map(|variable| Some((variable, normalized(variable, raw.value(variable)?.text))))
         .collect();
     if said {
         let empty = Secret::new("");
@@ -181,10 +206,19 @@ pub fn changes(role: Role, proof: Proof, raw: &Raw<'_>) -> Vec<(&'static Variabl
     changes.retain(|(variable, wanted)| {
         let now = raw
             .value_from(Source::File, variable)
-            .map(|value| value.text);
-        now.map_or(!wanted.is_empty(), |now| now != wanted)
+            .map(|value| normalized(variable, value.text));
+        now.map_or(!wanted.is_empty(), |now| now != *wanted)
     });
     changes
+}
+
+/// `value` as it is used: of an address that was copied from a browser, only the platform's domain.
+fn normalized(variable: &Variable, value: &Secret) -> Secret {
+    let domain = || ApiBase::parse(value.expose()).ok();
+    match (variable == &API_URL).then(domain).flatten() {
+        Some(domain) => Secret::new(domain.as_url().as_str()),
+        None => value.clone(),
+    }
 }
 
 /// One line of the account of a configuration file.
@@ -199,64 +233,47 @@ pub struct Difference {
 /// How a file that said `before` and says `after` has changed; empty values count as none.
 #[must_use]
 pub fn differences(before: &[Entry], after: &[Entry]) -> Vec<Difference> {
-    let find = |entries: &[Entry], key: &'static Variable| {
-        let entry = entries.iter().find(|entry| entry.key == key);
-        entry
-            .map(|entry| entry.value.clone())
-            .filter(|value| !value.is_empty())
+    // Variables of other programs are one setting here, and each its own in the file.
+    let name = |entry: &Entry| match entry.key == &FOREIGN {
+        true => entry.name.clone(),
+        false => entry.key.name.to_owned(),
     };
-    let line = |sign, key: &'static Variable, value: &Secret| {
-        let shown = if key.secret {
-            "<secret>"
-        } else {
-            value.expose()
-        };
-        let text = format!("{}={shown}", key.name);
-        Difference { sign, text }
+    let find = |entries: &[Entry], wanted: &str| {
+        let entry = entries.iter().find(|entry| name(entry) == wanted);
+        entry.filter(|entry| !entry.value.is_empty()).cloned()
     };
-    let mut keys: Vec<&'static Variable> = Vec::new();
+    let mut names: Vec<String> = Vec::new();
     for entry in before.iter().chain(after) {
-        if !keys.contains(&entry.key) {
-            keys.push(entry.key);
+        if !names.contains(&name(entry)) {
+            names.push(name(entry));
         }
     }
     let mut lines = Vec::new();
-    for key in keys {
-        let (old, new) = (find(before, key), find(after, key));
-        if old == new {
+    for name in names {
+        let (old, new) = (find(before, &name), find(after, &name));
+        let value = |entry: &Option<Entry>| entry.as_ref().map(|entry| entry.value.clone());
+        if value(&old) == value(&new) {
             continue;
         }
-        lines.extend(old.map(|value| line('-', key, &value)));
-        lines.extend(new.map(|value| line('+', key, &value)));
+        let line = |sign, entry: Entry| {
+            let shown = match file::has_no_secret(&entry) {
+                true => entry.value.expose(),
+                false => "<secret>",
+            };
+            let text = format!("{name}={shown}");
+            Difference { sign, text }
+        };
+        lines.extend(old.map(|found| line('-', found)));
+        lines.extend(new.map(|found| line('+', found)));
     }
     lines
-}
-
-/// What a file that says `entries` says after `changes`.
-#[must_use]
-pub fn changed(entries: &[Entry], changes: &[(&'static Variable, Secret)]) -> Vec<Entry> {
-    let form = entries.first().map_or(Form::KeyValue, |entry| entry.form);
-    let mut entries = entries.to_vec();
-    for (key, value) in changes {
-        match entries.iter_mut().find(|entry| entry.key == *key) {
-            Some(entry) => entry.value = value.clone(),
-            None => entries.push(Entry {
-                line: entries.len().saturating_add(1),
-                key,
-                name: form.spell(key),
-                form,
-                value: value.clone(),
-            }),
-        }
-    }
-    entries
 }
 
 #[cfg(test)]
 mod tests {
     use std::path::{Path, PathBuf};
 
-    use super::{Proof, changed, changes, differences};
+    use super::{Proof, changes, differences};
     use crate::config::env::{
         API_URL, AUTH_METHOD, CLIENT_ID, CLIENT_SECRET, Environment, GATEWAY_ENROLL_METHOD,
         GATEWAY_ID, GATEWAY_NAME, GCP_KEY_PATH, Group, JWT_FILE, KUBERNETES_TOKEN_PATH,
@@ -282,6 +299,13 @@ mod tests {
             load: &|_| Ok(entries.to_vec()),
         };
         assemble_gateway(&inputs).expect("settings").0
+    }
+
+    /// What a file with this text says after `changes`.
+    fn changed(text: &str, changes: &[(&'static Variable, Secret)]) -> Vec<Entry> {
+        let changes: Vec<_> = changes.iter().map(|(key, value)| (*key, value)).collect();
+        let text = file::updated(Path::new(FILE), text, &changes).expect("changed");
+        file::parse(&text).expect("a file")
     }
 
     /// Text of the file before, flags, and the keys that change.
@@ -431,7 +455,7 @@ mod tests {
             let changes = changes(Role::Gateway, (&told.credential).into(), &raw);
             let names: Vec<&str> = changes.iter().map(|(key, _)| key.name).collect();
             assert_eq!(names, *keys, "{text}");
-            let after = changed(&entries, &changes);
+            let after = changed(text, &changes);
             assert!(settings(&Flags::default(), &after) == told, "{text}");
         }
     }
@@ -484,13 +508,15 @@ mod tests {
     }
 
     #[test]
-    fn the_account_shows_no_secret() {
+    fn account_shows_every_line_and_no_secret() {
         let before =
-            file::parse("INFISICAL_TOKEN=hunter2\nINFISICAL_GATEWAY_NAME=a\n").expect("a file");
-        let after = changed(
-            &before,
-            &[(&TOKEN, Secret::new("")), (&GATEWAY_NAME, Secret::new("b"))],
-        );
+            "INFISICAL_TOKEN=hunter2\nINFISICAL_GATEWAY_NAME=a\nTZ=UTC\nA=hunter2\nB=hunter2\n";
+        let changes = [(&TOKEN, Secret::new("")), (&GATEWAY_NAME, Secret::new("b"))];
+        let mut after = changed(before, &changes);
+        after.retain(|entry| entry.name != "A");
+        let added = file::parse("HTTPS_PROXY=http://u:hunter2@p:1\n").expect("a file");
+        after.extend(added);
+        let before = file::parse(before).expect("a file");
         let lines: Vec<String> = differences(&before, &after)
             .iter()
             .map(|line| format!("{} {}", line.sign, line.text))
@@ -500,8 +526,38 @@ mod tests {
             [
                 "- INFISICAL_TOKEN=<secret>",
                 "- INFISICAL_GATEWAY_NAME=a",
-                "+ INFISICAL_GATEWAY_NAME=b"
+                "+ INFISICAL_GATEWAY_NAME=b",
+                "- A=<secret>",
+                "+ HTTPS_PROXY=<secret>",
             ]
         );
+    }
+
+    #[test]
+    fn domain_is_written_as_it_is_used() {
+        for (text, keys) in [
+            ("", &["INFISICAL_API_URL"][..]),
+            ("INFISICAL_API_URL=https://h/\n", &[]),
+            ("INFISICAL_API_URL=https://h/api\n", &[]),
+            ("INFISICAL_API_URL=https://other\n", &["INFISICAL_API_URL"]),
+        ] {
+            let mut flags = Flags::default();
+            flags.add(&API_URL, "--domain", Some("https://h/login/"));
+            let environment = Environment::default();
+            let loaded = Loaded {
+                path: PathBuf::from(FILE),
+                entries: file::parse(text).expect("a file"),
+            };
+            let raw = Raw {
+                flags: &flags,
+                environment: &environment,
+                file: Some(&loaded),
+            };
+            let changes = changes(Role::Gateway, Proof::Token, &raw);
+            let names: Vec<_> = changes.iter().map(|(key, _)| key.name).collect();
+            assert_eq!(names, keys, "{text}");
+            let is_used = |(_, value): &(_, Secret)| value.expose() == "https://h/api";
+            assert!(changes.iter().all(is_used), "{text}");
+        }
     }
 }

@@ -167,7 +167,7 @@ async fn a_dry_run_shows_unit_and_configuration_and_no_secret() {
     assert_eq!(code, 0, "{output}");
     for line in [
         "INFISICAL_GATEWAY_NAME=edge-of-a-test",
-        "INFISICAL_API_URL=https://platform.example",
+        "INFISICAL_API_URL=https://platform.example/api",
         "INFISICAL_TOKEN=<secret>",
         "+ /etc/systemd/system/edge-of-a-test.service",
         "+ /etc/systemd/system/edge-of-a-test.service.d/dynamic-user.conf",

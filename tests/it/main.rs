@@ -32,6 +32,8 @@ mod file_variables;
 mod floods;
 mod go_peers;
 mod install;
+mod install_paths;
+mod install_preview;
 mod integrity;
 mod interop;
 mod load;

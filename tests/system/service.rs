@@ -165,3 +165,20 @@ pub(crate) fn wait_for_another(container: &Container, unit: &str, before: &str) 
         again.then_some(()).ok_or(state)
     });
 }
+
+/// Asserts that a dry run that printed `preview` had shown every line of the configuration at `path`,
+/// and no other; secrets excepted.
+pub(crate) fn assert_previewed(container: &Container, preview: &str, path: &str) {
+    let head = format!("# {path} (mode 0600)");
+    let lines = preview.lines().skip_while(|line| *line != head).skip(1);
+    let shown: Vec<&str> = lines.take_while(|line| !line.is_empty()).collect();
+    let text = container.read(path);
+    let kept: Vec<&str> = text.lines().collect();
+    assert_eq!(shown.len(), kept.len(), "{preview}");
+    for (shown, kept) in shown.iter().zip(kept) {
+        match shown.strip_suffix("<secret>") {
+            Some(key) => assert!(kept.starts_with(key), "{shown}"),
+            None => assert_eq!(*shown, kept),
+        }
+    }
+}

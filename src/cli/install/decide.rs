@@ -8,17 +8,20 @@ use super::super::exit::Failure;
 use super::super::service::say;
 use super::Install;
 use super::units::{Found, Opened, Retired};
+use crate::config::credential::{IdentityCredential, LoginMethod, MachineProof};
 use crate::config::env::{GATEWAY_NAME, LOG_FILE, TABLE, Variable};
 use crate::config::file::{self, Entry};
 use crate::config::raw::{Flags, Loaded, Raw};
 use crate::config::remark::{Problem, Problems, Remark};
-use crate::config::settings::{ApiBase, GatewayCredential, GatewaySettings, RelaySettings};
+use crate::config::settings::{
+    ApiBase, GatewayCredential, GatewaySettings, RelayCredential, RelaySettings,
+};
 use crate::config::{Inputs, assemble_gateway, assemble_relay};
 use crate::error::chain;
 use crate::host::unit::{Program, Version};
 use crate::install::existing::{self, Existing};
 use crate::install::foreign;
-use crate::install::place::{self, Role, UNITS};
+use crate::install::place::{self, LOGS, Role, UNITS};
 use crate::install::plan::Change;
 use crate::install::replaced;
 use crate::install::shipped::LogDirectory;
@@ -57,12 +60,56 @@ impl Settings {
         }
     }
 
-    /// True if a one-time token for a gateway is to be exchanged, which tells its name.
-    fn is_gateway_to_enroll(&self) -> bool {
+    /// True if a one-time token is to be exchanged.
+    pub(super) fn is_to_enroll(&self) -> bool {
         match self {
             Self::Gateway(settings) => {
                 matches!(settings.credential, GatewayCredential::Enroll { .. })
             }
+            Self::Relay(settings) => matches!(settings.credential, RelayCredential::Enroll { .. }),
+        }
+    }
+
+    /// True if a machine identity logs in with the token of the pod that it is in.
+    pub(super) fn logs_in_as_pod(&self) -> bool {
+        let (Self::Gateway(GatewaySettings {
+            credential: GatewayCredential::Identity(identity),
+            ..
+        })
+        | Self::Relay(RelaySettings {
+            credential: RelayCredential::Identity(identity),
+            ..
+        })) = self
+        else {
+            return false;
+        };
+        let IdentityCredential::Login(login) = identity else {
+            return false;
+        };
+        matches!(login.method, LoginMethod::Kubernetes { .. })
+    }
+
+    /// What no service of systemd can be.
+    fn impossible(&self) -> Option<Problem> {
+        let Self::Gateway(settings) = self else {
+            return None;
+        };
+        let GatewayCredential::Machine(machine) = &settings.credential else {
+            return None;
+        };
+        matches!(machine.proof, MachineProof::Kubernetes { .. }).then(|| {
+            Problem::new(
+                "--enroll-method=kubernetes is for a gateway in a pod, and no service of systemd \
+                 is in one; run 'infisical gateway start' in the pod, or enroll with token, aws \
+                 or gcp",
+            )
+        })
+    }
+
+    /// True if a one-time token for a gateway is to be exchanged, which tells its name.
+    pub(super) fn is_gateway_to_enroll(&self) -> bool {
+        match self {
+            Self::Gateway(_) => self.is_to_enroll(),
             Self::Relay(_) => false,
         }
     }
@@ -115,6 +162,10 @@ impl Install<'_> {
     ) -> anyhow::Result<Decided> {
         let path = self.place.configuration();
         let mut problems = Vec::new();
+        // The service does not start where this command was typed.
+        let directory = std::env::current_dir().unwrap_or_default();
+        flags.make_paths_absolute(&directory);
+        let environment = &self.global.environment.with_absolute_paths(&directory);
         let before = self.load(&path).unwrap_or_default();
         let foreign = self.add_deployed_settings(&mut flags, &mut problems);
         let name_of_host = self.add_name_of_host(&mut flags, &before);
@@ -122,7 +173,6 @@ impl Install<'_> {
             path: path.clone(),
             entries: before.clone(),
         };
-        let environment = &self.global.environment;
         let inputs = Inputs {
             flags: &flags,
             environment,
@@ -142,6 +192,7 @@ impl Install<'_> {
             Ok((settings, remarks)) => {
                 remarks.iter().for_each(Remark::log);
                 problems.extend(self.unusable_roots(&settings));
+                problems.extend(settings.impossible());
                 Some(settings)
             }
             Err(found) => {
@@ -165,6 +216,8 @@ impl Install<'_> {
         let opened = Opened { logs, ports };
         self.refuse_losses(&raw, &mut problems);
         let units = self.units(&opened, found, version, &mut problems)?;
+        let (sandbox, own_user) = (&units.sandbox, units.own_user);
+        self.judge_paths(settings.as_ref(), &raw, sandbox, own_user, &mut problems);
         match settings {
             Some(settings) if problems.is_empty() => {
                 let changes = wanted::changes(self.place.role(), settings.proof(), &raw);
@@ -271,6 +324,15 @@ impl Install<'_> {
                 lost.join(", "),
                 place.configuration().display()
             )));
+        }
+        let log = replaced::log_file(&text).filter(|_| raw.value(&LOG_FILE).is_none());
+        if let Some(log) = log {
+            say(&format!(
+                "{} logs to {log}, which the new unit does not: it logs to the journal. To have a \
+                 file again: --log-file {LOGS}/infisical/{}.log",
+                path.display(),
+                place.role()
+            ));
         }
         let others = replaced::others(&text);
         if !others.is_empty() {

@@ -21,6 +21,7 @@ use crate::install::{foreign, private, program};
 use crate::names::GatewayName;
 use crate::secret::Secret;
 use crate::trust;
+use zeroize::Zeroizing;
 
 /// How long the platform may be away while an enrollment token is to be exchanged: a person is watching.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -84,16 +85,14 @@ impl Decided {
 
 impl Install<'_> {
     /// A dry run's account.
-    pub(super) fn show(&self, decided: &Decided) {
+    pub(super) fn show(&self, decided: &Decided) -> anyhow::Result<()> {
         say("Nothing is written. This would be:");
         let path = self.place.configuration();
         say(&format!("\n# {} (mode 0600)", path.display()));
-        for line in wanted::differences(&[], &wanted::changed(&decided.before, &decided.changes)) {
-            say(&line.text);
-        }
-        if decided.settings.proof() == Proof::Enrollment {
-            say("# and the access token that the enrollment buys, or bought");
-        }
+        let text = self
+            .configuration_after(decided)
+            .map_err(Failure::configuration)?;
+        file::masked(&text).iter().for_each(|line| say(line));
         for change in decided.files.iter().chain(&decided.retired.removals) {
             say(&format!("\n{change}"));
             if let Some(text) = change.text().filter(|_| change.is_due()) {
@@ -103,6 +102,30 @@ impl Install<'_> {
         if !nix::unistd::geteuid().is_root() {
             say("\nWithout root, an existing configuration may not have been looked at.");
         }
+        Ok(())
+    }
+
+    /// The text of the configuration as [`Self::execute`] would leave it, with words in place of
+    /// what only the platform can tell.
+    fn configuration_after(&self, decided: &Decided) -> Result<Zeroizing<String>, file::Error> {
+        let path = self.place.configuration();
+        let text = std::fs::read_to_string(&path).unwrap_or_default();
+        let mut text = Zeroizing::new(text);
+        let mut changes = decided.changes.clone();
+        let mut first = Vec::new();
+        if decided.settings.is_to_enroll() {
+            let domain = decided.settings.domain();
+            first.extend(wanted::exchanged(self.place.role(), domain));
+        }
+        if decided.settings.is_gateway_to_enroll() && decided.is_named_after_host {
+            changes.retain(|(key, _)| *key != &GATEWAY_NAME);
+            first.push((&GATEWAY_NAME, Secret::new("<as the platform tells it>")));
+        }
+        for changes in [first, changes] {
+            let changes: Vec<_> = changes.iter().map(|(key, value)| (*key, value)).collect();
+            text = file::updated(&path, &text, &changes)?;
+        }
+        Ok(Zeroizing::new(foreign::added(&text, &decided.foreign)))
     }
 
     pub(super) async fn execute(

@@ -8,6 +8,7 @@
 mod decide;
 mod execute;
 mod only;
+mod paths;
 mod platform;
 mod units;
 
@@ -229,10 +230,7 @@ impl Install<'_> {
         let decided = self.decide(flags, found, version)?;
         match systemd.filter(|_| !self.unit.dry_run) {
             Some(systemd) => self.execute(decided, &systemd).await,
-            None => {
-                self.show(&decided);
-                Ok(())
-            }
+            None => self.show(&decided),
         }
     }
 }

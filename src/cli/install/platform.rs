@@ -10,8 +10,9 @@ use super::super::exit::Failure;
 use super::super::platform::DEFAULT_LISTEN;
 use super::super::service::{self, say};
 use crate::config::listen;
+use crate::error::chain;
 use crate::host::systemd::{State, Systemd};
-use crate::host::unit::Version;
+use crate::host::unit::{Program, Version};
 use crate::install::place::UNITS;
 use crate::install::plan::{self, Change};
 use crate::install::platform::{DROP_IN, PRIVATE_STATE, SERVICE, STATE, Settings, UNIT};
@@ -102,7 +103,16 @@ impl Install {
         };
         let version = systemd.as_ref().map_or(Version::NEWEST, Systemd::version);
         let settings = self.settings()?;
-        let program = program::find(UNIT).map_err(Failure::configuration)?;
+        let program = match program::find(UNIT) {
+            Err(error) if self.dry_run => {
+                say(&format!(
+                    "It could not be installed from here: {}",
+                    chain(&error)
+                ));
+                Program::try_new(program::recommended()).map_err(Failure::configuration)?
+            }
+            found => found.map_err(Failure::configuration)?,
+        };
         let unit = platform::unit(&program, version);
         let drop_in = platform::drop_in(&settings, &program, version);
         let changes = [

@@ -18,6 +18,7 @@ use crate::install::place::{PACKAGED_UNITS, Place, UNITS};
 use crate::install::plan::Change;
 use crate::install::program;
 use crate::install::rotation;
+use crate::install::sandbox::Sandbox;
 use crate::install::shipped::{self, LOG_DROP_IN, LogDirectory, PORT_DROP_IN, USER_DROP_IN};
 
 /// Drop-ins that the installer writes, each made new from the settings.
@@ -54,6 +55,7 @@ pub(super) struct Units {
     pub(super) files: Vec<Change>,
     pub(super) retired: Retired,
     pub(super) own_user: bool,
+    pub(super) sandbox: Sandbox,
 }
 
 impl Found {
@@ -125,7 +127,7 @@ impl Install<'_> {
         }
         let mut files = Vec::new();
         files.extend(stale_rotation(&there, place)?);
-        match &packaged {
+        let unit = match &packaged {
             Some(packaged) => {
                 say(&format!(
                     "{} is a package's: it is used as it is.",
@@ -135,16 +137,20 @@ impl Install<'_> {
                 if there.text().is_some() {
                     files.push(Change::of(path, None)?);
                 }
+                std::fs::read_to_string(packaged).map_err(Failure::unavailable)?
             }
-            None => files.push(Change::of(
-                path,
-                Some(shipped::unit_for(place, &program, version)),
-            )?),
-        }
+            None => {
+                let unit = shipped::unit_for(place, &program, version);
+                files.push(Change::of(path, Some(unit.clone()))?);
+                unit
+            }
+        };
         files.extend(self.drop_ins(opened, &program, own_user, version)?);
         files.extend(moved(&earlier, &drop_ins)?);
+        let sandbox = sandbox(&unit, &drop_ins, &files);
         let retired = retired(found)?;
         Ok(Units {
+            sandbox,
             program,
             files,
             retired,
@@ -223,7 +229,7 @@ impl Install<'_> {
             Ok(program) => Ok(program),
             Err(error) => {
                 self.say_or_refuse(&error, problems);
-                Program::try_new(Path::new(PACKAGED)).map_err(Failure::configuration)
+                Program::try_new(program::recommended()).map_err(Failure::configuration)
             }
         }
     }
@@ -237,6 +243,25 @@ impl Install<'_> {
             problems.push(Problem::new(text));
         }
     }
+}
+
+/// What the service will see: by its `unit`, and by the drop-ins in the folder `drop_ins` once
+/// `changes` are made.
+fn sandbox(unit: &str, drop_ins: &Path, changes: &[Change]) -> Sandbox {
+    let mut texts = existing::drop_ins(drop_ins);
+    let changed = changes
+        .iter()
+        .filter(|change| change.path().parent() == Some(drop_ins));
+    for change in changed {
+        let name = change.path().file_name().unwrap_or_default();
+        let name = name.to_string_lossy().into_owned();
+        match change.text() {
+            Some(text) => texts.insert(name, text.to_owned()),
+            None => texts.remove(&name),
+        };
+    }
+    let texts = texts.values().map(String::as_str);
+    Sandbox::of(std::iter::once(unit).chain(texts))
 }
 
 /// The administrator's drop-ins for an instance, which its successor needs too; those that `to` has

@@ -133,9 +133,18 @@ pub(super) fn a_named_unit_of_the_deployed_program_becomes_one_of_ours(lab: &mut
     let configuration = "/etc/infisical/gateways/edge.conf";
     let text = container.read(configuration);
     container.write(configuration, &format!("{text}{FOREIGN}"), 0o600);
+    let preview = words("install").into_iter().chain(["--dry-run".to_owned()]);
+    let preview = container.run(preview).ok();
     let account = container.run(words("install")).ok();
     let kept = container.read(configuration);
     assert!(kept.contains(FOREIGN), "{kept}");
+    service::assert_previewed(container, &preview, configuration);
+    for said in [&preview, &account] {
+        assert!(
+            said.contains(&format!("logs to {log}, which the new unit")),
+            "{said}"
+        );
+    }
     let replaced = format!("~ {UNITS}/edge.service (replaced;");
     assert!(account.contains(&replaced), "{account}");
     for part in [format!("{rule} is for {log}"), format!("- {rule}\n")] {

@@ -144,11 +144,16 @@ pub(super) fn a_deployed_relay_keeps_its_settings_and_foreign_lines(lab: &mut La
     container.run(["systemctl", "daemon-reload"]).ok();
     container.run(["systemctl", "enable", "--now", OTHER]).ok();
     let install = [PROGRAM, "relay", "systemd", "install", OTHER];
+    let preview = container.run(install.into_iter().chain(["--dry-run"])).ok();
     let account = container.run(install).ok();
     assert!(
         account.contains(&format!("~ {path} (replaced;")),
         "{account}"
     );
+    for line in ["+ HTTPS_PROXY=<secret>", "+ TZ=UTC"] {
+        assert!(account.contains(line), "no {line} in {account}");
+    }
+    service::assert_previewed(container, &preview, &format!("{folder}/{OTHER}.conf"));
     assert!(!account.contains(secret), "{account}");
     let kept = container.read(&format!("{folder}/{OTHER}.conf"));
     for line in foreign.iter().chain(&["INFISICAL_RELAY_HOST=127.0.0.5"]) {

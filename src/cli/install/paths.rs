@@ -1,0 +1,74 @@
+//! The files that settings name, judged as the service would find them: it starts in another
+//! directory than the command, and does not see all of the machine.
+
+use std::path::Path;
+
+use super::super::service::say;
+use super::Install;
+use super::decide::Settings;
+use crate::config::credential::POD_TOKEN;
+use crate::config::env::{KUBERNETES_TOKEN_PATH, Kind, LOG_FILE, TABLE, Variable};
+use crate::config::raw::{Origin, Raw};
+use crate::config::remark::Problem;
+use crate::install::sandbox::Sandbox;
+use crate::install::setting_file;
+use crate::install::wanted;
+
+impl Install<'_> {
+    /// What is wrong with the files that the settings name, which `raw` holds as they were given. A
+    /// log file has rules of its own.
+    pub(super) fn judge_paths(
+        &self,
+        settings: Option<&Settings>,
+        raw: &Raw<'_>,
+        sandbox: &Sandbox,
+        own_user: bool,
+        problems: &mut Vec<Problem>,
+    ) {
+        let role = self.place.role();
+        let proof = settings.map(Settings::proof);
+        let is_kept = |variable: &Variable| wanted::keeps(role, proof, variable);
+        let files = TABLE
+            .iter()
+            .filter(|known| known.kind == Kind::Path && **known != &LOG_FILE && is_kept(known));
+        for variable in files {
+            let Some(value) = raw.value(variable) else {
+                continue;
+            };
+            let path = Path::new(value.text.expose());
+            match setting_file::check(path, sandbox, own_user) {
+                Ok(()) => warn_of_closed(path, &value.origin, sandbox, own_user),
+                Err(error) => problems.push(Problem::of(&value.origin, &error)),
+            }
+        }
+        let of_pod = settings.is_some_and(Settings::logs_in_as_pod);
+        if of_pod && raw.value(&KUBERNETES_TOKEN_PATH).is_none() {
+            problems.push(Problem::new(format!(
+                "--auth-method=kubernetes: a service of systemd is in no pod, so there is no \
+                 {POD_TOKEN}; give the file of the token with --service-account-token-path"
+            )));
+        }
+    }
+}
+
+/// Says so if permissions keep the service from reading a file that it would see. Only that: access
+/// lists may allow it all the same.
+fn warn_of_closed(path: &Path, origin: &Origin<'_>, sandbox: &Sandbox, own_user: bool) {
+    if sandbox.has_groups() {
+        return;
+    }
+    let Some((part, mode)) = setting_file::closed_to_service(path, own_user) else {
+        return;
+    };
+    let user = if own_user {
+        "a user of its own"
+    } else {
+        "root without capabilities"
+    };
+    say(&format!(
+        "Warning: {origin}: the service runs as {user}, which probably cannot read {}: {} has the \
+         mode {mode:04o}.",
+        path.display(),
+        part.display()
+    ));
+}
