@@ -173,7 +173,7 @@ fn configuration(place: &Place, purge: bool) -> anyhow::Result<()> {
     paths.push(path);
     paths.extend(place.state());
     for path in paths {
-        if let Some(unit) = existing::other_reader(Path::new(UNITS), &place.service(), &path) {
+        if let Some(unit) = existing::other_reader(Path::new("/"), &place.service(), &path) {
             say(&format!("{} stays; {unit} reads it.", path.display()));
             continue;
         }

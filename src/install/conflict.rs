@@ -6,9 +6,7 @@
 //! So a name is refused if it is one of those that distributions use, present on this machine or
 //! not, and if systemd knows anything by it that this program did not write.
 
-use std::collections::BTreeSet;
 use std::fmt;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::existing;
@@ -59,19 +57,6 @@ const TYPES: [&str; 8] = [
     "automount",
     "swap",
     "target",
-];
-
-/// Where units are beside [`UNITS`] and [`PACKAGED_UNITS`] (systemd.unit(5)).
-const OTHER_FOLDERS: [&str; 9] = [
-    "/etc/systemd/system.control",
-    "/etc/systemd/system.attached",
-    "/run/systemd/system.control",
-    "/run/systemd/system.attached",
-    "/run/systemd/system",
-    "/run/systemd/transient",
-    "/run/systemd/generator.early",
-    "/run/systemd/generator",
-    "/run/systemd/generator.late",
 ];
 
 /// Something else that has the name.
@@ -132,17 +117,7 @@ pub fn find(root: &Path, place: &Place, is_ours: bool) -> Vec<Conflict> {
     }
     let mut names: Vec<String> = units(place);
     names.extend(["service", "socket"].map(|kind| format!("{stem}@.{kind}")));
-    let mut seen = BTreeSet::new();
-    for folder in [UNITS]
-        .into_iter()
-        .chain(PACKAGED_UNITS)
-        .chain(OTHER_FOLDERS)
-    {
-        let inside = root.join(folder.trim_start_matches('/'));
-        // /lib is a link to /usr/lib on most systems.
-        if !fs::canonicalize(&inside).is_ok_and(|real| seen.insert(real)) {
-            continue;
-        }
+    for (folder, inside) in existing::unit_folders(root) {
         let own = |name: &str| folder == UNITS && name == place.service();
         let files = names.iter().filter(|name| !own(name));
         let files = files.map(|name| inside.join(name));

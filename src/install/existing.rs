@@ -1,14 +1,17 @@
 //! What a unit file that is already there is. Units of the deployed program are known by what they start; nothing that is
 //! not known is touched.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use super::place::{Place, Role};
+use super::place::{OTHER_UNITS, PACKAGED_UNITS, Place, Role, UNITS};
 use super::shipped::MARK;
 use crate::host::unit::values;
+
+/// A setting that names what a unit does not see.
+const HIDDEN: &str = "InaccessiblePaths=";
 
 /// A unit file, by its origin.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,30 +70,87 @@ pub fn drop_ins(directory: &Path) -> BTreeMap<String, String> {
     entries.filter_map(drop_in).collect()
 }
 
-/// A unit in `units`, other than `own`, that names `file`, which is then not only its own service's.
-/// A relay called `eu.env` has its configuration where the deployed program has the settings of the
-/// relay `eu`.
+/// The folders below `root` (`/`, but for tests) in which systemd looks for units: each by its name and
+/// where it is, and each once.
 #[must_use]
-pub fn other_reader(units: &Path, own: &str, file: &Path) -> Option<String> {
+pub fn unit_folders(root: &Path) -> Vec<(&'static str, PathBuf)> {
+    let names = [UNITS].into_iter().chain(PACKAGED_UNITS);
+    let folders = names.chain(OTHER_UNITS);
+    let folders = folders.map(|name| (name, root.join(name.trim_start_matches('/'))));
+    let mut seen = BTreeSet::new();
+    // /lib is a link to /usr/lib on most systems.
+    let mut is_new = |folder: &Path| fs::canonicalize(folder).is_ok_and(|real| seen.insert(real));
+    folders.filter(|(_, folder)| is_new(folder)).collect()
+}
+
+/// A service below `root` (`/`, but for tests), other than `own`, that reads `file`, which is then not
+/// only its own service's. A relay called `eu.env` has its configuration where the deployed program
+/// has the settings of the relay `eu`.
+#[must_use]
+pub fn other_reader(root: &Path, own: &str, file: &Path) -> Option<String> {
     let file = file.to_str()?;
-    let names = |text: &str| {
-        let ends = |rest: &str| {
-            rest.starts_with(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | ';'))
-        };
-        let mut found = text.match_indices(file);
+    let mut readers = BTreeSet::new();
+    let (mut templates, mut instances) = (Vec::new(), BTreeSet::new());
+    for (_, folder) in unit_folders(root) {
+        for (name, path) in entries(&folder) {
+            if let Some(unit) = name.strip_suffix(".d").filter(|name| is_service(name)) {
+                let drop_ins = drop_ins(&path);
+                if drop_ins.values().any(|text| reads(text, file)) {
+                    readers.insert(unit.to_owned());
+                }
+            } else if name.ends_with(".wants") || name.ends_with(".requires") {
+                // Instances that are enabled have no file but a link.
+                let links = entries(&path).into_iter().map(|(name, _)| name);
+                instances.extend(links.filter(|name| is_service(name)));
+            } else if is_service(&name)
+                && let Ok(text) = fs::read_to_string(&path)
+            {
+                if reads(&text, file) {
+                    readers.insert(name.clone());
+                }
+                if let Some(prefix) = name.strip_suffix("@.service") {
+                    templates.push((format!("{prefix}@"), text));
+                }
+            }
+        }
+    }
+    for instance in instances {
+        let is_reader = templates.iter().any(|(prefix, text)| {
+            let name = instance.strip_prefix(prefix.as_str());
+            let name = name.and_then(|name| name.strip_suffix(".service"));
+            name.is_some_and(|name| reads(&text.replace("%i", name), file))
+        });
+        if is_reader {
+            readers.insert(instance);
+        }
+    }
+    readers.into_iter().find(|unit| unit != own)
+}
+
+/// What is in `folder`, by its names.
+fn entries(folder: &Path) -> Vec<(String, PathBuf)> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let entry = |entry: fs::DirEntry| Some((entry.file_name().into_string().ok()?, entry.path()));
+    entries.filter_map(entry).collect()
+}
+
+fn is_service(name: &str) -> bool {
+    name.ends_with(".service")
+}
+
+/// True if a unit or drop-in names `file` for another purpose than to hide it.
+fn reads(text: &str, file: &str) -> bool {
+    let ends =
+        |rest: &str| rest.starts_with(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | ';'));
+    let names = |line: &str| {
+        let mut found = line.match_indices(file);
         found.any(|(at, file)| {
-            let rest = text.get(at + file.len()..).unwrap_or_default();
+            let rest = line.get(at + file.len()..).unwrap_or_default();
             rest.is_empty() || ends(rest)
         })
     };
-    let entries = fs::read_dir(units).into_iter().flatten().flatten();
-    let mut readers: Vec<String> = entries
-        .filter_map(|entry| entry.file_name().into_string().ok())
-        .filter(|unit| unit.ends_with(".service") && unit != own)
-        .filter(|unit| fs::read_to_string(units.join(unit)).is_ok_and(|text| names(&text)))
-        .collect();
-    readers.sort();
-    readers.into_iter().next()
+    let is_silent = |line: &str| line.starts_with(['#', ';']) || line.starts_with(HIDDEN);
+    text.lines().any(|line| !is_silent(line) && names(line))
 }
 
 fn judge(text: String, place: &Place) -> Existing {
@@ -130,7 +190,7 @@ fn judge(text: String, place: &Place) -> Existing {
 mod tests {
     use std::path::Path;
 
-    use super::{Existing, drop_ins, judge, load, other_reader};
+    use super::{Existing, drop_ins, judge, load, other_reader, reads};
     use crate::install::place::{Place, Role};
 
     const FIRST: &str = "[Service]\nType=notify\nEnvironmentFile=/etc/infisical/gateway.conf\n\
@@ -155,26 +215,73 @@ mod tests {
         }
     }
 
-    /// A purge of the relay `eu` must not take the configuration of the relay `eu.env`.
+    /// A purge of the relay `eu` must not take the configuration of the relay `eu.env`, wherever
+    /// its unit is.
     #[test]
     fn a_file_that_another_unit_names_has_another_reader() {
-        let units = tempfile::tempdir().expect("a directory");
-        let write = |unit: &str, text: &str| {
-            std::fs::write(units.path().join(unit), text).expect("written");
+        const START: &str =
+            "[Service]\nExecStart=/usr/bin/infisical relay start --config /etc/infisical/relays/";
+        const SHARED: &str = "/etc/infisical/relays/eu.env.conf";
+        let reader = |files: &[(&str, &str)], own: &str, file: &str| {
+            let root = tempfile::tempdir().expect("a directory");
+            for (path, text) in files {
+                let path = root.path().join(path);
+                std::fs::create_dir_all(path.parent().expect("a directory")).expect("made");
+                std::fs::write(path, text).expect("written");
+            }
+            other_reader(root.path(), own, Path::new(file))
         };
-        let start = "[Service]\nExecStart=/usr/bin/infisical relay start --config /etc/infisical";
-        write("eu.service", &format!("{start}/relays/eu.conf\n"));
-        let reader = |file: &str| other_reader(units.path(), "eu.service", Path::new(file));
-        let shared = "/etc/infisical/relays/eu.env.conf";
-        assert_eq!(reader(shared), None);
-        write("eu.env.service", &format!("{start}/relays/eu.env.conf\n"));
-        assert_eq!(reader(shared).as_deref(), Some("eu.env.service"));
-        assert_eq!(reader("/etc/infisical/relays/eu.conf"), None);
-        assert_eq!(reader("/etc/infisical/relays/eu"), None);
-        let deployed = "[Service]\nEnvironmentFile=/etc/infisical/relays/eu.env.conf\n";
-        write("eu.service", deployed);
-        let found = other_reader(units.path(), "eu.env.service", Path::new(shared));
+        let (eu, env) = (format!("{START}eu.conf\n"), format!("{START}eu.env.conf\n"));
+        for folder in [
+            "etc/systemd/system",
+            "run/systemd/system",
+            "run/systemd/transient",
+            "usr/lib/systemd/system",
+            "usr/local/lib/systemd/system",
+            "lib/systemd/system",
+        ] {
+            let own = format!("{folder}/eu.service");
+            let other = format!("{folder}/eu.env.service");
+            let files = [(own.as_str(), eu.as_str()), (&other, &env)];
+            assert_eq!(reader(&files[..1], "eu.service", SHARED), None);
+            let found = reader(&files, "eu.service", SHARED);
+            assert_eq!(found.as_deref(), Some("eu.env.service"), "{folder}");
+            for file in ["/etc/infisical/relays/eu.conf", "/etc/infisical/relays/eu"] {
+                assert_eq!(reader(&files, "eu.service", file), None);
+            }
+        }
+        let deployed = format!("[Service]\nEnvironmentFile={SHARED}\n");
+        let files = [("etc/systemd/system/eu.service", deployed.as_str())];
+        let found = reader(&files, "eu.env.service", SHARED);
         assert_eq!(found.as_deref(), Some("eu.service"));
+        let files = [("etc/systemd/system/eu.service.d/a.conf", deployed.as_str())];
+        let found = reader(&files, "eu.env.service", SHARED);
+        assert_eq!(found.as_deref(), Some("eu.service"), "a drop-in");
+
+        let template = format!("{START}%i.conf\n");
+        let link = "etc/systemd/system/multi-user.target.wants/infisical-relay@eu.env.service";
+        let files = [
+            (
+                "usr/lib/systemd/system/infisical-relay@.service",
+                template.as_str(),
+            ),
+            (link, ""),
+        ];
+        assert_eq!(reader(&files[..1], "eu.service", SHARED), None);
+        let found = reader(&files, "eu.service", SHARED);
+        assert_eq!(found.as_deref(), Some("infisical-relay@eu.env.service"));
+    }
+
+    /// The unit of the relay hides the configuration of the gateway.
+    #[test]
+    fn a_unit_that_hides_a_file_does_not_read_it() {
+        let hides =
+            "# /etc/infisical/gateway.conf\nInaccessiblePaths=-/a -/etc/infisical/gateway.conf\n";
+        assert!(!reads(hides, "/etc/infisical/gateway.conf"));
+        assert!(reads(
+            "LoadCredential=a:/etc/infisical/gateway.conf",
+            "/etc/infisical/gateway.conf"
+        ));
     }
 
     #[test]

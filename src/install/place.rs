@@ -15,6 +15,18 @@ pub const PACKAGED_UNITS: [&str; 3] = [
     "/usr/lib/systemd/system",
     "/lib/systemd/system",
 ];
+/// Where units are beside these (systemd.unit(5)).
+pub const OTHER_UNITS: [&str; 9] = [
+    "/etc/systemd/system.control",
+    "/etc/systemd/system.attached",
+    "/run/systemd/system.control",
+    "/run/systemd/system.attached",
+    "/run/systemd/system",
+    "/run/systemd/transient",
+    "/run/systemd/generator.early",
+    "/run/systemd/generator",
+    "/run/systemd/generator.late",
+];
 /// Where configuration is.
 pub const CONFIGURATION: &str = "/etc/infisical";
 /// Where services log to files.
