@@ -459,7 +459,7 @@ pub(crate) fn longest_stop(sources: &[Source], role: &str) -> Option<u64> {
 }
 
 /// The value of a constant: a product or a shift of numbers, or a time in milliseconds.
-fn constant(sources: &[Source], path: &str, name: &str) -> Option<u64> {
+pub(crate) fn constant(sources: &[Source], path: &str, name: &str) -> Option<u64> {
     let source = sources.iter().find(|source| source.path == path)?;
     let start = format!("const {name}: ");
     let (_, rest) = source.code.split_once(&start)?;

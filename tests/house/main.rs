@@ -8,6 +8,7 @@ mod catalogue;
 mod constants;
 mod documents;
 mod layers;
+mod memory;
 mod source;
 mod units;
 mod words;
@@ -267,6 +268,24 @@ fn numbers_agree_wherever_they_stand() {
         for name in ["", "@"] {
             let path = format!("infisical-{role}{name}.service");
             assert_none(&constants::unit_disagreements(&path, &unit(&path), stop));
+        }
+    }
+}
+
+#[test]
+fn units_allow_the_memory_that_the_limits_ask_for() {
+    let sources = sources();
+    for (role, names) in [
+        ("gateway", &["", "@"][..]),
+        ("relay", &["", "@"]),
+        ("platform", &[""]),
+    ] {
+        let bound = memory::bound(&sources, role);
+        let bound = bound.unwrap_or_else(|| panic!("the {role}'s limits were not found"));
+        println!("{role}: {bound} MiB");
+        for name in names {
+            let path = format!("infisical-{role}{name}.service");
+            assert_none(&memory::unit_disagreements(&path, &unit(&path), bound));
         }
     }
 }

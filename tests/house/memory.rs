@@ -1,0 +1,70 @@
+//! `MemoryHigh=` and `MemoryMax=` of the units, which follow from the limits of the roles.
+
+use infisical::config::settings::RelayLimits;
+
+use crate::constants::constant;
+use crate::source::Source;
+
+/// Both are rounded up to a multiple of this, in MiB.
+const STEP: u64 = 512;
+
+/// What each role can be made to hold, in MiB, the kernel's buffers not counted.
+pub(crate) fn bound(sources: &[Source], role: &str) -> Option<u64> {
+    /// The program itself.
+    const PROGRAM: u64 = 64;
+    let value = |path, name| constant(sources, path, name);
+    let mib = |bytes: u64| bytes.div_ceil(1 << 20);
+    match role {
+        "relay" => u64::try_from(RelayLimits::default().memory_mib()).ok(),
+        "gateway" => {
+            // TLS 2, and a buffer for each direction.
+            const SESSION: u64 = 128 * 1024;
+            let window = "src/ssh/connection/window.rs";
+            let session = value(window, "BASE")? + SESSION;
+            let sessions = value("src/gateway/session.rs", "MAX_SESSIONS")? * session;
+            let queue = value("src/ssh/connection/channels/send.rs", "SESSION_QUEUE")?;
+            // A new tunnel and the one before it.
+            let tunnels = 2 * (value(window, "BUDGET")? + queue);
+            Some(PROGRAM + mib(sessions) + mib(tunnels))
+        }
+        "platform" => {
+            // TLS and buffers, beside a request's head and body.
+            const CONNECTION: u64 = 128 * 1024;
+            let head = value("src/platform/server.rs", "MAX_HEAD")?;
+            let body = value("src/platform/routes/mod.rs", "MAX_BODY")?;
+            let connections = value("src/platform/server.rs", "MAX_CONNECTIONS")?;
+            Some(PROGRAM + mib(connections * (CONNECTION + head + body)))
+        }
+        _ => None,
+    }
+}
+
+/// Where `unit` allows another amount of memory than `bound` MiB ask for: half as much again before it
+/// is slowed down, since the kernel's buffers of its sockets count too, and twice as much before it is
+/// ended.
+pub(crate) fn unit_disagreements(unit: &str, text: &str, bound: u64) -> Vec<String> {
+    let size = |mib: u64| format!("{}M", mib.next_multiple_of(STEP));
+    let lines = [
+        format!("MemoryHigh={}", size(bound + bound / 2)),
+        format!("MemoryMax={}", size(bound * 2)),
+    ];
+    let missing = lines
+        .into_iter()
+        .filter(|line| !text.lines().any(|found| found == line));
+    missing
+        .map(|line| format!("{unit} does not have {line}"))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::unit_disagreements;
+
+    #[test]
+    fn limits_follow_from_the_bound() {
+        let unit = "[Service]\nMemoryHigh=1024M\nMemoryMax=1536M\n";
+        assert!(unit_disagreements("a unit", unit, 600).is_empty());
+        assert_eq!(unit_disagreements("a unit", unit, 800).len(), 2);
+        assert_eq!(unit_disagreements("a unit", "", 600).len(), 2);
+    }
+}
