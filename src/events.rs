@@ -98,6 +98,8 @@ events! {
     GATEWAY_CONFLICT = "c4486ec657af4a6b90d2eceb7573c5bc" "two gateways use the same identity and push each other out; stop one of them";
     /// A gateway's certificate was not believed.
     GATEWAY_REFUSED = "3e031b29595c43e7a9783182ef37d302" "gateway refused";
+    /// One organization's clients and gateways hold as much as they may.
+    BUFFERS_SHORT = "5d0c8e61f7a14b92a3e47f6bd1c09e25" "an organization uses its share of the memory for buffers; its transfers slow down";
     /// A signal asked for the end: no more sessions, and the present ones may finish.
     STOPPING = "36464177ae264748891aca9a56abc7de" "stopping";
     /// The log file was to be opened again, and could not be.

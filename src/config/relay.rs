@@ -7,9 +7,9 @@ use super::assemble::{Inputs, Reader};
 use super::credential::ResourceId;
 use super::env::{
     RELAY_ACCESS_TOKEN, RELAY_AUTH_SECRET, RELAY_DOMAIN, RELAY_ENROLL_METHOD, RELAY_ENROLL_METHODS,
-    RELAY_ENROLLMENT_TOKEN, RELAY_HOST, RELAY_ID, RELAY_MAX_CLIENTS, RELAY_MAX_GATEWAYS,
-    RELAY_MAX_HANDSHAKES, RELAY_MAX_PER_GATEWAY, RELAY_MAX_PER_SOURCE, RELAY_NAME,
-    RELAY_SSH_LISTEN, RELAY_TLS_LISTEN, RELAY_TYPE, Used, Variable,
+    RELAY_ENROLLMENT_TOKEN, RELAY_HOST, RELAY_ID, RELAY_MAX_BUFFER, RELAY_MAX_CLIENTS,
+    RELAY_MAX_GATEWAYS, RELAY_MAX_HANDSHAKES, RELAY_MAX_PER_GATEWAY, RELAY_MAX_PER_SOURCE,
+    RELAY_NAME, RELAY_SSH_LISTEN, RELAY_TLS_LISTEN, RELAY_TYPE, Used, Variable,
 };
 use super::login::{EnrollKeys, Enrollment};
 use super::raw::{Loaded, Origin, Raw, Source};
@@ -185,6 +185,7 @@ fn limits(reader: &mut Reader<'_>) -> RelayLimits {
         gateways: limit(&RELAY_MAX_GATEWAYS, default.gateways),
         clients: limit(&RELAY_MAX_CLIENTS, default.clients),
         per_gateway: limit(&RELAY_MAX_PER_GATEWAY, default.per_gateway),
+        buffer_mib: limit(&RELAY_MAX_BUFFER, default.buffer_mib),
     }
 }
 
@@ -256,9 +257,10 @@ mod tests {
     use crate::config::case::Case;
     use crate::config::credential::IdentityCredential;
     use crate::config::env::{
-        API_URL, RELAY_AUTH_SECRET, RELAY_ENROLL_METHOD, RELAY_HOST, RELAY_MAX_CLIENTS,
-        RELAY_MAX_GATEWAYS, RELAY_MAX_HANDSHAKES, RELAY_MAX_PER_GATEWAY, RELAY_MAX_PER_SOURCE,
-        RELAY_NAME, RELAY_SSH_LISTEN, RELAY_TLS_LISTEN, RELAY_TYPE, TOKEN, Variable,
+        API_URL, RELAY_AUTH_SECRET, RELAY_ENROLL_METHOD, RELAY_HOST, RELAY_MAX_BUFFER,
+        RELAY_MAX_CLIENTS, RELAY_MAX_GATEWAYS, RELAY_MAX_HANDSHAKES, RELAY_MAX_PER_GATEWAY,
+        RELAY_MAX_PER_SOURCE, RELAY_NAME, RELAY_SSH_LISTEN, RELAY_TLS_LISTEN, RELAY_TYPE, TOKEN,
+        Variable,
     };
     use crate::config::settings::{RelayCredential, RelayKind, RelayLimits};
     use crate::secret::Secret;
@@ -414,6 +416,7 @@ mod tests {
             ("INFISICAL_RELAY_MAX_CLIENTS", "7"),
             ("INFISICAL_RELAY_MAX_GATEWAYS", "1000000"),
             ("INFISICAL_RELAY_MAX_CONNECTIONS_PER_SOURCE", "3"),
+            ("INFISICAL_RELAY_MAX_BUFFER_MIB", "6"),
         ];
         let case = Case {
             flags: &flags,
@@ -431,6 +434,7 @@ mod tests {
             gateways: 1_000_000,
             clients: 1,
             per_gateway: 5,
+            buffer_mib: 6,
         };
         assert_eq!(settings.limits, expected);
     }
@@ -444,6 +448,7 @@ mod tests {
             (&RELAY_MAX_GATEWAYS, default.gateways),
             (&RELAY_MAX_CLIENTS, default.clients),
             (&RELAY_MAX_PER_GATEWAY, default.per_gateway),
+            (&RELAY_MAX_BUFFER, default.buffer_mib),
         ] {
             assert_eq!(variable.default, limit.to_string(), "{}", variable.name);
         }

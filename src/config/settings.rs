@@ -355,6 +355,39 @@ pub struct RelayLimits {
     pub clients: usize,
     /// Those of them that one gateway serves.
     pub per_gateway: usize,
+    /// Memory for what clients and gateways have not taken yet, in MiB.
+    pub buffer_mib: usize,
+}
+
+impl RelayLimits {
+    /// Memory for what clients and gateways have not taken yet, in bytes.
+    #[must_use]
+    pub fn buffer_bytes(&self) -> usize {
+        self.buffer_mib.saturating_mul(1 << 20)
+    }
+
+    /// Memory that a relay with these limits takes at most, in MiB: what the program takes by itself,
+    /// and what each peer can make it hold (docs/reliability.md). The kernel's buffers come on top.
+    #[must_use]
+    pub fn memory_mib(&self) -> usize {
+        const PROGRAM_MIB: usize = 64;
+        const HANDSHAKE_KIB: usize = 128;
+        const GATEWAY_KIB: usize = 96;
+        // Its TLS session, and the least that its channel may hold whatever else is held.
+        const CLIENT_KIB: usize = 128;
+        let peers = [
+            self.handshakes.saturating_mul(2 * HANDSHAKE_KIB),
+            self.gateways.saturating_mul(GATEWAY_KIB),
+            self.clients.saturating_mul(CLIENT_KIB),
+        ];
+        let peers = peers
+            .into_iter()
+            .fold(0, usize::saturating_add)
+            .div_ceil(1024);
+        PROGRAM_MIB
+            .saturating_add(peers)
+            .saturating_add(self.buffer_mib)
+    }
 }
 
 impl Default for RelayLimits {
@@ -365,6 +398,7 @@ impl Default for RelayLimits {
             gateways: 8192,
             clients: 16_384,
             per_gateway: 4096,
+            buffer_mib: 1024,
         }
     }
 }

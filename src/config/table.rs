@@ -594,6 +594,14 @@ settings! {
         flags: &[Flag::new("--max-clients-per-gateway")],
         default: "4096",
     }
+    RELAY_MAX_BUFFER = "INFISICAL_RELAY_MAX_BUFFER_MIB"
+    "memory in MiB for data on their way; one organization gets seven times what is free, then its windows stay small" {
+        used: Used::ByRelays,
+        group: Group::Limits,
+        kind: Kind::Number,
+        flags: &[Flag::new("--max-buffer-mib")],
+        default: "1024",
+    }
     RELAY_AUTH_SECRET = "INFISICAL_RELAY_AUTH_SECRET"
     "secret that an instance shares with its relays, for the type instance" {
         secret: true,

@@ -485,7 +485,7 @@ mod tests {
             let expected: Vec<&str> = all.iter().map(|key| key.name).collect();
             assert_eq!(names, expected);
             let limits = names.iter().filter(|name| name.contains("_MAX_")).count();
-            assert_eq!(limits, if role == Role::Relay { 5 } else { 0 });
+            assert_eq!(limits, if role == Role::Relay { 6 } else { 0 });
         }
     }
 

@@ -1,6 +1,7 @@
 //! Sockets: dialling, listening, accepting, copying. Knows nothing of tunnels.
 
 pub mod accept;
+pub mod buffers;
 pub mod copy;
 pub mod dead_peer;
 pub(crate) mod delegate;

@@ -139,12 +139,16 @@ impl Client {
             Box::pin(self.dismiss(&mut tls)).await;
             return;
         }
-        let organization = organization(&tls);
-        let _client = match organization.and_then(|id| Ok(self.hub.admit_client(id)?)) {
-            Ok(client) => client,
+        let admitted = organization(&tls).and_then(|organization| {
+            let client = self.hub.admit_client(organization.clone())?;
+            Ok((organization, client))
+        });
+        let (organization, _client) = match admitted {
+            Ok(admitted) => admitted,
             Err(refusal) => return Box::pin(self.refuse(tls, &name, &refusal)).await,
         };
-        let opened = self.stop.run(Box::pin(self.channel(&name))).await;
+        let opening = Box::pin(self.channel(&name, &organization));
+        let opened = self.stop.run(opening).await;
         let opened = match opened {
             None => return,
             Some(Err(refusal)) => return Box::pin(self.refuse(tls, &name, &refusal)).await,
@@ -234,8 +238,8 @@ impl Client {
         }
     }
 
-    /// A channel of the gateway called `name`.
-    async fn channel(&self, name: &str) -> Result<Box<Opened>, Refusal> {
+    /// A channel of the gateway called `name`, for a client of `organization`.
+    async fn channel(&self, name: &str, organization: &str) -> Result<Box<Opened>, Refusal> {
         let id = GatewayId::try_new(name).map_err(|_| Refusal::NoGateway)?;
         let tunnel = self.hub.find(&id).await.ok_or(Refusal::NotConnected)?;
         let slot = self.hub.channels.take(id).ok_or(Refusal::GatewayFull)?;
@@ -243,6 +247,7 @@ impl Client {
             _of_gateway: slot,
             _need: tunnel.need(),
         };
+        tunnel.charge_to(|| self.hub.buffers.account(organization));
 
         // Opened by a task of its own: an answer that comes too late must be heard all the same, or the
         // channel would stay open on the gateway's side, belonging to nobody.

@@ -13,6 +13,7 @@ use super::tunnel::Tunnel;
 use crate::config::settings::RelayLimits;
 use crate::log_throttle::LogThrottle;
 use crate::names::GatewayId;
+use crate::net::buffers::Pool;
 use crate::net::handshakes::{Handshake, Handshakes, Refusal, TIMES_WHAT_IS_FREE};
 use crate::net::limits::{Counters, Slot, Source};
 
@@ -70,6 +71,8 @@ pub(crate) struct Hub {
     doubt: Mutex<Option<String>>,
     /// Client connections with a gateway to go to, per gateway.
     pub(crate) channels: Counters<GatewayId>,
+    /// What tunnels hold, per organization.
+    pub(crate) buffers: Arc<Pool>,
     /// Client connections that authenticated, per organization.
     clients: Counters<String>,
     /// All of them together.
@@ -127,6 +130,7 @@ impl Hub {
             refusals: LogThrottle::for_peers(),
             doubt: Mutex::default(),
             channels: Counters::new(limits.per_gateway),
+            buffers: Pool::new(limits.buffer_bytes()),
             clients: Counters::new(most_clients),
             most_clients,
             handshakes,
@@ -137,6 +141,14 @@ impl Hub {
     /// Clients that proved themselves and are connected.
     pub(crate) fn clients_connected(&self) -> usize {
         self.clients.all()
+    }
+
+    /// Bytes that tunnels hold now for clients and gateways.
+    pub(crate) fn buffered(&self) -> usize {
+        // Each session has a lock of its own, which is not to be waited for with the registry's.
+        let tunnels = self.registry().sessions();
+        let buffered = tunnels.iter().map(|tunnel| tunnel.session.buffered());
+        buffered.fold(0, usize::saturating_add)
     }
 
     /// A place for a client of `organization`: an organization may hold seven times as many places as

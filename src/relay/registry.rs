@@ -163,6 +163,15 @@ impl<S> Registry<S> {
         self.live.get(id).map(|entry| &entry.session)
     }
 
+    /// All live sessions.
+    pub(crate) fn sessions(&self) -> Vec<S>
+    where
+        S: Clone,
+    {
+        let entries = self.live.values();
+        entries.map(|entry| entry.session.clone()).collect()
+    }
+
     /// How many gateways are connected.
     pub(crate) fn len(&self) -> usize {
         self.live.len()

@@ -1,19 +1,25 @@
-//! Tells the service manager how many are connected, and how long the certificates are still good.
+//! Tells the service manager how many are connected, what they make the relay hold, and how long the
+//! certificates are still good. Logs which organizations have used up their share of the memory.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::hub::Hub;
+use crate::events;
 use crate::host::notify;
 use crate::words::{Count, Roughly};
 
 /// Between two looks. Gateways and clients come and go by the hundred; nobody reads faster than this.
 const INTERVAL: Duration = Duration::from_secs(5);
 
+/// Longest part of an organization's id that is shown, in characters.
+const MAX_SHOWN: usize = 64;
+
 /// Tells for ever, whenever the line is another one.
 pub(crate) async fn run(hub: Arc<Hub>) {
     let mut said = String::new();
     loop {
+        warn_of_shares(&hub);
         let line = line(&hub);
         if line != said {
             notify::status(&line);
@@ -23,13 +29,34 @@ pub(crate) async fn run(hub: Arc<Hub>) {
     }
 }
 
+fn warn_of_shares(hub: &Hub) {
+    for (organization, bytes) in hub.buffers.take_short() {
+        let organization: String = organization.escape_default().take(MAX_SHOWN).collect();
+        let event = events::BUFFERS_SHORT;
+        if let Some(permission) = hub.refusals.should_log(event.text, &organization) {
+            tracing::warn!(
+                message_id = event.id,
+                organization,
+                mib = bytes >> 20,
+                limit_mib = hub.buffers.limit() >> 20,
+                suppressed = permission.suppressed(),
+                "{event}"
+            );
+        }
+    }
+}
+
 fn line(hub: &Hub) -> String {
     let identity = hub.identity();
     let left = identity.expires.duration_since(identity.clock.now());
+    // Not in the line below, where the registry would stay locked.
+    let gateways = hub.registry().len();
     let mut line = format!(
-        "serving {} and {}, certificate valid for {}",
-        Count(hub.registry().len(), "gateway"),
+        "serving {} and {}, {} of {} MiB buffered, certificate valid for {}",
+        Count(gateways, "gateway"),
         Count(hub.clients_connected(), "client"),
+        hub.buffered() >> 20,
+        hub.buffers.limit() >> 20,
         Roughly(left.unwrap_or_default()),
     );
     if let Some(doubt) = hub.doubt() {

@@ -1,8 +1,12 @@
-//! A gateway's tunnel as the relay sees it: its session, and how many clients need it still.
+//! A gateway's tunnel as the relay sees it: its session, the organization whose memory it uses, and how
+//! many clients need it still.
+
+use std::sync::{Arc, OnceLock};
 
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
+use crate::net::buffers::Account;
 use crate::ssh::server::Session;
 
 /// See the module.
@@ -10,6 +14,8 @@ use crate::ssh::server::Session;
 pub(crate) struct Tunnel {
     /// The gateway's session.
     pub(crate) session: Session,
+    /// Of the organization of its clients, once one came.
+    account: OnceLock<()>,
     /// Has a token for each client on the way to the gateway or joined with it.
     clients: TaskTracker,
 }
@@ -22,8 +28,16 @@ impl Tunnel {
     pub(crate) fn new(session: Session) -> Self {
         Self {
             session,
+            account: OnceLock::new(),
             clients: TaskTracker::new(),
         }
+    }
+
+    /// Has what the tunnel holds counted for the organization of its first client. A gateway belongs to
+    /// one organization, which its own certificate does not name.
+    pub(crate) fn charge_to(&self, account: impl FnOnce() -> Arc<Account>) {
+        self.account
+            .get_or_init(|| self.session.charge_to(account()));
     }
 
     /// Keeps the tunnel from being taken for idle.

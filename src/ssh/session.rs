@@ -10,6 +10,7 @@ use super::connection::Connection;
 use super::driver::{self, GOODBYE, Phase, Shared};
 use super::stream::{ChannelStream, Handle};
 use super::{Error, cert};
+use crate::net::buffers::Account;
 use crate::scope::Scope;
 
 /// The peer's answer to an opening.
@@ -195,6 +196,17 @@ impl Session {
     #[must_use]
     pub fn take_end(&self) -> Error {
         self.shared.take_end()
+    }
+
+    /// From now on `account` bounds what the channels of this session hold, unless one does already.
+    pub fn charge_to(&self, account: Arc<Account>) {
+        self.shared.lock().connection.charge_to(account);
+    }
+
+    /// Bytes that the channels hold for their readers and for the peer.
+    #[must_use]
+    pub fn buffered(&self) -> usize {
+        self.shared.lock().connection.buffered()
     }
 
     /// Sends what is still queued and says goodbye, waits a moment for the peer to hear it, and closes the connection.

@@ -24,6 +24,7 @@ async fn an_installed_relay_keeps_its_limits() {
         ("INFISICAL_RELAY_MAX_GATEWAYS", "103"),
         ("INFISICAL_RELAY_MAX_CLIENTS", "104"),
         ("INFISICAL_RELAY_MAX_CLIENTS_PER_GATEWAY", "104"),
+        ("INFISICAL_RELAY_MAX_BUFFER_MIB", "106"),
     ];
     let mut variables = limits.to_vec();
     variables.push(("INFISICAL_TOKEN", "a-token-of-a-test"));

@@ -41,6 +41,7 @@ mod login;
 mod logs;
 mod make_install;
 mod memory;
+mod organizations;
 mod platform;
 mod privileges;
 mod quiet_logs;

@@ -1,17 +1,12 @@
 //! What one peer can make a relay hold (docs/reliability.md): resident memory of the real program, before and with many
 //! such peers.
 
-use infisical::secret::Secret;
-use infisical::ssh::cert::HostPolicy;
-use infisical::ssh::client;
-use infisical::ssh::keys::{self, CertifiedKey};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
 use crate::support::eventually;
-use crate::support::lab::{Lab, RELAY};
+use crate::support::lab::Lab;
 use crate::support::process::Process;
-use crate::support::ssh_ca::SshCert;
 use crate::support::targets::Target;
 
 /// A peer that has not proved itself, whatever it sends.
@@ -21,18 +16,9 @@ const IDLE_GATEWAY_KIB: usize = 96;
 /// A client that has stopped reading, with the gateway's bytes for it.
 const STALLED_CLIENT_KIB: usize = 512;
 
-/// Resident memory in KiB.
-fn resident(process: &Process) -> usize {
-    let path = format!("/proc/{}/status", process.pid());
-    let status = std::fs::read_to_string(&path).expect("a running process");
-    let line = status.lines().find(|line| line.starts_with("VmRSS:"));
-    let number = line.and_then(|line| line.split_whitespace().nth(1));
-    number.expect("VmRSS in KiB").parse().expect("a number")
-}
-
 /// Fails if `relay` holds more than `most` KiB for each of `count` peers than it did `before`.
 fn assert_holds(what: &str, relay: &Process, before: usize, count: usize, most: usize) {
-    let each = resident(relay).saturating_sub(before) / count;
+    let each = relay.resident_kib().saturating_sub(before) / count;
     eprintln!("{what}: {each} KiB for each of {count}");
     assert!(each <= most, "{what}: {each} KiB each, {most} at most");
 }
@@ -57,7 +43,7 @@ async fn peers_that_have_not_proved_themselves_make_a_relay_hold_little() {
     // Kept, so that those of the second port find nothing that the others have left.
     let mut peers = Vec::new();
     for (what, port, bytes) in [("port 2222", 2222, packet), ("port 8443", 8443, hello)] {
-        let before = resident(&relay);
+        let before = relay.resident_kib();
         for _ in 0..COUNT {
             let mut peer = TcpStream::connect((lab.host, port)).await.expect("a port");
             peer.write_all(&bytes).await.expect("sent");
@@ -108,29 +94,9 @@ async fn idle_gateways_make_a_relay_hold_little() {
     const COUNT: usize = 100;
     let lab = Lab::new().await;
     let relay = lab.relay().await;
-    let key = keys::parse_private_key(&Secret::new(lab.client_key.private())).expect("a key");
-    let connect = async |number: usize| {
-        let id = format!("gateway-{number}");
-        let line = lab
-            .user_ca
-            .certificate_line(&lab.client_key, &SshCert::user(RELAY, &id));
-        let certificate = keys::parse_certificate(&line).expect("a certificate");
-        let policy = HostPolicy {
-            ca: keys::parse_public_key(&lab.host_ca.key.public).expect("an authority"),
-            principal: lab.principal(),
-        };
-        let pair = CertifiedKey::try_new(&key, certificate).expect("a pair");
-        let config = client::Config::new(id, pair, policy);
-        let tcp = TcpStream::connect((lab.host, 2222))
-            .await
-            .expect("the port");
-        let (reader, writer) = tcp.into_split();
-        client::connect(reader, writer, &config)
-            .await
-            .expect("a session")
-    };
+    let connect = async |number: usize| lab.bare_gateway(&format!("gateway-{number}")).await;
     let _first = connect(COUNT).await;
-    let before = resident(&relay);
+    let before = relay.resident_kib();
     let mut gateways = Vec::new();
     for number in 0..COUNT {
         gateways.push(connect(number).await);
@@ -149,7 +115,7 @@ async fn clients_that_stop_reading_make_a_relay_hold_a_bounded_amount() {
     let (told, _heard) = tokio::sync::mpsc::unbounded_channel();
     let source = Target::exchange(lab.host, MIB, told).await;
     let way = lab.way(source.address);
-    let before = resident(&relay);
+    let before = relay.resident_kib();
     let mut stalled = Vec::new();
     for _ in 0..COUNT {
         stalled.push(way.tcp().await.expect("a way"));
@@ -158,7 +124,7 @@ async fn clients_that_stop_reading_make_a_relay_hold_a_bounded_amount() {
     let mut last = 0;
     let mut same = 0;
     eventually("the buffers are full", || {
-        let now = resident(&relay) + resident(&gateway);
+        let now = relay.resident_kib() + gateway.resident_kib();
         same = if now > last + 64 { 0 } else { same + 1 };
         last = last.max(now);
         let is_full = same >= 20;

@@ -16,6 +16,7 @@
 
 use std::collections::VecDeque;
 
+use super::channels::LITTLE;
 use super::window::{ReceiveWindow, SendWindow};
 use crate::ssh::msg::Message;
 use crate::ssh::packet::{Packet, Payload};
@@ -89,14 +90,14 @@ impl Progress {
 }
 
 impl Channel {
-    pub(super) fn new(state: State, peer: u32, send: SendWindow) -> Self {
+    pub(super) fn new(state: State, peer: u32, send: SendWindow, receive: ReceiveWindow) -> Self {
         Self {
             state,
             peer,
             send,
             queue: VecDeque::new(),
             queued: 0,
-            receive: ReceiveWindow::new(),
+            receive,
             received: VecDeque::new(),
             is_held: false,
             is_writer_waiting: false,
@@ -109,6 +110,11 @@ impl Channel {
             close_received: false,
             sample: None,
         }
+    }
+
+    /// Bytes of data in the queue beyond those that every channel may queue.
+    pub(super) fn charged(&self) -> usize {
+        self.queued.saturating_sub(LITTLE)
     }
 
     /// True if it has a packet to send now.

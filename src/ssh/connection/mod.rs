@@ -20,6 +20,7 @@ mod invariants;
 mod tests;
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::auth;
@@ -32,6 +33,7 @@ use super::wire::{Reader, Write as _};
 use super::{Error, Keepalive, RekeyLimits};
 use crate::clock::Clock;
 use crate::error::printable;
+use crate::net::buffers::Account;
 use channels::Channels;
 use liveness::{Liveness, Purpose, Silence};
 
@@ -176,6 +178,16 @@ impl Connection {
             Authentication::Client(_) => None,
             Authentication::Server(server) => server.subject(),
         }
+    }
+
+    /// From now on `account` bounds what the channels hold, unless another one does already.
+    pub(super) fn charge_to(&mut self, account: Arc<Account>) {
+        self.channels.charge_to(account);
+    }
+
+    /// Bytes that the channels hold for their readers and for the peer.
+    pub(super) fn buffered(&self) -> usize {
+        self.channels.buffered()
     }
 
     /// Why a client was refused, if it was; `Some(None)` if it tried and nothing is known against it.

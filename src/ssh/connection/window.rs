@@ -7,11 +7,17 @@
 //! The size starts at [`BASE`] and follows the measured bandwidth-delay product: how much the reader took in one round trip
 //! is how fast it is, and twice that product keeps such a reader busy. All growth of a session comes out of one
 //! [`Budget`], so the memory that a peer can make us hold is bounded: channels × [`BASE`] + [`BUDGET`].
+//! Where the session has an account of a server's memory, windows are sized by that too: when it is
+//! used up they begin at [`LEAST`] and do not grow.
 
 use std::time::Duration;
 
+use crate::net::buffers::Lease;
+
 /// Size of a new channel's window, in bytes.
 pub(super) const BASE: u32 = 256 * 1024;
+/// Size of a new channel's window when the session's account has no more, in bytes: one packet.
+pub(super) const LEAST: u32 = 32 * 1024;
 /// What all windows of a session may have beyond [`BASE`], in bytes; one channel alone may have it all. At 80 ms of
 /// round-trip time it carries 300 MiB/s.
 pub(super) const BUDGET: u32 = 24 * 1024 * 1024;
@@ -34,9 +40,29 @@ pub(super) struct Budget {
     share: Option<u32>,
     /// How often others were held to that share since.
     held: u8,
+    /// What the session holds or has promised to hold beyond the least, of its owner's account.
+    pub(super) lease: Lease,
 }
 
 impl Budget {
+    /// Size of a new window, taken from the account.
+    pub(super) fn begin(&mut self) -> u32 {
+        LEAST.saturating_add(self.lend(BASE.saturating_sub(LEAST)))
+    }
+
+    /// Takes what the account has of `wanted`.
+    fn lend(&mut self, wanted: u32) -> u32 {
+        let taken = self
+            .lease
+            .take(usize::try_from(wanted).unwrap_or(usize::MAX));
+        u32::try_from(taken).unwrap_or(u32::MAX)
+    }
+
+    fn give_back(&mut self, bytes: u32) {
+        self.lease
+            .give(usize::try_from(bytes).unwrap_or(usize::MAX));
+    }
+
     /// A window that has `extra` already wants more. If there is not enough for one that has less than its share, all are held
     /// to theirs until it has asked again, or for a few round trips if it does not.
     fn take(&mut self, wanted: u32, extra: u32) -> u32 {
@@ -59,7 +85,7 @@ impl Budget {
         if wanted > free && extra < even {
             (self.share, self.held) = (Some(even), 0);
         }
-        let taken = wanted.min(most);
+        let taken = self.lend(wanted.min(most));
         if extra == 0 && taken > 0 {
             self.sharers = self.sharers.saturating_add(1);
         }
@@ -76,6 +102,8 @@ impl Budget {
 /// The window that we grant.
 #[derive(Debug)]
 pub(super) struct ReceiveWindow {
+    /// What it began with.
+    base: u32,
     /// What we are ready to hold.
     size: u32,
     /// What the peer may still send: the number that it knows.
@@ -87,11 +115,18 @@ pub(super) struct ReceiveWindow {
 }
 
 impl ReceiveWindow {
-    /// A window of [`BASE`] bytes, all of it granted.
+    /// A window of [`BASE`] bytes.
+    #[cfg(test)]
     pub(super) fn new() -> Self {
+        Self::of(BASE)
+    }
+
+    /// A window of `base` bytes, all of it granted.
+    pub(super) fn of(base: u32) -> Self {
         Self {
-            size: BASE,
-            granted: BASE,
+            base,
+            size: base,
+            granted: base,
             unread: 0,
             extra: 0,
         }
@@ -128,7 +163,7 @@ impl ReceiveWindow {
     pub(super) fn adjust(&mut self, budget: &mut Budget) -> u32 {
         // What was promised beyond it is settled when the peer has used it, so `extra` says nothing of the size.
         if let Some(share) = budget.share {
-            self.size = self.size.min(BASE.saturating_add(share));
+            self.size = self.size.min(self.base.saturating_add(share));
         }
         self.settle(budget);
         if !self.is_adjustment_due() {
@@ -158,7 +193,7 @@ impl ReceiveWindow {
         let wanted = u32::try_from(product.saturating_mul(2))
             .unwrap_or(u32::MAX)
             .min(double)
-            .min(BASE.saturating_add(BUDGET));
+            .min(self.base.saturating_add(BUDGET));
         let more = wanted.saturating_sub(self.size);
         if more == 0 {
             return;
@@ -172,6 +207,7 @@ impl ReceiveWindow {
     pub(super) fn release(&mut self, budget: &mut Budget) {
         (self.size, self.granted, self.unread) = (0, 0, 0);
         self.settle(budget);
+        budget.give_back(std::mem::take(&mut self.base).saturating_sub(LEAST));
     }
 
     /// Gives back to the budget what neither size nor promise need any more.
@@ -179,15 +215,32 @@ impl ReceiveWindow {
         let needed = self
             .size
             .max(self.granted.saturating_add(self.unread))
-            .saturating_sub(BASE);
+            .saturating_sub(self.base);
         let back = self.extra.saturating_sub(needed);
         if back > 0 {
             self.extra = needed;
             budget.spent = budget.spent.saturating_sub(back);
+            budget.give_back(back);
             if self.extra == 0 {
                 budget.sharers = budget.sharers.saturating_sub(1);
             }
         }
+    }
+
+    /// What the peer may still send.
+    pub(super) fn granted(&self) -> u32 {
+        self.granted
+    }
+
+    /// What waits for the reader.
+    pub(super) fn unread(&self) -> u32 {
+        self.unread
+    }
+
+    /// What it began with.
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn base(&self) -> u32 {
+        self.base
     }
 
     /// What is promised or held, and what the window has of the budget.

@@ -4,8 +4,13 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 
+use infisical::secret::Secret;
+use infisical::ssh::cert::HostPolicy;
+use infisical::ssh::client;
+use infisical::ssh::keys::{self, CertifiedKey};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::net::TcpStream;
 
 use super::daemon::{GatewayCommand, RelayCommand};
 use super::fake_platform::{Answer, FakePlatform};
@@ -168,6 +173,37 @@ impl Lab {
         gateway.wait_for_line("Gateway started successfully").await;
         relay.wait_for_line_after(mark, GATEWAY_CONNECTED).await;
         gateway
+    }
+
+    /// A gateway called `id` that is nothing but its session with the relay.
+    pub(crate) async fn bare_gateway(&self, id: &str) -> client::Session {
+        let key = keys::parse_private_key(&Secret::new(self.client_key.private())).expect("a key");
+        let certificate = SshCert::user(RELAY, id);
+        let line = self
+            .user_ca
+            .certificate_line(&self.client_key, &certificate);
+        let certificate = keys::parse_certificate(&line).expect("a certificate");
+        let policy = HostPolicy {
+            ca: keys::parse_public_key(&self.host_ca.key.public).expect("an authority"),
+            principal: self.principal(),
+        };
+        let pair = CertifiedKey::try_new(&key, certificate).expect("a pair");
+        let config = client::Config::new(id.to_owned(), pair, policy);
+        let tcp = TcpStream::connect((self.host, 2222)).await;
+        let (reader, writer) = tcp.expect("the port").into_split();
+        let session = client::connect(reader, writer, &config).await;
+        session.expect("a session")
+    }
+
+    /// A way to a target of another gateway, for a client of `organization`.
+    pub(crate) fn way_of(&self, organization: &str, gateway_id: &str, to: (&str, u16)) -> Way {
+        let relay = Leaf::relay_client(gateway_id).of(organization);
+        let gateway = Leaf::gateway_client(gateway_id, to);
+        Way {
+            relay: self.relay_pki.clients.sign(&relay),
+            gateway: self.gateway_pki.clients.sign(&gateway),
+            ..self.way_by_name(to.0, to.1)
+        }
     }
 
     /// A good way to `target`.

@@ -142,6 +142,15 @@ impl Process {
         }
     }
 
+    /// Resident memory in KiB.
+    pub(crate) fn resident_kib(&self) -> usize {
+        let path = format!("/proc/{}/status", self.pid());
+        let status = std::fs::read_to_string(&path).expect("a running process");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let number = line.and_then(|line| line.split_whitespace().next());
+        number.expect("VmRSS in KiB").parse().expect("a number")
+    }
+
     /// The process id.
     pub(crate) fn pid(&self) -> Pid {
         let id = self.child.lock().expect("not poisoned").id();

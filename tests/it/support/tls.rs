@@ -51,14 +51,21 @@ pub(crate) async fn outer(
     client: Option<&Pem>,
     anchors: &str,
 ) -> io::Result<Outer> {
+    let tcp = soon("the relay", TcpStream::connect((host, 8443))).await?;
+    tcp.set_nodelay(true)?;
+    outer_over(tcp, host, client, anchors).await
+}
+
+/// The same over a connection that is there.
+pub(crate) async fn outer_over(
+    tcp: TcpStream,
+    host: Ipv4Addr,
+    client: Option<&Pem>,
+    anchors: &str,
+) -> io::Result<Outer> {
     let connector = TlsConnector::from(config(client, anchors, &[]));
     let name = ServerName::from(std::net::IpAddr::from(host));
-    let connect = async {
-        let tcp = TcpStream::connect((host, 8443)).await?;
-        tcp.set_nodelay(true)?;
-        connector.connect(name, tcp).await
-    };
-    soon("TLS 1", connect).await
+    soon("TLS 1", connector.connect(name, tcp)).await
 }
 
 /// TLS 2 over `stream`.

@@ -103,6 +103,13 @@ impl Leaf {
         .extension(GATEWAY_NAME, json!({"name": "lab"}).to_string().as_bytes())
     }
 
+    /// Of a client of another organization.
+    pub(crate) fn of(mut self, organization: &str) -> Self {
+        let subject = &mut self.0.distinguished_name;
+        subject.push(DnType::OrganizationName, organization);
+        self
+    }
+
     /// TLS 1 server.
     pub(crate) fn relay_server(host: Ipv4Addr) -> Self {
         let mut leaf = Self::new(&host.to_string(), "", ExtendedKeyUsagePurpose::ServerAuth);

@@ -6,12 +6,13 @@ use super::receive::{MAX_INCOMING, SMALL_READ};
 use super::send::{CHANNEL_QUEUE, LITTLE, SESSION_QUEUE};
 use super::{Channels, MAX_CHANNELS, MAX_DATA};
 use crate::ssh::connection::channel::{ChannelId, State, data_len};
-use crate::ssh::connection::window::{BASE, BUDGET};
+use crate::ssh::connection::window::{BUDGET, LEAST};
 
 impl Channels {
     /// Panics if one of them is broken.
     pub(in crate::ssh::connection) fn check(&self) {
         let (mut queued, mut used, mut incoming, mut extra) = (0_usize, 0_usize, 0_usize, 0_u32);
+        let mut leased = 0_usize;
         for (slot, index) in self.slots.iter().zip(0_u32..) {
             let Some(channel) = slot else { continue };
             used += 1;
@@ -24,7 +25,9 @@ impl Channels {
                 assert!(data_len(packet) <= MAX_DATA as usize, "a long packet");
             }
             let (promised, own) = channel.receive.promised();
-            assert!(promised <= BASE + own, "more is promised than can be held");
+            let base = channel.receive.base();
+            assert!(promised <= base + own, "more is promised than can be held");
+            leased += (base - LEAST + own) as usize + channel.charged();
             let held: usize = channel.received.iter().map(|data| data.len()).sum();
             assert!(held <= promised as usize, "more came than was promised");
             assert!(
@@ -58,6 +61,7 @@ impl Channels {
         assert_eq!(used, self.used(), "channels");
         assert_eq!(incoming, self.incoming, "channels that nobody has taken");
         assert_eq!(extra, self.budget.spent(), "what all windows have spent");
+        assert_eq!(leased, self.budget.lease.bytes(), "what the account lent");
         assert!(extra <= BUDGET && used <= MAX_CHANNELS && incoming <= MAX_INCOMING);
         assert!(queued <= SESSION_QUEUE + used * LITTLE, "long queues");
         let free: HashSet<u32> = self.free.iter().copied().collect();

@@ -15,17 +15,20 @@ mod tests;
 mod totals;
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use super::channel::{Channel, ChannelId, Progress, State};
-use super::window::{BASE, Budget, SendWindow};
+use super::window::{Budget, ReceiveWindow, SendWindow};
+use crate::net::buffers::Account;
 use crate::ssh::Error;
 use crate::ssh::msg::{Message, open_failure};
 use crate::ssh::packet::Packet;
 use schedule::Schedule;
 
 pub(in crate::ssh) use read::Reading;
+pub(super) use send::LITTLE;
 #[cfg(test)]
-pub(super) use send::{CHANNEL_QUEUE, LITTLE, SESSION_QUEUE};
+pub(super) use send::{CHANNEL_QUEUE, SESSION_QUEUE};
 pub(in crate::ssh) use send::{Room, data_packet};
 #[cfg(test)]
 pub(super) use totals::Totals;
@@ -101,10 +104,13 @@ impl Channels {
         self.slots.len().saturating_sub(self.free.len())
     }
 
-    fn insert(&mut self, channel: Channel) -> Option<ChannelId> {
+    /// A new channel, whose window is taken from the session's account.
+    fn insert(&mut self, state: State, peer: u32, send: SendWindow) -> Option<ChannelId> {
         if self.used() >= MAX_CHANNELS {
             return None;
         }
+        let receive = ReceiveWindow::of(self.budget.begin());
+        let channel = Channel::new(state, peer, send, receive);
         if let Some(index) = self.free.pop() {
             let id = ChannelId(index);
             *self.slots.get_mut(usize::try_from(index).ok()?)? = Some(channel);
@@ -123,7 +129,7 @@ impl Channels {
             return;
         };
         channel.receive.release(&mut self.budget);
-        self.queued = self.queued.saturating_sub(channel.queued);
+        self.free_queued(channel.queued, channel.charged());
         if channel.state == State::Incoming {
             self.incoming = self.incoming.saturating_sub(1);
         }
@@ -149,15 +155,34 @@ impl Channels {
         }
     }
 
+    /// Bytes have left the queues, so many of which the account was charged with.
+    fn free_queued(&mut self, bytes: usize, charged: usize) {
+        self.queued = self.queued.saturating_sub(bytes);
+        self.budget.lease.give(charged);
+    }
+
+    /// From now on `account` bounds what the channels hold, unless another one does already.
+    pub(super) fn charge_to(&mut self, account: Arc<Account>) {
+        self.budget.lease.charge_to(account);
+    }
+
+    /// Bytes that wait for readers, to be sent, or are being written.
+    pub(super) fn buffered(&self) -> usize {
+        let unread = |channel: &Channel| usize::try_from(channel.receive.unread());
+        let unread = self.slots.iter().flatten().filter_map(|c| unread(c).ok());
+        unread.fold(self.queued, usize::saturating_add)
+    }
+
     /// Asks the peer for a `direct-tcpip` channel (RFC 4254 §7.2). `None` if there are too many.
     pub(super) fn open(&mut self, specific: &[u8]) -> Option<ChannelId> {
-        let mut channel = Channel::new(State::Opening, 0, SendWindow::new(0, 0, 0));
+        let id = self.insert(State::Opening, 0, SendWindow::new(0, 0, 0))?;
+        let channel = self.slot(id)?;
         channel.is_held = true;
-        let id = self.insert(channel)?;
+        let window = channel.receive.granted();
         let open = Message::ChannelOpen {
             kind: DIRECT_TCPIP,
             sender: id.0,
-            window: BASE,
+            window,
             max_packet: MAX_DATA,
             specific,
         };
@@ -178,7 +203,7 @@ impl Channels {
         let confirmation = Message::ChannelOpenConfirmation {
             recipient: channel.peer,
             sender: id.0,
-            window: BASE,
+            window: channel.receive.granted(),
             max_packet: MAX_DATA,
         };
         let packet = confirmation.packet();
@@ -283,17 +308,18 @@ impl Channels {
         self.adjusting.clear();
         self.schedule.clear();
         self.blocked.clear();
-        let mut given_up = Vec::new();
+        let (mut given_up, mut freed, mut charged) = (Vec::new(), 0_usize, 0_usize);
         for (index, slot) in self.slots.iter_mut().enumerate() {
             if let (Some(channel), Ok(index)) = (slot, u32::try_from(index)) {
                 channel.queue = VecDeque::new();
-                self.queued = self.queued.saturating_sub(channel.queued);
-                channel.queued = 0;
+                charged = charged.saturating_add(channel.charged());
+                freed = freed.saturating_add(std::mem::take(&mut channel.queued));
                 if !channel.is_held {
                     given_up.push(ChannelId(index));
                 }
             }
         }
+        self.free_queued(freed, charged);
         given_up.into_iter().for_each(|id| self.remove(id));
     }
 }

@@ -64,8 +64,8 @@ impl Channels {
         }
         let send = SendWindow::new(window, max_packet, MAX_DATA);
         let has_room = self.incoming < MAX_INCOMING;
-        let channel = Channel::new(State::Incoming, sender, send);
-        match has_room.then(|| self.insert(channel)).flatten() {
+        let inserted = has_room.then(|| self.insert(State::Incoming, sender, send));
+        match inserted.flatten() {
             Some(id) => {
                 self.incoming = self.incoming.saturating_add(1);
                 self.events.push_back(Event::Incoming(id));
@@ -199,12 +199,13 @@ impl Channels {
         let channel = self.known(recipient)?;
         channel.close_received = true;
         channel.queue = VecDeque::new();
+        let charged = channel.charged();
         let freed = std::mem::take(&mut channel.queued);
         channel.close.want();
         if channel.eof == Progress::Wanted {
             channel.eof = Progress::Sent;
         }
-        self.queued = self.queued.saturating_sub(freed);
+        self.free_queued(freed, charged);
         let id = ChannelId(recipient);
         self.schedule(id);
         self.events.push_back(Event::Closed(id));

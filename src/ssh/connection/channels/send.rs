@@ -12,7 +12,7 @@ pub(in crate::ssh::connection) const CHANNEL_QUEUE: usize = 128 * 1024;
 /// Data that all channels may queue, in bytes; beyond it each may queue [`LITTLE`] all the same.
 pub(in crate::ssh::connection) const SESSION_QUEUE: usize = 8 * 1024 * 1024;
 
-/// What a channel with nothing in its queue may always queue, in bytes.
+/// What a channel with nothing in its queue may always queue, in bytes; not counted for its owner.
 pub(in crate::ssh::connection) const LITTLE: usize = 4 * 1024;
 
 /// A write of so many bytes or less may join the packet before it.
@@ -39,7 +39,8 @@ impl Channels {
     pub(in crate::ssh::connection) fn reserve(&mut self, id: ChannelId, wanted: usize) -> Room {
         let session = SESSION_QUEUE.saturating_sub(self.queued);
         let is_ended = self.is_ended || self.is_closing;
-        let Some(channel) = self.slot(id) else {
+        let index = usize::try_from(id.0).unwrap_or(usize::MAX);
+        let Some(Some(channel)) = self.slots.get_mut(index) else {
             return Room::Closed;
         };
         if is_ended || channel.is_write_closed() {
@@ -48,8 +49,13 @@ impl Channels {
         let own = CHANNEL_QUEUE.saturating_sub(channel.queued);
         let little = if channel.queued == 0 { LITTLE } else { 0 };
         let room = wanted.min(own).min(session.max(little));
+        let free = LITTLE.saturating_sub(channel.queued);
+        let lease = &mut self.budget.lease;
+        let charged = lease.take(room.saturating_sub(free));
+        let room = room.min(free.saturating_add(charged));
         let length = channel.send.take(u32::try_from(room).unwrap_or(u32::MAX));
         let length = usize::try_from(length).unwrap_or(0);
+        lease.give(charged.saturating_sub(length.saturating_sub(free)));
         if length == 0 {
             channel.is_writer_waiting = true;
             if room == 0 && own > 0 && !channel.is_blocked {
@@ -117,14 +123,16 @@ impl Channels {
                 continue;
             };
             channel.is_scheduled = false;
+            let charged = channel.charged();
             let Some((packet, freed)) = channel.next_packet() else {
                 continue;
             };
+            let charged = charged.saturating_sub(channel.charged());
             if channel.is_ready() {
                 channel.is_scheduled = true;
                 self.schedule.rejoin(id);
             }
-            self.queued = self.queued.saturating_sub(freed);
+            self.free_queued(freed, charged);
             self.tell_writers(id);
             self.remove_if_over(id);
             return Some(packet);
