@@ -200,10 +200,8 @@ impl AsyncWrite for DeadPeerDetector {
 
 #[cfg(test)]
 mod tests {
-    use super::{Acknowledgements, LOOK_AGAIN, SILENCE, TcpInfo, USUAL, probe_when_idle};
-    use std::net::Ipv4Addr;
+    use super::{Acknowledgements, LOOK_AGAIN, SILENCE, TcpInfo};
     use std::time::Duration;
-    use tokio::net::{TcpListener, TcpStream};
     use tokio::time::Instant;
 
     /// Looks every [`LOOK_AGAIN`] at what `info` says after so many seconds, for `seconds`; gives
@@ -277,21 +275,5 @@ mod tests {
             ..TcpInfo::default()
         };
         assert_eq!(given_up(HOUR, busy), None);
-    }
-
-    #[tokio::test]
-    async fn an_idle_connection_is_probed_as_it_should_be() {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
-        let listener = listener.expect("a port");
-        let address = listener.local_addr().expect("an address");
-        let stream = TcpStream::connect(address).await.expect("connected");
-        probe_when_idle(&stream, &USUAL);
-        let socket = socket2::SockRef::from(&stream);
-        assert!(socket.keepalive().expect("an option"));
-        assert_eq!(socket.tcp_keepalive_time().expect("an option"), USUAL.after);
-        let interval = socket.tcp_keepalive_interval().expect("an option");
-        assert_eq!(interval, USUAL.interval);
-        let probes = socket.tcp_keepalive_retries().expect("an option");
-        assert_eq!(probes, USUAL.probes);
     }
 }

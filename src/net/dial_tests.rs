@@ -7,6 +7,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use super::{Error, Goal, LookupClass, OUR_SPARE, Seen, connect, connect_speaking, race, spare};
 use crate::error::chain;
+use crate::net::accept::Acceptor;
 
 /// Generous: of simulated time, or of a wait that ends much sooner.
 const BOUND: Duration = Duration::from_secs(60);
@@ -20,6 +21,26 @@ async fn listening() -> (TcpListener, SocketAddr) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("bound");
     (listener, address)
+}
+
+/// Dialled and accepted alike: a target, a relay, a client, a local program.
+#[tokio::test]
+async fn every_connection_is_probed_while_idle() {
+    let (listener, address) = listening().await;
+    let mut acceptor = Acceptor::new(listener, 1);
+    let host = address.ip().to_string();
+    let dialling = connect(&host, address.port(), BOUND);
+    let (dialled, accepted) = tokio::join!(dialling, acceptor.accept());
+    let dialled = dialled.expect("connected");
+    let accepted = accepted.expect("accepted").stream;
+    for stream in [&dialled, &accepted] {
+        let socket = socket2::SockRef::from(stream);
+        assert!(socket.keepalive().expect("an option"));
+        let after = socket.tcp_keepalive_time().expect("an option");
+        let interval = socket.tcp_keepalive_interval().expect("an option");
+        let probes = socket.tcp_keepalive_retries().expect("an option");
+        assert_eq!(after + interval * probes, Duration::from_secs(60));
+    }
 }
 
 /// A listener whose queue is full, so that the kernel drops each further SYN; and what fills the queue.

@@ -6,7 +6,10 @@
 //! for them first.
 
 use std::io;
+use std::panic::AssertUnwindSafe;
 use std::time::Duration;
+
+use futures_util::FutureExt as _;
 
 use super::{Error, Stream};
 use crate::error::chain;
@@ -55,9 +58,17 @@ pub(super) async fn serve(
     #[cfg(test)]
     let stopping = super::panic_tests::or_panic(stopping);
     // TLS lends one record at a time, of which a client makes large and tiny ones in turn: a buffer joins them.
-    let (copied, stopped) = {
+    let copying = async {
         let (mut stream, mut target) = (OnDemand::new(&mut *stream), OnDemand::new(&mut target));
         copy::copy_both_until(&mut stream, &mut target, stopping).await
+    };
+    let copied = AssertUnwindSafe(Box::pin(copying)).catch_unwind().await;
+    let (copied, stopped) = match copied {
+        Ok(copied) => copied,
+        Err(panic) => {
+            tokio::join!(stream.abort(), reset::delivered(&target));
+            std::panic::resume_unwind(panic)
+        }
     };
     tracing::debug!(
         bytes.to_target = copied.a_to_b.bytes,
