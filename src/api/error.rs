@@ -175,8 +175,8 @@ impl Error {
         }
     }
 
-    /// For a failed heartbeat: true if the platform tried to reach the sender and could not; false if
-    /// it did not say, because it is away, unwell, or does not let the sender ask.
+    /// For a failed heartbeat: true if the platform tried to reach the sender and could not; false
+    /// if it did not say, because it is away, unwell, or does not let the sender ask.
     #[must_use]
     pub fn tells_of_probe(&self) -> bool {
         !matches!(
@@ -185,7 +185,8 @@ impl Error {
         )
     }
 
-    /// True if the platform itself refused, so that asking again with the same credential is useless.
+    /// True if the platform itself refused, so that asking again with the same credential is
+    /// useless.
     #[must_use]
     pub fn is_verdict(&self) -> bool {
         matches!(self, Self::Refused { .. })
@@ -306,7 +307,8 @@ impl std::fmt::Display for Redirect {
     }
 }
 
-/// What to look at first when the platform's certificate is refused for its dates; nothing otherwise.
+/// What to look at first when the platform's certificate is refused for its dates; nothing
+/// otherwise.
 fn doubt(error: &(dyn StdError + 'static), now: SystemTime) -> String {
     if is_about_time(error) {
         let now = Utc(now);

@@ -1,7 +1,8 @@
 //! Exit codes, those of sysexits(3), and errors that know theirs.
 //!
-//! A role's error says why it is fatal ([`Reason`]); wrapped as a [`Failure`] it keeps that through `anyhow`. An error
-//! that nobody wrapped comes from the world outside, and counts as something unavailable.
+//! A role's error says why it is fatal ([`Reason`]); wrapped as a [`Failure`] it keeps that through
+//! `anyhow`. An error that nobody wrapped comes from the world outside, and counts as something
+//! unavailable.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -27,7 +28,8 @@ pub enum Code {
     Permission = 77,
     /// The configuration is wrong.
     Configuration = 78,
-    /// The reader of standard output has gone: what a shell reports of a program that SIGPIPE killed.
+    /// The reader of standard output has gone: what a shell reports of a program that SIGPIPE
+    /// killed.
     ClosedPipe = 141,
 }
 

@@ -71,7 +71,8 @@ pub struct GlobalArgs {
 }
 
 impl GlobalArgs {
-    /// How to log: flags, environment, or `default`. Variables that are not understood are among `remarks`.
+    /// How to log: flags, environment, or `default`. Variables that are not understood are among
+    /// `remarks`.
     pub(crate) fn logging(
         &self,
         environment: &Environment,
@@ -128,7 +129,8 @@ impl GlobalArgs {
     }
 }
 
-/// What a flag gives, else a variable. One that other programs use as well may hold what only they understand.
+/// What a flag gives, else a variable. One that other programs use as well may hold what only they
+/// understand.
 fn given<T: FromStr<Err: StdError + Send + Sync + 'static>>(
     flag: Option<T>,
     variable: &Variable,
@@ -232,7 +234,8 @@ impl Global {
         })
     }
 
-    /// The token for commands of a client: `file` (the flag), the environment, or the file `default`.
+    /// The token for commands of a client: `file` (the flag), the environment, or the file
+    /// `default`.
     pub(crate) fn token(&self, file: Option<&Path>, default: &Path) -> anyhow::Result<Secret> {
         let file = match (file, self.environment.value_with_name(&TOKEN)) {
             (Some(file), _) => file.to_owned(),
@@ -249,9 +252,9 @@ impl Global {
         token::load_private(&file).map_err(Failure::configuration)
     }
 
-    /// The token for commands of a client that ask the platform at `domain`, by default the administrator's of an
-    /// embedded platform on this machine. That one is for this machine only: to a platform elsewhere it is never
-    /// sent unless it was named.
+    /// The token for commands of a client that ask the platform at `domain`, by default the
+    /// administrator's of an embedded platform on this machine. That one is for this machine only:
+    /// to a platform elsewhere it is never sent unless it was named.
     pub(crate) fn client_token(
         &self,
         file: Option<&Path>,
@@ -287,8 +290,8 @@ impl Global {
         self.token(None, &default).with_context(missing)
     }
 
-    /// The state directory of the platform that this user administers: that of the service, or that of
-    /// one started by hand.
+    /// The state directory of the platform that this user administers: that of the service, or that
+    /// of one started by hand.
     fn running_platform_directory(&self) -> Option<PathBuf> {
         let service = PathBuf::from(install::platform::STATE);
         let is_root = nix::unistd::Uid::effective().is_root();
@@ -312,7 +315,8 @@ impl Global {
         }
     }
 
-    /// Where an embedded platform keeps its state unless told otherwise; `None` if there is no home.
+    /// Where an embedded platform keeps its state unless told otherwise; `None` if there is no
+    /// home.
     pub(crate) fn platform_directory(&self) -> Option<PathBuf> {
         let state = if nix::unistd::Uid::effective().is_root() {
             PathBuf::from("/var/lib")

@@ -1,9 +1,9 @@
 //! The command line: what may be said, and which role it starts.
 //!
-//! The doc comments of the argument types are the help that people read. Each role has a module with its
-//! arguments and a `run`, which turns them into the role's settings and starts it; nothing of what the role
-//! does is decided here. Mistakes in the words themselves end with exit code 64, mistakes in what they add up to
-//! with 78 ([`exit`]).
+//! The doc comments of the argument types are the help that people read. Each role has a module
+//! with its arguments and a `run`, which turns them into the role's settings and starts it; nothing
+//! of what the role does is decided here. Mistakes in the words themselves end with exit code 64,
+//! mistakes in what they add up to with 78 ([`exit`]).
 
 mod admin;
 mod announce;
@@ -45,9 +45,9 @@ use logging::Handle;
 
 /// Reaches private services without opening a port to them.
 ///
-/// A gateway runs beside the services and dials out to a relay; clients reach the services through the relay, by
-/// sessions that the platform grants. This one program is the gateway, the relay, the client and a small platform to
-/// try it all with.
+/// A gateway runs beside the services and dials out to a relay; clients reach the services through
+/// the relay, by sessions that the platform grants. This one program is the gateway, the relay, the
+/// client and a small platform to try it all with.
 #[derive(Debug, Parser)]
 #[command(
     name = "infisical",
@@ -106,7 +106,8 @@ impl Cli {
         deployed::hint(error)
     }
 
-    /// The command tree. Commands of a client and of an administrator have another default domain than the roles.
+    /// The command tree. Commands of a client and of an administrator have another default domain
+    /// than the roles.
     fn full_command() -> clap::Command {
         let local = |command: clap::Command| {
             let help = format!(
@@ -148,8 +149,8 @@ impl Cli {
         found.map_or_else(String::new, |command| command.render_help().to_string())
     }
 
-    /// How to log: flags, then environment, then defaults; and what is to be logged about that. From
-    /// here on a log file may be moved away.
+    /// How to log: flags, then environment, then defaults; and what is to be logged about that.
+    /// From here on a log file may be moved away.
     ///
     /// # Errors
     /// The environment asks for a level that does not exist.
@@ -190,8 +191,8 @@ impl Cli {
         }
     }
 
-    /// Gives up what a gateway, a relay or a platform does not need to be allowed. Call it before the
-    /// runtime makes threads, and after logging has begun.
+    /// Gives up what a gateway, a relay or a platform does not need to be allowed. Call it before
+    /// the runtime makes threads, and after logging has begun.
     pub fn give_up_privileges(&self, environment: &Environment) {
         let keep = match &self.command {
             Command::Gateway(args) => args.keeps(),
@@ -205,7 +206,8 @@ impl Cli {
         }
     }
 
-    /// Does what was asked, until it is done or a signal ends it. Must be called inside the runtime.
+    /// Does what was asked, until it is done or a signal ends it. Must be called inside the
+    /// runtime.
     ///
     /// # Errors
     /// Whatever made it fail; [`exit::Code::of`] gives its exit code.

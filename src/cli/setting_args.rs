@@ -1,4 +1,5 @@
-//! The arguments of a command, made of the table of settings: every flag that the command's role understands.
+//! The arguments of a command, made of the table of settings: every flag that the command's role
+//! understands.
 
 use std::fmt;
 use std::io;
@@ -139,7 +140,8 @@ impl<R: Role> clap::Args for SettingArgs<R> {
     }
 }
 
-/// The settings that commands of a role understand, with their flags; those of every command are `GlobalArgs`.
+/// The settings that commands of a role understand, with their flags; those of every command are
+/// `GlobalArgs`.
 fn settings(role: Used) -> impl Iterator<Item = (&'static Variable, &'static Flag)> {
     let own = TABLE.iter().filter(|known| known.group != Group::Global);
     own.flat_map(move |known| {
@@ -174,9 +176,11 @@ fn argument(variable: &'static Variable, flag: &'static Flag) -> Arg {
 
 fn value_name(variable: &Variable, flag: &Flag) -> &'static str {
     if flag.reads_file {
-        Kind::Path.value_name()
-    } else {
-        variable.kind.value_name()
+        return Kind::Path.value_name();
+    }
+    match variable.kind {
+        Kind::Choice(_) if flag.name.ends_with("type") => "TYPE",
+        kind => kind.value_name(),
     }
 }
 

@@ -1,5 +1,5 @@
-//! What starting a gateway and starting a relay have in common: from flags to settings, with everything that is
-//! wrong reported and everything remarkable logged.
+//! What starting a gateway and starting a relay have in common: from flags to settings, with
+//! everything that is wrong reported and everything remarkable logged.
 
 use std::path::Path;
 
@@ -15,9 +15,9 @@ use crate::config::{Inputs, default_directory};
 use crate::error::{Reason, chain};
 use crate::host::notify;
 
-/// Settings of a role, assembled by `assemble` from `flags`, the environment and the file `config`, or the file
-/// named after the role's name in the default directory of `roles`. They go through `log`, so that what is remarkable
-/// about them is logged as they say.
+/// Settings of a role, assembled by `assemble` from `flags`, the environment and the file `config`,
+/// or the file named after the role's name in the default directory of `roles`. They go through
+/// `log`, so that what is remarkable about them is logged as they say.
 pub(crate) fn assemble<S>(
     global: &Global,
     flags: &Flags,
@@ -33,7 +33,8 @@ pub(crate) fn assemble<S>(
     Ok(settings)
 }
 
-/// Settings anew while the role runs, from the same `assemble`; `logs` follow them, and are opened again if they are wrong.
+/// Settings anew while the role runs, from the same `assemble`; `logs` follow them, and are opened
+/// again if they are wrong.
 pub(crate) fn again<S>(
     logs: &Handle,
     assemble: impl Fn(&dyn Fn(&LogSettings) -> anyhow::Result<()>) -> anyhow::Result<S>,

@@ -1,5 +1,5 @@
-//! What the assembly of every role has in common: where its file is, and reading one setting at a time while
-//! collecting everything that is wrong.
+//! What the assembly of every role has in common: where its file is, and reading one setting at a
+//! time while collecting everything that is wrong.
 
 use std::convert::Infallible;
 use std::error::Error as StdError;
@@ -25,7 +25,8 @@ use crate::unit_name;
 /// Where the files of roles are without a home or a state directory.
 const WITHOUT_HOME: &str = "/var/lib/infisical";
 
-/// What an assembly begins with. It reads no other file and no environment, so that tests give all of it.
+/// What an assembly begins with. It reads no other file and no environment, so that tests give all
+/// of it.
 #[derive(Clone, Copy)]
 pub struct Inputs<'a> {
     /// The flags of the command.
@@ -52,7 +53,8 @@ impl std::fmt::Debug for Inputs<'_> {
 }
 
 /// Where files named after a role's name are by default: `/etc/infisical` for root, else the user's
-/// `~/.infisical`, else (a service without a home) its state directory. `roles` is `gateways` or `relays`.
+/// `~/.infisical`, else (a service without a home) its state directory. `roles` is `gateways` or
+/// `relays`.
 #[must_use]
 pub fn default_directory(environment: &Environment, is_root: bool, roles: &str) -> PathBuf {
     let base = if is_root {
@@ -76,8 +78,8 @@ impl Inputs<'_> {
         }
     }
 
-    /// The path of the role's file: as `--config` says, else after the role's name, if flag or environment give
-    /// a usable one.
+    /// The path of the role's file: as `--config` says, else after the role's name, if flag or
+    /// environment give a usable one.
     pub(super) fn path<N: std::str::FromStr + std::fmt::Display>(
         &self,
         name: &'static Variable,
@@ -103,7 +105,8 @@ impl Inputs<'_> {
         self.directory.join(format!("{file_name}.conf"))
     }
 
-    /// The file at `path`. A file that `--config` names must be there, unless an enrollment is about to make it.
+    /// The file at `path`. A file that `--config` names must be there, unless an enrollment is
+    /// about to make it.
     pub(super) fn load(
         &self,
         path: &Path,
@@ -148,7 +151,8 @@ pub(super) struct Reader<'a> {
     pub(super) problems: Vec<Problem>,
     pub(super) remarks: Vec<Remark>,
     pub(super) notes: Notes<'a>,
-    /// The file cannot be used: what seems to be missing may well be in it, and its problem is the one to solve.
+    /// The file cannot be used: what seems to be missing may well be in it, and its problem is the
+    /// one to solve.
     pub(super) file_failed: bool,
 }
 
@@ -174,7 +178,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The settings of `role`, whose file is at `path`, and the account of them, if nothing was wrong.
+    /// The settings of `role`, whose file is at `path`, and the account of them, if nothing was
+    /// wrong.
     pub(super) fn finish<S>(
         mut self,
         settings: Option<S>,
@@ -284,10 +289,10 @@ impl<'a> Reader<'a> {
         self.parsed(variable, parse)
     }
 
-    /// The platform: as the flag says, else where the role enrolled, else where a person is logged in with the
-    /// deployed CLI, else as configured, else where the person's project is, else the default
-    /// (protocol-addendum.md §6). A domain in the role's own file belongs to the tokens in it, so it wins
-    /// over a login.
+    /// The platform: as the flag says, else where the role enrolled, else where a person is logged
+    /// in with the deployed CLI, else as configured, else where the person's project is, else the
+    /// default (protocol-addendum.md §6). A domain in the role's own file belongs to the tokens in
+    /// it, so it wins over a login.
     pub(super) fn domain(&mut self, stored: &'static Variable) -> Option<ApiBase> {
         let flag = self.raw.value_from(Source::Flag, &API_URL);
         let enrolled = self.raw.value_from(Source::File, stored);
@@ -428,7 +433,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Like [`Self::parsed`]; a variable that other programs use as well may hold what only they understand.
+    /// Like [`Self::parsed`]; a variable that other programs use as well may hold what only they
+    /// understand.
     fn shared<T, E: StdError + 'static>(
         &mut self,
         variable: &'static Variable,

@@ -1,7 +1,8 @@
 //! The environment: what the variables of the [table](super::table) held at start.
 //!
-//! The process environment is read once, in `main`, and passed on as an [`Environment`]; nothing else of the
-//! program reads it, nothing writes it. The same names are the keys of configuration files.
+//! The process environment is read once, in `main`, and passed on as an [`Environment`]; nothing
+//! else of the program reads it, nothing writes it. The same names are the keys of configuration
+//! files.
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -39,7 +40,8 @@ pub struct Environment {
     pub runtime_directory: Option<PathBuf>,
     /// `CREDENTIALS_DIRECTORY` of a service.
     pub credentials_directory: Option<PathBuf>,
-    /// `KUBERNETES_SERVICE_HOST` and `KUBERNETES_SERVICE_PORT_HTTPS`: the API server, for what runs in a pod.
+    /// `KUBERNETES_SERVICE_HOST` and `KUBERNETES_SERVICE_PORT_HTTPS`: the API server, for what runs
+    /// in a pod.
     pub kubernetes_api: Option<(String, u16)>,
     /// The clouds' own variables.
     pub cloud: Cloud,
@@ -128,6 +130,16 @@ impl Environment {
         self.misspelled.extend(nearest);
     }
 
+    /// The variables that other programs use as well and that change how the platform is reached,
+    /// by their names. An installation does not keep them.
+    #[must_use]
+    pub fn of_connection(&self) -> Vec<&'static str> {
+        let mut names: Vec<&'static str> = self.proxy.names().collect();
+        names.extend(self.ssl_cert_file.as_ref().map(|_| "SSL_CERT_FILE"));
+        names.extend(self.ssl_cert_dirs.as_ref().map(|_| "SSL_CERT_DIR"));
+        names
+    }
+
     /// This environment with absolute paths in the settings, for a program that runs elsewhere than
     /// in `directory`.
     #[must_use]
@@ -164,7 +176,8 @@ impl Environment {
         self.ssl_cert_dirs = Some(dirs).filter(|dirs| !dirs.is_empty());
     }
 
-    /// This environment with what the lines of `file` say for other programs; where both say something, it wins.
+    /// This environment with what the lines of `file` say for other programs; where both say
+    /// something, it wins.
     #[must_use]
     pub fn with_file(&self, file: Option<&Loaded>) -> Self {
         let mut weaker = Self::default();

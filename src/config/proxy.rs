@@ -1,8 +1,8 @@
-//! The proxy for requests to the platform: which one applies, as Go's `httpproxy` package decides it,
-//! since the deployed programs do.
+//! The proxy for requests to the platform: which one applies, as Go's `httpproxy` package decides
+//! it, since the deployed programs do.
 //!
-//! A value that cannot be used is a problem that names its variable, never a direct connection. User
-//! names and passwords are used, and never shown.
+//! A value that cannot be used is a problem that names its variable, never a direct connection.
+//! User names and passwords are used, and never shown.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -127,6 +127,11 @@ impl ProxyVariables {
             let value = value.to_str().map(Secret::new);
             self.values.push(Given { name, value, line });
         }
+    }
+
+    /// The variables that are set, whatever they hold.
+    pub(super) fn names(&self) -> impl Iterator<Item = &'static str> {
+        self.values.iter().map(|given| given.name)
     }
 
     /// These variables, and those of `weaker` for what these do not set.

@@ -1,8 +1,8 @@
 //! Configuration as it was given: optional texts, each with where it comes from, and who wins.
 //!
-//! Precedence is flag, environment, file, and last the variables that other programs share. Nothing is judged here.
-//! White space around a text is not part of it, and an empty text counts as not given, as scripts pass variables that
-//! may be empty.
+//! Precedence is flag, environment, file, and last the variables that other programs share. Nothing
+//! is judged here. White space around a text is not part of it, and an empty text counts as not
+//! given, as scripts pass variables that may be empty.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -95,8 +95,8 @@ struct Given {
 }
 
 impl Flags {
-    /// Adds the value of `flag`, which sets `variable`; of several flags for the same variable the first
-    /// added wins.
+    /// Adds the value of `flag`, which sets `variable`; of several flags for the same variable the
+    /// first added wins.
     pub fn add(&mut self, variable: &'static Variable, flag: &'static str, value: Option<&str>) {
         self.push(variable, flag, value.map(Secret::new), true);
     }

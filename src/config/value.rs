@@ -1,8 +1,9 @@
-//! Checks of text values that are the same whatever a value comes from: a flag, a variable, a file, standard input or
-//! a credential.
+//! Checks of text values that are the same whatever a value comes from: a flag, a variable, a file,
+//! standard input or a credential.
 //!
-//! [`clean`] removes what editors, shells and mounted secrets leave around a value. [`Shape::check`] then refuses what
-//! can never be right. An error says what is wrong and never contains the value; its caller names the source.
+//! [`clean`] removes what editors, shells and mounted secrets leave around a value.
+//! [`Shape::check`] then refuses what can never be right. An error says what is wrong and never
+//! contains the value; its caller names the source.
 
 use std::path::{Component, Path};
 

@@ -6,10 +6,12 @@
 //! - `renew`: replaces the credentials before they expire ([`renew`]);
 //! - `heartbeat`: proves the whole path while the tunnel is up ([`heartbeat`]);
 //! - `reload`: follows changes of the settings ([`reload`]);
-//! - one task for each tunnel ([`tunnel`], [`session`]), and one for each of its sessions ([`service`]).
+//! - one task for each tunnel ([`tunnel`], [`session`]), and one for each of its sessions
+//!   ([`service`]).
 //!
-//! The first four are supervised: one that panics is started again, the tunnels go on meanwhile. The link answers for
-//! all of them when the watchdog asks ([`health`](crate::health)). The gateway listens nowhere.
+//! The first four are supervised: one that panics is started again, the tunnels go on meanwhile.
+//! The link answers for all of them when the watchdog asks ([`health`](crate::health)). The gateway
+//! listens nowhere.
 
 mod access;
 mod attempts;
@@ -80,8 +82,8 @@ pub enum Error {
          to a directory that this user can write"
     )]
     Store(#[source] file::Error),
-    /// There are no credentials, and only a person can change that. The source says whose refusal it is: a login that this
-    /// machine cannot prepare is not the platform's.
+    /// There are no credentials, and only a person can change that. The source says whose refusal
+    /// it is: a login that this machine cannot prepare is not the platform's.
     #[error(transparent)]
     Credentials(issue::Error),
     /// The tunnel cannot be made with what the platform gave.
@@ -124,9 +126,9 @@ impl Error {
     }
 }
 
-/// Runs a gateway as the newest of `settings` says until `scope` is cancelled and everything is closed, or until a
-/// person must act. `heart` answers for it; `reporter` is told how it is; `nudges` are reasons to look at once; what worked
-/// before is `known`.
+/// Runs a gateway as the newest of `settings` says until `scope` is cancelled and everything is
+/// closed, or until a person must act. `heart` answers for it; `reporter` is told how it is;
+/// `nudges` are reasons to look at once; what worked before is `known`.
 ///
 /// # Errors
 /// See [`Error`]; everything that time may cure is retried instead.
@@ -239,7 +241,8 @@ pub async fn run(
         .await;
     tasks.cancel();
     supervisor.drain().await;
-    // All end at once, unless `reload` is spending a token, whose answer may hold the only copy of what it buys.
+    // All end at once, unless `reload` is spending a token, whose answer may hold the only copy of
+    // what it buys.
     tasks.finish(LAST_CALL).await;
     match (tasks.casualty(), driven) {
         (Some(task), _) => Err(Error::Casualty(task)),
@@ -248,8 +251,8 @@ pub async fn run(
     }
 }
 
-/// Prepares the credential; spends an enrollment token if that is what there is, and `retrying` hears of each failed
-/// attempt. `None` if `scope` was cancelled before.
+/// Prepares the credential; spends an enrollment token if that is what there is, and `retrying`
+/// hears of each failed attempt. `None` if `scope` was cancelled before.
 async fn open_access(
     settings: &GatewaySettings,
     client: &Client,

@@ -1,5 +1,5 @@
-//! Installing a gateway or a relay as a service: which files, what is in them, what of it changes, and in which order
-//! it is done. The words of the commands and what is printed are `cli`'s.
+//! Installing a gateway or a relay as a service: which files, what is in them, what of it changes,
+//! and in which order it is done. The words of the commands and what is printed are `cli`'s.
 //!
 //! - [`lock`]: one installation at a time.
 //! - [`online`]: waiting until a gateway's tunnel is up.
@@ -9,7 +9,8 @@
 //! - [`foreign`]: lines of an environment file that are no settings; pure.
 //! - [`handed_over`]: whether a service has the configuration that is in its file.
 //! - [`existing`]: what a unit file that is already there is; nothing foreign is overwritten.
-//! - [`private`]: the configuration's files and directories, root's alone; what a crash left of them.
+//! - [`private`]: the configuration's files and directories, root's alone; what a crash left of
+//!   them.
 //! - [`program`]: whether the unit could execute this program where it lies.
 //! - [`replaced`]: what a unit that is to be replaced says itself; pure.
 //! - [`rotation`]: the rule for logrotate that the deployed installer wrote beside its unit.
@@ -18,7 +19,8 @@
 //! - [`wanted`]: what the configuration file must say, and no longer say; pure.
 //! - [`plan`]: all files with their changes, then made; an account of them.
 //!
-//! Nothing here contacts the platform: an enrollment token is exchanged by its role, between the plan and its execution.
+//! Nothing here contacts the platform: an enrollment token is exchanged by its role, between the
+//! plan and its execution.
 
 pub mod conflict;
 pub mod existing;

@@ -1,4 +1,5 @@
-//! Whether a unit could execute this program where it lies, and whether nobody but root could replace it there.
+//! Whether a unit could execute this program where it lies, and whether nobody but root could
+//! replace it there.
 
 use std::fs;
 use std::io;
@@ -89,7 +90,8 @@ pub fn find(unit: &str) -> Result<Program, Error> {
     Ok(program)
 }
 
-/// True if process `pid` runs another program than the one that lies at `path` now: an older one, after an update.
+/// True if process `pid` runs another program than the one that lies at `path` now: an older one,
+/// after an update.
 #[must_use]
 pub fn is_other(pid: u32, path: &Path) -> bool {
     // The link leads to the file itself, whatever has become of its name.

@@ -1,5 +1,6 @@
-//! What a unit that is to be replaced says itself, beside the file that it reads: settings in `Environment=` lines, and by
-//! the flags of its command. None of it may be lost in silence; a lost domain would send a token elsewhere. Pure.
+//! What a unit that is to be replaced says itself, beside the file that it reads: settings in
+//! `Environment=` lines, and by the flags of its command. None of it may be lost in silence; a lost
+//! domain would send a token elsewhere. Pure.
 
 use std::iter::Peekable;
 use std::str::Chars;
@@ -145,7 +146,8 @@ fn lines_of(unit: &str, key: &str) -> Vec<String> {
     values.map(|value| value.trim().to_owned()).collect()
 }
 
-/// Words as the service manager splits them: quotes keep spaces, a backslash keeps the next character.
+/// Words as the service manager splits them: quotes keep spaces, a backslash keeps the next
+/// character.
 fn words(text: &str) -> Vec<String> {
     let mut words = Vec::new();
     let mut rest = text.chars().peekable();

@@ -49,8 +49,8 @@ impl Sandbox {
         sandbox
     }
 
-    /// The folder that hides `path`, which is absolute, from the service; `None` if the service sees
-    /// it.
+    /// The folder that hides `path`, which is absolute, from the service; `None` if the service
+    /// sees it.
     #[must_use]
     pub fn hides(&self, path: &Path) -> Option<&Path> {
         let real = followed(path);

@@ -1,8 +1,9 @@
-//! What the configuration file must say so that the service, which reads nothing else, does what this command was told.
-//! Pure: what was given goes in, keys and values come out.
+//! What the configuration file must say so that the service, which reads nothing else, does what
+//! this command was told. Pure: what was given goes in, keys and values come out.
 //!
-//! Only what flags and the environment gave is written. A one-time token is not: what it bought is, by the role that
-//! exchanged it. Whatever an earlier configuration left behind and would outrank the new one is emptied.
+//! Only what flags and the environment gave is written. A one-time token is not: what it bought is,
+//! by the role that exchanged it. Whatever an earlier configuration left behind and would outrank
+//! the new one is emptied.
 
 use crate::config::credential::IdentityCredential;
 use crate::config::env::{
@@ -113,8 +114,8 @@ pub fn keeps(role: Role, proof: Option<Proof>, variable: &Variable) -> bool {
     general(role).chain(of_proof).any(|known| known == variable)
 }
 
-/// What the exchange of the enrollment token of a role at `domain` writes to the file, with words in
-/// place of what only the platform knows.
+/// What the exchange of the enrollment token of a role at `domain` writes to the file, with words
+/// in place of what only the platform knows.
 #[must_use]
 pub fn exchanged(role: Role, domain: &ApiBase) -> [(&'static Variable, Secret); 3] {
     let enrollment = Enrollment::of(role);
@@ -161,7 +162,8 @@ impl Enrollment {
 pub fn changes(role: Role, proof: Proof, raw: &Raw<'_>) -> Vec<(&'static Variable, Secret)> {
     let enrollment = Enrollment::of(role);
     let (credential, emptied): (Vec<&'static Variable>, &[&'static Variable]) = match proof {
-        // A one-time token in the file would be exchanged again, if it is another than the one that was.
+        // A one-time token in the file would be exchanged again, if it is another than the one that
+        // was.
         Proof::Enrollment if raw.value_from(Source::File, enrollment.method).is_some() => {
             (vec![enrollment.bought], &[&TOKEN])
         }

@@ -1,10 +1,11 @@
-//! The embedded platform: a self-contained control plane for one organization. It registers gateways and
-//! relays, issues their certificates, proves by dialling back that they can be reached, and opens
-//! sessions for clients.
+//! The embedded platform: a self-contained control plane for one organization. It registers
+//! gateways and relays, issues their certificates, proves by dialling back that they can be
+//! reached, and opens sessions for clients.
 //!
-//! [`build`] prepares everything and binds; [`Platform::run`] serves until its scope is cancelled. State
-//! is one directory: the store, the administrators' token and the relay auth secret, each readable by its
-//! owner only. Credentials cross the network, so beyond loopback it serves HTTPS or not at all.
+//! [`build`] prepares everything and binds; [`Platform::run`] serves until its scope is cancelled.
+//! State is one directory: the store, the administrators' token and the relay auth secret, each
+//! readable by its owner only. Credentials cross the network, so beyond loopback it serves HTTPS or
+//! not at all.
 
 pub mod authority;
 mod files;
@@ -41,8 +42,8 @@ const STARTED: &str = "Platform started successfully";
 const ADMIN_TOKEN_FILE: &str = "admin-token";
 /// File of the state directory with the secret that the instance's relays share with the platform.
 const RELAY_AUTH_SECRET_FILE: &str = "relay-auth-secret";
-/// Longest name of an organization, in characters: in certificates it stands before a UUID in a field of
-/// 64 (RFC 5280 §A.1, ub-organization-name).
+/// Longest name of an organization, in characters: in certificates it stands before a UUID in a
+/// field of 64 (RFC 5280 §A.1, ub-organization-name).
 const MAX_ORGANIZATION: usize = 27;
 
 /// What the platform needs to start.

@@ -1,7 +1,7 @@
 //! How the relay proves itself to the platform: which endpoints it calls, and with which token.
 //!
-//! An enrollment token is spent at most once: the file that will keep the access token is proved writable
-//! before, and what the token bought is on the disk before anything else is done with it.
+//! An enrollment token is spent at most once: the file that will keep the access token is proved
+//! writable before, and what the token bought is on the disk before anything else is done with it.
 
 use std::path::{Path, PathBuf};
 
@@ -204,8 +204,8 @@ impl Access {
     }
 }
 
-/// True if the kind of the relay and what it proves itself with belong together, and a relay that must register its host
-/// has one.
+/// True if the kind of the relay and what it proves itself with belong together, and a relay that
+/// must register its host has one.
 pub(crate) fn is_consistent(settings: &RelaySettings) -> bool {
     match &settings.credential {
         RelayCredential::Identity(_) => settings.kind == RelayKind::Org && settings.host.is_some(),
@@ -218,8 +218,8 @@ pub(crate) fn is_consistent(settings: &RelaySettings) -> bool {
     }
 }
 
-/// The usual file of the relay `name`, beside that of `settings`; `None` if that one is not the usual one of its own
-/// name, or if the file is there already.
+/// The usual file of the relay `name`, beside that of `settings`; `None` if that one is not the
+/// usual one of its own name, or if the file is there already.
 pub(crate) fn store_of(settings: &RelaySettings, name: &RelayName) -> Option<PathBuf> {
     let usual = |name: &RelayName| format!("{name}.conf");
     let file = settings.store.file_name()?;
@@ -227,8 +227,8 @@ pub(crate) fn store_of(settings: &RelaySettings, name: &RelayName) -> Option<Pat
     (file == usual(&settings.name).as_str() && store.symlink_metadata().is_err()).then_some(store)
 }
 
-/// Proves that `store` can be written before the token is spent. The domain is only written with the token: one that is
-/// stored already must not be sent to the new platform.
+/// Proves that `store` can be written before the token is spent. The domain is only written with
+/// the token: one that is stored already must not be sent to the new platform.
 ///
 /// # Errors
 /// See [`StoreError`].
@@ -238,8 +238,8 @@ pub(crate) async fn prepare(store: &Path) -> Result<(), StoreError> {
     Ok(proved.map_err(StoreError::Interrupted)??)
 }
 
-/// Saves what the enrollment token bought. The spent token is kept beside it, so that the same command run
-/// again starts the relay instead of enrolling it again.
+/// Saves what the enrollment token bought. The spent token is kept beside it, so that the same
+/// command run again starts the relay instead of enrolling it again.
 ///
 /// # Errors
 /// See [`StoreError`].

@@ -1,7 +1,9 @@
-//! The relay's credentials: enrolled for once, registered for at the start, renewed before they expire.
+//! The relay's credentials: enrolled for once, registered for at the start, renewed before they
+//! expire.
 //!
-//! The start is as patient as any later time: what may pass is tried again for ever. A renewal that fails
-//! keeps the old credentials; new ones serve new handshakes at once, and live sessions are kept.
+//! The start is as patient as any later time: what may pass is tried again for ever. A renewal that
+//! fails keeps the old credentials; new ones serve new handshakes at once, and live sessions are
+//! kept.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -28,19 +30,20 @@ use crate::trust;
 const START: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 /// Least time between two renewals, whatever the certificates say.
 const RENEWED: Duration = Duration::from_secs(1);
-/// The same, when what was received has expired by this machine's clock: asking again at once gives no better.
+/// The same, when what was received has expired by this machine's clock: asking again at once gives
+/// no better.
 const RENEWED_IN_VAIN: Duration = Duration::from_secs(60);
 /// Delays between attempts to renew; a third of a certificate's life is left for them.
 const RENEW: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(300));
 /// Least delay after an answer that cannot be used: another one may be better, but not soon.
 const AFTER_NONSENSE: Duration = Duration::from_secs(10);
-/// Least wait after a refusal of a relay that has worked, and after so many in a row: a platform that is being redeployed
-/// refuses as well.
+/// Least wait after a refusal of a relay that has worked, and after so many in a row: a platform
+/// that is being redeployed refuses as well.
 const AFTER_REFUSAL: Duration = Duration::from_secs(30);
 const REFUSALS_BELIEVED: u32 = 10;
 const SELDOM: Duration = Duration::from_secs(300);
-/// How often the wall clock is compared while waiting for a renewal, for the sake of machines that were
-/// suspended.
+/// How often the wall clock is compared while waiting for a renewal, for the sake of machines that
+/// were suspended.
 const CLOCK_CHECK: Duration = Duration::from_secs(300);
 
 /// Why there are no credentials.
@@ -58,8 +61,8 @@ pub enum Error {
          a directory that this user can write"
     )]
     Store(#[source] StoreError),
-    /// There are no credentials. The source says whose refusal it is: a login that this machine cannot prepare is not the
-    /// platform's.
+    /// There are no credentials. The source says whose refusal it is: a login that this machine
+    /// cannot prepare is not the platform's.
     #[error("{0}")]
     Refused(#[source] Box<api::Error>, Class),
     /// The relay has another name on the platform, and gateways are only let in with that one.
@@ -135,8 +138,8 @@ fn next(class: Class, backoff: &mut Backoff) -> Option<Duration> {
     Some(at_least.saturating_add(backoff.next_delay(backoff::random())))
 }
 
-/// Enrolls where that is due and asks for the first credentials, with all the patience it takes. `None` if
-/// `scope` was cancelled meanwhile.
+/// Enrolls where that is due and asks for the first credentials, with all the patience it takes.
+/// `None` if `scope` was cancelled meanwhile.
 ///
 /// # Errors
 /// What only a person can cure.
@@ -187,8 +190,8 @@ async fn open(
     Ok(bought.map(|token| Access::enrolled(client, settings, token)))
 }
 
-/// Spends the enrollment token of `settings`, if that is their credential, and starts nothing. False if `scope` was
-/// cancelled before the platform answered.
+/// Spends the enrollment token of `settings`, if that is their credential, and starts nothing.
+/// False if `scope` was cancelled before the platform answered.
 ///
 /// # Errors
 /// What only a person can cure.
@@ -221,12 +224,13 @@ async fn spend(
     let mut backoff = Backoff::new(START.0, START.1);
     let throttle = LogThrottle::for_retries();
     while !scope.is_cancelled() {
-        // Not interrupted by the scope: the answer may hold the only copy of what the token bought. The
-        // call has a deadline of its own.
+        // Not interrupted by the scope: the answer may hold the only copy of what the token bought.
+        // The call has a deadline of its own.
         let error = match client.relay_login(token).await {
             Ok(login) => {
                 let other = login.name.filter(|name| *name != settings.name);
-                // The token is spent, so what it bought is kept where the relay finds it under the right name.
+                // The token is spent, so what it bought is kept where the relay finds it under the
+                // right name.
                 let renamed = other
                     .as_ref()
                     .and_then(|name| access::store_of(settings, name));
@@ -256,7 +260,8 @@ async fn spend(
     Ok(None)
 }
 
-/// Saves what the token bought, however long that takes: there is no other copy of it, and the token is spent.
+/// Saves what the token bought, however long that takes: there is no other copy of it, and the
+/// token is spent.
 async fn keep(
     store: &Path,
     settings: &RelaySettings,
@@ -286,7 +291,8 @@ async fn keep(
     }
 }
 
-/// Logs the failure as `event` and waits; false if there is nothing to wait for or `scope` was cancelled.
+/// Logs the failure as `event` and waits; false if there is nothing to wait for or `scope` was
+/// cancelled.
 async fn wait(
     error: &Error,
     backoff: &mut Backoff,
@@ -349,8 +355,9 @@ async fn ask(access: &Access) -> Result<Identity, Error> {
     Ok(identity)
 }
 
-/// Follows `settings`, so that the platform is asked as they say from then on: new ones become a new one of `accesses`;
-/// those that cannot be used are logged, and leave everything as it is. Ends when `scope` is cancelled.
+/// Follows `settings`, so that the platform is asked as they say from then on: new ones become a
+/// new one of `accesses`; those that cannot be used are logged, and leave everything as it is. Ends
+/// when `scope` is cancelled.
 pub(crate) async fn reload(
     mut settings: watch::Receiver<RelaySettings>,
     accesses: watch::Sender<Arc<Access>>,
@@ -412,7 +419,8 @@ async fn access_for(
     Ok(open(&client, settings, scope).await?)
 }
 
-/// Renews for ever what `current` holds: before it expires, and at once when there is a new one of `accesses`.
+/// Renews for ever what `current` holds: before it expires, and at once when there is a new one of
+/// `accesses`.
 pub(crate) async fn renew(
     mut accesses: watch::Receiver<Arc<Access>>,
     current: watch::Sender<Arc<Identity>>,

@@ -1,5 +1,5 @@
-//! A proxy on the way to the platform: used as Go's programs would, named by every failure, and never
-//! passed over because its variable cannot be read.
+//! A proxy on the way to the platform: used as Go's programs would, named by every failure, and
+//! never passed over because its variable cannot be read.
 
 use std::net::SocketAddr;
 use std::process::Command;
@@ -49,7 +49,8 @@ async fn check(lab: &Lab, variables: &[(&str, &str)]) -> Vec<(i32, String)> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_take_the_proxy_with_its_password() {
-    // The platform is the proxy: it gets the address of what is asked for, and only it knows the name.
+    // The platform is the proxy: it gets the address of what is asked for, and only it knows the
+    // name.
     let lab = Lab::new().await;
     let proxy = format!("http://user:hunter2@{}", lab.platform.address);
     let mut running = Vec::new();

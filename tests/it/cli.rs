@@ -1,5 +1,5 @@
-//! The command line: exit codes, mistakes that are all told at once, ports in use, and what `connect`
-//! promises to scripts.
+//! The command line: exit codes, mistakes that are all told at once, ports in use, and what
+//! `connect` promises to scripts.
 
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt as _;

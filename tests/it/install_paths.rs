@@ -1,5 +1,5 @@
-//! `systemd install`: files that settings name are those that were meant, and those that the service
-//! will find.
+//! `systemd install`: files that settings name are those that were meant, and those that the
+//! service will find.
 
 use std::path::Path;
 

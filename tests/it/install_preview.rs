@@ -1,5 +1,5 @@
-//! What a dry run of `systemd install` shows: what would be written, line by line, and what would no
-//! longer be.
+//! What a dry run of `systemd install` shows: what would be written, line by line, and what would
+//! no longer be.
 
 use std::path::Path;
 use std::process::Command;
@@ -157,6 +157,31 @@ async fn what_an_enrollment_writes_is_shown() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn variables_that_the_service_will_not_have_are_named() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut command = infisical(dir.path());
+    command.args(["relay", "systemd", "install", "eu-of-a-test", "--dry-run"]);
+    command.args(["--host=relay.example.com"]);
+    command.env("INFISICAL_TOKEN", SECRET);
+    command.env("https_proxy", "http://u:hunter2@proxy:3128");
+    command.env("SSL_CERT_DIR", "/etc/ssl/certs");
+    command.env("TZ", "UTC");
+    let process = Process::spawn("install", command);
+    let code = process.exit_code().await;
+    let output = process.output();
+    assert_eq!(code, 0, "{output}");
+    for name in ["https_proxy", "SSL_CERT_DIR"] {
+        let said = format!(
+            "{name} is set for this command only; to give it to the service, add a line {name}=… \
+             to /etc/infisical/relays/eu-of-a-test.conf"
+        );
+        assert!(output.lines().any(|line| line == said), "{said}: {output}");
+    }
+    assert!(!output.contains("TZ is set"), "{output}");
+    assert!(!output.contains(SECRET), "{output}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn program_has_one_path() {
     for words in [
         &["gateway", "systemd", "install"][..],
@@ -173,11 +198,11 @@ async fn program_has_one_path() {
             return;
         };
         assert_eq!(code, 0, "{output}");
-        let starts = output
+        let mut starts = output
             .lines()
             .filter(|line| line.starts_with("ExecStart=/"));
         let program = starts
-            .last()
+            .next_back()
             .and_then(|line| line.strip_prefix("ExecStart="));
         let program = program.and_then(|line| line.split(' ').next());
         let program = program.expect("a program");

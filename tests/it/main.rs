@@ -1,5 +1,6 @@
-//! The program as its users run it: real processes, real sockets, real certificates, and OpenSSH, OpenSSL,
-//! curl and the deployed programs as peers that are not ours. `support` holds the builders, every other module one subject.
+//! The program as its users run it: real processes, real sockets, real certificates, and OpenSSH,
+//! OpenSSL, curl and the deployed programs as peers that are not ours. `support` holds the
+//! builders, every other module one subject.
 
 #![allow(
     clippy::unwrap_used,

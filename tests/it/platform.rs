@@ -1,5 +1,5 @@
-//! The embedded platform from outside: what its API refuses and how it says so, its administration by
-//! command line, and what it asks for before it serves beyond loopback.
+//! The embedded platform from outside: what its API refuses and how it says so, its administration
+//! by command line, and what it asks for before it serves beyond loopback.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;

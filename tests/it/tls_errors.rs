@@ -1,5 +1,5 @@
-//! What a person reads when the connection to the platform fails: what is wrong, which names and dates are
-//! meant, and what helps. No word of a library.
+//! What a person reads when the connection to the platform fails: what is wrong, which names and
+//! dates are meant, and what helps. No word of a library.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};

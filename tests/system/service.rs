@@ -1,4 +1,5 @@
-//! The installed service, as the cases see it: installed by the program itself, looked at by `systemctl`.
+//! The installed service, as the cases see it: installed by the program itself, looked at by
+//! `systemctl`.
 
 use crate::container::Container;
 use crate::lab::{Lab, PROGRAM};
@@ -166,8 +167,8 @@ pub(crate) fn wait_for_another(container: &Container, unit: &str, before: &str) 
     });
 }
 
-/// Asserts that a dry run that printed `preview` had shown every line of the configuration at `path`,
-/// and no other; secrets excepted.
+/// Asserts that a dry run that printed `preview` had shown every line of the configuration at
+/// `path`, and no other; secrets excepted.
 pub(crate) fn assert_previewed(container: &Container, preview: &str, path: &str) {
     let head = format!("# {path} (mode 0600)");
     let lines = preview.lines().skip_while(|line| *line != head).skip(1);

@@ -1,5 +1,5 @@
-//! What is to be done, found out without changing anything: settings, configuration, unit files, and everything that is
-//! wrong with them at once.
+//! What is to be done, found out without changing anything: settings, configuration, unit files,
+//! and everything that is wrong with them at once.
 
 use std::io;
 use std::path::Path;
@@ -168,6 +168,7 @@ impl Install<'_> {
         let environment = &self.global.environment.with_absolute_paths(&directory);
         let before = self.load(&path).unwrap_or_default();
         let foreign = self.add_deployed_settings(&mut flags, &mut problems);
+        self.say_what_is_not_kept(&before, &foreign);
         let name_of_host = self.add_name_of_host(&mut flags, &before);
         let loaded = Loaded {
             path: path.clone(),
@@ -252,7 +253,8 @@ impl Install<'_> {
         is_judged.then(|| Problem::new(chain(&error).to_string()))
     }
 
-    /// The configuration file; one that is not there yet says nothing. A dry run need not be able to read it.
+    /// The configuration file; one that is not there yet says nothing. A dry run need not be able
+    /// to read it.
     fn load(&self, path: &Path) -> Result<Vec<Entry>, file::Error> {
         match file::load(path) {
             Err(error) if error.is_absent() => Ok(Vec::new()),
@@ -265,8 +267,25 @@ impl Install<'_> {
         }
     }
 
-    /// What a relay of the deployed program was told, as far as the command does not say otherwise. Gives the lines of
-    /// its file that are no settings.
+    /// Says which variables hold for this command and will not for the service: an exchange that
+    /// takes a proxy says nothing about a service that does not know it.
+    fn say_what_is_not_kept(&self, before: &[Entry], foreign: &[String]) {
+        let is_in_file = |name: &str| {
+            before.iter().any(|entry| entry.name == name)
+                || foreign.iter().any(|line| foreign::key(line) == Some(name))
+        };
+        let names = self.global.environment.of_connection();
+        for name in names.into_iter().filter(|name| !is_in_file(name)) {
+            say(&format!(
+                "{name} is set for this command only; to give it to the service, add a line \
+                 {name}=… to {}",
+                self.place.configuration().display()
+            ));
+        }
+    }
+
+    /// What a relay of the deployed program was told, as far as the command does not say otherwise.
+    /// Gives the lines of its file that are no settings.
     fn add_deployed_settings(&self, flags: &mut Flags, problems: &mut Vec<Problem>) -> Vec<String> {
         let unit = Path::new(UNITS).join(self.place.service());
         let there = existing::load(&unit, &self.place);

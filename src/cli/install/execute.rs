@@ -23,7 +23,8 @@ use crate::secret::Secret;
 use crate::trust;
 use zeroize::Zeroizing;
 
-/// How long the platform may be away while an enrollment token is to be exchanged: a person is watching.
+/// How long the platform may be away while an enrollment token is to be exchanged: a person is
+/// watching.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The user id.

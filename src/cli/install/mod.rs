@@ -1,9 +1,9 @@
-//! `infisical gateway systemd` and `infisical relay systemd`: words to an order, which is first decided on and then carried
-//! out.
+//! `infisical gateway systemd` and `infisical relay systemd`: words to an order, which is first
+//! decided on and then carried out.
 //!
-//! The order of things is what makes it safe to run: everything is judged before anything is written ([`decide`]); a
-//! one-time token is spent next, and what it buys is saved at once; units come last ([`execute`]). What fails can be run
-//! again, and does only what is left.
+//! The order of things is what makes it safe to run: everything is judged before anything is
+//! written ([`decide`]); a one-time token is spent next, and what it buys is saved at once; units
+//! come last ([`execute`]). What fails can be run again, and does only what is left.
 
 mod decide;
 mod execute;

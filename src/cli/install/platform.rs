@@ -50,8 +50,8 @@ Examples:
   sudo infisical platform systemd install
   sudo infisical platform systemd install --listen 0.0.0.0:443 --tls-cert /etc/tls/cert.pem --tls-key /etc/tls/key.pem")]
 struct Install {
-    /// Where to serve: an address and a port, or only a port, which is then on 127.0.0.1. Other than
-    /// loopback needs --tls-cert and --tls-key
+    /// Where to serve: an address and a port, or only a port, which is then on 127.0.0.1. Other
+    /// than loopback needs --tls-cert and --tls-key
     #[arg(long, value_name = "ADDR:PORT", value_parser = listen::parse,
         default_value_t = DEFAULT_LISTEN)]
     listen: SocketAddr,
@@ -81,7 +81,8 @@ struct Install {
 /// Stop it, remove the unit, and keep its state
 #[derive(Debug, Args)]
 struct Uninstall {
-    /// Remove its state too: the keys of its certification authorities and the administrator's token
+    /// Remove its state too: the keys of its certification authorities and the administrator's
+    /// token
     #[arg(long)]
     purge: bool,
 }

@@ -1,9 +1,10 @@
 //! Configuration files: what they may hold, how they are read, and how one is changed.
 //!
-//! The same file may have either of two forms, `KEY=value` lines ([`lines`]) or TOML ([`toml`]); the first assignment
-//! tells which ([`Form::of`]). The keys are those of [`env::TABLE`](super::env::TABLE), the values texts. Repeated keys are
-//! mistakes, and unknown ones in TOML; units read `KEY=value` files as their environment, so that one may hold variables of
-//! other programs. Values are secrets as long as nobody knows better.
+//! The same file may have either of two forms, `KEY=value` lines ([`lines`]) or TOML ([`toml`]);
+//! the first assignment tells which ([`Form::of`]). The keys are those of
+//! [`env::TABLE`](super::env::TABLE), the values texts. Repeated keys are mistakes, and unknown
+//! ones in TOML; units read `KEY=value` files as their environment, so that one may hold variables
+//! of other programs. Values are secrets as long as nobody knows better.
 
 mod disk;
 mod lines;
@@ -47,8 +48,8 @@ pub enum Form {
 }
 
 impl Form {
-    /// The form of a file with this text: that of its first assignment, whatever sections are above it. A key in
-    /// capitals, or with the prefix of the variables, is one of `KEY=value`.
+    /// The form of a file with this text: that of its first assignment, whatever sections are above
+    /// it. A key in capitals, or with the prefix of the variables, is one of `KEY=value`.
     #[must_use]
     pub fn of(text: &str) -> Self {
         let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
@@ -292,7 +293,8 @@ pub fn load(path: &Path) -> Result<Vec<Entry>, Error> {
     load_checked(path, NOT_OWNER, None)
 }
 
-/// Reads a file that belongs to root or to the user of this process, and that only its owner may read.
+/// Reads a file that belongs to root or to the user of this process, and that only its owner may
+/// read.
 ///
 /// # Errors
 /// As [`load`], and for a file of another user: it names the platform and where secrets go.
@@ -301,8 +303,8 @@ pub fn load_own(path: &Path) -> Result<Vec<Entry>, Error> {
     load_checked(path, NOT_OWNER, Some(owners))
 }
 
-/// Reads a file from a service's `CREDENTIALS_DIRECTORY`. The service manager keeps other users out of that directory,
-/// and its access lists show as permissions of the group.
+/// Reads a file from a service's `CREDENTIALS_DIRECTORY`. The service manager keeps other users out
+/// of that directory, and its access lists show as permissions of the group.
 ///
 /// # Errors
 /// As [`load`].
@@ -327,9 +329,9 @@ fn load_checked(
     })
 }
 
-/// Sets keys in a file of either form and keeps everything else in it as it is; the file (mode 0600, `KEY=value`) and
-/// its directory (0700) are made if they are not there. The change is atomic: after a crash the file is the old one or
-/// the new one, on the disk.
+/// Sets keys in a file of either form and keeps everything else in it as it is; the file (mode
+/// 0600, `KEY=value`) and its directory (0700) are made if they are not there. The change is
+/// atomic: after a crash the file is the old one or the new one, on the disk.
 ///
 /// Blocks for the disk; not for an async task without `spawn_blocking`.
 ///
@@ -355,7 +357,8 @@ pub fn update(path: &Path, changes: &[(&'static Variable, &Secret)]) -> Result<(
     })
 }
 
-/// Proves that [`update`] can write the file, which is as it was afterwards: one that is not there is not made.
+/// Proves that [`update`] can write the file, which is as it was afterwards: one that is not there
+/// is not made.
 ///
 /// Blocks for the disk; not for an async task without `spawn_blocking`.
 ///
@@ -376,7 +379,8 @@ pub fn prove_writable(path: &Path) -> Result<(), Error> {
     })
 }
 
-/// What [`update`] would do to a file with this text, key by key; `text` is empty for a file that is not there.
+/// What [`update`] would do to a file with this text, key by key; `text` is empty for a file that
+/// is not there.
 #[must_use]
 pub fn changes(text: &str, wanted: &[(&'static Variable, &Secret)]) -> Vec<Change> {
     let form = Form::of(text);
