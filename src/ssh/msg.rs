@@ -97,9 +97,17 @@ pub(super) enum Message<'a> {
     /// RFC 4252 §7.
     UserauthPkOk { algorithm: &'a [u8], key: &'a [u8] },
     /// RFC 4254 §4.
-    GlobalRequest { name: &'a [u8], want_reply: bool },
+    GlobalRequest {
+        name: &'a [u8],
+        want_reply: bool,
+        /// What depends on the request.
+        specific: &'a [u8],
+    },
     /// RFC 4254 §4.
-    RequestSuccess,
+    RequestSuccess {
+        /// What depends on the request.
+        specific: &'a [u8],
+    },
     /// RFC 4254 §4.
     RequestFailure,
     /// RFC 4254 §5.1. The type-specific data are not looked into: deployed relays send none with a `direct-tcpip`
@@ -235,15 +243,12 @@ impl<'a> Message<'a> {
                 algorithm: r.string()?,
                 key: r.string()?,
             },
-            GLOBAL_REQUEST => {
-                let (name, want_reply) = (r.string()?, r.bool()?);
-                r.rest();
-                Self::GlobalRequest { name, want_reply }
-            }
-            REQUEST_SUCCESS => {
-                r.rest();
-                Self::RequestSuccess
-            }
+            GLOBAL_REQUEST => Self::GlobalRequest {
+                name: r.string()?,
+                want_reply: r.bool()?,
+                specific: r.rest(),
+            },
+            REQUEST_SUCCESS => Self::RequestSuccess { specific: r.rest() },
             REQUEST_FAILURE => Self::RequestFailure,
             CHANNEL_OPEN => Self::ChannelOpen {
                 kind: r.string()?,
@@ -368,12 +373,21 @@ impl<'a> Message<'a> {
             Self::UserauthSuccess => Packet::new(USERAUTH_SUCCESS),
             Self::UserauthBanner => strings(USERAUTH_BANNER, &[b"", b""]),
             Self::UserauthPkOk { algorithm, key } => strings(USERAUTH_PK_OK, &[algorithm, key]),
-            Self::GlobalRequest { name, want_reply } => {
+            Self::GlobalRequest {
+                name,
+                want_reply,
+                specific,
+            } => {
                 let mut p = strings(GLOBAL_REQUEST, &[name]);
                 p.put_bool(*want_reply);
+                p.put(specific);
                 p
             }
-            Self::RequestSuccess => Packet::new(REQUEST_SUCCESS),
+            Self::RequestSuccess { specific } => {
+                let mut p = Packet::new(REQUEST_SUCCESS);
+                p.put(specific);
+                p
+            }
             Self::RequestFailure => Packet::new(REQUEST_FAILURE),
             Self::ChannelOpen {
                 kind,

@@ -67,6 +67,8 @@ pub(super) struct Channel {
     pub close_received: bool,
     /// The last round trip in which data came, and how many bytes.
     pub sample: Option<(u64, u64)>,
+    /// The request by which credit is being asked back, and how much.
+    pub reclaim: Option<(u64, u32)>,
 }
 
 /// Of a message that goes behind the data.
@@ -109,6 +111,7 @@ impl Channel {
             eof_received: false,
             close_received: false,
             sample: None,
+            reclaim: None,
         }
     }
 

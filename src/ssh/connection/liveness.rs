@@ -1,9 +1,12 @@
-//! Global requests of ours (RFC 4254 §4): keepalives, pings and the measuring of round trips are all the same request, and any
-//! answer will do: a refusal proves a living peer as well (protocol.md §3). Answers come in the order of the requests. Pure.
+//! Global requests of ours (RFC 4254 §4): keepalives, pings and the measuring of round trips are all the
+//! same request, and any answer will do: a refusal proves a living peer as well (protocol.md §3). Answers
+//! come in the order of the requests, those to `reclaim`'s included. Pure.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use super::channel::ChannelId;
+use super::round_trip::PathRoundTrip;
 use crate::ssh::Keepalive;
 
 /// Requests that wait for an answer; beyond it nothing is asked.
@@ -13,8 +16,6 @@ const MAX_PENDING: usize = 64;
 const MEASURING_PAUSE: Duration = Duration::from_millis(5);
 /// A measurement that is not answered after so long is given up.
 const MEASURING_PATIENCE: Duration = Duration::from_secs(30);
-/// The fastest round trip is forgotten after twice this time, for paths change.
-const EPOCH: Duration = Duration::from_secs(120);
 
 /// Why a request was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +26,8 @@ pub(super) enum Purpose {
     Ping(u64),
     /// How long does it take?
     Measure,
+    /// An idle channel's credit is asked back, with the number of this request.
+    Reclaim(ChannelId, u64),
 }
 
 /// What an answer tells.
@@ -32,8 +35,8 @@ pub(super) enum Purpose {
 pub(super) struct Answer {
     pub purpose: Purpose,
     pub round_trip: Duration,
-    /// The fastest round trip of late.
-    pub fastest: Duration,
+    /// What the path alone takes of it.
+    pub path: Duration,
 }
 
 /// See the module.
@@ -48,9 +51,7 @@ pub(super) struct Liveness {
     /// When the last measurement began.
     measured: Option<Instant>,
     is_measuring: bool,
-    fastest: Duration,
-    fastest_before: Duration,
-    epoch: Instant,
+    path: PathRoundTrip,
 }
 
 impl Liveness {
@@ -62,9 +63,7 @@ impl Liveness {
             pending: VecDeque::new(),
             measured: None,
             is_measuring: false,
-            fastest: Duration::MAX,
-            fastest_before: Duration::MAX,
-            epoch: now,
+            path: PathRoundTrip::new(now),
         }
     }
 
@@ -126,18 +125,13 @@ impl Liveness {
     pub(super) fn answered(&mut self, now: Instant) -> Option<Answer> {
         let (purpose, asked) = self.pending.pop_front()?;
         let round_trip = now.saturating_duration_since(asked);
-        if now.saturating_duration_since(self.epoch) >= EPOCH {
-            self.epoch = now;
-            self.fastest_before = std::mem::replace(&mut self.fastest, Duration::MAX);
-        }
-        self.fastest = self.fastest.min(round_trip);
         if purpose == Purpose::Measure {
             self.is_measuring = false;
         }
         Some(Answer {
             purpose,
             round_trip,
-            fastest: self.fastest.min(self.fastest_before),
+            path: self.path.measured(round_trip, now),
         })
     }
 }
@@ -193,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_belong_to_the_oldest_request_and_the_fastest_is_kept_for_a_while() {
+    fn answers_belong_to_the_oldest_request() {
         let begin = Instant::now();
         let mut liveness = Liveness::new(Keepalive::DEFAULT, begin);
         let ms = Duration::from_millis;
@@ -202,11 +196,11 @@ mod tests {
         liveness.measure(begin + ms(2));
         assert!(!liveness.may_measure(begin + ms(100)));
         assert!(liveness.may_measure(begin + ms(2) + super::MEASURING_PATIENCE));
-        let answer = |purpose, round_trip, fastest| {
+        let answer = |purpose, round_trip, path| {
             Some(Answer {
                 purpose,
                 round_trip: ms(round_trip),
-                fastest: ms(fastest),
+                path: ms(path),
             })
         };
         assert_eq!(
@@ -222,13 +216,6 @@ mod tests {
         liveness.answered(begin + ms(23));
         assert!(!liveness.may_measure(begin + ms(24)));
         assert!(liveness.may_measure(begin + ms(25)));
-        let mut now = begin;
-        for fastest in [3, 20, 20, 20] {
-            now += Duration::from_secs(130);
-            liveness.ask(Purpose::Keepalive, now);
-            let last = liveness.answered(now + ms(20));
-            assert_eq!(last.expect("an answer").fastest, ms(fastest), "{last:?}");
-        }
     }
 
     #[test]

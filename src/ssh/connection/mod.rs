@@ -12,6 +12,7 @@ mod channel;
 mod channels;
 mod goodbye;
 mod liveness;
+mod round_trip;
 mod window;
 
 #[cfg(any(test, fuzzing))]
@@ -28,7 +29,7 @@ use super::cert::{HostPolicy, UserPolicy};
 use super::keys::CertifiedKey;
 use super::msg::{self, Message};
 use super::packet::{Packet, Payload};
-use super::transport::{Algorithms, Change, Handled, Outgoing, Side, Transport};
+use super::transport::{Algorithms, Change, Handled, Outgoing, Side, Transport, version};
 use super::wire::{Reader, Write as _};
 use super::{Error, Keepalive, RekeyLimits};
 use crate::clock::Clock;
@@ -78,8 +79,8 @@ pub(super) struct Connection {
     early: VecDeque<Packet>,
     channels: Channels,
     liveness: Liveness,
-    /// Requests of ours that are still to be sent, all alike.
-    questions: usize,
+    /// Requests of ours that are still to be sent.
+    questions: VecDeque<Packet>,
     pings: u64,
     ending: Ending,
 }
@@ -140,7 +141,7 @@ impl Connection {
             early: VecDeque::new(),
             channels: Channels::default(),
             liveness: Liveness::new(keepalive, now),
-            questions: 0,
+            questions: VecDeque::new(),
             pings: 0,
             ending: Ending::No,
         })
@@ -203,6 +204,9 @@ impl Connection {
     /// The peer's identification, without its line end.
     pub(super) fn handle_version(&mut self, version: String, now: Instant) {
         self.liveness.heard(now);
+        if version.starts_with(version::OURS) {
+            self.channels.allow_reclaims();
+        }
         self.transport.handle_version(version);
     }
 
@@ -231,8 +235,9 @@ impl Connection {
             reader.string().map_err(malformed)?;
             reader.finish().map_err(malformed)?;
             payload.advance(msg::DATA_HEADER);
-            self.channels.handle_data(recipient, payload)?;
+            // Before the data, so that a burst is counted from its first packet on.
             self.measure(now);
+            self.channels.handle_data(recipient, payload)?;
         } else {
             let message = Message::parse(&payload).map_err(malformed)?;
             self.handle_message(message, &payload, sequence, now)?;
@@ -316,17 +321,13 @@ impl Connection {
     /// RFC 4254.
     fn handle_connection(&mut self, message: &Message<'_>, now: Instant) -> Result<(), Error> {
         match *message {
-            Message::GlobalRequest { name, want_reply } => {
-                if want_reply {
-                    let answer = if name == KEEPALIVE {
-                        Message::RequestSuccess
-                    } else {
-                        Message::RequestFailure
-                    };
-                    self.channels.control.push_back(answer.packet());
-                }
-            }
-            Message::RequestSuccess | Message::RequestFailure => self.handle_answer(now),
+            Message::GlobalRequest {
+                name,
+                want_reply: true,
+                specific,
+            } => self.handle_request(name, specific),
+            Message::RequestSuccess { specific } => self.handle_answer(Some(specific), now)?,
+            Message::RequestFailure => self.handle_answer(None, now)?,
             Message::ChannelOpen {
                 kind,
                 sender,
@@ -362,7 +363,10 @@ impl Connection {
                 want_reply,
             } => self.channels.handle_request(recipient, want_reply)?,
             // Further requests after success are to be ignored (RFC 4252 §5.1); an EXT_INFO may come at any time.
-            Message::UserauthRequest { .. } | Message::ExtInfo { .. } => {}
+            // Nothing that a peer may want can be done without an answer.
+            Message::UserauthRequest { .. }
+            | Message::ExtInfo { .. }
+            | Message::GlobalRequest { .. } => {}
             Message::ChannelAnswer { .. }
             | Message::ChannelData { .. }
             | Message::Disconnect { .. }
@@ -385,27 +389,58 @@ impl Connection {
         Ok(())
     }
 
-    fn handle_answer(&mut self, now: Instant) {
+    /// A global request that wants an answer.
+    fn handle_request(&mut self, name: &[u8], specific: &[u8]) {
+        let answer = if name == KEEPALIVE {
+            Some(Message::RequestSuccess { specific: b"" }.packet())
+        } else if name == channels::RECLAIM {
+            self.channels.give_up_credit(specific)
+        } else {
+            None
+        };
+        let answer = answer.unwrap_or_else(|| Message::RequestFailure.packet());
+        self.channels.control.push_back(answer);
+    }
+
+    /// An answer to the oldest of our global requests; `None` if it is refused.
+    fn handle_answer(&mut self, success: Option<&[u8]>, now: Instant) -> Result<(), Error> {
         // An answer that nobody waits for is ignored, as OpenSSH does.
         let Some(answer) = self.liveness.answered(now) else {
-            return;
+            return Ok(());
         };
-        match answer.purpose {
-            Purpose::Ping(number) => self.channels.events.push_back(Event::Answered(number)),
-            Purpose::Measure => self.channels.end_round(answer.round_trip, answer.fastest),
-            Purpose::Keepalive => {}
+        match (answer.purpose, success) {
+            (Purpose::Ping(number), _) => self.channels.events.push_back(Event::Answered(number)),
+            (Purpose::Measure, _) => {
+                self.channels.end_round(answer.round_trip, answer.path);
+                self.reclaim_idle(now);
+            }
+            (Purpose::Keepalive, _) => {}
+            (Purpose::Reclaim(channel, number), Some(given)) => {
+                self.channels.handle_reclaimed(channel, number, given)?;
+            }
+            (Purpose::Reclaim(..), None) => self.channels.forbid_reclaims(),
+        }
+        Ok(())
+    }
+
+    /// Asks the peer for credit back that idle channels have, if others could use it.
+    fn reclaim_idle(&mut self, now: Instant) {
+        for reclaim in self.channels.reclaim_idle() {
+            let purpose = Purpose::Reclaim(reclaim.channel, reclaim.number);
+            if self.liveness.ask(purpose, now) {
+                self.questions.push_back(reclaim.packet);
+            } else {
+                self.channels.cancel_reclaim(reclaim.channel);
+            }
         }
     }
 
     /// Measures a round trip while data come.
     fn measure(&mut self, now: Instant) {
-        if self.transport.may_send()
-            && self.channels.is_receiving()
-            && self.liveness.may_measure(now)
-        {
+        if self.transport.may_send() && self.liveness.may_measure(now) {
             self.channels.begin_round();
             self.liveness.measure(now);
-            self.questions = self.questions.saturating_add(1);
+            self.questions.push_back(keepalive());
         }
     }
 
@@ -422,7 +457,7 @@ impl Connection {
             Silence::Tolerable => {}
             Silence::Ask => {
                 if self.is_authenticated && self.liveness.ask(Purpose::Keepalive, now) {
-                    self.questions = self.questions.saturating_add(1);
+                    self.questions.push_back(keepalive());
                 }
             }
             Silence::Dead => return Err(Error::KeepaliveTimedOut),
@@ -491,7 +526,7 @@ impl Connection {
         let packet = self
             .early
             .pop_front()
-            .or_else(|| self.next_question())
+            .or_else(|| self.questions.pop_front())
             .or_else(|| self.channels.control.pop_front())
             .or_else(|| self.channels.next_packet());
         if let Some(packet) = packet {
@@ -508,15 +543,6 @@ impl Connection {
                 None
             }
         }
-    }
-
-    fn next_question(&mut self) -> Option<Packet> {
-        self.questions = self.questions.checked_sub(1)?;
-        let request = Message::GlobalRequest {
-            name: KEEPALIVE,
-            want_reply: true,
-        };
-        Some(request.packet())
     }
 
     /// True if [`Self::poll_transmit`] has given its last.
@@ -537,7 +563,9 @@ impl Connection {
     pub(super) fn has_output(&self) -> bool {
         self.transport.has_output()
             || (self.transport.may_send()
-                && (!self.early.is_empty() || self.questions > 0 || self.channels.has_output()))
+                && (!self.early.is_empty()
+                    || !self.questions.is_empty()
+                    || self.channels.has_output()))
             || matches!(self.ending, Ending::Wanted(_) | Ending::Failing)
     }
 
@@ -556,7 +584,7 @@ impl Connection {
     pub(super) fn fail(&mut self, error: &Error) {
         self.channels.end();
         self.early.clear();
-        self.questions = 0;
+        self.questions.clear();
         if matches!(self.ending, Ending::Done) {
             return;
         }
@@ -598,7 +626,7 @@ impl Connection {
         if !matches!(self.ending, Ending::No) || !self.liveness.ask(purpose, now) {
             return None;
         }
-        self.questions = self.questions.saturating_add(1);
+        self.questions.push_back(keepalive());
         Some(self.pings)
     }
 
@@ -646,6 +674,16 @@ impl Connection {
     pub(super) fn is_closed(&mut self, id: ChannelId) -> bool {
         self.channels.is_closed(id)
     }
+}
+
+/// The request that is keepalive, ping and measurement.
+fn keepalive() -> Packet {
+    let request = Message::GlobalRequest {
+        name: KEEPALIVE,
+        want_reply: true,
+        specific: b"",
+    };
+    request.packet()
 }
 
 fn malformed(_: super::wire::Malformed) -> Error {

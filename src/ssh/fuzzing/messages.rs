@@ -88,8 +88,9 @@ pub(super) fn made(script: &mut Script<'_>) -> Vec<u8> {
         16 => Message::GlobalRequest {
             name: name(script).as_bytes(),
             want_reply: script.u8() & 1 == 1,
+            specific: &[],
         },
-        17 => Message::RequestSuccess,
+        17 => Message::RequestSuccess { specific: &[] },
         18 => Message::RequestFailure,
         19 | 20 => Message::ChannelOpen {
             kind: script

@@ -1,5 +1,6 @@
 //! All channels of a session: their numbers, how they begin and end (here), what goes out (`send`, `schedule`), what comes in
-//! (`receive`) and what readers take (`read`), and the bounds on what all that holds. Pure.
+//! (`receive`), what readers take (`read`) and what idle channels give back (`reclaim`), and the bounds on what all that
+//! holds. Pure.
 //!
 //! What goes out: answers first, then openings, then credit, then data, a packet from each channel in turn.
 
@@ -7,6 +8,7 @@
 mod invariants;
 mod read;
 mod receive;
+mod reclaim;
 mod schedule;
 mod send;
 #[cfg(test)]
@@ -26,6 +28,7 @@ use crate::ssh::packet::Packet;
 use schedule::Schedule;
 
 pub(in crate::ssh) use read::Reading;
+pub(super) use reclaim::NAME as RECLAIM;
 pub(super) use send::LITTLE;
 #[cfg(test)]
 pub(super) use send::{CHANNEL_QUEUE, SESSION_QUEUE};
@@ -86,6 +89,10 @@ pub(super) struct Channels {
     /// Number of the round trip that is being measured, and the channels that received in it.
     round: u64,
     sampled: Vec<ChannelId>,
+    /// The peer knows requests for credit (`reclaim`).
+    can_reclaim: bool,
+    /// Number of the last such request.
+    reclaims: u64,
     /// Answers, which the peer makes us give.
     pub(super) control: VecDeque<Packet>,
     /// Requests for channels: as many as there are channels, at most.

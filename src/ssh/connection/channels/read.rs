@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::{ChannelId, Channels, Progress};
+use crate::ssh::connection::window::Round;
 use crate::ssh::packet::Payload;
 
 /// What a reader finds.
@@ -76,33 +77,37 @@ impl Channels {
         is_due
     }
 
-    /// True if data came since the last round trip was measured.
-    pub(in crate::ssh::connection) fn is_receiving(&self) -> bool {
-        !self.sampled.is_empty()
-    }
-
     /// A round trip begins: what comes from now on counts.
     pub(in crate::ssh::connection) fn begin_round(&mut self) {
         self.round = self.round.wrapping_add(1);
         self.sampled.clear();
     }
 
-    /// The round trip is over and took `round_trip`; the fastest one took `fastest`.
-    pub(in crate::ssh::connection) fn end_round(
-        &mut self,
-        round_trip: Duration,
-        fastest: Duration,
-    ) {
-        for id in std::mem::take(&mut self.sampled) {
+    /// The round trip is over and took `round_trip`, of which the path alone takes `path`.
+    pub(in crate::ssh::connection) fn end_round(&mut self, round_trip: Duration, path: Duration) {
+        let sampled = std::mem::take(&mut self.sampled);
+        let bytes: Vec<u64> = sampled.iter().map(|id| self.sample(*id)).collect();
+        let round = Round {
+            round_trip,
+            path,
+            total: bytes.iter().sum(),
+            channels: u64::try_from(sampled.len()).unwrap_or(u64::MAX),
+            is_sending: self.queued > 0,
+        };
+        for (id, bytes) in sampled.into_iter().zip(bytes) {
             let index = usize::try_from(id.0).unwrap_or(usize::MAX);
             if let Some(Some(channel)) = self.slots.get_mut(index) {
-                let bytes = channel.sample.map_or(0, |(_, bytes)| bytes);
-                channel
-                    .receive
-                    .grow(bytes, round_trip, fastest, &mut self.budget);
+                let window = &mut channel.receive;
+                window.grow(bytes, round.wanted(bytes), &mut self.budget);
                 self.adjust_later(id);
             }
         }
         self.round = self.round.wrapping_add(1);
+    }
+
+    /// Bytes that came on the channel in the last round in which any came.
+    fn sample(&mut self, id: ChannelId) -> u64 {
+        let sample = self.slot(id).and_then(|channel| channel.sample);
+        sample.map_or(0, |(_, bytes)| bytes)
     }
 }

@@ -47,14 +47,6 @@ fn write(channels: &mut Channels, id: ChannelId, bytes: usize) -> usize {
 }
 
 #[test]
-fn the_first_data_of_a_session_are_measured() {
-    let mut channels = Channels::default();
-    let id = open(&mut channels, 0, super::MAX_DATA);
-    channels.handle_data(id.0, data(100)).expect("taken");
-    assert!(channels.is_receiving());
-}
-
-#[test]
 fn a_writer_waits_for_the_sessions_room_in_one_place_only() {
     let mut channels = Channels::default();
     let count = SESSION_QUEUE / CHANNEL_QUEUE * 2;

@@ -135,6 +135,7 @@ fn messages_out_of_turn_end_the_first_exchange() {
         Message::GlobalRequest {
             name: b"x",
             want_reply: true,
+            specific: b"",
         }
         .packet(),
         Message::ChannelEof { recipient: 0 }.packet(),
@@ -167,6 +168,7 @@ fn nothing_of_a_session_is_taken_before_authentication() {
     let request = Message::GlobalRequest {
         name: b"keepalive@openssh.com",
         want_reply: true,
+        specific: b"",
     };
     for message in [open, data, request, Message::UserauthSuccess] {
         let mut script = Script::server();

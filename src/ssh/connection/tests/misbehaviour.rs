@@ -103,7 +103,11 @@ fn requests_are_refused_and_answered_only_if_an_answer_is_wanted() {
     ] {
         let mut script = Script::authenticated(SERVER);
         script
-            .tell(&Message::GlobalRequest { name, want_reply })
+            .tell(&Message::GlobalRequest {
+                name,
+                want_reply,
+                specific: b"",
+            })
             .expect("answered");
         assert_eq!(script.numbers(), expected);
     }
@@ -125,6 +129,7 @@ fn a_peer_that_asks_and_does_not_read_is_not_heard_and_then_cut_off() {
     let request = Message::GlobalRequest {
         name: b"x",
         want_reply: true,
+        specific: b"",
     };
     let mut count = 0;
     while script.tell(&request).is_ok() {
@@ -144,6 +149,7 @@ fn a_peer_is_heard_while_we_may_not_answer_it() {
     let request = Message::GlobalRequest {
         name: b"x",
         want_reply: true,
+        specific: b"",
     };
     for _ in 0..2 * MANY_CONTROL {
         script.tell(&request).expect("it does not know yet");

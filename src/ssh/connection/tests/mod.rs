@@ -7,8 +7,10 @@ mod handshake;
 mod misbehaviour;
 mod model;
 mod pair;
+mod reclaims;
 mod script;
 mod support;
+mod transfers;
 mod windows;
 mod wire;
 

@@ -95,6 +95,17 @@ fn a_channel_that_was_opened_first_grows_like_a_later_one() {
 }
 
 #[test]
+fn the_first_data_of_a_session_are_measured() {
+    let (mut pair, mut apps) = (Pair::authenticated(), Apps::default());
+    let link = apps.connect(&mut pair, CLIENT);
+    let now = pair.now;
+    assert!(pair.sides[SERVER].connection.liveness.may_measure(now));
+    apps.write(&mut pair, link, CLIENT, 1);
+    pair.settle();
+    assert!(!pair.sides[SERVER].connection.liveness.may_measure(now));
+}
+
+#[test]
 fn a_reader_that_never_reads_stops_its_own_writer_only() {
     let (mut pair, mut apps) = (Pair::authenticated(), Apps::default());
     let [stalled, other] = [(); 2].map(|()| apps.connect(&mut pair, CLIENT));
