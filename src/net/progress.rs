@@ -40,18 +40,20 @@ impl Progress for tokio::io::DuplexStream {
 #[derive(Debug)]
 pub struct ProgressTimeout {
     end: Instant,
-    progress: u64,
+    /// How far the stream was when it was last looked at.
+    progress: Option<u64>,
     since: Instant,
 }
 
 impl ProgressTimeout {
-    /// It begins now, with a stream that is so far.
+    /// It begins now. The layers of one stream may share it, one after the other.
     #[must_use]
-    pub fn new(progress: u64) -> Self {
+    #[expect(clippy::new_without_default, reason = "it reads the clock")]
+    pub fn new() -> Self {
         let since = Instant::now();
         Self {
             end: since + DELIVERY_AT_MOST,
-            progress,
+            progress: None,
             since,
         }
     }
@@ -59,8 +61,8 @@ impl ProgressTimeout {
     /// True if a stream that is so far now has had its time.
     pub fn is_over(&mut self, progress: u64) -> bool {
         let now = Instant::now();
-        if progress != self.progress {
-            (self.progress, self.since) = (progress, now);
+        if self.progress.replace(progress) != Some(progress) {
+            self.since = now;
         }
         now >= self.end || now.saturating_duration_since(self.since) >= DELIVERY
     }
@@ -74,7 +76,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn it_ends_when_there_was_no_progress_for_a_while() {
-        let mut timeout = ProgressTimeout::new(7);
+        let mut timeout = ProgressTimeout::new();
+        assert!(!timeout.is_over(7));
         advance(DELIVERY - Duration::from_millis(1)).await;
         assert!(!timeout.is_over(7));
         assert!(!timeout.is_over(8), "that was progress");
@@ -86,7 +89,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn progress_extends_it_up_to_a_bound() {
-        let mut timeout = ProgressTimeout::new(0);
+        let mut timeout = ProgressTimeout::new();
         let begin = Instant::now();
         let mut progress = 0;
         while !timeout.is_over(progress) {

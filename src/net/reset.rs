@@ -48,7 +48,11 @@ pub fn disarm(stream: &TcpStream) {
 /// Waits until the peer has acknowledged everything that was written; true if it has. Gives up when
 /// its [time](ProgressTimeout) is over.
 pub async fn delivered(stream: &TcpStream) -> bool {
-    let mut timeout = ProgressTimeout::new(stream.progress());
+    delivered_within(stream, &mut ProgressTimeout::new()).await
+}
+
+/// The same with a time that has begun.
+pub async fn delivered_within(stream: &TcpStream, timeout: &mut ProgressTimeout) -> bool {
     loop {
         if queued(stream) == 0 {
             return true;

@@ -116,8 +116,12 @@ impl<T: Tls> SecureStream<T> {
     /// before), and shuts down the layer below. Gives up when the peer's [time](ProgressTimeout) to
     /// take it is over. May be called again.
     pub async fn abort(&mut self) {
+        self.abort_within(&mut ProgressTimeout::new()).await;
+    }
+
+    /// The same with a time that has begun.
+    pub async fn abort_within(&mut self, timeout: &mut ProgressTimeout) {
         alert::send(self.inner.state_mut());
-        let mut timeout = ProgressTimeout::new(self.inner.progress());
         while !timeout.is_over(self.inner.progress()) {
             let shutdown = tokio::time::timeout(LOOK_AGAIN, self.inner.shutdown());
             if shutdown.await.is_ok() {

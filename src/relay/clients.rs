@@ -19,6 +19,7 @@ use crate::net::accept::{Accepted, Acceptor};
 use crate::net::handshakes::{Handshake, Progress};
 use crate::net::limits::{Slot, Source};
 use crate::net::on_demand::OnDemand;
+use crate::net::progress::ProgressTimeout;
 use crate::net::reset;
 use crate::pki::extensions;
 use crate::pki::stream::SecureStream;
@@ -356,8 +357,9 @@ fn socket(tls: &Tls) -> &TcpStream {
 
 /// Ends a client's connection so that it does not look complete, after what was received for it.
 async fn abort(tls: &mut Tls) {
-    tls.abort().await;
-    if reset::delivered(socket(tls)).await {
+    let mut timeout = ProgressTimeout::new();
+    tls.abort_within(&mut timeout).await;
+    if reset::delivered_within(socket(tls), &mut timeout).await {
         // The alert says all, and a reset could overtake what the client has not read.
         reset::disarm(socket(tls));
     }
