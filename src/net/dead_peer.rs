@@ -209,8 +209,8 @@ mod tests {
     fn given_up(seconds: u64, info: impl Fn(u64) -> TcpInfo) -> Option<u64> {
         let begin = Instant::now();
         let mut acknowledgements = Acknowledgements::default();
-        let looks = (0..=seconds).step_by(LOOK_AGAIN.as_secs() as usize);
-        looks.into_iter().find(|second| {
+        let step = usize::try_from(LOOK_AGAIN.as_secs()).expect("a few");
+        (0..=seconds).step_by(step).find(|second| {
             let now = begin + Duration::from_secs(*second);
             acknowledgements.are_missing(&info(*second), now)
         })
