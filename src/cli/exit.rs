@@ -68,17 +68,12 @@ impl From<Code> for ExitCode {
     }
 }
 
-/// True if the system denied a file, a directory or a port, or lets nobody write there.
+/// True if the system denied a file, a directory or a port.
 fn is_denied(error: &anyhow::Error) -> bool {
     let mut causes = error
         .chain()
         .filter_map(|cause| cause.downcast_ref::<io::Error>());
-    causes.any(|cause| {
-        matches!(
-            cause.kind(),
-            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
-        )
-    })
+    causes.any(|cause| cause.kind() == io::ErrorKind::PermissionDenied)
 }
 
 /// An error with its exit code. It adds no level of its own to the chain of causes.

@@ -39,6 +39,19 @@ pub enum Error {
     Token(#[source] io::Error),
 }
 
+impl Error {
+    /// True if the system lets this user write nothing there.
+    pub(super) fn is_denied(&self) -> bool {
+        let Self::Io { source, .. } = self else {
+            return false;
+        };
+        matches!(
+            source.kind(),
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
+        )
+    }
+}
+
 /// Creates the directory, and those above it, unless it exists.
 pub(super) fn private_directory(path: &Path) -> Result<(), Error> {
     DirBuilder::new()

@@ -110,10 +110,11 @@ impl Error {
     #[must_use]
     pub fn reason(&self) -> Reason {
         match self {
-            Self::NeedsTls(_)
+            Self::File(_, error) if error.is_denied() => Reason::Permission,
+            Self::File(..)
+            | Self::NeedsTls(_)
             | Self::OrganizationName
             | Self::Tls(_)
-            | Self::File(..)
             | Self::Store(
                 store::Error::File(_)
                 | store::Error::Newer { .. }

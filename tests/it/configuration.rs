@@ -4,8 +4,9 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
 
+use crate::support::journald::may_mount;
 use crate::support::lab::{GATEWAY, GATEWAY_CONNECTED, Lab, RELAY, TOKEN};
-use crate::support::process::{Process, as_user, infisical};
+use crate::support::process::{Process, as_user, clean, infisical};
 use crate::support::{loopback, write_private};
 
 /// sysexits: the system does not permit it.
@@ -207,6 +208,45 @@ async fn a_home_that_cannot_be_written_is_named() {
         lab.platform.requests("").is_empty(),
         "the token is spent although it cannot be kept"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn read_only_file_system_is_a_matter_of_permission() {
+    if !may_mount() {
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a directory");
+    let at = loopback::address();
+    let listen = [
+        format!("--ssh-listen={at}:2222"),
+        format!("--tls-listen={at}:8443"),
+    ];
+    let state = ["--listen=127.0.0.1:0", "--state-dir=/etc/platform"];
+    let enroll = [
+        "--name=edge",
+        "--enroll-method=token",
+        "--token=one-time",
+        "--domain=http://127.0.0.1:1",
+    ];
+    let relay = [&enroll[..], &listen.each_ref().map(String::as_str)].concat();
+    for (role, words, directory) in [
+        ("gateway", &enroll[..], "/etc/infisical/gateways: "),
+        ("relay", &relay, "/etc/infisical/relays: "),
+        ("platform", &state, "state directory /etc/platform cannot"),
+    ] {
+        let script = "mount -t tmpfs -o ro none /etc && exec \"$@\"";
+        let program = infisical(dir.path());
+        let mut command = clean("unshare", dir.path());
+        command.args(["--map-root-user", "--mount", "sh", "-c", script, "sh"]);
+        command.arg(program.get_program()).args([role, "start"]);
+        command.args(words);
+        let process = Process::spawn(role, command);
+        let code = process.exit_code().await;
+        let output = process.output();
+        assert_eq!(code, PERMISSION, "{role}: {output}");
+        assert!(output.contains(directory), "{role}: {output}");
+        assert!(output.contains("read-only file system"), "{role}: {output}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

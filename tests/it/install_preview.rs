@@ -157,6 +157,38 @@ async fn what_an_enrollment_writes_is_shown() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn paths_of_an_existing_configuration_are_judged() {
+    let opened = "[Service]\nProtectHome=tmpfs\nBindReadOnlyPaths=/home/u/ca.pem\n";
+    let relative = "a service has no directory that a relative path could begin in";
+    for (path, drop_in, code, part) in [
+        ("ca.pem", "", 78, relative),
+        ("/home/u/ca.pem", "", 78, "its unit hides /home;"),
+        (
+            "/home/u/ca.pem",
+            opened,
+            0,
+            "INFISICAL_CA_FILE=/home/u/ca.pem",
+        ),
+        ("/home/u/other.pem", opened, 78, "its unit hides /home;"),
+    ] {
+        let text = format!("INFISICAL_GATEWAY_NAME=edge\nINFISICAL_CA_FILE={path}\n");
+        let files = [
+            ("infisical/gateways/edge.conf", text.as_str()),
+            ("systemd/system/edge.service.d/own.conf", drop_in),
+        ];
+        let Some((found, output)) =
+            install(&files, &["gateway", "systemd", "install", "edge"]).await
+        else {
+            return;
+        };
+        assert_eq!(found, code, "{path}: {output}");
+        assert!(output.contains(part), "{part}: {output}");
+        let line = "INFISICAL_CA_FILE in /etc/infisical/gateways/edge.conf line 2: ";
+        assert_eq!(output.contains(line), code == 78, "{output}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn variables_that_the_service_will_not_have_are_named() {
     let dir = tempfile::tempdir().expect("a directory");
     let mut command = infisical(dir.path());
