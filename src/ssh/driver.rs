@@ -411,8 +411,8 @@ fn handle_input(
         let mut state = shared.lock();
         let change = match incoming {
             Incoming::Version(version) => {
-                state.connection.handle_version(version, now);
-                Ok(None)
+                let handled = state.connection.handle_version(version, now);
+                handled.map(|()| None)
             }
             Incoming::Packet { payload, sequence } => {
                 state.connection.handle_packet(payload, sequence, now)

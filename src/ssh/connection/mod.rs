@@ -202,12 +202,15 @@ impl Connection {
     // In.
 
     /// The peer's identification, without its line end.
-    pub(super) fn handle_version(&mut self, version: String, now: Instant) {
+    ///
+    /// # Errors
+    /// There is no randomness for a proposal.
+    pub(super) fn handle_version(&mut self, version: String, now: Instant) -> Result<(), Error> {
         self.liveness.heard(now);
         if version.starts_with(version::OURS) {
             self.channels.allow_reclaims();
         }
-        self.transport.handle_version(version);
+        self.transport.handle_version(version, now)
     }
 
     /// An opened packet, and its sequence number. New keys for the packets after it, if it brought some.

@@ -369,7 +369,9 @@ impl Run {
 
 impl Side {
     fn new(mut connection: Connection) -> Self {
-        connection.handle_version(version::OURS.to_owned(), Instant::now());
+        connection
+            .handle_version(version::OURS.to_owned(), Instant::now())
+            .expect("random numbers");
         Self {
             connection,
             sequence: 0,

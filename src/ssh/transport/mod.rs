@@ -10,11 +10,15 @@
 //!      └────────────────────────────────────────────── AwaitNewKeys
 //! ```
 //!
+//! A client proposes at once. A server first reads the peer's identification, and offers older algorithms only
+//! to peers that may have nothing better ([`peer_kind`]).
+//!
 //! From our proposal to our NEWKEYS nothing else is sent, from theirs to theirs nothing else is accepted (RFC 4253 §7.1).
 //! In the first exchange with a peer that knows strict key exchange nothing else is accepted at all, and sequence numbers
 //! begin anew with each NEWKEYS (OpenSSH PROTOCOL §1.10).
 
 mod negotiation;
+mod peer_kind;
 mod peer_rekeys;
 pub(super) mod version;
 
@@ -34,6 +38,7 @@ use super::sign::{self, SignatureAlgorithm};
 use super::{Error, RekeyLimits};
 use crate::clock::Clock;
 use negotiation::{Agreement, Offer};
+use peer_kind::PeerKind;
 use peer_rekeys::PeerRekeys;
 
 pub use negotiation::Algorithms;
@@ -150,7 +155,7 @@ impl Usage {
 }
 
 impl Transport {
-    /// Begins: our identification and our proposal go out at once.
+    /// Begins: our identification goes out at once, and a client's proposal.
     pub(super) fn new(
         side: Side,
         algorithms: Algorithms,
@@ -184,7 +189,11 @@ impl Transport {
         };
         let line = format!("{}\r\n", version::OURS).into_bytes();
         transport.out.push_back(Outgoing::Line(line));
-        transport.propose(now)?;
+        if transport.is_client() {
+            transport.propose(now)?;
+        } else {
+            transport.deadline = now.checked_add(EXCHANGE_DEADLINE);
+        }
         Ok(transport)
     }
 
@@ -310,9 +319,22 @@ impl Transport {
         !self.out.is_empty()
     }
 
-    /// The peer's identification, without line end.
-    pub(super) fn handle_version(&mut self, version: String) {
+    /// The peer's identification, without line end. A server proposes now, unless it is to see the
+    /// peer's proposal first.
+    pub(super) fn handle_version(&mut self, version: String, now: Instant) -> Result<(), Error> {
+        let kind = PeerKind::of(&version);
         self.peer_version = Some(version);
+        if self.is_client() {
+            return Ok(());
+        }
+        match kind {
+            PeerKind::ProposesFirst => Ok(()),
+            PeerKind::Modern => {
+                self.algorithms = self.algorithms.modern();
+                self.propose(now)
+            }
+            PeerKind::Unknown => self.propose(now),
+        }
     }
 
     /// A message, its payload and the sequence number of its packet.
@@ -374,7 +396,10 @@ impl Transport {
         if self.peer_proposed {
             return Err(out_of_turn());
         }
-        if matches!(self.state, State::Idle) {
+        if matches!(self.state, State::Idle) && self.exchanges == 0 {
+            self.algorithms = self.algorithms.for_peer(theirs);
+            self.propose(now)?;
+        } else if matches!(self.state, State::Idle) {
             let bytes = self.sent.bytes.saturating_add(self.received.bytes);
             if !self.peer_rekeys.may_begin(now, bytes) {
                 return Err(Error::TooManyKeyExchanges);

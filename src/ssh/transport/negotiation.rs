@@ -71,6 +71,55 @@ impl Algorithms {
     }
 }
 
+impl Algorithms {
+    /// For a peer that has all of it: what deployed gateways have is left out.
+    pub(super) fn modern(&self) -> Self {
+        Self {
+            kex: best(&self.kex, |method| !DEPLOYED_GATEWAY_KEX.contains(method)),
+            ciphers: best(&self.ciphers, |cipher| cipher.is_aead()),
+            macs: best(&self.macs, |mac| mac.is_etm()),
+        }
+    }
+
+    /// For a peer that proposes `theirs`: older algorithms are left out of each list in which it has something
+    /// better.
+    pub(super) fn for_peer(&self, theirs: &KexInit<'_>) -> Self {
+        let is_strict = has(theirs.kex, STRICT_CLIENT);
+        let has_both = |lists: &Directions<'_>, name: &str| {
+            has(lists.client_to_server, name) && has(lists.server_to_client, name)
+        };
+        let modern = self.modern();
+        let mut kex = modern.kex.iter();
+        let mut ciphers = modern.ciphers.iter().filter(|cipher| {
+            // See [`agree`].
+            cipher.is_aead() && (is_strict || **cipher != Cipher::ChaCha20Poly1305)
+        });
+        let mut macs = modern.macs.iter().filter(|mac| is_strict && mac.is_etm());
+        let (has_kex, has_cipher, has_mac) = (
+            kex.any(|method| has(theirs.kex, method.name())),
+            ciphers.any(|cipher| has_both(&theirs.ciphers, cipher.name())),
+            macs.any(|mac| has_both(&theirs.macs, mac.name())),
+        );
+        let choose = |is_modern| if is_modern { &modern } else { self };
+        Self {
+            kex: choose(has_kex).kex.clone(),
+            ciphers: choose(has_cipher).ciphers.clone(),
+            // Authenticated encryption needs none.
+            macs: choose(has_mac || has_cipher).macs.clone(),
+        }
+    }
+}
+
+/// Those of `all` that are modern, or all if none is.
+fn best<T: Copy>(all: &[T], is_modern: impl Fn(&T) -> bool) -> Vec<T> {
+    let modern: Vec<T> = all.iter().filter(|one| is_modern(one)).copied().collect();
+    if modern.is_empty() {
+        all.to_vec()
+    } else {
+        modern
+    }
+}
+
 /// The lists of a KEXINIT as they are written.
 pub(super) struct Offer {
     pub kex: String,

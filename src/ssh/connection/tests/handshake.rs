@@ -7,7 +7,7 @@ use crate::ssh::Error;
 use crate::ssh::input::Input;
 use crate::ssh::msg::{AuthMethod, Message};
 use crate::ssh::packet::Packet;
-use crate::ssh::transport::Change;
+use crate::ssh::transport::{Change, version};
 
 fn nothing(_: &mut Script) -> Result<(), Error> {
     Ok(())
@@ -82,6 +82,86 @@ fn without_strict_key_exchange_what_terrapin_breaks_is_not_used() {
         ..Proposal::LAX
     };
     assert!(Script::server().exchange(&lax, nothing).is_ok());
+}
+
+/// The lists that a server proposes: key exchanges, ciphers, MACs.
+fn proposed(heard: &[Vec<u8>]) -> [String; 3] {
+    let Ok(Message::KexInit(proposal)) = Message::parse(&heard[0]) else {
+        panic!("no proposal: {heard:?}");
+    };
+    let lists = [
+        proposal.kex,
+        proposal.ciphers.server_to_client,
+        proposal.macs.client_to_server,
+    ];
+    lists.map(str::to_owned)
+}
+
+const OLD: [&str; 3] = [
+    "diffie-hellman-group14-sha256",
+    "aes128-ctr",
+    "hmac-sha2-256",
+];
+
+fn has_old(lists: &[String; 3]) -> [bool; 3] {
+    let has = |list: &str, name| list.split(',').any(|one| one == name);
+    std::array::from_fn(|list| has(&lists[list], OLD[list]))
+}
+
+/// Deployed gateways have nothing better, and are not kept waiting.
+#[test]
+fn unknown_peers_are_offered_older_algorithms_at_once() {
+    for version in ["SSH-2.0-Go", "SSH-2.0-script", "SSH-2.0-OpenSSH_6.6"] {
+        let heard = Script::server_of(version).hear();
+        assert_eq!(has_old(&proposed(&heard)), [true; 3], "{version}");
+    }
+}
+
+#[test]
+fn our_own_client_is_offered_modern_algorithms_at_once() {
+    let heard = Script::server_of(version::OURS).hear();
+    assert_eq!(has_old(&proposed(&heard)), [false; 3]);
+}
+
+#[test]
+fn openssh_is_offered_older_algorithms_only_if_it_has_nothing_better() {
+    let both = "aes256-ctr,aes128-gcm@openssh.com";
+    let etm = "hmac-sha2-256,hmac-sha2-256-etm@openssh.com";
+    let modern = "diffie-hellman-group14-sha256,curve25519-sha256,kex-strict-c-v00@openssh.com";
+    for (kex, cipher, mac, expected) in [
+        (modern, both, etm, [false; 3]),
+        (OLD[0], "aes256-ctr", OLD[2], [true; 3]),
+        (modern, "aes256-ctr", etm, [false, true, false]),
+        (modern, both, "hmac-sha2-512", [false; 3]),
+        // Not strict: what Terrapin breaks would be no better.
+        (
+            OLD[0],
+            "chacha20-poly1305@openssh.com,aes128-ctr",
+            etm,
+            [true; 3],
+        ),
+        (
+            "curve25519-sha256",
+            "aes128-gcm@openssh.com",
+            etm,
+            [false; 3],
+        ),
+    ] {
+        let proposal = Proposal {
+            kex,
+            cipher,
+            mac,
+            ..Proposal::STRICT
+        };
+        let mut script = Script::server_of("SSH-2.0-OpenSSH_9.6");
+        assert!(script.hear().is_empty(), "it waits");
+        script.propose(&proposal).expect("answered");
+        let lists = proposed(&script.hear());
+        assert_eq!(has_old(&lists), expected, "{proposal:?}: {lists:?}");
+    }
+    let silent = Script::server_of("SSH-2.0-OpenSSH_9.6");
+    let wait = silent.connection.poll_timeout().expect("a deadline");
+    assert!(wait > silent.now, "it does not spin while it waits");
 }
 
 #[test]

@@ -96,7 +96,9 @@ impl Side {
         while let Some(incoming) = self.input.next()? {
             let change = match incoming {
                 Incoming::Version(version) => {
-                    self.connection.handle_version(version, now);
+                    self.connection
+                        .handle_version(version, now)
+                        .expect("random numbers");
                     None
                 }
                 Incoming::Packet { payload, sequence } => {

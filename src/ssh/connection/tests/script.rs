@@ -34,9 +34,16 @@ pub(super) struct Script {
 impl Script {
     /// A server that has said nothing but its name and its proposal.
     pub(super) fn server() -> Self {
+        Self::server_of(VERSION)
+    }
+
+    /// A server whose peer identified itself so.
+    pub(super) fn server_of(version: &str) -> Self {
         let now = Instant::now();
         let mut connection = server(options(Algorithms::server()), now);
-        connection.handle_version(VERSION.to_owned(), now);
+        connection
+            .handle_version(version.to_owned(), now)
+            .expect("random numbers");
         Self {
             connection,
             now,
@@ -67,6 +74,11 @@ impl Script {
 
     pub(super) fn tell(&mut self, message: &Message<'_>) -> Result<Option<Change>, Error> {
         self.say(message.packet())
+    }
+
+    /// Proposes this as a client.
+    pub(super) fn propose(&mut self, proposal: &Proposal) -> Result<Option<Change>, Error> {
+        self.tell(&Message::KexInit(proposal.message()))
     }
 
     /// Payloads of all that it sends now.
@@ -202,7 +214,9 @@ impl ServerScript {
         let mut options = options(Algorithms::client());
         options.clock = Clock::showing(clock);
         let mut connection = client(options, now);
-        connection.handle_version(VERSION.to_owned(), now);
+        connection
+            .handle_version(VERSION.to_owned(), now)
+            .expect("random numbers");
         Self {
             script: Script {
                 connection,
