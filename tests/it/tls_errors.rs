@@ -235,24 +235,11 @@ fn infisical_list(dir: &Path, platform: &Platform, environment: &[(&str, &str)])
     Process::spawn("list", command)
 }
 
-/// A platform with a certificate of `ca`.
-async fn https_platform(dir: &Path, host: Ipv4Addr, ca: &Ca) -> Platform {
-    let pem = ca.sign(&Leaf::relay_server(host));
-    let certificate = file(dir, "server.pem", &pem.certificate)
-        .display()
-        .to_string();
-    let key = file(dir, "server.key", &pem.key).display().to_string();
-    let options = ["--tls-cert", &certificate, "--tls-key", &key];
-    let platform = Platform::start(dir, host, 0, &options).await;
-    let state = platform.state().to_owned();
-    Platform::known(platform.process, platform.url, state, Some(&ca.pem()))
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn ca_file_makes_a_private_ca_trusted() {
     let dir = tempfile::tempdir().expect("a directory");
     let ca = Ca::root("Private CA");
-    let platform = https_platform(dir.path(), loopback::address(), &ca).await;
+    let platform = Platform::with_tls(dir.path(), loopback::address(), &ca).await;
     let ca_file = file(dir.path(), "ca.pem", &ca.pem()).display().to_string();
     let refused = infisical_list(dir.path(), &platform, &[]);
     assert_eq!(refused.exit_code().await, 69);
@@ -265,7 +252,7 @@ async fn running_gateway_uses_a_ca_that_is_added_later() {
     let dir = tempfile::tempdir().expect("a directory");
     let host = loopback::address();
     let (first, added) = (Ca::root("First CA"), Ca::root("Added CA"));
-    let platform = https_platform(dir.path(), host, &added).await;
+    let platform = Platform::with_tls(dir.path(), host, &added).await;
     let roots = file(dir.path(), "roots.pem", &first.pem());
     let keys = "INFISICAL_TOKEN=not-a-token-of-this-platform\n";
     let gateway = GatewayCommand::new(dir.path(), "edge", &platform.url, "relay", keys);
@@ -337,7 +324,7 @@ async fn platform_says_what_is_wrong_with_its_own_certificate() {
 async fn reload_and_reconnect_read_the_roots_again() {
     let dir = tempfile::tempdir().expect("a directory");
     let (ca, more) = (Ca::root("Private CA"), Ca::root("Another CA"));
-    let platform = https_platform(dir.path(), loopback::address(), &ca).await;
+    let platform = Platform::with_tls(dir.path(), loopback::address(), &ca).await;
     let roots = file(dir.path(), "roots.pem", &ca.pem());
     let token = platform.identity_token("edge").await;
     // The platform knows a relay; nothing listens there.

@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 
 use super::process::{Process, infisical};
 use super::session::Way;
-use super::{ready_file, soon};
+use super::x509::{Ca, Leaf};
+use super::{ready_file, soon, write_private};
 
 /// A running embedded platform.
 pub(crate) struct Platform {
@@ -44,6 +45,21 @@ impl Platform {
         process.wait_for_line("Platform started successfully").await;
         let url = ready_file(&ready).await;
         Self::known(process, url, state, None)
+    }
+
+    /// One with HTTPS, and a certificate of `ca`.
+    pub(crate) async fn with_tls(dir: &Path, host: Ipv4Addr, ca: &Ca) -> Self {
+        let pem = ca.sign(&Leaf::relay_server(host));
+        let [certificate, key] = [("server.pem", &pem.certificate), ("server.key", &pem.key)]
+            .map(|(name, text)| (dir.join(name), text))
+            .map(|(path, text)| {
+                write_private(&path, text);
+                path.display().to_string()
+            });
+        let options = ["--tls-cert", &certificate, "--tls-key", &key];
+        let platform = Self::start(dir, host, 0, &options).await;
+        let state = platform.state().to_owned();
+        Self::known(platform.process, platform.url, state, Some(&ca.pem()))
     }
 
     /// One that runs and serves at `url`; with HTTPS, `root` is what its certificate is checked against.

@@ -10,6 +10,8 @@ use super::process::clean;
 const ASYNCSSH: &[&str] = &["asyncssh==2.24.1", "cryptography==50.0.2"];
 /// Scanners of SSH and TLS.
 const SCANNERS: &[&str] = &["ssh-audit==3.9.0", "sslyze==6.3.1"];
+/// There is no wheel of it; it is Python alone.
+const AS_SOURCE: &str = "sslyze";
 /// AWS's own library, which signs requests.
 const BOTOCORE: &[&str] = &["botocore==1.43.11"];
 
@@ -61,6 +63,7 @@ fn install(packages: &[&str]) -> Result<PathBuf, String> {
     let target = building.path().join("packages");
     let output = Command::new("python3")
         .args(["-m", "pip", "install", "--quiet", "--only-binary", ":all:"])
+        .args(["--no-binary", AS_SOURCE])
         .arg("--target")
         .arg(&target)
         .args(packages)
