@@ -20,6 +20,10 @@ const DEADLINE: Duration = Duration::from_secs(10);
 /// The services that prove a gateway, as the deployed platform offers them (protocol.md §5). The gateway chooses
 /// health if it has it.
 const SERVICES: [&str; 2] = ["infisical-health", "infisical-ping"];
+/// A failed probe is answered no sooner: a name that does not resolve, a port that refuses and a peer
+/// that is no relay all fail at once, and the caller, who chose the host, is not told which it was. A
+/// host that drops packets takes longer.
+const FAILED_AFTER: Duration = Duration::from_secs(1);
 /// Longest answer of a gateway.
 const MAX_ANSWER: u64 = 1024;
 /// Time between heartbeats, for a gateway that names none (protocol.md §5).
@@ -68,8 +72,27 @@ struct Health {
     heartbeat_ttl: Option<u64>,
 }
 
-/// Completes TLS 1 with a relay and says goodbye.
+/// Completes TLS 1 with a relay and closes it.
 pub(super) async fn relay(host: &RelayHost, pki: &ClientPki) -> Result<(), Error> {
+    evenly(reach_relay(host, pki)).await
+}
+
+/// Asks a gateway's health service, through its relay; returns how long its heartbeat counts.
+pub(super) async fn gateway(credentials: &SessionCredentials) -> Result<Duration, Error> {
+    evenly(reach_gateway(credentials)).await
+}
+
+/// Has all quick failures take the same time.
+async fn evenly<T>(probe: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    let failed_at = Instant::now() + FAILED_AFTER;
+    let result = probe.await;
+    if result.is_err() {
+        tokio::time::sleep_until(failed_at).await;
+    }
+    result
+}
+
+async fn reach_relay(host: &RelayHost, pki: &ClientPki) -> Result<(), Error> {
     let end = Instant::now() + DEADLINE;
     let dialer = RelayDialer::try_new(host, pki, &Clock::new()).map_err(Error::Local)?;
     let mut stream = dialer.dial(DEADLINE).await.map_err(|source| Error::Relay {
@@ -81,8 +104,7 @@ pub(super) async fn relay(host: &RelayHost, pki: &ClientPki) -> Result<(), Error
     Ok(())
 }
 
-/// Asks a gateway's health service, through its relay; returns how long its heartbeat counts.
-pub(super) async fn gateway(credentials: &SessionCredentials) -> Result<Duration, Error> {
+async fn reach_gateway(credentials: &SessionCredentials) -> Result<Duration, Error> {
     let end = Instant::now() + DEADLINE;
     let left = || end.saturating_duration_since(Instant::now());
     let host = || credentials.relay_host.clone();
@@ -150,8 +172,29 @@ fn parse(answer: &[u8]) -> Result<Duration, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{parse, read_line};
+    use super::{Error, FAILED_AFTER, evenly, parse, read_line};
     use std::time::Duration;
+    use tokio::time::Instant;
+
+    /// How soon a probe fails does not tell why.
+    #[tokio::test(start_paused = true)]
+    async fn quick_failures_take_the_same_time() {
+        for after in [Duration::ZERO, FAILED_AFTER / 2, FAILED_AFTER] {
+            let begin = Instant::now();
+            let failing = async move {
+                tokio::time::sleep(after).await;
+                Err::<(), _>(Error::NoAnswer {
+                    host: "192.0.2.1".parse().expect("a host"),
+                    reason: String::new(),
+                })
+            };
+            evenly(failing).await.expect_err("failed");
+            assert_eq!(begin.elapsed(), FAILED_AFTER, "{after:?}");
+        }
+        let begin = Instant::now();
+        evenly(async { Ok(()) }).await.expect("reached");
+        assert_eq!(begin.elapsed(), Duration::ZERO);
+    }
 
     #[test]
     fn the_answer_tells_how_long_it_counts() {

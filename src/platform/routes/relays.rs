@@ -144,7 +144,8 @@ pub(super) async fn heartbeat_instance(
         .store()
         .relay_of(Owner::Instance, request.name, SystemTime::now())
         .await?;
-    reach(&app, Signer::Instance, relay).await
+    // One that fails and repeats it must not use up what the others need.
+    reach(&app, Signer::Relay(relay.id.clone()), relay).await
 }
 
 /// `POST /v2/relays/heartbeat`

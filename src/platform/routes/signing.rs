@@ -39,9 +39,9 @@ pub(super) enum Signer {
     Identity(String),
     /// An enrolled gateway.
     Gateway(GatewayId),
-    /// An enrolled relay, by its id.
+    /// An enrolled relay, or the heartbeats of one of the instance, by its id.
     Relay(String),
-    /// The instance's relays, which share one secret.
+    /// The instance's relays, which share one secret, when they register.
     Instance,
 }
 

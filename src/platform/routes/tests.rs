@@ -732,3 +732,27 @@ async fn signing_for_one_identity_is_limited() {
         .ok();
     platform.stop().await;
 }
+
+/// A relay of the instance that repeats a failing heartbeat leaves the others theirs.
+#[tokio::test]
+async fn heartbeats_of_instance_relays_are_limited_one_by_one() {
+    let platform = Platform::start().await;
+    let path = "/v1/embedded/relay-auth-secret";
+    let secret: Value = platform.get(path, &platform.admin).await.ok();
+    let secret = text(&secret, "relayAuthSecret");
+    // Nothing listens there.
+    for (name, host) in [("failing", "127.255.255.254"), ("other", "127.255.255.253")] {
+        let path = "/v1/relays/register-instance-relay";
+        let body = json!({"name": name, "host": host});
+        let _: RelayCredentials = platform.post(path, &secret, body).await.ok();
+    }
+    let beat = |name: &str| {
+        let path = "/v1/relays/heartbeat-instance-relay";
+        platform.post(path, &secret, json!({"name": name}))
+    };
+    let answers = (0..80).map(|_| beat("failing"));
+    let answers = futures_util::future::join_all(answers).await;
+    assert!(answers.iter().any(|answer| answer.status == 429));
+    beat("other").await.refused(400);
+    platform.stop().await;
+}
