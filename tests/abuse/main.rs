@@ -7,6 +7,7 @@
 //!   attacker as a process of this very program, and what is asserted.
 //! - `honest` is the session and the newcomers beside it.
 //! - `attacker` is what the attacker does; `raw_ssh` writes its handshakes without any cryptography.
+//! - `organization` is a scenario of its own: the share of one organization.
 //! - `cpu_group` is a control group with a CPU quota.
 //!
 //! Asserted are the relay's CPU time, its memory, and that no honest session fails. Latencies are
@@ -26,6 +27,7 @@
 mod attacker;
 mod cpu_group;
 mod honest;
+mod organization;
 #[path = "../privileged/mod.rs"]
 mod privileged;
 mod raw_ssh;

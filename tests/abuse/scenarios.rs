@@ -11,6 +11,7 @@ use serde_json::json;
 
 use crate::cpu_group::CpuGroup;
 use crate::honest;
+use crate::organization;
 use crate::privileged::choice::Choice;
 use crate::privileged::wanting;
 use crate::support::lab::{Lab, RELAY};
@@ -117,6 +118,14 @@ pub(crate) async fn run(choice: &Choice) -> ExitCode {
         if attack.catch_unwind().await.is_err() {
             failed.push(scenario.name);
         }
+    }
+    if choice.has(organization::NAME)
+        && AssertUnwindSafe(organization::run())
+            .catch_unwind()
+            .await
+            .is_err()
+    {
+        failed.push(organization::NAME);
     }
     if failed.is_empty() {
         return ExitCode::SUCCESS;

@@ -2,31 +2,22 @@
 //! memory for what its clients do not read.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use infisical::config::settings::RelayLimits;
-use infisical::ssh::client::Session;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpSocket;
-use tokio::task::JoinSet;
+use tokio::io::AsyncReadExt as _;
 
 use crate::support::eventually;
+use crate::support::greedy::{self, Counts, GATEWAYS, ORGANIZATION, narrow};
 use crate::support::lab::Lab;
 use crate::support::manager::Manager;
 use crate::support::process::Process;
 use crate::support::session::{Way, echoes};
 use crate::support::targets::Target;
-use crate::support::tls::{self, Outer};
 
-/// The greedy organization, and its gateway.
-const GREEDY: &str = "11111111-2222-4333-8444-555555555555";
-const GREEDY_GATEWAY: &str = "0d7a2f54-9a53-4a0e-8c4e-1a2b3c4d5e6f";
-
-impl Lab {
-    /// A way to the greedy organization's gateway.
-    fn greedy_way(&self) -> Way {
-        self.way_of(GREEDY, GREEDY_GATEWAY, ("localhost", 1))
-    }
+/// A way to the greedy organization's gateway.
+fn greedy_way(lab: &Lab) -> Way {
+    lab.way_of(ORGANIZATION, GATEWAYS[0], ("localhost", 1))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -40,23 +31,16 @@ async fn one_organization_leaves_places_for_clients_of_others() {
         .wait_for_line("Relay server started successfully")
         .await;
     let _gateway = lab.gateway(&relay).await;
-    let greedy = Arc::new(lab.bare_gateway(GREEDY_GATEWAY).await);
-    let served = Arc::new(AtomicU64::new(0));
-    let (session, count) = (Arc::clone(&greedy), Arc::clone(&served));
-    let serving = tokio::spawn(async move {
-        let mut channels = Vec::new();
-        while let Some(channel) = session.accept().await {
-            channels.push(channel);
-            count.fetch_add(1, Ordering::Relaxed);
-        }
-    });
+    let counts = Arc::new(Counts::default());
+    let session = lab.bare_gateway(GATEWAYS[0]).await;
+    let serving = greedy::pour(session, Arc::clone(&counts));
     let mut clients = Vec::new();
     for _ in 0..2 * PLACES {
-        clients.push(lab.greedy_way().outer().await.expect("TLS 1"));
+        clients.push(greedy_way(&lab).outer().await.expect("TLS 1"));
     }
     // Seven eighths: as many as there are without leaving none.
     eventually("the organization has its share", || {
-        let served = served.load(Ordering::Relaxed);
+        let served = counts.channels.load(Ordering::Relaxed);
         async move { (served == 14).then_some(()).ok_or(served) }
     })
     .await;
@@ -68,36 +52,8 @@ async fn one_organization_leaves_places_for_clients_of_others() {
         let mut stream = lab.way(echo.address).tcp().await.expect("a place");
         echoes(&mut stream, b"served").await.expect("an echo");
     }
-    assert_eq!(served.load(Ordering::Relaxed), 14);
+    assert_eq!(counts.channels.load(Ordering::Relaxed), 14);
     serving.abort();
-}
-
-/// Sends on every channel as much as is taken; `sent` counts it.
-fn pour(session: Arc<Session>, sent: Arc<AtomicU64>) -> tokio::task::JoinHandle<()> {
-    tokio::spawn(async move {
-        let mut channels = JoinSet::new();
-        while let Some(mut channel) = session.accept().await {
-            let sent = Arc::clone(&sent);
-            channels.spawn(async move {
-                let block = [0x5a; 4096];
-                while channel.write_all(&block).await.is_ok() {
-                    sent.fetch_add(block.len() as u64, Ordering::Relaxed);
-                }
-            });
-        }
-    })
-}
-
-/// A client of `way` for which the kernel keeps little, so that the relay has to keep it.
-async fn narrow(way: &Way) -> Outer {
-    let socket = TcpSocket::new_v4().expect("a socket");
-    socket.set_recv_buffer_size(16 * 1024).expect("a size");
-    let options = socket2::SockRef::from(&socket);
-    options.set_tcp_mss(1024).expect("a segment's size");
-    let tcp = socket.connect((way.relay_host, 8443).into()).await;
-    let tcp = tcp.expect("the port");
-    let outer = tls::outer_over(tcp, way.relay_host, Some(&way.relay), &way.relay_anchors);
-    outer.await.expect("TLS 1")
 }
 
 /// MiB that the relay says it holds for clients and gateways.
@@ -121,18 +77,18 @@ async fn one_organization_leaves_memory_for_others() {
         .wait_for_line("Relay server started successfully")
         .await;
     let _gateway = lab.gateway(&relay).await;
-    let greedy = Arc::new(lab.bare_gateway(GREEDY_GATEWAY).await);
-    let sent = Arc::new(AtomicU64::new(0));
-    let pouring = pour(Arc::clone(&greedy), Arc::clone(&sent));
+    let counts = Arc::new(Counts::default());
+    let session = lab.bare_gateway(GATEWAYS[0]).await;
+    let pouring = greedy::pour(session, Arc::clone(&counts));
     let before = relay.resident_kib();
-    let way = lab.greedy_way();
+    let way = greedy_way(&lab);
     let mut clients = Vec::new();
     for _ in 0..CLIENTS {
-        clients.push(narrow(&way).await);
+        clients.push(narrow(&way).await.expect("TLS 1"));
     }
     let (mut last, mut same) = (0, 0);
     eventually("every buffer is full", || {
-        let now = sent.load(Ordering::Relaxed);
+        let now = counts.sent.load(Ordering::Relaxed);
         same = if now > last { 0 } else { same + 1 };
         last = now;
         let is_full = same >= 40;
@@ -148,7 +104,7 @@ async fn one_organization_leaves_memory_for_others() {
         buffer_mib: MIB,
         ..RelayLimits::default()
     };
-    let taken = (relay.resident_kib() - before) / 1024;
+    let taken = relay.resident_kib().saturating_sub(before) / 1024;
     eprintln!("{CLIENTS} stalled clients: {taken} MiB");
     assert!(taken <= limits.memory_mib() - 64, "{taken} MiB");
     let most = (MIB * 1024 + CLIENTS * 36).div_ceil(1024);

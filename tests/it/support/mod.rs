@@ -15,6 +15,7 @@ pub(crate) mod dns;
 pub(crate) mod fake_platform;
 pub(crate) mod fake_relay;
 pub(crate) mod go;
+pub(crate) mod greedy;
 pub(crate) mod journald;
 pub(crate) mod lab;
 pub(crate) mod loopback;
