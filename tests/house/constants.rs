@@ -119,7 +119,7 @@ const STATEMENTS: &[Statement] = &[
     ),
     says(
         ARCHITECTURE,
-        "out of {} MiB, which one channel",
+        "out of {} MiB, by a dynamic threshold",
         "src/ssh/connection/window.rs",
         "BUDGET",
         Unit::MiB,
