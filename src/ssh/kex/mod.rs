@@ -17,10 +17,9 @@ mod ecdh;
 mod mlkem;
 mod primes;
 
-use aws_lc_rs::digest::{self, SHA256, SHA512};
+use aws_lc_rs::digest::{self, SHA256};
 
 pub(super) use derive::{SharedSecret, Transcript};
-use dh::Group;
 use ecdh::Curve;
 
 /// Why an exchange failed. All but [`Error::Local`] are the peer's doing.
@@ -67,21 +66,15 @@ pub(super) enum Method {
     EcdhNistP256,
     /// The 2048-bit group (RFC 8268).
     DhGroup14Sha256,
-    /// The 4096-bit group (RFC 8268).
-    DhGroup16Sha512,
-    /// The 8192-bit group (RFC 8268).
-    DhGroup18Sha512,
 }
 
 impl Method {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 5] = [
         Self::MlKem768X25519Sha256,
         Self::Curve25519Sha256,
         Self::Curve25519Sha256Libssh,
         Self::EcdhNistP256,
         Self::DhGroup14Sha256,
-        Self::DhGroup16Sha512,
-        Self::DhGroup18Sha512,
     ];
 
     /// Its name in a negotiation.
@@ -92,8 +85,6 @@ impl Method {
             Self::Curve25519Sha256Libssh => "curve25519-sha256@libssh.org",
             Self::EcdhNistP256 => "ecdh-sha2-nistp256",
             Self::DhGroup14Sha256 => "diffie-hellman-group14-sha256",
-            Self::DhGroup16Sha512 => "diffie-hellman-group16-sha512",
-            Self::DhGroup18Sha512 => "diffie-hellman-group18-sha512",
         }
     }
 
@@ -102,7 +93,8 @@ impl Method {
         Self::ALL.into_iter().find(|method| method.name() == name)
     }
 
-    /// The hash of the exchange and of its keys.
+    /// The hash of the exchange and of its keys. RFC 5656 §6.2.1 gives it to P-256; all others have it in
+    /// their names.
     fn hash(self) -> &'static digest::Algorithm {
         match self {
             Self::MlKem768X25519Sha256
@@ -110,7 +102,6 @@ impl Method {
             | Self::Curve25519Sha256Libssh
             | Self::EcdhNistP256
             | Self::DhGroup14Sha256 => &SHA256,
-            Self::DhGroup16Sha512 | Self::DhGroup18Sha512 => &SHA512,
         }
     }
 
@@ -121,9 +112,7 @@ impl Method {
                 Mechanism::Curve(Curve::X25519)
             }
             Self::EcdhNistP256 => Mechanism::Curve(Curve::P256),
-            Self::DhGroup14Sha256 => Mechanism::Group(Group::Modp2048),
-            Self::DhGroup16Sha512 => Mechanism::Group(Group::Modp4096),
-            Self::DhGroup18Sha512 => Mechanism::Group(Group::Modp8192),
+            Self::DhGroup14Sha256 => Mechanism::Group,
         }
     }
 }
@@ -133,7 +122,7 @@ impl Method {
 enum Mechanism {
     Hybrid,
     Curve(Curve),
-    Group(Group),
+    Group,
 }
 
 /// The client's half of an exchange: it holds the private value until the server's public one comes.
@@ -152,7 +141,7 @@ impl Initiator {
         let half = match method.mechanism() {
             Mechanism::Hybrid => Half::Hybrid(Box::new(mlkem::Half::try_new()?)),
             Mechanism::Curve(curve) => Half::Curve(ecdh::Half::try_new(curve)?),
-            Mechanism::Group(group) => Half::Group(Box::new(dh::Half::try_new(group)?)),
+            Mechanism::Group => Half::Group(Box::new(dh::Half::try_new()?)),
         };
         Ok(Self { half })
     }
@@ -192,10 +181,10 @@ pub(super) fn respond(
             let number = half.agree(client_public)?;
             Ok((half.public().to_vec(), SharedSecret::number(&number)))
         }
-        Mechanism::Group(group) => {
+        Mechanism::Group => {
             // A bad value is found before two expensive exponentiations, not between them.
-            let base = group.peer(client_public)?;
-            let half = dh::Half::try_new(group)?;
+            let base = dh::peer(client_public)?;
+            let half = dh::Half::try_new()?;
             let number = half.raise(&base)?;
             Ok((half.public().to_vec(), SharedSecret::number(&number)))
         }

@@ -83,6 +83,8 @@ fn a_method_is_found_by_its_name_only() {
         "curve25519-sha256 ",
         "diffie-hellman-group14-sha1",
         "diffie-hellman-group1-sha1",
+        "diffie-hellman-group16-sha512",
+        "diffie-hellman-group18-sha512",
         "ecdh-sha2-nistp384",
     ] {
         assert_eq!(Method::from_name(name), None, "{name:?}");
@@ -96,9 +98,7 @@ fn an_empty_value_is_refused_by_every_method_on_either_side() {
             Method::MlKem768X25519Sha256 => (length(1216), length(1120)),
             Method::Curve25519Sha256 | Method::Curve25519Sha256Libssh => (length(32), length(32)),
             Method::EcdhNistP256 => (length(65), length(65)),
-            Method::DhGroup14Sha256 | Method::DhGroup16Sha512 | Method::DhGroup18Sha512 => {
-                (Error::OutOfRange, Error::OutOfRange)
-            }
+            Method::DhGroup14Sha256 => (Error::OutOfRange, Error::OutOfRange),
         };
         let error = respond(method, &[]).err().unwrap();
         assert_eq!(error, server, "{method:?}");
@@ -127,54 +127,31 @@ fn the_exchange_hash_covers_the_transcript_in_its_order() {
         bytes.exchange_hash(Method::MlKem768X25519Sha256, &TRANSCRIPT),
         hex("b7ef518362dee3aee6ffc69a1d7bd044ccfac90f3e49435c3a4f65f0fc32233a")
     );
-    assert_eq!(
-        number.exchange_hash(Method::DhGroup16Sha512, &TRANSCRIPT),
-        hex(
-            "cdb52499074cd55bf12f762bb7cb721200ca52ba975f61531842333946341aa5\
-             57da832dba2807aa68bb6d0e5e675cd6711c3650871d60e1cd60450792af2aba"
-        )
-    );
 }
 
 #[test]
 fn every_method_hashes_with_what_its_rfc_says() {
     let secret = SharedSecret::number(SECRET);
     for method in Method::ALL {
-        // RFC 5656 §6.2.1 gives SHA-256 to P-256; all others have it in their names.
-        let length = match method.name() {
-            name if name.ends_with("sha512") => 64,
-            _ => 32,
-        };
         let hash = secret.exchange_hash(method, &TRANSCRIPT);
-        assert_eq!(hash.len(), length, "{method:?}");
+        assert_eq!(hash.len(), 32, "{method:?}");
     }
 }
 
 #[test]
 fn keys_of_any_length_are_derived_as_the_rfc_says() {
     let secret = SharedSecret::number(SECRET);
-    // The method, the first 16 bytes of the key B, and the hash of 200 bytes of the key A: six blocks of
-    // SHA-256, three of SHA-512.
-    for (method, short, long) in [
-        (
-            Method::Curve25519Sha256,
-            "9d2cfdfb03d0c0bd7ec8cfff39e79b53",
-            "d1c7ce384d7efea56faad9b0a6960ee314cd739b3c3770e28751a1a32532006e",
-        ),
-        (
-            Method::DhGroup18Sha512,
-            "6402625afa9d8731d32939fb63dfb1e0",
-            "b06b93d9ee171308b12d065c8157c08fc4d63b7d82637db9442597ae7936ed2b",
-        ),
-    ] {
-        let hash = secret.exchange_hash(method, &TRANSCRIPT);
-        let derive =
-            |letter, length| secret.derive(method, &hash, b"the session id", letter, length);
-        assert_eq!(*derive(b'B', 16), hex(short), "{method:?}");
-        let long_key = derive(b'A', 200);
-        assert_eq!(sha256(&long_key), hex(long), "{method:?}");
-        for length in 0..200 {
-            assert_eq!(*derive(b'A', length), long_key[..length], "{method:?}");
-        }
+    // The first 16 bytes of the key B, and the hash of 200 bytes of the key A, six blocks.
+    let method = Method::Curve25519Sha256;
+    let hash = secret.exchange_hash(method, &TRANSCRIPT);
+    let derive = |letter, length| secret.derive(method, &hash, b"the session id", letter, length);
+    assert_eq!(*derive(b'B', 16), hex("9d2cfdfb03d0c0bd7ec8cfff39e79b53"));
+    let long_key = derive(b'A', 200);
+    assert_eq!(
+        sha256(&long_key),
+        hex("d1c7ce384d7efea56faad9b0a6960ee314cd739b3c3770e28751a1a32532006e")
+    );
+    for length in 0..200 {
+        assert_eq!(*derive(b'A', length), long_key[..length]);
     }
 }
