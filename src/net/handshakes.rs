@@ -6,21 +6,20 @@
 //! and its places go to the newcomer at once. The same holds for an IPv6 network of 48 bits, whose holder
 //! has 65,536 sources.
 //!
+//! At the ports of a relay a source also has a budget of CPU time (`cpu_budget`).
+//!
 //! A server of requests counts a connection as unfinished for as long as it lives, but for the time in
 //! which a complete request is answered ([`Progress::answer`]).
 
 use std::collections::HashMap;
-use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::failures::Failures;
+use super::handshake_cpu::{CpuPool, HandshakeCpu, Queue};
+use super::handshake_progress::Progress;
 use super::limits::{Counters, Slot, Source};
 use crate::log_throttle::LogThrottle;
 
@@ -33,9 +32,6 @@ pub(crate) const TIMES_WHAT_IS_FREE: usize = 7;
 /// on their way.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// What a complete request counts, against bytes of incomplete ones.
-const COMPLETE_REQUEST: u64 = 1 << 32;
-
 /// Connections of one port that have not authenticated yet.
 #[derive(Debug)]
 pub(crate) struct Handshakes {
@@ -44,7 +40,8 @@ pub(crate) struct Handshakes {
     networks: Counters<Source>,
     places: usize,
     unfinished: Arc<Mutex<Unfinished>>,
-    failures: Option<Arc<Failures>>,
+    /// Where handshakes compute in turn.
+    pool: Option<Arc<CpuPool>>,
     /// For lines about them: a flood at one port hides nothing about the other.
     pub(crate) log: LogThrottle,
 }
@@ -64,6 +61,9 @@ struct Entry {
     progress: Progress,
     evicted: CancellationToken,
     places: Places,
+    /// Where those of its source wait for their turn to compute, and those of its network.
+    queue: Arc<Queue>,
+    network_queue: Arc<Queue>,
 }
 
 /// What a connection is counted against.
@@ -77,55 +77,6 @@ struct Places {
     _network: Option<Slot<Source>>,
 }
 
-/// How far a handshake is; comparable among those of one port.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Progress(Arc<Position>);
-
-#[derive(Debug, Default)]
-struct Position {
-    steps: AtomicU64,
-    /// How many complete requests are being answered.
-    answering: AtomicUsize,
-}
-
-/// While it lives, a complete request is answered, and its connection does not give way.
-#[derive(Debug)]
-pub(crate) struct Answering(Progress);
-
-impl Progress {
-    /// Notes that the handshake has come further, by `steps`.
-    pub(crate) fn add(&self, steps: u64) {
-        self.0.steps.fetch_add(steps, Ordering::Relaxed);
-    }
-
-    /// A request has come completely: its connection does not give way until it is answered, and then
-    /// only after those that have sent none.
-    pub(crate) fn answer(&self) -> Answering {
-        self.0.answering.fetch_add(1, Ordering::Relaxed);
-        Answering(self.clone())
-    }
-
-    /// True if a complete request has come.
-    pub(crate) fn has_been_answered(&self) -> bool {
-        self.is_answering() || self.value() >= COMPLETE_REQUEST
-    }
-
-    fn value(&self) -> u64 {
-        self.0.steps.load(Ordering::Relaxed)
-    }
-
-    fn is_answering(&self) -> bool {
-        self.0.answering.load(Ordering::Relaxed) > 0
-    }
-}
-
-impl Drop for Answering {
-    fn drop(&mut self) {
-        self.0.add(COMPLETE_REQUEST);
-        self.0.0.answering.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 /// An unfinished handshake; dropped, its places are free.
 #[derive(Debug)]
 pub(crate) struct Handshake {
@@ -134,7 +85,7 @@ pub(crate) struct Handshake {
     id: u64,
     progress: Progress,
     evicted: CancellationToken,
-    failures: Option<Arc<Failures>>,
+    cpu: HandshakeCpu,
     is_finished: bool,
 }
 
@@ -153,17 +104,17 @@ impl Handshakes {
         Self {
             counters: Counters::new(places),
             networks: Counters::new(places),
-            failures: None,
+            pool: None,
             places,
             unfinished: Arc::default(),
             log: LogThrottle::for_peers(),
         }
     }
 
-    /// The same, which charges handshakes that fail to their source.
-    pub(crate) fn charging(places: usize) -> Self {
+    /// The same, where handshakes compute in turn, within the budget of their source in `pool`.
+    pub(crate) fn metered(places: usize, pool: Arc<CpuPool>) -> Self {
         Self {
-            failures: Some(Arc::default()),
+            pool: Some(pool),
             ..Self::new(places)
         }
     }
@@ -179,8 +130,8 @@ impl Handshakes {
         source: Source,
     ) -> Result<Handshake, Refusal> {
         let now = Instant::now();
-        let failures = self.failures.as_ref();
-        if failures.is_some_and(|failures| !failures.may_begin(source, now)) {
+        let pool = self.pool.as_ref();
+        if pool.is_some_and(|pool| pool.budget().is_refused(source, now)) {
             return Err(Refusal::TooManyFailed);
         }
         let mut unfinished = lock(&self.unfinished);
@@ -194,13 +145,27 @@ impl Handshakes {
         let (progress, evicted) = (Progress::default(), CancellationToken::new());
         let id = unfinished.next_id;
         unfinished.next_id = id.wrapping_add(1);
-        unfinished.of.entry(group(source)).or_default().push(Entry {
+        let entries = unfinished.of.entry(group(source)).or_default();
+        let same_source = entries.iter().find(|entry| entry.source == source);
+        let queue = same_source.map(|entry| Arc::clone(&entry.queue));
+        let queue = queue.unwrap_or_default();
+        let network_queue = entries
+            .first()
+            .map(|entry| Arc::clone(&entry.network_queue));
+        let network_queue = network_queue.unwrap_or_default();
+        let queues = vec![Arc::clone(&queue), Arc::clone(&network_queue)];
+        let cpu = pool.map_or_else(HandshakeCpu::default, |pool| {
+            HandshakeCpu::new(Arc::clone(pool), source, queues, progress.clone())
+        });
+        entries.push(Entry {
             id,
             source,
             since: now,
             progress: progress.clone(),
             evicted: evicted.clone(),
             places,
+            queue,
+            network_queue,
         });
         Ok(Handshake {
             unfinished: Arc::clone(&self.unfinished),
@@ -208,7 +173,7 @@ impl Handshakes {
             id,
             progress,
             evicted,
-            failures: self.failures.clone(),
+            cpu,
             is_finished: false,
         })
     }
@@ -232,12 +197,10 @@ impl Handshakes {
         })
     }
 
-    /// Charges `source` for so many handshakes that failed.
-    pub(crate) fn charge(&self, source: Source, handshakes: u32) {
-        for _ in 0..handshakes {
-            if let Some(failures) = &self.failures {
-                failures.charge(source, u64::MAX, Instant::now());
-            }
+    /// Charges `source` for CPU time that one of its peers took after its handshake.
+    pub(crate) fn charge(&self, source: Source, time: Duration) {
+        if let Some(pool) = &self.pool {
+            pool.budget().charge(source, time, Instant::now());
         }
     }
 
@@ -253,9 +216,10 @@ impl Unfinished {
     /// several; `None` if there is none.
     fn evict(&mut self, source: Source, now: Instant) -> Option<()> {
         let entries = self.of.get(&group(source))?;
+        let young = now.checked_sub(GRACE).unwrap_or(now);
         let rank = |entry: &Entry| {
             let is_other = entry.source != source;
-            let is_young = now.saturating_duration_since(entry.since) < GRACE;
+            let is_young = entry.since > young;
             let progress = entry.progress.value();
             (is_other, is_young, progress, entry.since, entry.id)
         };
@@ -285,6 +249,11 @@ impl Handshake {
         self.progress.clone()
     }
 
+    /// By which its steps are measured.
+    pub(crate) fn cpu(&self) -> HandshakeCpu {
+        self.cpu.clone()
+    }
+
     /// Runs `handshake`; `None` once it has to give way to another one of its source.
     pub(crate) async fn run<F: Future>(&self, handshake: F) -> Option<F::Output> {
         self.evicted.run_until_cancelled(handshake).await
@@ -294,9 +263,7 @@ impl Handshake {
     /// give way in the same moment.
     pub(crate) fn finish(mut self) -> Option<Slot<Source>> {
         self.is_finished = true;
-        if let Some(failures) = &self.failures {
-            failures.refund(self.source, Instant::now());
-        }
+        self.cpu.complete();
         let entry = lock(&self.unfinished).remove(self.source, self.id)?;
         Some(entry.places.connection)
     }
@@ -305,8 +272,8 @@ impl Handshake {
 impl Drop for Handshake {
     fn drop(&mut self) {
         lock(&self.unfinished).remove(self.source, self.id);
-        if let Some(failures) = self.failures.as_ref().filter(|_| !self.is_finished) {
-            failures.charge(self.source, self.progress.value(), Instant::now());
+        if !self.is_finished {
+            self.cpu.fail();
         }
     }
 }
@@ -320,63 +287,14 @@ fn lock(unfinished: &Mutex<Unfinished>) -> MutexGuard<'_, Unfinished> {
     unfinished.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Counts the bytes read as progress.
-#[derive(Debug)]
-pub(crate) struct Counted<R> {
-    inner: R,
-    progress: Progress,
-}
-
-impl<R> Counted<R> {
-    pub(crate) fn new(inner: R, progress: Progress) -> Self {
-        Self { inner, progress }
-    }
-}
-
-impl<R: AsyncRead + Unpin> AsyncRead for Counted<R> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<std::io::Result<()>> {
-        let before = buffer.filled().len();
-        let polled = Pin::new(&mut self.inner).poll_read(context, buffer);
-        let read = buffer.filled().len().saturating_sub(before);
-        self.progress.add(u64::try_from(read).unwrap_or(u64::MAX));
-        polled
-    }
-}
-
-impl<W: AsyncWrite + Unpin> AsyncWrite for Counted<W> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(context, bytes)
-    }
-
-    fn poll_flush(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(context)
-    }
-
-    fn poll_shutdown(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(context)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::{GRACE, Handshake, Handshakes, Refusal};
+    use crate::net::handshake_cpu::CpuPool;
     use crate::net::limits::{Counters, Source};
     use std::future::pending;
     use std::net::IpAddr;
+    use std::sync::Arc;
 
     fn source(text: &str) -> Source {
         Source::from(text.parse::<IpAddr>().expect("an address"))
@@ -506,24 +424,49 @@ mod tests {
 
     #[test]
     fn failed_handshakes_are_charged_and_completed_ones_are_not() {
-        let (handshakes, sources) = (Handshakes::charging(8), Counters::new(1000));
+        let (handshakes, sources) = (
+            Handshakes::metered(8, Arc::new(CpuPool::new())),
+            Counters::new(1000),
+        );
         let begin = |text| handshakes.begin(&sources, source(text));
         for _ in 0..10_000 {
             let completed = begin("192.0.2.1").expect("allowed");
             completed.progress().add(4000);
             assert!(completed.finish().is_some());
+            // One that fails is paid for by one that does not.
+            drop(begin("192.0.2.1").expect("allowed"));
         }
         let mut failed = 0;
-        while let Ok(handshake) = begin("192.0.2.2") {
-            handshake.progress().add(1000);
+        while begin("192.0.2.2").is_ok() {
             failed += 1;
         }
-        assert!((1000..3000).contains(&failed), "{failed}");
+        assert!((1000..10_000).contains(&failed), "{failed}");
         assert_eq!(
             begin("192.0.2.2").expect_err("refused"),
             Refusal::TooManyFailed
         );
         assert!(begin("192.0.2.1").is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn handshakes_of_one_source_compute_one_after_the_other() {
+        let pool = Arc::new(CpuPool::with_permits(4));
+        let (handshakes, sources) = (Handshakes::metered(64, pool), Counters::new(1000));
+        let computing = async |text: &str| {
+            let handshake = handshakes.begin(&sources, source(text)).expect("a place");
+            let permit = tokio::time::timeout(GRACE, handshake.cpu().permit()).await;
+            permit.ok().map(|permit| (handshake, permit))
+        };
+        let first = computing("192.0.2.1").await;
+        assert!(first.is_some());
+        assert!(computing("192.0.2.1").await.is_none());
+        let mut others = Vec::new();
+        for text in ["192.0.2.2", "2001:db8::1"] {
+            others.push(computing(text).await.expect("another source"));
+        }
+        assert!(computing("2001:db8:0:7::1").await.is_none(), "the same /48");
+        drop(first);
+        assert!(computing("192.0.2.1").await.is_some());
     }
 
     #[test]

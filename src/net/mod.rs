@@ -3,10 +3,12 @@
 pub mod accept;
 pub mod buffers;
 pub mod copy;
+mod cpu_budget;
 pub mod dead_peer;
 pub(crate) mod delegate;
 pub mod dial;
-mod failures;
+pub(crate) mod handshake_cpu;
+pub(crate) mod handshake_progress;
 pub(crate) mod handshakes;
 pub(crate) mod limits;
 pub mod listen;

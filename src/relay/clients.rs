@@ -16,7 +16,9 @@ use super::tunnel::{Need, Tunnel};
 use crate::error::{chain, kind};
 use crate::names::GatewayId;
 use crate::net::accept::{Accepted, Acceptor};
-use crate::net::handshakes::{Handshake, Progress};
+use crate::net::handshake_cpu::HandshakeCpu;
+use crate::net::handshake_progress::Progress;
+use crate::net::handshakes::Handshake;
 use crate::net::limits::{Slot, Source};
 use crate::net::on_demand::OnDemand;
 use crate::net::progress::ProgressTimeout;
@@ -116,7 +118,8 @@ impl Client {
     async fn serve(&self, accepted: Accepted, unfinished: Handshake) {
         let Accepted { stream, permit, .. } = accepted;
         // Boxed, as what follows: a client's task should hold only the state it is in, and that once.
-        let handshake = Box::pin(self.handshake(stream, unfinished.progress()));
+        let (progress, cpu) = (unfinished.progress(), unfinished.cpu());
+        let handshake = Box::pin(self.handshake(stream, progress, cpu));
         let tls = match unfinished.run(handshake).await {
             Some(Some(tls)) => tls,
             Some(None) => return,
@@ -207,18 +210,25 @@ impl Client {
     }
 
     /// TLS 1; `None` if it did not come about, which has been told.
-    async fn handshake(&self, stream: TcpStream, progress: Progress) -> Option<Box<Tls>> {
+    async fn handshake(
+        &self,
+        stream: TcpStream,
+        progress: Progress,
+        cpu: HandshakeCpu,
+    ) -> Option<Box<Tls>> {
         let config = Arc::clone(&self.hub.identity().tls);
         let deadline = self.hub.deadlines.tls_handshake;
         let handshake = tokio::time::timeout(deadline, async move {
             stream.readable().await?;
             progress.add(1);
             let stream = OnDemand::new(stream);
-            let hello =
-                LazyConfigAcceptor::new(rustls::server::Acceptor::default(), stream).await?;
-            // From here on it costs: a key exchange and a signature.
+            let acceptor = rustls::server::Acceptor::default();
+            let hello = cpu
+                .measured(LazyConfigAcceptor::new(acceptor, stream))
+                .await?;
             progress.add(HELLO);
-            hello.into_stream(config).await
+            // From here on it costs: a key exchange and a signature.
+            cpu.measured_with_permit(hello.into_stream(config)).await
         });
         match self.stop.run(handshake).await? {
             Err(_) => {

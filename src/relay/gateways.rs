@@ -20,7 +20,8 @@ use crate::error::{chain, kind};
 use crate::events;
 use crate::names::{GatewayId, RelayName, TAKEN_OVER};
 use crate::net::accept::{Accepted, Acceptor};
-use crate::net::handshakes::{Counted, Handshake};
+use crate::net::handshake_progress::Counted;
+use crate::net::handshakes::Handshake;
 use crate::net::limits::Source;
 use crate::scope::Scope;
 use crate::ssh;
@@ -29,8 +30,6 @@ use crate::ssh::server;
 
 /// What a gateway is told when the relay stops.
 const GOING_AWAY: &str = "the relay is going away";
-/// Failed handshakes that a source is charged for whose gateway exchanged keys in a loop.
-const REKEY_FINE: u32 = 8;
 /// What a gateway is told that would be one too many.
 const FULL: &str = "the relay has as many gateways as it may have";
 
@@ -80,7 +79,8 @@ async fn gateway(
     let identity = hub.identity();
     let (reader, writer) = stream.into_split();
     let reader = Counted::new(reader, unfinished.progress());
-    let accepting = unfinished.run(server::accept(reader, writer, &identity.ssh));
+    let accepting = server::accept_measured(reader, writer, &identity.ssh, unfinished.cpu());
+    let accepting = unfinished.run(accepting);
     let accepted = match stop.run(Box::pin(accepting)).await {
         None => return,
         Some(None) => {
@@ -153,10 +153,8 @@ async fn gateway(
         () = scope.cancelled() => session.close(GOING_AWAY).await,
     }
     let end = session.take_end();
-    if matches!(end, ssh::Error::TooManyKeyExchanges) {
-        // It has had its burst, and would have it again with each new connection.
-        hub.ssh_handshakes.charge(source, REKEY_FINE);
-    }
+    // It would have as many key exchanges again with each new connection.
+    hub.ssh_handshakes.charge(source, session.rekeys_cost());
     if registration.end() {
         tracing::info!(
             message_id = events::GATEWAY_DISCONNECTED.id,

@@ -14,6 +14,7 @@ use crate::config::settings::RelayLimits;
 use crate::log_throttle::LogThrottle;
 use crate::names::GatewayId;
 use crate::net::buffers::Pool;
+use crate::net::handshake_cpu::CpuPool;
 use crate::net::handshakes::{Handshake, Handshakes, Refusal, TIMES_WHAT_IS_FREE};
 use crate::net::limits::{Counters, Slot, Source};
 
@@ -120,13 +121,14 @@ impl Hub {
     ) -> Self {
         let most_clients = limits.clients;
         let handshakes = limits.handshakes.clamp(1, Semaphore::MAX_PERMITS);
+        let pool = Arc::new(CpuPool::new());
         Self {
             identity,
             registry: Mutex::new(Registry::new(limits.gateways)),
             arrivals: Notify::new(),
             sources: Counters::new(limits.per_source),
-            ssh_handshakes: Handshakes::charging(handshakes),
-            tls_handshakes: Handshakes::charging(handshakes),
+            ssh_handshakes: Handshakes::metered(handshakes, Arc::clone(&pool)),
+            tls_handshakes: Handshakes::metered(handshakes, pool),
             refusals: LogThrottle::for_peers(),
             doubt: Mutex::default(),
             channels: Counters::new(limits.per_gateway),

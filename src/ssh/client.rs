@@ -11,6 +11,7 @@ use super::driver::{self, Phase};
 use super::keys::CertifiedKey;
 use super::{Algorithms, Error, Keepalive, RekeyLimits};
 use crate::clock::Clock;
+use crate::net::handshake_cpu::HandshakeCpu;
 
 pub use super::session::Session;
 
@@ -95,7 +96,7 @@ where
     )?;
     connection.hold();
     let begin = Instant::now();
-    let mut session = Session::start(reader, writer, connection);
+    let mut session = Session::start(reader, writer, connection, HandshakeCpu::default());
     session.reach(Phase::Keyed, config.handshake).await?;
     let limit = config.handshake.saturating_sub(begin.elapsed());
     Ok(Greeted { session, limit })

@@ -21,7 +21,10 @@ use tokio::sync::{Notify, oneshot, watch};
 use super::Error;
 use super::connection::{ChannelId, Connection, Event};
 use super::input::{Incoming, Input};
+use super::msg;
 use super::output::Output;
+use super::transport::Change;
+use crate::net::handshake_cpu::HandshakeCpu;
 use crate::net::turn::Turn;
 use crate::scope::Scope;
 
@@ -266,7 +269,12 @@ pub(super) fn now() -> Instant {
 }
 
 /// Starts both tasks in a scope of their own; its cancellation ends them at once.
-pub(super) fn start<R, W>(reader: R, writer: W, connection: Connection) -> (Arc<Shared>, Scope)
+pub(super) fn start<R, W>(
+    reader: R,
+    writer: W,
+    connection: Connection,
+    cpu: HandshakeCpu,
+) -> (Arc<Shared>, Scope)
 where
     R: AsyncRead + Unpin + Send + 'static,
     W: AsyncWrite + Unpin + Send + 'static,
@@ -292,7 +300,7 @@ where
     let (theirs, cut) = (Arc::clone(&shared), scope.clone());
     let mut reader = reader;
     scope.spawn("reader", async move {
-        let error = cut.run(read(&mut reader, input, &theirs)).await;
+        let error = cut.run(read(&mut reader, input, cpu, &theirs)).await;
         theirs.end(error.unwrap_or(Error::Closed));
         drop(ending);
         let draining = tokio::time::timeout(GOODBYE, drain(reader));
@@ -343,7 +351,14 @@ async fn drain<R: AsyncRead + Unpin>(mut reader: R) {
     while matches!(reader.read(&mut nowhere).await, Ok(1..)) {}
 }
 
-async fn read<R: AsyncRead + Unpin>(reader: &mut R, mut input: Input, shared: &Shared) -> Error {
+async fn read<R: AsyncRead + Unpin>(
+    reader: &mut R,
+    mut input: Input,
+    cpu: HandshakeCpu,
+    shared: &Shared,
+) -> Error {
+    // Until the peer has authenticated.
+    let mut cpu = Some(cpu);
     let mut is_interrupted = false;
     let mut to_wake = ToWake::default();
     let timer = tokio::time::sleep(Duration::ZERO);
@@ -372,14 +387,15 @@ async fn read<R: AsyncRead + Unpin>(reader: &mut R, mut input: Input, shared: &S
         let result = tokio::select! {
             // What came while the peer was not heard is heard first.
             () = std::future::ready(()), if is_listening && is_interrupted => {
-                handle_input(&mut input, shared, &mut to_wake, &mut is_interrupted)
+                handle_input(&mut input, &mut cpu, shared, &mut to_wake, &mut is_interrupted).await
             }
             read = reader.read(input.space()), if is_listening && !is_interrupted => match read {
                 Ok(0) => Err(Error::Closed),
                 Ok(bytes) => {
                     input.filled(bytes);
                     turn.moved(bytes);
-                    handle_input(&mut input, shared, &mut to_wake, &mut is_interrupted)
+                    handle_input(&mut input, &mut cpu, shared, &mut to_wake, &mut is_interrupted)
+                        .await
                 }
                 Err(error) => Err(Error::Io(error)),
             },
@@ -399,34 +415,37 @@ async fn read<R: AsyncRead + Unpin>(reader: &mut R, mut input: Input, shared: &S
 }
 
 /// Handles what has been read, until the peer is not to be heard any more: then it was interrupted.
-fn handle_input(
+async fn handle_input(
     input: &mut Input,
+    cpu: &mut Option<HandshakeCpu>,
     shared: &Shared,
     to_wake: &mut ToWake,
     is_interrupted: &mut bool,
 ) -> Result<(), Error> {
-    let now = now();
     *is_interrupted = false;
     while let Some(incoming) = input.next()? {
-        let mut state = shared.lock();
-        let change = match incoming {
-            Incoming::Version(version) => {
-                let handled = state.connection.handle_version(version, now);
-                handled.map(|()| None)
-            }
-            Incoming::Packet { payload, sequence } => {
-                state.connection.handle_packet(payload, sequence, now)
+        let handled = match cpu {
+            None => handle(incoming, shared, to_wake),
+            Some(cpu) => {
+                let permit = match &incoming {
+                    Incoming::Packet { payload, .. } if is_exchange(payload) => {
+                        Some(cpu.permit().await)
+                    }
+                    _ => None,
+                };
+                let handled = cpu.measure(|| handle(incoming, shared, to_wake));
+                drop(permit);
+                handled
             }
         };
-        state.settle(to_wake);
-        *is_interrupted = !state.connection.is_listening();
-        if state.connection.is_authenticated() {
-            input.trust();
-        }
-        drop(state);
         // At once: on another core they can begin with this packet while we open the next.
         shared.wake(to_wake);
-        if let Some(change) = change? {
+        *is_interrupted = !handled.is_listening;
+        if handled.is_authenticated {
+            input.trust();
+            *cpu = None;
+        }
+        if let Some(change) = handled.change? {
             input.set_keys(&change)?;
         }
         if *is_interrupted {
@@ -434,6 +453,38 @@ fn handle_input(
         }
     }
     Ok(())
+}
+
+/// True if a server has to exchange keys and to sign for this packet.
+fn is_exchange(payload: &[u8]) -> bool {
+    payload.first() == Some(&msg::KEX_EXCHANGE_INIT)
+}
+
+/// What became of something that came.
+struct HandledInput {
+    change: Result<Option<Change>, Error>,
+    is_listening: bool,
+    is_authenticated: bool,
+}
+
+fn handle(incoming: Incoming, shared: &Shared, to_wake: &mut ToWake) -> HandledInput {
+    let now = now();
+    let mut state = shared.lock();
+    let change = match incoming {
+        Incoming::Version(version) => {
+            let handled = state.connection.handle_version(version, now);
+            handled.map(|()| None)
+        }
+        Incoming::Packet { payload, sequence } => {
+            state.connection.handle_packet(payload, sequence, now)
+        }
+    };
+    state.settle(to_wake);
+    HandledInput {
+        change,
+        is_listening: state.connection.is_listening(),
+        is_authenticated: state.connection.is_authenticated(),
+    }
 }
 
 async fn write<W: AsyncWrite + Unpin>(mut writer: W, shared: &Shared) -> Result<(), Error> {

@@ -79,8 +79,9 @@ pub struct RekeyLimits {
     pub packets: u64,
     /// Time since the last exchange.
     pub time: Duration,
-    /// Exchanges that the peer may begin in a row. It may begin another one for each second and for each
-    /// mebibyte; beyond that the session ends.
+    /// Exchanges by a curve that the peer may begin in a row; those by a finite-field group count for
+    /// more, as they cost more. It may begin another one for each second and for each mebibyte; beyond
+    /// that the session ends.
     pub peer_burst: u32,
 }
 

@@ -9,6 +9,7 @@ use super::connection::{Connection, Options};
 use super::keys::CertifiedKey;
 use super::{Algorithms, Error, Keepalive, RekeyLimits, driver};
 use crate::clock::Clock;
+use crate::net::handshake_cpu::HandshakeCpu;
 
 pub use super::session::Session;
 
@@ -69,6 +70,20 @@ where
     R: AsyncRead + Unpin + Send + 'static,
     W: AsyncWrite + Unpin + Send + 'static,
 {
+    accept_measured(reader, writer, config, HandshakeCpu::default()).await
+}
+
+/// The same, where key exchanges wait for their turn and what the handshake takes is measured by `cpu`.
+pub(crate) async fn accept_measured<R, W>(
+    reader: R,
+    writer: W,
+    config: &Config,
+    cpu: HandshakeCpu,
+) -> Result<Session, Error>
+where
+    R: AsyncRead + Unpin + Send + 'static,
+    W: AsyncWrite + Unpin + Send + 'static,
+{
     let options = Options {
         algorithms: config.algorithms.clone(),
         keepalive: config.keepalive,
@@ -84,5 +99,5 @@ where
     if config.channels == Channels::Refused {
         connection.stop_accepting();
     }
-    Session::establish(reader, writer, connection, config.handshake).await
+    Session::establish(reader, writer, connection, cpu, config.handshake).await
 }

@@ -11,6 +11,7 @@ use super::driver::{self, GOODBYE, Phase, Shared};
 use super::stream::{ChannelStream, Handle};
 use super::{Error, cert};
 use crate::net::buffers::Account;
+use crate::net::handshake_cpu::HandshakeCpu;
 use crate::scope::Scope;
 
 /// The peer's answer to an opening.
@@ -30,24 +31,30 @@ impl Session {
         reader: R,
         writer: W,
         connection: Connection,
+        cpu: HandshakeCpu,
         limit: Duration,
     ) -> Result<Self, Error>
     where
         R: AsyncRead + Unpin + Send + 'static,
         W: AsyncWrite + Unpin + Send + 'static,
     {
-        let mut session = Self::start(reader, writer, connection);
+        let mut session = Self::start(reader, writer, connection, cpu);
         session.reach(Phase::Open, limit).await?;
         Ok(session)
     }
 
     /// Begins the handshake.
-    pub(super) fn start<R, W>(reader: R, writer: W, connection: Connection) -> Self
+    pub(super) fn start<R, W>(
+        reader: R,
+        writer: W,
+        connection: Connection,
+        cpu: HandshakeCpu,
+    ) -> Self
     where
         R: AsyncRead + Unpin + Send + 'static,
         W: AsyncWrite + Unpin + Send + 'static,
     {
-        let (shared, scope) = driver::start(reader, writer, connection);
+        let (shared, scope) = driver::start(reader, writer, connection, cpu);
         Self {
             shared,
             scope,
@@ -184,6 +191,11 @@ impl Session {
     pub async fn ended(&self) {
         let mut phase = self.shared.phase();
         let _ = phase.wait_for(|phase| *phase == Phase::Ended).await;
+    }
+
+    /// CPU time that the key exchanges which the peer began took, as far as it has not earned them.
+    pub(crate) fn rekeys_cost(&self) -> Duration {
+        self.shared.lock().connection.rekeys_cost(driver::now())
     }
 
     /// True once the session has ended.

@@ -16,7 +16,7 @@ use super::{Source, body};
 use crate::api::types::ErrorBody;
 use crate::backoff;
 use crate::log_throttle::LogThrottle;
-use crate::net::handshakes::Progress;
+use crate::net::handshake_progress::Progress;
 
 /// Limit for a request, its body and its answer included: a heartbeat's probe takes up to 10 s, the
 /// longest that anything takes, and callers give up after 30 s.

@@ -22,7 +22,7 @@ mod tests;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::auth;
 use super::cert::{HostPolicy, UserPolicy};
@@ -631,6 +631,11 @@ impl Connection {
         }
         self.questions.push_back(keepalive());
         Some(self.pings)
+    }
+
+    /// CPU time of the key exchanges that the peer began and has not earned.
+    pub(super) fn rekeys_cost(&mut self, now: Instant) -> Duration {
+        self.transport.unearned_rekeys(now)
     }
 
     /// The channels.

@@ -69,7 +69,7 @@ pub(super) enum Method {
 }
 
 impl Method {
-    const ALL: [Self; 5] = [
+    pub(super) const ALL: [Self; 5] = [
         Self::MlKem768X25519Sha256,
         Self::Curve25519Sha256,
         Self::Curve25519Sha256Libssh,
@@ -91,6 +91,18 @@ impl Method {
     /// The method of this name.
     pub(super) fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|method| method.name() == name)
+    }
+
+    /// What an exchange costs a server, with its signature and its hashes, in exchanges by a curve
+    /// (docs/reliability.md, "Abuse").
+    pub(super) fn cost(self) -> u32 {
+        match self {
+            Self::MlKem768X25519Sha256
+            | Self::Curve25519Sha256
+            | Self::Curve25519Sha256Libssh
+            | Self::EcdhNistP256 => 1,
+            Self::DhGroup14Sha256 => 8,
+        }
     }
 
     /// The hash of the exchange and of its keys. RFC 5656 §6.2.1 gives it to P-256; all others have it in

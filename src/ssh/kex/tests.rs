@@ -155,3 +155,21 @@ fn keys_of_any_length_are_derived_as_the_rfc_says() {
         assert_eq!(*derive(b'A', length), long_key[..length]);
     }
 }
+
+/// The figures of docs/reliability.md: `cargo test --locked --lib -- --ignored --nocapture
+/// cost_of`.
+#[test]
+#[ignore = "prints what a server's part costs"]
+#[expect(clippy::print_stdout, reason = "that is what it is for")]
+fn cost_of_each_method() {
+    const TIMES: u32 = 200;
+    for method in Method::ALL {
+        let client = Initiator::try_new(method).unwrap();
+        let begin = std::time::Instant::now();
+        for _ in 0..TIMES {
+            let (_, secret) = respond(method, client.public()).unwrap();
+            secret.exchange_hash(method, &TRANSCRIPT);
+        }
+        println!("{}: {:?}", method.name(), begin.elapsed() / TIMES);
+    }
+}

@@ -226,6 +226,11 @@ impl Transport {
         self.is_authenticated = true;
     }
 
+    /// CPU time of the exchanges that the peer began and has not earned.
+    pub(super) fn unearned_rekeys(&mut self, now: Instant) -> Duration {
+        self.peer_rekeys.unearned(now)
+    }
+
     /// What is to be written, in order.
     pub(super) fn poll_transmit(&mut self) -> Option<Outgoing> {
         self.out.pop_front()
@@ -396,13 +401,11 @@ impl Transport {
         if self.peer_proposed {
             return Err(out_of_turn());
         }
-        if matches!(self.state, State::Idle) && self.exchanges == 0 {
-            self.algorithms = self.algorithms.for_peer(theirs);
-            self.propose(now)?;
-        } else if matches!(self.state, State::Idle) {
-            let bytes = self.sent.bytes.saturating_add(self.received.bytes);
-            if !self.peer_rekeys.may_begin(now, bytes) {
-                return Err(Error::TooManyKeyExchanges);
+        let is_idle = matches!(self.state, State::Idle);
+        let is_begun_by_peer = is_idle && self.exchanges > 0;
+        if is_idle {
+            if self.exchanges == 0 {
+                self.algorithms = self.algorithms.for_peer(theirs);
             }
             self.propose(now)?;
         }
@@ -431,6 +434,10 @@ impl Transport {
             };
             negotiation::agree(&mine, theirs, self.is_client(), self.is_strict)?
         };
+        let bytes = self.sent.bytes.saturating_add(self.received.bytes);
+        if is_begun_by_peer && !self.peer_rekeys.may_begin(agreement.method, now, bytes) {
+            return Err(Error::TooManyKeyExchanges);
+        }
         let theirs = payload.to_vec();
         self.is_guess_wrong = agreement.is_guess_wrong;
         if self.is_client() {
