@@ -1,5 +1,5 @@
-//! The beginning of an SSH connection as an attacker writes it: a proposal and a public value that costs
-//! nothing, without any cryptography.
+//! The beginning of an SSH connection as an attacker writes it: a proposal and a public value that
+//! costs nothing, without any cryptography.
 
 use std::io;
 

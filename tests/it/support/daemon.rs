@@ -1,7 +1,7 @@
 //! The command lines of the daemons: one place that knows the flags. Secrets go into 0600 files, never
 //! into arguments or the environment.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -12,6 +12,8 @@ use super::write_private;
 pub(crate) struct RelayCommand {
     pub(crate) name: String,
     pub(crate) host: Ipv4Addr,
+    /// Where it listens.
+    pub(crate) listen: IpAddr,
     /// `org` or `instance`.
     pub(crate) kind: &'static str,
     pub(crate) domain: String,
@@ -28,6 +30,7 @@ impl RelayCommand {
         Self {
             name: name.to_owned(),
             host,
+            listen: host.into(),
             kind: "org",
             domain: domain.to_owned(),
             config,
@@ -42,8 +45,9 @@ impl RelayCommand {
         command.args(["relay", "start", "--name", &self.name]);
         command.args(["--host", &host.to_string(), "--type", self.kind]);
         command.args(["--domain", &self.domain]);
-        command.args(["--ssh-listen", &format!("{host}:2222")]);
-        command.args(["--tls-listen", &format!("{host}:8443")]);
+        for (flag, port) in [("--ssh-listen", 2222), ("--tls-listen", 8443)] {
+            command.args([flag, &SocketAddr::from((self.listen, port)).to_string()]);
+        }
         command.arg("--config").arg(&self.config).args(&self.more);
         command
     }
