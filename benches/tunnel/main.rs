@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 
-use measure::{delayed, memory, round_trip, sessions, stalled, throughput};
+use measure::{delayed, memory, round_trip, sequences, sessions, stalled, throughput};
 use report::Report;
 use stack::{Between, Stack};
 use target::Target;
@@ -41,17 +41,19 @@ enum Rows {
     RoundTrip,
     Sessions,
     Delay,
+    Sequences,
     Stalled,
     Peers,
 }
 
 impl Rows {
-    const ALL: [(&'static str, Self); 7] = [
+    const ALL: [(&'static str, Self); 8] = [
         ("memory", Self::Memory),
         ("throughput", Self::Throughput),
         ("round-trip", Self::RoundTrip),
         ("sessions", Self::Sessions),
         ("delay", Self::Delay),
+        ("sequences", Self::Sequences),
         ("stalled", Self::Stalled),
         ("peers", Self::Peers),
     ];
@@ -105,6 +107,7 @@ async fn run(wanted: &[Rows]) -> anyhow::Result<()> {
             Rows::RoundTrip => round_trip::measure(&stack, &target, &mut report).await,
             Rows::Sessions => sessions::measure(&stack, &mut report).await,
             Rows::Delay => delayed::measure(&target, &mut report).await,
+            Rows::Sequences => sequences::measure(&target, &mut report).await,
             Rows::Stalled => stalled::measure(&stack, &target, &mut report).await,
             Rows::Peers => peers::measure(&stack, &target, &mut report).await,
         };

@@ -3,6 +3,7 @@
 pub(crate) mod delayed;
 pub(crate) mod memory;
 pub(crate) mod round_trip;
+pub(crate) mod sequences;
 pub(crate) mod sessions;
 pub(crate) mod stalled;
 pub(crate) mod throughput;
