@@ -18,8 +18,9 @@ use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
 use super::delegate::delegate_writing;
 use super::progress::Progress;
 
-/// Bytes of a buffer: one full SSH packet's worth of channel data.
-pub const BUFFER: usize = 32 * 1024;
+/// Bytes of a buffer. As two TLS records they fill one SSH packet of 32 KiB and not a few bytes of a second
+/// one: each has a header of 5 bytes, and at most 24 of nonce and tag (RFC 5246 §6.2.3.3, RFC 8446 §5.2).
+pub const BUFFER: usize = 32 * 1024 - 2 * (5 + 24);
 
 /// Buffers that a thread keeps for its next streams. Few are in use at once: one for each stream that waits for
 /// its bytes to be taken, and one for the stream that is being read.

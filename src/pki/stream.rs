@@ -232,6 +232,7 @@ mod tests {
     use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
 
     use super::SecureStream;
+    use crate::net::on_demand::BUFFER;
     use crate::net::progress::{DELIVERY, DELIVERY_AT_MOST, LOOK_AGAIN, Progress};
     use crate::pki::tls::provider;
 
@@ -357,6 +358,29 @@ mod tests {
 
     /// Bytes that TLS takes although the layer below takes none.
     const HELD: usize = 60_000;
+
+    #[tokio::test]
+    async fn what_a_copy_writes_fits_into_one_packet() {
+        for version in [&version::TLS12, &version::TLS13] {
+            let (near, far) = duplex(1 << 20);
+            let slow = Slow {
+                stream: far,
+                is_slow: Arc::default(),
+                step: 0,
+                pause: Box::pin(sleep(DELIVERY)),
+                taken: 0,
+            };
+            let (_client, mut server) = pair_over(version, near, slow).await;
+            let before = server.progress();
+            server.write_all(&[7; BUFFER]).await.expect("taken");
+            server.flush().await.expect("taken");
+            let bytes = server.progress() - before;
+            assert!(
+                (32_000..=32 * 1024).contains(&bytes),
+                "{bytes} with {version:?}"
+            );
+        }
+    }
 
     /// Ends a stream abnormally that holds [`HELD`] bytes, of which the layer below takes `step` at
     /// a time. Gives how long that took, and what the client read, up to its failure.
