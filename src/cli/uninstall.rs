@@ -11,6 +11,7 @@ use super::service::{self, say};
 use crate::config::remark::Problems;
 use crate::host::systemd::Systemd;
 use crate::install::existing::{self, Existing};
+use crate::install::memory::MEMORY_DROP_IN;
 use crate::install::place::{CONFIGURATION, PACKAGED_UNITS, Place, Role, UNITS};
 use crate::install::plan::{self, Change};
 use crate::install::private;
@@ -144,7 +145,7 @@ async fn find(systemd: &Systemd, place: &Place) -> anyhow::Result<Installed> {
 fn own_drop_ins(folder: &Path, of_other: bool) -> anyhow::Result<Vec<Change>> {
     let found = existing::drop_ins(folder);
     let mut changes = Vec::new();
-    for name in [USER_DROP_IN, LOG_DROP_IN, PORT_DROP_IN] {
+    for name in [USER_DROP_IN, LOG_DROP_IN, PORT_DROP_IN, MEMORY_DROP_IN] {
         let text = found.get(name);
         if text.is_some_and(|text| !of_other || text.starts_with(MARK)) {
             changes.push(Change::of(folder.join(name), None)?);

@@ -27,6 +27,7 @@ pub mod existing;
 pub mod foreign;
 pub mod handed_over;
 pub mod lock;
+pub mod memory;
 pub mod online;
 pub mod place;
 pub mod plan;

@@ -209,7 +209,7 @@ pub fn ports_for(place: &Place, ports: &[u16]) -> String {
     with_head(place, &lines)
 }
 
-fn with_head(place: &Place, lines: &[String]) -> String {
+pub(super) fn with_head(place: &Place, lines: &[String]) -> String {
     let head: Vec<String> = head(place)
         .lines()
         .map(|line| format!("# {line}"))

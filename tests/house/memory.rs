@@ -1,12 +1,10 @@
 //! `MemoryHigh=` and `MemoryMax=` of the units, which follow from the limits of the roles.
 
 use infisical::config::settings::RelayLimits;
+use infisical::install::memory;
 
 use crate::constants::constant;
 use crate::source::Source;
-
-/// Both are rounded up to a multiple of this, in MiB.
-const STEP: u64 = 512;
 
 /// What each role can be made to hold, in MiB, the kernel's buffers not counted.
 pub(crate) fn bound(sources: &[Source], role: &str) -> Option<u64> {
@@ -39,18 +37,11 @@ pub(crate) fn bound(sources: &[Source], role: &str) -> Option<u64> {
     }
 }
 
-/// Where `unit` allows another amount of memory than `bound` MiB ask for: half as much again before it
-/// is slowed down, since the kernel's buffers of its sockets count too, and twice as much before it is
-/// ended.
+/// Where `unit` allows another amount of memory than what `bound` MiB ask for.
 pub(crate) fn unit_disagreements(unit: &str, text: &str, bound: u64) -> Vec<String> {
-    let size = |mib: u64| format!("{}M", mib.next_multiple_of(STEP));
-    let lines = [
-        format!("MemoryHigh={}", size(bound + bound / 2)),
-        format!("MemoryMax={}", size(bound * 2)),
-    ];
-    let missing = lines
-        .into_iter()
-        .filter(|line| !text.lines().any(|found| found == line));
+    let bound = usize::try_from(bound).unwrap_or(usize::MAX);
+    let missing = memory::limits(bound).into_iter();
+    let missing = missing.filter(|line| !text.lines().any(|found| found == line));
     missing
         .map(|line| format!("{unit} does not have {line}"))
         .collect()

@@ -39,6 +39,22 @@ async fn an_installed_relay_keeps_its_limits() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_installed_relay_may_use_the_memory_of_its_limits() {
+    let install = ["relay", "systemd", "install", NAME, "--dry-run"];
+    let install = [&install[..], &["--host", "relay.example.com"]].concat();
+    let token = ("INFISICAL_TOKEN", "a-token-of-a-test");
+    let (code, usual) = run(&install, &[token]).await;
+    assert_eq!(code, 0, "{usual}");
+    assert!(!usual.contains("memory.conf"), "{usual}");
+    let more = [token, ("INFISICAL_RELAY_MAX_BUFFER_MIB", "16384")];
+    let (code, output) = run(&install, &more).await;
+    assert_eq!(code, 0, "{output}");
+    for part in ["memory.conf", "MemoryHigh=29184M", "MemoryMax=38912M"] {
+        assert!(output.contains(part), "{part}: {output}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn names_of_the_system_are_refused_at_once() {
     for role in ["gateway", "relay"] {
         for name in ["ssh", "dbus", "systemd-networkd", "infisical-gateway"] {

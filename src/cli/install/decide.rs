@@ -14,7 +14,7 @@ use crate::config::file::{self, Entry};
 use crate::config::raw::{Flags, Loaded, Raw};
 use crate::config::remark::{Problem, Problems, Remark};
 use crate::config::settings::{
-    ApiBase, GatewayCredential, GatewaySettings, RelayCredential, RelaySettings,
+    ApiBase, GatewayCredential, GatewaySettings, RelayCredential, RelayLimits, RelaySettings,
 };
 use crate::config::{Inputs, assemble_gateway, assemble_relay};
 use crate::error::chain;
@@ -111,6 +111,15 @@ impl Settings {
         match self {
             Self::Gateway(_) => self.is_to_enroll(),
             Self::Relay(_) => false,
+        }
+    }
+
+    /// What a relay can be made to hold in MiB, if its limits are not the usual ones.
+    fn other_memory(&self) -> Option<usize> {
+        match self {
+            Self::Gateway(_) => None,
+            Self::Relay(settings) => Some(settings.limits.memory_mib())
+                .filter(|mib| *mib != RelayLimits::default().memory_mib()),
         }
     }
 
@@ -214,7 +223,12 @@ impl Install<'_> {
         let ports = settings
             .as_ref()
             .map_or_else(Vec::new, Settings::other_ports);
-        let opened = Opened { logs, ports };
+        let memory = settings.as_ref().and_then(Settings::other_memory);
+        let opened = Opened {
+            logs,
+            ports,
+            memory,
+        };
         self.refuse_losses(&raw, &mut problems);
         let units = self.units(&opened, found, version, &mut problems)?;
         let (sandbox, own_user) = (&units.sandbox, units.own_user);

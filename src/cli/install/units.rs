@@ -14,6 +14,7 @@ use crate::host::systemd::{KnownUnit, Systemd};
 use crate::host::unit::{self, PACKAGED, Program, Version};
 use crate::install::conflict::{self, Conflict};
 use crate::install::existing::{self, Existing};
+use crate::install::memory::{self, MEMORY_DROP_IN};
 use crate::install::place::{PACKAGED_UNITS, Place, UNITS};
 use crate::install::plan::Change;
 use crate::install::program;
@@ -22,7 +23,7 @@ use crate::install::sandbox::Sandbox;
 use crate::install::shipped::{self, LOG_DROP_IN, LogDirectory, PORT_DROP_IN, USER_DROP_IN};
 
 /// Drop-ins that the installer writes, each made new from the settings.
-const OWN_DROP_INS: [&str; 3] = [USER_DROP_IN, LOG_DROP_IN, PORT_DROP_IN];
+const OWN_DROP_INS: [&str; 4] = [USER_DROP_IN, LOG_DROP_IN, PORT_DROP_IN, MEMORY_DROP_IN];
 
 /// What the service manager says before anything is decided.
 #[derive(Default)]
@@ -35,10 +36,12 @@ pub(super) struct Found {
     template: Option<Change>,
 }
 
-/// What the sandbox must let through beyond what the unit says.
+/// What the unit must allow beyond what it says.
 pub(super) struct Opened {
     pub(super) logs: Option<LogDirectory>,
     pub(super) ports: Vec<u16>,
+    /// What the program can be made to hold in MiB, if its limits are not the usual ones.
+    pub(super) memory: Option<usize>,
 }
 
 /// An instance of the template that gives way to a unit of its own.
@@ -173,6 +176,7 @@ impl Install<'_> {
             own_user.then(|| shipped::user_for(place, program, version)),
             logs.map(|logs| shipped::logs_for(place, logs, own_user, version)),
             ports.map(|ports| shipped::ports_for(place, ports)),
+            opened.memory.map(|mib| memory::drop_in_for(place, mib)),
         ];
         let mut changes = Vec::new();
         for (name, text) in OWN_DROP_INS.into_iter().zip(texts) {
