@@ -28,7 +28,6 @@ use rustls::CommonState;
 use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 
 use super::alert;
-use crate::net::delegate::delegate_writing;
 use crate::net::progress::{LOOK_AGAIN, Progress, ProgressTimeout};
 
 /// A TLS stream of the library, of either side.
@@ -39,6 +38,8 @@ pub trait Tls: AsyncBufRead + AsyncWrite + Progress + Unpin {
     fn state(&self) -> &CommonState;
     /// The same, to be changed.
     fn state_mut(&mut self) -> &mut CommonState;
+    /// Encrypts bytes without sending them; how many, which is none if 64 KiB wait already.
+    fn hold(&mut self, bytes: &[u8]) -> io::Result<usize>;
 }
 
 macro_rules! impl_tls {
@@ -62,6 +63,10 @@ macro_rules! impl_tls {
             fn state_mut(&mut self) -> &mut CommonState {
                 self.get_mut().1
             }
+
+            fn hold(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                io::Write::write(&mut self.get_mut().1.writer(), bytes)
+            }
         }
     };
 }
@@ -83,6 +88,7 @@ enum Broken {
 pub struct SecureStream<T> {
     inner: Box<T>,
     tolerates_truncation: bool,
+    batches: bool,
     /// What comes after the bytes that were received before it.
     failure: Option<io::Error>,
 }
@@ -93,6 +99,7 @@ impl<T: Tls> SecureStream<T> {
         Self {
             inner: Box::new(inner),
             tolerates_truncation: false,
+            batches: false,
             failure: None,
         }
     }
@@ -100,6 +107,12 @@ impl<T: Tls> SecureStream<T> {
     /// An end without `close_notify` is an end like any other, if the layer below ended in order.
     pub fn tolerate_truncation(&mut self) {
         self.tolerates_truncation = true;
+    }
+
+    /// From now on what is written waits, up to 64 KiB of it, until there is more or it is flushed:
+    /// each write to the layer below costs as much for a few bytes as for many.
+    pub fn batch_writes(&mut self) {
+        self.batches = true;
     }
 
     /// The library's stream.
@@ -208,7 +221,44 @@ impl<T: Tls> AsyncRead for SecureStream<T> {
 }
 
 impl<T: Tls> AsyncWrite for SecureStream<T> {
-    delegate_writing!();
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        if self.batches {
+            let held = self.inner.hold(bytes)?;
+            if held > 0 {
+                return Poll::Ready(Ok(held));
+            }
+            ready!(Pin::new(&mut self.inner).poll_flush(cx))?;
+            let held = self.inner.hold(bytes)?;
+            if held > 0 {
+                return Poll::Ready(Ok(held));
+            }
+        }
+        Pin::new(&mut self.inner).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        if self.batches {
+            let first = slices.iter().find(|slice| !slice.is_empty());
+            return self.poll_write(cx, first.map_or(&[], |slice| slice));
+        }
+        Pin::new(&mut self.inner).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.inner).poll_flush(cx)
@@ -359,18 +409,46 @@ mod tests {
     /// Bytes that TLS takes although the layer below takes none.
     const HELD: usize = 60_000;
 
+    /// A layer below that takes everything at once, and counts it.
+    fn counting(stream: DuplexStream) -> Slow {
+        Slow {
+            stream,
+            is_slow: Arc::default(),
+            step: 0,
+            pause: Box::pin(sleep(DELIVERY)),
+            taken: 0,
+        }
+    }
+
+    #[tokio::test]
+    async fn batched_writes_wait_for_more_or_for_a_flush() {
+        const ALL: usize = 200_000;
+        for version in [&version::TLS12, &version::TLS13] {
+            let (near, far) = duplex(1 << 20);
+            let (mut client, mut server) = pair_over(version, near, counting(far)).await;
+            server.flush().await.expect("the handshake's end");
+            server.batch_writes();
+            let before = server.progress();
+            server.write_all(&[7; 1000]).await.expect("taken");
+            assert_eq!(server.progress(), before, "it waits");
+            server.flush().await.expect("sent");
+            assert!(server.progress() > before + 1000);
+            let before = server.progress();
+            server.write_all(&[7; ALL]).await.expect("taken");
+            let sent = (server.progress() - before) as usize;
+            assert!((ALL - 64 * 1024..ALL).contains(&sent), "{sent}");
+            server.shutdown().await.expect("the end");
+            let mut received = Vec::new();
+            client.read_to_end(&mut received).await.expect("all of it");
+            assert_eq!(received, [7; 1000 + ALL]);
+        }
+    }
+
     #[tokio::test]
     async fn what_a_copy_writes_fits_into_one_packet() {
         for version in [&version::TLS12, &version::TLS13] {
             let (near, far) = duplex(1 << 20);
-            let slow = Slow {
-                stream: far,
-                is_slow: Arc::default(),
-                step: 0,
-                pause: Box::pin(sleep(DELIVERY)),
-                taken: 0,
-            };
-            let (_client, mut server) = pair_over(version, near, slow).await;
+            let (_client, mut server) = pair_over(version, near, counting(far)).await;
             let before = server.progress();
             server.write_all(&[7; BUFFER]).await.expect("taken");
             server.flush().await.expect("taken");

@@ -175,6 +175,8 @@ impl Client {
             session: &tunnel.session,
             farewell: self.hub.deadlines.farewell,
         };
+        // Packets that have come together go to the client in one write; the bridge flushes.
+        tls.batch_writes();
         let end = {
             // TLS lends one record at a time, of which a client makes large and tiny ones in turn:
             // a buffer joins them.
