@@ -108,7 +108,7 @@ impl Drop for Turn {
         };
         if let Some(next) = next {
             // One that waits no more drops the turn, which comes here again.
-            drop(next.send(Turn(Arc::clone(&self.0))));
+            drop(next.send(Self(Arc::clone(&self.0))));
         }
     }
 }
@@ -350,11 +350,13 @@ mod tests {
         account.spent.store(nanos, super::Ordering::Relaxed);
         let second = port.handshake(address, &queue);
         let begin = Instant::now();
-        let waiting = tokio::spawn(async move { drop(second.permit().await) });
+        let mut waiting = JoinSet::new();
+        waiting.spawn(async move { drop(second.permit().await) });
         tokio::task::yield_now().await;
-        assert!(!waiting.is_finished());
+        assert!(waiting.try_join_next().is_none());
         first.complete();
-        waiting.await.expect("no panic");
+        let waited = waiting.join_next().await.expect("it waits");
+        waited.expect("no panic");
         assert_eq!(begin.elapsed(), Duration::ZERO);
     }
 
@@ -396,18 +398,16 @@ mod tests {
         let port = Port::new();
         let (address, queue) = (source("192.0.2.1"), Arc::default());
         let first = port.handshake(address, &queue).permit().await;
-        let mut waiting = Vec::new();
-        for _ in 0..3 {
+        let (mut oldest, mut newer) = (JoinSet::new(), JoinSet::new());
+        for number in 0..3 {
             let cpu = port.handshake(address, &queue);
-            waiting.push(tokio::spawn(async move { drop(cpu.permit().await) }));
+            let waiting = if number == 0 { &mut oldest } else { &mut newer };
+            waiting.spawn(async move { drop(cpu.permit().await) });
             tokio::task::yield_now().await;
         }
-        let oldest = waiting.remove(0);
-        for newer in waiting {
-            newer.abort();
-        }
-        tokio::task::yield_now().await;
+        newer.shutdown().await;
         drop(first);
-        oldest.await.expect("its turn");
+        let waited = oldest.join_next().await.expect("it waits");
+        waited.expect("its turn");
     }
 }

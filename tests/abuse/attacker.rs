@@ -136,7 +136,7 @@ impl Attack {
             }
             "hold" => {
                 let number = self.connections.load(Ordering::Relaxed);
-                let port = if number % 2 == 0 { 2222 } else { 8443 };
+                let port = if number.is_multiple_of(2) { 2222 } else { 8443 };
                 let mut stream = self.connect(port).await?;
                 let mut answer = [0; 4096];
                 while matches!(stream.read(&mut answer).await, Ok(1..)) {}

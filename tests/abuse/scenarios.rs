@@ -246,15 +246,16 @@ impl Scenario {
 
         let attacker = self.attacker(&lab, group);
         let pid = relay.pid();
-        let first_second = tokio::spawn(async move {
+        let first_second = async move {
             tokio::time::sleep(Duration::from_secs(1)).await;
             cpu(pid)
-        });
-        let (round_trips, sessions) = honest::work(&mut session, &way, LASTS).await;
+        };
+        let work = honest::work(&mut session, &way, LASTS);
+        let ((round_trips, sessions), first_second) = tokio::join!(work, first_second);
         assert!(attacker.is_running(), "{}: no attack any more", self.name);
         let percent = (cpu(relay.pid()) - begin) * 100 / LASTS.as_secs() / TICKS;
         let taken = memory(relay.pid()).saturating_sub(before) >> 20;
-        let first_second = first_second.await.expect("no panic") - begin;
+        let first_second = first_second - begin;
         let counts = attacker.output();
         let counts = counts.lines().last().unwrap_or_default().to_owned();
         attacker.kill().await;
