@@ -41,8 +41,10 @@ pub(crate) async fn run() {
     let before = relay.resident_kib();
 
     let counts = Arc::new(Counts::default());
+    let mut pouring = Vec::new();
     for id in GATEWAYS {
-        greedy::pour(lab.bare_gateway(id).await, Arc::clone(&counts));
+        let session = lab.bare_gateway(id).await;
+        pouring.push(greedy::pour(session, Arc::clone(&counts)));
     }
     let greedy = GATEWAYS.map(|id| lab.way_of(ORGANIZATION, id, ("localhost", 1)));
     let clients = stream::iter((0..PLACES).zip(greedy.iter().cycle()));
@@ -67,5 +69,5 @@ pub(crate) async fn run() {
     assert!(taken <= bound, "{taken} MiB");
     assert!(sessions.count() > 0 && round_trips.count() > 0);
     assert!(relay.is_running() && gateway.is_running());
-    drop(clients);
+    drop((clients, pouring));
 }

@@ -53,7 +53,7 @@ async fn one_organization_leaves_places_for_clients_of_others() {
         echoes(&mut stream, b"served").await.expect("an echo");
     }
     assert_eq!(counts.channels.load(Ordering::Relaxed), 14);
-    serving.abort();
+    drop(serving);
 }
 
 /// MiB that the relay says it holds for clients and gateways.
@@ -127,5 +127,5 @@ async fn one_organization_leaves_memory_for_others() {
         client.read_exact(&mut bytes).await.expect("still open");
         assert!(bytes.iter().all(|byte| *byte == 0x5a));
     }
-    pouring.abort();
+    drop(pouring);
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use infisical::ssh::client::Session;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpSocket;
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinSet;
 
 use super::session::Way;
 use super::tls::{self, Outer};
@@ -32,9 +32,10 @@ pub(crate) struct Counts {
     pub(crate) sent: AtomicU64,
 }
 
-/// Accepts every channel and sends on it as much as is taken.
-pub(crate) fn pour(session: Session, counts: Arc<Counts>) -> JoinHandle<()> {
-    tokio::spawn(async move {
+/// Accepts every channel and sends on it as much as is taken, until what is returned is dropped.
+pub(crate) fn pour(session: Session, counts: Arc<Counts>) -> JoinSet<()> {
+    let mut pouring = JoinSet::new();
+    pouring.spawn(async move {
         let mut channels = JoinSet::new();
         while let Some(mut channel) = session.accept().await {
             counts.channels.fetch_add(1, Ordering::Relaxed);
@@ -46,7 +47,8 @@ pub(crate) fn pour(session: Session, counts: Arc<Counts>) -> JoinHandle<()> {
                 }
             });
         }
-    })
+    });
+    pouring
 }
 
 /// A client of `way` for which the kernel keeps little, so that the relay has to keep it.
