@@ -33,9 +33,9 @@ const SESSIONS: usize = 2000;
 const GATEWAYS: usize = 2000;
 /// Gateways with the algorithms of deployed ones, by another library.
 const DEPLOYED_GATEWAYS: usize = 200;
-/// Handshakes that are under way at once: below what one source may have, 448, of which the relay
-/// counts some for a moment longer than a gateway.
-const AT_ONCE: usize = 350;
+/// Handshakes that are under way at once: below what one source may have, 448, of which a busy
+/// relay counts many for a moment longer than a gateway.
+const AT_ONCE: usize = 200;
 /// The same of gateways by the other library, which takes much longer for an exchange than a relay.
 const DEPLOYED_AT_ONCE: usize = 40;
 /// The same of a crowd that knows no patience: those that are too many try again.

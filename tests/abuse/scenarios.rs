@@ -59,9 +59,9 @@ enum Origin {
 /// CPU of one source: a tenth of a core for what it has computed and a twentieth for connections
 /// that fail, bursts of 6 % more over the whole time, what it takes to refuse the rest, and the
 /// honest ones, 5 %.
-const SOURCE: u64 = 30;
+const SOURCE: u64 = 35;
 /// The same of a network of 48 bits, which may have twice as much.
-const SITE: u64 = 45;
+const SITE: u64 = 50;
 
 const FLOODS: [Scenario; 12] = [
     Scenario {
@@ -168,7 +168,7 @@ const CROWDS: [Crowd; 4] = [
     },
     Crowd {
         name: "crowd_gateways",
-        row: "2000 gateways of one address connect, 350 at a time, and stay",
+        row: "2000 gateways of one address connect, 200 at a time, and stay",
         memory: 192,
         run: |lab, relay| crowd::gateways(lab, relay).boxed_local(),
     },

@@ -160,7 +160,6 @@ fn keys_of_any_length_are_derived_as_the_rfc_says() {
 /// cost_of`.
 #[test]
 #[ignore = "prints what a server's part costs"]
-#[expect(clippy::print_stdout, reason = "that is what it is for")]
 fn cost_of_each_method() {
     const TIMES: u32 = 200;
     for method in Method::ALL {
