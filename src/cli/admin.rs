@@ -233,6 +233,7 @@ async fn identity(command: IdentityCommand, global: &Global) -> anyhow::Result<(
             output,
             administrator,
         } => {
+            output.prove_writable()?;
             let admin = administrator.connect(global)?;
             let method = if universal_auth {
                 "universal-auth"
@@ -289,6 +290,7 @@ async fn enrollment_token(command: TokenCommand, global: &Global) -> anyhow::Res
         (None, Some(name), Some(host)) => json!({"kind": "relay", "name": name, "host": host}),
         (None, ..) => return Err(Failure::usage("give --gateway, or --relay and --host").into()),
     };
+    output.prove_writable()?;
     let admin = administrator.connect(global)?;
     let path = "/v1/embedded/enrollment-tokens";
     let action = "creating the enrollment token";
@@ -369,6 +371,14 @@ impl Admin {
 }
 
 impl Output {
+    /// A secret that can be written nowhere must not be created: its identity would stay, and no one could use it.
+    fn prove_writable(&self) -> anyhow::Result<()> {
+        match &self.output {
+            Some(path) => platform::prove_replaceable(path).map_err(Failure::unavailable),
+            None => Ok(()),
+        }
+    }
+
     fn write(&self, secret: &Secret) -> anyhow::Result<()> {
         match &self.output {
             Some(path) => write_file(path, secret),

@@ -99,6 +99,19 @@ pub fn replace(path: &Path, text: &str) -> Result<(), Error> {
     file::write_whole(path, text.as_bytes(), 0o600).map_err(io_error("write", path))
 }
 
+/// Proves that [`replace`] can write `path`, which is as it was afterwards. Blocks.
+///
+/// # Errors
+/// The directory does not let us, or there is a directory at `path`.
+pub fn prove_replaceable(path: &Path) -> Result<(), Error> {
+    let proved = if path.is_dir() {
+        Err(io::ErrorKind::IsADirectory.into())
+    } else {
+        file::prove_creatable(path)
+    };
+    proved.map_err(io_error("write", path))
+}
+
 fn create_new(path: &Path) -> io::Result<File> {
     OpenOptions::new()
         .write(true)

@@ -25,7 +25,7 @@ use std::time::{Duration, SystemTime};
 
 use authority::{Authority, KeyAlgorithm};
 use axum::Router;
-pub use files::{Error as FileError, replace as write_private};
+pub use files::{Error as FileError, prove_replaceable, replace as write_private};
 pub use server::{TlsError, TlsFiles};
 use store::Store;
 use tokio_rustls::TlsAcceptor;

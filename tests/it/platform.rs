@@ -173,6 +173,20 @@ async fn the_command_line_administers_it() {
     assert!(!output.contains(token.trim()), "the token is also printed");
     assert_eq!(mode(&file), 0o600);
 
+    // A token that cannot be written must not be created either.
+    let created = || platform.process.output().matches("token created").count();
+    let before = created();
+    let directory = dir.to_str().expect("UTF-8");
+    for unwritable in [directory, "/nonexistent/token"] {
+        let words = words[..5].iter().copied().chain([unwritable]);
+        let words = words.collect::<Vec<_>>();
+        let (code, _, output) = administer(platform, dir, &words).await;
+        assert_eq!(code, 69, "{output}");
+        let expected = format!("cannot write {unwritable}: ");
+        assert!(output.contains(&expected), "{output}");
+    }
+    assert_eq!(created(), before, "{}", platform.process.output());
+
     let (code, _, output) = administer(platform, dir, &["gateway", "remove", GATEWAY]).await;
     assert_eq!(code, 0, "{output}");
     let (status, _) = platform.session(GATEWAY, "127.0.0.1", 1).await;

@@ -123,7 +123,11 @@ fn put(path: &Path, content: &[u8], mode: u32, owner: Option<(u32, u32)>) -> io:
 
 /// Proves that a file at `path`, which is not there, can be made, and makes none: a temporary one is written beside it and
 /// removed.
-pub(super) fn prove_creatable(path: &Path) -> io::Result<()> {
+/// Blocks for the disk.
+///
+/// # Errors
+/// Why it cannot be made.
+pub fn prove_creatable(path: &Path) -> io::Result<()> {
     let temporary = temporary_beside(path)?;
     let written = write(&temporary, &[b'#'; PROOF_SIZE], 0o600, None);
     let removed = fs::remove_file(&temporary);
