@@ -7,7 +7,7 @@
 use std::io;
 
 use super::error::Error;
-use super::route::Route;
+use super::route::{Remote, Route};
 use crate::net::copy::{Copied, Side};
 
 /// How a connection ended.
@@ -53,7 +53,8 @@ impl Ending {
     }
 
     /// The error, if it is one.
-    pub(super) fn judge(self, route: &Route, is_target_reached: bool) -> Result<(), Error> {
+    pub(super) fn judge(self, route: &Route, remote: &Remote) -> Result<(), Error> {
+        let is_target_reached = remote.is_target_reached;
         let (gateway, target) = (route.gateway().clone(), route.target().clone());
         Err(match self {
             Self::Complete => return Ok(()),
@@ -69,6 +70,12 @@ impl Ending {
             Self::Remote(source, 0) if !is_target_reached => Error::Target {
                 gateway,
                 target,
+                source,
+            },
+            // An error of the system is one of the only socket, which is connected to the relay.
+            Self::Remote(source, _) if source.raw_os_error().is_some() => Error::RelayLost {
+                target,
+                relay: remote.relay.clone(),
                 source,
             },
             Self::Remote(source, _) => Error::Broken { target, source },

@@ -123,7 +123,18 @@ pub enum Error {
     /// The local stream failed.
     #[error("cannot write what was received")]
     Local(#[source] io::Error),
-    /// The connection broke in the middle.
+    /// The connection to the relay broke in the middle.
+    #[error("the connection to {target} broke at relay {relay}")]
+    RelayLost {
+        /// The target.
+        target: Target,
+        /// The relay.
+        relay: RelayHost,
+        /// How.
+        #[source]
+        source: io::Error,
+    },
+    /// The connection broke in the middle, beyond the relay as far as is known.
     #[error("the connection to {target} broke")]
     Broken {
         /// The target.
@@ -163,7 +174,7 @@ impl Error {
             | Self::Local(_)
             | Self::Stopped => Part::Here,
             Self::Session { .. } => Part::Platform,
-            Self::Relay { .. } => Part::Relay,
+            Self::Relay { .. } | Self::RelayLost { .. } => Part::Relay,
             Self::Gateway { .. }
             | Self::NotConnected { .. }
             | Self::NotChecked(_)
@@ -191,6 +202,7 @@ impl Error {
             | Self::Target { .. }
             | Self::Unsent { .. }
             | Self::Stopped
+            | Self::RelayLost { .. }
             | Self::Broken { .. } => Class::Retry,
         }
     }

@@ -152,5 +152,5 @@ async fn forward(route: &Route, local: &mut TcpStream, stop: &Scope) -> Result<(
     if !ending.is_orderly() {
         tokio::join!(remote.stream.abort(), reset::delivered(local));
     }
-    ending.judge(route, remote.is_target_reached)
+    ending.judge(route, &remote)
 }

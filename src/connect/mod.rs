@@ -72,5 +72,5 @@ where
     if !ending.is_orderly() {
         remote.stream.abort().await;
     }
-    ending.judge(&route, remote.is_target_reached)
+    ending.judge(&route, &remote)
 }

@@ -17,7 +17,7 @@ use super::lease::{Lease, Leases};
 use super::{Settings, Target};
 use crate::api::types::{OpenSession, SessionCredentials};
 use crate::error::{is_closed_in_handshake, printable};
-use crate::names::GatewayName;
+use crate::names::{GatewayName, RelayHost};
 use crate::net::status;
 use crate::pki::dial::{GatewayDialer, GatewayStream};
 use crate::{api, pki};
@@ -42,6 +42,7 @@ pub(super) struct Remote {
     pub(super) stream: GatewayStream,
     /// The gateway has said so. False if it does not know how to.
     pub(super) is_target_reached: bool,
+    pub(super) relay: RelayHost,
 }
 
 /// A session of the platform.
@@ -84,24 +85,30 @@ impl Route {
 
     /// A connection to the gateway, which connects to the target as its first act.
     pub(super) async fn open(&self) -> Result<Remote, Error> {
-        let lease = self.lease().await?;
+        let mut lease = self.lease().await?;
         let stream = match self.dial(&lease.value).await {
             Err(_) if !lease.fresh => {
                 self.leases.discard(lease.generation).await;
-                let lease = self.lease().await?;
+                lease = self.lease().await?;
                 self.dial(&lease.value).await?
             }
             outcome => outcome?,
         };
-        self.await_target(stream).await
+        let relay = lease.value.dialer.relay().host().clone();
+        self.await_target(stream, relay).await
     }
 
     /// Waits for the gateway's status, if it sends one.
-    async fn await_target(&self, mut stream: GatewayStream) -> Result<Remote, Error> {
+    async fn await_target(
+        &self,
+        mut stream: GatewayStream,
+        relay: RelayHost,
+    ) -> Result<Remote, Error> {
         if stream.state().alpn_protocol() != Some(status::ALPN.as_bytes()) {
             return Ok(Remote {
                 stream,
                 is_target_reached: false,
+                relay,
             });
         }
         let received = tokio::time::timeout(STATUS_DEADLINE, status::receive(&mut stream)).await;
@@ -110,6 +117,7 @@ impl Route {
                 return Ok(Remote {
                     stream,
                     is_target_reached: true,
+                    relay,
                 });
             }
             Ok(Ok(Err(reason))) => io::Error::other(printable(&reason)),

@@ -51,6 +51,10 @@ async fn cut_by(cause: Cause) {
         let code = soon("the end of connect", process.exit_code()).await;
         assert_eq!(code, 69, "{cause:?}");
         assert!(process.output().contains("broke"), "{}", process.output());
+        if cause == Cause::RelayKilled {
+            let expected = format!("broke at relay {}: ", stack.host);
+            assert!(process.output().contains(&expected), "{}", process.output());
+        }
     }
     assert_eq!(printed(&transfers.stdio_download), BYTES, "{cause:?}");
     if cause != Cause::TargetReset {
