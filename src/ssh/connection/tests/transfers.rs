@@ -10,7 +10,7 @@ use super::apps::Apps;
 use super::pair::{CLIENT, Pair};
 use super::script::payload;
 use super::support::{Random, options, seeds};
-use crate::ssh::connection::window::BUDGET;
+use crate::ssh::connection::window::{BASE, BUDGET};
 use crate::ssh::connection::{BATCH_BYTES, ChannelId, Connection, Room, data_packet};
 use crate::ssh::packet::Payload;
 use crate::ssh::transport::Outgoing;
@@ -314,6 +314,13 @@ fn busy_streams_fill_the_path_whatever_came_before() {
                 stream.is_stalled = stream.is_stalled && random.one_in(2);
                 stream.is_stalled |= stalls && stream.is_busy && random.one_in(2);
                 stream.is_busy = random.one_in(share);
+            }
+            if stalls {
+                // Until then what fills the windows of the stalled ones is on the line.
+                let windows = BUDGET as usize + count * BASE as usize;
+                let times = path.lines.iter().map(|line| line.time(windows));
+                let time = times.max().expect("two");
+                path.run(time);
             }
             let what = format!(
                 "phase {phase} of seed {seed}: {round_trip:?}, {rates:?} bytes/s, \
