@@ -435,7 +435,7 @@ mod tests {
             assert!(server.progress() > before + 1000);
             let before = server.progress();
             server.write_all(&[7; ALL]).await.expect("taken");
-            let sent = (server.progress() - before) as usize;
+            let sent = usize::try_from(server.progress() - before).expect("fits");
             assert!((ALL - 64 * 1024..ALL).contains(&sent), "{sent}");
             server.shutdown().await.expect("the end");
             let mut received = Vec::new();

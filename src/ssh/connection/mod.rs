@@ -317,6 +317,7 @@ impl Connection {
             self.is_authenticated = true;
             self.transport.set_authenticated();
             self.channels.events.push_back(Event::Authenticated);
+            self.measure(now);
         }
         Ok(())
     }
@@ -438,7 +439,8 @@ impl Connection {
         }
     }
 
-    /// Measures a round trip while data come.
+    /// Measures a round trip while data come; and once before, when no queue is on the path yet that
+    /// would be taken for a part of it.
     fn measure(&mut self, now: Instant) {
         if self.transport.may_send() && self.liveness.may_measure(now) {
             self.channels.begin_round();

@@ -8,7 +8,7 @@
 use std::time::{Duration, Instant};
 
 /// Round trips are looked at together for so long.
-const EPOCH: Duration = Duration::from_secs(30);
+const EPOCH: Duration = Duration::from_secs(10);
 /// If the least round trip of an epoch is more than so many times the path's, the path has changed. Twice
 /// is a queue of ours; the rest is for what else a busy machine adds to each round trip.
 const CHANGED: u32 = 4;

@@ -19,6 +19,7 @@ fn short_session(pair: &mut Pair, apps: &mut Apps) -> Option<()> {
     let link = apps.open(pair, SERVER);
     pair.settle();
     apps.listen(pair);
+    is_alive(pair).then_some(())?;
     let (side, id) = apps.waiting.pop()?;
     apps.accept(pair, side, id);
     for side in [SERVER, CLIENT] {

@@ -3,6 +3,13 @@
 //!
 //! Packets are not sealed and readers take no time, so that thousands of sequences can be tried.
 
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
+    reason = "rates and times of a simulation, all small"
+)]
+
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
@@ -10,7 +17,7 @@ use super::apps::Apps;
 use super::pair::{CLIENT, Pair};
 use super::script::payload;
 use super::support::{Random, options, seeds};
-use crate::ssh::connection::window::{BASE, BUDGET};
+use crate::ssh::connection::window::BUDGET;
 use crate::ssh::connection::{BATCH_BYTES, ChannelId, Connection, Room, data_packet};
 use crate::ssh::packet::Payload;
 use crate::ssh::transport::Outgoing;
@@ -38,6 +45,8 @@ struct Line {
     /// When the last byte that was taken leaves.
     free_at: Instant,
     flight: VecDeque<(Instant, Vec<Payload>)>,
+    /// Bytes that have arrived.
+    carried: usize,
 }
 
 impl Line {
@@ -90,6 +99,10 @@ impl Path {
             };
         }
         let mut pair = Pair::with(near, far);
+        // A round trip is measured as soon as the session begins.
+        for wire in &mut pair.wires {
+            wire.delay = round_trip / 2;
+        }
         pair.authenticate();
         let mut apps = Apps::default();
         let mut streams = Vec::new();
@@ -113,6 +126,7 @@ impl Path {
                 queue,
                 free_at: now,
                 flight: VecDeque::new(),
+                carried: 0,
             }),
             streams,
             now,
@@ -168,6 +182,7 @@ impl Path {
             while line.flight.front().is_some_and(|(at, _)| *at <= self.now) {
                 let (_, packets) = line.flight.pop_front().expect("there");
                 for packet in packets {
+                    line.carried += packet.len();
                     self.sequence += 1;
                     let side = &mut self.sides[1 - index];
                     let handled = side.handle_packet(packet, self.sequence, self.now);
@@ -193,31 +208,26 @@ impl Path {
         times.sum::<Duration>().max(ms(5))
     }
 
-    /// The busy streams of one direction, and how many bytes each of them read, after the warm-up of a phase.
-    fn measure(&mut self, time: Duration) -> [Vec<usize>; 2] {
-        self.run(self.loaded_round_trip() * WARM_UP);
-        let before: Vec<usize> = self.streams.iter().map(|stream| stream.read).collect();
-        self.run(time);
-        [0, 1].map(|side| {
-            let streams = self.streams.iter().zip(&before);
-            streams
-                .filter(|(stream, _)| stream.writer == side && stream.is_busy && !stream.is_stalled)
-                .map(|(stream, before)| stream.read - before)
-                .collect()
-        })
-    }
-
-    /// The directions that the busy streams fill, and share evenly.
+    /// After the warm-up of a phase the directions with busy streams are full, and those share evenly.
     fn assert_filled(&mut self, what: &str) {
         let time = self.loaded_round_trip() * MEASURED;
-        let read = self.measure(time);
-        for (read, line) in read.iter().zip(&self.lines) {
+        self.run(self.loaded_round_trip() * WARM_UP);
+        let before: Vec<usize> = self.streams.iter().map(|stream| stream.read).collect();
+        let carried = [0, 1].map(|side: usize| self.lines[side].carried);
+        self.run(time);
+        for (line, side) in self.lines.iter().zip(0..) {
+            let streams = self.streams.iter().zip(&before);
+            let busy = streams.filter(|(stream, _)| {
+                stream.writer == side && stream.is_busy && !stream.is_stalled
+            });
+            let read: Vec<usize> = busy.map(|(stream, before)| stream.read - before).collect();
             let Some(most) = read.iter().max() else {
                 continue;
             };
-            let possible = line.rate as f64 * time.as_secs_f64();
-            // A batch may have arrived just before or be just about to.
-            let share = (read.iter().sum::<usize>() + BATCH_BYTES) as f64 / possible;
+            // What others had queued, and what fills the windows of stalled ones, is carried too. A batch may
+            // have arrived just before or be just about to.
+            let carried = line.carried - carried[side] + BATCH_BYTES;
+            let share = carried as f64 / (line.rate as f64 * time.as_secs_f64());
             assert!(share >= 0.9, "{share:.2} of the path with {read:?}: {what}");
             // Less than a packet of each is a matter of whose turn it is.
             let least = read.iter().min().expect("there is one");
@@ -314,13 +324,6 @@ fn busy_streams_fill_the_path_whatever_came_before() {
                 stream.is_stalled = stream.is_stalled && random.one_in(2);
                 stream.is_stalled |= stalls && stream.is_busy && random.one_in(2);
                 stream.is_busy = random.one_in(share);
-            }
-            if stalls {
-                // Until then what fills the windows of the stalled ones is on the line.
-                let windows = BUDGET as usize + count * BASE as usize;
-                let times = path.lines.iter().map(|line| line.time(windows));
-                let time = times.max().expect("two");
-                path.run(time);
             }
             let what = format!(
                 "phase {phase} of seed {seed}: {round_trip:?}, {rates:?} bytes/s, \
