@@ -9,14 +9,20 @@ pub(super) fn client(error: &reqwest::Error) -> Level {
     if error.is_timeout() {
         return Level::Last("no answer in time".to_owned());
     }
+    let source = error.source();
+    // Where an answer did not all come, the library may say that it cannot be decoded, too.
+    let is_cut = source.is_some_and(|source| source.is::<hyper::Error>());
+    if error.is_decode() && source.is_some_and(is_body) {
+        return Level::Silent;
+    }
     let text = if error.is_builder() {
         "the request cannot be built"
     } else if error.is_redirect() {
         "the redirect cannot be followed"
+    } else if error.is_body() || (error.is_decode() && is_cut) {
+        "the answer broke off"
     } else if error.is_decode() {
         "the answer cannot be decoded"
-    } else if error.is_body() {
-        "the answer broke off"
     } else if error.source().is_some() {
         // "error sending request": the levels below say why.
         return Level::Silent;
@@ -24,6 +30,11 @@ pub(super) fn client(error: &reqwest::Error) -> Level {
         "the request failed"
     };
     Level::Text(text.to_owned())
+}
+
+fn is_body(error: &(dyn std::error::Error + 'static)) -> bool {
+    let error: Option<&reqwest::Error> = error.downcast_ref();
+    error.is_some_and(reqwest::Error::is_body)
 }
 
 /// For errors of one HTTP connection.
@@ -73,6 +84,8 @@ pub(super) fn connector_text(text: &str) -> Option<Level> {
     }
     let text = match text {
         "operation timed out" | "deadline has elapsed" => "no answer in time",
+        "end of file before message length reached" => "it is shorter than its Content-Length",
+        "unexpected EOF during chunk size line" => "its last chunk did not come",
         "tunnel error: proxy authorization required" => {
             "the proxy wants a user name and a password, or refuses those that it was given (407); \
              put them into its URL: http://USER:PASSWORD@HOST:PORT"
@@ -89,7 +102,41 @@ pub(super) fn connector_text(text: &str) -> Option<Level> {
 mod tests {
     use std::io;
 
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
     use super::super::chain;
+
+    /// What `reqwest` says of an answer of which only this comes.
+    async fn error_of(answer: &'static [u8]) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a listener");
+        let address = listener.local_addr().expect("an address");
+        let serve = async {
+            let (mut stream, _) = listener.accept().await.expect("a connection");
+            let mut request = [0; 1024];
+            let _ = stream.read(&mut request).await.expect("a request");
+            stream.write_all(answer).await.expect("an answer");
+        };
+        let ask = async {
+            let client = reqwest::Client::builder().no_proxy().build();
+            let request = client.expect("a client").get(format!("http://{address}/"));
+            let answer = request.send().await.expect("a head");
+            chain(&answer.bytes().await.expect_err("a cut answer")).to_string()
+        };
+        tokio::join!(serve, ask).1
+    }
+
+    #[tokio::test]
+    async fn a_cut_answer_is_named_as_such() {
+        assert_eq!(
+            error_of(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n[1").await,
+            "the answer broke off: it is shorter than its Content-Length"
+        );
+        assert_eq!(
+            error_of(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n[1\r\n").await,
+            "the answer broke off: its last chunk did not come"
+        );
+    }
 
     #[test]
     fn parts_of_the_client_are_silent_or_sentences() {
