@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 use crate::config::file;
+use crate::error::Reason;
 use crate::secret::Secret;
 
 /// Mode bits that let others in.
@@ -40,15 +41,17 @@ pub enum Error {
 }
 
 impl Error {
-    /// True if the system lets this user write nothing there.
-    pub(super) fn is_denied(&self) -> bool {
+    /// Why it ends a start. A file system that is read-only or full may be repaired without a change of the
+    /// configuration, so the service tries again.
+    pub(super) fn reason(&self) -> Reason {
         let Self::Io { source, .. } = self else {
-            return false;
+            return Reason::Configuration;
         };
-        matches!(
-            source.kind(),
-            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
-        )
+        match source.kind() {
+            io::ErrorKind::PermissionDenied => Reason::Permission,
+            io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::StorageFull => Reason::Unavailable,
+            _ => Reason::Configuration,
+        }
     }
 }
 

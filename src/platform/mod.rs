@@ -110,9 +110,8 @@ impl Error {
     #[must_use]
     pub fn reason(&self) -> Reason {
         match self {
-            Self::File(_, error) if error.is_denied() => Reason::Permission,
-            Self::File(..)
-            | Self::NeedsTls(_)
+            Self::File(_, error) => error.reason(),
+            Self::NeedsTls(_)
             | Self::OrganizationName
             | Self::Tls(_)
             | Self::Store(

@@ -233,7 +233,7 @@ impl Error {
     }
 
     /// Why a file that must be written ends a start: a place that the system denies needs a
-    /// person, a full disk may have room again.
+    /// person, a disk that is full or read-only may be repaired.
     #[must_use]
     pub fn reason_unwritable(&self) -> Reason {
         let (Self::Read { source, .. }
@@ -244,7 +244,6 @@ impl Error {
         };
         match source.kind() {
             io::ErrorKind::PermissionDenied
-            | io::ErrorKind::ReadOnlyFilesystem
             | io::ErrorKind::NotADirectory
             | io::ErrorKind::NotFound => Reason::Permission,
             _ => Reason::Unavailable,
