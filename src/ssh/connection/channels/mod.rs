@@ -89,6 +89,8 @@ pub(super) struct Channels {
     /// Number of the round trip that is being measured, and the channels that received in it.
     round: u64,
     sampled: Vec<ChannelId>,
+    /// Bytes that were sent in it.
+    sent: usize,
     /// The peer knows requests for credit (`reclaim`).
     can_reclaim: bool,
     /// Number of the last such request.

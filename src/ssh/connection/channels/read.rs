@@ -7,6 +7,9 @@ use super::{ChannelId, Channels, Progress};
 use crate::ssh::connection::window::Round;
 use crate::ssh::packet::Payload;
 
+/// Who sends so many bytes in one round trip may be the one that makes it long.
+const BULK: usize = 64 * 1024;
+
 /// What a reader finds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::ssh) enum Reading {
@@ -81,6 +84,7 @@ impl Channels {
     pub(in crate::ssh::connection) fn begin_round(&mut self) {
         self.round = self.round.wrapping_add(1);
         self.sampled.clear();
+        self.sent = 0;
     }
 
     /// The round trip is over and took `round_trip`, of which the path alone takes `path`.
@@ -92,7 +96,7 @@ impl Channels {
             path,
             total: bytes.iter().sum(),
             channels: u64::try_from(sampled.len()).unwrap_or(u64::MAX),
-            is_sending: self.queued > 0,
+            is_sending: self.sent >= BULK,
         };
         for (id, bytes) in sampled.into_iter().zip(bytes) {
             let index = usize::try_from(id.0).unwrap_or(usize::MAX);

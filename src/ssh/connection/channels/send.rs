@@ -132,6 +132,7 @@ impl Channels {
                 channel.is_scheduled = true;
                 self.schedule.rejoin(id);
             }
+            self.sent = self.sent.saturating_add(freed);
             self.free_queued(freed, charged);
             self.tell_writers(id);
             self.remove_if_over(id);

@@ -198,14 +198,14 @@ impl Path {
         has_moved
     }
 
-    /// What a packet takes there and back behind others, and at least as long as from one measurement of it
-    /// to the next.
+    /// What a packet takes there and back behind others, and the time from the end of one measurement of it
+    /// to the beginning of the next.
     fn loaded_round_trip(&self) -> Duration {
         let times = self
             .lines
             .iter()
             .map(|line| line.delay + line.time(line.queue + BATCH_BYTES));
-        times.sum::<Duration>().max(ms(5))
+        times.sum::<Duration>() + ms(5)
     }
 
     /// After the warm-up of a phase the directions with busy streams are full, and those share evenly.
