@@ -31,12 +31,19 @@ pub struct Acceptor {
 /// An accepted connection; its permit is given back when `permit` is dropped.
 #[derive(Debug)]
 pub struct Accepted {
-    /// The connection, without Nagle's delay.
+    /// The connection; see [`Self::prepare`].
     pub stream: TcpStream,
     /// Where it came from; an IPv4 peer of a dual-stack socket is shown as IPv4.
     pub peer: SocketAddr,
     /// Held for as long as the connection counts against the limit.
     pub permit: OwnedSemaphorePermit,
+}
+
+impl Accepted {
+    /// Sets what every connection of this program wants. Not done for one that is refused at once.
+    pub fn prepare(&self) {
+        super::dial::prepare(&self.stream);
+    }
 }
 
 impl Acceptor {
@@ -75,7 +82,6 @@ impl Acceptor {
             let error = match accepted {
                 Ok((stream, peer)) => {
                     self.shortage.accepted();
-                    super::dial::prepare(&stream);
                     let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
                     return Ok(Accepted {
                         stream,

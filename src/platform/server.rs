@@ -25,6 +25,7 @@ use crate::host::notify;
 use crate::net::accept::{Accepted, Acceptor};
 use crate::net::handshake_progress::{Counted, Progress};
 use crate::net::handshakes::{Handshake, Handshakes};
+use crate::net::late_close::LateClose;
 use crate::net::limits::{self, Counters};
 use crate::pki;
 use crate::scope::Scope;
@@ -113,15 +114,18 @@ pub(super) async fn serve(
 ) -> io::Result<()> {
     let connections = scope.child("connections");
     let limits = Limits::new();
+    let mut late = LateClose::new();
     let result = loop {
         // Cancel-safe: a connection is either accepted or still in the queue.
-        match scope.run(acceptor.accept()).await {
+        match scope.run(late.accept(&mut acceptor)).await {
             None => break Ok(()),
             Some(Err(error)) => break Err(error),
             Some(Ok(accepted)) => {
                 let Some(unfinished) = limits.admit(accepted.peer) else {
+                    late.close(accepted);
                     continue;
                 };
+                accepted.prepare();
                 let (tls, router) = (tls.clone(), router.clone());
                 let stop = connections.clone();
                 connections.spawn("connection", async move {

@@ -22,6 +22,7 @@ use crate::names::{GatewayId, RelayName, TAKEN_OVER};
 use crate::net::accept::{Accepted, Acceptor};
 use crate::net::handshake_progress::Counted;
 use crate::net::handshakes::Handshake;
+use crate::net::late_close::LateClose;
 use crate::net::limits::Source;
 use crate::scope::Scope;
 use crate::ssh;
@@ -42,7 +43,8 @@ const ALL_GOODBYES: Duration = Duration::from_secs(1);
 /// sessions belong to `sessions`: its cancellation closes all of them with a goodbye.
 pub(crate) async fn serve(listener: TcpListener, hub: Arc<Hub>, stop: Scope, sessions: Scope) {
     let mut acceptor = Acceptor::new(listener, hub.handshakes);
-    while let Some(accepted) = stop.run(acceptor.accept()).await {
+    let mut late = LateClose::new();
+    while let Some(accepted) = stop.run(late.accept(&mut acceptor)).await {
         let accepted = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
@@ -51,8 +53,10 @@ pub(crate) async fn serve(listener: TcpListener, hub: Arc<Hub>, stop: Scope, ses
             }
         };
         let Some(unfinished) = hub.admit(accepted.peer, &hub.ssh_handshakes, "gateway") else {
+            late.close(accepted);
             continue;
         };
+        accepted.prepare();
         let hub = Arc::clone(&hub);
         let stop = stop.clone();
         let scope = sessions.clone();

@@ -198,7 +198,9 @@ impl Hub {
             Err(Refusal::TooManyFailed) => "too many failed handshakes from this address",
         };
         let log = &handshakes.log;
-        if let Some(permission) = log.should_log_peer(refusal, kind, source.address()) {
+        // One line for a network, which has 65,536 sources.
+        let network = source.network().unwrap_or(source);
+        if let Some(permission) = log.should_log_peer(refusal, kind, network.address()) {
             let suppressed = permission.suppressed();
             tracing::warn!(%peer, suppressed, "{refusal}; {kind} connection closed");
         }
