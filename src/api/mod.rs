@@ -438,21 +438,51 @@ impl Client {
     }
 }
 
-/// Sends a request. Should the certificate be refused, the roots are read again, in case its CA was added meanwhile; if
-/// they changed the request, of which nothing was sent, is repeated.
+/// Sends a request. Should the certificate be refused, the roots are read again, in case its CA was added
+/// meanwhile; if they changed the request, of which nothing was sent, is repeated.
 async fn send(builder: reqwest::RequestBuilder) -> Result<reqwest::Response, reqwest::Error> {
     let again = builder.try_clone();
-    match (builder.send().await, again) {
+    match (send_once(builder).await, again) {
         (Err(error), Some(again)) if is_certificate_error(&error) => {
             let reload = || trust::roots().reload_after_refusal();
             let has_changed = tokio::task::spawn_blocking(reload).await;
             if !has_changed.unwrap_or(false) {
                 return Err(error);
             }
-            again.send().await
+            send_once(again).await
         }
         (result, _) => result,
     }
+}
+
+/// Connections on which a request is tried that could not be sent on the ones before.
+const CONNECTIONS: u32 = 5;
+
+/// Sends a request, on another connection if one is closed before the request goes out. Why it was
+/// closed is lost then: a server that wants a certificate says so at about that time.
+async fn send_once(
+    mut builder: reqwest::RequestBuilder,
+) -> Result<reqwest::Response, reqwest::Error> {
+    for _ in 1..CONNECTIONS {
+        let Some(again) = builder.try_clone() else {
+            break;
+        };
+        match builder.send().await {
+            Err(error) if was_never_sent(&error) => builder = again,
+            result => return result,
+        }
+    }
+    builder.send().await
+}
+
+/// True if the connection was closed before the request went out.
+fn was_never_sent(error: &reqwest::Error) -> bool {
+    let first: &(dyn std::error::Error + 'static) = error;
+    let mut causes = std::iter::successors(Some(first), |error| error.source());
+    causes.any(|error| {
+        let error = error.downcast_ref::<hyper::Error>();
+        error.is_some_and(hyper::Error::is_canceled)
+    })
 }
 
 /// When an answer was written (RFC 9110 §6.6.1). `None` if it does not say, or if it comes out of a cache, which says so by its
