@@ -121,8 +121,9 @@ impl Liveness {
         self.measured = Some(now);
     }
 
-    /// An answer has come: to the oldest request. `None` if there is none.
-    pub(super) fn answered(&mut self, now: Instant) -> Option<Answer> {
+    /// An answer has come, to the oldest request, and `bytes` of data in the last round. `None` if there is
+    /// no request.
+    pub(super) fn answered(&mut self, bytes: u64, now: Instant) -> Option<Answer> {
         let (purpose, asked) = self.pending.pop_front()?;
         let round_trip = now.saturating_duration_since(asked);
         if purpose == Purpose::Measure {
@@ -131,7 +132,7 @@ impl Liveness {
         Some(Answer {
             purpose,
             round_trip,
-            path: self.path.measured(round_trip, now),
+            path: self.path.measured(round_trip, bytes, now),
         })
     }
 }
@@ -191,7 +192,7 @@ mod tests {
         let begin = Instant::now();
         let mut liveness = Liveness::new(Keepalive::DEFAULT, begin);
         let ms = Duration::from_millis;
-        assert!(liveness.answered(begin).is_none());
+        assert!(liveness.answered(0, begin).is_none());
         assert!(liveness.ask(Purpose::Ping(1), begin));
         liveness.measure(begin + ms(2));
         assert!(!liveness.may_measure(begin + ms(100)));
@@ -204,16 +205,16 @@ mod tests {
             })
         };
         assert_eq!(
-            liveness.answered(begin + ms(3)),
+            liveness.answered(0, begin + ms(3)),
             answer(Purpose::Ping(1), 3, 3)
         );
         assert_eq!(
-            liveness.answered(begin + ms(12)),
+            liveness.answered(0, begin + ms(12)),
             answer(Purpose::Measure, 10, 3)
         );
         assert!(liveness.may_measure(begin + ms(12)));
         liveness.measure(begin + ms(20));
-        liveness.answered(begin + ms(23));
+        liveness.answered(0, begin + ms(23));
         assert!(!liveness.may_measure(begin + ms(24)));
         assert!(liveness.may_measure(begin + ms(25)));
     }

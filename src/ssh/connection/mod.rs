@@ -409,7 +409,7 @@ impl Connection {
     /// An answer to the oldest of our global requests; `None` if it is refused.
     fn handle_answer(&mut self, success: Option<&[u8]>, now: Instant) -> Result<(), Error> {
         // An answer that nobody waits for is ignored, as OpenSSH does.
-        let Some(answer) = self.liveness.answered(now) else {
+        let Some(answer) = self.liveness.answered(self.channels.received(), now) else {
             return Ok(());
         };
         match (answer.purpose, success) {

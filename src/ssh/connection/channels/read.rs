@@ -109,6 +109,14 @@ impl Channels {
         self.round = self.round.wrapping_add(1);
     }
 
+    /// Bytes that came in this round.
+    pub(in crate::ssh::connection) fn received(&mut self) -> u64 {
+        let sampled = std::mem::take(&mut self.sampled);
+        let bytes = sampled.iter().map(|id| self.sample(*id)).sum();
+        self.sampled = sampled;
+        bytes
+    }
+
     /// Bytes that came on the channel in the last round in which any came.
     fn sample(&mut self, id: ChannelId) -> u64 {
         let sample = self.slot(id).and_then(|channel| channel.sample);
