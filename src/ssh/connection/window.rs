@@ -33,6 +33,8 @@ const MIN_HELD_BACK: u32 = BASE / 2;
 const MAX_HELD_BACK: u32 = 512 * 1024;
 /// A path that takes so long, there and back, is not short.
 const FAR: Duration = Duration::from_millis(2);
+/// A path that takes no longer is short.
+const NEAR: Duration = Duration::from_micros(500);
 
 /// The peer sent, or gave back, more than it was allowed to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,7 +101,8 @@ impl Budget {
 /// trip of the path alone is what has to be on its way to keep them busy. Windows get twice as much, so
 /// that queues, which make the measured round trip longer than the path's, are never longer than the
 /// path; and [`BASE`] on top, for credit is given back, and packets are sent, a batch at a time: all of
-/// it on a path of [`FAR`] or more, for on a short one [`BASE`] alone is as much as any reader needs.
+/// it on a path of [`FAR`] or more, none up to [`NEAR`], where [`BASE`] alone is as much as any reader
+/// needs, and more than that only leaves the processor's caches.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Round {
     pub round_trip: Duration,
@@ -120,8 +123,8 @@ impl Round {
         let average = self.total / self.channels.max(1);
         let product = u128::from(bytes.max(average)).saturating_mul(self.path.as_nanos())
             / self.round_trip.as_nanos().max(1);
-        let part = self.path.min(FAR).as_nanos();
-        let on_top = u128::from(BASE).saturating_mul(part) / FAR.as_nanos();
+        let part = self.path.min(FAR).saturating_sub(NEAR).as_nanos();
+        let on_top = u128::from(BASE).saturating_mul(part) / FAR.saturating_sub(NEAR).as_nanos();
         let wanted = product.saturating_mul(gain).saturating_add(on_top);
         u64::try_from(wanted).unwrap_or(u64::MAX)
     }
@@ -331,7 +334,7 @@ impl SendWindow {
 
 #[cfg(test)]
 mod tests {
-    use super::{BASE, BUDGET, Budget, FAR, Overflow, ReceiveWindow, Round, SendWindow};
+    use super::{BASE, BUDGET, Budget, NEAR, Overflow, ReceiveWindow, Round, SendWindow};
     use std::time::Duration;
 
     const FAST: Duration = Duration::from_micros(100);
@@ -363,8 +366,8 @@ mod tests {
         assert_eq!(round.wanted(700), base + 700);
         round.is_sending = true;
         assert_eq!(round.wanted(10), base + 500);
-        (round.path, round.round_trip) = (FAR / 8, FAR / 8);
-        assert_eq!(round.wanted(0), base / 8 + 1000);
+        (round.path, round.round_trip) = (NEAR, NEAR);
+        assert_eq!(round.wanted(0), 1000);
     }
 
     /// The peer uses up what it has, and the reader takes it all: so many round trips.
