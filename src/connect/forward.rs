@@ -82,7 +82,6 @@ impl Forwarder {
         let result = loop {
             match scope.run(acceptor.accept()).await {
                 Some(Ok(accepted)) => {
-                    accepted.prepare();
                     let (route, stop) = (Arc::clone(&self.route), connections.clone());
                     let throttle = Arc::clone(&self.log_throttle);
                     connections.spawn("connection", async move {

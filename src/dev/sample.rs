@@ -61,7 +61,6 @@ pub(super) fn start(scope: &Scope) -> Result<Sample, Error> {
         loop {
             match stop.run(echo.accept()).await {
                 Some(Ok(accepted)) => {
-                    accepted.prepare();
                     let until = stop.clone();
                     stop.spawn("echo connection", async move {
                         let _permit = accepted.permit;

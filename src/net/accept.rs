@@ -10,6 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
+use super::late_close::LateClose;
 use crate::error::chain;
 
 /// Pause after the kernel could not give a descriptor or memory: existing connections will free some.
@@ -18,9 +19,15 @@ const EXHAUSTED_PAUSE: Duration = Duration::from_millis(200);
 /// How long connections must have been accepted without a failure before the lack counts as over.
 const CALM: Duration = Duration::from_secs(5);
 
-/// A listener that holds at most so many connections at once.
+/// A listener that holds at most so many connections at once, and closes refused ones late.
 #[derive(Debug)]
 pub struct Acceptor {
+    incoming: Incoming,
+    refused: LateClose,
+}
+
+#[derive(Debug)]
+struct Incoming {
     listener: TcpListener,
     permits: Arc<Semaphore>,
     shortage: Shortage,
@@ -31,7 +38,7 @@ pub struct Acceptor {
 /// An accepted connection; its permit is given back when `permit` is dropped.
 #[derive(Debug)]
 pub struct Accepted {
-    /// The connection; see [`Self::prepare`].
+    /// The connection, without Nagle's delay.
     pub stream: TcpStream,
     /// Where it came from; an IPv4 peer of a dual-stack socket is shown as IPv4.
     pub peer: SocketAddr,
@@ -39,23 +46,20 @@ pub struct Accepted {
     pub permit: OwnedSemaphorePermit,
 }
 
-impl Accepted {
-    /// Sets what every connection of this program wants. Not done for one that is refused at once.
-    pub fn prepare(&self) {
-        super::dial::prepare(&self.stream);
-    }
-}
-
 impl Acceptor {
     /// At most `limit` connections hold a permit at once; further ones wait in the kernel's queue.
     #[must_use]
     pub fn new(listener: TcpListener, limit: usize) -> Self {
         let address = listener.local_addr();
-        Self {
+        let incoming = Incoming {
             address: address.map_or_else(|_| String::new(), |address| address.to_string()),
             listener,
             permits: Arc::new(Semaphore::new(limit)),
             shortage: Shortage::default(),
+        };
+        Self {
+            incoming,
+            refused: LateClose::new(),
         }
     }
 
@@ -64,7 +68,7 @@ impl Acceptor {
     /// # Errors
     /// The kernel does not say.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
+        self.incoming.listener.local_addr()
     }
 
     /// The next connection. Cancel-safe: a connection is either returned or still in the queue.
@@ -72,6 +76,22 @@ impl Acceptor {
     /// # Errors
     /// Only what no waiting can cure: the listener itself is broken.
     pub async fn accept(&mut self) -> io::Result<Accepted> {
+        loop {
+            tokio::select! {
+                accepted = self.incoming.next() => return accepted,
+                () = self.refused.close_next() => {}
+            }
+        }
+    }
+
+    /// Closes a connection a second from now. It no longer counts against the limit.
+    pub fn refuse(&mut self, accepted: Accepted) {
+        self.refused.close(accepted.stream);
+    }
+}
+
+impl Incoming {
+    async fn next(&mut self) -> io::Result<Accepted> {
         loop {
             let permits = Arc::clone(&self.permits);
             let permit = permits.acquire_owned().await.map_err(io::Error::other)?;
@@ -82,6 +102,7 @@ impl Acceptor {
             let error = match accepted {
                 Ok((stream, peer)) => {
                     self.shortage.accepted();
+                    super::dial::prepare(&stream);
                     let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
                     return Ok(Accepted {
                         stream,

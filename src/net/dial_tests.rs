@@ -32,9 +32,7 @@ async fn every_connection_is_probed_while_idle() {
     let dialling = connect(&host, address.port(), BOUND);
     let (dialled, accepted) = tokio::join!(dialling, acceptor.accept());
     let dialled = dialled.expect("connected");
-    let accepted = accepted.expect("accepted");
-    accepted.prepare();
-    let accepted = accepted.stream;
+    let accepted = accepted.expect("accepted").stream;
     for stream in [&dialled, &accepted] {
         let socket = socket2::SockRef::from(stream);
         assert!(socket.keepalive().expect("an option"));

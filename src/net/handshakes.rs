@@ -145,7 +145,7 @@ impl Handshakes {
         let (progress, evicted) = (Progress::default(), CancellationToken::new());
         let id = unfinished.next_id;
         unfinished.next_id = id.wrapping_add(1);
-        let entries = unfinished.of.entry(group(source)).or_default();
+        let entries = unfinished.of.entry(source.site()).or_default();
         let same_source = entries.iter().find(|entry| entry.source == source);
         let queue = same_source.map(|entry| Arc::clone(&entry.queue));
         let queue = queue.unwrap_or_default();
@@ -215,7 +215,7 @@ impl Unfinished {
     /// Ends the handshake of `source`, or else of its network, with the least progress, the oldest of
     /// several; `None` if there is none.
     fn evict(&mut self, source: Source, now: Instant) -> Option<()> {
-        let entries = self.of.get(&group(source))?;
+        let entries = self.of.get(&source.site())?;
         let young = now.checked_sub(GRACE).unwrap_or(now);
         let rank = |entry: &Entry| {
             let is_other = entry.source != source;
@@ -233,11 +233,11 @@ impl Unfinished {
     }
 
     fn remove(&mut self, source: Source, id: u64) -> Option<Entry> {
-        let entries = self.of.get_mut(&group(source))?;
+        let entries = self.of.get_mut(&source.site())?;
         let at = entries.iter().position(|entry| entry.id == id)?;
         let entry = entries.swap_remove(at);
         if entries.is_empty() {
-            self.of.remove(&group(source));
+            self.of.remove(&source.site());
         }
         Some(entry)
     }
@@ -276,11 +276,6 @@ impl Drop for Handshake {
             self.cpu.fail();
         }
     }
-}
-
-/// What handshakes of `source` are listed under.
-fn group(source: Source) -> Source {
-    source.network().unwrap_or(source)
 }
 
 fn lock(unfinished: &Mutex<Unfinished>) -> MutexGuard<'_, Unfinished> {

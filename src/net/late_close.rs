@@ -5,14 +5,11 @@
 //! sixteenth of the descriptors that this process may have. Beyond that they are closed at once.
 
 use std::collections::VecDeque;
-use std::io;
 use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until};
-
-use super::accept::{Accepted, Acceptor};
 
 /// How long a refused connection stays open.
 const DELAY: Duration = Duration::from_secs(1);
@@ -21,13 +18,13 @@ const MOST: usize = 4096;
 
 /// Refused connections, the oldest first.
 #[derive(Debug)]
-pub(crate) struct LateClose {
+pub(super) struct LateClose {
     open: VecDeque<(Instant, TcpStream)>,
     most: usize,
 }
 
 impl LateClose {
-    pub(crate) fn new() -> Self {
+    pub(super) fn new() -> Self {
         let (descriptors, _) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or_default();
         let share = usize::try_from(descriptors / 16).unwrap_or(usize::MAX);
         Self {
@@ -36,29 +33,15 @@ impl LateClose {
         }
     }
 
-    /// The next connection of `acceptor`; refused ones are closed in time meanwhile. Cancel-safe.
-    ///
-    /// # Errors
-    /// See [`Acceptor::accept`].
-    pub(crate) async fn accept(&mut self, acceptor: &mut Acceptor) -> io::Result<Accepted> {
-        loop {
-            tokio::select! {
-                accepted = acceptor.accept() => return accepted,
-                () = self.close_next() => {}
-            }
-        }
-    }
-
-    /// Closes a connection a second from now. It no longer counts against the limit of connections.
-    pub(crate) fn close(&mut self, refused: Accepted) {
+    /// Closes a connection a second from now.
+    pub(super) fn close(&mut self, refused: TcpStream) {
         if self.open.len() < self.most {
-            self.open
-                .push_back((Instant::now() + DELAY, refused.stream));
+            self.open.push_back((Instant::now() + DELAY, refused));
         }
     }
 
-    /// Closes the oldest one when its time has come.
-    async fn close_next(&mut self) {
+    /// Closes the oldest one when its time has come. Cancel-safe.
+    pub(super) async fn close_next(&mut self) {
         match self.open.front() {
             Some((at, _)) => sleep_until(*at).await,
             None => std::future::pending().await,
@@ -70,7 +53,6 @@ impl LateClose {
 #[cfg(test)]
 mod tests {
     use super::{DELAY, LateClose};
-    use crate::net::accept::Acceptor;
     use tokio::io::AsyncReadExt as _;
     use tokio::net::{TcpListener, TcpStream};
     use tokio::time::{Instant, timeout};
@@ -79,29 +61,48 @@ mod tests {
     async fn refused_connections_are_closed_a_second_later_and_some_at_once() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
-        // One at a time counts.
-        let mut acceptor = Acceptor::new(listener, 1);
         let mut late = LateClose::new();
         late.most = 2;
         let begin = Instant::now();
         let mut refused = Vec::new();
         for _ in 0..3 {
             refused.push(TcpStream::connect(address).await.expect("open"));
-            let accepted = late.accept(&mut acceptor).await.expect("accepted");
+            let (accepted, _) = listener.accept().await.expect("accepted");
             late.close(accepted);
         }
         let mut beyond = refused.pop().expect("the third");
         assert_eq!(beyond.read(&mut [0]).await.expect("the end"), 0);
+        let closing = async {
+            for mut stream in refused {
+                late.close_next().await;
+                assert_eq!(stream.read(&mut [0]).await.expect("the end"), 0);
+            }
+        };
+        timeout(10 * DELAY, closing).await.expect("closed in time");
+        assert!(begin.elapsed() >= DELAY);
+    }
+
+    #[tokio::test]
+    async fn a_refused_connection_does_not_count_and_is_closed_while_others_are_awaited() {
+        use crate::net::accept::Acceptor;
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        // One at a time counts.
+        let mut acceptor = Acceptor::new(listener, 1);
+        let mut refused = Vec::new();
+        for _ in 0..2 {
+            refused.push(TcpStream::connect(address).await.expect("open"));
+            let accepted = acceptor.accept().await.expect("accepted");
+            acceptor.refuse(accepted);
+        }
         let ends = async {
             for mut stream in refused {
                 assert_eq!(stream.read(&mut [0]).await.expect("the end"), 0);
             }
         };
-        let serving = late.accept(&mut acceptor);
         let limit = timeout(10 * DELAY, async {
-            tokio::select! { () = ends => {}, _ = serving => panic!("nothing came") }
+            tokio::select! { () = ends => {}, _ = acceptor.accept() => panic!("nothing came") }
         });
         limit.await.expect("closed in time");
-        assert!(begin.elapsed() >= DELAY);
     }
 }

@@ -19,6 +19,11 @@ impl Source {
         self.0
     }
 
+    /// The network, or the source itself: what one site has.
+    pub(crate) fn site(self) -> Self {
+        self.network().unwrap_or(self)
+    }
+
     /// The IPv6 network of 48 bits that it is in, as much as one site gets (RFC 6177); `None` for IPv4.
     pub(crate) fn network(self) -> Option<Self> {
         match self.0 {

@@ -10,7 +10,7 @@ pub mod dial;
 pub(crate) mod handshake_cpu;
 pub(crate) mod handshake_progress;
 pub(crate) mod handshakes;
-pub(crate) mod late_close;
+mod late_close;
 pub(crate) mod limits;
 pub mod listen;
 mod lookups;

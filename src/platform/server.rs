@@ -25,7 +25,6 @@ use crate::host::notify;
 use crate::net::accept::{Accepted, Acceptor};
 use crate::net::handshake_progress::{Counted, Progress};
 use crate::net::handshakes::{Handshake, Handshakes};
-use crate::net::late_close::LateClose;
 use crate::net::limits::{self, Counters};
 use crate::pki;
 use crate::scope::Scope;
@@ -114,18 +113,16 @@ pub(super) async fn serve(
 ) -> io::Result<()> {
     let connections = scope.child("connections");
     let limits = Limits::new();
-    let mut late = LateClose::new();
     let result = loop {
         // Cancel-safe: a connection is either accepted or still in the queue.
-        match scope.run(late.accept(&mut acceptor)).await {
+        match scope.run(acceptor.accept()).await {
             None => break Ok(()),
             Some(Err(error)) => break Err(error),
             Some(Ok(accepted)) => {
                 let Some(unfinished) = limits.admit(accepted.peer) else {
-                    late.close(accepted);
+                    acceptor.refuse(accepted);
                     continue;
                 };
-                accepted.prepare();
                 let (tls, router) = (tls.clone(), router.clone());
                 let stop = connections.clone();
                 connections.spawn("connection", async move {

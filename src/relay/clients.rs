@@ -19,7 +19,6 @@ use crate::net::accept::{Accepted, Acceptor};
 use crate::net::handshake_cpu::HandshakeCpu;
 use crate::net::handshake_progress::Progress;
 use crate::net::handshakes::Handshake;
-use crate::net::late_close::LateClose;
 use crate::net::limits::{Slot, Source};
 use crate::net::on_demand::OnDemand;
 use crate::net::progress::ProgressTimeout;
@@ -71,8 +70,7 @@ enum Refusal {
 /// Bridges belong to `bridges`: its cancellation cuts them.
 pub(crate) async fn serve(listener: TcpListener, hub: Arc<Hub>, stop: Scope, bridges: Scope) {
     let mut acceptor = Acceptor::new(listener, hub.handshakes);
-    let mut late = LateClose::new();
-    while let Some(accepted) = stop.run(late.accept(&mut acceptor)).await {
+    while let Some(accepted) = stop.run(acceptor.accept()).await {
         let accepted = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
@@ -81,10 +79,9 @@ pub(crate) async fn serve(listener: TcpListener, hub: Arc<Hub>, stop: Scope, bri
             }
         };
         let Some(unfinished) = hub.admit(accepted.peer, &hub.tls_handshakes, "client") else {
-            late.close(accepted);
+            acceptor.refuse(accepted);
             continue;
         };
-        accepted.prepare();
         let client = Client {
             hub: Arc::clone(&hub),
             peer: accepted.peer,

@@ -22,7 +22,6 @@ use crate::names::{GatewayId, RelayName, TAKEN_OVER};
 use crate::net::accept::{Accepted, Acceptor};
 use crate::net::handshake_progress::Counted;
 use crate::net::handshakes::Handshake;
-use crate::net::late_close::LateClose;
 use crate::net::limits::Source;
 use crate::scope::Scope;
 use crate::ssh;
@@ -43,8 +42,7 @@ const ALL_GOODBYES: Duration = Duration::from_secs(1);
 /// sessions belong to `sessions`: its cancellation closes all of them with a goodbye.
 pub(crate) async fn serve(listener: TcpListener, hub: Arc<Hub>, stop: Scope, sessions: Scope) {
     let mut acceptor = Acceptor::new(listener, hub.handshakes);
-    let mut late = LateClose::new();
-    while let Some(accepted) = stop.run(late.accept(&mut acceptor)).await {
+    while let Some(accepted) = stop.run(acceptor.accept()).await {
         let accepted = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
@@ -53,10 +51,9 @@ pub(crate) async fn serve(listener: TcpListener, hub: Arc<Hub>, stop: Scope, ses
             }
         };
         let Some(unfinished) = hub.admit(accepted.peer, &hub.ssh_handshakes, "gateway") else {
-            late.close(accepted);
+            acceptor.refuse(accepted);
             continue;
         };
-        accepted.prepare();
         let hub = Arc::clone(&hub);
         let stop = stop.clone();
         let scope = sessions.clone();

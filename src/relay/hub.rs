@@ -199,8 +199,8 @@ impl Hub {
         };
         let log = &handshakes.log;
         // One line for a network, which has 65,536 sources.
-        let network = source.network().unwrap_or(source);
-        if let Some(permission) = log.should_log_peer(refusal, kind, network.address()) {
+        let site = source.site().address();
+        if let Some(permission) = log.should_log_peer(refusal, kind, site) {
             let suppressed = permission.suppressed();
             tracing::warn!(%peer, suppressed, "{refusal}; {kind} connection closed");
         }
