@@ -139,7 +139,8 @@ fn command(unit: &str) -> Vec<String> {
     }
 }
 
-fn lines_of(unit: &str, key: &str) -> Vec<String> {
+/// What the lines of `unit` say that set `key`.
+pub(super) fn lines_of(unit: &str, key: &str) -> Vec<String> {
     let joined = unit.replace("\\\n", " ");
     let lines = joined.lines().map(str::trim);
     let values = lines.filter_map(|line| line.strip_prefix(key)?.trim_start().strip_prefix('='));
@@ -148,7 +149,7 @@ fn lines_of(unit: &str, key: &str) -> Vec<String> {
 
 /// Words as the service manager splits them: quotes keep spaces, a backslash keeps the next
 /// character.
-fn words(text: &str) -> Vec<String> {
+pub(super) fn words(text: &str) -> Vec<String> {
     let mut words = Vec::new();
     let mut rest = text.chars().peekable();
     while let Some(word) = word(&mut rest) {

@@ -4,6 +4,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::replaced;
+
 /// Hidden by settings that name no path: devices, other processes, the kernel.
 const ALWAYS: [&str; 3] = ["/dev", "/proc", "/sys"];
 /// `ProtectHome=`.
@@ -57,7 +59,7 @@ impl Sandbox {
         self.hides_plain(path).or_else(|| self.hides_plain(&real))
     }
 
-    /// True if the service has groups that nobody knows before it starts.
+    /// True if the service has groups that are not known before it starts.
     #[must_use]
     pub fn has_groups(&self) -> bool {
         self.has_groups
@@ -97,15 +99,11 @@ fn followed(path: &Path) -> PathBuf {
 /// The words of a setting that is a list: an empty line begins it again.
 fn list(text: &str, key: &str) -> Vec<String> {
     let mut words = Vec::new();
-    for line in text.lines().map(str::trim) {
-        let value = line
-            .strip_prefix(key)
-            .and_then(|rest| rest.trim_start().strip_prefix('='));
-        match value.map(str::trim) {
-            Some("") => words.clear(),
-            Some(value) => words.extend(value.split_whitespace().map(str::to_owned)),
-            None => {}
+    for value in replaced::lines_of(text, key) {
+        if value.is_empty() {
+            words.clear();
         }
+        words.extend(replaced::words(&value));
     }
     words
 }
@@ -113,7 +111,7 @@ fn list(text: &str, key: &str) -> Vec<String> {
 /// The places in the sandbox that a list of paths, or of `path:path:options`, names.
 fn paths(text: &str, key: &str) -> Vec<PathBuf> {
     let place = |word: String| {
-        let word = word.trim_matches('"').trim_start_matches(['-', '+']);
+        let word = word.trim_start_matches(['-', '+']);
         let mut parts = word.split(':');
         let source = parts.next().unwrap_or_default();
         let place = parts.next().filter(|place| place.starts_with('/'));
