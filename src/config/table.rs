@@ -255,15 +255,20 @@ impl Variable {
     }
 }
 
-/// Variables of other programs that a `KEY=value` file may set, since units read such files as their environment: they
-/// count as in the environment, which wins.
-pub const STANDARD: [&str; 11] = [
+/// Variables of other programs that a `KEY=value` file may set, since units read such files as their
+/// environment: they count as in the environment, which wins. These hold a URL, in which may be a
+/// password.
+const PROXY_URLS: [&str; 6] = [
     "HTTPS_PROXY",
     "https_proxy",
     "HTTP_PROXY",
     "http_proxy",
     "ALL_PROXY",
     "all_proxy",
+];
+
+/// The same that hold no secret.
+pub const PLAIN: [&str; 5] = [
     "NO_PROXY",
     "no_proxy",
     "SSL_CERT_FILE",
@@ -274,7 +279,7 @@ pub const STANDARD: [&str; 11] = [
 /// True for a variable of other programs that counts in a `KEY=value` file.
 #[must_use]
 pub fn is_standard(name: &str) -> bool {
-    STANDARD.contains(&name) || super::cloud::is_known(name)
+    PROXY_URLS.contains(&name) || PLAIN.contains(&name) || super::cloud::is_known(name)
 }
 
 /// Stands for every variable that is no setting of this program.

@@ -2,15 +2,7 @@
 
 use super::lines::{is_comment, is_section};
 use super::{Entry, read};
-
-/// Variables of other programs that hold no secret. A proxy's URL may have a password.
-const PLAIN: [&str; 5] = [
-    "NO_PROXY",
-    "no_proxy",
-    "SSL_CERT_FILE",
-    "SSL_CERT_DIR",
-    "TZ",
-];
+use crate::config::table::PLAIN;
 
 /// The lines of a file's text, with `<secret>` in place of every value that may be one.
 #[must_use]
