@@ -1,6 +1,7 @@
-//! Global requests of ours (RFC 4254 §4): keepalives, pings and the measuring of round trips are all the
-//! same request, and any answer will do: a refusal proves a living peer as well (protocol.md §3). Answers
-//! come in the order of the requests, those to `reclaim`'s included. Pure.
+//! Global requests of ours (RFC 4254 §4): keepalives, pings and the measuring of round trips are
+//! all the same request, and any answer will do: a refusal proves a living peer as well
+//! (protocol.md §3). Answers come in the order of the requests, those to `reclaim`'s included.
+//! Pure.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -121,8 +122,8 @@ impl Liveness {
         self.measured = Some(now);
     }
 
-    /// An answer has come, to the oldest request, and `bytes` of data in the last round. `None` if there is
-    /// no request.
+    /// An answer has come, to the oldest request, and `bytes` of data in the last round. `None` if
+    /// there is no request.
     pub(super) fn answered(&mut self, bytes: u64, now: Instant) -> Option<Answer> {
         let (purpose, asked) = self.pending.pop_front()?;
         let round_trip = now.saturating_duration_since(asked);

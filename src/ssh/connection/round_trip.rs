@@ -2,16 +2,16 @@
 //! Pure.
 //!
 //! A window of twice the bandwidth-delay product, ours, may fill a queue that makes each round trip
-//! twice as long as the path. Believing that would make the window, and so the queue, larger each time;
-//! so what was measured earlier is only given up for something that such a queue does not explain: what
-//! came meanwhile would have taken less time at any usual rate.
+//! twice as long as the path. Believing that would make the window, and so the queue, larger each
+//! time; so what was measured earlier is only given up for something that such a queue does not
+//! explain: what came meanwhile would have taken less time at any usual rate.
 
 use std::time::{Duration, Instant};
 
 /// Round trips are looked at together for so long.
 const EPOCH: Duration = Duration::from_secs(10);
-/// If the least round trip of an epoch is more than so many times the path's, the path has changed. Twice
-/// is a queue of ours; the rest is for what else a busy machine adds to each round trip.
+/// If the least round trip of an epoch is more than so many times the path's, the path has changed.
+/// Twice is a queue of ours; the rest is for what else a busy machine adds to each round trip.
 const CHANGED: u32 = 4;
 /// Bytes that any machine and near path carry in a microsecond: 150 MiB/s.
 const RATE: u64 = 157;

@@ -1,19 +1,21 @@
 //! The two windows of a channel (RFC 4254 §5.2), and how the one that we grant grows. Pure.
 //!
-//! A granted byte is a promise to hold it until the reader takes it, so credit is given back when the
-//! reader has read, never when the bytes arrive: a reader that stalls stops its own sender only. What
-//! is granted and not yet used, plus what waits for the reader, never exceeds the window's size.
+//! A granted byte is a promise to hold it until the reader takes it, so credit is given back when
+//! the reader has read, never when the bytes arrive: a reader that stalls stops its own sender
+//! only. What is granted and not yet used, plus what waits for the reader, never exceeds the
+//! window's size.
 //!
-//! The size starts at [`BASE`] and follows the measured bandwidth-delay product (see [`Round`]). All
-//! growth of a session comes out of one [`Budget`], so the memory that a peer can make us hold is
-//! bounded: channels × [`BASE`] + [`BUDGET`]. Where the session has an account of a server's memory,
-//! windows are sized by that too: when it is used up they begin at [`LEAST`] and do not grow.
+//! The size starts at [`BASE`] and follows the measured bandwidth-delay product (see [`Round`]).
+//! All growth of a session comes out of one [`Budget`], so the memory that a peer can make us hold
+//! is bounded: channels × [`BASE`] + [`BUDGET`]. Where the session has an account of a server's
+//! memory, windows are sized by that too: when it is used up they begin at [`LEAST`] and do not
+//! grow.
 //!
 //! Windows share the budget by a dynamic threshold, as the ports of a switch share its memory: none
-//! may have more of it than is left for those that come later. One busy channel gets half of it, two
-//! a third each, n an n+1st each, without any of them being counted; a window above the threshold
-//! gets smaller as its credit is used up. The part of an idle channel, which uses none up, is asked
-//! back (see `reclaim`).
+//! may have more of it than is left for those that come later. One busy channel gets half of it,
+//! two a third each, n an n+1st each, without any of them being counted; a window above the
+//! threshold gets smaller as its credit is used up. The part of an idle channel, which uses none
+//! up, is asked back (see `reclaim`).
 
 use std::time::Duration;
 
@@ -26,8 +28,9 @@ pub(super) const LEAST: u32 = 32 * 1024;
 /// What all windows of a session may have beyond [`BASE`], in bytes. One channel alone gets half of
 /// it, which carries 300 MiB/s at a round-trip time of 80 ms.
 pub(super) const BUDGET: u32 = 48 * 1024 * 1024;
-/// Credit is given back when a quarter of the window has been read, within these bounds: not so often that
-/// it costs time, and in good time for a path that carries the window's size and no more.
+/// Credit is given back when a quarter of the window has been read, within these bounds: not so
+/// often that it costs time, and in good time for a path that carries the window's size and no
+/// more.
 const MIN_HELD_BACK: u32 = BASE / 2;
 /// See [`MIN_HELD_BACK`].
 const MAX_HELD_BACK: u32 = 512 * 1024;
@@ -97,12 +100,12 @@ impl Budget {
 
 /// What came in one round trip, and how large windows are to be for it.
 ///
-/// What came divided by the time that it took is how fast the readers are, and that rate times the round
-/// trip of the path alone is what has to be on its way to keep them busy. Windows get twice as much, so
-/// that queues, which make the measured round trip longer than the path's, are never longer than the
-/// path; and [`BASE`] on top, for credit is given back, and packets are sent, a batch at a time: all of
-/// it on a path of [`FAR`] or more, none up to [`NEAR`], where [`BASE`] alone is as much as any reader
-/// needs, and more than that only leaves the processor's caches.
+/// What came divided by the time that it took is how fast the readers are, and that rate times the
+/// round trip of the path alone is what has to be on its way to keep them busy. Windows get twice
+/// as much, so that queues, which make the measured round trip longer than the path's, are never
+/// longer than the path; and [`BASE`] on top, for credit is given back, and packets are sent, a
+/// batch at a time: all of it on a path of [`FAR`] or more, none up to [`NEAR`], where [`BASE`]
+/// alone is as much as any reader needs, and more than that only leaves the processor's caches.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Round {
     pub round_trip: Duration,
@@ -111,13 +114,14 @@ pub(super) struct Round {
     /// Bytes that came on all channels, and how many channels that was.
     pub total: u64,
     pub channels: u64,
-    /// We were sending too: part of the queue may be of that, in front of the credit that we give back.
+    /// We were sending too: part of the queue may be of that, in front of the credit that we give
+    /// back.
     pub is_sending: bool,
 }
 
 impl Round {
-    /// How large the window of a channel is to be on which `bytes` came: as its own rate wants it, or as
-    /// the channels' average rate does, so that one that came later catches up.
+    /// How large the window of a channel is to be on which `bytes` came: as its own rate wants it,
+    /// or as the channels' average rate does, so that one that came later catches up.
     pub(super) fn wanted(&self, bytes: u64) -> u64 {
         let gain = if self.is_sending { 4 } else { 2 };
         let average = self.total / self.channels.max(1);
@@ -195,8 +199,8 @@ impl ReceiveWindow {
 
     /// What to give back, all at once; 0 if it is not worth it.
     pub(super) fn adjust(&mut self, budget: &mut Budget) -> u32 {
-        // What is above the threshold goes by halves, for others give some up at the same time. What
-        // was promised already is settled when the peer has used it.
+        // What is above the threshold goes by halves, for others give some up at the same time.
+        // What was promised already is settled when the peer has used it.
         let surplus = self.extra.saturating_sub(budget.free()) / 2;
         let extra = self.extra.saturating_sub(surplus);
         self.size = self.size.min(self.base.saturating_add(extra));
@@ -209,8 +213,8 @@ impl ReceiveWindow {
         bytes
     }
 
-    /// `bytes` came in a round trip. Grows the window to `wanted` bytes, but not beyond twice its size, if
-    /// it was used up.
+    /// `bytes` came in a round trip. Grows the window to `wanted` bytes, but not beyond twice its
+    /// size, if it was used up.
     pub(super) fn grow(&mut self, bytes: u64, wanted: u64, budget: &mut Budget) {
         // Half of it may be on its way, as credit or as data, when the round begins or ends.
         if bytes < u64::from(self.size / 2) {
@@ -311,8 +315,8 @@ impl SendWindow {
         Ok(())
     }
 
-    /// The peer asks for credit back that it has granted; gives how much it gets. The credit of a new
-    /// channel stays.
+    /// The peer asks for credit back that it has granted; gives how much it gets. The credit of a
+    /// new channel stays.
     pub(super) fn give_back(&mut self, wanted: u32) -> u32 {
         let given = wanted.min(self.credit.saturating_sub(BASE));
         self.credit = self.credit.saturating_sub(given);

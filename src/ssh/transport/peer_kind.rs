@@ -1,9 +1,10 @@
-//! What a server knows of a client by its identification line (RFC 4253 §4.2) before it proposes. Pure.
+//! What a server knows of a client by its identification line (RFC 4253 §4.2) before it proposes.
+//! Pure.
 //!
-//! Each side may send its proposal at once, and a client chooses by both. A server that waits for the
-//! client's can leave out what is old, but costs the client a round trip. So it waits for clients that
-//! are not of this system and are known to propose at once; deployed gateways, which have older
-//! algorithms only, are not kept waiting.
+//! Each side may send its proposal at once, and a client chooses by both. A server that waits for
+//! the client's can leave out what is old, but costs the client a round trip. So it waits for
+//! clients that are not of this system and are known to propose at once; deployed gateways, which
+//! have older algorithms only, are not kept waiting.
 
 use super::version;
 

@@ -89,16 +89,15 @@ impl Channels {
 
     /// The round trip is over and took `round_trip`, of which the path alone takes `path`.
     pub(in crate::ssh::connection) fn end_round(&mut self, round_trip: Duration, path: Duration) {
-        let sampled = std::mem::take(&mut self.sampled);
-        let bytes: Vec<u64> = sampled.iter().map(|id| self.sample(*id)).collect();
         let round = Round {
             round_trip,
             path,
-            total: bytes.iter().sum(),
-            channels: u64::try_from(sampled.len()).unwrap_or(u64::MAX),
+            total: self.received(),
+            channels: u64::try_from(self.sampled.len()).unwrap_or(u64::MAX),
             is_sending: self.sent >= BULK,
         };
-        for (id, bytes) in sampled.into_iter().zip(bytes) {
+        for id in std::mem::take(&mut self.sampled) {
+            let bytes = self.sample(id);
             let index = usize::try_from(id.0).unwrap_or(usize::MAX);
             if let Some(Some(channel)) = self.slots.get_mut(index) {
                 let window = &mut channel.receive;
@@ -110,16 +109,15 @@ impl Channels {
     }
 
     /// Bytes that came in this round.
-    pub(in crate::ssh::connection) fn received(&mut self) -> u64 {
-        let sampled = std::mem::take(&mut self.sampled);
-        let bytes = sampled.iter().map(|id| self.sample(*id)).sum();
-        self.sampled = sampled;
-        bytes
+    pub(in crate::ssh::connection) fn received(&self) -> u64 {
+        self.sampled.iter().map(|id| self.sample(*id)).sum()
     }
 
     /// Bytes that came on the channel in the last round in which any came.
-    fn sample(&mut self, id: ChannelId) -> u64 {
-        let sample = self.slot(id).and_then(|channel| channel.sample);
+    fn sample(&self, id: ChannelId) -> u64 {
+        let index = usize::try_from(id.0).unwrap_or(usize::MAX);
+        let channel = self.slots.get(index).and_then(Option::as_ref);
+        let sample = channel.and_then(|channel| channel.sample);
         sample.map_or(0, |(_, bytes)| bytes)
     }
 }

@@ -1,9 +1,9 @@
 //! Credit that idle channels do not use is asked back, so that it can go to channels that do. Pure.
 //!
-//! SSH knows no way to take credit back (RFC 4254 §5.2), so a channel that has had a bulk transfer and
-//! rests, as those of connection pools do, would keep its large window, and its part of the session's
-//! budget, for as long as it lives. Among ourselves there is a global request for it (RFC 4254 §4, a name
-//! of the form that RFC 4250 §4.6.1 leaves to everybody):
+//! SSH knows no way to take credit back (RFC 4254 §5.2), so a channel that has had a bulk transfer
+//! and rests, as those of connection pools do, would keep its large window, and its part of the
+//! session's budget, for as long as it lives. Among ourselves there is a global request for it (RFC
+//! 4254 §4, a name of the form that RFC 4250 §4.6.1 leaves to implementers):
 //!
 //! ```text
 //! byte      SSH_MSG_GLOBAL_REQUEST          byte      SSH_MSG_REQUEST_SUCCESS
@@ -13,9 +13,9 @@
 //! uint32    bytes of credit wanted
 //! ```
 //!
-//! Who is asked takes the credit away before the answer goes, and what had been sent before arrives before
-//! the answer, so both sides always agree. Only a peer with our identification is asked: others would refuse,
-//! and that costs them a round trip for nothing.
+//! Who is asked takes the credit away before the answer goes, and what had been sent before arrives
+//! before the answer, so both sides always agree. Only a peer with our identification is asked:
+//! others would refuse, and that costs them a round trip for nothing.
 
 use super::{Channel, ChannelId, Channels, State};
 use crate::ssh::Error;
@@ -26,7 +26,8 @@ use crate::ssh::wire::{Reader, Write as _};
 
 /// The request's name.
 pub(in crate::ssh::connection) const NAME: &[u8] = b"reclaim-window@infisical.com";
-/// A channel without data for so many rounds is idle; a measured round trip is two, for it begins one and ends it.
+/// A channel without data for so many rounds is idle; a measured round trip is two, for it begins
+/// one and ends it.
 const IDLE_ROUNDS: u64 = 8;
 /// Channels that are asked at once.
 const MAX_AT_ONCE: usize = 16;
@@ -36,8 +37,6 @@ const MAX_AT_ONCE: usize = 16;
 pub(in crate::ssh::connection) struct Reclaim {
     pub channel: ChannelId,
     pub number: u64,
-    #[cfg(test)]
-    pub bytes: u32,
     pub packet: Packet,
 }
 
@@ -52,7 +51,8 @@ impl Channels {
         self.can_reclaim = false;
     }
 
-    /// If a window could not grow, those of idle channels get small: what is to be asked of the peer.
+    /// If a window could not grow, those of idle channels get small: what is to be asked of the
+    /// peer.
     pub(in crate::ssh::connection) fn reclaim_idle(&mut self) -> Vec<Reclaim> {
         let mut reclaims = Vec::new();
         if !self.budget.take_shortage() || !self.can_reclaim {
@@ -80,7 +80,8 @@ impl Channels {
         }
     }
 
-    /// The peer's answer to request `number`, which was made for this channel; the channel may be gone.
+    /// The peer's answer to request `number`, which was made for this channel; the channel may be
+    /// gone.
     pub(in crate::ssh::connection) fn handle_reclaimed(
         &mut self,
         id: ChannelId,
@@ -103,8 +104,8 @@ impl Channels {
         Ok(())
     }
 
-    /// The peer asks for credit back: the answer, `None` if the request cannot be read. A channel that is
-    /// gone has none.
+    /// The peer asks for credit back: the answer, `None` if the request cannot be read. A channel
+    /// that is gone has none.
     pub(in crate::ssh::connection) fn give_up_credit(&mut self, request: &[u8]) -> Option<Packet> {
         let mut reader = Reader::new(request);
         let (recipient, wanted) = (reader.u32().ok()?, reader.u32().ok()?);
@@ -118,7 +119,8 @@ impl Channels {
     }
 }
 
-/// Makes the window of a channel small; the next number is for the request, if there is one to make.
+/// Makes the window of a channel small; the next number is for the request, if there is one to
+/// make.
 fn reclaim(channel: &mut Channel, id: ChannelId, last_number: &mut u64) -> Option<Reclaim> {
     let is_open = channel.state == State::Open && !channel.close_received;
     if !is_open || channel.reclaim.is_some() {
@@ -133,8 +135,6 @@ fn reclaim(channel: &mut Channel, id: ChannelId, last_number: &mut u64) -> Optio
     Some(Reclaim {
         channel: id,
         number: *last_number,
-        #[cfg(test)]
-        bytes,
         packet: request(channel.peer, bytes),
     })
 }

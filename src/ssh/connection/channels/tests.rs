@@ -200,7 +200,7 @@ fn queues_stay_short_when_the_account_is_used_up() {
             }
         }
     }
-    assert_eq!(sent, 10 * count, "nobody is forgotten");
+    assert_eq!(sent, 10 * count, "no writer is forgotten");
     channels.check();
     channels.end();
     assert_eq!(pool.used(), windows, "nothing is queued any more");

@@ -1,5 +1,6 @@
-//! Sequences of transfers in one session over a path with a delay and a rate, in virtual time: whatever came
-//! before, the streams that are busy fill the path after ten round trips and share it evenly.
+//! Sequences of transfers in one session over a path with a delay and a rate, in virtual time:
+//! whatever came before, the streams that are busy fill the path after ten round trips and share it
+//! evenly.
 //!
 //! Packets are not sealed and readers take no time, so that thousands of sequences can be tried.
 
@@ -31,7 +32,8 @@ const PACKET: usize = 32 * KIB;
 const SEEDS: u64 = 20;
 /// Bytes per second that a machine carries however short the path is.
 const CPU: usize = 400 * MIB;
-/// Round trips until the streams of a phase must fill the path, and those in which that is measured.
+/// Round trips until the streams of a phase must fill the path, and those in which that is
+/// measured.
 const WARM_UP: u32 = 10;
 const MEASURED: u32 = 10;
 
@@ -198,8 +200,8 @@ impl Path {
         has_moved
     }
 
-    /// What a packet takes there and back behind others, and the time from the end of one measurement of it
-    /// to the beginning of the next.
+    /// What a packet takes there and back behind others, and the time from the end of one
+    /// measurement of it to the beginning of the next.
     fn loaded_round_trip(&self) -> Duration {
         let times = self
             .lines
@@ -208,7 +210,8 @@ impl Path {
         times.sum::<Duration>() + ms(5)
     }
 
-    /// After the warm-up of a phase the directions with busy streams are full, and those share evenly.
+    /// After the warm-up of a phase the directions with busy streams are full, and those share
+    /// evenly.
     fn assert_filled(&mut self, what: &str) {
         let time = self.loaded_round_trip() * MEASURED;
         self.run(self.loaded_round_trip() * WARM_UP);
@@ -224,8 +227,8 @@ impl Path {
             let Some(most) = read.iter().max() else {
                 continue;
             };
-            // What others had queued, and what fills the windows of stalled ones, is carried too. A batch may
-            // have arrived just before or be just about to.
+            // What others had queued, and what fills the windows of stalled ones, is carried too. A
+            // batch may have arrived just before or be just about to.
             let carried = line.carried - carried[side] + BATCH_BYTES;
             let share = carried as f64 / (line.rate as f64 * time.as_secs_f64());
             assert!(share >= 0.9, "{share:.2} of the path with {read:?}: {what}");
@@ -272,7 +275,8 @@ fn busy(path: &mut Path, streams: std::ops::Range<usize>) {
     }
 }
 
-/// What was measured to go wrong: transfers one after another, while the channels of the earlier ones stay open.
+/// What was measured to go wrong: transfers one after another, while the channels of the earlier
+/// ones stay open.
 #[test]
 fn later_transfers_of_a_session_are_as_fast_as_the_first() {
     for (counts, round_trip) in [
