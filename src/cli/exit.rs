@@ -1,7 +1,7 @@
 //! Exit codes, those of sysexits(3), and errors that know theirs.
 //!
 //! A role's error says why it is fatal ([`Reason`]); wrapped as a [`Failure`] it keeps that through
-//! `anyhow`. An error that nobody wrapped comes from the world outside, and counts as something
+//! `anyhow`. An error that no module wrapped comes from the world outside, and counts as something
 //! unavailable.
 
 use std::error::Error as StdError;

@@ -33,7 +33,7 @@ pub(crate) fn assemble<S>(
     Ok(settings)
 }
 
-/// Settings anew while the role runs, from the same `assemble`; `logs` follow them, and are opened
+/// New settings while the role runs, from the same `assemble`; `logs` follow them, and are opened
 /// again if they are wrong.
 pub(crate) fn again<S>(
     logs: &Handle,

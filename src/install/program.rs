@@ -1,4 +1,4 @@
-//! Whether a unit could execute this program where it lies, and whether nobody but root could
+//! Whether a unit could execute this program where it lies, and whether only root could
 //! replace it there.
 
 use std::fs;

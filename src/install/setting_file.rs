@@ -10,7 +10,7 @@ use super::sandbox::Sandbox;
 /// A file that a service can never use.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unusable {
-    /// Nobody knows where it is.
+    /// It is not known where it is.
     #[error("a service has no directory that a relative path could begin in; give the whole path")]
     Relative,
     /// The sandbox hides it.

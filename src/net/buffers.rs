@@ -1,11 +1,12 @@
-//! Memory for the buffers of a whole server: bounded, and shared by those whose connections it serves.
+//! Memory for the buffers of a whole server: bounded, and shared by those whose connections it
+//! serves.
 //!
-//! A [`Lease`] counts what one session holds or has promised to hold beyond the least that each of its
-//! connections needs to go on, slowly. All leases of an owner belong to its [`Account`], and all
-//! accounts to one [`Pool`]. An owner may have seven times as much as is free: alone, seven eighths of
-//! the pool, so that some is left for the next one. The least is not counted, or many connections of
-//! one owner would use up what is left for the others. So what a server holds is below the pool's
-//! limit and the least of each connection.
+//! A [`Lease`] counts what one session holds or has promised to hold beyond the least that each of
+//! its connections needs to go on, slowly. All leases of an owner belong to its [`Account`], and
+//! all accounts to one [`Pool`]. An owner may have seven times as much as is free: alone, seven
+//! eighths of the pool, so that some is left for the next one. The least is not counted, or many
+//! connections of one owner would use up what is left for the others. So what a server holds is
+//! below the pool's limit and the least of each connection.
 //!
 //! No lock is held while counting: sessions do it for each packet.
 
@@ -64,7 +65,8 @@ impl Pool {
         self.limit
     }
 
-    /// Owners that did not get all that they wanted since this was last asked, each with what it has.
+    /// Owners that did not get all that they wanted since this was last asked, each with what it
+    /// has.
     #[must_use]
     pub fn take_short(&self) -> Vec<(String, usize)> {
         let accounts: Vec<Arc<Account>> = {
@@ -150,8 +152,8 @@ impl Drop for Account {
     }
 }
 
-/// What one session has of its owner's account; given back when it is dropped. Without an account it
-/// only counts.
+/// What one session has of its owner's account; given back when it is dropped. Without an account
+/// it only counts.
 #[derive(Debug, Default)]
 pub struct Lease {
     account: Option<Arc<Account>>,
@@ -229,7 +231,7 @@ mod tests {
     fn everything_is_given_back_and_owners_are_forgotten() {
         let pool = Pool::new(80);
         let mut early = Lease::default();
-        assert_eq!(early.take(40), 40, "nobody's yet");
+        assert_eq!(early.take(40), 40, "no account yet");
         early.charge_to(pool.account("a"));
         early.charge_to(pool.account("b"));
         assert_eq!((pool.used(), pool.account("a").used()), (40, 40));

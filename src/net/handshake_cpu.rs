@@ -113,7 +113,7 @@ impl Drop for Turn {
     }
 }
 
-/// The CPU time of one handshake. The default charges nobody and never waits.
+/// The CPU time of one handshake. The default charges no source and never waits.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct HandshakeCpu(Option<Arc<Account>>);
 

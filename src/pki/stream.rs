@@ -227,12 +227,11 @@ impl<T: Tls> AsyncWrite for SecureStream<T> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         if self.batches {
-            let held = self.inner.hold(bytes)?;
-            if held > 0 {
-                return Poll::Ready(Ok(held));
+            let mut held = self.inner.hold(bytes)?;
+            if held == 0 {
+                ready!(Pin::new(&mut self.inner).poll_flush(cx))?;
+                held = self.inner.hold(bytes)?;
             }
-            ready!(Pin::new(&mut self.inner).poll_flush(cx))?;
-            let held = self.inner.hold(bytes)?;
             if held > 0 {
                 return Poll::Ready(Ok(held));
             }

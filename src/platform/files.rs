@@ -41,8 +41,8 @@ pub enum Error {
 }
 
 impl Error {
-    /// Why it ends a start. A file system that is read-only or full may be repaired without a change of the
-    /// configuration, so the service tries again.
+    /// Why it ends a start. A file system that is read-only or full may be repaired without a
+    /// change of the configuration, so the service tries again.
     pub(super) fn reason(&self) -> Reason {
         let Self::Io { source, .. } = self else {
             return Reason::Configuration;

@@ -1,7 +1,7 @@
 //! The relay's credentials: enrolled for once, registered for at the start, renewed before they
 //! expire.
 //!
-//! The start is as patient as any later time: what may pass is tried again for ever. A renewal that
+//! The start is as patient as any later time: what may pass is tried again without end. A renewal that
 //! fails keeps the old credentials; new ones serve new handshakes at once, and live sessions are
 //! kept.
 
@@ -419,7 +419,7 @@ async fn access_for(
     Ok(open(&client, settings, scope).await?)
 }
 
-/// Renews for ever what `current` holds: before it expires, and at once when there is a new one of
+/// Renews without end what `current` holds: before it expires, and at once when there is a new one of
 /// `accesses`.
 pub(crate) async fn renew(
     mut accesses: watch::Receiver<Arc<Access>>,

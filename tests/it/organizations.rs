@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 
 use infisical::config::settings::RelayLimits;
 use tokio::io::AsyncReadExt as _;
+use tokio::task::JoinSet;
 
 use crate::support::eventually;
 use crate::support::greedy::{self, Counts, GATEWAYS, ORGANIZATION, narrow};
@@ -14,6 +15,19 @@ use crate::support::manager::Manager;
 use crate::support::process::Process;
 use crate::support::session::{Way, echoes};
 use crate::support::targets::Target;
+
+/// An ordinary gateway at `relay`, and the greedy organization's, which sends without end until the
+/// last one is dropped.
+async fn gateways(lab: &Lab, relay: &Process) -> (Process, Arc<Counts>, JoinSet<()>) {
+    relay
+        .wait_for_line("Relay server started successfully")
+        .await;
+    let gateway = lab.gateway(relay).await;
+    let counts = Arc::new(Counts::default());
+    let session = lab.bare_gateway(GATEWAYS[0]).await;
+    let pouring = greedy::pour(session, Arc::clone(&counts));
+    (gateway, counts, pouring)
+}
 
 /// A way to the greedy organization's gateway.
 fn greedy_way(lab: &Lab) -> Way {
@@ -27,13 +41,7 @@ async fn one_organization_leaves_places_for_clients_of_others() {
     let mut command = lab.relay_command();
     command.more.push(format!("--max-clients={PLACES}"));
     let relay = command.spawn(lab.dir());
-    relay
-        .wait_for_line("Relay server started successfully")
-        .await;
-    let _gateway = lab.gateway(&relay).await;
-    let counts = Arc::new(Counts::default());
-    let session = lab.bare_gateway(GATEWAYS[0]).await;
-    let serving = greedy::pour(session, Arc::clone(&counts));
+    let (_gateway, counts, serving) = gateways(&lab, &relay).await;
     let mut clients = Vec::new();
     for _ in 0..2 * PLACES {
         clients.push(greedy_way(&lab).outer().await.expect("TLS 1"));
@@ -73,13 +81,7 @@ async fn one_organization_leaves_memory_for_others() {
     let mut command = relay.command(lab.dir());
     let manager = Manager::listen(&lab.dir().join("notify"), &mut command);
     let relay = Process::spawn("relay", command);
-    relay
-        .wait_for_line("Relay server started successfully")
-        .await;
-    let _gateway = lab.gateway(&relay).await;
-    let counts = Arc::new(Counts::default());
-    let session = lab.bare_gateway(GATEWAYS[0]).await;
-    let pouring = greedy::pour(session, Arc::clone(&counts));
+    let (_gateway, counts, pouring) = gateways(&lab, &relay).await;
     let before = relay.resident_kib();
     let way = greedy_way(&lab);
     let mut clients = Vec::new();

@@ -4,7 +4,7 @@
 //! the first assignment tells which ([`Form::of`]). The keys are those of
 //! [`env::TABLE`](super::env::TABLE), the values texts. Repeated keys are mistakes, and unknown
 //! ones in TOML; units read `KEY=value` files as their environment, so that one may hold variables
-//! of other programs. Values are secrets as long as nobody knows better.
+//! of other programs. Values are secrets unless they are known to be none.
 
 mod disk;
 mod lines;
