@@ -45,23 +45,23 @@ build: ## Build the release binary, target/release/infisical
 	$(CARGO) build --release $(CARGOFLAGS)
 
 check: ## Type-check everything, tests included, quickly
-	$(CARGO) check --all-targets $(CARGOFLAGS)
+	$(CARGO) check --workspace --all-targets $(CARGOFLAGS)
 	$(CARGO) check --test system --test faults --test abuse $(CARGOFLAGS)
 
 fmt: ## Format the code
-	$(CARGO) fmt
+	$(CARGO) fmt --all
 
 lint: deny audit ## Formatting, clippy, documentation, scripts, licences: all that tests do not see
-	$(CARGO) fmt --check
-	$(CARGO) clippy --all-targets $(CARGOFLAGS) -- -D warnings
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets $(CARGOFLAGS) -- -D warnings
 	$(CARGO) clippy --test system --test faults --test abuse $(CARGOFLAGS) -- -D warnings
 	$(CARGO) metadata --format-version 1 $(CARGOFLAGS) --manifest-path fuzz/Cargo.toml >/dev/null
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --document-private-items $(CARGOFLAGS)
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items $(CARGOFLAGS)
 	@if command -v shellcheck >/dev/null; then set -x; shellcheck $(SCRIPTS); \
 	else echo "SKIPPED: scripts are not checked, shellcheck is not installed"; fi
 
 test: ## Run every test but those of `make test-system`, `make test-faults` and `make test-abuse`
-	$(CARGO) test $(CARGOFLAGS)
+	$(CARGO) test --workspace $(CARGOFLAGS)
 
 test-system: ## Run the service on a real systemd, in containers (as root, elsewhere it is skipped)
 	$(CARGO) test $(CARGOFLAGS) --test system
@@ -90,16 +90,16 @@ bench: ## Measure throughput, cost and memory beside other tunnels (ROWS="throug
 	$(CARGO) bench $(CARGOFLAGS) --bench tunnel -- $(ROWS)
 
 doc: ## Build the documentation of the code, target/doc/infisical
-	$(CARGO) doc --no-deps --document-private-items $(CARGOFLAGS)
+	$(CARGO) doc --workspace --no-deps --document-private-items $(CARGOFLAGS)
 
 deny: ## Check the licences and origins of the dependencies
-	@if $(CARGO) deny --version >/dev/null 2>&1; then set -x; $(CARGO) deny $(CARGOFLAGS) check --hide-inclusion-graph bans licenses sources; \
+	@if $(CARGO) deny --version >/dev/null 2>&1; then set -x; $(CARGO) deny --workspace $(CARGOFLAGS) check --hide-inclusion-graph bans licenses sources; \
 	else echo "SKIPPED: dependencies are not checked, cargo-deny is not installed (cargo install cargo-deny --locked)"; fi
 
 audit: ## Look for security advisories about the dependencies of the program
 	@if ! $(CARGO) deny --version >/dev/null 2>&1; then echo "SKIPPED: advisories are not looked for, cargo-deny is not installed"; \
 	elif ! $(CARGO) deny fetch db >/dev/null 2>&1; then echo "SKIPPED: advisories are not looked for, their database cannot be had here"; \
-	else set -x; $(CARGO) deny $(CARGOFLAGS) --exclude-dev check --hide-inclusion-graph advisories; fi
+	else set -x; $(CARGO) deny --workspace $(CARGOFLAGS) --exclude-dev check --hide-inclusion-graph advisories; fi
 
 CI_PARTS = test test-system test-faults test-abuse lint demo
 

@@ -44,12 +44,6 @@ pub trait Tls: AsyncBufRead + AsyncWrite + Progress + Unpin {
 
 macro_rules! impl_tls {
     ($stream:ty) => {
-        impl<S: Progress> Progress for $stream {
-            fn progress(&self) -> u64 {
-                self.get_ref().0.progress()
-            }
-        }
-
         impl<S: AsyncRead + AsyncWrite + Progress + Unpin> Tls for $stream {
             fn plaintext(&mut self) -> &[u8] {
                 let reader = self.get_mut().1.reader();

@@ -57,7 +57,7 @@ const STATEMENTS: &[Statement] = &[
     says(
         OPERATIONS,
         "of which one name has {} at most",
-        "src/net/resolve.rs",
+        "crates/runtime/src/net/resolve.rs",
         "MAX_PER_NAME",
         Unit::Plain,
     ),
@@ -358,7 +358,9 @@ pub(crate) fn other_resolvers(sources: &[Source]) -> Vec<String> {
     for source in sources {
         let path = &source.path;
         // The sample's checks ask addresses of loopback only.
-        if path == "src/net/resolve.rs" || path == "src/dev/check.rs" || path.ends_with("tests.rs")
+        if path == "crates/runtime/src/net/resolve.rs"
+            || path == "src/dev/check.rs"
+            || path.ends_with("tests.rs")
         {
             continue;
         }

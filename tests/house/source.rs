@@ -5,10 +5,10 @@
 
 use std::path::Path;
 
-/// One file under `src`.
+/// One file of the program.
 #[derive(Debug)]
 pub(crate) struct Source {
-    /// Relative to the repository, with `/`: `src/net/dial.rs`.
+    /// Relative to the repository, with `/`: `src/cli/mod.rs`, `crates/runtime/src/net/dial.rs`.
     pub(crate) path: String,
     /// As written.
     pub(crate) text: String,
@@ -122,12 +122,15 @@ impl Source {
     }
 }
 
-/// Every `.rs` file under `root/src`, in the order of their paths.
+/// Every `.rs` file under `root/src` and the `src` of each crate, in the order of their paths.
 pub(crate) fn load(root: &Path) -> Vec<Source> {
     let mut files = Vec::new();
-    crate::documents::walk(root, &root.join("src"), &mut files);
+    for folder in ["src", "crates"] {
+        crate::documents::walk(root, &root.join(folder), &mut files);
+    }
     files.sort();
-    let rust = files.into_iter().filter(|path| path.ends_with(".rs"));
+    let is_program = |path: &String| path.contains("src/") && path.ends_with(".rs");
+    let rust = files.into_iter().filter(is_program);
     rust.map(|path| Source::new(&path, &crate::documents::read(root, &path)))
         .collect()
 }

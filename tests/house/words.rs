@@ -78,7 +78,7 @@ pub(crate) fn contract_lines(sources: &[Source]) -> Vec<String> {
         let mut spelled = 0;
         for source in sources {
             for (at, text) in &source.strings {
-                if source.path == "src/events.rs" && text == line {
+                if source.path == "crates/runtime/src/events.rs" && text == line {
                     spelled += 1;
                 } else if text.to_lowercase().contains(&line.to_lowercase()) {
                     wrong.push(format!(
@@ -89,7 +89,9 @@ pub(crate) fn contract_lines(sources: &[Source]) -> Vec<String> {
             }
         }
         if spelled != 1 {
-            wrong.push(format!("src/events.rs: {line:?} is there {spelled} times"));
+            wrong.push(format!(
+                "crates/runtime/src/events.rs: {line:?} is there {spelled} times"
+            ));
         }
     }
     wrong
@@ -132,7 +134,7 @@ mod tests {
             .iter()
             .map(|(_, l)| format!("\"{l}\";\n"))
             .collect();
-        Source::new("src/events.rs", &lines)
+        Source::new("crates/runtime/src/events.rs", &lines)
     }
 
     #[test]
@@ -157,7 +159,10 @@ mod tests {
     #[test]
     fn a_contract_line_belongs_in_events() {
         assert!(super::contract_lines(&[events()]).is_empty());
-        let missing = Source::new("src/events.rs", "\"Gateway started succesfully\"");
+        let missing = Source::new(
+            "crates/runtime/src/events.rs",
+            "\"Gateway started succesfully\"",
+        );
         assert_eq!(super::contract_lines(&[missing]).len(), CONTRACT.len());
         let again = Source::new("src/a.rs", "info!(\"gateway started successfully now\")");
         assert_eq!(super::contract_lines(&[events(), again]).len(), 1);

@@ -1,6 +1,7 @@
 //! Methods of `AsyncWrite` that a stream leaves to the one in its field `inner`.
 
 /// All of them but `poll_flush`.
+#[macro_export]
 macro_rules! delegate_writing {
     () => {
         fn poll_write(
@@ -32,4 +33,4 @@ macro_rules! delegate_writing {
     };
 }
 
-pub(crate) use delegate_writing;
+pub use delegate_writing;

@@ -1,7 +1,7 @@
 //! How long a peer may take for what was written before an abnormal end: for as long as it takes
 //! some of it, within a bound. The same for a socket's own queue
 //! ([`delivered`](super::reset::delivered)) and for what TLS holds above one
-//! ([`abort`](crate::pki::stream::SecureStream::abort)).
+//! (`abort` of the stream in `pki`).
 
 use std::time::Duration;
 
@@ -29,7 +29,19 @@ impl Progress for TcpStream {
     }
 }
 
-#[cfg(test)]
+impl<S: Progress> Progress for tokio_rustls::client::TlsStream<S> {
+    fn progress(&self) -> u64 {
+        self.get_ref().0.progress()
+    }
+}
+
+impl<S: Progress> Progress for tokio_rustls::server::TlsStream<S> {
+    fn progress(&self) -> u64 {
+        self.get_ref().0.progress()
+    }
+}
+
+#[cfg(any(test, feature = "testing"))]
 impl Progress for tokio::io::DuplexStream {
     fn progress(&self) -> u64 {
         0

@@ -11,21 +11,21 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// Whose connections are counted together: an IPv4 address, or an IPv6 network of 64 bits, within which
 /// one machine can have as many addresses as it likes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct Source(IpAddr);
+pub struct Source(IpAddr);
 
 impl Source {
     /// The address, or the network's.
-    pub(crate) fn address(self) -> IpAddr {
+    pub fn address(self) -> IpAddr {
         self.0
     }
 
     /// The network, or the source itself: what one site has.
-    pub(crate) fn site(self) -> Self {
+    pub fn site(self) -> Self {
         self.network().unwrap_or(self)
     }
 
     /// The IPv6 network of 48 bits that it is in, as much as one site gets (RFC 6177); `None` for IPv4.
-    pub(crate) fn network(self) -> Option<Self> {
+    pub fn network(self) -> Option<Self> {
         match self.0 {
             IpAddr::V6(v6) => {
                 let network = v6.to_bits() & (u128::MAX << 80);
@@ -66,21 +66,21 @@ impl<K> Default for Counts<K> {
 
 /// Counts per key, none beyond a limit.
 #[derive(Debug)]
-pub(crate) struct Counters<K> {
+pub struct Counters<K> {
     counts: Arc<Mutex<Counts<K>>>,
     limit: usize,
 }
 
 /// One unit of a count, given back when dropped.
 #[derive(Debug)]
-pub(crate) struct Slot<K: Eq + Hash> {
+pub struct Slot<K: Eq + Hash> {
     counts: Arc<Mutex<Counts<K>>>,
     key: K,
 }
 
 impl<K: Eq + Hash + Clone> Counters<K> {
     /// Counts up to `limit` for each key.
-    pub(crate) fn new(limit: usize) -> Self {
+    pub fn new(limit: usize) -> Self {
         Self {
             counts: Arc::default(),
             limit,
@@ -88,16 +88,12 @@ impl<K: Eq + Hash + Clone> Counters<K> {
     }
 
     /// A unit of `key`'s count, if its limit allows one more.
-    pub(crate) fn take(&self, key: K) -> Option<Slot<K>> {
+    pub fn take(&self, key: K) -> Option<Slot<K>> {
         self.take_within(key, |_| self.limit)
     }
 
     /// The same, with a limit that depends on how many units of all keys are taken.
-    pub(crate) fn take_within(
-        &self,
-        key: K,
-        limit: impl FnOnce(usize) -> usize,
-    ) -> Option<Slot<K>> {
+    pub fn take_within(&self, key: K, limit: impl FnOnce(usize) -> usize) -> Option<Slot<K>> {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let limit = limit(counts.all);
         match counts.of.entry(key.clone()) {
@@ -124,7 +120,7 @@ impl<K: Eq + Hash + Clone> Counters<K> {
     }
 
     /// What all keys have together.
-    pub(crate) fn all(&self) -> usize {
+    pub fn all(&self) -> usize {
         self.counts
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -132,8 +128,8 @@ impl<K: Eq + Hash + Clone> Counters<K> {
     }
 
     /// How many keys have a count.
-    #[cfg(test)]
-    pub(crate) fn keys(&self) -> usize {
+    #[cfg(any(test, feature = "testing"))]
+    pub fn keys(&self) -> usize {
         self.counts
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

@@ -12,7 +12,7 @@ const COMPLETE_REQUEST: u64 = 1 << 32;
 
 /// How far a handshake is; comparable among those of one port.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Progress(Arc<Position>);
+pub struct Progress(Arc<Position>);
 
 #[derive(Debug, Default)]
 struct Position {
@@ -23,23 +23,23 @@ struct Position {
 
 /// While it lives, a complete request is answered, and its connection does not give way.
 #[derive(Debug)]
-pub(crate) struct Answering(Progress);
+pub struct Answering(Progress);
 
 impl Progress {
     /// Notes that the handshake has come further, by `steps`.
-    pub(crate) fn add(&self, steps: u64) {
+    pub fn add(&self, steps: u64) {
         self.0.steps.fetch_add(steps, Ordering::Relaxed);
     }
 
     /// A request has come completely: its connection does not give way until it is answered, and
     /// then only after those that have sent none.
-    pub(crate) fn answer(&self) -> Answering {
+    pub fn answer(&self) -> Answering {
         self.0.answering.fetch_add(1, Ordering::Relaxed);
         Answering(self.clone())
     }
 
     /// True if a complete request has come.
-    pub(crate) fn has_been_answered(&self) -> bool {
+    pub fn has_been_answered(&self) -> bool {
         self.is_answering() || self.value() >= COMPLETE_REQUEST
     }
 
@@ -61,13 +61,14 @@ impl Drop for Answering {
 
 /// Counts the bytes read as progress.
 #[derive(Debug)]
-pub(crate) struct Counted<R> {
+pub struct Counted<R> {
     inner: R,
     progress: Progress,
 }
 
 impl<R> Counted<R> {
-    pub(crate) fn new(inner: R, progress: Progress) -> Self {
+    /// Counts what is read from `inner`.
+    pub fn new(inner: R, progress: Progress) -> Self {
         Self { inner, progress }
     }
 }

@@ -40,9 +40,11 @@ pub(super) fn level(error: &(dyn StdError + 'static)) -> Level {
     if let Some(error) = error.downcast_ref::<rustls::client::VerifierBuilderError>() {
         return Level::Last(tls::verifier_error(error));
     }
+    #[cfg(feature = "http")]
     if let Some(error) = error.downcast_ref::<reqwest::Error>() {
         return http::client(error);
     }
+    #[cfg(feature = "http")]
     if let Some(error) = error.downcast_ref::<hyper::Error>() {
         return http::connection(error);
     }

@@ -27,14 +27,14 @@ use crate::log_throttle::LogThrottle;
 /// gets seven eighths, which is enough for a burst of a platform or of a crowd behind one address; two
 /// get seven fifteenths each; and however many hold what they can get, one that has none finds a free
 /// place.
-pub(crate) const TIMES_WHAT_IS_FREE: usize = 7;
+pub const TIMES_WHAT_IS_FREE: usize = 7;
 /// A handshake that began so lately gives way only if all others did too: its first bytes may still be
 /// on their way.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// Connections of one port that have not authenticated yet.
 #[derive(Debug)]
-pub(crate) struct Handshakes {
+pub struct Handshakes {
     counters: Counters<Source>,
     /// Of IPv6 networks of 48 bits.
     networks: Counters<Source>,
@@ -43,7 +43,7 @@ pub(crate) struct Handshakes {
     /// Where handshakes compute in turn.
     pool: Option<Arc<CpuPool>>,
     /// For lines about them: a flood at one port hides nothing about the other.
-    pub(crate) log: LogThrottle,
+    pub log: LogThrottle,
 }
 
 #[derive(Debug, Default)]
@@ -79,7 +79,7 @@ struct Places {
 
 /// An unfinished handshake; dropped, its places are free.
 #[derive(Debug)]
-pub(crate) struct Handshake {
+pub struct Handshake {
     unfinished: Arc<Mutex<Unfinished>>,
     source: Source,
     id: u64,
@@ -91,7 +91,7 @@ pub(crate) struct Handshake {
 
 /// Why a connection may not begin a handshake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Refusal {
+pub enum Refusal {
     /// Its source has too many connections.
     TooMany,
     /// Too many handshakes of its source failed lately.
@@ -100,7 +100,7 @@ pub(crate) enum Refusal {
 
 impl Handshakes {
     /// So many places in all.
-    pub(crate) fn new(places: usize) -> Self {
+    pub fn new(places: usize) -> Self {
         Self {
             counters: Counters::new(places),
             networks: Counters::new(places),
@@ -112,7 +112,7 @@ impl Handshakes {
     }
 
     /// The same, where handshakes compute in turn, within the budget of their source in `pool`.
-    pub(crate) fn metered(places: usize, pool: Arc<CpuPool>) -> Self {
+    pub fn metered(places: usize, pool: Arc<CpuPool>) -> Self {
         Self {
             pool: Some(pool),
             ..Self::new(places)
@@ -124,11 +124,7 @@ impl Handshakes {
     ///
     /// # Errors
     /// There is none, or too many handshakes of the source failed.
-    pub(crate) fn begin(
-        &self,
-        sources: &Counters<Source>,
-        source: Source,
-    ) -> Result<Handshake, Refusal> {
+    pub fn begin(&self, sources: &Counters<Source>, source: Source) -> Result<Handshake, Refusal> {
         let now = Instant::now();
         let pool = self.pool.as_ref();
         if pool.is_some_and(|pool| pool.budget().is_refused(source, now)) {
@@ -198,15 +194,15 @@ impl Handshakes {
     }
 
     /// Charges `source` for CPU time that one of its peers took after its handshake.
-    pub(crate) fn charge(&self, source: Source, time: Duration) {
+    pub fn charge(&self, source: Source, time: Duration) {
         if let Some(pool) = &self.pool {
             pool.budget().charge(source, time, Instant::now());
         }
     }
 
     /// How many sources hold a place.
-    #[cfg(test)]
-    pub(crate) fn sources(&self) -> usize {
+    #[cfg(any(test, feature = "testing"))]
+    pub fn sources(&self) -> usize {
         self.counters.keys()
     }
 }
@@ -245,23 +241,23 @@ impl Unfinished {
 
 impl Handshake {
     /// To be told how far the handshake is.
-    pub(crate) fn progress(&self) -> Progress {
+    pub fn progress(&self) -> Progress {
         self.progress.clone()
     }
 
     /// By which its steps are measured.
-    pub(crate) fn cpu(&self) -> HandshakeCpu {
+    pub fn cpu(&self) -> HandshakeCpu {
         self.cpu.clone()
     }
 
     /// Runs `handshake`; `None` once it has to give way to another one of its source.
-    pub(crate) async fn run<F: Future>(&self, handshake: F) -> Option<F::Output> {
+    pub async fn run<F: Future>(&self, handshake: F) -> Option<F::Output> {
         self.evicted.run_until_cancelled(handshake).await
     }
 
     /// The peer has authenticated: what is left is the place of its connection. `None` if it had to
     /// give way in the same moment.
-    pub(crate) fn finish(mut self) -> Option<Slot<Source>> {
+    pub fn finish(mut self) -> Option<Slot<Source>> {
         self.is_finished = true;
         self.cpu.complete();
         let entry = lock(&self.unfinished).remove(self.source, self.id)?;

@@ -1,10 +1,12 @@
 //! Words for errors of the HTTP libraries.
 
+#[cfg(feature = "http")]
 use std::error::Error as _;
 
 use super::explain::Level;
 
 /// For errors of the HTTP client.
+#[cfg(feature = "http")]
 pub(super) fn client(error: &reqwest::Error) -> Level {
     if error.is_timeout() {
         return Level::Last("no answer in time".to_owned());
@@ -32,12 +34,14 @@ pub(super) fn client(error: &reqwest::Error) -> Level {
     Level::Text(text.to_owned())
 }
 
+#[cfg(feature = "http")]
 fn is_body(error: &(dyn std::error::Error + 'static)) -> bool {
     let error: Option<&reqwest::Error> = error.downcast_ref();
     error.is_some_and(reqwest::Error::is_body)
 }
 
 /// For errors of one HTTP connection.
+#[cfg(feature = "http")]
 pub(super) fn connection(error: &hyper::Error) -> Level {
     let text = if error.is_parse_too_large() {
         "the head of the message is too long"
@@ -98,6 +102,6 @@ pub(super) fn connector_text(text: &str) -> Option<Level> {
     Some(Level::Last(text.to_owned()))
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "http"))]
 #[path = "http_tests.rs"]
 mod tests;

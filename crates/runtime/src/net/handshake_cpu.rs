@@ -31,14 +31,14 @@ use crate::threads;
 
 /// What the handshakes of all ports of a process share.
 #[derive(Debug)]
-pub(crate) struct CpuPool {
+pub struct CpuPool {
     budget: CpuBudget,
     permits: Arc<Semaphore>,
 }
 
 impl CpuPool {
     /// For half of the threads that run tasks.
-    pub(crate) fn new() -> Self {
+    pub fn new() -> Self {
         let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         Self::with_permits((cpus.min(threads::MAX_WORKERS) / 2).max(1))
     }
@@ -115,7 +115,7 @@ impl Drop for Turn {
 
 /// The CPU time of one handshake. The default charges no source and never waits.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct HandshakeCpu(Option<Arc<Account>>);
+pub struct HandshakeCpu(Option<Arc<Account>>);
 
 #[derive(Debug)]
 struct Account {
@@ -129,7 +129,7 @@ struct Account {
 
 /// The right to take one expensive step.
 #[derive(Debug, Default)]
-pub(crate) struct StepPermit {
+pub struct StepPermit {
     turns: Vec<Turn>,
     permit: Option<OwnedSemaphorePermit>,
     answering: Option<Answering>,
@@ -153,7 +153,7 @@ impl HandshakeCpu {
 
     /// Waits until the handshake may take an expensive step. Cancel-safe. It does not give way to
     /// another one meanwhile: it is not the peer that is slow.
-    pub(crate) async fn permit(&self) -> StepPermit {
+    pub async fn permit(&self) -> StepPermit {
         let mut permit = StepPermit::default();
         let Some(account) = &self.0 else {
             return permit;
@@ -173,7 +173,7 @@ impl HandshakeCpu {
     }
 
     /// Does a part of the handshake and measures it.
-    pub(crate) fn measure<T>(&self, work: impl FnOnce() -> T) -> T {
+    pub fn measure<T>(&self, work: impl FnOnce() -> T) -> T {
         let Some(account) = &self.0 else {
             return work();
         };
@@ -188,14 +188,14 @@ impl HandshakeCpu {
     }
 
     /// Polls `part` of the handshake and measures it.
-    pub(crate) async fn measured<F: Future + Unpin>(&self, part: F) -> F::Output {
+    pub async fn measured<F: Future + Unpin>(&self, part: F) -> F::Output {
         let permit = None;
         let cpu = self;
         Measured { part, permit, cpu }.await
     }
 
     /// The same for a part that begins with an expensive step: waits for a permit first.
-    pub(crate) async fn measured_with_permit<F: Future + Unpin>(&self, part: F) -> F::Output {
+    pub async fn measured_with_permit<F: Future + Unpin>(&self, part: F) -> F::Output {
         let permit = Some(self.permit().await);
         let cpu = self;
         Measured { part, permit, cpu }.await
