@@ -14,9 +14,9 @@ pub mod install;
 pub mod pki;
 pub mod platform;
 pub mod relay;
-pub mod ssh;
 
 pub use infisical_runtime::{
     backoff, clock, error, events, health, log_throttle, names, net, scope, secret, threads, trust,
     unit_name, words,
 };
+pub use infisical_ssh as ssh;

@@ -17,10 +17,13 @@ pub(crate) fn bound(sources: &[Source], role: &str) -> Option<u64> {
         "gateway" => {
             // TLS 2, and a buffer for each direction.
             const SESSION: u64 = 128 * 1024;
-            let window = "src/ssh/connection/window.rs";
+            let window = "crates/ssh/src/connection/window.rs";
             let session = value(window, "BASE")? + SESSION;
             let sessions = value("src/gateway/session.rs", "MAX_SESSIONS")? * session;
-            let queue = value("src/ssh/connection/channels/send.rs", "SESSION_QUEUE")?;
+            let queue = value(
+                "crates/ssh/src/connection/channels/send.rs",
+                "SESSION_QUEUE",
+            )?;
             // A new tunnel and the one before it.
             let tunnels = 2 * (value(window, "BUDGET")? + queue);
             Some(PROGRAM + mib(sessions) + mib(tunnels))

@@ -1,0 +1,83 @@
+//! Errors of the tunnel, with the blame in the variant.
+
+use std::io;
+use std::time::Duration;
+
+use super::cert;
+use infisical_runtime::error::{Class, Reason};
+
+/// Why an SSH session could not be made, or ended.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The peer's certificate is not acceptable.
+    #[error("the peer's certificate is refused")]
+    Certificate(#[source] cert::Error),
+    /// The server presented a bare key where a certificate is due.
+    #[error("the server presented a raw host key; only host certificates are accepted")]
+    RawHostKey,
+    /// The server does not accept our certificate.
+    #[error("the server does not accept the user certificate")]
+    AuthenticationRefused,
+    /// The client did not prove an identity.
+    #[error("the client did not authenticate")]
+    NotAuthenticated,
+    /// The handshake took too long.
+    #[error("no SSH session within {} s", .0.as_secs())]
+    HandshakeTimedOut(Duration),
+    /// The peer stopped answering keepalives.
+    #[error("the peer no longer answers keepalives")]
+    KeepaliveTimedOut,
+    /// Key exchange found nothing that both sides speak.
+    #[error("no common {kind} algorithm; the peer offers {theirs}")]
+    NoCommonAlgorithm {
+        /// Which kind of algorithm.
+        kind: String,
+        /// The peer's list.
+        theirs: String,
+    },
+    /// The peer broke the protocol.
+    #[error("SSH protocol error: {0}")]
+    Protocol(String),
+    /// The peer exchanges keys in a loop, which costs this side more than the peer.
+    #[error("the peer began too many key exchanges, more than one a second and one for each MiB")]
+    TooManyKeyExchanges,
+    /// The peer said goodbye (RFC 4253 §11.1).
+    #[error("the peer closed the session: {0}")]
+    Disconnected(String),
+    /// The peer refused to open a channel.
+    #[error("the peer refused to open a channel: {0}")]
+    ChannelRefused(String),
+    /// The session has ended.
+    #[error("the SSH session is closed")]
+    Closed,
+    /// The connection failed.
+    #[error("the connection failed")]
+    Io(#[source] io::Error),
+    /// Our own key cannot sign.
+    #[error("our private key cannot sign: {0}")]
+    LocalKey(String),
+}
+
+impl Error {
+    /// What a client does about it. Nearly everything may be cured by trying again, with newly issued
+    /// credentials where a certificate was refused; the platform, not the relay, decides what is final.
+    #[must_use]
+    pub fn class(&self) -> Class {
+        match self {
+            Self::Certificate(_)
+            | Self::RawHostKey
+            | Self::AuthenticationRefused
+            | Self::NotAuthenticated
+            | Self::HandshakeTimedOut(_)
+            | Self::KeepaliveTimedOut
+            | Self::NoCommonAlgorithm { .. }
+            | Self::Protocol(_)
+            | Self::TooManyKeyExchanges
+            | Self::Disconnected(_)
+            | Self::ChannelRefused(_)
+            | Self::Closed
+            | Self::Io(_) => Class::Retry,
+            Self::LocalKey(_) => Class::Fatal(Reason::Configuration),
+        }
+    }
+}
