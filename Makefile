@@ -36,7 +36,7 @@ HOST = $(shell rustc -vV | sed -n 's/^host: //p')
 COVERAGE = --cfg fuzzing -Cpasses=sancov-module $(addprefix -Cllvm-args=-sanitizer-coverage-,level=4 inline-8bit-counters pc-table trace-compares)
 SCRIPTS = .ci/run $(shell find packaging systemd tests -name '*.sh')
 
-.PHONY: help build check fmt lint test test-system test-faults test-abuse soak fuzz demo bench doc deny audit ci install
+.PHONY: help build check fmt lint test test-system test-faults test-abuse soak fuzz demo bench scale doc deny audit ci install
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -88,6 +88,9 @@ demo: build ## Reach a private service through a real platform, relay and gatewa
 
 bench: ## Measure throughput, cost and memory beside other tunnels (ROWS="throughput peers" for some of it)
 	$(CARGO) bench $(CARGOFLAGS) --bench tunnel -- $(ROWS)
+
+scale: ## Measure what one relay and one gateway carry: 2,000 gateways, 20,000 sessions (ten minutes)
+	$(CARGO) bench $(CARGOFLAGS) --bench tunnel -- scale
 
 doc: ## Build the documentation of the code, target/doc/infisical
 	$(CARGO) doc --workspace --no-deps --document-private-items $(CARGOFLAGS)

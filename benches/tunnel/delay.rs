@@ -1,6 +1,6 @@
 //! A line with a long way and no other limit: everything arrives so much later, in order, at any rate.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +22,14 @@ struct Piece {
     bytes: Vec<u8>,
     /// Given back when the piece has arrived.
     _room: OwnedSemaphorePermit,
+}
+
+/// Gives an address whose connections go on to `there`, `delay` later in each direction.
+pub(crate) async fn start(there: SocketAddr, delay: Duration) -> std::io::Result<SocketAddr> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    let address = listener.local_addr()?;
+    serve(listener, there, delay);
+    Ok(address)
 }
 
 /// Each connection of `listener` goes on to `there`, `delay` later in each direction.

@@ -8,8 +8,11 @@
 #![allow(clippy::print_stdout, reason = "a bench prints its figures")]
 #![allow(missing_docs, reason = "nothing outside uses a bench")]
 
+mod compare;
 mod delay;
 mod entrance;
+mod go_client;
+mod light_gateway;
 mod measure;
 mod peers;
 mod process;
@@ -22,7 +25,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 
-use measure::{delayed, memory, round_trip, sequences, sessions, stalled, throughput};
+use measure::{delayed, go, memory, round_trip, scale, sequences, sessions, stalled, throughput};
 use report::Report;
 use stack::{Between, Stack};
 use target::Target;
@@ -38,27 +41,31 @@ const BUFFER: usize = 64 * 1024;
 enum Rows {
     Memory,
     Throughput,
+    Go,
     RoundTrip,
     Sessions,
     Delay,
     Sequences,
     Stalled,
     Peers,
+    Scale,
 }
 
 impl Rows {
-    const ALL: [(&'static str, Self); 8] = [
+    const ALL: [(&'static str, Self); 10] = [
         ("memory", Self::Memory),
         ("throughput", Self::Throughput),
+        ("go", Self::Go),
         ("round-trip", Self::RoundTrip),
         ("sessions", Self::Sessions),
         ("delay", Self::Delay),
         ("sequences", Self::Sequences),
         ("stalled", Self::Stalled),
         ("peers", Self::Peers),
+        ("scale", Self::Scale),
     ];
 
-    /// Those that the arguments name, all without any.
+    /// Those that the arguments name; without any all but `scale`, which takes ten minutes.
     fn parse(arguments: &[String]) -> anyhow::Result<Vec<Self>> {
         let mut wanted = Vec::new();
         for name in arguments.iter().filter(|name| *name != BENCH) {
@@ -71,6 +78,7 @@ impl Rows {
         }
         if wanted.is_empty() {
             wanted = Self::ALL.map(|(_, rows)| rows).to_vec();
+            wanted.retain(|rows| *rows != Self::Scale);
         }
         Ok(wanted)
     }
@@ -98,18 +106,24 @@ async fn run(wanted: &[Rows]) -> anyhow::Result<()> {
     let load = load.split(' ').next().unwrap_or_default();
     println!("cores: {cores}; load before the start: {load}");
     let target = Target::serve().await?;
+    if wanted.contains(&Rows::Scale) {
+        // Before the first program starts: it inherits the limit.
+        scale::raise_limits();
+    }
     // For everything that does not ask for one of its own.
     let stack = Stack::start(Between::Nothing).await?;
     for (_, rows) in Rows::ALL.iter().filter(|(_, rows)| wanted.contains(rows)) {
         let measured = match rows {
             Rows::Memory => memory::measure(&target, &mut report).await,
             Rows::Throughput => throughput::measure(&stack, &target, &mut report).await,
+            Rows::Go => go::measure(&stack, &target, &mut report).await,
             Rows::RoundTrip => round_trip::measure(&stack, &target, &mut report).await,
             Rows::Sessions => sessions::measure(&stack, &mut report).await,
             Rows::Delay => delayed::measure(&target, &mut report).await,
             Rows::Sequences => sequences::measure(&target, &mut report).await,
             Rows::Stalled => stalled::measure(&stack, &target, &mut report).await,
             Rows::Peers => peers::measure(&stack, &target, &mut report).await,
+            Rows::Scale => scale::measure(&mut report).await,
         };
         // The other rows are still of interest.
         if let Err(error) = measured {

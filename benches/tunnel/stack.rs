@@ -8,17 +8,18 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use infisical::api::Client;
-use infisical::api::types::OpenSession;
+use infisical::api::types::{GatewayCredentials, OpenSession, RegisterGateway, SessionCredentials};
 use infisical::config::proxy::Proxies;
 use infisical::config::settings::{ApiBase, CustomHeaders};
-use infisical::names::{GatewayName, SSH_PORT, TLS_PORT};
-use infisical::pki::dial::GatewayDialer;
+use infisical::names::{GatewayName, RelayName, SSH_PORT, TLS_PORT};
+use infisical::pki::dial::{GatewayDialer, RelayDialer};
 use infisical::secret::Secret;
 use serde_json::json;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpListener;
 
 use crate::entrance::Entrance;
+use crate::peers::wait_until_listens;
 use crate::process::Process;
 use crate::target::Target;
 use crate::{delay, within};
@@ -40,6 +41,8 @@ pub(crate) enum Between {
 pub(crate) struct Stack {
     pub(crate) gateway: Process,
     pub(crate) relay: Process,
+    relay_flags: [(&'static str, String); 6],
+    relay_ssh: SocketAddr,
     _platform: Process,
     client: Client,
     token: Secret,
@@ -74,30 +77,17 @@ impl Stack {
         )?;
         let token =
             Secret::new(fs::read_to_string(dir.path().join("platform/admin-token"))?.trim());
-        let identity: serde_json::Value = client
-            .post(
-                "creating an identity",
-                "/v1/embedded/identities",
-                Some(&token),
-                &json!({"name": "bench", "method": "token", "roles": ["gateway", "relay"]}),
-            )
-            .await?;
-        let access = identity
-            .get("accessToken")
-            .and_then(|token| token.as_str())
-            .context("no token")?;
-        write_secret(&dir.path().join("token"), access)?;
-        let relay = program(
-            &["relay", "start"],
-            &[
-                ("--name", "bench"),
-                ("--host", &host.to_string()),
-                ("--ssh-listen", &ssh.to_string()),
-                ("--tls-listen", &SocketAddr::new(host, TLS_PORT).to_string()),
-                ("--domain", url),
-                ("--token-file", &path("token")),
-            ],
-        )?;
+        let access = identity_token(&client, &token, "bench", &["gateway", "relay"]).await?;
+        write_secret(&dir.path().join("token"), &access)?;
+        let relay_flags = [
+            ("--name", "bench".to_owned()),
+            ("--host", host.to_string()),
+            ("--ssh-listen", ssh.to_string()),
+            ("--tls-listen", SocketAddr::new(host, TLS_PORT).to_string()),
+            ("--domain", url.to_owned()),
+            ("--token-file", path("token")),
+        ];
+        let relay = start_relay(&relay_flags)?;
         wait_for_relay(&client, &token).await?;
         let gateway = program(
             &["gateway", "start", "bench"],
@@ -110,6 +100,8 @@ impl Stack {
         let stack = Self {
             gateway,
             relay,
+            relay_flags,
+            relay_ssh: ssh,
             _platform: platform,
             client,
             token,
@@ -121,7 +113,12 @@ impl Stack {
 
     /// The way to `target`, byte for byte.
     pub(crate) async fn entrance(&self, target: &Target) -> anyhow::Result<Entrance> {
-        let dialer = self.dialer(target.address, "infisical-tcp-proxy").await?;
+        self.entrance_to(target.address).await
+    }
+
+    /// The same for a target that is another process.
+    pub(crate) async fn entrance_to(&self, target: SocketAddr) -> anyhow::Result<Entrance> {
+        let dialer = self.dialer(target, "infisical-tcp-proxy").await?;
         Ok(Entrance::Tunnel(Box::new(dialer)))
     }
 
@@ -132,20 +129,64 @@ impl Stack {
     }
 
     async fn dialer(&self, target: SocketAddr, alpn: &str) -> anyhow::Result<GatewayDialer> {
-        let request = OpenSession {
-            target_host: target.ip().to_string(),
-            target_port: target.port(),
-        };
-        let name = GatewayName::try_new("bench")?;
-        let credentials = self
-            .client
-            .open_session(&self.token, &name, &request)
-            .await?;
+        let credentials = self.credentials(target).await?;
         Ok(GatewayDialer::try_new(
             &credentials,
             &[alpn],
             self.client.clock(),
         )?)
+    }
+
+    /// A client's certificates for `target`.
+    pub(crate) async fn credentials(
+        &self,
+        target: SocketAddr,
+    ) -> anyhow::Result<SessionCredentials> {
+        self.session(&GatewayName::try_new("bench")?, target).await
+    }
+
+    /// The way to the relay for clients of `gateway`, TLS 1 only.
+    pub(crate) async fn relay_dialer(&self, gateway: &GatewayName) -> anyhow::Result<RelayDialer> {
+        let nowhere = SocketAddr::from(([127, 0, 0, 1], 1));
+        let credentials = self.session(gateway, nowhere).await?;
+        let (host, pki) = (&credentials.relay_host, &credentials.relay);
+        Ok(RelayDialer::try_new(host, pki, self.client.clock())?)
+    }
+
+    async fn session(
+        &self,
+        gateway: &GatewayName,
+        target: SocketAddr,
+    ) -> anyhow::Result<SessionCredentials> {
+        let request = OpenSession {
+            target_host: target.ip().to_string(),
+            target_port: target.port(),
+        };
+        let session = self.client.open_session(&self.token, gateway, &request);
+        Ok(session.await?)
+    }
+
+    /// Credentials of one more gateway of the relay, which this bench plays.
+    pub(crate) async fn register_gateway(
+        &self,
+        name: String,
+    ) -> anyhow::Result<GatewayCredentials> {
+        let token = identity_token(&self.client, &self.token, &name, &["gateway"]).await?;
+        let request = RegisterGateway {
+            relay_name: RelayName::try_new("bench")?,
+            name: GatewayName::try_new(&name)?,
+        };
+        let token = Secret::new(token);
+        let mut credentials = self.client.register_gateway(&token, &request).await?;
+        credentials.name = Some(request.name);
+        Ok(credentials)
+    }
+
+    /// Kills the relay and starts it again; returns once it listens.
+    pub(crate) async fn restart_relay(&mut self) -> anyhow::Result<()> {
+        self.relay.end();
+        self.relay = start_relay(&self.relay_flags)?;
+        wait_until_listens(self.relay_ssh).await
     }
 
     async fn wait_until_reachable(&self) -> anyhow::Result<()> {
@@ -176,6 +217,32 @@ fn program(command: &[&str], flags: &[(&str, &str)]) -> anyhow::Result<Process> 
     Process::start(program)
 }
 
+fn start_relay(flags: &[(&'static str, String); 6]) -> anyhow::Result<Process> {
+    let flags = flags
+        .each_ref()
+        .map(|(flag, value)| (*flag, value.as_str()));
+    program(&["relay", "start"], &flags)
+}
+
+/// A new identity's access token.
+async fn identity_token(
+    client: &Client,
+    admin: &Secret,
+    name: &str,
+    roles: &[&str],
+) -> anyhow::Result<String> {
+    let identity: serde_json::Value = client
+        .post(
+            "creating an identity",
+            "/v1/embedded/identities",
+            Some(admin),
+            &json!({"name": name, "method": "token", "roles": roles}),
+        )
+        .await?;
+    let access = identity.get("accessToken").and_then(|token| token.as_str());
+    Ok(access.context("no token")?.to_owned())
+}
+
 /// A gateway is refused for good when its relay is not known.
 async fn wait_for_relay(client: &Client, token: &Secret) -> anyhow::Result<()> {
     let end = Instant::now() + DEADLINE;
@@ -204,7 +271,7 @@ async fn wait_for_file(path: &Path) -> anyhow::Result<String> {
     }
 }
 
-fn write_secret(path: &Path, text: &str) -> anyhow::Result<()> {
+pub(crate) fn write_secret(path: &Path, text: &str) -> anyhow::Result<()> {
     use std::io::Write as _;
     use std::os::unix::fs::OpenOptionsExt as _;
     let mut file = fs::OpenOptions::new()

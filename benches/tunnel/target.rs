@@ -10,6 +10,9 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::entrance::Stream;
 use crate::{BUFFER, in_background};
 
+/// The argument that makes this bench a target.
+pub(crate) const NAME: &str = "target";
+
 /// The first thing on a stream.
 #[derive(Clone, Copy)]
 pub(crate) enum Ask {
@@ -58,23 +61,31 @@ pub(crate) struct Target {
 }
 
 impl Target {
+    /// In this process.
     pub(crate) async fn serve() -> anyhow::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let target = Self {
             address: listener.local_addr()?,
             received: Arc::default(),
         };
-        let received = Arc::clone(&target.received);
-        in_background(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                let received = Arc::clone(&received);
-                in_background(async move {
-                    // A client that goes away early is no failure of the target.
-                    let _ = answer(stream, &received).await;
-                });
-            }
-        });
+        in_background(accept(listener, Arc::clone(&target.received)));
         Ok(target)
+    }
+}
+
+/// Serves as a process of its own.
+pub(crate) async fn serve_at(listen: &str) -> anyhow::Result<()> {
+    accept(TcpListener::bind(listen).await?, Arc::default()).await;
+    Ok(())
+}
+
+async fn accept(listener: TcpListener, received: Arc<AtomicU64>) {
+    while let Ok((stream, _)) = listener.accept().await {
+        let received = Arc::clone(&received);
+        in_background(async move {
+            // A client that goes away early is no failure of the target.
+            let _ = answer(stream, &received).await;
+        });
     }
 }
 

@@ -1,12 +1,10 @@
 //! One stream over a long way: 80 ms there and back between gateway and relay, and no other limit.
 
-use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpListener;
 
 use super::Direction;
 use super::round_trip::round_trips;
@@ -30,7 +28,8 @@ const DEPLOYED: f64 = 23.0;
 
 pub(crate) async fn measure(target: &Target, report: &mut Report) -> anyhow::Result<()> {
     report.section("one stream, 80 ms between gateway and relay");
-    let line = Entrance::Tcp(line(target).await?);
+    // What the line itself can carry.
+    let line = Entrance::Tcp(delay::start(target.address, ONE_WAY).await?);
     let bare = rates(&line, target, Direction::Download).await?;
     let bare = bare.map(|rates| rates.second_half);
     report.row(&Row::new("TCP over the line, no tunnel", "MiB/s", bare));
@@ -50,14 +49,6 @@ pub(crate) async fn measure(target: &Target, report: &mut Report) -> anyhow::Res
         report.row(&Row::new(what, "MiB/s", whole));
     }
     Ok(())
-}
-
-/// Where a line to the target begins: what the line itself can carry.
-async fn line(target: &Target) -> std::io::Result<SocketAddr> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-    let address = listener.local_addr()?;
-    delay::serve(listener, target.address, ONE_WAY);
-    Ok(address)
 }
 
 /// MiB/s where the bytes arrive.

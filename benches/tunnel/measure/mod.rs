@@ -1,8 +1,10 @@
 //! The rows, one file each, and moving bytes, which most of them do.
 
 pub(crate) mod delayed;
+pub(crate) mod go;
 pub(crate) mod memory;
 pub(crate) mod round_trip;
+pub(crate) mod scale;
 pub(crate) mod sequences;
 pub(crate) mod sessions;
 pub(crate) mod stalled;
@@ -21,7 +23,7 @@ use crate::target::Ask;
 use crate::{BUFFER, MIB, within};
 
 /// Limit for one measurement of throughput.
-const LONGEST: Duration = Duration::from_secs(30);
+pub(crate) const LONGEST: Duration = Duration::from_secs(30);
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Direction {
@@ -58,8 +60,7 @@ pub(crate) async fn moved(
     for _ in 0..streams {
         ready.push(entrance.dial().await?);
     }
-    let cpu = |process: &&Process| process.cpu();
-    let before: Vec<f64> = processes.iter().map(cpu).collect::<Result<_, _>>()?;
+    let before = cpu_seconds(processes)?;
     let begin = Instant::now();
     let mut moving = JoinSet::new();
     for stream in ready {
@@ -78,13 +79,22 @@ pub(crate) async fn moved(
     };
     within(direction.name(), LONGEST, all).await?;
     let seconds = begin.elapsed().as_secs_f64();
-    let after: Vec<f64> = processes.iter().map(cpu).collect::<Result<_, _>>()?;
-    let gib = to_f64(bytes) / to_f64(1 << 30);
-    let used = after.iter().zip(&before);
     Ok(Moved {
         rate: to_f64(bytes) / to_f64(MIB) / seconds,
-        cpu: used.map(|(after, before)| (after - before) / gib).collect(),
+        cpu: cpu_per_gib(&before, &cpu_seconds(processes)?, bytes),
     })
+}
+
+/// What each process has used so far.
+pub(crate) fn cpu_seconds(processes: &[&Process]) -> anyhow::Result<Vec<f64>> {
+    processes.iter().map(|process| process.cpu()).collect()
+}
+
+/// CPU seconds per GiB between two looks.
+pub(crate) fn cpu_per_gib(before: &[f64], after: &[f64], bytes: u64) -> Vec<f64> {
+    let gib = to_f64(bytes) / to_f64(1 << 30);
+    let used = after.iter().zip(before);
+    used.map(|(after, before)| (after - before) / gib).collect()
 }
 
 async fn receive(mut stream: Stream, bytes: u64) -> anyhow::Result<()> {

@@ -11,9 +11,10 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
-use super::{Peer, Start, free_address};
+use super::{Peer, Start, beyond, free_address};
 use crate::entrance::Entrance;
 use crate::process::Process;
+use crate::stack::Between;
 use crate::{BUFFER, in_background};
 
 pub(crate) const NAME: &str = "tls-in-tls";
@@ -21,7 +22,8 @@ pub(crate) const NAME: &str = "tls-in-tls";
 const CERTIFICATE: &str = "certificate.pem";
 const KEY: &str = "key.pem";
 
-pub(crate) fn start(target: SocketAddr) -> anyhow::Result<Start> {
+/// Starts it, with `between` between the clients and it.
+pub(crate) async fn start(target: SocketAddr, between: Between) -> anyhow::Result<Start> {
     let dir = tempfile::tempdir()?;
     let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()])?;
     std::fs::write(dir.path().join(CERTIFICATE), certified.cert.pem())?;
@@ -37,7 +39,7 @@ pub(crate) fn start(target: SocketAddr) -> anyhow::Result<Start> {
     let directory = dir.path().display().to_string();
     let relay = Process::start_self(&[NAME, &listen.to_string(), &target.to_string(), &directory])?;
     Ok(Start::Ready(Peer {
-        entrance: Entrance::TlsInTls(listen, Arc::new(client)),
+        entrance: Entrance::TlsInTls(beyond(between, listen).await?, Arc::new(client)),
         relay,
         gateway: None,
         _dir: Some(dir),

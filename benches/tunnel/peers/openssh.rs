@@ -7,15 +7,17 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, bail};
 
-use super::{Peer, Start, free_address, installed, wait_until_listens};
+use super::{Peer, Start, beyond, free_address, installed, wait_until_listens};
 use crate::entrance::Entrance;
 use crate::process::Process;
+use crate::stack::Between;
 
 const CIPHER: &str = "aes128-gcm@openssh.com";
 /// It insists on being started by its absolute path, and is not in everybody's PATH.
 const SSHD: [&str; 3] = ["/usr/sbin/sshd", "/usr/bin/sshd", "/usr/lib/ssh/sshd"];
 
-pub(crate) async fn start(target: SocketAddr) -> anyhow::Result<Start> {
+/// Starts both, with `between` between them.
+pub(crate) async fn start(target: SocketAddr, between: Between) -> anyhow::Result<Start> {
     let Some(sshd) = SSHD.iter().find(|path| Path::new(path).is_file()) else {
         return Ok(Start::Absent("sshd"));
     };
@@ -61,10 +63,11 @@ pub(crate) async fn start(target: SocketAddr) -> anyhow::Result<Start> {
     server.args(["-D", "-e", "-f", &path("config")]);
     let relay = Process::start(server)?;
     wait_until_listens(here).await?;
+    let there = beyond(between, here).await?;
 
     let mut client = Command::new(ssh);
     client.args(["-F", "none", "-N", "-q", "-i", &path("user")]);
-    client.args(["-l", &user.name, "-p", &here.port().to_string()]);
+    client.args(["-l", &user.name, "-p", &there.port().to_string()]);
     for option in [
         "BatchMode=yes",
         "IdentitiesOnly=yes",
@@ -78,7 +81,7 @@ pub(crate) async fn start(target: SocketAddr) -> anyhow::Result<Start> {
         client.args(["-o", option]);
     }
     client.args(["-R", &format!("{listen}:{target}")]);
-    client.arg(here.ip().to_string());
+    client.arg(there.ip().to_string());
     let gateway = Process::start(client)?;
     Ok(Start::Ready(Peer {
         entrance: Entrance::Tcp(listen),

@@ -19,7 +19,7 @@ import (
 func main() {
 	log.SetFlags(0)
 	if len(os.Args) < 2 {
-		log.Fatal("usage: go-peer relay|gateway|client [flags]")
+		log.Fatal("usage: go-peer relay|gateway|client|transfer [flags]")
 	}
 	role, arguments := os.Args[1], os.Args[2:]
 	var err error
@@ -30,6 +30,8 @@ func main() {
 		err = gateway(arguments)
 	case "client":
 		err = client(arguments)
+	case "transfer":
+		err = transfer(arguments)
 	default:
 		err = fmt.Errorf("unknown role %q", role)
 	}
