@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::error::chain;
-use crate::gateway::monitor::{Monitor, Phase, Report};
+use crate::gateway::connection::status::{Monitor, Phase, Report};
 use crate::host::{notify, ready_file};
 
 /// The file in the runtime directory that is there while a tunnel is up; it holds the relay's name.
@@ -134,7 +134,7 @@ impl Teller {
 #[cfg(test)]
 mod tests {
     use super::{ONLINE, Teller};
-    use crate::gateway::monitor::{Phase, Report};
+    use crate::gateway::connection::status::{Phase, Report};
     use crate::names::RelayName;
 
     fn report(phase: Phase) -> Report {

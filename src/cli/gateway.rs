@@ -19,7 +19,7 @@ use crate::config::env::GATEWAY_NAME;
 use crate::config::raw::Flags;
 use crate::config::settings::LogSettings;
 use crate::config::{assemble_gateway, explain_gateway};
-use crate::gateway::nudge::{Nudge, Nudges};
+use crate::gateway::connection::reconnect_trigger::{Nudge, Nudges};
 use crate::gateway::{self, service::http::Cluster};
 use crate::health;
 use crate::host::known::Known;
@@ -187,7 +187,7 @@ pub(crate) async fn run(
     let hangups = Hangups::catch().map_err(Failure::unavailable)?;
     limits::raise_descriptors();
     let (settings, followed) = watch::channel(settings);
-    let (reporter, monitor) = gateway::monitor::monitor();
+    let (reporter, monitor) = gateway::connection::status::monitor();
     let nudges = Nudges::default();
     let nudger = nudges.nudger();
     signals::on_reconnect(move || {

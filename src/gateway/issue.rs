@@ -8,9 +8,9 @@ use time::OffsetDateTime;
 use tokio::time::Instant;
 
 use super::access::Access;
-use super::cached_relay::CachedRelay;
+use super::connection::cached_relay::CachedRelay;
+use super::connection::relay_selection::{self, PROBE_DEADLINE};
 use super::identity::{self, Identity};
-use super::relay_choice::{self, PROBE_DEADLINE};
 use crate::api::types::{ConnectGateway, RegisterGateway, Relay};
 use crate::api::{self, Client};
 use crate::error::{Class, Reason, kind};
@@ -181,7 +181,7 @@ impl Issuer {
         }
         let token = self.access.token().await?;
         let relays = self.client.relays(&token).await?;
-        let ranked = relay_choice::rank(&relays, self.now(), probe_well).await;
+        let ranked = relay_selection::rank(&relays, self.now(), probe_well).await;
         let used = ranked.iter().find(|measured| measured.relay.name == *used);
         let best = ranked.first().filter(|best| best.is_clear_gain_over(used));
         let Some(best) = best else { return Ok(None) };
@@ -348,7 +348,7 @@ impl Issuer {
         if let Some(cached) = self.cached_relay(&relays).await {
             return Ok(cached);
         }
-        let ranked = relay_choice::rank(&relays, self.now(), probe).await;
+        let ranked = relay_selection::rank(&relays, self.now(), probe).await;
         let mut choice = self.choice();
         let names = ranked.iter().map(|measured| measured.relay.name.clone());
         let (avoided, good): (Vec<_>, Vec<_>) =
@@ -364,7 +364,7 @@ impl Issuer {
     /// The relay of the run before, if this is the first choice of this run, and the relay is healthy and answers.
     async fn cached_relay(&self, relays: &[Relay]) -> Option<RelayName> {
         let name = self.cached_relay.as_ref()?.take_first()?;
-        let relay = relay_choice::healthy(relays, self.now()).find(|relay| relay.name == name);
+        let relay = relay_selection::healthy(relays, self.now()).find(|relay| relay.name == name);
         let Some(relay) = relay else {
             tracing::debug!(relay.name = %name, "the relay of the last run is not healthy");
             return None;

@@ -1,12 +1,12 @@
 //! The gateway: keeps a tunnel to a relay for ever and answers the sessions that arrive through it.
 //!
 //! Tasks, all within the scope that [`run`] is given:
-//! - the link ([`supervisor`], in the caller's own task): acts as [`link::Link`] decides, which
+//! - the connection ([`connection`], in the caller's own task): acts as its state machine decides, which
 //!   is to register, dial, stay with a tunnel, wait or give up;
 //! - `renew`: replaces the credentials before they expire ([`renew`]);
 //! - `heartbeat`: proves the whole path while the tunnel is up ([`heartbeat`]);
 //! - `reload`: follows changes of the settings ([`reload`]);
-//! - one task for each tunnel ([`tunnel`], [`session`]), and one for each of its sessions
+//! - one task for each tunnel ([`connection::tunnel`], [`session`]), and one for each of its sessions
 //!   ([`service`]).
 //!
 //! The first four are supervised: one that panics is started again, the tunnels go on meanwhile.
@@ -14,25 +14,14 @@
 //! listens nowhere.
 
 mod access;
-mod attempts;
-mod cached_relay;
+pub mod connection;
 pub mod enroll;
 mod heartbeat;
 pub mod identity;
 pub mod issue;
-mod link;
-pub mod monitor;
-pub mod nudge;
-mod path;
-mod relay_choice;
 mod reload;
-mod remeasure;
 mod renew;
 pub mod service;
-pub mod session;
-mod stay;
-mod supervisor;
-mod tunnel;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,14 +39,15 @@ use crate::host::known::Known;
 use crate::log_throttle::LogThrottle;
 use crate::scope::Scope;
 use access::Access;
-use cached_relay::CachedRelay;
-use monitor::Reporter;
-use nudge::Nudges;
+use connection::cached_relay::{self, CachedRelay};
+use connection::reconnect_trigger::{self, Nudges};
+use connection::relay_reselection;
+use connection::run::Supervisor;
+use connection::session::{self, Shared};
+use connection::status::Reporter;
+use connection::tunnel::Tunnels;
 use reload::Made;
 use service::http::Cluster;
-use session::Shared;
-use supervisor::Supervisor;
-use tunnel::Tunnels;
 
 /// How long the gateway's own tasks may take to end: longer than one call to the platform.
 const LAST_CALL: Duration = Duration::from_secs(35);
@@ -182,7 +172,7 @@ pub async fn run(
         tasks.spawn_interruptible("remeasure", move || {
             let (issuer, newest, is_up) = (issuer.clone(), newest.clone(), is_up.clone());
             let (now, better) = (Arc::clone(&now), Arc::clone(&better));
-            remeasure::run(issuer, newest, is_up, now, better)
+            relay_reselection::run(issuer, newest, is_up, now, better)
         });
     }
     {
@@ -194,7 +184,9 @@ pub async fn run(
     }
     {
         let nudger = nudges.nudger();
-        tasks.spawn_interruptible("disturbances", move || nudge::run(nudger.clone()));
+        tasks.spawn_interruptible("disturbances", move || {
+            reconnect_trigger::run(nudger.clone())
+        });
     }
     {
         let (stop, reporter) = (tasks.clone(), reporter.clone());

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use super::connection::status::Reporter;
 use super::issue::Issuer;
-use super::monitor::Reporter;
 use super::{Error, open_access};
 use crate::api::Client;
 use crate::config::settings::GatewaySettings;

@@ -7,9 +7,9 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
+use super::connection::status::Reporter;
 use super::identity::Identity;
 use super::issue::Issuer;
-use super::monitor::Reporter;
 use crate::backoff::{self, Backoff};
 use crate::error::{Class, chain};
 use crate::events;

@@ -64,7 +64,7 @@ const STATEMENTS: &[Statement] = &[
     says(
         OPERATIONS,
         "sessions have {} s of these",
-        "src/gateway/session.rs",
+        "src/gateway/connection/session.rs",
         "DRAIN",
         Unit::Seconds,
     ),
@@ -78,7 +78,7 @@ const STATEMENTS: &[Statement] = &[
     says(
         ARCHITECTURE,
         "present ones end for {} s at most",
-        "src/gateway/session.rs",
+        "src/gateway/connection/session.rs",
         "DRAIN",
         Unit::Seconds,
     ),
@@ -214,11 +214,11 @@ const STATEMENTS: &[Statement] = &[
 const EQUAL: &[[(&str, &str); 2]] = &[
     // Both roles let a credential's refusals count alike.
     [
-        ("src/gateway/link.rs", "REFUSALS_BELIEVED"),
+        ("src/gateway/connection/state.rs", "REFUSALS_BELIEVED"),
         ("src/relay/register.rs", "REFUSALS_BELIEVED"),
     ],
     [
-        ("src/gateway/link.rs", "SELDOM"),
+        ("src/gateway/connection/state.rs", "SELDOM"),
         ("src/relay/register.rs", "SELDOM"),
     ],
     // A key that can be read can sign.
@@ -233,7 +233,7 @@ const EQUAL: &[[(&str, &str); 2]] = &[
     ],
     // Gateway and platform count the same relays as healthy.
     [
-        ("src/gateway/relay_choice.rs", "HEALTHY_FOR"),
+        ("src/gateway/connection/relay_selection.rs", "HEALTHY_FOR"),
         ("src/platform/store/relays.rs", "HEALTHY"),
     ],
     // What the embedded platform takes for a gateway's interval is the interval.
@@ -452,7 +452,8 @@ pub(crate) fn longest_stop(sources: &[Source], role: &str) -> Option<u64> {
     let value = |path, name| constant(sources, path, name);
     let sessions = match role {
         "gateway" => {
-            value("src/gateway/session.rs", "DRAIN")? * 2 + value("src/gateway/mod.rs", "STOP")?
+            value("src/gateway/connection/session.rs", "DRAIN")? * 2
+                + value("src/gateway/mod.rs", "STOP")?
         }
         _ => value("src/relay/hub.rs", "GRACE")? + value("src/relay/mod.rs", "FAREWELL")? * 3,
     };

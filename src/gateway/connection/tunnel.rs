@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
 
-use super::identity::Identity;
 use super::path::Path;
 use super::session::{self, Shared};
+use crate::gateway::identity::Identity;
 use crate::net::source::Ends;
 use crate::scope::Scope;
 use crate::ssh::client;

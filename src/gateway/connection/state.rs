@@ -502,5 +502,5 @@ impl Link {
 }
 
 #[cfg(test)]
-#[path = "link_tests.rs"]
+#[path = "state_tests.rs"]
 mod tests;

@@ -12,18 +12,19 @@ use futures_util::FutureExt as _;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 
-use super::heartbeat::Beat;
-use super::identity::Identity;
-use super::issue::{self, Issuer};
-use super::link::{Action, Event, Failure, Link, Moment};
-use super::monitor::{News, Reporter};
-use super::nudge::Nudge;
-use super::stay::{Left, Stay};
+use super::active_tunnel::{Left, Stay};
+use super::reconnect_trigger::Nudge;
+use super::session;
+use super::state::{Action, Event, Failure, Link, Moment};
+use super::status::{News, Reporter};
 use super::tunnel::{Tunnel, Tunnels};
-use super::{Error, STOP, session};
 use crate::backoff;
 use crate::error::{Class, chain};
 use crate::events;
+use crate::gateway::heartbeat::Beat;
+use crate::gateway::identity::Identity;
+use crate::gateway::issue::{self, Issuer};
+use crate::gateway::{Error, STOP};
 use crate::health::Heart;
 use crate::host::known::Known;
 use crate::log_throttle::{LogThrottle, Permission};
@@ -42,41 +43,41 @@ const FRESH: Duration = Duration::from_secs(1);
 /// The link and what it acts on.
 pub(crate) struct Supervisor {
     /// The newest; the other end is `reload`.
-    pub(super) issuer: watch::Receiver<Arc<Issuer>>,
+    pub(crate) issuer: watch::Receiver<Arc<Issuer>>,
     /// Shared with `renew`; tunnels take their TLS configuration from it.
-    pub(super) current: watch::Sender<Option<Arc<Identity>>>,
+    pub(crate) current: watch::Sender<Option<Arc<Identity>>>,
     /// Heard by `heartbeat` and `remeasure`.
-    pub(super) up: watch::Sender<bool>,
+    pub(crate) up: watch::Sender<bool>,
     /// Said by `heartbeat`.
-    pub(super) beats: mpsc::Receiver<Beat>,
+    pub(crate) beats: mpsc::Receiver<Beat>,
     /// Said by signals and by `disturbances`.
-    pub(super) nudges: mpsc::Receiver<Nudge>,
+    pub(crate) nudges: mpsc::Receiver<Nudge>,
     /// Said by sessions.
-    pub(super) carried: Arc<Notify>,
+    pub(crate) carried: Arc<Notify>,
     /// Heard by `renew`.
-    pub(super) renew: Arc<Notify>,
+    pub(crate) renew: Arc<Notify>,
     /// Heard by `remeasure`.
-    pub(super) remeasure: Arc<Notify>,
-    pub(super) reporter: Reporter,
-    pub(super) tunnels: Tunnels,
+    pub(crate) remeasure: Arc<Notify>,
+    pub(crate) reporter: Reporter,
+    pub(crate) tunnels: Tunnels,
     /// Given a turn wherever the link waits.
-    pub(super) heart: Heart,
-    pub(super) known: Known,
+    pub(crate) heart: Heart,
+    pub(crate) known: Known,
     /// For lines that repeat while there is no tunnel.
-    pub(super) log_throttle: LogThrottle,
+    pub(crate) log_throttle: LogThrottle,
     /// It was told that the way to another relay fails.
-    pub(super) moving: bool,
+    pub(crate) moving: bool,
     /// There was a tunnel already, in the life of this process.
-    pub(super) started: bool,
+    pub(crate) started: bool,
     /// The relay spoke before the platform answered, so often since there was a tunnel.
-    pub(super) overtaken: u32,
+    pub(crate) overtaken: u32,
     /// A person wanted an attempt while a relay was dialled: should that fail, nothing is waited for.
-    pub(super) wanted: bool,
+    pub(crate) wanted: bool,
 }
 
 impl Supervisor {
     /// Does what the link says until `scope` is cancelled or the link gives up.
-    pub(super) async fn drive(&mut self, scope: &Scope) -> Result<(), Error> {
+    pub(crate) async fn drive(&mut self, scope: &Scope) -> Result<(), Error> {
         let issuer = Arc::clone(&self.issuer.borrow());
         // A gateway that has worked as it is asks on after a refusal, at a start too.
         let ever_up = self.started || self.known.has(&issuer.fingerprint());
@@ -353,7 +354,7 @@ impl Supervisor {
     }
 
     /// Lets every tunnel drain; its sessions have a limit of their own.
-    pub(super) async fn drain(&mut self) {
+    pub(crate) async fn drain(&mut self) {
         self.reporter.draining();
         self.tunnels.cancel();
         let draining = self.tunnels.finish(session::DRAIN * 2 + STOP);
@@ -489,7 +490,7 @@ mod tests {
     use tokio::time::sleep;
 
     use super::{FRESH, HEAD_START, attempt, head_start, insist};
-    use crate::gateway::nudge::{Nudge, Nudges};
+    use crate::gateway::connection::reconnect_trigger::{Nudge, Nudges};
 
     /// Outlasts every attempt of the tests.
     const STORM: u32 = 2_000;

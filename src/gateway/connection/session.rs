@@ -7,13 +7,13 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, Semaphore, watch};
 
-use super::attempts;
-use super::identity::Identity;
-use super::link::Failure;
-use super::monitor::Reporter;
-use super::service::{self, http::Cluster};
+use super::handshake_race;
+use super::state::Failure;
+use super::status::Reporter;
 use crate::error::{Reason, chain};
 use crate::events;
+use crate::gateway::identity::Identity;
+use crate::gateway::service::{self, http::Cluster};
 use crate::log_throttle::LogThrottle;
 use crate::names::{RelayName, SSH_PORT, TAKEN_OVER};
 use crate::net::source::Ends;
@@ -151,13 +151,18 @@ pub(crate) async fn connect(identity: &Identity) -> Result<(client::Session, Opt
             Err(source) => Err(failed(identity, source)),
         }
     };
-    let raced = attempts::race(dial, greet, |(greeted, ends)| async move {
+    let raced = handshake_race::race(dial, greet, |(greeted, ends)| async move {
         let session = prove(greeted, identity).await?;
         Ok((session, ends))
     })
     .await;
     raced.map_err(|error| {
-        let timed_out = || failed(identity, ssh::Error::HandshakeTimedOut(attempts::LIMIT));
+        let timed_out = || {
+            failed(
+                identity,
+                ssh::Error::HandshakeTimedOut(handshake_race::LIMIT),
+            )
+        };
         error.unwrap_or_else(timed_out)
     })
 }

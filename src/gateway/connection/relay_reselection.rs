@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 
-use super::identity::Identity;
-use super::issue::Issuer;
 use crate::backoff;
 use crate::error::chain;
+use crate::gateway::identity::Identity;
+use crate::gateway::issue::Issuer;
 
 /// Time between two looks: at least the first, and less than the second, so that gateways that began together do not look
 /// together.

@@ -8,16 +8,16 @@ use std::time::Duration;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 
-use super::heartbeat::Beat;
-use super::identity::Identity;
-use super::issue::Issuer;
-use super::link::{self, Action, Event, Link, Moment};
-use super::monitor::{News, Reporter};
-use super::nudge::Nudge;
 use super::path::View;
+use super::reconnect_trigger::Nudge;
 use super::session;
+use super::state::{self, Action, Event, Link, Moment};
+use super::status::{News, Reporter};
 use super::tunnel::{Tunnel, Tunnels};
 use crate::backoff;
+use crate::gateway::heartbeat::Beat;
+use crate::gateway::identity::Identity;
+use crate::gateway::issue::Issuer;
 use crate::log_throttle::LogThrottle;
 use crate::scope::Scope;
 
@@ -106,7 +106,7 @@ impl Stay<'_> {
     pub(super) async fn run(mut self, scope: &Scope) -> Left {
         let mut newest = self.current.subscribe();
         newest.mark_changed();
-        let useful_at = Instant::now() + link::USEFUL_AFTER;
+        let useful_at = Instant::now() + state::USEFUL_AFTER;
         let mut lived = false;
         let mut crowded = false;
         let mut looks = Looks::default();
@@ -273,7 +273,7 @@ mod tests {
     use tokio::time::{Instant, sleep};
 
     use super::{Extent, Looking, Looks};
-    use crate::gateway::path::View;
+    use crate::gateway::connection::path::View;
 
     const ANSWER: Duration = Duration::from_secs(5);
 

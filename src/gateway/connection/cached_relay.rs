@@ -12,7 +12,7 @@ use crate::config::file;
 use crate::names::RelayName;
 
 /// The file's name in a state directory of its own; elsewhere the extension of the gateway's file.
-pub(super) const FILE: &str = "cached_relay";
+pub(crate) const FILE: &str = "cached_relay";
 /// The name of a relay is public.
 const MODE: u32 = 0o644;
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use super::link::State;
+use super::state::State;
 use crate::names::{GatewayName, RelayName};
 use crate::words::{Count, Roughly};
 
