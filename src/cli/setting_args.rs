@@ -9,21 +9,13 @@ use std::path::Path;
 use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgMatches, Command};
 
-use crate::config::env::{Flag, Group, Kind, TABLE, TOKEN, Used, Variable};
+use crate::config::env::{Flag, Group, Kind, TABLE, TOKEN, Used, Variable, word};
 use crate::config::raw::Flags;
 use crate::config::remark::Problem;
 use crate::config::token;
 use crate::config::value::{Shape, clean};
 use crate::error::chain;
 use crate::secret::Secret;
-
-/// Flags that do not go together, each with those that it excludes.
-const CONFLICTS: &[(&str, &[&str])] = &[
-    ("token-file", &["token"]),
-    ("enroll-method", &["auth-method"]),
-    ("auth-method", &["token", "token-file"]),
-    ("jwt-file", &["jwt"]),
-];
 
 /// The role of a command.
 pub(crate) trait Role {
@@ -151,9 +143,9 @@ fn settings(role: Used) -> impl Iterator<Item = (&'static Variable, &'static Fla
 }
 
 fn argument(variable: &'static Variable, flag: &'static Flag) -> Arg {
-    let word = flag.word();
-    let mut argument = Arg::new(word)
-        .long(word)
+    let name = flag.word();
+    let mut argument = Arg::new(name)
+        .long(name)
         .help(flag_help(variable, flag))
         .value_name(value_name(variable, flag))
         .hide(flag.is_older);
@@ -165,11 +157,8 @@ fn argument(variable: &'static Variable, flag: &'static Flag) -> Arg {
             .value_parser(PossibleValuesParser::new(words.iter().copied()))
             .hide_possible_values(true);
     }
-    for (_, others) in CONFLICTS
-        .iter()
-        .filter(|(conflicting, _)| *conflicting == word)
-    {
-        argument = argument.conflicts_with_all(others.iter());
+    for other in flag.excludes {
+        argument = argument.conflicts_with(word(other));
     }
     argument
 }

@@ -4,19 +4,15 @@
 use std::path::PathBuf;
 
 use super::credential::LoginFile;
-use super::env::{
-    API_URL, GATEWAY_ENROLLMENT_TOKEN, Group, RELAY_ENROLLMENT_TOKEN, TABLE, TOKEN, Used, Variable,
-};
+use super::env::{API_URL, Group, TABLE, TOKEN, Used, Variable};
 use super::file::Form;
 use super::raw::{Loaded, Origin, Raw, Value};
 use super::remark::Remark;
+use super::role::is_enrollment_token;
 use crate::trust;
 
 /// Stands for a secret.
 const MASK: &str = "<secret>";
-
-/// One-time tokens. In a file they stand for what was exchanged, which is no setting.
-const ENROLLMENT_TOKENS: [&Variable; 2] = [&GATEWAY_ENROLLMENT_TOKEN, &RELAY_ENROLLMENT_TOKEN];
 
 /// A whole configuration. No secret is in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -141,7 +137,7 @@ impl<'a> Notes<'a> {
             let winner = self.winner(variable);
             for value in raw.values(variable) {
                 let is_in_file = matches!(value.origin, Origin::File { .. });
-                if ENROLLMENT_TOKENS.contains(variable) && is_in_file {
+                if is_enrollment_token(variable) && is_in_file {
                     continue;
                 }
                 match winner {
@@ -163,7 +159,7 @@ impl<'a> Notes<'a> {
         };
         let found = self.notes.iter().find(is_it).or_else(|| {
             let mut notes = self.notes.iter();
-            let is_enrollment_token = ENROLLMENT_TOKENS.contains(&variable);
+            let is_enrollment_token = is_enrollment_token(variable);
             notes.find(|note| is_enrollment_token && *note.variable == TOKEN)
         });
         found.map(|note| &note.origin)

@@ -3,7 +3,9 @@
 
 use std::convert::Infallible;
 use std::error::Error as StdError;
+use std::fmt;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use super::account::{Account, Notes};
 use super::cli_files::{CliDomain, CliDomains};
@@ -16,6 +18,7 @@ use super::log::{LogDestination, LogFormat};
 use super::proxy::Proxies;
 use super::raw::{Flags, Loaded, Origin, Raw, Source, Value};
 use super::remark::{Problem, Remark};
+use super::role::RoleKeys;
 use super::settings::{ApiBase, CustomHeaders, DEFAULT_DOMAIN, LogLevel, LogSettings};
 use super::value::Shape;
 use crate::error::chain;
@@ -41,8 +44,8 @@ pub struct Inputs<'a> {
     pub load: &'a dyn Fn(&Path) -> Result<Vec<Entry>, file::Error>,
 }
 
-impl std::fmt::Debug for Inputs<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Inputs<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Inputs")
             .field("flags", self.flags)
             .field("environment", self.environment)
@@ -80,7 +83,7 @@ impl Inputs<'_> {
 
     /// The path of the role's file: as `--config` says, else after the role's name, if flag or
     /// environment give a usable one.
-    pub(super) fn path<N: std::str::FromStr + std::fmt::Display>(
+    pub(super) fn path<N: FromStr + fmt::Display>(
         &self,
         name: &'static Variable,
     ) -> Option<PathBuf> {
@@ -107,7 +110,7 @@ impl Inputs<'_> {
 
     /// The file at `path`. A file that `--config` names must be there, unless an enrollment is
     /// about to make it.
-    pub(super) fn load(
+    fn load(
         &self,
         path: &Path,
         enroll_method: &'static Variable,
@@ -144,6 +147,42 @@ impl Inputs<'_> {
     }
 }
 
+/// Assembles the settings of a role, whose name is an `N`: `read` makes them of what was given, and of
+/// the path of the role's file. `None` is for what was noted as a problem.
+///
+/// # Errors
+/// Everything that is wrong.
+pub(super) fn assemble<N: FromStr + fmt::Display, S>(
+    inputs: &Inputs<'_>,
+    keys: &RoleKeys,
+    read: impl FnOnce(&mut Reader<'_>, Option<PathBuf>) -> Option<S>,
+) -> Result<(S, Account), Vec<Problem>> {
+    let mut problems = Vec::new();
+    let path = inputs.path::<N>(keys.name);
+    let file = path
+        .as_deref()
+        .and_then(|path| inputs.load(path, keys.enroll_method, &mut problems));
+    let raw = Raw {
+        flags: inputs.flags,
+        environment: &inputs.environment.with_file(file.as_ref()),
+        file: file.as_ref(),
+    };
+    let mut reader = Reader::new(raw, problems);
+    let settings = read(&mut reader, path.clone());
+    reader.finish(settings, keys.used, path)
+}
+
+/// What every role has: its platform, the way there, and its log.
+#[derive(Debug)]
+pub(super) struct Common {
+    pub(super) domain: Option<ApiBase>,
+    pub(super) headers: CustomHeaders,
+    pub(super) proxies: Proxies,
+    pub(super) ca_file: Option<NamedFile>,
+    pub(super) roots: trust::Source,
+    pub(super) log: LogSettings,
+}
+
 /// Reads settings one by one; what is wrong is collected.
 #[derive(Debug)]
 pub(super) struct Reader<'a> {
@@ -157,7 +196,7 @@ pub(super) struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(raw: Raw<'a>, mut problems: Vec<Problem>) -> Self {
+    fn new(raw: Raw<'a>, mut problems: Vec<Problem>) -> Self {
         let file_failed = !problems.is_empty();
         problems.extend(raw.flags.problems.iter().cloned());
         for name in &raw.environment.unreadable {
@@ -180,7 +219,7 @@ impl<'a> Reader<'a> {
 
     /// The settings of `role`, whose file is at `path`, and the account of them, if nothing was
     /// wrong.
-    pub(super) fn finish<S>(
+    fn finish<S>(
         mut self,
         settings: Option<S>,
         role: Used,
@@ -220,6 +259,24 @@ impl<'a> Reader<'a> {
                 Ok((settings, account))
             }
             (Some(_) | None, Some(_) | None) => Err(self.problems),
+        }
+    }
+
+    /// What the role of `keys` has like every other.
+    pub(super) fn common(&mut self, keys: &RoleKeys) -> Common {
+        let domain = self.domain(keys.domain);
+        let headers = self.headers();
+        let proxies = self.proxies(domain.as_ref());
+        let ca_file = self.ca_file();
+        let roots = self.roots(ca_file.as_ref());
+        let log = self.log();
+        Common {
+            domain,
+            headers,
+            proxies,
+            ca_file,
+            roots,
+            log,
         }
     }
 
@@ -293,7 +350,7 @@ impl<'a> Reader<'a> {
     /// in with the deployed CLI, else as configured, else where the person's project is, else the
     /// default (protocol-addendum.md §6). A domain in the role's own file belongs to the tokens in
     /// it, so it wins over a login.
-    pub(super) fn domain(&mut self, stored: &'static Variable) -> Option<ApiBase> {
+    fn domain(&mut self, stored: &'static Variable) -> Option<ApiBase> {
         let flag = self.raw.value_from(Source::Flag, &API_URL);
         let enrolled = self.raw.value_from(Source::File, stored);
         let CliDomains { login, project } = &self.raw.environment.cli_domains;
@@ -365,7 +422,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The extra headers of every request.
-    pub(super) fn headers(&mut self) -> CustomHeaders {
+    fn headers(&mut self) -> CustomHeaders {
         let Some(value) = self.raw.value(&CUSTOM_HEADERS) else {
             self.notes.unset(&CUSTOM_HEADERS);
             return CustomHeaders::default();
@@ -384,7 +441,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The certificates of the platform's private CA.
-    pub(super) fn ca_file(&mut self) -> Option<NamedFile> {
+    fn ca_file(&mut self) -> Option<NamedFile> {
         let value = self.raw.value(&CA_FILE);
         let setting = value
             .map(|value| value.origin.to_string())
@@ -394,7 +451,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The proxies of this machine. The account tells which of them is on the way to `domain`.
-    pub(super) fn proxies(&mut self, domain: Option<&ApiBase>) -> Proxies {
+    fn proxies(&mut self, domain: Option<&ApiBase>) -> Proxies {
         match self.raw.environment.proxy.proxies() {
             Ok(proxies) => {
                 self.notes.proxy = domain
@@ -412,7 +469,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The root certificates that environment and file name, with the platform's private CA.
-    pub(super) fn roots(&mut self, ca_file: Option<&NamedFile>) -> trust::Source {
+    fn roots(&mut self, ca_file: Option<&NamedFile>) -> trust::Source {
         let environment = self.raw.environment;
         let roots = trust::Source {
             cert_file: environment.ssl_cert_file.clone(),
@@ -424,7 +481,7 @@ impl<'a> Reader<'a> {
     }
 
     /// What is logged, and where to.
-    pub(super) fn log(&mut self) -> LogSettings {
+    fn log(&mut self) -> LogSettings {
         LogSettings {
             level: self.shared(&LOG_LEVEL, str::parse::<LogLevel>),
             file: self.parsed(&LOG_FILE, LogSettings::parse_file),

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::cloud::Cloud;
 use super::env::{self, Variable};
 use super::file;
+use super::role;
 use super::settings::ApiBase;
 use crate::names::{GatewayId, RelayId};
 use crate::secret::Secret;
@@ -176,13 +177,13 @@ impl MachineEnrollment {
     /// # Errors
     /// The file cannot be written.
     pub fn keep(&self, domain: &ApiBase, store: &Path) -> Result<(), file::Error> {
-        let (domain_key, id_key) = match &self.id {
-            ResourceId::Gateway(_) => (&env::GATEWAY_DOMAIN, &env::GATEWAY_ID),
-            ResourceId::Relay(_) => (&env::RELAY_DOMAIN, &env::RELAY_ID),
+        let keys = match &self.id {
+            ResourceId::Gateway(_) => &role::GATEWAY,
+            ResourceId::Relay(_) => &role::RELAY,
         };
         let wanted = [
-            (domain_key, Secret::new(domain.as_url().as_str())),
-            (id_key, Secret::new(self.id.as_str())),
+            (keys.domain, Secret::new(domain.as_url().as_str())),
+            (keys.id, Secret::new(self.id.as_str())),
         ];
         let entries = file::load(store).unwrap_or_default();
         let has = |key: &Variable, value: &Secret| {
@@ -192,7 +193,7 @@ impl MachineEnrollment {
         // An installer writes the domain as a setting of its own, and the service may not write at all.
         let is_configured = entries.iter().any(|entry| entry.key == &env::API_URL);
         let missing = |(key, value): &&(&'static Variable, Secret)| {
-            !has(key, value) && (*key != domain_key || !is_configured)
+            !has(key, value) && (*key != keys.domain || !is_configured)
         };
         let changes: Vec<_> = wanted.iter().filter(missing).collect();
         if changes.is_empty() {

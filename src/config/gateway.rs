@@ -1,29 +1,17 @@
 //! The assembly of a gateway's settings.
 
 use super::account::Account;
-use super::assemble::{Inputs, Reader};
-use super::credential::ResourceId;
-use super::env::{
-    GATEWAY_ACCESS_TOKEN, GATEWAY_DOMAIN, GATEWAY_ENROLL_METHOD, GATEWAY_ENROLL_METHODS,
-    GATEWAY_ENROLLMENT_TOKEN, GATEWAY_ID, GATEWAY_NAME, RELAY_NAME, Used,
-};
-use super::login::{EnrollKeys, Enrollment};
-use super::raw::{Raw, Source};
+use super::assemble::{self, Inputs, Reader};
+use super::env::RELAY_NAME;
+use super::login::Enrollment;
+use super::raw::Source;
 use super::remark::{Problem, Remark};
+use super::role::GATEWAY;
 use super::settings::{GatewayCredential, GatewaySettings};
 use crate::names::{GatewayName, RelayName};
 
 const NAME_MISSING: &str =
     "the gateway needs a name: infisical gateway start NAME, or set INFISICAL_GATEWAY_NAME";
-
-const ENROLLMENT: EnrollKeys = EnrollKeys {
-    method: &GATEWAY_ENROLL_METHOD,
-    bought: &GATEWAY_ACCESS_TOKEN,
-    with: &GATEWAY_ENROLLMENT_TOKEN,
-    methods: &GATEWAY_ENROLL_METHODS,
-    id: (&GATEWAY_ID, "--gateway-id"),
-    parse_id: |text| text.parse().map(ResourceId::Gateway),
-};
 
 /// Makes a gateway's settings of what was given.
 ///
@@ -44,51 +32,34 @@ pub fn explain_gateway(inputs: &Inputs<'_>) -> Result<Account, Vec<Problem>> {
 }
 
 fn assemble(inputs: &Inputs<'_>) -> Result<(GatewaySettings, Account), Vec<Problem>> {
-    let mut problems = Vec::new();
-    let path = inputs.path::<GatewayName>(&GATEWAY_NAME);
-    let file = path
-        .as_deref()
-        .and_then(|path| inputs.load(path, &GATEWAY_ENROLL_METHOD, &mut problems));
-    let environment = inputs.environment.with_file(file.as_ref());
-    let raw = Raw {
-        flags: inputs.flags,
-        environment: &environment,
-        file: file.as_ref(),
-    };
-    let mut reader = Reader::new(raw, problems);
-    let name = reader.required(&GATEWAY_NAME, NAME_MISSING, str::parse::<GatewayName>);
-    let domain = reader.domain(&GATEWAY_DOMAIN);
-    let headers = reader.headers();
-    let proxies = reader.proxies(domain.as_ref());
-    let ca_file = reader.ca_file();
-    let roots = reader.roots(ca_file.as_ref());
-    let log = reader.log();
-    let relay = reader.parsed(&RELAY_NAME, str::parse::<RelayName>);
-
-    let credential = credential(&mut reader);
-    if let (Some(GatewayCredential::AccessToken(_)), Some(domain)) = (&credential, &domain) {
-        reader.check_stored_domain(domain, &GATEWAY_ACCESS_TOKEN, &GATEWAY_DOMAIN);
-    }
-    let settings = (|| {
+    assemble::assemble::<GatewayName, _>(inputs, &GATEWAY, |reader, store| {
+        let name = reader.required(GATEWAY.name, NAME_MISSING, str::parse::<GatewayName>);
+        let common = reader.common(&GATEWAY);
+        let relay = reader.parsed(&RELAY_NAME, str::parse::<RelayName>);
+        let credential = credential(reader);
+        if let (Some(GatewayCredential::AccessToken(_)), Some(domain)) =
+            (&credential, &common.domain)
+        {
+            reader.check_stored_domain(domain, &GATEWAY);
+        }
         Some(GatewaySettings {
             name: name?,
-            domain: domain?,
-            headers,
-            proxies,
-            ca_file,
-            roots,
+            domain: common.domain?,
+            headers: common.headers,
+            proxies: common.proxies,
+            ca_file: common.ca_file,
+            roots: common.roots,
             credential: credential?,
             relay,
-            log,
-            store: path.clone()?,
+            log: common.log,
+            store: store?,
         })
-    })();
-    reader.finish(settings, Used::ByGateways, path)
+    })
 }
 
 fn credential(reader: &mut Reader<'_>) -> Option<GatewayCredential> {
-    if reader.enrolls(&GATEWAY_ENROLL_METHOD) {
-        return match reader.enrollment(&ENROLLMENT)? {
+    if reader.enrolls(&GATEWAY) {
+        return match reader.enrollment(&GATEWAY)? {
             Enrollment::Stored(token) => Some(GatewayCredential::AccessToken(token)),
             Enrollment::New(token) => Some(GatewayCredential::Enroll { token }),
             Enrollment::Machine(machine) => Some(GatewayCredential::Machine(machine)),
@@ -98,7 +69,7 @@ fn credential(reader: &mut Reader<'_>) -> Option<GatewayCredential> {
     if let Some(identity) = reader.identity(Source::Flag) {
         return identity.map(GatewayCredential::Identity);
     }
-    if let Some(token) = reader.kept_token(&GATEWAY_ACCESS_TOKEN) {
+    if let Some(token) = reader.kept_token(&GATEWAY) {
         return Some(GatewayCredential::AccessToken(token));
     }
     for source in [Source::Environment, Source::File, Source::Shared] {
@@ -106,7 +77,7 @@ fn credential(reader: &mut Reader<'_>) -> Option<GatewayCredential> {
             return identity.map(GatewayCredential::Identity);
         }
     }
-    reader.no_credential(&GATEWAY_ACCESS_TOKEN);
+    reader.no_credential(&GATEWAY);
     None
 }
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::assemble::Reader;
 use super::credential::{
     IdentityCredential, IdentityLogin, Jwt, LoginFile, LoginFileKind, LoginMethod,
-    MachineEnrollment, MachineProof, POD_TOKEN, ResourceId,
+    MachineEnrollment, MachineProof, POD_TOKEN,
 };
 use super::env::{
     AUTH_METHOD, AUTH_METHODS, CLIENT_ID, CLIENT_SECRET, GCP_AUTH_TYPE, GCP_AUTH_TYPES,
@@ -15,29 +15,12 @@ use super::env::{
 };
 use super::raw::{Origin, Source, Value};
 use super::remark::{Problem, Remark};
+use super::role::RoleKeys;
 use super::settings::ApiBase;
-use crate::names::InvalidName;
 use crate::secret::Secret;
 
 /// What an enrollment bought, for a person.
 const ENROLLED: &str = "access token that an enrollment bought";
-
-/// How enrollment is spelled for one of the roles.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct EnrollKeys {
-    /// The method.
-    pub(super) method: &'static Variable,
-    /// The access token that it bought.
-    pub(super) bought: &'static Variable,
-    /// The one-time token that was spent.
-    pub(super) with: &'static Variable,
-    /// The methods of the role.
-    pub(super) methods: &'static [&'static str],
-    /// The role's id, and the flag for it.
-    pub(super) id: (&'static Variable, &'static str),
-    /// Reads the id.
-    pub(super) parse_id: fn(&str) -> Result<ResourceId, InvalidName>,
-}
 
 /// Whether a role enrolls, or is already enrolled.
 #[derive(Debug, PartialEq, Eq)]
@@ -102,8 +85,8 @@ impl<'a> Reader<'a> {
     }
 
     fn universal_auth(&mut self) -> Option<LoginMethod> {
-        let id = self.needed("universal-auth", &CLIENT_ID, "--client-id");
-        let secret = self.needed("universal-auth", &CLIENT_SECRET, "--client-secret");
+        let id = self.needed("universal-auth", &CLIENT_ID);
+        let secret = self.needed("universal-auth", &CLIENT_SECRET);
         Some(LoginMethod::UniversalAuth {
             client_id: id?.expose().to_owned(),
             client_secret: secret?,
@@ -133,7 +116,7 @@ impl<'a> Reader<'a> {
 
     fn gcp_iam(&mut self) -> Option<LoginMethod> {
         let identity_id = self.identity_id("gcp-iam");
-        let path = self.needed("gcp-iam", &GCP_KEY_PATH, "--service-account-key-file-path");
+        let path = self.needed("gcp-iam", &GCP_KEY_PATH);
         Some(LoginMethod::GcpIam {
             identity_id: identity_id?,
             key_path: self.login_file(LoginFileKind::GcpKey, &GCP_KEY_PATH, path?.expose()),
@@ -180,7 +163,7 @@ impl<'a> Reader<'a> {
             let path = self.login_file(LoginFileKind::Jwt, &JWT_FILE, &path);
             return Some(Jwt::File(path));
         }
-        let jwt = self.needed(method, &JWT, "--jwt-file FILE, --jwt");
+        let jwt = self.needed_by(method, &JWT, "--jwt-file FILE, --jwt");
         jwt.map(Jwt::Given)
     }
 
@@ -208,12 +191,22 @@ impl<'a> Reader<'a> {
     }
 
     fn identity_id(&mut self, method: &str) -> Option<String> {
-        let id = self.needed(method, &MACHINE_IDENTITY_ID, "--machine-identity-id")?;
+        let id = self.needed(method, &MACHINE_IDENTITY_ID)?;
         Some(id.expose().to_owned())
     }
 
-    /// A setting without which `method` cannot be used; `flag` is how to give it.
-    fn needed(&mut self, method: &str, variable: &'static Variable, flag: &str) -> Option<Secret> {
+    /// A setting without which `method` cannot be used.
+    fn needed(&mut self, method: &str, variable: &'static Variable) -> Option<Secret> {
+        self.needed_by(method, variable, variable.flag())
+    }
+
+    /// The same; `flag` is how to give it.
+    fn needed_by(
+        &mut self,
+        method: &str,
+        variable: &'static Variable,
+        flag: &str,
+    ) -> Option<Secret> {
         if let Some(value) = self.raw.value(variable) {
             return self.uses(variable, &value).then(|| value.text.clone());
         }
@@ -230,7 +223,8 @@ impl<'a> Reader<'a> {
 
     /// True if an enrollment is asked for, and nothing stronger asks for a machine identity: a way to log in, or, where no
     /// token is needed to enroll, a token.
-    pub(super) fn enrolls(&self, method: &'static Variable) -> bool {
+    pub(super) fn enrolls(&self, keys: &RoleKeys) -> bool {
+        let method = keys.enroll_method;
         let Some(asked) = self.raw.value(method) else {
             return false;
         };
@@ -241,27 +235,28 @@ impl<'a> Reader<'a> {
     }
 
     /// What an enrollment comes to.
-    pub(super) fn enrollment(&mut self, keys: &EnrollKeys) -> Option<Enrollment> {
-        let asked = self.raw.value(keys.method)?;
+    pub(super) fn enrollment(&mut self, keys: &RoleKeys) -> Option<Enrollment> {
+        let asked = self.raw.value(keys.enroll_method)?;
+        let methods = keys.enroll_method.choices();
         match asked.text.expose() {
             "token" => {
-                self.uses(keys.method, &asked);
+                self.uses(keys.enroll_method, &asked);
                 self.token_enrollment(keys)
             }
-            method if keys.methods.contains(&method) => {
+            method if methods.contains(&method) => {
                 let enrollment = self.machine_enrollment(keys, &asked)?;
                 Some(Enrollment::Machine(enrollment))
             }
             _ => {
-                let text = format_args!("unknown method; use one of {}", keys.methods.join(", "));
+                let text = format_args!("unknown method; use one of {}", methods.join(", "));
                 self.problem(Problem::at(&asked.origin, text));
                 None
             }
         }
     }
 
-    fn token_enrollment(&mut self, keys: &EnrollKeys) -> Option<Enrollment> {
-        let (bought, with) = (keys.bought, keys.with);
+    fn token_enrollment(&mut self, keys: &RoleKeys) -> Option<Enrollment> {
+        let (bought, with) = (keys.access_token, keys.enrollment_token);
         let Some((variable, token)) = self.one_time_token(keys) else {
             // Units that name the method but keep no token around, since it is spent.
             if let Some(kept) = self.raw.value(bought) {
@@ -295,22 +290,24 @@ impl<'a> Reader<'a> {
 
     /// The one-time token: as any token is given, or by the variable of the role's own that the environment has. A file
     /// has that variable for a token that was spent.
-    fn one_time_token(&self, keys: &EnrollKeys) -> Option<(&'static Variable, Value<'a>)> {
+    fn one_time_token(&self, keys: &RoleKeys) -> Option<(&'static Variable, Value<'a>)> {
         if let Some(token) = self.raw.value(&TOKEN) {
             return Some((&TOKEN, token));
         }
-        let spent = self.raw.value(keys.bought).is_some();
-        let own = self.raw.value_from(Source::Environment, keys.with);
-        let own = own.or_else(|| self.raw.value(keys.with).filter(|_| !spent));
-        own.map(|token| (keys.with, token))
+        let spent = self.raw.value(keys.access_token).is_some();
+        let own = self
+            .raw
+            .value_from(Source::Environment, keys.enrollment_token);
+        let own = own.or_else(|| self.raw.value(keys.enrollment_token).filter(|_| !spent));
+        own.map(|token| (keys.enrollment_token, token))
     }
 
     fn machine_enrollment(
         &mut self,
-        keys: &EnrollKeys,
+        keys: &RoleKeys,
         asked: &Value<'a>,
     ) -> Option<MachineEnrollment> {
-        let (id, flag) = keys.id;
+        let (id, flag) = (keys.id, keys.id.flag());
         let method = asked.text.expose();
         let credential = match method {
             "aws" => "enrolled with its AWS role",
@@ -318,7 +315,7 @@ impl<'a> Reader<'a> {
             _ => "enrolled with its GCP service account",
         };
         // It keeps no token.
-        self.proves(credential, keys.method, asked);
+        self.proves(credential, keys.enroll_method, asked);
         let missing = format!("enrolling with {method} needs {flag} or {}", id.name);
         let parsed = self.required(id, &missing, keys.parse_id);
         let cloud = self.raw.environment.cloud.clone();
@@ -373,25 +370,19 @@ impl<'a> Reader<'a> {
     }
 
     /// The access token that an earlier enrollment kept, if there is one.
-    pub(super) fn kept_token(&mut self, bought: &'static Variable) -> Option<Secret> {
-        let token = self.raw.value(bought)?;
-        self.proves(ENROLLED, bought, &token);
+    pub(super) fn kept_token(&mut self, keys: &RoleKeys) -> Option<Secret> {
+        let token = self.raw.value(keys.access_token)?;
+        self.proves(ENROLLED, keys.access_token, &token);
         Some(token.text.clone())
     }
 
-    /// A token that was stored is only sent to the platform that it was stored with: `domain` is the one in use, `stored`
-    /// the setting that names the other.
-    pub(super) fn check_stored_domain(
-        &mut self,
-        domain: &ApiBase,
-        bought: &'static Variable,
-        stored: &'static Variable,
-    ) {
-        let token = self.raw.value(bought);
+    /// A token that was stored is only sent to the platform that it was stored with: `domain` is the one in use.
+    pub(super) fn check_stored_domain(&mut self, domain: &ApiBase, keys: &RoleKeys) {
+        let token = self.raw.value(keys.access_token);
         let Some(Origin::File { .. }) = token.as_ref().map(|token| &token.origin) else {
             return;
         };
-        let with = self.raw.value_from(Source::File, stored);
+        let with = self.raw.value_from(Source::File, keys.domain);
         let with = with.and_then(|with| ApiBase::parse(with.text.expose()).ok());
         if let (Some(token), Some(with)) = (token, with)
             && with != *domain
@@ -407,7 +398,8 @@ impl<'a> Reader<'a> {
     }
 
     /// Nothing proves who this is: says what could, with a hint at what was begun.
-    pub(super) fn no_credential(&mut self, kept: &'static Variable) {
+    pub(super) fn no_credential(&mut self, keys: &RoleKeys) {
+        let kept = keys.access_token;
         // One that was given and cannot be used is a problem of its own.
         let has_failed = [&TOKEN, kept, &AUTH_METHOD].map(|variable| self.has_failed(variable));
         if self.file_failed || has_failed.contains(&true) {

@@ -24,6 +24,7 @@ pub mod raw;
 mod relay;
 pub mod relay_host;
 pub mod remark;
+pub mod role;
 pub mod settings;
 pub mod table;
 pub mod token;

@@ -3,19 +3,16 @@
 use std::net::SocketAddr;
 
 use super::account::Account;
-use super::assemble::{Inputs, Reader};
-use super::credential::ResourceId;
+use super::assemble::{self, Inputs, Reader};
 use super::env::{
-    RELAY_ACCESS_TOKEN, RELAY_AUTH_SECRET, RELAY_DOMAIN, RELAY_ENROLL_METHOD, RELAY_ENROLL_METHODS,
-    RELAY_ENROLLMENT_TOKEN, RELAY_HOST, RELAY_ID, RELAY_MAX_BUFFER, RELAY_MAX_CLIENTS,
-    RELAY_MAX_GATEWAYS, RELAY_MAX_HANDSHAKES, RELAY_MAX_PER_GATEWAY, RELAY_MAX_PER_SOURCE,
-    RELAY_NAME, RELAY_SSH_LISTEN, RELAY_TLS_LISTEN, RELAY_TYPE, Used, Variable,
+    RELAY_AUTH_SECRET, RELAY_HOST, RELAY_NAME, RELAY_SSH_LISTEN, RELAY_TLS_LISTEN, RELAY_TYPE,
 };
-use super::login::{EnrollKeys, Enrollment};
+use super::login::Enrollment;
 use super::raw::{Loaded, Origin, Raw, Source};
 use super::relay_host;
 use super::remark::{Problem, Remark};
-use super::settings::{RelayCredential, RelayKind, RelayLimits, RelaySettings};
+use super::role::RELAY;
+use super::settings::{RelayCredential, RelayKind, RelayLimits, RelaySettings, default_limit};
 use crate::names::{RelayHost, RelayName, SSH_PORT};
 
 const NAME_MISSING: &str = "the relay needs a name: give --name NAME, or set INFISICAL_RELAY_NAME";
@@ -29,15 +26,6 @@ struct UnknownKind;
 #[derive(Debug, thiserror::Error)]
 #[error("must be an IP address and a port, such as 192.0.2.1:{SSH_PORT} or [::]:{SSH_PORT}")]
 struct NotAnAddress;
-
-const ENROLLMENT: EnrollKeys = EnrollKeys {
-    method: &RELAY_ENROLL_METHOD,
-    bought: &RELAY_ACCESS_TOKEN,
-    with: &RELAY_ENROLLMENT_TOKEN,
-    methods: &RELAY_ENROLL_METHODS,
-    id: (&RELAY_ID, "--relay-id"),
-    parse_id: |text| text.parse().map(ResourceId::Relay),
-};
 
 /// The largest limit that may be set: beyond it a mistake is likelier than a machine that is large enough.
 const MAX_LIMIT: usize = 1_000_000;
@@ -63,58 +51,44 @@ pub fn explain_relay(inputs: &Inputs<'_>) -> Result<Account, Vec<Problem>> {
 }
 
 fn assemble(inputs: &Inputs<'_>) -> Result<(RelaySettings, Account), Vec<Problem>> {
-    let mut problems = Vec::new();
-    let path = inputs.path::<RelayName>(&RELAY_NAME);
-    let file = path
-        .as_deref()
-        .and_then(|path| inputs.load(path, &RELAY_ENROLL_METHOD, &mut problems));
-    let environment = inputs.environment.with_file(file.as_ref());
-    let raw = Raw {
-        flags: inputs.flags,
-        environment: &environment,
-        file: file.as_ref(),
-    };
-    let mut reader = Reader::new(raw, problems);
-    let name = reader.required(&RELAY_NAME, NAME_MISSING, str::parse::<RelayName>);
-    let kind = reader.parsed(&RELAY_TYPE, parse_kind);
-    // One that is wrong leaves the kind open, and with it which credential to look for.
-    let kind = match raw.value(&RELAY_TYPE) {
-        Some(_) => kind,
-        None => Some(RelayKind::Org),
-    };
-    let domain = reader.domain(&RELAY_DOMAIN);
-    let headers = reader.headers();
-    let proxies = reader.proxies(domain.as_ref());
-    let ca_file = reader.ca_file();
-    let roots = reader.roots(ca_file.as_ref());
-    let log = reader.log();
-    let ssh_listen = reader.parsed(&RELAY_SSH_LISTEN, parse_listen);
-    let tls_listen = reader.parsed(&RELAY_TLS_LISTEN, parse_listen);
-    let limits = limits(&mut reader);
-    let credential = kind.and_then(|kind| credential(&mut reader, kind));
-    if let (Some(RelayCredential::AccessToken(_)), Some(domain)) = (&credential, &domain) {
-        reader.check_stored_domain(domain, &RELAY_ACCESS_TOKEN, &RELAY_DOMAIN);
-    }
-    let host = host(&mut reader, credential.as_ref());
-    let settings = (|| {
+    assemble::assemble::<RelayName, _>(inputs, &RELAY, |reader, store| {
+        let name = reader.required(RELAY.name, NAME_MISSING, str::parse::<RelayName>);
+        let kind = reader.parsed(&RELAY_TYPE, parse_kind);
+        // One that is wrong leaves the kind open, and with it which credential to look for.
+        let kind = match reader.raw.value(&RELAY_TYPE) {
+            Some(_) => kind,
+            None => Some(RelayKind::Org),
+        };
+        let common = reader.common(&RELAY);
+        let ssh_listen = reader.parsed(&RELAY_SSH_LISTEN, parse_listen);
+        let tls_listen = reader.parsed(&RELAY_TLS_LISTEN, parse_listen);
+        let limits = RelayLimits::each(|variable| {
+            let limit = reader.parsed(variable, parse_limit);
+            limit.unwrap_or_else(|| default_limit(variable))
+        });
+        let credential = kind.and_then(|kind| credential(reader, kind));
+        if let (Some(RelayCredential::AccessToken(_)), Some(domain)) = (&credential, &common.domain)
+        {
+            reader.check_stored_domain(domain, &RELAY);
+        }
+        let host = host(reader, credential.as_ref());
         Some(RelaySettings {
             name: name?,
             host: host?,
             kind: kind?,
-            domain: domain?,
-            headers,
-            proxies,
-            ca_file,
-            roots,
+            domain: common.domain?,
+            headers: common.headers,
+            proxies: common.proxies,
+            ca_file: common.ca_file,
+            roots: common.roots,
             credential: credential?,
             ssh_listen,
             tls_listen,
             limits,
-            log,
-            store: path.clone()?,
+            log: common.log,
+            store: store?,
         })
-    })();
-    reader.finish(settings, Used::ByRelays, path)
+    })
 }
 
 /// The relay's host. The platform was told that of an enrolled relay when the relay was created, and says it in the
@@ -131,7 +105,7 @@ fn host(
         ) => true,
         Some(RelayCredential::Identity(_) | RelayCredential::AuthSecret(_)) => false,
         // With what is wrong with the credential, it is not known whether a host is needed.
-        None => reader.raw.value(&RELAY_ENROLL_METHOD).is_some(),
+        None => reader.raw.value(RELAY.enroll_method).is_some(),
     };
     if is_enrolled && reader.raw.value(&RELAY_HOST).is_none() {
         let shown = "as the platform knows it".to_owned();
@@ -173,22 +147,6 @@ fn parse_listen(text: &str) -> Result<SocketAddr, NotAnAddress> {
     text.parse().map_err(|_| NotAnAddress)
 }
 
-/// The limits, each with its default where nothing is said.
-fn limits(reader: &mut Reader<'_>) -> RelayLimits {
-    let mut limit = |variable: &'static Variable, default| {
-        reader.parsed(variable, parse_limit).unwrap_or(default)
-    };
-    let default = RelayLimits::default();
-    RelayLimits {
-        handshakes: limit(&RELAY_MAX_HANDSHAKES, default.handshakes),
-        per_source: limit(&RELAY_MAX_PER_SOURCE, default.per_source),
-        gateways: limit(&RELAY_MAX_GATEWAYS, default.gateways),
-        clients: limit(&RELAY_MAX_CLIENTS, default.clients),
-        per_gateway: limit(&RELAY_MAX_PER_GATEWAY, default.per_gateway),
-        buffer_mib: limit(&RELAY_MAX_BUFFER, default.buffer_mib),
-    }
-}
-
 fn parse_limit(text: &str) -> Result<usize, NotALimit> {
     let limit = text.parse().map_err(|_| NotALimit)?;
     if (1..=MAX_LIMIT).contains(&limit) {
@@ -199,8 +157,8 @@ fn parse_limit(text: &str) -> Result<usize, NotALimit> {
 }
 
 fn credential(reader: &mut Reader<'_>, kind: RelayKind) -> Option<RelayCredential> {
-    if reader.enrolls(&RELAY_ENROLL_METHOD) {
-        return match reader.enrollment(&ENROLLMENT)? {
+    if reader.enrolls(&RELAY) {
+        return match reader.enrollment(&RELAY)? {
             Enrollment::Stored(token) => Some(RelayCredential::AccessToken(token)),
             Enrollment::New(token) => Some(RelayCredential::Enroll { token }),
             Enrollment::Machine(machine) => Some(RelayCredential::Machine(machine)),
@@ -237,7 +195,7 @@ fn org_credential(reader: &mut Reader<'_>) -> Option<RelayCredential> {
             return identity.map(RelayCredential::Identity);
         }
     }
-    if let Some(token) = reader.kept_token(&RELAY_ACCESS_TOKEN) {
+    if let Some(token) = reader.kept_token(&RELAY) {
         return Some(RelayCredential::AccessToken(token));
     }
     for source in [Source::File, Source::Shared] {
@@ -245,7 +203,7 @@ fn org_credential(reader: &mut Reader<'_>) -> Option<RelayCredential> {
             return identity.map(RelayCredential::Identity);
         }
     }
-    reader.no_credential(&RELAY_ACCESS_TOKEN);
+    reader.no_credential(&RELAY);
     None
 }
 

@@ -9,6 +9,10 @@ use std::str::FromStr;
 
 use super::credential::{IdentityCredential, MachineEnrollment};
 pub use super::domain::{ApiBase, DEFAULT_DOMAIN, InvalidApiBase};
+use super::env::{
+    RELAY_MAX_BUFFER, RELAY_MAX_CLIENTS, RELAY_MAX_GATEWAYS, RELAY_MAX_HANDSHAKES,
+    RELAY_MAX_PER_GATEWAY, RELAY_MAX_PER_SOURCE, Variable,
+};
 use super::log::{LogDestination, LogFormat};
 use super::proxy::Proxies;
 use super::value::{InvalidValue, Shape, clean, has_template, is_quote};
@@ -390,17 +394,29 @@ impl RelayLimits {
     }
 }
 
-impl Default for RelayLimits {
-    fn default() -> Self {
+impl RelayLimits {
+    /// The limits, each with the value of its setting.
+    pub(super) fn each(mut value: impl FnMut(&'static Variable) -> usize) -> Self {
         Self {
-            handshakes: 512,
-            per_source: 8192,
-            gateways: 8192,
-            clients: 16_384,
-            per_gateway: 4096,
-            buffer_mib: 1024,
+            handshakes: value(&RELAY_MAX_HANDSHAKES),
+            per_source: value(&RELAY_MAX_PER_SOURCE),
+            gateways: value(&RELAY_MAX_GATEWAYS),
+            clients: value(&RELAY_MAX_CLIENTS),
+            per_gateway: value(&RELAY_MAX_PER_GATEWAY),
+            buffer_mib: value(&RELAY_MAX_BUFFER),
         }
     }
+}
+
+impl Default for RelayLimits {
+    fn default() -> Self {
+        Self::each(default_limit)
+    }
+}
+
+/// The value of a limit that is not set; at least 1.
+pub(super) fn default_limit(variable: &Variable) -> usize {
+    variable.default.parse().unwrap_or(1)
 }
 
 #[cfg(test)]

@@ -4,6 +4,9 @@
 //! the output of `check`, which settings an installation keeps (`install/wanted.rs`), which of a replaced unit's settings are
 //! credentials (`install/replaced.rs`), and the tables of docs/configuration.md (`tests/house` compares them).
 
+use super::credential::POD_TOKEN;
+use super::domain::DEFAULT_DOMAIN;
+
 /// One setting, by the name of its environment variable, from which its keys in files follow.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Variable {
@@ -163,6 +166,8 @@ pub struct Flag {
     pub is_older: bool,
     /// The value is the path of a file that holds the setting.
     pub reads_file: bool,
+    /// Flags that cannot be given beside it.
+    pub excludes: &'static [&'static str],
     /// What it sets, where the setting means something else to each role, and the default.
     pub meaning: Option<(&'static str, &'static str)>,
 }
@@ -174,6 +179,7 @@ impl Flag {
             used: Used::ByAll,
             is_older: false,
             reads_file: false,
+            excludes: &[],
             meaning: None,
         }
     }
@@ -203,11 +209,21 @@ impl Flag {
         }
     }
 
+    const fn excluding(self, excludes: &'static [&'static str]) -> Self {
+        Self { excludes, ..self }
+    }
+
     /// The flag without its dashes.
     #[must_use]
     pub fn word(&self) -> &'static str {
-        self.name.trim_start_matches('-')
+        word(self.name)
     }
+}
+
+/// `flag` without its dashes.
+#[must_use]
+pub fn word(flag: &'static str) -> &'static str {
+    flag.trim_start_matches('-')
 }
 
 impl Variable {
@@ -215,6 +231,27 @@ impl Variable {
     #[must_use]
     pub fn toml_key(&self) -> String {
         toml_key(self.name)
+    }
+
+    /// The words that are its possible values, if there are only some.
+    #[must_use]
+    pub fn choices(&self) -> &'static [&'static str] {
+        match self.kind {
+            Kind::Choice(words) => words,
+            Kind::Text(_)
+            | Kind::Secret
+            | Kind::Url
+            | Kind::Path
+            | Kind::Address
+            | Kind::Number
+            | Kind::Headers => &[],
+        }
+    }
+
+    /// The flag to name where a person is told to give it; its variable if it has none.
+    #[must_use]
+    pub fn flag(&self) -> &'static str {
+        self.flags.first().map_or(self.name, |flag| flag.name)
     }
 
     /// The flags that set it in commands of `role`.
@@ -370,7 +407,7 @@ settings! {
         kind: Kind::Url,
         flags: &[Flag::new("--domain")],
         stronger: &["INFISICAL_DOMAIN"],
-        default: "https://app.infisical.com",
+        default: DEFAULT_DOMAIN,
     }
     CA_FILE = "INFISICAL_CA_FILE"
     "file with certificates (PEM) of a private CA of the platform, trusted in addition to the system's" {
@@ -415,7 +452,7 @@ settings! {
         secret: true,
         group: Group::Token,
         kind: Kind::Secret,
-        flags: &[Flag::new("--token"), Flag::new("--token-file").reading()],
+        flags: &[Flag::new("--token"), Flag::new("--token-file").reading().excluding(&["--token"])],
         stronger: &["INFISICAL_UNIVERSAL_AUTH_ACCESS_TOKEN"],
         aliases: &["TOKEN"],
     }
@@ -423,7 +460,7 @@ settings! {
     "how a machine identity logs in: universal-auth, kubernetes, azure, gcp-id-token, gcp-iam, aws-iam, oidc-auth or jwt-auth" {
         group: Group::Login,
         kind: Kind::Choice(&AUTH_METHODS),
-        flags: &[Flag::new("--auth-method")],
+        flags: &[Flag::new("--auth-method").excluding(&["--token", "--token-file"])],
     }
     CLIENT_ID = "INFISICAL_UNIVERSAL_AUTH_CLIENT_ID" "client id of universal auth" {
         group: Group::Login,
@@ -454,7 +491,7 @@ settings! {
         group: Group::Login,
         kind: Kind::Path,
         flags: &[Flag::new("--service-account-token-path")],
-        default: "/var/run/secrets/kubernetes.io/serviceaccount/token",
+        default: POD_TOKEN,
     }
     GCP_KEY_PATH = "INFISICAL_GCP_IAM_SERVICE_ACCOUNT_KEY_FILE_PATH"
     "file of the GCP service account's key, read at each login with gcp-iam or gcp" {
@@ -472,7 +509,7 @@ settings! {
     JWT_FILE = "INFISICAL_JWT_FILE" "file of that token, read at each login" {
         group: Group::Login,
         kind: Kind::Path,
-        flags: &[Flag::new("--jwt-file")],
+        flags: &[Flag::new("--jwt-file").excluding(&["--jwt"])],
     }
     GATEWAY_NAME = "INFISICAL_GATEWAY_NAME" "name of the gateway" {
         used: Used::ByGateways,
@@ -484,7 +521,7 @@ settings! {
         used: Used::ByGateways,
         group: Group::Enrollment,
         kind: Kind::Choice(&GATEWAY_ENROLL_METHODS),
-        flags: &[Flag::new("--enroll-method")],
+        flags: &[Flag::new("--enroll-method").excluding(&["--auth-method"])],
     }
     GATEWAY_ID = "INFISICAL_GATEWAY_ID" "id of the gateway, for enrolling with aws, kubernetes or gcp" {
         used: Used::ByGateways,
@@ -620,7 +657,7 @@ settings! {
         used: Used::ByRelays,
         group: Group::Enrollment,
         kind: Kind::Choice(&RELAY_ENROLL_METHODS),
-        flags: &[Flag::new("--enroll-method")],
+        flags: &[Flag::new("--enroll-method").excluding(&["--auth-method"])],
     }
     RELAY_ID = "INFISICAL_RELAY_ID" "id of the relay, for enrolling with aws" {
         used: Used::ByRelays,

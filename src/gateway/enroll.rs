@@ -9,7 +9,7 @@ use crate::api::Client;
 use crate::api::types::GatewayLogin;
 use crate::backoff::{self, Backoff};
 use crate::config::settings::{ApiBase, GatewayCredential, GatewaySettings};
-use crate::config::{env, file};
+use crate::config::{file, role};
 use crate::error::{Class, chain, kind};
 use crate::events;
 use crate::log_throttle::LogThrottle;
@@ -179,13 +179,6 @@ fn save(
     spent: &Secret,
     login: &GatewayLogin,
 ) -> Result<(), file::Error> {
-    let domain = Secret::new(domain.as_url().as_str());
-    file::update(
-        store,
-        &[
-            (&env::GATEWAY_DOMAIN, &domain),
-            (&env::GATEWAY_ACCESS_TOKEN, &login.access_token),
-            (&env::GATEWAY_ENROLLMENT_TOKEN, spent),
-        ],
-    )
+    let changes = role::GATEWAY.exchanged(domain, login.access_token.clone(), spent.clone());
+    file::update(store, &changes.each_ref().map(|(key, value)| (*key, value)))
 }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr as _;
 
+use crate::config::role::{self, RoleKeys};
 use crate::names::{GatewayName, InvalidName, RelayName};
 use crate::unit_name;
 
@@ -50,6 +51,15 @@ impl Role {
         match self {
             Self::Gateway => "gateway",
             Self::Relay => "relay",
+        }
+    }
+
+    /// The settings of its own.
+    #[must_use]
+    pub fn keys(self) -> &'static RoleKeys {
+        match self {
+            Self::Gateway => &role::GATEWAY,
+            Self::Relay => &role::RELAY,
         }
     }
 }

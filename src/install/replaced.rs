@@ -6,8 +6,9 @@ use std::iter::Peekable;
 use std::str::Chars;
 
 use super::place::Role;
-use crate::config::env::{GATEWAY_ACCESS_TOKEN, GATEWAY_NAME, RELAY_ACCESS_TOKEN, TABLE, Variable};
+use crate::config::env::{GATEWAY_NAME, TABLE, Variable};
 use crate::config::raw::{Raw, Source};
+use crate::config::role::is_access_token;
 use crate::secret::Secret;
 
 /// One setting of a unit's own.
@@ -62,8 +63,8 @@ fn is_kept(own: &Own, new: &Raw<'_>) -> bool {
         let mut credentials = TABLE.iter().filter(|key| key.group.is_credential());
         let given = credentials.any(|key| is_given(key));
         // What a one-time token bought is worth more than the token.
-        let bought = [&GATEWAY_ACCESS_TOKEN, &RELAY_ACCESS_TOKEN];
-        if given || bought.into_iter().any(|key| in_file(key).is_some()) {
+        let mut bought = TABLE.iter().filter(|key| is_access_token(key));
+        if given || bought.any(|key| in_file(key).is_some()) {
             return true;
         }
     }

@@ -7,10 +7,8 @@
 
 use crate::config::credential::IdentityCredential;
 use crate::config::env::{
-    API_URL, FOREIGN, GATEWAY_ACCESS_TOKEN, GATEWAY_DOMAIN, GATEWAY_ENROLL_METHOD,
-    GATEWAY_ENROLLMENT_TOKEN, GATEWAY_ID, GCP_KEY_PATH, Group, KUBERNETES_TOKEN_PATH,
-    RELAY_ACCESS_TOKEN, RELAY_AUTH_SECRET, RELAY_DOMAIN, RELAY_ENROLL_METHOD,
-    RELAY_ENROLLMENT_TOKEN, RELAY_ID, TABLE, TOKEN, Used, Variable,
+    API_URL, FOREIGN, GCP_KEY_PATH, Group, KUBERNETES_TOKEN_PATH, RELAY_AUTH_SECRET, TABLE, TOKEN,
+    Used, Variable,
 };
 use crate::config::file::{self, Entry};
 use crate::config::raw::{Raw, Source};
@@ -68,10 +66,7 @@ impl From<&IdentityCredential> for Proof {
 
 impl From<Role> for Used {
     fn from(role: Role) -> Self {
-        match role {
-            Role::Gateway => Self::ByGateways,
-            Role::Relay => Self::ByRelays,
-        }
+        role.keys().used
     }
 }
 
@@ -118,77 +113,45 @@ pub fn keeps(role: Role, proof: Option<Proof>, variable: &Variable) -> bool {
 /// in place of what only the platform knows.
 #[must_use]
 pub fn exchanged(role: Role, domain: &ApiBase) -> [(&'static Variable, Secret); 3] {
-    let enrollment = Enrollment::of(role);
     let unknown = || Secret::new("<secret>");
-    [
-        (enrollment.domain, Secret::new(domain.as_url().as_str())),
-        (enrollment.bought, unknown()),
-        (enrollment.with, unknown()),
-    ]
-}
-
-/// What an enrollment keeps, and asks for.
-struct Enrollment {
-    bought: &'static Variable,
-    with: &'static Variable,
-    method: &'static Variable,
-    id: &'static Variable,
-    domain: &'static Variable,
-}
-
-impl Enrollment {
-    fn of(role: Role) -> Self {
-        match role {
-            Role::Gateway => Self {
-                bought: &GATEWAY_ACCESS_TOKEN,
-                with: &GATEWAY_ENROLLMENT_TOKEN,
-                method: &GATEWAY_ENROLL_METHOD,
-                id: &GATEWAY_ID,
-                domain: &GATEWAY_DOMAIN,
-            },
-            Role::Relay => Self {
-                bought: &RELAY_ACCESS_TOKEN,
-                with: &RELAY_ENROLLMENT_TOKEN,
-                method: &RELAY_ENROLL_METHOD,
-                id: &RELAY_ID,
-                domain: &RELAY_DOMAIN,
-            },
-        }
-    }
+    role.keys().exchanged(domain, unknown(), unknown())
 }
 
 /// The keys of the file that must change, and their values; an empty value takes one away.
 #[must_use]
 pub fn changes(role: Role, proof: Proof, raw: &Raw<'_>) -> Vec<(&'static Variable, Secret)> {
-    let enrollment = Enrollment::of(role);
+    let keys = role.keys();
     let (credential, emptied): (Vec<&'static Variable>, &[&'static Variable]) = match proof {
         // A one-time token in the file would be exchanged again, if it is another than the one that
         // was.
-        Proof::Enrollment if raw.value_from(Source::File, enrollment.method).is_some() => {
-            (vec![enrollment.bought], &[&TOKEN])
+        Proof::Enrollment if raw.value_from(Source::File, keys.enroll_method).is_some() => {
+            (vec![keys.access_token], &[&TOKEN])
         }
-        Proof::Enrollment => (vec![enrollment.bought], &[]),
+        Proof::Enrollment => (vec![keys.access_token], &[]),
         Proof::Token => (
             vec![&TOKEN],
             &[
-                enrollment.bought,
-                enrollment.with,
-                enrollment.method,
-                enrollment.id,
+                keys.access_token,
+                keys.enrollment_token,
+                keys.enroll_method,
+                keys.id,
             ],
         ),
         Proof::Login => (
             login(),
             &[
                 &TOKEN,
-                enrollment.bought,
-                enrollment.with,
-                enrollment.method,
-                enrollment.id,
+                keys.access_token,
+                keys.enrollment_token,
+                keys.enroll_method,
+                keys.id,
             ],
         ),
-        Proof::Role => (machine(role), &[&TOKEN, enrollment.bought, enrollment.with]),
-        Proof::Shared => (vec![&RELAY_AUTH_SECRET], &[enrollment.method]),
+        Proof::Role => (
+            machine(role),
+            &[&TOKEN, keys.access_token, keys.enrollment_token],
+        ),
+        Proof::Shared => (vec![&RELAY_AUTH_SECRET], &[keys.enroll_method]),
     };
     // With nothing new said about the credential, the file goes on as it was.
     let is_new = |variable: &&'static Variable| matches!(raw.source(variable), Some(source) if source != Source::File);
@@ -203,7 +166,7 @@ pub fn changes(role: Role, proof: Proof, raw: &Raw<'_>) -> Vec<(&'static Variabl
     }
     // A stored domain would win over the one that is typed now. An exchange stores its own.
     if raw.source(&API_URL) == Some(Source::Flag) && !matches!(proof, Proof::Enrollment) {
-        changes.push((enrollment.domain, Secret::new("")));
+        changes.push((keys.domain, Secret::new("")));
     }
     changes.retain(|(variable, wanted)| {
         let now = raw

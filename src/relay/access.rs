@@ -9,8 +9,9 @@ use crate::api::login::TokenSource;
 use crate::api::types::{RegisterRelay, RelayCredentials};
 use crate::api::{self, Client};
 use crate::clock::Clock;
-use crate::config::env::{RELAY_ACCESS_TOKEN, RELAY_DOMAIN, RELAY_ENROLLMENT_TOKEN, Variable};
+use crate::config::env::Variable;
 use crate::config::file;
+use crate::config::role::RELAY;
 use crate::config::settings::{ApiBase, RelayCredential, RelayKind, RelaySettings};
 use crate::error::{Class, Reason};
 use crate::events::{self, Event};
@@ -249,13 +250,8 @@ pub(crate) async fn save(
     spent: &Secret,
     access: &Secret,
 ) -> Result<(), StoreError> {
-    let domain = Secret::new(domain.as_url().as_str());
-    let changes = vec![
-        (&RELAY_DOMAIN, domain),
-        (&RELAY_ACCESS_TOKEN, access.clone()),
-        (&RELAY_ENROLLMENT_TOKEN, spent.clone()),
-    ];
-    update(store.to_owned(), changes).await
+    let changes = RELAY.exchanged(domain, access.clone(), spent.clone());
+    update(store.to_owned(), changes.to_vec()).await
 }
 
 /// The disk may be slow, and must not hold up the runtime.

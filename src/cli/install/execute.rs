@@ -8,8 +8,9 @@ use super::super::service::{self, say};
 use super::Install;
 use super::decide::{Decided, Settings, say_name_of_host};
 use super::units::Retired;
-use crate::config::env::{GATEWAY_ACCESS_TOKEN, GATEWAY_NAME, RELAY_ACCESS_TOKEN};
+use crate::config::env::GATEWAY_NAME;
 use crate::config::file;
+use crate::config::role::is_access_token;
 use crate::config::settings::{ApiBase, GatewayCredential};
 use crate::error::Reason;
 use crate::gateway::enroll::Exchange;
@@ -37,11 +38,10 @@ const ROOT_ADVICE: &str = "It runs as root without capabilities, which can still
 
 /// True if an access token is in the file at `path`, or may be.
 fn holds_token(path: &Path) -> bool {
-    let bought = [&GATEWAY_ACCESS_TOKEN, &RELAY_ACCESS_TOKEN];
     match file::load(path) {
         Ok(entries) => entries
             .iter()
-            .any(|entry| bought.contains(&entry.key) && !entry.value.is_empty()),
+            .any(|entry| is_access_token(entry.key) && !entry.value.is_empty()),
         Err(error) => !error.is_absent(),
     }
 }

@@ -4,10 +4,9 @@
 use std::path::Path;
 
 use super::super::service;
-use crate::config::env::{GATEWAY_NAME, RELAY_NAME};
 use crate::config::file;
 use crate::install::existing::{self, Existing};
-use crate::install::place::{Place, Role, UNITS};
+use crate::install::place::{Place, UNITS};
 
 /// The place of the only one, if that is installed and has the name of `place`.
 pub(crate) fn with_name_of(place: &Place) -> Option<Place> {
@@ -16,10 +15,7 @@ pub(crate) fn with_name_of(place: &Place) -> Option<Place> {
     let unit = existing::load(&Path::new(UNITS).join(only.service()), &only);
     let is_installed = matches!(unit, Ok(Existing::Ours(_) | Existing::Deployed(_)))
         || service::is_enabled(&only.service());
-    let key = match place.role() {
-        Role::Gateway => &GATEWAY_NAME,
-        Role::Relay => &RELAY_NAME,
-    };
+    let key = place.role().keys().name;
     let configured = file::load(&only.configuration()).ok()?;
     let has_name = configured
         .iter()
