@@ -15,8 +15,9 @@ use tempfile::TempDir;
 use time::OffsetDateTime;
 use tokio::runtime::Runtime;
 
-use crate::net::{Machine, Net, PROXY_PORT};
+use crate::net::{Line, Machine, Net, PROXY_PORT};
 use crate::peer::ECHO_PORT;
+use crate::peer::bulk::BULK_PORT;
 use crate::probe::{self, Probe};
 use crate::steer::Proxy;
 use crate::support::admin::Platform;
@@ -277,6 +278,30 @@ impl Lab {
         self.wait_line(&process, 0, "ready", PATIENCE);
         self.net.detour(Machine::Gateway, true);
         Proxy::new(process, stdin)
+    }
+
+    /// A long line between gateway and relay from now on; connections that there are go on through it.
+    pub(crate) fn start_line(&self, line: &Line) -> Rc<Process> {
+        let words = line.words();
+        let mut role = vec!["line"];
+        role.extend(words.iter().map(String::as_str));
+        let command = self.net.on_router(&self.peer(&role));
+        let process = self.spawn_ready("line", &command);
+        self.net
+            .through_line(Machine::Gateway, Machine::Relay, line);
+        process
+    }
+
+    /// A target for bulk data on this machine.
+    pub(crate) fn start_bulk(&self, machine: Machine) -> Rc<Process> {
+        let command = self.net.on(machine, &self.peer(&["bulk"]));
+        self.spawn_ready("bulk", &command)
+    }
+
+    /// A way to it through the gateway; good for five minutes.
+    pub(crate) fn bulk_way(&self) -> Way {
+        let way = self.platform().way(GATEWAY, "127.0.0.1", BULK_PORT);
+        self.runtime.block_on(way)
     }
 
     fn peer(&self, role: &[&str]) -> Command {

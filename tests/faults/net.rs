@@ -10,6 +10,7 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use nix::sched::{CloneFlags, setns};
 
@@ -22,6 +23,9 @@ const NAMESPACES: &str = "/run/netns";
 const FILES: &str = "/etc/netns";
 /// Where the router's own proxy is.
 pub(crate) const PROXY_PORT: u16 = 12222;
+
+/// The routing table of packets into the line's near end; the next one is of its far end.
+const LINE_TABLE: u32 = 101;
 
 /// What has a network of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,6 +85,51 @@ impl Machine {
     pub(crate) fn router(self) -> Ipv4Addr {
         Ipv4Addr::new(10, 77, self.network(), 1)
     }
+}
+
+/// The two ends of a long line, both on the router.
+pub(crate) const LINE_NEAR: &str = "line-near";
+pub(crate) const LINE_FAR: &str = "line-far";
+
+/// A long line: the same in each direction.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Line {
+    pub(crate) megabits: u64,
+    pub(crate) one_way: Duration,
+    /// How far the line may be behind before it drops packets.
+    pub(crate) queue: Duration,
+    /// Packets that are lost at random.
+    pub(crate) lost_per_100_000: u64,
+    pub(crate) mtu: u16,
+}
+
+impl Line {
+    /// For the command line of the process that joins the two ends.
+    pub(crate) fn words(&self) -> [String; 5] {
+        [
+            self.megabits,
+            millis(self.one_way),
+            millis(self.queue),
+            self.lost_per_100_000,
+            self.mtu.into(),
+        ]
+        .map(|number| number.to_string())
+    }
+
+    pub(crate) fn from_words(words: &[&str]) -> Self {
+        let number = |at: usize| words[at].parse::<u64>().expect("a number");
+        Self {
+            megabits: number(0),
+            one_way: Duration::from_millis(number(1)),
+            queue: Duration::from_millis(number(2)),
+            lost_per_100_000: number(3),
+            mtu: u16::try_from(number(4)).expect("an MTU"),
+        }
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).expect("short")
 }
 
 /// All of it; gone when dropped.
@@ -240,6 +289,28 @@ impl Net {
             ));
         }
         self.apply();
+    }
+
+    /// From now on packets between the two machines take the line, whose ends are there already.
+    pub(crate) fn through_line(&self, near: Machine, far: Machine, line: &Line) {
+        let mut commands = String::new();
+        for (device, table, from, to) in [
+            (LINE_NEAR, LINE_TABLE, near, far),
+            (LINE_FAR, LINE_TABLE + 1, far, near),
+        ] {
+            for setting in [device, "all"] {
+                // Packets come from the line with addresses to which there is another way.
+                let setting = format!("net/ipv4/conf/{setting}/rp_filter");
+                set(&self.router(), &setting, 0);
+            }
+            let _ = writeln!(commands, "link set {device} txqueuelen 2000 up");
+            let _ = writeln!(commands, "link set {} mtu {}", from.name(), line.mtu);
+            let _ = writeln!(commands, "route add default dev {device} table {table}");
+            let (from_name, to) = (from.name(), to.address());
+            let _ = writeln!(commands, "rule add iif {from_name} to {to} table {table}");
+            self.ip(from, &format!("link set eth0 mtu {}\n", line.mtu));
+        }
+        self.ip_router(&commands);
     }
 
     /// A file that this machine has in the place of `/etc/NAME`; for processes that start later.

@@ -1,12 +1,16 @@
-//! What this binary does as a child on one of the machines: an echo, a DNS server, or the proxy between gateway and relay.
+//! What this binary does as a child on one of the machines: an echo, a target for bulk data, a DNS server, the
+//! proxy between gateway and relay, or a long line there.
 //! It says `ready` once it serves, and serves until it is killed.
 
+pub(crate) mod bulk;
+mod line;
 mod proxy;
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::ExitCode;
 
+use crate::net::Line;
 use crate::privileged::dns;
 
 /// Where the echo is, on its machine.
@@ -24,6 +28,8 @@ pub(crate) fn run(role: &[&str]) -> ExitCode {
             listen.parse().expect("an address"),
             to.parse().expect("an address"),
         ),
+        ["bulk"] => bulk::serve(),
+        ["line", words @ ..] => line::run(Line::from_words(words)),
         _ => panic!("no such role: {role:?}"),
     }
     ExitCode::FAILURE

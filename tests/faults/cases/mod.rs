@@ -7,6 +7,7 @@ mod crowds;
 mod deaths;
 mod defects;
 mod disk;
+mod long_lines;
 mod mute;
 mod partitions;
 mod refusals;
@@ -35,4 +36,4 @@ pub(crate) const TABLE: &[&[Case]] = &[
 ];
 
 /// What needs the whole machine, and would make all others late: run one after the other, at the end.
-pub(crate) const ALONE: &[&[Case]] = &[crowds::CASES];
+pub(crate) const ALONE: &[&[Case]] = &[long_lines::CASES, crowds::CASES];
