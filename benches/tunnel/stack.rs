@@ -41,7 +41,7 @@ pub(crate) enum Between {
 pub(crate) struct Stack {
     pub(crate) gateway: Process,
     pub(crate) relay: Process,
-    relay_flags: [(&'static str, String); 6],
+    relay_flags: Vec<(&'static str, String)>,
     relay_ssh: SocketAddr,
     _platform: Process,
     client: Client,
@@ -51,6 +51,14 @@ pub(crate) struct Stack {
 
 impl Stack {
     pub(crate) async fn start(between: Between) -> anyhow::Result<Self> {
+        Self::start_with(between, &[]).await
+    }
+
+    /// The same with more flags of the relay.
+    pub(crate) async fn start_with(
+        between: Between,
+        more_of_relay: &[(&'static str, &str)],
+    ) -> anyhow::Result<Self> {
         let dir = tempfile::tempdir()?;
         let path = |name: &str| dir.path().join(name).display().to_string();
         let host = free_loopback(&PORTS)?;
@@ -79,7 +87,7 @@ impl Stack {
             Secret::new(fs::read_to_string(dir.path().join("platform/admin-token"))?.trim());
         let access = identity_token(&client, &token, "bench", &["gateway", "relay"]).await?;
         write_secret(&dir.path().join("token"), &access)?;
-        let relay_flags = [
+        let mut relay_flags = vec![
             ("--name", "bench".to_owned()),
             ("--host", host.to_string()),
             ("--ssh-listen", ssh.to_string()),
@@ -87,6 +95,8 @@ impl Stack {
             ("--domain", url.to_owned()),
             ("--token-file", path("token")),
         ];
+        let more = more_of_relay.iter();
+        relay_flags.extend(more.map(|(flag, value)| (*flag, (*value).to_owned())));
         let relay = start_relay(&relay_flags)?;
         wait_for_relay(&client, &token).await?;
         let gateway = program(
@@ -217,10 +227,11 @@ fn program(command: &[&str], flags: &[(&str, &str)]) -> anyhow::Result<Process> 
     Process::start(program)
 }
 
-fn start_relay(flags: &[(&'static str, String); 6]) -> anyhow::Result<Process> {
-    let flags = flags
-        .each_ref()
-        .map(|(flag, value)| (*flag, value.as_str()));
+fn start_relay(flags: &[(&'static str, String)]) -> anyhow::Result<Process> {
+    let flags: Vec<_> = flags
+        .iter()
+        .map(|(flag, value)| (*flag, value.as_str()))
+        .collect();
     program(&["relay", "start"], &flags)
 }
 
