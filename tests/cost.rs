@@ -24,9 +24,9 @@ use ssh_key::private::Ed25519Keypair;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 /// Allocations for each MiB that a channel carries, both sides together.
-const MOST_ALLOCATIONS: u64 = 128;
+const MOST_ALLOCATIONS: u64 = 8;
 /// Bytes allocated for each MiB that a channel carries, both sides together.
-const MOST_BYTES: u64 = 5 * MIB / 2;
+const MOST_BYTES: u64 = MIB / 16;
 
 const MIB: u64 = 1 << 20;
 /// Moved before anything is counted: windows and buffers are then what they will be.

@@ -23,6 +23,7 @@ use super::connection::{ChannelId, Connection, Event};
 use super::input::{Incoming, Input};
 use super::msg;
 use super::output::Output;
+use super::packet::pool;
 use super::transport::Change;
 use crate::net::handshake_cpu::HandshakeCpu;
 use crate::net::turn::Turn;
@@ -519,7 +520,7 @@ async fn write<W: AsyncWrite + Unpin>(mut writer: W, shared: &Shared) -> Result<
         }
         write_all(&mut writer, &wire).await.map_err(Error::Io)?;
         turn.moved(wire.iter().map(Vec::len).sum());
-        wire.clear();
+        wire.drain(..).for_each(pool::give);
     }
 }
 

@@ -22,6 +22,9 @@ const MAX_WRITE: usize = 32 * 1024;
 /// So many bytes that were read are told to the session, even in the middle of what it gave.
 const TELL_READ: usize = 64 * 1024;
 
+/// Places for received packets that an idle channel keeps: few bytes, and no allocation for each packet.
+const KEPT_CHUNKS: usize = 8;
+
 /// The right to a channel; the channel is closed when it is dropped.
 pub(super) struct Handle {
     shared: Arc<Shared>,
@@ -152,7 +155,7 @@ impl ChannelStream {
         self.read = self.read.saturating_add(bytes);
         if first.is_empty() {
             self.chunks.pop_front();
-            if self.chunks.is_empty() {
+            if self.chunks.is_empty() && self.chunks.capacity() > KEPT_CHUNKS {
                 // What an idle channel need not keep.
                 self.chunks = VecDeque::new();
             }

@@ -4,6 +4,8 @@
 
 use aws_lc_rs::aead::{AES_128_GCM, AES_256_GCM, Aad, LessSafeKey, MAX_TAG_LEN, Nonce, UnboundKey};
 
+use crate::packet::pool;
+
 use super::{Cipher, Error, Keys, LENGTH, Plaintext};
 
 /// One direction.
@@ -61,7 +63,7 @@ impl Gcm {
         let (ciphertext, tag) = rest
             .split_last_chunk::<MAX_TAG_LEN>()
             .ok_or(Error::Library)?;
-        let mut bytes = vec![0; ciphertext.len()];
+        let mut bytes = pool::take_for_overwriting(ciphertext.len());
         self.key
             .open_separate_gather(nonce, Aad::from(*length), ciphertext, tag, &mut bytes)
             .map_err(|_| Error::Forged)?;

@@ -8,6 +8,7 @@
 //! is copied. Pure: bytes come and go by the driver. The cryptography is [`super::cipher`]'s.
 
 mod open;
+pub(crate) mod pool;
 mod seal;
 
 use std::fmt;
@@ -80,7 +81,7 @@ impl Packet {
     /// With room for a payload of so many bytes, `message` included, and all that sealing adds: up to there nothing
     /// moves.
     pub(super) fn with_capacity(message: u8, payload: usize) -> Self {
-        let mut bytes = Vec::with_capacity(payload.saturating_add(Self::OVERHEAD));
+        let mut bytes = pool::take(payload.saturating_add(Self::OVERHEAD));
         bytes.extend_from_slice(&[0; HEADER]);
         bytes.push(message);
         Self { bytes }

@@ -3,7 +3,9 @@
 use std::fmt;
 use std::ops::Deref;
 
-use super::{Error, LENGTH, MAX_PACKET_LENGTH, MIN_PACKET_LENGTH, MIN_PADDING, Tally, aligned};
+use super::{
+    Error, LENGTH, MAX_PACKET_LENGTH, MIN_PACKET_LENGTH, MIN_PADDING, Tally, aligned, pool,
+};
 use crate::ssh::cipher::{Keys, Layout, Opening, Plaintext, Suite};
 
 /// One connection's incoming direction: its cipher, its sequence number, and what came since the last keys.
@@ -154,6 +156,12 @@ impl Payload {
     /// What it takes of the host's memory, whatever is left of it.
     pub(crate) fn memory(&self) -> usize {
         self.bytes.capacity()
+    }
+}
+
+impl Drop for Payload {
+    fn drop(&mut self) {
+        pool::give(std::mem::take(&mut self.bytes));
     }
 }
 
