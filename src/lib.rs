@@ -11,10 +11,10 @@ pub mod fuzzing;
 pub mod gateway;
 pub mod host;
 pub mod install;
-pub mod pki;
 pub mod platform;
 pub mod relay;
 
+pub use infisical_pki as pki;
 pub use infisical_runtime::{
     backoff, clock, error, events, health, log_throttle, names, net, scope, secret, threads, trust,
     unit_name, words,

@@ -5,17 +5,16 @@
 
 mod answer;
 mod error;
-mod lenient;
 pub mod login;
 mod outbound;
 mod resolve;
 mod retry_after;
-pub mod types;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 pub use error::{Error, Foreign, Redirect};
+pub use infisical_api::types;
 use reqwest::header::{AGE, AUTHORIZATION, DATE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Method, redirect};
 use serde::Serialize;

@@ -1,14 +1,5 @@
-//! The host: the service manager's notifications, its journal, signals, limits and privileges. Knows nothing of tunnels.
+//! The crate `infisical-host`, and what of the host needs configuration files.
 
-pub mod disturbance;
-pub mod journal;
 pub mod known;
-pub mod limits;
-pub mod notify;
-pub mod parent;
-pub mod privileges;
-pub mod ready_file;
-pub mod signals;
-pub mod systemd;
-pub mod unit;
-pub mod watchdog;
+
+pub use infisical_host::*;

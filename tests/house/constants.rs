@@ -92,7 +92,7 @@ const STATEMENTS: &[Statement] = &[
     says(
         ARCHITECTURE,
         "(or has hung for {} s)",
-        "src/host/notify.rs",
+        "crates/host/src/notify.rs",
         "READY_AT_LATEST",
         Unit::Seconds,
     ),
@@ -228,7 +228,7 @@ const EQUAL: &[[(&str, &str); 2]] = &[
     ],
     // The hosts that the embedded platform signs are those that a gateway reads.
     [
-        ("src/pki/extensions.rs", "MAX_HOST"),
+        ("crates/pki/src/extensions.rs", "MAX_HOST"),
         ("src/platform/routes/admin.rs", "MAX_HOST"),
     ],
     // Gateway and platform count the same relays as healthy.

@@ -277,7 +277,7 @@ mod tests {
     use super::SecureStream;
     use crate::net::on_demand::BUFFER;
     use crate::net::progress::{DELIVERY, DELIVERY_AT_MOST, LOOK_AGAIN, Progress};
-    use crate::pki::tls::provider;
+    use crate::tls::provider;
 
     type Client = SecureStream<client::TlsStream<DuplexStream>>;
     type Server<S> = SecureStream<server::TlsStream<S>>;

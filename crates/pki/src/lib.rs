@@ -1,6 +1,9 @@
 //! X.509 and TLS: the configurations of TLS 1 and TLS 2 on both sides, and what a client certificate says
 //! about where it wants to go (protocol.md §4).
 
+use infisical_api as api;
+use infisical_runtime::{clock, error, names, net, secret};
+
 mod alert;
 pub mod dial;
 pub mod extensions;

@@ -213,7 +213,7 @@ mod tests {
             panic!("{entries:?}");
         };
         for part in [
-            "PRIORITY=4\nSYSLOG_IDENTIFIER=infisical\nTARGET=infisical::host::journal::tests\nCODE_FILE=src/host/journal/mod.rs\nCODE_LINE=",
+            "PRIORITY=4\nSYSLOG_IDENTIFIER=infisical\nTARGET=infisical_host::journal::tests\nCODE_FILE=crates/host/src/journal/mod.rs\nCODE_LINE=",
             "\nSPAN_NAME=outer\nRELAY_HOST=h\nSESSION=7\nMESSAGE_ID=abc\nERROR\n\u{6}\0\0\0\0\0\0\0no\nway\nATTEMPT=3\nWHO=x\n",
             "MESSAGE\n\u{27}\0\0\0\0\0\0\0not done error=no\nway attempt=3 who=\"x\"\n",
         ] {

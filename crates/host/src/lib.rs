@@ -1,0 +1,15 @@
+//! The host: the service manager's notifications, its journal, signals, limits and privileges. Knows nothing of tunnels.
+
+use infisical_runtime::{backoff, error, events, health, net, scope, words};
+
+pub mod disturbance;
+pub mod journal;
+pub mod limits;
+pub mod notify;
+pub mod parent;
+pub mod privileges;
+pub mod ready_file;
+pub mod signals;
+pub mod systemd;
+pub mod unit;
+pub mod watchdog;
