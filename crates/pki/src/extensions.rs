@@ -8,8 +8,6 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 pub const ROUTING_OID: &str = "1.3.6.1.4.1.12345.100.1";
 /// OID of the actor extension.
 pub const ACTOR_OID: &str = "1.3.6.1.4.1.12345.100.2";
-/// OID of the extension with the gateway's name (TLS 1) or the PAM session (TLS 2).
-pub const DETAIL_OID: &str = "1.3.6.1.4.1.12345.100.3";
 /// Longest target host: a DNS name with `https://` before it.
 const MAX_HOST: usize = 253 + 8;
 

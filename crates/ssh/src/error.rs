@@ -4,7 +4,6 @@ use std::io;
 use std::time::Duration;
 
 use super::cert;
-use infisical_runtime::error::{Class, Reason};
 
 /// Why an SSH session could not be made, or ended.
 #[derive(Debug, thiserror::Error)]
@@ -56,28 +55,4 @@ pub enum Error {
     /// Our own key cannot sign.
     #[error("our private key cannot sign: {0}")]
     LocalKey(String),
-}
-
-impl Error {
-    /// What a client does about it. Nearly everything may be cured by trying again, with newly issued
-    /// credentials where a certificate was refused; the platform, not the relay, decides what is final.
-    #[must_use]
-    pub fn class(&self) -> Class {
-        match self {
-            Self::Certificate(_)
-            | Self::RawHostKey
-            | Self::AuthenticationRefused
-            | Self::NotAuthenticated
-            | Self::HandshakeTimedOut(_)
-            | Self::KeepaliveTimedOut
-            | Self::NoCommonAlgorithm { .. }
-            | Self::Protocol(_)
-            | Self::TooManyKeyExchanges
-            | Self::Disconnected(_)
-            | Self::ChannelRefused(_)
-            | Self::Closed
-            | Self::Io(_) => Class::Retry,
-            Self::LocalKey(_) => Class::Fatal(Reason::Configuration),
-        }
-    }
 }
