@@ -9,7 +9,8 @@ use tokio::time::Instant;
 
 use super::access::Access;
 use super::connection::cached_relay::CachedRelay;
-use super::connection::relay_selection::{self, PROBE_DEADLINE};
+use super::connection::policy::PROBE_DEADLINE;
+use super::connection::relay_selection;
 use super::identity::{self, Identity};
 use crate::api::types::{ConnectGateway, RegisterGateway, Relay};
 use crate::api::{self, Client};

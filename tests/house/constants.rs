@@ -64,7 +64,7 @@ const STATEMENTS: &[Statement] = &[
     says(
         OPERATIONS,
         "sessions have {} s of these",
-        "src/gateway/connection/session.rs",
+        "src/gateway/connection/policy.rs",
         "DRAIN",
         Unit::Seconds,
     ),
@@ -78,7 +78,7 @@ const STATEMENTS: &[Statement] = &[
     says(
         ARCHITECTURE,
         "present ones end for {} s at most",
-        "src/gateway/connection/session.rs",
+        "src/gateway/connection/policy.rs",
         "DRAIN",
         Unit::Seconds,
     ),
@@ -214,11 +214,11 @@ const STATEMENTS: &[Statement] = &[
 const EQUAL: &[[(&str, &str); 2]] = &[
     // Both roles let a credential's refusals count alike.
     [
-        ("src/gateway/connection/state.rs", "REFUSALS_BELIEVED"),
+        ("src/gateway/connection/policy.rs", "REFUSALS_BELIEVED"),
         ("src/relay/register.rs", "REFUSALS_BELIEVED"),
     ],
     [
-        ("src/gateway/connection/state.rs", "SELDOM"),
+        ("src/gateway/connection/policy.rs", "SELDOM"),
         ("src/relay/register.rs", "SELDOM"),
     ],
     // A key that can be read can sign.
@@ -233,7 +233,7 @@ const EQUAL: &[[(&str, &str); 2]] = &[
     ],
     // Gateway and platform count the same relays as healthy.
     [
-        ("src/gateway/connection/relay_selection.rs", "HEALTHY_FOR"),
+        ("src/gateway/connection/policy.rs", "HEALTHY_FOR"),
         ("src/platform/store/relays.rs", "HEALTHY"),
     ],
     // What the embedded platform takes for a gateway's interval is the interval.

@@ -3,15 +3,15 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 
 use super::path::View;
+use super::policy::{ROOM, USEFUL_AFTER};
 use super::reconnect_trigger::Nudge;
 use super::session;
-use super::state::{self, Action, Event, Link, Moment};
+use super::state::{Action, Event, Link, Moment};
 use super::status::{News, Reporter};
 use super::tunnel::{Tunnel, Tunnels};
 use crate::backoff;
@@ -20,9 +20,6 @@ use crate::gateway::identity::Identity;
 use crate::gateway::issue::Issuer;
 use crate::log_throttle::LogThrottle;
 use crate::scope::Scope;
-
-/// How often it is looked whether one of too many tunnels has ended.
-const ROOM: Duration = Duration::from_secs(10);
 
 /// Why a tunnel is not stayed with any longer.
 pub(super) enum Left {
@@ -106,7 +103,7 @@ impl Stay<'_> {
     pub(super) async fn run(mut self, scope: &Scope) -> Left {
         let mut newest = self.current.subscribe();
         newest.mark_changed();
-        let useful_at = Instant::now() + state::USEFUL_AFTER;
+        let useful_at = Instant::now() + USEFUL_AFTER;
         let mut lived = false;
         let mut crowded = false;
         let mut looks = Looks::default();

@@ -14,19 +14,10 @@ use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use tokio::time::Instant;
 
-/// After this long without a tunnel another attempt is begun.
-const BESIDE: Duration = Duration::from_millis(1250);
-/// Limit for a greeting, and so for how many there are at once.
-const GREETING: Duration = Duration::from_secs(9);
-/// A proof has at least this long to be answered before it is given up for a younger attempt …
-const STUCK: Duration = Duration::from_secs(1);
-/// … and so many times what the younger one's greeting took, which is as many round trips and more work for the relay.
-const STUCK_TIMES: u32 = 3;
-/// Limit for all of it.
-pub(crate) const LIMIT: Duration = Duration::from_secs(20);
+use super::policy::{BESIDE, HANDSHAKES, KEY_EXCHANGE, STUCK, STUCK_TIMES};
 
 /// The first tunnel that `dial`, then `greet`, then `prove` make; or the last error, `None` if there was not even that
-/// within [`LIMIT`]. Dropping what they return cuts the connection.
+/// within [`HANDSHAKES`]. Dropping what they return cuts the connection.
 pub(crate) async fn race<C, G, S, E, FD, FG, FP>(
     dial: impl Fn() -> FD,
     greet: impl Fn(C) -> FG,
@@ -37,7 +28,7 @@ where
     FG: Future<Output = Result<G, E>>,
     FP: Future<Output = Result<S, E>>,
 {
-    let end = Instant::now() + LIMIT;
+    let end = Instant::now() + HANDSHAKES;
     let mut dialling = Some(Box::pin(dial()));
     let mut greetings = FuturesUnordered::new();
     // The youngest one that was greeted and has not had its turn, and how long its greeting took.
@@ -93,7 +84,7 @@ where
 /// The outcome of a greeting, `None` if it has none within its limit; and how long it took.
 async fn timed<F: Future>(greeting: F) -> (Option<F::Output>, Duration) {
     let begin = Instant::now();
-    let outcome = tokio::time::timeout(GREETING, greeting).await.ok();
+    let outcome = tokio::time::timeout(KEY_EXCHANGE, greeting).await.ok();
     (outcome, begin.elapsed())
 }
 
@@ -112,7 +103,7 @@ mod tests {
 
     use tokio::time::{Instant, sleep};
 
-    use super::{LIMIT, race};
+    use super::{HANDSHAKES, race};
 
     const MOMENT: Duration = Duration::from_millis(50);
 
@@ -265,7 +256,7 @@ mod tests {
     async fn a_relay_that_never_answers_is_given_up_within_the_limit() {
         for bad in [MUTE, UNBELIEVING] {
             let outcome = against(|_| bad).await;
-            assert_eq!((outcome.result, outcome.took), (Err(None), LIMIT));
+            assert_eq!((outcome.result, outcome.took), (Err(None), HANDSHAKES));
             assert!(outcome.most_greetings <= 8);
         }
     }

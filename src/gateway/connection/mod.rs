@@ -6,6 +6,7 @@ pub(super) mod active_tunnel;
 pub(super) mod cached_relay;
 pub(super) mod handshake_race;
 mod path;
+pub(super) mod policy;
 pub mod reconnect_trigger;
 pub(super) mod relay_reselection;
 pub(super) mod relay_selection;

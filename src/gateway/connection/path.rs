@@ -7,24 +7,13 @@
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
 
+use super::policy::{ANSWER, ANSWER_IF_MOVED, ASK_KERNEL, PORT};
 use crate::error::chain;
 use crate::names::{RelayHost, TLS_PORT};
 use crate::net::dial;
 use crate::net::source::Ends;
 use crate::ssh::client::Session;
-
-/// How long a tunnel may take to give a sign of life when it is asked for one out of turn.
-///
-/// Long enough for sessions to survive a short interruption, after which the kernel takes seconds to repeat what was lost.
-const ANSWER: Duration = Duration::from_secs(5);
-/// The same, once the kernel would go another way to the relay.
-const ANSWER_IF_MOVED: Duration = Duration::from_millis(1500);
-/// How often the kernel is asked that while an answer is awaited.
-const ASK_KERNEL: Duration = Duration::from_millis(250);
-/// Limit for the relay's port.
-const PORT: Duration = Duration::from_secs(5);
 
 /// The path, as far as it can be seen from here.
 #[derive(Debug)]

@@ -6,14 +6,11 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 
+use super::policy::RESELECTION;
 use crate::backoff;
 use crate::error::chain;
 use crate::gateway::identity::Identity;
 use crate::gateway::issue::Issuer;
-
-/// Time between two looks: at least the first, and less than the second, so that gateways that began together do not look
-/// together.
-const EVERY: (Duration, Duration) = (Duration::from_secs(3 * 3600), Duration::from_secs(5 * 3600));
 
 /// Looks for ever while `up`; `now` asks for a look out of turn, and `renew` is told of a better relay.
 pub(crate) async fn run(
@@ -54,18 +51,20 @@ pub(crate) async fn run(
 }
 
 fn pause(random: u64) -> Duration {
-    let span = EVERY.1.saturating_sub(EVERY.0).as_secs().max(1);
-    EVERY.0.saturating_add(Duration::from_secs(random % span))
+    let span = RESELECTION.1.saturating_sub(RESELECTION.0).as_secs().max(1);
+    RESELECTION
+        .0
+        .saturating_add(Duration::from_secs(random % span))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{EVERY, pause};
+    use super::{RESELECTION, pause};
 
     #[test]
     fn looks_are_spread() {
-        assert_eq!(pause(0), EVERY.0);
-        assert!((0..100).all(|n| pause(n * 7919 * 7919) < EVERY.1));
+        assert_eq!(pause(0), RESELECTION.0);
+        assert!((0..100).all(|n| pause(n * 7919 * 7919) < RESELECTION.1));
         assert_ne!(pause(1), pause(2));
     }
 }

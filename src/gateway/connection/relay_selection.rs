@@ -11,19 +11,9 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::time::Instant;
 
+use super::policy::{CLEAR_GAIN, CLEAR_GAIN_PERCENT, GRACE, HEALTHY_FOR};
 use crate::api::types::Relay;
 use crate::backoff;
-
-/// A relay whose last heartbeat is older is not counted on (protocol.md §1).
-const HEALTHY_FOR: time::Duration = time::Duration::hours(1);
-/// Limit for one probe (protocol.md §1).
-pub(crate) const PROBE_DEADLINE: Duration = Duration::from_secs(5);
-/// How long slower relays may take once one has answered that no other could be preferred to but for its speed.
-const GRACE: Duration = Duration::from_millis(300);
-/// A relay is clearly faster if it saves so much …
-const CLEAR_GAIN: Duration = Duration::from_millis(10);
-/// … and so many percent.
-const CLEAR_GAIN_PERCENT: u32 = 30;
 
 /// What was measured of a healthy relay.
 #[derive(Debug, Clone, Copy)]

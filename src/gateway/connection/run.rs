@@ -13,6 +13,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 
 use super::active_tunnel::{Left, Stay};
+use super::policy::{CONNECT, DRAIN, FRESH, HEAD_START, HEAD_STARTS_DOUBLED};
 use super::reconnect_trigger::Nudge;
 use super::session;
 use super::state::{Action, Event, Failure, Link, Moment};
@@ -31,14 +32,6 @@ use crate::log_throttle::{LogThrottle, Permission};
 use crate::names::{GatewayName, SSH_PORT};
 use crate::net::dial;
 use crate::scope::Scope;
-
-/// How long the platform has to answer before a relay that can be reached again is dialled instead of waiting on.
-const HEAD_START: Duration = Duration::from_secs(1);
-/// Each time that came to nothing, the platform has twice as long, so often: in the end longer than any call takes.
-const HEAD_STARTS_DOUBLED: u32 = 6;
-/// An attempt that has not lasted so long yet is not begun anew because the network changed: a change seldom comes alone. Twice
-/// as long each time, so that even where the network changes for ever an attempt comes to its end.
-const FRESH: Duration = Duration::from_secs(1);
 
 /// The link and what it acts on.
 pub(crate) struct Supervisor {
@@ -357,7 +350,7 @@ impl Supervisor {
     pub(crate) async fn drain(&mut self) {
         self.reporter.draining();
         self.tunnels.cancel();
-        let draining = self.tunnels.finish(session::DRAIN * 2 + STOP);
+        let draining = self.tunnels.finish(DRAIN * 2 + STOP);
         let reporter = &self.reporter;
         self.heart.during(|| reporter.check(), draining).await;
     }
@@ -468,7 +461,7 @@ async fn is_back(identity: Option<&Identity>, head_start: Duration) {
         return std::future::pending().await;
     };
     tokio::time::sleep(head_start).await;
-    while dial::connect_speaking(identity.relay_host.as_str(), SSH_PORT, session::CONNECT)
+    while dial::connect_speaking(identity.relay_host.as_str(), SSH_PORT, CONNECT)
         .await
         .is_err()
     {

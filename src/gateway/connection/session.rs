@@ -2,12 +2,14 @@
 //! tunnel ends, the gateway stops, or the tunnel has retired and carries nothing any more.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, Semaphore, watch};
 
 use super::handshake_race;
+use super::policy::{
+    CLOSE_WAIT, CONNECT, DRAIN, FIRST_SIGN, HANDSHAKES, MAX_SESSIONS, RETIRED_IDLE,
+};
 use super::state::Failure;
 use super::status::Reporter;
 use crate::error::{Reason, chain};
@@ -20,24 +22,6 @@ use crate::net::source::Ends;
 use crate::net::{dial, progress};
 use crate::scope::Scope;
 use crate::ssh::{self, ChannelStream, client};
-
-/// Limit for the TCP connection to the relay.
-pub(crate) const CONNECT: Duration = Duration::from_secs(15);
-/// How long a relay may take to give a sign of life after it let the gateway in.
-const FIRST_SIGN: Duration = Duration::from_secs(5);
-/// Sessions at once. Beyond it a channel is closed at once, so that one flood cannot take the memory or
-/// the descriptors that the others need.
-const MAX_SESSIONS: usize = 10_000;
-/// How long sessions may go on after a stop was asked for.
-pub(crate) const DRAIN: Duration = Duration::from_secs(10);
-
-/// How long a session that went well waits for its client to close it too, so that the client has its last bytes
-/// before the tunnel may end.
-const FAREWELL: Duration = Duration::from_secs(2);
-
-/// How long a retired tunnel carries nothing before it is closed: a client that was sent to its relay a moment
-/// before still gets through.
-const RETIRED_IDLE: Duration = Duration::from_secs(10);
 
 /// What a relay is told when the gateway stops or has moved on.
 const GOING_AWAY: &str = "going away";
@@ -157,12 +141,7 @@ pub(crate) async fn connect(identity: &Identity) -> Result<(client::Session, Opt
     })
     .await;
     raced.map_err(|error| {
-        let timed_out = || {
-            failed(
-                identity,
-                ssh::Error::HandshakeTimedOut(handshake_race::LIMIT),
-            )
-        };
+        let timed_out = || failed(identity, ssh::Error::HandshakeTimedOut(HANDSHAKES));
         error.unwrap_or_else(timed_out)
     })
 }
@@ -266,7 +245,7 @@ pub(crate) async fn serve(
             let served = Box::pin(answer(channel, context, &throttle)).await;
             // A client whose session failed is to hear of it at once.
             if served {
-                stop.run(Box::pin(close_wait.wait(FAREWELL))).await;
+                stop.run(Box::pin(close_wait.wait(CLOSE_WAIT))).await;
             }
         });
     };

@@ -24,52 +24,13 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::policy::{
+    ASK_AGAIN, ASK_AT_MOST, BASE, DIAL_AT_MOST, DOUBTS_TO_REDIAL, DOUBTS_TO_RENEW, FLAPS_FORGIVEN,
+    FLAPS_TO_ASK, HURRIES, HURRY_AGAIN, LATER, REDIALS_DOUBLED, REFUSALS_BELIEVED, SAME_ADDRESS,
+    SELDOM, TAKEN_OVER_AT_LEAST, TURNED_AWAY_AT_MOST, USEFUL_AFTER, YOUNG,
+};
 use crate::backoff::{self, Backoff};
 use crate::error::{Class, Reason};
-
-/// The first wait after a tunnel was lost is shorter than this.
-const BASE: Duration = Duration::from_millis(250);
-/// Longest wait before the next dial of a relay that cannot be reached, while the outage is young.
-const DIAL_AT_MOST: Duration = Duration::from_secs(1);
-/// Longest wait before a platform that did not answer is asked again, while the outage is young.
-const ASK_AT_MOST: Duration = Duration::from_millis(2500);
-/// Longest wait before a relay is dialled again that holds an older connection of this gateway: nobody is
-/// told when it has noticed that the older one is gone, and each attempt costs it a handshake.
-const TURNED_AWAY_AT_MOST: Duration = Duration::from_secs(3);
-/// Shortest wait after another connection of this gateway took over.
-const TAKEN_OVER_AT_LEAST: Duration = Duration::from_secs(10);
-/// How long an outage is young.
-const YOUNG: Duration = Duration::from_secs(600);
-/// Longest wait after that.
-const LATER: Duration = Duration::from_secs(30);
-/// Bounds of the wait before a platform that did give credentials is asked for others, when nothing comes of
-/// those.
-const ASK_AGAIN: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(120));
-/// A relay that the configuration names is dialled for this long before it is asked whether its address is still right.
-const SAME_ADDRESS: Duration = Duration::from_secs(30);
-/// A tunnel that lives this long has proved useful even without a heartbeat.
-pub(crate) const USEFUL_AFTER: Duration = Duration::from_secs(60);
-/// Refusals in a row, after the gateway was up once, before they are believed: with [`LATER`] between them some
-/// five minutes, since a platform that is being redeployed refuses as well.
-const REFUSALS_BELIEVED: u32 = 10;
-/// Time between attempts once refusals are believed. It still asks: nobody may be there to start it again, and what
-/// answered may not have been the platform at all, but a proxy before it.
-const SELDOM: Duration = Duration::from_secs(300);
-/// Heartbeats in a row that do not get through a tunnel that answers, before it is announced to the platform anew …
-const DOUBTS_TO_RENEW: u32 = 2;
-/// … and, each time there are so many more, before it is made anew.
-const DOUBTS_TO_REDIAL: u32 = 4;
-/// After so many tunnels in a row that did not live, a relay that was chosen is left for another one, if there is one.
-const FLAPS_TO_ASK: u32 = 3;
-/// As long as a relay's heartbeats come through, so many of them make waits no longer: it may be restarted a few times in a row.
-const FLAPS_FORGIVEN: u32 = 4;
-/// Each tunnel that was made anew in vain doubles that, so often: in the end one lives for some five minutes. What is broken is elsewhere
-/// then, clients may get through all the same, and they cannot while it is made.
-const REDIALS_DOUBLED: u32 = 3;
-/// So many waits in a row may be ended before their time because the network changed …
-const HURRIES: u32 = 5;
-/// … and one more each time so long has passed: there are hosts whose network never comes to rest.
-const HURRY_AGAIN: Duration = Duration::from_secs(10);
 
 /// Where the link is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

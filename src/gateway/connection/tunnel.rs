@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 
 use super::path::Path;
+use super::policy::MAX_TUNNELS;
 use super::session::{self, Shared};
 use crate::gateway::identity::Identity;
 use crate::net::source::Ends;
@@ -15,9 +16,6 @@ use crate::ssh::client;
 
 /// What a relay is told of a tunnel that is made anew, if it hears it.
 const ABANDONED: &str = "nothing gets through this connection; making another one";
-
-/// Tunnels at once, retired ones included; beyond it the gateway stays with the one it has.
-const MOST: usize = 4;
 
 /// A tunnel in use; one that is dropped retires.
 pub(crate) struct Tunnel {
@@ -94,7 +92,7 @@ impl Tunnels {
 
     /// True if there may be one more beside those that are there.
     pub(crate) fn has_room(&self) -> bool {
-        self.scope.tasks() < MOST
+        self.scope.tasks() < MAX_TUNNELS
     }
 
     /// Asks all to drain and end.
