@@ -1,5 +1,7 @@
 //! What can be wrong with a line of a configuration file, said without its value, and the key that was meant.
 
+use strsim::levenshtein;
+
 use super::Form;
 use crate::config::env::{FOREIGN, TABLE, Variable, aliases, is_shared, is_standard, toml_key};
 
@@ -280,7 +282,7 @@ pub(super) fn nearest(key: &str) -> Option<&'static Variable> {
     let key = toml_key(&key.to_ascii_uppercase());
     TABLE
         .iter()
-        .map(|known| (distance(&key, &known.toml_key()), *known))
+        .map(|known| (levenshtein(&key, &known.toml_key()), *known))
         .min_by_key(|(distance, _)| *distance)
         // Of a short key so few letters would be left that anything resembles it.
         .filter(|(distance, known)| *distance <= MAX_TYPO && 2 * distance < known.toml_key().len())
@@ -292,24 +294,8 @@ pub(in crate::config) fn nearest_name(name: &str) -> Option<&'static str> {
     let names = TABLE.iter().flat_map(|known| known.names());
     names
         .filter(|known| !is_shared(known))
-        .map(|known| (distance(name, known), known))
+        .map(|known| (levenshtein(name, known), known))
         .min_by_key(|(distance, _)| *distance)
         .filter(|(distance, known)| *distance <= MAX_TYPO && 2 * distance < toml_key(known).len())
         .map(|(_, known)| known)
-}
-
-/// Levenshtein's distance, in bytes.
-fn distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.bytes().enumerate() {
-        let mut next = vec![i + 1];
-        for (y, pair) in b.bytes().zip(row.windows(2)) {
-            if let (&[diagonal, above], Some(&left)) = (pair, next.last()) {
-                let replaced = diagonal + usize::from(x != y);
-                next.push(replaced.min(above + 1).min(left + 1));
-            }
-        }
-        row = next;
-    }
-    row.last().copied().unwrap_or(0)
 }
