@@ -10,11 +10,12 @@ use super::start::with_inputs;
 use crate::api::login;
 use crate::config::account::Account;
 use crate::config::credential::LoginFileKind;
-use crate::config::env::Variable;
 use crate::config::raw::{Flags, Raw};
 use crate::config::remark::Problem;
+use crate::config::role::RoleKeys;
 use crate::config::{Inputs, default_directory, file};
 use crate::error::chain;
+use crate::install::place::CONFIGURATION;
 use crate::trust;
 
 /// What is asked for.
@@ -24,12 +25,8 @@ pub(super) struct Check<'a> {
     pub(super) flags: &'a Flags,
     /// The file that `--config` names.
     pub(super) config: Option<&'a Path>,
-    /// The setting that names the role, and with it the file.
-    pub(super) name: &'static Variable,
-    /// The file of the only one of its role on this machine, if there is neither a name nor `--config`.
-    pub(super) only: &'a Path,
-    /// The folder of files named after roles.
-    pub(super) roles: &'a str,
+    /// The settings of the role's own.
+    pub(super) keys: &'static RoleKeys,
 }
 
 impl Check<'_> {
@@ -44,7 +41,10 @@ impl Check<'_> {
             environment: &global.environment,
             file: None,
         };
-        let only = raw.value(self.name).is_none().then_some(self.only);
+        // The file of the only one of its role on this machine.
+        let only = Path::new(CONFIGURATION).join(format!("{}.conf", self.keys.word));
+        let is_nameless = raw.value(self.keys.name).is_none();
+        let only = is_nameless.then_some(only.as_path());
         let config = self.config.or(only);
         if let (None, Some(only)) = (self.config, only)
             && let Err(error) = file::load(only)
@@ -52,7 +52,7 @@ impl Check<'_> {
         {
             return Err(self.nameless(global, &error));
         }
-        let account = with_inputs(&global.environment, self.flags, config, self.roles, explain)
+        let account = with_inputs(&global.environment, self.flags, config, self.keys, explain)
             .map_err(Failure::problems)?;
         let mut missing = Vec::new();
         let mut problems = Vec::new();
@@ -68,9 +68,9 @@ impl Check<'_> {
 impl Check<'_> {
     /// Nothing says which role is meant, and the file of the only one gives `error`.
     fn nameless(&self, global: &Global, error: &file::Error) -> anyhow::Error {
-        let role = self.roles.trim_end_matches('s');
+        let role = self.keys.word;
         let is_root = nix::unistd::geteuid().is_root();
-        let directory = default_directory(&global.environment, is_root, self.roles);
+        let directory = default_directory(&global.environment, is_root, self.keys.folder);
         let names = names(&directory);
         let known = match names.is_empty() {
             true => String::new(),

@@ -1,7 +1,7 @@
 //! `infisical gateway`: arguments to settings, settings to a running gateway.
 
 use std::io::{self, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args as ClapArgs, Subcommand};
@@ -18,7 +18,7 @@ use super::{install, reload, service, start};
 use crate::config::env::GATEWAY_NAME;
 use crate::config::raw::Flags;
 use crate::config::settings::LogSettings;
-use crate::config::{assemble_gateway, explain_gateway};
+use crate::config::{assemble_gateway, explain_gateway, role};
 use crate::gateway::connection::reconnect_trigger::{Nudge, Nudges};
 use crate::gateway::{self, service::http::Cluster};
 use crate::health;
@@ -129,9 +129,7 @@ async fn check(start: &Start, global: &Global) -> anyhow::Result<()> {
     let check = Check {
         flags: &start.flags(global, io::stdin()),
         config: start.config.as_deref(),
-        name: &GATEWAY_NAME,
-        only: Path::new("/etc/infisical/gateway.conf"),
-        roles: "gateways",
+        keys: &role::GATEWAY,
     };
     check.run(global, explain_gateway).await
 }
@@ -174,7 +172,7 @@ pub(crate) async fn run(
             global,
             &flags,
             config,
-            "gateways",
+            &role::GATEWAY,
             assemble_gateway,
             |settings| {
                 trust::roots().set_source(settings.roots.clone());

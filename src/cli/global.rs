@@ -10,12 +10,11 @@ use clap::Args;
 
 use super::exit::Failure;
 use super::logging::{Logging, Stream};
-use super::setting_args::help;
+use super::setting_args::{Every, SettingArgs};
 use crate::config::env::{
     API_URL, CA_FILE, CUSTOM_HEADERS, Environment, LOG_DESTINATION, LOG_FILE, LOG_FORMAT,
     LOG_LEVEL, TOKEN, Variable,
 };
-use crate::config::log::{LogDestination, LogFormat};
 use crate::config::proxy::Proxies;
 use crate::config::raw::Flags;
 use crate::config::remark::{Problem, Remark};
@@ -42,21 +41,11 @@ fn parse_bool(text: &str) -> Result<bool, &'static str> {
 }
 
 /// Flags of every command.
-#[derive(Debug, Clone, Default, Args)]
+#[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Global options")]
 pub struct GlobalArgs {
-    #[arg(long, help = help(&API_URL), global = true, value_name = "URL")]
-    pub(crate) domain: Option<String>,
-    #[arg(long, help = help(&CA_FILE), global = true, value_name = "FILE")]
-    pub(crate) ca_file: Option<String>,
-    #[arg(long, short = 'l', help = help(&LOG_LEVEL), global = true, value_name = "LEVEL")]
-    pub(crate) log_level: Option<LogLevel>,
-    #[arg(long, help = help(&LOG_FILE), global = true, value_name = "FILE")]
-    pub(crate) log_file: Option<String>,
-    #[arg(long, help = help(&LOG_FORMAT), global = true, value_name = "FORMAT")]
-    pub(crate) log_format: Option<LogFormat>,
-    #[arg(long, help = help(&LOG_DESTINATION), global = true, value_name = "STREAM")]
-    pub(crate) log_destination: Option<LogDestination>,
+    #[command(flatten)]
+    pub(crate) settings: SettingArgs<Every>,
     /// Accepted as in the deployed programs: this program shows neither tips nor news of updates
     #[arg(long, global = true, hide = true, num_args = 0..=1, require_equals = true,
         default_missing_value = "true", value_parser = parse_bool)]
@@ -79,9 +68,10 @@ impl GlobalArgs {
         default: LogLevel,
         remarks: &mut Vec<Remark>,
     ) -> anyhow::Result<Logging> {
-        let level = given(self.log_level, &LOG_LEVEL, environment, remarks)?;
-        let file = match (&self.log_file, environment.value_with_name(&LOG_FILE)) {
-            (Some(path), _) => Some((path.as_str(), "--log-file".to_owned())),
+        let level = self.given(&LOG_LEVEL, environment, remarks)?;
+        let flag = self.settings.of(&LOG_FILE);
+        let file = match (flag, environment.value_with_name(&LOG_FILE)) {
+            (Some(path), _) => Some((path, LOG_FILE.flag().to_owned())),
             (None, Some((name, path))) => Some((path.expose(), in_environment(name))),
             (None, None) => None,
         };
@@ -89,8 +79,8 @@ impl GlobalArgs {
             LogSettings::parse_file(path).map_err(|error| invalid(error, place))
         });
         let file = file.transpose()?;
-        let format = given(self.log_format, &LOG_FORMAT, environment, remarks)?;
-        let destination = given(self.log_destination, &LOG_DESTINATION, environment, remarks)?;
+        let format = self.given(&LOG_FORMAT, environment, remarks)?;
+        let destination = self.given(&LOG_DESTINATION, environment, remarks)?;
         let stream = environment.journal_stream.as_deref();
         Ok(Logging {
             settings: LogSettings {
@@ -114,49 +104,39 @@ impl GlobalArgs {
 
     /// Adds what is said here of the settings that a configuration file may hold too.
     pub(crate) fn add_to(&self, flags: &mut Flags) {
-        flags.add(&API_URL, "--domain", self.domain.as_deref());
-        flags.add(&CA_FILE, "--ca-file", self.ca_file.as_deref());
-        flags.add(
-            &LOG_LEVEL,
-            "--log-level",
-            self.log_level.map(LogLevel::as_str),
-        );
-        flags.add(&LOG_FILE, "--log-file", self.log_file.as_deref());
-        let format = self.log_format.map(LogFormat::as_str);
-        flags.add(&LOG_FORMAT, "--log-format", format);
-        let destination = self.log_destination.map(LogDestination::as_str);
-        flags.add(&LOG_DESTINATION, "--log-destination", destination);
+        self.settings.add_unread(flags);
     }
-}
 
-/// What a flag gives, else a variable. One that other programs use as well may hold what only they
-/// understand.
-fn given<T: FromStr<Err: StdError + Send + Sync + 'static>>(
-    flag: Option<T>,
-    variable: &Variable,
-    environment: &Environment,
-    remarks: &mut Vec<Remark>,
-) -> anyhow::Result<Option<T>> {
-    if flag.is_some() {
-        return Ok(flag);
-    }
-    if let Some((name, text)) = environment.value_with_name(variable) {
-        let parsed = text.expose().parse();
-        return parsed
-            .map(Some)
-            .map_err(|error| invalid(error, in_environment(name)));
-    }
-    let Some((name, text)) = environment.shared_value(variable) else {
-        return Ok(None);
-    };
-    let parsed = text.expose().parse();
-    let parsed = parsed.map_err(|error: T::Err| {
-        remarks.push(Remark::NotUnderstood {
-            name: in_environment(name),
-            expected: error.to_string(),
+    /// What a flag gives, else a variable. One that other programs use as well may hold what only they
+    /// understand.
+    fn given<T: FromStr<Err: StdError + Send + Sync + 'static>>(
+        &self,
+        variable: &Variable,
+        environment: &Environment,
+        remarks: &mut Vec<Remark>,
+    ) -> anyhow::Result<Option<T>> {
+        let flag = self.settings.of(variable);
+        let flag = flag.map(|text| (text, variable.flag().to_owned()));
+        let given = flag.or_else(|| {
+            let (name, text) = environment.value_with_name(variable)?;
+            Some((text.expose(), in_environment(name)))
         });
-    });
-    Ok(parsed.ok())
+        if let Some((text, place)) = given {
+            let parsed = text.parse().map(Some);
+            return parsed.map_err(|error| invalid(error, place));
+        }
+        let Some((name, text)) = environment.shared_value(variable) else {
+            return Ok(None);
+        };
+        let parsed = text.expose().parse();
+        let parsed = parsed.map_err(|error: T::Err| {
+            remarks.push(Remark::NotUnderstood {
+                name: in_environment(name),
+                expected: error.to_string(),
+            });
+        });
+        Ok(parsed.ok())
+    }
 }
 
 /// What every command is given.
@@ -178,9 +158,13 @@ impl Global {
             setting: setting.to_owned(),
             path,
         };
-        let flag = self.args.ca_file.as_deref().filter(|path| !path.is_empty());
+        let flag = self
+            .args
+            .settings
+            .of(&CA_FILE)
+            .filter(|path| !path.is_empty());
         let ca_file = match (flag, environment.value(&CA_FILE)) {
-            (Some(path), _) => Some(named("--ca-file", PathBuf::from(path))),
+            (Some(path), _) => Some(named(CA_FILE.flag(), PathBuf::from(path))),
             (None, Some(path)) => Some(named(
                 &format!("environment variable {}", CA_FILE.name),
                 PathBuf::from(path.expose()),
@@ -196,10 +180,10 @@ impl Global {
 
     /// The platform for commands of a client: flag, environment, or `default`.
     pub(crate) fn domain(&self, default: &str) -> anyhow::Result<ApiBase> {
-        let flag = self.args.domain.as_deref();
+        let flag = self.args.settings.of(&API_URL);
         let flag = flag.filter(|flag| !clean(flag).is_empty());
         let (given, place) = match (flag, self.environment.value_with_name(&API_URL)) {
-            (Some(flag), _) => (flag, "--domain".to_owned()),
+            (Some(flag), _) => (flag, API_URL.flag().to_owned()),
             (None, Some((name, value))) => (value.expose(), in_environment(name)),
             (None, None) => (default, "default domain".to_owned()),
         };
@@ -351,13 +335,14 @@ mod tests {
 
     use super::{Global, GlobalArgs};
     use crate::cli::exit::Code;
-    use crate::config::env::Environment;
+    use crate::cli::setting_args::SettingArgs;
+    use crate::config::env::{API_URL, Environment, LOG_LEVEL};
     use crate::config::settings::{ApiBase, LogLevel};
     use crate::secret::Secret;
 
     fn global(domain: Option<&str>, variables: &[(&str, &str)]) -> Global {
         let args = GlobalArgs {
-            domain: domain.map(str::to_owned),
+            settings: SettingArgs::giving(&API_URL, domain),
             ..GlobalArgs::default()
         };
         Global::new(args, Environment::from_vars(variables.iter().copied()))
@@ -428,13 +413,13 @@ mod tests {
     #[test]
     fn the_level_comes_from_the_flag_or_the_environment() {
         for (flag, variable, expected) in [
-            (Some(LogLevel::Debug), "warn", Some(Some(LogLevel::Debug))),
+            (Some("debug"), "warn", Some(Some(LogLevel::Debug))),
             (None, "WARN", Some(Some(LogLevel::Warn))),
             (None, "", Some(None)),
             (None, "loud", None),
         ] {
             let args = GlobalArgs {
-                log_level: flag,
+                settings: SettingArgs::giving(&LOG_LEVEL, flag),
                 ..GlobalArgs::default()
             };
             let environment = Environment::from_vars([("INFISICAL_LOG_LEVEL", variable)]);

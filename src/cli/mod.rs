@@ -258,7 +258,7 @@ fn stop_on_signal(scope: &Scope, logs: &Handle) -> anyhow::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::Cli;
+    use super::{API_URL, Cli};
 
     #[test]
     fn the_command_tree_is_sound() {
@@ -291,7 +291,7 @@ mod tests {
         let parse = |words: &[&str]| {
             let words = words.iter().map(std::ffi::OsString::from);
             let cli = Cli::parse_words(words).expect("understood");
-            cli.global.domain
+            cli.global.settings.of(&API_URL).map(str::to_owned)
         };
         let (a, b) = (Some("https://a".to_owned()), Some("https://b".to_owned()));
         let connect = ["connect", "g", "--to", "h:1"];

@@ -1,7 +1,7 @@
 //! `infisical relay`: arguments to settings, settings to a running relay.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Subcommand};
 use tokio::sync::watch;
@@ -16,7 +16,7 @@ use super::{install, reload, start};
 use crate::config::env::{Environment, RELAY_NAME};
 use crate::config::raw::Flags;
 use crate::config::settings::LogSettings;
-use crate::config::{assemble_relay, explain_relay, relay_asks_for_low_port};
+use crate::config::{assemble_relay, explain_relay, relay_asks_for_low_port, role};
 use crate::health;
 use crate::host::known::Known;
 use crate::host::privileges::Keep;
@@ -24,9 +24,6 @@ use crate::host::signals::{self, Hangups};
 use crate::host::{limits, watchdog};
 use crate::scope::Scope;
 use crate::trust;
-
-/// The folder of the files that are named after relays.
-const ROLES: &str = "relays";
 
 /// Run a relay: the meeting point of gateways and clients
 #[derive(Debug, ClapArgs)]
@@ -95,7 +92,13 @@ impl Args {
         flags.add(&RELAY_NAME, "NAME", start.name.as_deref());
         start.settings.add_unread(&mut flags);
         let config = start.config.as_deref();
-        let asked = start::with_inputs(environment, &flags, config, ROLES, relay_asks_for_low_port);
+        let asked = start::with_inputs(
+            environment,
+            &flags,
+            config,
+            &role::RELAY,
+            relay_asks_for_low_port,
+        );
         Some(if asked { Keep::LowPorts } else { Keep::Nothing })
     }
 }
@@ -114,9 +117,7 @@ async fn check(start: &Start, global: &Global) -> anyhow::Result<()> {
     let check = Check {
         flags: &start.flags(global, io::stdin()),
         config: start.config.as_deref(),
-        name: &RELAY_NAME,
-        only: Path::new("/etc/infisical/relay.conf"),
-        roles: ROLES,
+        keys: &role::RELAY,
     };
     check.run(global, explain_relay).await
 }
@@ -146,10 +147,17 @@ pub(crate) async fn run(
     let flags = start.flags(global, io::stdin());
     let config = start.config.as_deref();
     let assemble = |log: &dyn Fn(&LogSettings) -> anyhow::Result<()>| {
-        start::assemble(global, &flags, config, ROLES, assemble_relay, |settings| {
-            trust::roots().set_source(settings.roots.clone());
-            log(&settings.log)
-        })
+        start::assemble(
+            global,
+            &flags,
+            config,
+            &role::RELAY,
+            assemble_relay,
+            |settings| {
+                trust::roots().set_source(settings.roots.clone());
+                log(&settings.log)
+            },
+        )
     };
     let settings = assemble(&|log| logs.apply(log).map_err(logging::failure))?;
     super::stop_on_signal(&scope, logs)?;

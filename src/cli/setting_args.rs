@@ -1,5 +1,5 @@
 //! The arguments of a command, made of the table of settings: every flag that the command's role
-//! understands.
+//! understands, and those that every command does.
 
 use std::fmt;
 use std::io;
@@ -23,12 +23,19 @@ pub(crate) trait Role {
     const USED: Used;
 }
 
+/// All commands.
+#[derive(Debug)]
+pub(crate) enum Every {}
 /// Commands of gateways.
 #[derive(Debug)]
 pub(crate) enum Gateway {}
 /// Commands of relays.
 #[derive(Debug)]
 pub(crate) enum Relay {}
+
+impl Role for Every {
+    const USED: Used = Used::ByAll;
+}
 
 impl Role for Gateway {
     const USED: Used = Used::ByGateways;
@@ -50,7 +57,33 @@ impl<R> fmt::Debug for SettingArgs<R> {
     }
 }
 
+impl<R> Default for SettingArgs<R> {
+    fn default() -> Self {
+        Self {
+            given: Vec::new(),
+            role: PhantomData,
+        }
+    }
+}
+
 impl<R> SettingArgs<R> {
+    /// What was given for `variable`, by whichever of its flags.
+    pub(crate) fn of(&self, variable: &Variable) -> Option<&str> {
+        let given = self.given.iter().find(|(given, _, _)| *given == variable);
+        given.map(|(_, _, value)| value.expose())
+    }
+
+    /// Arguments that give `variable`, if there is a `value`.
+    #[cfg(test)]
+    pub(crate) fn giving(variable: &'static Variable, value: Option<&str>) -> Self {
+        let flag = variable.flags.first().expect("a flag");
+        let given = value.map(|value| (variable, flag, Secret::new(value)));
+        Self {
+            given: Vec::from_iter(given),
+            role: PhantomData,
+        }
+    }
+
     /// The word that was given for `flag`.
     pub(crate) fn value(&self, flag: &str) -> Option<&str> {
         let given = self.given.iter().find(|(_, given, _)| given.name == flag);
@@ -102,10 +135,7 @@ impl<R> SettingArgs<R> {
 
 impl<R: Role> clap::FromArgMatches for SettingArgs<R> {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        let mut args = Self {
-            given: Vec::new(),
-            role: PhantomData,
-        };
+        let mut args = Self::default();
         args.update_from_arg_matches(matches)?;
         Ok(args)
     }
@@ -132,10 +162,12 @@ impl<R: Role> clap::Args for SettingArgs<R> {
     }
 }
 
-/// The settings that commands of a role understand, with their flags; those of every command are
-/// `GlobalArgs`.
+/// The settings that commands of a role understand, with their flags: of one role without those of
+/// every command, of all roles only those.
 fn settings(role: Used) -> impl Iterator<Item = (&'static Variable, &'static Flag)> {
-    let own = TABLE.iter().filter(|known| known.group != Group::Global);
+    let is_of_every = role == Used::ByAll;
+    let own = TABLE.iter();
+    let own = own.filter(move |known| (known.group == Group::Global) == is_of_every);
     own.flat_map(move |known| {
         let known = *known;
         known.flags_of(role).map(move |flag| (known, flag))
@@ -148,7 +180,15 @@ fn argument(variable: &'static Variable, flag: &'static Flag) -> Arg {
         .long(name)
         .help(flag_help(variable, flag))
         .value_name(value_name(variable, flag))
-        .hide(flag.is_older);
+        .hide(flag.is_older)
+        .global(variable.group == Group::Global);
+    if let Some(letter) = flag.short {
+        argument = argument.short(letter);
+    }
+    if let Some(keyword) = variable.keyword {
+        let parse = move |text: &str| keyword(text).map(str::to_owned);
+        argument = argument.value_parser(parse);
+    }
     if let Some(heading) = variable.group.heading() {
         argument = argument.help_heading(heading);
     }
@@ -186,16 +226,8 @@ fn flag_help(variable: &Variable, flag: &Flag) -> String {
             variable.meaning
         );
     }
+    // What it sets, the default and the variable.
     let (meaning, default) = flag.meaning.unwrap_or((variable.meaning, variable.default));
-    help_with(variable, meaning, default)
-}
-
-/// The help of a setting's flag: what it sets, the default and the variable.
-pub(crate) fn help(variable: &Variable) -> String {
-    help_with(variable, variable.meaning, variable.default)
-}
-
-fn help_with(variable: &Variable, meaning: &str, default: &str) -> String {
     let mut text = capitalized(meaning);
     if variable.secret {
         text.push_str(

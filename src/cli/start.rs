@@ -10,23 +10,24 @@ use crate::config::env::Environment;
 use crate::config::file;
 use crate::config::raw::Flags;
 use crate::config::remark::{Problem, Remark};
+use crate::config::role::RoleKeys;
 use crate::config::settings::LogSettings;
 use crate::config::{Inputs, default_directory};
 use crate::error::{Reason, chain};
 use crate::host::notify;
 
 /// Settings of a role, assembled by `assemble` from `flags`, the environment and the file `config`,
-/// or the file named after the role's name in the default directory of `roles`. They go through
+/// or the file named after the role's name in the default directory. They go through
 /// `log`, so that what is remarkable about them is logged as they say.
 pub(crate) fn assemble<S>(
     global: &Global,
     flags: &Flags,
     config: Option<&Path>,
-    roles: &str,
+    keys: &RoleKeys,
     assemble: impl FnOnce(&Inputs<'_>) -> Result<(S, Vec<Remark>), Vec<Problem>>,
     log: impl FnOnce(&S) -> anyhow::Result<()>,
 ) -> anyhow::Result<S> {
-    let (settings, remarks) = with_inputs(&global.environment, flags, config, roles, assemble)
+    let (settings, remarks) = with_inputs(&global.environment, flags, config, keys, assemble)
         .map_err(Failure::problems)?;
     log(&settings)?;
     remarks.iter().for_each(Remark::log);
@@ -62,11 +63,11 @@ pub(crate) fn with_inputs<T>(
     environment: &Environment,
     flags: &Flags,
     config: Option<&Path>,
-    roles: &str,
+    keys: &RoleKeys,
     read: impl FnOnce(&Inputs<'_>) -> T,
 ) -> T {
     let is_root = nix::unistd::geteuid().is_root();
-    let directory = default_directory(environment, is_root, roles);
+    let directory = default_directory(environment, is_root, keys.folder);
     let credentials = environment.credentials_directory.as_deref();
     let load = |path: &Path| match credentials {
         Some(credentials) if path.starts_with(credentials) => file::load_credential(path),

@@ -15,6 +15,10 @@ use crate::secret::Secret;
 pub struct RoleKeys {
     /// The role.
     pub used: Used,
+    /// The role in one word: the command, and a part of the names of files.
+    pub word: &'static str,
+    /// The folder of the files that are named after such roles.
+    pub folder: &'static str,
     /// The role's name.
     pub name: &'static Variable,
     /// How it enrolls.
@@ -34,6 +38,8 @@ pub struct RoleKeys {
 /// Those of gateways.
 pub static GATEWAY: RoleKeys = RoleKeys {
     used: Used::ByGateways,
+    word: "gateway",
+    folder: "gateways",
     name: &GATEWAY_NAME,
     enroll_method: &GATEWAY_ENROLL_METHOD,
     id: &GATEWAY_ID,
@@ -46,6 +52,8 @@ pub static GATEWAY: RoleKeys = RoleKeys {
 /// Those of relays.
 pub static RELAY: RoleKeys = RoleKeys {
     used: Used::ByRelays,
+    word: "relay",
+    folder: "relays",
     name: &RELAY_NAME,
     enroll_method: &RELAY_ENROLL_METHOD,
     id: &RELAY_ID,

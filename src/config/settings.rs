@@ -5,7 +5,6 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::str::FromStr;
 
 use super::credential::{IdentityCredential, MachineEnrollment};
 pub use super::domain::{ApiBase, DEFAULT_DOMAIN, InvalidApiBase};
@@ -13,9 +12,9 @@ use super::env::{
     RELAY_MAX_BUFFER, RELAY_MAX_CLIENTS, RELAY_MAX_GATEWAYS, RELAY_MAX_HANDSHAKES,
     RELAY_MAX_PER_GATEWAY, RELAY_MAX_PER_SOURCE, Variable,
 };
-use super::log::{LogDestination, LogFormat};
+pub use super::log::{InvalidLogFile, LogLevel, LogSettings};
 use super::proxy::Proxies;
-use super::value::{InvalidValue, Shape, clean, has_template, is_quote};
+use super::value::{has_template, is_quote};
 use crate::names::{GatewayName, RelayHost, RelayName};
 use crate::secret::Secret;
 use crate::trust::{self, NamedFile};
@@ -177,110 +176,6 @@ pub struct GatewaySettings {
     pub log: LogSettings,
     /// The file in which an enrolled access token is kept.
     pub store: PathBuf,
-}
-
-/// The least important lines that are logged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogLevel {
-    /// A person must act.
-    Error,
-    /// Degraded, heals by itself.
-    Warn,
-    /// Changes of state.
-    Info,
-    /// Every connection.
-    Debug,
-    /// Every step.
-    Trace,
-}
-
-/// Not a level.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("must be error, warn, info, debug or trace")]
-pub struct UnknownLogLevel;
-
-impl LogLevel {
-    /// Every level, the quietest first.
-    pub const ALL: [Self; 5] = [
-        Self::Error,
-        Self::Warn,
-        Self::Info,
-        Self::Debug,
-        Self::Trace,
-    ];
-
-    /// Its name as people give it.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Error => "error",
-            Self::Warn => "warn",
-            Self::Info => "info",
-            Self::Debug => "debug",
-            Self::Trace => "trace",
-        }
-    }
-}
-
-impl FromStr for LogLevel {
-    type Err = UnknownLogLevel;
-
-    fn from_str(text: &str) -> Result<Self, UnknownLogLevel> {
-        let text = text.to_ascii_lowercase();
-        // Spellings of the deployed programs.
-        match text.as_str() {
-            "err" | "fatal" => return Ok(Self::Error),
-            "warning" => return Ok(Self::Warn),
-            _ => {}
-        }
-        let mut all = Self::ALL.into_iter();
-        all.find(|level| level.as_str() == text)
-            .ok_or(UnknownLogLevel)
-    }
-}
-
-/// What is logged, where to, and how it looks.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct LogSettings {
-    /// The level; `None` is the command's own.
-    pub level: Option<LogLevel>,
-    /// The file; `None` is the stream of `destination`, or the journal behind it.
-    pub file: Option<PathBuf>,
-    /// How the lines look.
-    pub format: Option<LogFormat>,
-    /// The stream without a file.
-    pub destination: Option<LogDestination>,
-}
-
-/// Why a text does not name a log file.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum InvalidLogFile {
-    /// No text that could be a path.
-    #[error(transparent)]
-    Value(#[from] InvalidValue),
-    /// A flag without a value.
-    #[error("it is empty; leave it out to log to standard error")]
-    Empty,
-    /// What other programs take for standard output.
-    #[error("'-' is not a file; leave the log file out to log to standard error")]
-    Dash,
-}
-
-impl LogSettings {
-    /// Reads the path of a log file.
-    ///
-    /// # Errors
-    /// [`InvalidLogFile`] says what is wrong.
-    pub fn parse_file(text: &str) -> Result<PathBuf, InvalidLogFile> {
-        match clean(text) {
-            "" => Err(InvalidLogFile::Empty),
-            "-" => Err(InvalidLogFile::Dash),
-            path => {
-                Shape::Path.check(path)?;
-                Ok(PathBuf::from(path))
-            }
-        }
-    }
 }
 
 /// Whose relay it is.

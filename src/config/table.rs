@@ -6,9 +6,11 @@
 
 use super::credential::POD_TOKEN;
 use super::domain::DEFAULT_DOMAIN;
+use super::log::{LogDestination, LogFormat, LogLevel};
 
-/// One setting, by the name of its environment variable, from which its keys in files follow.
-#[derive(Debug, PartialEq, Eq)]
+/// One setting, by the name of its environment variable, from which its keys in files follow. Two rows
+/// are equal if their names are.
+#[derive(Debug)]
 pub struct Variable {
     /// Name of the environment variable, and the key in a file of `KEY=value` lines.
     pub name: &'static str,
@@ -22,6 +24,8 @@ pub struct Variable {
     pub group: Group,
     /// Which values are possible.
     pub kind: Kind,
+    /// Reads a flag's value, if a flag may have only some words; gives the usual one of the same meaning.
+    pub keyword: Option<fn(&str) -> Result<&'static str, String>>,
     /// Flags that set it, the strongest first.
     pub flags: &'static [Flag],
     /// Other names of the variable that win over its own.
@@ -31,6 +35,14 @@ pub struct Variable {
     /// The value without it, for a person; empty if there is none.
     pub default: &'static str,
 }
+
+impl PartialEq for Variable {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Eq for Variable {}
 
 /// Which role uses a setting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -160,6 +172,8 @@ impl Kind {
 pub struct Flag {
     /// As it is typed.
     pub name: &'static str,
+    /// The same in one letter.
+    pub short: Option<char>,
     /// The roles whose commands have it.
     pub used: Used,
     /// An older spelling, which `--help` does not show.
@@ -176,6 +190,7 @@ impl Flag {
     const fn new(name: &'static str) -> Self {
         Self {
             name,
+            short: None,
             used: Used::ByAll,
             is_older: false,
             reads_file: false,
@@ -205,6 +220,13 @@ impl Flag {
     const fn reading(self) -> Self {
         Self {
             reads_file: true,
+            ..self
+        }
+    }
+
+    const fn short(self, letter: char) -> Self {
+        Self {
+            short: Some(letter),
             ..self
         }
     }
@@ -379,6 +401,7 @@ const ROW: Variable = Variable {
     used: Used::ByAll,
     group: Group::General,
     kind: Kind::Text("NAME"),
+    keyword: None,
     flags: &[],
     stronger: &[],
     aliases: &[],
@@ -423,7 +446,8 @@ settings! {
     LOG_LEVEL = "INFISICAL_LOG_LEVEL" "what is logged: error (or fatal), warn, info, debug or trace" {
         group: Group::Global,
         kind: Kind::Text("LEVEL"),
-        flags: &[Flag::new("--log-level")],
+        keyword: Some(LogLevel::keyword),
+        flags: &[Flag::new("--log-level").short('l')],
         aliases: &["LOG_LEVEL"],
         default: "info",
     }
@@ -438,12 +462,14 @@ settings! {
     "format of log lines: console (for people, in colour on a terminal), plain (without colour) or json" {
         group: Group::Global,
         kind: Kind::Text("FORMAT"),
+        keyword: Some(LogFormat::keyword),
         flags: &[Flag::new("--log-format")],
         default: "console",
     }
     LOG_DESTINATION = "LOG_DESTINATION" "where lines are logged: stderr or stdout" {
         group: Group::Global,
         kind: Kind::Text("STREAM"),
+        keyword: Some(LogDestination::keyword),
         flags: &[Flag::new("--log-destination")],
         default: "stderr",
     }

@@ -48,10 +48,7 @@ impl Role {
     /// `gateway` or `relay`: the command, and a part of every name.
     #[must_use]
     pub fn word(self) -> &'static str {
-        match self {
-            Self::Gateway => "gateway",
-            Self::Relay => "relay",
-        }
+        self.keys().word
     }
 
     /// The settings of its own.
