@@ -102,6 +102,7 @@ pub(super) fn connector_text(text: &str) -> Option<Level> {
     Some(Level::Last(text.to_owned()))
 }
 
-#[cfg(all(test, feature = "http"))]
+#[cfg(feature = "http")]
+#[cfg(test)]
 #[path = "http_tests.rs"]
 mod tests;

@@ -38,6 +38,7 @@ pub struct CpuPool {
 
 impl CpuPool {
     /// For half of the threads that run tasks.
+    #[expect(clippy::new_without_default, reason = "it counts this machine's CPUs")]
     pub fn new() -> Self {
         let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         Self::with_permits((cpus.min(threads::MAX_WORKERS) / 2).max(1))
