@@ -8,6 +8,9 @@ use super::credential::POD_TOKEN;
 use super::domain::DEFAULT_DOMAIN;
 use super::log::{LogDestination, LogFormat, LogLevel};
 
+/// Gives the usual word for what a text means, or says which words are possible.
+pub type Keyword = fn(&str) -> Result<&'static str, String>;
+
 /// One setting, by the name of its environment variable, from which its keys in files follow. Two rows
 /// are equal if their names are.
 #[derive(Debug)]
@@ -25,7 +28,7 @@ pub struct Variable {
     /// Which values are possible.
     pub kind: Kind,
     /// Reads a flag's value, if a flag may have only some words; gives the usual one of the same meaning.
-    pub keyword: Option<fn(&str) -> Result<&'static str, String>>,
+    pub keyword: Option<Keyword>,
     /// Flags that set it, the strongest first.
     pub flags: &'static [Flag],
     /// Other names of the variable that win over its own.
