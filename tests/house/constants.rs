@@ -452,7 +452,7 @@ pub(crate) fn longest_stop(sources: &[Source], role: &str) -> Option<u64> {
     let value = |path, name| constant(sources, path, name);
     let sessions = match role {
         "gateway" => {
-            value("src/gateway/connection/session.rs", "DRAIN")? * 2
+            value("src/gateway/connection/policy.rs", "DRAIN")? * 2
                 + value("src/gateway/mod.rs", "STOP")?
         }
         _ => value("src/relay/hub.rs", "GRACE")? + value("src/relay/mod.rs", "FAREWELL")? * 3,
