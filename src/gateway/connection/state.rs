@@ -255,6 +255,8 @@ impl Link {
                 self.failed_connects = self.failed_connects.saturating_add(1);
                 if failure == Failure::Unreachable {
                     self.failure = Some(failure);
+                    // A relay that was never reached is an outage, too.
+                    self.down_since.get_or_insert(at.now);
                     let bound = self.at_most(DIAL_AT_MOST, at.now);
                     return self.wait(backoff::jitter(bound, at.random), at.now);
                 }

@@ -174,6 +174,30 @@ fn a_relay_that_is_away_is_dialled_often_while_the_outage_is_young() {
 }
 
 #[test]
+fn the_address_of_a_relay_never_reached_is_asked_for_again() {
+    let mut run = Run::new(true, false);
+    assert_eq!(run.on(Event::Registered), Action::Connect);
+    let begin = run.now;
+    let mut action = run.on(UNREACHABLE);
+    while action != Action::Register {
+        assert!(run.now < begin + SAME_ADDRESS + LATER, "not asked");
+        action = match action {
+            Action::Wait(_) => {
+                run.wait(action);
+                run.on(USABLE)
+            }
+            Action::Connect => run.on(UNREACHABLE),
+            other => panic!("{other:?}"),
+        };
+    }
+    assert!(run.now >= begin + SAME_ADDRESS);
+    run.now = begin + YOUNG;
+    assert_eq!(run.on(Event::Registered), Action::Connect);
+    let action = run.on(UNREACHABLE);
+    assert!(about(LATER).contains(&run.wait(action)));
+}
+
+#[test]
 fn a_relay_that_was_chosen_is_given_up_after_one_dial_and_asks_get_fewer() {
     let mut run = Run::lost(false, Failure::Unreachable);
     assert_eq!(run.on(USABLE), Action::Connect);
