@@ -16,7 +16,7 @@ use tokio::runtime::{Builder, Runtime};
 pub const TASKS_MAX: usize = 128;
 /// The main thread and the one that writes the log.
 pub const MAIN_AND_LOG: usize = 2;
-/// Threads that run tasks, at most; otherwise one for each CPU. Measured (docs/benchmarks.md), a CPU carries at least 1 GiB/s
+/// Threads that run tasks, at most; otherwise one for each CPU. Measured (docs/benchmarks.md), a CPU carries about 1 GiB/s
 /// through relay or gateway, so 16 of them carry more than a network card of 100 Gbit/s.
 pub const MAX_WORKERS: usize = 16;
 /// Threads for calls that wait for the disk, or that compute for long.

@@ -6,7 +6,7 @@ use ssh_key::{Certificate, PrivateKey, PublicKey};
 
 use super::{Error, HostPolicy, UserPolicy, limit, verify_host, verify_user};
 use crate::clock::Skew;
-use crate::ssh::keys;
+use crate::keys;
 use crate::words::Utc;
 
 const BEGIN: u64 = 1_000_000;

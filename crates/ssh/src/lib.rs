@@ -43,8 +43,6 @@ mod stream;
 mod transport;
 mod wire;
 
-// Paths inside the engine begin with its name.
-use crate as ssh;
 use std::time::Duration;
 
 pub use error::Error;

@@ -18,8 +18,8 @@ use std::collections::VecDeque;
 
 use super::channels::LITTLE;
 use super::window::{ReceiveWindow, SendWindow};
-use crate::ssh::msg::Message;
-use crate::ssh::packet::{Packet, Payload};
+use crate::msg::Message;
+use crate::packet::{Packet, Payload};
 
 /// Number of a channel on our side; used again when the channel is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -165,5 +165,5 @@ pub(super) fn data_len(packet: &Packet) -> usize {
     packet
         .payload()
         .len()
-        .saturating_sub(crate::ssh::msg::DATA_HEADER)
+        .saturating_sub(crate::msg::DATA_HEADER)
 }

@@ -1,8 +1,8 @@
 //! Last words: what a peer is told when the connection ends (RFC 4253 §11.1). Pure.
 
-use crate::ssh::Error;
-use crate::ssh::msg::{Message, disconnect};
-use crate::ssh::packet::Packet;
+use crate::Error;
+use crate::msg::{Message, disconnect};
+use crate::packet::Packet;
 
 /// We want the end.
 pub(super) fn by_application(why: &str) -> Packet {

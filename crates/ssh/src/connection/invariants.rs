@@ -1,7 +1,7 @@
 //! What holds of a connection at any time, whatever the peer says: for fuzzers and tests.
 
 use super::{Connection, MAX_CONTROL};
-use crate::ssh::packet::Packet;
+use crate::packet::Packet;
 
 /// Promised in this module's parent for the time before authentication.
 const MAX_EARLY: usize = 200 * 1024;

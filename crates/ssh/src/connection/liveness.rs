@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::channel::ChannelId;
 use super::round_trip::PathRoundTrip;
-use crate::ssh::Keepalive;
+use crate::Keepalive;
 
 /// Requests that wait for an answer; beyond it nothing is asked.
 const MAX_PENDING: usize = 64;
@@ -152,7 +152,7 @@ pub(super) enum Silence {
 #[cfg(test)]
 mod tests {
     use super::{Answer, Liveness, MAX_PENDING, Purpose, Silence};
-    use crate::ssh::Keepalive;
+    use crate::Keepalive;
     use std::time::{Duration, Instant};
 
     const INTERVAL: Duration = Keepalive::DEFAULT.interval;
@@ -172,7 +172,7 @@ mod tests {
             assert_eq!(liveness.handle_timeout(now), expected);
         }
         assert_eq!(now - begin, INTERVAL * 3);
-        assert!(now - begin <= crate::ssh::socket::USER_TIMEOUT);
+        assert!(now - begin <= crate::socket::USER_TIMEOUT);
     }
 
     #[test]

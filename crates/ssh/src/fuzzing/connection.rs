@@ -6,14 +6,14 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::{Script, clock, host_identity, host_policy, user_identity, user_policy};
+use crate::cipher::Cipher;
 use crate::clock::Clock;
-use crate::ssh::cipher::Cipher;
-use crate::ssh::connection::{ChannelId, Connection, Event, Options, Reading, Room, data_packet};
-use crate::ssh::kex::Method;
-use crate::ssh::packet::{Opened, Opener, Packet, Payload, Sealer};
-use crate::ssh::transport::{Outgoing, version};
-use crate::ssh::wire::Write as _;
-use crate::ssh::{Algorithms, Error, Keepalive, RekeyLimits};
+use crate::connection::{ChannelId, Connection, Event, Options, Reading, Room, data_packet};
+use crate::kex::Method;
+use crate::packet::{Opened, Opener, Packet, Payload, Sealer};
+use crate::transport::{Outgoing, version};
+use crate::wire::Write as _;
+use crate::{Algorithms, Error, Keepalive, RekeyLimits};
 
 use super::messages;
 

@@ -1,7 +1,7 @@
 //! Messages that a fuzzer makes, or makes out of others.
 
 use super::Script;
-use crate::ssh::msg::{AuthMethod, Directions, KexInit, Message};
+use crate::msg::{AuthMethod, Directions, KexInit, Message};
 
 /// Names that mean something to somebody, and lists of them.
 const NAMES: [&str; 16] = [

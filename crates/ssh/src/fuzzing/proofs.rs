@@ -5,12 +5,12 @@ use ssh_key::Certificate;
 use super::{
     HOST, KEY_ID, Script, USER, clock, host_identity, host_policy, user_identity, user_policy,
 };
+use crate::cert::{verify_host, verify_user};
+use crate::kex::{self, Initiator, Method, Transcript};
+use crate::keys::{parse_certificate, parse_private_key, parse_public_key};
+use crate::msg::Message;
 use crate::secret::Secret;
-use crate::ssh::cert::{verify_host, verify_user};
-use crate::ssh::kex::{self, Initiator, Method, Transcript};
-use crate::ssh::keys::{parse_certificate, parse_private_key, parse_public_key};
-use crate::ssh::msg::Message;
-use crate::ssh::sign::{self, SignatureAlgorithm};
+use crate::sign::{self, SignatureAlgorithm};
 
 /// The larger groups differ from the smallest by their numbers only, and take a second for each value.
 const METHODS: [Method; 5] = [

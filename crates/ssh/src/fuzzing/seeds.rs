@@ -5,9 +5,9 @@ use ssh_key::certificate::CertType;
 
 use super::wire::{sealer, suite};
 use super::{Script, certificate, connection, host_identity, key, messages, user_identity};
-use crate::ssh::kex::{Initiator, Method, respond};
-use crate::ssh::msg;
-use crate::ssh::packet::Packet;
+use crate::kex::{Initiator, Method, respond};
+use crate::msg;
+use crate::packet::Packet;
 
 /// The name of a target and what it reads.
 pub fn all() -> Vec<(&'static str, Vec<u8>)> {

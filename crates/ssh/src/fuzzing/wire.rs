@@ -5,10 +5,10 @@ use std::fmt::Debug;
 use zeroize::Zeroizing;
 
 use super::Script;
-use crate::ssh::cipher::{Cipher, Keys, Mac, Suite};
-use crate::ssh::input::{Incoming, Input};
-use crate::ssh::msg::Message;
-use crate::ssh::packet::{Opened, Opener, Packet, Sealer};
+use crate::cipher::{Cipher, Keys, Mac, Suite};
+use crate::input::{Incoming, Input};
+use crate::msg::Message;
+use crate::packet::{Opened, Opener, Packet, Sealer};
 
 /// The identification and what follows it before the first keys, in two ways of arriving: what comes out is the same.
 /// Script: flags, bytes per read, then the bytes.

@@ -4,7 +4,7 @@ use aws_lc_rs::digest::{self, Context};
 use zeroize::Zeroizing;
 
 use super::Method;
-use crate::ssh::wire::Write as _;
+use crate::wire::Write as _;
 
 /// Room for the length and the sign of a number, so that a secret is never moved by a growing buffer,
 /// which would leave a copy behind.

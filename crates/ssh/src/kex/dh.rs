@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 
 use super::Error;
 use super::primes::GROUP_14;
-use crate::ssh::wire::{Write as _, magnitude};
+use crate::wire::{Write as _, magnitude};
 
 /// The generator (RFC 3526).
 const GENERATOR: u8 = 2;
@@ -108,9 +108,9 @@ mod tests {
     use crypto_bigint::{BoxedUint, Resize as _};
 
     use super::{BITS, EXPONENT_LENGTH, Half, PRIME, peer, power};
-    use crate::ssh::kex::Error;
-    use crate::ssh::kex::tests::{hex, sha256};
-    use crate::ssh::wire::{Reader, Write as _};
+    use crate::kex::Error;
+    use crate::kex::tests::{hex, sha256};
+    use crate::wire::{Reader, Write as _};
 
     fn field(number: &BoxedUint) -> Vec<u8> {
         let mut message = Vec::new();

@@ -105,8 +105,8 @@ mod tests {
     use aws_lc_rs::agreement::PrivateKey;
 
     use super::{Curve, Half};
-    use crate::ssh::kex::Error;
-    use crate::ssh::kex::tests::hex;
+    use crate::kex::Error;
+    use crate::kex::tests::hex;
 
     fn half(curve: Curve, private: &[u8]) -> Half {
         let private = PrivateKey::from_private_key(curve.algorithm(), private).unwrap();

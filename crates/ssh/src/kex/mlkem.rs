@@ -94,8 +94,8 @@ fn combine(quantum: &[u8], classical: &[u8]) -> SharedSecret {
 #[cfg(test)]
 mod tests {
     use super::{CIPHERTEXT, ENCAPSULATION_KEY, Half, combine, respond};
-    use crate::ssh::kex::tests::hex;
-    use crate::ssh::kex::{Error, Method, SharedSecret};
+    use crate::kex::tests::hex;
+    use crate::kex::{Error, Method, SharedSecret};
 
     #[test]
     fn both_messages_have_the_lengths_of_the_draft() {

@@ -2,7 +2,7 @@
 
 use super::support::{Random, keys, open, pair, raw, seal, suites};
 use super::{Error, MAX_PACKET_LENGTH, Opened, Opener};
-use crate::ssh::cipher::{Cipher, Layout, Sealing, Suite};
+use crate::cipher::{Cipher, Layout, Sealing, Suite};
 
 /// The most that [`Opener`] may ever ask for.
 fn limit() -> usize {

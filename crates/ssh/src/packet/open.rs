@@ -6,7 +6,7 @@ use std::ops::Deref;
 use super::{
     Error, LENGTH, MAX_PACKET_LENGTH, MIN_PACKET_LENGTH, MIN_PADDING, Tally, aligned, pool,
 };
-use crate::ssh::cipher::{Keys, Layout, Opening, Plaintext, Suite};
+use crate::cipher::{Keys, Layout, Opening, Plaintext, Suite};
 
 /// One connection's incoming direction: its cipher, its sequence number, and what came since the last keys.
 pub(crate) struct Opener {

@@ -3,7 +3,7 @@
 use zeroize::Zeroizing;
 
 use super::{Opened, Opener, Packet, Sealer};
-use crate::ssh::cipher::{Cipher, Keys, Layout, Mac, Suite};
+use crate::cipher::{Cipher, Keys, Layout, Mac, Suite};
 
 /// Every cipher with every MAC that goes with it.
 pub(super) fn suites() -> Vec<Suite> {

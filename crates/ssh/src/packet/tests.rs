@@ -4,8 +4,8 @@ use std::collections::HashSet;
 
 use super::support::{Random, keys, open, pair, seal, suites};
 use super::{Error, MAX_PACKET_LENGTH, MAX_PACKETS, Opened, Opener, Packet, Sealer};
-use crate::ssh::cipher::{Cipher, Mac, Suite};
-use crate::ssh::wire::Write as _;
+use crate::cipher::{Cipher, Mac, Suite};
+use crate::wire::Write as _;
 
 const AES: Suite = Suite {
     cipher: Cipher::Aes256Ctr,

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::support::{pair, suites};
 use super::{Opened, Packet};
-use crate::ssh::wire::Write as _;
+use crate::wire::Write as _;
 
 const DATA: usize = 32 * 1024;
 const PACKETS: usize = 4096;

@@ -2,7 +2,7 @@
 
 use super::support::{frame, keys_from, open, suites};
 use super::{Opener, Packet, Sealer};
-use crate::ssh::cipher::{Cipher, Keys, Mac, Sealing, Suite};
+use crate::cipher::{Cipher, Keys, Mac, Sealing, Suite};
 
 const VECTORS: &str = include_str!("vectors.txt");
 const PAYLOADS: [&[u8]; 3] = [b"\x5eHello, tunnel", b"\x15", &{

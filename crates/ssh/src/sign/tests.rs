@@ -10,7 +10,7 @@ use ssh_key::rand_core::UnwrapErr;
 use ssh_key::{Algorithm, EcdsaCurve, HashAlg, Mpint, PrivateKey, Signature, SshSig};
 
 use super::{Error, SignatureAlgorithm, SigningKey, verify};
-use crate::ssh::wire::{Reader, Write as _};
+use crate::wire::{Reader, Write as _};
 
 /// One key of each kind. An RSA key takes long to make, so the tests share it.
 static KEYS: LazyLock<Vec<PrivateKey>> = LazyLock::new(|| {

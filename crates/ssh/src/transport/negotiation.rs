@@ -1,10 +1,10 @@
 //! Which algorithms both sides use (RFC 4253 §7.1). Pure.
 
-use crate::ssh::Error;
-use crate::ssh::cipher::{Cipher, Mac, Suite};
-use crate::ssh::kex::Method;
-use crate::ssh::msg::{Directions, KexInit};
-use crate::ssh::sign::SignatureAlgorithm;
+use crate::Error;
+use crate::cipher::{Cipher, Mac, Suite};
+use crate::kex::Method;
+use crate::msg::{Directions, KexInit};
+use crate::sign::SignatureAlgorithm;
 use infisical_runtime::error::printable;
 
 /// Strict key exchange, announced by a client (OpenSSH PROTOCOL §1.10).

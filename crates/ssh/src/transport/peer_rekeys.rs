@@ -11,7 +11,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::ssh::kex::Method;
+use crate::kex::Method;
 
 /// Time that earns an exchange.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -78,8 +78,8 @@ impl PeerRekeys {
 #[cfg(test)]
 mod tests {
     use super::{BYTES, INTERVAL, PeerRekeys, UNIT};
-    use crate::ssh::RekeyLimits;
-    use crate::ssh::kex::Method;
+    use crate::RekeyLimits;
+    use crate::kex::Method;
     use std::time::{Duration, Instant};
 
     const CURVE: Method = Method::Curve25519Sha256;

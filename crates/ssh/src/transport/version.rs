@@ -1,6 +1,6 @@
 //! The identification line of each side (RFC 4253 §4.2). Pure.
 
-use crate::ssh::Error;
+use crate::Error;
 use infisical_runtime::error::printable;
 
 /// What we say, without line end.

@@ -5,8 +5,8 @@ use std::collections::HashSet;
 use super::receive::{MAX_INCOMING, SMALL_READ};
 use super::send::{CHANNEL_QUEUE, LITTLE, SESSION_QUEUE};
 use super::{Channels, MAX_CHANNELS, MAX_DATA};
-use crate::ssh::connection::channel::{ChannelId, State, data_len};
-use crate::ssh::connection::window::{BUDGET, LEAST};
+use crate::connection::channel::{ChannelId, State, data_len};
+use crate::connection::window::{BUDGET, LEAST};
 
 impl Channels {
     /// Panics if one of them is broken.

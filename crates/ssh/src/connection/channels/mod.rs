@@ -21,10 +21,10 @@ use std::sync::Arc;
 
 use super::channel::{Channel, ChannelId, Progress, State};
 use super::window::{Budget, ReceiveWindow, SendWindow};
+use crate::Error;
+use crate::msg::{Message, open_failure};
 use crate::net::buffers::Account;
-use crate::ssh::Error;
-use crate::ssh::msg::{Message, open_failure};
-use crate::ssh::packet::Packet;
+use crate::packet::Packet;
 use schedule::Schedule;
 
 pub(crate) use read::Reading;

@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::{ChannelId, Channels, Progress};
-use crate::ssh::connection::window::Round;
-use crate::ssh::packet::Payload;
+use crate::connection::window::Round;
+use crate::packet::Payload;
 
 /// Who sends so many bytes in one round trip may be the one that makes it long.
 const BULK: usize = 64 * 1024;

@@ -5,9 +5,9 @@ use std::collections::VecDeque;
 use super::{
     Channel, ChannelId, Channels, DIRECT_TCPIP, Event, MAX_DATA, Progress, SendWindow, State,
 };
-use crate::ssh::Error;
-use crate::ssh::msg::{Message, open_failure};
-use crate::ssh::packet::Payload;
+use crate::Error;
+use crate::msg::{Message, open_failure};
+use crate::packet::Payload;
 use infisical_runtime::error::printable;
 
 /// Channels that the peer has opened and nobody has taken; beyond it opens are refused.

@@ -18,11 +18,11 @@
 //! others would refuse, and that costs them a round trip for nothing.
 
 use super::{Channel, ChannelId, Channels, State};
-use crate::ssh::Error;
-use crate::ssh::connection::window::Overflow;
-use crate::ssh::msg::Message;
-use crate::ssh::packet::Packet;
-use crate::ssh::wire::{Reader, Write as _};
+use crate::Error;
+use crate::connection::window::Overflow;
+use crate::msg::Message;
+use crate::packet::Packet;
+use crate::wire::{Reader, Write as _};
 
 /// The request's name.
 pub(in crate::connection) const NAME: &[u8] = b"reclaim-window@infisical.com";
@@ -166,7 +166,7 @@ impl Channels {
 
     /// The window of a channel has grown by so many bytes, all of it granted: how much that is.
     pub(in crate::connection) fn enlarge(&mut self, id: ChannelId, bytes: u32) -> u32 {
-        use crate::ssh::connection::window::BASE;
+        use crate::connection::window::BASE;
         let index = usize::try_from(id.0).expect("fits");
         let channel = self.slots[index].as_mut().expect("a channel");
         let mut grown = 0;

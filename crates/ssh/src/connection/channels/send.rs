@@ -1,10 +1,10 @@
 //! What goes out of the channels: room for what is written, and the next packet.
 
 use super::{ChannelId, Channels, Event, Progress};
-use crate::ssh::connection::channel::data_len;
-use crate::ssh::msg::{self, Message};
-use crate::ssh::packet::Packet;
-use crate::ssh::wire::Write as _;
+use crate::connection::channel::data_len;
+use crate::msg::{self, Message};
+use crate::packet::Packet;
+use crate::wire::Write as _;
 
 /// Data that one channel may queue, in bytes.
 pub(in crate::connection) const CHANNEL_QUEUE: usize = 128 * 1024;

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use super::send::{CHANNEL_QUEUE, LITTLE, SESSION_QUEUE};
 use super::{ChannelId, Channels, Event, Room, data_packet};
+use crate::connection::window::{BASE, LEAST};
 use crate::net::buffers::Pool;
-use crate::ssh::connection::window::{BASE, LEAST};
-use crate::ssh::packet::{Opened, Opener, Packet, Payload, Sealer};
-use crate::ssh::wire::Write as _;
+use crate::packet::{Opened, Opener, Packet, Payload, Sealer};
+use crate::wire::Write as _;
 
 /// An open channel that the peer has granted all credit for.
 fn open(channels: &mut Channels, peer: u32, max_packet: u32) -> ChannelId {

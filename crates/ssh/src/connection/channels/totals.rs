@@ -1,7 +1,7 @@
 //! What tests look at.
 
 use super::{ChannelId, Channels};
-use crate::ssh::connection::channel::data_len;
+use crate::connection::channel::data_len;
 
 /// All that channels hold.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]

@@ -6,9 +6,9 @@ use std::sync::LazyLock;
 
 use super::pair::Pair;
 use super::support::Random;
-use crate::ssh::connection::{ChannelId, Event, Reading, Room, data_packet};
-use crate::ssh::packet::Payload;
-use crate::ssh::wire::Write as _;
+use crate::connection::{ChannelId, Event, Reading, Room, data_packet};
+use crate::packet::Payload;
+use crate::wire::Write as _;
 
 /// What is written again and again. Its length divides nothing.
 static PATTERN: LazyLock<Vec<u8>> = LazyLock::new(|| {

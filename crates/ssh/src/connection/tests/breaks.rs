@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::apps::Apps;
 use super::pair::{CLIENT, Pair, SERVER};
 use super::support::{ms, options};
-use crate::ssh::msg::Message;
-use crate::ssh::{Algorithms, Error, Keepalive, RekeyLimits};
+use crate::msg::Message;
+use crate::{Algorithms, Error, Keepalive, RekeyLimits};
 
 use super::script::Script;
 
@@ -123,7 +123,7 @@ fn a_peer_that_refuses_keepalives_is_alive() {
         for _ in 0..1000 {
             script.now = script.connection.poll_timeout().expect("a keepalive");
             script.connection.handle_timeout(script.now).expect("alive");
-            if script.numbers() == [crate::ssh::msg::GLOBAL_REQUEST] {
+            if script.numbers() == [crate::msg::GLOBAL_REQUEST] {
                 script.now += ms(100);
                 script.tell(&Message::RequestFailure).expect("an answer");
             } else {

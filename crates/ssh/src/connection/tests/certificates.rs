@@ -8,8 +8,8 @@ use super::pair::{CLIENT, Pair, SERVER};
 use super::script::ServerScript;
 use super::support::{USER, certified, host_policy, ms, options, server};
 use crate::clock::Clock;
-use crate::ssh::connection::Connection;
-use crate::ssh::{Algorithms, Error};
+use crate::connection::Connection;
+use crate::{Algorithms, Error};
 
 /// A time of day before [`END`], and one behind it.
 fn before() -> SystemTime {

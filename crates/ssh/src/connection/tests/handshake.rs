@@ -3,11 +3,11 @@
 use super::pair::{CLIENT, Pair, SERVER};
 use super::script::{Proposal, Script};
 use super::support::ms;
-use crate::ssh::Error;
-use crate::ssh::input::Input;
-use crate::ssh::msg::{AuthMethod, Message};
-use crate::ssh::packet::Packet;
-use crate::ssh::transport::{Change, version};
+use crate::Error;
+use crate::input::Input;
+use crate::msg::{AuthMethod, Message};
+use crate::packet::Packet;
+use crate::transport::{Change, version};
 
 fn nothing(_: &mut Script) -> Result<(), Error> {
     Ok(())

@@ -2,14 +2,12 @@
 
 use super::pair::{CLIENT, SERVER};
 use super::script::Script;
-use crate::ssh::connection::channels::{LITTLE, Totals};
-use crate::ssh::connection::window::BASE;
-use crate::ssh::connection::{
-    ChannelId, Event, MANY_CONTROL, MAX_CONTROL, Reading, Room, data_packet,
-};
-use crate::ssh::msg::Message;
-use crate::ssh::wire::Write as _;
-use crate::ssh::{Error, msg};
+use crate::connection::channels::{LITTLE, Totals};
+use crate::connection::window::BASE;
+use crate::connection::{ChannelId, Event, MANY_CONTROL, MAX_CONTROL, Reading, Room, data_packet};
+use crate::msg::Message;
+use crate::wire::Write as _;
+use crate::{Error, msg};
 
 const DIRECT_TCPIP: &[u8] = b"direct-tcpip";
 
@@ -32,7 +30,7 @@ fn with_channel() -> Script {
     script
 }
 
-fn data(length: u32) -> crate::ssh::packet::Packet {
+fn data(length: u32) -> crate::packet::Packet {
     let length = usize::try_from(length).expect("fits");
     let mut packet = data_packet(0, length);
     packet.put(&vec![7; length]);
@@ -143,7 +141,7 @@ fn a_peer_that_asks_and_does_not_read_is_not_heard_and_then_cut_off() {
 #[test]
 fn a_peer_is_heard_while_we_may_not_answer_it() {
     let mut script = Script::authenticated(SERVER);
-    script.now += crate::ssh::RekeyLimits::DEFAULT.time;
+    script.now += crate::RekeyLimits::DEFAULT.time;
     let due = script.connection.transport.rekey_if_due(script.now);
     due.expect("a proposal");
     let request = Message::GlobalRequest {
@@ -286,7 +284,7 @@ fn channels_that_nobody_opened_are_not_spoken_of() {
 fn data_are_taken_until_the_peers_proposal_and_not_after_it() {
     let mut script = with_channel();
     // As if its keys had been used long enough.
-    script.now += crate::ssh::RekeyLimits::DEFAULT.time;
+    script.now += crate::RekeyLimits::DEFAULT.time;
     script
         .connection
         .transport
@@ -300,7 +298,7 @@ fn data_are_taken_until_the_peers_proposal_and_not_after_it() {
     assert!(script.connection.ping(script.now).is_some());
     assert!(script.numbers().is_empty(), "nothing after our proposal");
     script
-        .say(crate::ssh::packet::Packet::from_payload(&ours[0]))
+        .say(crate::packet::Packet::from_payload(&ours[0]))
         .expect("its own proposal");
     script.tell(&Message::Ignore).expect("the transport's own");
     assert!(script.say(data(10)).is_err());

@@ -5,9 +5,9 @@ use std::time::Duration;
 use super::apps::Apps;
 use super::pair::{CLIENT, Pair, SERVER};
 use super::support::{Random, ms, options, seeds};
-use crate::ssh::connection::channels::{CHANNEL_QUEUE, LITTLE, SESSION_QUEUE};
-use crate::ssh::connection::window::{BASE, BUDGET};
-use crate::ssh::{Algorithms, RekeyLimits};
+use crate::connection::channels::{CHANNEL_QUEUE, LITTLE, SESSION_QUEUE};
+use crate::connection::window::{BASE, BUDGET};
+use crate::{Algorithms, RekeyLimits};
 
 fn random_limits(random: &mut Random) -> RekeyLimits {
     let mut limits = RekeyLimits::DEFAULT;

@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use super::support::{client, options, server};
 use super::wire::Wire;
-use crate::ssh::connection::{Connection, Event, Options};
-use crate::ssh::input::{Incoming, Input};
-use crate::ssh::output::Output;
-use crate::ssh::{Algorithms, Error};
+use crate::connection::{Connection, Event, Options};
+use crate::input::{Incoming, Input};
+use crate::output::Output;
+use crate::{Algorithms, Error};
 
 pub(super) const CLIENT: usize = 0;
 pub(super) const SERVER: usize = 1;

@@ -3,12 +3,12 @@
 
 use super::pair::{CLIENT, SERVER};
 use super::script::Script;
-use crate::ssh::connection::channel::ChannelId;
-use crate::ssh::connection::channels::RECLAIM;
-use crate::ssh::connection::liveness::Purpose;
-use crate::ssh::connection::window::BASE;
-use crate::ssh::msg::{self, Message};
-use crate::ssh::{Error, msg::REQUEST_SUCCESS};
+use crate::connection::channel::ChannelId;
+use crate::connection::channels::RECLAIM;
+use crate::connection::liveness::Purpose;
+use crate::connection::window::BASE;
+use crate::msg::{self, Message};
+use crate::{Error, msg::REQUEST_SUCCESS};
 
 /// A session in which the peer has opened a channel and granted this much.
 fn with_credit(window: u32) -> Script {

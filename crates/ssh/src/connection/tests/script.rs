@@ -5,13 +5,13 @@ use std::time::{Instant, SystemTime};
 use super::pair::Pair;
 use super::support::{client, options, server};
 use crate::clock::Clock;
-use crate::ssh::connection::Connection;
-use crate::ssh::kex::{self, Initiator, Method, Transcript};
-use crate::ssh::keys::CertifiedKey;
-use crate::ssh::msg::{Directions, KexInit, Message};
-use crate::ssh::packet::{Opened, Opener, Packet, Payload, Sealer};
-use crate::ssh::transport::{Change, Outgoing, version};
-use crate::ssh::{Algorithms, Error, sign};
+use crate::connection::Connection;
+use crate::kex::{self, Initiator, Method, Transcript};
+use crate::keys::CertifiedKey;
+use crate::msg::{Directions, KexInit, Message};
+use crate::packet::{Opened, Opener, Packet, Payload, Sealer};
+use crate::transport::{Change, Outgoing, version};
+use crate::{Algorithms, Error, sign};
 
 const VERSION: &str = "SSH-2.0-script";
 

@@ -6,11 +6,11 @@ use ssh_key::PrivateKey;
 use ssh_key::certificate::{Builder, CertType};
 use ssh_key::private::Ed25519Keypair;
 
+use crate::cert::{HostPolicy, UserPolicy};
 use crate::clock::Clock;
-use crate::ssh::cert::{HostPolicy, UserPolicy};
-use crate::ssh::connection::{Connection, Options};
-use crate::ssh::keys::CertifiedKey;
-use crate::ssh::{Algorithms, Keepalive, RekeyLimits};
+use crate::connection::{Connection, Options};
+use crate::keys::CertifiedKey;
+use crate::{Algorithms, Keepalive, RekeyLimits};
 
 pub(super) const HOST: &str = "relay.test:2222";
 pub(super) const USER: &str = "gateway-1";

@@ -18,12 +18,12 @@ use super::apps::Apps;
 use super::pair::{CLIENT, Pair};
 use super::script::payload;
 use super::support::{Random, options, seeds};
-use crate::ssh::connection::window::BUDGET;
-use crate::ssh::connection::{BATCH_BYTES, ChannelId, Connection, Room, data_packet};
-use crate::ssh::packet::Payload;
-use crate::ssh::transport::Outgoing;
-use crate::ssh::wire::Write as _;
-use crate::ssh::{Algorithms, RekeyLimits};
+use crate::connection::window::BUDGET;
+use crate::connection::{BATCH_BYTES, ChannelId, Connection, Room, data_packet};
+use crate::packet::Payload;
+use crate::transport::Outgoing;
+use crate::wire::Write as _;
+use crate::{Algorithms, RekeyLimits};
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;

@@ -5,10 +5,10 @@ use std::time::Duration;
 use super::apps::Apps;
 use super::pair::{CLIENT, Pair, SERVER};
 use super::support::ms;
-use crate::ssh::connection::channels::{CHANNEL_QUEUE, LITTLE, SESSION_QUEUE};
-use crate::ssh::connection::window::{BASE, BUDGET};
-use crate::ssh::connection::{Room, data_packet};
-use crate::ssh::wire::Write as _;
+use crate::connection::channels::{CHANNEL_QUEUE, LITTLE, SESSION_QUEUE};
+use crate::connection::window::{BASE, BUDGET};
+use crate::connection::{Room, data_packet};
+use crate::wire::Write as _;
 
 const MIB: usize = 1024 * 1024;
 
