@@ -4,6 +4,7 @@
 use aws_lc_rs::aead::chacha20_poly1305_openssh::{KEY_LEN, OpeningKey, SealingKey, TAG_LEN};
 
 use super::{Error, Keys, LENGTH, Plaintext};
+use crate::packet::pool;
 
 /// The sending side.
 pub(crate) struct Sealing {
@@ -52,7 +53,8 @@ impl Opening {
             // The library would panic.
             return Err(Error::Library);
         }
-        let mut bytes = ciphertext.to_vec();
+        let mut bytes = pool::take(ciphertext.len());
+        bytes.extend_from_slice(ciphertext);
         self.key
             .open_in_place(sequence, &mut bytes, tag)
             .map_err(|_| Error::Forged)?;

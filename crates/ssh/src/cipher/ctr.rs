@@ -14,6 +14,7 @@ use aws_lc_rs::cipher::{
 
 use super::mac::Keyed;
 use super::{Cipher, Error, Keys, LENGTH, MAX_BLOCK, Mac, Plaintext, plain_length};
+use crate::packet::pool;
 
 /// The library writes to another buffer only, so a packet that is encrypted in place passes through a small one, which
 /// the first-level cache holds.
@@ -81,12 +82,12 @@ impl Ctr {
         if self.is_etm {
             self.mac.verify(sequence, packet, tag)?;
             let (_, ciphertext) = packet.split_at_checked(LENGTH).ok_or(Error::Library)?;
-            let mut bytes = vec![0; ciphertext.len()];
+            let mut bytes = pool::take_for_overwriting(ciphertext.len());
             apply(&mut self.keystream, ciphertext, &mut bytes)?;
             return Ok(Plaintext { bytes, start: 0 });
         }
         let (_, ciphertext) = packet.split_at_checked(MAX_BLOCK).ok_or(Error::Library)?;
-        let mut bytes = vec![0; packet.len()];
+        let mut bytes = pool::take_for_overwriting(packet.len());
         let (first, rest) = bytes
             .split_at_mut_checked(MAX_BLOCK)
             .ok_or(Error::Library)?;

@@ -1,16 +1,19 @@
 //! Buffers of packets, kept for the next ones.
 //!
-//! A packet of bulk data is allocated by one thread and freed by another, which an allocator does slowly, and most
-//! buffers would be cleared before they are overwritten. The pool belongs to the process: idle sessions keep nothing,
-//! and it holds [`KEPT`] buffers of each size at most, about 1.2 MiB together.
+//! A packet of bulk data is allocated by one thread and freed by another, which an allocator does
+//! slowly, and most buffers would be cleared before they are overwritten. The pool belongs to the
+//! process: idle sessions keep nothing, and it holds [`KEPT`] buffers of each size at most, about
+//! 1.2 MiB together.
 //!
-//! A buffer that is taken may still hold what another session received. It is overwritten before anything of it is read.
+//! A buffer that is taken may still hold what another session received. It is overwritten before
+//! anything of it is read.
 
 use std::sync::{Mutex, PoisonError};
 
 use super::Packet;
 
-/// Capacities, with all that sealing adds: most messages, a packet with one TLS record, and the largest packet.
+/// Capacities, with all that sealing adds: most messages, a packet with one TLS record, and the
+/// largest packet.
 const SIZES: [usize; 3] = [
     Packet::SMALL + Packet::OVERHEAD,
     16 * 1024 + 512,
@@ -22,7 +25,7 @@ const KEPT: usize = 24;
 static POOLS: [Mutex<Vec<Vec<u8>>>; SIZES.len()] = [const { Mutex::new(Vec::new()) }; SIZES.len()];
 
 /// An empty buffer with room for so many bytes.
-pub(super) fn take(bytes: usize) -> Vec<u8> {
+pub(crate) fn take(bytes: usize) -> Vec<u8> {
     let mut buffer = take_used(bytes);
     buffer.clear();
     buffer
