@@ -254,9 +254,7 @@ impl Link {
             (State::Connecting, Event::ConnectionFailed(failure)) => {
                 self.failed_connects = self.failed_connects.saturating_add(1);
                 if failure == Failure::Unreachable {
-                    self.failure = Some(failure);
-                    // A relay that was never reached is an outage, too.
-                    self.down_since.get_or_insert(at.now);
+                    self.note(failure, at.now);
                     let bound = self.at_most(DIAL_AT_MOST, at.now);
                     return self.wait(backoff::jitter(bound, at.random), at.now);
                 }
@@ -395,10 +393,15 @@ impl Link {
         self.enter(State::Stopped, Action::Stop(reason))
     }
 
+    /// Why there is no tunnel, and that there is an outage: also where there was never a tunnel.
+    fn note(&mut self, failure: Failure, now: Instant) {
+        self.failure = Some(failure);
+        self.down_since.get_or_insert(now);
+    }
+
     /// There is no tunnel any more, or it came to nothing.
     fn failed(&mut self, failure: Failure, at: Moment) -> Action {
-        self.failure = Some(failure);
-        self.down_since.get_or_insert(at.now);
+        self.note(failure, at.now);
         let (at_least, bound) = match failure {
             Failure::Fatal(reason) => {
                 return self.enter(State::Stopped, Action::Stop(reason));
