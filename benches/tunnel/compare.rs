@@ -1,5 +1,5 @@
-//! Several ways to the target beside each other: the same transfer by each of them in turns, so that a
-//! machine that is busy for a while is so for all of them.
+//! Several ways to the target beside each other: the same transfer by each of them in turns, so
+//! that a machine that is busy for a while is so for all of them.
 
 use std::time::Instant;
 
@@ -50,7 +50,8 @@ impl Contender<'_> {
 /// Medians: MiB/s, then CPU s/GiB of relay and gateway.
 pub(crate) type Figures = [Option<f64>; 3];
 
-/// Prints a table and returns its figures. The first contender is what the others are compared with.
+/// Prints a table and returns its figures. The first contender is what the others are compared
+/// with.
 pub(crate) async fn compare(
     contenders: &[Contender<'_>],
     (streams, direction): (u64, Direction),

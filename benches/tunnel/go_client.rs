@@ -1,4 +1,5 @@
-//! A client that is not ours: `tests/interop/go`, whose `crypto/tls` reads and writes pieces of 32 KiB.
+//! A client that is not ours: `tests/interop/go`, whose `crypto/tls` reads and writes pieces of 32
+//! KiB.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -1,5 +1,6 @@
-//! Gateways as cheap as can be, many in this process: each keeps an SSH connection to the relay with
-//! credentials of its own and sends back what comes on a channel. The relay owes each what it owes to any.
+//! Gateways as cheap as can be, many in this process: each keeps an SSH connection to the relay
+//! with credentials of its own and sends back what comes on a channel. The relay owes each what it
+//! owes to any.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,7 +16,8 @@ use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-/// Between two attempts, in milliseconds at most: like a gateway whose relay was there a moment ago.
+/// Between two attempts, in milliseconds at most: like a gateway whose relay was there a moment
+/// ago.
 const BACKOFF_MS: u64 = 1000;
 /// Bytes of a channel's buffer while something is under way.
 const BUFFER: usize = 1024;
@@ -98,7 +100,7 @@ fn config(credentials: &GatewayCredentials) -> anyhow::Result<client::Config> {
         keys::parse_certificate(&ssh.client_certificate).context("the certificate")?;
     let host = HostPolicy {
         ca: keys::parse_public_key(&ssh.server_ca_public_key).context("the CA's key")?,
-        principal: format!("{}:{SSH_PORT}", credentials.relay_host.as_str()),
+        principal: credentials.relay_host.host_principal(),
     };
     let identity = CertifiedKey::try_new(&key, certificate)?;
     let user = credentials.gateway_id.to_string();

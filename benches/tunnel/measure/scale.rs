@@ -1,12 +1,13 @@
-//! What one relay and one gateway carry: memory for each gateway and each session, the time until all
-//! gateways are back after a restart of the relay, and the CPU of keepalives. Three sizes of each, so that
-//! a cost that grows faster than their number shows.
+//! What one relay and one gateway carry: memory for each gateway and each session, the time until
+//! all gateways are back after a restart of the relay, and the CPU of keepalives. Three sizes of
+//! each, so that a cost that grows faster than their number shows.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use infisical::api::types::GatewayCredentials;
+use infisical::host::limits;
 use infisical::pki::dial::RelayDialer;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -63,14 +64,13 @@ const DIAL: Duration = Duration::from_secs(20);
 
 /// Lets this process and those that it starts open enough descriptors, if the system does.
 pub(crate) fn raise_limits() {
-    let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else {
-        return;
-    };
-    let most = hard.max(DESCRIPTORS);
-    if setrlimit(Resource::RLIMIT_NOFILE, most, most).is_err() {
+    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && hard < DESCRIPTORS
+    {
         // Only root may raise the hard limit.
-        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, DESCRIPTORS, DESCRIPTORS);
     }
+    limits::raise_descriptors();
 }
 
 pub(crate) async fn measure(report: &mut Report) -> anyhow::Result<()> {
