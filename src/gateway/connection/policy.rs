@@ -10,8 +10,9 @@ pub(crate) const BASE: Duration = Duration::from_millis(250);
 pub(crate) const DIAL_AT_MOST: Duration = Duration::from_secs(1);
 /// Longest wait before a platform that did not answer is asked again, while the outage is young.
 pub(crate) const ASK_AT_MOST: Duration = Duration::from_millis(2500);
-/// Longest wait before a relay is dialled again that holds an older connection of this gateway: it does not report when it has
-/// noticed that the older one is gone, and each attempt costs it a handshake.
+/// Longest wait before a relay is dialled again that holds an older connection of this gateway: it
+/// does not report when it has noticed that the older one is gone, and each attempt costs it a
+/// handshake.
 pub(crate) const TURNED_AWAY_AT_MOST: Duration = Duration::from_secs(3);
 /// Shortest wait after another connection of this gateway took over.
 pub(crate) const TAKEN_OVER_AT_LEAST: Duration = Duration::from_secs(10);
@@ -19,17 +20,18 @@ pub(crate) const TAKEN_OVER_AT_LEAST: Duration = Duration::from_secs(10);
 pub(crate) const YOUNG: Duration = Duration::from_secs(600);
 /// Longest wait after that.
 pub(crate) const LATER: Duration = Duration::from_secs(30);
-/// Bounds of the wait before a platform that did give credentials is asked for others, when those are of no use.
+/// Bounds of the wait before a platform that did give credentials is asked for others, when those
+/// are of no use.
 pub(crate) const ASK_AGAIN: (Duration, Duration) =
     (Duration::from_secs(5), Duration::from_secs(120));
-/// A relay that the configuration names is dialled for this long before the platform is asked whether its address is still
-/// right.
+/// A relay that the configuration names is dialled for this long before the platform is asked
+/// whether its address is still right.
 pub(crate) const SAME_ADDRESS: Duration = Duration::from_secs(30);
-/// Refusals in a row, after the gateway was up once, before they are believed: with [`LATER`] between them some five minutes,
-/// since a platform that is being redeployed refuses as well.
+/// Refusals in a row, after the gateway was up once, before they are believed: with [`LATER`]
+/// between them some five minutes, since a platform that is being redeployed refuses as well.
 pub(crate) const REFUSALS_BELIEVED: u32 = 10;
-/// Time between attempts once refusals are believed. It still asks: there may be no person to start it again, and what answered
-/// may have been a proxy before the platform.
+/// Time between attempts once refusals are believed. It still asks: there may be no person to start
+/// it again, and what answered may have been a proxy before the platform.
 pub(crate) const SELDOM: Duration = Duration::from_secs(300);
 /// So many waits in a row may be ended before their time because the network changed …
 pub(crate) const HURRIES: u32 = 5;
@@ -40,17 +42,20 @@ pub(crate) const HURRY_AGAIN: Duration = Duration::from_secs(10);
 
 /// A tunnel that lives this long has proved useful even without a heartbeat.
 pub(crate) const USEFUL_AFTER: Duration = Duration::from_secs(60);
-/// Heartbeats in a row that do not get through a tunnel that answers, before it is announced to the platform again …
+/// Heartbeats in a row that do not get through a tunnel that answers, before it is announced to the
+/// platform again …
 pub(crate) const DOUBTS_TO_RENEW: u32 = 2;
 /// … and, each time there are so many more, before it is replaced.
 pub(crate) const DOUBTS_TO_REDIAL: u32 = 4;
-/// Each tunnel that was replaced without success doubles that, so many times: in the end one lives for some five minutes. The
-/// fault is elsewhere then, clients may get through all the same, and they cannot while a tunnel is made.
+/// Each tunnel that was replaced without success doubles that, so many times: in the end one lives
+/// for some five minutes. The fault is elsewhere then, clients may get through all the same, and
+/// they cannot while a tunnel is made.
 pub(crate) const REDIALS_DOUBLED: u32 = 3;
-/// After so many tunnels in a row that did not live, a relay that was chosen is left for another one, if there is one.
+/// After so many tunnels in a row that did not live, a relay that was chosen is left for another
+/// one, if there is one.
 pub(crate) const FLAPS_TO_ASK: u32 = 3;
-/// As long as a relay's heartbeats come through, so many of them make waits no longer: it may be restarted a few times in a
-/// row.
+/// As long as a relay's heartbeats come through, so many of them make waits no longer: it may be
+/// restarted a few times in a row.
 pub(crate) const FLAPS_FORGIVEN: u32 = 4;
 
 // Attempts.
@@ -63,25 +68,30 @@ pub(crate) const FIRST_SIGN: Duration = Duration::from_secs(5);
 pub(crate) const BESIDE: Duration = Duration::from_millis(1250);
 /// Limit for a key exchange, and so for how many there are at once.
 pub(crate) const KEY_EXCHANGE: Duration = Duration::from_secs(9);
-/// An authentication has at least this long to be answered before it is given up for a younger attempt …
+/// An authentication has at least this long to be answered before it is given up for a younger
+/// attempt …
 pub(crate) const STUCK: Duration = Duration::from_secs(1);
-/// … and so many times what the younger one's key exchange took, which is as many round trips and more work for the relay.
+/// … and so many times what the younger one's key exchange took, which is as many round trips and
+/// more work for the relay.
 pub(crate) const STUCK_TIMES: u32 = 3;
 /// Limit for all overlapping attempts together.
 pub(crate) const HANDSHAKES: Duration = Duration::from_secs(20);
-/// How long the platform has to answer before a relay that can be reached again is dialled instead of waiting on.
+/// How long the platform has to answer before a relay that can be reached again is dialled instead
+/// of waiting on.
 pub(crate) const HEAD_START: Duration = Duration::from_secs(1);
-/// Each time that failed, the platform has twice as long, so many times: in the end longer than any call takes.
+/// Each time that failed, the platform has twice as long, so many times: in the end longer than any
+/// call takes.
 pub(crate) const HEAD_STARTS_DOUBLED: u32 = 6;
-/// A younger attempt is not restarted because the network changed: changes seldom come alone. Twice as long each time, so that
-/// an attempt ends even where the network keeps changing.
+/// A younger attempt is not restarted because the network changed: changes seldom come alone. Twice
+/// as long each time, so that an attempt ends even where the network keeps changing.
 pub(crate) const FRESH: Duration = Duration::from_secs(1);
 
 // Checks of a tunnel that is up.
 
 /// How long a tunnel may take to answer when it is asked for a sign of life.
 ///
-/// Long enough for sessions to survive a short interruption, after which the kernel takes seconds to repeat what was lost.
+/// Long enough for sessions to survive a short interruption, after which the kernel takes seconds
+/// to repeat what was lost.
 pub(crate) const ANSWER: Duration = Duration::from_secs(5);
 /// The same, once the kernel would use another route to the relay.
 pub(crate) const ANSWER_IF_MOVED: Duration = Duration::from_millis(1500);
@@ -96,16 +106,16 @@ pub(crate) const ROOM: Duration = Duration::from_secs(10);
 
 /// Tunnels at once, retired ones included; beyond it the gateway stays with the one it has.
 pub(crate) const MAX_TUNNELS: usize = 4;
-/// Sessions at once. Beyond it a channel is closed at once, so that one flood cannot take the memory or the descriptors that the
-/// others need.
+/// Sessions at once. Beyond it a channel is closed at once, so that one flood cannot take the
+/// memory or the descriptors that the others need.
 pub(crate) const MAX_SESSIONS: usize = 10_000;
 /// How long sessions may go on after a stop was asked for.
 pub(crate) const DRAIN: Duration = Duration::from_secs(10);
-/// How long a session that went well waits for its client to close it too, so that the client has its last bytes before the
-/// tunnel may end.
+/// How long a session that went well waits for its client to close it too, so that the client has
+/// its last bytes before the tunnel may end.
 pub(crate) const CLOSE_WAIT: Duration = Duration::from_secs(2);
-/// How long a retired tunnel carries nothing before it is closed: a client that was sent to its relay a moment before still gets
-/// through.
+/// How long a retired tunnel carries nothing before it is closed: a client that was sent to its
+/// relay a moment before still gets through.
 pub(crate) const RETIRED_IDLE: Duration = Duration::from_secs(10);
 
 // The choice of a relay.
@@ -114,13 +124,14 @@ pub(crate) const RETIRED_IDLE: Duration = Duration::from_secs(10);
 pub(crate) const HEALTHY_FOR: time::Duration = time::Duration::hours(1);
 /// Limit for one probe (protocol.md §1).
 pub(crate) const PROBE_DEADLINE: Duration = Duration::from_secs(5);
-/// How long slower relays may take once one has answered that no other could be preferred to but for its speed.
+/// How long slower relays may take once one has answered that no other could be preferred to but
+/// for its speed.
 pub(crate) const GRACE: Duration = Duration::from_millis(300);
 /// A relay is clearly faster if it saves so much …
 pub(crate) const CLEAR_GAIN: Duration = Duration::from_millis(10);
 /// … and so many percent.
 pub(crate) const CLEAR_GAIN_PERCENT: u32 = 30;
-/// Time between two searches for a better relay: at least the first, and less than the second, so that gateways that began
-/// together do not search together.
+/// Time between two searches for a better relay: at least the first, and less than the second, so
+/// that gateways that began together do not search together.
 pub(crate) const RESELECTION: (Duration, Duration) =
     (Duration::from_secs(3 * 3600), Duration::from_secs(5 * 3600));
