@@ -26,8 +26,9 @@ pub(super) const BASE: u32 = 256 * 1024;
 /// Size of a new channel's window when the session's account has no more, in bytes: one packet.
 pub(super) const LEAST: u32 = 32 * 1024;
 /// What all windows of a session may have beyond [`BASE`], in bytes. One channel alone gets half of
-/// it, which carries 300 MiB/s at a round-trip time of 80 ms.
-pub(super) const BUDGET: u32 = 48 * 1024 * 1024;
+/// it, which carries 400 MiB/s at a round-trip time of 80 ms; and what stalled ones hold of it
+/// leaves enough for others on the same path.
+pub(super) const BUDGET: u32 = 64 * 1024 * 1024;
 /// Credit is given back when a quarter of the window has been read, within these bounds: not so
 /// often that it costs time, and in good time for a path that carries the window's size and no
 /// more.
@@ -106,6 +107,11 @@ impl Budget {
 /// longer than the path; and [`BASE`] on top, for credit is given back, and packets are sent, a
 /// batch at a time: all of it on a path of [`FAR`] or more, none up to [`NEAR`], where [`BASE`]
 /// alone is as much as any reader needs, and more than that only leaves the processor's caches.
+///
+/// A queue in front of the credit that we give back, of what we send ourselves, is no less in the
+/// way of the data than the path is, and cannot be told from one of theirs. So while we send, a
+/// window whose channel gets faster grows by as much (see [`ReceiveWindow::keep_pace`]): it is the
+/// window that held the channel back.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Round {
     pub round_trip: Duration,
@@ -132,6 +138,15 @@ impl Round {
         let wanted = product.saturating_mul(gain).saturating_add(on_top);
         u64::try_from(wanted).unwrap_or(u64::MAX)
     }
+
+    /// How fast `bytes` came, in bytes per second; 0 where that says nothing about windows.
+    pub(super) fn rate(&self, bytes: u64) -> u64 {
+        if !self.is_sending || self.path < FAR {
+            return 0;
+        }
+        let second = u128::from(bytes).saturating_mul(1_000_000_000);
+        u64::try_from(second / self.round_trip.as_nanos().max(1)).unwrap_or(u64::MAX)
+    }
 }
 
 /// The window that we grant.
@@ -147,6 +162,8 @@ pub(super) struct ReceiveWindow {
     unread: u32,
     /// Spent of the session's budget.
     extra: u32,
+    /// The highest rate at which data came with no larger window than this, in bytes per second.
+    best_rate: u64,
 }
 
 impl ReceiveWindow {
@@ -164,6 +181,7 @@ impl ReceiveWindow {
             granted: base,
             unread: 0,
             extra: 0,
+            best_rate: 0,
         }
     }
 
@@ -203,7 +221,7 @@ impl ReceiveWindow {
         // What was promised already is settled when the peer has used it.
         let surplus = self.extra.saturating_sub(budget.free()) / 2;
         let extra = self.extra.saturating_sub(surplus);
-        self.size = self.size.min(self.base.saturating_add(extra));
+        self.shrink(self.base.saturating_add(extra));
         self.settle(budget);
         if !self.is_adjustment_due() {
             return 0;
@@ -211,6 +229,24 @@ impl ReceiveWindow {
         let bytes = self.held_back();
         self.granted = self.granted.saturating_add(bytes);
         bytes
+    }
+
+    /// Data came at `rate`, in bytes per second: how large the window is to be if that is more than
+    /// ever before.
+    pub(super) fn keep_pace(&mut self, rate: u64) -> u64 {
+        let before = self.best_rate;
+        self.best_rate = before.max(rate);
+        if before == 0 || rate <= before {
+            return 0;
+        }
+        let wanted = u128::from(self.size).saturating_mul(rate.into()) / u128::from(before);
+        u64::try_from(wanted).unwrap_or(u64::MAX)
+    }
+
+    fn shrink(&mut self, size: u32) {
+        if size < self.size {
+            (self.size, self.best_rate) = (size, 0);
+        }
     }
 
     /// `bytes` came in a round trip. Grows the window to `wanted` bytes, but not beyond twice its
@@ -235,7 +271,7 @@ impl ReceiveWindow {
     /// Makes the window of an idle channel small again: how much of the credit that the peer has it
     /// is to be asked for. What it answers comes to [`Self::reclaimed`].
     pub(super) fn reclaim(&mut self) -> u32 {
-        self.size = self.size.min(self.base);
+        self.shrink(self.base);
         self.extra.min(self.granted.saturating_sub(self.base))
     }
 
@@ -444,7 +480,7 @@ mod tests {
         for count in 1..=64_u32 {
             let mut budget = Budget::default();
             let mut windows: Vec<_> = (0..count).map(|_| ReceiveWindow::new()).collect();
-            for _ in 0..100 {
+            for _ in 0..200 {
                 for window in &mut windows {
                     busy(window, &mut budget, LONG, 1);
                     assert!(budget.spent() <= BUDGET);

@@ -101,7 +101,8 @@ impl Channels {
             let index = usize::try_from(id.0).unwrap_or(usize::MAX);
             if let Some(Some(channel)) = self.slots.get_mut(index) {
                 let window = &mut channel.receive;
-                window.grow(bytes, round.wanted(bytes), &mut self.budget);
+                let wanted = window.keep_pace(round.rate(bytes)).max(round.wanted(bytes));
+                window.grow(bytes, wanted, &mut self.budget);
                 self.adjust_later(id);
             }
         }
