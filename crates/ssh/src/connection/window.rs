@@ -426,6 +426,42 @@ mod tests {
     }
 
     #[test]
+    fn a_window_grows_with_its_rate_behind_a_queue_of_ours() {
+        // The queue is seven times as long as the path.
+        let mut round = Round {
+            round_trip: 8 * LONG,
+            path: LONG,
+            total: 0,
+            channels: 1,
+            is_sending: true,
+        };
+        let mut budget = Budget::default();
+        let mut window = ReceiveWindow::new();
+        let rounds = |window: &mut ReceiveWindow, budget: &mut Budget, round: &mut Round| {
+            for _ in 0..10 {
+                // The path carries 8 MiB in a round trip.
+                let bytes = window.granted.min(8 << 20);
+                window.receive(bytes as usize).expect("granted");
+                window.read(bytes as usize);
+                round.total = bytes.into();
+                let wanted = round.wanted(round.total);
+                let wanted = wanted.max(window.keep_pace(round.rate(round.total)));
+                window.grow(bytes.into(), wanted, budget);
+                window.adjust(budget);
+            }
+        };
+        rounds(&mut window, &mut budget, &mut round);
+        let size = window.size();
+        assert!((8 << 20..16 << 20).contains(&size), "{size}");
+        // That is enough: it stays as it is.
+        rounds(&mut window, &mut budget, &mut round);
+        assert_eq!(window.size(), size);
+        // Made small, it has to find out again.
+        window.reclaim();
+        assert_eq!(window.keep_pace(u64::MAX), 0);
+    }
+
+    #[test]
     fn credit_is_given_back_for_what_was_read_only() {
         let mut budget = Budget::default();
         let mut window = ReceiveWindow::new();

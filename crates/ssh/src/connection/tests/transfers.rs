@@ -30,6 +30,9 @@ const MIB: usize = 1024 * KIB;
 const PACKET: usize = 32 * KIB;
 /// The more, the better, and the longer it takes.
 const SEEDS: u64 = 20;
+/// Sequences that have left part of a path unused: stalled streams that held much of the budget, and
+/// a long queue in front of the credit.
+const ONCE_SLOW: [u64; 4] = [20741, 21420, 23321, 23934];
 /// Bytes per second that a machine carries however short the path is.
 const CPU: usize = 400 * MIB;
 /// Round trips until the streams of a phase must fill the path, and those in which that is
@@ -304,36 +307,47 @@ fn later_transfers_of_a_session_are_as_fast_as_the_first() {
 #[test]
 fn busy_streams_fill_the_path_whatever_came_before() {
     for seed in seeds(SEEDS) {
-        let mut random = Random::new(seed);
-        let round_trip = ms(1 + random.size(300) as u64);
-        let product = (128 * KIB) << random.below(7);
-        let product = [product, (product >> random.below(4)).max(128 * KIB)];
-        let rates = product.map(|bytes| {
-            let rate = bytes as f64 / round_trip.as_secs_f64();
-            rate.min(CPU as f64) as usize
-        });
-        // Shallow and deep ones, as the path has them.
-        let least = round_trip
-            .mul_f64(rates[0].min(rates[1]) as f64)
-            .as_secs_f64() as usize;
-        let queue = (least >> (1 + random.below(3))).max(PACKET);
-        let count = 1 + random.size(64);
-        let writers: Vec<usize> = (0..count).map(|_| random.below(2)).collect();
-        let mut path = Path::new(round_trip, rates, queue, &writers);
-        for phase in 0..4 {
-            // What is stalled keeps its part of the budget, so this happens once.
-            let stalls = phase == 1 && random.one_in(2);
-            let share = 1 + random.below(4);
-            for stream in &mut path.streams {
-                stream.is_stalled = stream.is_stalled && random.one_in(2);
-                stream.is_stalled |= stalls && stream.is_busy && random.one_in(2);
-                stream.is_busy = random.one_in(share);
-            }
-            let what = format!(
-                "phase {phase} of seed {seed}: {round_trip:?}, {rates:?} bytes/s, \
-                 a queue of {queue} bytes, {count} streams"
-            );
-            path.assert_filled(&what);
+        fill_the_path(seed);
+    }
+}
+
+#[test]
+fn sequences_that_once_left_a_path_unused_fill_it() {
+    for seed in ONCE_SLOW {
+        fill_the_path(seed);
+    }
+}
+
+fn fill_the_path(seed: u64) {
+    let mut random = Random::new(seed);
+    let round_trip = ms(1 + random.size(300) as u64);
+    let product = (128 * KIB) << random.below(7);
+    let product = [product, (product >> random.below(4)).max(128 * KIB)];
+    let rates = product.map(|bytes| {
+        let rate = bytes as f64 / round_trip.as_secs_f64();
+        rate.min(CPU as f64) as usize
+    });
+    // Shallow and deep ones, as the path has them.
+    let least = round_trip
+        .mul_f64(rates[0].min(rates[1]) as f64)
+        .as_secs_f64() as usize;
+    let queue = (least >> (1 + random.below(3))).max(PACKET);
+    let count = 1 + random.size(64);
+    let writers: Vec<usize> = (0..count).map(|_| random.below(2)).collect();
+    let mut path = Path::new(round_trip, rates, queue, &writers);
+    for phase in 0..4 {
+        // What is stalled keeps its part of the budget, so this happens once.
+        let stalls = phase == 1 && random.one_in(2);
+        let share = 1 + random.below(4);
+        for stream in &mut path.streams {
+            stream.is_stalled = stream.is_stalled && random.one_in(2);
+            stream.is_stalled |= stalls && stream.is_busy && random.one_in(2);
+            stream.is_busy = random.one_in(share);
         }
+        let what = format!(
+            "phase {phase} of seed {seed}: {round_trip:?}, {rates:?} bytes/s, \
+             a queue of {queue} bytes, {count} streams"
+        );
+        path.assert_filled(&what);
     }
 }
