@@ -19,7 +19,7 @@ use crate::config::env::GATEWAY_NAME;
 use crate::config::raw::Flags;
 use crate::config::settings::LogSettings;
 use crate::config::{assemble_gateway, explain_gateway, role};
-use crate::gateway::connection::reconnect_trigger::{Nudge, Nudges};
+use crate::gateway::connection::reconnect_trigger::{ReconnectTrigger, ReconnectTriggers};
 use crate::gateway::{self, service::http::Cluster};
 use crate::health;
 use crate::host::known::Known;
@@ -186,15 +186,15 @@ pub(crate) async fn run(
     limits::raise_descriptors();
     let (settings, followed) = watch::channel(settings);
     let (reporter, monitor) = gateway::connection::status::monitor();
-    let nudges = Nudges::default();
-    let nudger = nudges.nudger();
+    let triggers = ReconnectTriggers::default();
+    let sender = triggers.sender();
     signals::on_reconnect(move || {
         tracing::info!("asked to look at the tunnel at once");
-        let nudger = nudger.clone();
+        let sender = sender.clone();
         drop(tokio::task::spawn_blocking(move || {
             trust::roots().reload_or_warn();
-            // Full: the link is about to look already.
-            let _ = nudger.try_send(Nudge::Wanted);
+            // Full: the gateway is about to act already.
+            let _ = sender.try_send(ReconnectTrigger::UserRequest);
         }));
     })
     .map_err(Failure::unavailable)?;
@@ -215,7 +215,7 @@ pub(crate) async fn run(
     let known = Known::new(global.environment.state_directory.clone());
     let cluster = Cluster::of_this_pod(global.environment.kubernetes_api.clone());
     let running = Box::pin(gateway::run(
-        followed, cluster, reporter, nudges, known, heart, scope,
+        followed, cluster, reporter, triggers, known, heart, scope,
     ));
     let ended = tokio::select! {
         ended = running => ended,

@@ -1,8 +1,8 @@
 //! The gateway: keeps a tunnel to a relay for ever and answers the sessions that arrive through it.
 //!
 //! Tasks, all within the scope that [`run`] is given:
-//! - the connection ([`connection`], in the caller's own task): acts as its state machine decides, which
-//!   is to register, dial, stay with a tunnel, wait or give up;
+//! - the connection ([`connection`], in the caller's own task): does what its state machine decides,
+//!   which is to register, connect, serve a tunnel, wait or give up;
 //! - `renew`: replaces the credentials before they expire ([`renew`]);
 //! - `heartbeat`: proves the whole path while the tunnel is up ([`heartbeat`]);
 //! - `reload`: follows changes of the settings ([`reload`]);
@@ -10,7 +10,7 @@
 //!   ([`service`]).
 //!
 //! The first four are supervised: one that panics is started again, the tunnels go on meanwhile.
-//! The link answers for all of them when the watchdog asks ([`health`](crate::health)). The gateway
+//! The connection answers for all of them when the watchdog asks ([`health`](crate::health)). The gateway
 //! listens nowhere.
 
 mod access;
@@ -40,9 +40,9 @@ use crate::log_throttle::LogThrottle;
 use crate::scope::Scope;
 use access::Access;
 use connection::cached_relay::{self, CachedRelay};
-use connection::reconnect_trigger::{self, Nudges};
+use connection::reconnect_trigger::{self, ReconnectTriggers};
 use connection::relay_reselection;
-use connection::run::Supervisor;
+use connection::run::Driver;
 use connection::session::{self, Shared};
 use connection::status::Reporter;
 use connection::tunnel::Tunnels;
@@ -81,7 +81,7 @@ pub enum Error {
     Tunnel(#[source] session::Error),
     /// A part of the gateway ended that must not.
     #[error("the gateway's {0} task ended unexpectedly")]
-    Casualty(&'static str),
+    FailedTask(&'static str),
 }
 
 impl Error {
@@ -94,7 +94,7 @@ impl Error {
             }
             Self::Credentials(error) => error.kind(),
             Self::Tunnel(error) => kind(error),
-            Self::Store(_) | Self::Casualty(_) => kind(self),
+            Self::Store(_) | Self::FailedTask(_) => kind(self),
         }
     }
 
@@ -111,14 +111,14 @@ impl Error {
             Self::Store(error) => error.reason_unwritable(),
             Self::Credentials(error) => error.reason(),
             Self::Tunnel(_) => Reason::Configuration,
-            Self::Casualty(_) => Reason::Software,
+            Self::FailedTask(_) => Reason::Software,
         }
     }
 }
 
 /// Runs a gateway as the newest of `settings` says until `scope` is cancelled and everything is
 /// closed, or until a person must act. `heart` answers for it; `reporter` is told how it is;
-/// `nudges` are reasons to look at once; what worked before is `known`.
+/// `triggers` are reasons to act at once; what worked before is `known`.
 ///
 /// # Errors
 /// See [`Error`]; everything that time may cure is retried instead.
@@ -126,7 +126,7 @@ pub async fn run(
     mut settings: watch::Receiver<GatewaySettings>,
     cluster: Cluster,
     reporter: Reporter,
-    nudges: Nudges,
+    triggers: ReconnectTriggers,
     known: Known,
     mut heart: Heart,
     scope: Scope,
@@ -138,7 +138,7 @@ pub async fn run(
         events::GATEWAY_STARTING
     );
     let (issuer, used) = loop {
-        let retrying = |error, after| reporter.enrolling(error, after);
+        let retrying = |error, after| reporter.not_connected(error, after);
         let making = reload::make(&mut settings, retrying, &scope);
         match heart.during(|| reporter.check(), making).await? {
             Made::Issuer(made) => break *made,
@@ -152,11 +152,11 @@ pub async fn run(
     let tasks = scope.child("gateway");
     let (issuers, issuer) = watch::channel(Arc::new(issuer));
     let (current, newest) = watch::channel(None);
-    let (up, is_up) = watch::channel(false);
-    // More than one only while the link does something else.
-    let (beat, beats) = mpsc::channel(2);
-    let (renew, remeasure) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-    let carried = Arc::new(Notify::new());
+    let (tunnel_up, is_up) = watch::channel(false);
+    // More than one only while the connection does something else.
+    let (beat, heartbeat_rx) = mpsc::channel(2);
+    let (renew, reselect) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let session_ok = Arc::new(Notify::new());
     {
         let (issuer, reporter) = (issuer.clone(), reporter.clone());
         let (current, now) = (current.clone(), Arc::clone(&renew));
@@ -168,8 +168,8 @@ pub async fn run(
     {
         let (issuer, newest) = (issuer.clone(), newest.clone());
         let is_up = is_up.clone();
-        let (now, better) = (Arc::clone(&remeasure), Arc::clone(&renew));
-        tasks.spawn_interruptible("remeasure", move || {
+        let (now, better) = (Arc::clone(&reselect), Arc::clone(&renew));
+        tasks.spawn_interruptible("relay_reselection", move || {
             let (issuer, newest, is_up) = (issuer.clone(), newest.clone(), is_up.clone());
             let (now, better) = (Arc::clone(&now), Arc::clone(&better));
             relay_reselection::run(issuer, newest, is_up, now, better)
@@ -183,9 +183,9 @@ pub async fn run(
         });
     }
     {
-        let nudger = nudges.nudger();
-        tasks.spawn_interruptible("disturbances", move || {
-            reconnect_trigger::run(nudger.clone())
+        let sender = triggers.sender();
+        tasks.spawn_interruptible("reconnect_trigger", move || {
+            reconnect_trigger::run(sender.clone())
         });
     }
     {
@@ -206,39 +206,43 @@ pub async fn run(
         current: newest,
         cluster: Arc::new(cluster),
         reporter: reporter.clone(),
-        carried: Arc::clone(&carried),
+        carried: Arc::clone(&session_ok),
         log_throttle: Arc::new(LogThrottle::for_retries()),
     };
-    let mut supervisor = Supervisor {
+    let mut driver = Driver {
         issuer,
         current,
-        up,
-        beats,
-        nudges: nudges.receiver,
-        carried,
+        tunnel_up,
+        heartbeat_rx,
+        trigger_rx: triggers.receiver,
+        session_ok,
         renew,
-        remeasure,
+        reselect,
         reporter: reporter.clone(),
         tunnels: Tunnels::new(&scope, shared),
-        heart,
-        known,
+        retired: Vec::new(),
+        last_known_good: known,
         log_throttle: LogThrottle::for_retries(),
-        moving: false,
+        is_reselection_failing: false,
         started: false,
-        overtaken: 0,
-        wanted: false,
+        relay_answered_first: 0,
+        user_request: false,
     };
-    let driven = tasks
-        .supervise("link", async || Box::pin(supervisor.drive(&tasks)).await)
+    let check = || reporter.check();
+    let given_up = tasks
+        .supervise("connection", async || {
+            let running = tasks.run(Box::pin(driver.run()));
+            heart.during(check, running).await
+        })
         .await;
     tasks.cancel();
-    supervisor.drain().await;
+    heart.during(check, driver.drain()).await;
     // All end at once, unless `reload` is spending a token, whose answer may hold the only copy of
     // what it buys.
     tasks.finish(LAST_CALL).await;
-    match (tasks.casualty(), driven) {
-        (Some(task), _) => Err(Error::Casualty(task)),
-        (None, Some(result)) => result,
+    match (tasks.casualty(), given_up.flatten()) {
+        (Some(task), _) => Err(Error::FailedTask(task)),
+        (None, Some(error)) => Err(error),
         (None, None) => Ok(()),
     }
 }

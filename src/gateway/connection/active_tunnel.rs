@@ -1,40 +1,35 @@
-//! Stays with one tunnel until it ends, is left for another one, or proves useless, and tells the link what shows meanwhile.
+//! What happens while a tunnel is up: heartbeats, checks, new credentials, its end.
 
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::path::View;
-use super::policy::{ROOM, USEFUL_AFTER};
-use super::reconnect_trigger::Nudge;
+use super::policy::{ROOM_CHECK, USEFUL_AFTER};
+use super::reconnect_trigger::ReconnectTrigger;
+use super::run::Driver;
 use super::session;
-use super::state::{Action, Event, Link, Moment};
-use super::status::{News, Reporter};
-use super::tunnel::{Tunnel, Tunnels};
-use crate::backoff;
+use super::state::{TunnelAction, TunnelEvent, Up};
+use super::tunnel::Tunnel;
 use crate::gateway::heartbeat::Beat;
 use crate::gateway::identity::Identity;
-use crate::gateway::issue::Issuer;
 use crate::log_throttle::LogThrottle;
-use crate::scope::Scope;
 
-/// Why a tunnel is not stayed with any longer.
-pub(super) enum Left {
-    /// The gateway stops.
-    Stopped,
-    /// The tunnel ended, or was ended.
+/// Why a tunnel is not in use any longer.
+pub(super) enum End {
+    /// It ended, or was ended.
     Lost(session::Error),
     /// The newest credentials are for another one.
-    Moved,
+    Reselected,
 }
 
-/// Asks a tunnel for a sign of life, or more.
-type Looking = Pin<Box<dyn Future<Output = Option<View>> + Send>>;
+/// A check of the tunnel, or of more.
+type Check = Pin<Box<dyn Future<Output = Option<View>> + Send>>;
 
-/// How much is looked at.
+/// How much is checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Extent {
     /// Whether the tunnel answers.
@@ -43,27 +38,28 @@ enum Extent {
     All,
 }
 
-/// Looks, one after another. One under way comes to its end, whatever is a reason for another one meanwhile: if each reason began it
-/// anew, a tunnel on a host whose network changes for ever would never be found dead.
+/// Checks, one after another. A running one comes to its end, whatever is a reason for another one
+/// meanwhile: if each reason restarted it, a tunnel on a host whose network keeps changing would
+/// never be found dead.
 #[derive(Default)]
-struct Looks {
-    running: Option<Looking>,
-    /// What is looked at after that.
+struct Checks {
+    running: Option<Check>,
+    /// What is checked after that.
     next: Option<Extent>,
 }
 
-impl Looks {
-    /// Wants a look that begins now or later.
-    fn want(&mut self, extent: Extent, look: impl FnOnce(Extent) -> Looking) {
+impl Checks {
+    /// Begins a check now, or after the running one.
+    fn request(&mut self, extent: Extent, check: impl FnOnce(Extent) -> Check) {
         if self.running.is_some() {
             self.next = self.next.max(Some(extent));
         } else {
-            self.running = Some(look(extent));
+            self.running = Some(check(extent));
         }
     }
 
-    /// Waits for the end of the look; for ever if there is none. Cancel-safe.
-    async fn seen(&mut self) -> Option<View> {
+    /// Waits for the end of the check; never ends if there is none. Cancel-safe.
+    async fn finished(&mut self) -> Option<View> {
         let Some(running) = &mut self.running else {
             return std::future::pending().await;
         };
@@ -73,92 +69,87 @@ impl Looks {
     }
 }
 
-/// What there is to hear and to act on while a tunnel is up.
-pub(super) struct Stay<'a> {
-    pub(super) tunnel: &'a mut Tunnel,
-    pub(super) tunnels: &'a Tunnels,
-    /// Whether there may be one more tunnel beside this one, for the newest credentials.
-    pub(super) may_move: &'a (dyn Fn(&Identity) -> bool + Sync),
-    /// Said by `heartbeat`.
-    pub(super) beats: &'a mut mpsc::Receiver<Beat>,
-    pub(super) nudges: &'a mut mpsc::Receiver<Nudge>,
-    /// The newest; the other end is `reload`.
-    pub(super) issuer: &'a mut watch::Receiver<Arc<Issuer>>,
-    pub(super) current: &'a watch::Sender<Option<Arc<Identity>>>,
-    /// Said by sessions.
-    pub(super) carried: &'a Notify,
-    /// Heard by `renew`.
-    pub(super) renew: &'a Notify,
-    /// Heard by `remeasure`.
-    pub(super) remeasure: &'a Notify,
-    pub(super) reporter: &'a Reporter,
-    pub(super) link: &'a mut Link,
+/// A tunnel that is up, and what happens to it.
+pub(super) struct ActiveTunnel<'a> {
+    driver: &'a mut Driver,
+    state: &'a mut Up<Tunnel>,
     /// What is wrong beyond the tunnel, as the last heartbeat showed it.
-    pub(super) doubt: Option<String>,
+    doubt: Option<String>,
     /// What was seen from here since.
-    pub(super) view: Option<View>,
+    view: Option<View>,
 }
 
-impl Stay<'_> {
-    pub(super) async fn run(mut self, scope: &Scope) -> Left {
-        let mut newest = self.current.subscribe();
+impl<'a> ActiveTunnel<'a> {
+    pub(super) fn new(driver: &'a mut Driver, state: &'a mut Up<Tunnel>) -> Self {
+        Self {
+            driver,
+            state,
+            doubt: None,
+            view: None,
+        }
+    }
+
+    /// Runs until the tunnel ends, is left for another one, or proves useless.
+    pub(super) async fn run(mut self) -> End {
+        let mut newest = self.driver.current.subscribe();
         newest.mark_changed();
-        let useful_at = Instant::now() + USEFUL_AFTER;
-        let mut lived = false;
-        let mut crowded = false;
-        let mut looks = Looks::default();
+        let stable_at = Instant::now() + USEFUL_AFTER;
+        let mut is_stable = false;
+        let mut is_crowded = false;
+        let mut checks = Checks::default();
         let throttle = LogThrottle::for_retries();
-        self.tell();
+        self.report();
         loop {
             let mut extent = Extent::Tunnel;
             let event = tokio::select! {
-                // A tunnel that ends because the gateway stops is not lost.
+                // The end of the tunnel makes all else void.
                 biased;
-                () = scope.cancelled() => return Left::Stopped,
-                error = self.tunnel.ended() => return Left::Lost(error),
+                error = self.state.tunnel.ended() => return End::Lost(error),
                 Ok(()) = newest.changed() => {
-                    let newest = newest.borrow_and_update().clone();
-                    let elsewhere =
-                        newest.filter(|newest| !newest.shares_tunnel_with(&self.tunnel.identity));
-                    if elsewhere.as_ref().is_some_and(|newest| (self.may_move)(newest)) {
-                        return Left::Moved;
+                    let identity = newest.borrow_and_update().clone();
+                    let own = &self.state.tunnel.identity;
+                    let elsewhere = identity.filter(|newest| !newest.shares_tunnel_with(own));
+                    if elsewhere.as_ref().is_some_and(|other| self.driver.has_room_for(other)) {
+                        return End::Reselected;
                     }
-                    if elsewhere.is_some() && !crowded {
-                        const CROWDED: &str =
-                            "too many older tunnels still carry sessions; moving when one has ended";
+                    if elsewhere.is_some() && !is_crowded {
+                        const CROWDED: &str = "too many older tunnels still carry sessions; \
+                                               moving when one has ended";
                         if let Some(permission) = throttle.should_log(CROWDED, "") {
                             tracing::warn!(suppressed = permission.suppressed(), "{CROWDED}");
                         }
                     }
-                    crowded = elsewhere.is_some();
+                    is_crowded = elsewhere.is_some();
                     continue;
                 }
-                () = tokio::time::sleep(ROOM), if crowded => {
+                () = tokio::time::sleep(ROOM_CHECK), if is_crowded => {
                     newest.mark_changed();
                     continue;
                 }
-                Ok(()) = self.issuer.changed() => {
-                    self.link.set_pinned(self.issuer.borrow_and_update().is_pinned());
+                Ok(()) = self.driver.issuer.changed() => {
+                    let is_pinned = self.driver.issuer.borrow_and_update().is_pinned();
+                    self.state.history.set_pinned(is_pinned);
                     continue;
                 }
-                Some(beat) = self.beats.recv() => {
-                    let event = self.hear(beat);
+                Some(beat) = self.driver.heartbeat_rx.recv() => {
+                    let event = self.heartbeat(beat);
                     if self.doubt.is_some() {
                         extent = Extent::All;
                     }
                     event
                 }
-                Some(nudge) = self.nudges.recv() => {
-                    if nudge == Nudge::Wanted {
-                        self.remeasure.notify_one();
+                Some(trigger) = self.driver.trigger_rx.recv() => {
+                    match trigger {
+                        ReconnectTrigger::UserRequest => self.driver.reselect.notify_one(),
+                        ReconnectTrigger::SystemEvent => {}
                     }
-                    Event::Disturbed
+                    TunnelEvent::CheckRequested
                 }
-                () = useful(useful_at, self.carried), if !lived => {
-                    lived = true;
-                    Event::Lived
+                () = stable(stable_at, &self.driver.session_ok), if !is_stable => {
+                    is_stable = true;
+                    TunnelEvent::Stable
                 }
-                view = looks.seen() => {
+                view = checks.finished() => {
                     if view == Some(View::Dead) {
                         return self.abandon(session::Error::Unanswered { host: self.host() });
                     }
@@ -170,63 +161,60 @@ impl Stay<'_> {
                         }
                     }
                     self.view = view.or_else(|| self.view.take());
-                    self.tell();
-                    if let Some(extent) = looks.next.take() {
-                        looks.want(extent, |extent| self.look(extent));
+                    self.report();
+                    if let Some(extent) = checks.next.take() {
+                        checks.request(extent, |extent| self.check(extent));
                     }
                     continue;
                 }
             };
-            let now = Instant::now();
-            let random = backoff::random();
-            let action = self.link.handle(event, Moment { now, random });
-            self.tell();
+            let action = self.state.handle(event, Instant::now());
+            self.report();
             match action {
-                Action::Renew => {
-                    self.renew.notify_one();
-                    looks.want(extent, |extent| self.look(extent));
+                TunnelAction::Continue => {}
+                TunnelAction::Check => checks.request(extent, |extent| self.check(extent)),
+                TunnelAction::Renew => {
+                    self.driver.renew.notify_one();
+                    checks.request(extent, |extent| self.check(extent));
                 }
-                // Sessions that go on prove more than the platform's doubt.
-                Action::Redial if self.reporter.sessions() == 0 => {
+                // Sessions that go on prove more than the platform's report.
+                TunnelAction::Reconnect if self.driver.reporter.sessions() > 0 => {
+                    checks.request(extent, |extent| self.check(extent));
+                }
+                TunnelAction::Reconnect => {
                     return self.abandon(session::Error::Useless { host: self.host() });
                 }
-                Action::Check | Action::Redial => looks.want(extent, |extent| self.look(extent)),
-                Action::Continue
-                | Action::Register
-                | Action::Connect
-                | Action::Serve
-                | Action::Wait(_)
-                | Action::Stop(_) => {}
             }
         }
     }
 
-    /// What a heartbeat means. One that the platform did not answer says nothing of the path, but is a reason to look.
-    fn hear(&mut self, beat: Beat) -> Event {
-        // A platform that answers may also give certificates, for which `renew` may be waiting to ask.
+    /// What a heartbeat means. One that the platform did not answer says nothing of the path, but is
+    /// a reason to check it.
+    fn heartbeat(&mut self, beat: Beat) -> TunnelEvent {
+        // A platform that answers may also give certificates, for which `renew` may be waiting.
         let is_due = |identity: &Arc<Identity>| identity.is_due();
-        let due = self.current.borrow().as_ref().is_some_and(is_due);
+        let due = self.driver.current.borrow().as_ref().is_some_and(is_due);
         if due && !matches!(beat, Beat::Unanswered(_)) {
-            self.renew.notify_one();
+            self.driver.renew.notify_one();
         }
         match beat {
             Beat::Through => {
                 (self.doubt, self.view) = (None, None);
-                Event::Proved
+                TunnelEvent::HeartbeatReached
             }
             Beat::NotThrough(why) => {
                 self.doubt = Some(format!("Infisical does not reach it: {why}"));
-                Event::Unproved
+                TunnelEvent::HeartbeatFailed
             }
             Beat::Unanswered(why) => {
                 self.doubt = Some(format!("Infisical does not say that it reaches it: {why}"));
-                Event::Disturbed
+                TunnelEvent::CheckRequested
             }
         }
     }
 
-    fn look(&self, extent: Extent) -> Looking {
-        let path = self.tunnel.path();
+    fn check(&self, extent: Extent) -> Check {
+        let path = self.state.tunnel.path();
         Box::pin(async move {
             match extent {
                 Extent::All => Some(path.look().await),
@@ -235,31 +223,30 @@ impl Stay<'_> {
         })
     }
 
-    fn abandon(&self, why: session::Error) -> Left {
-        self.tunnels.abandon(self.tunnel);
-        Left::Lost(why)
+    fn abandon(&self, error: session::Error) -> End {
+        self.driver.tunnels.abandon(&self.state.tunnel);
+        End::Lost(error)
     }
 
-    fn tell(&self) {
+    fn report(&self) {
         let doubt = self.doubt.as_ref().map(|doubt| match &self.view {
             Some(view) => format!("{doubt} ({view})"),
             None => doubt.clone(),
         });
-        let relay = &self.tunnel.identity.relay_name;
-        self.reporter
-            .link(self.link.state(), News::Tunnel { relay, doubt });
+        let relay = &self.state.tunnel.identity.relay_name;
+        self.driver.reporter.connected(relay, doubt);
     }
 
     fn host(&self) -> String {
-        self.tunnel.identity.relay_host.to_string()
+        self.state.tunnel.identity.relay_host.to_string()
     }
 }
 
-/// Waits until the tunnel has carried a session, or has lived for long.
-async fn useful(at: Instant, carried: &Notify) {
+/// Waits until the tunnel has carried a session, or has lived until `at`.
+async fn stable(at: Instant, session_ok: &Notify) {
     tokio::select! {
         () = tokio::time::sleep_until(at) => {}
-        () = carried.notified() => {}
+        () = session_ok.notified() => {}
     }
 }
 
@@ -269,12 +256,12 @@ mod tests {
 
     use tokio::time::{Instant, sleep};
 
-    use super::{Extent, Looking, Looks};
+    use super::{Check, Checks, Extent};
     use crate::gateway::connection::path::View;
 
     const ANSWER: Duration = Duration::from_secs(5);
 
-    fn dead(_: Extent) -> Looking {
+    fn dead(_: Extent) -> Check {
         Box::pin(async {
             sleep(ANSWER).await;
             Some(View::Dead)
@@ -282,24 +269,24 @@ mod tests {
     }
 
     #[tokio::test(flavor = "current_thread", start_paused = true)]
-    async fn a_dead_tunnel_is_found_though_there_are_reasons_to_look_for_ever() {
+    async fn dead_tunnel_is_found_despite_many_triggers() {
         let begin = Instant::now();
-        let mut looks = Looks::default();
+        let mut checks = Checks::default();
         let view = loop {
-            looks.want(Extent::Tunnel, dead);
+            checks.request(Extent::Tunnel, dead);
             tokio::select! {
-                view = looks.seen() => break view,
+                view = checks.finished() => break view,
                 () = sleep(ANSWER / 20) => {}
             }
-            assert!(begin.elapsed() <= ANSWER, "still looking");
+            assert!(begin.elapsed() <= ANSWER, "still checking");
         };
         assert_eq!(view, Some(View::Dead));
-        // What came meanwhile is looked at after that, once.
-        assert_eq!(looks.next.take(), Some(Extent::Tunnel));
-        looks.want(Extent::Tunnel, dead);
-        looks.want(Extent::All, dead);
-        looks.want(Extent::Tunnel, dead);
-        assert_eq!(looks.seen().await, Some(View::Dead));
-        assert_eq!(looks.next, Some(Extent::All));
+        // A request that came meanwhile is checked after that, once.
+        assert_eq!(checks.next.take(), Some(Extent::Tunnel));
+        checks.request(Extent::Tunnel, dead);
+        checks.request(Extent::All, dead);
+        checks.request(Extent::Tunnel, dead);
+        assert_eq!(checks.finished().await, Some(View::Dead));
+        assert_eq!(checks.next, Some(Extent::All));
     }
 }

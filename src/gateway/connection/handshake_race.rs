@@ -14,7 +14,7 @@ use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use tokio::time::Instant;
 
-use super::policy::{BESIDE, HANDSHAKES, KEY_EXCHANGE, STUCK, STUCK_TIMES};
+use super::policy::{HANDSHAKES, KEY_EXCHANGE, PARALLEL_ATTEMPT, STUCK, STUCK_TIMES};
 
 /// The first tunnel that `dial`, then `greet`, then `prove` make; or the last error, `None` if there was not even that
 /// within [`HANDSHAKES`]. Dropping what they return cuts the connection.
@@ -54,7 +54,7 @@ where
             () = tokio::time::sleep_until(end) => return Err(error),
             dialled = pending_or(&mut dialling) => {
                 dialling = None;
-                next = Instant::now() + BESIDE;
+                next = Instant::now() + PARALLEL_ATTEMPT;
                 match dialled {
                     Ok(connection) => {
                         greetings.push(timed(greet(connection)));

@@ -8,7 +8,7 @@ use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 
-use super::policy::{ANSWER, ANSWER_IF_MOVED, ASK_KERNEL, PORT};
+use super::policy::{ANSWER, ANSWER_IF_MOVED, ASK_KERNEL, CLIENT_PORT_CONNECT};
 use crate::error::chain;
 use crate::names::{RelayHost, TLS_PORT};
 use crate::net::dial;
@@ -66,7 +66,7 @@ impl Path {
         if !self.is_alive().await {
             return View::Dead;
         }
-        match dial::connect(self.relay.as_str(), TLS_PORT, PORT).await {
+        match dial::connect(self.relay.as_str(), TLS_PORT, CLIENT_PORT_CONNECT).await {
             Ok(_) => View::Open(self.relay.clone()),
             Err(error) => View::Shut(chain(&error).to_string()),
         }

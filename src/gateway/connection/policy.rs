@@ -5,38 +5,43 @@ use std::time::Duration;
 // Waits between attempts.
 
 /// The first wait after a tunnel was lost is shorter than this.
-pub(crate) const BASE: Duration = Duration::from_millis(250);
+pub(crate) const FIRST_WAIT: Duration = Duration::from_millis(250);
 /// Longest wait before the next dial of a relay that cannot be reached, while the outage is young.
-pub(crate) const DIAL_AT_MOST: Duration = Duration::from_secs(1);
+pub(crate) const MAX_DIAL_WAIT: Duration = Duration::from_secs(1);
 /// Longest wait before a platform that did not answer is asked again, while the outage is young.
-pub(crate) const ASK_AT_MOST: Duration = Duration::from_millis(2500);
+pub(crate) const MAX_REGISTER_WAIT: Duration = Duration::from_millis(2500);
 /// Longest wait before a relay is dialled again that holds an older connection of this gateway: it
 /// does not report when it has noticed that the older one is gone, and each attempt costs it a
 /// handshake.
-pub(crate) const TURNED_AWAY_AT_MOST: Duration = Duration::from_secs(3);
+pub(crate) const MAX_TURNED_AWAY_WAIT: Duration = Duration::from_secs(3);
 /// Shortest wait after another connection of this gateway took over.
-pub(crate) const TAKEN_OVER_AT_LEAST: Duration = Duration::from_secs(10);
+pub(crate) const MIN_TAKEN_OVER_WAIT: Duration = Duration::from_secs(10);
 /// How long an outage is young.
-pub(crate) const YOUNG: Duration = Duration::from_secs(600);
+pub(crate) const YOUNG_OUTAGE: Duration = Duration::from_secs(600);
 /// Longest wait after that.
-pub(crate) const LATER: Duration = Duration::from_secs(30);
+pub(crate) const MAX_WAIT: Duration = Duration::from_secs(30);
+/// Stands for a wait whose end the clock cannot express.
+pub(crate) const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 /// Bounds of the wait before a platform that did give credentials is asked for others, when those
 /// are of no use.
-pub(crate) const ASK_AGAIN: (Duration, Duration) =
+pub(crate) const REREGISTER_WAIT: (Duration, Duration) =
     (Duration::from_secs(5), Duration::from_secs(120));
 /// A relay that the configuration names is dialled for this long before the platform is asked
 /// whether its address is still right.
 pub(crate) const SAME_ADDRESS: Duration = Duration::from_secs(30);
-/// Refusals in a row, after the gateway was up once, before they are believed: with [`LATER`]
+/// Refusals in a row, after the gateway was up once, before they are believed: with [`MAX_WAIT`]
 /// between them some five minutes, since a platform that is being redeployed refuses as well.
 pub(crate) const REFUSALS_BELIEVED: u32 = 10;
 /// Time between attempts once refusals are believed. It still asks: there may be no person to start
 /// it again, and what answered may have been a proxy before the platform.
 pub(crate) const SELDOM: Duration = Duration::from_secs(300);
 /// So many waits in a row may be ended before their time because the network changed …
-pub(crate) const HURRIES: u32 = 5;
+pub(crate) const MAX_EARLY_RETRIES: u32 = 5;
 /// … and one more each time so long has passed: there are hosts whose network never comes to rest.
-pub(crate) const HURRY_AGAIN: Duration = Duration::from_secs(10);
+pub(crate) const EARLY_RETRY_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Triggers that may wait for the connection; a further one tells nothing new.
+pub(crate) const MAX_TRIGGERS: usize = 4;
 
 // When a tunnel is good.
 
@@ -44,16 +49,16 @@ pub(crate) const HURRY_AGAIN: Duration = Duration::from_secs(10);
 pub(crate) const USEFUL_AFTER: Duration = Duration::from_secs(60);
 /// Heartbeats in a row that do not get through a tunnel that answers, before it is announced to the
 /// platform again …
-pub(crate) const DOUBTS_TO_RENEW: u32 = 2;
+pub(crate) const HEARTBEATS_TO_RENEW: u32 = 2;
 /// … and, each time there are so many more, before it is replaced.
-pub(crate) const DOUBTS_TO_REDIAL: u32 = 4;
+pub(crate) const HEARTBEATS_TO_RECONNECT: u32 = 4;
 /// Each tunnel that was replaced without success doubles that, so many times: in the end one lives
 /// for some five minutes. The fault is elsewhere then, clients may get through all the same, and
 /// they cannot while a tunnel is made.
-pub(crate) const REDIALS_DOUBLED: u32 = 3;
+pub(crate) const RECONNECTS_DOUBLED: u32 = 3;
 /// After so many tunnels in a row that did not live, a relay that was chosen is left for another
 /// one, if there is one.
-pub(crate) const FLAPS_TO_ASK: u32 = 3;
+pub(crate) const FLAPS_TO_REGISTER: u32 = 3;
 /// As long as a relay's heartbeats come through, so many of them make waits no longer: it may be
 /// restarted a few times in a row.
 pub(crate) const FLAPS_FORGIVEN: u32 = 4;
@@ -63,9 +68,9 @@ pub(crate) const FLAPS_FORGIVEN: u32 = 4;
 /// Limit for the TCP connection to the relay.
 pub(crate) const CONNECT: Duration = Duration::from_secs(15);
 /// How long a relay may take to give a sign of life after it let the gateway in.
-pub(crate) const FIRST_SIGN: Duration = Duration::from_secs(5);
+pub(crate) const FIRST_ANSWER: Duration = Duration::from_secs(5);
 /// After this long without a tunnel another attempt is begun beside the older ones.
-pub(crate) const BESIDE: Duration = Duration::from_millis(1250);
+pub(crate) const PARALLEL_ATTEMPT: Duration = Duration::from_millis(1250);
 /// Limit for a key exchange, and so for how many there are at once.
 pub(crate) const KEY_EXCHANGE: Duration = Duration::from_secs(9);
 /// An authentication has at least this long to be answered before it is given up for a younger
@@ -78,13 +83,13 @@ pub(crate) const STUCK_TIMES: u32 = 3;
 pub(crate) const HANDSHAKES: Duration = Duration::from_secs(20);
 /// How long the platform has to answer before a relay that can be reached again is dialled instead
 /// of waiting on.
-pub(crate) const HEAD_START: Duration = Duration::from_secs(1);
+pub(crate) const RELAY_PROBE_DELAY: Duration = Duration::from_secs(1);
 /// Each time that failed, the platform has twice as long, so many times: in the end longer than any
 /// call takes.
-pub(crate) const HEAD_STARTS_DOUBLED: u32 = 6;
+pub(crate) const RELAY_PROBE_DELAYS_DOUBLED: u32 = 6;
 /// A younger attempt is not restarted because the network changed: changes seldom come alone. Twice
 /// as long each time, so that an attempt ends even where the network keeps changing.
-pub(crate) const FRESH: Duration = Duration::from_secs(1);
+pub(crate) const MIN_ATTEMPT_AGE: Duration = Duration::from_secs(1);
 
 // Checks of a tunnel that is up.
 
@@ -98,9 +103,9 @@ pub(crate) const ANSWER_IF_MOVED: Duration = Duration::from_millis(1500);
 /// How often the kernel is asked that while an answer is awaited.
 pub(crate) const ASK_KERNEL: Duration = Duration::from_millis(250);
 /// Limit for a connection to the relay's port for clients.
-pub(crate) const PORT: Duration = Duration::from_secs(5);
+pub(crate) const CLIENT_PORT_CONNECT: Duration = Duration::from_secs(5);
 /// How often to look whether one of too many tunnels has ended.
-pub(crate) const ROOM: Duration = Duration::from_secs(10);
+pub(crate) const ROOM_CHECK: Duration = Duration::from_secs(10);
 
 // Sessions, and the end of tunnels.
 

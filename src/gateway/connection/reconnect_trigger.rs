@@ -1,50 +1,50 @@
-//! Reasons to look at once instead of when it is due: a person asks, the network changed, the machine slept.
+//! Reasons to act at once instead of when it is due: a person asks, the network changed, the machine
+//! slept.
 
 use tokio::sync::mpsc;
 
+use super::policy::MAX_TRIGGERS;
 use crate::host::disturbance::Watcher;
 
-/// A reason to look at once.
+/// A reason to act at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Nudge {
-    /// A person asks for it: whatever is waited for is tried now, and a nearer relay is looked for.
-    Wanted,
-    /// Something happened to this machine's network or clock: the tunnel may be gone without anybody having said so.
-    Disturbed,
+pub enum ReconnectTrigger {
+    /// A person asks for it, or changed the settings: no wait is kept, and a nearer relay is looked
+    /// for.
+    UserRequest,
+    /// Something happened to this machine's network or clock: the tunnel may be gone without notice.
+    SystemEvent,
 }
 
-/// Nudges that may wait for the link; a further one says nothing new.
-const WAITING: usize = 4;
-
-/// A gateway's end of its nudges.
+/// Both ends of the queue of reasons.
 #[derive(Debug)]
-pub struct Nudges {
-    /// For whoever has reasons.
-    sender: mpsc::Sender<Nudge>,
-    pub(crate) receiver: mpsc::Receiver<Nudge>,
+pub struct ReconnectTriggers {
+    /// Cloned for each source of reasons.
+    sender: mpsc::Sender<ReconnectTrigger>,
+    pub(crate) receiver: mpsc::Receiver<ReconnectTrigger>,
 }
 
-impl Default for Nudges {
+impl Default for ReconnectTriggers {
     fn default() -> Self {
-        let (sender, receiver) = mpsc::channel(WAITING);
+        let (sender, receiver) = mpsc::channel(MAX_TRIGGERS);
         Self { sender, receiver }
     }
 }
 
-impl Nudges {
-    /// A way to nudge the gateway. A full queue may be left alone: the gateway is about to look already.
+impl ReconnectTriggers {
+    /// Sends reasons to the gateway. A full queue can be ignored: the gateway is about to act already.
     #[must_use]
-    pub fn nudger(&self) -> mpsc::Sender<Nudge> {
+    pub fn sender(&self) -> mpsc::Sender<ReconnectTrigger> {
         self.sender.clone()
     }
 }
 
-/// Nudges for ever whenever something happens to this machine's network or clock.
-pub(crate) async fn run(nudger: mpsc::Sender<Nudge>) {
+/// Reports whatever happens to this machine's network or clock, until it is cancelled.
+pub(crate) async fn run(triggers: mpsc::Sender<ReconnectTrigger>) {
     let mut watcher = Watcher::new();
     loop {
         let disturbance = watcher.next().await;
         tracing::debug!(%disturbance, "looking at the tunnel");
-        let _ = nudger.try_send(Nudge::Disturbed);
+        let _ = triggers.try_send(ReconnectTrigger::SystemEvent);
     }
 }

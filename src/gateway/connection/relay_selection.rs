@@ -136,7 +136,7 @@ mod tests {
         }
     }
 
-    const FRESH: Option<&str> = Some("2026-11-24T09:30:00.123Z");
+    const MIN_ATTEMPT_AGE: Option<&str> = Some("2026-11-24T09:30:00.123Z");
 
     async fn chosen(relays: &[Relay], times: &[(&str, Option<u64>)]) -> Option<String> {
         let now = datetime!(2026-11-24 10:00 UTC);
@@ -152,9 +152,9 @@ mod tests {
     #[tokio::test]
     async fn the_fastest_of_the_own_relays_is_chosen() {
         let relays = [
-            relay("instance", false, FRESH),
-            relay("slow", true, FRESH),
-            relay("fast", true, FRESH),
+            relay("instance", false, MIN_ATTEMPT_AGE),
+            relay("slow", true, MIN_ATTEMPT_AGE),
+            relay("fast", true, MIN_ATTEMPT_AGE),
         ];
         let times = [
             ("instance", Some(1)),
@@ -166,7 +166,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_relay_that_answers_is_chosen_before_an_own_one_that_does_not() {
-        let relays = [relay("own", true, FRESH), relay("instance", false, FRESH)];
+        let relays = [
+            relay("own", true, MIN_ATTEMPT_AGE),
+            relay("instance", false, MIN_ATTEMPT_AGE),
+        ];
         let times = [("own", None), ("instance", Some(9))];
         assert_eq!(chosen(&relays, &times).await.as_deref(), Some("instance"));
     }
@@ -175,7 +178,7 @@ mod tests {
     async fn if_none_answers_any_healthy_one_is_chosen() {
         let relays = [
             relay("old", true, Some("2026-11-24T08:59:00Z")),
-            relay("new", true, FRESH),
+            relay("new", true, MIN_ATTEMPT_AGE),
         ];
         assert_eq!(chosen(&relays, &[]).await.as_deref(), Some("new"));
     }
@@ -183,9 +186,9 @@ mod tests {
     #[tokio::test]
     async fn if_none_answers_an_own_one_is_chosen_at_random() {
         let relays = [
-            relay("instance", false, FRESH),
-            relay("one", true, FRESH),
-            relay("two", true, FRESH),
+            relay("instance", false, MIN_ATTEMPT_AGE),
+            relay("one", true, MIN_ATTEMPT_AGE),
+            relay("two", true, MIN_ATTEMPT_AGE),
         ];
         let mut seen = std::collections::BTreeSet::new();
         for _ in 0..100 {
@@ -213,9 +216,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn nobody_is_waited_for_who_could_not_be_chosen() {
         let relays = [
-            relay("mute", true, FRESH),
-            relay("own", true, FRESH),
-            relay("instance", false, FRESH),
+            relay("mute", true, MIN_ATTEMPT_AGE),
+            relay("own", true, MIN_ATTEMPT_AGE),
+            relay("instance", false, MIN_ATTEMPT_AGE),
         ];
         let now = datetime!(2026-11-24 10:00 UTC);
         let begin = tokio::time::Instant::now();
@@ -240,8 +243,11 @@ mod tests {
 
     #[test]
     fn only_a_clear_gain_is_worth_a_move() {
-        let (own, other) = (relay("own", true, FRESH), relay("other", true, FRESH));
-        let instance = relay("instance", false, FRESH);
+        let (own, other) = (
+            relay("own", true, MIN_ATTEMPT_AGE),
+            relay("other", true, MIN_ATTEMPT_AGE),
+        );
+        let instance = relay("instance", false, MIN_ATTEMPT_AGE);
         let at = |relay, ms: Option<u64>| Measured {
             relay,
             time: ms.map(Duration::from_millis),

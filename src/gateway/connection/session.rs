@@ -8,11 +8,11 @@ use tokio::sync::{Notify, Semaphore, watch};
 
 use super::handshake_race;
 use super::policy::{
-    CLOSE_WAIT, CONNECT, DRAIN, FIRST_SIGN, HANDSHAKES, MAX_SESSIONS, RETIRED_IDLE,
+    CLOSE_WAIT, CONNECT, DRAIN, FIRST_ANSWER, HANDSHAKES, MAX_SESSIONS, RETIRED_IDLE,
 };
 use super::state::Failure;
 use super::status::Reporter;
-use crate::error::{Reason, chain};
+use crate::error::chain;
 use crate::events;
 use crate::gateway::identity::Identity;
 use crate::gateway::service::{self, http::Cluster};
@@ -96,15 +96,15 @@ impl Error {
             | Self::Panicked => Failure::Unreachable,
             Self::NotAccepted { .. } => Failure::Refused,
             Self::TurnedAway { .. } => Failure::TurnedAway,
-            Self::Useless { .. } => Failure::Goodbye,
+            Self::Useless { .. } => Failure::Disconnected,
             Self::Ssh { source, .. } => match source {
                 ssh::Error::Disconnected(why) if why.contains(TAKEN_OVER) => Failure::TakenOver,
-                ssh::Error::Disconnected(_) => Failure::Goodbye,
+                ssh::Error::Disconnected(_) => Failure::Disconnected,
                 ssh::Error::Certificate(_)
                 | ssh::Error::RawHostKey
                 | ssh::Error::AuthenticationRefused
                 | ssh::Error::NotAuthenticated => Failure::Refused,
-                ssh::Error::LocalKey(_) => Failure::Fatal(Reason::Configuration),
+                ssh::Error::LocalKey(_) => Failure::Fatal,
                 ssh::Error::HandshakeTimedOut(_)
                 | ssh::Error::KeepaliveTimedOut
                 | ssh::Error::NoCommonAlgorithm { .. }
@@ -150,7 +150,7 @@ pub(crate) async fn connect(identity: &Identity) -> Result<(client::Session, Opt
 async fn prove(greeted: client::Greeted, identity: &Identity) -> Result<client::Session, Error> {
     let session = greeted.authenticate().await;
     let session = session.map_err(|source| failed(identity, source))?;
-    if session.ping(FIRST_SIGN).await {
+    if session.ping(FIRST_ANSWER).await {
         return Ok(session);
     }
     let host = identity.relay_host.to_string();

@@ -1,30 +1,139 @@
-use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::{
-    ASK_AT_MOST, Action, DIAL_AT_MOST, DOUBTS_TO_REDIAL, DOUBTS_TO_RENEW, Event, Failure, LATER,
-    Link, Moment, REFUSALS_BELIEVED, SAME_ADDRESS, SELDOM, State, TAKEN_OVER_AT_LEAST,
-    TURNED_AWAY_AT_MOST, USEFUL_AFTER, YOUNG,
+    Connection, Failure, HEARTBEATS_TO_RECONNECT, HEARTBEATS_TO_RENEW, Health, History,
+    MAX_DIAL_WAIT, MAX_REGISTER_WAIT, MAX_TURNED_AWAY_WAIT, MAX_WAIT, MIN_TAKEN_OVER_WAIT, Moment,
+    REFUSALS_BELIEVED, ReconnectTrigger, SAME_ADDRESS, SELDOM, TunnelAction, TunnelEvent,
+    USEFUL_AFTER, YOUNG_OUTAGE,
 };
 use crate::error::{Class, Reason};
 
+#[path = "state_transition_tests.rs"]
+mod transitions;
+
 const LONG: Duration = Duration::from_secs(3600);
 
-/// A link and a clock.
+/// Everything that can happen, in whichever state.
+#[derive(Debug, Clone, Copy)]
+enum Event {
+    Registered,
+    RegistrationFailed {
+        class: Class,
+        usable: bool,
+    },
+    Connected,
+    ConnectionFailed(Failure),
+    Tunnel(TunnelEvent),
+    Lost(Failure),
+    Reselected,
+    Elapsed {
+        usable: bool,
+    },
+    Retry {
+        trigger: ReconnectTrigger,
+        usable: bool,
+    },
+}
+
+/// What the new state, or the tunnel's state, asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Action {
+    Register,
+    Connect,
+    Serve,
+    Tunnel(TunnelAction),
+    Wait(Duration),
+    Stop,
+}
+
+/// A state without what it holds, as the diagram has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum State {
+    Registering,
+    Connecting,
+    Up,
+    Unverified,
+    Backoff,
+    Stopped,
+}
+
+/// A connection and a clock.
 struct Run {
-    link: Link,
+    connection: Option<Connection<(), ()>>,
     now: Instant,
     random: u64,
+}
+
+/// What `event` makes of `connection`; `None` if the types do not have that event in that state.
+fn step(
+    connection: Connection<(), ()>,
+    event: Event,
+    at: Moment,
+) -> Option<(Connection<(), ()>, Action)> {
+    let next = match (connection, event) {
+        (Connection::Registering(state), Event::Registered) => {
+            Connection::Connecting(state.registered(at))
+        }
+        (Connection::Registering(state), Event::RegistrationFailed { class, usable }) => {
+            state.failed((), class, usable, at)
+        }
+        (Connection::Connecting(state), Event::Connected) => {
+            Connection::Up(state.connected((), at.now))
+        }
+        (Connection::Connecting(state), Event::ConnectionFailed(failure)) => {
+            state.failed((), failure, at)
+        }
+        (Connection::Up(mut state), Event::Tunnel(event)) => {
+            let action = Action::Tunnel(state.handle(event, at.now));
+            return Some((Connection::Up(state), action));
+        }
+        (Connection::Up(state), Event::Lost(failure)) => state.lost((), failure, at),
+        (Connection::Up(state), Event::Reselected) => Connection::Connecting(state.reselected().0),
+        (Connection::Backoff(state), Event::Elapsed { usable }) => state.elapsed(usable, at.now),
+        (Connection::Backoff(state), Event::Retry { trigger, usable }) => {
+            state.retry(trigger, usable, at.now)
+        }
+        _ => return None,
+    };
+    let action = match &next {
+        Connection::Registering(_) => Action::Register,
+        Connection::Connecting(_) => Action::Connect,
+        Connection::Up(_) => Action::Serve,
+        Connection::Backoff(state) => Action::Wait(state.remaining(at.now)),
+        Connection::Stopped(()) => Action::Stop,
+    };
+    Some((next, action))
 }
 
 impl Run {
     fn new(pinned: bool, ever_up: bool) -> Self {
         Self {
-            link: Link::new(pinned, ever_up),
+            connection: Some(Connection::new(pinned, ever_up)),
             now: Instant::now(),
             random: u64::MAX,
+        }
+    }
+
+    fn state(&self) -> State {
+        match self.connection.as_ref().expect("a state") {
+            Connection::Registering(_) => State::Registering,
+            Connection::Connecting(_) => State::Connecting,
+            Connection::Up(state) if state.health == Health::Reachable => State::Up,
+            Connection::Up(_) => State::Unverified,
+            Connection::Backoff(_) => State::Backoff,
+            Connection::Stopped(()) => State::Stopped,
+        }
+    }
+
+    fn history(&mut self) -> &mut History {
+        match self.connection.as_mut().expect("a state") {
+            Connection::Registering(state) => &mut state.history,
+            Connection::Connecting(state) => &mut state.history,
+            Connection::Up(state) => &mut state.history,
+            Connection::Backoff(state) => &mut state.history,
+            Connection::Stopped(()) => panic!("stopped"),
         }
     }
 
@@ -33,7 +142,7 @@ impl Run {
         let mut run = Self::new(pinned, false);
         assert_eq!(run.on(Event::Registered), Action::Connect);
         assert_eq!(run.on(Event::Connected), Action::Serve);
-        assert_eq!(run.on(Event::Proved), Action::Continue);
+        assert_eq!(run.on(REACHED), CONTINUE);
         run.now += LONG;
         run
     }
@@ -47,8 +156,16 @@ impl Run {
     }
 
     fn on(&mut self, event: Event) -> Action {
+        self.try_on(event)
+            .unwrap_or_else(|| panic!("{event:?} cannot happen here"))
+    }
+
+    fn try_on(&mut self, event: Event) -> Option<Action> {
         let (now, random) = (self.now, self.random);
-        self.link.handle(event, Moment { now, random })
+        let connection = self.connection.take().expect("a state");
+        let (next, action) = step(connection, event, Moment { now, random })?;
+        self.connection = Some(next);
+        Some(action)
     }
 
     /// Lets the wait pass.
@@ -67,6 +184,19 @@ fn refused(class: Class, usable: bool) -> Event {
 
 const USABLE: Event = Event::Elapsed { usable: true };
 const STALE: Event = Event::Elapsed { usable: false };
+const REACHED: Event = Event::Tunnel(TunnelEvent::HeartbeatReached);
+const NOT_REACHED: Event = Event::Tunnel(TunnelEvent::HeartbeatFailed);
+const STABLE: Event = Event::Tunnel(TunnelEvent::Stable);
+/// The network changed during a wait.
+const NETWORK_CHANGED: Event = Event::Retry {
+    trigger: ReconnectTrigger::SystemEvent,
+    usable: true,
+};
+const CHECK_REQUESTED: Event = Event::Tunnel(TunnelEvent::CheckRequested);
+const CONTINUE: Action = Action::Tunnel(TunnelAction::Continue);
+const CHECK: Action = Action::Tunnel(TunnelAction::Check);
+const RENEW: Action = Action::Tunnel(TunnelAction::Renew);
+const RECONNECT: Action = Action::Tunnel(TunnelAction::Reconnect);
 const UNREACHABLE: Event = Event::ConnectionFailed(Failure::Unreachable);
 
 /// Just short of it: the largest random number is not quite one.
@@ -75,21 +205,18 @@ fn about(bound: Duration) -> std::ops::RangeInclusive<Duration> {
 }
 
 #[test]
-fn the_straight_way_leads_up() {
-    assert_eq!(Run::up(true).link.state(), State::Up);
+fn first_attempt_leads_up() {
+    assert_eq!(Run::up(true).state(), State::Up);
 }
 
 #[test]
-fn every_class_of_a_failed_registration_has_its_action_at_the_first_start() {
+fn class_decides_at_the_first_start() {
     for (class, expected) in [
         (Class::Retry, None),
         (Class::RetryAfter(Duration::from_secs(7)), None),
         (Class::Reauthenticate, Some(Action::Register)),
-        (Class::Reenroll, Some(Action::Stop(Reason::Permission))),
-        (
-            Class::Fatal(Reason::Configuration),
-            Some(Action::Stop(Reason::Configuration)),
-        ),
+        (Class::Reenroll, Some(Action::Stop)),
+        (Class::Fatal(Reason::Configuration), Some(Action::Stop)),
     ] {
         let mut run = Run::new(true, false);
         let action = run.on(refused(class, false));
@@ -105,35 +232,39 @@ fn every_class_of_a_failed_registration_has_its_action_at_the_first_start() {
 }
 
 #[test]
-fn a_second_refusal_at_the_first_start_is_final() {
+fn second_refusal_at_first_start_is_final() {
     let mut run = Run::new(true, false);
     let event = refused(Class::Reauthenticate, false);
     assert_eq!(run.on(event), Action::Register);
-    assert_eq!(run.on(event), Action::Stop(Reason::Permission));
-    assert_eq!(run.link.state(), State::Stopped);
+    assert_eq!(run.on(event), Action::Stop);
+    assert_eq!(run.state(), State::Stopped);
 }
 
 #[test]
-fn a_gateway_that_was_up_asks_on_after_refusals_and_seldom_after_many() {
+fn refusals_after_success_are_retried_rarely() {
     let mut run = Run::lost(true, Failure::Unreachable);
     for n in 1..=REFUSALS_BELIEVED + 5 {
         assert_eq!(run.on(STALE), Action::Register, "refusal {n}");
         let action = run.on(refused(Class::Reenroll, false));
         let delay = run.wait(action);
-        let least = if n < REFUSALS_BELIEVED { LATER } else { SELDOM };
+        let least = if n < REFUSALS_BELIEVED {
+            MAX_WAIT
+        } else {
+            SELDOM
+        };
         assert!(
-            delay >= least && delay <= least + LATER,
+            delay >= least && delay <= least + MAX_WAIT,
             "refusal {n}: {delay:?}"
         );
-        assert_eq!(run.link.is_refused(), n >= REFUSALS_BELIEVED);
+        assert_eq!(run.history().is_refused(), n >= REFUSALS_BELIEVED);
     }
     assert_eq!(run.on(STALE), Action::Register);
     assert_eq!(run.on(Event::Registered), Action::Connect);
-    assert!(!run.link.is_refused());
+    assert!(!run.history().is_refused());
 }
 
 #[test]
-fn a_lost_tunnel_is_dialled_again_with_the_same_credentials() {
+fn lost_tunnel_is_redialled_with_same_credentials() {
     for pinned in [true, false] {
         let mut run = Run::lost(pinned, Failure::Unreachable);
         assert_eq!(run.on(USABLE), Action::Connect, "{pinned}");
@@ -145,16 +276,16 @@ fn a_lost_tunnel_is_dialled_again_with_the_same_credentials() {
 }
 
 #[test]
-fn a_relay_that_is_away_is_dialled_often_while_the_outage_is_young() {
+fn young_outage_is_dialled_often() {
     let mut run = Run::lost(true, Failure::Unreachable);
     let begin = run.now;
     // The wait after the loss was part of the outage.
-    while run.now < begin + YOUNG - DIAL_AT_MOST {
+    while run.now < begin + YOUNG_OUTAGE - MAX_DIAL_WAIT {
         match run.on(USABLE) {
             Action::Connect => {
                 let action = run.on(UNREACHABLE);
                 let delay = run.wait(action);
-                assert!(delay <= DIAL_AT_MOST, "{delay:?}");
+                assert!(delay <= MAX_DIAL_WAIT, "{delay:?}");
             }
             // Its address may have changed, which the platform is asked about seldom.
             Action::Register => {
@@ -166,21 +297,21 @@ fn a_relay_that_is_away_is_dialled_often_while_the_outage_is_young() {
             other => panic!("{other:?}"),
         }
     }
-    run.now += DIAL_AT_MOST;
+    run.now += MAX_DIAL_WAIT;
     assert_eq!(run.on(USABLE), Action::Register);
     assert_eq!(run.on(Event::Registered), Action::Connect);
     let action = run.on(UNREACHABLE);
-    assert!(about(LATER).contains(&run.wait(action)));
+    assert!(about(MAX_WAIT).contains(&run.wait(action)));
 }
 
 #[test]
-fn the_address_of_a_relay_never_reached_is_asked_for_again() {
+fn unreached_relays_address_is_asked_again() {
     let mut run = Run::new(true, false);
     assert_eq!(run.on(Event::Registered), Action::Connect);
     let begin = run.now;
     let mut action = run.on(UNREACHABLE);
     while action != Action::Register {
-        assert!(run.now < begin + SAME_ADDRESS + LATER, "not asked");
+        assert!(run.now < begin + SAME_ADDRESS + MAX_WAIT, "not asked");
         action = match action {
             Action::Wait(_) => {
                 run.wait(action);
@@ -191,14 +322,14 @@ fn the_address_of_a_relay_never_reached_is_asked_for_again() {
         };
     }
     assert!(run.now >= begin + SAME_ADDRESS);
-    run.now = begin + YOUNG;
+    run.now = begin + YOUNG_OUTAGE;
     assert_eq!(run.on(Event::Registered), Action::Connect);
     let action = run.on(UNREACHABLE);
-    assert!(about(LATER).contains(&run.wait(action)));
+    assert!(about(MAX_WAIT).contains(&run.wait(action)));
 }
 
 #[test]
-fn a_relay_that_was_chosen_is_given_up_after_one_dial_and_asks_get_fewer() {
+fn chosen_relay_is_replaced_after_one_dial() {
     let mut run = Run::lost(false, Failure::Unreachable);
     assert_eq!(run.on(USABLE), Action::Connect);
     let action = run.on(UNREACHABLE);
@@ -207,7 +338,7 @@ fn a_relay_that_was_chosen_is_given_up_after_one_dial_and_asks_get_fewer() {
     // None of what the platform gives is any good: it is not asked as often as is dialled.
     let (begin, mut asked, mut dialled) = (run.now, 0, 0);
     let mut action = Action::Register;
-    while run.now < begin + YOUNG / 2 {
+    while run.now < begin + YOUNG_OUTAGE / 2 {
         action = match action {
             Action::Register => {
                 asked += 1;
@@ -229,7 +360,7 @@ fn a_relay_that_was_chosen_is_given_up_after_one_dial_and_asks_get_fewer() {
 }
 
 #[test]
-fn a_relay_that_does_not_believe_us_makes_the_platform_be_asked() {
+fn refusal_by_relay_leads_to_registration() {
     let mut run = Run::lost(true, Failure::Unreachable);
     assert_eq!(run.on(USABLE), Action::Connect);
     let action = run.on(Event::ConnectionFailed(Failure::Refused));
@@ -238,26 +369,26 @@ fn a_relay_that_does_not_believe_us_makes_the_platform_be_asked() {
 }
 
 #[test]
-fn after_a_goodbye_another_relay_is_chosen_at_once_if_there_may_be_one() {
+fn disconnect_leads_to_another_relay_at_once() {
     for (pinned, expected) in [(false, Action::Register), (true, Action::Connect)] {
         let mut run = Run::up(pinned);
-        let action = run.on(Event::Lost(Failure::Goodbye));
+        let action = run.on(Event::Lost(Failure::Disconnected));
         assert!(run.wait(action) <= Duration::from_millis(250));
         assert_eq!(run.on(USABLE), expected);
     }
 }
 
 #[test]
-fn a_relay_that_holds_an_older_connection_is_asked_every_few_seconds_for_ever() {
+fn turned_away_gateway_retries_every_few_seconds() {
     let mut run = Run::lost(true, Failure::Unreachable);
-    let end = run.now + 2 * YOUNG;
+    let end = run.now + 2 * YOUNG_OUTAGE;
     let mut action = run.on(USABLE);
     while run.now < end {
         action = match action {
             Action::Connect => run.on(Event::ConnectionFailed(Failure::TurnedAway)),
             Action::Register => run.on(Event::Registered),
             Action::Wait(delay) => {
-                assert!(delay <= TURNED_AWAY_AT_MOST, "{delay:?}");
+                assert!(delay <= MAX_TURNED_AWAY_WAIT, "{delay:?}");
                 run.wait(action);
                 run.on(USABLE)
             }
@@ -267,21 +398,21 @@ fn a_relay_that_holds_an_older_connection_is_asked_every_few_seconds_for_ever() 
 }
 
 #[test]
-fn two_programs_with_one_identity_do_not_push_each_other_out_as_fast_as_they_can() {
+fn two_programs_with_one_identity_alternate_slowly() {
     let mut run = Run::up(true);
     run.random = 0;
     for _ in 0..5 {
         let action = run.on(Event::Lost(Failure::TakenOver));
-        assert!(run.wait(action) >= TAKEN_OVER_AT_LEAST);
+        assert!(run.wait(action) >= MIN_TAKEN_OVER_WAIT);
         assert_eq!(run.on(USABLE), Action::Connect);
         assert_eq!(run.on(Event::Connected), Action::Serve);
-        run.on(Event::Proved);
+        run.on(REACHED);
     }
 }
 
 #[test]
-fn a_platform_that_is_away_does_not_keep_a_good_tunnel_down() {
-    let mut run = Run::lost(false, Failure::Goodbye);
+fn absent_platform_does_not_block_the_tunnel() {
+    let mut run = Run::lost(false, Failure::Disconnected);
     assert_eq!(run.on(USABLE), Action::Register);
     let wait = Duration::from_secs(77);
     let away = refused(Class::RetryAfter(wait), true);
@@ -304,24 +435,27 @@ fn a_platform_that_is_away_does_not_keep_a_good_tunnel_down() {
 }
 
 #[test]
-fn without_credentials_a_wait_that_the_platform_asked_for_is_kept() {
+fn retry_after_is_kept_without_credentials() {
     let mut run = Run::lost(true, Failure::Unreachable);
     assert_eq!(run.on(STALE), Action::Register);
     let wait = Duration::from_secs(77);
     let action = run.on(refused(Class::RetryAfter(wait), false));
     let delay = run.wait(action);
-    assert!(delay >= wait && delay <= wait + ASK_AT_MOST, "{delay:?}");
+    assert!(
+        delay >= wait && delay <= wait + MAX_REGISTER_WAIT,
+        "{delay:?}"
+    );
     assert_eq!(run.on(STALE), Action::Register);
 }
 
 #[test]
-fn a_refusal_does_not_keep_a_good_tunnel_down_either() {
+fn refusal_does_not_block_the_tunnel() {
     for class in [
         Class::Fatal(Reason::Configuration),
         Class::Fatal(Reason::Permission),
         Class::Reenroll,
     ] {
-        let mut run = Run::lost(false, Failure::Goodbye);
+        let mut run = Run::lost(false, Failure::Disconnected);
         assert_eq!(run.on(USABLE), Action::Register);
         assert_eq!(run.on(refused(class, true)), Action::Connect, "{class:?}");
         let action = run.on(UNREACHABLE);
@@ -332,7 +466,7 @@ fn a_refusal_does_not_keep_a_good_tunnel_down_either() {
 }
 
 #[test]
-fn only_a_useful_tunnel_makes_waits_short_again() {
+fn only_useful_tunnel_resets_the_backoff() {
     let mut run = Run::up(true);
     let flap = |run: &mut Run| {
         let action = run.on(Event::Lost(Failure::Unreachable));
@@ -343,22 +477,22 @@ fn only_a_useful_tunnel_makes_waits_short_again() {
     };
     let delays = [flap(&mut run), flap(&mut run), flap(&mut run)];
     assert_eq!(delays, [249, 499, 999]);
-    // A heartbeat is enough of a use for a few tunnels that do not live, and not for any number of them.
+    // A heartbeat is enough of a use for a few tunnels that do not live, not for any number.
     for expected in [249, 249, 249, 499, 999] {
-        assert_eq!(run.on(Event::Proved), Action::Continue);
+        assert_eq!(run.on(REACHED), CONTINUE);
         assert_eq!(flap(&mut run), expected);
     }
     run.now += USEFUL_AFTER;
-    assert_eq!(run.on(Event::Proved), Action::Continue);
+    assert_eq!(run.on(REACHED), CONTINUE);
     assert_eq!(flap(&mut run), 249);
     assert_eq!(flap(&mut run), 499);
     // A session is.
-    assert_eq!(run.on(Event::Lived), Action::Continue);
+    assert_eq!(run.on(STABLE), CONTINUE);
     assert_eq!(flap(&mut run), 249);
 }
 
 #[test]
-fn a_relay_that_drops_each_tunnel_after_a_heartbeat_is_dialled_less_and_less() {
+fn flapping_relay_is_dialled_less_often() {
     let mut run = Run::up(true);
     let begin = run.now;
     let mut tunnels = 0;
@@ -368,14 +502,14 @@ fn a_relay_that_drops_each_tunnel_after_a_heartbeat_is_dialled_less_and_less() {
         run.wait(action);
         assert_eq!(run.on(USABLE), Action::Connect);
         assert_eq!(run.on(Event::Connected), Action::Serve);
-        run.on(Event::Proved);
+        run.on(REACHED);
         tunnels += 1;
     }
     assert!(tunnels < 130, "{tunnels} tunnels in an hour");
 }
 
 #[test]
-fn a_relay_that_drops_each_tunnel_is_left_for_another_one_if_there_may_be_one() {
+fn flapping_relay_is_left_for_another() {
     for (pinned, expected) in [(false, Action::Register), (true, Action::Connect)] {
         let mut run = Run::up(pinned);
         let mut last = Action::Serve;
@@ -388,48 +522,46 @@ fn a_relay_that_drops_each_tunnel_is_left_for_another_one_if_there_may_be_one() 
                 break;
             }
             assert_eq!(run.on(Event::Connected), Action::Serve);
-            run.on(Event::Proved);
+            run.on(REACHED);
         }
         assert_eq!(last, expected);
-        assert!(run.link.flaps >= 3);
+        assert!(run.history().flaps >= 3);
     }
 }
 
 #[test]
-fn what_waits_is_woken_and_a_person_is_not_made_to_wait() {
-    for (wanted, class, expected) in [
-        (false, Class::Retry, Action::Register),
+fn triggers_end_a_wait() {
+    use ReconnectTrigger::{SystemEvent, UserRequest};
+    for (trigger, class, expected) in [
+        (SystemEvent, Class::Retry, Action::Register),
         // The platform said how long, or no.
-        (false, Class::RetryAfter(LATER), Action::Wait(LATER)),
-        (false, Class::Reenroll, Action::Wait(LATER)),
-        (true, Class::RetryAfter(LATER), Action::Register),
-        (true, Class::Reenroll, Action::Register),
+        (
+            SystemEvent,
+            Class::RetryAfter(MAX_WAIT),
+            Action::Wait(MAX_WAIT),
+        ),
+        (SystemEvent, Class::Reenroll, Action::Wait(MAX_WAIT)),
+        (UserRequest, Class::RetryAfter(MAX_WAIT), Action::Register),
+        (UserRequest, Class::Reenroll, Action::Register),
     ] {
         let mut run = Run::lost(true, Failure::Unreachable);
         assert_eq!(run.on(STALE), Action::Register);
         run.random = 0;
         run.on(refused(class, false));
         let usable = false;
-        assert_eq!(
-            run.on(Event::Retry { usable, wanted }),
-            expected,
-            "{class:?}"
-        );
+        let retry = Event::Retry { trigger, usable };
+        assert_eq!(run.on(retry), expected, "{class:?}");
     }
     let mut run = Run::up(true);
     run.on(Event::Lost(Failure::Unreachable));
-    let nudged = Event::Retry {
-        usable: true,
-        wanted: false,
-    };
-    assert_eq!(run.on(nudged), Action::Connect);
+    assert_eq!(run.on(NETWORK_CHANGED), Action::Connect);
 }
 
 #[test]
-fn a_network_that_never_comes_to_rest_makes_nobody_be_asked_for_ever() {
+fn restless_network_does_not_multiply_attempts() {
     for (failure, usable) in [
         (Failure::TakenOver, true),
-        (Failure::Goodbye, true),
+        (Failure::Disconnected, true),
         (Failure::Unreachable, false),
     ] {
         let mut run = Run::lost(true, failure);
@@ -454,59 +586,61 @@ fn a_network_that_never_comes_to_rest_makes_nobody_be_asked_for_ever() {
                     run.on(if left <= change {
                         Event::Elapsed { usable }
                     } else {
-                        let wanted = false;
-                        Event::Retry { usable, wanted }
+                        let trigger = ReconnectTrigger::SystemEvent;
+                        Event::Retry { trigger, usable }
                     })
                 }
                 other => panic!("{other:?}"),
             };
         }
-        // Without any change there are waits of 30 s in the end, after ten minutes with shorter ones.
+        // Without any change there are waits of 30 s in the end, after ten minutes of shorter ones.
         assert!(attempts < 800, "{failure:?}: {attempts} in an hour");
         // One change does end a wait.
         run.now += LONG;
-        run.on(Event::Elapsed { usable: true });
-        run.on(Event::Registered);
-        run.on(Event::Connected);
+        while action != Action::Serve {
+            action = match action {
+                Action::Connect => run.on(Event::Connected),
+                Action::Register => run.on(Event::Registered),
+                Action::Wait(_) => run.on(USABLE),
+                other => panic!("{other:?}"),
+            };
+        }
         run.on(Event::Lost(failure));
-        let nudged = Event::Retry {
-            usable: true,
-            wanted: false,
-        };
-        assert!(!matches!(run.on(nudged), Action::Wait(_)), "{failure:?}");
+        let action = run.on(NETWORK_CHANGED);
+        assert!(!matches!(action, Action::Wait(_)), "{failure:?}");
     }
 }
 
 #[test]
-fn a_platform_that_never_gets_through_does_not_keep_the_tunnel_from_clients() {
+fn failed_heartbeats_replace_the_tunnel_rarely() {
     let mut run = Run::up(true);
     let mut beats = Vec::new();
     for _ in 0..6 {
         let mut count = 1;
-        while run.on(Event::Unproved) != Action::Redial {
+        while run.on(NOT_REACHED) != RECONNECT {
             count += 1;
         }
         beats.push(count);
-        let action = run.on(Event::Lost(Failure::Goodbye));
+        let action = run.on(Event::Lost(Failure::Disconnected));
         run.wait(action);
         run.on(USABLE);
         run.on(Event::Connected);
     }
     assert_eq!(beats, [4, 8, 16, 32, 32, 32]);
-    run.on(Event::Proved);
-    assert_eq!(run.on(Event::Unproved), Action::Check);
+    run.on(REACHED);
+    assert_eq!(run.on(NOT_REACHED), CHECK);
 }
 
 #[test]
-fn doubts_are_followed_by_more_and_more_until_one_heartbeat_comes_through() {
+fn failed_heartbeats_escalate_until_one_succeeds() {
     let mut run = Run::up(true);
     let mut actions = Vec::new();
     for _ in 0..24 {
-        actions.push(run.on(Event::Unproved));
-        assert_eq!(run.link.state(), State::Doubted);
+        actions.push(run.on(NOT_REACHED));
+        assert_eq!(run.state(), State::Unverified);
         // That it lives proves nothing here.
-        run.on(Event::Lived);
-        assert_eq!(run.link.state(), State::Doubted);
+        run.on(STABLE);
+        assert_eq!(run.state(), State::Unverified);
     }
     let at = |wanted: Action| {
         let found = actions.iter().zip(1_u32..);
@@ -515,210 +649,30 @@ fn doubts_are_followed_by_more_and_more_until_one_heartbeat_comes_through() {
             .map(|(_, n)| n)
             .collect::<Vec<_>>()
     };
-    assert_eq!(at(Action::Renew), [DOUBTS_TO_RENEW]);
+    assert_eq!(at(RENEW), [HEARTBEATS_TO_RENEW]);
     // Twice as many from when it was announced, each time.
-    assert_eq!(at(Action::Redial), [DOUBTS_TO_REDIAL, 10, 24]);
-    assert_eq!(at(Action::Check).len(), 20);
-    run.on(Event::Proved);
-    assert_eq!(run.link.state(), State::Up);
-    assert_eq!(run.on(Event::Unproved), Action::Check);
-    assert_eq!(run.on(Event::Disturbed), Action::Check);
+    assert_eq!(at(RECONNECT), [HEARTBEATS_TO_RECONNECT, 10, 24]);
+    assert_eq!(at(CHECK).len(), 20);
+    run.on(REACHED);
+    assert_eq!(run.state(), State::Up);
+    assert_eq!(run.on(NOT_REACHED), CHECK);
+    assert_eq!(run.on(CHECK_REQUESTED), CHECK);
 }
 
 #[test]
-fn settings_that_name_another_relay_lead_to_it_without_a_wait() {
+fn reselected_relay_is_dialled_without_wait() {
     let mut run = Run::up(true);
-    assert_eq!(run.on(Event::Moved), Action::Connect);
+    assert_eq!(run.on(Event::Reselected), Action::Connect);
     assert_eq!(run.on(Event::Connected), Action::Serve);
-    run.on(Event::Proved);
-    run.link.set_pinned(false);
-    let action = run.on(Event::Lost(Failure::Goodbye));
+    run.on(REACHED);
+    run.history().set_pinned(false);
+    let action = run.on(Event::Lost(Failure::Disconnected));
     run.wait(action);
     assert_eq!(run.on(USABLE), Action::Register);
 }
 
-/// Every event there is, with what it can carry.
-fn events() -> Vec<Event> {
-    let failures = [
-        Failure::Unreachable,
-        Failure::Refused,
-        Failure::TurnedAway,
-        Failure::TakenOver,
-        Failure::Goodbye,
-        Failure::Fatal(Reason::Software),
-    ];
-    let mut events = vec![
-        Event::Registered,
-        Event::Connected,
-        Event::Proved,
-        Event::Lived,
-        Event::Unproved,
-        Event::Disturbed,
-        Event::Moved,
-    ];
-    events.extend(failures.map(Event::ConnectionFailed));
-    events.extend(failures.map(Event::Lost));
-    for usable in [true, false] {
-        events.push(Event::Elapsed { usable });
-        events.extend([true, false].map(|wanted| Event::Retry { usable, wanted }));
-        events.extend(
-            [
-                Class::Retry,
-                Class::RetryAfter(LATER),
-                Class::Reauthenticate,
-                Class::Reenroll,
-                Class::Fatal(Reason::Permission),
-            ]
-            .map(|class| refused(class, usable)),
-        );
-    }
-    events
-}
-
-/// The event without what it carries.
-fn name(event: Event) -> &'static str {
-    match event {
-        Event::Registered => "Registered",
-        Event::RegistrationFailed { .. } => "RegistrationFailed",
-        Event::Connected => "Connected",
-        Event::ConnectionFailed(_) => "ConnectionFailed",
-        Event::Proved => "Proved",
-        Event::Lived => "Lived",
-        Event::Unproved => "Unproved",
-        Event::Disturbed => "Disturbed",
-        Event::Lost(_) => "Lost",
-        Event::Moved => "Moved",
-        Event::Elapsed { .. } => "Elapsed",
-        Event::Retry { .. } => "Retry",
-    }
-}
-
-const STATES: [State; 6] = [
-    State::Registering,
-    State::Connecting,
-    State::Up,
-    State::Doubted,
-    State::Waiting,
-    State::Stopped,
-];
-
-/// Links in `state` with every history that makes a difference.
-fn histories(state: State) -> Vec<Run> {
-    let mut runs = Vec::new();
-    for pinned in [true, false] {
-        for ever_up in [true, false] {
-            for (refusals, failed_connects, due) in [
-                (0, 0, None),
-                (1, 0, None),
-                (0, 3, None),
-                (0, 3, Some(LONG)),
-                (1, 3, Some(LONG)),
-            ] {
-                let mut run = Run::new(pinned, ever_up);
-                run.link.state = state;
-                run.link.refusals = refusals;
-                run.link.failed_connects = failed_connects;
-                run.link.ask_due = due.map(|due| run.now + due);
-                run.link.is_ask_due_kept = refusals > 0;
-                runs.push(run);
-            }
-        }
-    }
-    runs
-}
-
-/// Which states an event leads to from which, from trying all of them.
-fn transitions() -> BTreeMap<(State, State), BTreeSet<&'static str>> {
-    let mut all: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
-    for state in STATES {
-        for event in events() {
-            for mut run in histories(state) {
-                let action = run.on(event);
-                if action == Action::Continue && run.link.state() == state {
-                    continue;
-                }
-                all.entry((state, run.link.state()))
-                    .or_default()
-                    .insert(name(event));
-            }
-        }
-    }
-    all
-}
-
-#[test]
-fn an_event_that_does_not_fit_the_state_changes_nothing() {
-    let fits = |state, event: Event| match event {
-        Event::Registered | Event::RegistrationFailed { .. } => state == State::Registering,
-        Event::Connected | Event::ConnectionFailed(_) => state == State::Connecting,
-        Event::Proved
-        | Event::Lived
-        | Event::Unproved
-        | Event::Disturbed
-        | Event::Lost(_)
-        | Event::Moved => matches!(state, State::Up | State::Doubted),
-        Event::Elapsed { .. } | Event::Retry { .. } => state == State::Waiting,
-    };
-    let mut late = 0;
-    for state in STATES {
-        for event in events() {
-            for mut run in histories(state) {
-                let before = format!("{:?}", run.link);
-                let action = run.on(event);
-                if fits(state, event) {
-                    continue;
-                }
-                assert_eq!(action, Action::Continue, "{state:?} {event:?}");
-                assert_eq!(format!("{:?}", run.link), before, "{state:?} {event:?}");
-                late += 1;
-            }
-        }
-    }
-    assert!(late > 1000, "{late}");
-}
-
-#[test]
-fn every_action_is_that_of_its_state() {
-    for state in STATES {
-        for event in events() {
-            for mut run in histories(state) {
-                let action = run.on(event);
-                let expected = match action {
-                    Action::Register => State::Registering,
-                    Action::Connect => State::Connecting,
-                    Action::Serve => State::Up,
-                    Action::Wait(_) => State::Waiting,
-                    Action::Stop(_) => State::Stopped,
-                    Action::Check | Action::Renew | Action::Redial => {
-                        assert!(matches!(run.link.state(), State::Up | State::Doubted));
-                        continue;
-                    }
-                    Action::Continue => continue,
-                };
-                assert_eq!(run.link.state(), expected, "{state:?} {event:?}");
-            }
-        }
-    }
-}
-
-#[test]
-fn the_diagram_in_architecture_md_is_that_of_the_code() {
-    let mut lines = vec!["    [*] --> Registering".to_owned()];
-    for ((from, to), events) in transitions() {
-        let events: Vec<&str> = events.into_iter().collect();
-        lines.push(format!("    {from:?} --> {to:?}: {}", events.join(", ")));
-    }
-    let diagram = format!("```mermaid\nstateDiagram-v2\n{}\n```", lines.join("\n"));
-    let document = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/ARCHITECTURE.md"));
-    let document = document.expect("ARCHITECTURE.md");
-    assert!(
-        document.contains(&diagram),
-        "ARCHITECTURE.md must have this diagram:\n{diagram}"
-    );
-}
-
-/// A thousand gateways whose relay is away for `outage`, as virtual time would have it; gives when each came back, in milliseconds
-/// after the relay listened again, and how often the platform was asked by then.
+/// A thousand gateways whose relay is away for `outage`, in virtual time; gives when each came
+/// back, in milliseconds after the relay listened again, and how often the platform was asked.
 fn crowd(outage: Duration, failure: Failure, pinned: bool) -> (Vec<u128>, u32) {
     let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
     let mut random = || {
@@ -757,14 +711,14 @@ fn crowd(outage: Duration, failure: Failure, pinned: bool) -> (Vec<u128>, u32) {
 }
 
 #[test]
-fn a_thousand_gateways_do_not_return_to_a_relay_all_at_once() {
+fn thousand_gateways_return_spread_out() {
     for outage_ms in [0, 300, 1_000, 5_000, 20_000, 300_000, 2_000_000] {
-        for failure in [Failure::Unreachable, Failure::Goodbye] {
+        for failure in [Failure::Unreachable, Failure::Disconnected] {
             for pinned in [true, false] {
                 let outage = Duration::from_millis(outage_ms);
                 let (back, asked) = crowd(outage, failure, pinned);
                 let last = back.iter().max().copied().expect("gateways");
-                let young = outage < YOUNG;
+                let young = outage < YOUNG_OUTAGE;
                 assert!(
                     !young || last <= 1_800,
                     "{outage:?}: the last one after {last} ms"

@@ -1,14 +1,13 @@
-//! How the gateway is, in one line: kept by its tasks, read by whoever shows it.
+//! The gateway's status in one line: written by its tasks, read by those who show it.
 //!
-//! The [`Reporter`] is shared by all tasks of the gateway; a [`Monitor`] reads. Nobody need read: a report is a short
-//! lock, and no queue.
+//! All tasks of the gateway share the [`Reporter`]; a [`Monitor`] reads. A report is a short lock and
+//! no queue, so it costs nothing if no task reads it.
 
 use std::fmt;
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use super::state::State;
 use crate::names::{GatewayName, RelayName};
 use crate::words::{Count, Roughly};
 
@@ -31,7 +30,7 @@ pub enum Phase {
     Draining,
 }
 
-/// How the gateway is. `Display` is the line for `systemctl status`.
+/// The gateway's status. `Display` is the line for `systemctl status`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Report {
     /// What it does.
@@ -44,27 +43,15 @@ pub struct Report {
     pub renew_at: Option<Instant>,
     /// What is wrong beyond the tunnel, if the last heartbeat failed.
     pub doubt: Option<String>,
-    /// Why the configuration was not reloaded, if the last wish to do so failed.
+    /// Why the configuration was not reloaded, if the last reload failed.
     pub refused: Option<String>,
 }
 
-/// What the link's state comes with.
-#[derive(Debug)]
-pub(crate) enum News<'a> {
-    /// The tunnel, and what is wrong beyond it.
-    Tunnel {
-        relay: &'a RelayName,
-        doubt: Option<String>,
-    },
-    /// Why there is none, and for how long nothing is done about it.
-    Wait { error: String, after: Duration },
-}
-
-/// Tells how the gateway is. Clones tell the same.
+/// Writes the status. Clones write the same one.
 #[derive(Debug, Clone)]
 pub struct Reporter(watch::Sender<Report>);
 
-/// Hears how the gateway is.
+/// Reads the status.
 #[derive(Debug, Clone)]
 pub struct Monitor(watch::Receiver<Report>);
 
@@ -76,33 +63,26 @@ pub fn monitor() -> (Reporter, Monitor) {
 }
 
 impl Reporter {
-    /// The one way from the link to whoever looks: what it does follows from its state.
-    pub(crate) fn link(&self, state: State, news: News<'_>) {
-        let (phase, doubt) = match (state, news) {
-            (State::Up | State::Doubted, News::Tunnel { relay, doubt }) => {
-                (Some(Phase::Connected(relay.clone())), doubt)
-            }
-            (State::Waiting, News::Wait { error, after }) => {
-                (Some(Phase::Retrying { error, after }), None)
-            }
-            // What is said of the last attempt holds until the next one has ended.
-            _ => return,
-        };
+    /// There is a tunnel to `relay`; `doubt` is what is wrong beyond it.
+    pub(crate) fn connected(&self, relay: &RelayName, doubt: Option<String>) {
+        self.set_phase(Phase::Connected(relay.clone()), doubt);
+    }
+
+    /// There is no tunnel because of `error`, and the next attempt follows after a wait of `after`.
+    /// Holds until that attempt has ended.
+    pub(crate) fn not_connected(&self, error: String, after: Duration) {
+        self.set_phase(Phase::Retrying { error, after }, None);
+    }
+
+    fn set_phase(&self, phase: Phase, doubt: Option<String>) {
         self.0.send_if_modified(|report| {
-            let changed = phase.as_ref() != Some(&report.phase) || report.doubt != doubt;
-            report.doubt = doubt;
-            report.phase = phase.unwrap_or_default();
-            changed
+            let is_changed = report.phase != phase || report.doubt != doubt;
+            (report.phase, report.doubt) = (phase, doubt);
+            is_changed
         });
     }
 
-    /// There is no link yet: the enrollment failed, and is tried again.
-    pub(crate) fn enrolling(&self, error: String, after: Duration) {
-        let phase = Phase::Retrying { error, after };
-        self.0.send_modify(|report| report.phase = phase);
-    }
-
-    /// There is no link any more: sessions finish.
+    /// The gateway stops: sessions finish.
     pub(crate) fn draining(&self) {
         self.0.send_modify(|report| report.phase = Phase::Draining);
     }
@@ -156,17 +136,19 @@ impl Drop for OpenSession {
 }
 
 impl Monitor {
-    /// How the gateway is now; changes until now are seen.
+    /// The status now; changes until now are seen.
     pub fn report(&mut self) -> Report {
         self.0.borrow_and_update().clone()
     }
 
-    /// Waits until the phase is another than `phase`, or there can be no change any more. Cancel-safe.
+    /// Waits until the phase is another than `phase`, or there can be no change any more.
+    /// Cancel-safe.
     pub async fn other_phase(&mut self, phase: &Phase) {
         let _ = self.0.wait_for(|report| report.phase != *phase).await;
     }
 
-    /// Waits for a change after the last [`Self::report`]; false if there can be none any more. Cancel-safe.
+    /// Waits for a change after the last [`Self::report`]; false if there can be none any more.
+    /// Cancel-safe.
     pub async fn changed(&mut self) -> bool {
         self.0.changed().await.is_ok()
     }
@@ -218,7 +200,7 @@ impl Report {
 mod tests {
     use std::time::{Duration, Instant};
 
-    use super::{News, Phase, Report, State, monitor};
+    use super::{Phase, Report, monitor};
     use crate::names::RelayName;
 
     #[test]
@@ -281,54 +263,23 @@ mod tests {
     }
 
     #[test]
-    fn what_is_told_follows_from_the_links_state() {
+    fn status_follows_the_connection() {
         let relay = RelayName::try_new("eu-1").expect("a name");
         let (reporter, mut monitor) = monitor();
-        let tunnel = |doubt: Option<&str>| News::Tunnel {
-            relay: &relay,
-            doubt: doubt.map(str::to_owned),
-        };
-        let wait = || News::Wait {
-            error: "refused".to_owned(),
-            after: Duration::from_secs(2),
-        };
-        for (state, news, line) in [
-            (State::Up, tunnel(None), "connected to eu-1, 0 sessions"),
-            (
-                State::Doubted,
-                tunnel(Some("no way")),
-                "connected to eu-1, 0 sessions; but no way",
-            ),
-            (
-                State::Waiting,
-                wait(),
-                "not connected, next attempt in 2 s: refused",
-            ),
-            (
-                State::Registering,
-                wait(),
-                "not connected, next attempt in 2 s: refused",
-            ),
-            (
-                State::Connecting,
-                tunnel(None),
-                "not connected, next attempt in 2 s: refused",
-            ),
-            (
-                State::Waiting,
-                tunnel(None),
-                "not connected, next attempt in 2 s: refused",
-            ),
-            (
-                State::Stopped,
-                tunnel(None),
-                "not connected, next attempt in 2 s: refused",
-            ),
-            (State::Up, tunnel(None), "connected to eu-1, 0 sessions"),
-        ] {
-            reporter.link(state, news);
-            assert_eq!(monitor.report().to_string(), line, "{state:?}");
-        }
+        let connected = "connected to eu-1, 0 sessions";
+        let not_connected = "not connected, next attempt in 2 s: refused";
+        reporter.not_connected("refused".to_owned(), Duration::from_secs(2));
+        assert_eq!(monitor.report().to_string(), not_connected);
+        reporter.connected(&relay, None);
+        assert_eq!(monitor.report().to_string(), connected);
+        reporter.connected(&relay, Some("no route".to_owned()));
+        let doubted = format!("{connected}; but no route");
+        assert_eq!(monitor.report().to_string(), doubted);
+        reporter.not_connected("refused".to_owned(), Duration::from_secs(2));
+        assert_eq!(monitor.report().to_string(), not_connected);
+        // What was wrong with another tunnel does not outlive it.
+        reporter.connected(&relay, None);
+        assert_eq!(monitor.report().to_string(), connected);
         reporter.draining();
         assert_eq!(monitor.report().to_string(), "stopping");
     }
