@@ -2,7 +2,6 @@
 
 pub mod api;
 pub mod cli;
-pub mod config;
 pub mod connect;
 pub mod dev;
 #[cfg(any(test, fuzzing))]
@@ -14,6 +13,7 @@ pub mod install;
 pub mod platform;
 pub mod relay;
 
+pub use infisical_config as config;
 pub use infisical_pki as pki;
 pub use infisical_runtime::{
     backoff, clock, error, events, health, log_throttle, names, net, scope, secret, threads, trust,

@@ -3,7 +3,7 @@
 use strsim::levenshtein;
 
 use super::Form;
-use crate::config::env::{FOREIGN, TABLE, Variable, aliases, is_shared, is_standard, toml_key};
+use crate::env::{FOREIGN, TABLE, Variable, aliases, is_shared, is_standard, toml_key};
 
 /// Edits by which a key may differ from the one that is suggested: a letter or two, or two swapped.
 const MAX_TYPO: usize = 2;
@@ -290,7 +290,7 @@ pub(super) fn nearest(key: &str) -> Option<&'static Variable> {
 }
 
 /// The name of a variable of this program that most resembles `name`, if any does.
-pub(in crate::config) fn nearest_name(name: &str) -> Option<&'static str> {
+pub(crate) fn nearest_name(name: &str) -> Option<&'static str> {
     let names = TABLE.iter().flat_map(|known| known.names());
     names
         .filter(|known| !is_shared(known))

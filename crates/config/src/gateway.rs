@@ -86,18 +86,18 @@ mod tests {
     use std::path::Path;
 
     use super::assemble_gateway;
-    use crate::config::case::Case;
-    use crate::config::cloud::Cloud;
-    use crate::config::credential::{
+    use crate::case::Case;
+    use crate::cloud::Cloud;
+    use crate::credential::{
         IdentityCredential, IdentityLogin, LoginMethod, MachineProof, POD_TOKEN,
     };
-    use crate::config::env::{
+    use crate::env::{
         API_URL, AUTH_METHOD, CLIENT_ID, CLIENT_SECRET, GATEWAY_ENROLL_METHOD, GATEWAY_NAME,
         LOG_LEVEL, MACHINE_IDENTITY_ID, RELAY_NAME, TOKEN, Variable,
     };
-    use crate::config::remark::Remark;
-    use crate::config::settings::{GatewayCredential, LogLevel};
+    use crate::remark::Remark;
     use crate::secret::Secret;
+    use crate::settings::{GatewayCredential, LogLevel};
 
     type Flag = (&'static Variable, &'static str, &'static str);
     type Set = (&'static str, &'static str);

@@ -2,7 +2,7 @@
 
 use super::lines::{is_comment, is_section};
 use super::{Entry, read};
-use crate::config::table::PLAIN;
+use crate::table::PLAIN;
 
 /// The lines of a file's text, with `<secret>` in place of every value that may be one.
 #[must_use]

@@ -427,19 +427,19 @@ impl<'a> Reader<'a> {
 #[cfg(test)]
 mod tests {
     use super::AUTH_METHODS;
-    use crate::config::assemble_gateway;
-    use crate::config::case::Case;
-    use crate::config::cloud::Cloud;
-    use crate::config::credential::{
+    use crate::assemble_gateway;
+    use crate::case::Case;
+    use crate::cloud::Cloud;
+    use crate::credential::{
         IdentityCredential, IdentityLogin, Jwt, LoginMethod, MachineEnrollment, MachineProof,
         ResourceId,
     };
-    use crate::config::env::{
+    use crate::env::{
         AUTH_METHOD, GATEWAY_ENROLL_METHOD, GATEWAY_ID, GATEWAY_NAME, MACHINE_IDENTITY_ID, TOKEN,
         Variable,
     };
-    use crate::config::settings::GatewayCredential;
     use crate::secret::Secret;
+    use crate::settings::GatewayCredential;
 
     type Flag = (&'static Variable, &'static str, &'static str);
     type Set = (&'static str, &'static str);

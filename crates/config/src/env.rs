@@ -153,7 +153,7 @@ impl Environment {
     }
 
     /// A remark for each variable that seems to be misspelled.
-    pub(crate) fn misspelled(&self) -> impl Iterator<Item = Remark> {
+    pub fn misspelled(&self) -> impl Iterator<Item = Remark> {
         let names = self.misspelled.iter();
         names.map(|(name, nearest)| Remark::Misspelled {
             name: name.clone(),

@@ -190,16 +190,14 @@ fn printable(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::Account;
-    use crate::config::case::Case;
-    use crate::config::env::{
-        API_URL, Environment, GATEWAY_NAME, RELAY_HOST, RELAY_NAME, TOKEN, Variable,
-    };
+    use crate::case::Case;
+    use crate::env::{API_URL, Environment, GATEWAY_NAME, RELAY_HOST, RELAY_NAME, TOKEN, Variable};
     use std::path::Path;
 
-    use crate::config::file::{Form, parse};
-    use crate::config::raw::Loaded;
-    use crate::config::remark::Remark;
-    use crate::config::{assemble_gateway, explain_gateway, explain_relay};
+    use crate::file::{Form, parse};
+    use crate::raw::Loaded;
+    use crate::remark::Remark;
+    use crate::{assemble_gateway, explain_gateway, explain_relay};
 
     type Flag = (&'static Variable, &'static str, &'static str);
 

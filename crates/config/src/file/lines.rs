@@ -9,9 +9,9 @@ use zeroize::Zeroizing;
 
 use super::mistake::{LineError, Mistake, variable};
 use super::{BYTE_ORDER_MARK, Entry, Form, Parsed};
-use crate::config::env::Variable;
-use crate::config::value::{clean, has_comment};
+use crate::env::Variable;
 use crate::secret::Secret;
+use crate::value::{clean, has_comment};
 
 /// Reads the text of a file.
 pub(super) fn parse(text: &str) -> Parsed {

@@ -169,7 +169,7 @@ fn is_name(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::{ApiBase, InvalidApiBase};
-    use crate::config::value::InvalidValue;
+    use crate::value::InvalidValue;
 
     #[test]
     fn a_domain_becomes_the_base_of_the_api() {

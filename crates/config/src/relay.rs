@@ -212,16 +212,16 @@ mod tests {
     use std::path::Path;
 
     use super::{assemble_relay, relay_asks_for_low_port};
-    use crate::config::case::Case;
-    use crate::config::credential::IdentityCredential;
-    use crate::config::env::{
+    use crate::case::Case;
+    use crate::credential::IdentityCredential;
+    use crate::env::{
         API_URL, RELAY_AUTH_SECRET, RELAY_ENROLL_METHOD, RELAY_HOST, RELAY_MAX_BUFFER,
         RELAY_MAX_CLIENTS, RELAY_MAX_GATEWAYS, RELAY_MAX_HANDSHAKES, RELAY_MAX_PER_GATEWAY,
         RELAY_MAX_PER_SOURCE, RELAY_NAME, RELAY_SSH_LISTEN, RELAY_TLS_LISTEN, RELAY_TYPE, TOKEN,
         Variable,
     };
-    use crate::config::settings::{RelayCredential, RelayKind, RelayLimits};
     use crate::secret::Secret;
+    use crate::settings::{RelayCredential, RelayKind, RelayLimits};
 
     type Flag = (&'static Variable, &'static str, &'static str);
     type Set = (&'static str, &'static str);

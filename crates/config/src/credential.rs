@@ -244,8 +244,8 @@ impl LoginMethod {
 #[cfg(test)]
 mod tests {
     use super::{MachineEnrollment, MachineProof, ResourceId};
-    use crate::config::cloud::Cloud;
-    use crate::config::settings::ApiBase;
+    use crate::cloud::Cloud;
+    use crate::settings::ApiBase;
 
     #[test]
     fn the_id_is_kept_once_and_a_file_that_has_it_is_not_touched() {

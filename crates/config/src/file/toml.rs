@@ -11,9 +11,9 @@ use zeroize::Zeroizing;
 use super::lines::key_of;
 use super::mistake::{LineError, Mistake, known};
 use super::{Entry, Form, Parsed};
-use crate::config::env::Variable;
-use crate::config::value::clean;
+use crate::env::Variable;
 use crate::secret::Secret;
+use crate::value::clean;
 
 /// After so many lines that are no TOML the rest is not read: it is some other file.
 pub(super) const MOST_SYNTAX_ERRORS: usize = 20;

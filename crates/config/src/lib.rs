@@ -4,6 +4,8 @@
 //! judge it, and report everything that is wrong at once; [`settings`] are ready to use. Flags win over the
 //! environment, which wins over the file, which wins over defaults.
 
+use infisical_runtime::{backoff, error, names, secret, trust, unit_name};
+
 pub mod account;
 mod assemble;
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::{Change, ChangeKind, Error, Form, changes, load, parse, update, updated};
-use crate::config::env::{API_URL, GATEWAY_NAME, JWT, TABLE, TOKEN};
+use crate::env::{API_URL, GATEWAY_NAME, JWT, TABLE, TOKEN};
 use crate::secret::Secret;
 
 fn mistakes(text: &str) -> Vec<String> {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::mistake::nearest;
 use super::{Error, load, load_credential, load_own, parse, update, write_whole};
-use crate::config::env::{API_URL, GATEWAY_ACCESS_TOKEN, GATEWAY_NAME, TOKEN, Variable};
+use crate::env::{API_URL, GATEWAY_ACCESS_TOKEN, GATEWAY_NAME, TOKEN, Variable};
 use crate::secret::Secret;
 
 fn changed(old: &str, changes: &[(&'static Variable, &Secret)]) -> Result<String, Error> {
