@@ -1,6 +1,5 @@
 //! The Infisical gateway, relay, client and embedded platform: one crate, one binary.
 
-pub mod api;
 pub mod cli;
 pub mod connect;
 pub mod dev;
@@ -13,6 +12,7 @@ pub mod install;
 pub mod platform;
 pub mod relay;
 
+pub use infisical_api as api;
 pub use infisical_config as config;
 pub use infisical_pki as pki;
 pub use infisical_runtime::{

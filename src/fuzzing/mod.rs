@@ -3,7 +3,7 @@
 //!
 //! Only fuzzers and tests have this module.
 
-pub use crate::api::login::fuzzing::cloud_answer;
+pub use crate::api::fuzzing::cloud_answer;
 use crate::config::file;
 use crate::gateway::service::http::config_line;
 use crate::pki::extensions;

@@ -247,16 +247,16 @@ const EQUAL: &[[(&str, &str); 2]] = &[
 const SMALLER: &[[(&str, &str); 2]] = &[
     // Stopping waits for a call to the platform that has begun.
     [
-        ("src/api/mod.rs", "CALL_DEADLINE"),
+        ("crates/api/src/client.rs", "CALL_DEADLINE"),
         ("src/gateway/mod.rs", "LAST_CALL"),
     ],
     [
-        ("src/api/mod.rs", "CALL_DEADLINE"),
+        ("crates/api/src/client.rs", "CALL_DEADLINE"),
         ("src/relay/mod.rs", "LAST_CALL"),
     ],
     [
-        ("src/api/mod.rs", "CONNECT_DEADLINE"),
-        ("src/api/mod.rs", "CALL_DEADLINE"),
+        ("crates/api/src/client.rs", "CONNECT_DEADLINE"),
+        ("crates/api/src/client.rs", "CALL_DEADLINE"),
     ],
     // A client waits for longer than the gateway for its target.
     [
@@ -270,7 +270,7 @@ const SMALLER: &[[(&str, &str); 2]] = &[
     ],
     // The kernel reports a dead connection before our limit for the other end's answer is far behind.
     [
-        ("src/api/mod.rs", "CALL_DEADLINE"),
+        ("crates/api/src/client.rs", "CALL_DEADLINE"),
         ("src/gateway/issue.rs", "ATTEMPT"),
     ],
 ];

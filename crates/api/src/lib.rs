@@ -1,6 +1,20 @@
-//! The wire types of the platform's HTTP API, the same for its client and for the embedded platform.
+//! The platform's HTTP API: its client, the logins, and the wire types that the embedded platform uses too.
 
+mod answer;
+mod client;
+mod error;
+#[cfg(any(test, fuzzing, feature = "testing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod lenient;
+pub mod login;
+mod outbound;
+mod resolve;
+mod retry_after;
 pub mod types;
 
-use infisical_runtime::{names, secret};
+use infisical_config as config;
+use infisical_runtime::{clock, log_throttle, names, net, secret, trust, words};
+
+pub use client::Client;
+pub use error::{Error, Foreign, Redirect};

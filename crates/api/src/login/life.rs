@@ -10,8 +10,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use nix::time::{ClockId, clock_gettime};
 use serde::Deserialize;
 
-use crate::api::types::Login;
 use crate::secret::Secret;
+use crate::types::Login;
 
 /// Part of a token's life after which it is replaced, in percent.
 const RENEW_AT_PERCENT: u32 = 60;
@@ -164,8 +164,8 @@ impl Token {
 #[cfg(test)]
 mod tests {
     use super::{Bought, Stage, Token, life, since_boot};
-    use crate::api::types::Login;
     use crate::secret::Secret;
+    use crate::types::Login;
     use std::time::Duration;
 
     const fn s(seconds: u64) -> Duration {

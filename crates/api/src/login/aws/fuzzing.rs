@@ -3,7 +3,7 @@
 use super::credentials;
 use super::profile::Profile;
 
-pub(in crate::api::login) fn answer(text: &str) {
+pub(in crate::login) fn answer(text: &str) {
     for in_config in [false, true] {
         let profile = Profile::of(text, in_config);
         assert!(profile.key_id.is_none() || text.contains("aws_access_key_id"));

@@ -1,8 +1,8 @@
 //! `universal-auth`: a client id and a client secret.
 
 use super::{ApiError, Client, ask};
-use crate::api::types::{Login, UniversalAuthLogin};
 use crate::secret::Secret;
+use crate::types::{Login, UniversalAuthLogin};
 
 pub(super) async fn log_in(
     client: &Client,

@@ -13,7 +13,7 @@ use url::Url;
 use super::error::{Error, Foreign, Redirect};
 use super::retry_after;
 use super::types::ErrorBody;
-use crate::error::printable;
+use infisical_runtime::error::printable;
 
 /// How much of a page is searched for its title, in bytes.
 const SEARCHED: usize = 64 << 10;

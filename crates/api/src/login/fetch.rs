@@ -11,13 +11,13 @@ use url::Url;
 use zeroize::Zeroizing;
 
 use super::Error;
-use crate::api::resolve::Resolver;
-use crate::api::{answer, outbound};
 use crate::config::proxy::Proxies;
 use crate::config::value::{self, Shape};
-use crate::error::printable;
+use crate::resolve::Resolver;
 use crate::secret::Secret;
 use crate::trust;
+use crate::{answer, outbound};
+use infisical_runtime::error::printable;
 
 /// Largest answer and largest file, in bytes; tokens are a few KiB.
 const MAX_SIZE: usize = 256 << 10;

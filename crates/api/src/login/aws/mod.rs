@@ -4,7 +4,7 @@
 //! The two differ in what they sign and in which headers they hand over, because the deployed programs do.
 
 mod credentials;
-#[cfg(any(test, fuzzing))]
+#[cfg(any(test, fuzzing, feature = "testing"))]
 pub(super) mod fuzzing;
 mod profile;
 mod signature;
@@ -17,10 +17,10 @@ use time::OffsetDateTime;
 
 use super::life::Bought;
 use super::{ApiError, Client, ask};
-use crate::api::types::{AwsLogin, AwsProof, GatewayAwsLogin, Login, RelayAwsLogin, RoleToken};
 use crate::config::cloud::Cloud;
 use crate::config::credential::ResourceId;
 use crate::secret::Secret;
+use crate::types::{AwsLogin, AwsProof, GatewayAwsLogin, Login, RelayAwsLogin, RoleToken};
 use credentials::Role;
 use signature::Request;
 
@@ -122,7 +122,7 @@ fn proof(role: &Role, form: Form, now: OffsetDateTime) -> AwsProof {
 #[cfg(test)]
 mod tests {
     use super::{BODY, Form, Role, proof};
-    use crate::api::login::aws::credentials::Credentials;
+    use crate::login::aws::credentials::Credentials;
     use crate::secret::Secret;
     use base64::Engine as _;
     use base64::engine::general_purpose::STANDARD;

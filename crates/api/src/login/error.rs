@@ -1,4 +1,4 @@
-//! Why there is nothing to log in with. What the platform says to a login is [`crate::api::Error`]'s.
+//! Why there is nothing to log in with. What the platform says to a login is [`crate::Error`]'s.
 
 use std::io;
 use std::path::PathBuf;
@@ -7,7 +7,7 @@ use reqwest::StatusCode;
 
 use crate::config::env::{self, Variable};
 use crate::config::value::InvalidValue;
-use crate::error::{Class, Reason};
+use infisical_runtime::error::{Class, Reason};
 
 /// The pod's token, in errors.
 pub(super) const POD_TOKEN: &str = "the pod's service account token";

@@ -1,41 +1,32 @@
-//! The platform's HTTP API, as its client (protocol.md §1).
+//! The client of the platform's HTTP API (protocol.md §1).
 //!
-//! One method per endpoint; those of logins are in [`login`]. Every call has a deadline and a bound on the answer's size; nothing is retried
-//! here: the caller looks at [`Error::class`]. Tokens go into the `Authorization` header and nowhere else.
-
-mod answer;
-mod error;
-pub mod login;
-mod outbound;
-mod resolve;
-mod retry_after;
+//! One method per endpoint; those of logins are in [`login`](crate::login). Every call has a deadline and a bound on the
+//! answer's size; nothing is retried here: the caller looks at [`Error::class`]. Tokens go into the `Authorization` header
+//! and nowhere else.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-pub use error::{Error, Foreign, Redirect};
-pub use infisical_api::types;
+use infisical_runtime::error::{is_certificate_error, printable};
 use reqwest::header::{AGE, AUTHORIZATION, DATE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Method, redirect};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
-use answer::Answer;
-
+use crate::answer::Answer;
 use crate::clock::Clock;
 use crate::config::proxy::Proxies;
 use crate::config::settings::{ApiBase, CustomHeaders};
-use crate::error::{is_certificate_error, printable};
 use crate::log_throttle::LogThrottle;
 use crate::names::{GatewayName, RelayName};
 use crate::secret::Secret;
-use crate::trust;
-use types::{
+use crate::types::{
     ConnectGateway, EnrollGateway, GatewayCredentials, GatewayHeartbeat, GatewayLogin, Login,
     Message, OpenSession, RegisterGateway, RegisterRelay, Relay, RelayCredentials, RelayHeartbeat,
     RelayLoggedIn, RelayLogin, RenewToken, SessionCredentials,
 };
+use crate::{Error, outbound, resolve, trust};
 
 /// Limit for one call. A heartbeat is the longest: the platform dials back meanwhile.
 const CALL_DEADLINE: Duration = Duration::from_secs(30);

@@ -5,9 +5,9 @@ use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value;
 
 use super::{Answer, describe, title};
-use crate::api::error::Error;
-use crate::api::types::GatewayCredentials;
-use crate::error::{Class, Reason};
+use crate::error::Error;
+use crate::types::GatewayCredentials;
+use infisical_runtime::error::{Class, Reason};
 
 const URL: &str = "https://platform.example/api/v2/gateways";
 

@@ -9,8 +9,8 @@ use rustls::CertificateError;
 
 use url::Url;
 
-use crate::error::{Class, Reason, kind, printable};
 use crate::words::Utc;
+use infisical_runtime::error::{Class, Reason, kind, printable};
 
 /// Why a call did not succeed.
 #[derive(Debug, thiserror::Error)]

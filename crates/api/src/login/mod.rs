@@ -8,7 +8,7 @@ mod aws;
 mod azure;
 mod error;
 mod fetch;
-#[cfg(any(test, fuzzing))]
+#[cfg(any(test, fuzzing, feature = "testing"))]
 pub(crate) mod fuzzing;
 mod gcp_iam;
 mod gcp_id_token;
@@ -32,8 +32,8 @@ use crate::config::credential::{
     MachineProof, ResourceId,
 };
 use crate::config::settings::ApiBase;
-use crate::error::{Class, chain};
 use crate::secret::Secret;
+use infisical_runtime::error::{Class, chain};
 use life::{Bought, Stage, Token, since_boot};
 
 /// What is done, in errors.
@@ -423,11 +423,11 @@ where
 #[cfg(test)]
 mod tests {
     use super::{Bought, Class, Client, IdentityCredential, Token, TokenSource, since_boot};
-    use crate::api::types::Login;
     use crate::config::credential::{IdentityLogin, LoginMethod};
     use crate::config::proxy::Proxies;
     use crate::config::settings::{ApiBase, CustomHeaders};
     use crate::secret::Secret;
+    use crate::types::Login;
     use std::time::Duration;
 
     /// A source whose platform is nowhere, and which holds `token`.
