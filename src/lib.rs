@@ -1,7 +1,6 @@
 //! The Infisical gateway, relay, client and embedded platform: one crate, one binary.
 
 pub mod cli;
-pub mod connect;
 pub mod dev;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
@@ -9,12 +8,13 @@ pub mod fuzzing;
 pub mod gateway;
 pub mod host;
 pub mod install;
-pub mod platform;
 pub mod relay;
 
 pub use infisical_api as api;
 pub use infisical_config as config;
+pub use infisical_connect as connect;
 pub use infisical_pki as pki;
+pub use infisical_platform as platform;
 pub use infisical_runtime::{
     backoff, clock, error, events, health, log_throttle, names, net, scope, secret, threads, trust,
     unit_name, words,

@@ -229,17 +229,17 @@ const EQUAL: &[[(&str, &str); 2]] = &[
     // The hosts that the embedded platform signs are those that a gateway reads.
     [
         ("crates/pki/src/extensions.rs", "MAX_HOST"),
-        ("src/platform/routes/admin.rs", "MAX_HOST"),
+        ("crates/platform/src/routes/admin.rs", "MAX_HOST"),
     ],
     // Gateway and platform count the same relays as healthy.
     [
         ("src/gateway/connection/policy.rs", "HEALTHY_FOR"),
-        ("src/platform/store/relays.rs", "HEALTHY"),
+        ("crates/platform/src/store/relays.rs", "HEALTHY"),
     ],
     // What the embedded platform takes for a gateway's interval is the interval.
     [
         ("src/gateway/heartbeat.rs", "INTERVAL"),
-        ("src/platform/probe.rs", "USUAL_TTL"),
+        ("crates/platform/src/probe.rs", "USUAL_TTL"),
     ],
 ];
 
@@ -261,12 +261,12 @@ const SMALLER: &[[(&str, &str); 2]] = &[
     // A client waits for longer than the gateway for its target.
     [
         ("src/gateway/service/tcp.rs", "CONNECT"),
-        ("src/connect/route.rs", "GATEWAY_DEADLINE"),
+        ("crates/connect/src/route.rs", "GATEWAY_DEADLINE"),
     ],
     // A relay reports before it counts as unhealthy.
     [
         ("src/relay/heartbeat.rs", "INTERVAL"),
-        ("src/platform/store/relays.rs", "HEALTHY"),
+        ("crates/platform/src/store/relays.rs", "HEALTHY"),
     ],
     // The kernel reports a dead connection before our limit for the other end's answer is far behind.
     [

@@ -37,10 +37,14 @@ const BESIDE: &[(&str, &str)] = &[
 const KEPT_IN: &[(&str, &[&str])] = &[
     // Another SSH is for tests alone.
     ("russh", &["crates/ssh/src/session_tests.rs"]),
-    ("rusqlite", &["src/platform/"]),
+    ("rusqlite", &["crates/platform/src/"]),
     (
         "axum",
-        &["src/platform/", "src/dev/", "src/relay/register_tests.rs"],
+        &[
+            "crates/platform/src/",
+            "src/dev/",
+            "src/relay/register_tests.rs",
+        ],
     ),
 ];
 

@@ -31,9 +31,9 @@ pub(crate) fn bound(sources: &[Source], role: &str) -> Option<u64> {
         "platform" => {
             // TLS and buffers, beside a request's head and body.
             const CONNECTION: u64 = 128 * 1024;
-            let head = value("src/platform/server.rs", "MAX_HEAD")?;
-            let body = value("src/platform/routes/mod.rs", "MAX_BODY")?;
-            let connections = value("src/platform/server.rs", "MAX_CONNECTIONS")?;
+            let head = value("crates/platform/src/server.rs", "MAX_HEAD")?;
+            let body = value("crates/platform/src/routes/mod.rs", "MAX_BODY")?;
+            let connections = value("crates/platform/src/server.rs", "MAX_CONNECTIONS")?;
             Some(PROGRAM + mib(connections * (CONNECTION + head + body)))
         }
         _ => None,

@@ -14,10 +14,10 @@ use super::relays::rows;
 use super::signing::Purpose;
 use super::{App, rfc3339};
 use crate::api::types::{Message, OpenSession, Relay as RelayRow, SessionCredentials};
+use crate::authority::{Actor, Target};
 use crate::names::{GatewayName, RelayHost, RelayName};
-use crate::platform::authority::{Actor, Target};
-use crate::platform::store::{Credential, Role};
-use crate::platform::token::{self, TokenHash};
+use crate::store::{Credential, Role};
+use crate::token::{self, TokenHash};
 use crate::words::LastSeen;
 
 /// Longest name of an identity, in characters.

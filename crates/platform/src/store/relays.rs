@@ -6,29 +6,29 @@ use std::time::{Duration, SystemTime};
 use rusqlite::{OptionalExtension as _, Row, Transaction};
 
 use super::{Error, Store, enrollments, millis, text, time};
+use crate::authority::RelaySubject;
 use crate::config::settings::RelayKind;
 use crate::names::{RelayHost, RelayName};
-use crate::platform::authority::RelaySubject;
 
 /// A relay is healthy while its last heartbeat is younger than this (protocol.md §1).
 const HEALTHY: Duration = Duration::from_secs(3600);
 
 /// A relay as the store knows it.
 #[derive(Debug, Clone)]
-pub(in crate::platform) struct Relay {
-    pub(in crate::platform) id: String,
-    pub(in crate::platform) kind: RelayKind,
-    pub(in crate::platform) name: RelayName,
-    pub(in crate::platform) host: RelayHost,
-    pub(in crate::platform) identity_id: Option<String>,
-    pub(in crate::platform) created_at: SystemTime,
-    pub(in crate::platform) updated_at: SystemTime,
-    pub(in crate::platform) heartbeat: Option<SystemTime>,
+pub(crate) struct Relay {
+    pub(crate) id: String,
+    pub(crate) kind: RelayKind,
+    pub(crate) name: RelayName,
+    pub(crate) host: RelayHost,
+    pub(crate) identity_id: Option<String>,
+    pub(crate) created_at: SystemTime,
+    pub(crate) updated_at: SystemTime,
+    pub(crate) heartbeat: Option<SystemTime>,
 }
 
 /// Who registers a relay.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::platform) enum Owner {
+pub(crate) enum Owner {
     /// A machine identity, by its id.
     Identity(String),
     /// Whoever holds the relay auth secret.
@@ -59,7 +59,7 @@ impl Owner {
 
 impl Relay {
     /// What its certificates say.
-    pub(in crate::platform) fn subject(&self) -> RelaySubject<'_> {
+    pub(crate) fn subject(&self) -> RelaySubject<'_> {
         RelaySubject {
             kind: self.kind,
             name: &self.name,
@@ -251,7 +251,7 @@ pub(super) fn register(
 
 impl Store {
     /// See [`register`].
-    pub(in crate::platform) async fn register_relay(
+    pub(crate) async fn register_relay(
         &self,
         owner: Owner,
         name: RelayName,
@@ -263,7 +263,7 @@ impl Store {
     }
 
     /// The relay `name`, if `owner` has it and its host is still its own.
-    pub(in crate::platform) async fn relay_of(
+    pub(crate) async fn relay_of(
         &self,
         owner: Owner,
         name: RelayName,
@@ -281,11 +281,7 @@ impl Store {
     }
 
     /// The relay with that id, likewise: the one whose access token was presented.
-    pub(in crate::platform) async fn enrolled_relay(
-        &self,
-        id: String,
-        now: SystemTime,
-    ) -> Result<Relay, Error> {
+    pub(crate) async fn enrolled_relay(&self, id: String, now: SystemTime) -> Result<Relay, Error> {
         self.call(move |tx| {
             let relay = find(tx, "id", &id)?.ok_or(Error::RelayDeleted)?;
             check_host(tx, &Owner::Enrolled, &relay.name, &relay.host, now)?;
@@ -295,7 +291,7 @@ impl Store {
     }
 
     /// Deletes a relay; its host is free then.
-    pub(in crate::platform) async fn delete_relay(&self, name: RelayName) -> Result<(), Error> {
+    pub(crate) async fn delete_relay(&self, name: RelayName) -> Result<(), Error> {
         self.call(move |tx| {
             let relay = by_name(tx, &name)?;
             tx.execute("DELETE FROM relay WHERE id = ?1", [&relay.id])?;
@@ -305,16 +301,12 @@ impl Store {
     }
 
     /// All relays, by name.
-    pub(in crate::platform) async fn relays(&self) -> Result<Vec<Relay>, Error> {
+    pub(crate) async fn relays(&self) -> Result<Vec<Relay>, Error> {
         self.call(all).await
     }
 
     /// Notes that the relay was reached.
-    pub(in crate::platform) async fn relay_reached(
-        &self,
-        id: String,
-        now: SystemTime,
-    ) -> Result<(), Error> {
+    pub(crate) async fn relay_reached(&self, id: String, now: SystemTime) -> Result<(), Error> {
         self.call(move |tx| {
             tx.execute(
                 "UPDATE relay SET heartbeat_at = ?2 WHERE id = ?1",

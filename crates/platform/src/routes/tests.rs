@@ -16,8 +16,8 @@ use crate::api::types::{
 use crate::clock::Clock;
 use crate::names::{GatewayId, TLS_PORT};
 use crate::pki;
-use crate::platform::{Settings, build};
 use crate::scope::Scope;
+use crate::{Settings, build};
 
 /// A served platform in a directory that vanishes with it.
 struct Platform {

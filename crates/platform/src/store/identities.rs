@@ -7,7 +7,7 @@ use rusqlite::{OptionalExtension as _, Transaction};
 use super::roles::{self, Role};
 use super::{Error, Store, millis, time};
 use crate::names::GatewayId;
-use crate::platform::token::TokenHash;
+use crate::token::TokenHash;
 
 /// Lifetime of a token from a login, until renewed.
 const TOKEN_TTL: Duration = Duration::from_secs(24 * 3600);
@@ -16,7 +16,7 @@ const TOKEN_MAX_TTL: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// How a new identity proves itself; the store gets hashes only.
 #[derive(Debug, Clone)]
-pub(in crate::platform) enum Credential {
+pub(crate) enum Credential {
     /// With an access token that does not expire.
     Token(TokenHash),
     /// By logging in.
@@ -28,14 +28,14 @@ pub(in crate::platform) enum Credential {
 
 /// An authenticated identity.
 #[derive(Debug, Clone)]
-pub(in crate::platform) struct Identity {
-    pub(in crate::platform) id: String,
-    pub(in crate::platform) roles: Vec<Role>,
+pub(crate) struct Identity {
+    pub(crate) id: String,
+    pub(crate) roles: Vec<Role>,
 }
 
 /// Whose access token it is.
 #[derive(Debug, Clone)]
-pub(in crate::platform) enum Principal {
+pub(crate) enum Principal {
     Identity(Identity),
     /// The gateway may have been deleted since.
     Gateway(GatewayId),
@@ -45,14 +45,14 @@ pub(in crate::platform) enum Principal {
 
 /// How long a token of a login lives.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::platform) struct Renewed {
-    pub(in crate::platform) expires_in: Duration,
-    pub(in crate::platform) max_ttl: Duration,
+pub(crate) struct Renewed {
+    pub(crate) expires_in: Duration,
+    pub(crate) max_ttl: Duration,
 }
 
 impl Store {
     /// Creates an identity and returns its id.
-    pub(in crate::platform) async fn create_identity(
+    pub(crate) async fn create_identity(
         &self,
         name: String,
         roles: Vec<Role>,
@@ -83,7 +83,7 @@ impl Store {
     }
 
     /// Deletes an identity, its tokens, and the gateways and relays that it registered.
-    pub(in crate::platform) async fn delete_identity(&self, id: String) -> Result<(), Error> {
+    pub(crate) async fn delete_identity(&self, id: String) -> Result<(), Error> {
         self.call(move |tx| {
             tx.execute(
                 "DELETE FROM access_token WHERE kind = 'identity' AND subject = ?1",
@@ -98,7 +98,7 @@ impl Store {
     }
 
     /// Exchanges a client secret for the access token whose hash is `token`.
-    pub(in crate::platform) async fn login(
+    pub(crate) async fn login(
         &self,
         client_id: String,
         client_secret: TokenHash,
@@ -131,11 +131,7 @@ impl Store {
     }
 
     /// Extends a token of a login, up to its greatest age.
-    pub(in crate::platform) async fn renew(
-        &self,
-        token: TokenHash,
-        now: SystemTime,
-    ) -> Result<Renewed, Error> {
+    pub(crate) async fn renew(&self, token: TokenHash, now: SystemTime) -> Result<Renewed, Error> {
         self.call(move |tx| {
             let last: Option<i64> = tx
                 .query_row(
@@ -167,7 +163,7 @@ impl Store {
     }
 
     /// Whose token it is; `None` for a token that is wrong, expired or revoked.
-    pub(in crate::platform) async fn principal(
+    pub(crate) async fn principal(
         &self,
         token: TokenHash,
         now: SystemTime,

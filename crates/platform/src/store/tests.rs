@@ -5,11 +5,11 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use super::{Credential, Error, Owner, Principal, Role, Store};
+use crate::authority::{CaRecord, KeyAlgorithm};
 use crate::config::settings::RelayKind;
 use crate::names::{GatewayName, RelayHost, RelayName};
-use crate::platform::authority::{CaRecord, KeyAlgorithm};
-use crate::platform::token::{self, TokenHash};
 use crate::secret::Secret;
+use crate::token::{self, TokenHash};
 
 const HOUR: Duration = Duration::from_secs(3600);
 

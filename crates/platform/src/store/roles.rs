@@ -6,7 +6,7 @@ use super::Error;
 
 /// What an identity may do. It can have several roles, and without any it may do nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::platform) enum Role {
+pub(crate) enum Role {
     /// Everything that the administrator's token may do.
     Admin,
     /// Enroll, list and remove gateways and relays.
@@ -21,7 +21,7 @@ pub(in crate::platform) enum Role {
 
 impl Role {
     /// All of them.
-    pub(in crate::platform) const ALL: [Self; 5] = [
+    pub(crate) const ALL: [Self; 5] = [
         Self::Admin,
         Self::Operator,
         Self::Gateway,
@@ -30,7 +30,7 @@ impl Role {
     ];
 
     /// The name in the API, on the command line and in the tables.
-    pub(in crate::platform) const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Admin => "admin",
             Self::Operator => "operator",
@@ -41,7 +41,7 @@ impl Role {
     }
 
     /// The role of that name.
-    pub(in crate::platform) fn parse(name: &str) -> Option<Self> {
+    pub(crate) fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|role| role.as_str() == name)
     }
 }

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use super::schema;
+use crate::authority::{self, KeyAlgorithm};
+use crate::files;
 use crate::names::{RelayHost, RelayName};
-use crate::platform::authority::{self, KeyAlgorithm};
-use crate::platform::files;
 
 /// See the module.
 #[derive(Debug, thiserror::Error)]

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::{Error, Settings, TlsFiles, build};
+use crate::authority::KeyAlgorithm;
 use crate::error::Reason;
-use crate::platform::authority::KeyAlgorithm;
 use crate::scope::Scope;
 
 const SOON: Duration = Duration::from_secs(30);

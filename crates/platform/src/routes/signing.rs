@@ -8,9 +8,9 @@ use tokio::sync::Semaphore;
 
 use super::App;
 use super::error::ApiError;
+use crate::authority::{self, Authority, KeyAlgorithm};
+use crate::limit::{Limiter, Rate};
 use crate::names::GatewayId;
-use crate::platform::authority::{self, Authority, KeyAlgorithm};
-use crate::platform::limit::{Limiter, Rate};
 
 /// Certificates signed at once: making keys is work for the processor alone.
 const AT_ONCE: usize = 4;

@@ -12,12 +12,12 @@ use super::Settings;
 use super::ending::Ending;
 use super::error::Error;
 use super::route::Route;
-use crate::error::{chain, kind};
 use crate::log_throttle::LogThrottle;
 use crate::net::accept::{Accepted, Acceptor};
 use crate::net::on_demand::OnDemand;
 use crate::net::{copy, listen, reset};
 use crate::scope::Scope;
+use infisical_runtime::error::{chain, kind};
 
 /// Local connections at once; further ones wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 1024;

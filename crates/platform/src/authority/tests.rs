@@ -177,7 +177,7 @@ fn ssh_keygen_reads_what_gateways_and_relays_get() {
         ] {
             let directory = tempfile::tempdir().expect("a directory");
             let file = directory.path().join("key");
-            crate::platform::files::replace(&file, private.expose()).expect("written");
+            crate::files::replace(&file, private.expose()).expect("written");
             let file = file.to_str().expect("text");
             let public = run("ssh-keygen", &["-y", "-f", file], "").expect("it ran before");
             let key = keys::parse_private_key(private).expect("a key");

@@ -8,6 +8,11 @@
 //! - [`Forwarder`] serves a local port.
 //! - [`run_stdio`] carries one connection.
 
+use infisical_api as api;
+use infisical_config as config;
+use infisical_pki as pki;
+use infisical_runtime::{log_throttle, names, net, scope, secret, words};
+
 mod ending;
 pub mod error;
 mod forward;

@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 use crate::error::chain;
-use crate::platform::{authority, probe, store, token};
+use crate::{authority, probe, store, token};
 
 /// The answer to every heartbeat whose probe failed.
 const UNREACHED: &str = "the platform could not reach it at its relay's host; the platform's log has \

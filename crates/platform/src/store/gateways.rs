@@ -6,27 +6,27 @@ use rusqlite::{OptionalExtension as _, Row, Transaction};
 
 use super::relays::{self, Relay};
 use super::{Error, Store, millis, text, time};
+use crate::authority::GatewaySubject;
 use crate::names::{GatewayId, GatewayName, RelayName};
-use crate::platform::authority::GatewaySubject;
 
 /// A gateway as the store knows it.
 #[derive(Debug, Clone)]
-pub(in crate::platform) struct Gateway {
-    pub(in crate::platform) id: GatewayId,
-    pub(in crate::platform) name: GatewayName,
-    pub(in crate::platform) identity_id: Option<String>,
-    pub(in crate::platform) created_at: SystemTime,
-    pub(in crate::platform) updated_at: SystemTime,
-    pub(in crate::platform) heartbeat: Option<SystemTime>,
+pub(crate) struct Gateway {
+    pub(crate) id: GatewayId,
+    pub(crate) name: GatewayName,
+    pub(crate) identity_id: Option<String>,
+    pub(crate) created_at: SystemTime,
+    pub(crate) updated_at: SystemTime,
+    pub(crate) heartbeat: Option<SystemTime>,
     /// How long the gateway said that a heartbeat counts.
-    pub(in crate::platform) heartbeat_ttl: Option<Duration>,
+    pub(crate) heartbeat_ttl: Option<Duration>,
     /// The relay that it chose last.
-    pub(in crate::platform) relay: Option<Relay>,
+    pub(crate) relay: Option<Relay>,
 }
 
 impl Gateway {
     /// What its certificates say.
-    pub(in crate::platform) fn subject(&self) -> GatewaySubject<'_> {
+    pub(crate) fn subject(&self) -> GatewaySubject<'_> {
         GatewaySubject {
             id: &self.id,
             name: &self.name,
@@ -110,7 +110,7 @@ fn set_relay(tx: &Transaction<'_>, id: &str, relay: &Relay, now: SystemTime) -> 
 impl Store {
     /// Registers the gateway of an identity, which has one: asked again, it is the same gateway, under the
     /// name and with the relay that are given now.
-    pub(in crate::platform) async fn register_gateway(
+    pub(crate) async fn register_gateway(
         &self,
         identity: String,
         name: GatewayName,
@@ -143,7 +143,7 @@ impl Store {
 
     /// Notes the relay that an enrolled gateway will dial. Where it names none, it stays with its relay
     /// while that one is healthy.
-    pub(in crate::platform) async fn connect_gateway(
+    pub(crate) async fn connect_gateway(
         &self,
         id: GatewayId,
         relay: Option<RelayName>,
@@ -164,28 +164,19 @@ impl Store {
     }
 
     /// The gateway whose access token was presented.
-    pub(in crate::platform) async fn enrolled_gateway(
-        &self,
-        id: GatewayId,
-    ) -> Result<Gateway, Error> {
+    pub(crate) async fn enrolled_gateway(&self, id: GatewayId) -> Result<Gateway, Error> {
         self.call(move |tx| find(tx, "id", id.as_str())?.ok_or(Error::GatewayDeleted))
             .await
     }
 
     /// The gateway of an identity.
-    pub(in crate::platform) async fn gateway_of_identity(
-        &self,
-        identity: String,
-    ) -> Result<Gateway, Error> {
+    pub(crate) async fn gateway_of_identity(&self, identity: String) -> Result<Gateway, Error> {
         self.call(move |tx| find(tx, "identity_id", &identity)?.ok_or(Error::NoGateway))
             .await
     }
 
     /// The gateway of that name.
-    pub(in crate::platform) async fn gateway_named(
-        &self,
-        name: GatewayName,
-    ) -> Result<Gateway, Error> {
+    pub(crate) async fn gateway_named(&self, name: GatewayName) -> Result<Gateway, Error> {
         self.call(move |tx| {
             find(tx, "name", name.as_str())?.ok_or_else(|| Error::UnknownGateway(name.to_string()))
         })
@@ -193,7 +184,7 @@ impl Store {
     }
 
     /// All gateways, by name.
-    pub(in crate::platform) async fn gateways(&self) -> Result<Vec<Gateway>, Error> {
+    pub(crate) async fn gateways(&self) -> Result<Vec<Gateway>, Error> {
         self.call(|tx| {
             let mut rows = tx.prepare(&select("ORDER BY gateway.name"))?;
             let gateways = rows.query_map([], from_row)?;
@@ -203,7 +194,7 @@ impl Store {
     }
 
     /// Notes that the gateway was reached, and for how long that counts.
-    pub(in crate::platform) async fn gateway_reached(
+    pub(crate) async fn gateway_reached(
         &self,
         id: GatewayId,
         ttl: Duration,
@@ -222,7 +213,7 @@ impl Store {
 
     /// Deletes the gateway of that name. Its access tokens stay, so that it is told why it may no longer
     /// connect.
-    pub(in crate::platform) async fn delete_gateway(&self, name: GatewayName) -> Result<(), Error> {
+    pub(crate) async fn delete_gateway(&self, name: GatewayName) -> Result<(), Error> {
         self.call(move |tx| {
             match tx.execute("DELETE FROM gateway WHERE name = ?1", [name.as_str()])? {
                 0 => Err(Error::UnknownGateway(name.to_string())),

@@ -9,9 +9,9 @@ use super::auth::Unauthenticated;
 use super::body::Json;
 use super::error::ApiError;
 use crate::api::types::{Login, RenewToken, UniversalAuthLogin};
-use crate::platform::store::Renewed;
-use crate::platform::token::{self, TokenHash};
 use crate::secret::Secret;
+use crate::store::Renewed;
+use crate::token::{self, TokenHash};
 
 /// `POST /v1/auth/universal-auth/login`
 pub(super) async fn universal_auth(

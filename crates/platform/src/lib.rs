@@ -7,6 +7,13 @@
 //! readable by its owner only. Credentials cross the network, so beyond loopback it serves HTTPS or
 //! not at all.
 
+use infisical_api as api;
+use infisical_config as config;
+use infisical_host as host;
+use infisical_pki as pki;
+use infisical_runtime::{backoff, clock, error, log_throttle, names, net, scope, secret, words};
+use infisical_ssh as ssh;
+
 pub mod authority;
 mod files;
 mod limit;

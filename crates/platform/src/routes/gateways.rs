@@ -14,10 +14,10 @@ use crate::api::types::{
     ConnectGateway, EnrollGateway, Gateway as GatewayRow, GatewayCredentials, GatewayHeartbeat,
     GatewayLogin, Message, RegisterGateway,
 };
-use crate::platform::authority::{Actor, Target};
-use crate::platform::probe;
-use crate::platform::store::{Gateway, Relay};
-use crate::platform::token::{self, TokenHash};
+use crate::authority::{Actor, Target};
+use crate::probe;
+use crate::store::{Gateway, Relay};
+use crate::token::{self, TokenHash};
 
 /// A row of a list of gateways: what the deployed platform says, and what helps a person.
 #[derive(Debug, Serialize)]

@@ -15,9 +15,9 @@ use crate::api::types::{
     RelayLogin,
 };
 use crate::config::settings::RelayKind;
-use crate::platform::probe;
-use crate::platform::store::{Owner, Relay};
-use crate::platform::token::{self, TokenHash};
+use crate::probe;
+use crate::store::{Owner, Relay};
+use crate::token::{self, TokenHash};
 
 /// Answer to an enrollment.
 #[derive(Debug, Serialize)]

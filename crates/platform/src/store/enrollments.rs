@@ -8,14 +8,14 @@ use super::identities::insert_token;
 use super::relays::{self, Owner, Relay};
 use super::{Error, Store, gateways, millis, text};
 use crate::names::{GatewayId, GatewayName, RelayHost, RelayName};
-use crate::platform::token::TokenHash;
+use crate::token::TokenHash;
 
 /// How long an enrollment token may be used (protocol.md §6).
 const LIFETIME: Duration = Duration::from_secs(3600);
 
 impl Store {
     /// Keeps a token that enrolls the gateway `name`.
-    pub(in crate::platform) async fn allow_gateway(
+    pub(crate) async fn allow_gateway(
         &self,
         token: TokenHash,
         name: GatewayName,
@@ -33,7 +33,7 @@ impl Store {
     }
 
     /// Keeps a token that enrolls the relay `name` at `host`.
-    pub(in crate::platform) async fn allow_relay(
+    pub(crate) async fn allow_relay(
         &self,
         token: TokenHash,
         name: RelayName,
@@ -49,7 +49,7 @@ impl Store {
 
     /// Enrolls a gateway: `token` is used up, `access` is what it bought. Enrolling an enrolled gateway
     /// again replaces its access token.
-    pub(in crate::platform) async fn enroll_gateway(
+    pub(crate) async fn enroll_gateway(
         &self,
         token: TokenHash,
         access: TokenHash,
@@ -72,7 +72,7 @@ impl Store {
     }
 
     /// Enrolls a relay, likewise.
-    pub(in crate::platform) async fn enroll_relay(
+    pub(crate) async fn enroll_relay(
         &self,
         token: TokenHash,
         access: TokenHash,

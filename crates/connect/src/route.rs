@@ -16,11 +16,11 @@ use super::error::{Error, Refusal};
 use super::lease::{Lease, Leases};
 use super::{Settings, Target};
 use crate::api::types::{OpenSession, SessionCredentials};
-use crate::error::{is_closed_in_handshake, printable};
 use crate::names::{GatewayName, RelayHost};
 use crate::net::status;
 use crate::pki::dial::{GatewayDialer, GatewayStream};
 use crate::{api, pki};
+use infisical_runtime::error::{is_closed_in_handshake, printable};
 
 /// The gateway's service that forwards bytes (protocol.md §5), and before it the one that also says
 /// whether the target was reached. The gateway chooses; deployed ones know the former only.

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::target::Target;
-use crate::error::{Class, Reason};
 use crate::names::{GatewayName, RelayHost};
 use crate::words::LastSeen;
 use crate::{api, net, pki};
+use infisical_runtime::error::{Class, Reason};
 
 /// The parts of the way, in the order in which they are passed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

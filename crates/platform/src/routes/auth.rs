@@ -16,15 +16,15 @@ use axum::http::request::Parts;
 use super::App;
 use super::error::ApiError;
 use super::signing::Signer;
+use crate::limit;
 use crate::names::GatewayId;
-use crate::platform::limit;
-use crate::platform::store::{Principal, Role};
-use crate::platform::token::TokenHash;
 use crate::secret::Secret;
+use crate::store::{Principal, Role};
+use crate::token::TokenHash;
 
 /// Where a request came from; the server puts it among the request's extensions.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::platform) struct Source(pub(in crate::platform) SocketAddr);
+pub(crate) struct Source(pub(crate) SocketAddr);
 
 /// The roles one of which a caller needs.
 pub(super) trait Allowed: Send + Sync + 'static {
@@ -282,7 +282,7 @@ async fn principal(parts: &Parts, app: &App) -> Result<Principal, ApiError> {
     app.store()
         .principal(token, SystemTime::now())
         .await?
-        .ok_or_else(|| crate::platform::store::Error::Token.into())
+        .ok_or_else(|| crate::store::Error::Token.into())
 }
 
 /// The token of `Authorization: Bearer …` (RFC 6750 §2.1).
