@@ -2,19 +2,19 @@
 
 pub mod cli;
 pub mod dev;
-#[cfg(any(test, fuzzing))]
-#[doc(hidden)]
-pub mod fuzzing;
-pub mod gateway;
-pub mod host;
+#[cfg(test)]
+mod fuzzing;
 pub mod install;
-pub mod relay;
 
+pub use infisical_agent as agent;
 pub use infisical_api as api;
 pub use infisical_config as config;
 pub use infisical_connect as connect;
+pub use infisical_gateway as gateway;
+pub use infisical_host as host;
 pub use infisical_pki as pki;
 pub use infisical_platform as platform;
+pub use infisical_relay as relay;
 pub use infisical_runtime::{
     backoff, clock, error, events, health, log_throttle, names, net, scope, secret, threads, trust,
     unit_name, words,

@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| infisical::fuzzing::cloud_answer(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| infisical_api::fuzzing::cloud_answer(data));

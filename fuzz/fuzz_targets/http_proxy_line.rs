@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| infisical::fuzzing::http_proxy_line(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| infisical_gateway::fuzzing::http_proxy_line(data));

@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| infisical::fuzzing::ssh_keys(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| infisical_ssh::fuzzing::keys(data));

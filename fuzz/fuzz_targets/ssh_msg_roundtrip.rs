@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| infisical::fuzzing::ssh_msg_roundtrip(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| infisical_ssh::fuzzing::msg_roundtrip(data));

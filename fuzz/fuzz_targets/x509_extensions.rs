@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| infisical::fuzzing::x509_extensions(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| infisical_pki::fuzzing::x509_extensions(data));

@@ -50,7 +50,7 @@ const STATEMENTS: &[Statement] = &[
     says(
         "docs/reliability.md",
         "5 s with TLS and {} s with SSH",
-        "src/relay/identity.rs",
+        "crates/relay/src/identity.rs",
         "SSH_HANDSHAKE",
         Unit::Seconds,
     ),
@@ -64,7 +64,7 @@ const STATEMENTS: &[Statement] = &[
     says(
         OPERATIONS,
         "sessions have {} s of these",
-        "src/gateway/connection/policy.rs",
+        "crates/gateway/src/connection/policy.rs",
         "DRAIN",
         Unit::Seconds,
     ),
@@ -78,14 +78,14 @@ const STATEMENTS: &[Statement] = &[
     says(
         ARCHITECTURE,
         "present ones end for {} s at most",
-        "src/gateway/connection/policy.rs",
+        "crates/gateway/src/connection/policy.rs",
         "DRAIN",
         Unit::Seconds,
     ),
     says(
         ARCHITECTURE,
         "let bridges end for {} s at most",
-        "src/relay/hub.rs",
+        "crates/relay/src/hub.rs",
         "GRACE",
         Unit::Seconds,
     ),
@@ -214,12 +214,15 @@ const STATEMENTS: &[Statement] = &[
 const EQUAL: &[[(&str, &str); 2]] = &[
     // Both roles let a credential's refusals count alike.
     [
-        ("src/gateway/connection/policy.rs", "REFUSALS_BELIEVED"),
-        ("src/relay/register.rs", "REFUSALS_BELIEVED"),
+        (
+            "crates/gateway/src/connection/policy.rs",
+            "REFUSALS_BELIEVED",
+        ),
+        ("crates/relay/src/register.rs", "REFUSALS_BELIEVED"),
     ],
     [
-        ("src/gateway/connection/policy.rs", "SELDOM"),
-        ("src/relay/register.rs", "SELDOM"),
+        ("crates/gateway/src/connection/policy.rs", "SELDOM"),
+        ("crates/relay/src/register.rs", "SELDOM"),
     ],
     // A key that can be read can sign.
     [
@@ -233,12 +236,12 @@ const EQUAL: &[[(&str, &str); 2]] = &[
     ],
     // Gateway and platform count the same relays as healthy.
     [
-        ("src/gateway/connection/policy.rs", "HEALTHY_FOR"),
+        ("crates/gateway/src/connection/policy.rs", "HEALTHY_FOR"),
         ("crates/platform/src/store/relays.rs", "HEALTHY"),
     ],
     // What the embedded platform takes for a gateway's interval is the interval.
     [
-        ("src/gateway/heartbeat.rs", "INTERVAL"),
+        ("crates/gateway/src/heartbeat.rs", "INTERVAL"),
         ("crates/platform/src/probe.rs", "USUAL_TTL"),
     ],
 ];
@@ -248,11 +251,11 @@ const SMALLER: &[[(&str, &str); 2]] = &[
     // Stopping waits for a call to the platform that has begun.
     [
         ("crates/api/src/client.rs", "CALL_DEADLINE"),
-        ("src/gateway/mod.rs", "LAST_CALL"),
+        ("crates/gateway/src/lib.rs", "LAST_CALL"),
     ],
     [
         ("crates/api/src/client.rs", "CALL_DEADLINE"),
-        ("src/relay/mod.rs", "LAST_CALL"),
+        ("crates/relay/src/lib.rs", "LAST_CALL"),
     ],
     [
         ("crates/api/src/client.rs", "CONNECT_DEADLINE"),
@@ -260,18 +263,18 @@ const SMALLER: &[[(&str, &str); 2]] = &[
     ],
     // A client waits for longer than the gateway for its target.
     [
-        ("src/gateway/service/tcp.rs", "CONNECT"),
+        ("crates/gateway/src/service/tcp.rs", "CONNECT"),
         ("crates/connect/src/route.rs", "GATEWAY_DEADLINE"),
     ],
     // A relay reports before it counts as unhealthy.
     [
-        ("src/relay/heartbeat.rs", "INTERVAL"),
+        ("crates/relay/src/heartbeat.rs", "INTERVAL"),
         ("crates/platform/src/store/relays.rs", "HEALTHY"),
     ],
     // The kernel reports a dead connection before our limit for the other end's answer is far behind.
     [
         ("crates/api/src/client.rs", "CALL_DEADLINE"),
-        ("src/gateway/issue.rs", "ATTEMPT"),
+        ("crates/gateway/src/issue.rs", "ATTEMPT"),
     ],
 ];
 
@@ -452,10 +455,13 @@ pub(crate) fn longest_stop(sources: &[Source], role: &str) -> Option<u64> {
     let value = |path, name| constant(sources, path, name);
     let sessions = match role {
         "gateway" => {
-            value("src/gateway/connection/policy.rs", "DRAIN")? * 2
-                + value("src/gateway/mod.rs", "STOP")?
+            value("crates/gateway/src/connection/policy.rs", "DRAIN")? * 2
+                + value("crates/gateway/src/lib.rs", "STOP")?
         }
-        _ => value("src/relay/hub.rs", "GRACE")? + value("src/relay/mod.rs", "FAREWELL")? * 3,
+        _ => {
+            value("crates/relay/src/hub.rs", "GRACE")?
+                + value("crates/relay/src/lib.rs", "FAREWELL")? * 3
+        }
     };
     let log = value("src/cli/logging/sink.rs", "LAST_LINES")?;
     Some((sessions + log) / 1000)

@@ -43,7 +43,7 @@ const KEPT_IN: &[(&str, &[&str])] = &[
         &[
             "crates/platform/src/",
             "src/dev/",
-            "src/relay/register_tests.rs",
+            "crates/relay/src/register_tests.rs",
         ],
     ),
 ];

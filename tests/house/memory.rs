@@ -19,7 +19,8 @@ pub(crate) fn bound(sources: &[Source], role: &str) -> Option<u64> {
             const SESSION: u64 = 128 * 1024;
             let window = "crates/ssh/src/connection/window.rs";
             let session = value(window, "BASE")? + SESSION;
-            let sessions = value("src/gateway/connection/policy.rs", "MAX_SESSIONS")? * session;
+            let sessions =
+                value("crates/gateway/src/connection/policy.rs", "MAX_SESSIONS")? * session;
             let queue = value(
                 "crates/ssh/src/connection/channels/send.rs",
                 "SESSION_QUEUE",

@@ -3,7 +3,7 @@
 mod answer;
 mod client;
 mod error;
-#[cfg(any(test, fuzzing, feature = "testing"))]
+#[cfg(any(test, feature = "testing"))]
 #[doc(hidden)]
 pub mod fuzzing;
 mod lenient;

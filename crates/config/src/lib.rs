@@ -16,6 +16,9 @@ pub mod credential;
 mod domain;
 pub mod env;
 pub mod file;
+#[cfg(any(test, feature = "testing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod gateway;
 pub mod listen;
 pub mod log;

@@ -7,6 +7,9 @@ use infisical_runtime::{clock, error, names, net, secret};
 mod alert;
 pub mod dial;
 pub mod extensions;
+#[cfg(any(test, feature = "testing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod peer_bounds;
 pub mod stream;
 pub mod tls;

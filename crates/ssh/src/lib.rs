@@ -20,7 +20,7 @@ pub mod client;
 mod connection;
 mod driver;
 pub mod error;
-#[cfg(any(test, fuzzing, feature = "testing"))]
+#[cfg(any(test, feature = "testing"))]
 #[expect(
     clippy::expect_used,
     clippy::indexing_slicing,

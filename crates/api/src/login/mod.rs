@@ -8,7 +8,7 @@ mod aws;
 mod azure;
 mod error;
 mod fetch;
-#[cfg(any(test, fuzzing, feature = "testing"))]
+#[cfg(any(test, feature = "testing"))]
 pub(crate) mod fuzzing;
 mod gcp_iam;
 mod gcp_id_token;

@@ -15,7 +15,7 @@ mod liveness;
 mod round_trip;
 mod window;
 
-#[cfg(any(test, fuzzing, feature = "testing"))]
+#[cfg(any(test, feature = "testing"))]
 mod invariants;
 #[cfg(test)]
 mod tests;

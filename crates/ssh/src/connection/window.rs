@@ -93,7 +93,7 @@ impl Budget {
         std::mem::take(&mut self.is_short)
     }
 
-    #[cfg(any(test, fuzzing, feature = "testing"))]
+    #[cfg(any(test, feature = "testing"))]
     pub(super) fn spent(&self) -> u32 {
         self.spent
     }
@@ -312,13 +312,13 @@ impl ReceiveWindow {
     }
 
     /// What it began with.
-    #[cfg(any(test, fuzzing, feature = "testing"))]
+    #[cfg(any(test, feature = "testing"))]
     pub(super) fn base(&self) -> u32 {
         self.base
     }
 
     /// What is promised or held, and what the window has of the budget.
-    #[cfg(any(test, fuzzing, feature = "testing"))]
+    #[cfg(any(test, feature = "testing"))]
     pub(super) fn promised(&self) -> (u32, u32) {
         (self.granted.saturating_add(self.unread), self.extra)
     }

@@ -87,7 +87,7 @@ impl Packet {
         Self { bytes }
     }
 
-    #[cfg(any(test, fuzzing, feature = "testing"))]
+    #[cfg(any(test, feature = "testing"))]
     pub(super) fn from_payload(payload: &[u8]) -> Self {
         let mut bytes = Vec::with_capacity(payload.len().saturating_add(Self::OVERHEAD));
         bytes.extend_from_slice(&[0; HEADER]);
@@ -111,7 +111,7 @@ impl Packet {
         self.bytes.capacity()
     }
 
-    #[cfg(any(test, fuzzing, feature = "testing"))]
+    #[cfg(any(test, feature = "testing"))]
     /// What goes out, after sealing.
     pub(super) fn wire(&self) -> &[u8] {
         &self.bytes

@@ -4,7 +4,7 @@
 //! The two differ in what they sign and in which headers they hand over, because the deployed programs do.
 
 mod credentials;
-#[cfg(any(test, fuzzing, feature = "testing"))]
+#[cfg(any(test, feature = "testing"))]
 pub(super) mod fuzzing;
 mod profile;
 mod signature;

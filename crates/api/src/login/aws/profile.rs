@@ -66,7 +66,7 @@ impl Profile {
     }
 
     /// The default profile of one file.
-    #[cfg(any(test, fuzzing, feature = "testing"))]
+    #[cfg(any(test, feature = "testing"))]
     pub(super) fn of(text: &str, in_config: bool) -> Self {
         let mut profile = Self {
             name: "default".to_owned(),

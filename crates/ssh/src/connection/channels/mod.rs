@@ -4,7 +4,7 @@
 //!
 //! What goes out: answers first, then openings, then credit, then data, a packet from each channel in turn.
 
-#[cfg(any(test, fuzzing, feature = "testing"))]
+#[cfg(any(test, feature = "testing"))]
 mod invariants;
 mod read;
 mod receive;

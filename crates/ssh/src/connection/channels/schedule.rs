@@ -46,7 +46,7 @@ impl Schedule {
     }
 
     /// How often a channel is in it.
-    #[cfg(any(test, fuzzing, feature = "testing"))]
+    #[cfg(any(test, feature = "testing"))]
     pub(super) fn count(&self, id: ChannelId) -> usize {
         let all = self.fresh.iter().chain(&self.ready);
         all.filter(|other| **other == id).count()

@@ -179,8 +179,8 @@ mod tests {
     use super::{Error, Identity, RENEW_AT_MOST, renew_after};
     use crate::api::types::RelayCredentials;
     use crate::clock::Clock;
-    use crate::relay::testing::{Authority, HOST, NAME};
     use crate::secret::Secret;
+    use crate::testing::{Authority, HOST, NAME};
     use std::time::Duration;
 
     fn read(credentials: &RelayCredentials) -> Result<Identity, Error> {

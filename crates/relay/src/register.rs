@@ -14,12 +14,12 @@ use tokio::time::Instant;
 
 use super::access::{self, Access, StoreError};
 use super::identity::{self, Identity};
+use crate::agent::known::Known;
 use crate::api::{self, Client};
 use crate::backoff::{self, Backoff};
 use crate::config::settings::{RelayCredential, RelaySettings};
 use crate::error::{Class, Reason, chain, kind};
 use crate::events::{self, Event, NOT_ENROLLED, RELAY_NOT_REGISTERED};
-use crate::host::known::Known;
 use crate::log_throttle::LogThrottle;
 use crate::names::RelayName;
 use crate::scope::Scope;
@@ -512,7 +512,7 @@ mod tests {
     use super::{AFTER_NONSENSE, Error, next};
     use crate::backoff::Backoff;
     use crate::error::{Class, Reason};
-    use crate::relay::identity;
+    use crate::identity;
     use std::time::Duration;
 
     #[test]

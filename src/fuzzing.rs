@@ -3,9 +3,13 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{
-    cloud_answer, env_file, http_proxy_line, ssh_cert, ssh_connection, ssh_kex, ssh_keys,
-    ssh_msg_roundtrip, ssh_packet, ssh_version, x509_extensions,
+use infisical_api::fuzzing::cloud_answer;
+use infisical_config::fuzzing::env_file;
+use infisical_gateway::fuzzing::http_proxy_line;
+use infisical_pki::fuzzing::x509_extensions;
+use infisical_ssh::fuzzing::{
+    cert as ssh_cert, connection as ssh_connection, kex as ssh_kex, keys as ssh_keys,
+    msg_roundtrip as ssh_msg_roundtrip, packet as ssh_packet, version as ssh_version,
 };
 
 struct Target {

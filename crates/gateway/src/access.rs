@@ -1,9 +1,9 @@
 //! The token a gateway speaks to the platform with: a machine identity's, or its own from an enrollment.
 
+use crate::agent::known::Fingerprint;
 use crate::api;
 use crate::api::login::TokenSource;
 use crate::error::Class;
-use crate::host::known::Fingerprint;
 use crate::secret::Secret;
 
 /// Where the token comes from.

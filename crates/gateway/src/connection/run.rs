@@ -21,17 +21,17 @@ use super::session;
 use super::state::{self, Backoff, Connecting, Failure, Moment, Registering, Up};
 use super::status::Reporter;
 use super::tunnel::{Tunnel, Tunnels};
+use crate::agent::known::Known;
 use crate::backoff;
 use crate::error::{Class, chain};
 use crate::events;
-use crate::gateway::heartbeat::Beat;
-use crate::gateway::identity::Identity;
-use crate::gateway::issue::{self, Issuer};
-use crate::gateway::{Error, STOP};
-use crate::host::known::Known;
+use crate::heartbeat::Beat;
+use crate::identity::Identity;
+use crate::issue::{self, Issuer};
 use crate::log_throttle::{LogThrottle, Permission};
 use crate::names::{GatewayName, SSH_PORT};
 use crate::net::dial;
+use crate::{Error, STOP};
 
 type Connection = state::Connection<Tunnel, Error>;
 
@@ -428,7 +428,7 @@ mod tests {
     use super::{
         MIN_ATTEMPT_AGE, RELAY_PROBE_DELAY, attempt, relay_probe_delay, restart_on_trigger,
     };
-    use crate::gateway::connection::reconnect_trigger::{ReconnectTrigger, ReconnectTriggers};
+    use crate::connection::reconnect_trigger::{ReconnectTrigger, ReconnectTriggers};
 
     /// Outlasts every attempt of the tests.
     const STORM: u32 = 2_000;

@@ -11,6 +11,16 @@
 //! certificate does not say: a gateway is its certificate's first principal, a client's gateway is its
 //! certificate's common name.
 
+use infisical_agent as agent;
+use infisical_api as api;
+use infisical_config as config;
+use infisical_host as host;
+use infisical_pki as pki;
+use infisical_runtime::{
+    backoff, clock, error, events, health, log_throttle, names, net, scope, secret, trust, words,
+};
+use infisical_ssh as ssh;
+
 mod access;
 mod bridge;
 mod clients;
@@ -31,17 +41,15 @@ pub use access::StoreError;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use crate::api::{self, Client};
+use crate::agent::known::Known;
+use crate::api::Client;
 use crate::config::settings::RelaySettings;
 use crate::error::Reason;
-use crate::events;
 use crate::health::Heart;
-use crate::host::known::Known;
 use crate::host::notify;
 use crate::names::{SSH_PORT, TLS_PORT};
 use crate::net::listen;
 use crate::scope::Scope;
-use crate::trust;
 use hub::{Deadlines, GRACE, Hub};
 
 /// How long the relay's own tasks may take to end: longer than one call to the platform.

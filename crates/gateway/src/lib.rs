@@ -13,9 +13,22 @@
 //! The connection answers for all of them when the watchdog asks ([`health`](crate::health)). The gateway
 //! listens nowhere.
 
+use infisical_agent as agent;
+use infisical_api as api;
+use infisical_config as config;
+use infisical_host as host;
+use infisical_pki as pki;
+use infisical_runtime::{
+    backoff, clock, error, events, health, log_throttle, names, net, scope, secret, trust, words,
+};
+use infisical_ssh as ssh;
+
 mod access;
 pub mod connection;
 pub mod enroll;
+#[cfg(any(test, feature = "testing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod heartbeat;
 pub mod identity;
 pub mod issue;
@@ -28,14 +41,13 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc, watch};
 
+use crate::agent::known::Known;
+use crate::api::Client;
 use crate::api::login::TokenSource;
-use crate::api::{self, Client};
 use crate::config::file;
 use crate::config::settings::{GatewayCredential, GatewaySettings};
 use crate::error::{Class, Reason, kind};
-use crate::events;
 use crate::health::Heart;
-use crate::host::known::Known;
 use crate::log_throttle::LogThrottle;
 use crate::scope::Scope;
 use access::Access;

@@ -14,8 +14,8 @@ use super::run::Driver;
 use super::session;
 use super::state::{TunnelAction, TunnelEvent, Up};
 use super::tunnel::Tunnel;
-use crate::gateway::heartbeat::Beat;
-use crate::gateway::identity::Identity;
+use crate::heartbeat::Beat;
+use crate::identity::Identity;
 use crate::log_throttle::LogThrottle;
 
 /// Why a tunnel is not in use any longer.
@@ -257,7 +257,7 @@ mod tests {
     use tokio::time::{Instant, sleep};
 
     use super::{Check, Checks, Extent};
-    use crate::gateway::connection::path::View;
+    use crate::connection::path::View;
 
     const ANSWER: Duration = Duration::from_secs(5);
 

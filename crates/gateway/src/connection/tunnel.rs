@@ -9,7 +9,7 @@ use tokio::sync::{oneshot, watch};
 use super::path::Path;
 use super::policy::MAX_TUNNELS;
 use super::session::{self, Shared};
-use crate::gateway::identity::Identity;
+use crate::identity::Identity;
 use crate::net::source::Ends;
 use crate::scope::Scope;
 use crate::ssh::client;

@@ -5,7 +5,7 @@ use std::io;
 
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 
-use crate::gateway::heartbeat;
+use crate::heartbeat;
 
 pub(super) async fn serve<S: AsyncWrite + Unpin>(mut stream: S) -> io::Result<()> {
     let ttl = heartbeat::INTERVAL.as_secs();

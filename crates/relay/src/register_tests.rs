@@ -14,6 +14,7 @@ use tokio::sync::watch;
 
 use super::testing::{Authority, HOST, NAME, any_port, until};
 use super::{Error, register, run};
+use crate::agent::known::Known;
 use crate::api::Client;
 use crate::config::credential::IdentityCredential;
 use crate::config::file;
@@ -23,7 +24,6 @@ use crate::config::settings::{
 };
 use crate::error::{Reason, chain};
 use crate::health::heart;
-use crate::host::known::Known;
 use crate::scope::Scope;
 use crate::secret::Secret;
 

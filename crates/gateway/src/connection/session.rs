@@ -14,13 +14,13 @@ use super::state::Failure;
 use super::status::Reporter;
 use crate::error::chain;
 use crate::events;
-use crate::gateway::identity::Identity;
-use crate::gateway::service::{self, http::Cluster};
+use crate::identity::Identity;
 use crate::log_throttle::LogThrottle;
 use crate::names::{RelayName, SSH_PORT, TAKEN_OVER};
 use crate::net::source::Ends;
 use crate::net::{dial, progress};
 use crate::scope::Scope;
+use crate::service::{self, http::Cluster};
 use crate::ssh::{self, ChannelStream, client};
 
 /// What a relay is told when the gateway stops or has moved on.

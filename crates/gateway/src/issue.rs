@@ -12,10 +12,10 @@ use super::connection::cached_relay::CachedRelay;
 use super::connection::policy::PROBE_DEADLINE;
 use super::connection::relay_selection;
 use super::identity::{self, Identity};
+use crate::agent::known::Fingerprint;
 use crate::api::types::{ConnectGateway, RegisterGateway, Relay};
 use crate::api::{self, Client};
 use crate::error::{Class, Reason, kind};
-use crate::host::known::Fingerprint;
 use crate::names::{GatewayName, RelayName, TLS_PORT};
 use crate::net::dial;
 

@@ -9,8 +9,8 @@ use tokio::sync::{Notify, watch};
 use super::policy::RESELECTION;
 use crate::backoff;
 use crate::error::chain;
-use crate::gateway::identity::Identity;
-use crate::gateway::issue::Issuer;
+use crate::identity::Identity;
+use crate::issue::Issuer;
 
 /// Looks for ever while `up`; `now` asks for a look out of turn, and `renew` is told of a better relay.
 pub(crate) async fn run(

@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::agent::known::Fingerprint;
 use crate::api::login::TokenSource;
 use crate::api::types::{RegisterRelay, RelayCredentials};
 use crate::api::{self, Client};
@@ -15,7 +16,6 @@ use crate::config::role::RELAY;
 use crate::config::settings::{ApiBase, RelayCredential, RelayKind, RelaySettings};
 use crate::error::{Class, Reason};
 use crate::events::{self, Event};
-use crate::host::known::Fingerprint;
 use crate::names::{RelayHost, RelayName};
 use crate::secret::Secret;
 
