@@ -1,5 +1,5 @@
-//! The rules of the house that the compiler does not know: who may use whom, what belongs where, and
-//! that the documents tell the truth. Each rule is a function from texts to complaints, shown beside
+//! The rules of the house that the compiler does not know: what belongs where, and that the documents
+//! tell the truth. Each rule is a function from texts to complaints, shown beside
 //! it to complain about a small bad example; the tests here apply them to the repository.
 
 #![expect(clippy::panic, reason = "a test that cannot read its input has failed")]
@@ -7,7 +7,6 @@
 mod catalogue;
 mod constants;
 mod documents;
-mod layers;
 mod memory;
 mod source;
 mod units;
@@ -49,16 +48,6 @@ fn files() -> Vec<(String, String)> {
 #[track_caller]
 fn assert_none(complaints: &[String]) {
     assert!(complaints.is_empty(), "\n{}", complaints.join("\n"));
-}
-
-#[test]
-fn modules_use_only_what_is_below_them() {
-    assert_none(&layers::upward_or_sideways(&sources()));
-}
-
-#[test]
-fn libraries_stay_behind_their_folders() {
-    assert_none(&layers::escaped_libraries(&sources()));
 }
 
 #[test]

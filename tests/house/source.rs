@@ -1,5 +1,4 @@
-//! Rust source as the rules see it: code with comments and strings blanked out, the strings beside it,
-//! and the paths that begin at the crate's root.
+//! Rust source as the rules see it: code with comments and strings blanked out, and the strings beside it.
 //!
 //! This is a reader of well-formed, formatted code, not a parser: the compiler refuses the rest.
 
@@ -18,13 +17,6 @@ pub(crate) struct Source {
     pub(crate) strings: Vec<(usize, String)>,
 }
 
-/// A path from the crate's root that the code mentions: `crate::net::dial` is `["net", "dial"]`.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Mention {
-    pub(crate) line: usize,
-    pub(crate) path: Vec<String>,
-}
-
 impl Source {
     pub(crate) fn new(path: &str, text: &str) -> Self {
         let (code, strings) = blank(text);
@@ -34,60 +26,6 @@ impl Source {
             code,
             strings,
         }
-    }
-
-    /// The modules from the crate's root down to this file; empty for `lib.rs` and `main.rs`.
-    pub(crate) fn module(&self) -> Vec<String> {
-        let path = self.path.trim_start_matches("src/").trim_end_matches(".rs");
-        let mut module: Vec<String> = path.split('/').map(str::to_owned).collect();
-        if matches!(
-            module.last().map(String::as_str),
-            Some("mod" | "lib" | "main")
-        ) {
-            module.pop();
-        }
-        module
-    }
-
-    /// Every path that begins with `crate::` or `super::`, as seen from the root, groups spelled out.
-    pub(crate) fn mentions(&self) -> Vec<Mention> {
-        let tokens = tokens(&self.code);
-        let word = |at: usize| tokens.get(at).map_or("", |(_, token)| *token);
-        let mut open = Vec::new();
-        let mut found = Vec::new();
-        let mut at = 0;
-        while at < tokens.len() {
-            // Whether a brace opens an inline module: `super` means one level less inside.
-            match word(at) {
-                "{" => open.push(at >= 2 && word(at - 2) == "mod"),
-                "}" => {
-                    open.pop();
-                }
-                start @ ("crate" | "super")
-                    if word(at + 1) == "::" && (at == 0 || word(at - 1) != "::") =>
-                {
-                    let mut prefix = Vec::new();
-                    if start == "super" {
-                        prefix = self.module();
-                        let inline = open.iter().filter(|module| **module).count();
-                        prefix.extend(std::iter::repeat_n(String::new(), inline));
-                        prefix.pop();
-                    }
-                    at = tree(&tokens, at + 2, prefix, &mut found);
-                    continue;
-                }
-                _ => {}
-            }
-            at += 1;
-        }
-        found
-    }
-
-    /// The lines on which `word` stands in the code by itself.
-    pub(crate) fn lines_with(&self, word: &str) -> Vec<usize> {
-        let tokens = tokens(&self.code);
-        let hits = tokens.iter().filter(|(_, token)| *token == word);
-        hits.map(|(line, _)| *line).collect()
     }
 
     /// How many lines the file has without its inline test modules.
@@ -135,47 +73,7 @@ pub(crate) fn load(root: &Path) -> Vec<Source> {
         .collect()
 }
 
-/// Follows one `use` tree or path from `at`, below `prefix`; gives where it ends.
-fn tree(
-    tokens: &[(usize, &str)],
-    mut at: usize,
-    mut prefix: Vec<String>,
-    found: &mut Vec<Mention>,
-) -> usize {
-    loop {
-        let Some((line, token)) = tokens.get(at).copied() else {
-            return at;
-        };
-        match token {
-            "{" => {
-                at += 1;
-                while let Some((_, token)) = tokens.get(at) {
-                    match *token {
-                        "}" => return at + 1,
-                        "," => at += 1,
-                        // `as` and the new name.
-                        "as" => at += 2,
-                        _ => at = tree(tokens, at, prefix.clone(), found),
-                    }
-                }
-                return at;
-            }
-            "super" => {
-                prefix.pop();
-            }
-            "self" => {}
-            name => prefix.push(name.to_owned()),
-        }
-        at += 1;
-        if tokens.get(at).map(|(_, token)| *token) != Some("::") {
-            found.push(Mention { line, path: prefix });
-            return at;
-        }
-        at += 1;
-    }
-}
-
-/// Words, `::`, and single characters for all else, each with its line.
+/// Words, and single characters for all else, each with its line.
 fn tokens(code: &str) -> Vec<(usize, &str)> {
     let mut tokens = Vec::new();
     for (number, line) in code.lines().enumerate() {
@@ -183,8 +81,6 @@ fn tokens(code: &str) -> Vec<(usize, &str)> {
         while let Some(first) = rest.chars().next() {
             let length = if is_word(first) {
                 rest.find(|c| !is_word(c)).unwrap_or(rest.len())
-            } else if rest.starts_with("::") {
-                2
             } else {
                 first.len_utf8()
             };
@@ -297,11 +193,6 @@ fn character(text: &str) -> Option<usize> {
 mod tests {
     use super::Source;
 
-    fn paths(source: &Source) -> Vec<String> {
-        let mentions = source.mentions();
-        mentions.iter().map(|m| m.path.join("::")).collect()
-    }
-
     #[test]
     fn comments_and_literals_are_not_code() {
         let text = "a /* crate::x /* y */ z */ \"crate::b\\\"\" r#\"crate::\"c\"# 'c' '\\'' b\"d\"\n// e\nf<'g>";
@@ -310,47 +201,6 @@ mod tests {
         assert_eq!(words, ["a", "f<'g>"]);
         let strings: Vec<&str> = source.strings.iter().map(|(_, s)| s.as_str()).collect();
         assert_eq!(strings, ["crate::b\\\"", "crate::\"c", "d"]);
-        assert_eq!(source.lines_with("g"), [3]);
-    }
-
-    #[test]
-    fn groups_are_spelled_out() {
-        let source = Source::new(
-            "src/net/dial.rs",
-            "use crate::{api::{types::Relay as R, Client}, secret::*};\nlet x = crate::error::chain(e);",
-        );
-        assert_eq!(
-            paths(&source),
-            [
-                "api::types::Relay",
-                "api::Client",
-                "secret::*",
-                "error::chain"
-            ]
-        );
-    }
-
-    #[test]
-    fn super_is_seen_from_the_root() {
-        let source = Source::new(
-            "src/gateway/service/tcp.rs",
-            "use super::Refusal;\nuse super::super::super::relay;\nmod tests { use super::run; fn f() { super::super::g(); } }",
-        );
-        assert_eq!(
-            paths(&source),
-            [
-                "gateway::service::Refusal",
-                "relay",
-                "gateway::service::tcp::run",
-                "gateway::service::g"
-            ]
-        );
-    }
-
-    #[test]
-    fn visibility_is_no_path() {
-        let source = Source::new("src/a.rs", "pub(crate) fn f() {}\npub(super) fn g() {}");
-        assert!(source.mentions().is_empty());
     }
 
     #[test]
