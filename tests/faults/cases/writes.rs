@@ -4,9 +4,9 @@ use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
+use infisical::agent::known::{Fingerprint, Known};
 use infisical::config::env::{GATEWAY_ACCESS_TOKEN, GATEWAY_DOMAIN};
 use infisical::config::file;
-use infisical::host::known::{Fingerprint, Known};
 use infisical::secret::Secret;
 
 use crate::lab::{Lab, PATIENCE};
