@@ -196,7 +196,7 @@ fn every_target_is_a_fuzzers_target_with_a_corpus() {
 
 /// Real exchanges, and what else is worth beginning with.
 fn seeds() -> Vec<(&'static str, Vec<u8>)> {
-    let mut seeds = crate::ssh::fuzzing::seeds::all();
+    let mut seeds = infisical_ssh::fuzzing::seeds::all();
     for names in [
         &["gateway-1"][..],
         &["platform:gateway-1"],
@@ -250,7 +250,7 @@ fn seeds() -> Vec<(&'static str, Vec<u8>)> {
 }
 
 fn client_certificate(names: &[&str], route: &str, actor: &str) -> Vec<u8> {
-    use crate::pki::extensions::{ACTOR_OID, ROUTING_OID};
+    use infisical_pki::extensions::{ACTOR_OID, ROUTING_OID};
     let mut params = rcgen::CertificateParams::default();
     params.distinguished_name = rcgen::DistinguishedName::new();
     for name in names {

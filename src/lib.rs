@@ -1,4 +1,4 @@
-//! The Infisical gateway, relay, client and embedded platform: one crate, one binary.
+//! The program `infisical`: its command line, the installer, and the sample that `infisical dev` runs.
 
 pub mod cli;
 pub mod dev;
@@ -6,17 +6,14 @@ pub mod dev;
 mod fuzzing;
 pub mod install;
 
-pub use infisical_agent as agent;
-pub use infisical_api as api;
-pub use infisical_config as config;
-pub use infisical_connect as connect;
-pub use infisical_gateway as gateway;
-pub use infisical_host as host;
-pub use infisical_pki as pki;
-pub use infisical_platform as platform;
-pub use infisical_relay as relay;
-pub use infisical_runtime::{
-    backoff, clock, error, events, health, log_throttle, names, net, scope, secret, threads, trust,
-    unit_name, words,
+use infisical_agent as agent;
+use infisical_api as api;
+use infisical_config as config;
+use infisical_connect as connect;
+use infisical_gateway as gateway;
+use infisical_host as host;
+use infisical_platform as platform;
+use infisical_relay as relay;
+use infisical_runtime::{
+    backoff, error, events, health, names, net, scope, secret, threads, trust, unit_name,
 };
-pub use infisical_ssh as ssh;

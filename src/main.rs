@@ -7,9 +7,9 @@ use infisical::cli::Cli;
 use infisical::cli::exit::{Code, Failure};
 use infisical::cli::logging::{Handle, describe};
 use infisical::cli::print::print_help;
-use infisical::config::env::Environment;
-use infisical::config::remark::Remark;
-use infisical::threads;
+use infisical_config::env::Environment;
+use infisical_config::remark::Remark;
+use infisical_runtime::threads;
 
 fn main() -> ExitCode {
     let environment = Environment::from_vars(std::env::vars_os());

@@ -15,9 +15,9 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use infisical::ssh::cert::{HostPolicy, UserPolicy};
-use infisical::ssh::keys::CertifiedKey;
-use infisical::ssh::{ChannelStream, client, server};
+use infisical_ssh::cert::{HostPolicy, UserPolicy};
+use infisical_ssh::keys::CertifiedKey;
+use infisical_ssh::{ChannelStream, client, server};
 use ssh_key::PrivateKey;
 use ssh_key::certificate::{Builder, CertType};
 use ssh_key::private::Ed25519Keypair;

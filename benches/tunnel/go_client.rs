@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use infisical::api::types::{ClientPki, SessionCredentials};
-use infisical::names::TLS_PORT;
+use infisical_api::types::{ClientPki, SessionCredentials};
+use infisical_runtime::names::TLS_PORT;
 use serde_json::json;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};

@@ -7,11 +7,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use infisical::api::types::GatewayCredentials;
-use infisical::names::SSH_PORT;
-use infisical::ssh::cert::HostPolicy;
-use infisical::ssh::keys::{self, CertifiedKey};
-use infisical::ssh::{self, client};
+use infisical_api::types::GatewayCredentials;
+use infisical_runtime::names::SSH_PORT;
+use infisical_ssh as ssh;
+use infisical_ssh::cert::HostPolicy;
+use infisical_ssh::client;
+use infisical_ssh::keys::{self, CertifiedKey};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -55,7 +56,7 @@ impl Crowd {
                     serve(&session).await;
                     connected.fetch_sub(1, Ordering::Relaxed);
                 }
-                let pause = infisical::backoff::random() % BACKOFF_MS;
+                let pause = infisical_runtime::backoff::random() % BACKOFF_MS;
                 tokio::time::sleep(Duration::from_millis(pause)).await;
             }
         });

@@ -7,13 +7,13 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use infisical::api::Client;
-use infisical::api::types::{GatewayCredentials, OpenSession, RegisterGateway, SessionCredentials};
-use infisical::config::proxy::Proxies;
-use infisical::config::settings::{ApiBase, CustomHeaders};
-use infisical::names::{GatewayName, RelayName, SSH_PORT, TLS_PORT};
-use infisical::pki::dial::{GatewayDialer, RelayDialer};
-use infisical::secret::Secret;
+use infisical_api::Client;
+use infisical_api::types::{GatewayCredentials, OpenSession, RegisterGateway, SessionCredentials};
+use infisical_config::proxy::Proxies;
+use infisical_config::settings::{ApiBase, CustomHeaders};
+use infisical_pki::dial::{GatewayDialer, RelayDialer};
+use infisical_runtime::names::{GatewayName, RelayName, SSH_PORT, TLS_PORT};
+use infisical_runtime::secret::Secret;
 use serde_json::json;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpListener;
@@ -258,7 +258,7 @@ async fn identity_token(
 async fn wait_for_relay(client: &Client, token: &Secret) -> anyhow::Result<()> {
     let end = Instant::now() + DEADLINE;
     loop {
-        let relays: Vec<infisical::api::types::Relay> = client
+        let relays: Vec<infisical_api::types::Relay> = client
             .get("listing the relays", "/v1/embedded/relays", token)
             .await?;
         if !relays.is_empty() {

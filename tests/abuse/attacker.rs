@@ -8,10 +8,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use infisical::secret::Secret;
-use infisical::ssh::cert::HostPolicy;
-use infisical::ssh::client;
-use infisical::ssh::keys::{self, CertifiedKey};
+use infisical_runtime::secret::Secret;
+use infisical_ssh::cert::HostPolicy;
+use infisical_ssh::client;
+use infisical_ssh::keys::{self, CertifiedKey};
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use serde_json::Value;
@@ -148,7 +148,7 @@ impl Attack {
                 let session = client::connect(reader, writer, config).await;
                 Ok(matches!(
                     session,
-                    Err(infisical::ssh::Error::AuthenticationRefused)
+                    Err(infisical_ssh::Error::AuthenticationRefused)
                 ))
             }
             "garbage" => {

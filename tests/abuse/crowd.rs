@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use infisical::secret::Secret;
-use infisical::ssh::cert::HostPolicy;
-use infisical::ssh::client;
-use infisical::ssh::keys::{self, CertifiedKey};
+use infisical_runtime::secret::Secret;
+use infisical_ssh::cert::HostPolicy;
+use infisical_ssh::client;
+use infisical_ssh::keys::{self, CertifiedKey};
 use ssh_key::certificate::{Builder, CertType};
 use ssh_key::{Algorithm, Certificate, PrivateKey};
 use tokio::net::{TcpSocket, TcpStream};
@@ -179,7 +179,7 @@ where
                 };
                 assert!(at_once > AT_ONCE, "a gateway is not served: {error}");
                 again.fetch_add(1, Ordering::Relaxed);
-                let jitter = infisical::backoff::random() % BACKOFF_MS;
+                let jitter = infisical_runtime::backoff::random() % BACKOFF_MS;
                 tokio::time::sleep(Duration::from_millis(jitter)).await;
             };
             drop(permit);

@@ -3,11 +3,12 @@
 
 use std::sync::Arc;
 
-use infisical::scope::Scope;
-use infisical::secret::Secret;
-use infisical::ssh::cert::HostPolicy;
-use infisical::ssh::keys::{self, CertifiedKey};
-use infisical::ssh::{self, client};
+use infisical_runtime::scope::Scope;
+use infisical_runtime::secret::Secret;
+use infisical_ssh as ssh;
+use infisical_ssh::cert::HostPolicy;
+use infisical_ssh::client;
+use infisical_ssh::keys::{self, CertifiedKey};
 use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;

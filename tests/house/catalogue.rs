@@ -1,6 +1,6 @@
 //! The explanations of events: the journal's catalogue and the page that lists them, against the table in the code.
 
-use infisical::events::Event;
+use infisical_runtime::events::Event;
 
 /// An entry of the catalogue (Journal Message Catalog format).
 #[derive(Debug, PartialEq, Eq)]
@@ -91,7 +91,7 @@ pub(crate) fn unlisted(page: &str, events: &[Event]) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use infisical::events::Event;
+    use infisical_runtime::events::Event;
 
     use super::{unexplained, unlisted};
 

@@ -2,7 +2,7 @@
 //! here once, and must agree.
 
 use infisical::cli::exit::Code;
-use infisical::threads;
+use infisical_runtime::threads;
 
 use crate::source::Source;
 

@@ -144,7 +144,7 @@ pub(crate) fn unknown_settings(document: &str, known: &BTreeSet<String>) -> Vec<
 /// Where the tables of docs/configuration.md and the table of variables differ. Each row is a line of its own, under the
 /// heading of who acts on the setting, in the order of the source.
 pub(crate) fn settings(page: &str) -> Vec<String> {
-    use infisical::config::env::{TABLE, Used, aliases};
+    use infisical_config::env::{TABLE, Used, aliases};
     let mut expected = Vec::new();
     for (heading, used) in [
         ("### Gateways and relays", Used::ByAll),

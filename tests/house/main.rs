@@ -67,7 +67,7 @@ fn contract_lines_are_spelled_in_one_place() {
 
 #[test]
 fn contract_lines_are_those_of_the_protocol() {
-    use infisical::events;
+    use infisical_runtime::events;
     let ours = [
         ("GATEWAY_STARTED", events::GATEWAY_STARTED.text),
         ("GATEWAY_REGISTERED", events::GATEWAY_REGISTERED.text),
@@ -87,7 +87,7 @@ fn contract_lines_are_those_of_the_protocol() {
 
 #[test]
 fn every_event_is_explained() {
-    use infisical::events::TABLE;
+    use infisical_runtime::events::TABLE;
     let path = "packaging/usr/lib/systemd/catalog/infisical.catalog";
     assert_none(&catalogue::unexplained(
         &documents::read(root(), path),
@@ -162,7 +162,7 @@ fn settings() -> BTreeSet<String> {
         commands.extend(command.get_subcommands().cloned());
     }
     known.extend(
-        infisical::config::env::TABLE
+        infisical_config::env::TABLE
             .iter()
             .map(|v| v.name.to_owned()),
     );
@@ -177,7 +177,7 @@ fn the_documents_name_settings_that_exist() {
         let text = documents::read(root(), document);
         assert_none(&documents::unknown_settings(&text, &known));
     }
-    let older = infisical::config::env::aliases().map(|(old, _)| old.to_owned());
+    let older = infisical_config::env::aliases().map(|(old, _)| old.to_owned());
     let known = known.into_iter().chain(older).collect();
     let changes = documents::read(root(), "CHANGELOG.md");
     assert_none(&documents::unknown_settings(&changes, &known));
@@ -195,13 +195,13 @@ fn the_configuration_page_has_every_setting_as_it_is() {
 
 #[test]
 fn the_configuration_pages_examples_say_the_same_in_either_form() {
-    use infisical::config::file::{Form, parse};
+    use infisical_config::file::{Form, parse};
     let page = documents::read(root(), "docs/configuration.md");
     let read = |fence, form| {
         let text = documents::fenced(&page, fence).join("\n");
         assert_eq!(Form::of(&text), form);
         let entries = parse(&text).unwrap_or_else(|wrong| panic!("{fence}: {wrong:?}"));
-        let pair = |entry: infisical::config::file::Entry| (entry.key.name, entry.value);
+        let pair = |entry: infisical_config::file::Entry| (entry.key.name, entry.value);
         entries.into_iter().map(pair).collect::<Vec<_>>()
     };
     let lines = read("```ini", Form::KeyValue);

@@ -1,7 +1,7 @@
 //! `MemoryHigh=` and `MemoryMax=` of the units, which follow from the limits of the roles.
 
-use infisical::config::settings::RelayLimits;
 use infisical::install::memory;
+use infisical_config::settings::RelayLimits;
 
 use crate::constants::constant;
 use crate::source::Source;

@@ -4,9 +4,9 @@
 use std::path::Path;
 use std::process::Command;
 
-use infisical::host::unit::{Program, Version};
 use infisical::install::place::{Place, Role};
 use infisical::install::{platform, shipped};
+use infisical_host::unit::{Program, Version};
 
 /// Lines in which the relay's unit may differ from the gateway's, beside the role's name; comments may differ anyway.
 const RELAYS_OWN: &[&str] = &[

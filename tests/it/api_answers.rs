@@ -3,15 +3,15 @@
 
 use std::net::SocketAddr;
 
-use infisical::api::Client;
-use infisical::api::types::{
+use infisical_api::Client;
+use infisical_api::types::{
     ConnectGateway, GatewayCredentials, OpenSession, RegisterGateway, RegisterRelay,
     RelayCredentials,
 };
-use infisical::config::proxy::Proxies;
-use infisical::config::settings::{ApiBase, CustomHeaders};
-use infisical::error::chain;
-use infisical::secret::Secret;
+use infisical_config::proxy::Proxies;
+use infisical_config::settings::{ApiBase, CustomHeaders};
+use infisical_runtime::error::chain;
+use infisical_runtime::secret::Secret;
 use serde_json::{Map, Value, json};
 
 use crate::support::fake_platform::{Answer, FakePlatform};
@@ -96,7 +96,7 @@ impl Bench {
     }
 
     /// Answers `what` with variants of `base`, each of which `call` must be able to use.
-    async fn accepts<F: Future<Output = Result<(), infisical::api::Error>>>(
+    async fn accepts<F: Future<Output = Result<(), infisical_api::Error>>>(
         &self,
         what: &str,
         base: &Value,

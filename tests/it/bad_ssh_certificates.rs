@@ -4,8 +4,9 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use infisical::secret::Secret;
-use infisical::ssh::{self, keys};
+use infisical_runtime::secret::Secret;
+use infisical_ssh as ssh;
+use infisical_ssh::keys;
 use tokio::net::TcpStream;
 
 use crate::support::lab::{Lab, REGISTER_GATEWAY, RELAY};

@@ -6,7 +6,7 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
-use infisical::events;
+use infisical_runtime::events;
 use nix::sys::signal::Signal;
 
 use crate::support::journald::{FullPipe, Journald, as_service, get, into, may_mount};

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use infisical::config::settings::RelayLimits;
+use infisical_config::settings::RelayLimits;
 use tokio::io::AsyncReadExt as _;
 use tokio::task::JoinSet;
 

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use infisical::api::types::GatewayCredentials;
-use infisical::host::limits;
-use infisical::pki::dial::RelayDialer;
+use infisical_api::types::GatewayCredentials;
+use infisical_host::limits;
+use infisical_pki::dial::RelayDialer;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::Semaphore;

@@ -576,7 +576,8 @@ mod tests {
             Level::TRACE,
         );
         for (level, target, loudest) in [
-            (LogLevel::Info, "infisical::gateway", info),
+            (LogLevel::Info, "infisical_gateway::connection", info),
+            (LogLevel::Info, "infisical::cli", info),
             (LogLevel::Info, "hyper::client", warn),
             (LogLevel::Info, "russh::server", error),
             (LogLevel::Debug, "infisical", debug),

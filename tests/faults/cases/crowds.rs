@@ -47,7 +47,7 @@ pub(super) const CASES: &[Case] = &[Case {
     labs: 1,
     run: |_| {
         let needed = (SESSIONS + GATEWAYS) * 2 + 1000;
-        infisical::host::limits::raise_descriptors();
+        infisical_host::limits::raise_descriptors();
         let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).expect("limits");
         if most < needed as u64 {
             return Outcome::skipped(&format!("{needed} descriptors are needed, {most} allowed"));

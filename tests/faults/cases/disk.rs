@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use infisical::config::env::{GATEWAY_ACCESS_TOKEN, RELAY_ACCESS_TOKEN};
-use infisical::config::file;
+use infisical_config::env::{GATEWAY_ACCESS_TOKEN, RELAY_ACCESS_TOKEN};
+use infisical_config::file;
 
 use crate::lab::{Lab, PATIENCE};
 use crate::net::Machine;

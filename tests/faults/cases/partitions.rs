@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use infisical::events;
+use infisical_runtime::events;
 
 use crate::lab::{GatewayPlan, Lab, PATIENCE};
 use crate::net::Machine;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use infisical::events;
+use infisical_runtime::events;
 use rusqlite::Connection;
 use serde_json::json;
 

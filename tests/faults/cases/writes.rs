@@ -4,10 +4,10 @@ use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
-use infisical::agent::known::{Fingerprint, Known};
-use infisical::config::env::{GATEWAY_ACCESS_TOKEN, GATEWAY_DOMAIN};
-use infisical::config::file;
-use infisical::secret::Secret;
+use infisical_agent::known::{Fingerprint, Known};
+use infisical_config::env::{GATEWAY_ACCESS_TOKEN, GATEWAY_DOMAIN};
+use infisical_config::file;
+use infisical_runtime::secret::Secret;
 
 use crate::lab::{Lab, PATIENCE};
 use crate::runner::{Case, Outcome};

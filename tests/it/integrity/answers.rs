@@ -1,7 +1,7 @@
 //! Answers of the HTTP service that break off: the client has what came before, and then an
 //! abnormal end.
 
-use infisical::pki::stream::SecureStream;
+use infisical_pki::stream::SecureStream;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::transfer::{BYTES, bytes, reset_now};
@@ -16,7 +16,7 @@ async fn breaking(host: std::net::Ipv4Addr, head: &'static str) -> Target {
         let _ = stream.read(&mut request).await?;
         stream.write_all(head.as_bytes()).await?;
         stream.write_all(&bytes()).await?;
-        infisical::net::reset::delivered(&stream).await;
+        infisical_runtime::net::reset::delivered(&stream).await;
         reset_now(&stream);
         Ok(())
     })

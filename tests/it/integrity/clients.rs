@@ -205,7 +205,7 @@ async fn curl_does_not_take_a_cut_body_for_a_file() {
         if request.starts_with(b"GET /whole") {
             return Ok(());
         }
-        infisical::net::reset::delivered(&stream).await;
+        infisical_runtime::net::reset::delivered(&stream).await;
         reset_now(&stream);
         Ok(())
     })

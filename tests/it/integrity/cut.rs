@@ -130,7 +130,7 @@ async fn a_late_reader_gets_everything_before_the_reset() {
     let stack = Stack::start().await;
     let target = Target::serve(stack.host, |mut stream| async move {
         stream.write_all(&bytes()).await?;
-        infisical::net::reset::delivered(&stream).await;
+        infisical_runtime::net::reset::delivered(&stream).await;
         reset_now(&stream);
         Ok(())
     })

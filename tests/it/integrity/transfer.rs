@@ -102,7 +102,7 @@ impl Services {
             let mut cut = cut.subscribe();
             async move {
                 stream.write_all(&bytes()).await?;
-                infisical::net::reset::delivered(&stream).await;
+                infisical_runtime::net::reset::delivered(&stream).await;
                 let _ = cut.wait_for(|cut| *cut).await;
                 reset_now(&stream);
                 Ok(())

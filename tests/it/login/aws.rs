@@ -5,9 +5,9 @@ use std::process::Stdio;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use infisical::config::cloud::Cloud;
-use infisical::config::credential::LoginMethod;
-use infisical::error::{Class, Reason};
+use infisical_config::cloud::Cloud;
+use infisical_config::credential::LoginMethod;
+use infisical_runtime::error::{Class, Reason};
 use serde_json::{Map, Value, json};
 
 use super::{

@@ -5,10 +5,10 @@ use std::process::Command;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use infisical::api::login::{Places, TokenSource};
-use infisical::config::cloud::Cloud;
-use infisical::config::credential::{LoginMethod, MachineEnrollment, MachineProof, ResourceId};
-use infisical::error::{Class, Reason};
+use infisical_api::login::{Places, TokenSource};
+use infisical_config::cloud::Cloud;
+use infisical_config::credential::{LoginMethod, MachineEnrollment, MachineProof, ResourceId};
+use infisical_runtime::error::{Class, Reason};
 use serde_json::{Value, json};
 
 use super::{

@@ -9,13 +9,13 @@ mod tokens;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use infisical::api::login::{Places, TokenSource};
-use infisical::api::{self, Client};
-use infisical::config::credential::{IdentityCredential, IdentityLogin, LoginMethod};
-use infisical::config::proxy::Proxies;
-use infisical::config::settings::{ApiBase, CustomHeaders};
-use infisical::error::{Class, chain};
-use infisical::secret::Secret;
+use infisical_api::Client;
+use infisical_api::login::{Places, TokenSource};
+use infisical_config::credential::{IdentityCredential, IdentityLogin, LoginMethod};
+use infisical_config::proxy::Proxies;
+use infisical_config::settings::{ApiBase, CustomHeaders};
+use infisical_runtime::error::{Class, chain};
+use infisical_runtime::secret::Secret;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -110,7 +110,7 @@ async fn token(source: &TokenSource) -> String {
 
 /// Why `source` gives none: the text, and what is to be done.
 async fn failure(source: &TokenSource) -> (String, Class) {
-    let error: api::Error = source.token().await.expect_err("no token");
+    let error: infisical_api::Error = source.token().await.expect_err("no token");
     let class = source.class(&error, None).await;
     (chain(&error).to_string(), class)
 }

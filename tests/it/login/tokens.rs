@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use infisical::config::credential::{Jwt, LoginMethod};
-use infisical::error::{Class, Reason};
-use infisical::secret::Secret;
+use infisical_config::credential::{Jwt, LoginMethod};
+use infisical_runtime::error::{Class, Reason};
+use infisical_runtime::secret::Secret;
 use serde_json::json;
 
 use super::{
@@ -218,18 +218,18 @@ async fn a_metadata_service_that_is_not_there_refuses_or_babbles_is_named() {
         assert_eq!(text, expected);
         assert_eq!(class, Class::Retry);
     }
-    let places = infisical::api::login::Places {
+    let places = infisical_api::login::Places {
         azure: format!("http://{}", nobody()),
         ..Default::default()
     };
     let at = places.azure.trim_start_matches("http://").to_owned();
-    let credential = infisical::config::credential::IdentityCredential::Login(
-        infisical::config::credential::IdentityLogin {
+    let credential = infisical_config::credential::IdentityCredential::Login(
+        infisical_config::credential::IdentityLogin {
             method: azure(),
             organization: None,
         },
     );
-    let source = infisical::api::login::TokenSource::at(bench.client(), credential, places);
+    let source = infisical_api::login::TokenSource::at(bench.client(), credential, places);
     let (text, class) = failure(&source).await;
     let expected = format!(
         "the Azure metadata service at {at} does not answer: connection refused; is this an Azure machine?"

@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 
 use futures_util::future::join_all;
-use infisical::ssh::{ChannelStream, client, server};
+use infisical_ssh::{ChannelStream, client, server};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Stdio;
 
 use futures_util::future::join_all;
-use infisical::ssh::{Error, client, server};
+use infisical_ssh::{Error, client, server};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::task::JoinSet;

@@ -4,7 +4,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use infisical::ssh::{Error, Keepalive, server};
+use infisical_ssh::{Error, Keepalive, server};
 use tokio::net::TcpListener;
 
 use super::{known_to_openssh, pairwise, pick};

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use infisical::ssh::{Error, Keepalive, client};
+use infisical_ssh::{Error, Keepalive, client};
 use tokio::net::TcpStream;
 
 use crate::support::newer_openssh::{paths, programs};

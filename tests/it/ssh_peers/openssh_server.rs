@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use infisical::ssh::{Keepalive, client};
+use infisical_ssh::{Keepalive, client};
 use tokio::net::TcpStream;
 
 use super::{known_to_openssh, pairwise, pick};

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use infisical::ssh::{Keepalive, client, server};
+use infisical_ssh::{Keepalive, client, server};
 use russh::cipher;
 use tokio::net::TcpStream;
 

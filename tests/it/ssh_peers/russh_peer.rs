@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use infisical::ssh::keys;
+use infisical_ssh::keys;
 use russh::keys::PublicKeyOrCertificate;
 use russh::server::Auth;
 use russh::{Channel, Limits, cipher, client, server};

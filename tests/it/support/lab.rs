@@ -4,10 +4,10 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 
-use infisical::secret::Secret;
-use infisical::ssh::cert::HostPolicy;
-use infisical::ssh::client;
-use infisical::ssh::keys::{self, CertifiedKey};
+use infisical_runtime::secret::Secret;
+use infisical_ssh::cert::HostPolicy;
+use infisical_ssh::client;
+use infisical_ssh::keys::{self, CertifiedKey};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::net::TcpStream;

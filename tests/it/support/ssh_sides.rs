@@ -5,10 +5,10 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use infisical::secret::Secret;
-use infisical::ssh::cert::{HostPolicy, UserPolicy};
-use infisical::ssh::keys::{self, CertifiedKey};
-use infisical::ssh::{Error, Keepalive, client, server};
+use infisical_runtime::secret::Secret;
+use infisical_ssh::cert::{HostPolicy, UserPolicy};
+use infisical_ssh::keys::{self, CertifiedKey};
+use infisical_ssh::{Error, Keepalive, client, server};
 use tempfile::TempDir;
 use tokio::net::{TcpListener, TcpStream};
 
