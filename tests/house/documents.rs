@@ -1,10 +1,13 @@
-//! Documents against what they describe: the module tree, and the commands of the README.
+//! Documents against what they describe: tests, settings, commands, the state machine.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
 /// Where nothing of ours lies.
 const NOT_OURS: &[&str] = &[".git", "target"];
+
+/// The greatest length of ARCHITECTURE.md in bytes: it is read as a whole.
+const MAX_ARCHITECTURE: usize = 15_000;
 
 /// Collects the files below `folder`, as paths relative to `root`.
 pub(crate) fn walk(root: &Path, folder: &Path, files: &mut Vec<String>) {
@@ -38,46 +41,30 @@ pub(crate) fn fenced<'a>(document: &'a str, fence: &str) -> Vec<&'a str> {
     lines.take_while(|line| !line.starts_with("```")).collect()
 }
 
-/// Where the module tree of ARCHITECTURE.md and the files under `src` differ. `files` is relative to
-/// the repository.
-pub(crate) fn module_tree<'a>(
-    architecture: &str,
-    files: impl Iterator<Item = &'a str>,
-) -> Vec<String> {
+/// What is wrong with the length of ARCHITECTURE.md, and with its state diagram: it is a copy of the
+/// one in the documentation of the state machine, `state`, which a test compares with the code.
+pub(crate) fn architecture(page: &str, state: &str) -> Vec<String> {
     let mut wrong = Vec::new();
-    let mut told = BTreeSet::new();
-    for line in fenced(architecture, "```modules") {
-        let (path, holds) = line.split_once(' ').unwrap_or((line, ""));
-        if holds.trim().is_empty() {
-            wrong.push(format!("ARCHITECTURE.md: {path:?} is not explained"));
-        }
-        if !told.insert(path) {
-            wrong.push(format!("ARCHITECTURE.md: {path:?} is there twice"));
-        }
-    }
-    let there: BTreeSet<String> = files.filter_map(in_tree).collect();
-    let told: BTreeSet<String> = told.into_iter().map(str::to_owned).collect();
-    for path in there.difference(&told) {
+    if page.len() > MAX_ARCHITECTURE {
         wrong.push(format!(
-            "ARCHITECTURE.md: the module tree lacks `{path}` and what it holds"
+            "ARCHITECTURE.md: {} bytes, {MAX_ARCHITECTURE} at most",
+            page.len()
         ));
     }
-    for path in told.difference(&there) {
-        wrong.push(format!(
-            "ARCHITECTURE.md: the module tree has {path:?}, src has not"
-        ));
+    let docs: Vec<&str> = state
+        .lines()
+        .map_while(|line| line.strip_prefix("//!"))
+        .map(|line| line.strip_prefix(' ').unwrap_or(line))
+        .collect();
+    let diagram = docs.join("\n");
+    let diagram = fenced(&diagram, "```mermaid");
+    if diagram.is_empty() || fenced(page, "```mermaid") != diagram {
+        wrong.push("ARCHITECTURE.md: the diagram is not that of state.rs".to_owned());
     }
     wrong
 }
 
-/// A source's path as the module tree has it: below `src`, or below `crates` without its `src`.
-fn in_tree(file: &str) -> Option<String> {
-    let in_crate = file.strip_prefix("crates/");
-    let in_crate = in_crate.map(|path| path.replacen("/src/", "/", 1));
-    in_crate.or_else(|| file.strip_prefix("src/").map(str::to_owned))
-}
-
-/// Tests that the chapter "Invariants" of ARCHITECTURE.md names and no file has. A name of a test is a
+/// Tests that a chapter of a document names and no file has. A name of a test is a
 /// word in backquotes with two underscores at least.
 pub(crate) fn missing_tests(
     name: &str,
@@ -216,20 +203,19 @@ fn target(line: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::{
-        first_commands, missing_tests, module_tree, settings, unexplained_targets, unknown_settings,
+        MAX_ARCHITECTURE, architecture, first_commands, missing_tests, settings,
+        unexplained_targets, unknown_settings,
     };
 
-    const TREE: &str = "```modules\nlib.rs  the crate\nnet/dial.rs  dials\n```\nlib.rs\n";
-
     #[test]
-    fn the_tree_lists_what_is_there() {
-        assert!(module_tree(TREE, ["src/lib.rs", "crates/net/src/dial.rs"].into_iter()).is_empty());
-        assert_eq!(module_tree(TREE, ["src/lib.rs"].into_iter()).len(), 1);
-        let more = ["src/lib.rs", "src/net/dial.rs", "src/new.rs"];
-        assert_eq!(module_tree(TREE, more.into_iter()).len(), 1);
-        let bad = "```modules\nlib.rs\nlib.rs  twice\n```";
-        assert_eq!(module_tree(bad, ["src/lib.rs"].into_iter()).len(), 2);
-        assert_eq!(module_tree("", ["src/lib.rs"].into_iter()).len(), 1);
+    fn architecture_is_short_and_has_the_diagram() {
+        let state = "//! A.\n//!\n//! ```mermaid\n//! a\n//!     b\n//! ```\n";
+        let page = "x\n```mermaid\na\n    b\n```\n";
+        assert!(architecture(page, state).is_empty());
+        assert_eq!(architecture(&page.replace('b', "c"), state).len(), 1);
+        assert_eq!(architecture("x", "//! A.\n").len(), 1);
+        let long = format!("{page}{}", "x".repeat(MAX_ARCHITECTURE));
+        assert_eq!(architecture(&long, state).len(), 1);
     }
 
     #[test]
