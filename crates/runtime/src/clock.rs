@@ -1,13 +1,13 @@
 //! What time it is according to the platform: by its clock certificates are issued, and by no other can they be judged.
 //!
-//! Each answer of the platform says when it was sent. From then on the time is counted on the clock that nobody sets and that goes
+//! Each answer of the platform says when it was sent. From then on the time is counted on the clock that no one sets and that goes
 //! on while the machine sleeps (CLOCK_BOOTTIME). Where this machine's own time agrees, it is used; where it does not,
 //! because it is wrong or was set meanwhile, the platform's counts. A machine that is certainly behind does not agree, by however
 //! little: certificates are valid from the second in which they are issued, and used in the next one.
 //!
-//! The platform may be believed in this: whoever can issue certificates gains nothing by lying about the time, and its
+//! The platform may be believed in this: anyone who can issue certificates gains nothing by lying about the time, and its
 //! answer came over TLS. That connection's certificate is judged by the machine's own time, which is why a clock that is
-//! wrong by years still has to be set by somebody.
+//! wrong by years still has to be set by someone.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -27,7 +27,7 @@ const AGREES_AGAIN: Duration = Duration::from_secs(20);
 const LONGEST_TRIP: Duration = Duration::from_secs(20);
 /// What the date of an answer leaves out, at most.
 const CUT: Duration = Duration::from_millis(999);
-/// Answers from before 2020 or after 2100 are somebody else's mistake, in seconds since 1970.
+/// Answers from before 2020 or after 2100 are someone else's mistake, in seconds since 1970.
 const SENSIBLE: std::ops::Range<u64> = 1_577_836_800..4_102_444_800;
 
 /// The time. Cheap to clone; clones know the same.
@@ -44,7 +44,7 @@ struct Shared {
 /// What this machine's clocks show at one moment.
 #[derive(Debug, Clone, Copy)]
 pub struct Reading {
-    /// The time of day, which anybody with the right may set.
+    /// The time of day, which anyone with the right may set.
     pub system: SystemTime,
     /// The time since the machine started, sleep included; `None` if the kernel does not say.
     pub since_boot: Option<Duration>,
@@ -227,7 +227,7 @@ impl Clock {
         }
     }
 
-    /// By how much this machine's clock is wrong; `None` if it is not, or if nobody knows.
+    /// By how much this machine's clock is wrong; `None` if it is not, or if no one knows.
     #[must_use]
     pub fn skew(&self) -> Option<Skew> {
         let reading = (self.shared.read)();

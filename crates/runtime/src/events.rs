@@ -104,7 +104,7 @@ events! {
     STOPPING = "36464177ae264748891aca9a56abc7de" "stopping";
     /// The log file was to be opened again, and could not be.
     LOG_FILE_KEPT = "209a3158c11846efa3f66b43cdf2cf1c" "log file not reopened; the old one is still in use";
-    /// Whoever reads the log did not read for a while.
+    /// The reader of the log did not read for a while.
     LOG_LINES_LOST = "1a2a3d759e5544ccaecd88120af03f10" "log lines are missing here; the reader of the log was too slow";
     /// The platform's answers are dated otherwise than this machine would date them.
     CLOCK_SKEWED = "33ed4cdd4e0c4980a0eea269ce2ec7b2" "this machine's clock disagrees with the platform's";

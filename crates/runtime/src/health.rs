@@ -1,4 +1,4 @@
-//! Proof of progress: a role's supervisor answers when it is asked, and whoever asks knows that it turns.
+//! Proof of progress: a role's supervisor answers when it is asked, and anyone who asks knows that it turns.
 //!
 //! The [`Heart`] is held by the supervisor, which gives it a turn beside everything it waits for; the [`Pulse`] by the
 //! watchdog. An answer proves three things at once: the runtime runs tasks, the supervisor's own task is polled, and

@@ -22,7 +22,7 @@ use crate::events;
 
 /// Bounds of the wait before a supervised task is started again.
 const RESTART: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
-/// A task that ran so long before it panicked is taken to have worked: its panics are counted anew.
+/// A task that ran so long before it panicked is taken to have worked: its panics are counted again.
 const RAN_WELL: Duration = Duration::from_secs(60);
 /// Panics in a row after which another start of the task is no use. A new process may be.
 const PANICS_BELIEVED: u32 = 5;
@@ -49,7 +49,7 @@ impl Scope {
         }
     }
 
-    /// A scope that is cancelled with this one. Its tasks are its own: whoever finishes this scope does not
+    /// A scope that is cancelled with this one. Its tasks are its own: anyone who finishes this scope does not
     /// wait for them.
     #[must_use]
     pub fn child(&self, name: &'static str) -> Self {
@@ -61,7 +61,7 @@ impl Scope {
         }
     }
 
-    /// Starts a task whose end concerns nobody else.
+    /// Starts a task whose end concerns no one else.
     pub fn spawn<F>(&self, task: &'static str, future: F)
     where
         F: Future<Output = ()> + Send + 'static,
@@ -201,7 +201,7 @@ impl Scope {
             None => false,
             Some(Ok(())) => true,
             Some(Err(_)) => {
-                // Nobody can change it any more.
+                // No one can change it any more.
                 self.cancelled().await;
                 false
             }

@@ -254,11 +254,11 @@ mod tests {
         for _ in 0..20 {
             tokio::time::advance(CALM / 2).await;
             shortage.accepted();
-            // Somebody comes before it is over.
+            // Someone comes before it is over.
             assert_eq!(shortage.calm(std::future::ready(1)).await, Some(1));
             assert!(!shortage.refused(Instant::now()), "still the same");
         }
-        // Nobody was accepted since: nothing says that it is over.
+        // No one was accepted since: nothing says that it is over.
         tokio::time::advance(CALM * 2).await;
         assert_eq!(shortage.over_at(), None);
         shortage.accepted();

@@ -8,7 +8,7 @@
 //!
 //! Only the end of a stream is passed on here. After a failure, or when the copy was stopped, at
 //! least one direction is not complete ([`Copied::is_complete`]): the caller must then end both
-//! streams abnormally, or what was cut off would look whole to whoever reads it.
+//! streams abnormally, or what was cut off would look whole to anyone who reads it.
 //!
 //! There is no buffer here: each stream's bytes are written from where that stream has them, and count as read once
 //! they are written. A stream without a buffer of its own, or with one that is too small, gets one that comes and goes
@@ -339,7 +339,7 @@ mod tests {
     use std::task::{Context, Poll, Waker};
     use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 
-    /// After so many bytes it ends, lest a copy that waits for nothing goes on for ever.
+    /// After so many bytes it ends, lest a copy that waits for nothing goes on forever.
     const MUCH: usize = 64 << 20;
 
     /// Never has to wait, in either direction.

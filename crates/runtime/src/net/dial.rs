@@ -139,7 +139,7 @@ pub async fn connect_target(host: &str, port: u16, deadline: Duration) -> Result
 
 /// Connects like [`connect`] to a peer that speaks first, as SSH servers may and ours do (RFC 4253 §4.2), and counts a
 /// connection as made when its first byte is there to be read. A peer that accepts and is silent, because it hangs
-/// or somebody between holds the connection, does not keep us from trying again.
+/// or someone between holds the connection, does not keep us from trying again.
 ///
 /// # Errors
 /// See [`Error`].
@@ -229,7 +229,7 @@ async fn reach(
     }
 }
 
-/// What a race has to tell if nobody wins.
+/// What a race has to tell if no one wins.
 #[derive(Debug, Default)]
 struct Seen {
     failure: Option<Failure>,
@@ -247,7 +247,7 @@ impl Seen {
     }
 }
 
-/// How much an error says about the host: whoever answered knows more than the network, and the network more than
+/// How much an error says about the host: anyone who answered knows more than the network, and the network more than
 /// this machine, which often has one of the two families only.
 fn telling(error: &io::Error) -> u8 {
     match error.kind() {
@@ -260,7 +260,7 @@ fn telling(error: &io::Error) -> u8 {
     }
 }
 
-/// The winner, or `None` when every address has failed. For as long as neither is decided it goes on for ever.
+/// The winner, or `None` when every address has failed. For as long as neither is decided it goes on forever.
 async fn race(
     addresses: &[SocketAddr],
     goal: Goal,

@@ -12,7 +12,7 @@ use crate::net::accept::Acceptor;
 /// Generous: of simulated time, or of a wait that ends much sooner.
 const BOUND: Duration = Duration::from_secs(60);
 
-/// Nobody listens there, unless somebody else begins to.
+/// No one listens there, unless someone else begins to.
 async fn refusing() -> SocketAddr {
     listening().await.1
 }

@@ -5,7 +5,7 @@
 //! them has been consumed. What is given back goes to the next stream of the same thread; a thread keeps
 //! [`KEPT`] at most.
 //!
-//! Whoever reads in small pieces, as the TLS library does (4 KiB at a time), also saves system calls.
+//! Anyone who reads in small pieces, as the TLS library does (4 KiB at a time), also saves system calls.
 
 use std::cell::RefCell;
 use std::io;
@@ -59,7 +59,7 @@ impl<S> OnDemand<S> {
     }
 }
 
-/// A buffer, and where in it the bytes are that nobody has taken yet.
+/// A buffer, and where in it the bytes are that no one has taken yet.
 struct Unread {
     /// Given back by [`Drop`] alone.
     buffer: Box<[u8]>,

@@ -1,7 +1,7 @@
 //! A task's turn: how much it may move before the other tasks of its thread have theirs.
 //!
 //! A stream that never has to wait keeps its thread until the runtime's own budget is used up: 128 reads or writes, which is
-//! megabytes. Meanwhile nobody else of that thread is served, and nothing new is heard from the network. With turns of
+//! megabytes. Meanwhile no one else of that thread is served, and nothing new is heard from the network. With turns of
 //! [`BYTES`] everybody waits for moments, however much one stream has to move.
 
 use std::task::{Context, Poll};
