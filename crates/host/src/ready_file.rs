@@ -1,6 +1,6 @@
 //! A file that appears when a service serves, and says where.
 //!
-//! It is there with all of its content or not at all, so whoever waits for it need only look.
+//! It is there with all of its content or not at all, so anyone who waits for it need only look.
 
 use std::fs;
 use std::io;

@@ -80,7 +80,7 @@ pub fn stop_on_hangup(scope: &Scope) -> Result<(), Error> {
 }
 
 /// SIGHUPs of this process. From when this exists they no longer end it, unless it runs at a terminal: there the signal
-/// says that the terminal is gone, and whoever closed it wants the program gone too.
+/// says that the terminal is gone, and the one who closed it wants the program gone too.
 pub struct Hangups(Option<Signals>);
 
 impl std::fmt::Debug for Hangups {
@@ -104,7 +104,7 @@ impl Hangups {
 
     /// Waits for the next one; several that came meanwhile are one. Cancel-safe.
     pub async fn next(&mut self) {
-        // Only a closed handle ends the signals, and nobody closes it.
+        // Only a closed handle ends the signals, and no one closes it.
         if let Some(signals) = &mut self.0
             && signals.next().await.is_some()
         {

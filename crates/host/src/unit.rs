@@ -185,7 +185,7 @@ fn with_program(value: &str, program: &Program) -> String {
     words.collect::<Vec<_>>().join(" ")
 }
 
-/// The values of a setting, all of its lines in one; an empty one begins anew.
+/// The values of a setting, all of its lines in one; an empty one restarts.
 pub fn values<'a>(unit: &'a str, key: &'a str) -> impl Iterator<Item = &'a str> {
     let lines = unit.lines().map(str::trim);
     let values =

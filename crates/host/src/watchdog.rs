@@ -20,7 +20,7 @@ pub async fn run(pulse: Pulse) {
     }
 }
 
-/// Calls `alive` twice within each `limit`, each time after a beat; ends when there is nobody left to ask.
+/// Calls `alive` twice within each `limit`, each time after a beat; ends when there is no one left to ask.
 async fn feed(limit: Duration, pulse: &Pulse, alive: impl Fn()) {
     let mut ticks = tokio::time::interval(limit / 2);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -11,7 +11,7 @@ use super::Disturbance;
 
 /// A shorter sleep is none: timers are late by as much on a busy machine.
 const SLEEP: Duration = Duration::from_secs(2);
-/// A smaller step is what time services do all the time, and matters to nobody here.
+/// A smaller step is what time services do all the time, and matters to no one here.
 const STEP: Duration = Duration::from_secs(5);
 /// The clocks are read one after the other; when that took longer, again.
 const READ_WITHIN: Duration = Duration::from_millis(100);
@@ -68,7 +68,7 @@ impl Clocks {
         };
         let boot = now.boot.saturating_sub(last.boot);
         let slept = boot.saturating_sub(now.awake.saturating_sub(last.awake));
-        // Where the time of day would be, had nobody set it.
+        // Where the time of day would be, had no one set it.
         let unset = last.day.saturating_add(boot);
         let (ahead, by) = (now.day > unset, now.day.abs_diff(unset));
         let resumed = (slept >= SLEEP).then_some(Disturbance::Resumed(slept));

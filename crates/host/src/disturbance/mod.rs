@@ -1,7 +1,7 @@
 //! What happens to this machine that a tunnel should not have to find out by itself: its network changed, it slept, its
 //! clock was set. Each is a reason to look, and proves nothing: a tunnel may have survived it.
 //!
-//! The kernel reports changes of the network on a netlink socket, to whoever asks and without any right (`network`). Where a
+//! The kernel reports changes of the network on a netlink socket, to anyone who asks and without any right (`network`). Where a
 //! sandbox does not let it be asked, the way out of this machine is looked up every second (`ways`), which sees less: that it came, went,
 //! or begins at another address. Sleep and new times of day are seen by comparing clocks (`clocks`).
 
@@ -56,7 +56,7 @@ impl fmt::Display for Disturbance {
     }
 }
 
-/// Notices disturbances while somebody waits for the next one, and later those that happened meanwhile, as one.
+/// Notices disturbances while someone waits for the next one, and later those that happened meanwhile, as one.
 #[derive(Debug)]
 pub struct Watcher {
     network: Sight,
@@ -72,14 +72,14 @@ pub struct Watcher {
 enum Sight {
     /// The kernel reports them.
     Reported(Network),
-    /// It does not, and somebody looks.
+    /// It does not, and someone looks.
     LookedUp(Ways),
     /// They do not matter.
     None,
 }
 
 impl Sight {
-    /// Waits for a change; for ever where none matters. Cancel-safe.
+    /// Waits for a change; forever where none matters. Cancel-safe.
     async fn changed(&mut self) {
         loop {
             match self {

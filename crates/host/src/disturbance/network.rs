@@ -81,7 +81,7 @@ fn read(fd: &OwnedFd, known: &mut Known) -> io::Result<bool> {
     for n in 0..IN_A_ROW {
         match recvfrom::<NetlinkAddr>(fd.as_raw_fd(), &mut buffer) {
             Ok((length, sender)) => {
-                // Whoever is root may send to us too; only the kernel is number 0.
+                // Anyone who is root may send to us too; only the kernel is number 0.
                 if sender.is_some_and(|sender| sender.pid() == 0) {
                     matters |= known.judge(buffer.get(..length).unwrap_or_default());
                 }
@@ -187,7 +187,7 @@ impl Known {
         let Some(address) = usable_address(body) else {
             return Some(false);
         };
-        // Nobody may use it yet; when somebody may, that is reported.
+        // No one may use it yet; when someone may, that is reported.
         if flags & IFA_F_TENTATIVE != 0 {
             return Some(false);
         }
@@ -235,7 +235,7 @@ fn usable_address(body: &[u8]) -> Option<(u32, Vec<u8>)> {
     (scope < LINK && index != LOOPBACK).then(|| (index, address.to_vec()))
 }
 
-/// Of `struct rtmsg`: whether somebody may be reached by it, or not any more.
+/// Of `struct rtmsg`: whether someone may be reached by it, or not any more.
 fn route(body: &[u8]) -> Option<bool> {
     const RTA_DST: u16 = 1;
     const RTA_OIF: u16 = 4;

@@ -2,7 +2,7 @@
 //!
 //! Lines go to journald's own socket with every field, so that `journalctl -o json`, `MESSAGE_ID=` and the catalogue
 //! work; where that socket is missing, as lines of text with a priority before each (sd-daemon(3)). Names of fields
-//! have no prefix, or `MESSAGE_ID` would be none; whoever logs keeps clear of journald's own (`PRIORITY`, `CODE_FILE`,
+//! have no prefix, or `MESSAGE_ID` would be none; anyone who logs keeps clear of journald's own (`PRIORITY`, `CODE_FILE`,
 //! `SYSLOG_…`).
 //!
 //! Making an entry and sending it are two things here, which no library for journald offers: sending waits for as long

@@ -1,5 +1,5 @@
-//! The way of an entry to journald. Sending waits for as long as journald does not read, so whoever sends must be one
-//! that nobody waits for.
+//! The way of an entry to journald. Sending waits for as long as journald does not read, so the sender must be one
+//! that no one waits for.
 
 use std::io;
 use std::os::unix::net::UnixDatagram;
@@ -29,7 +29,7 @@ impl Socket {
     /// The socket of this machine's journald.
     ///
     /// # Errors
-    /// There is none, or nobody listens to it.
+    /// There is none, or no one listens to it.
     pub fn open() -> io::Result<Self> {
         Self::at(Path::new(SOCKET))
     }
@@ -37,12 +37,12 @@ impl Socket {
     /// The socket at `path`.
     ///
     /// # Errors
-    /// There is none, or nobody listens to it.
+    /// There is none, or no one listens to it.
     pub fn at(path: &Path) -> io::Result<Self> {
-        // Connecting waits for nobody, and sends nothing.
+        // Connecting waits for no one, and sends nothing.
         UnixDatagram::unbound()?.connect(path)?;
         Ok(Self {
-            // Not connected: a socket that was made anew at the same place is found again.
+            // Not connected: a socket that was made again at the same place is found again.
             socket: UnixDatagram::unbound()?,
             path: path.to_owned(),
         })
@@ -52,7 +52,7 @@ impl Socket {
     /// the units refuse `memfd_create`. Waits while journald does not read.
     ///
     /// # Errors
-    /// Nobody listens (any more).
+    /// No one listens (any more).
     pub fn send(&self, entry: &Entry) -> io::Result<()> {
         let is_too_large = |error: &io::Error| error.raw_os_error() == Some(libc::EMSGSIZE);
         let mut sent = self.send_datagram(entry.as_bytes());
