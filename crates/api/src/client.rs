@@ -538,7 +538,7 @@ mod tests {
                 earlier.clone(),
                 Some("this clock is 60 min ahead of the platform"),
             ),
-            // Out of somebody's cache.
+            // Out of someone's cache.
             (format!("{earlier}\r\nage: 3600"), None),
             (date(SystemTime::now()), None),
             ("date: yesterday".to_owned(), None),

@@ -166,7 +166,7 @@ impl Error {
         }
     }
 
-    /// The HTTP status of an answer that was no success, whoever gave it.
+    /// The HTTP status of an answer that was no success, no matter who gave it.
     fn http_status(&self) -> Option<u16> {
         match self {
             Self::Refused { status, .. } | Self::Redirected { status, .. } => Some(status.as_u16()),

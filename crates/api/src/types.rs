@@ -269,7 +269,7 @@ pub struct UniversalAuthLogin {
 pub struct JwtLogin {
     /// The machine identity.
     pub identity_id: String,
-    /// A token of whoever vouches for it.
+    /// A token of anyone who vouches for it.
     #[serde(serialize_with = "expose")]
     pub jwt: Secret,
     /// The sub-organization that the token is to be for.

@@ -158,7 +158,7 @@ pub(super) async fn file(path: &Path, what: &'static str) -> Result<Zeroizing<St
         source,
     };
     let reading = async {
-        // Opening a pipe would wait for whoever writes to it.
+        // Opening a pipe would wait for the one who writes to it.
         if !tokio::fs::metadata(path).await?.is_file() {
             return Err(io::Error::other("it is not a regular file"));
         }

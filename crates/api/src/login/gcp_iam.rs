@@ -49,7 +49,7 @@ struct Header<'a> {
     kid: Option<&'a str>,
 }
 
-/// What authorizes us (AIP-4111): self-signed, so that nobody has to be asked for it.
+/// What authorizes us (AIP-4111): self-signed, so that no one has to be asked for it.
 #[derive(Serialize)]
 struct Authorization<'a> {
     iss: &'a str,

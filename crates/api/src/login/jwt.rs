@@ -1,4 +1,4 @@
-//! `oidc-auth` and `jwt-auth`: a JSON web token that somebody else issues. One in a file may be replaced at any time, so the
+//! `oidc-auth` and `jwt-auth`: a JSON web token that someone else issues. One in a file may be replaced at any time, so the
 //! file is read at each login.
 
 use std::path::Path;

@@ -1,7 +1,7 @@
 //! Access tokens: given, or bought by logging in, renewed before they expire, replaced when refused.
 //!
 //! There is a file for each way to log in, which makes what the deployed programs send (protocol.md §1 and §6). What
-//! a login needs of this machine or its cloud is fetched anew each time, so that whatever was rotated meanwhile counts. A
+//! a login needs of this machine or its cloud is fetched again each time, so that whatever was rotated meanwhile counts. A
 //! refusal loses only the token that was refused: the credential that bought it is kept, whatever the platform says.
 
 mod aws;
@@ -125,7 +125,7 @@ impl TokenSource {
         }
     }
 
-    /// Tokens for a machine identity; nothing is asked of anybody yet.
+    /// Tokens for a machine identity; nothing is asked of anyone yet.
     #[must_use]
     pub fn new(client: Client, credential: IdentityCredential) -> Self {
         Self::at(client, credential, Places::default())
@@ -270,7 +270,7 @@ impl TokenSource {
         }
     }
 
-    /// The platform refused `token`: the next call of [`Self::token`] logs in anew.
+    /// The platform refused `token`: the next call of [`Self::token`] logs in again.
     async fn refused(&self, token: &Secret) {
         let mut current = self.current.lock().await;
         // Another caller may have replaced it meanwhile.

@@ -51,7 +51,7 @@ impl Profile {
             };
             match fetch::file(&path, "AWS profiles").await {
                 Ok(text) => profile.take(&text, in_config),
-                // What nobody named may be absent, or in a home that is closed to us.
+                // What no one named may be absent, or in a home that is closed to us.
                 Err(Error::File { .. }) if !is_given => {}
                 Err(error) => return Err(error),
             }
@@ -76,7 +76,7 @@ impl Profile {
         profile
     }
 
-    /// Adds what `text` says and nobody said before.
+    /// Adds what `text` says and no one said before.
     fn take(&mut self, text: &str, in_config: bool) {
         let mut is_ours = false;
         for line in text.lines() {
