@@ -1,5 +1,5 @@
 //! What a configuration comes to, setting by setting, for a person who asks: the value that holds, where it comes from,
-//! and what was given in vain. It is written while the settings are assembled, so that it tells what really happened.
+//! and which values are overridden. It is written while the settings are assembled, so that it tells what really happened.
 
 use std::path::PathBuf;
 

@@ -91,7 +91,7 @@ pub enum LoginMethod {
     },
 }
 
-/// A JSON web token that somebody else issues.
+/// A JSON web token that someone else issues.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Jwt {
     /// This one, for as long as it is valid.

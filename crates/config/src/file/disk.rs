@@ -1,4 +1,4 @@
-//! Files on the disk: replaced whole or not at all; private ones are read only if nobody else may.
+//! Files on the disk: replaced whole or not at all; private ones are read only if no one else may.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
@@ -26,7 +26,7 @@ pub(super) fn read_private(
         path: path.to_owned(),
         source,
     };
-    // A FIFO would block the open for ever.
+    // A FIFO would block the open forever.
     let mut file = OpenOptions::new()
         .read(true)
         .custom_flags(nix::fcntl::OFlag::O_NONBLOCK.bits())
