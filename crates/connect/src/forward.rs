@@ -36,7 +36,7 @@ pub struct Forwarder {
 }
 
 impl Forwarder {
-    /// Listens on `address`; nothing is accepted and nobody is asked for anything yet.
+    /// Listens on `address`; nothing is accepted and no one is asked for anything yet.
     ///
     /// # Errors
     /// The address cannot be used, or requests to the platform cannot be prepared.

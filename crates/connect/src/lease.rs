@@ -1,6 +1,6 @@
 //! Something that is valid for a while, is asked for when needed, and is shared by everyone who needs it.
 //!
-//! Invariants: at most one request runs at a time, and whoever waited for it shares its outcome, success
+//! Invariants: at most one request runs at a time, and the one who waited for it shares its outcome, success
 //! or failure; nothing is handed out after its end; once less than a third of the validity is left a new
 //! one is asked for, and should that fail, the old one serves until its end. What is leased, and how it is asked
 //! for, is the caller's affair.
@@ -66,7 +66,7 @@ impl<T, E> Leases<T, E> {
     }
 
     /// The current value, or a new one from `ask`, which also says for how long it is valid from now.
-    /// Cancel-safe: an abandoned request is begun anew by the next who needs it.
+    /// Cancel-safe: an abandoned request is started again by the next who needs it.
     ///
     /// # Errors
     /// The error of `ask`, shared by all who waited for the same request.

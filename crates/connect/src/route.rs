@@ -2,7 +2,7 @@
 //!
 //! Each connection is its own TLS 1 and TLS 2; what they share is the session's certificates, for as long as
 //! those are valid. A way that no longer leads anywhere (the gateway has moved to another relay) is asked for
-//! anew once per connection.
+//! again once per connection.
 
 use std::io;
 use std::sync::Arc;
@@ -224,7 +224,7 @@ fn rfc3339(text: &str) -> Option<SystemTime> {
 }
 
 /// How long both certificates are valid from `now`; nothing where they
-/// have expired (then each connection asks anew, and the relay's clock decides).
+/// have expired (then each connection asks again, and the relay's clock decides).
 fn validity(credentials: &SessionCredentials, now: SystemTime) -> Result<Duration, pki::Error> {
     let field = "clientCertificate";
     let relay = pki::expires(field, &credentials.relay.client_certificate)?;
