@@ -199,7 +199,7 @@ impl Platform {
     /// The ready file cannot be written, or the listener broke.
     pub async fn run(self, scope: Scope) -> Result<(), Error> {
         if let Some(path) = &self.ready_file {
-            // The socket listens already: whoever reads the file may connect.
+            // The socket listens already: anyone who reads the file may connect.
             ready_file::write(path, &self.url)?;
         }
         tracing::info!(url = self.url, "{STARTED}");

@@ -1,6 +1,6 @@
 //! Dials back: proves that a relay, or a gateway behind its relay, can be reached from here.
 //!
-//! A probe says which half of the path is broken, because whoever asked for it has the other half up.
+//! A probe says which half of the path is broken, because the one who asked for it has the other half up.
 
 use std::time::Duration;
 
@@ -145,7 +145,7 @@ async fn read_line(stream: &mut (impl AsyncRead + Unpin)) -> std::io::Result<Vec
         match stream.read_buf(&mut line).await {
             Ok(0) => break,
             Ok(_) => {}
-            // Some gateways end the connection without TLS's own goodbye.
+            // Some gateways end the connection without `close_notify`.
             Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof && !line.is_empty() => {
                 break;
             }

@@ -1,6 +1,6 @@
 //! Tokens: 256 random bits each, known to the platform only by their SHA-256.
 //!
-//! A fast hash suffices because nobody chooses these secrets: there is nothing to guess. They are
+//! A fast hash suffices because no one chooses these secrets: there is nothing to guess. They are
 //! found by looking up the hash, so comparing takes no longer for a nearly right token.
 
 use std::fmt;

@@ -6,7 +6,7 @@
 //!                                                                   └─ instance relay CA ─┬─ server CA
 //!                                                                                         └─ client CA
 //! ```
-//! The gateway root has key usage but no basic constraints, as the deployed platform's: whoever verifies
+//! The gateway root has key usage but no basic constraints, as the deployed platform's: the one who verifies
 //! must take it as an anchor.
 
 use std::time::{Duration, SystemTime};
@@ -21,7 +21,7 @@ use super::{CaRecord, Error, KeyAlgorithm, Organization};
 use crate::config::settings::RelayKind;
 use crate::secret::Secret;
 
-/// CAs live as long as nobody wants to think about them: 20 years.
+/// CAs live as long as no one wants to think about them: 20 years.
 const CA_LIFETIME: Duration = Duration::from_secs(20 * 365 * 24 * 3600);
 /// The organization in the CAs that belong to the instance.
 const INSTANCE: &str = "Infisical";

@@ -119,7 +119,7 @@ pub enum Error {
 /// The one organization of an embedded platform.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Organization {
-    /// A UUID, for ever.
+    /// A UUID, forever.
     pub id: String,
     /// What a person called it.
     pub name: String,
@@ -247,7 +247,7 @@ impl Authority {
         relay: RelaySubject<'_>,
         now: SystemTime,
     ) -> Result<GatewayCredentials, Error> {
-        // As if issued some time ago: whoever checks them sees certificates of the usual length.
+        // As if issued some time ago: anyone who checks them sees certificates of the usual length.
         let spent = SERVER_LIFETIME.saturating_sub(self.gateway_lifetime);
         let now = now.checked_sub(spent).unwrap_or(now);
         let ssh = self.ssh.gateway(gateway, relay, now)?;

@@ -52,7 +52,7 @@ fn login(access_token: Secret, lifetime: Renewed) -> axum::Json<Login> {
     })
 }
 
-/// Logins that need somebody else's cloud to verify them.
+/// Logins that need someone else's cloud to verify them.
 pub(super) async fn unsupported(_: Unauthenticated) -> ApiError {
     ApiError::bad_request(
         "the embedded platform offers universal auth, access tokens and enrollment tokens only",

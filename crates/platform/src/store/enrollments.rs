@@ -125,7 +125,7 @@ fn insert(
     Ok(())
 }
 
-/// Takes the token out of the table; whoever comes second finds nothing. If the rest of the transaction
+/// Takes the token out of the table; the one who comes second finds nothing. If the rest of the transaction
 /// fails, the token is back.
 fn consume(
     tx: &Transaction<'_>,

@@ -88,7 +88,7 @@ pub enum Error {
     /// No identity of that id.
     #[error("there is no identity {0:?}")]
     UnknownIdentity(String),
-    /// The relay is somebody else's.
+    /// The relay is someone else's.
     #[error("the relay {0:?} belongs to another identity")]
     NotOwner(String),
     /// No relay can be chosen.

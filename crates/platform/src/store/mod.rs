@@ -37,7 +37,7 @@ use crate::secret::Secret;
 const FILE: &str = "platform.db";
 /// How long a start waits for a predecessor that is still stopping.
 const BUSY: Duration = Duration::from_secs(5);
-/// Name of an organization that nobody named.
+/// Name of an organization that no one named.
 const UNNAMED: &str = "default";
 
 /// The open store. Cheap to clone.

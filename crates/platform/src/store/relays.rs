@@ -31,7 +31,7 @@ pub(crate) struct Relay {
 pub(crate) enum Owner {
     /// A machine identity, by its id.
     Identity(String),
-    /// Whoever holds the relay auth secret.
+    /// Anyone who holds the relay auth secret.
     Instance,
     /// The relay itself, enrolled.
     Enrolled,
