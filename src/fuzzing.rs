@@ -1,4 +1,4 @@
-//! The corpora once more, and variations of them that nobody has chosen. With a seed of your own:
+//! The corpora once more, and variations of them that no one has chosen. With a seed of your own:
 //! `FUZZ_SEED=1 FUZZ_TIMES=100 cargo test --lib fuzzing -- --nocapture`
 
 use std::path::{Path, PathBuf};

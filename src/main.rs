@@ -42,7 +42,7 @@ fn main() -> ExitCode {
         Err(error) => return ended(&error),
     };
     let logs = logging.start();
-    // The last words are why it ended, so it ends after them.
+    // The last line says why it ended, so it ends after them.
     let _written = logs.written_at_the_end();
     remarks.iter().for_each(Remark::log);
     match run(cli, environment, &logs) {

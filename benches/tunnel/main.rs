@@ -134,7 +134,7 @@ async fn run(wanted: &[Rows]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Waits for `work`, but not for ever.
+/// Waits for `work`, but not forever.
 async fn within<T, E: Into<anyhow::Error>>(
     what: &str,
     limit: Duration,

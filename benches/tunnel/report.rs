@@ -9,7 +9,7 @@ pub(crate) enum Goal {
     AtLeast(f64),
 }
 
-/// One line. Whoever has neither a goal nor a deployed figure is there for information.
+/// One line. Anyone who has neither a goal nor a deployed figure is there for information.
 pub(crate) struct Row {
     what: String,
     unit: &'static str,
@@ -45,7 +45,7 @@ impl Row {
     }
 
     fn is_met(&self) -> Option<bool> {
-        // Whoever stalls has missed every goal, written or not.
+        // The one who stalls has missed every goal, written or not.
         let Some(value) = self.value else {
             return Some(false);
         };

@@ -392,7 +392,7 @@ fn write_file(path: &Path, secret: &Secret) -> anyhow::Result<()> {
     platform::write_private(path, &text).map_err(Failure::unavailable)
 }
 
-/// A request that did not succeed; its class says why, and there is nobody here to try again.
+/// A request that did not succeed; its class says why, and there is no one here to try again.
 fn refused(error: api::Error) -> anyhow::Error {
     let reason = match error.class() {
         Class::Fatal(reason) => reason,

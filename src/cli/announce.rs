@@ -1,4 +1,4 @@
-//! Tells the service manager, and whoever waits for the tunnel, how the gateway is.
+//! Tells the service manager, and anyone who waits for the tunnel, how the gateway is.
 //!
 //! The gateway is *ready* (`READY=1`) when its tunnel is up, or when the first attempt has been made and is being
 //! repeated: a relay, a platform or a network that is not there yet must not hold up the start of the machine, nor fail it,
@@ -21,7 +21,7 @@ pub(crate) const ONLINE: &str = "online";
 
 /// Between two lines of the same phase; sessions may come by the thousand.
 const PACE: Duration = Duration::from_secs(1);
-/// How often the line is told anew when nothing happens, since it says how long something still takes.
+/// How often the line is told again when nothing happens, since it says how long something still takes.
 const REFRESH: Duration = Duration::from_secs(60);
 /// How often the manager is asked for more time while sessions finish, and for how much.
 const EXTEND_EVERY: Duration = Duration::from_secs(5);

@@ -66,7 +66,7 @@ pub(crate) async fn administrator(command: &str) -> anyhow::Result<Systemd> {
     Systemd::find().await.map_err(Failure::unavailable)
 }
 
-/// Waits until nobody else installs or uninstalls here, and keeps others out until the lock is dropped.
+/// Waits until no one else installs or uninstalls here, and keeps others out until the lock is dropped.
 pub(crate) async fn alone(scope: &Scope) -> anyhow::Result<Lock> {
     let path = Path::new(lock::FILE);
     let end = Instant::now() + TURN;

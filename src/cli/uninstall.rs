@@ -192,7 +192,7 @@ fn configuration(place: &Place, purge: bool) -> anyhow::Result<()> {
         .skip(1)
         .filter(|d| d.starts_with(CONFIGURATION))
     {
-        // Whoever has something in it keeps it.
+        // The one who has something in it keeps it.
         let _ = std::fs::remove_dir(directory);
     }
     Ok(())

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io::{IsTerminal as _, Write};
 use std::time::{Duration, Instant};
 
-/// Writes lines for a person. That nobody reads them is no reason to fail.
+/// Writes lines for a person. That no one reads them is no reason to fail.
 pub struct Console {
     out: Box<dyn Write + Send>,
     coloured: bool,

@@ -137,7 +137,7 @@ pub async fn run(settings: Settings, mut console: Console, scope: Scope) -> Resu
     // A child that died is the cause of what failed after it.
     let result = result.map_err(|error| stack.all_alive().err().unwrap_or(error));
     if result.is_err() {
-        // The caller says why, as its last words.
+        // The caller says why, in its last line.
         console.failed("something failed; stopping everything");
     }
     let since = Instant::now();

@@ -28,7 +28,7 @@ pub enum Existing {
     First(String),
     /// A link to nothing: the administrator forbids the unit.
     Masked,
-    /// Somebody else's.
+    /// Someone else's.
     Foreign,
 }
 

@@ -35,7 +35,7 @@ pub fn is_current(file: &Path, credential: &Path) -> Result<bool, Error> {
             let handed_over_at = handed_over_at.map_err(|e| Error::new("read", credential, e))?;
             Ok(changed_at <= handed_over_at)
         }
-        // It comes from elsewhere, which nobody can compare.
+        // It comes from elsewhere, which no one can compare.
         Err(_) => Ok(true),
     }
 }

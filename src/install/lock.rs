@@ -1,7 +1,7 @@
 //! One installation at a time: two would exchange one token twice, or remove each other's files.
 //!
-//! The lock is a file that is there only while it is held. Whoever waited for one that was removed meanwhile holds
-//! nothing, and must take it anew.
+//! The lock is a file that is there only while it is held. The one who waited for one that was removed meanwhile holds
+//! nothing, and must take it again.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;

@@ -119,7 +119,7 @@ impl fmt::Display for Change {
     }
 }
 
-/// Settings whose values somebody may have added by hand, secrets among them.
+/// Settings whose values someone may have added by hand, secrets among them.
 const OPEN: [&str; 4] = ["Environment", "Exec", "PassEnvironment", "SetCredential"];
 
 /// `line` as it may be shown: of a removed one that may hold a secret, no more than the setting's name.
@@ -208,7 +208,7 @@ fn remove(path: &Path) -> Result<(), Error> {
         .parent()
         .filter(|d| d.extension().is_some_and(|e| e == "d"))
     {
-        // Somebody else's drop-ins keep it.
+        // Someone else's drop-ins keep it.
         let _ = fs::remove_dir(directory);
     }
     Ok(())

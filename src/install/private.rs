@@ -13,7 +13,7 @@ use super::plan::Error;
 const OTHERS: u32 = 0o077;
 /// Digits at the end of a temporary file's name.
 const DIGITS: usize = 16;
-/// A temporary file of this age is nobody's any more: writing one takes moments.
+/// A temporary file of this age is no one's any more: writing one takes moments.
 const ABANDONED: Duration = Duration::from_secs(60);
 
 /// Makes the directories of `file` from `top` on, gives them and the file to `owner` (root, but for tests), and closes the

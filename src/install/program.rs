@@ -24,7 +24,7 @@ pub enum Error {
     /// The sandbox hides it.
     #[error("{} lies where its own unit does not see it; {}", .0.display(), advice(.0))]
     Hidden(PathBuf),
-    /// Somebody else could replace it, and would run as the service.
+    /// Someone else could replace it, and would run as the service.
     #[error(
         "{} can be changed by others than root (owner {uid}, mode {mode:04o}), who could replace {}, the program of the service; {}",
         .path.display(), .program.display(), cure(.path, *uid)

@@ -114,7 +114,7 @@ fn of_flag(key: &'static Variable, value: &str) -> Own {
     }
 }
 
-/// The assignments of the `Environment=` lines; an empty line begins anew.
+/// The assignments of the `Environment=` lines; an empty line restarts.
 fn environment(unit: &str) -> Vec<(String, String)> {
     let mut all = Vec::new();
     for value in lines_of(unit, "Environment") {

@@ -26,7 +26,7 @@ const SESSION: [Goal; 2] = [Goal::AtMost(32.0), Goal::AtMost(24.0)];
 
 pub(crate) async fn measure(target: &Target, report: &mut Report) -> anyhow::Result<()> {
     report.section("resident memory");
-    // One that has served nobody yet.
+    // One that has served no one yet.
     let stack = Stack::start(Between::Nothing).await?;
     let processes = [("gateway", &stack.gateway), ("relay", &stack.relay)];
     for (name, process) in processes {

@@ -42,10 +42,10 @@ pub(crate) async fn measure(
     let alone = bulk(&idle.entrance(target).await?).await?;
     for (direction, title) in [
         (Direction::Download, "32 clients that stopped reading"),
-        (Direction::Upload, "32 uploads that nobody reads"),
+        (Direction::Upload, "32 uploads that no one reads"),
     ] {
         report.section(title);
-        // One that has served nobody: memory that was in use once says nothing.
+        // One that has served no one: memory that was in use once says nothing.
         let stack = Stack::start(Between::Nothing).await?;
         let entrance = stack.entrance(target).await?;
         let stalled = Stalled::start(&entrance, direction).await;

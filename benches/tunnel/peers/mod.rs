@@ -161,7 +161,7 @@ async fn beyond(between: Between, there: SocketAddr) -> std::io::Result<SocketAd
     }
 }
 
-/// An address that nobody listens at now.
+/// An address that no one listens at now.
 pub(crate) fn free_address() -> std::io::Result<SocketAddr> {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
 }

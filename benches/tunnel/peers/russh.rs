@@ -46,7 +46,7 @@ fn preferred() -> Preferred {
 
 /// Takes one gateway at `ssh`, and clients at `listen`.
 pub(crate) async fn relay(ssh: &str, listen: &str) -> anyhow::Result<()> {
-    // The gateway is known to nobody but this bench.
+    // The gateway is known to no one but this bench.
     let key = PrivateKey::from(Ed25519Keypair::from_seed(&[7; 32]));
     let config = server::Config {
         methods: MethodSet::from(&[MethodKind::None][..]),

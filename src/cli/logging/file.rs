@@ -35,7 +35,7 @@ pub enum Error {
 /// such as `/dev/stdout`.
 pub(super) fn open(path: &Path) -> Result<File, Error> {
     let mut options = OpenOptions::new();
-    // A FIFO without a reader would block the open for ever.
+    // A FIFO without a reader would block the open forever.
     let mut flags = OFlag::O_NONBLOCK;
     if !path.starts_with("/dev") {
         flags |= OFlag::O_NOFOLLOW;

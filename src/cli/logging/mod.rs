@@ -4,7 +4,7 @@
 //! ordinary ends of connections errors, only when asked for everything. Logging begins with what flags and environment
 //! say, before any file is read; [`Handle::apply`] then follows the configuration for as long as the program runs.
 //!
-//! Logging never waits for whoever reads the lines, since what waits serves nobody and is ended by its watchdog: lines go
+//! Logging never waits for the reader of the lines: a service that waits serves no one and is ended by its watchdog: lines go
 //! through a bounded queue to a thread that does nothing else.
 //!
 //! With JSON the journal gets lines of it too: its fields are for the other formats.
@@ -55,7 +55,7 @@ pub struct Stream {
 pub struct Logging {
     /// What flags and environment say.
     pub settings: LogSettings,
-    /// The level if nobody says any.
+    /// The level if no one says any.
     pub default: LogLevel,
     /// Colours, if the stream is a terminal.
     pub colour: bool,
@@ -126,7 +126,7 @@ impl Logging {
     }
 }
 
-/// As the standard library does, which would wait for whoever reads standard error.
+/// As the standard library does, which would wait for the reader of standard error.
 fn report_panic(sink: &Sink, info: &PanicHookInfo<'_>) {
     let thread = thread::current();
     let name = thread.name().unwrap_or("<unnamed>");
@@ -271,7 +271,7 @@ impl Drop for AtTheEnd {
     }
 }
 
-/// A handle to a log that nobody reads, for tests of what is given one.
+/// A handle to a log that no one reads, for tests of what is given one.
 #[cfg(test)]
 pub(super) fn unread() -> Handle {
     let logging = Logging {
@@ -309,7 +309,7 @@ fn targets(level: LogLevel) -> Targets {
         .with_target("russh", ssh)
 }
 
-/// Whoever asks for so much wants to know whence.
+/// Anyone who asks for so much wants to know whence.
 fn is_verbose(level: LogLevel) -> bool {
     match level {
         LogLevel::Error | LogLevel::Warn | LogLevel::Info => false,
@@ -317,7 +317,7 @@ fn is_verbose(level: LogLevel) -> bool {
     }
 }
 
-/// The error and its causes, as the last words of the program.
+/// The error and its causes, as the last line of the program.
 #[must_use]
 pub fn describe(error: &anyhow::Error) -> String {
     format!("infisical: {}", chain(error.as_ref()))
@@ -529,7 +529,7 @@ mod tests {
         let (subscriber, handle) = to_journal().build(Socket::at(&path).ok());
         tracing::subscriber::with_default(subscriber, || {
             handle.open().expect("a thread");
-            // The kernel keeps a few, the queue some more, and nobody reads.
+            // The kernel keeps a few, the queue some more, and no one reads.
             for number in 0..LINES {
                 tracing::info!(number, "a line");
             }

@@ -1,4 +1,4 @@
-//! What waits to be written: many put in, one takes out, and nobody who puts in ever waits.
+//! What waits to be written: many put in, one takes out, and none of those that put in ever waits.
 //!
 //! A full queue loses what comes, counts it, and takes nothing more until half of it has been written: then the loss is
 //! told once, not after every line that found room again. Errors have room of their own, for they are what a person must
@@ -35,7 +35,7 @@ pub(super) struct Queue<T> {
     state: Mutex<State<T>>,
     /// The one that takes out waits for something to be there.
     filled: Condvar,
-    /// Whoever waits for the end.
+    /// The one who waits for the end.
     emptied: Condvar,
 }
 
@@ -227,10 +227,10 @@ mod tests {
         let forever = Duration::from_secs(3600);
         queue.wait_until_written(forever);
         queue.push(Rank::Ordinary, 1, 1);
-        // Nobody takes it out.
+        // No one takes it out.
         queue.wait_until_written(Duration::from_millis(1));
         assert_eq!(queue.next().0, 1);
-        // Nobody says that it is written.
+        // No one says that it is written.
         queue.wait_until_written(Duration::from_millis(1));
         std::thread::scope(|scope| {
             scope.spawn(|| queue.wait_until_written(forever));

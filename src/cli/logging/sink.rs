@@ -1,4 +1,4 @@
-//! Where lines are made: each goes into the queue at once, and the thread that empties it waits for whoever reads.
+//! Where lines are made: each goes into the queue at once, and the thread that empties it waits for the reader.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -56,7 +56,7 @@ pub(super) struct Sink {
     /// Lines of text have no colour.
     plain: AtomicBool,
     is_file: AtomicBool,
-    /// How often somebody said where lines go.
+    /// How often someone said where lines go.
     orders: AtomicU64,
     verbose: AtomicBool,
     /// The thread that writes takes out; it is there from [`Self::start`] on, and what comes before waits.
@@ -163,13 +163,13 @@ impl Sink {
     /// Lines are made for the file at `path` from now on.
     pub(super) fn begin_file(&self, path: &Path) {
         if !self.is_file() {
-            // The last line there, for whoever looks for the others.
+            // The last line there, for anyone who looks for the others.
             tracing::info!(file = %path.display(), "logging to a file from here on");
         }
         self.is_file.store(true, Ordering::Relaxed);
     }
 
-    /// True if nobody has said where lines go since the order of this number.
+    /// True if no one has said where lines go since the order of this number.
     pub(super) fn is_latest(&self, order: u64) -> bool {
         self.orders.load(Ordering::Relaxed) == order
     }

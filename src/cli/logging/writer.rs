@@ -1,4 +1,4 @@
-//! The thread that writes. It is the only one that waits for whoever reads lines: a journal without room on its disk,
+//! The thread that writes. It is the only one that waits for the reader of lines: a journal without room on its disk,
 //! a terminal that was stopped, a file on a server that is away.
 //!
 //! Where lines cannot go as wanted they go to standard error, and where that fails there is nowhere left to say so.
@@ -53,7 +53,7 @@ pub(super) struct Outlets {
     /// The stream is the journal, so that text needs its priority.
     journal: bool,
     socket: Option<Socket>,
-    /// A descriptor of our own: nobody who writes to standard error otherwise waits for us.
+    /// A descriptor of our own: no one who writes to standard error otherwise waits for us.
     standard: Option<File>,
     file: Option<(PathBuf, File)>,
 }
@@ -95,7 +95,7 @@ impl Outlets {
     fn entry(&mut self, entry: &Entry) {
         let sent = self.socket.as_ref().map(|socket| socket.send(entry));
         if !matches!(sent, Some(Ok(()))) {
-            // journald may be starting anew. It still has the other end of this stream; the socket is tried again with
+            // journald may be restarting. It still has the other end of this stream; the socket is tried again with
             // the next entry.
             let line = format!("{}\n", entry.message());
             self.standard(&journal::with_priority(entry.level(), line.as_bytes()));
@@ -159,7 +159,7 @@ fn work(sink: &Sink, dispatch: &Dispatch, job: Job, lost: Option<u64>) {
         Job::Stream(destination, journal) => outlets.use_stream(destination, journal),
         Job::Open(path, order) => match file::open(&path) {
             Ok(file) => {
-                // Somebody may have wanted something else since.
+                // Someone may have wanted something else since.
                 if sink.is_latest(order) {
                     dispatcher::with_default(dispatch, || sink.begin_file(&path));
                 }
