@@ -42,7 +42,7 @@ fn proposal(kex: &str) -> Vec<u8> {
     packet(&payload)
 }
 
-/// A public value that a server accepts, and that nobody had to compute.
+/// A public value that a server accepts, and that no one had to compute.
 fn public(kex: &str) -> Vec<u8> {
     /// The generator of P-256 (SEC 2 §2.4.2), uncompressed.
     const P256: &str = "046b17d1f2e12c4247f8bce6e563a440f277037d812deb33a0f4a13945d898c296\

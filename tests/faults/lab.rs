@@ -40,7 +40,7 @@ pub(crate) const RELAY_TWO: &str = "relay-two";
 /// What is printed of a failed case's process at most, from its end.
 const SHOWN_LINES: usize = 120;
 const SHOWN_WIDTH: usize = 600;
-/// Lines that each attempt of a probe makes, and which nobody wants to read a thousand times.
+/// Lines that each attempt of a probe makes, and which no one wants to read a thousand times.
 const PROBING: &[&str] = &[
     "session opened",
     "session copied",

@@ -36,7 +36,7 @@ pub(crate) enum Machine {
     Gateway,
     /// Where a gateway goes when its machine vanishes.
     Elsewhere,
-    /// The test's own side: whoever wants sessions, and the administrator.
+    /// The test's own side: anyone who wants sessions, and the administrator.
     Client,
 }
 
@@ -380,7 +380,7 @@ fn set(namespace: &str, setting: &str, value: u32) {
     );
 }
 
-/// Whoever is still in a namespace keeps it, without its name.
+/// Anyone who is still in a namespace keeps it, without its name.
 fn remove(namespace: &str) {
     let mut command = Command::new("ip");
     command.args(["netns", "delete", namespace]);

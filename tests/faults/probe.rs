@@ -37,7 +37,7 @@ impl Probe {
             block_on(async {
                 tokio::select! {
                     at = first_success(&way) => {
-                        // Whoever asked may have gone.
+                        // The one who asked may have gone.
                         let _ = tell.send(at);
                     }
                     _ = stopped => {}

@@ -70,7 +70,7 @@ pub(crate) fn template_against_unit(role: &str, unit: &str, template: &str) -> V
     lines
 }
 
-/// Mounts of a unit that its drop-in, which begins the list anew, does not repeat.
+/// Mounts of a unit that its drop-in, which restarts the list, does not repeat.
 pub(crate) fn forgotten_mounts(unit: &str, drop_in: &str) -> Vec<String> {
     let mounts = settings(unit);
     let lists = ["BindReadOnlyPaths=", "NoExecPaths=/ ", "NoExecPaths=-/usr/"];

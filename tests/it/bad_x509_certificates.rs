@@ -59,7 +59,7 @@ async fn a_relay_believes_only_its_own_clients() {
         ),
     ];
     for (name, client) in &cases {
-        // Goes on to the gateway with what is in order there: whoever gets through hears its answer.
+        // Goes on to the gateway with what is in order there: anyone who gets through hears its answer.
         let connected = async {
             let outer = tls::outer(lab.host, client.as_ref(), &good.relay_anchors).await?;
             let inner = Some(&good.gateway);

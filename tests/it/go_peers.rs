@@ -360,7 +360,7 @@ fn much() -> usize {
     }
 }
 
-/// Both sides exchange keys anew after 1 GiB in either direction.
+/// Both sides exchange keys again after 1 GiB in either direction.
 fn assert_exchanged(exchanges: usize, mib: usize) {
     let expected = 1 + (mib - 1) / 1024;
     assert!(

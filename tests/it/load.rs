@@ -26,7 +26,7 @@ async fn two_hundred_sessions_at_once_keep_their_bytes_apart() {
             echoes(&mut stream, message.as_bytes())
                 .await
                 .expect("the first echo");
-            // Nobody goes on before everybody has a working session.
+            // No one goes on before everybody has a working session.
             soon("all sessions", all_open.wait()).await;
             echoes(&mut stream, message.as_bytes())
                 .await

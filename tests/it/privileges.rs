@@ -127,7 +127,7 @@ async fn platform_gives_up_every_capability() {
     let directory = tempfile::tempdir().expect("a directory");
     let platform = Platform::start(directory.path(), loopback::address(), 0, &[]).await;
     assert_confined(&platform.process, 0);
-    // What is not dumpable belongs to root in /proc, and is read by nobody else.
+    // What is not dumpable belongs to root in /proc, and is read by no one else.
     let owner = fs::metadata(format!("/proc/{}/mem", platform.process.pid()));
     assert_eq!(owner.expect("there").uid(), 0, "dumpable");
 }

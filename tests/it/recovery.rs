@@ -1,4 +1,4 @@
-//! What dies comes back, and nobody waits for the dead.
+//! What dies comes back, and no one waits for the dead.
 
 use nix::sys::signal::Signal;
 
@@ -96,7 +96,7 @@ async fn two_live_gateways_of_one_identity_are_named_in_a_warning() {
     let stack = Stack::start().await;
     let second = stack.spawn_gateway();
     second.wait_for_line("Gateway started successfully").await;
-    // They push each other out until somebody stops one.
+    // They push each other out until someone stops one.
     let warning = stack
         .relay
         .wait_for_line("two gateways use the same identity")

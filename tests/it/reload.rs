@@ -219,7 +219,7 @@ async fn a_relay_that_cannot_be_dialled_leaves_the_tunnel_that_is_up_in_use() {
     let echo = Target::echo(lab.host).await;
     let way = lab.way(echo.address);
     let mut witness = session(&way).await.expect("a session");
-    // Nobody listens there.
+    // No one listens there.
     let mut credentials = lab.gateway_credentials();
     credentials["relayHost"] = Value::from(loopback::address().to_string());
     lab.platform

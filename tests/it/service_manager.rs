@@ -32,7 +32,7 @@ async fn daemons_say_when_they_serve_and_when_they_stop() {
         let manager = Manager::listen(&path, &mut command);
         let daemon = Process::spawn(name, command);
         let said = manager.wait_for("READY=1");
-        // Nobody asked for it, here and below.
+        // No one asked for it, here and below.
         assert!(!said.contains("WATCHDOG=1"), "{name}");
         daemons.push((name, manager, daemon));
     }
@@ -98,7 +98,7 @@ async fn a_gateway_keeps_its_status_current_and_its_online_file_true() {
 async fn a_gateway_without_a_network_is_ready_and_says_that_it_is_not_connected() {
     let lab = Lab::new().await;
     let mut command = lab.gateway_command();
-    // Nobody listens there.
+    // No one listens there.
     command.domain = format!("http://{}:9", lab.host);
     let mut command = command.command(lab.dir());
     command.env("RUNTIME_DIRECTORY", lab.dir());

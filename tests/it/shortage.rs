@@ -1,4 +1,4 @@
-//! Out of descriptors: nobody new is let in, nothing that runs ends, and it passes.
+//! Out of descriptors: no one new is let in, nothing that runs ends, and it passes.
 
 use std::net::SocketAddr;
 
@@ -18,7 +18,7 @@ const END: &str = "connections are accepted again";
 /// Enough for a daemon that does little, and soon used up.
 const FEW: usize = 48;
 
-/// As many silent connections as use up [`FEW`] descriptors of whoever listens there.
+/// As many silent connections as use up [`FEW`] descriptors of anyone who listens there.
 async fn silent(address: SocketAddr) -> Vec<TcpStream> {
     let mut all = Vec::new();
     for _ in 0..FEW {
@@ -51,7 +51,7 @@ async fn a_relay_out_of_descriptors_keeps_its_sessions_and_lets_peers_in_later()
     let way = lab.way(echo.address);
     let mut running = way.tcp().await.expect("a way");
     for port in [8443, 2222] {
-        // The other port may run short too, when somebody comes.
+        // The other port may run short too, when someone comes.
         let of_this_port = |part: &str| {
             let output = relay.output();
             let told = output.lines().filter(|line| line.contains(part));

@@ -51,7 +51,7 @@ fn cache() -> PathBuf {
     chosen.map_or_else(|| PathBuf::from("/var/cache/infisical-test"), PathBuf::from)
 }
 
-/// The root file system of `release`, which nobody may change; built if it is not there.
+/// The root file system of `release`, which no one may change; built if it is not there.
 pub(crate) fn root(release: Release) -> PathBuf {
     let list = PACKAGES.join(",");
     let root = cache().join(format!("{}-{:016x}", release.name, fingerprint(&list)));

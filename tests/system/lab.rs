@@ -81,7 +81,7 @@ pub(crate) struct Lab {
     pub(crate) container: Container,
     /// Where the gateways of this lab find the platform.
     pub(crate) domain: &'static str,
-    /// What an administrator says of the platform, and whoever wants a session; nothing if it is where they look for it.
+    /// What an administrator says of the platform, and anyone who wants a session; nothing if it is where they look for it.
     pub(crate) administrator: Vec<String>,
 }
 
@@ -181,7 +181,7 @@ impl Lab {
             "journalctl --all -o export",
         ];
         for place in everywhere {
-            // Processes end while they are looked at, and whoever looks must not show the secret.
+            // Processes end while they are looked at, and anyone who looks must not show the secret.
             let shown = self.container.sh(&format!("{place} 2>/dev/null"));
             assert!(shown.stdout.len() > 100, "{place} shows nothing: {shown:?}");
             assert!(!shown.stdout.contains(secret), "{place} shows a secret");

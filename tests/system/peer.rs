@@ -17,7 +17,7 @@ pub(crate) const ECHO: &str = "127.0.0.1:7000";
 pub(crate) const DNS: &str = "127.0.0.1:5354";
 /// The domain whose names all mean 127.0.0.1, which only the DNS server knows.
 pub(crate) const ZONE: &str = "example.org";
-/// The platform of whoever names none, which it takes for this machine too.
+/// The platform of anyone who names none, which it takes for this machine too.
 pub(crate) const PLATFORM: &str = "app.infisical.com";
 /// One of them.
 pub(crate) const NAME: &str = "echo.example.org";
@@ -28,7 +28,7 @@ const TTL: u8 = 60;
 /// A socket that has no path and belongs to the network namespace.
 pub(crate) const ABSTRACT: &str = "infisical-test-peer";
 
-/// Sockets of others; whoever speaks to one of the real ones has the machine.
+/// Sockets of others; anyone who speaks to one of the real ones has the machine.
 const SOCKETS: &[&str] = &[
     "/run/containerd/containerd.sock",
     "/run/crio/crio.sock",

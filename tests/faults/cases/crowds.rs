@@ -210,7 +210,7 @@ async fn round_trips(sessions: Vec<Talk<Inner>>) -> (Vec<Talk<Inner>>, Vec<Durat
     (sessions, times.concat())
 }
 
-/// Every session sends and receives at once, and nobody begins before all are ready.
+/// Every session sends and receives at once, and no one begins before all are ready.
 async fn exchanges(sessions: Vec<Talk<Inner>>) -> Vec<Talk<Inner>> {
     let ready = Arc::new(Barrier::new(sessions.len()));
     let mut talking = JoinSet::new();

@@ -49,7 +49,7 @@ pub(super) const CASES: &[Case] = &[
     },
 ];
 
-/// As a firewall does that was restarted: nobody cures it, and the gateway needs nobody to.
+/// As a firewall does that was restarted: no one cures it, and the gateway needs no one to.
 fn forgotten(lab: &mut Lab) -> Outcome {
     let (mut proxy, _gateway, way) = behind_proxy(lab);
     let begin = Instant::now();

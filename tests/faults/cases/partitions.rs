@@ -1,4 +1,4 @@
-//! The network between gateway and relay loses everything, or one direction, and nobody is told.
+//! The network between gateway and relay loses everything, or one direction, and no one is told.
 
 use std::rc::Rc;
 use std::time::{Duration, Instant};

@@ -80,7 +80,7 @@ fn outlasts_certificates(lab: &mut Lab) -> Outcome {
     let away = Instant::now();
     wait::pause(LIFE / 2);
     lab.assert_works(&way);
-    // Whoever checks certificates can have no session now, or the case would prove nothing.
+    // Anyone who checks certificates can have no session now, or the case would prove nothing.
     wait::pause((AWAY / 2).saturating_sub(away.elapsed()));
     assert!(
         probe::once(&way, Duration::from_secs(2)).is_err(),
@@ -113,7 +113,7 @@ fn cut_without_platform(lab: &mut Lab) -> Outcome {
     Outcome::worst_of(measured)
 }
 
-/// Takes rows out of the platform's database, while nobody has it open.
+/// Takes rows out of the platform's database, while no one has it open.
 fn revoke(lab: &mut Lab, what: &str) {
     lab.kill_platform();
     let database = lab.platform().state().join("platform.db");

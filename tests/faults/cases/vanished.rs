@@ -49,7 +49,7 @@ fn elsewhere(lab: &mut Lab) -> Outcome {
         lab.assert_works(&way);
         lab.net.heal();
         lab.net.isolate(gone);
-        // As a power cut does; and its goodbye is lost.
+        // As a power cut does; and its disconnect message is lost.
         lab.kill(&gateway);
         let begin = Instant::now();
         gateway = lab.start_gateway(here, &GatewayPlan::pinned());

@@ -35,7 +35,7 @@ pub(super) const CASES: &[Case] = &[
 
 /// Long enough for a write to be cut in the middle of it, if that were possible.
 const LONG: usize = 40_000;
-/// What an administrator wrote, and nobody may change.
+/// What an administrator wrote, and no one may change.
 const REMARK: &str = "# do not touch\n";
 
 fn token(number: u64) -> Secret {

@@ -47,7 +47,7 @@ struct Connection {
     cut: Notify,
 }
 
-/// What all connections share with whoever steers.
+/// What all connections share with the one who steers.
 struct Steering {
     fresh: Fresh,
     delay: Duration,
@@ -122,7 +122,7 @@ impl Steering {
     }
 
     fn accept(&mut self) -> (Arc<Connection>, Fresh) {
-        // Those that ended are held by nobody else.
+        // Those that ended are held by no one else.
         self.connections
             .retain(|connection| Arc::strong_count(connection) > 1);
         let connection = Connection::default();
@@ -238,7 +238,7 @@ async fn pump(
         }
     }
     if way.stuck.load(Ordering::Relaxed) || only_keys {
-        // Nobody is told of the end either.
+        // No one is told of the end either.
         std::future::pending::<()>().await;
     }
     let _ = to.shutdown().await;

@@ -106,7 +106,7 @@ struct Soak {
     relay: Rc<Process>,
     gateway: Rc<Process>,
     status: Status,
-    /// What gateway, relay and platform have open when nobody asks anything of them.
+    /// What gateway, relay and platform have open when no one asks anything of them.
     idle: [usize; 3],
     threads: usize,
     series: Vec<Series>,

@@ -13,7 +13,7 @@ impl Random {
         Self(Noise::new(seed))
     }
 
-    /// A seed that nobody chose.
+    /// A seed that no one chose.
     pub(super) fn seed() -> u64 {
         let mut bytes = [0; 4];
         getrandom::fill(&mut bytes).expect("randomness");

@@ -63,7 +63,7 @@ impl Series {
         self.looks.push((count as f64, memory));
     }
 
-    /// Every look, a line each, for whoever wants to draw them.
+    /// Every look, a line each, for anyone who wants to draw them.
     pub(super) fn lines(&self) -> String {
         let mut lines = String::new();
         for ((count, memory), after) in self.looks.iter().zip(&self.after) {

@@ -22,7 +22,7 @@ pub(super) struct Trouble {
 
 /// As in the table of faults.
 const RECOVERY: Duration = Duration::from_secs(3);
-/// How long it may take to find out that nobody answers any more.
+/// How long it may take to find out that no one answers any more.
 const SUSPICION: Duration = Duration::from_secs(30);
 
 /// Something happens, and is over.

@@ -139,7 +139,7 @@ func keepalives(tunnel *ssh.Client, interval time.Duration) {
 // channelConn lets TLS run on a channel, which knows no addresses and no deadlines.
 type channelConn struct {
 	ssh.Channel
-	net.Conn // Always nil: nobody calls what is left to it.
+	net.Conn // Always nil: no one calls what is left to it.
 }
 
 func (c channelConn) Read(block []byte) (int, error)   { return c.Channel.Read(block) }

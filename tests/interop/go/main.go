@@ -66,7 +66,7 @@ func (t *transport) register(flags *flag.FlagSet) {
 	flags.StringVar(&t.kex, "kex", "", "key exchanges, comma-separated; the role's own if empty")
 	flags.StringVar(&t.ciphers, "ciphers", "", "ciphers, likewise")
 	flags.StringVar(&t.macs, "macs", "", "MACs, likewise")
-	flags.Uint64Var(&t.rekey, "rekey", 0, "bytes after which keys are exchanged anew; 0 is the library's limit")
+	flags.Uint64Var(&t.rekey, "rekey", 0, "bytes after which keys are exchanged again; 0 is the library's limit")
 }
 
 // apply narrows config to what the flags name.

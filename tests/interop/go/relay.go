@@ -206,7 +206,7 @@ func (p *relayPeer) serveClient(tcp net.Conn) {
 		log.Printf("no tunnel of %s", id)
 		return
 	}
-	// No data of the type (RFC 4254 §7.2 has four fields), and nobody takes the channel's requests: so it is deployed.
+	// No data of the type (RFC 4254 §7.2 has four fields), and no one takes the channel's requests: so it is deployed.
 	channel, _, err := tunnel.OpenChannel("direct-tcpip", nil)
 	if err != nil {
 		log.Printf("channel to %s failed: %v", id, err)

@@ -115,7 +115,7 @@ async fn failure(source: &TokenSource) -> (String, Class) {
     (chain(&error).to_string(), class)
 }
 
-/// An address at which nobody listens.
+/// An address at which no one listens.
 fn nobody() -> String {
     let listener = std::net::TcpListener::bind((loopback::address(), 0)).expect("a port");
     listener.local_addr().expect("an address").to_string()
@@ -126,7 +126,7 @@ fn header<'a>(request: &'a Request, name: &str) -> &'a str {
     value.map_or("", |value| value.to_str().expect("text"))
 }
 
-/// Asserts that nobody can read `secrets` off an error.
+/// Asserts that no one can read `secrets` off an error.
 fn assert_hidden(text: &str, secrets: &[&str]) {
     for secret in secrets {
         assert!(!text.contains(secret), "{secret} shows: {text}");

@@ -59,7 +59,7 @@ async fn what_a_login_needs_and_is_not_there_is_named() {
     );
     assert!(text.starts_with(&expected), "{text}");
     assert_eq!(class, Class::Fatal(Reason::Unavailable));
-    // It is there later, and nothing has to be started anew.
+    // It is there later, and nothing has to be started again.
     bench.write("absent", JWT);
     bench.logs_in("kubernetes-auth", "late");
     assert_eq!(token(&source).await, "late");

@@ -1,7 +1,7 @@
 """AsyncSSH in either role of the tunnel; what it is to do comes as JSON in the only argument.
 
 Every channel is a mirror: what comes is sent back, and its end is answered with an end. As a relay it opens the channels
-to whoever authenticates, as a gateway it accepts them; both are the reverse of what AsyncSSH does by itself.
+to any client that authenticates, as a gateway it accepts them; both are the reverse of what AsyncSSH does by itself.
 """
 
 import asyncio

@@ -34,7 +34,7 @@ const MACS: [&str; 4] = [
     "hmac-sha2-256",
     "hmac-sha2-512",
 ];
-/// The smallest limit there is: keys are exchanged anew after each packet.
+/// The smallest limit there is: keys are exchanged again after each packet.
 const ALWAYS: &str = "RekeyLimit=16";
 
 fn originator() -> SocketAddr {

@@ -13,7 +13,7 @@ use crate::support::ssh_sides::{self, KINDS, Keyring, Kinds, next};
 use crate::support::{PATIENCE, soon};
 
 const CHOSEN: &str = "kex: algorithm: mlkem768x25519-sha256";
-/// With keys exchanged anew after each packet.
+/// With keys exchanged again after each packet.
 const RENEWALS: usize = 5;
 
 /// Each kind of key as subject, and another as its authority.

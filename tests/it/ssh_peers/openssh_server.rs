@@ -24,7 +24,7 @@ const CIPHERS: [&str; 3] = [
     "aes256-gcm@openssh.com",
     "chacha20-poly1305@openssh.com",
 ];
-/// The smallest limit there is: keys are exchanged anew after each packet.
+/// The smallest limit there is: keys are exchanged again after each packet.
 const ALWAYS: &str = "RekeyLimit 16";
 /// A client sends nothing but keepalives.
 const QUICK: Keepalive = Keepalive {
@@ -153,7 +153,7 @@ async fn keys_are_exchanged_anew_after_every_packet_hundreds_of_times() {
     .await;
 }
 
-/// Connects with keepalives of ours so often, and waits until `sshd` has seen enough.
+/// Connects with keepalives of ours at this interval, and waits until `sshd` has seen enough.
 async fn keepalives(option: &str, interval: u64, is_enough: fn(&[String]) -> bool) {
     let ring = Keyring::new();
     let sides = ring.sides(&Kinds::default());

@@ -21,7 +21,7 @@ const BYTES: usize = (64 << 20) / CHANNELS;
 const REKEY: usize = 300_000;
 /// More than a connection on loopback ever holds.
 const WINDOW: u32 = 32 << 20;
-/// At least so often. Both directions share an exchange.
+/// At least at this interval. Both directions share an exchange.
 const EXCHANGES: usize = 20;
 
 fn originator() -> SocketAddr {

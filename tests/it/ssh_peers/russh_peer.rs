@@ -19,7 +19,7 @@ use crate::support::ssh_sides::{Certified, Sides};
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
     pub(crate) cipher: cipher::Name,
-    /// Bytes after which it exchanges keys anew.
+    /// Bytes after which it exchanges keys again.
     pub(crate) rekey: usize,
     pub(crate) keepalive: Option<Duration>,
     /// Of each channel. It ends a session in which twice this much arrives, in all channels, before the peer hears that

@@ -1,4 +1,4 @@
-//! A journald that only listens, and other places for lines where nobody may read.
+//! A journald that only listens, and other places for lines where no one may read.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Write as _};
@@ -39,7 +39,7 @@ impl Journald {
         Self { socket, directory }
     }
 
-    /// Sends it as much as the kernel keeps, so that whoever sends more waits.
+    /// Sends it as much as the kernel keeps, so that anyone who sends more waits.
     pub(crate) fn fill(&self) {
         let sender = UnixDatagram::unbound().expect("a socket");
         sender.set_nonblocking(true).expect("a choice");

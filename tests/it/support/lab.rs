@@ -49,7 +49,7 @@ pub(crate) struct Lab {
     pub(crate) user_ca: SshCa,
     /// Signs relays' host certificates.
     pub(crate) host_ca: SshCa,
-    /// An authority that nobody named.
+    /// An authority that no one named.
     pub(crate) stranger: SshCa,
     pub(crate) relay_pki: RelayPki,
     pub(crate) gateway_pki: GatewayPki,

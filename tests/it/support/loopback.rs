@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 const FIRST: u32 = 0x7f01_0001;
 const COUNT: u32 = 0x00fd_ffff;
 
-/// An address that no other case of this run has, and on which nobody listens on the relay's ports.
+/// An address that no other case of this run has, and on which no one listens on the relay's ports.
 pub(crate) fn address() -> Ipv4Addr {
     static NEXT: OnceLock<AtomicU32> = OnceLock::new();
     // A random start keeps two runs on one machine apart.
@@ -34,7 +34,7 @@ pub(crate) fn address() -> Ipv4Addr {
     panic!("no free loopback address in 100 tries");
 }
 
-/// True if nobody listens there. It does not listen itself: a child that is being started at this moment would
+/// True if no one listens there. It does not listen itself: a child that is being started at this moment would
 /// hold the port for a moment longer.
 fn is_free(address: SocketAddr) -> bool {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);

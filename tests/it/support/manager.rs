@@ -1,6 +1,6 @@
 //! A service manager that only listens (sd_notify(3)).
 //!
-//! It takes every message at once, as the real one does: a queue of a few that nobody empties would block the daemon.
+//! It takes every message at once, as the real one does: a queue of a few that no one empties would block the daemon.
 
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;

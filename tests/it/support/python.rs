@@ -41,7 +41,7 @@ fn python(home: &Path, packages: &Result<PathBuf, String>, without: &str) -> Opt
         Ok(packages) => {
             let mut command = clean("python3", home);
             command.env("PYTHONPATH", packages);
-            // Nobody waits for a full buffer.
+            // No one waits for a full buffer.
             command.env("PYTHONUNBUFFERED", "1");
             Some(command)
         }

@@ -164,7 +164,7 @@ impl Target {
         .await
     }
 
-    /// A port of `host` on which nobody listens; nobody else uses that address.
+    /// A port of `host` on which no one listens; no one else uses that address.
     pub(crate) fn refusing(host: Ipv4Addr) -> SocketAddr {
         SocketAddr::from((host, 9))
     }

@@ -15,7 +15,7 @@ pub(super) fn boot(release: Release) -> Lab {
 
 pub(super) fn make_install_needs_only_a_built_source(lab: &mut Lab) {
     let container = &lab.container;
-    // The program was built by whoever runs the test, in the profile of tests.
+    // The program was built by the one who runs the test, in the profile of tests.
     let built = format!("BINARY={PROGRAM}");
     let make = [
         "make",

@@ -64,7 +64,7 @@ pub(super) fn a_dry_run_shows_all_but_secrets_and_writes_nothing(lab: &mut Lab) 
     let mut words = service::words(lab, User::Root);
     words.push("--dry-run".to_owned());
     container.run(words).ok();
-    // Nobody in particular may look, too.
+    // No one in particular may look, too.
     dry_run(&["setpriv", "--reuid=65534", "--clear-groups", "env", &token]);
 }
 

@@ -1,4 +1,4 @@
-//! `systemctl reload`, while somebody is using the tunnel.
+//! `systemctl reload`, while someone is using the tunnel.
 
 use crate::lab::Lab;
 use crate::service::{self, CONFIGURATION, GATEWAY, UNIT, User};

@@ -122,7 +122,7 @@ impl Container {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    /// A command inside, as root, without any of our environment; for whoever wants its pipes.
+    /// A command inside, as root, without any of our environment; for anyone who wants its pipes.
     pub(crate) fn command<S: AsRef<OsStr>>(&self, words: impl IntoIterator<Item = S>) -> Command {
         let mut command = Command::new("timeout");
         command

@@ -154,7 +154,7 @@ pub(super) fn make_code() -> Attempt {
 
 fn map(protection: i32) -> io::Result<*mut libc::c_void> {
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
-    // SAFETY: a new page, which is nobody's else.
+    // SAFETY: a new page, which is no one's else.
     let page = unsafe { libc::mmap(null_mut(), 4096, protection, flags, -1, 0) };
     if page == libc::MAP_FAILED {
         return Err(io::Error::last_os_error());

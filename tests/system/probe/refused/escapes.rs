@@ -1,4 +1,4 @@
-//! Asking others to do what one may not: the service manager, by the messages and the tool that start a unit. Whoever can
+//! Asking others to do what one may not: the service manager, by the messages and the tool that start a unit. Anyone who can
 //! is out of every sandbox.
 
 use std::io::{Read as _, Write as _};
