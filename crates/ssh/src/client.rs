@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::AsyncRead;
 use tokio::time::Instant;
 
 use super::cert::HostPolicy;
 use super::connection::{Connection, Options};
 use super::driver::{self, Phase};
 use super::keys::CertifiedKey;
+use super::socket::Writer;
 use super::{Algorithms, Error, Keepalive, RekeyLimits};
 use crate::clock::Clock;
 use crate::net::handshake_cpu::HandshakeCpu;
@@ -79,7 +80,7 @@ impl Greeted {
 pub async fn greet<R, W>(reader: R, writer: W, config: &Config) -> Result<Greeted, Error>
 where
     R: AsyncRead + Unpin + Send + 'static,
-    W: AsyncWrite + Unpin + Send + 'static,
+    W: Writer,
 {
     let options = Options {
         algorithms: config.algorithms.clone(),
@@ -109,7 +110,7 @@ where
 pub async fn connect<R, W>(reader: R, writer: W, config: &Config) -> Result<Session, Error>
 where
     R: AsyncRead + Unpin + Send + 'static,
-    W: AsyncWrite + Unpin + Send + 'static,
+    W: Writer,
 {
     let session = greet(reader, writer, config).await?.authenticate().await;
     // The limit is that of the whole handshake.

@@ -24,6 +24,7 @@ use super::input::{Incoming, Input};
 use super::msg;
 use super::output::Output;
 use super::packet::pool;
+use super::socket::{Unsent, Writer};
 use super::transport::Change;
 use crate::net::handshake_cpu::HandshakeCpu;
 use crate::net::turn::Turn;
@@ -278,7 +279,7 @@ pub(super) fn start<R, W>(
 ) -> (Arc<Shared>, Scope)
 where
     R: AsyncRead + Unpin + Send + 'static,
-    W: AsyncWrite + Unpin + Send + 'static,
+    W: Writer,
 {
     let input = Input::new(connection.is_client());
     let (phase, _) = watch::channel(Phase::Handshake);
@@ -488,20 +489,22 @@ fn handle(incoming: Incoming, shared: &Shared, to_wake: &mut ToWake) -> HandledI
     }
 }
 
-async fn write<W: AsyncWrite + Unpin>(mut writer: W, shared: &Shared) -> Result<(), Error> {
+async fn write<W: Writer>(mut writer: W, shared: &Shared) -> Result<(), Error> {
     let mut output = Output::new();
+    let mut unsent = Unsent::new(now());
     let mut to_wake = ToWake::default();
     let mut batch = Vec::new();
     let mut wire: Vec<Vec<u8>> = Vec::new();
     let mut turn = Turn::default();
     loop {
         turn.next().await;
-        let (is_finished, was_deaf) = {
+        let (is_finished, was_deaf, path) = {
             let mut state = shared.lock();
             let was_deaf = !state.connection.is_listening();
             state.connection.poll_transmit(&mut batch, now());
             state.settle(&mut to_wake);
-            (state.connection.is_finished(), was_deaf)
+            let path = state.connection.path();
+            (state.connection.is_finished(), was_deaf, path)
         };
         shared.wake(&mut to_wake);
         if was_deaf {
@@ -519,7 +522,11 @@ async fn write<W: AsyncWrite + Unpin>(mut writer: W, shared: &Shared) -> Result<
             wire.extend(output.seal(outgoing)?);
         }
         write_all(&mut writer, &wire).await.map_err(Error::Io)?;
-        turn.moved(wire.iter().map(Vec::len).sum());
+        let bytes = wire.iter().map(Vec::len).sum();
+        if let Some(limit) = unsent.written(bytes, path, now()) {
+            writer.limit_unsent(limit);
+        }
+        turn.moved(bytes);
         wire.drain(..).for_each(pool::give);
     }
 }

@@ -47,7 +47,7 @@ use std::time::Duration;
 
 pub use error::Error;
 use infisical_runtime::{clock, net, scope, secret, words};
-pub use socket::prepare;
+pub use socket::{Writer, prepare};
 pub use stream::{ChannelStream, Farewell};
 pub use transport::Algorithms;
 

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::AsyncRead;
 
 use super::cert::UserPolicy;
 use super::connection::{Connection, Options};
 use super::keys::CertifiedKey;
+use super::socket::Writer;
 use super::{Algorithms, Error, Keepalive, RekeyLimits, driver};
 use crate::clock::Clock;
 use crate::net::handshake_cpu::HandshakeCpu;
@@ -68,7 +69,7 @@ pub enum Channels {
 pub async fn accept<R, W>(reader: R, writer: W, config: &Config) -> Result<Session, Error>
 where
     R: AsyncRead + Unpin + Send + 'static,
-    W: AsyncWrite + Unpin + Send + 'static,
+    W: Writer,
 {
     accept_measured(reader, writer, config, HandshakeCpu::default()).await
 }
@@ -82,7 +83,7 @@ pub async fn accept_measured<R, W>(
 ) -> Result<Session, Error>
 where
     R: AsyncRead + Unpin + Send + 'static,
-    W: AsyncWrite + Unpin + Send + 'static,
+    W: Writer,
 {
     let options = Options {
         algorithms: config.algorithms.clone(),

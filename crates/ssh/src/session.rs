@@ -4,10 +4,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::AsyncRead;
 
 use super::connection::Connection;
 use super::driver::{self, GOODBYE, Phase, Shared};
+use super::socket::Writer;
 use super::stream::{ChannelStream, Handle};
 use super::{Error, cert};
 use crate::net::buffers::Account;
@@ -36,7 +37,7 @@ impl Session {
     ) -> Result<Self, Error>
     where
         R: AsyncRead + Unpin + Send + 'static,
-        W: AsyncWrite + Unpin + Send + 'static,
+        W: Writer,
     {
         let mut session = Self::start(reader, writer, connection, cpu);
         session.reach(Phase::Open, limit).await?;
@@ -52,7 +53,7 @@ impl Session {
     ) -> Self
     where
         R: AsyncRead + Unpin + Send + 'static,
-        W: AsyncWrite + Unpin + Send + 'static,
+        W: Writer,
     {
         let (shared, scope) = driver::start(reader, writer, connection, cpu);
         Self {

@@ -122,6 +122,11 @@ impl Liveness {
         self.measured = Some(now);
     }
 
+    /// What the path alone takes; `None` before a round trip was measured.
+    pub(super) fn path(&self) -> Option<Duration> {
+        self.path.get()
+    }
+
     /// An answer has come, to the oldest request, and `bytes` of data in the last round. `None` if
     /// there is no request.
     pub(super) fn answered(&mut self, bytes: u64, now: Instant) -> Option<Answer> {

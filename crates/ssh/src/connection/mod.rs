@@ -439,6 +439,11 @@ impl Connection {
         }
     }
 
+    /// What the path alone takes, there and back; `None` before that was measured.
+    pub(super) fn path(&self) -> Option<Duration> {
+        self.liveness.path()
+    }
+
     /// Measures a round trip while data come; and once before, when no queue is on the path yet that
     /// would be taken for a part of it.
     fn measure(&mut self, now: Instant) {

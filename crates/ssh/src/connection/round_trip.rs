@@ -37,6 +37,11 @@ impl PathRoundTrip {
         }
     }
 
+    /// What the path alone takes; `None` before a round trip was measured.
+    pub(super) fn get(&self) -> Option<Duration> {
+        (self.path < Duration::MAX).then_some(self.path)
+    }
+
     /// A round trip was measured, in which `bytes` came: what the path alone takes.
     pub(super) fn measured(&mut self, round_trip: Duration, bytes: u64, now: Instant) -> Duration {
         if now.saturating_duration_since(self.epoch) >= EPOCH {
