@@ -252,7 +252,7 @@ pub async fn run(
     // All end at once, unless `reload` is spending a token, whose answer may hold the only copy of
     // what it buys.
     tasks.finish(LAST_CALL).await;
-    match (tasks.casualty(), given_up.flatten()) {
+    match (tasks.failed_task(), given_up.flatten()) {
         (Some(task), _) => Err(Error::FailedTask(task)),
         (None, Some(error)) => Err(error),
         (None, None) => Ok(()),

@@ -76,7 +76,7 @@ pub enum Error {
     Register(#[from] register::Error),
     /// A part of the relay ended that must not.
     #[error("the relay's {0} task ended unexpectedly")]
-    Casualty(&'static str),
+    FailedTask(&'static str),
 }
 
 impl Error {
@@ -87,7 +87,7 @@ impl Error {
             Self::Listen(_) => Reason::Unavailable,
             Self::Client(_) | Self::Contradiction => Reason::Configuration,
             Self::Register(error) => error.reason(),
-            Self::Casualty(_) => Reason::Software,
+            Self::FailedTask(_) => Reason::Software,
         }
     }
 }
@@ -174,8 +174,8 @@ pub async fn run(
     notify::extend(LAST_CALL);
     // The watchdog's patience is shorter.
     heart.during(|| (), tasks.finish(LAST_CALL)).await;
-    match tasks.casualty() {
-        Some(task) => Err(Error::Casualty(task)),
+    match tasks.failed_task() {
+        Some(task) => Err(Error::FailedTask(task)),
         None => Ok(()),
     }
 }

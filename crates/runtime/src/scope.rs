@@ -1,10 +1,16 @@
 //! Tasks that end together: cancellation, tracking and supervision in one value.
 //!
-//! Every task of this program is spawned here, so nothing is detached: a scope is cancelled, its tasks
-//! see it, and [`Scope::finish`] waits for them under a deadline. A task that panics is a defect and is
-//! logged by name; what happens then is the policy that was chosen where it was spawned: it ends itself; it ends its
-//! scope (essential); or it is started again after a wait (supervised), and ends its scope only when that does not
-//! help.
+//! Every task of this program is spawned here, so nothing is detached: a scope is cancelled, its
+//! tasks see it, and [`Scope::finish`] waits for them under a deadline.
+//!
+//! # Panics
+//! A panic is a defect. It unwinds, because one process serves many tenants, and is logged with the
+//! task's name. What it ends is the policy that was chosen where the task was spawned. A session's
+//! task ([`Scope::spawn`]) ends alone, and dropping its connection tells the peer. A supervised task
+//! ([`Scope::spawn_supervised`], [`Scope::spawn_interruptible`], [`Scope::supervise`]) is started
+//! again after a wait that grows; if it panics five times in a row, each soon, it counts as
+//! essential. The end of an essential task ([`Scope::spawn_essential`]) cancels the scope, and with
+//! it the role: the process exits, and the service manager starts another one.
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
@@ -22,7 +28,7 @@ use crate::events;
 
 /// Bounds of the wait before a supervised task is started again.
 const RESTART: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
-/// A task that ran so long before it panicked is taken to have worked: its panics are counted again.
+/// A task that ran so long before it panicked has worked: its panics are counted from zero again.
 const RAN_WELL: Duration = Duration::from_secs(60);
 /// Panics in a row after which another start of the task is no use. A new process may be.
 const PANICS_BELIEVED: u32 = 5;
@@ -34,7 +40,7 @@ pub struct Scope {
     cancel: CancellationToken,
     tracker: TaskTracker,
     /// The essential task whose end ended the scope, if one did.
-    casualty: Arc<OnceLock<&'static str>>,
+    failed_task: Arc<OnceLock<&'static str>>,
 }
 
 impl Scope {
@@ -45,23 +51,23 @@ impl Scope {
             name,
             cancel: CancellationToken::new(),
             tracker: TaskTracker::new(),
-            casualty: Arc::default(),
+            failed_task: Arc::default(),
         }
     }
 
-    /// A scope that is cancelled with this one. Its tasks are its own: anyone who finishes this scope does not
-    /// wait for them.
+    /// A scope that is cancelled with this one. Its tasks are its own: [`Self::finish`] of this scope
+    /// does not wait for them.
     #[must_use]
     pub fn child(&self, name: &'static str) -> Self {
         Self {
             name,
             cancel: self.cancel.child_token(),
             tracker: TaskTracker::new(),
-            casualty: Arc::default(),
+            failed_task: Arc::default(),
         }
     }
 
-    /// Starts a task whose end concerns no one else.
+    /// Starts a task whose end concerns no other.
     pub fn spawn<F>(&self, task: &'static str, future: F)
     where
         F: Future<Output = ()> + Send + 'static,
@@ -77,13 +83,13 @@ impl Scope {
     }
 
     /// Starts a task without which the scope is useless: when it ends for any reason before the scope
-    /// was cancelled, the scope is cancelled and [`Self::casualty`] names the task.
+    /// was cancelled, the scope is cancelled and [`Self::failed_task`] names the task.
     pub fn spawn_essential<F>(&self, task: &'static str, future: F)
     where
         F: Future<Output = ()> + Send + 'static,
     {
         let cancel = self.cancel.clone();
-        let casualty = Arc::clone(&self.casualty);
+        let failed_task = Arc::clone(&self.failed_task);
         let scope = self.name;
         self.tracker.spawn(async move {
             let ended = AssertUnwindSafe(future).catch_unwind().await;
@@ -93,14 +99,14 @@ impl Scope {
             if !cancel.is_cancelled() {
                 tracing::error!(scope, task, "essential task ended; stopping");
                 // Only the first one is the cause.
-                let _ = casualty.set(task);
+                let _ = failed_task.set(task);
                 cancel.cancel();
             }
         });
     }
 
-    /// Starts a task that is made again after it panicked, as [`Self::supervise`] does; otherwise it is as essential
-    /// as one of [`Self::spawn_essential`].
+    /// Starts a task that is made again after it panicked, as [`Self::supervise`] does; otherwise it
+    /// is as essential as one of [`Self::spawn_essential`].
     pub fn spawn_supervised<F, Fut>(&self, task: &'static str, mut make: F)
     where
         F: FnMut() -> Fut + Send + 'static,
@@ -133,9 +139,10 @@ impl Scope {
         });
     }
 
-    /// Runs what `make` gives to its end, in the caller's own task. After a panic it is made again, after a wait that
-    /// grows; `None` once the scope was cancelled in such a wait, or when five of them in a row have panicked soon: then the
-    /// scope is cancelled and [`Self::casualty`] names the task.
+    /// Runs what `make` gives to its end, in the caller's own task. After a panic it is made again,
+    /// after a wait that grows; `None` once the scope was cancelled in such a wait, or when five of
+    /// them in a row have panicked soon: then the scope is cancelled and [`Self::failed_task`] names
+    /// the task.
     pub async fn supervise<T>(
         &self,
         task: &'static str,
@@ -148,7 +155,7 @@ impl Scope {
             }
             if !restarts.wait(self).await {
                 if !self.is_cancelled() {
-                    let _ = self.casualty.set(task);
+                    let _ = self.failed_task.set(task);
                     self.cancel();
                 }
                 return None;
@@ -174,8 +181,8 @@ impl Scope {
 
     /// The essential task whose end cancelled this scope.
     #[must_use]
-    pub fn casualty(&self) -> Option<&'static str> {
-        self.casualty.get().copied()
+    pub fn failed_task(&self) -> Option<&'static str> {
+        self.failed_task.get().copied()
     }
 
     /// How many tasks run.
@@ -201,7 +208,7 @@ impl Scope {
             None => false,
             Some(Ok(())) => true,
             Some(Err(_)) => {
-                // No one can change it any more.
+                // The sender is gone.
                 self.cancelled().await;
                 false
             }
@@ -240,8 +247,8 @@ impl Restarts {
         }
     }
 
-    /// After a panic: logs it and waits until the task may be made again. False if it should not be, for `scope`
-    /// was cancelled or another start is no use.
+    /// After a panic: logs it and waits until the task may be made again. False if it should not be,
+    /// since `scope` was cancelled or another start is no use.
     async fn wait(&mut self, scope: &Scope) -> bool {
         if self.started.elapsed() >= RAN_WELL {
             self.backoff.reset();
@@ -281,7 +288,7 @@ mod tests {
     const SOON: Duration = Duration::from_secs(10);
 
     #[tokio::test(flavor = "current_thread", start_paused = true)]
-    async fn a_panicking_task_ends_only_itself() {
+    async fn panicking_task_ends_alone() {
         let scope = Scope::new("test");
         scope.spawn("bad", async { panic!("on purpose") });
         let (sent, received) = tokio::sync::oneshot::channel();
@@ -294,17 +301,17 @@ mod tests {
     }
 
     #[tokio::test(flavor = "current_thread", start_paused = true)]
-    async fn the_end_of_an_essential_task_ends_the_scope() {
+    async fn ended_essential_task_cancels_the_scope() {
         let scope = Scope::new("test");
         let child = scope.child("child");
         scope.spawn_essential("acceptor", async {});
         child.cancelled().await;
         assert!(scope.is_cancelled());
-        assert_eq!(scope.casualty(), Some("acceptor"));
+        assert_eq!(scope.failed_task(), Some("acceptor"));
     }
 
     #[tokio::test(flavor = "current_thread", start_paused = true)]
-    async fn a_supervised_task_is_made_again_after_a_panic() {
+    async fn supervised_task_restarts_after_a_panic() {
         let scope = Scope::new("test");
         let mut turn = 0;
         let output = scope.supervise("link", async || {
@@ -334,7 +341,7 @@ mod tests {
     }
 
     #[tokio::test(flavor = "current_thread", start_paused = true)]
-    async fn a_task_that_only_panics_ends_its_scope_and_one_that_worked_for_long_does_not() {
+    async fn repeated_panics_end_the_scope() {
         let scope = Scope::new("test");
         let mut turns = 0;
         let output: Option<()> = scope
@@ -344,7 +351,7 @@ mod tests {
             })
             .await;
         assert_eq!((output, turns), (None, PANICS_BELIEVED));
-        assert_eq!(scope.casualty(), Some("link"));
+        assert_eq!(scope.failed_task(), Some("link"));
 
         let scope = Scope::new("test");
         let mut turns = 0;
@@ -358,11 +365,11 @@ mod tests {
         let scope = Scope::new("test");
         scope.spawn_supervised("renew", || async { panic!("on purpose") });
         scope.cancelled().await;
-        assert_eq!(scope.casualty(), Some("renew"));
+        assert_eq!(scope.failed_task(), Some("renew"));
     }
 
     #[tokio::test(flavor = "current_thread", start_paused = true)]
-    async fn finish_waits_no_longer_than_its_deadline() {
+    async fn finish_keeps_its_deadline() {
         let scope = Scope::new("test");
         scope.spawn("stuck", std::future::pending());
         scope.cancel();
