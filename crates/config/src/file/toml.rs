@@ -33,14 +33,13 @@ pub(super) fn parse(text: &str) -> Parsed {
         let at = error.span().map_or(rest.len(), |span| span.start);
         let line = line_at(&rest, at);
         let content = rest.lines().nth(line - 1).unwrap_or_default();
-        let endless = error.message().starts_with("invalid multi-line");
-        if endless || content.trim().is_empty() {
+        if opens_string(content) || content.trim().is_empty() {
             // It is the end of the file that comes too early, and no line to take out.
             let mistake = syntax(None, error.message());
             parsed.mistakes.push(LineError { line, mistake });
             break;
         }
-        let mistake = of_line(content, error.message(), text);
+        let mistake = of_line(content, line, error.message(), text);
         parsed.mistakes.push(LineError { line, mistake });
         rest = without_line(&rest, line);
     }
@@ -49,25 +48,30 @@ pub(super) fn parse(text: &str) -> Parsed {
     parsed
 }
 
-/// What is wrong with a line of which the reader says `reason`.
-fn of_line(line: &str, reason: &str, text: &str) -> Mistake {
+/// True if a string begins on `line` that does not end on it.
+fn opens_string(line: &str) -> bool {
+    ["\"\"\"", "'''"]
+        .iter()
+        .any(|quotes| line.matches(quotes).count() % 2 == 1)
+}
+
+/// What is wrong with the line of that number in `text`, which the reader refuses for `reason`.
+fn of_line(line: &str, number: usize, reason: &str, text: &str) -> Mistake {
     let Some((name, _)) = key_of(line) else {
         return syntax(None, reason);
     };
     let name = name.trim_matches(['"', '\'']);
-    match known(name, Form::Toml) {
-        Ok(_) if reason == "duplicate key" => {
-            let sets = |line: &str| {
-                key_of(line).is_some_and(|(key, _)| key.trim_matches(['"', '\'']) == name)
-            };
-            Mistake::Repeated {
-                key: name.to_owned(),
-                first: text.lines().position(sets).map_or(1, |index| index + 1),
-            }
-        }
-        Ok(_) => syntax(Some(name), reason),
-        Err(mistake @ (Mistake::OtherForm { .. } | Mistake::Renamed { .. })) => mistake,
-        Err(_) => syntax(None, reason),
+    let sets =
+        |line: &str| key_of(line).is_some_and(|(key, _)| key.trim_matches(['"', '\'']) == name);
+    let first = text.lines().position(sets).map(|index| index + 1);
+    match (known(name, Form::Toml), first) {
+        (Ok(_), Some(first)) if first < number => Mistake::Repeated {
+            key: name.to_owned(),
+            first,
+        },
+        (Ok(_), _) => syntax(Some(name), reason),
+        (Err(mistake @ (Mistake::OtherForm { .. } | Mistake::Renamed { .. })), _) => mistake,
+        (Err(_), _) => syntax(None, reason),
     }
 }
 
