@@ -104,7 +104,7 @@ mod tests {
     use crate::names::RelayName;
 
     #[test]
-    fn file_is_read_for_the_first_choice_only() {
+    fn only_first_choice_reads_the_file() {
         let directory = tempfile::tempdir().expect("a directory");
         let store = directory.path().join("edge.conf");
         let file = directory.path().join("edge.cached_relay");

@@ -1,11 +1,13 @@
-//! One tunnel out of several attempts that overlap, for a relay that leaves some connections without an answer and not others: it hung
-//! and was mended, or something between here and there lost what it knew of a connection.
+//! One tunnel out of several attempts that overlap, for a relay that leaves some connections without
+//! an answer and not others: it hung and was repaired, or something on the way lost its state of a
+//! connection.
 //!
-//! An attempt dials the relay, greets it (keys are exchanged, the relay is judged), then proves who the gateway is. While none has come
-//! through, another is begun beside the older ones. Greetings run beside each other; dials do not, since each is a race of its
-//! own (`net::dial`); and proofs do not, since a relay that believes two of one gateway lets one take the other's place. A
-//! proof that has no answer is given up only for the sake of a younger attempt whose greeting was answered meanwhile: a
-//! relay that is slow with everybody is waited for.
+//! An attempt dials the relay, exchanges keys with it (which judges the relay), then authenticates.
+//! While none has succeeded, another is begun beside the older ones. Key exchanges run beside each
+//! other. Dials do not, since each is a race of its own (`net::dial`). Authentications do not, since
+//! a relay that accepts two of one gateway lets one take the other's place. An authentication that
+//! has no answer is given up only for a younger attempt whose key exchange was answered meanwhile: a
+//! relay that is slow with every gateway is waited for.
 
 use std::future::Future;
 use std::time::Duration;
@@ -16,12 +18,13 @@ use tokio::time::Instant;
 
 use super::policy::{HANDSHAKES, KEY_EXCHANGE, PARALLEL_ATTEMPT, STUCK, STUCK_TIMES};
 
-/// The first tunnel that `dial`, then `greet`, then `prove` make; or the last error, `None` if there was not even that
-/// within [`HANDSHAKES`]. Dropping what they return cuts the connection.
+/// The first tunnel that `dial`, then `exchange_keys`, then `authenticate` make; or the last error,
+/// `None` if there was not even that within [`HANDSHAKES`]. Dropping what they return cuts the
+/// connection.
 pub(crate) async fn race<C, G, S, E, FD, FG, FP>(
     dial: impl Fn() -> FD,
-    greet: impl Fn(C) -> FG,
-    prove: impl Fn(G) -> FP,
+    exchange_keys: impl Fn(C) -> FG,
+    authenticate: impl Fn(G) -> FP,
 ) -> Result<S, Option<E>>
 where
     FD: Future<Output = Result<C, E>>,
@@ -30,24 +33,24 @@ where
 {
     let end = Instant::now() + HANDSHAKES;
     let mut dialling = Some(Box::pin(dial()));
-    let mut greetings = FuturesUnordered::new();
-    // The youngest one that was greeted and has not had its turn, and how long its greeting took.
-    let mut greeted: Option<(G, Duration)> = None;
-    let mut proof = None;
-    let mut proving_since = end;
+    let mut exchanges = FuturesUnordered::new();
+    // The youngest one that has its keys and is not authenticated, and how long its exchange took.
+    let mut exchanged: Option<(G, Duration)> = None;
+    let mut authentication = None;
+    let mut authenticating_since = end;
     let mut next = end;
     let mut error = None;
     loop {
-        if proof.is_none()
-            && let Some((one, _)) = greeted.take()
+        if authentication.is_none()
+            && let Some((one, _)) = exchanged.take()
         {
-            proof = Some(Box::pin(prove(one)));
-            proving_since = Instant::now();
+            authentication = Some(Box::pin(authenticate(one)));
+            authenticating_since = Instant::now();
         }
-        let stuck = greeted.as_ref().filter(|_| proof.is_some());
-        let stuck = stuck.map(|(_, took)| proving_since + STUCK.max(*took * STUCK_TIMES));
-        if dialling.is_none() && greetings.is_empty() && proof.is_none() {
-            // Whoever waits before the next attempt knows best for how long.
+        let stuck = exchanged.as_ref().filter(|_| authentication.is_some());
+        let stuck = stuck.map(|(_, took)| authenticating_since + STUCK.max(*took * STUCK_TIMES));
+        if dialling.is_none() && exchanges.is_empty() && authentication.is_none() {
+            // The state machine decides how long to wait before the next attempt.
             return Err(error);
         }
         tokio::select! {
@@ -57,34 +60,34 @@ where
                 next = Instant::now() + PARALLEL_ATTEMPT;
                 match dialled {
                     Ok(connection) => {
-                        greetings.push(timed(greet(connection)));
+                        exchanges.push(timed(exchange_keys(connection)));
                     }
                     Err(why) => error = Some(why),
                 }
             }
-            Some((result, took)) = greetings.next() => match result {
-                Some(Ok(one)) => greeted = Some((one, took)),
+            Some((result, took)) = exchanges.next() => match result {
+                Some(Ok(one)) => exchanged = Some((one, took)),
                 Some(Err(why)) => error = Some(why),
                 // It had no answer, which is no reason to give.
                 None => {}
             },
-            proved = pending_or(&mut proof) => match proved {
+            authenticated = pending_or(&mut authentication) => match authenticated {
                 Ok(tunnel) => return Ok(tunnel),
                 Err(why) => {
-                    proof = None;
+                    authentication = None;
                     error = Some(why);
                 }
             },
-            () = tokio::time::sleep_until(stuck.unwrap_or(end)), if stuck.is_some() => proof = None,
+            () = tokio::time::sleep_until(stuck.unwrap_or(end)), if stuck.is_some() => authentication = None,
             () = tokio::time::sleep_until(next), if dialling.is_none() => dialling = Some(Box::pin(dial())),
         }
     }
 }
 
-/// The outcome of a greeting, `None` if it has none within its limit; and how long it took.
-async fn timed<F: Future>(greeting: F) -> (Option<F::Output>, Duration) {
+/// The outcome of a key exchange, `None` if it has none within its limit; and how long it took.
+async fn timed<F: Future>(exchange: F) -> (Option<F::Output>, Duration) {
     let begin = Instant::now();
-    let outcome = tokio::time::timeout(KEY_EXCHANGE, greeting).await.ok();
+    let outcome = tokio::time::timeout(KEY_EXCHANGE, exchange).await.ok();
     (outcome, begin.elapsed())
 }
 
@@ -109,23 +112,23 @@ mod tests {
 
     /// What a relay does with each connection of it, in milliseconds; the last one is repeated. `None` is no answer at all.
     #[derive(Clone, Copy)]
-    struct Manner {
+    struct Behaviour {
         dial: Result<u64, &'static str>,
-        greet: Option<u64>,
-        prove: Option<Result<u64, &'static str>>,
+        exchange_keys: Option<u64>,
+        authenticate: Option<Result<u64, &'static str>>,
     }
 
-    const GOOD: Manner = Manner {
+    const GOOD: Behaviour = Behaviour {
         dial: Ok(50),
-        greet: Some(50),
-        prove: Some(Ok(50)),
+        exchange_keys: Some(50),
+        authenticate: Some(Ok(50)),
     };
-    const MUTE: Manner = Manner {
-        greet: None,
+    const SILENT: Behaviour = Behaviour {
+        exchange_keys: None,
         ..GOOD
     };
-    const UNBELIEVING: Manner = Manner {
-        prove: None,
+    const STUCK_IN_AUTHENTICATION: Behaviour = Behaviour {
+        authenticate: None,
         ..GOOD
     };
 
@@ -150,8 +153,8 @@ mod tests {
         result: Result<usize, Option<&'static str>>,
         took: Duration,
         begun: usize,
-        most_greetings: usize,
-        most_proofs: usize,
+        most_exchanges: usize,
+        most_authentications: usize,
     }
 
     async fn answer(after: Option<u64>) {
@@ -161,32 +164,32 @@ mod tests {
         }
     }
 
-    /// A race against a relay that treats each connection by the manner of when it was dialled.
-    async fn against(manner: impl Fn(Duration) -> Manner) -> Outcome {
+    /// A race against a relay that treats each connection by the behaviour of when it was dialled.
+    async fn against(behaviour: impl Fn(Duration) -> Behaviour) -> Outcome {
         let begin = Instant::now();
         let begun = RefCell::new(0);
-        let (greetings, most_greetings) = (Cell::new(0), Cell::new(0));
-        let (proofs, most_proofs) = (Cell::new(0), Cell::new(0));
+        let (exchanges, most_exchanges) = (Cell::new(0), Cell::new(0));
+        let (authentications, most_authentications) = (Cell::new(0), Cell::new(0));
         let result = race(
             || async {
-                let manner = manner(begin.elapsed());
-                sleep(Duration::from_millis(manner.dial?)).await;
+                let behaviour = behaviour(begin.elapsed());
+                sleep(Duration::from_millis(behaviour.dial?)).await;
                 *begun.borrow_mut() += 1;
-                Ok((*begun.borrow(), manner))
+                Ok((*begun.borrow(), behaviour))
             },
-            |(number, manner)| {
-                let alive = Alive::new(&greetings, &most_greetings);
+            |(number, behaviour)| {
+                let alive = Alive::new(&exchanges, &most_exchanges);
                 async move {
                     let _alive = alive;
-                    answer(manner.greet).await;
-                    Ok((number, manner))
+                    answer(behaviour.exchange_keys).await;
+                    Ok((number, behaviour))
                 }
             },
-            |(number, manner)| {
-                let alive = Alive::new(&proofs, &most_proofs);
+            |(number, behaviour)| {
+                let alive = Alive::new(&authentications, &most_authentications);
                 async move {
                     let _alive = alive;
-                    match manner.prove {
+                    match behaviour.authenticate {
                         Some(Err(why)) => Err(why),
                         Some(Ok(ms)) => {
                             answer(Some(ms)).await;
@@ -200,7 +203,7 @@ mod tests {
         .await;
         let begun = *begun.borrow();
         assert_eq!(
-            greetings.get() + proofs.get(),
+            exchanges.get() + authentications.get(),
             0,
             "connections are cut in the end"
         );
@@ -208,21 +211,21 @@ mod tests {
             result,
             took: begin.elapsed(),
             begun,
-            most_greetings: most_greetings.get(),
-            most_proofs: most_proofs.get(),
+            most_exchanges: most_exchanges.get(),
+            most_authentications: most_authentications.get(),
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_good_relay_sees_one_connection() {
+    async fn good_relay_sees_one_connection() {
         let outcome = against(|_| GOOD).await;
         assert_eq!((outcome.result, outcome.begun), (Ok(1), 1));
         assert!(outcome.took <= 4 * MOMENT);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_relay_that_is_mended_is_found_at_once_though_older_connections_stay_dead() {
-        for bad in [MUTE, UNBELIEVING] {
+    async fn repaired_relay_is_found_despite_dead_connections() {
+        for bad in [SILENT, STUCK_IN_AUTHENTICATION] {
             for cure in (100..17_000).step_by(333) {
                 let cure = Duration::from_millis(cure);
                 let outcome = against(|now| if now < cure { bad } else { GOOD }).await;
@@ -232,38 +235,38 @@ mod tests {
                     late < Duration::from_millis(2_600),
                     "{cure:?}: {late:?} later"
                 );
-                assert_eq!(outcome.most_proofs, 1);
-                assert!(outcome.most_greetings <= 8);
+                assert_eq!(outcome.most_authentications, 1);
+                assert!(outcome.most_exchanges <= 8);
             }
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_relay_that_is_slow_with_everybody_is_waited_for() {
+    async fn slow_relay_is_waited_for() {
         // A satellite's round trips, and a relay that a thousand gateways ask at once.
-        for (greet, prove) in [(2_400, 2_400), (4_000, 1_900), (7_000, 7_000)] {
-            let slow = Manner {
-                greet: Some(greet),
-                prove: Some(Ok(prove)),
+        for (exchange_keys, authenticate) in [(2_400, 2_400), (4_000, 1_900), (7_000, 7_000)] {
+            let slow = Behaviour {
+                exchange_keys: Some(exchange_keys),
+                authenticate: Some(Ok(authenticate)),
                 ..GOOD
             };
             let outcome = against(|_| slow).await;
-            assert_eq!(outcome.result, Ok(1), "{greet} {prove}");
+            assert_eq!(outcome.result, Ok(1), "{exchange_keys} {authenticate}");
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_relay_that_never_answers_is_given_up_within_the_limit() {
-        for bad in [MUTE, UNBELIEVING] {
+    async fn silent_relay_is_given_up_in_time() {
+        for bad in [SILENT, STUCK_IN_AUTHENTICATION] {
             let outcome = against(|_| bad).await;
             assert_eq!((outcome.result, outcome.took), (Err(None), HANDSHAKES));
-            assert!(outcome.most_greetings <= 8);
+            assert!(outcome.most_exchanges <= 8);
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_error_is_told_at_once_unless_another_attempt_may_do_better() {
-        let away = Manner {
+    async fn error_waits_for_running_attempts_only() {
+        let away = Behaviour {
             dial: Err("refused"),
             ..GOOD
         };
@@ -272,15 +275,15 @@ mod tests {
             (outcome.result, outcome.took),
             (Err(Some("refused")), Duration::ZERO)
         );
-        let unwelcome = Manner {
-            prove: Some(Err("not you")),
+        let unwelcome = Behaviour {
+            authenticate: Some(Err("not you")),
             ..GOOD
         };
         let outcome = against(|_| unwelcome).await;
         assert_eq!((outcome.result, outcome.begun), (Err(Some("not you")), 1));
         // The first one has no answer yet when the second one is sent away.
-        let slow = Manner {
-            greet: Some(3_000),
+        let slow = Behaviour {
+            exchange_keys: Some(3_000),
             ..GOOD
         };
         let outcome = against(|now| if now.is_zero() { slow } else { unwelcome }).await;

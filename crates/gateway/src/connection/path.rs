@@ -114,7 +114,7 @@ mod tests {
     use super::{ANSWER, ANSWER_IF_MOVED, ASK_KERNEL, answers};
 
     #[tokio::test(flavor = "current_thread", start_paused = true)]
-    async fn a_way_that_is_left_while_an_answer_is_awaited_shortens_the_wait() {
+    async fn changed_route_shortens_the_wait() {
         for (left, least) in [
             (0, ANSWER_IF_MOVED),
             (1_000, ANSWER_IF_MOVED),

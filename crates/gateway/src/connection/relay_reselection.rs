@@ -12,7 +12,8 @@ use crate::error::chain;
 use crate::identity::Identity;
 use crate::issue::Issuer;
 
-/// Looks for ever while `up`; `now` asks for a look out of turn, and `renew` is told of a better relay.
+/// Looks while `up`, until it is cancelled; `now` asks for a look out of turn, and `renew` is
+/// notified of a better relay.
 pub(crate) async fn run(
     issuers: watch::Receiver<Arc<Issuer>>,
     current: watch::Receiver<Option<Arc<Identity>>>,

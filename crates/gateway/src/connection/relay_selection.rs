@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_fastest_of_the_own_relays_is_chosen() {
+    async fn fastest_own_relay_is_chosen() {
         let relays = [
             relay("instance", false, MIN_ATTEMPT_AGE),
             relay("slow", true, MIN_ATTEMPT_AGE),
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_relay_that_answers_is_chosen_before_an_own_one_that_does_not() {
+    async fn answering_relay_precedes_silent_own_one() {
         let relays = [
             relay("own", true, MIN_ATTEMPT_AGE),
             relay("instance", false, MIN_ATTEMPT_AGE),
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn if_none_answers_any_healthy_one_is_chosen() {
+    async fn healthy_relay_is_chosen_without_answers() {
         let relays = [
             relay("old", true, Some("2026-11-24T08:59:00Z")),
             relay("new", true, MIN_ATTEMPT_AGE),
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn if_none_answers_an_own_one_is_chosen_at_random() {
+    async fn own_relay_is_chosen_without_answers() {
         let relays = [
             relay("instance", false, MIN_ATTEMPT_AGE),
             relay("one", true, MIN_ATTEMPT_AGE),
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn without_a_recent_heartbeat_a_relay_is_not_chosen() {
+    async fn relay_without_recent_heartbeat_is_skipped() {
         let relays = [
             relay("never", true, None),
             relay("old", true, Some("2026-11-24T09:00:00Z")),
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn nobody_is_waited_for_who_could_not_be_chosen() {
+    async fn useless_probes_are_not_waited_for() {
         let relays = [
             relay("mute", true, MIN_ATTEMPT_AGE),
             relay("own", true, MIN_ATTEMPT_AGE),
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_clear_gain_is_worth_a_move() {
+    fn only_clear_gain_causes_reselection() {
         let (own, other) = (
             relay("own", true, MIN_ATTEMPT_AGE),
             relay("other", true, MIN_ATTEMPT_AGE),

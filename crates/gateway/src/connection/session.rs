@@ -126,17 +126,17 @@ impl Error {
 pub(crate) async fn connect(identity: &Identity) -> Result<(client::Session, Option<Ends>), Error> {
     let host = identity.relay_host.as_str();
     let dial = || async { Ok(dial::connect_speaking(host, SSH_PORT, CONNECT).await?) };
-    let greet = |stream: TcpStream| async move {
+    let exchange_keys = |stream: TcpStream| async move {
         ssh::prepare(&stream);
         let ends = Ends::of(&stream);
         let (reader, writer) = stream.into_split();
         match client::greet(reader, writer, &identity.ssh).await {
-            Ok(greeted) => Ok((greeted, ends)),
+            Ok(exchanged) => Ok((exchanged, ends)),
             Err(source) => Err(failed(identity, source)),
         }
     };
-    let raced = handshake_race::race(dial, greet, |(greeted, ends)| async move {
-        let session = prove(greeted, identity).await?;
+    let raced = handshake_race::race(dial, exchange_keys, |(exchanged, ends)| async move {
+        let session = authenticate(exchanged, identity).await?;
         Ok((session, ends))
     })
     .await;
@@ -147,8 +147,11 @@ pub(crate) async fn connect(identity: &Identity) -> Result<(client::Session, Opt
 }
 
 /// Authenticates, and waits for the relay's sign of life.
-async fn prove(greeted: client::Greeted, identity: &Identity) -> Result<client::Session, Error> {
-    let session = greeted.authenticate().await;
+async fn authenticate(
+    exchanged: client::Greeted,
+    identity: &Identity,
+) -> Result<client::Session, Error> {
+    let session = exchanged.authenticate().await;
     let session = session.map_err(|source| failed(identity, source))?;
     if session.ping(FIRST_ANSWER).await {
         return Ok(session);
@@ -189,7 +192,7 @@ pub(crate) async fn serve(
     scope: &Scope,
 ) -> Result<(), (Error, Sessions)> {
     // Not cancelled with `scope`: sessions may finish while the gateway drains. `draining` asks those
-    // that could go on for ever to finish what they do.
+    // that have no end of their own to finish what they do.
     let sessions = Scope::new("sessions");
     let draining = sessions.child("draining");
     let places = Arc::new(Semaphore::new(MAX_SESSIONS));

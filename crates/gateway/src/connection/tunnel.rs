@@ -14,7 +14,7 @@ use crate::net::source::Ends;
 use crate::scope::Scope;
 use crate::ssh::client;
 
-/// What a relay is told of a tunnel that is made anew, if it hears it.
+/// What a relay is told of a tunnel that is replaced, if it still receives that.
 const ABANDONED: &str = "nothing gets through this connection; making another one";
 
 /// A tunnel in use; one that is dropped retires.
@@ -61,11 +61,11 @@ impl Tunnels {
         self.scope.spawn("tunnel", async move {
             let served = session::serve(&served, &made_with, &shared, retiring, &scope).await;
             let Err((error, sessions)) = served else {
-                // Nobody waits for it, unless it was taken up again in this very moment.
+                // Not awaited, unless it was taken up again in this very moment.
                 let _ = tell.send(session::Error::Retired);
                 return;
             };
-            // Nobody listens to a retired one.
+            // The end of a retired one is not awaited.
             if let Err(error) = tell.send(error) {
                 let error = crate::error::chain(&error).to_string();
                 tracing::warn!(error, "a retired tunnel ended");
