@@ -147,6 +147,12 @@ impl Error {
         }
     }
 
+    /// True if the platform does not know something that the request names, such as a relay.
+    #[must_use]
+    pub fn is_not_found(&self) -> bool {
+        self.status() == Some(404)
+    }
+
     /// The HTTP status of a refusal.
     #[must_use]
     pub fn status(&self) -> Option<u16> {

@@ -247,13 +247,13 @@ impl Issuer {
             Err(Error::Api(error)) => {
                 let mut class = self.access.class(&error, Some(&token)).await;
                 // A relay that was chosen from a list may be gone by now; a pinned one is an order.
-                let relay_may_be_gone = error.status() == Some(404)
+                let relay_may_be_gone = error.is_not_found()
                     && self.pinned.is_none()
                     && matches!(self.access, Access::Identity(_));
                 if relay_may_be_gone {
                     class = Class::Retry;
                 }
-                if error.status() == Some(404) {
+                if error.is_not_found() {
                     // Whatever was measured or chosen is no guide any more.
                     let mut choice = self.choice();
                     (choice.chosen, choice.others) = (None, Vec::new());

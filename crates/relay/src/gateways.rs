@@ -18,18 +18,19 @@ use super::tunnel::Tunnel;
 use crate::backoff;
 use crate::error::{chain, kind};
 use crate::events;
-use crate::names::{GatewayId, RelayName, TAKEN_OVER};
+use crate::names::{GatewayId, RelayName};
 use crate::net::accept::{Accepted, Acceptor};
 use crate::net::handshake_progress::Counted;
 use crate::net::handshakes::Handshake;
 use crate::net::limits::Source;
 use crate::scope::Scope;
 use crate::ssh;
-use crate::ssh::cert;
-use crate::ssh::server;
+use crate::ssh::{DisconnectReason, cert, server};
 
 /// What a gateway is told when the relay stops.
 const GOING_AWAY: &str = "the relay is going away";
+/// What a replaced gateway is told.
+const TAKEN_OVER: &str = "another connection of this gateway took over";
 /// What a gateway is told that would be one too many.
 const FULL: &str = "the relay has as many gateways as it may have";
 
@@ -210,7 +211,9 @@ async fn dismiss(hub: &Hub, id: &GatewayId, replaced: Replaced<Arc<Tunnel>>) {
             events::GATEWAY_CONFLICT
         );
     }
-    tunnel.session.close(TAKEN_OVER).await;
+    // Gateways know by the reason that they must not come back at once.
+    let reason = DisconnectReason::TOO_MANY_CONNECTIONS;
+    tunnel.session.close_because(reason, TAKEN_OVER).await;
 }
 
 /// Logs a failed attempt: health checks of load balancers and the like as one line for each source and

@@ -148,7 +148,11 @@ async fn a_replaced_gateway_that_lives_is_told_why_it_has_to_go() {
     assert!(soon(first.accept()).await.is_none());
     let end = first.take_end();
     assert!(
-        matches!(&end, ssh::Error::Disconnected(why) if why.contains("took over")),
+        matches!(
+            &end,
+            ssh::Error::Disconnected { reason: ssh::DisconnectReason::TOO_MANY_CONNECTIONS, description }
+                if description.contains("took over")
+        ),
         "{end:?}"
     );
     let (_client, _channel) = relay.bridge(&second).await;
@@ -442,7 +446,7 @@ async fn a_relay_that_stops_lets_clients_finish_and_says_goodbye_to_gateways() {
     assert!(soon(gateway.accept()).await.is_none());
     let end = gateway.take_end();
     assert!(
-        matches!(&end, ssh::Error::Disconnected(why) if why.contains("going away")),
+        matches!(&end, ssh::Error::Disconnected { description, .. } if description.contains("going away")),
         "{end:?}"
     );
     assert!(relay.scope.finish(LIMIT).await, "the relay has stopped");

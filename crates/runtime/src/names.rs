@@ -8,9 +8,6 @@ use std::str::FromStr;
 
 /// TCP port of a relay's SSH server (protocol.md §3).
 pub const SSH_PORT: u16 = 2222;
-/// What a relay tells a gateway in its disconnect message when another connection of the same gateway takes the place of this one. Deployed
-/// gateways only log it.
-pub const TAKEN_OVER: &str = "another connection of this gateway took over";
 /// TCP port of a relay's TLS server (protocol.md §4).
 pub const TLS_PORT: u16 = 8443;
 

@@ -45,7 +45,7 @@ mod wire;
 
 use std::time::Duration;
 
-pub use error::Error;
+pub use error::{DisconnectReason, Error};
 use infisical_runtime::{clock, net, scope, secret, words};
 pub use socket::{Writer, prepare};
 pub use stream::{ChannelStream, Farewell};

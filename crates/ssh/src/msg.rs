@@ -35,16 +35,6 @@ pub(super) const CHANNEL_REQUEST: u8 = 98;
 pub(super) const CHANNEL_SUCCESS: u8 = 99;
 pub(super) const CHANNEL_FAILURE: u8 = 100;
 
-/// Reasons of a DISCONNECT (RFC 4253 §11.1).
-pub(super) mod disconnect {
-    pub(crate) const PROTOCOL_ERROR: u32 = 2;
-    pub(crate) const KEY_EXCHANGE_FAILED: u32 = 3;
-    pub(crate) const HOST_KEY_NOT_VERIFIABLE: u32 = 9;
-    pub(crate) const CONNECTION_LOST: u32 = 10;
-    pub(crate) const BY_APPLICATION: u32 = 11;
-    pub(crate) const NO_MORE_AUTH_METHODS: u32 = 14;
-}
-
 /// Reasons of a CHANNEL_OPEN_FAILURE (RFC 4254 §5.1).
 pub(super) mod open_failure {
     pub(crate) const ADMINISTRATIVELY_PROHIBITED: u32 = 1;

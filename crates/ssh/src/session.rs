@@ -10,7 +10,7 @@ use super::connection::Connection;
 use super::driver::{self, GOODBYE, Phase, Shared};
 use super::socket::Writer;
 use super::stream::{ChannelStream, Handle};
-use super::{Error, cert};
+use super::{DisconnectReason, Error, cert};
 use crate::net::buffers::Account;
 use crate::net::handshake_cpu::HandshakeCpu;
 use crate::scope::Scope;
@@ -94,7 +94,7 @@ impl Session {
         let refusal = self.shared.lock().connection.take_refusal();
         match (end, refusal) {
             (
-                Error::Io(_) | Error::Closed | Error::Disconnected(_) | Error::NotAuthenticated,
+                Error::Io(_) | Error::Closed | Error::Disconnected { .. } | Error::NotAuthenticated,
                 Some(refusal),
             ) => refusal.map_or(Error::NotAuthenticated, |reason: cert::Error| {
                 Error::Certificate(reason)
@@ -222,9 +222,16 @@ impl Session {
         self.shared.lock().connection.buffered()
     }
 
-    /// Sends what is still queued and says goodbye, waits a moment for the peer to hear it, and closes the connection.
+    /// Sends what is still queued and a DISCONNECT, waits a moment for the peer to receive it, and
+    /// closes the connection.
     pub async fn close(&self, why: &str) {
-        self.shared.lock().connection.disconnect(why);
+        self.close_because(DisconnectReason::BY_APPLICATION, why)
+            .await;
+    }
+
+    /// The same for a reason that the peer acts on.
+    pub async fn close_because(&self, reason: DisconnectReason, why: &str) {
+        self.shared.lock().connection.disconnect(reason, why);
         self.shared.transmit();
         self.scope.finish(GOODBYE).await;
         self.scope.cancel();

@@ -232,7 +232,7 @@ async fn either_side_hears_the_others_goodbye() {
     assert!(client.accept().await.is_none());
     let end = client.take_end();
     assert!(
-        matches!(&end, Error::Disconnected(why) if why.contains("going away")),
+        matches!(&end, Error::Disconnected { description, .. } if description.contains("going away")),
         "{end:?}"
     );
 
@@ -275,7 +275,7 @@ async fn a_goodbye_is_not_held_up_by_those_who_go_on_writing() {
     let (written, read, ()) = tokio::join!(join_all(writers), join_all(readers), closing);
     let end = client.take_end();
     assert!(
-        matches!(&end, Error::Disconnected(why) if why.contains("going away")),
+        matches!(&end, Error::Disconnected { description, .. } if description.contains("going away")),
         "{end:?}"
     );
     assert_eq!(read, written, "all that was taken has gone");

@@ -16,7 +16,7 @@ use crate::error::chain;
 use crate::events;
 use crate::identity::Identity;
 use crate::log_throttle::LogThrottle;
-use crate::names::{RelayName, SSH_PORT, TAKEN_OVER};
+use crate::names::{RelayName, SSH_PORT};
 use crate::net::source::Ends;
 use crate::net::{dial, progress};
 use crate::scope::Scope;
@@ -98,8 +98,14 @@ impl Error {
             Self::TurnedAway { .. } => Failure::TurnedAway,
             Self::Useless { .. } => Failure::Disconnected,
             Self::Ssh { source, .. } => match source {
-                ssh::Error::Disconnected(why) if why.contains(TAKEN_OVER) => Failure::TakenOver,
-                ssh::Error::Disconnected(_) => Failure::Disconnected,
+                ssh::Error::Disconnected { reason, .. } => {
+                    // So says a relay that another connection of this gateway has reached.
+                    if *reason == ssh::DisconnectReason::TOO_MANY_CONNECTIONS {
+                        Failure::TakenOver
+                    } else {
+                        Failure::Disconnected
+                    }
+                }
                 ssh::Error::Certificate(_)
                 | ssh::Error::RawHostKey
                 | ssh::Error::AuthenticationRefused

@@ -10,7 +10,7 @@
 
 mod channel;
 mod channels;
-mod goodbye;
+mod disconnect;
 mod liveness;
 mod round_trip;
 mod window;
@@ -31,7 +31,7 @@ use super::msg::{self, Message};
 use super::packet::{Packet, Payload};
 use super::transport::{Algorithms, Change, Handled, Outgoing, Side, Transport, version};
 use super::wire::{Reader, Write as _};
-use super::{Error, Keepalive, RekeyLimits};
+use super::{DisconnectReason, Error, Keepalive, RekeyLimits};
 use crate::clock::Clock;
 use crate::net::buffers::Account;
 use channels::Channels;
@@ -216,7 +216,7 @@ impl Connection {
     /// An opened packet, and its sequence number. New keys for the packets after it, if it brought some.
     ///
     /// # Errors
-    /// The peer broke the protocol, or said goodbye. The connection is over; [`Self::fail`] says so to the peer.
+    /// The peer broke the protocol, or disconnected. The connection is over; [`Self::fail`] says so to the peer.
     pub(super) fn handle_packet(
         &mut self,
         mut payload: Payload,
@@ -289,12 +289,15 @@ impl Connection {
                 reason,
                 description,
             }) => {
-                let said = printable(&String::from_utf8_lossy(description));
-                Err(Error::Disconnected(if said.is_empty() {
-                    format!("reason {reason}")
-                } else {
-                    said
-                }))
+                let mut description = printable(&String::from_utf8_lossy(description));
+                if description.is_empty() {
+                    description = format!("reason {reason}");
+                }
+                let reason = DisconnectReason(reason);
+                Err(Error::Disconnected {
+                    reason,
+                    description,
+                })
             }
             Handled::Above(message) if self.is_authenticated => {
                 self.handle_connection(&message, now)
@@ -581,16 +584,17 @@ impl Connection {
 
     // What we do.
 
-    /// Ends the connection with a goodbye behind all that is queued.
-    pub(super) fn disconnect(&mut self, why: &str) {
+    /// Ends the connection with a DISCONNECT behind all that is queued.
+    pub(super) fn disconnect(&mut self, reason: DisconnectReason, why: &str) {
         self.channels.stop_accepting();
         self.channels.stop_writing();
         if matches!(self.ending, Ending::No) {
-            self.ending = Ending::Wanted(goodbye::by_application(why));
+            self.ending = Ending::Wanted(disconnect::packet(reason, why));
         }
     }
 
-    /// Ends the connection because of an error; the peer is told, unless the error is its own goodbye or the connection's.
+    /// Ends the connection because of an error; the peer is told, unless the error is its own DISCONNECT
+    /// or the connection's.
     pub(super) fn fail(&mut self, error: &Error) {
         self.channels.end();
         self.early.clear();
@@ -598,7 +602,7 @@ impl Connection {
         if matches!(self.ending, Ending::Done) {
             return;
         }
-        self.ending = match goodbye::because_of(error) {
+        self.ending = match disconnect::because_of(error) {
             Some(last_words) => {
                 self.transport.say(last_words);
                 Ending::Failing

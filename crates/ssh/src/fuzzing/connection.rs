@@ -13,7 +13,7 @@ use crate::kex::Method;
 use crate::packet::{Opened, Opener, Packet, Payload, Sealer};
 use crate::transport::{Outgoing, version};
 use crate::wire::Write as _;
-use crate::{Algorithms, Error, Keepalive, RekeyLimits};
+use crate::{Algorithms, DisconnectReason, Error, Keepalive, RekeyLimits};
 
 use super::messages;
 
@@ -249,7 +249,10 @@ impl Run {
                 self.ours.ping(now);
             }
             _ => match script.u8() {
-                0..=15 => self.ours.connection.disconnect("going"),
+                0..=15 => self
+                    .ours
+                    .connection
+                    .disconnect(DisconnectReason::BY_APPLICATION, "going"),
                 16..=63 => self.ours.connection.stop_accepting(),
                 _ => {
                     self.ours.ping(now);
@@ -335,13 +338,13 @@ impl Run {
         self.peer.connection.check();
         if self.is_honest {
             for side in [&self.ours, &self.peer] {
-                let is_fine = matches!(side.error, None | Some(Error::Disconnected(_)));
+                let is_fine = matches!(side.error, None | Some(Error::Disconnected { .. }));
                 assert!(is_fine, "two honest sides fail: {:?}", side.error);
             }
         }
     }
 
-    /// The program lets go of everything and says goodbye: then nothing is left, and it comes to an end.
+    /// The program lets go of everything and disconnects: then nothing is left, and it comes to an end.
     fn end(&mut self) {
         let side = &mut self.ours;
         for id in side.held.clone() {
@@ -350,7 +353,8 @@ impl Run {
         for id in std::mem::take(&mut side.opening) {
             side.connection.release(id);
         }
-        side.connection.disconnect("the end");
+        side.connection
+            .disconnect(DisconnectReason::BY_APPLICATION, "the end");
         self.settle();
         self.is_honest = false;
         let side = &mut self.ours;
@@ -571,7 +575,10 @@ pub(super) fn recorded() -> Vec<Vec<u8>> {
                 run.ours.connection.finish(id);
                 run.ours.release(id);
             }),
-            36 => run.ours.connection.disconnect("done"),
+            36 => run
+                .ours
+                .connection
+                .disconnect(DisconnectReason::BY_APPLICATION, "done"),
             _ => {}
         }
         run.ours.say(&mut run.peer.inbox, run.now);

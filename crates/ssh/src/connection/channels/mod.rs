@@ -235,7 +235,8 @@ impl Channels {
         }
     }
 
-    /// Takes nothing more from writers: a goodbye behind what is queued would otherwise never have its turn.
+    /// Takes nothing more from writers: a DISCONNECT behind what is queued would otherwise never be
+    /// sent.
     pub(super) fn stop_writing(&mut self) {
         self.is_closing = true;
         for (index, slot) in self.slots.iter_mut().enumerate() {

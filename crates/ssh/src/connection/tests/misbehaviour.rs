@@ -7,7 +7,7 @@ use crate::connection::window::BASE;
 use crate::connection::{ChannelId, Event, MANY_CONTROL, MAX_CONTROL, Reading, Room, data_packet};
 use crate::msg::Message;
 use crate::wire::Write as _;
-use crate::{Error, msg};
+use crate::{DisconnectReason, Error, msg};
 
 const DIRECT_TCPIP: &[u8] = b"direct-tcpip";
 
@@ -348,7 +348,9 @@ fn what_was_written_is_not_sent_to_a_peer_that_has_closed() {
 #[test]
 fn after_the_last_words_nothing_is_said_not_even_of_an_error() {
     let mut script = with_channel();
-    script.connection.disconnect("enough");
+    script
+        .connection
+        .disconnect(DisconnectReason::BY_APPLICATION, "enough");
     assert_eq!(script.numbers(), [msg::DISCONNECT]);
     assert!(script.connection.is_finished());
     script.connection.fail(&Error::Protocol("late".to_owned()));
