@@ -8,8 +8,8 @@ use super::global::Global;
 use super::print::{print, table};
 use super::start::with_inputs;
 use crate::api::login;
-use crate::config::account::Account;
 use crate::config::credential::LoginFileKind;
+use crate::config::effective::EffectiveConfig;
 use crate::config::raw::{Flags, Raw};
 use crate::config::remark::Problem;
 use crate::config::role::RoleKeys;
@@ -34,7 +34,7 @@ impl Check<'_> {
     pub(super) async fn run(
         &self,
         global: &Global,
-        explain: impl FnOnce(&Inputs<'_>) -> Result<Account, Vec<Problem>>,
+        explain: impl FnOnce(&Inputs<'_>) -> Result<EffectiveConfig, Vec<Problem>>,
     ) -> anyhow::Result<()> {
         let raw = Raw {
             flags: self.flags,
@@ -105,7 +105,7 @@ fn names(directory: &Path) -> Vec<String> {
 }
 
 /// Reads the root certificates.
-fn roots(account: &Account, missing: &mut Vec<String>, problems: &mut Vec<Problem>) {
+fn roots(account: &EffectiveConfig, missing: &mut Vec<String>, problems: &mut Vec<Problem>) {
     let Err(error) = trust::roots().check(&account.roots) else {
         return;
     };
@@ -118,7 +118,11 @@ fn roots(account: &Account, missing: &mut Vec<String>, problems: &mut Vec<Proble
 }
 
 /// Reads the file that a login would read.
-async fn login_file(account: &Account, missing: &mut Vec<String>, problems: &mut Vec<Problem>) {
+async fn login_file(
+    account: &EffectiveConfig,
+    missing: &mut Vec<String>,
+    problems: &mut Vec<Problem>,
+) {
     let Some(file) = &account.login_file else {
         return;
     };
@@ -138,8 +142,8 @@ async fn login_file(account: &Account, missing: &mut Vec<String>, problems: &mut
 }
 
 /// The account as text; `missing` is what this machine lacks for a start.
-fn render(account: &Account, missing: Vec<String>) -> String {
-    let cells = |row: &crate::config::account::Row| {
+fn render(account: &EffectiveConfig, missing: Vec<String>) -> String {
+    let cells = |row: &crate::config::effective::Row| {
         [row.key.clone(), row.value.clone(), row.origin.clone()]
     };
     let mut text = table(["SETTING", "VALUE", "FROM"], account.rows.iter().map(cells));
@@ -158,7 +162,7 @@ fn render(account: &Account, missing: Vec<String>) -> String {
     list(
         &mut text,
         "Given, but not used",
-        account.in_vain.iter().cloned(),
+        account.overridden.iter().cloned(),
     );
     let is_ready = missing.is_empty();
     list(&mut text, "Remarks", remarks);
@@ -190,7 +194,7 @@ mod tests {
     use std::path::PathBuf;
 
     use super::render;
-    use crate::config::account::{Account, Row};
+    use crate::config::effective::{EffectiveConfig, Row};
     use crate::config::file::Form;
     use crate::config::remark::Remark;
     use crate::trust;
@@ -202,7 +206,7 @@ mod tests {
             value: value.to_owned(),
             origin: origin.to_owned(),
         };
-        let mut account = Account {
+        let mut account = EffectiveConfig {
             file: PathBuf::from("/etc/infisical/gateway.conf"),
             form: Some(Form::Toml),
             rows: vec![
@@ -214,7 +218,7 @@ mod tests {
             proxy: "none".to_owned(),
             roots: trust::Source::default(),
             uses_https: true,
-            in_vain: Vec::new(),
+            overridden: Vec::new(),
             remarks: Vec::new(),
         };
         let plain = "\
@@ -228,7 +232,9 @@ Proxy: none
 ";
         let end = "\nNothing is wrong. No connection was made.\n";
         assert_eq!(render(&account, Vec::new()), format!("{plain}{end}"));
-        account.in_vain.push("token: environment wins".to_owned());
+        account
+            .overridden
+            .push("token: environment wins".to_owned());
         account.remarks.push(Remark::AlreadyEnrolled);
         let missing = render(&account, vec!["no roots".to_owned()]);
         let last = "\nMissing, without which a start fails:\n  - no roots\n\nNo setting is wrong.";

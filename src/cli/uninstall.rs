@@ -15,7 +15,7 @@ use crate::install::memory::MEMORY_DROP_IN;
 use crate::install::place::{CONFIGURATION, PACKAGED_UNITS, Place, Role, UNITS};
 use crate::install::plan::{self, Change};
 use crate::install::private;
-use crate::install::shipped::{LOG_DROP_IN, MARK, PORT_DROP_IN, USER_DROP_IN};
+use crate::install::unit_templates::{LOG_DROP_IN, MARK, PORT_DROP_IN, USER_DROP_IN};
 use crate::scope::Scope;
 
 /// Stop it, remove the unit, and keep the configuration

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use super::existing;
 use super::place::{PACKAGED_UNITS, Place, UNITS};
-use super::shipped::MARK;
+use super::unit_templates::MARK;
 
 /// Units of the system and of common services, without `.service`.
 const RESERVED: &str = "

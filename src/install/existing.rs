@@ -7,7 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::place::{OTHER_UNITS, PACKAGED_UNITS, Place, Role, UNITS};
-use super::shipped::MARK;
+use super::unit_templates::MARK;
 use crate::host::unit::values;
 
 /// A setting that names what a unit does not see.

@@ -1,7 +1,7 @@
 //! The memory that a unit allows its program. Pure.
 
 use super::place::Place;
-use super::shipped::with_head;
+use super::unit_templates::with_head;
 
 /// The drop-in for a relay whose limits are not the usual ones.
 pub const MEMORY_DROP_IN: &str = "memory.conf";
@@ -30,7 +30,7 @@ pub fn drop_in_for(place: &Place, bound: usize) -> String {
 mod tests {
     use super::{drop_in_for, limits};
     use crate::install::place::{Place, Role};
-    use crate::install::shipped::MARK;
+    use crate::install::unit_templates::MARK;
 
     #[test]
     fn units_allow_more_than_the_program_can_hold() {

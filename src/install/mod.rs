@@ -4,7 +4,7 @@
 //! - [`lock`]: one installation at a time.
 //! - [`online`]: waiting until a gateway's tunnel is up.
 //! - [`place`]: the names of units, files and directories; pure.
-//! - [`shipped`]: the unit files, as they are in `systemd/`, made to fit this machine.
+//! - [`unit_templates`]: the unit files, as they are in `systemd/`, made to fit this machine.
 //! - [`conflict`]: whether a name is in use by anything that this program did not write.
 //! - [`foreign`]: lines of an environment file that are no settings; pure.
 //! - [`handed_over`]: whether a service has the configuration that is in its file.
@@ -12,18 +12,20 @@
 //! - [`private`]: the configuration's files and directories, root's alone; what a crash left of
 //!   them.
 //! - [`program`]: whether the unit could execute this program where it lies.
-//! - [`replaced`]: what a unit that is to be replaced says itself; pure.
+//! - [`existing_unit`]: what a unit that is to be replaced says itself; pure.
 //! - [`rotation`]: the rule for logrotate that the deployed installer wrote beside its unit.
 //! - [`sandbox`]: which paths a service does not see.
 //! - [`setting_file`]: whether a service can use a file that a setting names.
-//! - [`wanted`]: what the configuration file must say, and no longer say; pure.
+//! - [`config_changes`]: what the configuration file must say, and no longer say; pure.
 //! - [`plan`]: all files with their changes, then made; an account of them.
 //!
 //! Nothing here contacts the platform: an enrollment token is exchanged by its role, between the
 //! plan and its execution.
 
+pub mod config_changes;
 pub mod conflict;
 pub mod existing;
+pub mod existing_unit;
 pub mod foreign;
 pub mod handed_over;
 pub mod lock;
@@ -34,9 +36,7 @@ pub mod plan;
 pub mod platform;
 pub mod private;
 pub mod program;
-pub mod replaced;
 pub mod rotation;
 pub mod sandbox;
 pub mod setting_file;
-pub mod shipped;
-pub mod wanted;
+pub mod unit_templates;

@@ -7,7 +7,7 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
-use super::shipped::MARK;
+use super::unit_templates::MARK;
 use crate::config::file;
 
 /// Lines of a changed file above which its account is not worth reading.

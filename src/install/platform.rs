@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use super::shipped::{LINKS, MARK, UNPRIVILEGED, unlinked};
+use super::unit_templates::{LINKS, MARK, UNPRIVILEGED, unlinked};
 use crate::host::unit::{Program, Version, render, word};
 
 /// The unit as shipped.

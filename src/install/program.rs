@@ -132,12 +132,12 @@ mod tests {
 
     use super::{Error, check, cure, find, is_hidden, is_other};
     use crate::install::place::{Place, Role};
-    use crate::install::shipped;
+    use crate::install::unit_templates;
 
     #[test]
     fn what_the_unit_hides_cannot_be_its_program() {
         let place = Place::try_new(Role::Gateway, None).expect("a place");
-        let unit = shipped::unit(&place);
+        let unit = unit_templates::unit(&place);
         for path in [
             "/home/u/infisical",
             "/root/infisical",

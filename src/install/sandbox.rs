@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::replaced;
+use super::existing_unit;
 
 /// Hidden by settings that name no path: devices, other processes, the kernel.
 const ALWAYS: [&str; 3] = ["/dev", "/proc", "/sys"];
@@ -99,11 +99,11 @@ fn followed(path: &Path) -> PathBuf {
 /// The words of a setting that is a list: an empty line begins it again.
 fn list(text: &str, key: &str) -> Vec<String> {
     let mut words = Vec::new();
-    for value in replaced::lines_of(text, key) {
+    for value in existing_unit::lines_of(text, key) {
         if value.is_empty() {
             words.clear();
         }
-        words.extend(replaced::words(&value));
+        words.extend(existing_unit::words(&value));
     }
     words
 }
@@ -126,14 +126,14 @@ mod tests {
 
     use super::Sandbox;
     use crate::install::place::{Place, Role};
-    use crate::install::shipped;
+    use crate::install::unit_templates;
 
     #[test]
     fn shipped_units_hide_homes_and_show_etc() {
         for role in [Role::Gateway, Role::Relay] {
             for name in [None, Some("edge")] {
                 let place = Place::try_new(role, name).expect("a place");
-                let sandbox = Sandbox::of([shipped::unit(&place)]);
+                let sandbox = Sandbox::of([unit_templates::unit(&place)]);
                 for path in [
                     "/home/u/jwt",
                     "/root/jwt",

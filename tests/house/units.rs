@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use infisical::install::place::{Place, Role};
-use infisical::install::{platform, shipped};
+use infisical::install::{platform, unit_templates};
 use infisical_host::unit::{Program, Version};
 
 /// Lines in which the relay's unit may differ from the gateway's, beside the role's name; comments may differ anyway.
@@ -112,14 +112,14 @@ fn write(place: &Place, own_user: bool, version: Version, directory: &Path) -> S
     };
     put(
         &directory.join(place.service()),
-        &shipped::unit_for(place, &program, version),
+        &unit_templates::unit_for(place, &program, version),
     );
     let drop_ins = directory.join(format!("{}.d", place.service()));
     if own_user {
         std::fs::create_dir(&drop_ins).unwrap_or_else(|error| panic!("{error}"));
         put(
             &drop_ins.join("dynamic-user.conf"),
-            &shipped::user_for(place, &program, version),
+            &unit_templates::user_for(place, &program, version),
         );
     }
     directory.join(place.service()).display().to_string()

@@ -9,7 +9,7 @@ use rustls::CertificateError;
 
 use url::Url;
 
-use crate::words::Utc;
+use crate::humanize::Utc;
 use infisical_runtime::error::{Class, Reason, kind, printable};
 
 /// Why a call did not succeed.

@@ -14,7 +14,7 @@ mod retry_after;
 pub mod types;
 
 use infisical_config as config;
-use infisical_runtime::{clock, log_throttle, names, net, secret, trust, words};
+use infisical_runtime::{clock, humanize, log_throttle, names, net, secret, trust};
 
 pub use client::Client;
 pub use error::{Error, Foreign, Redirect};

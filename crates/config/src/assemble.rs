@@ -7,8 +7,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use super::account::{Account, Notes};
 use super::cli_files::{CliDomain, CliDomains};
+use super::effective::{EffectiveConfig, Notes};
 use super::env::{
     API_URL, CA_FILE, CUSTOM_HEADERS, Environment, LOG_DESTINATION, LOG_FILE, LOG_FORMAT,
     LOG_LEVEL, Used, Variable, is_shared,
@@ -156,7 +156,7 @@ pub(super) fn assemble<N: FromStr + fmt::Display, S>(
     inputs: &Inputs<'_>,
     keys: &RoleKeys,
     read: impl FnOnce(&mut Reader<'_>, Option<PathBuf>) -> Option<S>,
-) -> Result<(S, Account), Vec<Problem>> {
+) -> Result<(S, EffectiveConfig), Vec<Problem>> {
     let mut problems = Vec::new();
     let path = inputs.path::<N>(keys.name);
     let file = path
@@ -224,7 +224,7 @@ impl<'a> Reader<'a> {
         settings: Option<S>,
         role: Used,
         path: Option<PathBuf>,
-    ) -> Result<(S, Account), Vec<Problem>> {
+    ) -> Result<(S, EffectiveConfig), Vec<Problem>> {
         let without = self.raw.flags.without_effect(role);
         self.remarks
             .extend(without.map(|(key, flag)| Remark::WithoutEffect {

@@ -3,8 +3,8 @@
 use std::io;
 use std::path::Path;
 
-use super::account::Account;
 use super::assemble::Inputs;
+use super::effective::EffectiveConfig;
 use super::env::{Environment, Variable};
 use super::file::{self, Entry};
 use super::raw::Flags;
@@ -46,8 +46,8 @@ impl Case<'_> {
 
     pub(super) fn explain(
         &self,
-        explain: impl FnOnce(&Inputs<'_>) -> Result<Account, Vec<Problem>>,
-    ) -> Account {
+        explain: impl FnOnce(&Inputs<'_>) -> Result<EffectiveConfig, Vec<Problem>>,
+    ) -> EffectiveConfig {
         let explained = self.assemble(|inputs| Ok((explain(inputs)?, vec![])));
         explained.expect("a configuration").0
     }

@@ -1,7 +1,7 @@
 //! The assembly of a gateway's settings.
 
-use super::account::Account;
 use super::assemble::{self, Inputs, Reader};
+use super::effective::EffectiveConfig;
 use super::env::RELAY_NAME;
 use super::login::Enrollment;
 use super::raw::Source;
@@ -27,11 +27,11 @@ pub fn assemble_gateway(
 ///
 /// # Errors
 /// As [`assemble_gateway`].
-pub fn explain_gateway(inputs: &Inputs<'_>) -> Result<Account, Vec<Problem>> {
+pub fn explain_gateway(inputs: &Inputs<'_>) -> Result<EffectiveConfig, Vec<Problem>> {
     assemble(inputs).map(|(_, account)| account)
 }
 
-fn assemble(inputs: &Inputs<'_>) -> Result<(GatewaySettings, Account), Vec<Problem>> {
+fn assemble(inputs: &Inputs<'_>) -> Result<(GatewaySettings, EffectiveConfig), Vec<Problem>> {
     assemble::assemble::<GatewayName, _>(inputs, &GATEWAY, |reader, store| {
         let name = reader.required(GATEWAY.name, NAME_MISSING, str::parse::<GatewayName>);
         let common = reader.common(&GATEWAY);

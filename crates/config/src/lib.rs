@@ -6,7 +6,6 @@
 
 use infisical_runtime::{backoff, error, names, secret, trust, unit_name};
 
-pub mod account;
 mod assemble;
 #[cfg(test)]
 mod case;
@@ -14,6 +13,7 @@ pub mod cli_files;
 pub mod cloud;
 pub mod credential;
 mod domain;
+pub mod effective;
 pub mod env;
 pub mod file;
 #[cfg(any(test, feature = "testing"))]

@@ -2,8 +2,8 @@
 
 use std::net::SocketAddr;
 
-use super::account::Account;
 use super::assemble::{self, Inputs, Reader};
+use super::effective::EffectiveConfig;
 use super::env::{
     RELAY_AUTH_SECRET, RELAY_HOST, RELAY_NAME, RELAY_SSH_LISTEN, RELAY_TLS_LISTEN, RELAY_TYPE,
 };
@@ -46,11 +46,11 @@ pub fn assemble_relay(inputs: &Inputs<'_>) -> Result<(RelaySettings, Vec<Remark>
 ///
 /// # Errors
 /// As [`assemble_relay`].
-pub fn explain_relay(inputs: &Inputs<'_>) -> Result<Account, Vec<Problem>> {
+pub fn explain_relay(inputs: &Inputs<'_>) -> Result<EffectiveConfig, Vec<Problem>> {
     assemble(inputs).map(|(_, account)| account)
 }
 
-fn assemble(inputs: &Inputs<'_>) -> Result<(RelaySettings, Account), Vec<Problem>> {
+fn assemble(inputs: &Inputs<'_>) -> Result<(RelaySettings, EffectiveConfig), Vec<Problem>> {
     assemble::assemble::<RelayName, _>(inputs, &RELAY, |reader, store| {
         let name = reader.required(RELAY.name, NAME_MISSING, str::parse::<RelayName>);
         let kind = reader.parsed(&RELAY_TYPE, parse_kind);

@@ -1,8 +1,8 @@
 //! The table of settings: one row for each, which is all that the program knows of its names.
 //!
 //! Made from it: the arguments of the commands (`cli/setting_args.rs`), what is read from the environment and from files,
-//! the output of `check`, which settings an installation keeps (`install/wanted.rs`), which of a replaced unit's settings are
-//! credentials (`install/replaced.rs`), and the tables of docs/configuration.md (`tests/house` compares them).
+//! the output of `check`, which settings an installation keeps (`install/config_changes.rs`), which of a replaced unit's settings are
+//! credentials (`install/existing_unit.rs`), and the tables of docs/configuration.md (`tests/house` compares them).
 
 use super::credential::POD_TOKEN;
 use super::domain::DEFAULT_DOMAIN;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::target::Target;
+use crate::humanize::LastSeen;
 use crate::names::{GatewayName, RelayHost};
-use crate::words::LastSeen;
 use crate::{api, net, pki};
 use infisical_runtime::error::{Class, Reason};
 

@@ -11,7 +11,7 @@
 use infisical_api as api;
 use infisical_config as config;
 use infisical_pki as pki;
-use infisical_runtime::{log_throttle, names, net, scope, secret, words};
+use infisical_runtime::{humanize, log_throttle, names, net, scope, secret};
 
 mod ending;
 pub mod error;

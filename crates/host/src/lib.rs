@@ -1,8 +1,7 @@
 //! The host: the service manager's notifications, its journal, signals, limits and privileges. Knows nothing of tunnels.
 
-use infisical_runtime::{backoff, error, events, health, net, scope, words};
+use infisical_runtime::{backoff, error, events, health, humanize, net, scope};
 
-pub mod disturbance;
 pub mod journal;
 pub mod limits;
 pub mod notify;
@@ -10,6 +9,7 @@ pub mod parent;
 pub mod privileges;
 pub mod ready_file;
 pub mod signals;
+pub mod system_events;
 pub mod systemd;
 pub mod unit;
 pub mod watchdog;

@@ -11,7 +11,7 @@ use infisical_api as api;
 use infisical_config as config;
 use infisical_host as host;
 use infisical_pki as pki;
-use infisical_runtime::{backoff, clock, error, log_throttle, names, net, scope, secret, words};
+use infisical_runtime::{backoff, clock, error, humanize, log_throttle, names, net, scope, secret};
 use infisical_ssh as ssh;
 
 pub mod authority;

@@ -15,7 +15,7 @@ use super::hub::Hub;
 use crate::api;
 use crate::error::{Class, chain};
 use crate::events;
-use crate::host::disturbance::Watcher;
+use crate::host::system_events::Watcher;
 use crate::log_throttle::LogThrottle;
 
 /// Time between heartbeats while they succeed, as deployed relays do. Gateways use a relay whose last one

@@ -17,7 +17,7 @@ use infisical_config as config;
 use infisical_host as host;
 use infisical_pki as pki;
 use infisical_runtime::{
-    backoff, clock, error, events, health, log_throttle, names, net, scope, secret, trust, words,
+    backoff, clock, error, events, health, humanize, log_throttle, names, net, scope, secret, trust,
 };
 use infisical_ssh as ssh;
 

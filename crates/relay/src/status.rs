@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::hub::Hub;
 use crate::events;
 use crate::host::notify;
-use crate::words::{Count, Roughly};
+use crate::humanize::{Count, RoundedUp};
 
 /// Between two looks. Gateways and clients come and go by the hundred; nobody reads faster than this.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -57,7 +57,7 @@ fn line(hub: &Hub) -> String {
         Count(hub.clients_connected(), "client"),
         hub.buffered() >> 20,
         hub.buffers.limit() >> 20,
-        Roughly(left.unwrap_or_default()),
+        RoundedUp(left.unwrap_or_default()),
     );
     if let Some(doubt) = hub.doubt() {
         line.push_str("; but ");

@@ -16,7 +16,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use nix::time::{ClockId, clock_gettime};
 
 use crate::events;
-use crate::words::Nearly;
+use crate::humanize::Rounded;
 
 /// What the two clocks may differ by. Answers tell the time in whole seconds, travel for a while, and machines that are
 /// set by the network are right within a second or two.
@@ -98,7 +98,7 @@ pub struct Skew {
 impl fmt::Display for Skew {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let side = if self.ahead { "ahead of" } else { "behind" };
-        write!(f, "this clock is {} {side} the platform", Nearly(self.by))
+        write!(f, "this clock is {} {side} the platform", Rounded(self.by))
     }
 }
 

@@ -13,7 +13,7 @@ use ssh_key::{Algorithm, Certificate, HashAlg, PublicKey};
 use super::keys;
 use super::sign::{self, SignatureAlgorithm};
 use crate::clock::Skew;
-use crate::words::Utc;
+use crate::humanize::Utc;
 
 /// What a client asks of a server's host certificate.
 #[derive(Debug, Clone)]

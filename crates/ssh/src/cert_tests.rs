@@ -6,8 +6,8 @@ use ssh_key::{Certificate, PrivateKey, PublicKey};
 
 use super::{Error, HostPolicy, UserPolicy, limit, verify_host, verify_user};
 use crate::clock::Skew;
+use crate::humanize::Utc;
 use crate::keys;
-use crate::words::Utc;
 
 const BEGIN: u64 = 1_000_000;
 const END: u64 = 2_000_000;

@@ -46,7 +46,7 @@ mod wire;
 use std::time::Duration;
 
 pub use error::{DisconnectReason, Error};
-use infisical_runtime::{clock, net, scope, secret, words};
+use infisical_runtime::{clock, humanize, net, scope, secret};
 pub use socket::{Writer, prepare};
 pub use stream::{ChannelStream, Farewell};
 pub use transport::Algorithms;

@@ -19,13 +19,13 @@ use crate::config::settings::{
 use crate::config::{Inputs, assemble_gateway, assemble_relay};
 use crate::error::chain;
 use crate::host::unit::{Program, Version};
+use crate::install::config_changes::{self, Proof};
 use crate::install::existing::{self, Existing};
+use crate::install::existing_unit;
 use crate::install::foreign;
 use crate::install::place::{self, LOGS, Role, UNITS};
 use crate::install::plan::Change;
-use crate::install::replaced;
-use crate::install::shipped::LogDirectory;
-use crate::install::wanted::{self, Proof};
+use crate::install::unit_templates::LogDirectory;
 use crate::names::{SSH_PORT, TLS_PORT};
 use crate::secret::Secret;
 use crate::trust;
@@ -235,7 +235,7 @@ impl Install<'_> {
         self.judge_paths(settings.as_ref(), &raw, sandbox, own_user, &mut problems);
         match settings {
             Some(settings) if problems.is_empty() => {
-                let changes = wanted::changes(self.place.role(), settings.proof(), &raw);
+                let changes = config_changes::changes(self.place.role(), settings.proof(), &raw);
                 if let Some(name) = &name_of_host {
                     if settings.is_gateway_to_enroll() {
                         say("No name is given: the platform tells it with the access token.");
@@ -348,7 +348,7 @@ impl Install<'_> {
         let Ok(Existing::Deployed(text)) = existing::load(&path, place) else {
             return;
         };
-        let lost = replaced::lost(&text, place.role(), raw);
+        let lost = existing_unit::lost(&text, place.role(), raw);
         if !lost.is_empty() {
             problems.push(Problem::new(format!(
                 "{} itself sets what the new configuration has not, or has otherwise: {}; give it by flags, or put it \
@@ -358,7 +358,7 @@ impl Install<'_> {
                 place.configuration().display()
             )));
         }
-        let log = replaced::log_file(&text).filter(|_| raw.value(&LOG_FILE).is_none());
+        let log = existing_unit::log_file(&text).filter(|_| raw.value(&LOG_FILE).is_none());
         if let Some(log) = log {
             say(&format!(
                 "{} logs to {log}, which the new unit does not: it logs to the journal. To have a \
@@ -367,7 +367,7 @@ impl Install<'_> {
                 place.role()
             ));
         }
-        let others = replaced::others(&text);
+        let others = existing_unit::others(&text);
         if !others.is_empty() {
             say(&format!(
                 "{} sets variables that are not carried over: {}; to keep them: systemctl edit {}",

@@ -15,9 +15,9 @@ use crate::config::settings::{ApiBase, GatewayCredential};
 use crate::error::Reason;
 use crate::gateway::enroll::Exchange;
 use crate::host::systemd::Systemd;
+use crate::install::config_changes::{self, Proof};
 use crate::install::place::CONFIGURATION;
 use crate::install::plan::{self, Change};
-use crate::install::wanted::{self, Proof};
 use crate::install::{foreign, private, program};
 use crate::names::GatewayName;
 use crate::secret::Secret;
@@ -116,7 +116,7 @@ impl Install<'_> {
         let mut first = Vec::new();
         if decided.settings.is_to_enroll() {
             let domain = decided.settings.domain();
-            first.extend(wanted::exchanged(self.place.role(), domain));
+            first.extend(config_changes::exchanged(self.place.role(), domain));
         }
         if decided.settings.is_gateway_to_enroll() && decided.is_named_after_host {
             changes.retain(|(key, _)| *key != &GATEWAY_NAME);
@@ -175,7 +175,7 @@ impl Install<'_> {
         }
         keep(&path, &decided.foreign)?;
         let after = file::load(&path).map_err(Failure::configuration)?;
-        let differences = wanted::differences(&decided.before, &after);
+        let differences = config_changes::differences(&decided.before, &after);
         let sign = match (decided.before.is_empty(), differences.is_empty()) {
             (_, true) => '=',
             (true, false) => '+',

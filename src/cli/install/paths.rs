@@ -10,9 +10,9 @@ use crate::config::credential::POD_TOKEN;
 use crate::config::env::{KUBERNETES_TOKEN_PATH, Kind, LOG_FILE, TABLE, Variable};
 use crate::config::raw::{Origin, Raw};
 use crate::config::remark::Problem;
+use crate::install::config_changes;
 use crate::install::sandbox::Sandbox;
 use crate::install::setting_file;
-use crate::install::wanted;
 
 impl Install<'_> {
     /// What is wrong with the files that the settings name, which `raw` holds as they were given. A
@@ -27,7 +27,7 @@ impl Install<'_> {
     ) {
         let role = self.place.role();
         let proof = settings.map(Settings::proof);
-        let is_kept = |variable: &Variable| wanted::keeps(role, proof, variable);
+        let is_kept = |variable: &Variable| config_changes::keeps(role, proof, variable);
         let files = TABLE
             .iter()
             .filter(|known| known.kind == Kind::Path && **known != &LOG_FILE && is_kept(known));

@@ -16,7 +16,7 @@ use crate::host::unit::{Program, Version};
 use crate::install::place::UNITS;
 use crate::install::plan::{self, Change};
 use crate::install::platform::{DROP_IN, PRIVATE_STATE, SERVICE, STATE, Settings, UNIT};
-use crate::install::shipped::MARK;
+use crate::install::unit_templates::MARK;
 use crate::install::{platform, program};
 use crate::platform::authority::KeyAlgorithm;
 use crate::scope::Scope;

@@ -20,7 +20,7 @@ use crate::install::plan::Change;
 use crate::install::program;
 use crate::install::rotation;
 use crate::install::sandbox::Sandbox;
-use crate::install::shipped::{self, LOG_DROP_IN, LogDirectory, PORT_DROP_IN, USER_DROP_IN};
+use crate::install::unit_templates::{self, LOG_DROP_IN, LogDirectory, PORT_DROP_IN, USER_DROP_IN};
 
 /// Drop-ins that the installer writes, each made new from the settings.
 const OWN_DROP_INS: [&str; 4] = [USER_DROP_IN, LOG_DROP_IN, PORT_DROP_IN, MEMORY_DROP_IN];
@@ -143,7 +143,7 @@ impl Install<'_> {
                 std::fs::read_to_string(packaged).map_err(Failure::unavailable)?
             }
             None => {
-                let unit = shipped::unit_for(place, &program, version);
+                let unit = unit_templates::unit_for(place, &program, version);
                 files.push(Change::of(path, Some(unit.clone()))?);
                 unit
             }
@@ -173,9 +173,9 @@ impl Install<'_> {
         let logs = opened.logs.as_ref();
         let ports = Some(&opened.ports).filter(|ports| !ports.is_empty());
         let texts = [
-            own_user.then(|| shipped::user_for(place, program, version)),
-            logs.map(|logs| shipped::logs_for(place, logs, own_user, version)),
-            ports.map(|ports| shipped::ports_for(place, ports)),
+            own_user.then(|| unit_templates::user_for(place, program, version)),
+            logs.map(|logs| unit_templates::logs_for(place, logs, own_user, version)),
+            ports.map(|ports| unit_templates::ports_for(place, ports)),
             opened.memory.map(|mib| memory::drop_in_for(place, mib)),
         ];
         let mut changes = Vec::new();
@@ -229,7 +229,7 @@ impl Install<'_> {
             }
             return Ok(program);
         }
-        match program::find(shipped::unit(&self.place)) {
+        match program::find(unit_templates::unit(&self.place)) {
             Ok(program) => Ok(program),
             Err(error) => {
                 self.say_or_refuse(&error, problems);
@@ -279,7 +279,7 @@ fn moved(from: &[std::path::PathBuf], to: &Path) -> anyhow::Result<Vec<Change>> 
     for (name, text) in texts {
         let path = to.join(&name);
         if !OWN_DROP_INS.contains(&name.as_str()) && !path.exists() {
-            let text = shipped::with_specifier(&text, "%N");
+            let text = unit_templates::with_specifier(&text, "%N");
             changes.push(Change::of(path, Some(text))?);
         }
     }

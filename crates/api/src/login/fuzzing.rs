@@ -1,7 +1,7 @@
 //! What clouds answer, and the files that programs of a cloud share, as bytes of a fuzzer's choice.
 
 use super::aws::fuzzing as aws;
-use super::{fetch, life};
+use super::{fetch, token_lifetime};
 
 /// Any of it, read as each kind of answer in turn.
 pub fn cloud_answer(data: &[u8]) {
@@ -15,6 +15,6 @@ pub fn cloud_answer(data: &[u8]) {
         let word = word.expose();
         assert!(!word.is_empty() && !word.contains(char::is_whitespace));
     }
-    let _ = life::life(text);
+    let _ = token_lifetime::life(text);
     aws::answer(text);
 }

@@ -14,7 +14,7 @@ mod gcp_iam;
 mod gcp_id_token;
 mod jwt;
 mod kubernetes;
-mod life;
+mod token_lifetime;
 mod universal_auth;
 
 use std::path::{Path, PathBuf};
@@ -34,7 +34,7 @@ use crate::config::credential::{
 use crate::config::settings::ApiBase;
 use crate::secret::Secret;
 use infisical_runtime::error::{Class, chain};
-use life::{Bought, Stage, Token, since_boot};
+use token_lifetime::{IssuedToken, Stage, Token, since_boot};
 
 /// What is done, in errors.
 const ACTION: &str = "logging in";
@@ -200,7 +200,7 @@ impl TokenSource {
                 // A renewal is cheaper than a login, and there are limits to both; a failure is no loss.
                 Stage::Renewable => match client.renew_token(&held.text).await {
                     Ok(login) => {
-                        held.renew(Bought::renewable(login), since_boot());
+                        held.renew(IssuedToken::renewable(login), since_boot());
                         return Ok(held.text.clone());
                     }
                     Err(error) => {
@@ -230,9 +230,9 @@ impl TokenSource {
         }
     }
 
-    async fn log_in(&self) -> Result<Bought, ApiError> {
+    async fn log_in(&self) -> Result<IssuedToken, ApiError> {
         match &*self.way {
-            Way::Given { kind: _, token } => Ok(Bought::lasting(token.clone())),
+            Way::Given { kind: _, token } => Ok(IssuedToken::lasting(token.clone())),
             Way::Machine {
                 client,
                 enrollment,
@@ -251,7 +251,7 @@ impl TokenSource {
                 places,
             } => {
                 let bought = identity(client, login, places).await?;
-                Ok(Bought::renewable(bought))
+                Ok(IssuedToken::renewable(bought))
             }
         }
     }
@@ -333,7 +333,7 @@ async fn machine(
     client: &Client,
     enrollment: &MachineEnrollment,
     places: &Places,
-) -> Result<Bought, ApiError> {
+) -> Result<IssuedToken, ApiError> {
     let id = enrollment.id.as_str();
     let jwt = match &enrollment.proof {
         MachineProof::Aws { cloud } => return aws::enrolled(client, &enrollment.id, cloud).await,
@@ -353,7 +353,7 @@ async fn machine(
         jwt,
     };
     let answer: RoleToken = ask(client, "/v3/gateways/login", &request).await?;
-    Ok(Bought::lasting(answer.access_token))
+    Ok(IssuedToken::lasting(answer.access_token))
 }
 
 /// Logs a machine identity in.
@@ -422,7 +422,7 @@ where
 
 #[cfg(test)]
 mod tests {
-    use super::{Bought, Class, Client, IdentityCredential, Token, TokenSource, since_boot};
+    use super::{Class, Client, IdentityCredential, IssuedToken, Token, TokenSource, since_boot};
     use crate::config::credential::{IdentityLogin, LoginMethod};
     use crate::config::proxy::Proxies;
     use crate::config::settings::{ApiBase, CustomHeaders};
@@ -454,7 +454,7 @@ mod tests {
         let due = source(Token::due("old", since_boot())).await;
         let token = due.token().await.expect("the old one");
         assert_eq!(token, Secret::new("old"));
-        let bought = Bought::renewable(Login {
+        let bought = IssuedToken::renewable(Login {
             access_token: Secret::new("old"),
             expires_in: 1,
             access_token_max_ttl: 0,

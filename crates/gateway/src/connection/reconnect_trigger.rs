@@ -4,7 +4,7 @@
 use tokio::sync::mpsc;
 
 use super::policy::MAX_TRIGGERS;
-use crate::host::disturbance::Watcher;
+use crate::host::system_events::Watcher;
 
 /// A reason to act at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,8 +43,8 @@ impl ReconnectTriggers {
 pub(crate) async fn run(triggers: mpsc::Sender<ReconnectTrigger>) {
     let mut watcher = Watcher::new();
     loop {
-        let disturbance = watcher.next().await;
-        tracing::debug!(%disturbance, "looking at the tunnel");
+        let system_event = watcher.next().await;
+        tracing::debug!(%system_event, "looking at the tunnel");
         let _ = triggers.try_send(ReconnectTrigger::SystemEvent);
     }
 }

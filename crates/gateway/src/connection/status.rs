@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
+use crate::humanize::{Count, RoundedUp};
 use crate::names::{GatewayName, RelayName};
-use crate::words::{Count, Roughly};
 
 /// What the gateway does.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -176,7 +176,7 @@ impl Report {
                 write!(f, "connected to {relay}, {sessions}")?;
                 if let Some(at) = self.renew_at {
                     let left = at.saturating_duration_since(Instant::now());
-                    write!(f, ", certificate renews in {}", Roughly(left))?;
+                    write!(f, ", certificate renews in {}", RoundedUp(left))?;
                 }
                 match &self.doubt {
                     Some(doubt) => write!(f, "; but {doubt}"),
@@ -187,7 +187,7 @@ impl Report {
                 if self.sessions > 0 {
                     write!(f, "{sessions} on an older tunnel; ")?;
                 }
-                let after = Roughly(*after);
+                let after = RoundedUp(*after);
                 write!(f, "not connected, next attempt in {after}: {error}")
             }
             Phase::Draining if self.sessions == 0 => f.write_str("stopping"),

@@ -15,10 +15,10 @@ use super::signing::Purpose;
 use super::{App, rfc3339};
 use crate::api::types::{Message, OpenSession, Relay as RelayRow, SessionCredentials};
 use crate::authority::{Actor, Target};
+use crate::humanize::LastSeen;
 use crate::names::{GatewayName, RelayHost, RelayName};
 use crate::store::{Credential, Role};
 use crate::token::{self, TokenHash};
-use crate::words::LastSeen;
 
 /// Longest name of an identity, in characters.
 const MAX_NAME: usize = 64;

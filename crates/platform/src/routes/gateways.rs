@@ -95,7 +95,7 @@ async fn credentials(
     );
     let now = SystemTime::now();
     let signed = app
-        .sign(signer, Purpose::Member, move |authority| {
+        .sign(signer, Purpose::MachineIdentity, move |authority| {
             authority.gateway(gateway.subject(), relay.subject(), now)
         })
         .await?;
@@ -149,7 +149,7 @@ pub(super) async fn heartbeat(
     };
     let now = SystemTime::now();
     let session = app
-        .sign(signer, Purpose::Member, move |authority| {
+        .sign(signer, Purpose::MachineIdentity, move |authority| {
             // The health service has no target, but deployed gateways want one.
             let target = Target {
                 host: "health-check",

@@ -82,7 +82,7 @@ async fn credentials(
     tracing::info!(relay.name = %relay.name, relay.host = %relay.host, "{done}");
     let now = SystemTime::now();
     let signed = app
-        .sign(signer, Purpose::Member, move |authority| {
+        .sign(signer, Purpose::MachineIdentity, move |authority| {
             authority.relay(relay.subject(), now)
         })
         .await?;
@@ -165,7 +165,7 @@ async fn reach(app: &App, signer: Signer, relay: Relay) -> Result<axum::Json<Mes
     let (id, host) = (relay.id.clone(), relay.host.clone());
     let now = SystemTime::now();
     let pki = app
-        .sign(signer, Purpose::Member, move |authority| {
+        .sign(signer, Purpose::MachineIdentity, move |authority| {
             authority.relay_probe(relay.subject(), now)
         })
         .await?;

@@ -49,7 +49,7 @@ pub(super) enum Signer {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Purpose {
     /// A gateway's or relay's own certificates, or its heartbeat.
-    Member,
+    MachineIdentity,
     /// A client's session.
     Session,
 }
@@ -78,7 +78,7 @@ impl Signing {
 
     fn attempt(&self, signer: Signer, purpose: Purpose) -> Result<(), ApiError> {
         let limiter = match purpose {
-            Purpose::Member => &self.members,
+            Purpose::MachineIdentity => &self.members,
             Purpose::Session => &self.sessions,
         };
         let mut limiter = limiter.lock().unwrap_or_else(PoisonError::into_inner);

@@ -11,7 +11,7 @@ use rustls::{
 use rustls_pki_types::{UnixTime, pem};
 
 use super::explain::{Level, unwrap};
-use crate::words::Utc;
+use crate::humanize::Utc;
 
 /// Why TLS failed. Completes "TLS with … failed: ".
 #[must_use]

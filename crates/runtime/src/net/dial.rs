@@ -16,7 +16,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
 use super::dead_peer;
-use super::race::{Begin, Race, alternate};
+use super::happy_eyeballs::{Begin, Race, alternate};
 use super::resolve::{self, LookupClass};
 
 /// Sockets of all races that repeat an attempt which is still open. Many sessions may wait for a target that is gone,

@@ -15,7 +15,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use time::OffsetDateTime;
 
-use super::life::Bought;
+use super::token_lifetime::IssuedToken;
 use super::{ApiError, Client, ask};
 use crate::config::cloud::Cloud;
 use crate::config::credential::ResourceId;
@@ -58,7 +58,7 @@ pub(super) async fn enrolled(
     client: &Client,
     id: &ResourceId,
     cloud: &Cloud,
-) -> Result<Bought, ApiError> {
+) -> Result<IssuedToken, ApiError> {
     let role = Role::find(cloud, client.proxies()).await?;
     let proof = proof(&role, Form::Resource, OffsetDateTime::now_utc());
     let method = "aws".to_owned();
@@ -80,7 +80,7 @@ pub(super) async fn enrolled(
             ask(client, "/v2/relays/login", &request).await?
         }
     };
-    Ok(Bought::lasting(answer.access_token))
+    Ok(IssuedToken::lasting(answer.access_token))
 }
 
 /// The signed request, as it is handed over.

@@ -16,7 +16,7 @@ const MASK: &str = "<secret>";
 
 /// A whole configuration. No secret is in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Account {
+pub struct EffectiveConfig {
     /// The role's configuration file.
     pub file: PathBuf,
     /// The form of that file; `None` if it is not there.
@@ -34,7 +34,7 @@ pub struct Account {
     /// The platform is reached with HTTPS.
     pub uses_https: bool,
     /// Given, but something else holds: the place, and why.
-    pub in_vain: Vec<String>,
+    pub overridden: Vec<String>,
     /// What else a person should know.
     pub remarks: Vec<Remark>,
 }
@@ -109,7 +109,7 @@ impl<'a> Notes<'a> {
         role: Used,
         path: PathBuf,
         remarks: Vec<Remark>,
-    ) -> Account {
+    ) -> EffectiveConfig {
         let form = raw.file.map(Loaded::form);
         let spelling = form.unwrap_or(Form::KeyValue);
         let row = |note: &Note<'_>| Row {
@@ -117,12 +117,12 @@ impl<'a> Notes<'a> {
             value: note.value.clone(),
             origin: place(&note.origin, note.variable),
         };
-        Account {
+        EffectiveConfig {
             file: path,
             form,
             rows: self.notes.iter().map(row).collect(),
             credential: self.credential,
-            in_vain: self.in_vain(raw, role),
+            overridden: self.overridden(raw, role),
             login_file: self.login_file,
             proxy: self.proxy,
             roots: self.roots,
@@ -131,8 +131,8 @@ impl<'a> Notes<'a> {
         }
     }
 
-    fn in_vain(&self, raw: Raw<'_>, role: Used) -> Vec<String> {
-        let mut in_vain = Vec::new();
+    fn overridden(&self, raw: Raw<'_>, role: Used) -> Vec<String> {
+        let mut overridden = Vec::new();
         for variable in TABLE.iter().filter(|known| known.used.includes(role)) {
             let winner = self.winner(variable);
             for value in raw.values(variable) {
@@ -142,12 +142,12 @@ impl<'a> Notes<'a> {
                 }
                 match winner {
                     Some(origin) if *origin == value.origin => {}
-                    Some(origin) => in_vain.push(format!("{}: {origin} wins", value.origin)),
-                    None => in_vain.push(format!("{}: nothing needs it", value.origin)),
+                    Some(origin) => overridden.push(format!("{}: {origin} wins", value.origin)),
+                    None => overridden.push(format!("{}: nothing needs it", value.origin)),
                 }
             }
         }
-        in_vain
+        overridden
     }
 
     /// Where the value comes from that holds for `variable`, or for the setting that takes its place:
@@ -189,7 +189,7 @@ fn printable(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::Account;
+    use super::EffectiveConfig;
     use crate::case::Case;
     use crate::env::{API_URL, Environment, GATEWAY_NAME, RELAY_HOST, RELAY_NAME, TOKEN, Variable};
     use std::path::Path;
@@ -204,7 +204,7 @@ mod tests {
     const NAME: Flag = (&GATEWAY_NAME, "NAME", "edge");
     const FILE: &str = "/conf/edge.conf";
 
-    fn rows(account: &Account) -> Vec<[&str; 3]> {
+    fn rows(account: &EffectiveConfig) -> Vec<[&str; 3]> {
         account
             .rows
             .iter()
@@ -244,11 +244,11 @@ mod tests {
         assert_eq!(rows(&account), expected);
         assert_eq!(account.form, Some(Form::Toml));
         assert_eq!(account.credential, "access token that an enrollment bought");
-        let in_vain = [
+        let overridden = [
             "api_url in /conf/edge.conf line 1: --domain wins",
             "token in /conf/edge.conf line 3: nothing needs it",
         ];
-        assert_eq!(account.in_vain, in_vain);
+        assert_eq!(account.overridden, overridden);
         assert!(!format!("{account:?}").contains("hunter2"));
     }
 
@@ -281,7 +281,7 @@ mod tests {
             let account = case.explain(explain_gateway);
             assert_eq!(account.credential, credential);
             assert_eq!(account.rows.last().expect("rows").key, last);
-            assert_eq!(account.in_vain, [""; 0], "{credential}");
+            assert_eq!(account.overridden, [""; 0], "{credential}");
         }
     }
 
@@ -377,7 +377,7 @@ mod tests {
         assert!(rows(&account).contains(&row), "{account:#?}");
         let expected = "environment variable INFISICAL_API_URL: INFISICAL_GATEWAY_DOMAIN in \
                         /conf/edge.conf line 2 wins";
-        assert_eq!(account.in_vain, [expected]);
+        assert_eq!(account.overridden, [expected]);
     }
 
     /// Every value that loses is told, also one of the same source as the winner.
@@ -415,7 +415,7 @@ mod tests {
             "INFISICAL_GATEWAY_DOMAIN in /conf/edge.conf line 1: --domain wins",
             "--relay: --target-relay-name wins",
         ];
-        assert_eq!(case.explain(explain_gateway).in_vain, expected);
+        assert_eq!(case.explain(explain_gateway).overridden, expected);
     }
 
     #[test]
@@ -432,7 +432,7 @@ mod tests {
         assert!(rows(&account).contains(&row), "{account:#?}");
         let expected = "INFISICAL_API_URL in /conf/edge.conf line 1: INFISICAL_DOMAIN in \
                         /conf/edge.conf line 2 wins";
-        assert_eq!(account.in_vain, [expected]);
+        assert_eq!(account.overridden, [expected]);
     }
 
     #[test]

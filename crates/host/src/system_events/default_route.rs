@@ -17,9 +17,9 @@ const PORT: u16 = 9;
 
 /// The addresses for both families, as far as there is a way.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Ways([Option<IpAddr>; 2]);
+pub(super) struct DefaultRoute([Option<IpAddr>; 2]);
 
-impl Ways {
+impl DefaultRoute {
     pub(super) fn now() -> Self {
         Self(STRANGERS.map(|stranger| source::towards((stranger, PORT).into()).ok()))
     }

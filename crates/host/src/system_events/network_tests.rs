@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use nix::sched::{CloneFlags, unshare};
 
-use super::super::{Disturbance, Watcher};
+use super::super::{SystemEvent, Watcher};
 use super::{
     CARRIES, Known, RTM_DELADDR, RTM_DELLINK, RTM_DELROUTE, RTM_NEWADDR, RTM_NEWLINK, RTM_NEWROUTE,
 };
@@ -201,8 +201,8 @@ fn ip(words: &str) {
 async fn told(watcher: &mut Watcher) -> usize {
     const CALM: Duration = Duration::from_millis(1600);
     let mut times = 0;
-    while let Ok(disturbance) = tokio::time::timeout(CALM, watcher.next()).await {
-        assert_eq!(disturbance, Disturbance::Network);
+    while let Ok(system_event) = tokio::time::timeout(CALM, watcher.next()).await {
+        assert_eq!(system_event, SystemEvent::Network);
         times += 1;
         assert!(times < 10, "there is no end to it");
     }

@@ -6,8 +6,8 @@
 //! or begins at another address. Sleep and new times of day are seen by comparing clocks (`clocks`).
 
 mod clocks;
+mod default_route;
 mod network;
-mod ways;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -15,10 +15,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::words::Nearly;
+use crate::humanize::Rounded;
 use clocks::{Clocks, Reading};
+use default_route::DefaultRoute;
 use network::Network;
-use ways::Ways;
 
 /// How often clocks are compared.
 const COMPARE: Duration = Duration::from_secs(5);
@@ -29,7 +29,7 @@ const BURST: Duration = Duration::from_secs(2);
 
 /// Something happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Disturbance {
+pub enum SystemEvent {
     /// An address, a route or a link came, went, or changed.
     Network,
     /// The machine slept for so long.
@@ -43,20 +43,20 @@ pub enum Disturbance {
     },
 }
 
-impl fmt::Display for Disturbance {
+impl fmt::Display for SystemEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Network => f.write_str("the network changed"),
-            Self::Resumed(slept) => write!(f, "the machine slept for {}", Nearly(*slept)),
+            Self::Resumed(slept) => write!(f, "the machine slept for {}", Rounded(*slept)),
             Self::ClockSet { ahead, by } => {
                 let way = if *ahead { "forward" } else { "back" };
-                write!(f, "the clock was set {way} by {}", Nearly(*by))
+                write!(f, "the clock was set {way} by {}", Rounded(*by))
             }
         }
     }
 }
 
-/// Notices disturbances while someone waits for the next one, and later those that happened meanwhile, as one.
+/// Notices system events while someone waits for the next one, and later those that happened meanwhile, as one.
 #[derive(Debug)]
 pub struct Watcher {
     network: Sight,
@@ -64,7 +64,7 @@ pub struct Watcher {
     burst: Option<(Instant, Instant)>,
     clocks: Clocks,
     compare_at: Instant,
-    untold: VecDeque<Disturbance>,
+    untold: VecDeque<SystemEvent>,
 }
 
 /// How changes of the network are seen.
@@ -73,7 +73,7 @@ enum Sight {
     /// The kernel reports them.
     Reported(Network),
     /// It does not, and someone looks.
-    LookedUp(Ways),
+    LookedUp(DefaultRoute),
     /// They do not matter.
     None,
 }
@@ -87,7 +87,7 @@ impl Sight {
                     Ok(()) => return,
                     Err(error) => {
                         tracing::debug!(%error, "the kernel reports no more changes of the network");
-                        *self = Self::LookedUp(Ways::now());
+                        *self = Self::LookedUp(DefaultRoute::now());
                     }
                 },
                 Self::LookedUp(ways) => return ways.changed().await,
@@ -104,7 +104,7 @@ impl Watcher {
         let network = Network::listen().inspect_err(|error| {
             tracing::debug!(%error, "the kernel does not report changes of the network");
         });
-        let looked_up = |_| Sight::LookedUp(Ways::now());
+        let looked_up = |_| Sight::LookedUp(DefaultRoute::now());
         Self {
             network: network.map_or_else(looked_up, Sight::Reported),
             ..Self::of_clocks()
@@ -123,11 +123,11 @@ impl Watcher {
         }
     }
 
-    /// The next disturbance. Cancel-safe: what was noticed is kept.
-    pub async fn next(&mut self) -> Disturbance {
+    /// The next system_event. Cancel-safe: what was noticed is kept.
+    pub async fn next(&mut self) -> SystemEvent {
         loop {
-            if let Some(disturbance) = self.untold.pop_front() {
-                return disturbance;
+            if let Some(system_event) = self.untold.pop_front() {
+                return system_event;
             }
             let tell_at = self
                 .burst
@@ -137,7 +137,7 @@ impl Watcher {
                 biased;
                 () = at(tell_at) => {
                     self.burst = None;
-                    return Disturbance::Network;
+                    return SystemEvent::Network;
                 }
                 () = tokio::time::sleep_until(self.compare_at) => {
                     self.compare_at = Instant::now() + COMPARE;
@@ -169,7 +169,7 @@ async fn at(time: Option<Instant>) {
 
 #[cfg(test)]
 mod tests {
-    use super::{BURST, Disturbance, QUIET, Watcher};
+    use super::{BURST, QUIET, SystemEvent, Watcher};
     use std::future::Future as _;
     use std::pin::pin;
     use std::task::{Context, Poll, Waker};
@@ -181,7 +181,7 @@ mod tests {
         let begin = Instant::now();
         let mut watcher = Watcher::of_clocks();
         watcher.burst = Some((begin, begin + Duration::from_millis(100)));
-        assert_eq!(watcher.next().await, Disturbance::Network);
+        assert_eq!(watcher.next().await, SystemEvent::Network);
         assert_eq!(begin.elapsed(), QUIET + Duration::from_millis(100));
         assert!(watcher.burst.is_none());
     }
@@ -191,7 +191,7 @@ mod tests {
         let begin = Instant::now();
         let mut watcher = Watcher::of_clocks();
         watcher.burst = Some((begin, begin + BURST));
-        assert_eq!(watcher.next().await, Disturbance::Network);
+        assert_eq!(watcher.next().await, SystemEvent::Network);
         assert_eq!(begin.elapsed(), BURST);
     }
 
@@ -204,23 +204,23 @@ mod tests {
             let mut context = Context::from_waker(Waker::noop());
             assert!(matches!(waiting.poll(&mut context), Poll::Pending));
         }
-        assert_eq!(watcher.next().await, Disturbance::Network);
+        assert_eq!(watcher.next().await, SystemEvent::Network);
     }
 
     #[tokio::test(start_paused = true)]
     async fn where_nobody_reports_another_way_out_is_seen_within_a_second() {
         let begin = Instant::now();
         let mut watcher = Watcher::of_clocks();
-        watcher.network = super::Sight::LookedUp(super::Ways::nowhere());
-        assert_eq!(watcher.next().await, Disturbance::Network);
+        watcher.network = super::Sight::LookedUp(super::DefaultRoute::nowhere());
+        assert_eq!(watcher.next().await, SystemEvent::Network);
         assert!(begin.elapsed() <= Duration::from_secs(1) + QUIET);
     }
 
     #[test]
     fn a_disturbance_is_a_part_of_a_sentence() {
-        let told = Disturbance::Resumed(Duration::from_secs(9 * 3600)).to_string();
+        let told = SystemEvent::Resumed(Duration::from_secs(9 * 3600)).to_string();
         assert_eq!(told, "the machine slept for 9 h");
-        let set = Disturbance::ClockSet {
+        let set = SystemEvent::ClockSet {
             ahead: false,
             by: Duration::from_secs(3600),
         };

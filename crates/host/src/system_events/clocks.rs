@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
 
-use super::Disturbance;
+use super::SystemEvent;
 
 /// A shorter sleep is none: timers are late by as much on a busy machine.
 const SLEEP: Duration = Duration::from_secs(2);
@@ -59,7 +59,7 @@ impl Clocks {
     }
 
     /// What happened since the last reading.
-    pub(super) fn compare(&mut self, now: Option<Reading>) -> Vec<Disturbance> {
+    pub(super) fn compare(&mut self, now: Option<Reading>) -> Vec<SystemEvent> {
         let Some(now) = now else {
             return Vec::new();
         };
@@ -71,15 +71,15 @@ impl Clocks {
         // Where the time of day would be, had no one set it.
         let unset = last.day.saturating_add(boot);
         let (ahead, by) = (now.day > unset, now.day.abs_diff(unset));
-        let resumed = (slept >= SLEEP).then_some(Disturbance::Resumed(slept));
-        let set = (by >= STEP).then_some(Disturbance::ClockSet { ahead, by });
+        let resumed = (slept >= SLEEP).then_some(SystemEvent::Resumed(slept));
+        let set = (by >= STEP).then_some(SystemEvent::ClockSet { ahead, by });
         resumed.into_iter().chain(set).collect()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Clocks, Disturbance, READ_WITHIN, Reading};
+    use super::{Clocks, READ_WITHIN, Reading, SystemEvent};
     use std::time::Duration;
 
     fn seconds(awake: u64, boot: u64, day: u64) -> Option<Reading> {
@@ -88,7 +88,7 @@ mod tests {
     }
 
     /// What is told when clocks go on from (100, 1000, 5000) by so much.
-    fn told(awake: u64, boot: u64, day: i64) -> Vec<Disturbance> {
+    fn told(awake: u64, boot: u64, day: i64) -> Vec<SystemEvent> {
         let mut clocks = Clocks::new(seconds(100, 1000, 5000));
         let day = 5000_u64.checked_add_signed(day).expect("later than 1970");
         let told = clocks.compare(seconds(100 + awake, 1000 + boot, day));
@@ -107,14 +107,14 @@ mod tests {
     #[test]
     fn sleep_is_told_with_its_length() {
         let hour = Duration::from_secs(3600);
-        assert_eq!(told(5, 3605, 3605), [Disturbance::Resumed(hour)]);
+        assert_eq!(told(5, 3605, 3605), [SystemEvent::Resumed(hour)]);
         assert_eq!(told(5, 7, 7).len(), 1, "a short one");
     }
 
     #[test]
     fn a_new_time_of_day_is_told_with_its_direction() {
         let by = Duration::from_secs(3600);
-        let set = |ahead| [Disturbance::ClockSet { ahead, by }];
+        let set = |ahead| [SystemEvent::ClockSet { ahead, by }];
         assert_eq!(told(5, 5, 3605), set(true));
         assert_eq!(told(5, 5, -3595), set(false));
     }
@@ -123,11 +123,11 @@ mod tests {
     fn a_machine_that_slept_and_woke_with_a_wrong_clock_tells_both() {
         let told = told(5, 3605, 5);
         let hour = Duration::from_secs(3600);
-        let set = Disturbance::ClockSet {
+        let set = SystemEvent::ClockSet {
             ahead: false,
             by: hour,
         };
-        assert_eq!(told, [Disturbance::Resumed(hour), set]);
+        assert_eq!(told, [SystemEvent::Resumed(hour), set]);
     }
 
     #[test]

@@ -26,7 +26,7 @@ pub(super) fn since_boot() -> Duration {
 
 /// What a login gave.
 #[derive(Debug)]
-pub(super) struct Bought {
+pub(super) struct IssuedToken {
     pub(super) text: Secret,
     /// Seconds until it expires; 0 is never, as far as we know.
     pub(super) expires_in: u64,
@@ -35,7 +35,7 @@ pub(super) struct Bought {
     renewable: bool,
 }
 
-impl Bought {
+impl IssuedToken {
     /// A machine identity's token.
     pub(super) fn renewable(login: Login) -> Self {
         Self {
@@ -97,7 +97,7 @@ pub(super) struct Token {
 }
 
 impl Token {
-    pub(super) fn new(bought: Bought, now: Duration) -> Self {
+    pub(super) fn new(bought: IssuedToken, now: Duration) -> Self {
         let at_most = Duration::from_secs(bought.at_most);
         let mut token = Self {
             text: bought.text,
@@ -133,7 +133,7 @@ impl Token {
     }
 
     /// Takes in a renewal.
-    pub(super) fn renew(&mut self, bought: Bought, now: Duration) {
+    pub(super) fn renew(&mut self, bought: IssuedToken, now: Duration) {
         let life = Duration::from_secs(bought.expires_in);
         // The platform has begun to cap it, whatever it said before: the next one is bought.
         self.renewable = bought.renewable && life >= self.life;
@@ -163,7 +163,7 @@ impl Token {
 
 #[cfg(test)]
 mod tests {
-    use super::{Bought, Stage, Token, life, since_boot};
+    use super::{IssuedToken, Stage, Token, life, since_boot};
     use crate::secret::Secret;
     use crate::types::Login;
     use std::time::Duration;
@@ -172,8 +172,8 @@ mod tests {
         Duration::from_secs(seconds)
     }
 
-    fn bought(expires_in: u64, at_most: u64) -> Bought {
-        Bought::renewable(Login {
+    fn bought(expires_in: u64, at_most: u64) -> IssuedToken {
+        IssuedToken::renewable(Login {
             access_token: Secret::new("t"),
             expires_in,
             access_token_max_ttl: at_most,
@@ -224,7 +224,7 @@ mod tests {
     fn a_token_without_an_end_is_used_until_it_is_refused() {
         let token = Token::new(bought(0, 0), s(5));
         assert_eq!(token.stage(s(u64::MAX)), Stage::Fresh);
-        let token = Token::new(Bought::lasting(Secret::new("no.jwt")), s(5));
+        let token = Token::new(IssuedToken::lasting(Secret::new("no.jwt")), s(5));
         assert_eq!(token.stage(s(u64::MAX)), Stage::Fresh);
     }
 
@@ -233,7 +233,7 @@ mod tests {
         // {"alg":"none"} . {"iat":1000,"exp":1100}
         let jwt = "eyJhbGciOiJub25lIn0.eyJpYXQiOjEwMDAsImV4cCI6MTEwMH0.c2ln";
         assert_eq!(life(jwt), Some(100));
-        let token = Token::new(Bought::lasting(Secret::new(jwt)), s(0));
+        let token = Token::new(IssuedToken::lasting(Secret::new(jwt)), s(0));
         assert_eq!(token.stage(s(59)), Stage::Fresh);
         assert_eq!(token.stage(s(60)), Stage::Replaceable);
         assert_eq!(token.stage(s(100)), Stage::Expired);

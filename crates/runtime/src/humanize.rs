@@ -20,9 +20,9 @@ impl fmt::Display for Count {
 
 /// A time as people say it, in its largest unit, rounded up.
 #[derive(Debug, Clone, Copy)]
-pub struct Roughly(pub Duration);
+pub struct RoundedUp(pub Duration);
 
-impl fmt::Display for Roughly {
+impl fmt::Display for RoundedUp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let seconds = self.0.as_secs() + u64::from(self.0.subsec_nanos() > 0);
         match seconds {
@@ -35,9 +35,9 @@ impl fmt::Display for Roughly {
 
 /// A time as people say it, in its largest unit, to the nearest.
 #[derive(Debug, Clone, Copy)]
-pub struct Nearly(pub Duration);
+pub struct Rounded(pub Duration);
 
-impl fmt::Display for Nearly {
+impl fmt::Display for Rounded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let seconds = self
             .0
@@ -103,7 +103,7 @@ impl fmt::Display for LastSeen {
 mod tests {
     use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-    use super::{Count, LastSeen, Nearly, Roughly, Utc};
+    use super::{Count, LastSeen, Rounded, RoundedUp, Utc};
 
     #[test]
     fn last_seen_has_a_date_after_a_day() {
@@ -130,7 +130,7 @@ mod tests {
             (172_800_400, "2 days"),
             (9 * 86_400_000, "9 days"),
         ] {
-            let told_now = Nearly(Duration::from_millis(millis)).to_string();
+            let told_now = Rounded(Duration::from_millis(millis)).to_string();
             assert_eq!(told_now, told, "{millis} ms");
         }
     }
@@ -162,7 +162,7 @@ mod tests {
             (54_000_000, "15 h"),
             (53_999_000, "15 h"),
         ] {
-            let told_now = Roughly(Duration::from_millis(millis)).to_string();
+            let told_now = RoundedUp(Duration::from_millis(millis)).to_string();
             assert_eq!(told_now, told, "{millis} ms");
         }
     }
