@@ -2,7 +2,7 @@
 //!
 //! A refusal by the platform is final when nothing ever worked: a person is watching, and must hear of it. It is not when
 //! a machine that has worked for months boots while the platform is being redeployed. The mark tells the two apart. It is a
-//! hash of what identifies the service to the platform, so that a new credential starts from nothing; whoever reads
+//! hash of what identifies the service to the platform, so that a new credential starts from nothing; a reader of
 //! it learns nothing.
 
 use std::fs;

@@ -52,7 +52,7 @@ pub(crate) async fn run(
     }
 }
 
-/// Beats for ever.
+/// Beats forever.
 async fn beat(
     issuers: &watch::Receiver<Arc<Issuer>>,
     beats: &mpsc::Sender<Beat>,

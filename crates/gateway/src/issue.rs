@@ -20,7 +20,7 @@ use crate::names::{GatewayName, RelayName, TLS_PORT};
 use crate::net::dial;
 
 /// Limit for one attempt. Each of its calls and probes has a limit of its own; this one bounds their sum, whatever they
-/// become, so that the link never waits for ever.
+/// become, so that the link never waits forever.
 const ATTEMPT: Duration = Duration::from_secs(120);
 
 /// How long a relay that failed is chosen only when there is no other.
@@ -341,7 +341,7 @@ impl Issuer {
         if keep_relay && let Some(chosen) = self.choice().chosen.clone() {
             return Ok(chosen);
         }
-        // Chosen beforehand: whoever has lost its relay need not measure first.
+        // Chosen beforehand: anyone who has lost its relay need not measure first.
         if let Some(second) = self.choice().second(now) {
             return Ok(second);
         }

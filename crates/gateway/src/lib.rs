@@ -1,4 +1,4 @@
-//! The gateway: keeps a tunnel to a relay for ever and answers the sessions that arrive through it.
+//! The gateway: keeps a tunnel to a relay forever and answers the sessions that arrive through it.
 //!
 //! Tasks, all within the scope that [`run`] is given:
 //! - the connection ([`connection`], in the caller's own task): does what its state machine decides,

@@ -71,7 +71,7 @@ async fn issuer(
     Ok(access.map(|access| Issuer::new(client, access, name, relay)))
 }
 
-/// Follows `settings` for ever, or until `scope` is cancelled; `used` are in use.
+/// Follows `settings` forever, or until `scope` is cancelled; `used` are in use.
 pub(crate) async fn run(
     mut settings: watch::Receiver<GatewaySettings>,
     mut used: GatewaySettings,

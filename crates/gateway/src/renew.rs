@@ -34,7 +34,7 @@ const REFUSED: Duration = Duration::from_secs(30);
 /// How often to see whether it is time, since timers stand still while the machine sleeps.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
 
-/// Renews for ever what `current` holds: before it expires, at once when the settings say to ask otherwise (a
+/// Renews forever what `current` holds: before it expires, at once when the settings say to ask otherwise (a
 /// new one of `issuers`), and at once when `now` says that the platform should hear where the gateway is, or that another relay is
 /// better. Whatever the platform answers, the old credentials are kept: the link decides about them
 /// when it needs new ones.
@@ -47,7 +47,7 @@ pub(crate) async fn run(
     let mut seen = current.subscribe();
     let mut backoff = Backoff::new(BASE, CAP);
     let mut not_before = Instant::now();
-    // What the platform asked for, and what a clock makes of its answers, holds whoever has a reason to ask at once; new settings are
+    // What the platform asked for, and what a clock makes of its answers, holds for anyone who has a reason to ask at once; new settings are
     // another question.
     let mut kept = not_before;
     let mut issuer = Arc::clone(&issuers.borrow_and_update());

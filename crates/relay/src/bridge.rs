@@ -62,7 +62,7 @@ where
         tokio::select! {
             () = scope.cancelled() => (End::Stopped, "relay: it is going away"),
             () = async {
-                // A channel of a session that is gone takes bytes, or none, for ever.
+                // A channel of a session that is gone takes bytes, or none, forever.
                 parties.session.ended().await;
                 tokio::time::sleep(parties.farewell).await;
             } => (End::Broken, "gateway: its session ended"),

@@ -187,7 +187,7 @@ impl Client {
         match end {
             bridge::End::Complete => reset::disarm(socket(&tls)),
             bridge::End::GatewayClosed => {
-                // What it still sends is in vain; one that goes on is reset.
+                // What it still sends is without effect; one that goes on is reset.
                 drop((channel, places));
                 if self.dismiss(&mut tls).await {
                     reset::disarm(socket(&tls));
@@ -264,7 +264,7 @@ impl Client {
         tunnel.charge_to(|| self.hub.buffers.account(organization));
 
         // Opened by a task of its own: an answer that comes too late must be heard all the same, or the
-        // channel would stay open on the gateway's side, belonging to nobody.
+        // channel would stay open on the gateway's side, belonging to no one.
         let (opened, wait) = oneshot::channel();
         let opener = Arc::clone(&tunnel);
         let originator = self.peer;
@@ -272,7 +272,7 @@ impl Client {
         self.bridges.spawn("open", async move {
             tokio::select! {
                 result = opener.session.open(TARGET, originator) => {
-                    // Dropped, and so closed, if nobody waits any more.
+                    // Dropped, and so closed, if no one waits any more.
                     let _ = opened.send(result.map(|channel| (channel, places)));
                 }
                 () = opener.session.ended() => {}
@@ -350,7 +350,7 @@ impl Client {
     }
 
     /// Ends a session cleanly: says so, then waits for the client to end too. Closing a socket with
-    /// unread bytes would reset the connection and could destroy our goodbye on its way. True if
+    /// unread bytes would reset the connection and could destroy our disconnect message on its way. True if
     /// the client ended.
     async fn dismiss(&self, tls: &mut Tls) -> bool {
         let farewell = async {

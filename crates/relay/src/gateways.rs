@@ -39,8 +39,8 @@ const BETWEEN_GOODBYES: Duration = Duration::from_millis(5);
 /// The same for all gateways together.
 const ALL_GOODBYES: Duration = Duration::from_secs(1);
 
-/// Accepts gateways until `stop` is cancelled: then a gateway that no client needs any more hears a goodbye. The
-/// sessions belong to `sessions`: its cancellation closes all of them with a goodbye.
+/// Accepts gateways until `stop` is cancelled: then a gateway that no client needs any more receives a disconnect message. The
+/// sessions belong to `sessions`: its cancellation closes all of them with a disconnect message.
 pub(crate) async fn serve(listener: TcpListener, hub: Arc<Hub>, stop: Scope, sessions: Scope) {
     let mut acceptor = Acceptor::new(listener, hub.handshakes);
     while let Some(accepted) = stop.run(acceptor.accept()).await {
@@ -182,7 +182,7 @@ async fn goes(
     tokio::time::sleep(goodbye_in(others(), random)).await;
 }
 
-/// The wait before one goodbye beside `others`: a part of what is between no time and what all of them may take, by
+/// The wait before one disconnect message beside `others`: a part of what is between no time and what all of them may take, by
 /// `random`.
 fn goodbye_in(others: usize, random: u64) -> Duration {
     let others = u32::try_from(others).unwrap_or(u32::MAX);

@@ -33,7 +33,7 @@ pub(crate) struct Deadlines {
     pub(crate) open: Duration,
     /// A replaced session's answer to its probe.
     pub(crate) probe: Duration,
-    /// A client's answer to our goodbye, and what a gateway left behind to be read.
+    /// A client's answer to our disconnect message, and what a gateway left behind to be read.
     pub(crate) farewell: Duration,
     /// All clients and gateways together, once the relay was told to stop.
     pub(crate) grace: Duration,

@@ -218,7 +218,7 @@ fn log_listening(ssh: &TcpListener, tls: &TcpListener) {
 }
 
 /// Serves gateways and clients until `stop` is cancelled; then sees to an orderly end. Both ports are closed and handshakes
-/// cut at once. Live bridges have [`GRACE`]; each gateway hears a goodbye after the last of its own, so that it can dial another
+/// cut at once. Live bridges have [`GRACE`]; each gateway receives a disconnect message after the last of its own, so that it can dial another
 /// relay while others are still served. Both acceptors run as soon as this is polled.
 async fn serve(sockets: Sockets, hub: Arc<Hub>, stop: Scope) {
     // Not children of `stop`: they outlive it, each by its own time.

@@ -152,7 +152,7 @@ pub(crate) async fn begin(
     let Some(access) = open(client, settings, scope).await? else {
         return Ok(None);
     };
-    // A relay that has worked as it is asks again after a refusal: nobody may be there to start it.
+    // A relay that has worked as it is asks again after a refusal: no one may be there to start it.
     let has_worked = known.has(&access.fingerprint());
     let mut refusals = 0_u32;
     let mut backoff = Backoff::new(START.0, START.1);

@@ -105,7 +105,7 @@ fn identity() -> RelayCredential {
     RelayCredential::Identity(IdentityCredential::Token(Secret::new("id-token")))
 }
 
-/// Settings that nobody changes.
+/// Settings that no one changes.
 fn fixed(settings: RelaySettings) -> watch::Receiver<RelaySettings> {
     watch::channel(settings).1
 }

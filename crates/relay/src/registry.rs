@@ -3,7 +3,7 @@
 //! The newest proven connection of an identity takes over at once and never waits for the one before it,
 //! which may be long dead without this side knowing. The replaced session is handed out; the caller
 //! probes it, closes it either way, and reports with [`Registry::probed`] what the probe showed. Two
-//! live programs that share one identity push each other out for ever: when the same two addresses
+//! live programs that share one identity push each other out forever: when the same two addresses
 //! alternate, both alive, [`Conflict`] names them.
 //!
 //! Pure: no I/O, no clock (time is an argument), generic over the session's handle.
@@ -70,7 +70,7 @@ pub(crate) struct Registered<S> {
 /// A session that another one of the same identity replaced.
 #[derive(Debug)]
 pub(crate) struct Replaced<S> {
-    /// The session; nobody finds it any more.
+    /// The session; no one finds it any more.
     pub(crate) session: S,
     /// Where it came from.
     pub(crate) peer: SocketAddr,

@@ -9,13 +9,13 @@ use crate::events;
 use crate::host::notify;
 use crate::humanize::{Count, RoundedUp};
 
-/// Between two looks. Gateways and clients come and go by the hundred; nobody reads faster than this.
+/// Between two looks. Gateways and clients come and go by the hundred; no one reads faster than this.
 const INTERVAL: Duration = Duration::from_secs(5);
 
 /// Longest part of an organization's id that is shown, in characters.
 const MAX_SHOWN: usize = 64;
 
-/// Tells for ever, whenever the line is another one.
+/// Tells forever, whenever the line is another one.
 pub(crate) async fn run(hub: Arc<Hub>) {
     let mut said = String::new();
     loop {

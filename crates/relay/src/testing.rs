@@ -83,7 +83,7 @@ impl UserCertificate {
 
 /// The CA of host certificates, as the signer of a [`UserCertificate`].
 pub(super) const OTHER_ROLES_CA: u8 = HOST_CA;
-/// A CA of nobody.
+/// A CA of no one.
 pub(super) const STRANGERS_CA: u8 = 99;
 
 fn key(seed: u8) -> PrivateKey {

@@ -543,7 +543,7 @@ async fn what_does_not_end_while_a_relay_stops_is_cut_after_its_grace() {
 #[tokio::test]
 async fn a_gateway_that_does_not_open_a_channel_does_not_hold_up_a_stop() {
     let relay = Relay::good().await;
-    // Nobody accepts its channels, so the client waits.
+    // No one accepts its channels, so the client waits.
     let gateway = relay.gateway().await;
     let _client = relay.client(ID).await;
     until(|| relay.hub.channels.keys() == 1).await;

@@ -24,7 +24,7 @@ pub(crate) struct Tunnel {
 pub(crate) type Need = TaskTrackerToken;
 
 impl Tunnel {
-    /// A tunnel that nobody needs yet.
+    /// A tunnel that no one needs yet.
     pub(crate) fn new(session: Session) -> Self {
         Self {
             session,

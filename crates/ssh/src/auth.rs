@@ -166,7 +166,7 @@ impl Server {
     }
 
     /// Whom the CA certified: the certificate's first principal, not the user name, which the client chooses among all of its
-    /// principals, so that it cannot be taken for somebody else whose id is its own name.
+    /// principals, so that it cannot be taken for someone else whose id is its own name.
     pub(super) fn subject(&self) -> Option<&str> {
         self.subject.as_deref()
     }

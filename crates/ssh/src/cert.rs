@@ -110,7 +110,7 @@ impl fmt::Display for Limit {
 }
 
 impl Error {
-    /// The same, told by somebody who knows how wrong this machine's clock is.
+    /// The same, told by someone who knows how wrong this machine's clock is.
     #[must_use]
     pub fn knowing(self, skew: Option<Skew>) -> Self {
         match self {

@@ -5,7 +5,7 @@
 //! - *writer*: a batch out of the state → sealed packets → one write. It never waits for more to send, and while it writes more
 //!   gathers.
 //!
-//! Each ends the session when it ends, for whatever reason. After the last words have been written the reader goes on until the
+//! Each ends the session when it ends, for whatever reason. After the disconnect message has been written the reader goes on until the
 //! peer has closed its side: a connection that is closed with bytes unread makes the kernel throw away what is still on its
 //! way to the peer.
 
@@ -30,7 +30,7 @@ use crate::net::handshake_cpu::HandshakeCpu;
 use crate::net::turn::Turn;
 use crate::scope::Scope;
 
-/// How long last words may take.
+/// Limit for the disconnect message.
 pub(super) const GOODBYE: Duration = Duration::from_secs(2);
 
 /// How far the session has come.
@@ -140,7 +140,7 @@ impl Shared {
             }
             let all = state.wakers.iter_mut();
             wakers.extend(all.flat_map(|w| [w.reader.take(), w.writer.take()]));
-            // Whoever waits for an answer learns that none will come.
+            // The one who waits for an answer learns that none will come.
             state.openings.clear();
             state.pings.clear();
             state.incoming.clear();
@@ -230,7 +230,7 @@ impl State {
         set(&mut self.wakers_made(id).writer, waker);
     }
 
-    /// Nobody waits for the channel any more.
+    /// No one waits for the channel any more.
     pub(super) fn forget(&mut self, id: ChannelId) {
         self.openings.remove(&id);
         if let Some(wakers) = self.wakers_of(id) {
@@ -252,7 +252,7 @@ impl State {
         receiver
     }
 
-    /// Nobody waits for the ping any more.
+    /// No one waits for the ping any more.
     pub(super) fn forget_ping(&mut self, number: u64) {
         self.pings.remove(&number);
     }
@@ -315,7 +315,7 @@ where
             // The reader says why, when the peer has closed its side.
             Some(Ok(())) => ending.disarm(),
             Some(Err(error)) => {
-                // The reader may be about to learn why, from the peer's last words.
+                // The reader may be about to learn why, from the peer's disconnect message.
                 let mut phase = theirs.phase();
                 let ended = phase.wait_for(|phase| *phase == Phase::Ended);
                 let _ = tokio::time::timeout(GOODBYE, ended).await;
@@ -347,7 +347,7 @@ impl Drop for EndsSession {
 }
 
 /// Takes in what the peer still sends, until it closes its side: a connection that is closed with bytes unread makes the kernel
-/// throw away our last words.
+/// discard our disconnect message.
 async fn drain<R: AsyncRead + Unpin>(mut reader: R) {
     let mut nowhere = [0; 4096];
     while matches!(reader.read(&mut nowhere).await, Ok(1..)) {}

@@ -72,7 +72,7 @@ impl Keepalive {
     };
 }
 
-/// When keys are exchanged anew, whichever comes first, counted for each direction by itself (RFC 4253 §9, RFC 4344 §3).
+/// When keys are exchanged again, whichever comes first, counted for each direction by itself (RFC 4253 §9, RFC 4344 §3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RekeyLimits {
     /// Bytes of payload.

@@ -27,7 +27,7 @@ pub struct Config {
     pub handshake: Duration,
     /// What is offered.
     pub algorithms: Algorithms,
-    /// When keys are exchanged anew.
+    /// When keys are exchanged again.
     pub rekey: RekeyLimits,
     /// By which certificates are judged.
     pub clock: Clock,

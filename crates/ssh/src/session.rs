@@ -104,7 +104,7 @@ impl Session {
     }
 
     /// Whom the CA certified: the first principal of a client's certificate. Not the user name, which the client chooses among
-    /// all of its principals, so that it cannot be taken for somebody else whose id is its own name. Empty on the client's side.
+    /// all of its principals, so that it cannot be taken for someone else whose id is its own name. Empty on the client's side.
     #[must_use]
     pub fn subject(&self) -> &str {
         &self.subject
@@ -157,7 +157,7 @@ impl Session {
         Ok(ChannelStream::new(handle))
     }
 
-    /// From here on whoever gives up the wait for the answer closes the channel.
+    /// From here on the one who gives up the wait for the answer closes the channel.
     fn begin_open(
         &self,
         target: (&str, u16),

@@ -361,7 +361,7 @@ async fn a_peer_that_never_speaks_is_given_up_in_time() {
     drop(silent);
 }
 
-/// Writes until it fails; a writer that is never told would wait for ever.
+/// Writes until it fails; a writer that is never told would wait forever.
 async fn write_until_told<W: tokio::io::AsyncWrite + Unpin>(mut writer: W) {
     let block = vec![0; 64 * 1024];
     let told = async { while writer.write_all(&block).await.is_ok() {} };

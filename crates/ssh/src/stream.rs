@@ -102,7 +102,7 @@ impl ChannelStream {
         }
     }
 
-    /// Whoever holds what is returned keeps the channel open beyond the drop of this, if it was shut down.
+    /// The one who holds what is returned keeps the channel open beyond the drop of this, if it was shut down.
     #[must_use]
     pub fn farewell(&self) -> Farewell {
         Farewell(Arc::clone(&self.handle))
@@ -167,7 +167,7 @@ impl Drop for ChannelStream {
     fn drop(&mut self) {
         let Handle { shared, id } = &*self.handle;
         if self.shut_down {
-            // Nobody will read it: a farewell takes in what comes, as long as the peer may send it.
+            // No one will read it: a farewell takes in what comes, as long as the peer may send it.
             let unread = self.chunks.iter().map(|chunk| chunk.len());
             let bytes = unread.fold(self.read, usize::saturating_add);
             shared.lock().connection.read(*id, bytes);
@@ -272,7 +272,7 @@ impl AsyncWrite for ChannelStream {
         };
         drop(state);
         turn.made_progress();
-        // Copied without holding anybody up.
+        // Copied without holding anyone up.
         let mut packet = data_packet(recipient, length);
         let mut left = length;
         for buffer in buffers {

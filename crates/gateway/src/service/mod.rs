@@ -97,7 +97,7 @@ pub(crate) enum Error {
     /// The client's certificate says nothing usable.
     #[error(transparent)]
     Claims(#[from] extensions::Error),
-    /// The client's certificate is for another gateway: whoever routes must not be able to choose which
+    /// The client's certificate is for another gateway: anyone who routes must not be able to choose which
     /// network a session ends in.
     #[error("the client certificate is for gateway {0}, not for this one")]
     OtherGateway(String),
@@ -140,7 +140,7 @@ impl Error {
         }
     }
 
-    /// True for what happens every day and nobody can act on: clients that leave, and targets that
+    /// True for what happens every day and no one can act on: clients that leave, and targets that
     /// do so after them.
     pub(crate) fn is_ordinary(&self) -> bool {
         match self {
@@ -165,7 +165,7 @@ type Stream = SecureStream<TlsStream<ChannelStream>>;
 pub(crate) struct Context<'a> {
     pub(crate) identity: &'a Identity,
     pub(crate) cluster: &'a http::Cluster,
-    /// Once it is cancelled, a service that could go on for ever ends after what it is doing.
+    /// Once it is cancelled, a service that could go on forever ends after what it is doing.
     pub(crate) draining: &'a Scope,
     /// Once it is cancelled, every service ends at once.
     pub(crate) stop: &'a Scope,

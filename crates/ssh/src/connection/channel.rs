@@ -5,7 +5,7 @@
 //!   ─────────────────▶ Opening ──────────────────┐
 //!                         │ failure: Refused,    ▼
 //!                         │ until it is let go
-//!            CHANNEL_OPEN                       Open ──▶ both CLOSEs and nobody holds it: gone
+//!            CHANNEL_OPEN                       Open ──▶ both CLOSEs and no one holds it: gone
 //!   ─────────────────▶ Incoming ─────────────────▲
 //!                         │ refuse(): gone   accept()
 //!
@@ -30,11 +30,11 @@ pub(crate) struct ChannelId(pub u32);
 pub(super) enum State {
     /// We asked for it.
     Opening,
-    /// The peer asked for it, and nobody has taken it yet.
+    /// The peer asked for it, and no one has taken it yet.
     Incoming,
     /// Both sides use it.
     Open,
-    /// The peer refused it, and whoever asked does not know yet.
+    /// The peer refused it, and the one who asked does not know yet.
     Refused,
 }
 
@@ -51,7 +51,7 @@ pub(super) struct Channel {
     pub queued: usize,
     pub receive: ReceiveWindow,
     pub received: VecDeque<Payload>,
-    /// Somebody reads and writes it.
+    /// Someone reads and writes it.
     pub is_held: bool,
     /// A writer found no room and waits.
     pub is_writer_waiting: bool,
@@ -74,7 +74,7 @@ pub(super) struct Channel {
 /// Of a message that goes behind the data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Progress {
-    /// Nobody asked for it.
+    /// No one asked for it.
     NotYet,
     /// To be sent when the data have gone.
     Wanted,

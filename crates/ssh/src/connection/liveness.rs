@@ -23,7 +23,7 @@ const MEASURING_PATIENCE: Duration = Duration::from_secs(30);
 pub(super) enum Purpose {
     /// Nothing was heard for a while.
     Keepalive,
-    /// Somebody wants to know whether the peer is alive.
+    /// Someone wants to know whether the peer is alive.
     Ping(u64),
     /// How long does it take?
     Measure,

@@ -88,7 +88,7 @@ pub(super) struct Connection {
 /// How far its end has come.
 enum Ending {
     No,
-    /// After what is queued, these last words.
+    /// After what is queued, this disconnect message.
     Wanted(Packet),
     /// At once, with what the transport still has.
     Failing,
@@ -411,7 +411,7 @@ impl Connection {
 
     /// An answer to the oldest of our global requests; `None` if it is refused.
     fn handle_answer(&mut self, success: Option<&[u8]>, now: Instant) -> Result<(), Error> {
-        // An answer that nobody waits for is ignored, as OpenSSH does.
+        // An answer that no one waits for is ignored, as OpenSSH does.
         let Some(answer) = self.liveness.answered(self.channels.received(), now) else {
             return Ok(());
         };

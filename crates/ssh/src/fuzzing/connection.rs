@@ -1,4 +1,4 @@
-//! A connection of ours and an honest peer, between them whoever the fuzzer is: it delivers what the peer says, changed or
+//! A connection of ours and an honest peer, between them the fuzzer: it delivers what the peer says, changed or
 //! not, says things itself, lets time pass, and does what the program may do. Whatever it does, nothing panics, what is
 //! held stays bounded, and two honest sides come to no error.
 
@@ -66,7 +66,7 @@ struct Run {
     now: Instant,
     /// What was delivered last.
     last: Vec<u8>,
-    /// Nobody has said or lost anything but the two.
+    /// No one has said or lost anything but the two.
     is_honest: bool,
 }
 
@@ -171,7 +171,7 @@ impl Run {
                 let payload = self.ours.inbox.pop_front();
                 self.is_honest &= payload.is_none();
             }
-            // Somebody else is.
+            // Someone else is.
             4 => {
                 let length = usize::from(script.u8());
                 let payload = script.bytes(length).to_vec();
@@ -242,7 +242,7 @@ impl Run {
                 }
             }
             8 => {
-                // Whoever asked for a channel goes away.
+                // The one who asked for a channel goes away.
                 if let Some(id) = self.ours.opening.pop() {
                     self.ours.connection.release(id);
                 }

@@ -3,7 +3,7 @@
 use super::Script;
 use crate::msg::{AuthMethod, Directions, KexInit, Message};
 
-/// Names that mean something to somebody, and lists of them.
+/// Names that mean something to someone, and lists of them.
 const NAMES: [&str; 16] = [
     "",
     "ssh-userauth",

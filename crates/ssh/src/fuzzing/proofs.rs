@@ -60,7 +60,7 @@ fn transcript<'a>(client_public: &'a [u8], server_public: &'a [u8]) -> Transcrip
     }
 }
 
-/// No signature is of data that nobody has signed.
+/// No signature is of data that no one has signed.
 fn reply(payload: &[u8]) {
     let Ok(Message::KexExchangeReply {
         host_key,

@@ -103,7 +103,7 @@ const SCRIPTS: [&[u8]; 10] = [
     // Requests without end, early and late.
     &[0x02, 5, 31, 0, 6, 255, 6, 255, 7],
     &[0x17, 5, 16, 0, 5, 1, 6, 255, 6, 255, 7, 10, 30, 0],
-    // A channel of somebody else's making, refused and opened.
+    // A channel of someone else's making, refused and opened.
     &[
         0x07, 5, 19, 0, 0, 3, 7, 5, 5, 19, 0, 0, 3, 6, 5, 11, 2, 11, 4, 7, 0,
     ],

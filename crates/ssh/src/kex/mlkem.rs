@@ -1,4 +1,4 @@
-//! The hybrid exchange of ML-KEM-768 and X25519 (draft-ietf-sshm-mlkem-hybrid-kex): whoever breaks only
+//! The hybrid exchange of ML-KEM-768 and X25519 (draft-ietf-sshm-mlkem-hybrid-kex): anyone who breaks only
 //! one of the two learns nothing.
 //!
 //! The client sends an encapsulation key and an X25519 value, one behind the other; the server answers
@@ -45,7 +45,7 @@ impl Half {
         &self.public
     }
 
-    /// Takes S_REPLY. A ciphertext that was not made for our key yields a secret that nobody knows
+    /// Takes S_REPLY. A ciphertext that was not made for our key yields a secret that no one knows
     /// (FIPS 203 §6.3), so the exchange then fails at the server's signature.
     pub(super) fn finish(self, reply: &[u8]) -> Result<SharedSecret, Error> {
         let (ciphertext, classical) = parts(reply, CIPHERTEXT)?;

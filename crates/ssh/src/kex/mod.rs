@@ -1,11 +1,11 @@
-//! Key exchange methods: one message each way, then a secret that both sides know and nobody else
+//! Key exchange methods: one message each way, then a secret that both sides know and no one else
 //! (RFC 4253 §8). Pure but for random numbers.
 //!
 //! - [`Initiator`] is the client's half, [`respond`] is the whole of the server's.
 //! - Both end in a [`SharedSecret`], which makes the exchange hash and the keys (`derive.rs`).
 //!
 //! A public value travels here as the body of its field in the message. The RFCs call that field `mpint`
-//! in one method and `string` in another, but the two have the same outer form, so whoever writes and
+//! in one method and `string` in another, but the two have the same outer form, so anyone who writes and
 //! reads messages need not know which method is running.
 //!
 //! Every public value of a peer is checked before it meets a private one, and each method says which

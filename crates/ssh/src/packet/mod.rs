@@ -158,7 +158,7 @@ impl Tally {
         self.packets += 1;
     }
 
-    /// New keys. Only strict key exchange begins the sequence anew (OpenSSH's PROTOCOL §1.10).
+    /// New keys. Only strict key exchange restarts the sequence (OpenSSH's PROTOCOL §1.10).
     fn restart(&mut self, reset_sequence: bool) {
         *self = Self {
             sequence: if reset_sequence { 0 } else { self.sequence },

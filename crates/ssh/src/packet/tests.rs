@@ -172,7 +172,7 @@ fn a_packet_without_a_message_and_one_too_long_are_not_sealed() {
 #[test]
 fn padding_is_random_where_zeros_could_tell_something() {
     // The same plaintext and number, and a MAC over the plaintext: only the padding can make a difference. It is taken
-    // from a pool, which is filled anew several times.
+    // from a pool, which is filled again several times.
     let mut sealer = pair(AES).0;
     let mut code = || {
         sealer.tally().sequence = 0;

@@ -15,7 +15,7 @@
 //!
 //! From our proposal to our NEWKEYS nothing else is sent, from theirs to theirs nothing else is accepted (RFC 4253 §7.1).
 //! In the first exchange with a peer that knows strict key exchange nothing else is accepted at all, and sequence numbers
-//! begin anew with each NEWKEYS (OpenSSH PROTOCOL §1.10).
+//! restart with each NEWKEYS (OpenSSH PROTOCOL §1.10).
 
 mod negotiation;
 mod peer_kind;
@@ -73,7 +73,7 @@ pub(super) enum Outgoing {
 pub(super) struct Change {
     pub suite: Suite,
     pub keys: Keys,
-    /// The sequence number begins anew.
+    /// The sequence number restarts.
     pub reset_sequence: bool,
 }
 
@@ -236,12 +236,12 @@ impl Transport {
         self.out.pop_front()
     }
 
-    /// Sends something that may go in an exchange of keys as well: last words.
+    /// Sends something that may go in an exchange of keys as well: a disconnect message.
     pub(super) fn say(&mut self, packet: Packet) {
         self.out.push_back(Outgoing::Packet(packet));
     }
 
-    /// New keys for whoever opens packets, valid for the packet after the one just handled.
+    /// New keys for the one who opens packets, valid for the packet after the one just handled.
     pub(super) fn take_opening(&mut self) -> Option<Change> {
         self.opening.take()
     }
@@ -519,7 +519,7 @@ impl Transport {
         let certificate = Certificate::from_bytes(host_key)
             .map_err(|_| Error::Protocol("the server's certificate cannot be read".to_owned()))?;
         // A key that has been proved once is good for the session, even if its certificate has expired meanwhile: the
-        // session's end would not make anybody safer.
+        // session's end would not make anyone safer.
         if self.host_key != host_key {
             cert::verify_host(&certificate, policy, self.clock.now())
                 .map_err(|error| Error::Certificate(error.knowing(self.clock.skew())))?;

@@ -1,7 +1,7 @@
 //! Bodies on their way through, one frame at a time: nothing is collected.
 //!
 //! [`Upload`] goes to the target and tells, through [`Progress`], how far it is. [`Download`] goes to the
-//! client and does not wait for ever for a silent target.
+//! client and does not wait forever for a silent target.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -203,7 +203,7 @@ impl Download {
 
 impl Drop for Download {
     /// A target that has answered while it does not take the rest of the request would hold the
-    /// client's connection for ever.
+    /// client's connection forever.
     fn drop(&mut self) {
         if !self.upload.is_finished() {
             self.cut.cancel();

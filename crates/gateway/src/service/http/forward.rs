@@ -147,7 +147,7 @@ impl<'a> Forwarder<'a> {
                 self.exchange(&destination, connection, head, body).await
             }
             Err(failure) => {
-                // Reading would ask a client that waits for 100 Continue to send what nobody wants.
+                // Reading would ask a client that waits for 100 Continue to send what no one wants.
                 if !awaits_continue {
                     body.discard(MAX_DISCARDED, self.deadlines.discard).await;
                 }

@@ -37,7 +37,7 @@ pub(super) fn strip_trailers(trailers: &mut HeaderMap) {
 }
 
 /// True when the body has no transfer coding, or `chunked` alone: the only one that this program
-/// undoes and does anew.
+/// undoes and does again.
 pub(super) fn is_plain_or_chunked(headers: &HeaderMap) -> bool {
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
     match (codings.next(), codings.next()) {

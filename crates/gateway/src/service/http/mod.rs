@@ -73,7 +73,7 @@ struct Deadlines {
     silence: Duration,
     /// The kept connection to the target after an answer's end.
     reuse: Duration,
-    /// What is left of a body that nobody wants.
+    /// What is left of a body that no one wants.
     discard: Duration,
     /// The request in progress when the gateway stops.
     drain: Duration,

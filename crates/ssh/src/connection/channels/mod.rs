@@ -44,7 +44,7 @@ const MAX_CHANNELS: usize = 16 * 1024;
 
 const DIRECT_TCPIP: &[u8] = b"direct-tcpip";
 
-/// What happened, for whoever drives the connection.
+/// What happened, for anyone who drives the connection.
 #[derive(Debug)]
 pub(crate) enum Event {
     /// A client that is held knows whom it speaks with.
@@ -143,7 +143,7 @@ impl Channels {
             self.incoming = self.incoming.saturating_sub(1);
         }
         self.free.push(id.0);
-        // Whoever comes next under this number is not to be in a list for what this one had to do.
+        // The one who comes next under this number is not to be in a list for what this one had to do.
         if channel.is_scheduled {
             self.schedule.forget(id);
         }
@@ -282,7 +282,7 @@ impl Channels {
         }
     }
 
-    /// Nobody reads or writes the channel any more: it is closed once what was written has been sent.
+    /// No one reads or writes the channel any more: it is closed once what was written has been sent.
     pub(super) fn release(&mut self, id: ChannelId) {
         let is_ended = self.is_ended;
         let Some(channel) = self.slot(id) else { return };

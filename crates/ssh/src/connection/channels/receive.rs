@@ -10,7 +10,7 @@ use crate::msg::{Message, open_failure};
 use crate::packet::Payload;
 use infisical_runtime::error::printable;
 
-/// Channels that the peer has opened and nobody has taken; beyond it opens are refused.
+/// Channels that the peer has opened and no one has taken; beyond it opens are refused.
 pub(super) const MAX_INCOMING: usize = 256;
 
 /// A peer that takes smaller packets only gets no channel: each packet that waits to be sent takes memory and time that its few
@@ -95,7 +95,7 @@ impl Channels {
         if channel.is_held {
             self.events.push_back(Event::Opened(id));
         } else {
-            // Whoever asked for it has gone.
+            // The one who asked for it has gone.
             channel.close.want();
             self.schedule(id);
         }
@@ -112,7 +112,7 @@ impl Channels {
         let channel = self.opening(recipient)?;
         let id = ChannelId(recipient);
         if channel.is_held {
-            // Its number is free once whoever asked for it has let go.
+            // Its number is free once the one who asked for it has let go.
             channel.state = State::Refused;
             let said = printable(&String::from_utf8_lossy(description));
             let error = Error::ChannelRefused(format!("{said} (reason {reason})"));
@@ -150,7 +150,7 @@ impl Channels {
         let channel = self.known(recipient)?;
         receive(channel, data.len())?;
         if data.is_empty() || !channel.is_held || channel.close != Progress::NotYet {
-            // Nobody will read it; what is not given back the peer cannot send.
+            // No one will read it; what is not given back the peer cannot send.
             return Ok(());
         }
         let bytes = u64::try_from(data.len()).unwrap_or(u64::MAX);
@@ -173,7 +173,7 @@ impl Channels {
         Ok(())
     }
 
-    /// The peer sends data of another kind, which nobody reads (RFC 4254 §5.2): the credit is given back.
+    /// The peer sends data of another kind, which no one reads (RFC 4254 §5.2): the credit is given back.
     pub(in crate::connection) fn handle_extended_data(
         &mut self,
         recipient: u32,

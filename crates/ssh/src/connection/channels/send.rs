@@ -147,7 +147,7 @@ impl Channels {
         {
             self.events.push_back(Event::Writable(id));
         }
-        // Whoever was told by its own packet meanwhile does not count.
+        // Anyone who was told by its own packet meanwhile does not count.
         while self.queued < SESSION_QUEUE
             && let Some(id) = self.blocked.pop_front()
         {

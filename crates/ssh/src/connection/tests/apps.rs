@@ -1,4 +1,4 @@
-//! Both ends of channels, used as a program uses them: nobody tries again before he is told that there is something to do.
+//! Both ends of channels, used as a program uses them: no one tries again before he is told that there is something to do.
 //! What is read is compared with what was written.
 
 use std::collections::VecDeque;
@@ -27,7 +27,7 @@ fn pattern(offset: usize, length: usize) -> &'static [u8] {
 pub(super) struct End {
     pub(super) id: ChannelId,
     pub(super) is_open: bool,
-    /// Somebody holds it.
+    /// Someone holds it.
     pub(super) is_held: bool,
     pub(super) is_finished: bool,
     pub(super) may_write: bool,
@@ -279,7 +279,7 @@ impl Apps {
         }
     }
 
-    /// Whoever holds it lets go, even while it is opening.
+    /// The one who holds it lets go, even while it is opening.
     pub(super) fn release(&mut self, pair: &mut Pair, link: usize, side: usize) {
         if let Some(end) = &mut self.links[link].ends[side]
             && end.is_held

@@ -210,7 +210,7 @@ fn what_all_readers_leave_unread_is_bounded_by_their_windows() {
     let mut apps = Apps::default();
     let links: Vec<usize> = (0..8).map(|_| apps.connect(&mut pair, CLIENT)).collect();
     stream(&mut pair, &mut apps, &links, ms(400));
-    // From now on nobody reads.
+    // From now on no one reads.
     for _ in 0..300 {
         for link in &links {
             apps.write_all(&mut pair, *link, CLIENT, MIB);

@@ -36,7 +36,7 @@ async fn an_unreachable_target_costs_its_request_only() {
     assert_eq!(client.get("/").await.text(), "first");
     assert!(up.finish(super::support::SOON).await);
 
-    // Nobody listens now. Bodies of requests that fail do not become the next request.
+    // No one listens now. Bodies of requests that fail do not become the next request.
     for request in [
         "GET / HTTP/1.1\r\n\r\n",
         "HEAD / HTTP/1.1\r\n\r\n",
@@ -90,7 +90,7 @@ async fn names_that_lead_nowhere_are_explained() {
 #[tokio::test]
 async fn a_silent_target_is_given_up() {
     let scope = Scope::new("test");
-    // The kernel accepts connections, and nobody ever answers.
+    // The kernel accepts connections, and no one ever answers.
     let (_listener, port) = listen().await;
     let mut setup = Setup::to("127.0.0.1", port);
     setup.deadlines.answer = SHORT;
