@@ -57,6 +57,7 @@ lint: deny audit ## Formatting, clippy, documentation, scripts, licences: all th
 	$(CARGO) clippy --test system --test faults --test abuse $(CARGOFLAGS) -- -D warnings
 	$(CARGO) metadata --format-version 1 $(CARGOFLAGS) --manifest-path fuzz/Cargo.toml >/dev/null
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items $(CARGOFLAGS)
+	$(CARGO) test $(CARGOFLAGS) --test house replaced_words_are_not_used
 	@if command -v shellcheck >/dev/null; then set -x; shellcheck $(SCRIPTS); \
 	else echo "SKIPPED: scripts are not checked, shellcheck is not installed"; fi
 

@@ -107,6 +107,16 @@ fn nothing_mentions_one_machine() {
 }
 
 #[test]
+fn replaced_words_are_not_used() {
+    let files = files();
+    let texts = files
+        .iter()
+        .map(|(path, text)| (path.as_str(), text.as_str()));
+    let list = documents::read(root(), "tests/house/replaced_words.txt");
+    assert_none(&words::replaced_words(&list, texts));
+}
+
+#[test]
 fn scripts_are_short() {
     let files = files();
     let texts = files

@@ -1,4 +1,5 @@
-//! Rules on single files: sizes, the sentence at the top, and words that belong in one place only.
+//! Rules on single files: sizes, the sentence at the top, and words: those that belong in one place only, and those
+//! that are not used.
 
 use crate::source::Source;
 
@@ -124,6 +125,89 @@ pub(crate) fn long_scripts<'a>(files: impl Iterator<Item = (&'a str, &'a str)>) 
         .collect()
 }
 
+/// A word that is not used, and where.
+#[derive(Debug, PartialEq, Eq)]
+struct Replaced<'a> {
+    /// In comments and documents, in any case; otherwise an identifier.
+    is_prose: bool,
+    word: String,
+    instead: &'a str,
+}
+
+fn replaced(list: &str) -> impl Iterator<Item = Replaced<'_>> {
+    let lines = list.lines().filter(|line| !line.starts_with('#'));
+    lines.filter_map(|line| {
+        let (kind, rest) = line.split_once("  ")?;
+        let (word, instead) = rest.trim_start().split_once("  ")?;
+        Some(Replaced {
+            is_prose: kind == "prose",
+            word: word.to_owned(),
+            instead: instead.trim_start(),
+        })
+    })
+}
+
+/// Files whose words are checked: sources, documents, units, scripts. History is left as it was.
+fn is_checked(path: &str) -> bool {
+    let ends = [
+        ".rs", ".md", ".service", ".target", ".conf", ".sh", ".catalog",
+    ];
+    let is_script = matches!(path, "Makefile" | ".ci/run");
+    path != "CHANGELOG.md" && (is_script || ends.iter().any(|end| path.ends_with(end)))
+}
+
+/// Where `files` have words of `list`.
+pub(crate) fn replaced_words<'a>(
+    list: &str,
+    files: impl Iterator<Item = (&'a str, &'a str)>,
+) -> Vec<String> {
+    let words: Vec<Replaced<'_>> = replaced(list).collect();
+    let mut wrong = Vec::new();
+    for (path, text) in files.filter(|(path, _)| is_checked(path)) {
+        let is_rust = path.ends_with(".rs");
+        let source = Source::new(path, text);
+        for (at, (line, code)) in text.lines().zip(source.code.lines()).enumerate() {
+            let prose = prose(line, is_rust).to_lowercase();
+            let code = if is_rust { code } else { line };
+            for Replaced {
+                is_prose,
+                word,
+                instead,
+            } in &words
+            {
+                let found = if *is_prose {
+                    has_word(&prose, word)
+                } else {
+                    has_word(code, word)
+                };
+                if found {
+                    wrong.push(format!("{path}:{}: {word:?}, use: {instead}", at + 1));
+                }
+            }
+        }
+    }
+    wrong
+}
+
+/// The comment of a line of Rust; the whole line of anything else.
+fn prose(line: &str, is_rust: bool) -> &str {
+    if !is_rust || line.trim_start().starts_with("//") {
+        return line;
+    }
+    line.split_once(" // ").map_or("", |(_, comment)| comment)
+}
+
+/// True if `text` has `word` with nothing of a word beside it.
+fn has_word(text: &str, word: &str) -> bool {
+    let is_word = |c: char| c.is_alphanumeric() || c == '_';
+    text.match_indices(word).any(|(at, _)| {
+        let before = text.get(..at).and_then(|text| text.chars().next_back());
+        let after = text.get(at + word.len()..);
+        let after = after.and_then(|text| text.chars().next());
+        !before.is_some_and(is_word) && !after.is_some_and(is_word)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::{CONTRACT, MOST_LINES, MOST_SHELL};
@@ -176,6 +260,21 @@ mod tests {
         assert_eq!(super::machine_paths([("a", bad)].into_iter()).len(), 1);
         let good = "/var/lib/infisical";
         assert!(super::machine_paths([("a", good)].into_iter()).is_empty());
+    }
+
+    #[test]
+    fn replaced_words_are_found_as_whole_words() {
+        let list = "# a list\n\nprose  old word  new word\nname   Older  Newer\n";
+        let found = |path, text| super::replaced_words(list, [(path, text)].into_iter()).len();
+        assert_eq!(
+            found("src/a.rs", "/// An Old word.\nfn f() {} // old word"),
+            2
+        );
+        assert_eq!(found("src/a.rs", "let a = \"old word\"; // bold words"), 0);
+        assert_eq!(found("src/a.rs", "struct Older; struct OlderToo;"), 1);
+        assert_eq!(found("docs/a.md", "old word; a test `an_old_word`"), 1);
+        assert_eq!(found("CHANGELOG.md", "old word"), 0);
+        assert_eq!(found("Makefile", "# old word"), 1);
     }
 
     #[test]
