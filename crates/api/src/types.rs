@@ -416,7 +416,7 @@ pub struct ErrorBody {
 impl ErrorBody {
     /// The message as one text; `None` if there is none, and so the body is not the platform's.
     #[must_use]
-    pub fn text(&self) -> Option<String> {
+    pub(crate) fn text(&self) -> Option<String> {
         match &self.message {
             serde_json::Value::String(text) if !text.trim().is_empty() => Some(text.clone()),
             // Details of a validation.

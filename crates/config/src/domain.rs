@@ -104,18 +104,6 @@ impl ApiBase {
         &self.0
     }
 
-    /// The URL of an endpoint of protocol.md §1, for instance `/v2/gateways`: a path, without a query.
-    #[must_use]
-    pub fn endpoint(&self, path: &str) -> Url {
-        let mut url = self.0.clone();
-        url.set_path(&format!(
-            "{}/{}",
-            self.0.path(),
-            path.strip_prefix('/').unwrap_or(path)
-        ));
-        url
-    }
-
     /// True if the platform is on this machine.
     #[must_use]
     pub fn is_loopback(&self) -> bool {
@@ -213,11 +201,6 @@ mod tests {
             let again = ApiBase::parse(base).expect(base);
             assert_eq!(again, parsed, "{given}");
         }
-        let base = ApiBase::parse("https://host/x").expect("a URL");
-        assert_eq!(
-            base.endpoint("/v2/gateways").as_str(),
-            "https://host/x/api/v2/gateways"
-        );
     }
 
     #[test]

@@ -179,7 +179,7 @@ impl Environment {
     /// This environment with what the lines of `file` say for other programs; where both say
     /// something, it wins.
     #[must_use]
-    pub fn with_file(&self, file: Option<&Loaded>) -> Self {
+    pub(crate) fn with_file(&self, file: Option<&Loaded>) -> Self {
         let mut weaker = Self::default();
         for (entry, origin) in file.into_iter().flat_map(Loaded::foreign) {
             let (name, value) = (&*entry.name, entry.value.expose());

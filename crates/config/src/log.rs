@@ -25,7 +25,7 @@ macro_rules! keywords {
         impl $name {
             /// Its usual word.
             #[must_use]
-            pub fn as_str(self) -> &'static str {
+            pub(crate) fn as_str(self) -> &'static str {
                 match self {
                     $(Self::$variant => $word,)*
                 }

@@ -110,12 +110,12 @@ pub enum Way<'a> {
 
 impl ProxyVariables {
     /// Keeps `value` of the environment if `name` is one of the variables for proxies.
-    pub fn keep(&mut self, name: &str, value: &OsStr) {
+    pub(crate) fn keep(&mut self, name: &str, value: &OsStr) {
         self.push(name, value, None);
     }
 
     /// The same for a variable that a file sets in `line`.
-    pub fn keep_line(&mut self, name: &str, value: &str, line: String) {
+    pub(crate) fn keep_line(&mut self, name: &str, value: &str, line: String) {
         self.push(name, OsStr::new(value), Some(line));
     }
 
@@ -136,7 +136,7 @@ impl ProxyVariables {
 
     /// These variables, and those of `weaker` for what these do not set.
     #[must_use]
-    pub fn or(&self, weaker: &Self) -> Self {
+    pub(crate) fn or(&self, weaker: &Self) -> Self {
         let mut values = self.values.clone();
         for names in [HTTPS, HTTP, ALL, BYPASS] {
             if self.first(names).is_none() {

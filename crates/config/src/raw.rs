@@ -28,7 +28,8 @@ pub enum Source {
 
 impl Source {
     /// All of them, the one that wins first.
-    pub const BY_PRECEDENCE: [Self; 4] = [Self::Flag, Self::Environment, Self::File, Self::Shared];
+    pub(crate) const BY_PRECEDENCE: [Self; 4] =
+        [Self::Flag, Self::Environment, Self::File, Self::Shared];
 }
 
 /// Exactly where a value comes from.
@@ -122,7 +123,7 @@ impl Flags {
 
     /// True if a flag gives `variable` in a way that cannot be used.
     #[must_use]
-    pub fn has_failed(&self, variable: &Variable) -> bool {
+    pub(crate) fn has_failed(&self, variable: &Variable) -> bool {
         self.failed.contains(&variable)
     }
 
@@ -145,7 +146,7 @@ impl Flags {
     }
 
     /// What flags set that no `role` acts on: which setting, and the flag.
-    pub fn without_effect(
+    pub(crate) fn without_effect(
         &self,
         role: Used,
     ) -> impl Iterator<Item = (&'static Variable, &'static str)> {
@@ -173,7 +174,7 @@ pub struct Loaded {
 impl Loaded {
     /// How it is written.
     #[must_use]
-    pub fn form(&self) -> Form {
+    pub(crate) fn form(&self) -> Form {
         let first = self.entries.first();
         first.map_or(Form::KeyValue, |entry| entry.form)
     }
@@ -185,7 +186,7 @@ impl Loaded {
     }
 
     /// What it sets that no `role` acts on: which setting, and where.
-    pub fn without_effect(
+    pub(crate) fn without_effect(
         &self,
         role: Used,
     ) -> impl Iterator<Item = (&'static Variable, Origin<'_>)> {
@@ -229,7 +230,7 @@ impl<'a> Raw<'a> {
 
     /// Every value, the one that wins first.
     #[must_use]
-    pub fn values(&self, variable: &'static Variable) -> Vec<Value<'a>> {
+    pub(crate) fn values(&self, variable: &'static Variable) -> Vec<Value<'a>> {
         let sources = Source::BY_PRECEDENCE.into_iter();
         let values = sources.flat_map(|source| self.values_from(source, variable));
         values.collect()

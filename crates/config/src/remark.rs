@@ -27,7 +27,7 @@ impl Problem {
 
     /// The system denied it.
     #[must_use]
-    pub fn denied(self) -> Self {
+    pub(crate) fn denied(self) -> Self {
         Self {
             is_denied: true,
             ..self
@@ -42,7 +42,7 @@ impl Problem {
 
     /// The value from `origin` is wrong.
     #[must_use]
-    pub fn at(origin: &Origin<'_>, text: impl fmt::Display) -> Self {
+    pub(crate) fn at(origin: &Origin<'_>, text: impl fmt::Display) -> Self {
         Self::new(format!("{origin}: {text}"))
     }
 

@@ -73,7 +73,7 @@ pub fn is_access_token(variable: &Variable) -> bool {
 
 /// True for a one-time token in a role's own file, where it stands for what was exchanged.
 #[must_use]
-pub fn is_enrollment_token(variable: &Variable) -> bool {
+pub(crate) fn is_enrollment_token(variable: &Variable) -> bool {
     [&GATEWAY, &RELAY]
         .map(|role| role.enrollment_token)
         .contains(&variable)

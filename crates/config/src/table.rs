@@ -260,7 +260,7 @@ impl Variable {
 
     /// The words that are its possible values, if there are only some.
     #[must_use]
-    pub fn choices(&self) -> &'static [&'static str] {
+    pub(crate) fn choices(&self) -> &'static [&'static str] {
         match self.kind {
             Kind::Choice(words) => words,
             Kind::Text(_)
@@ -302,7 +302,7 @@ impl Variable {
 
     /// The setting that has `name`, its own or another one, with that name.
     #[must_use]
-    pub fn called(name: &str) -> Option<(&'static Self, &'static str)> {
+    pub(crate) fn called(name: &str) -> Option<(&'static Self, &'static str)> {
         TABLE.iter().copied().find_map(|known| {
             let mut names = known.names();
             names.find(|known| *known == name).map(|name| (known, name))
@@ -330,7 +330,7 @@ const PROXY_URLS: [&str; 6] = [
 ];
 
 /// The same that hold no secret.
-pub const PLAIN: [&str; 5] = [
+pub(crate) const PLAIN: [&str; 5] = [
     "NO_PROXY",
     "no_proxy",
     "SSL_CERT_FILE",
@@ -340,7 +340,7 @@ pub const PLAIN: [&str; 5] = [
 
 /// True for a variable of other programs that counts in a `KEY=value` file.
 #[must_use]
-pub fn is_standard(name: &str) -> bool {
+pub(crate) fn is_standard(name: &str) -> bool {
     PROXY_URLS.contains(&name) || PLAIN.contains(&name) || super::cloud::is_known(name)
 }
 
@@ -355,7 +355,7 @@ pub static FOREIGN: Variable = Variable {
 /// True for a name that other programs may use as well, such as `LOG_LEVEL`: what it says counts only if nothing else
 /// sets the setting, and a value that is not understood is not a mistake.
 #[must_use]
-pub fn is_shared(name: &str) -> bool {
+pub(crate) fn is_shared(name: &str) -> bool {
     !name.starts_with("INFISICAL_")
 }
 
@@ -376,7 +376,7 @@ pub fn aliases() -> impl Iterator<Item = (&'static str, &'static Variable)> {
 }
 
 /// Ways in which a machine identity may log in (protocol.md §6).
-pub const AUTH_METHODS: [&str; 8] = [
+pub(crate) const AUTH_METHODS: [&str; 8] = [
     "universal-auth",
     "kubernetes",
     "azure",
@@ -388,13 +388,13 @@ pub const AUTH_METHODS: [&str; 8] = [
 ];
 
 /// Ways to enroll (protocol.md §6).
-pub const GATEWAY_ENROLL_METHODS: [&str; 4] = ["token", "aws", "kubernetes", "gcp"];
+pub(crate) const GATEWAY_ENROLL_METHODS: [&str; 4] = ["token", "aws", "kubernetes", "gcp"];
 
 /// The same for relays.
-pub const RELAY_ENROLL_METHODS: [&str; 2] = ["token", "aws"];
+pub(crate) const RELAY_ENROLL_METHODS: [&str; 2] = ["token", "aws"];
 
 /// How a gateway that enrolls with gcp proves itself.
-pub const GCP_AUTH_TYPES: [&str; 2] = ["gce", "iam"];
+pub(crate) const GCP_AUTH_TYPES: [&str; 2] = ["gce", "iam"];
 
 /// A row on which nothing is said.
 const ROW: Variable = Variable {

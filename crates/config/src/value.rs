@@ -13,7 +13,7 @@ use super::table::{JWT, Kind, Variable};
 pub(super) const BYTE_ORDER_MARK: char = '\u{feff}';
 
 /// Longest value, in bytes: an access token is a JSON web token of a few KiB.
-pub const MAX_SIZE: usize = 64 << 10;
+pub(crate) const MAX_SIZE: usize = 64 << 10;
 
 /// What a value may look like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,7 +114,7 @@ pub(super) fn absolute_path(directory: &Path, path: &str) -> String {
 impl Shape {
     /// The shape of a setting's values.
     #[must_use]
-    pub fn of(variable: &Variable) -> Self {
+    pub(crate) fn of(variable: &Variable) -> Self {
         match variable.kind {
             Kind::Secret if *variable == JWT => Self::Jwt,
             Kind::Secret => Self::Token,

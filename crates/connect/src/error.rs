@@ -28,7 +28,7 @@ pub enum Part {
 impl Part {
     /// The word for it in logs.
     #[must_use]
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Here => "this machine",
             Self::Platform => "platform",
@@ -166,7 +166,7 @@ fn last_seen_words(at: Option<SystemTime>) -> String {
 impl Error {
     /// Which part of the way failed.
     #[must_use]
-    pub fn part(&self) -> Part {
+    pub(crate) fn part(&self) -> Part {
         match self {
             Self::Listen(_)
             | Self::Accept(_)
@@ -185,7 +185,7 @@ impl Error {
 
     /// What to do about it.
     #[must_use]
-    pub fn class(&self) -> Class {
+    pub(crate) fn class(&self) -> Class {
         match self {
             Self::Client(_) => Class::Fatal(Reason::Configuration),
             Self::Session { source, .. } => match &**source {

@@ -45,13 +45,13 @@ pub fn extend(time: Duration) {
 }
 
 /// The service makes progress; what the manager's watchdog waits for.
-pub fn alive() {
+pub(crate) fn alive() {
     send(&[NotifyState::Watchdog]);
 }
 
 /// Within which time the manager wants to hear [`alive`] from this process; `None` if it does not.
 #[must_use]
-pub fn watchdog() -> Option<Duration> {
+pub(crate) fn watchdog() -> Option<Duration> {
     sd_notify::watchdog_enabled().filter(|limit| !limit.is_zero())
 }
 

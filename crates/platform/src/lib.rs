@@ -158,7 +158,7 @@ pub async fn run(settings: Settings, scope: Scope) -> Result<(), Error> {
 ///
 /// # Errors
 /// See [`Error`].
-pub async fn build(settings: Settings) -> Result<Platform, Error> {
+pub(crate) async fn build(settings: Settings) -> Result<Platform, Error> {
     if settings.tls.is_none() && !settings.listen.ip().to_canonical().is_loopback() {
         return Err(Error::NeedsTls(settings.listen));
     }
@@ -187,17 +187,11 @@ pub async fn build(settings: Settings) -> Result<Platform, Error> {
 }
 
 impl Platform {
-    /// Where it is reached from this machine.
-    #[must_use]
-    pub fn url(&self) -> &str {
-        &self.url
-    }
-
     /// Serves until `scope` is cancelled; requests that run then are answered, for a bounded time.
     ///
     /// # Errors
     /// The ready file cannot be written, or the listener broke.
-    pub async fn run(self, scope: Scope) -> Result<(), Error> {
+    pub(crate) async fn run(self, scope: Scope) -> Result<(), Error> {
         if let Some(path) = &self.ready_file {
             // The socket listens already: anyone who reads the file may connect.
             ready_file::write(path, &self.url)?;

@@ -51,7 +51,7 @@ async fn one_platform_at_a_time_uses_a_directory_and_lets_go_of_it() {
         })
         .await
         .expect("built");
-        let url = platform.url().to_owned();
+        let url = platform.url.clone();
         let scope = Scope::new("test");
         let run = platform.run(scope.clone());
         scope.spawn("platform", async move { run.await.expect("a clean end") });
@@ -125,7 +125,7 @@ async fn https_is_served_with_the_given_certificate() {
         ..settings(directory.path())
     };
     let platform = build(secure(files.clone())).await.expect("built");
-    let url = platform.url().to_owned();
+    let url = platform.url.clone();
     assert!(url.starts_with("https://127.0.0.1:"), "{url}");
     let scope = Scope::new("test");
     let run = platform.run(scope.clone());

@@ -84,7 +84,7 @@ pub enum Error {
 impl Error {
     /// Whose fault it is; decides the exit code.
     #[must_use]
-    pub fn reason(&self) -> Reason {
+    pub(crate) fn reason(&self) -> Reason {
         let of = |class: Class| match class {
             Class::Fatal(reason) => reason,
             Class::Reauthenticate | Class::Reenroll => Reason::Permission,

@@ -38,7 +38,7 @@ impl Backoff {
 
     /// The largest delay that [`Self::next_delay`] may give now.
     #[must_use]
-    pub fn bound(&self) -> Duration {
+    pub(crate) fn bound(&self) -> Duration {
         let factor = 2_u32.checked_pow(self.attempts).unwrap_or(u32::MAX);
         self.base.saturating_mul(factor).min(self.cap)
     }

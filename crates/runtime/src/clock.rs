@@ -53,7 +53,7 @@ pub struct Reading {
 impl Reading {
     /// Now.
     #[must_use]
-    pub fn take() -> Self {
+    pub(crate) fn take() -> Self {
         let since_boot = clock_gettime(ClockId::CLOCK_BOOTTIME).ok();
         Self {
             system: SystemTime::now(),

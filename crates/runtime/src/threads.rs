@@ -15,14 +15,14 @@ use tokio::runtime::{Builder, Runtime};
 /// `TasksMax=` of the units.
 pub const TASKS_MAX: usize = 128;
 /// The main thread and the one that writes the log.
-pub const MAIN_AND_LOG: usize = 2;
+pub(crate) const MAIN_AND_LOG: usize = 2;
 /// Threads that run tasks, at most; otherwise one for each CPU. Measured (docs/benchmarks.md), a CPU carries about 1 GiB/s
 /// through relay or gateway, so 16 of them carry more than a network card of 100 Gbit/s.
 pub const MAX_WORKERS: usize = 16;
 /// Threads for calls that wait for the disk, or that compute for long.
 pub const MAX_BLOCKING: usize = 16;
 /// Tasks that other processes of the unit need, such as the command of a reload.
-pub const RESERVED: usize = 14;
+pub(crate) const RESERVED: usize = 14;
 /// Threads for name resolution.
 pub const MAX_LOOKUPS: usize = TASKS_MAX - MAIN_AND_LOG - MAX_WORKERS - MAX_BLOCKING - RESERVED;
 /// Of these, those for the names of the program's own peers: the platform and the relays.
@@ -75,7 +75,7 @@ pub enum Error {
 
 /// How many threads run tasks on a machine with so many CPUs.
 #[must_use]
-pub fn workers(cpus: usize) -> usize {
+pub(crate) fn workers(cpus: usize) -> usize {
     cpus.clamp(1, MAX_WORKERS)
 }
 

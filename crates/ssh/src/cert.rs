@@ -112,7 +112,7 @@ impl fmt::Display for Limit {
 impl Error {
     /// The same, told by someone who knows how wrong this machine's clock is.
     #[must_use]
-    pub fn knowing(self, skew: Option<Skew>) -> Self {
+    pub(crate) fn knowing(self, skew: Option<Skew>) -> Self {
         match self {
             Self::NotYetValid(limit) => Self::NotYetValid(Limit { skew, ..limit }),
             Self::Expired(limit) => Self::Expired(Limit { skew, ..limit }),

@@ -163,8 +163,9 @@ impl CertifiedKey {
     }
 
     /// The certificate.
+    #[cfg(any(test, feature = "testing"))]
     #[must_use]
-    pub fn certificate(&self) -> &Certificate {
+    pub(crate) fn certificate(&self) -> &Certificate {
         &self.certificate
     }
 }

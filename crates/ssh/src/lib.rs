@@ -66,7 +66,7 @@ pub struct Keepalive {
 
 impl Keepalive {
     /// A dead peer is noticed after three silent intervals, 21 s.
-    pub const DEFAULT: Self = Self {
+    pub(crate) const DEFAULT: Self = Self {
         interval: Duration::from_secs(7),
         unanswered: 2,
     };
@@ -89,7 +89,7 @@ pub struct RekeyLimits {
 
 impl RekeyLimits {
     /// A gibibyte or an hour, as RFC 4253 §9 has it, and half of the packets after which sequence numbers repeat (RFC 4344 §3.1).
-    pub const DEFAULT: Self = Self {
+    pub(crate) const DEFAULT: Self = Self {
         bytes: 1 << 30,
         packets: 1 << 31,
         time: Duration::from_secs(3600),

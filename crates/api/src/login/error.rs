@@ -167,7 +167,7 @@ impl Error {
 
     /// What to do about it. A file or a role may come, as a network does; what is written down wrong stays wrong.
     #[must_use]
-    pub fn class(&self) -> Class {
+    pub(crate) fn class(&self) -> Class {
         match self {
             Self::Unreachable { .. } | Self::Nonsense { .. } => Class::Retry,
             // Of a proxy or a captive portal, whatever its status is.

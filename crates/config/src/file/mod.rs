@@ -75,7 +75,7 @@ impl Form {
 
     /// The key of `variable` in a file of this form.
     #[must_use]
-    pub fn spell(self, variable: &Variable) -> String {
+    pub(crate) fn spell(self, variable: &Variable) -> String {
         match self {
             Self::KeyValue => variable.name.to_owned(),
             Self::Toml => variable.toml_key(),
@@ -119,28 +119,6 @@ pub struct Entry {
 struct Parsed {
     entries: Vec<Entry>,
     mistakes: Vec<LineError>,
-}
-
-/// What [`update`] would do about one key.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Change {
-    /// The setting.
-    pub key: &'static Variable,
-    /// Its key as the file spells it.
-    pub spelled: String,
-    /// What would happen to it.
-    pub kind: ChangeKind,
-}
-
-/// What happens to a key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ChangeKind {
-    /// The file does not have it yet.
-    Added,
-    /// The file has another value.
-    Changed,
-    /// The file says so already.
-    Unchanged,
 }
 
 /// A file cannot be used.
@@ -376,24 +354,6 @@ pub fn prove_writable(path: &Path) -> Result<(), Error> {
         path: path.to_owned(),
         source,
     })
-}
-
-/// What [`update`] would do to a file with this text, key by key; `text` is empty for a file that
-/// is not there.
-#[must_use]
-pub fn changes(text: &str, wanted: &[(&'static Variable, &Secret)]) -> Vec<Change> {
-    let form = Form::of(text);
-    let entries = read(text).entries;
-    let change = |(key, value): &(&'static Variable, &Secret)| Change {
-        key,
-        spelled: form.spell(key),
-        kind: match entries.iter().find(|entry| entry.key == *key) {
-            None => ChangeKind::Added,
-            Some(entry) if entry.value == **value => ChangeKind::Unchanged,
-            Some(_) => ChangeKind::Changed,
-        },
-    };
-    wanted.iter().map(change).collect()
 }
 
 /// `old`, the text of the file at `path`, with `changes` made as [`update`] makes them.

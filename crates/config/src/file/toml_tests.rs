@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Change, ChangeKind, Error, Form, changes, load, parse, update, updated};
+use super::{Error, Form, load, parse, update, updated};
 use crate::env::{API_URL, GATEWAY_NAME, JWT, TABLE, TOKEN};
 use crate::secret::Secret;
 
@@ -155,9 +155,6 @@ fn a_change_of_a_toml_file_leaves_every_other_byte() {
         "# mine\r\n\r\n  token   =  \"n\\\"e\\\\w\"   # why\r\n\r\napi_url = \"a\"\r\n# the end\r\n\
          gateway_name = \"edge-1\"\r\n"
     );
-    let kinds = |text| changes(text, &wanted).into_iter().map(|change| change.kind);
-    assert!(kinds(old).eq([ChangeKind::Changed, ChangeKind::Added]));
-    assert!(kinds(&new).eq([ChangeKind::Unchanged, ChangeKind::Unchanged]));
     assert_eq!(updated(Path::new("x"), &new, &wanted).expect("again"), new);
 }
 
@@ -177,31 +174,6 @@ fn what_says_so_already_stays_in_its_own_words() {
         let wanted = [(&TOKEN, &token), (&API_URL, &url)];
         let new = updated(Path::new("x"), old, &wanted).expect("changed");
         assert_eq!(*new, expected);
-    }
-}
-
-#[test]
-fn changes_are_told_as_the_file_spells_them() {
-    let name = Secret::new("edge");
-    for (text, spelled, kind) in [
-        ("", "INFISICAL_GATEWAY_NAME", ChangeKind::Added),
-        (
-            "gateway_name = 'other'",
-            "gateway_name",
-            ChangeKind::Changed,
-        ),
-        (
-            "INFISICAL_GATEWAY_NAME=edge",
-            "INFISICAL_GATEWAY_NAME",
-            ChangeKind::Unchanged,
-        ),
-    ] {
-        let expected = Change {
-            key: &GATEWAY_NAME,
-            spelled: spelled.to_owned(),
-            kind,
-        };
-        assert_eq!(changes(text, &[(&GATEWAY_NAME, &name)]), [expected]);
     }
 }
 

@@ -50,7 +50,7 @@ pub enum KeyAlgorithm {
 impl KeyAlgorithm {
     /// The name on the command line and in the store.
     #[must_use]
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::EcdsaP256 => "ecdsa-p256",
             Self::Ed25519 => "ed25519",
@@ -190,7 +190,7 @@ impl Authority {
     ///
     /// # Errors
     /// No key can be made.
-    pub fn generate(
+    pub(crate) fn generate(
         algorithm: KeyAlgorithm,
         organization: &Organization,
         now: SystemTime,
@@ -204,7 +204,7 @@ impl Authority {
     ///
     /// # Errors
     /// One is missing or unreadable.
-    pub fn load(
+    pub(crate) fn load(
         algorithm: KeyAlgorithm,
         organization: Organization,
         records: &[CaRecord],
@@ -220,20 +220,20 @@ impl Authority {
 
     /// The same, with certificates of gateways that end sooner: tests wait for that end.
     #[must_use]
-    pub fn with_gateway_lifetime(mut self, lifetime: Duration) -> Self {
+    pub(crate) fn with_gateway_lifetime(mut self, lifetime: Duration) -> Self {
         self.gateway_lifetime = lifetime.min(SERVER_LIFETIME);
         self
     }
 
     /// Which keys it makes.
     #[must_use]
-    pub fn algorithm(&self) -> KeyAlgorithm {
+    pub(crate) fn algorithm(&self) -> KeyAlgorithm {
         self.algorithm
     }
 
     /// The organization that it signs for.
     #[must_use]
-    pub fn organization(&self) -> &Organization {
+    pub(crate) fn organization(&self) -> &Organization {
         &self.organization
     }
 
@@ -241,7 +241,7 @@ impl Authority {
     ///
     /// # Errors
     /// See [`Error`].
-    pub fn gateway(
+    pub(crate) fn gateway(
         &self,
         gateway: GatewaySubject<'_>,
         relay: RelaySubject<'_>,
@@ -273,7 +273,7 @@ impl Authority {
     ///
     /// # Errors
     /// See [`Error`].
-    pub fn relay(
+    pub(crate) fn relay(
         &self,
         relay: RelaySubject<'_>,
         now: SystemTime,
@@ -299,7 +299,7 @@ impl Authority {
     ///
     /// # Errors
     /// See [`Error`].
-    pub fn session(
+    pub(crate) fn session(
         &self,
         gateway: GatewaySubject<'_>,
         relay: RelaySubject<'_>,
@@ -334,7 +334,7 @@ impl Authority {
     ///
     /// # Errors
     /// See [`Error`].
-    pub fn relay_probe(
+    pub(crate) fn relay_probe(
         &self,
         relay: RelaySubject<'_>,
         now: SystemTime,

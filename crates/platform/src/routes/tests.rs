@@ -52,7 +52,7 @@ impl Platform {
     async fn start() -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let platform = build(settings(directory.path())).await.expect("built");
-        let url = platform.url().to_owned();
+        let url = platform.url.clone();
         let scope = Scope::new("test");
         let run = platform.run(scope.clone());
         scope.spawn("platform", async move { run.await.expect("a clean end") });

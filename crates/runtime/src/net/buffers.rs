@@ -95,7 +95,7 @@ pub struct Account {
 impl Account {
     /// Bytes that its leases have.
     #[must_use]
-    pub fn used(&self) -> usize {
+    pub(crate) fn used(&self) -> usize {
         self.used.load(Ordering::Relaxed)
     }
 

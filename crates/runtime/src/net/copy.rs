@@ -25,7 +25,7 @@ use tokio::time::{Instant, Sleep};
 use super::turn::Turn;
 
 /// How long a stream that takes no more bytes may be silent before the copy ends.
-pub const LINGER: Duration = Duration::from_secs(5);
+pub(crate) const LINGER: Duration = Duration::from_secs(5);
 
 /// What was copied, and how it ended.
 #[derive(Debug, Default)]

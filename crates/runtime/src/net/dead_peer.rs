@@ -34,7 +34,7 @@ pub struct Probing {
 }
 
 /// A peer that vanished is noticed within a minute.
-pub const USUAL: Probing = Probing {
+pub(crate) const USUAL: Probing = Probing {
     after: Duration::from_secs(30),
     interval: Duration::from_secs(10),
     probes: 3,
@@ -56,7 +56,7 @@ const REPETITIONS: u32 = 3;
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
 /// Has the kernel probe the connection while nothing is on its way. It works without, too.
-pub fn probe_when_idle(stream: &TcpStream, probing: &Probing) {
+pub(crate) fn probe_when_idle(stream: &TcpStream, probing: &Probing) {
     let keepalive = TcpKeepalive::new()
         .with_time(probing.after)
         .with_interval(probing.interval)

@@ -160,7 +160,7 @@ pub async fn connect_speaking(
 
 /// Sets what every connection of this program wants: no Nagle delay, and probes of an idle peer. Failures
 /// are ignored: the connection works without.
-pub fn prepare(stream: &TcpStream) {
+pub(crate) fn prepare(stream: &TcpStream) {
     let _ = stream.set_nodelay(true);
     dead_peer::probe_when_idle(stream, &dead_peer::USUAL);
 }

@@ -25,7 +25,7 @@ impl Source {
     }
 
     /// The IPv6 network of 48 bits that it is in, as much as one site gets (RFC 6177); `None` for IPv4.
-    pub fn network(self) -> Option<Self> {
+    pub(crate) fn network(self) -> Option<Self> {
         match self.0 {
             IpAddr::V6(v6) => {
                 let network = v6.to_bits() & (u128::MAX << 80);

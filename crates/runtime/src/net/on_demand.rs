@@ -54,7 +54,7 @@ impl<S> OnDemand<S> {
 
     /// True while it has a buffer.
     #[cfg(test)]
-    pub const fn holds_buffer(&self) -> bool {
+    pub(crate) const fn holds_buffer(&self) -> bool {
         self.unread.is_some()
     }
 }

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 
 /// Bytes of a turn: about as long as one round trip on a local network, and long enough that taking turns costs nothing
 /// that could be measured (docs/reliability.md).
-pub const BYTES: usize = 64 * 1024;
+pub(crate) const BYTES: usize = 64 * 1024;
 
 /// What is left of a task's turn.
 #[derive(Debug, Default)]
@@ -28,7 +28,7 @@ impl Turn {
     }
 
     /// Pending once after each turn: the task comes again by itself, after all those that wait already.
-    pub fn poll_next(&mut self, cx: &Context<'_>) -> Poll<()> {
+    pub(crate) fn poll_next(&mut self, cx: &Context<'_>) -> Poll<()> {
         if std::mem::take(&mut self.is_over) {
             cx.waker().wake_by_ref();
             return Poll::Pending;

@@ -133,7 +133,7 @@ impl Roots {
     ///
     /// # Errors
     /// See [`Self::load`].
-    pub fn reload(&self) -> Result<bool, Error> {
+    pub(crate) fn reload(&self) -> Result<bool, Error> {
         let (source, before) = {
             let state = self.lock();
             // Nothing uses them yet: they will be read when something does.

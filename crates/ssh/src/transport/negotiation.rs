@@ -52,7 +52,7 @@ const MACS: [Mac; 4] = [
 impl Algorithms {
     /// Of a client: modern exchanges and authenticated encryption only.
     #[must_use]
-    pub fn client() -> Self {
+    pub(crate) fn client() -> Self {
         Self {
             kex: MODERN_KEX.to_vec(),
             ciphers: AEAD.to_vec(),
@@ -62,7 +62,7 @@ impl Algorithms {
 
     /// Of a server: the same first, and behind it what deployed gateways can speak.
     #[must_use]
-    pub fn server() -> Self {
+    pub(crate) fn server() -> Self {
         Self {
             kex: [&MODERN_KEX[..], &DEPLOYED_GATEWAY_KEX].concat(),
             ciphers: [AEAD, DEPLOYED_GATEWAY_CIPHERS].concat(),

@@ -16,7 +16,7 @@ use super::trust::Roots;
 use crate::pki;
 
 /// Longest line, its end included: a bundle of a dozen certificates fits.
-pub const MAX_LINE: usize = 64 * 1024;
+pub(crate) const MAX_LINE: usize = 64 * 1024;
 
 /// What the line says.
 #[derive(Debug, Default)]
@@ -57,7 +57,7 @@ pub enum Error {
 ///
 /// # Errors
 /// See [`Error`].
-pub async fn read<R>(reader: &mut R, deadline: Duration) -> Result<ConfigLine, Error>
+pub(crate) async fn read<R>(reader: &mut R, deadline: Duration) -> Result<ConfigLine, Error>
 where
     R: AsyncBufRead + Unpin,
 {
@@ -78,7 +78,7 @@ where
 ///
 /// # Errors
 /// A word that is known, with a value that is not.
-pub fn parse(line: &[u8]) -> Result<ConfigLine, Error> {
+pub(crate) fn parse(line: &[u8]) -> Result<ConfigLine, Error> {
     let mut config = ConfigLine::default();
     for word in line.split(u8::is_ascii_whitespace) {
         if let Some(value) = word.strip_prefix(b"ca=") {

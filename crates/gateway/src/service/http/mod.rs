@@ -129,7 +129,7 @@ impl Error {
 ///
 /// # Errors
 /// See [`Error`]; a target's failure is none of them, except where an answer had already begun.
-pub async fn serve<S>(
+pub(crate) async fn serve<S>(
     stream: S,
     request: Request<'_>,
     cluster: &Cluster,

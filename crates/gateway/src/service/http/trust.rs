@@ -21,7 +21,7 @@ impl Roots {
     ///
     /// # Errors
     /// No certificate, or one that cannot be read.
-    pub fn parse(field: &'static str, pem: &[u8]) -> Result<Self, pki::Error> {
+    pub(crate) fn parse(field: &'static str, pem: &[u8]) -> Result<Self, pki::Error> {
         let certificates = pki::parse_certificates(field, &String::from_utf8_lossy(pem))?;
         // What cannot become an anchor is refused here, where the error can still name its origin.
         let mut store = RootCertStore::empty();
