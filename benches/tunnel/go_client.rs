@@ -2,7 +2,7 @@
 //! KiB.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,33 +21,21 @@ use crate::within;
 
 /// Limit for all streams to be open.
 const OPEN: Duration = Duration::from_secs(15);
-/// Limit for the compiler, which may have to compile its library first.
-const BUILD: Duration = Duration::from_secs(300);
-
 /// The program, and where it is built.
 pub(crate) struct GoProgram {
-    path: PathBuf,
+    path: &'static Path,
     dir: TempDir,
 }
 
 impl GoProgram {
     /// Builds it. `None` if this machine has no Go.
     pub(crate) async fn build() -> anyhow::Result<Option<Arc<Self>>> {
+        let built = tokio::task::spawn_blocking(infisical_test_support::go::program);
+        let Some(path) = built.await? else {
+            return Ok(None);
+        };
         let dir = tempfile::tempdir()?;
-        let path = dir.path().join("go-peer");
-        let mut go = Command::new("go");
-        go.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/interop/go"));
-        go.args(["build", "-buildvcs=false", "-o"])
-            .arg(&path)
-            .arg(".");
-        go.stdin(Stdio::null()).kill_on_drop(true);
-        let output = within("go build", BUILD, go.output()).await;
-        match output {
-            Ok(output) if output.status.success() => Ok(Some(Arc::new(Self { path, dir }))),
-            Ok(output) => bail!("go build: {}", String::from_utf8_lossy(&output.stderr)),
-            Err(error) if is_absent(&error) => Ok(None),
-            Err(error) => Err(error),
-        }
+        Ok(Some(Arc::new(Self { path, dir })))
     }
 
     /// A client of the tunnel, TLS in TLS.
@@ -86,11 +74,6 @@ impl GoProgram {
     }
 }
 
-fn is_absent(error: &anyhow::Error) -> bool {
-    let io = error.downcast_ref::<std::io::Error>();
-    io.is_some_and(|error| error.kind() == std::io::ErrorKind::NotFound)
-}
-
 /// A way to the target for the program.
 #[derive(Clone)]
 pub(crate) struct GoClient {
@@ -106,7 +89,7 @@ impl GoClient {
         (streams, direction): (u64, Direction),
         bytes: u64,
     ) -> anyhow::Result<GoTransfer> {
-        let mut command = Command::new(&self.program.path);
+        let mut command = Command::new(self.program.path);
         command.args(["transfer", "-to", &self.to]);
         command.args(["-streams", &streams.to_string()]);
         command.args(["-bytes", &bytes.to_string()]);

@@ -35,21 +35,14 @@ mod forged;
 mod honest;
 mod network;
 mod organization;
-#[path = "../privileged/mod.rs"]
-mod privileged;
 mod raw_ssh;
 mod scenarios;
-#[allow(
-    dead_code,
-    unused_imports,
-    reason = "it belongs to tests/it, and not all of it is wanted here"
-)]
-#[path = "../it/support/mod.rs"]
-mod support;
 
 use std::process::ExitCode;
 
-use privileged::choice::Choice;
+use infisical_test_support as support;
+
+use support::choice::Choice;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

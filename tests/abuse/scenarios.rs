@@ -15,13 +15,13 @@ use crate::cpu_group::CpuGroup;
 use crate::crowd;
 use crate::honest;
 use crate::organization;
-use crate::privileged::choice::Choice;
-use crate::privileged::wanting;
+use crate::support::choice::Choice;
 use crate::support::lab::{Lab, RELAY};
 use crate::support::loopback;
 use crate::support::process::Process;
 use crate::support::ssh_ca::{self, SshCa, SshCert, SshKey};
 use crate::support::targets::Target;
+use crate::support::wanting;
 
 /// How long each attack lasts.
 const LASTS: Duration = Duration::from_secs(10);

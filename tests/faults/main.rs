@@ -40,26 +40,19 @@ mod light_gateway;
 mod memory_group;
 mod net;
 mod peer;
-#[path = "../privileged/mod.rs"]
-mod privileged;
 mod probe;
 mod runner;
 mod small_disk;
 mod soak;
 mod steer;
-#[allow(
-    dead_code,
-    unused_imports,
-    reason = "it belongs to tests/it, and not all of it is wanted here"
-)]
-#[path = "../it/support/mod.rs"]
-mod support;
 mod talk;
 mod wait;
 
 use std::process::ExitCode;
 
-use privileged::choice::Choice;
+use infisical_test_support as support;
+
+use support::choice::Choice;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

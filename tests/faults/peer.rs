@@ -11,7 +11,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::ExitCode;
 
 use crate::net::Line;
-use crate::privileged::dns;
+use crate::support::dns;
 
 /// Where the echo is, on its machine.
 pub(crate) const ECHO_PORT: u16 = 7000;

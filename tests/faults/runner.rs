@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use crate::cases::{ALONE, TABLE};
 use crate::lab::Lab;
 use crate::net;
-use crate::privileged::choice::Choice;
-use crate::privileged::wanting;
+use crate::support::choice::Choice;
+use crate::support::wanting;
 
 /// One fault.
 pub(crate) struct Case {

@@ -60,7 +60,8 @@ mod shortage;
 mod shutdown;
 mod ssh_peers;
 mod standard_output;
-mod support;
 mod threads;
 mod tls_errors;
 mod values;
+
+use infisical_test_support as support;

@@ -34,8 +34,6 @@ mod container;
 mod image;
 mod lab;
 mod peer;
-#[path = "../privileged/mod.rs"]
-mod privileged;
 mod probe;
 mod runner;
 mod sandbox;
@@ -44,7 +42,9 @@ mod wait;
 
 use std::process::ExitCode;
 
-use privileged::choice::Choice;
+use infisical_test_support as support;
+
+use support::choice::Choice;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

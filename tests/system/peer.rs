@@ -9,7 +9,7 @@ use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::Path;
 use std::process::ExitCode;
 
-use crate::privileged::dns;
+use crate::support::dns;
 
 /// Where the echo is.
 pub(crate) const ECHO: &str = "127.0.0.1:7000";

@@ -10,8 +10,8 @@ use std::time::Instant;
 use crate::cases::SCENARIOS;
 use crate::image::{self, RELEASES, Release};
 use crate::lab::Lab;
-use crate::privileged::choice::Choice;
-use crate::privileged::wanting;
+use crate::support::choice::Choice;
+use crate::support::wanting;
 
 /// One container's life.
 pub(crate) struct Scenario {

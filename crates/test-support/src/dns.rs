@@ -4,11 +4,7 @@ use std::net::Ipv4Addr;
 
 /// The answer to a query for an address, good for so many seconds: that of a name that `known` knows, no such name for anything
 /// else. `known` is given a name in lower case, as labels.
-pub(crate) fn answer(
-    query: &[u8],
-    ttl: u8,
-    known: impl Fn(&[u8]) -> Option<Ipv4Addr>,
-) -> Option<Vec<u8>> {
+pub fn answer(query: &[u8], ttl: u8, known: impl Fn(&[u8]) -> Option<Ipv4Addr>) -> Option<Vec<u8>> {
     let question = query.get(12..)?;
     let end = question.iter().position(|byte| *byte == 0)? + 1;
     let (name, kind) = (question.get(..end)?, question.get(end..end + 2)?);
@@ -29,7 +25,7 @@ pub(crate) fn answer(
 }
 
 /// A name as labels.
-pub(crate) fn encoded(name: &str) -> Vec<u8> {
+pub fn encoded(name: &str) -> Vec<u8> {
     let mut labels = Vec::new();
     for label in name.split('.') {
         labels.push(u8::try_from(label.len()).expect("a label is short"));

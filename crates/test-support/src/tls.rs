@@ -17,11 +17,11 @@ use super::soon;
 use super::x509::Pem;
 
 /// TLS 1.
-pub(crate) type Outer = TlsStream<TcpStream>;
+pub type Outer = TlsStream<TcpStream>;
 /// TLS 2 in TLS 1.
-pub(crate) type Inner = TlsStream<Outer>;
+pub type Inner = TlsStream<Outer>;
 
-pub(crate) fn config(client: Option<&Pem>, anchors: &str, alpn: &[&str]) -> Arc<ClientConfig> {
+pub fn config(client: Option<&Pem>, anchors: &str, alpn: &[&str]) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
     for anchor in CertificateDer::pem_slice_iter(anchors.as_bytes()) {
         roots.add(anchor.expect("PEM")).expect("an anchor");
@@ -46,18 +46,14 @@ pub(crate) fn config(client: Option<&Pem>, anchors: &str, alpn: &[&str]) -> Arc<
 }
 
 /// TLS 1 to the relay at `host`; no certificate is presented where `client` is absent.
-pub(crate) async fn outer(
-    host: Ipv4Addr,
-    client: Option<&Pem>,
-    anchors: &str,
-) -> io::Result<Outer> {
+pub async fn outer(host: Ipv4Addr, client: Option<&Pem>, anchors: &str) -> io::Result<Outer> {
     let tcp = soon("the relay", TcpStream::connect((host, 8443))).await?;
     tcp.set_nodelay(true)?;
     outer_over(tcp, host, client, anchors).await
 }
 
 /// The same over a connection that is there.
-pub(crate) async fn outer_over(
+pub async fn outer_over(
     tcp: TcpStream,
     host: Ipv4Addr,
     client: Option<&Pem>,
@@ -69,7 +65,7 @@ pub(crate) async fn outer_over(
 }
 
 /// TLS 2 over `stream`.
-pub(crate) async fn inner<S>(
+pub async fn inner<S>(
     stream: S,
     client: Option<&Pem>,
     anchors: &str,
@@ -85,7 +81,7 @@ where
 
 /// Waits for the other side to end a connection without having said anything, and tells how it did. In
 /// TLS 1.3 a refused client learns of it only when it reads.
-pub(crate) async fn refused<S>(connected: io::Result<TlsStream<S>>) -> String
+pub async fn refused<S>(connected: io::Result<TlsStream<S>>) -> String
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {

@@ -10,7 +10,7 @@ const FIRST: u32 = 0x7f01_0001;
 const COUNT: u32 = 0x00fd_ffff;
 
 /// An address that no other case of this run has, and on which no one listens on the relay's ports.
-pub(crate) fn address() -> Ipv4Addr {
+pub fn address() -> Ipv4Addr {
     static NEXT: OnceLock<AtomicU32> = OnceLock::new();
     // A random start keeps two runs on one machine apart.
     let next = NEXT.get_or_init(|| {

@@ -17,17 +17,17 @@ const DAY: Duration = Duration::from_secs(86_400);
 
 /// A certificate and its key, both PEM.
 #[derive(Debug, Clone)]
-pub(crate) struct Pem {
-    pub(crate) certificate: String,
-    pub(crate) key: String,
+pub struct Pem {
+    pub certificate: String,
+    pub key: String,
 }
 
 /// A certificate authority.
-pub(crate) struct Ca(CertifiedIssuer<'static, KeyPair>);
+pub struct Ca(CertifiedIssuer<'static, KeyPair>);
 
 impl Ca {
     /// A self-signed authority.
-    pub(crate) fn root(name: &str) -> Self {
+    pub fn root(name: &str) -> Self {
         let mut params = authority(name);
         // The deployed gateway root has none; anchors must work without.
         params.is_ca = IsCa::NoCa;
@@ -36,18 +36,18 @@ impl Ca {
     }
 
     /// An authority signed by this one.
-    pub(crate) fn intermediate(&self, name: &str) -> Self {
+    pub fn intermediate(&self, name: &str) -> Self {
         let issuer = CertifiedIssuer::signed_by(authority(name), key(), &self.0);
         Self(issuer.expect("an intermediate"))
     }
 
     /// Its certificate.
-    pub(crate) fn pem(&self) -> String {
+    pub fn pem(&self) -> String {
         self.0.pem()
     }
 
     /// Signs a leaf.
-    pub(crate) fn sign(&self, leaf: &Leaf) -> Pem {
+    pub fn sign(&self, leaf: &Leaf) -> Pem {
         let key = key();
         let certificate = leaf.0.signed_by(&key, &self.0).expect("a leaf");
         Pem {
@@ -71,7 +71,7 @@ fn authority(name: &str) -> CertificateParams {
 }
 
 /// A leaf before it is signed.
-pub(crate) struct Leaf(CertificateParams);
+pub struct Leaf(CertificateParams);
 
 impl Leaf {
     fn new(common_name: &str, unit: &str, usage: ExtendedKeyUsagePurpose) -> Self {
@@ -94,7 +94,7 @@ impl Leaf {
     }
 
     /// TLS 1 client: `common_name` is the gateway's id, the routing key.
-    pub(crate) fn relay_client(common_name: &str) -> Self {
+    pub fn relay_client(common_name: &str) -> Self {
         Self::new(
             common_name,
             "relay-client",
@@ -104,27 +104,27 @@ impl Leaf {
     }
 
     /// Of a client of another organization.
-    pub(crate) fn of(mut self, organization: &str) -> Self {
+    pub fn of(mut self, organization: &str) -> Self {
         let subject = &mut self.0.distinguished_name;
         subject.push(DnType::OrganizationName, organization);
         self
     }
 
     /// TLS 1 server.
-    pub(crate) fn relay_server(host: Ipv4Addr) -> Self {
+    pub fn relay_server(host: Ipv4Addr) -> Self {
         let mut leaf = Self::new(&host.to_string(), "", ExtendedKeyUsagePurpose::ServerAuth);
         leaf.0.subject_alt_names = vec![SanType::IpAddress(host.into())];
         leaf
     }
 
     /// TLS 2 client for a target.
-    pub(crate) fn gateway_client(gateway_id: &str, target: (&str, u16)) -> Self {
+    pub fn gateway_client(gateway_id: &str, target: (&str, u16)) -> Self {
         let route = json!({"targetHost": target.0, "targetPort": target.1});
         Self::gateway_client_without_route(gateway_id).routed(route.to_string().as_bytes())
     }
 
     /// TLS 2 client whose certificate names no target.
-    pub(crate) fn gateway_client_without_route(gateway_id: &str) -> Self {
+    pub fn gateway_client_without_route(gateway_id: &str) -> Self {
         let actor = json!({"type": "platform"}).to_string();
         Self::new(
             &format!("platform:{gateway_id}"),
@@ -135,7 +135,7 @@ impl Leaf {
     }
 
     /// With these common names, two at most.
-    pub(crate) fn common_names(mut self, names: &[&str]) -> Self {
+    pub fn common_names(mut self, names: &[&str]) -> Self {
         let subject = &mut self.0.distinguished_name;
         // Each type may be there once, but this one has two spellings.
         let kinds = [DnType::CommonName, DnType::CustomDnType(vec![2, 5, 4, 3])];
@@ -149,7 +149,7 @@ impl Leaf {
     }
 
     /// TLS 2 server.
-    pub(crate) fn gateway_server() -> Self {
+    pub fn gateway_server() -> Self {
         let mut leaf = Self::new("Gateway", "", ExtendedKeyUsagePurpose::ServerAuth);
         leaf.0.subject_alt_names = vec![
             SanType::DnsName("localhost".try_into().expect("a name")),
@@ -159,7 +159,7 @@ impl Leaf {
     }
 
     /// Adds the routing extension with any content.
-    pub(crate) fn routed(self, content: &[u8]) -> Self {
+    pub fn routed(self, content: &[u8]) -> Self {
         self.extension(ROUTING, content)
     }
 
@@ -170,25 +170,25 @@ impl Leaf {
     }
 
     /// No extended key usage at all.
-    pub(crate) fn without_usage(mut self) -> Self {
+    pub fn without_usage(mut self) -> Self {
         self.0.extended_key_usages.clear();
         self
     }
 
     /// The other role's extended key usage.
-    pub(crate) fn with_server_usage(mut self) -> Self {
+    pub fn with_server_usage(mut self) -> Self {
         self.0.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         self
     }
 
     /// It expires after `life`.
-    pub(crate) fn lasting(mut self, life: Duration) -> Self {
+    pub fn lasting(mut self, life: Duration) -> Self {
         self.0.not_after = OffsetDateTime::now_utc() + life;
         self
     }
 
     /// Its time is over.
-    pub(crate) fn expired(mut self) -> Self {
+    pub fn expired(mut self) -> Self {
         let now = OffsetDateTime::now_utc();
         self.0.not_before = now - 2 * DAY;
         self.0.not_after = now - DAY;
@@ -196,7 +196,7 @@ impl Leaf {
     }
 
     /// Its time has not come.
-    pub(crate) fn not_yet_valid(mut self) -> Self {
+    pub fn not_yet_valid(mut self) -> Self {
         let now = OffsetDateTime::now_utc();
         self.0.not_before = now + DAY;
         self.0.not_after = now + 2 * DAY;
@@ -205,15 +205,15 @@ impl Leaf {
 }
 
 /// The relay's PKI.
-pub(crate) struct RelayPki {
+pub struct RelayPki {
     root: Ca,
     relay: Ca,
-    pub(crate) clients: Ca,
-    pub(crate) servers: Ca,
+    pub clients: Ca,
+    pub servers: Ca,
 }
 
 impl RelayPki {
-    pub(crate) fn new() -> Self {
+    pub fn new() -> Self {
         let root = Ca::root("Test Relay Root CA");
         let relay = root.intermediate("Test Organization Relay CA");
         Self {
@@ -225,17 +225,17 @@ impl RelayPki {
     }
 
     /// Anchors for TLS 1 clients.
-    pub(crate) fn client_anchors(&self) -> String {
+    pub fn client_anchors(&self) -> String {
         self.clients.pem() + &self.relay.pem() + &self.root.pem()
     }
 
     /// Anchors for relays.
-    pub(crate) fn server_anchors(&self) -> String {
+    pub fn server_anchors(&self) -> String {
         self.servers.pem() + &self.relay.pem() + &self.root.pem()
     }
 
     /// The `pki` of credentials R.
-    pub(crate) fn credentials(&self, host: Ipv4Addr) -> Value {
+    pub fn credentials(&self, host: Ipv4Addr) -> Value {
         let leaf = self.servers.sign(&Leaf::relay_server(host));
         json!({
             "serverCertificate": leaf.certificate,
@@ -246,14 +246,14 @@ impl RelayPki {
 }
 
 /// The gateway's PKI.
-pub(crate) struct GatewayPki {
+pub struct GatewayPki {
     root: Ca,
-    pub(crate) clients: Ca,
-    pub(crate) servers: Ca,
+    pub clients: Ca,
+    pub servers: Ca,
 }
 
 impl GatewayPki {
-    pub(crate) fn new() -> Self {
+    pub fn new() -> Self {
         let root = Ca::root("Infisical Gateway Root CA");
         Self {
             clients: root.intermediate("Test Gateway Client CA"),
@@ -263,17 +263,17 @@ impl GatewayPki {
     }
 
     /// Anchors for TLS 2 clients.
-    pub(crate) fn client_anchors(&self) -> String {
+    pub fn client_anchors(&self) -> String {
         self.clients.pem() + &self.root.pem()
     }
 
     /// Anchors for gateways.
-    pub(crate) fn server_anchors(&self) -> String {
+    pub fn server_anchors(&self) -> String {
         self.servers.pem() + &self.root.pem()
     }
 
     /// The `pki` of credentials G.
-    pub(crate) fn credentials(&self) -> Value {
+    pub fn credentials(&self) -> Value {
         let leaf = self.servers.sign(&Leaf::gateway_server());
         json!({
             "serverCertificate": leaf.certificate,

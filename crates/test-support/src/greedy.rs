@@ -13,10 +13,10 @@ use super::session::Way;
 use super::tls::{self, Outer};
 
 /// The organization.
-pub(crate) const ORGANIZATION: &str = "11111111-2222-4333-8444-555555555555";
+pub const ORGANIZATION: &str = "11111111-2222-4333-8444-555555555555";
 
 /// Ids of its gateways.
-pub(crate) const GATEWAYS: [&str; 4] = [
+pub const GATEWAYS: [&str; 4] = [
     "0d7a2f54-9a53-4a0e-8c4e-000000000001",
     "0d7a2f54-9a53-4a0e-8c4e-000000000002",
     "0d7a2f54-9a53-4a0e-8c4e-000000000003",
@@ -25,15 +25,15 @@ pub(crate) const GATEWAYS: [&str; 4] = [
 
 /// What its gateway has done.
 #[derive(Default)]
-pub(crate) struct Counts {
+pub struct Counts {
     /// Channels that were opened.
-    pub(crate) channels: AtomicU64,
+    pub channels: AtomicU64,
     /// Bytes that went out.
-    pub(crate) sent: AtomicU64,
+    pub sent: AtomicU64,
 }
 
 /// Accepts every channel and sends on it as much as is taken, until what is returned is dropped.
-pub(crate) fn pour(session: Session, counts: Arc<Counts>) -> JoinSet<()> {
+pub fn pour(session: Session, counts: Arc<Counts>) -> JoinSet<()> {
     let mut pouring = JoinSet::new();
     pouring.spawn(async move {
         let mut channels = JoinSet::new();
@@ -52,7 +52,7 @@ pub(crate) fn pour(session: Session, counts: Arc<Counts>) -> JoinSet<()> {
 }
 
 /// A client of `way` for which the kernel keeps little, so that the relay has to keep it.
-pub(crate) async fn narrow(way: &Way) -> std::io::Result<Outer> {
+pub async fn narrow(way: &Way) -> std::io::Result<Outer> {
     let socket = TcpSocket::new_v4()?;
     socket.set_recv_buffer_size(16 * 1024)?;
     socket2::SockRef::from(&socket).set_tcp_mss(1024)?;

@@ -16,7 +16,7 @@ use super::{loopback, ready_file, soon};
 
 /// How a gateway or relay proves itself to the platform.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Credential {
+pub enum Credential {
     /// A machine identity's plain access token.
     Token,
     /// A machine identity's client id and secret.
@@ -28,11 +28,11 @@ pub(crate) enum Credential {
 }
 
 /// What to start.
-pub(crate) struct Plan {
-    pub(crate) algorithm: &'static str,
-    pub(crate) relay: Credential,
-    pub(crate) gateway: Credential,
-    pub(crate) log_level: &'static str,
+pub struct Plan {
+    pub algorithm: &'static str,
+    pub relay: Credential,
+    pub gateway: Credential,
+    pub log_level: &'static str,
 }
 
 impl Default for Plan {
@@ -47,32 +47,32 @@ impl Default for Plan {
 }
 
 /// Name of the stack's relay.
-pub(crate) const RELAY: &str = "relay-one";
+pub const RELAY: &str = "relay-one";
 /// Name of the stack's gateway.
-pub(crate) const GATEWAY: &str = "gateway-one";
+pub const GATEWAY: &str = "gateway-one";
 
 /// Three processes that work together. Fields are dropped in this order, the directory last.
-pub(crate) struct Stack {
-    pub(crate) gateway: Process,
-    pub(crate) relay: Process,
-    pub(crate) platform: Platform,
-    pub(crate) gateway_command: GatewayCommand,
-    pub(crate) relay_command: RelayCommand,
+pub struct Stack {
+    pub gateway: Process,
+    pub relay: Process,
+    pub platform: Platform,
+    pub gateway_command: GatewayCommand,
+    pub relay_command: RelayCommand,
     /// The address of this case alone.
-    pub(crate) host: Ipv4Addr,
+    pub host: Ipv4Addr,
     /// Every secret that was handed to a process.
-    pub(crate) secrets: Vec<String>,
+    pub secrets: Vec<String>,
     dir: TempDir,
 }
 
 impl Stack {
     /// The usual one.
-    pub(crate) async fn start() -> Self {
+    pub async fn start() -> Self {
         Self::plan(&Plan::default()).await
     }
 
     /// Starts the three and waits until a tunnel is up.
-    pub(crate) async fn plan(plan: &Plan) -> Self {
+    pub async fn plan(plan: &Plan) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let host = loopback::address();
         let levels = ["--log-level", plan.log_level];
@@ -125,23 +125,23 @@ impl Stack {
     }
 
     /// The case's directory.
-    pub(crate) fn dir(&self) -> &Path {
+    pub fn dir(&self) -> &Path {
         self.dir.path()
     }
 
     /// A way to `target` through the stack's gateway.
-    pub(crate) async fn way(&self, target: &Target) -> Way {
+    pub async fn way(&self, target: &Target) -> Way {
         let ip = target.address.ip().to_string();
         self.platform.way(GATEWAY, &ip, target.address.port()).await
     }
 
     /// `infisical connect` to `to`, on a free local port; gives the process and where it listens.
-    pub(crate) async fn connect(&self, to: &str) -> (Process, SocketAddr) {
+    pub async fn connect(&self, to: &str) -> (Process, SocketAddr) {
         self.connect_through(GATEWAY, to).await
     }
 
     /// The same, through any gateway of the platform.
-    pub(crate) async fn connect_through(&self, gateway: &str, to: &str) -> (Process, SocketAddr) {
+    pub async fn connect_through(&self, gateway: &str, to: &str) -> (Process, SocketAddr) {
         let ready = self.dir().join("connect-ready");
         let _ = std::fs::remove_file(&ready);
         let mut command = infisical(self.dir());
@@ -157,7 +157,7 @@ impl Stack {
     }
 
     /// Starts the relay again, after the old one ended.
-    pub(crate) async fn restart_relay(&mut self) {
+    pub async fn restart_relay(&mut self) {
         self.relay = self.relay_command.spawn(self.dir.path());
         self.relay
             .wait_for_line("Relay server started successfully")
@@ -165,12 +165,12 @@ impl Stack {
     }
 
     /// Starts one more process of the same gateway, from the same configuration file.
-    pub(crate) fn spawn_gateway(&self) -> Process {
+    pub fn spawn_gateway(&self) -> Process {
         self.gateway_command.spawn(self.dir())
     }
 
     /// Starts a process of another gateway at the same relay, and waits until its tunnel is up.
-    pub(crate) async fn spawn_another_gateway(&self, name: &str) -> Process {
+    pub async fn spawn_another_gateway(&self, name: &str) -> Process {
         let token = self
             .platform
             .identity_token(&format!("{name}-identity"))
@@ -186,7 +186,7 @@ impl Stack {
     }
 
     /// Registers one more gateway, as an API client of its own; gives credentials G.
-    pub(crate) async fn register_gateway(&self, name: &str) -> Value {
+    pub async fn register_gateway(&self, name: &str) -> Value {
         let identity = format!("{name}-identity");
         let token = self.platform.identity_token(&identity).await;
         let body = json!({"relayName": RELAY, "name": name});
@@ -198,7 +198,7 @@ impl Stack {
     }
 
     /// Fails if a secret is in what the daemons wrote or in what the system shows of them.
-    pub(crate) fn assert_no_secret_shows(&self) {
+    pub fn assert_no_secret_shows(&self) {
         for (name, process) in [
             ("platform", &self.platform.process),
             ("relay", &self.relay),
@@ -216,7 +216,7 @@ impl Stack {
     }
 
     /// Ends the whole: every daemon must answer SIGTERM with exit code 0.
-    pub(crate) async fn stop(self) {
+    pub async fn stop(self) {
         let daemons = [&self.gateway, &self.relay, &self.platform.process];
         for process in daemons {
             process.signal(nix::sys::signal::Signal::SIGTERM);

@@ -1,25 +1,25 @@
 //! Which cases of a test program its command line chooses.
 
 /// Parts of names; a case is chosen if its name has one of them, or if there are none.
-pub(crate) struct Choice(Vec<String>);
+pub struct Choice(Vec<String>);
 
 impl Choice {
     /// What is left of the command line. Options are for the runner that this one replaces.
-    pub(crate) fn of(words: &[&str]) -> Self {
+    pub fn of(words: &[&str]) -> Self {
         let parts = words.iter().filter(|word| !word.starts_with('-'));
         Self(parts.map(|part| (*part).to_owned()).collect())
     }
 
-    pub(crate) fn has(&self, name: &str) -> bool {
+    pub fn has(&self, name: &str) -> bool {
         self.is_everything() || self.0.iter().any(|part| name.contains(part))
     }
 
-    pub(crate) fn is_everything(&self) -> bool {
+    pub fn is_everything(&self) -> bool {
         self.0.is_empty()
     }
 
     /// Says that no case was chosen.
-    pub(crate) fn report_nothing(&self) {
+    pub fn report_nothing(&self) {
         eprintln!("no case has any of {:?} in its name", self.0);
     }
 }

@@ -19,42 +19,36 @@ use super::{PATIENCE, loopback, soon};
 /// The relay of these tests; user certificates are for it.
 const RELAY: &str = "peer-relay";
 /// A dead peer is not what these tests are about: a busy machine must not make one.
-pub(crate) const PATIENT: Keepalive = Keepalive {
+pub const PATIENT: Keepalive = Keepalive {
     interval: Duration::from_secs(7),
     unanswered: 30,
 };
 
 /// Our client's side over a connection.
-pub(crate) async fn connect(
-    stream: TcpStream,
-    config: &client::Config,
-) -> Result<client::Session, Error> {
+pub async fn connect(stream: TcpStream, config: &client::Config) -> Result<client::Session, Error> {
     let (reader, writer) = stream.into_split();
     client::connect(reader, writer, config).await
 }
 
 /// Our server's side over a connection.
-pub(crate) async fn accept(
-    stream: TcpStream,
-    config: &server::Config,
-) -> Result<server::Session, Error> {
+pub async fn accept(stream: TcpStream, config: &server::Config) -> Result<server::Session, Error> {
     let (reader, writer) = stream.into_split();
     server::accept(reader, writer, config).await
 }
 
 /// A kind of key and of the signatures made with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Kind {
+pub struct Kind {
     /// What `ssh-keygen -t` makes.
-    pub(crate) key: &'static str,
+    pub key: &'static str,
     /// How an authority signs with it, where there is a choice.
-    pub(crate) signature: Option<&'static str>,
+    pub signature: Option<&'static str>,
     /// What the two sides agree on when a certificate of such a key proves itself.
-    pub(crate) algorithm: &'static str,
+    pub algorithm: &'static str,
 }
 
 /// Everything that protocol.md §2 accepts.
-pub(crate) const KINDS: [Kind; 6] = [
+pub const KINDS: [Kind; 6] = [
     Kind {
         key: "ed25519",
         signature: None,
@@ -89,9 +83,9 @@ pub(crate) const KINDS: [Kind; 6] = [
 
 /// A key and its certificate, in files.
 #[derive(Debug, Clone)]
-pub(crate) struct Certified {
-    pub(crate) key: SshKey,
-    pub(crate) certificate: PathBuf,
+pub struct Certified {
+    pub key: SshKey,
+    pub certificate: PathBuf,
 }
 
 impl Certified {
@@ -104,31 +98,31 @@ impl Certified {
 }
 
 /// Makes the keys of one test, each once, on an address that is the test's own.
-pub(crate) struct Keyring {
+pub struct Keyring {
     dir: TempDir,
-    pub(crate) host: Ipv4Addr,
+    pub host: Ipv4Addr,
 }
 
 impl Keyring {
-    pub(crate) fn new() -> Self {
+    pub fn new() -> Self {
         Self {
             dir: tempfile::tempdir().expect("a directory"),
             host: loopback::address(),
         }
     }
 
-    pub(crate) fn dir(&self) -> &Path {
+    pub fn dir(&self) -> &Path {
         self.dir.path()
     }
 
     /// Listens where `ssh_as_gateway` dials.
-    pub(crate) async fn listen(&self) -> TcpListener {
+    pub async fn listen(&self) -> TcpListener {
         let listener = TcpListener::bind((self.host, 2222)).await;
         listener.expect("the test's own address")
     }
 
     /// Two certified sides with keys and authorities of the given kinds.
-    pub(crate) fn sides(&self, kinds: &Kinds) -> Sides {
+    pub fn sides(&self, kinds: &Kinds) -> Sides {
         let host_ca = self.authority("host-ca", kinds.host_ca);
         let user_ca = self.authority("user-ca", kinds.user_ca);
         let user = current_user();
@@ -172,11 +166,11 @@ impl Keyring {
 
 /// Which keys and authorities the two sides have.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Kinds {
-    pub(crate) host: Kind,
-    pub(crate) host_ca: Kind,
-    pub(crate) user: Kind,
-    pub(crate) user_ca: Kind,
+pub struct Kinds {
+    pub host: Kind,
+    pub host_ca: Kind,
+    pub user: Kind,
+    pub user_ca: Kind,
 }
 
 impl Default for Kinds {
@@ -193,20 +187,20 @@ impl Default for Kinds {
 
 /// What the two sides of a connection need, whichever of them is ours.
 #[derive(Debug, Clone)]
-pub(crate) struct Sides {
-    pub(crate) server: Certified,
-    pub(crate) client: Certified,
-    pub(crate) host_ca: String,
-    pub(crate) user_ca: String,
+pub struct Sides {
+    pub server: Certified,
+    pub client: Certified,
+    pub host_ca: String,
+    pub user_ca: String,
     /// The principal of the host certificate.
-    pub(crate) principal: String,
+    pub principal: String,
     /// The SSH user name: an unprivileged `sshd` knows only the user that runs the tests.
-    pub(crate) user: String,
+    pub user: String,
 }
 
 impl Sides {
     /// Our client.
-    pub(crate) fn client_config(&self) -> client::Config {
+    pub fn client_config(&self) -> client::Config {
         client::Config {
             keepalive: PATIENT,
             handshake: PATIENCE,
@@ -222,7 +216,7 @@ impl Sides {
     }
 
     /// Our server.
-    pub(crate) fn server_config(&self) -> server::Config {
+    pub fn server_config(&self) -> server::Config {
         server::Config {
             keepalive: PATIENT,
             handshake: PATIENCE,
@@ -238,7 +232,7 @@ impl Sides {
 }
 
 /// The next connection.
-pub(crate) async fn next(listener: &TcpListener) -> TcpStream {
+pub async fn next(listener: &TcpListener) -> TcpStream {
     let (stream, _) = soon("a connection", listener.accept())
         .await
         .expect("accepted");

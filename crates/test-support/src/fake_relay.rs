@@ -17,13 +17,13 @@ use super::eventually;
 use super::x509::Pem;
 
 /// Runs until dropped.
-pub(crate) struct FakeRelay {
+pub struct FakeRelay {
     task: JoinSet<()>,
 }
 
 impl FakeRelay {
     /// Listens on port 8443 of `host`; each side shows its leaf and trusts the clients of its anchors.
-    pub(crate) async fn start(host: Ipv4Addr, relay: (&Pem, &str), gateway: (&Pem, &str)) -> Self {
+    pub async fn start(host: Ipv4Addr, relay: (&Pem, &str), gateway: (&Pem, &str)) -> Self {
         // A child that is being started at this moment may hold the one before for a moment longer.
         let listener = eventually("the port", || TcpListener::bind((host, 8443))).await;
         let outer = acceptor(relay, &[]);
@@ -43,7 +43,7 @@ impl FakeRelay {
     }
 
     /// Ends it, and frees its port before returning.
-    pub(crate) async fn stop(mut self) {
+    pub async fn stop(mut self) {
         self.task.shutdown().await;
     }
 }
@@ -56,7 +56,7 @@ async fn serve(stream: TcpStream, outer: &TlsAcceptor, inner: &TlsAcceptor) -> s
 }
 
 /// The server's side of either TLS: its leaf and the anchors of its clients.
-pub(crate) fn acceptor((leaf, anchors): (&Pem, &str), alpn: &[&str]) -> TlsAcceptor {
+pub fn acceptor((leaf, anchors): (&Pem, &str), alpn: &[&str]) -> TlsAcceptor {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut roots = RootCertStore::empty();
     for anchor in CertificateDer::pem_slice_iter(anchors.as_bytes()) {

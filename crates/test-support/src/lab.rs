@@ -21,59 +21,59 @@ use super::ssh_ca::{SshCa, SshCert, SshKey};
 use super::x509::{GatewayPki, Leaf, RelayPki};
 
 /// Name of the lab's relay.
-pub(crate) const RELAY: &str = "lab-relay";
+pub const RELAY: &str = "lab-relay";
 /// Name of the lab's gateway.
-pub(crate) const GATEWAY: &str = "lab-gateway";
+pub const GATEWAY: &str = "lab-gateway";
 /// Id of the lab's gateway.
-pub(crate) const GATEWAY_ID: &str = "6d1f0a3e-5c1b-4a53-9d57-3b7a0e1f2c4d";
+pub const GATEWAY_ID: &str = "6d1f0a3e-5c1b-4a53-9d57-3b7a0e1f2c4d";
 /// The identity token of both; only the fake platform sees it.
-pub(crate) const TOKEN: &str = "lab-identity-token-0123456789";
+pub const TOKEN: &str = "lab-identity-token-0123456789";
 
 /// The relay's line once it can send clients to a gateway; the gateway's own may be a moment earlier.
-pub(crate) const GATEWAY_CONNECTED: &str = "gateway connected";
+pub const GATEWAY_CONNECTED: &str = "gateway connected";
 
 /// What the gateway asks for when it registers.
-pub(crate) const REGISTER_GATEWAY: &str = "POST /api/v2/gateways";
+pub const REGISTER_GATEWAY: &str = "POST /api/v2/gateways";
 /// What the relay asks for when it registers.
-pub(crate) const REGISTER_RELAY: &str = "POST /api/v1/relays/register-org-relay";
+pub const REGISTER_RELAY: &str = "POST /api/v1/relays/register-org-relay";
 /// The gateway's heartbeat.
-pub(crate) const GATEWAY_HEARTBEAT: &str = "POST /api/v2/gateways/heartbeat";
+pub const GATEWAY_HEARTBEAT: &str = "POST /api/v2/gateways/heartbeat";
 /// The relay's heartbeat.
-pub(crate) const RELAY_HEARTBEAT: &str = "POST /api/v1/relays/heartbeat-org-relay";
+pub const RELAY_HEARTBEAT: &str = "POST /api/v1/relays/heartbeat-org-relay";
 
 /// Authorities, a fake platform, and an address.
-pub(crate) struct Lab {
-    pub(crate) platform: FakePlatform,
-    pub(crate) host: Ipv4Addr,
+pub struct Lab {
+    pub platform: FakePlatform,
+    pub host: Ipv4Addr,
     /// Signs gateways' user certificates.
-    pub(crate) user_ca: SshCa,
+    pub user_ca: SshCa,
     /// Signs relays' host certificates.
-    pub(crate) host_ca: SshCa,
+    pub host_ca: SshCa,
     /// An authority that no one named.
-    pub(crate) stranger: SshCa,
-    pub(crate) relay_pki: RelayPki,
-    pub(crate) gateway_pki: GatewayPki,
-    pub(crate) gateway_id: String,
+    pub stranger: SshCa,
+    pub relay_pki: RelayPki,
+    pub gateway_pki: GatewayPki,
+    pub gateway_id: String,
     /// The gateway's key.
-    pub(crate) client_key: SshKey,
+    pub client_key: SshKey,
     /// The relay's key.
-    pub(crate) server_key: SshKey,
+    pub server_key: SshKey,
     dir: TempDir,
 }
 
 impl Lab {
     /// Makes the authorities and lets the platform issue good credentials.
-    pub(crate) async fn new() -> Self {
+    pub async fn new() -> Self {
         Self::with_gateway_id(GATEWAY_ID).await
     }
 
     /// The same, with a gateway id of the case's choice.
-    pub(crate) async fn with_gateway_id(gateway_id: &str) -> Self {
+    pub async fn with_gateway_id(gateway_id: &str) -> Self {
         Self::build(loopback::address(), gateway_id).await
     }
 
     /// The same at a given address.
-    pub(crate) async fn at(host: Ipv4Addr) -> Self {
+    pub async fn at(host: Ipv4Addr) -> Self {
         Self::build(host, GATEWAY_ID).await
     }
 
@@ -102,17 +102,17 @@ impl Lab {
         lab
     }
 
-    pub(crate) fn dir(&self) -> &Path {
+    pub fn dir(&self) -> &Path {
         self.dir.path()
     }
 
     /// The principal of this lab's relay.
-    pub(crate) fn principal(&self) -> String {
+    pub fn principal(&self) -> String {
         format!("{}:2222", self.host)
     }
 
     /// Good credentials R.
-    pub(crate) fn relay_credentials(&self) -> Value {
+    pub fn relay_credentials(&self) -> Value {
         let certificate = SshCert::host(&self.principal());
         json!({
             "pki": self.relay_pki.credentials(self.host),
@@ -125,7 +125,7 @@ impl Lab {
     }
 
     /// Good credentials G.
-    pub(crate) fn gateway_credentials(&self) -> Value {
+    pub fn gateway_credentials(&self) -> Value {
         let certificate = SshCert::user(RELAY, &self.gateway_id);
         json!({
             "gatewayId": self.gateway_id,
@@ -140,7 +140,7 @@ impl Lab {
     }
 
     /// The relay's command line, with the token in its file.
-    pub(crate) fn relay_command(&self) -> RelayCommand {
+    pub fn relay_command(&self) -> RelayCommand {
         let keys = format!("INFISICAL_TOKEN={TOKEN}\n");
         let url = self.platform.url();
         let mut command = RelayCommand::new(self.dir(), RELAY, self.host, &url, &keys);
@@ -149,7 +149,7 @@ impl Lab {
     }
 
     /// The gateway's command line, with the token in its file.
-    pub(crate) fn gateway_command(&self) -> GatewayCommand {
+    pub fn gateway_command(&self) -> GatewayCommand {
         let keys = format!("INFISICAL_TOKEN={TOKEN}\n");
         let url = self.platform.url();
         let mut command = GatewayCommand::new(self.dir(), GATEWAY, &url, RELAY, &keys);
@@ -158,7 +158,7 @@ impl Lab {
     }
 
     /// A relay that serves.
-    pub(crate) async fn relay(&self) -> Process {
+    pub async fn relay(&self) -> Process {
         let relay = self.relay_command().spawn(self.dir());
         relay
             .wait_for_line("Relay server started successfully")
@@ -167,7 +167,7 @@ impl Lab {
     }
 
     /// A gateway whose tunnel is up, as `relay` sees it too.
-    pub(crate) async fn gateway(&self, relay: &Process) -> Process {
+    pub async fn gateway(&self, relay: &Process) -> Process {
         let mark = relay.mark();
         let gateway = self.gateway_command().spawn(self.dir());
         gateway.wait_for_line("Gateway started successfully").await;
@@ -176,7 +176,7 @@ impl Lab {
     }
 
     /// A gateway called `id` that is nothing but its session with the relay.
-    pub(crate) async fn bare_gateway(&self, id: &str) -> client::Session {
+    pub async fn bare_gateway(&self, id: &str) -> client::Session {
         let key = keys::parse_private_key(&Secret::new(self.client_key.private())).expect("a key");
         let certificate = SshCert::user(RELAY, id);
         let line = self
@@ -196,7 +196,7 @@ impl Lab {
     }
 
     /// A way to a target of another gateway, for a client of `organization`.
-    pub(crate) fn way_of(&self, organization: &str, gateway_id: &str, to: (&str, u16)) -> Way {
+    pub fn way_of(&self, organization: &str, gateway_id: &str, to: (&str, u16)) -> Way {
         let relay = Leaf::relay_client(gateway_id).of(organization);
         let gateway = Leaf::gateway_client(gateway_id, to);
         Way {
@@ -207,12 +207,12 @@ impl Lab {
     }
 
     /// A good way to `target`.
-    pub(crate) fn way(&self, target: SocketAddr) -> Way {
+    pub fn way(&self, target: SocketAddr) -> Way {
         self.way_by_name(&target.ip().to_string(), target.port())
     }
 
     /// A good way to a target by name.
-    pub(crate) fn way_by_name(&self, host: &str, port: u16) -> Way {
+    pub fn way_by_name(&self, host: &str, port: u16) -> Way {
         let relay = Leaf::relay_client(&self.gateway_id);
         let gateway = Leaf::gateway_client(&self.gateway_id, (host, port));
         Way {

@@ -11,14 +11,14 @@ use std::time::Instant;
 use super::PATIENCE;
 
 /// Hears what one daemon says.
-pub(crate) struct Manager {
+pub struct Manager {
     /// The other end is the thread that reads the socket; it ends with the process.
     messages: mpsc::Receiver<String>,
 }
 
 impl Manager {
     /// Listens at `path`, and tells `command` so.
-    pub(crate) fn listen(path: &Path, command: &mut Command) -> Self {
+    pub fn listen(path: &Path, command: &mut Command) -> Self {
         let socket = UnixDatagram::bind(path).expect("a socket");
         command.env("NOTIFY_SOCKET", path);
         let (sender, messages) = mpsc::channel();
@@ -35,7 +35,7 @@ impl Manager {
     }
 
     /// Receives until a message has a line that begins with `line`; gives everything said until then.
-    pub(crate) fn wait_for(&self, line: &str) -> String {
+    pub fn wait_for(&self, line: &str) -> String {
         let end = Instant::now() + PATIENCE;
         let mut all = String::new();
         while !all.lines().any(|said| said.starts_with(line)) {

@@ -17,7 +17,7 @@ const TTL: u8 = 1;
 
 /// A DNS server that answers for some names only: it is silent for those that begin with `hung`.
 #[derive(Clone)]
-pub(crate) struct Dns {
+pub struct Dns {
     asked: Arc<Mutex<BTreeMap<Vec<u8>, usize>>>,
 }
 
@@ -54,7 +54,7 @@ impl Dns {
     }
 
     /// How many queries there were for `name`.
-    pub(crate) fn asked(&self, name: &str) -> usize {
+    pub fn asked(&self, name: &str) -> usize {
         let asked = self.asked.lock().expect("no panic");
         asked.get(&dns::encoded(name)).copied().unwrap_or_default()
     }
@@ -62,7 +62,7 @@ impl Dns {
 
 /// Runs `case` and all processes that it starts in namespaces of their own, where `names` resolve; skipped visibly without
 /// root.
-pub(crate) fn with_dns(names: &[(&str, Ipv4Addr)], case: impl AsyncFnOnce(Dns) + Send) {
+pub fn with_dns(names: &[(&str, Ipv4Addr)], case: impl AsyncFnOnce(Dns) + Send) {
     if !nix::unistd::geteuid().is_root() {
         eprintln!("SKIPPED: only root can have a DNS server at port 53");
         return;

@@ -9,22 +9,22 @@ use super::process::{Process, infisical};
 use super::write_private;
 
 /// A relay to start.
-pub(crate) struct RelayCommand {
-    pub(crate) name: String,
-    pub(crate) host: Ipv4Addr,
+pub struct RelayCommand {
+    pub name: String,
+    pub host: Ipv4Addr,
     /// Where it listens.
-    pub(crate) listen: IpAddr,
+    pub listen: IpAddr,
     /// `org` or `instance`.
-    pub(crate) kind: &'static str,
-    pub(crate) domain: String,
+    pub kind: &'static str,
+    pub domain: String,
     /// `KEY=value` lines with the credential.
-    pub(crate) config: PathBuf,
-    pub(crate) more: Vec<String>,
+    pub config: PathBuf,
+    pub more: Vec<String>,
 }
 
 impl RelayCommand {
     /// Writes the configuration file.
-    pub(crate) fn new(dir: &Path, name: &str, host: Ipv4Addr, domain: &str, keys: &str) -> Self {
+    pub fn new(dir: &Path, name: &str, host: Ipv4Addr, domain: &str, keys: &str) -> Self {
         let config = dir.join(format!("relay-{name}.conf"));
         write_private(&config, keys);
         Self {
@@ -39,7 +39,7 @@ impl RelayCommand {
     }
 
     /// The command itself.
-    pub(crate) fn command(&self, dir: &Path) -> Command {
+    pub fn command(&self, dir: &Path) -> Command {
         let host = self.host;
         let mut command = infisical(dir);
         command.args(["relay", "start", "--name", &self.name]);
@@ -53,24 +53,24 @@ impl RelayCommand {
     }
 
     /// Starts a process; the caller waits for what it wants of it.
-    pub(crate) fn spawn(&self, dir: &Path) -> Process {
+    pub fn spawn(&self, dir: &Path) -> Process {
         Process::spawn(&format!("relay {}", self.name), self.command(dir))
     }
 }
 
 /// A gateway to start.
-pub(crate) struct GatewayCommand {
-    pub(crate) name: String,
-    pub(crate) domain: String,
-    pub(crate) relay: Option<String>,
+pub struct GatewayCommand {
+    pub name: String,
+    pub domain: String,
+    pub relay: Option<String>,
     /// `KEY=value` lines with the credential; an enrolled access token is kept there.
-    pub(crate) config: PathBuf,
-    pub(crate) more: Vec<String>,
+    pub config: PathBuf,
+    pub more: Vec<String>,
 }
 
 impl GatewayCommand {
     /// Writes the configuration file.
-    pub(crate) fn new(dir: &Path, name: &str, domain: &str, relay: &str, keys: &str) -> Self {
+    pub fn new(dir: &Path, name: &str, domain: &str, relay: &str, keys: &str) -> Self {
         let config = dir.join(format!("gateway-{name}.conf"));
         write_private(&config, keys);
         Self {
@@ -83,7 +83,7 @@ impl GatewayCommand {
     }
 
     /// The command itself.
-    pub(crate) fn command(&self, dir: &Path) -> Command {
+    pub fn command(&self, dir: &Path) -> Command {
         let mut command = infisical(dir);
         command.args(["gateway", "start", &self.name]);
         command.args(["--domain", &self.domain]);
@@ -95,7 +95,7 @@ impl GatewayCommand {
     }
 
     /// Starts a process; the caller waits for what it wants of it.
-    pub(crate) fn spawn(&self, dir: &Path) -> Process {
+    pub fn spawn(&self, dir: &Path) -> Process {
         Process::spawn(&format!("gateway {}", self.name), self.command(dir))
     }
 }

@@ -10,11 +10,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
 /// The page that [`Target::http`] serves.
-pub(crate) const PAGE: &str = "a private page\n";
+pub const PAGE: &str = "a private page\n";
 
 /// A service that runs until dropped.
-pub(crate) struct Target {
-    pub(crate) address: SocketAddr,
+pub struct Target {
+    pub address: SocketAddr,
     /// Connections taken so far.
     accepted: Arc<AtomicUsize>,
     _task: JoinSet<()>,
@@ -22,7 +22,7 @@ pub(crate) struct Target {
 
 impl Target {
     /// Hands each connection to `handle`.
-    pub(crate) async fn serve<F, Fut>(host: Ipv4Addr, handle: F) -> Self
+    pub async fn serve<F, Fut>(host: Ipv4Addr, handle: F) -> Self
     where
         F: Fn(TcpStream) -> Fut + Send + 'static,
         Fut: Future<Output = std::io::Result<()>> + Send + 'static,
@@ -54,12 +54,12 @@ impl Target {
     }
 
     /// Connections taken so far.
-    pub(crate) fn accepted(&self) -> usize {
+    pub fn accepted(&self) -> usize {
         self.accepted.load(Ordering::SeqCst)
     }
 
     /// Sends back every byte, and the end after the end.
-    pub(crate) async fn echo(host: Ipv4Addr) -> Self {
+    pub async fn echo(host: Ipv4Addr) -> Self {
         Self::serve(host, |mut stream| async move {
             let (mut reader, mut writer) = stream.split();
             tokio::io::copy(&mut reader, &mut writer).await?;
@@ -69,7 +69,7 @@ impl Target {
     }
 
     /// Reads to the end, and only then says how many bytes came.
-    pub(crate) async fn count(host: Ipv4Addr) -> Self {
+    pub async fn count(host: Ipv4Addr) -> Self {
         Self::serve(host, |mut stream| async move {
             let mut sink = tokio::io::sink();
             let (mut reader, mut writer) = stream.split();
@@ -82,7 +82,7 @@ impl Target {
 
     /// Says `farewell` and ends its own direction first, then reads to the end; what it read is handed to
     /// `told`.
-    pub(crate) async fn farewell_first(
+    pub async fn farewell_first(
         host: Ipv4Addr,
         farewell: &'static str,
         told: tokio::sync::mpsc::UnboundedSender<Vec<u8>>,
@@ -103,7 +103,7 @@ impl Target {
 
     /// Sends `mib` MiB of noise and reads to the end, both at once and neither waiting for the other; what it
     /// sent and what it read is handed to `told`.
-    pub(crate) async fn exchange(
+    pub async fn exchange(
         host: Ipv4Addr,
         mib: usize,
         told: tokio::sync::mpsc::UnboundedSender<(Sum, Sum)>,
@@ -121,7 +121,7 @@ impl Target {
     }
 
     /// One page for every request (HTTP/1.1, connection closed after it), whose headers come back below it.
-    pub(crate) async fn http(host: Ipv4Addr) -> Self {
+    pub async fn http(host: Ipv4Addr) -> Self {
         Self::serve(host, |mut stream| async move {
             let mut request = Vec::new();
             let mut chunk = [0; 4096];
@@ -144,7 +144,7 @@ impl Target {
     }
 
     /// Takes connections and never says nor reads anything.
-    pub(crate) async fn hang(host: Ipv4Addr) -> Self {
+    pub async fn hang(host: Ipv4Addr) -> Self {
         Self::serve(host, |stream| async move {
             let _stream = stream;
             std::future::pending().await
@@ -153,7 +153,7 @@ impl Target {
     }
 
     /// Resets every connection once it has read one byte.
-    pub(crate) async fn reset(host: Ipv4Addr) -> Self {
+    pub async fn reset(host: Ipv4Addr) -> Self {
         Self::serve(host, |mut stream| async move {
             stream.read_u8().await?;
             // Closing with a zero linger time sends RST instead of FIN.
@@ -165,7 +165,7 @@ impl Target {
     }
 
     /// A port of `host` on which no one listens; no one else uses that address.
-    pub(crate) fn refusing(host: Ipv4Addr) -> SocketAddr {
+    pub fn refusing(host: Ipv4Addr) -> SocketAddr {
         SocketAddr::from((host, 9))
     }
 }

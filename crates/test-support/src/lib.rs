@@ -4,35 +4,52 @@
 //! Nothing here waits for time to pass: every wait is for a condition that stays true once it is true, and
 //! [`PATIENCE`] only bounds how long a failure takes to be reported.
 
-pub(crate) mod admin;
-pub(crate) mod daemon;
-#[allow(
-    clippy::duplicate_mod,
-    reason = "the fault cases have it by their own path too"
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a case fails by panicking, and prints its children's output when it does"
 )]
-#[path = "../../privileged/dns.rs"]
-pub(crate) mod dns;
-pub(crate) mod fake_platform;
-pub(crate) mod fake_relay;
-pub(crate) mod go;
-pub(crate) mod greedy;
-pub(crate) mod journald;
-pub(crate) mod lab;
-pub(crate) mod loopback;
-pub(crate) mod manager;
-pub(crate) mod namespaces;
-pub(crate) mod newer_openssh;
-pub(crate) mod noise;
-pub(crate) mod openssh;
-pub(crate) mod process;
-pub(crate) mod python;
-pub(crate) mod session;
-pub(crate) mod ssh_ca;
-pub(crate) mod ssh_sides;
-pub(crate) mod stack;
-pub(crate) mod targets;
-pub(crate) mod tls;
-pub(crate) mod x509;
+#![allow(
+    missing_docs,
+    missing_debug_implementations,
+    unnameable_types,
+    clippy::missing_panics_doc,
+    clippy::missing_errors_doc,
+    clippy::must_use_candidate,
+    reason = "a test has no readers but those of its source"
+)]
+
+pub mod admin;
+mod built;
+pub mod choice;
+pub mod daemon;
+pub mod dns;
+pub mod fake_platform;
+pub mod fake_relay;
+pub mod go;
+pub mod greedy;
+pub mod journald;
+pub mod lab;
+pub mod loopback;
+pub mod manager;
+pub mod namespaces;
+pub mod newer_openssh;
+pub mod noise;
+pub mod openssh;
+pub mod process;
+pub mod python;
+pub mod session;
+pub mod ssh_ca;
+pub mod ssh_sides;
+pub mod stack;
+pub mod targets;
+pub mod tls;
+pub mod wanting;
+pub mod x509;
 
 use std::future::Future;
 use std::path::Path;
@@ -41,12 +58,12 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// How long any condition may take on a busy machine before the case fails.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 /// Between two looks at a condition that nothing announces.
 const LOOK_AGAIN: Duration = Duration::from_millis(25);
 
 /// Waits for `future`, [`PATIENCE`] at most.
-pub(crate) async fn soon<F: Future>(what: &str, future: F) -> F::Output {
+pub async fn soon<F: Future>(what: &str, future: F) -> F::Output {
     match tokio::time::timeout(PATIENCE, future).await {
         Ok(output) => output,
         Err(_) => panic!("{what}: not within {} s", PATIENCE.as_secs()),
@@ -54,7 +71,7 @@ pub(crate) async fn soon<F: Future>(what: &str, future: F) -> F::Output {
 }
 
 /// Tries `attempt` until it gives `Ok`; the last error is in the report of a failure.
-pub(crate) async fn eventually<T, E, F, Fut>(what: &str, mut attempt: F) -> T
+pub async fn eventually<T, E, F, Fut>(what: &str, mut attempt: F) -> T
 where
     E: std::fmt::Display,
     F: FnMut() -> Fut,
@@ -73,13 +90,13 @@ where
 }
 
 /// What a program writes into its ready file, once it has.
-pub(crate) async fn ready_file(path: &Path) -> String {
+pub async fn ready_file(path: &Path) -> String {
     let text = eventually("the ready file", || async { std::fs::read_to_string(path) });
     text.await.trim().to_owned()
 }
 
 /// Writes a file that only its owner may read, as every secret must be.
-pub(crate) fn write_private(path: &Path, text: &str) {
+pub fn write_private(path: &Path, text: &str) {
     use std::io::Write as _;
     use std::os::unix::fs::OpenOptionsExt as _;
     let mut file = std::fs::OpenOptions::new()
@@ -93,7 +110,7 @@ pub(crate) fn write_private(path: &Path, text: &str) {
 }
 
 /// The permission bits of a file.
-pub(crate) fn mode(path: &Path) -> u32 {
+pub fn mode(path: &Path) -> u32 {
     use std::os::unix::fs::MetadataExt as _;
     std::fs::metadata(path)
         .unwrap_or_else(|error| panic!("{}: {error}", path.display()))

@@ -12,22 +12,22 @@ use super::x509::{Ca, Leaf};
 use super::{ready_file, soon, write_private};
 
 /// A running embedded platform.
-pub(crate) struct Platform {
-    pub(crate) process: Process,
-    pub(crate) url: String,
-    pub(crate) token: String,
+pub struct Platform {
+    pub process: Process,
+    pub url: String,
+    pub token: String,
     state: PathBuf,
     client: reqwest::Client,
 }
 
 impl Platform {
     /// Starts it on a free port of `host`, or on the port given, and waits until it serves.
-    pub(crate) async fn start(dir: &Path, host: Ipv4Addr, port: u16, more: &[&str]) -> Self {
+    pub async fn start(dir: &Path, host: Ipv4Addr, port: u16, more: &[&str]) -> Self {
         Self::start_as(dir, host, port, more, |command| command).await
     }
 
     /// The same, with the command changed by `change`.
-    pub(crate) async fn start_as(
+    pub async fn start_as(
         dir: &Path,
         host: Ipv4Addr,
         port: u16,
@@ -48,7 +48,7 @@ impl Platform {
     }
 
     /// One with HTTPS, and a certificate of `ca`.
-    pub(crate) async fn with_tls(dir: &Path, host: Ipv4Addr, ca: &Ca) -> Self {
+    pub async fn with_tls(dir: &Path, host: Ipv4Addr, ca: &Ca) -> Self {
         let pem = ca.sign(&Leaf::relay_server(host));
         let [certificate, key] = [("server.pem", &pem.certificate), ("server.key", &pem.key)]
             .map(|(name, text)| (dir.join(name), text))
@@ -63,7 +63,7 @@ impl Platform {
     }
 
     /// One that runs and serves at `url`; with HTTPS, `root` is what its certificate is checked against.
-    pub(crate) fn known(process: Process, url: String, state: PathBuf, root: Option<&str>) -> Self {
+    pub fn known(process: Process, url: String, state: PathBuf, root: Option<&str>) -> Self {
         let token = std::fs::read_to_string(state.join("admin-token")).expect("the token file");
         // A proxy of this machine's environment has no business here.
         let mut client = reqwest::Client::builder().no_proxy();
@@ -83,17 +83,17 @@ impl Platform {
     }
 
     /// Its state directory.
-    pub(crate) fn state(&self) -> &Path {
+    pub fn state(&self) -> &Path {
         &self.state
     }
 
     /// The file with the administrator's token.
-    pub(crate) fn token_file(&self) -> PathBuf {
+    pub fn token_file(&self) -> PathBuf {
         self.state.join("admin-token")
     }
 
     /// One request of the admin API; gives status and body.
-    pub(crate) async fn request(
+    pub async fn request(
         &self,
         method: reqwest::Method,
         path: &str,
@@ -104,7 +104,7 @@ impl Platform {
     }
 
     /// One request of the platform's API (`path` without `/api/`) with any bearer token.
-    pub(crate) async fn api(
+    pub async fn api(
         &self,
         method: reqwest::Method,
         path: &str,
@@ -135,18 +135,18 @@ impl Platform {
     }
 
     /// A new machine identity that may register a gateway and relays, with a plain access token.
-    pub(crate) async fn identity_token(&self, name: &str) -> String {
+    pub async fn identity_token(&self, name: &str) -> String {
         self.token_with(name, &["gateway", "relay"]).await
     }
 
     /// A new machine identity with these roles, with a plain access token.
-    pub(crate) async fn token_with(&self, name: &str, roles: &[&str]) -> String {
+    pub async fn token_with(&self, name: &str, roles: &[&str]) -> String {
         let body = json!({"name": name, "method": "token", "roles": roles});
         text(&self.post("identities", &body).await, "accessToken")
     }
 
     /// A new machine identity with universal auth: client id and secret.
-    pub(crate) async fn universal_auth(&self, name: &str) -> (String, String) {
+    pub async fn universal_auth(&self, name: &str) -> (String, String) {
         let body = json!({"name": name, "method": "universal-auth",
             "roles": ["gateway", "relay"]});
         let answer = self.post("identities", &body).await;
@@ -154,12 +154,7 @@ impl Platform {
     }
 
     /// A one-time enrollment token.
-    pub(crate) async fn enrollment_token(
-        &self,
-        kind: &str,
-        name: &str,
-        host: Option<Ipv4Addr>,
-    ) -> String {
+    pub async fn enrollment_token(&self, kind: &str, name: &str, host: Option<Ipv4Addr>) -> String {
         let mut body = json!({"kind": kind, "name": name});
         if let Some(host) = host {
             body["host"] = json!(host.to_string());
@@ -168,7 +163,7 @@ impl Platform {
     }
 
     /// The secret with which the instance's own relay registers.
-    pub(crate) async fn relay_auth_secret(&self) -> String {
+    pub async fn relay_auth_secret(&self) -> String {
         let (status, answer) = self
             .request(reqwest::Method::GET, "relay-auth-secret", None)
             .await;
@@ -177,7 +172,7 @@ impl Platform {
     }
 
     /// The answer to a session request, whatever it is.
-    pub(crate) async fn session(&self, gateway: &str, host: &str, port: u16) -> (u16, Value) {
+    pub async fn session(&self, gateway: &str, host: &str, port: u16) -> (u16, Value) {
         let body = json!({"targetHost": host, "targetPort": port});
         let path = format!("gateways/{gateway}/sessions");
         self.request(reqwest::Method::POST, &path, Some(&body))
@@ -185,7 +180,7 @@ impl Platform {
     }
 
     /// A way to a target behind `gateway`.
-    pub(crate) async fn way(&self, gateway: &str, host: &str, port: u16) -> Way {
+    pub async fn way(&self, gateway: &str, host: &str, port: u16) -> Way {
         let (status, answer) = self.session(gateway, host, port).await;
         assert!((200..300).contains(&status), "session: {status} {answer}");
         Way::from_json(&answer)

@@ -19,18 +19,18 @@ const WITH_JOURNAL: &str = "mount -t tmpfs none /run && mkdir -p /run/systemd/jo
                             shift && exec \"$@\"";
 
 /// A journald that only listens, for one program.
-pub(crate) struct Journald {
+pub struct Journald {
     socket: UnixDatagram,
     /// Where its socket is.
-    pub(crate) directory: PathBuf,
+    pub directory: PathBuf,
 }
 
 /// One entry: fields in order, names as they came.
-pub(crate) type Entry = Vec<(String, String)>;
+pub type Entry = Vec<(String, String)>;
 
 impl Journald {
     /// Listens in `dir`.
-    pub(crate) fn listen(dir: &Path) -> Self {
+    pub fn listen(dir: &Path) -> Self {
         let directory = dir.join("journal");
         fs::create_dir(&directory).expect("a directory");
         let socket = UnixDatagram::bind(directory.join("socket")).expect("a socket");
@@ -40,7 +40,7 @@ impl Journald {
     }
 
     /// Sends it as much as the kernel keeps, so that anyone who sends more waits.
-    pub(crate) fn fill(&self) {
+    pub fn fill(&self) {
         let sender = UnixDatagram::unbound().expect("a socket");
         sender.set_nonblocking(true).expect("a choice");
         let full = loop {
@@ -52,7 +52,7 @@ impl Journald {
     }
 
     /// The first entry with `field`; the program has ended, so all of them are there.
-    pub(crate) fn entry_with(&self, field: &str, value: &str) -> Entry {
+    pub fn entry_with(&self, field: &str, value: &str) -> Entry {
         loop {
             let mut buffer = vec![0; 1 << 20];
             let length = self.socket.recv(&mut buffer).expect("an entry");
@@ -84,7 +84,7 @@ fn parse(mut bytes: &[u8]) -> Entry {
 }
 
 /// The value of the only field of that name.
-pub(crate) fn get<'a>(entry: &'a Entry, field: &str) -> Option<&'a str> {
+pub fn get<'a>(entry: &'a Entry, field: &str) -> Option<&'a str> {
     let mut values = entry.iter().filter(|(name, _)| name == field);
     let (_, value) = values.next()?;
     assert!(values.next().is_none(), "{field} is there twice");
@@ -92,7 +92,7 @@ pub(crate) fn get<'a>(entry: &'a Entry, field: &str) -> Option<&'a str> {
 }
 
 /// True if this user may make mounts of its own; says so otherwise.
-pub(crate) fn may_mount() -> bool {
+pub fn may_mount() -> bool {
     let may = Command::new("unshare")
         .args([
             "--map-root-user",
@@ -113,7 +113,7 @@ pub(crate) fn may_mount() -> bool {
 
 /// `command` with `journal` as the directory of journald's socket, and with standard error at the end of the file `stderr`, which
 /// it takes for the journal.
-pub(crate) fn as_service(command: &Command, dir: &Path, journal: &Path, stderr: &Path) -> Command {
+pub fn as_service(command: &Command, dir: &Path, journal: &Path, stderr: &Path) -> Command {
     let metadata = File::create(stderr)
         .and_then(|file| file.metadata())
         .expect("a file");
@@ -131,7 +131,7 @@ pub(crate) fn as_service(command: &Command, dir: &Path, journal: &Path, stderr: 
 }
 
 /// `command` with standard error at the end of the file or pipe `stderr`.
-pub(crate) fn into(command: &Command, dir: &Path, stderr: &Path) -> Command {
+pub fn into(command: &Command, dir: &Path, stderr: &Path) -> Command {
     let mut redirected = clean("sh", dir);
     redirected
         .args(["-c", "exec 2>>\"$0\" && exec \"$@\""])
@@ -142,13 +142,13 @@ pub(crate) fn into(command: &Command, dir: &Path, stderr: &Path) -> Command {
 }
 
 /// A named pipe that takes nothing more, and whose reader does not read.
-pub(crate) struct FullPipe {
-    pub(crate) path: PathBuf,
+pub struct FullPipe {
+    pub path: PathBuf,
     _reader: File,
 }
 
 impl FullPipe {
-    pub(crate) fn make(path: &Path) -> Self {
+    pub fn make(path: &Path) -> Self {
         nix::unistd::mkfifo(path, Mode::S_IRWXU).expect("a pipe");
         let open = |options: &mut OpenOptions| {
             options

@@ -21,7 +21,7 @@ const PROGRAMS: [(&str, &str); 4] = [
 ];
 
 /// Where the programs are, each by its name; `None`, and said so, if they cannot be had here.
-pub(crate) fn programs() -> Option<&'static Path> {
+pub fn programs() -> Option<&'static Path> {
     static PROGRAMS: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     match PROGRAMS.get_or_init(install) {
         Ok(directory) => Some(directory),
@@ -33,7 +33,7 @@ pub(crate) fn programs() -> Option<&'static Path> {
 }
 
 /// Lines for its `sshd`, which would start this machine's processes otherwise.
-pub(crate) fn paths(programs: &Path) -> [String; 2] {
+pub fn paths(programs: &Path) -> [String; 2] {
     let path = |program: &str| programs.join(program).display().to_string();
     [
         format!("SshdSessionPath {}", path("sshd-session")),
@@ -43,7 +43,7 @@ pub(crate) fn paths(programs: &Path) -> [String; 2] {
 
 /// Fills a directory that is whole or not there.
 fn install() -> Result<PathBuf, String> {
-    let parent = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let parent = crate::built::scratch();
     let directory = parent.join(format!("openssh-{RELEASE}"));
     if directory.is_dir() {
         return Ok(directory);

@@ -11,21 +11,21 @@ use super::ssh_ca::SshKey;
 use super::ssh_sides::{Keyring, Sides};
 
 /// An `sshd` to start.
-pub(crate) struct Sshd<'a> {
-    pub(crate) address: SocketAddr,
-    pub(crate) host_key: &'a SshKey,
+pub struct Sshd<'a> {
+    pub address: SocketAddr,
+    pub host_key: &'a SshKey,
     /// Presents the bare host key where absent.
-    pub(crate) host_certificate: Option<&'a Path>,
+    pub host_certificate: Option<&'a Path>,
     /// The CA whose user certificates log in as the user that runs the tests.
-    pub(crate) user_ca: Option<&'a str>,
+    pub user_ca: Option<&'a str>,
     /// The public keys that log in.
-    pub(crate) authorized: Option<&'a str>,
+    pub authorized: Option<&'a str>,
     /// More lines of its configuration. The first value of a setting counts, and these come first.
-    pub(crate) more: &'a [&'a str],
+    pub more: &'a [&'a str],
 }
 
 /// The user that runs the tests: an unprivileged `sshd` can only log in its own.
-pub(crate) fn current_user() -> String {
+pub fn current_user() -> String {
     nix::unistd::User::from_uid(nix::unistd::Uid::effective())
         .expect("the user database")
         .expect("the user exists")
@@ -34,12 +34,12 @@ pub(crate) fn current_user() -> String {
 
 impl Sshd<'_> {
     /// Starts it and waits until it listens. Its files are put into `dir`.
-    pub(crate) async fn start(&self, dir: &Path) -> Process {
+    pub async fn start(&self, dir: &Path) -> Process {
         self.start_by(&program(), dir).await
     }
 
     /// The same with another `sshd`, named by its absolute path.
-    pub(crate) async fn start_by(&self, program: &Path, dir: &Path) -> Process {
+    pub async fn start_by(&self, program: &Path, dir: &Path) -> Process {
         if nix::unistd::Uid::effective().is_root() {
             // Where distributions want the empty directory of the unprivileged child.
             let _ = std::fs::create_dir("/run/sshd");
@@ -97,7 +97,7 @@ fn program() -> PathBuf {
 }
 
 /// `ssh` with nothing of this machine's or user's configuration.
-pub(crate) fn ssh(home: &Path) -> Command {
+pub fn ssh(home: &Path) -> Command {
     ssh_by(Path::new("ssh"), home)
 }
 
@@ -120,7 +120,7 @@ fn ssh_by(program: &Path, home: &Path) -> Command {
 
 /// `ssh` as a gateway would dial the relay at `host`: no command, no session, only the connection. It
 /// checks the relay's host certificate against `host_ca` and the principal `<host>:2222`.
-pub(crate) fn ssh_as_gateway(
+pub fn ssh_as_gateway(
     dir: &Path,
     host: Ipv4Addr,
     user: &str,
@@ -161,17 +161,12 @@ pub(crate) fn ssh_as_gateway(
 }
 
 /// `ssh` to our server's side at the address of `ring`. `arguments` come first, so of an option they count.
-pub(crate) fn ssh_to(ring: &Keyring, sides: &Sides, arguments: &[&str]) -> Command {
+pub fn ssh_to(ring: &Keyring, sides: &Sides, arguments: &[&str]) -> Command {
     ssh_to_by(Path::new("ssh"), ring, sides, arguments)
 }
 
 /// The same with another `ssh`.
-pub(crate) fn ssh_to_by(
-    program: &Path,
-    ring: &Keyring,
-    sides: &Sides,
-    arguments: &[&str],
-) -> Command {
+pub fn ssh_to_by(program: &Path, ring: &Keyring, sides: &Sides, arguments: &[&str]) -> Command {
     let known_hosts = ring.dir().join("known-hosts");
     let line = format!("@cert-authority * {}\n", sides.host_ca);
     std::fs::write(&known_hosts, line).expect("writing");
@@ -193,6 +188,6 @@ pub(crate) fn ssh_to_by(
 }
 
 /// A path as text.
-pub(crate) fn utf8(path: &Path) -> &str {
+pub fn utf8(path: &Path) -> &str {
     path.to_str().expect("a path in UTF-8")
 }

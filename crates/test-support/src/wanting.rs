@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 /// Why the tests of `make` cannot run here: they need root, `tools` (each a program and its package), and that unshare(1) does
 /// what `namespace` says.
-pub(crate) fn why(make: &str, tools: &[(&str, &str)], namespace: &[&str]) -> Option<String> {
+pub fn why(make: &str, tools: &[(&str, &str)], namespace: &[&str]) -> Option<String> {
     if !nix::unistd::geteuid().is_root() {
         return Some(format!("which needs root (sudo make {make})"));
     }

@@ -5,16 +5,16 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 const MIB: usize = 1 << 20;
 
 /// An endless sequence, the same for the same seed (splitmix64).
-pub(crate) struct Noise(u64);
+pub struct Noise(u64);
 
 impl Noise {
     /// The beginning of the sequence of `seed`.
-    pub(crate) fn new(seed: u64) -> Self {
+    pub fn new(seed: u64) -> Self {
         Self(seed)
     }
 
     /// The next bytes of it; whole blocks of eight, but for the last.
-    pub(crate) fn fill(&mut self, block: &mut [u8]) {
+    pub fn fill(&mut self, block: &mut [u8]) {
         for chunk in block.chunks_mut(8) {
             self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
             let mut z = self.0;
@@ -28,13 +28,13 @@ impl Noise {
 
 /// How much there was, and its SHA-256.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Sum {
-    pub(crate) bytes: usize,
+pub struct Sum {
+    pub bytes: usize,
     digest: Vec<u8>,
 }
 
 /// Writes `mib` MiB of noise and the end; gives what was written.
-pub(crate) async fn send<W>(mut writer: W, seed: u64, mib: usize) -> std::io::Result<Sum>
+pub async fn send<W>(mut writer: W, seed: u64, mib: usize) -> std::io::Result<Sum>
 where
     W: AsyncWrite + Unpin,
 {
@@ -54,7 +54,7 @@ where
 }
 
 /// Reads to the end; gives what was read.
-pub(crate) async fn receive<R>(mut reader: R) -> std::io::Result<Sum>
+pub async fn receive<R>(mut reader: R) -> std::io::Result<Sum>
 where
     R: AsyncRead + Unpin,
 {

@@ -18,22 +18,22 @@ use super::PATIENCE;
 
 /// A request as it came.
 #[derive(Debug, Clone)]
-pub(crate) struct Request {
+pub struct Request {
     /// `"POST /api/v2/gateways"`.
-    pub(crate) what: String,
+    pub what: String,
     /// The bearer token, empty if there was none.
-    pub(crate) bearer: String,
-    pub(crate) headers: HeaderMap,
+    pub bearer: String,
+    pub headers: HeaderMap,
     /// What follows the question mark.
-    pub(crate) query: String,
-    pub(crate) body: Value,
+    pub query: String,
+    pub body: Value,
     /// The body as it came.
-    pub(crate) text: String,
+    pub text: String,
 }
 
 /// One answer.
 #[derive(Debug, Clone)]
-pub(crate) struct Answer {
+pub struct Answer {
     status: u16,
     headers: Vec<(&'static str, String)>,
     body: String,
@@ -43,7 +43,7 @@ pub(crate) struct Answer {
 
 impl Answer {
     /// 200 with `body`.
-    pub(crate) fn ok(body: &Value) -> Self {
+    pub fn ok(body: &Value) -> Self {
         Self {
             status: 200,
             headers: Vec::new(),
@@ -53,7 +53,7 @@ impl Answer {
     }
 
     /// An error as the platform writes it.
-    pub(crate) fn error(status: u16, message: &str, request_id: &str) -> Self {
+    pub fn error(status: u16, message: &str, request_id: &str) -> Self {
         let body = json!({
             "statusCode": status, "message": message, "error": "Refused", "reqId": request_id,
         });
@@ -66,7 +66,7 @@ impl Answer {
     }
 
     /// Any body, for instance a proxy's HTML.
-    pub(crate) fn raw(status: u16, body: &str) -> Self {
+    pub fn raw(status: u16, body: &str) -> Self {
         Self {
             status,
             headers: Vec::new(),
@@ -76,13 +76,13 @@ impl Answer {
     }
 
     /// Keeps the answer back until `release` is notified.
-    pub(crate) fn held(mut self, release: &Arc<Notify>) -> Self {
+    pub fn held(mut self, release: &Arc<Notify>) -> Self {
         self.held = Some(Arc::clone(release));
         self
     }
 
     /// Adds a header.
-    pub(crate) fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
+    pub fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.headers.push((name, value.into()));
         self
     }
@@ -100,15 +100,15 @@ struct Shared {
 }
 
 /// A platform that runs until dropped.
-pub(crate) struct FakePlatform {
-    pub(crate) address: SocketAddr,
+pub struct FakePlatform {
+    pub address: SocketAddr,
     shared: Arc<Shared>,
     _task: JoinSet<()>,
 }
 
 impl FakePlatform {
     /// Listens on `address`.
-    pub(crate) async fn start(address: SocketAddr) -> Self {
+    pub async fn start(address: SocketAddr) -> Self {
         let listener = TcpListener::bind(address).await.expect("a free port");
         let address = listener.local_addr().expect("an address");
         let shared = Arc::new(Shared {
@@ -130,25 +130,25 @@ impl FakePlatform {
     }
 
     /// What goes into `--domain`.
-    pub(crate) fn url(&self) -> String {
+    pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
     /// From now on answers every `what` (`"POST /api/v2/gateways"`) with `answer`.
-    pub(crate) fn always(&self, what: &str, answer: Answer) {
+    pub fn always(&self, what: &str, answer: Answer) {
         let mut scripts = self.shared.scripts.lock().expect("not poisoned");
         scripts.entry(what.to_owned()).or_default().then = Some(answer);
     }
 
     /// Answers one `what` with `answer`, before what [`Self::always`] says.
-    pub(crate) fn once(&self, what: &str, answer: Answer) {
+    pub fn once(&self, what: &str, answer: Answer) {
         let mut scripts = self.shared.scripts.lock().expect("not poisoned");
         let script = scripts.entry(what.to_owned()).or_default();
         script.next.push_back(answer);
     }
 
     /// Every request so far that was `what`.
-    pub(crate) fn requests(&self, what: &str) -> Vec<Request> {
+    pub fn requests(&self, what: &str) -> Vec<Request> {
         let requests = self.shared.requests.borrow();
         requests
             .iter()
@@ -158,7 +158,7 @@ impl FakePlatform {
     }
 
     /// Waits until `what` was asked `count` times, and gives the last of these.
-    pub(crate) async fn asked(&self, what: &str, count: usize) -> Request {
+    pub async fn asked(&self, what: &str, count: usize) -> Request {
         let mut changes = self.shared.requests.subscribe();
         let enough = changes.wait_for(|all| all.iter().filter(|r| r.what == what).count() >= count);
         match tokio::time::timeout(PATIENCE, enough).await {

@@ -24,7 +24,7 @@ const ALGORITHM: &str = "rsa-2048";
 const DEPLOYED: &str = "deployed-gateway";
 
 /// The program; built once in a run. `None` where there is no Go or none of its modules: the case is skipped.
-pub(crate) fn program() -> Option<&'static Path> {
+pub fn program() -> Option<&'static Path> {
     static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     match BUILT.get_or_init(build) {
         Ok(program) => Some(program),
@@ -39,7 +39,7 @@ pub(crate) fn program() -> Option<&'static Path> {
 fn build() -> Result<PathBuf, String> {
     let go = |arguments: &[&str]| {
         let mut command = Command::new("go");
-        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/interop/go");
+        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/interop/go");
         command.current_dir(source).args(arguments);
         command
             .output()
@@ -50,7 +50,7 @@ fn build() -> Result<PathBuf, String> {
         let why = String::from_utf8_lossy(&modules.stderr);
         return Err(format!("its modules cannot be had: {}", why.trim()));
     }
-    let directory = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let directory = crate::built::scratch();
     let program = directory.join("go-peer");
     // Moved to its place whole: another run may be starting the old one.
     let fresh = directory.join(format!("go-peer-{}", std::process::id()));
@@ -75,18 +75,18 @@ async fn spawn(role: &str, program: &Path, dir: &Path, issued: &Value, flags: &[
 
 /// The deployed relay in the place of ours: embedded platform, Go relay, and our gateway behind it. Fields are dropped
 /// in this order, the directory last.
-pub(crate) struct DeployedRelay {
-    pub(crate) gateway: Process,
-    pub(crate) relay: Process,
-    pub(crate) platform: Platform,
-    pub(crate) host: Ipv4Addr,
+pub struct DeployedRelay {
+    pub gateway: Process,
+    pub relay: Process,
+    pub platform: Platform,
+    pub host: Ipv4Addr,
     gateway_command: GatewayCommand,
     dir: TempDir,
 }
 
 impl DeployedRelay {
     /// Starts the three, the relay with these flags more, and waits until a tunnel is up.
-    pub(crate) async fn start(program: &Path, flags: &[&str]) -> Self {
+    pub async fn start(program: &Path, flags: &[&str]) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let host = loopback::address();
         let options = ["--log-level", "debug", "--key-algorithm", ALGORITHM];
@@ -125,27 +125,27 @@ impl DeployedRelay {
     }
 
     /// A way to `target` through our gateway.
-    pub(crate) async fn way(&self, target: &Target) -> Way {
+    pub async fn way(&self, target: &Target) -> Way {
         let ip = target.address.ip().to_string();
         self.platform.way(GATEWAY, &ip, target.address.port()).await
     }
 
     /// Starts one more process of the same gateway.
-    pub(crate) fn spawn_gateway(&self) -> Process {
+    pub fn spawn_gateway(&self) -> Process {
         self.gateway_command.spawn(self.dir.path())
     }
 }
 
 /// The deployed gateway behind our relay.
-pub(crate) struct DeployedGateway {
-    pub(crate) gateway: Process,
-    pub(crate) stack: Stack,
+pub struct DeployedGateway {
+    pub gateway: Process,
+    pub stack: Stack,
     issued: Value,
 }
 
 impl DeployedGateway {
     /// Starts it with these flags more, and waits until its tunnel is up.
-    pub(crate) async fn start(program: &Path, flags: &[&str]) -> Self {
+    pub async fn start(program: &Path, flags: &[&str]) -> Self {
         let stack = Stack::plan(&Plan {
             algorithm: ALGORITHM,
             ..Plan::default()
@@ -175,18 +175,18 @@ impl DeployedGateway {
     }
 
     /// One more connection of the same gateway.
-    pub(crate) async fn again(&self, program: &Path) -> Process {
+    pub async fn again(&self, program: &Path) -> Process {
         Self::dial(program, &self.stack, &self.issued, &[]).await
     }
 
     /// `infisical connect` to `target` through the Go gateway; gives the process and where it listens.
-    pub(crate) async fn connect(&self, target: &Target) -> (Process, SocketAddr) {
+    pub async fn connect(&self, target: &Target) -> (Process, SocketAddr) {
         let to = target.address.to_string();
         self.stack.connect_through(DEPLOYED, &to).await
     }
 
     /// A way to `target` through the Go gateway.
-    pub(crate) async fn way(&self, target: &Target) -> Way {
+    pub async fn way(&self, target: &Target) -> Way {
         let ip = target.address.ip().to_string();
         let platform = &self.stack.platform;
         platform.way(DEPLOYED, &ip, target.address.port()).await
@@ -194,6 +194,6 @@ impl DeployedGateway {
 }
 
 /// How often a peer has exchanged keys so far, the first time included.
-pub(crate) fn key_exchanges(peer: &Process) -> usize {
+pub fn key_exchanges(peer: &Process) -> usize {
     peer.output().matches("key exchange ").count()
 }

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Runs a foreign program to its end and gives its stdout.
-pub(crate) fn run(program: &str, arguments: &[&str]) -> String {
+pub fn run(program: &str, arguments: &[&str]) -> String {
     let output = Command::new(program)
         .args(arguments)
         .output()
@@ -22,16 +22,16 @@ pub(crate) fn run(program: &str, arguments: &[&str]) -> String {
 
 /// A key pair in files, as OpenSSH wants it.
 #[derive(Debug, Clone)]
-pub(crate) struct SshKey {
+pub struct SshKey {
     /// The private key's file, 0600.
-    pub(crate) file: PathBuf,
+    pub file: PathBuf,
     /// One `authorized_keys`-style line.
-    pub(crate) public: String,
+    pub public: String,
 }
 
 impl SshKey {
     /// Makes a key `name` of a kind that `ssh-keygen -t` knows.
-    pub(crate) fn generate(dir: &Path, name: &str, kind: &str) -> Self {
+    pub fn generate(dir: &Path, name: &str, kind: &str) -> Self {
         let file = dir.join(name);
         let path = file.to_str().expect("UTF-8");
         run(
@@ -44,14 +44,14 @@ impl SshKey {
     }
 
     /// The private key in OpenSSH PEM.
-    pub(crate) fn private(&self) -> String {
+    pub fn private(&self) -> String {
         std::fs::read_to_string(&self.file).expect("a private key")
     }
 }
 
 /// What a certificate says.
 #[derive(Debug, Clone)]
-pub(crate) struct SshCert {
+pub struct SshCert {
     host: bool,
     key_id: String,
     principals: Vec<String>,
@@ -62,7 +62,7 @@ pub(crate) struct SshCert {
 
 impl SshCert {
     /// A relay's host certificate.
-    pub(crate) fn host(principal: &str) -> Self {
+    pub fn host(principal: &str) -> Self {
         Self {
             host: true,
             key_id: "relay-server".to_owned(),
@@ -74,7 +74,7 @@ impl SshCert {
     }
 
     /// A gateway's user certificate.
-    pub(crate) fn user(relay_name: &str, gateway_id: &str) -> Self {
+    pub fn user(relay_name: &str, gateway_id: &str) -> Self {
         Self {
             host: false,
             key_id: format!("client-{relay_name}"),
@@ -85,39 +85,39 @@ impl SshCert {
         }
     }
 
-    pub(crate) fn key_id(mut self, key_id: &str) -> Self {
+    pub fn key_id(mut self, key_id: &str) -> Self {
         self.key_id = key_id.to_owned();
         self
     }
 
-    pub(crate) fn principals(mut self, principals: &[&str]) -> Self {
+    pub fn principals(mut self, principals: &[&str]) -> Self {
         self.principals = principals.iter().map(|&p| p.to_owned()).collect();
         self
     }
 
-    pub(crate) fn expired(mut self) -> Self {
+    pub fn expired(mut self) -> Self {
         self.validity = "-2d:-1d";
         self
     }
 
-    pub(crate) fn not_yet_valid(mut self) -> Self {
+    pub fn not_yet_valid(mut self) -> Self {
         self.validity = "+1d:+2d";
         self
     }
 
-    pub(crate) fn critical_option(mut self) -> Self {
+    pub fn critical_option(mut self) -> Self {
         self.critical = Some("critical:unheard-of@example.com=1");
         self
     }
 
     /// Chooses between the signatures that an RSA authority can make.
-    pub(crate) fn signed_with(mut self, signature: Option<&'static str>) -> Self {
+    pub fn signed_with(mut self, signature: Option<&'static str>) -> Self {
         self.signature = signature;
         self
     }
 
     /// Turns a host certificate into a user certificate and the reverse.
-    pub(crate) fn of_the_other_type(mut self) -> Self {
+    pub fn of_the_other_type(mut self) -> Self {
         self.host = !self.host;
         self
     }
@@ -125,24 +125,24 @@ impl SshCert {
 
 /// An SSH certificate authority.
 #[derive(Debug, Clone)]
-pub(crate) struct SshCa {
-    pub(crate) key: SshKey,
+pub struct SshCa {
+    pub key: SshKey,
     dir: PathBuf,
 }
 
 impl SshCa {
-    pub(crate) fn new(dir: &Path, name: &str, kind: &str) -> Self {
+    pub fn new(dir: &Path, name: &str, kind: &str) -> Self {
         Self::with_key(dir, SshKey::generate(dir, name, kind))
     }
 
     /// An authority with a key that is there already; its certificates are put into `dir`.
-    pub(crate) fn with_key(dir: &Path, key: SshKey) -> Self {
+    pub fn with_key(dir: &Path, key: SshKey) -> Self {
         let dir = dir.to_owned();
         Self { key, dir }
     }
 
     /// Certifies `key`; gives the file of the certificate.
-    pub(crate) fn certify(&self, key: &SshKey, certificate: &SshCert) -> PathBuf {
+    pub fn certify(&self, key: &SshKey, certificate: &SshCert) -> PathBuf {
         static SERIAL: AtomicUsize = AtomicUsize::new(1);
         let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
         let subject = self.dir.join(format!("subject-{serial}.pub"));
@@ -178,7 +178,7 @@ impl SshCa {
     }
 
     /// Certifies `key`; gives the certificate as one line.
-    pub(crate) fn certificate_line(&self, key: &SshKey, certificate: &SshCert) -> String {
+    pub fn certificate_line(&self, key: &SshKey, certificate: &SshCert) -> String {
         let file = self.certify(key, certificate);
         let line = std::fs::read_to_string(file).expect("a certificate");
         line.trim().to_owned()

@@ -26,7 +26,7 @@ struct Seen {
 }
 
 /// A running (or ended) child.
-pub(crate) struct Process {
+pub struct Process {
     name: String,
     child: Mutex<Child>,
     /// The other ends are the reader threads.
@@ -35,12 +35,12 @@ pub(crate) struct Process {
 }
 
 /// The program under test, without any of our environment.
-pub(crate) fn infisical(home: &Path) -> Command {
-    clean(env!("CARGO_BIN_EXE_infisical"), home)
+pub fn infisical(home: &Path) -> Command {
+    clean(crate::built::program(), home)
 }
 
 /// A foreign program, without any of our environment.
-pub(crate) fn clean(program: impl AsRef<OsStr>, home: &Path) -> Command {
+pub fn clean(program: impl AsRef<OsStr>, home: &Path) -> Command {
     let mut command = Command::new(program);
     command.env_clear().env("HOME", home).current_dir(home);
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -50,7 +50,7 @@ pub(crate) fn clean(program: impl AsRef<OsStr>, home: &Path) -> Command {
 
 /// The same command as a user that may have so many threads at most, this command's included; `None`, visibly, where that
 /// cannot be arranged.
-pub(crate) fn with_processes(command: &Command, limit: usize) -> Option<Command> {
+pub fn with_processes(command: &Command, limit: usize) -> Option<Command> {
     let is_there = Command::new("setpriv").arg("--version").output().is_ok();
     if !is_there || !nix::unistd::geteuid().is_root() {
         eprintln!("SKIPPED: without root and setpriv, there are threads enough");
@@ -66,7 +66,7 @@ pub(crate) fn with_processes(command: &Command, limit: usize) -> Option<Command>
 }
 
 /// The same command as an ordinary user; `None`, visibly, where root cannot arrange that.
-pub(crate) fn as_user(command: &Command) -> Option<Command> {
+pub fn as_user(command: &Command) -> Option<Command> {
     if !nix::unistd::geteuid().is_root() {
         return Some(launched(Command::new("env"), command));
     }
@@ -76,7 +76,7 @@ pub(crate) fn as_user(command: &Command) -> Option<Command> {
         user
     };
     let mut probe = setpriv();
-    probe.args(["test", "-x", env!("CARGO_BIN_EXE_infisical")]);
+    probe.args(["test", "-x"]).arg(crate::built::program());
     if !probe.status().is_ok_and(|status| status.success()) {
         eprintln!(
             "SKIPPED: without setpriv, or in root's own directory, there is no ordinary user"
@@ -105,7 +105,7 @@ fn launched(mut launcher: Command, command: &Command) -> Command {
 }
 
 /// The same command with so many descriptors at most; `None`, visibly, where prlimit(1) is not installed.
-pub(crate) fn with_descriptors(command: &Command, limit: usize) -> Option<Command> {
+pub fn with_descriptors(command: &Command, limit: usize) -> Option<Command> {
     let is_there = Command::new("prlimit").arg("--version").output().is_ok();
     if !is_there {
         eprintln!("SKIPPED: prlimit is not installed, so there are descriptors enough");
@@ -118,7 +118,7 @@ pub(crate) fn with_descriptors(command: &Command, limit: usize) -> Option<Comman
 
 impl Process {
     /// Starts `command`; stdout and stderr are both captured, stdin is a pipe.
-    pub(crate) fn spawn(name: &str, mut command: Command) -> Self {
+    pub fn spawn(name: &str, mut command: Command) -> Self {
         command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -143,7 +143,7 @@ impl Process {
     }
 
     /// Resident memory in KiB.
-    pub(crate) fn resident_kib(&self) -> usize {
+    pub fn resident_kib(&self) -> usize {
         let path = format!("/proc/{}/status", self.pid());
         let status = std::fs::read_to_string(&path).expect("a running process");
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
@@ -152,39 +152,39 @@ impl Process {
     }
 
     /// The process id.
-    pub(crate) fn pid(&self) -> Pid {
+    pub fn pid(&self) -> Pid {
         let id = self.child.lock().expect("not poisoned").id();
         Pid::from_raw(i32::try_from(id).expect("a pid"))
     }
 
     /// What the case calls it.
     #[allow(dead_code, reason = "only tests/faults asks")]
-    pub(crate) fn name(&self) -> &str {
+    pub fn name(&self) -> &str {
         &self.name
     }
 
     /// Everything written so far, both streams, in order of arrival.
-    pub(crate) fn output(&self) -> String {
+    pub fn output(&self) -> String {
         self.seen.borrow().lines.join("\n")
     }
 
     /// What was written to stdout so far.
-    pub(crate) fn stdout(&self) -> String {
+    pub fn stdout(&self) -> String {
         self.seen.borrow().stdout.join("\n")
     }
 
     /// How many lines were written so far; hand it to [`Self::wait_for_line_after`].
-    pub(crate) fn mark(&self) -> usize {
+    pub fn mark(&self) -> usize {
         self.seen.borrow().lines.len()
     }
 
     /// Waits for a line with `part` in it, from the beginning of the output.
-    pub(crate) async fn wait_for_line(&self, part: &str) -> String {
+    pub async fn wait_for_line(&self, part: &str) -> String {
         self.wait_for_line_after(0, part).await
     }
 
     /// Waits for a line with `part` in it among those after the first `mark`.
-    pub(crate) async fn wait_for_line_after(&self, mark: usize, part: &str) -> String {
+    pub async fn wait_for_line_after(&self, mark: usize, part: &str) -> String {
         self.wait_for(&format!("a line with {part:?}"), |lines| {
             lines
                 .iter()
@@ -196,11 +196,7 @@ impl Process {
     }
 
     /// Waits until `find` finds what it looks for in the output.
-    pub(crate) async fn wait_for<T>(
-        &self,
-        what: &str,
-        mut find: impl FnMut(&[String]) -> Option<T>,
-    ) -> T {
+    pub async fn wait_for<T>(&self, what: &str, mut find: impl FnMut(&[String]) -> Option<T>) -> T {
         let mut changes = self.seen.subscribe();
         let waited = tokio::time::timeout(PATIENCE, async {
             loop {
@@ -226,12 +222,12 @@ impl Process {
     }
 
     /// Sends a signal.
-    pub(crate) fn signal(&self, signal: Signal) {
+    pub fn signal(&self, signal: Signal) {
         kill(self.pid(), signal).unwrap_or_else(|error| panic!("{} {signal}: {error}", self.name));
     }
 
     /// True while the process has not ended.
-    pub(crate) fn is_running(&self) -> bool {
+    pub fn is_running(&self) -> bool {
         self.try_exit().is_none()
     }
 
@@ -241,7 +237,7 @@ impl Process {
     }
 
     /// Waits for the end and for the last line of output.
-    pub(crate) async fn exit(&self) -> ExitStatus {
+    pub async fn exit(&self) -> ExitStatus {
         let status = eventually(&format!("the end of {}", self.name), || async {
             self.try_exit().ok_or("it still runs")
         })
@@ -254,7 +250,7 @@ impl Process {
     }
 
     /// Waits for the end and gives the exit code; fails if a signal ended it.
-    pub(crate) async fn exit_code(&self) -> i32 {
+    pub async fn exit_code(&self) -> i32 {
         let status = self.exit().await;
         status
             .code()
@@ -262,18 +258,18 @@ impl Process {
     }
 
     /// Kills the process at once and waits for its end.
-    pub(crate) async fn kill(&self) {
+    pub async fn kill(&self) {
         self.signal(Signal::SIGKILL);
         self.exit().await;
     }
 
     /// The write end of the child's stdin; dropping it is the end of its input.
-    pub(crate) fn take_stdin(&mut self) -> ChildStdin {
+    pub fn take_stdin(&mut self) -> ChildStdin {
         self.stdin.take().expect("stdin is taken once")
     }
 
     /// What the system shows of the running child to everybody (arguments) and to its owner (environment).
-    pub(crate) fn command_line_and_environment(&self) -> String {
+    pub fn command_line_and_environment(&self) -> String {
         let read = |file: &str| {
             let path = format!("/proc/{}/{file}", self.pid());
             let bytes = match std::fs::read(&path) {

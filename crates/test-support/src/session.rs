@@ -10,17 +10,17 @@ use super::x509::Pem;
 
 /// What a client holds.
 #[derive(Debug, Clone)]
-pub(crate) struct Way {
-    pub(crate) relay_host: Ipv4Addr,
-    pub(crate) relay: Pem,
-    pub(crate) relay_anchors: String,
-    pub(crate) gateway: Pem,
-    pub(crate) gateway_anchors: String,
+pub struct Way {
+    pub relay_host: Ipv4Addr,
+    pub relay: Pem,
+    pub relay_anchors: String,
+    pub gateway: Pem,
+    pub gateway_anchors: String,
 }
 
 impl Way {
     /// Reads the session credentials that the embedded platform issues.
-    pub(crate) fn from_json(credentials: &Value) -> Self {
+    pub fn from_json(credentials: &Value) -> Self {
         let text = |pointer: &str| {
             credentials
                 .pointer(pointer)
@@ -42,24 +42,24 @@ impl Way {
     }
 
     /// TLS 1 only.
-    pub(crate) async fn outer(&self) -> io::Result<Outer> {
+    pub async fn outer(&self) -> io::Result<Outer> {
         tls::outer(self.relay_host, Some(&self.relay), &self.relay_anchors).await
     }
 
     /// TLS 1 and TLS 2 with these service names.
-    pub(crate) async fn offer(&self, alpn: &[&str]) -> io::Result<Inner> {
+    pub async fn offer(&self, alpn: &[&str]) -> io::Result<Inner> {
         let outer = self.outer().await?;
         tls::inner(outer, Some(&self.gateway), &self.gateway_anchors, alpn).await
     }
 
     /// A connection to the target.
-    pub(crate) async fn tcp(&self) -> io::Result<Inner> {
+    pub async fn tcp(&self) -> io::Result<Inner> {
         self.offer(&["infisical-tcp-proxy"]).await
     }
 }
 
 /// Sends `message` to an echo service over `stream` and checks what comes back.
-pub(crate) async fn echoes<S>(stream: &mut S, message: &[u8]) -> io::Result<()>
+pub async fn echoes<S>(stream: &mut S, message: &[u8]) -> io::Result<()>
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
 {

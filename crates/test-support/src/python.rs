@@ -16,21 +16,21 @@ const AS_SOURCE: &str = "sslyze";
 const BOTOCORE: &[&str] = &["botocore==1.43.11"];
 
 /// `python3` with AsyncSSH; `None`, and said so, if it cannot be had here.
-pub(crate) fn with_asyncssh(home: &Path) -> Option<Command> {
+pub fn with_asyncssh(home: &Path) -> Option<Command> {
     static PACKAGES: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     let packages = PACKAGES.get_or_init(|| install(ASYNCSSH));
     python(home, packages, "AsyncSSH is not tried as a peer")
 }
 
 /// `python3` with AWS's own library; `None`, and said so, if it cannot be had here.
-pub(crate) fn with_botocore(home: &Path) -> Option<Command> {
+pub fn with_botocore(home: &Path) -> Option<Command> {
     static PACKAGES: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     let packages = PACKAGES.get_or_init(|| install(BOTOCORE));
     python(home, packages, "signatures are not compared with AWS's own")
 }
 
 /// `python3` with the modules `ssh_audit` and `sslyze`; `None`, and said so, if they cannot be had here.
-pub(crate) fn with_scanners(home: &Path) -> Option<Command> {
+pub fn with_scanners(home: &Path) -> Option<Command> {
     static PACKAGES: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     let packages = PACKAGES.get_or_init(|| install(SCANNERS));
     python(home, packages, "the ports are not scanned")
@@ -54,7 +54,7 @@ fn python(home: &Path, packages: &Result<PathBuf, String>, without: &str) -> Opt
 
 /// Puts `packages` into a directory that is whole or not there.
 fn install(packages: &[&str]) -> Result<PathBuf, String> {
-    let parent = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let parent = crate::built::scratch();
     let directory = parent.join(format!("python-{}", packages.join("-")));
     if directory.is_dir() {
         return Ok(directory);
