@@ -1,6 +1,13 @@
-//! What gateway and relay both do on the machine they run on.
+//! What gateway and relay both do: log in, enroll, renew their credentials, send heartbeats, and
+//! follow changes of their settings.
 
+use infisical_api as api;
 use infisical_config as config;
-use infisical_runtime::error;
+use infisical_runtime::{backoff, clock, error, events, log_throttle, scope, secret, trust};
 
+pub mod access;
+pub mod enroll;
+pub mod heartbeat;
 pub mod known;
+pub mod reload;
+pub mod renew;

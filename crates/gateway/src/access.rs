@@ -21,7 +21,7 @@ impl Access {
         Self::Gateway(TokenSource::given("gateway", token))
     }
 
-    fn source(&self) -> &TokenSource {
+    pub(crate) fn source(&self) -> &TokenSource {
         match self {
             Self::Identity(source) | Self::Gateway(source) => source,
         }

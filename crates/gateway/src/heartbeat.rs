@@ -8,18 +8,24 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use super::issue::Issuer;
+use crate::agent::access::call;
+use crate::agent::heartbeat::{Cadence, Log, Timing};
 use crate::api;
 use crate::error::{Class, chain};
 use crate::events;
-use crate::log_throttle::LogThrottle;
 
 /// Time between heartbeats once one has succeeded; also told to the platform by the health service.
 pub(crate) const INTERVAL: Duration = Duration::from_secs(180);
-/// Time from a new tunnel to its first heartbeat. Deployed gateways wait 10 s; the sooner a person sees the whole
-/// path proved, the better, and the relay needs a moment to know its new gateway.
-const FIRST: Duration = Duration::from_secs(1);
-/// Time between heartbeats until one succeeds (protocol.md §1).
-const AGAIN: Duration = Duration::from_secs(10);
+
+const TIMING: Timing = Timing {
+    // Deployed gateways wait 10 s; the sooner a person sees the whole path proved, the better, and the
+    // relay needs a moment to know its new gateway.
+    first: Duration::from_secs(1),
+    interval: INTERVAL,
+    // protocol.md §1.
+    retry: Duration::from_secs(10),
+    retry_at_most: INTERVAL,
+};
 
 /// What a heartbeat showed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,9 +47,9 @@ pub(crate) async fn run(
 ) {
     // Outlives tunnels, as what the platform asked for does.
     let mut not_before = Instant::now();
-    let throttle = LogThrottle::for_retries();
+    let log = Log::new(events::GATEWAY_REACHABLE, events::HEARTBEAT_FAILED);
     while up.wait_for(|up| *up).await.is_ok() {
-        let while_up = beat(&issuers, &beats, &mut not_before, &throttle);
+        let while_up = beat(&issuers, &beats, &mut not_before, &log);
         let mut down = up.clone();
         tokio::select! {
             () = while_up => {}
@@ -57,49 +63,25 @@ async fn beat(
     issuers: &watch::Receiver<Arc<Issuer>>,
     beats: &mpsc::Sender<Beat>,
     not_before: &mut Instant,
-    throttle: &LogThrottle,
+    log: &Log,
 ) {
-    let mut cadence = Cadence::default();
+    let mut cadence = Cadence::new(TIMING);
     loop {
         let due = Instant::now() + cadence.delay();
         tokio::time::sleep_until(due.max(*not_before)).await;
         let issuer = Arc::clone(&issuers.borrow());
         let result = once(&issuer).await;
-        let success = result.is_ok();
-        // Full only while the link does something else, and then the next one tells the same.
+        // Full only while the connection does something else, and then the next one tells the same.
         let _ = beats.try_send(Beat::of(&result));
-        match result {
-            Ok(()) if cadence.reachable() => tracing::debug!(
-                message_id = events::GATEWAY_REACHABLE.id,
-                "{}",
-                events::GATEWAY_REACHABLE
-            ),
-            Ok(()) => tracing::info!(
-                message_id = events::GATEWAY_REACHABLE.id,
-                "{}",
-                events::GATEWAY_REACHABLE
-            ),
-            Err((error, class)) => {
-                if let Class::RetryAfter(wait) = class {
-                    *not_before = Instant::now() + wait;
-                }
-                let event = events::HEARTBEAT_FAILED;
-                if let Some(permission) = throttle.should_log(event.text, &error.kind()) {
-                    tracing::warn!(
-                        message_id = event.id,
-                        error = %chain(&error),
-                        suppressed = permission.suppressed(),
-                        "{event}"
-                    );
-                } else {
-                    tracing::debug!(error = %chain(&error), "heartbeat failed again");
-                }
-            }
+        if let Err((_, Class::RetryAfter(wait))) = result {
+            *not_before = Instant::now() + wait;
         }
-        if success {
-            throttle.clear();
-        }
-        cadence.handle(success);
+        let was_reachable = cadence.is_reachable();
+        let due = Instant::now() + cadence.record(result.is_ok());
+        let delay = due
+            .max(*not_before)
+            .saturating_duration_since(Instant::now());
+        log.log(&result, was_reachable, delay);
     }
 }
 
@@ -118,73 +100,26 @@ impl Beat {
     }
 }
 
-/// When the next heartbeat is due: soon until the first success, seldom while they succeed, and less and
-/// less soon while a platform that was there is away.
-#[derive(Debug, Default)]
-struct Cadence {
-    succeeded: bool,
-    failures: u32,
-}
-
-impl Cadence {
-    fn handle(&mut self, success: bool) {
-        self.succeeded |= success;
-        self.failures = if success {
-            0
-        } else {
-            self.failures.saturating_add(1)
-        };
-    }
-
-    /// True if the last heartbeat succeeded.
-    fn reachable(&self) -> bool {
-        self.succeeded && self.failures == 0
-    }
-
-    fn delay(&self) -> Duration {
-        match (self.succeeded, self.failures) {
-            (false, 0) => FIRST,
-            (false, _) => AGAIN,
-            (true, 0) => INTERVAL,
-            (true, n) => AGAIN
-                .saturating_mul(1 << n.saturating_sub(1).min(8))
-                .min(INTERVAL),
-        }
-    }
-}
-
-/// One heartbeat. A refused token is replaced before the next one, where a login can.
+/// One heartbeat.
 async fn once(issuer: &Issuer) -> Result<(), (api::Error, Class)> {
-    let access = issuer.access();
-    let token = match access.token().await {
-        Ok(token) => token,
-        Err(error) => {
-            let class = access.class(&error, None).await;
-            return Err((error, class));
-        }
-    };
-    match issuer.client().gateway_heartbeat(&token).await {
-        Ok(()) => Ok(()),
-        Err(error) => {
-            let class = access.class(&error, Some(&token)).await;
-            Err((error, class))
-        }
-    }
+    let client = issuer.client();
+    let heartbeat = |token| async move { client.gateway_heartbeat(&token).await };
+    call(issuer.access().source(), heartbeat).await
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Cadence;
+    use super::{Cadence, TIMING};
 
     #[test]
     fn the_cadence_is_soon_then_seldom() {
-        let mut cadence = Cadence::default();
+        let mut cadence = Cadence::new(TIMING);
         let mut delays = Vec::new();
         for success in [
             false, false, true, true, false, false, false, false, false, false, true,
         ] {
             delays.push(cadence.delay().as_secs());
-            cadence.handle(success);
+            cadence.record(success);
         }
         assert_eq!(delays, [1, 10, 10, 180, 180, 10, 20, 40, 80, 160, 180]);
         assert_eq!(cadence.delay().as_secs(), 180);

@@ -44,7 +44,6 @@ use tokio::sync::{Notify, mpsc, watch};
 use crate::agent::known::Known;
 use crate::api::Client;
 use crate::api::login::TokenSource;
-use crate::config::file;
 use crate::config::settings::{GatewayCredential, GatewaySettings};
 use crate::error::{Class, Reason, kind};
 use crate::health::Heart;
@@ -72,18 +71,9 @@ pub enum Error {
     /// Calls to the platform cannot be made.
     #[error(transparent)]
     Client(api::Error),
-    /// The enrollment token was refused.
-    #[error("the enrollment token cannot be used; create a new one and start again")]
-    Enrollment(#[source] api::Error),
-    /// The platform did not judge the enrollment token.
-    #[error("the enrollment token was not exchanged")]
-    NotEnrolled(#[source] api::Error),
-    /// The access token cannot be kept.
-    #[error(
-        "the gateway's access token cannot be kept; name another file with --config, or set HOME \
-         to a directory that this user can write"
-    )]
-    Store(#[source] file::Error),
+    /// The gateway is not enrolled.
+    #[error(transparent)]
+    Enroll(#[from] agent::enroll::Error),
     /// There are no credentials, and only a person can change that. The source says whose refusal
     /// it is: a login that this machine cannot prepare is not the platform's.
     #[error(transparent)]
@@ -101,12 +91,11 @@ impl Error {
     #[must_use]
     pub(crate) fn kind(&self) -> String {
         match self {
-            Self::Client(error) | Self::Enrollment(error) | Self::NotEnrolled(error) => {
-                error.kind()
-            }
+            Self::Client(error) => error.kind(),
+            Self::Enroll(error) => error.kind(),
             Self::Credentials(error) => error.kind(),
             Self::Tunnel(error) => kind(error),
-            Self::Store(_) | Self::FailedTask(_) => kind(self),
+            Self::FailedTask(_) => kind(self),
         }
     }
 
@@ -119,8 +108,8 @@ impl Error {
             Class::Retry | Class::RetryAfter(_) => Reason::Unavailable,
         };
         match self {
-            Self::Client(error) | Self::Enrollment(error) | Self::NotEnrolled(error) => of(error),
-            Self::Store(error) => error.reason_unwritable(),
+            Self::Client(error) => of(error),
+            Self::Enroll(error) => error.reason(),
             Self::Credentials(error) => error.reason(),
             Self::Tunnel(_) => Reason::Configuration,
             Self::FailedTask(_) => Reason::Software,
@@ -257,6 +246,18 @@ pub async fn run(
         (None, Some(error)) => Err(error),
         (None, None) => Ok(()),
     }
+}
+
+/// The client of the platform that `settings` say.
+fn client(settings: &GatewaySettings) -> Result<Client, Error> {
+    let ca_file = settings.ca_file.as_ref();
+    agent::access::client(
+        &settings.domain,
+        &settings.headers,
+        &settings.proxies,
+        ca_file,
+    )
+    .map_err(Error::Client)
 }
 
 /// Prepares the credential; spends an enrollment token if that is what there is, and `retrying`

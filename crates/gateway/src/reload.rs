@@ -13,10 +13,8 @@ use tokio::sync::watch;
 use super::connection::status::Reporter;
 use super::issue::Issuer;
 use super::{Error, open_access};
-use crate::api::Client;
+use crate::agent::reload::{apply_newest, log_refused};
 use crate::config::settings::GatewaySettings;
-use crate::error::chain;
-use crate::events;
 use crate::scope::Scope;
 use crate::trust;
 
@@ -37,21 +35,12 @@ pub(super) async fn make(
     retrying: impl FnMut(String, Duration),
     scope: &Scope,
 ) -> Result<Made, Error> {
-    let wanted = settings.borrow_and_update().clone();
-    let attempt = scope.child("settings");
-    let making = issuer(&wanted, retrying, &attempt);
-    tokio::pin!(making);
-    let made = tokio::select! {
-        made = &mut making => made?,
-        // These are given up, but not in the middle of a call, which may be spending a token.
-        Ok(()) = settings.changed() => {
-            settings.mark_changed();
-            attempt.cancel();
-            making.await?
-        }
-    };
-    Ok(match made {
-        Some(issuer) => Made::Issuer(Box::new((issuer, wanted.clone()))),
+    let applied = apply_newest(settings, scope, |wanted, attempt| async move {
+        let issuer = issuer(&wanted, retrying, &attempt).await?;
+        Ok::<_, Error>(issuer.map(|issuer| Box::new((issuer, wanted))))
+    });
+    Ok(match applied.await? {
+        Some(made) => Made::Issuer(made),
         None if scope.is_cancelled() => Made::Stopped,
         None => Made::Newer,
     })
@@ -62,10 +51,7 @@ async fn issuer(
     retrying: impl FnMut(String, Duration),
     scope: &Scope,
 ) -> Result<Option<Issuer>, Error> {
-    let roots = trust::roots().use_ca_file(settings.ca_file.as_ref());
-    roots.map_err(|error| Error::Client(error.into()))?;
-    let client = Client::try_new(&settings.domain, &settings.headers, &settings.proxies)
-        .map_err(Error::Client)?;
+    let client = super::client(settings)?;
     let access = open_access(settings, &client, retrying, scope).await?;
     let (name, relay) = (settings.name.clone(), settings.relay.clone());
     Ok(access.map(|access| Issuer::new(client, access, name, relay)))
@@ -98,16 +84,7 @@ pub(crate) async fn run(
                 reporter.configuration(None);
                 used = wanted;
             }
-            Err(error) => {
-                let error = chain(&error).to_string();
-                tracing::error!(
-                    message_id = events::RELOAD_REFUSED.id,
-                    error,
-                    "{}",
-                    events::RELOAD_REFUSED
-                );
-                reporter.configuration(Some(error));
-            }
+            Err(error) => reporter.configuration(Some(log_refused(&error))),
         }
     }
 }

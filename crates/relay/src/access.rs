@@ -1,44 +1,18 @@
 //! How the relay proves itself to the platform: which endpoints it calls, and with which token.
-//!
-//! An enrollment token is spent at most once: the file that will keep the access token is proved
-//! writable before, and what the token bought is on the disk before anything else is done with it.
 
 use std::path::{Path, PathBuf};
 
+use crate::agent::access::call;
 use crate::agent::known::Fingerprint;
 use crate::api::login::TokenSource;
 use crate::api::types::{RegisterRelay, RelayCredentials};
 use crate::api::{self, Client};
 use crate::clock::Clock;
-use crate::config::env::Variable;
-use crate::config::file;
-use crate::config::role::RELAY;
-use crate::config::settings::{ApiBase, RelayCredential, RelayKind, RelaySettings};
-use crate::error::{Class, Reason};
+use crate::config::settings::{RelayCredential, RelayKind, RelaySettings};
+use crate::error::Class;
 use crate::events::{self, Event};
 use crate::names::{RelayHost, RelayName};
 use crate::secret::Secret;
-
-/// The access token of an enrolled relay cannot be kept.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// The file cannot be changed.
-    #[error(transparent)]
-    File(#[from] file::Error),
-    /// The write did not come to an end.
-    #[error("the write was interrupted")]
-    Interrupted(#[source] tokio::task::JoinError),
-}
-
-impl StoreError {
-    /// Why it ends a start.
-    pub(crate) fn reason(&self) -> Reason {
-        match self {
-            Self::File(error) => error.reason_unwritable(),
-            Self::Interrupted(_) => Reason::Unavailable,
-        }
-    }
-}
 
 /// The relay as the platform knows it.
 #[derive(Debug, Clone)]
@@ -145,22 +119,23 @@ impl Access {
     /// # Errors
     /// With the class that says what to do about it.
     pub(crate) async fn credentials(&self) -> Result<RelayCredentials, (api::Error, Class)> {
-        let token = self.token().await?;
         let request = self.host.clone().map(|host| RegisterRelay {
             host,
             name: self.name.clone(),
         });
-        let result = match (self.proof, request) {
-            (Proof::Identity, Some(request)) => {
-                self.client.register_org_relay(&token, &request).await
+        call(&self.source, |token| async move {
+            match (self.proof, request) {
+                (Proof::Identity, Some(request)) => {
+                    self.client.register_org_relay(&token, &request).await
+                }
+                (Proof::Instance, Some(request)) => {
+                    self.client.register_instance_relay(&token, &request).await
+                }
+                // Without a host it is enrolled ([`is_consistent`]).
+                (Proof::Enrolled, _) | (_, None) => self.client.relay_connect(&token).await,
             }
-            (Proof::Instance, Some(request)) => {
-                self.client.register_instance_relay(&token, &request).await
-            }
-            // Without a host it is enrolled ([`is_consistent`]).
-            (Proof::Enrolled, _) | (_, None) => self.client.relay_connect(&token).await,
-        };
-        self.classed(result, &token).await
+        })
+        .await
     }
 
     /// Sends a heartbeat; success proves that the platform reaches the relay's TLS port.
@@ -168,40 +143,15 @@ impl Access {
     /// # Errors
     /// With the class that says what to do about it.
     pub(crate) async fn heartbeat(&self) -> Result<(), (api::Error, Class)> {
-        let token = self.token().await?;
-        let result = match self.proof {
-            Proof::Identity => self.client.relay_heartbeat_org(&token, &self.name).await,
-            Proof::Instance => {
-                let heartbeat = self.client.relay_heartbeat_instance(&token, &self.name);
-                heartbeat.await
+        let (client, name) = (&self.client, &self.name);
+        call(&self.source, |token| async move {
+            match self.proof {
+                Proof::Identity => client.relay_heartbeat_org(&token, name).await,
+                Proof::Instance => client.relay_heartbeat_instance(&token, name).await,
+                Proof::Enrolled => client.relay_heartbeat(&token).await,
             }
-            Proof::Enrolled => self.client.relay_heartbeat(&token).await,
-        };
-        self.classed(result, &token).await
-    }
-
-    async fn token(&self) -> Result<Secret, (api::Error, Class)> {
-        match self.source.token().await {
-            Ok(token) => Ok(token),
-            Err(error) => {
-                let class = self.source.class(&error, None).await;
-                Err((error, class))
-            }
-        }
-    }
-
-    async fn classed<T>(
-        &self,
-        result: Result<T, api::Error>,
-        token: &Secret,
-    ) -> Result<T, (api::Error, Class)> {
-        match result {
-            Ok(value) => Ok(value),
-            Err(error) => {
-                let class = self.source.class(&error, Some(token)).await;
-                Err((error, class))
-            }
-        }
+        })
+        .await
     }
 }
 
@@ -226,43 +176,4 @@ pub(crate) fn store_of(settings: &RelaySettings, name: &RelayName) -> Option<Pat
     let file = settings.store.file_name()?;
     let store = settings.store.with_file_name(usual(name));
     (file == usual(&settings.name).as_str() && store.symlink_metadata().is_err()).then_some(store)
-}
-
-/// Proves that `store` can be written before the token is spent. The domain is only written with
-/// the token: one that is stored already must not be sent to the new platform.
-///
-/// # Errors
-/// See [`StoreError`].
-pub(crate) async fn prepare(store: &Path) -> Result<(), StoreError> {
-    let store = store.to_owned();
-    let proved = tokio::task::spawn_blocking(move || file::prove_writable(&store)).await;
-    Ok(proved.map_err(StoreError::Interrupted)??)
-}
-
-/// Saves what the enrollment token bought. The spent token is kept beside it, so that the same
-/// command run again starts the relay instead of enrolling it again.
-///
-/// # Errors
-/// See [`StoreError`].
-pub(crate) async fn save(
-    store: &Path,
-    domain: &ApiBase,
-    spent: &Secret,
-    access: &Secret,
-) -> Result<(), StoreError> {
-    let changes = RELAY.exchanged(domain, access.clone(), spent.clone());
-    update(store.to_owned(), changes.to_vec()).await
-}
-
-/// The disk may be slow, and must not hold up the runtime.
-async fn update(
-    store: PathBuf,
-    changes: Vec<(&'static Variable, Secret)>,
-) -> Result<(), StoreError> {
-    let write = move || {
-        let changes: Vec<_> = changes.iter().map(|(key, value)| (*key, value)).collect();
-        file::update(&store, &changes)
-    };
-    let written = tokio::task::spawn_blocking(write).await;
-    Ok(written.map_err(StoreError::Interrupted)??)
 }

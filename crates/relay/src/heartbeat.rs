@@ -12,71 +12,44 @@ use tokio::time::Instant;
 
 use super::access::Access;
 use super::hub::Hub;
+use crate::agent::heartbeat::{Cadence, Log, Timing};
 use crate::api;
 use crate::error::{Class, chain};
 use crate::events;
 use crate::host::system_events::Watcher;
-use crate::log_throttle::LogThrottle;
 
 /// Time between heartbeats while they succeed, as deployed relays do. Gateways use a relay whose last one
 /// is less than an hour old.
 const INTERVAL: Duration = Duration::from_secs(30 * 60);
-/// Time to the next one after a failure.
+/// Time to the next one after a failure, and the shortest of all.
 const AGAIN: Duration = Duration::from_secs(10);
-/// Longest time to the next one after many failures of a relay that was reachable before.
-const AGAIN_AT_MOST: Duration = Duration::from_secs(300);
+
+const TIMING: Timing = Timing {
+    first: Duration::ZERO,
+    interval: INTERVAL,
+    retry: AGAIN,
+    retry_at_most: Duration::from_secs(300),
+};
 
 /// Sends heartbeats as the newest of `accesses` may, the first one at once, and tells `hub` what each
 /// shows. Never ends.
 pub(crate) async fn run(accesses: watch::Receiver<Arc<Access>>, hub: Arc<Hub>) {
-    let mut cadence = Cadence::default();
-    let throttle = LogThrottle::for_retries();
+    let mut cadence = Cadence::new(TIMING);
+    let log = Log::new(events::RELAY_REACHABLE, events::RELAY_HEARTBEAT_FAILED);
     let mut clocks = Watcher::of_clocks();
     loop {
         let access = Arc::clone(&accesses.borrow());
         let result = access.heartbeat().await;
         let was_reachable = cadence.is_reachable();
-        let delay = cadence.handle(result.is_ok());
+        let delay = cadence.record(result.is_ok());
         hub.set_doubt(result.as_ref().err().map(|(error, _)| doubt(error)));
-        if result.is_ok() {
-            throttle.clear();
-        }
-        match result {
-            Ok(()) if was_reachable => tracing::debug!(
-                message_id = events::RELAY_REACHABLE.id,
-                "{}",
-                events::RELAY_REACHABLE
-            ),
-            Ok(()) => tracing::info!(
-                message_id = events::RELAY_REACHABLE.id,
-                "{}",
-                events::RELAY_REACHABLE
-            ),
-            Err((error, class)) => {
-                let (delay, at_least) = match class {
-                    Class::RetryAfter(wait) => (delay.max(wait), wait),
-                    Class::Retry | Class::Reauthenticate | Class::Reenroll | Class::Fatal(_) => {
-                        (delay, Duration::ZERO)
-                    }
-                };
-                let event = events::RELAY_HEARTBEAT_FAILED;
-                let (class, delay_ms) = (error.kind(), delay.as_millis());
-                if let Some(permission) = throttle.should_log(event.text, &class) {
-                    tracing::warn!(
-                        message_id = event.id,
-                        error = %chain(&error),
-                        delay_ms,
-                        suppressed = permission.suppressed(),
-                        "{event}"
-                    );
-                } else {
-                    tracing::debug!(error = %chain(&error), delay_ms, "heartbeat failed again");
-                }
-                pause(delay, at_least, clocks.next()).await;
-                continue;
-            }
-        }
-        pause(delay, Duration::ZERO, clocks.next()).await;
+        let at_least = match &result {
+            Err((_, Class::RetryAfter(wait))) => *wait,
+            Ok(()) | Err(_) => Duration::ZERO,
+        };
+        let delay = delay.max(at_least);
+        log.log(&result, was_reachable, delay);
+        pause(delay, at_least, clocks.next()).await;
     }
 }
 
@@ -99,41 +72,9 @@ async fn pause<T>(delay: Duration, at_least: Duration, disturbed: impl Future<Ou
     }
 }
 
-/// When the next heartbeat is due: soon until the first success, seldom while they succeed, and less and
-/// less soon while a platform that was there is away.
-#[derive(Debug, Default)]
-struct Cadence {
-    succeeded: bool,
-    failures: u32,
-}
-
-impl Cadence {
-    /// Notes a result and gives the time to the next heartbeat.
-    fn handle(&mut self, success: bool) -> Duration {
-        self.succeeded |= success;
-        self.failures = if success {
-            0
-        } else {
-            self.failures.saturating_add(1)
-        };
-        match (self.succeeded, self.failures) {
-            (false, _) => AGAIN,
-            (true, 0) => INTERVAL,
-            (true, n) => AGAIN
-                .saturating_mul(1 << n.saturating_sub(1).min(8))
-                .min(AGAIN_AT_MOST),
-        }
-    }
-
-    /// True if the last heartbeat succeeded.
-    fn is_reachable(&self) -> bool {
-        self.succeeded && self.failures == 0
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{AGAIN, Cadence, INTERVAL, pause};
+    use super::{AGAIN, Cadence, INTERVAL, TIMING, pause};
     use std::future::{pending, ready};
     use std::time::Duration;
     use tokio::time::{Instant, sleep};
@@ -158,13 +99,13 @@ mod tests {
 
     #[test]
     fn the_cadence_is_that_of_deployed_relays() {
-        let mut cadence = Cadence::default();
+        let mut cadence = Cadence::new(TIMING);
         assert!(!cadence.is_reachable());
         let mut delays = Vec::new();
         for success in [
             false, false, true, true, false, false, false, false, false, false, true,
         ] {
-            delays.push(cadence.handle(success).as_secs());
+            delays.push(cadence.record(success).as_secs());
         }
         assert_eq!(delays, [10, 10, 1800, 1800, 10, 20, 40, 80, 160, 300, 1800]);
         assert!(cadence.is_reachable());

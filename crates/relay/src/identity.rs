@@ -5,8 +5,8 @@ use std::time::{Duration, SystemTime};
 
 use rustls::ServerConfig;
 use ssh_key::certificate::CertType;
-use tokio::time::Instant;
 
+use crate::agent::renew::RenewalTime;
 use crate::api::types::RelayCredentials;
 use crate::clock::Clock;
 use crate::names::{RelayHost, RelayName, SSH_PORT};
@@ -19,9 +19,6 @@ use crate::ssh::{keys, server};
 const SSH_HANDSHAKE: Duration = Duration::from_secs(10);
 /// Credentials are renewed at least this often.
 const RENEW_AT_MOST: Duration = Duration::from_secs(24 * 3600);
-/// The part of their life after which they are renewed, in thousandths: a random one, so that relays that
-/// began together do not renew together, and always below two thirds.
-const RENEW_PERMILLE: std::ops::Range<u64> = 500..651;
 
 /// Why credentials cannot be used. Each names the field of the API.
 #[derive(Debug, thiserror::Error)]
@@ -57,11 +54,9 @@ pub(crate) struct Identity {
     pub(crate) tls: Arc<ServerConfig>,
     /// When the first of the certificates expires, by the platform's time.
     pub(crate) expires: SystemTime,
-    /// The two times at which to ask for new ones, whichever comes first: a jump of the wall clock does
-    /// not delay the monotonic one, a suspended machine not the other.
-    pub(crate) renew_at: (Instant, SystemTime),
-    /// Judges both.
-    pub(crate) clock: Clock,
+    /// When to ask for new ones.
+    pub(crate) renewal: RenewalTime,
+    clock: Clock,
 }
 
 impl Identity {
@@ -74,7 +69,6 @@ impl Identity {
         name: &RelayName,
         host: Option<&RelayHost>,
         credentials: &RelayCredentials,
-        random: u64,
         clock: &Clock,
     ) -> Result<Self, Error> {
         let ssh = |field| move |source| Error::Ssh { field, source };
@@ -120,8 +114,6 @@ impl Identity {
             pki::expires("pki.serverCertificate", &credentials.pki.server_certificate)?;
         let expires = ssh_expires.map_or(tls_expires, |ssh| ssh.min(tls_expires));
 
-        let now = clock.now();
-        let wait = renew_after(expires.duration_since(now).unwrap_or_default(), random);
         Ok(Self {
             host,
             ssh: server::Config {
@@ -137,14 +129,15 @@ impl Identity {
             },
             tls,
             expires,
-            renew_at: (Instant::now() + wait, now + wait),
+            renewal: RenewalTime::new(expires, RENEW_AT_MOST, clock),
             clock: clock.clone(),
         })
     }
 
-    /// True if it is time to ask for new ones.
-    pub(crate) fn is_due(&self) -> bool {
-        Instant::now() >= self.renew_at.0 || self.clock.now() >= self.renew_at.1
+    /// How long the certificates are still valid.
+    pub(crate) fn expires_in(&self) -> Duration {
+        let left = self.expires.duration_since(self.clock.now());
+        left.unwrap_or_default()
     }
 }
 
@@ -165,47 +158,24 @@ fn right_host(certificate: &ssh_key::Certificate) -> String {
     }
 }
 
-/// How long to keep what lives for another `life`.
-fn renew_after(life: Duration, random: u64) -> Duration {
-    let span = RENEW_PERMILLE.end.saturating_sub(RENEW_PERMILLE.start);
-    let permille = RENEW_PERMILLE.start.saturating_add(random % span.max(1));
-    let permille = u32::try_from(permille).unwrap_or(500);
-    // Divided first: certificates that never expire have lives near the type's end.
-    (life / 1000).saturating_mul(permille).min(RENEW_AT_MOST)
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{Error, Identity, RENEW_AT_MOST, renew_after};
+    use super::{Error, Identity};
     use crate::api::types::RelayCredentials;
     use crate::clock::Clock;
     use crate::secret::Secret;
     use crate::testing::{Authority, HOST, NAME};
-    use std::time::Duration;
 
     fn read(credentials: &RelayCredentials) -> Result<Identity, Error> {
         let name = NAME.parse().expect("a name");
         let host = HOST.parse().expect("a host");
-        Identity::try_new(&name, Some(&host), credentials, 0, &Clock::new())
-    }
-
-    #[test]
-    fn renewal_comes_before_two_thirds_of_the_life() {
-        let life = Duration::from_secs(3600);
-        for random in 0..400 {
-            let wait = renew_after(life, random);
-            assert!(wait >= life / 2 && wait <= life * 65 / 100, "{wait:?}");
-        }
-        assert_eq!(renew_after(Duration::ZERO, 7), Duration::ZERO);
-        for life in [Duration::from_secs(30 * 24 * 3600), Duration::MAX] {
-            assert_eq!(renew_after(life, 400), RENEW_AT_MOST);
-        }
+        Identity::try_new(&name, Some(&host), credentials, &Clock::new())
     }
 
     #[test]
     fn good_credentials_are_ready_to_use_and_not_yet_due() {
         let identity = read(&Authority::new().relay()).expect("an identity");
-        assert!(!identity.is_due());
+        assert!(!identity.renewal.is_due());
         assert_eq!(identity.ssh.users.key_id, format!("client-{NAME}"));
     }
 
@@ -213,7 +183,7 @@ mod tests {
     fn an_enrolled_relay_learns_its_host_from_its_certificate() {
         let name = NAME.parse().expect("a name");
         let credentials = Authority::new().relay();
-        let identity = Identity::try_new(&name, None, &credentials, 0, &Clock::new());
+        let identity = Identity::try_new(&name, None, &credentials, &Clock::new());
         assert_eq!(identity.expect("an identity").host.as_str(), HOST);
     }
 

@@ -37,7 +37,6 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use access::StoreError;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -110,10 +109,7 @@ pub async fn run(
     // First of all: with a port in use there is no point in spending an enrollment token.
     let ssh = listen::bind(first.ssh_listen, SSH_PORT)?;
     let tls = listen::bind(first.tls_listen, TLS_PORT)?;
-    trust::roots()
-        .use_ca_file(first.ca_file.as_ref())
-        .map_err(api::Error::Roots)?;
-    let client = Client::try_new(&first.domain, &first.headers, &first.proxies)?;
+    let client = client(&first)?;
     notify::status("registering with the platform");
     let beginning = Box::pin(patiently(register::begin(&client, &first, known, &scope)));
     let Some((access, identity)) = heart.during(|| (), beginning).await? else {
@@ -178,6 +174,17 @@ pub async fn run(
         Some(task) => Err(Error::FailedTask(task)),
         None => Ok(()),
     }
+}
+
+/// The client of the platform that `settings` say.
+fn client(settings: &RelaySettings) -> Result<Client, api::Error> {
+    let ca_file = settings.ca_file.as_ref();
+    agent::access::client(
+        &settings.domain,
+        &settings.headers,
+        &settings.proxies,
+        ca_file,
+    )
 }
 
 /// Waits for the registration. A platform that is away or silent must not hold up the start of the machine, so after

@@ -12,14 +12,18 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::access::{self, Access, StoreError};
+use super::access::{self, Access};
 use super::identity::{self, Identity};
+use crate::agent::enroll::{self, Store};
 use crate::agent::known::Known;
+use crate::agent::reload::{apply_newest, log_refused};
+use crate::agent::renew::Attempts;
 use crate::api::{self, Client};
 use crate::backoff::{self, Backoff};
+use crate::config::role::RELAY;
 use crate::config::settings::{RelayCredential, RelaySettings};
 use crate::error::{Class, Reason, chain, kind};
-use crate::events::{self, Event, NOT_ENROLLED, RELAY_NOT_REGISTERED};
+use crate::events;
 use crate::log_throttle::LogThrottle;
 use crate::names::RelayName;
 use crate::scope::Scope;
@@ -28,13 +32,6 @@ use crate::trust;
 
 /// Delays between attempts at the start.
 const START: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
-/// Least time between two renewals, whatever the certificates say.
-const RENEWED: Duration = Duration::from_secs(1);
-/// The same, when what was received has expired by this machine's clock: asking again at once gives
-/// no better.
-const RENEWED_IN_VAIN: Duration = Duration::from_secs(60);
-/// Delays between attempts to renew; a third of a certificate's life is left for them.
-const RENEW: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(300));
 /// Least delay after an answer that cannot be used: another one may be better, but not soon.
 const AFTER_NONSENSE: Duration = Duration::from_secs(10);
 /// Least wait after a refusal of a relay that has worked, and after so many in a row: a platform
@@ -49,18 +46,9 @@ const CLOCK_CHECK: Duration = Duration::from_secs(300);
 /// Why there are no credentials.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The enrollment token was refused.
-    #[error("the enrollment token cannot be used; create a new one and start again")]
-    Enrollment(#[source] api::Error),
-    /// The platform did not judge the enrollment token.
-    #[error("the enrollment token was not exchanged")]
-    NotEnrolled(#[source] api::Error),
-    /// The access token that it bought cannot be kept.
-    #[error(
-        "the relay's access token cannot be kept; name another file with --config, or set HOME to \
-         a directory that this user can write"
-    )]
-    Store(#[source] StoreError),
+    /// The relay is not enrolled.
+    #[error(transparent)]
+    Enroll(#[from] enroll::Error),
     /// There are no credentials. The source says whose refusal it is: a login that this machine
     /// cannot prepare is not the platform's.
     #[error("{0}")]
@@ -91,8 +79,7 @@ impl Error {
             Class::Retry | Class::RetryAfter(_) => Reason::Unavailable,
         };
         match self {
-            Self::Enrollment(error) | Self::NotEnrolled(error) => of(error.class()),
-            Self::Store(error) => error.reason(),
+            Self::Enroll(error) => error.reason(),
             Self::Refused(_, class) => of(*class),
             Self::OtherName { .. } | Self::Identity(_) => Reason::Configuration,
         }
@@ -101,21 +88,16 @@ impl Error {
     /// What it is, without what changes from one time to the next: for keeping the log quiet.
     fn kind(&self) -> String {
         match self {
-            Self::Enrollment(error) | Self::NotEnrolled(error) => error.kind(),
+            Self::Enroll(error) => error.kind(),
             Self::Refused(error, _) => error.kind(),
-            Self::Store(_) | Self::OtherName { .. } | Self::Identity(_) => kind(self),
+            Self::OtherName { .. } | Self::Identity(_) => kind(self),
         }
     }
 
     /// What to do about it.
     fn class(&self) -> Class {
         match self {
-            Self::Enrollment(error) | Self::NotEnrolled(error) => match error.class() {
-                // There is no other token to log in with.
-                Class::Reauthenticate => Class::Fatal(Reason::Permission),
-                class => class,
-            },
-            Self::Store(error) => Class::Fatal(error.reason()),
+            Self::Enroll(error) => Class::Fatal(error.reason()),
             Self::Refused(_, class) => *class,
             Self::OtherName { .. } => Class::Fatal(Reason::Configuration),
             Self::Identity(_) => Class::RetryAfter(AFTER_NONSENSE),
@@ -171,7 +153,7 @@ pub(crate) async fn begin(
             }
             Err(error) => error,
         };
-        if !wait(&error, &mut backoff, RELAY_NOT_REGISTERED, &throttle, scope).await {
+        if !wait(&error, &mut backoff, &throttle, scope).await {
             return cancelled_or(error, scope);
         }
     }
@@ -199,113 +181,60 @@ pub async fn exchange(settings: &RelaySettings, scope: &Scope) -> Result<bool, s
     let RelayCredential::Enroll { token } = &settings.credential else {
         return Ok(true);
     };
-    trust::roots()
-        .use_ca_file(settings.ca_file.as_ref())
-        .map_err(api::Error::Roots)?;
-    let client = Client::try_new(&settings.domain, &settings.headers, &settings.proxies)?;
+    let client = super::client(settings)?;
     let token = spend(&client, settings, token, scope).await?;
     Ok(token.is_some())
 }
 
-/// Buys the access token, and saves it.
+/// Exchanges the enrollment token for an access token, and saves that.
 async fn spend(
     client: &Client,
     settings: &RelaySettings,
     token: &Secret,
     scope: &Scope,
 ) -> Result<Option<Secret>, Error> {
-    access::prepare(&settings.store)
-        .await
-        .map_err(Error::Store)?;
+    let mut store = Store {
+        role: &RELAY,
+        file: &settings.store,
+        domain: &settings.domain,
+    };
+    let mut retrying = |_, _| ();
+    let login = || client.relay_login(token);
+    let login = store.exchange(client.base(), login, &mut retrying, scope);
+    let Some(login) = login.await? else {
+        return Ok(None);
+    };
+    let other = login.name.filter(|name| *name != settings.name);
+    // The token is spent, so the access token is kept where the relay finds it under the right name.
+    let renamed = other
+        .as_ref()
+        .and_then(|name| access::store_of(settings, name));
+    store.file = renamed.as_deref().unwrap_or(&settings.store);
+    let kept = store.keep(&login.access_token, token, &mut retrying, scope);
+    kept.await?;
+    if let Some(platform) = other {
+        let config = renamed.is_none().then(|| settings.store.clone());
+        return Err(Error::OtherName { platform, config });
+    }
     tracing::info!(
-        platform = client.base(),
-        "sending the enrollment token to the platform"
+        message_id = events::ENROLLED.id,
+        relay.name = %settings.name,
+        store = %settings.store.display(),
+        "{}",
+        events::ENROLLED
     );
-    let mut backoff = Backoff::new(START.0, START.1);
-    let throttle = LogThrottle::for_retries();
-    while !scope.is_cancelled() {
-        // Not interrupted by the scope: the answer may hold the only copy of what the token bought.
-        // The call has a deadline of its own.
-        let error = match client.relay_login(token).await {
-            Ok(login) => {
-                let other = login.name.filter(|name| *name != settings.name);
-                // The token is spent, so what it bought is kept where the relay finds it under the
-                // right name.
-                let renamed = other
-                    .as_ref()
-                    .and_then(|name| access::store_of(settings, name));
-                let store = renamed.as_deref().unwrap_or(&settings.store);
-                keep(store, settings, (token, &login.access_token), scope).await?;
-                if let Some(platform) = other {
-                    let config = renamed.is_none().then(|| settings.store.clone());
-                    return Err(Error::OtherName { platform, config });
-                }
-                tracing::info!(
-                    message_id = events::ENROLLED.id,
-                    relay.name = %settings.name,
-                    store = %settings.store.display(),
-                    "{}",
-                    events::ENROLLED
-                );
-                return Ok(Some(login.access_token));
-            }
-            // Only the platform's own refusal tells that the token is spent.
-            Err(error) if error.is_verdict() => Error::Enrollment(error),
-            Err(error) => Error::NotEnrolled(error),
-        };
-        if !wait(&error, &mut backoff, NOT_ENROLLED, &throttle, scope).await {
-            return cancelled_or(error, scope);
-        }
-    }
-    Ok(None)
+    Ok(Some(login.access_token))
 }
 
-/// Saves what the token bought, however long that takes: there is no other copy of it, and the
-/// token is spent.
-async fn keep(
-    store: &Path,
-    settings: &RelaySettings,
-    (spent, bought): (&Secret, &Secret),
-    scope: &Scope,
-) -> Result<(), Error> {
-    let mut backoff = Backoff::new(START.0, START.1);
-    let throttle = LogThrottle::for_retries();
-    loop {
-        let Err(error) = access::save(store, &settings.domain, spent, bought).await else {
-            return Ok(());
-        };
-        let delay = backoff.next_delay(backoff::random());
-        let event = events::NOT_KEPT;
-        if let Some(permission) = throttle.should_log(event.text, &kind(&error)) {
-            tracing::error!(
-                message_id = event.id,
-                error = %chain(&error),
-                delay_ms = delay.as_millis(),
-                suppressed = permission.suppressed(),
-                "{event}"
-            );
-        }
-        if scope.run(tokio::time::sleep(delay)).await.is_none() {
-            return Err(Error::Store(error));
-        }
-    }
-}
-
-/// Logs the failure as `event` and waits; false if there is nothing to wait for or `scope` was
+/// Logs the failure and waits; false if there is nothing to wait for or `scope` was
 /// cancelled.
-async fn wait(
-    error: &Error,
-    backoff: &mut Backoff,
-    event: Event,
-    throttle: &LogThrottle,
-    scope: &Scope,
-) -> bool {
+async fn wait(error: &Error, backoff: &mut Backoff, throttle: &LogThrottle, scope: &Scope) -> bool {
     let attempt = backoff.attempts().saturating_add(1);
     let Some(delay) = next(error.class(), backoff) else {
         return false;
     };
     let (error, class) = (chain(error).to_string(), error.kind());
-    let delay_ms = delay.as_millis();
+    let (event, delay_ms) = (events::RELAY_NOT_REGISTERED, delay.as_millis());
     if let Some(permission) = throttle.should_log(event.text, &class) {
         tracing::warn!(
             message_id = event.id,
@@ -344,15 +273,8 @@ async fn ask(access: &Access) -> Result<Identity, Error> {
             config: access.store().map(Path::to_owned),
         });
     }
-    let random = backoff::random();
-    let identity = Identity::try_new(
-        access.name(),
-        access.host(),
-        &credentials,
-        random,
-        access.clock(),
-    )?;
-    Ok(identity)
+    let (name, host) = (access.name(), access.host());
+    Ok(Identity::try_new(name, host, &credentials, access.clock())?)
 }
 
 /// Follows `settings`, so that the platform is asked as they say from then on: new ones become a
@@ -376,31 +298,20 @@ pub(crate) async fn reload(
                 "other addresses to listen at and other limits are used after a restart only"
             );
         }
-        let attempt = scope.child("settings");
-        let making = access_for(&wanted, &attempt);
-        tokio::pin!(making);
-        let made = tokio::select! {
-            made = &mut making => made,
-            // These are given up, but not in the middle of a call, which may be spending a token.
-            Ok(()) = settings.changed() => {
-                settings.mark_changed();
-                attempt.cancel();
-                making.await
-            }
-        };
-        match made {
+        let applying = apply_newest(&mut settings, &scope, |wanted, attempt| async move {
+            let access = access_for(&wanted, &attempt).await?;
+            Ok::<_, super::Error>(access.map(|access| (access, wanted)))
+        });
+        match applying.await {
             // Newer ones came first, or the relay stops.
             Ok(None) => {}
-            Ok(Some(access)) => {
+            Ok(Some((access, wanted))) => {
                 accesses.send_replace(Arc::new(access));
-                used = wanted.clone();
+                used = wanted;
             }
-            Err(error) => tracing::error!(
-                message_id = events::RELOAD_REFUSED.id,
-                error = %chain(error.as_ref()),
-                "{}",
-                events::RELOAD_REFUSED
-            ),
+            Err(error) => {
+                log_refused(&error);
+            }
         }
     }
 }
@@ -408,15 +319,11 @@ pub(crate) async fn reload(
 async fn access_for(
     settings: &RelaySettings,
     scope: &Scope,
-) -> Result<Option<Access>, Box<dyn std::error::Error + Send + Sync>> {
+) -> Result<Option<Access>, super::Error> {
     if !access::is_consistent(settings) {
-        return Err(super::Error::Contradiction.into());
+        return Err(super::Error::Contradiction);
     }
-    trust::roots()
-        .use_ca_file(settings.ca_file.as_ref())
-        .map_err(api::Error::Roots)?;
-    let client = Client::try_new(&settings.domain, &settings.headers, &settings.proxies)?;
-    Ok(open(&client, settings, scope).await?)
+    Ok(open(&super::client(settings)?, settings, scope).await?)
 }
 
 /// Renews without end what `current` holds: before it expires, and at once when there is a new one of
@@ -425,8 +332,7 @@ pub(crate) async fn renew(
     mut accesses: watch::Receiver<Arc<Access>>,
     current: watch::Sender<Arc<Identity>>,
 ) {
-    let mut backoff = Backoff::new(RENEW.0, RENEW.1);
-    let throttle = LogThrottle::for_retries();
+    let mut attempts = Attempts::default();
     let mut access = Arc::clone(&accesses.borrow_and_update());
     let mut asked_otherwise = false;
     let mut not_before = Instant::now();
@@ -443,57 +349,25 @@ pub(crate) async fn renew(
             Ok(()) = accesses.changed() => {
                 access = Arc::clone(&accesses.borrow_and_update());
                 asked_otherwise = true;
-                backoff.reset();
+                attempts.reset();
                 not_before = Instant::now();
                 continue;
             }
         }
         match ask(&access).await {
             Ok(identity) => {
-                let event = events::CREDENTIALS_RENEWED;
-                // Those that have expired already are renewed again every minute.
-                let class = if identity.is_due() { "expired" } else { "" };
-                if class.is_empty() || throttle.should_log(event.text, class).is_some() {
-                    tracing::info!(
-                        message_id = event.id,
-                        relay.name = %access.name(),
-                        "{event}"
-                    );
-                }
-                backoff.reset();
                 asked_otherwise = false;
-                let pause = if identity.is_due() {
-                    const EXPIRED: &str =
-                        "the new credentials have expired already; is this machine's clock right?";
-                    if let Some(permission) = throttle.should_log(EXPIRED, "") {
-                        tracing::warn!(suppressed = permission.suppressed(), "{EXPIRED}");
-                    }
-                    RENEWED_IN_VAIN
-                } else {
-                    throttle.clear();
-                    RENEWED
-                };
+                let pause = attempts.succeeded(!identity.expires_in().is_zero(), || {
+                    let event = events::CREDENTIALS_RENEWED;
+                    tracing::info!(message_id = event.id, relay.name = %access.name(), "{event}");
+                });
                 not_before = Instant::now() + pause;
                 current.send_replace(Arc::new(identity));
             }
             Err(error) => {
-                // Whatever the platform says now, it may say something else before these expire.
-                let delay = next(error.class(), &mut backoff).unwrap_or(RENEW.1);
+                let (kind, class) = (error.kind(), error.class());
+                let delay = attempts.failed(&error, &kind, class, identity.expires_in());
                 not_before = Instant::now() + delay;
-                let left = identity.expires.duration_since(identity.clock.now());
-                let event = events::CREDENTIALS_NOT_RENEWED;
-                if let Some(permission) = throttle.should_log(event.text, &error.kind()) {
-                    tracing::warn!(
-                        message_id = event.id,
-                        error = %chain(&error),
-                        expires_in_s = left.unwrap_or_default().as_secs(),
-                        delay_ms = delay.as_millis(),
-                        suppressed = permission.suppressed(),
-                        "{event}"
-                    );
-                } else {
-                    tracing::debug!(error = %chain(&error), "credentials not renewed");
-                }
             }
         }
     }
@@ -501,9 +375,9 @@ pub(crate) async fn renew(
 
 /// Waits until `identity` is to be renewed.
 async fn due(identity: &Identity) {
-    while !identity.is_due() {
+    while !identity.renewal.is_due() {
         let check = Instant::now() + CLOCK_CHECK;
-        tokio::time::sleep_until(identity.renew_at.0.min(check)).await;
+        tokio::time::sleep_until(Instant::from_std(identity.renewal.at()).min(check)).await;
     }
 }
 

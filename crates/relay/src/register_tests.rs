@@ -14,6 +14,7 @@ use tokio::sync::watch;
 
 use super::testing::{Authority, HOST, NAME, any_port, until};
 use super::{Error, register, run};
+use crate::agent::enroll;
 use crate::agent::known::Known;
 use crate::api::Client;
 use crate::config::credential::IdentityCredential;
@@ -189,7 +190,10 @@ async fn an_enrollment_token_is_not_spent_if_its_price_cannot_be_kept() {
     let credential = RelayCredential::Enroll { token };
     let settings = settings(domain, credential, &in_the_way.join("relay.conf"));
     let error = begin(&settings).await.expect_err("no store");
-    assert!(matches!(error, register::Error::Store(_)), "{error:?}");
+    assert!(
+        matches!(error, register::Error::Enroll(enroll::Error::Store { .. })),
+        "{error:?}"
+    );
     assert_eq!(error.reason(), Reason::Permission);
     assert_eq!(platform.asked(), []);
 }

@@ -48,7 +48,6 @@ fn warn_of_shares(hub: &Hub) {
 
 fn line(hub: &Hub) -> String {
     let identity = hub.identity();
-    let left = identity.expires.duration_since(identity.clock.now());
     // Not in the line below, where the registry would stay locked.
     let gateways = hub.registry().len();
     let mut line = format!(
@@ -57,7 +56,7 @@ fn line(hub: &Hub) -> String {
         Count(hub.clients_connected(), "client"),
         hub.buffered() >> 20,
         hub.buffers.limit() >> 20,
-        RoundedUp(left.unwrap_or_default()),
+        RoundedUp(identity.expires_in()),
     );
     if let Some(doubt) = hub.doubt() {
         line.push_str("; but ");

@@ -269,7 +269,7 @@ impl Default for Given {
 pub(super) fn identity(authority: &Authority, ssh_handshake: Duration) -> Arc<Identity> {
     let name = NAME.parse().expect("a name");
     let host = HOST.parse().expect("a host");
-    let mut identity = Identity::try_new(&name, Some(&host), &authority.relay(), 0, &Clock::new())
+    let mut identity = Identity::try_new(&name, Some(&host), &authority.relay(), &Clock::new())
         .expect("an identity");
     identity.ssh.handshake = ssh_handshake;
     Arc::new(identity)

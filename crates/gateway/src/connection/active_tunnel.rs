@@ -192,7 +192,7 @@ impl<'a> ActiveTunnel<'a> {
     /// a reason to check it.
     fn heartbeat(&mut self, beat: Beat) -> TunnelEvent {
         // A platform that answers may also give certificates, for which `renew` may be waiting.
-        let is_due = |identity: &Arc<Identity>| identity.is_due();
+        let is_due = |identity: &Arc<Identity>| identity.renewal.is_due();
         let due = self.driver.current.borrow().as_ref().is_some_and(is_due);
         if due && !matches!(beat, Beat::Unanswered(_)) {
             self.driver.renew.notify_one();

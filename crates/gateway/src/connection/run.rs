@@ -113,7 +113,7 @@ impl Driver {
         } else {
             tracing::debug!(relay.host = %identity.relay_host, "registered again");
         }
-        self.reporter.renew_at(identity.renew_at);
+        self.reporter.renew_at(identity.renewal.at());
         self.reporter.known_as(identity.gateway_name.as_ref());
         self.current.send_replace(Some(Arc::new(identity)));
         Connection::Connecting(state.registered(moment()))

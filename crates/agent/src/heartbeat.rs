@@ -1,0 +1,127 @@
+//! When heartbeats are due, and what is logged of them.
+
+use std::time::Duration;
+
+use crate::api;
+use crate::error::{Class, chain};
+use crate::events::Event;
+use crate::log_throttle::LogThrottle;
+
+/// The times between a role's heartbeats.
+#[derive(Debug, Clone, Copy)]
+pub struct Timing {
+    /// To the first one.
+    pub first: Duration,
+    /// After a success.
+    pub interval: Duration,
+    /// After a failure; doubles with each one once a heartbeat has succeeded.
+    pub retry: Duration,
+    /// The longest after a failure.
+    pub retry_at_most: Duration,
+}
+
+/// When the next heartbeat is due.
+#[derive(Debug)]
+pub struct Cadence {
+    timing: Timing,
+    succeeded: bool,
+    failures: u32,
+}
+
+impl Cadence {
+    /// Before the first heartbeat.
+    #[must_use]
+    pub fn new(timing: Timing) -> Self {
+        Self {
+            timing,
+            succeeded: false,
+            failures: 0,
+        }
+    }
+
+    /// Notes a result and returns the time to the next heartbeat.
+    pub fn record(&mut self, success: bool) -> Duration {
+        self.succeeded |= success;
+        self.failures = if success {
+            0
+        } else {
+            self.failures.saturating_add(1)
+        };
+        self.delay()
+    }
+
+    /// True if the last heartbeat succeeded.
+    #[must_use]
+    pub fn is_reachable(&self) -> bool {
+        self.succeeded && self.failures == 0
+    }
+
+    /// The time to the next heartbeat.
+    #[must_use]
+    pub fn delay(&self) -> Duration {
+        let timing = self.timing;
+        match (self.succeeded, self.failures) {
+            (false, 0) => timing.first,
+            (false, _) => timing.retry,
+            (true, 0) => timing.interval,
+            (true, n) => timing
+                .retry
+                .saturating_mul(1 << n.saturating_sub(1).min(8))
+                .min(timing.retry_at_most),
+        }
+    }
+}
+
+/// Logs the results of heartbeats: each change, and repeated failures seldom.
+#[derive(Debug)]
+pub struct Log {
+    reachable: Event,
+    failed: Event,
+    throttle: LogThrottle,
+}
+
+impl Log {
+    /// Logs a success as `reachable` and a failure as `failed`.
+    #[must_use]
+    pub fn new(reachable: Event, failed: Event) -> Self {
+        Self {
+            reachable,
+            failed,
+            throttle: LogThrottle::for_retries(),
+        }
+    }
+
+    /// Logs `result`; the next heartbeat follows after `delay`.
+    pub fn log(
+        &self,
+        result: &Result<(), (api::Error, Class)>,
+        was_reachable: bool,
+        delay: Duration,
+    ) {
+        let (event, failed) = (self.reachable, self.failed);
+        match result {
+            Ok(()) => {
+                self.throttle.clear();
+                if was_reachable {
+                    tracing::debug!(message_id = event.id, "{event}");
+                } else {
+                    tracing::info!(message_id = event.id, "{event}");
+                }
+            }
+            Err((error, _)) => {
+                let (kind, delay_ms) = (error.kind(), delay.as_millis());
+                if let Some(permission) = self.throttle.should_log(failed.text, &kind) {
+                    tracing::warn!(
+                        message_id = failed.id,
+                        error = %chain(error),
+                        delay_ms,
+                        suppressed = permission.suppressed(),
+                        "{failed}"
+                    );
+                } else {
+                    tracing::debug!(error = %chain(error), delay_ms, "heartbeat failed again");
+                }
+            }
+        }
+    }
+}
