@@ -8,7 +8,7 @@ use infisical::cli::exit::{Code, Failure};
 use infisical::cli::logging::{Handle, describe};
 use infisical::cli::print::print_help;
 use infisical_config::env::Environment;
-use infisical_config::remark::Remark;
+use infisical_config::warning::Warning;
 use infisical_runtime::threads;
 
 fn main() -> ExitCode {
@@ -37,14 +37,14 @@ fn main() -> ExitCode {
             };
         }
     };
-    let (logging, remarks) = match cli.logging(&environment) {
+    let (logging, warnings) = match cli.logging(&environment) {
         Ok(logging) => logging,
         Err(error) => return ended(&error),
     };
     let logs = logging.start();
     // The last line says why it ended, so it ends after them.
     let _written = logs.written_at_the_end();
-    remarks.iter().for_each(Remark::log);
+    warnings.iter().for_each(Warning::log);
     match run(cli, environment, &logs) {
         Ok(()) => Code::Success.into(),
         Err(error) => {

@@ -11,8 +11,8 @@ use crate::api::login;
 use crate::config::credential::LoginFileKind;
 use crate::config::effective::EffectiveConfig;
 use crate::config::raw::{Flags, Raw};
-use crate::config::remark::Problem;
 use crate::config::role::RoleKeys;
+use crate::config::warning::Problem;
 use crate::config::{Inputs, default_directory, file};
 use crate::error::chain;
 use crate::install::place::CONFIGURATION;
@@ -158,14 +158,14 @@ fn render(account: &EffectiveConfig, missing: Vec<String>) -> String {
         "\nCredential: {}\nFile: {file} ({form})\nProxy: {}\n",
         account.credential, account.proxy
     );
-    let remarks = account.remarks.iter().map(ToString::to_string);
+    let warnings = account.warnings.iter().map(ToString::to_string);
     list(
         &mut text,
         "Given, but not used",
         account.overridden.iter().cloned(),
     );
     let is_ready = missing.is_empty();
-    list(&mut text, "Remarks", remarks);
+    list(&mut text, "Remarks", warnings);
     list(
         &mut text,
         "Missing, without which a start fails",
@@ -196,7 +196,7 @@ mod tests {
     use super::render;
     use crate::config::effective::{EffectiveConfig, Row};
     use crate::config::file::Form;
-    use crate::config::remark::Remark;
+    use crate::config::warning::Warning;
     use crate::trust;
 
     #[test]
@@ -219,7 +219,7 @@ mod tests {
             roots: trust::Source::default(),
             uses_https: true,
             overridden: Vec::new(),
-            remarks: Vec::new(),
+            warnings: Vec::new(),
         };
         let plain = "\
 SETTING       VALUE     FROM
@@ -235,7 +235,7 @@ Proxy: none
         account
             .overridden
             .push("token: environment wins".to_owned());
-        account.remarks.push(Remark::AlreadyEnrolled);
+        account.warnings.push(Warning::AlreadyEnrolled);
         let missing = render(&account, vec!["no roots".to_owned()]);
         let last = "\nMissing, without which a start fails:\n  - no roots\n\nNo setting is wrong.";
         assert!(missing.contains(last), "{missing}");

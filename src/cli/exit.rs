@@ -9,7 +9,7 @@ use std::fmt;
 use std::io;
 use std::process::ExitCode;
 
-use crate::config::remark::{Problem, Problems};
+use crate::config::warning::{Problem, Problems};
 use crate::error::Reason;
 
 /// How the program ends.

@@ -17,10 +17,10 @@ use crate::config::env::{
 };
 use crate::config::proxy::Proxies;
 use crate::config::raw::Flags;
-use crate::config::remark::{Problem, Remark};
 use crate::config::settings::{ApiBase, CustomHeaders, LogLevel, LogSettings};
 use crate::config::token;
 use crate::config::value::{Shape, clean};
+use crate::config::warning::{Problem, Warning};
 use crate::host::journal;
 use crate::install;
 use crate::secret::Secret;
@@ -61,14 +61,14 @@ pub struct GlobalArgs {
 
 impl GlobalArgs {
     /// How to log: flags, environment, or `default`. Variables that are not understood are among
-    /// `remarks`.
+    /// `warnings`.
     pub(crate) fn logging(
         &self,
         environment: &Environment,
         default: LogLevel,
-        remarks: &mut Vec<Remark>,
+        warnings: &mut Vec<Warning>,
     ) -> anyhow::Result<Logging> {
-        let level = self.given(&LOG_LEVEL, environment, remarks)?;
+        let level = self.given(&LOG_LEVEL, environment, warnings)?;
         let flag = self.settings.of(&LOG_FILE);
         let file = match (flag, environment.value_with_name(&LOG_FILE)) {
             (Some(path), _) => Some((path, LOG_FILE.flag().to_owned())),
@@ -79,8 +79,8 @@ impl GlobalArgs {
             LogSettings::parse_file(path).map_err(|error| invalid(error, place))
         });
         let file = file.transpose()?;
-        let format = self.given(&LOG_FORMAT, environment, remarks)?;
-        let destination = self.given(&LOG_DESTINATION, environment, remarks)?;
+        let format = self.given(&LOG_FORMAT, environment, warnings)?;
+        let destination = self.given(&LOG_DESTINATION, environment, warnings)?;
         let stream = environment.journal_stream.as_deref();
         Ok(Logging {
             settings: LogSettings {
@@ -113,7 +113,7 @@ impl GlobalArgs {
         &self,
         variable: &Variable,
         environment: &Environment,
-        remarks: &mut Vec<Remark>,
+        warnings: &mut Vec<Warning>,
     ) -> anyhow::Result<Option<T>> {
         let flag = self.settings.of(variable);
         let flag = flag.map(|text| (text, variable.flag().to_owned()));
@@ -130,7 +130,7 @@ impl GlobalArgs {
         };
         let parsed = text.expose().parse();
         let parsed = parsed.map_err(|error: T::Err| {
-            remarks.push(Remark::NotUnderstood {
+            warnings.push(Warning::NotUnderstood {
                 name: in_environment(name),
                 expected: error.to_string(),
             });
@@ -246,7 +246,7 @@ impl Global {
     ) -> anyhow::Result<Secret> {
         if domain.is_plain_http_beyond_loopback() {
             let domain = domain.to_string();
-            Remark::PlainHttp { domain }.log();
+            Warning::PlainHttp { domain }.log();
         }
         if file.is_none() {
             self.check_readable(&TOKEN)?;

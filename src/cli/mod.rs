@@ -34,8 +34,8 @@ use std::ffi::OsString;
 use clap::{CommandFactory, FromArgMatches as _, Parser, Subcommand};
 
 use crate::config::env::{API_URL, Environment};
-use crate::config::remark::Remark;
 use crate::config::settings::LogLevel;
+use crate::config::warning::Warning;
 use crate::host::{parent, privileges, signals};
 use crate::scope::Scope;
 use crate::trust;
@@ -157,28 +157,28 @@ impl Cli {
     pub fn logging(
         &self,
         environment: &Environment,
-    ) -> anyhow::Result<(logging::Logging, Vec<Remark>)> {
+    ) -> anyhow::Result<(logging::Logging, Vec<Warning>)> {
         signals::survive_user_signals().map_err(Failure::unavailable)?;
         let default = match self.command {
             Command::Gateway(_) | Command::Relay(_) | Command::Platform(_) => LogLevel::Info,
             // A person reads along, or a program such as ssh that passes on what we say.
             Command::Connect(_) | Command::Dev(_) | Command::Version => LogLevel::Warn,
         };
-        let mut remarks = Vec::new();
-        let mut logging = self.global.logging(environment, default, &mut remarks)?;
+        let mut warnings = Vec::new();
+        let mut logging = self.global.logging(environment, default, &mut warnings)?;
         if self.installs() {
             // That is where the service will log; this command speaks to a person.
             logging.settings.file = None;
         }
         match self.command {
             // They say the same about their whole configuration.
-            Command::Gateway(_) | Command::Relay(_) => remarks.clear(),
+            Command::Gateway(_) | Command::Relay(_) => warnings.clear(),
             Command::Platform(_) | Command::Connect(_) | Command::Dev(_) => {
-                remarks.extend(environment.misspelled());
+                warnings.extend(environment.misspelled());
             }
             Command::Version => {}
         }
-        Ok((logging, remarks))
+        Ok((logging, warnings))
     }
 
     fn installs(&self) -> bool {

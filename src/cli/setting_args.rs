@@ -11,9 +11,9 @@ use clap::{Arg, ArgMatches, Command};
 
 use crate::config::env::{Flag, Group, Kind, TABLE, TOKEN, Used, Variable, word};
 use crate::config::raw::Flags;
-use crate::config::remark::Problem;
 use crate::config::token;
 use crate::config::value::{Shape, clean};
+use crate::config::warning::Problem;
 use crate::error::chain;
 use crate::secret::Secret;
 

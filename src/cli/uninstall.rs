@@ -8,7 +8,7 @@ use super::exit::Failure;
 use super::install::{refusal, stale_rotation, with_name_of};
 use super::instances;
 use super::service::{self, say};
-use crate::config::remark::Problems;
+use crate::config::warning::Problems;
 use crate::host::systemd::Systemd;
 use crate::install::existing::{self, Existing};
 use crate::install::memory::MEMORY_DROP_IN;

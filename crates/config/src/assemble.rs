@@ -17,10 +17,10 @@ use super::file::{self, Entry};
 use super::log::{LogDestination, LogFormat};
 use super::proxy::Proxies;
 use super::raw::{Flags, Loaded, Origin, Raw, Source, Value};
-use super::remark::{Problem, Remark};
 use super::role::RoleKeys;
 use super::settings::{ApiBase, CustomHeaders, DEFAULT_DOMAIN, LogLevel, LogSettings};
 use super::value::Shape;
+use super::warning::{Problem, Warning};
 use crate::error::chain;
 use crate::trust::{self, NamedFile};
 use crate::unit_name;
@@ -188,7 +188,7 @@ pub(super) struct Common {
 pub(super) struct Reader<'a> {
     pub(super) raw: Raw<'a>,
     pub(super) problems: Vec<Problem>,
-    pub(super) remarks: Vec<Remark>,
+    pub(super) warnings: Vec<Warning>,
     pub(super) notes: Notes<'a>,
     /// The file cannot be used: what seems to be missing may well be in it, and its problem is the
     /// one to solve.
@@ -203,15 +203,15 @@ impl<'a> Reader<'a> {
             let origin = Origin::Environment(name);
             problems.push(Problem::at(&origin, "the value is not UTF-8 text"));
         }
-        let remarks = raw
+        let warnings = raw
             .flags
             .exposed()
-            .map(|flag| Remark::SecretInArguments { flag })
+            .map(|flag| Warning::SecretInArguments { flag })
             .collect();
         Self {
             raw,
             problems,
-            remarks,
+            warnings,
             notes: Notes::default(),
             file_failed,
         }
@@ -226,36 +226,36 @@ impl<'a> Reader<'a> {
         path: Option<PathBuf>,
     ) -> Result<(S, EffectiveConfig), Vec<Problem>> {
         let without = self.raw.flags.without_effect(role);
-        self.remarks
-            .extend(without.map(|(key, flag)| Remark::WithoutEffect {
+        self.warnings
+            .extend(without.map(|(key, flag)| Warning::WithoutEffect {
                 key,
                 place: flag.to_owned(),
             }));
         if let Some(file) = self.raw.file {
-            let remark = |(key, origin): (_, Origin<'_>)| Remark::WithoutEffect {
+            let warning = |(key, origin): (_, Origin<'_>)| Warning::WithoutEffect {
                 key,
                 place: origin.to_string(),
             };
-            self.remarks.extend(file.without_effect(role).map(remark));
+            self.warnings.extend(file.without_effect(role).map(warning));
         }
         let environment = self.raw.environment;
-        let idle = |(key, name): (_, &'static str)| Remark::WithoutEffect {
+        let idle = |(key, name): (_, &'static str)| Warning::WithoutEffect {
             key,
             place: Origin::Environment(name).to_string(),
         };
-        self.remarks.extend(environment.without_effect().map(idle));
-        self.remarks.extend(environment.misspelled());
+        self.warnings.extend(environment.without_effect().map(idle));
+        self.warnings.extend(environment.misspelled());
         let has_directory = environment.home.is_some() || environment.state_directory.is_some();
         if let Some(file) = path.as_ref().filter(|path| path.starts_with(WITHOUT_HOME))
             && !has_directory
         {
-            self.remarks.push(Remark::NoHome {
+            self.warnings.push(Warning::NoHome {
                 file: file.display().to_string(),
             });
         }
         match (settings, path) {
             (Some(settings), Some(path)) if self.problems.is_empty() => {
-                let account = self.notes.finish(self.raw, role, path, self.remarks);
+                let account = self.notes.finish(self.raw, role, path, self.warnings);
                 Ok((settings, account))
             }
             (Some(_) | None, Some(_) | None) => Err(self.problems),
@@ -387,7 +387,7 @@ impl<'a> Reader<'a> {
             Ok(domain) => {
                 self.notes.uses_https = domain.as_url().scheme() == "https";
                 if domain.is_plain_http_beyond_loopback() {
-                    self.remarks.push(Remark::PlainHttp {
+                    self.warnings.push(Warning::PlainHttp {
                         domain: domain.to_string(),
                     });
                 }
@@ -401,17 +401,17 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A domain of the deployed CLI; one that cannot be used is ignored with a remark.
+    /// A domain of the deployed CLI; one that cannot be used is ignored with a warning.
     fn of_cli(&mut self, domain: &'a CliDomain) -> Option<Value<'a>> {
         let place = domain.place.clone();
         match ApiBase::parse(domain.text.expose()) {
             Ok(used) => {
                 let domain = used.to_string();
-                self.remarks.push(Remark::DomainOfCli { domain, place });
+                self.warnings.push(Warning::DomainOfCli { domain, place });
             }
             Err(error) => {
                 let why = chain(&error).to_string();
-                self.remarks.push(Remark::DomainIgnored { place, why });
+                self.warnings.push(Warning::DomainIgnored { place, why });
                 return None;
             }
         }
@@ -513,7 +513,7 @@ impl<'a> Reader<'a> {
                 Some(parsed)
             }
             Err(error) => {
-                self.remarks.push(Remark::NotUnderstood {
+                self.warnings.push(Warning::NotUnderstood {
                     name: value.origin.to_string(),
                     expected: error.to_string(),
                 });

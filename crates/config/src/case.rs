@@ -8,7 +8,7 @@ use super::effective::EffectiveConfig;
 use super::env::{Environment, Variable};
 use super::file::{self, Entry};
 use super::raw::Flags;
-use super::remark::{Problem, Remark};
+use super::warning::{Problem, Warning};
 
 /// Where the files of a role are, in tests.
 pub(super) const DIRECTORY: &str = "/conf";
@@ -27,8 +27,8 @@ pub(super) struct Case<'a> {
 impl Case<'_> {
     pub(super) fn assemble<S>(
         &self,
-        assemble: impl FnOnce(&Inputs<'_>) -> Result<(S, Vec<Remark>), Vec<Problem>>,
-    ) -> Result<(S, Vec<Remark>), Vec<String>> {
+        assemble: impl FnOnce(&Inputs<'_>) -> Result<(S, Vec<Warning>), Vec<Problem>>,
+    ) -> Result<(S, Vec<Warning>), Vec<String>> {
         let mut flags = Flags::default();
         for (variable, flag, value) in self.flags {
             flags.add(variable, flag, Some(value));
@@ -55,7 +55,7 @@ impl Case<'_> {
     /// The only problem there is.
     pub(super) fn problem<S: std::fmt::Debug>(
         &self,
-        assemble: impl FnOnce(&Inputs<'_>) -> Result<(S, Vec<Remark>), Vec<Problem>>,
+        assemble: impl FnOnce(&Inputs<'_>) -> Result<(S, Vec<Warning>), Vec<Problem>>,
     ) -> String {
         let problems = self.assemble(assemble).expect_err("a problem");
         assert_eq!(problems.len(), 1, "{problems:?}");

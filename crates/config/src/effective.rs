@@ -7,8 +7,8 @@ use super::credential::LoginFile;
 use super::env::{API_URL, Group, TABLE, TOKEN, Used, Variable};
 use super::file::Form;
 use super::raw::{Loaded, Origin, Raw, Value};
-use super::remark::Remark;
 use super::role::is_enrollment_token;
+use super::warning::Warning;
 use crate::trust;
 
 /// Stands for a secret.
@@ -36,7 +36,7 @@ pub struct EffectiveConfig {
     /// Given, but something else holds: the place, and why.
     pub overridden: Vec<String>,
     /// What else a person should know.
-    pub remarks: Vec<Remark>,
+    pub warnings: Vec<Warning>,
 }
 
 /// One setting.
@@ -108,7 +108,7 @@ impl<'a> Notes<'a> {
         raw: Raw<'_>,
         role: Used,
         path: PathBuf,
-        remarks: Vec<Remark>,
+        warnings: Vec<Warning>,
     ) -> EffectiveConfig {
         let form = raw.file.map(Loaded::form);
         let spelling = form.unwrap_or(Form::KeyValue);
@@ -127,7 +127,7 @@ impl<'a> Notes<'a> {
             proxy: self.proxy,
             roots: self.roots,
             uses_https: self.uses_https,
-            remarks,
+            warnings,
         }
     }
 
@@ -196,7 +196,7 @@ mod tests {
 
     use crate::file::{Form, parse};
     use crate::raw::Loaded;
-    use crate::remark::Remark;
+    use crate::warning::Warning;
     use crate::{assemble_gateway, explain_gateway, explain_relay};
 
     type Flag = (&'static Variable, &'static str, &'static str);
@@ -326,8 +326,8 @@ mod tests {
             )),
             ..Case::default()
         };
-        let (_, remarks) = case.assemble(assemble_gateway).expect("settings");
-        let texts: Vec<String> = remarks.iter().map(Remark::to_string).collect();
+        let (_, warnings) = case.assemble(assemble_gateway).expect("settings");
+        let texts: Vec<String> = warnings.iter().map(Warning::to_string).collect();
         let expected = [
             "INFISICAL_PKCS11_MODULE in /conf/edge.conf line 2 has no effect: the service that it \
              configures is not offered by this version",
@@ -452,8 +452,8 @@ mod tests {
             ..Case::default()
         };
         let account = case.explain(explain_gateway);
-        let remarks = account.remarks.iter().map(Remark::to_string);
-        let texts: Vec<String> = remarks
+        let warnings = account.warnings.iter().map(Warning::to_string);
+        let texts: Vec<String> = warnings
             .filter(|text| text.contains("environment"))
             .collect();
         let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
@@ -487,9 +487,9 @@ mod tests {
             file: Some((FILE, file)),
             ..Case::default()
         };
-        let (settings, remarks) = case.assemble(assemble_gateway).expect("settings");
+        let (settings, warnings) = case.assemble(assemble_gateway).expect("settings");
         assert_eq!(settings.domain.to_string(), "https://a/api");
-        let texts: Vec<String> = remarks.iter().map(Remark::to_string).collect();
+        let texts: Vec<String> = warnings.iter().map(Warning::to_string).collect();
         assert_eq!(texts.len(), 3, "{texts:#?}");
         let parts = ["LOG_LEVEL in ", "GODEBUG in ", "INFISICAL_NEW_FEATURE in "];
         for (text, part) in texts.iter().zip(parts) {

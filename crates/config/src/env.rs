@@ -14,8 +14,8 @@ use super::cloud::Cloud;
 use super::file::nearest_name;
 use super::proxy::ProxyVariables;
 use super::raw::Loaded;
-use super::remark::Remark;
 use super::value::{absolute_path, clean};
+use super::warning::Warning;
 use crate::secret::Secret;
 use crate::trust::NamedFile;
 
@@ -152,10 +152,10 @@ impl Environment {
         absolute
     }
 
-    /// A remark for each variable that seems to be misspelled.
-    pub fn misspelled(&self) -> impl Iterator<Item = Remark> {
+    /// A warning for each variable that seems to be misspelled.
+    pub fn misspelled(&self) -> impl Iterator<Item = Warning> {
         let names = self.misspelled.iter();
-        names.map(|(name, nearest)| Remark::Misspelled {
+        names.map(|(name, nearest)| Warning::Misspelled {
             name: name.clone(),
             nearest,
         })

@@ -5,9 +5,9 @@ use super::effective::EffectiveConfig;
 use super::env::RELAY_NAME;
 use super::login::Enrollment;
 use super::raw::Source;
-use super::remark::{Problem, Remark};
 use super::role::GATEWAY;
 use super::settings::{GatewayCredential, GatewaySettings};
+use super::warning::{Problem, Warning};
 use crate::names::{GatewayName, RelayName};
 
 const NAME_MISSING: &str =
@@ -19,8 +19,8 @@ const NAME_MISSING: &str =
 /// Everything that is wrong.
 pub fn assemble_gateway(
     inputs: &Inputs<'_>,
-) -> Result<(GatewaySettings, Vec<Remark>), Vec<Problem>> {
-    assemble(inputs).map(|(settings, account)| (settings, account.remarks))
+) -> Result<(GatewaySettings, Vec<Warning>), Vec<Problem>> {
+    assemble(inputs).map(|(settings, account)| (settings, account.warnings))
 }
 
 /// What a gateway's settings would be, and where each comes from.
@@ -95,9 +95,9 @@ mod tests {
         API_URL, AUTH_METHOD, CLIENT_ID, CLIENT_SECRET, GATEWAY_ENROLL_METHOD, GATEWAY_NAME,
         LOG_LEVEL, MACHINE_IDENTITY_ID, RELAY_NAME, TOKEN, Variable,
     };
-    use crate::remark::Remark;
     use crate::secret::Secret;
     use crate::settings::{GatewayCredential, LogLevel};
+    use crate::warning::Warning;
 
     type Flag = (&'static Variable, &'static str, &'static str);
     type Set = (&'static str, &'static str);
@@ -207,12 +207,12 @@ mod tests {
                 file: Some((FILE, file)),
                 config: None,
             };
-            let (settings, remarks) = case.assemble(assemble_gateway).expect("settings");
+            let (settings, warnings) = case.assemble(assemble_gateway).expect("settings");
             assert_eq!(settings.domain.to_string(), domain);
             assert_eq!(settings.relay.as_ref().map(|name| name.as_str()), relay);
             assert_eq!(settings.name.as_str(), "edge");
             assert_eq!(settings.store, Path::new(FILE));
-            assert_eq!(remarks, []);
+            assert_eq!(warnings, []);
         }
     }
 
@@ -417,13 +417,13 @@ mod tests {
                 file: Some((FILE, file)),
                 config: None,
             };
-            let (settings, remarks) = case.assemble(assemble_gateway).expect("settings");
+            let (settings, warnings) = case.assemble(assemble_gateway).expect("settings");
             assert_eq!(settings.credential, identity(token));
             assert_eq!(settings.log.level, None);
-            let remarks: Vec<String> = remarks.iter().map(ToString::to_string).collect();
+            let warnings: Vec<String> = warnings.iter().map(ToString::to_string).collect();
             let expected = "environment variable LOG_LEVEL: must be error, warn, info, debug or trace; the \
                             default is used";
-            assert_eq!(remarks, [expected]);
+            assert_eq!(warnings, [expected]);
         }
     }
 
@@ -441,15 +441,15 @@ mod tests {
             file: Some((FILE, spent)),
             ..Case::default()
         };
-        let (_, remarks) = case.assemble(assemble_gateway).expect("settings");
+        let (_, warnings) = case.assemble(assemble_gateway).expect("settings");
         assert_eq!(
-            remarks,
+            warnings,
             [
-                Remark::SecretInArguments { flag: "--token" },
-                Remark::PlainHttp {
+                Warning::SecretInArguments { flag: "--token" },
+                Warning::PlainHttp {
                     domain: "http://10.0.0.1/api".to_owned()
                 },
-                Remark::AlreadyEnrolled,
+                Warning::AlreadyEnrolled,
             ]
         );
     }

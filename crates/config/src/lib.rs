@@ -28,12 +28,12 @@ pub mod proxy;
 pub mod raw;
 mod relay;
 pub mod relay_host;
-pub mod remark;
 pub mod role;
 pub mod settings;
 pub mod table;
 pub mod token;
 pub mod value;
+pub mod warning;
 
 pub use assemble::{Inputs, default_directory};
 pub use gateway::{assemble_gateway, explain_gateway};

@@ -14,9 +14,9 @@ use super::env::{
     TOKEN, Variable,
 };
 use super::raw::{Origin, Source, Value};
-use super::remark::{Problem, Remark};
 use super::role::RoleKeys;
 use super::settings::ApiBase;
+use super::warning::{Problem, Warning};
 use crate::secret::Secret;
 
 /// What an enrollment bought, for a person.
@@ -275,7 +275,7 @@ impl<'a> Reader<'a> {
         let spent = self.raw.value_from(Source::File, with);
         match (kept, spent) {
             (Some(kept), Some(spent)) if spent.text == token.text => {
-                self.remarks.push(Remark::AlreadyEnrolled);
+                self.warnings.push(Warning::AlreadyEnrolled);
                 self.proves(ENROLLED, bought, &kept);
                 self.uses(variable, &token);
                 Some(Enrollment::Stored(kept.text.clone()))

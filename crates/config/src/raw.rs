@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 
 use super::env::{Environment, FOREIGN, Kind, Used, Variable, is_standard};
 use super::file::{Entry, Form};
-use super::remark::Problem;
 use super::value::{absolute_path, clean};
+use super::warning::Problem;
 use crate::secret::Secret;
 
 /// Where a value may come from, the weakest first.

@@ -10,9 +10,9 @@ use super::env::{
 use super::login::Enrollment;
 use super::raw::{Loaded, Origin, Raw, Source};
 use super::relay_host;
-use super::remark::{Problem, Remark};
 use super::role::RELAY;
 use super::settings::{RelayCredential, RelayKind, RelayLimits, RelaySettings, default_limit};
+use super::warning::{Problem, Warning};
 use crate::names::{RelayHost, RelayName, SSH_PORT};
 
 const NAME_MISSING: &str = "the relay needs a name: give --name NAME, or set INFISICAL_RELAY_NAME";
@@ -38,8 +38,8 @@ struct NotALimit;
 ///
 /// # Errors
 /// Everything that is wrong.
-pub fn assemble_relay(inputs: &Inputs<'_>) -> Result<(RelaySettings, Vec<Remark>), Vec<Problem>> {
-    assemble(inputs).map(|(settings, account)| (settings, account.remarks))
+pub fn assemble_relay(inputs: &Inputs<'_>) -> Result<(RelaySettings, Vec<Warning>), Vec<Problem>> {
+    assemble(inputs).map(|(settings, account)| (settings, account.warnings))
 }
 
 /// What a relay's settings would be, and where each comes from.
@@ -242,7 +242,7 @@ mod tests {
             ],
             ..Case::default()
         };
-        let (settings, remarks) = case.assemble(assemble_relay).expect("settings");
+        let (settings, warnings) = case.assemble(assemble_relay).expect("settings");
         assert_eq!(settings.kind, RelayKind::Org);
         assert_eq!(
             (
@@ -254,7 +254,7 @@ mod tests {
         assert_eq!(settings.store, Path::new(FILE));
         assert_eq!(settings.limits, RelayLimits::default());
         assert_eq!(settings.domain.to_string(), "https://app.infisical.com/api");
-        assert_eq!(remarks, []);
+        assert_eq!(warnings, []);
     }
 
     #[test]

@@ -90,11 +90,11 @@ impl Ending {
 mod tests {
     use super::Ending;
     use crate::net::copy::copy_both;
-    use crate::net::on_demand::OnDemand;
+    use crate::net::pooled_buf_reader::PooledBufReader;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
 
     async fn copy(local: DuplexStream, remote: DuplexStream) -> Ending {
-        let (mut local, mut remote) = (OnDemand::new(local), OnDemand::new(remote));
+        let (mut local, mut remote) = (PooledBufReader::new(local), PooledBufReader::new(remote));
         Ending::of(copy_both(&mut local, &mut remote).await, false)
     }
 

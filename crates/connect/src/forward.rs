@@ -14,7 +14,7 @@ use super::error::Error;
 use super::route::Route;
 use crate::log_throttle::LogThrottle;
 use crate::net::accept::{Accepted, Acceptor};
-use crate::net::on_demand::OnDemand;
+use crate::net::pooled_buf_reader::PooledBufReader;
 use crate::net::{copy, listen, reset};
 use crate::scope::Scope;
 use infisical_runtime::error::{chain, kind};
@@ -139,8 +139,8 @@ async fn forward(route: &Route, local: &mut TcpStream, stop: &Scope) -> Result<(
     let opened = stop.run(Box::pin(route.open())).await;
     let mut remote = opened.ok_or(Error::Stopped)??;
     let (copied, stopped) = {
-        let local = &mut OnDemand::new(&mut *local);
-        let remote = &mut OnDemand::new(&mut remote.stream);
+        let local = &mut PooledBufReader::new(&mut *local);
+        let remote = &mut PooledBufReader::new(&mut remote.stream);
         copy::copy_both_until(local, remote, stop.cancelled()).await
     };
     tracing::debug!(

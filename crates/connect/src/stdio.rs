@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use super::ending::Ending;
-use crate::net::on_demand::BUFFER;
+use crate::net::pooled_buf_reader::BUFFER;
 
 /// Time for our own end to be sent after the remote side's.
 const FAREWELL: Duration = Duration::from_secs(1);

@@ -17,14 +17,14 @@ use crate::clock::Clock;
 use crate::names::{RelayHost, TLS_PORT};
 use crate::net::dead_peer::DeadPeerDetector;
 use crate::net::dial;
-use crate::net::on_demand::OnDemand;
+use crate::net::pooled_buf_reader::PooledBufReader;
 use crate::net::progress::Progress;
 
 /// The name in every gateway's certificate (protocol.md §4).
 const GATEWAY_SERVER_NAME: &str = "localhost";
 
 /// A connection to a relay that ends there.
-pub type RelayStream = SecureStream<TlsStream<OnDemand<DeadPeerDetector>>>;
+pub type RelayStream = SecureStream<TlsStream<PooledBufReader<DeadPeerDetector>>>;
 /// A connection to a gateway, through a relay.
 pub type GatewayStream = SecureStream<TlsStream<RelayStream>>;
 
@@ -66,7 +66,7 @@ impl RelayDialer {
     pub async fn dial(&self, deadline: Duration) -> Result<RelayStream, Error> {
         let end = Instant::now() + deadline;
         let tcp = dial::connect(self.host.as_str(), TLS_PORT, deadline).await?;
-        let tcp = OnDemand::new(DeadPeerDetector::new(tcp));
+        let tcp = PooledBufReader::new(DeadPeerDetector::new(tcp));
         let peer = || format!("relay {}:{TLS_PORT}", self.host);
         handshake(&self.config, self.name.clone(), tcp, end, deadline, peer).await
     }

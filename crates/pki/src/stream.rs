@@ -275,7 +275,7 @@ mod tests {
     use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
 
     use super::SecureStream;
-    use crate::net::on_demand::BUFFER;
+    use crate::net::pooled_buf_reader::BUFFER;
     use crate::net::progress::{DELIVERY, DELIVERY_AT_MOST, LOOK_AGAIN, Progress};
     use crate::tls::provider;
 

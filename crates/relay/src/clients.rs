@@ -20,7 +20,7 @@ use crate::net::handshake_cpu::HandshakeCpu;
 use crate::net::handshake_progress::Progress;
 use crate::net::handshakes::Handshake;
 use crate::net::limits::{Slot, Source};
-use crate::net::on_demand::OnDemand;
+use crate::net::pooled_buf_reader::PooledBufReader;
 use crate::net::progress::ProgressTimeout;
 use crate::net::reset;
 use crate::pki::extensions;
@@ -43,7 +43,7 @@ const MAX_SHOWN: usize = 128;
 pub(super) const GAVE_WAY: &str = "unfinished handshake gave way to another one of its source";
 
 /// A client that completed its handshake.
-type Tls = SecureStream<TlsStream<OnDemand<TcpStream>>>;
+type Tls = SecureStream<TlsStream<PooledBufReader<TcpStream>>>;
 
 /// Why a client that proved itself is not served.
 #[derive(Debug, thiserror::Error)]
@@ -181,7 +181,7 @@ impl Client {
         let end = {
             // TLS lends one record at a time, of which a client makes large and tiny ones in turn:
             // a buffer joins them.
-            let client = &mut OnDemand::new(&mut tls);
+            let client = &mut PooledBufReader::new(&mut tls);
             bridge::run(client, &mut channel, &parties, &self.bridges).await
         };
         match end {
@@ -224,7 +224,7 @@ impl Client {
         let handshake = tokio::time::timeout(deadline, async move {
             stream.readable().await?;
             progress.add(1);
-            let stream = OnDemand::new(stream);
+            let stream = PooledBufReader::new(stream);
             let acceptor = rustls::server::Acceptor::default();
             let hello = cpu
                 .measured(LazyConfigAcceptor::new(acceptor, stream))

@@ -56,12 +56,12 @@ impl Config {
 
 /// A server that proved who it is, and to which we have not proved ourselves yet. Dropping it cuts the connection.
 #[derive(Debug)]
-pub struct Greeted {
+pub struct VerifiedServer {
     session: Session,
     limit: Duration,
 }
 
-impl Greeted {
+impl VerifiedServer {
     /// Proves who we are.
     ///
     /// # Errors
@@ -77,7 +77,7 @@ impl Greeted {
 ///
 /// # Errors
 /// The server's certificate is refused, the handshake breaks or takes too long.
-pub async fn greet<R, W>(reader: R, writer: W, config: &Config) -> Result<Greeted, Error>
+pub async fn greet<R, W>(reader: R, writer: W, config: &Config) -> Result<VerifiedServer, Error>
 where
     R: AsyncRead + Unpin + Send + 'static,
     W: Writer,
@@ -100,7 +100,7 @@ where
     let mut session = Session::start(reader, writer, connection, HandshakeCpu::default());
     session.reach(Phase::Keyed, config.handshake).await?;
     let limit = config.handshake.saturating_sub(begin.elapsed());
-    Ok(Greeted { session, limit })
+    Ok(VerifiedServer { session, limit })
 }
 
 /// Makes an authenticated session over the two halves of a stream.

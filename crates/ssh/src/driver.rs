@@ -27,11 +27,11 @@ use super::packet::pool;
 use super::socket::{Unsent, Writer};
 use super::transport::Change;
 use crate::net::handshake_cpu::HandshakeCpu;
-use crate::net::turn::Turn;
+use crate::net::yield_budget::YieldBudget;
 use crate::scope::Scope;
 
 /// Limit for the disconnect message.
-pub(super) const GOODBYE: Duration = Duration::from_secs(2);
+pub(super) const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How far the session has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -305,7 +305,7 @@ where
         let error = cut.run(read(&mut reader, input, cpu, &theirs)).await;
         theirs.end(error.unwrap_or(Error::Closed));
         drop(ending);
-        let draining = tokio::time::timeout(GOODBYE, drain(reader));
+        let draining = tokio::time::timeout(DISCONNECT_TIMEOUT, drain(reader));
         let _ = cut.run(draining).await;
     });
     let mut ending = EndsSession(Some(Arc::clone(&shared)));
@@ -318,7 +318,7 @@ where
                 // The reader may be about to learn why, from the peer's disconnect message.
                 let mut phase = theirs.phase();
                 let ended = phase.wait_for(|phase| *phase == Phase::Ended);
-                let _ = tokio::time::timeout(GOODBYE, ended).await;
+                let _ = tokio::time::timeout(DISCONNECT_TIMEOUT, ended).await;
                 theirs.end(error);
                 // A reader of a connection that cannot be written to would wait for nothing.
                 cut.cancel();
@@ -365,9 +365,9 @@ async fn read<R: AsyncRead + Unpin>(
     let mut to_wake = ToWake::default();
     let timer = tokio::time::sleep(Duration::ZERO);
     tokio::pin!(timer);
-    let mut turn = Turn::default();
+    let mut budget = YieldBudget::default();
     loop {
-        turn.next().await;
+        budget.next().await;
         let (timeout, is_listening, has_output) = {
             let state = shared.lock();
             let connection = &state.connection;
@@ -395,7 +395,7 @@ async fn read<R: AsyncRead + Unpin>(
                 Ok(0) => Err(Error::Closed),
                 Ok(bytes) => {
                     input.filled(bytes);
-                    turn.moved(bytes);
+                    budget.moved(bytes);
                     handle_input(&mut input, &mut cpu, shared, &mut to_wake, &mut is_interrupted)
                         .await
                 }
@@ -495,9 +495,9 @@ async fn write<W: Writer>(mut writer: W, shared: &Shared) -> Result<(), Error> {
     let mut to_wake = ToWake::default();
     let mut batch = Vec::new();
     let mut wire: Vec<Vec<u8>> = Vec::new();
-    let mut turn = Turn::default();
+    let mut budget = YieldBudget::default();
     loop {
-        turn.next().await;
+        budget.next().await;
         let (is_finished, was_deaf, path) = {
             let mut state = shared.lock();
             let was_deaf = !state.connection.is_listening();
@@ -526,7 +526,7 @@ async fn write<W: Writer>(mut writer: W, shared: &Shared) -> Result<(), Error> {
         if let Some(limit) = unsent.written(bytes, path, now()) {
             writer.limit_unsent(limit);
         }
-        turn.moved(bytes);
+        budget.moved(bytes);
         wire.drain(..).for_each(pool::give);
     }
 }

@@ -48,7 +48,7 @@ use std::time::Duration;
 pub use error::{DisconnectReason, Error};
 use infisical_runtime::{clock, humanize, net, scope, secret};
 pub use socket::{Writer, prepare};
-pub use stream::{ChannelStream, Farewell};
+pub use stream::{ChannelStream, CloseWait};
 pub use transport::Algorithms;
 
 /// Limit of a handshake, from the first byte to the end of authentication.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::io::AsyncRead;
 
 use super::connection::Connection;
-use super::driver::{self, GOODBYE, Phase, Shared};
+use super::driver::{self, DISCONNECT_TIMEOUT, Phase, Shared};
 use super::socket::Writer;
 use super::stream::{ChannelStream, Handle};
 use super::{DisconnectReason, Error, cert};
@@ -75,7 +75,7 @@ impl Session {
         if reached == Phase::Ended && !came_through() {
             let error = self.failure();
             // The peer is to hear why.
-            self.scope.finish(GOODBYE).await;
+            self.scope.finish(DISCONNECT_TIMEOUT).await;
             return Err(error);
         }
         self.subject = self.shared.subject().unwrap_or_default();
@@ -233,7 +233,7 @@ impl Session {
     pub async fn close_because(&self, reason: DisconnectReason, why: &str) {
         self.shared.lock().connection.disconnect(reason, why);
         self.shared.transmit();
-        self.scope.finish(GOODBYE).await;
+        self.scope.finish(DISCONNECT_TIMEOUT).await;
         self.scope.cancel();
     }
 }

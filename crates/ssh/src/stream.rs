@@ -80,9 +80,9 @@ pub struct ChannelStream {
 
 /// Keeps a channel that was shut down and dropped open until its peer has closed it, so that what was written last is with the
 /// peer then.
-pub struct Farewell(Arc<Handle>);
+pub struct CloseWait(Arc<Handle>);
 
-impl Farewell {
+impl CloseWait {
     /// Waits until the peer has closed the channel, `limit` at most, and takes in what it still sends.
     pub async fn wait(self, limit: Duration) {
         let closing = std::future::poll_fn(|cx| self.0.poll_closed(cx));
@@ -104,8 +104,8 @@ impl ChannelStream {
 
     /// The one who holds what is returned keeps the channel open beyond the drop of this, if it was shut down.
     #[must_use]
-    pub fn farewell(&self) -> Farewell {
-        Farewell(Arc::clone(&self.handle))
+    pub fn farewell(&self) -> CloseWait {
+        CloseWait(Arc::clone(&self.handle))
     }
 
     /// From now on reading from a channel that the peer closed without EOF ends with an error.
@@ -178,9 +178,9 @@ impl Drop for ChannelStream {
     }
 }
 
-impl std::fmt::Debug for Farewell {
+impl std::fmt::Debug for CloseWait {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Farewell")
+        f.debug_struct("CloseWait")
             .field("id", &self.0.id)
             .finish_non_exhaustive()
     }

@@ -12,10 +12,10 @@ use crate::config::credential::{IdentityCredential, LoginMethod, MachineProof};
 use crate::config::env::{GATEWAY_NAME, LOG_FILE, TABLE, Variable};
 use crate::config::file::{self, Entry};
 use crate::config::raw::{Flags, Loaded, Raw};
-use crate::config::remark::{Problem, Problems, Remark};
 use crate::config::settings::{
     ApiBase, GatewayCredential, GatewaySettings, RelayCredential, RelayLimits, RelaySettings,
 };
+use crate::config::warning::{Problem, Problems, Warning};
 use crate::config::{Inputs, assemble_gateway, assemble_relay};
 use crate::error::chain;
 use crate::host::unit::{Program, Version};
@@ -192,15 +192,15 @@ impl Install<'_> {
         };
         let assembled = match self.place.role() {
             Role::Gateway => {
-                assemble_gateway(&inputs).map(|(s, remarks)| (Settings::Gateway(s), remarks))
+                assemble_gateway(&inputs).map(|(s, warnings)| (Settings::Gateway(s), warnings))
             }
             Role::Relay => {
-                assemble_relay(&inputs).map(|(s, remarks)| (Settings::Relay(s), remarks))
+                assemble_relay(&inputs).map(|(s, warnings)| (Settings::Relay(s), warnings))
             }
         };
         let settings = match assembled {
-            Ok((settings, remarks)) => {
-                remarks.iter().for_each(Remark::log);
+            Ok((settings, warnings)) => {
+                warnings.iter().for_each(Warning::log);
                 problems.extend(self.unusable_roots(&settings));
                 problems.extend(settings.impossible());
                 Some(settings)

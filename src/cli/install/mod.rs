@@ -27,7 +27,7 @@ use super::setting_args::{self, SettingArgs};
 use super::uninstall::{self, UninstallArgs};
 use crate::config::env::{GATEWAY_NAME, RELAY_NAME, Variable};
 use crate::config::raw::Flags;
-use crate::config::remark::Problem;
+use crate::config::warning::Problem;
 use crate::host::systemd::Systemd;
 use crate::host::unit::Version;
 use crate::install::place::{Place, Role};

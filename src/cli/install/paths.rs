@@ -9,7 +9,7 @@ use super::decide::Settings;
 use crate::config::credential::POD_TOKEN;
 use crate::config::env::{KUBERNETES_TOKEN_PATH, Kind, LOG_FILE, TABLE, Variable};
 use crate::config::raw::{Origin, Raw};
-use crate::config::remark::Problem;
+use crate::config::warning::Problem;
 use crate::install::config_changes;
 use crate::install::sandbox::Sandbox;
 use crate::install::setting_file;

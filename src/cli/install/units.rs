@@ -8,7 +8,7 @@ use super::super::exit::Failure;
 use super::super::service::say;
 use super::super::{instances, legacy};
 use super::Install;
-use crate::config::remark::Problem;
+use crate::config::warning::Problem;
 use crate::error::chain;
 use crate::host::systemd::{KnownUnit, Systemd};
 use crate::host::unit::{self, PACKAGED, Program, Version};

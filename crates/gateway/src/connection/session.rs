@@ -154,7 +154,7 @@ pub(crate) async fn connect(identity: &Identity) -> Result<(client::Session, Opt
 
 /// Authenticates, and waits for the relay's sign of life.
 async fn authenticate(
-    exchanged: client::Greeted,
+    exchanged: client::VerifiedServer,
     identity: &Identity,
 ) -> Result<client::Session, Error> {
     let session = exchanged.authenticate().await;

@@ -14,7 +14,7 @@ use futures_util::FutureExt as _;
 use super::{Error, Stream};
 use crate::error::chain;
 use crate::net::copy::{self, Side};
-use crate::net::on_demand::OnDemand;
+use crate::net::pooled_buf_reader::PooledBufReader;
 use crate::net::{dial, reset, status};
 use crate::pki::extensions::Route;
 use crate::scope::Scope;
@@ -59,7 +59,10 @@ pub(super) async fn serve(
     let stopping = super::panic_tests::or_panic(stopping);
     // TLS lends one record at a time, of which a client makes large and tiny ones in turn: a buffer joins them.
     let copying = async {
-        let (mut stream, mut target) = (OnDemand::new(&mut *stream), OnDemand::new(&mut target));
+        let (mut stream, mut target) = (
+            PooledBufReader::new(&mut *stream),
+            PooledBufReader::new(&mut target),
+        );
         copy::copy_both_until(&mut stream, &mut target, stopping).await
     };
     let copied = AssertUnwindSafe(Box::pin(copying)).catch_unwind().await;

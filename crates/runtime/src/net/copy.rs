@@ -12,7 +12,7 @@
 //!
 //! There is no buffer here: each stream's bytes are written from where that stream has them, and count as read once
 //! they are written. A stream without a buffer of its own, or with one that is too small, gets one that comes and goes
-//! ([`OnDemand`](super::on_demand::OnDemand)), so that a silent pair holds none.
+//! ([`PooledBufReader`](super::pooled_buf_reader::PooledBufReader)), so that a silent pair holds none.
 
 use std::io;
 use std::pin::Pin;
@@ -22,7 +22,7 @@ use std::time::Duration;
 use tokio::io::{AsyncBufRead, AsyncWrite};
 use tokio::time::{Instant, Sleep};
 
-use super::turn::Turn;
+use super::yield_budget::YieldBudget;
 
 /// How long a stream that takes no more bytes may be silent before the copy ends.
 pub(crate) const LINGER: Duration = Duration::from_secs(5);
@@ -230,7 +230,7 @@ enum Fault {
 #[derive(Default)]
 struct Direction {
     total: u64,
-    turn: Turn,
+    budget: YieldBudget,
     read_ended: bool,
     /// An end that is read from now on may be that of a connection that was reset.
     is_end_doubtful: bool,
@@ -277,7 +277,7 @@ impl Direction {
         W: AsyncWrite + Unpin,
     {
         while !self.read_ended {
-            ready!(self.turn.poll_next(cx));
+            ready!(self.budget.poll_next(cx));
             match Pin::new(&mut *from)
                 .poll_fill_buf(cx)
                 .map_err(Fault::Read)?
@@ -295,7 +295,7 @@ impl Direction {
                     }
                     Pin::new(&mut *from).consume(n);
                     self.total = self.total.saturating_add(n as u64);
-                    self.turn.moved(n);
+                    self.budget.moved(n);
                     self.unflushed = true;
                 }
                 Poll::Pending => {
@@ -330,8 +330,8 @@ impl Direction {
 #[cfg(test)]
 mod tests {
     use super::{LINGER, Operation, Side, copy_both, copy_both_until};
-    use crate::net::on_demand::{BUFFER, OnDemand};
-    use crate::net::turn::BYTES;
+    use crate::net::pooled_buf_reader::{BUFFER, PooledBufReader};
+    use crate::net::yield_budget::BYTES;
     use std::cell::Cell;
     use std::io;
     use std::pin::{Pin, pin};
@@ -380,7 +380,7 @@ mod tests {
     #[test]
     fn streams_that_never_have_to_wait_let_other_tasks_have_their_turn() {
         let moved = Rc::new(Cell::new(0));
-        let stream = || OnDemand::new(Endless(Rc::clone(&moved)));
+        let stream = || PooledBufReader::new(Endless(Rc::clone(&moved)));
         let (mut a, mut b) = (stream(), stream());
         let mut copying = pin!(copy_both(&mut a, &mut b));
         let mut cx = Context::from_waker(Waker::noop());
@@ -399,7 +399,7 @@ mod tests {
         let copy = tokio::task::LocalSet::new();
         copy.run_until(async {
             let copying = tokio::task::spawn_local(async move {
-                copy_both(&mut OnDemand::new(a), &mut OnDemand::new(b)).await
+                copy_both(&mut PooledBufReader::new(a), &mut PooledBufReader::new(b)).await
             });
             client.write_all(b"question").await.expect("write");
             client.shutdown().await.expect("half-close");
@@ -468,8 +468,9 @@ mod tests {
     #[tokio::test]
     async fn a_failed_write_does_not_lose_what_can_be_read() {
         let (mut client, a) = tokio::io::duplex(1024);
-        let mut a = OnDemand::new(a);
-        let mut target = OnDemand::new(Stubborn(b"413 too large", io::ErrorKind::BrokenPipe));
+        let mut a = PooledBufReader::new(a);
+        let mut target =
+            PooledBufReader::new(Stubborn(b"413 too large", io::ErrorKind::BrokenPipe));
         client.write_all(b"upload").await.expect("written");
         let copied = copy_both(&mut a, &mut target).await;
         assert!(!copied.a_to_b.is_complete && copied.b_to_a.is_complete);
@@ -488,8 +489,9 @@ mod tests {
     #[tokio::test]
     async fn an_end_after_a_reset_is_not_an_end() {
         let (mut client, a) = tokio::io::duplex(1024);
-        let mut a = OnDemand::new(a);
-        let mut target = OnDemand::new(Stubborn(b"half an ans", io::ErrorKind::ConnectionReset));
+        let mut a = PooledBufReader::new(a);
+        let mut target =
+            PooledBufReader::new(Stubborn(b"half an ans", io::ErrorKind::ConnectionReset));
         client.write_all(b"upload").await.expect("written");
         let copied = copy_both(&mut a, &mut target).await;
         assert!(!copied.b_to_a.is_complete, "{copied:?}");
@@ -500,8 +502,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_slow_reader_gets_all_of_the_answer_after_a_failed_write() {
         let (mut client, a) = tokio::io::duplex(4);
-        let mut a = OnDemand::new(a);
-        let mut target = OnDemand::new(Stubborn(b"413 too large", io::ErrorKind::BrokenPipe));
+        let mut a = PooledBufReader::new(a);
+        let mut target =
+            PooledBufReader::new(Stubborn(b"413 too large", io::ErrorKind::BrokenPipe));
         let reading = async {
             client.write_all(b"up").await.expect("written");
             let mut answer = Vec::new();
@@ -525,7 +528,7 @@ mod tests {
         let (b, gone) = tokio::io::duplex(1024);
         client.write_all(b"upload").await.expect("written");
         drop(gone);
-        let copied = copy_both(&mut OnDemand::new(a), &mut OnDemand::new(b)).await;
+        let copied = copy_both(&mut PooledBufReader::new(a), &mut PooledBufReader::new(b)).await;
         assert!(!copied.is_complete() && copied.failure.is_some());
     }
 
@@ -533,7 +536,7 @@ mod tests {
     async fn a_silent_pair_holds_no_buffer_and_one_that_waits_for_a_writer_does() {
         let (mut client, a) = tokio::io::duplex(16);
         let (mut server, b) = tokio::io::duplex(4);
-        let (mut a, mut b) = (OnDemand::new(a), OnDemand::new(b));
+        let (mut a, mut b) = (PooledBufReader::new(a), PooledBufReader::new(b));
         // Stopped as soon as it has nothing more to do.
         let (copied, _) = copy_both_until(&mut a, &mut b, async {}).await;
         assert_eq!(copied.a_to_b.bytes, 0);
@@ -558,7 +561,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_direction_that_never_waits_leaves_the_other_its_turn() {
-        let endless = || tokio::io::join(OnDemand::new(tokio::io::repeat(1)), tokio::io::sink());
+        let endless = || {
+            tokio::io::join(
+                PooledBufReader::new(tokio::io::repeat(1)),
+                tokio::io::sink(),
+            )
+        };
         let (mut a, mut b) = (endless(), endless());
         let stop = async {
             for _ in 0..3 {

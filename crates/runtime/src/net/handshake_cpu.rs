@@ -70,20 +70,20 @@ pub(super) struct Queue {
 struct Waiting {
     is_taken: bool,
     /// The newest is the last.
-    handshakes: Vec<oneshot::Sender<Turn>>,
+    handshakes: Vec<oneshot::Sender<HandshakeSlot>>,
 }
 
 /// Its handshake is the one of its source that may go on; the next one is, when this is dropped.
 #[derive(Debug)]
-struct Turn(Arc<Queue>);
+struct HandshakeSlot(Arc<Queue>);
 
 impl Queue {
-    async fn turn(self: &Arc<Self>) -> Turn {
+    async fn turn(self: &Arc<Self>) -> HandshakeSlot {
         let receiver = {
             let mut waiting = self.waiting();
             if !waiting.is_taken {
                 waiting.is_taken = true;
-                return Turn(Arc::clone(self));
+                return HandshakeSlot(Arc::clone(self));
             }
             let (sender, receiver) = oneshot::channel();
             waiting.handshakes.retain(|other| !other.is_closed());
@@ -91,7 +91,9 @@ impl Queue {
             receiver
         };
         // The sender is in the queue for as long as the turn is taken.
-        receiver.await.unwrap_or_else(|_| Turn(Arc::clone(self)))
+        receiver
+            .await
+            .unwrap_or_else(|_| HandshakeSlot(Arc::clone(self)))
     }
 
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
@@ -99,7 +101,7 @@ impl Queue {
     }
 }
 
-impl Drop for Turn {
+impl Drop for HandshakeSlot {
     fn drop(&mut self) {
         let next = {
             let mut waiting = self.0.waiting();
@@ -131,7 +133,7 @@ struct Account {
 /// The right to take one expensive step.
 #[derive(Debug, Default)]
 pub struct StepPermit {
-    turns: Vec<Turn>,
+    turns: Vec<HandshakeSlot>,
     permit: Option<OwnedSemaphorePermit>,
     answering: Option<Answering>,
 }

@@ -32,13 +32,13 @@ thread_local! {
 
 /// A stream that is read through a buffer of [`BUFFER`] bytes, and written without one.
 #[derive(Debug)]
-pub struct OnDemand<S> {
+pub struct PooledBufReader<S> {
     inner: S,
     /// Never empty.
     unread: Option<Unread>,
 }
 
-impl<S> OnDemand<S> {
+impl<S> PooledBufReader<S> {
     /// Reads `inner` with a buffer that comes and goes.
     pub const fn new(inner: S) -> Self {
         Self {
@@ -102,13 +102,13 @@ impl std::fmt::Debug for Unread {
     }
 }
 
-impl<S: Progress> Progress for OnDemand<S> {
+impl<S: Progress> Progress for PooledBufReader<S> {
     fn progress(&self) -> u64 {
         self.inner.progress()
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncBufRead for OnDemand<S> {
+impl<S: AsyncRead + Unpin> AsyncBufRead for PooledBufReader<S> {
     fn poll_fill_buf(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<&[u8]>> {
         let this = self.get_mut();
         if this.unread.is_none() {
@@ -134,7 +134,7 @@ impl<S: AsyncRead + Unpin> AsyncBufRead for OnDemand<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for OnDemand<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for PooledBufReader<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -154,7 +154,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for OnDemand<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for OnDemand<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for PooledBufReader<S> {
     delegate_writing!();
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -164,13 +164,13 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for OnDemand<S> {
 
 #[cfg(test)]
 mod tests {
-    use super::{BUFFER, KEPT, OnDemand, SPARE, Unread};
+    use super::{BUFFER, KEPT, PooledBufReader, SPARE, Unread};
     use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, duplex};
 
     #[tokio::test]
     async fn the_buffer_is_there_only_while_bytes_are_in_it() {
         let (mut far, near) = duplex(64);
-        let mut near = OnDemand::new(near);
+        let mut near = PooledBufReader::new(near);
         assert!(futures_util::poll!(std::pin::pin!(near.fill_buf())).is_pending());
         assert!(!near.holds_buffer(), "while it waits");
 
@@ -190,7 +190,7 @@ mod tests {
     #[tokio::test]
     async fn small_reads_give_the_bytes_in_their_order_and_are_fed_by_one_large_one() {
         let text: Vec<u8> = (0..=255).cycle().take(1000).collect();
-        let mut reader = OnDemand::new(&text[..]);
+        let mut reader = PooledBufReader::new(&text[..]);
         let mut piece = [0; 7];
         let mut all = Vec::new();
         loop {
@@ -207,7 +207,7 @@ mod tests {
     #[tokio::test]
     async fn a_read_as_large_as_the_buffer_needs_none() {
         let text = vec![7; BUFFER + 1];
-        let mut reader = OnDemand::new(&text[..]);
+        let mut reader = PooledBufReader::new(&text[..]);
         let mut piece = vec![0; BUFFER];
         assert_eq!(reader.read(&mut piece).await.expect("readable"), BUFFER);
         assert_eq!(reader.get_ref().len(), 1);

@@ -12,12 +12,12 @@ pub(crate) const BYTES: usize = 64 * 1024;
 
 /// What is left of a task's turn.
 #[derive(Debug, Default)]
-pub struct Turn {
+pub struct YieldBudget {
     moved: usize,
     is_over: bool,
 }
 
-impl Turn {
+impl YieldBudget {
     /// So many bytes were moved.
     pub fn moved(&mut self, bytes: usize) {
         self.moved = self.moved.saturating_add(bytes);
@@ -44,7 +44,7 @@ impl Turn {
 
 #[cfg(test)]
 mod tests {
-    use super::{BYTES, Turn};
+    use super::{BYTES, YieldBudget};
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::task::{Context, Poll, Wake, Waker};
@@ -62,14 +62,14 @@ mod tests {
         let woken = Arc::new(Woken(AtomicUsize::new(0)));
         let waker = Waker::from(Arc::clone(&woken));
         let cx = Context::from_waker(&waker);
-        let mut turn = Turn::default();
+        let mut budget = YieldBudget::default();
         for round in 1..=3 {
-            turn.moved(BYTES - 1);
-            assert_eq!(turn.poll_next(&cx), Poll::Ready(()));
-            turn.moved(1);
-            assert_eq!(turn.poll_next(&cx), Poll::Pending);
+            budget.moved(BYTES - 1);
+            assert_eq!(budget.poll_next(&cx), Poll::Ready(()));
+            budget.moved(1);
+            assert_eq!(budget.poll_next(&cx), Poll::Pending);
             assert_eq!(woken.0.load(Ordering::Relaxed), round);
-            assert_eq!(turn.poll_next(&cx), Poll::Ready(()), "the next one");
+            assert_eq!(budget.poll_next(&cx), Poll::Ready(()), "the next one");
         }
     }
 }

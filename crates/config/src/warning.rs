@@ -1,4 +1,4 @@
-//! What there is to say about a configuration: problems, which end the start, and remarks, which do not.
+//! What there is to say about a configuration: problems, which end the start, and warnings, which do not.
 //!
 //! Both name the setting and where it comes from; neither shows the value of a secret.
 
@@ -81,7 +81,7 @@ impl Error for Problems {}
 
 /// Something that a person should know although the start goes on.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Remark {
+pub enum Warning {
     /// The one-time token was spent by an earlier start; what it bought is used.
     AlreadyEnrolled,
     /// A secret stands in the argument list.
@@ -136,7 +136,7 @@ pub enum Remark {
     },
 }
 
-impl Remark {
+impl Warning {
     /// Logs it.
     pub fn log(&self) {
         match self {
@@ -180,7 +180,7 @@ impl Remark {
     }
 }
 
-impl fmt::Display for Remark {
+impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::AlreadyEnrolled => f.write_str(
