@@ -60,14 +60,18 @@ impl Source {
     }
 }
 
-/// Every `.rs` file under `root/src` and the `src` of each crate, in the order of their paths.
+/// Every `.rs` file under `root/src` and the `src` of each crate but the tests' own, in the order of
+/// their paths.
 pub(crate) fn load(root: &Path) -> Vec<Source> {
     let mut files = Vec::new();
     for folder in ["src", "crates"] {
         crate::documents::walk(root, &root.join(folder), &mut files);
     }
     files.sort();
-    let is_program = |path: &String| path.contains("src/") && path.ends_with(".rs");
+    let is_program = |path: &String| {
+        let of_tests = path.starts_with("crates/test-support/");
+        path.contains("src/") && path.ends_with(".rs") && !of_tests
+    };
     let rust = files.into_iter().filter(is_program);
     rust.map(|path| Source::new(&path, &crate::documents::read(root, &path)))
         .collect()
