@@ -103,6 +103,12 @@ pub struct Keyring {
     pub host: Ipv4Addr,
 }
 
+impl Default for Keyring {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Keyring {
     pub fn new() -> Self {
         Self {

@@ -212,6 +212,12 @@ pub struct RelayPki {
     pub servers: Ca,
 }
 
+impl Default for RelayPki {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl RelayPki {
     pub fn new() -> Self {
         let root = Ca::root("Test Relay Root CA");
@@ -250,6 +256,12 @@ pub struct GatewayPki {
     root: Ca,
     pub clients: Ca,
     pub servers: Ca,
+}
+
+impl Default for GatewayPki {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl GatewayPki {
