@@ -10,7 +10,7 @@
 //!   ([`service`]).
 //!
 //! The first four are supervised: one that panics is started again, the tunnels go on meanwhile.
-//! The connection answers for all of them when the watchdog asks ([`health`](crate::health)). The gateway
+//! The connection answers for all of them when the watchdog asks (`health`). The gateway
 //! listens nowhere.
 
 use infisical_agent as agent;
