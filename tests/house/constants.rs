@@ -214,18 +214,6 @@ const STATEMENTS: &[Statement] = &[
 
 /// Constants of different modules that must be equal.
 const EQUAL: &[[(&str, &str); 2]] = &[
-    // Both roles let a credential's refusals count alike.
-    [
-        (
-            "crates/gateway/src/connection/policy.rs",
-            "REFUSALS_BELIEVED",
-        ),
-        ("crates/relay/src/register.rs", "REFUSALS_BELIEVED"),
-    ],
-    [
-        ("crates/gateway/src/connection/policy.rs", "SELDOM"),
-        ("crates/relay/src/register.rs", "SELDOM"),
-    ],
     // A key that can be read can sign.
     [
         ("crates/ssh/src/keys.rs", "MIN_RSA_BITS"),

@@ -9,5 +9,6 @@ pub mod access;
 pub mod enroll;
 pub mod heartbeat;
 pub mod known;
+pub mod refusals;
 pub mod reload;
 pub mod renew;

@@ -16,6 +16,7 @@ use super::access::{self, Access};
 use super::identity::{self, Identity};
 use crate::agent::enroll::{self, Store};
 use crate::agent::known::Known;
+use crate::agent::refusals::{REFUSALS_BELIEVED, SELDOM};
 use crate::agent::reload::{apply_newest, log_refused};
 use crate::agent::renew::Attempts;
 use crate::api::{self, Client};
@@ -34,11 +35,8 @@ use crate::trust;
 const START: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 /// Least delay after an answer that cannot be used: another one may be better, but not soon.
 const AFTER_NONSENSE: Duration = Duration::from_secs(10);
-/// Least wait after a refusal of a relay that has worked, and after so many in a row: a platform
-/// that is being redeployed refuses as well.
+/// Least wait after a refusal of a relay that has worked, until refusals are believed.
 const AFTER_REFUSAL: Duration = Duration::from_secs(30);
-const REFUSALS_BELIEVED: u32 = 10;
-const SELDOM: Duration = Duration::from_secs(300);
 /// How often the wall clock is compared while waiting for a renewal, for the sake of machines that
 /// were suspended.
 const CLOCK_CHECK: Duration = Duration::from_secs(300);

@@ -29,12 +29,6 @@ pub(crate) const REREGISTER_WAIT: (Duration, Duration) =
 /// A relay that the configuration names is dialled for this long before the platform is asked
 /// whether its address is still right.
 pub(crate) const SAME_ADDRESS: Duration = Duration::from_secs(30);
-/// Refusals in a row, after the gateway was up once, before they are believed: with [`MAX_WAIT`]
-/// between them some five minutes, since a platform that is being redeployed refuses as well.
-pub(crate) const REFUSALS_BELIEVED: u32 = 10;
-/// Time between attempts once refusals are believed. It still asks: there may be no person to start
-/// it again, and what answered may have been a proxy before the platform.
-pub(crate) const SELDOM: Duration = Duration::from_secs(300);
 /// So many waits in a row may be ended before their time because the network changed …
 pub(crate) const MAX_EARLY_RETRIES: u32 = 5;
 /// … and one more each time so long has passed: there are hosts whose network never comes to rest.

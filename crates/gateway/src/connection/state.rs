@@ -57,10 +57,11 @@ use tokio::time::Instant;
 use super::policy::{
     EARLY_RETRY_INTERVAL, FIRST_WAIT, FLAPS_FORGIVEN, FLAPS_TO_REGISTER, HEARTBEATS_TO_RECONNECT,
     HEARTBEATS_TO_RENEW, LONGEST, MAX_DIAL_WAIT, MAX_EARLY_RETRIES, MAX_REGISTER_WAIT,
-    MAX_TURNED_AWAY_WAIT, MAX_WAIT, MIN_TAKEN_OVER_WAIT, RECONNECTS_DOUBLED, REFUSALS_BELIEVED,
-    REREGISTER_WAIT, SAME_ADDRESS, SELDOM, USEFUL_AFTER, YOUNG_OUTAGE,
+    MAX_TURNED_AWAY_WAIT, MAX_WAIT, MIN_TAKEN_OVER_WAIT, RECONNECTS_DOUBLED, REREGISTER_WAIT,
+    SAME_ADDRESS, USEFUL_AFTER, YOUNG_OUTAGE,
 };
 use super::reconnect_trigger::ReconnectTrigger;
+use crate::agent::refusals::{REFUSALS_BELIEVED, SELDOM};
 use crate::backoff;
 use crate::error::Class;
 
@@ -512,7 +513,7 @@ impl History {
         self.pinned = pinned;
     }
 
-    /// True once the platform has refused so often that a person must act; attempts go on all the
+    /// True once the platform has refused often enough that a person must act; attempts go on all the
     /// same.
     pub(crate) fn is_refused(&self) -> bool {
         self.refusals >= REFUSALS_BELIEVED
