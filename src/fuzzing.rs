@@ -275,7 +275,7 @@ fn client_certificate(names: &[&str], route: &str, actor: &str) -> Vec<u8> {
 }
 
 #[test]
-#[ignore = "writes fuzz/corpus anew"]
+#[ignore = "writes fuzz/corpus again"]
 fn the_corpora_begin() {
     let mut number = 0;
     let mut last = "";

@@ -119,7 +119,7 @@ impl Cost {
 }
 
 #[tokio::test]
-async fn a_channel_carries_bytes_without_allocating_for_each_of_its_packets() {
+async fn channel_does_not_allocate_for_each_packet() {
     tokio::time::timeout(LIMIT, both_directions())
         .await
         .expect("in time");

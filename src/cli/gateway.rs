@@ -30,7 +30,7 @@ use crate::scope::Scope;
 use crate::trust;
 
 /// How long the last status may take to be told; it is one datagram.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+const LAST_STATUS: Duration = Duration::from_secs(1);
 
 /// Run a gateway: the program beside your private services
 #[derive(Debug, ClapArgs)]
@@ -198,9 +198,9 @@ pub(crate) async fn run(
         }));
     })
     .map_err(Failure::unavailable)?;
-    let (heart, pulse) = health::heart();
+    let (responder, probe) = health::liveness();
     let beside = Scope::new("beside the gateway");
-    beside.spawn("watchdog", watchdog::run(pulse));
+    beside.spawn("watchdog", watchdog::run(probe));
     let runtime = global.environment.runtime_directory.clone();
     let announcing = Scope::new("announcing");
     announcing.spawn("notify", async move {
@@ -215,7 +215,7 @@ pub(crate) async fn run(
     let known = Known::new(global.environment.state_directory.clone());
     let cluster = Cluster::of_this_pod(global.environment.kubernetes_api.clone());
     let running = Box::pin(gateway::run(
-        followed, cluster, reporter, triggers, known, heart, scope,
+        followed, cluster, reporter, triggers, known, responder, scope,
     ));
     let ended = tokio::select! {
         ended = running => ended,
@@ -223,7 +223,7 @@ pub(crate) async fn run(
     };
     drop(told);
     // It ends with the last line, which must be told before the process is gone.
-    announcing.finish(LAST_WORDS).await;
+    announcing.finish(LAST_STATUS).await;
     ended.map_err(|error| start::failed(error.reason(), error))
 }
 

@@ -252,8 +252,8 @@ async fn run(command: Command, global: &Global, logs: Handle, scope: Scope) -> a
 
 fn stop_on_signal(scope: &Scope, logs: &Handle) -> anyhow::Result<()> {
     let logs = logs.clone();
-    let last_words = move || drop(logs.written_at_the_end());
-    signals::stop_on_signal(scope, last_words).map_err(Failure::unavailable)
+    let last_lines = move || drop(logs.written_at_the_end());
+    signals::stop_on_signal(scope, last_lines).map_err(Failure::unavailable)
 }
 
 #[cfg(test)]

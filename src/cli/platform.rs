@@ -138,10 +138,10 @@ async fn start_platform(args: Start, global: &Global, scope: Scope) -> anyhow::R
             .gateway_certificate_lifetime
             .map(|seconds| Duration::from_secs(u64::from(seconds.get()))),
     };
-    let (mut heart, pulse) = health::heart();
+    let (mut responder, probe) = health::liveness();
     let beside = Scope::new("beside the platform");
-    beside.spawn("watchdog", watchdog::run(pulse));
-    heart
+    beside.spawn("watchdog", watchdog::run(probe));
+    responder
         .during(|| (), platform::run(settings, scope))
         .await
         .map_err(|error| Failure::new(error.reason(), error).into())

@@ -164,14 +164,14 @@ pub(crate) async fn run(
     let hangups = Hangups::catch().map_err(Failure::unavailable)?;
     limits::raise_descriptors();
     let (settings, followed) = watch::channel(settings);
-    let (heart, pulse) = health::heart();
+    let (responder, probe) = health::liveness();
     let beside = Scope::new("beside the relay");
-    beside.spawn("watchdog", watchdog::run(pulse));
+    beside.spawn("watchdog", watchdog::run(probe));
     let again = || start::again(logs, assemble);
     let handed_over = reload::is_handed_over(config, &global.environment);
     let reloading = reload::follow(hangups, handed_over, again, settings, |_| ());
     let known = Known::new(global.environment.state_directory.clone());
-    let running = Box::pin(crate::relay::run(followed, &known, heart, scope));
+    let running = Box::pin(crate::relay::run(followed, &known, responder, scope));
     let ended = tokio::select! {
         ended = running => ended,
         () = reloading => Ok(()),

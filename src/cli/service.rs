@@ -109,7 +109,7 @@ pub(crate) async fn start(
         report(systemd, place, &before).await;
         return Ok(());
     }
-    // What is on its way up was begun with what was there before; and one that fails again and again must not wait for its
+    // What is on its way up was begun with what was there before; and one that fails repeatedly must not wait for its
     // next turn.
     let runs = before.is_up() || before.is_under_way() || before.has_failed();
     let (verb, told) = if runs {

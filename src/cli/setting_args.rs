@@ -220,7 +220,7 @@ fn flag_help(variable: &Variable, flag: &Flag) -> String {
     if flag.reads_file {
         return "File with the token, on one line".to_owned();
     }
-    if variable.used == Used::ByNobody {
+    if variable.used == Used::ByNone {
         return format!(
             "Accepted, without effect in this version: {}",
             variable.meaning

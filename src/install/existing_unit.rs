@@ -62,9 +62,9 @@ fn is_kept(own: &Own, new: &Raw<'_>) -> bool {
     if own.key.group.is_credential() {
         let mut credentials = TABLE.iter().filter(|key| key.group.is_credential());
         let given = credentials.any(|key| is_given(key));
-        // What a one-time token bought is worth more than the token.
-        let mut bought = TABLE.iter().filter(|key| is_access_token(key));
-        if given || bought.any(|key| in_file(key).is_some()) {
+        // What a one-time token obtained is worth more than the token.
+        let mut issued = TABLE.iter().filter(|key| is_access_token(key));
+        if given || issued.any(|key| in_file(key).is_some()) {
             return true;
         }
     }
@@ -229,15 +229,15 @@ mod tests {
             lost_with(UNIT, Role::Gateway, file, &[(&TOKEN, "t")]),
             ["INFISICAL_RELAY_NAME"]
         );
-        let bought = "INFISICAL_GATEWAY_NAME=edge\nINFISICAL_RELAY_NAME=eu-1\nINFISICAL_GATEWAY_ACCESS_TOKEN=a\n";
+        let issued = "INFISICAL_GATEWAY_NAME=edge\nINFISICAL_RELAY_NAME=eu-1\nINFISICAL_GATEWAY_ACCESS_TOKEN=a\n";
         assert_eq!(
-            lost_with(UNIT, Role::Gateway, bought, &[(&API_URL, "https://c")]),
+            lost_with(UNIT, Role::Gateway, issued, &[(&API_URL, "https://c")]),
             [""; 0]
         );
     }
 
     #[test]
-    fn flags_within_a_shell_count_and_an_empty_line_begins_anew() {
+    fn flags_within_a_shell_count_and_an_empty_line_begins_again() {
         let piped = "[Service]\nEnvironment=INFISICAL_TOKEN=x\nEnvironment=\n\
             ExecStart=/bin/bash -c 'infisical relay start --name=eu --host \"h\" 2>&1 | tee x'\n";
         assert_eq!(

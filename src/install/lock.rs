@@ -82,7 +82,7 @@ mod tests {
         assert!(is_at(&file, &path).expect("read"));
         std::fs::remove_file(&path).expect("removed");
         assert!(!is_at(&file, &path).expect("read"));
-        File::create(&path).expect("made anew");
+        File::create(&path).expect("made again");
         assert!(!is_at(&file, &path).expect("read"));
     }
 }

@@ -12,7 +12,7 @@ use crate::config::file;
 
 /// Lines of a changed file above which its account is not worth reading.
 const MOST_LINES: usize = 400;
-/// Permissions of a unit file: it is no secret, and `systemctl cat` reads it for everybody.
+/// Permissions of a unit file: it is no secret, and `systemctl cat` reads it for everyone.
 const MODE: u32 = 0o644;
 
 /// A file cannot be read, written or removed.

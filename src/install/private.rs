@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn what_belongs_to_another_user_is_taken_back() {
+    fn files_of_other_users_are_taken_back() {
         if !nix::unistd::geteuid().is_root() {
             println!("SKIPPED: only root can give files away");
             return;

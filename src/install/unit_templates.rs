@@ -233,7 +233,7 @@ pub struct InvalidLogFile {
 }
 
 impl LogDirectory {
-    /// The directory of the log file `path`: below `/var/log`, and not that itself, which is everybody's.
+    /// The directory of the log file `path`: below `/var/log`, and not that itself, which is everyone's.
     ///
     /// # Errors
     /// It is elsewhere.

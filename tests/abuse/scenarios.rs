@@ -136,7 +136,7 @@ const FLOODS: [Scenario; 12] = [
     },
     Scenario {
         name: "network_places",
-        row: "1500 silent connections from all of a /48, opened again and again",
+        row: "1500 silent connections from all of a /48, opened repeatedly",
         kind: "hold",
         from: Origin::Network,
         cpu: SITE,

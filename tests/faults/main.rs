@@ -9,7 +9,7 @@
 //!   [`lab::Lab`] of its own and panics when what must happen does not. To add one, write it and list it in `cases::TABLE`.
 //! - `lab` has this build's platform, relay and gateway as processes, each on a machine of its own.
 //! - `net` is these machines: network namespaces around a router, which drops in silence what it is told to drop.
-//! - `probe` is the client: a session is tried again and again, and the first that works is the recovery.
+//! - `probe` is the client: a session is tried repeatedly, and the first that works is the recovery.
 //! - `peer` is what this very binary does as a child in one of the namespaces: an echo, a DNS server, and the proxy that
 //!   stands between gateway and relay. `steer` tells the proxy what to do.
 //!
@@ -61,7 +61,7 @@ fn main() -> ExitCode {
         ["peer", role @ ..] => peer::run(role),
         ["soak"] => soak::run(),
         ["talk"] => talk::serve(),
-        ["write-for-ever", path] => cases::writes::write_for_ever(path),
+        ["write-forever", path] => cases::writes::write_forever(path),
         parts => runner::run(&Choice::of(parts)),
     }
 }

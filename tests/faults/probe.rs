@@ -1,4 +1,4 @@
-//! The client who wants a session: tries again and again, each time for a short while only, and notes when one works.
+//! The client who wants a session: tries repeatedly, each time for a short while only, and notes when one works.
 //!
 //! Attempts overlap, since one that was begun too soon may hang, and must not hide that the next one works.
 

@@ -450,7 +450,7 @@ pub(crate) fn longest_stop(sources: &[Source], role: &str) -> Option<u64> {
         }
         _ => {
             value("crates/relay/src/hub.rs", "GRACE")?
-                + value("crates/relay/src/lib.rs", "FAREWELL")? * 3
+                + value("crates/relay/src/lib.rs", "CLOSE_WAIT")? * 3
         }
     };
     let log = value("src/cli/logging/sink.rs", "LAST_LINES")?;

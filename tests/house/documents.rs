@@ -137,7 +137,7 @@ pub(crate) fn settings(page: &str) -> Vec<String> {
         ("### Gateways and relays", Used::ByAll),
         ("### Gateways only", Used::ByGateways),
         ("### Relays only", Used::ByRelays),
-        ("### Without effect in this version", Used::ByNobody),
+        ("### Without effect in this version", Used::ByNone),
     ] {
         for v in TABLE.iter().filter(|variable| variable.used == used) {
             let (name, key, meaning) = (v.name, v.toml_key(), v.meaning);

@@ -33,7 +33,7 @@ async fn a_relay_believes_only_its_own_gateways() {
     let cases: Vec<(&str, Option<PathBuf>, &str)> = vec![
         ("no certificate at all", None, ""),
         (
-            "an authority nobody named",
+            "an authority no one named",
             by(&lab.stranger, good()),
             "not by the CA",
         ),
@@ -50,7 +50,7 @@ async fn a_relay_believes_only_its_own_gateways() {
         ),
         (
             "another gateway's",
-            by(ours, good().principals(&["somebody-else"])),
+            by(ours, good().principals(&["someone-else"])),
             "not for",
         ),
         (
@@ -152,7 +152,7 @@ async fn a_gateway_believes_only_the_relay_it_was_sent_to() {
     let cases: Vec<(&str, Option<PathBuf>, &str)> = vec![
         ("a raw host key", None, "host key"),
         (
-            "an authority nobody named",
+            "an authority no one named",
             by(&lab.stranger, good()),
             "not by the CA",
         ),

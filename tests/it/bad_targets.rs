@@ -44,7 +44,7 @@ async fn a_bad_target_ends_only_its_own_connection() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_hanging_and_a_resetting_target_disturb_nobody() {
+async fn a_hanging_and_a_resetting_target_disturb_no_one() {
     let lab = Lab::new().await;
     let relay = lab.relay().await;
     let gateway = lab.gateway(&relay).await;
@@ -56,7 +56,7 @@ async fn a_hanging_and_a_resetting_target_disturb_nobody() {
     for _ in 0..5 {
         let mut stream = lab.way(hang.address).tcp().await.expect("a way");
         stream
-            .write_all(b"is anybody there?")
+            .write_all(b"is anyone there?")
             .await
             .expect("writing");
         stream.flush().await.expect("flushing");

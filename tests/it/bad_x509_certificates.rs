@@ -11,7 +11,7 @@ use crate::support::tls::{self, refused};
 use crate::support::x509::{Ca, Leaf, Pem};
 
 /// The health check's routing key.
-const NOBODY: &str = "00000000-0000-0000-0000-000000000000";
+const NO_ONE: &str = "00000000-0000-0000-0000-000000000000";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_relay_believes_only_its_own_clients() {
@@ -27,7 +27,7 @@ async fn a_relay_believes_only_its_own_clients() {
     let cases: Vec<(&str, Option<Pem>)> = vec![
         ("no certificate", None),
         (
-            "an authority nobody named",
+            "an authority no one named",
             Some(Ca::root("Test Relay Client CA").sign(&leaf())),
         ),
         (
@@ -74,7 +74,7 @@ async fn a_relay_believes_only_its_own_clients() {
         echoes(&mut after, b"still serving").await.expect("an echo");
     }
     // The health check of the platform: a complete handshake and a clean end, nothing else.
-    let health = ours.sign(&Leaf::relay_client(NOBODY));
+    let health = ours.sign(&Leaf::relay_client(NO_ONE));
     let mut stream = tls::outer(lab.host, Some(&health), &good.relay_anchors)
         .await
         .expect("a handshake");
@@ -87,7 +87,7 @@ async fn a_relay_believes_only_its_own_clients() {
     let since: Vec<&str> = log.lines().skip(tunnels).collect();
     assert!(
         !since.iter().any(|line| line.contains("Gateway started")),
-        "the tunnel was made anew: {since:?}"
+        "the tunnel was made again: {since:?}"
     );
     assert_eq!(
         echo.accepted(),
@@ -110,7 +110,7 @@ async fn a_gateway_believes_only_its_own_clients() {
     let cases: Vec<(&str, Option<Pem>)> = vec![
         ("no certificate", None),
         (
-            "an authority nobody named",
+            "an authority no one named",
             Some(Ca::root("Test Gateway Client CA").sign(&leaf())),
         ),
         (

@@ -23,7 +23,7 @@ async fn mistakes_of_usage_exit_with_64() {
     for arguments in [
         &["frobnicate"][..],
         &["gateway", "start", "name", "--no-such-flag"],
-        &["relay", "start", "--type", "somebody's"],
+        &["relay", "start", "--type", "someone's"],
         &["connect"],
     ] {
         let (code, output) = run(arguments).await;

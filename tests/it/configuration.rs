@@ -57,7 +57,7 @@ async fn both_roles_start_from_a_file_alone_in_either_form() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn check_tells_every_setting_and_contacts_nobody() {
+async fn check_tells_every_setting_and_contacts_no_one() {
     let lab = Lab::new().await;
     let config = lab.dir().join("gateway.conf");
     let platform = TcpListener::bind((lab.host, 0)).expect("a port");

@@ -57,13 +57,13 @@ async fn the_same_enrollment_command_starts_instead_of_enrolling_again() {
     let kept = std::fs::read_to_string(config).expect("the file");
     assert!(
         kept.contains("INFISICAL_GATEWAY_ACCESS_TOKEN="),
-        "the bought token is not kept"
+        "the issued token is not kept"
     );
-    let bought = kept
+    let issued = kept
         .lines()
         .find_map(|line| line.strip_prefix("INFISICAL_GATEWAY_ACCESS_TOKEN="))
-        .expect("the bought token");
-    stack.secrets.push(bought.to_owned());
+        .expect("the issued token");
+    stack.secrets.push(issued.to_owned());
     assert_eq!(
         mode(config),
         0o600,
@@ -124,22 +124,22 @@ async fn files_of_the_platform_are_its_owners_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_an_enrollment_bought_is_not_lost_when_the_disk_fails_in_that_moment() {
+async fn what_an_enrollment_issued_is_not_lost_when_the_disk_fails_in_that_moment() {
     let lab = Lab::new().await;
     let (store, away) = (lab.dir().join("store"), lab.dir().join("away"));
-    for (what, bought) in [
+    for (what, issued) in [
         (
             "POST /api/v3/gateways/token-auth/enroll",
-            json!({"accessToken": "bought", "gatewayId": lab.gateway_id}),
+            json!({"accessToken": "obtained", "gatewayId": lab.gateway_id}),
         ),
         (
             "POST /api/v2/relays/login",
-            json!({"accessToken": "bought"}),
+            json!({"accessToken": "obtained"}),
         ),
     ] {
         std::fs::create_dir(&store).expect("a directory");
         let release = Arc::new(Notify::new());
-        lab.platform.once(what, Answer::ok(&bought).held(&release));
+        lab.platform.once(what, Answer::ok(&issued).held(&release));
         let (url, keys) = (lab.platform.url(), "INFISICAL_TOKEN=one-time\n");
         let enroll = "--enroll-method=token".to_owned();
         let (process, config) = if what.contains("gateways") {
@@ -161,7 +161,7 @@ async fn what_an_enrollment_bought_is_not_lost_when_the_disk_fails_in_that_momen
         std::fs::rename(&away, &store).expect("moved back");
         process.wait_for_line("the access token is saved").await;
         let kept = std::fs::read_to_string(config).expect("the store");
-        assert!(kept.contains("bought"), "{kept}");
+        assert!(kept.contains("obtained"), "{kept}");
         assert_eq!(lab.platform.requests(what).len(), 1, "spent twice");
         process.kill().await;
         std::fs::remove_dir_all(&store).expect("removed");

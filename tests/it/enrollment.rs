@@ -73,7 +73,7 @@ async fn only_the_platforms_refusal_spends_a_token() {
 /// A gateway that has enrolled as `GATEWAY`, and what its manager hears.
 fn enrolled(lab: &Lab, number: usize) -> (Process, Manager) {
     let command = lab.gateway_command();
-    write_private(&command.config, "INFISICAL_GATEWAY_ACCESS_TOKEN=bought\n");
+    write_private(&command.config, "INFISICAL_GATEWAY_ACCESS_TOKEN=obtained\n");
     let mut command = command.command(lab.dir());
     let manager = Manager::listen(&lab.dir().join(format!("notify-{number}")), &mut command);
     (Process::spawn("gateway", command), manager)
@@ -162,7 +162,7 @@ async fn failed_login_stores_no_domain() {
     gateway.kill().await;
     assert!(!config.exists());
 
-    let body = json!({"accessToken": "bought", "tokenType": "Bearer"});
+    let body = json!({"accessToken": "obtained", "tokenType": "Bearer"});
     lab.platform.always(GATEWAY_LOGIN, Answer::ok(&body));
     lab.platform
         .always(GATEWAY_CONNECT, Answer::ok(&lab.gateway_credentials()));
@@ -226,7 +226,7 @@ async fn relay_of_another_name_is_refused_at_enrollment() {
     assert_eq!(wrong.exit_code().await, CONFIG);
     let output = wrong.output();
     assert!(output.contains("start it with --name r3"), "{output}");
-    // The token is spent, and what it bought is where that relay looks for it.
+    // The token is spent, and what it obtained is where that relay looks for it.
     assert!(!dir.path().join("r33.conf").exists());
     let right = start("r3");
     right

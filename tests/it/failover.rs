@@ -89,7 +89,7 @@ impl Choice {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_chosen_relay_that_says_goodbye_or_dies_is_left_for_the_next_one() {
+async fn chosen_relay_that_ends_is_replaced() {
     for signal in [Signal::SIGTERM, Signal::SIGKILL] {
         let choice = Choice::start().await;
         let echo = Target::echo(choice.stack.host).await;

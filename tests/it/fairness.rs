@@ -216,7 +216,7 @@ async fn a_flood_of_connections_does_not_delay_anothers_new_sessions_beyond_the_
         let (begin, before) = (Instant::now(), knocks.load(Ordering::Relaxed));
         let beside = new_sessions(way.clone()).await;
         let count = knocks.load(Ordering::Relaxed) - before;
-        assert!(count > 10, "nobody knocked meanwhile");
+        assert!(count > 10, "no one knocked meanwhile");
         let rate = count as f64 / begin.elapsed().as_secs_f64();
         eprintln!("new sessions alone: {alone}; beside {rate:.0} connections a second: {beside}");
         beside

@@ -126,7 +126,7 @@ async fn our_gateway_serves_through_a_deployed_relay() {
     assert_eq!(key_exchanges(&stack.relay), 1);
 }
 
-/// A deployed relay that has only these: what we insist on is among its defaults, in any order.
+/// A deployed relay that has only these: what we require is among its defaults, in any order.
 async fn our_gateway_gets_along_with(flags: &[&str], agreed: &str) {
     let Some(program) = program() else { return };
     let stack = DeployedRelay::start(program, flags).await;
@@ -285,14 +285,14 @@ async fn our_client_gives_all_that_came_through_a_deployed_gateway() {
     let Some(program) = program() else { return };
     let peers = DeployedGateway::start(program, &[]).await;
     let (told, _rest) = tokio::sync::mpsc::unbounded_channel();
-    let target = Target::farewell_first(peers.stack.host, "goodbye", told).await;
+    let target = Target::end_first(peers.stack.host, "end", told).await;
     let (_connect, address) = peers.connect(&target).await;
     let mut stream = TcpStream::connect(address).await.expect("the local port");
-    let mut farewell = Vec::new();
-    let end = soon("the end", stream.read_to_end(&mut farewell)).await;
+    let mut message = Vec::new();
+    let end = soon("the end", stream.read_to_end(&mut message)).await;
     assert_eq!(
-        (farewell.as_slice(), end.is_ok()),
-        (&b"goodbye"[..], true),
+        (message.as_slice(), end.is_ok()),
+        (&b"end"[..], true),
         "{end:?}"
     );
 }
@@ -302,11 +302,11 @@ async fn a_client_of_a_deployed_gateway_sees_the_end_of_its_target() {
     let Some(program) = program() else { return };
     let peers = DeployedGateway::start(program, &[]).await;
     let (told, _rest) = tokio::sync::mpsc::unbounded_channel();
-    let target = Target::farewell_first(peers.stack.host, "goodbye", told).await;
+    let target = Target::end_first(peers.stack.host, "end", told).await;
     let mut stream = peers.way(&target).await.tcp().await.expect("a way");
-    let mut farewell = Vec::new();
-    let end = soon("the end", stream.read_to_end(&mut farewell)).await;
-    assert_eq!(farewell, b"goodbye");
+    let mut message = Vec::new();
+    let end = soon("the end", stream.read_to_end(&mut message)).await;
+    assert_eq!(message, b"end");
     // The channel is closed without EOF, but TLS 2 has ended in order.
     end.expect("deployed gateways end TLS 2");
 }

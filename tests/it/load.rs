@@ -26,7 +26,7 @@ async fn two_hundred_sessions_at_once_keep_their_bytes_apart() {
             echoes(&mut stream, message.as_bytes())
                 .await
                 .expect("the first echo");
-            // No one goes on before everybody has a working session.
+            // No one goes on before everyone has a working session.
             soon("all sessions", all_open.wait()).await;
             echoes(&mut stream, message.as_bytes())
                 .await
@@ -90,7 +90,7 @@ async fn an_echo_of_a_quarter_of_a_gibibyte_needs_no_patience_of_the_client() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_does_not_read_delays_nobody_else() {
+async fn stalled_client_delays_no_one_else() {
     let stack = Stack::start().await;
     let (told, _heard) = tokio::sync::mpsc::unbounded_channel();
     let source = Target::exchange(stack.host, QUARTER_GIB, told).await;

@@ -88,11 +88,11 @@ fn without_the_journals_socket_lines_have_their_priority() {
         return;
     }
     let dir = tempfile::tempdir().expect("a directory");
-    let nobody = dir.path().join("nobody");
-    fs::create_dir(&nobody).expect("a directory");
+    let no_one = dir.path().join("unknown");
+    fs::create_dir(&no_one).expect("a directory");
     let (_, words) = mistakes(dir.path(), 2);
     let words: Vec<&OsStr> = words.iter().map(OsStr::new).collect();
-    let (code, stderr) = run_as_service(dir.path(), &nobody, &words);
+    let (code, stderr) = run_as_service(dir.path(), &no_one, &words);
     assert_eq!(code, Some(78));
     assert!(stderr.contains(events::FAILED.text), "{stderr}");
     let mut errors = stderr
@@ -102,7 +102,7 @@ fn without_the_journals_socket_lines_have_their_priority() {
 }
 
 #[test]
-fn whoever_asks_for_json_gets_it_in_the_journal_too() {
+fn json_format_applies_to_the_journal() {
     if !may_mount() {
         return;
     }
@@ -353,7 +353,7 @@ async fn a_journal_that_does_not_read_stops_neither_sessions_nor_pings_nor_the_e
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_standard_error_that_nobody_reads_stops_neither_sessions_nor_pings_nor_the_end() {
+async fn a_standard_error_that_no_one_reads_stops_neither_sessions_nor_pings_nor_the_end() {
     let lab = Lab::new().await;
     let pipe = FullPipe::make(&lab.dir().join("pipe"));
     serves(&lab, |command| into(command, lab.dir(), &pipe.path)).await;
@@ -375,7 +375,7 @@ async fn a_log_file_that_takes_nothing_leaves_its_lines_to_standard_error() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn last_words_that_nobody_reads_do_not_hold_up_the_end() {
+async fn unread_last_lines_do_not_delay_exit() {
     let dir = tempfile::tempdir().expect("a directory");
     let pipe = FullPipe::make(&dir.path().join("pipe"));
     let (_, words) = mistakes(dir.path(), 2);

@@ -21,7 +21,7 @@ async fn alone() -> (tempfile::TempDir, Platform) {
 #[tokio::test(flavor = "multi_thread")]
 async fn refusals_have_a_message_and_a_request_id_and_no_token() {
     let (_dir, platform) = alone().await;
-    let token = platform.identity_token("somebody").await;
+    let token = platform.identity_token("someone").await;
     let enrollment = platform.enrollment_token("gateway", "edge", None).await;
     let post = |path: &'static str, bearer: &str, body: Value| {
         let bearer = bearer.to_owned();
@@ -32,12 +32,12 @@ async fn refusals_have_a_message_and_a_request_id_and_no_token() {
         }
     };
     let enroll = json!({"token": enrollment});
-    let (status, bought) = post("v3/gateways/token-auth/enroll", "", enroll.clone()).await;
-    assert_eq!(status, 200, "{bought}");
-    assert!(bought["accessToken"].is_string() && bought["gatewayId"].is_string());
+    let (status, issued) = post("v3/gateways/token-auth/enroll", "", enroll.clone()).await;
+    assert_eq!(status, 200, "{issued}");
+    assert!(issued["accessToken"].is_string() && issued["gatewayId"].is_string());
 
     let register = json!({"relayName": "nowhere", "name": "edge"});
-    let login = json!({"clientId": "nobody", "clientSecret": "wrong-secret"});
+    let login = json!({"clientId": "unknown", "clientSecret": "wrong-secret"});
     for (path, bearer, body, expected) in [
         ("v2/gateways", "", register.clone(), 401),
         ("v2/gateways", "made-up-token", register.clone(), 401),

@@ -135,7 +135,7 @@ async fn expired_platform_certificate_makes_one_line() {
 }
 
 /// One row of the list of relays cannot be used, and no other relay is healthy, so that the
-/// gateway asks again and again.
+/// gateway asks repeatedly.
 #[tokio::test(flavor = "multi_thread")]
 async fn odd_relay_of_the_list_makes_one_line() {
     const LIST: &str = "GET /api/v1/relays";

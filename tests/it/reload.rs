@@ -185,7 +185,7 @@ async fn a_hangup_ends_the_wait_before_the_next_attempt() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_relay_registers_anew_with_a_new_token_and_cuts_nothing() {
+async fn a_relay_registers_again_with_a_new_token_and_cuts_nothing() {
     let lab = Lab::new().await;
     let relay = lab.relay().await;
     let _gateway = lab.gateway(&relay).await;
@@ -279,12 +279,12 @@ async fn begin_without_domain() -> (Lab, Process, Process) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stop_waits_for_what_an_enrollment_token_buys() {
+async fn a_stop_waits_for_what_an_enrollment_token_obtains() {
     let (lab, _relay, gateway) = begin_without_domain().await;
     let release = Arc::new(Notify::new());
-    let bought = json!({"accessToken": "bought-token", "gatewayId": lab.gateway_id});
+    let issued = json!({"accessToken": "obtained-token", "gatewayId": lab.gateway_id});
     lab.platform
-        .always(ENROLL, Answer::ok(&bought).held(&release));
+        .always(ENROLL, Answer::ok(&issued).held(&release));
     configure(&lab, &enrolling(&lab.platform.url()));
     gateway.signal(Signal::SIGHUP);
     lab.platform.asked(ENROLL, 1).await;
@@ -295,8 +295,8 @@ async fn a_stop_waits_for_what_an_enrollment_token_buys() {
     let kept = std::fs::read_to_string(lab.dir().join(format!("gateway-{GATEWAY}.conf")))
         .expect("its file");
     assert!(
-        kept.contains("INFISICAL_GATEWAY_ACCESS_TOKEN=bought-token"),
-        "what the token bought is lost"
+        kept.contains("INFISICAL_GATEWAY_ACCESS_TOKEN=obtained-token"),
+        "what the token obtained is lost"
     );
 }
 

@@ -180,13 +180,13 @@ async fn each_direction_ends_by_itself() {
 
     // The target ends first, and still hears everything.
     let (told, mut heard) = tokio::sync::mpsc::unbounded_channel();
-    let target = Target::farewell_first(lab.host, "goodbye\n", told).await;
+    let target = Target::end_first(lab.host, "end\n", told).await;
     let mut stream = lab.way(target.address).tcp().await.expect("a way");
-    let mut farewell = String::new();
-    soon("the farewell", stream.read_to_string(&mut farewell))
+    let mut message = String::new();
+    soon("the end", stream.read_to_string(&mut message))
         .await
         .expect("the target's end");
-    assert_eq!(farewell, "goodbye\n");
+    assert_eq!(message, "end\n");
     stream
         .write_all(&bytes)
         .await

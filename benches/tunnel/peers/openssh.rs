@@ -13,7 +13,7 @@ use crate::process::Process;
 use crate::stack::Between;
 
 const CIPHER: &str = "aes128-gcm@openssh.com";
-/// It insists on being started by its absolute path, and is not in everybody's PATH.
+/// It must be started by its absolute path, and is not in everyone's PATH.
 const SSHD: [&str; 3] = ["/usr/sbin/sshd", "/usr/bin/sshd", "/usr/lib/ssh/sshd"];
 
 /// Starts both, with `between` between them.

@@ -18,7 +18,7 @@ pub enum Error {
     /// The request could not be sent or its answer not received.
     #[error(
         "cannot reach the platform at {url}{}{}",
-        through(.proxy.as_deref()), doubt(.source, SystemTime::now())
+        through(.proxy.as_deref()), clock_hint(.source, SystemTime::now())
     )]
     Transport {
         /// The address called, without query.
@@ -315,7 +315,7 @@ impl std::fmt::Display for Redirect {
 
 /// What to look at first when the platform's certificate is refused for its dates; nothing
 /// otherwise.
-fn doubt(error: &(dyn StdError + 'static), now: SystemTime) -> String {
+fn clock_hint(error: &(dyn StdError + 'static), now: SystemTime) -> String {
     if is_about_time(error) {
         let now = Utc(now);
         return format!("; is this machine's clock right? it says {now}");
@@ -383,7 +383,7 @@ fn request(id: Option<&str>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::doubt;
+    use super::clock_hint;
     use rustls::CertificateError;
     use std::io;
     use std::time::UNIX_EPOCH;
@@ -402,13 +402,13 @@ mod tests {
             // As deep as the HTTP client wraps it.
             let error = io::Error::other(rustls::Error::InvalidCertificate(why));
             let error = io::Error::other(Outer(error));
-            let told = doubt(&error, UNIX_EPOCH);
+            let told = clock_hint(&error, UNIX_EPOCH);
             assert_eq!(
                 told.contains("clock right? it says 1970-01-01"),
                 asks,
                 "{told:?}"
             );
         }
-        assert_eq!(doubt(&io::Error::other("broken"), UNIX_EPOCH), "");
+        assert_eq!(clock_hint(&io::Error::other("broken"), UNIX_EPOCH), "");
     }
 }

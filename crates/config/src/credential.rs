@@ -1,4 +1,4 @@
-//! What a gateway or a relay proves itself with: settings, validated, and nothing that was bought with them. Of the role that
+//! What a gateway or a relay proves itself with: settings, validated, and nothing that was obtained with them. Of the role that
 //! enrolls a machine, its id is kept.
 
 use std::path::{Path, PathBuf};

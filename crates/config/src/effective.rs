@@ -243,7 +243,10 @@ mod tests {
         ];
         assert_eq!(rows(&account), expected);
         assert_eq!(account.form, Some(Form::Toml));
-        assert_eq!(account.credential, "access token that an enrollment bought");
+        assert_eq!(
+            account.credential,
+            "access token that an enrollment obtained"
+        );
         let overridden = [
             "api_url in /conf/edge.conf line 1: --domain wins",
             "token in /conf/edge.conf line 3: nothing needs it",

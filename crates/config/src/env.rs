@@ -230,7 +230,7 @@ impl Environment {
         let known = known.filter_map(|(name, _)| Variable::called(name));
         // Without a search for updates, this one has the effect that it asks for.
         let is_idle =
-            |known: &Variable| known.used == Used::ByNobody && *known != DISABLE_UPDATE_CHECK;
+            |known: &Variable| known.used == Used::ByNone && *known != DISABLE_UPDATE_CHECK;
         known.filter(move |(known, _)| is_idle(known))
     }
 

@@ -1,4 +1,4 @@
-//! What proves who a role is: a machine identity's token or way to log in, an enrollment, or what one has bought.
+//! What proves who a role is: a machine identity's token or way to log in, an enrollment, or what one has obtained.
 
 use std::convert::Infallible;
 use std::path::PathBuf;
@@ -19,13 +19,13 @@ use super::settings::ApiBase;
 use super::warning::{Problem, Warning};
 use crate::secret::Secret;
 
-/// What an enrollment bought, for a person.
-const ENROLLED: &str = "access token that an enrollment bought";
+/// What an enrollment obtained, for a person.
+const ENROLLED: &str = "access token that an enrollment obtained";
 
 /// Whether a role enrolls, or is already enrolled.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Enrollment {
-    /// The token that an earlier enrollment bought.
+    /// The token that an earlier enrollment obtained.
     Stored(Secret),
     /// This one-time token is still to be spent.
     New(Secret),
@@ -256,11 +256,11 @@ impl<'a> Reader<'a> {
     }
 
     fn token_enrollment(&mut self, keys: &RoleKeys) -> Option<Enrollment> {
-        let (bought, with) = (keys.access_token, keys.enrollment_token);
+        let (issued, with) = (keys.access_token, keys.enrollment_token);
         let Some((variable, token)) = self.one_time_token(keys) else {
             // Units that name the method but keep no token around, since it is spent.
-            if let Some(kept) = self.raw.value(bought) {
-                self.proves(ENROLLED, bought, &kept);
+            if let Some(kept) = self.raw.value(issued) {
+                self.proves(ENROLLED, issued, &kept);
                 return Some(Enrollment::Stored(kept.text.clone()));
             }
             if !self.has_failed(&TOKEN) && !self.has_failed(with) {
@@ -271,12 +271,12 @@ impl<'a> Reader<'a> {
             }
             return None;
         };
-        let kept = self.raw.value_from(Source::File, bought);
+        let kept = self.raw.value_from(Source::File, issued);
         let spent = self.raw.value_from(Source::File, with);
         match (kept, spent) {
             (Some(kept), Some(spent)) if spent.text == token.text => {
                 self.warnings.push(Warning::AlreadyEnrolled);
-                self.proves(ENROLLED, bought, &kept);
+                self.proves(ENROLLED, issued, &kept);
                 self.uses(variable, &token);
                 Some(Enrollment::Stored(kept.text.clone()))
             }

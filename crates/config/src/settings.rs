@@ -141,11 +141,11 @@ fn is_token_byte(byte: u8) -> bool {
 pub enum GatewayCredential {
     /// As a machine identity.
     Identity(IdentityCredential),
-    /// As an enrolled gateway, with the access token that enrollment bought.
+    /// As an enrolled gateway, with the access token that enrollment obtained.
     AccessToken(Secret),
     /// As an enrolled gateway that logs in with what the machine or the pod is.
     Machine(MachineEnrollment),
-    /// Not yet: buy an access token with this one-time token and keep both in
+    /// Not yet: obtain an access token with this one-time token and keep both in
     /// [`GatewaySettings::store`].
     Enroll {
         /// The one-time enrollment token.
@@ -194,11 +194,11 @@ pub enum RelayCredential {
     Identity(IdentityCredential),
     /// As a relay of the instance, with the secret that the instance shares with its relays.
     AuthSecret(Secret),
-    /// As an enrolled relay, with the access token that enrollment bought.
+    /// As an enrolled relay, with the access token that enrollment obtained.
     AccessToken(Secret),
     /// As an enrolled relay that logs in with what the machine is.
     Machine(MachineEnrollment),
-    /// Not yet: buy an access token with this one-time token and keep both in
+    /// Not yet: obtain an access token with this one-time token and keep both in
     /// [`RelaySettings::store`].
     Enroll {
         /// The one-time enrollment token.

@@ -57,7 +57,7 @@ pub enum Used {
     /// Relays.
     ByRelays,
     /// No role of this version: it belongs to a feature of the deployed program that is not there yet.
-    ByNobody,
+    ByNone,
 }
 
 impl Used {
@@ -65,9 +65,9 @@ impl Used {
     #[must_use]
     pub fn includes(self, other: Self) -> bool {
         match self {
-            Self::ByAll => other != Self::ByNobody,
+            Self::ByAll => other != Self::ByNone,
             Self::ByGateways | Self::ByRelays => other == self,
-            Self::ByNobody => false,
+            Self::ByNone => false,
         }
     }
 }
@@ -282,7 +282,7 @@ impl Variable {
     /// The flags that set it in commands of `role`.
     pub fn flags_of(&self, role: Used) -> impl Iterator<Item = &'static Flag> {
         // Flags without effect are accepted all the same.
-        let is_used = self.used.includes(role) || self.used == Used::ByNobody;
+        let is_used = self.used.includes(role) || self.used == Used::ByNone;
         let is_there = move |flag: &&Flag| is_used && flag.used.includes(role);
         self.flags.iter().filter(is_there)
     }
@@ -348,7 +348,7 @@ pub(crate) fn is_standard(name: &str) -> bool {
 pub static FOREIGN: Variable = Variable {
     meaning: "a variable of another program",
     secret: true,
-    used: Used::ByNobody,
+    used: Used::ByNone,
     ..ROW
 };
 
@@ -713,30 +713,30 @@ settings! {
         kind: Kind::Url,
     }
     PKCS11_MODULE = "INFISICAL_PKCS11_MODULE" "PKCS#11 module for the keys of an HSM" {
-        used: Used::ByNobody,
+        used: Used::ByNone,
         kind: Kind::Path,
         flags: &[Flag::new("--pkcs11-module").of(Used::ByGateways)],
     }
     SESSION_RECORDING_PATH = "INFISICAL_PAM_SESSION_RECORDING_PATH" "directory of recorded sessions" {
-        used: Used::ByNobody,
+        used: Used::ByNone,
         kind: Kind::Path,
         flags: &[Flag::new("--pam-session-recording-path").of(Used::ByGateways)],
     }
     GATEWAY_LISTEN_ADDRESS = "INFISICAL_GATEWAY_LISTEN_ADDRESS"
     "address at which clients would reach the gateway without a relay" {
-        used: Used::ByNobody,
+        used: Used::ByNone,
         kind: Kind::Address,
         flags: &[Flag::new("--listen-address").of(Used::ByGateways)],
     }
     GATEWAY_BIND_ADDRESS = "INFISICAL_GATEWAY_BIND_ADDRESS"
     "address that the gateway would listen on for them" {
-        used: Used::ByNobody,
+        used: Used::ByNone,
         kind: Kind::Address,
         flags: &[Flag::new("--bind").of(Used::ByGateways)],
     }
     DISABLE_UPDATE_CHECK = "INFISICAL_DISABLE_UPDATE_CHECK"
     "no search for newer versions; this program makes none" {
-        used: Used::ByNobody,
+        used: Used::ByNone,
         kind: Kind::Text("BOOL"),
     }
 }
@@ -809,14 +809,14 @@ mod tests {
 
     #[test]
     fn unused_settings_belong_to_no_role() {
-        use Used::{ByAll, ByGateways, ByNobody, ByRelays};
+        use Used::{ByAll, ByGateways, ByNone, ByRelays};
         for (used, asked, included) in [
             (ByAll, ByGateways, true),
             (ByAll, ByRelays, true),
             (ByGateways, ByGateways, true),
             (ByGateways, ByRelays, false),
-            (ByNobody, ByGateways, false),
-            (ByAll, ByNobody, false),
+            (ByNone, ByGateways, false),
+            (ByAll, ByNone, false),
         ] {
             assert_eq!(used.includes(asked), included, "{used:?} {asked:?}");
         }

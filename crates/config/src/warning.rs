@@ -82,7 +82,7 @@ impl Error for Problems {}
 /// Something that a person should know although the start goes on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Warning {
-    /// The one-time token was spent by an earlier start; what it bought is used.
+    /// The one-time token was spent by an earlier start; the access token that it obtained is used.
     AlreadyEnrolled,
     /// A secret stands in the argument list.
     SecretInArguments {
@@ -184,7 +184,7 @@ impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::AlreadyEnrolled => f.write_str(
-                "the enrollment token was spent by an earlier start; the access token that it bought is used",
+                "the enrollment token was spent by an earlier start; the access token that it obtained is used",
             ),
             Self::SecretInArguments { flag } => write!(
                 f,
@@ -224,7 +224,7 @@ fn idle(key: &Variable) -> &'static str {
         return "it is no setting of this program; variables of other programs belong into a drop-in (systemctl edit)";
     }
     match key.used {
-        Used::ByNobody => "the service that it configures is not offered by this version",
+        Used::ByNone => "the service that it configures is not offered by this version",
         Used::ByGateways => "it is for gateways",
         Used::ByRelays => "it is for relays",
         Used::ByAll => "nothing needs it",

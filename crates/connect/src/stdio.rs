@@ -15,7 +15,7 @@ use super::ending::Ending;
 use crate::net::pooled_buf_reader::BUFFER;
 
 /// Time for our own end to be sent after the remote side's.
-const FAREWELL: Duration = Duration::from_secs(1);
+const CLOSE_WAIT: Duration = Duration::from_secs(1);
 
 /// Once the remote side has ended, input that is open and silent for this long is not waited for: a
 /// program that has nothing to say keeps it open until we exit.
@@ -64,7 +64,7 @@ where
         }
     };
     if ending.is_orderly() {
-        let _ = tokio::time::timeout(FAREWELL, to_remote.shutdown()).await;
+        let _ = tokio::time::timeout(CLOSE_WAIT, to_remote.shutdown()).await;
     }
     ending
 }

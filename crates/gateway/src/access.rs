@@ -16,7 +16,7 @@ pub(crate) enum Access {
 }
 
 impl Access {
-    /// For a gateway whose enrollment bought `token`.
+    /// For a gateway whose enrollment obtained `token`.
     pub(crate) fn enrolled(token: Secret) -> Self {
         Self::Gateway(TokenSource::given("gateway", token))
     }

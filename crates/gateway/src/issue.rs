@@ -42,7 +42,7 @@ pub enum Error {
     TimedOut,
     /// The relay could be reached before the platform answered.
     #[error("the relay answers again, and the platform does not yet")]
-    Overtaken,
+    RelayAnsweredFirst,
     /// No relay to dial.
     #[error("none of the {0} relays that the platform lists has reported within the last hour")]
     NoHealthyRelay(usize),
@@ -260,9 +260,9 @@ impl Issuer {
                 }
                 Err((error.into(), class))
             }
-            Err(error @ (Error::NoHealthyRelay(_) | Error::TimedOut | Error::Overtaken)) => {
-                Err((error, Class::Retry))
-            }
+            Err(
+                error @ (Error::NoHealthyRelay(_) | Error::TimedOut | Error::RelayAnsweredFirst),
+            ) => Err((error, Class::Retry)),
             // Another answer may be better, but not soon.
             Err(error @ Error::Identity(_)) => {
                 Err((error, Class::RetryAfter(Duration::from_secs(10))))
@@ -400,9 +400,10 @@ impl Error {
     pub(crate) fn kind(&self) -> String {
         match self {
             Self::Api(error) => error.kind(),
-            Self::Identity(_) | Self::TimedOut | Self::Overtaken | Self::NoHealthyRelay(_) => {
-                kind(self)
-            }
+            Self::Identity(_)
+            | Self::TimedOut
+            | Self::RelayAnsweredFirst
+            | Self::NoHealthyRelay(_) => kind(self),
         }
     }
 
@@ -415,7 +416,7 @@ impl Error {
                 Class::Retry | Class::RetryAfter(_) => Reason::Unavailable,
             },
             Self::Identity(_) | Self::NoHealthyRelay(_) => Reason::Configuration,
-            Self::TimedOut | Self::Overtaken => Reason::Unavailable,
+            Self::TimedOut | Self::RelayAnsweredFirst => Reason::Unavailable,
         }
     }
 }

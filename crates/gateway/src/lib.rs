@@ -46,7 +46,7 @@ use crate::api::Client;
 use crate::api::login::TokenSource;
 use crate::config::settings::{GatewayCredential, GatewaySettings};
 use crate::error::{Class, Reason, kind};
-use crate::health::Heart;
+use crate::health::LivenessResponder;
 use crate::log_throttle::LogThrottle;
 use crate::scope::Scope;
 use access::Access;
@@ -118,7 +118,7 @@ impl Error {
 }
 
 /// Runs a gateway as the newest of `settings` says until `scope` is cancelled and everything is
-/// closed, or until a person must act. `heart` answers for it; `reporter` is told how it is;
+/// closed, or until a person must act. `responder` answers for it; `reporter` is told how it is;
 /// `triggers` are reasons to act at once; what worked before is `known`.
 ///
 /// # Errors
@@ -129,7 +129,7 @@ pub async fn run(
     reporter: Reporter,
     triggers: ReconnectTriggers,
     known: Known,
-    mut heart: Heart,
+    mut responder: LivenessResponder,
     scope: Scope,
 ) -> Result<(), Error> {
     tracing::info!(
@@ -141,7 +141,7 @@ pub async fn run(
     let (issuer, used) = loop {
         let retrying = |error, after| reporter.not_connected(error, after);
         let making = reload::make(&mut settings, retrying, &scope);
-        match heart.during(|| reporter.check(), making).await? {
+        match responder.during(|| reporter.check(), making).await? {
             Made::Issuer(made) => break *made,
             Made::Newer => {}
             Made::Stopped => return Ok(()),
@@ -233,13 +233,13 @@ pub async fn run(
     let given_up = tasks
         .supervise("connection", async || {
             let running = tasks.run(Box::pin(driver.run()));
-            heart.during(check, running).await
+            responder.during(check, running).await
         })
         .await;
     tasks.cancel();
-    heart.during(check, driver.drain()).await;
+    responder.during(check, driver.drain()).await;
     // All end at once, unless `reload` is spending a token, whose answer may hold the only copy of
-    // what it buys.
+    // what it obtains.
     tasks.finish(LAST_CALL).await;
     match (tasks.failed_task(), given_up.flatten()) {
         (Some(task), _) => Err(Error::FailedTask(task)),

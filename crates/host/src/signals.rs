@@ -23,11 +23,11 @@ const SAME_SIGNAL: Duration = Duration::from_millis(200);
 pub struct Error(#[source] std::io::Error);
 
 /// Cancels `scope` at the first SIGTERM or SIGINT and ends the process at the second, with the exit
-/// status a shell gives a killed process (128 + signal), after `last_words`. Must be called inside the runtime.
+/// status a shell gives a killed process (128 + signal), after `last_lines`. Must be called inside the runtime.
 ///
 /// # Errors
 /// The operating system refuses the handlers.
-pub fn stop_on_signal(scope: &Scope, last_words: impl Fn() + Send + 'static) -> Result<(), Error> {
+pub fn stop_on_signal(scope: &Scope, last_lines: impl Fn() + Send + 'static) -> Result<(), Error> {
     let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(Error)?;
     let stop = scope.clone();
     // Not tracked by the scope it cancels: it must go on after the cancellation, for the second signal.
@@ -43,7 +43,7 @@ pub fn stop_on_signal(scope: &Scope, last_words: impl Fn() + Send + 'static) -> 
             first.get_or_insert(now);
             if stop.is_cancelled() {
                 tracing::warn!(signal = name, "second signal; ending now");
-                last_words();
+                last_lines();
                 end_now(signal);
             }
             tracing::info!(

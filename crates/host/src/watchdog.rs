@@ -11,22 +11,22 @@ use tokio::time::MissedTickBehavior;
 
 use super::notify;
 use crate::events;
-use crate::health::Pulse;
+use crate::health::LivenessProbe;
 
-/// Feeds the watchdog for as long as `pulse` beats, if the service manager asked this process for it; else ends at once.
-pub async fn run(pulse: Pulse) {
+/// Feeds the watchdog for as long as `probe` is answered, if the service manager asked this process for it; else ends at once.
+pub async fn run(probe: LivenessProbe) {
     if let Some(limit) = notify::watchdog() {
-        feed(limit, &pulse, notify::alive).await;
+        feed(limit, &probe, notify::alive).await;
     }
 }
 
 /// Calls `alive` twice within each `limit`, each time after a beat; ends when there is no one left to ask.
-async fn feed(limit: Duration, pulse: &Pulse, alive: impl Fn()) {
+async fn feed(limit: Duration, probe: &LivenessProbe, alive: impl Fn()) {
     let mut ticks = tokio::time::interval(limit / 2);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        let beat = pulse.beats();
+        let beat = probe.is_alive();
         tokio::pin!(beat);
         let beats = match tokio::time::timeout(limit / 2, &mut beat).await {
             Ok(beats) => beats,
@@ -55,17 +55,17 @@ mod tests {
     use tokio::time::Instant;
 
     use super::feed;
-    use crate::health::heart;
+    use crate::health::liveness;
 
     const LIMIT: Duration = Duration::from_secs(30);
 
     #[tokio::test(flavor = "current_thread", start_paused = true)]
     async fn pings_come_twice_within_the_limit_while_the_supervisor_turns() {
-        let (mut heart, pulse) = heart();
+        let (mut responder, probe) = liveness();
         let pings = Cell::new(0);
         let begin = Instant::now();
-        let feeding = feed(LIMIT, &pulse, || pings.set(pings.get() + 1));
-        let turning = heart.during(|| (), tokio::time::sleep(LIMIT * 10));
+        let feeding = feed(LIMIT, &probe, || pings.set(pings.get() + 1));
+        let turning = responder.during(|| (), tokio::time::sleep(LIMIT * 10));
         tokio::select! {
             () = feeding => panic!("it goes on"),
             () = turning => {}
@@ -76,18 +76,18 @@ mod tests {
 
     #[tokio::test(flavor = "current_thread", start_paused = true)]
     async fn pings_end_with_a_supervisor_that_stops_turning_and_come_back_with_it() {
-        let (mut heart, pulse) = heart();
+        let (mut responder, probe) = liveness();
         let pings = Cell::new(0);
-        let feeding = feed(LIMIT, &pulse, || pings.set(pings.get() + 1));
+        let feeding = feed(LIMIT, &probe, || pings.set(pings.get() + 1));
         let supervisor = async {
-            heart.during(|| (), tokio::time::sleep(LIMIT)).await;
+            responder.during(|| (), tokio::time::sleep(LIMIT)).await;
             // What was answered is still told.
             tokio::time::sleep(Duration::from_millis(1)).await;
             let before = pings.get();
-            // Awaits something without giving its heart a turn.
+            // Awaits something without giving its responder a turn.
             tokio::time::sleep(LIMIT * 100).await;
             assert_eq!(pings.get(), before, "pings from a supervisor that is stuck");
-            heart.during(|| (), tokio::time::sleep(LIMIT)).await;
+            responder.during(|| (), tokio::time::sleep(LIMIT)).await;
             assert!(pings.get() > before, "no pings although it turns again");
         };
         tokio::select! {
@@ -98,8 +98,8 @@ mod tests {
 
     #[tokio::test(flavor = "current_thread", start_paused = true)]
     async fn pings_end_with_the_supervisor() {
-        let (heart, pulse) = heart();
-        drop(heart);
-        feed(LIMIT, &pulse, || panic!("a ping for nobody")).await;
+        let (responder, probe) = liveness();
+        drop(responder);
+        feed(LIMIT, &probe, || panic!("a ping for no one")).await;
     }
 }

@@ -63,7 +63,7 @@ impl Access {
         Some(Self::new(client, settings, proof, source))
     }
 
-    /// For a relay whose enrollment bought `token`.
+    /// For a relay whose enrollment obtained `token`.
     pub(crate) fn enrolled(client: &Client, settings: &RelaySettings, token: Secret) -> Self {
         let source = TokenSource::given("relay", token);
         Self::new(client, settings, Proof::Enrolled, source)

@@ -29,7 +29,7 @@ pub(crate) struct Parties<'a> {
     /// The session of the channel.
     pub(crate) session: &'a Session,
     /// How long the client may take for what a lost session left behind.
-    pub(crate) farewell: Duration,
+    pub(crate) close_wait: Duration,
 }
 
 /// How a bridge ended.
@@ -64,7 +64,7 @@ where
             () = async {
                 // A channel of a session that is gone takes bytes, or none, forever.
                 parties.session.ended().await;
-                tokio::time::sleep(parties.farewell).await;
+                tokio::time::sleep(parties.close_wait).await;
             } => (End::Broken, "gateway: its session ended"),
         }
     });

@@ -174,7 +174,7 @@ impl Client {
             gateway: name,
             peer: self.peer,
             session: &tunnel.session,
-            farewell: self.hub.deadlines.farewell,
+            close_wait: self.hub.deadlines.close_wait,
         };
         // Packets that have come together go to the client in one write; the bridge flushes.
         tls.batch_writes();
@@ -204,7 +204,7 @@ impl Client {
                 drop(places);
                 let lost = async {
                     let ended = tunnel.session.ended();
-                    let _ = tokio::time::timeout(self.hub.deadlines.farewell, ended).await;
+                    let _ = tokio::time::timeout(self.hub.deadlines.close_wait, ended).await;
                     drop(channel);
                 };
                 tokio::join!(lost, abort(&mut tls));
@@ -353,12 +353,12 @@ impl Client {
     /// unread bytes would reset the connection and could destroy our disconnect message on its way. True if
     /// the client ended.
     async fn dismiss(&self, tls: &mut Tls) -> bool {
-        let farewell = async {
+        let close_wait = async {
             tls.shutdown().await?;
             let mut ignored = tls.take(MAX_IGNORED);
             tokio::io::copy(&mut ignored, &mut tokio::io::sink()).await
         };
-        let ignored = tokio::time::timeout(self.hub.deadlines.farewell, farewell).await;
+        let ignored = tokio::time::timeout(self.hub.deadlines.close_wait, close_wait).await;
         matches!(ignored, Ok(Ok(bytes)) if bytes < MAX_IGNORED)
     }
 }

@@ -34,10 +34,10 @@ const TAKEN_OVER: &str = "another connection of this gateway took over";
 /// What a gateway is told that would be one too many.
 const FULL: &str = "the relay has as many gateways as it may have";
 
-/// The goodbyes of a stop are spread over this long for each gateway: all of them at once would dial the next relay at once.
-const BETWEEN_GOODBYES: Duration = Duration::from_millis(5);
+/// The disconnect messages of a stop are spread over this long for each gateway: all of them at once would dial the next relay at once.
+const DISCONNECT_INTERVAL: Duration = Duration::from_millis(5);
 /// The same for all gateways together.
-const ALL_GOODBYES: Duration = Duration::from_secs(1);
+const DISCONNECT_SPREAD: Duration = Duration::from_secs(1);
 
 /// Accepts gateways until `stop` is cancelled: then a gateway that no client needs any more receives a disconnect message. The
 /// sessions belong to `sessions`: its cancellation closes all of them with a disconnect message.
@@ -169,7 +169,7 @@ async fn gateway(
     }
 }
 
-/// Waits until the relay stops and a gateway is `idle`, and then for this one's part of the time over which goodbyes are spread:
+/// Waits until the relay stops and a gateway is `idle`, and then for this one's part of the time over which disconnect messages are spread:
 /// many become idle in the same moment, when the relay stops and when it cuts what did not end by itself.
 async fn goes(
     stop: &Scope,
@@ -179,14 +179,16 @@ async fn goes(
 ) {
     stop.cancelled().await;
     idle.await;
-    tokio::time::sleep(goodbye_in(others(), random)).await;
+    tokio::time::sleep(disconnect_delay(others(), random)).await;
 }
 
 /// The wait before one disconnect message beside `others`: a part of what is between no time and what all of them may take, by
 /// `random`.
-fn goodbye_in(others: usize, random: u64) -> Duration {
+fn disconnect_delay(others: usize, random: u64) -> Duration {
     let others = u32::try_from(others).unwrap_or(u32::MAX);
-    let all = BETWEEN_GOODBYES.saturating_mul(others).min(ALL_GOODBYES);
+    let all = DISCONNECT_INTERVAL
+        .saturating_mul(others)
+        .min(DISCONNECT_SPREAD);
     let part = u32::try_from(random >> 32).unwrap_or(u32::MAX);
     all.mul_f64(f64::from(part) / f64::from(u32::MAX))
 }
@@ -270,7 +272,7 @@ fn advice(error: &ssh::Error) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{ALL_GOODBYES, BETWEEN_GOODBYES, goes, goodbye_in};
+    use super::{DISCONNECT_INTERVAL, DISCONNECT_SPREAD, disconnect_delay, goes};
     use crate::scope::Scope;
     use std::time::Duration;
     use tokio::time::Instant;
@@ -285,15 +287,15 @@ mod tests {
         gateway(0).await;
         assert_eq!(begin.elapsed(), cut);
         gateway(u64::MAX).await;
-        assert_eq!(begin.elapsed(), cut * 2 + BETWEEN_GOODBYES * 10);
+        assert_eq!(begin.elapsed(), cut * 2 + DISCONNECT_INTERVAL * 10);
     }
 
     #[test]
-    fn goodbyes_are_spread_by_their_number_and_a_single_one_is_said_at_once() {
-        assert_eq!(goodbye_in(0, u64::MAX), Duration::ZERO);
-        assert_eq!(goodbye_in(7, 0), Duration::ZERO);
-        assert_eq!(goodbye_in(10, u64::MAX), BETWEEN_GOODBYES * 10);
-        assert_eq!(goodbye_in(10, u64::MAX / 2).as_millis(), 25);
-        assert_eq!(goodbye_in(1_000_000, u64::MAX), ALL_GOODBYES);
+    fn disconnects_are_spread_by_their_number() {
+        assert_eq!(disconnect_delay(0, u64::MAX), Duration::ZERO);
+        assert_eq!(disconnect_delay(7, 0), Duration::ZERO);
+        assert_eq!(disconnect_delay(10, u64::MAX), DISCONNECT_INTERVAL * 10);
+        assert_eq!(disconnect_delay(10, u64::MAX / 2).as_millis(), 25);
+        assert_eq!(disconnect_delay(1_000_000, u64::MAX), DISCONNECT_SPREAD);
     }
 }

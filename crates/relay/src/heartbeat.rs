@@ -42,7 +42,7 @@ pub(crate) async fn run(accesses: watch::Receiver<Arc<Access>>, hub: Arc<Hub>) {
         let result = access.heartbeat().await;
         let was_reachable = cadence.is_reachable();
         let delay = cadence.record(result.is_ok());
-        hub.set_doubt(result.as_ref().err().map(|(error, _)| doubt(error)));
+        hub.set_warning(result.as_ref().err().map(|(error, _)| warning(error)));
         let at_least = match &result {
             Err((_, Class::RetryAfter(wait))) => *wait,
             Ok(()) | Err(_) => Duration::ZERO,
@@ -54,7 +54,7 @@ pub(crate) async fn run(accesses: watch::Receiver<Arc<Access>>, hub: Arc<Hub>) {
 }
 
 /// What a heartbeat that failed shows, as the status says it.
-fn doubt(error: &api::Error) -> String {
+fn warning(error: &api::Error) -> String {
     let error_text = chain(error);
     if error.tells_of_probe() {
         format!("Infisical does not reach it: {error_text}")
@@ -64,7 +64,7 @@ fn doubt(error: &api::Error) -> String {
 }
 
 /// Waits for `delay`; once `disturbed` resolves only for what is left of [`AGAIN`] and `at_least`, since a clock may be set
-/// again and again.
+/// repeatedly.
 async fn pause<T>(delay: Duration, at_least: Duration, disturbed: impl Future<Output = T>) {
     let begin = Instant::now();
     if tokio::time::timeout(delay, disturbed).await.is_ok() {

@@ -34,7 +34,7 @@ pub(crate) struct Deadlines {
     /// A replaced session's answer to its probe.
     pub(crate) probe: Duration,
     /// A client's answer to our disconnect message, and what a gateway left behind to be read.
-    pub(crate) farewell: Duration,
+    pub(crate) close_wait: Duration,
     /// All clients and gateways together, once the relay was told to stop.
     pub(crate) grace: Duration,
 }
@@ -46,7 +46,7 @@ impl Default for Deadlines {
             arrival: Duration::from_millis(500),
             open: Duration::from_secs(10),
             probe: Duration::from_secs(2),
-            farewell: Duration::from_secs(2),
+            close_wait: Duration::from_secs(2),
             grace: GRACE,
         }
     }
@@ -69,7 +69,7 @@ pub(crate) struct Hub {
     /// For lines about clients that authenticated and are not served.
     pub(crate) refusals: LogThrottle,
     /// Why the platform does not reach this relay, as far as the last heartbeat showed.
-    doubt: Mutex<Option<String>>,
+    warning: Mutex<Option<String>>,
     /// Client connections with a gateway to go to, per gateway.
     pub(crate) channels: Counters<GatewayId>,
     /// What tunnels hold, per organization.
@@ -130,7 +130,7 @@ impl Hub {
             ssh_handshakes: Handshakes::metered(handshakes, Arc::clone(&pool)),
             tls_handshakes: Handshakes::metered(handshakes, pool),
             refusals: LogThrottle::for_peers(),
-            doubt: Mutex::default(),
+            warning: Mutex::default(),
             channels: Counters::new(limits.per_gateway),
             buffers: Pool::new(limits.buffer_bytes()),
             clients: Counters::new(most_clients),
@@ -208,14 +208,14 @@ impl Hub {
     }
 
     /// Why the platform does not reach this relay; `None` while it does, or nothing is known.
-    pub(crate) fn doubt(&self) -> Option<String> {
-        let doubt = self.doubt.lock().unwrap_or_else(PoisonError::into_inner);
-        doubt.clone()
+    pub(crate) fn warning(&self) -> Option<String> {
+        let warning = self.warning.lock().unwrap_or_else(PoisonError::into_inner);
+        warning.clone()
     }
 
     /// Notes what a heartbeat showed.
-    pub(crate) fn set_doubt(&self, doubt: Option<String>) {
-        *self.doubt.lock().unwrap_or_else(PoisonError::into_inner) = doubt;
+    pub(crate) fn set_warning(&self, warning: Option<String>) {
+        *self.warning.lock().unwrap_or_else(PoisonError::into_inner) = warning;
     }
 
     /// Registers the tunnel of a gateway that has proved itself, for as long as the registration lives, and lets waiting

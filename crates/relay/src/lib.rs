@@ -44,7 +44,7 @@ use crate::agent::known::Known;
 use crate::api::Client;
 use crate::config::settings::RelaySettings;
 use crate::error::Reason;
-use crate::health::Heart;
+use crate::health::LivenessResponder;
 use crate::host::notify;
 use crate::names::{SSH_PORT, TLS_PORT};
 use crate::net::listen;
@@ -54,7 +54,7 @@ use hub::{Deadlines, GRACE, Hub};
 /// How long the relay's own tasks may take to end: longer than one call to the platform.
 const LAST_CALL: Duration = Duration::from_secs(35);
 /// How long what was cut may take to end, clients first and then gateways.
-const FAREWELL: Duration = Duration::from_secs(5);
+const CLOSE_WAIT: Duration = Duration::from_secs(5);
 
 /// Why a relay gave up.
 #[derive(Debug, thiserror::Error)]
@@ -92,14 +92,14 @@ impl Error {
 }
 
 /// Runs a relay as the newest of `settings` says until `scope` is cancelled and everything is closed, or until a person
-/// must act. `heart` answers for it; what worked before is `known`.
+/// must act. `responder` answers for it; what worked before is `known`.
 ///
 /// # Errors
 /// See [`Error`]; everything that time may cure is retried instead.
 pub async fn run(
     settings: watch::Receiver<RelaySettings>,
     known: &Known,
-    mut heart: Heart,
+    mut responder: LivenessResponder,
     scope: Scope,
 ) -> Result<(), Error> {
     let first = settings.borrow().clone();
@@ -112,7 +112,7 @@ pub async fn run(
     let client = client(&first)?;
     notify::status("registering with the platform");
     let beginning = Box::pin(patiently(register::begin(&client, &first, known, &scope)));
-    let Some((access, identity)) = heart.during(|| (), beginning).await? else {
+    let Some((access, identity)) = responder.during(|| (), beginning).await? else {
         return Ok(());
     };
 
@@ -165,11 +165,11 @@ pub async fn run(
     }
 
     let check = || drop(hub.registry());
-    heart.during(check, serving).await;
-    // All end at once, unless `reload` is spending a token, whose answer may hold the only copy of what it buys.
+    responder.during(check, serving).await;
+    // All end at once, unless `reload` is spending a token, whose answer may hold the only copy of what it obtains.
     notify::extend(LAST_CALL);
     // The watchdog's patience is shorter.
-    heart.during(|| (), tasks.finish(LAST_CALL)).await;
+    responder.during(|| (), tasks.finish(LAST_CALL)).await;
     match tasks.failed_task() {
         Some(task) => Err(Error::FailedTask(task)),
         None => Ok(()),
@@ -243,7 +243,7 @@ async fn serve(sockets: Sockets, hub: Arc<Hub>, stop: Scope) {
 
     stop.cancelled().await;
     notify::stopping();
-    notify::extend(GRACE + FAREWELL * 3);
+    notify::extend(GRACE + CLOSE_WAIT * 3);
     let (live, connected) = (bridges.tasks(), hub.registry().len());
     if live > 0 {
         tracing::info!(live, "stopping; live connections may finish");
@@ -253,12 +253,12 @@ async fn serve(sockets: Sockets, hub: Arc<Hub>, stop: Scope) {
     if !all_clients {
         tracing::warn!(live = bridges.tasks(), "connections are cut");
         bridges.cancel();
-        bridges.finish(FAREWELL).await;
+        bridges.finish(CLOSE_WAIT).await;
     }
-    // Those whose last bridge has just ended have their goodbyes in their own time, not all at once.
-    sessions.finish(FAREWELL).await;
+    // Those whose last bridge has just ended are disconnected in their own time, not all at once.
+    sessions.finish(CLOSE_WAIT).await;
     sessions.cancel();
-    sessions.finish(FAREWELL).await;
+    sessions.finish(CLOSE_WAIT).await;
     tracing::info!(gateways = connected, "stopped");
 }
 

@@ -157,7 +157,7 @@ pub(crate) async fn begin(
     }
 }
 
-/// The access of the settings, bought with the enrollment token if that is what there is.
+/// The access of the settings, obtained with the enrollment token if that is what there is.
 async fn open(
     client: &Client,
     settings: &RelaySettings,
@@ -166,8 +166,8 @@ async fn open(
     let RelayCredential::Enroll { token } = &settings.credential else {
         return Ok(Access::of(client, settings));
     };
-    let bought = spend(client, settings, token, scope).await?;
-    Ok(bought.map(|token| Access::enrolled(client, settings, token)))
+    let issued = spend(client, settings, token, scope).await?;
+    Ok(issued.map(|token| Access::enrolled(client, settings, token)))
 }
 
 /// Spends the enrollment token of `settings`, if that is their credential, and starts nothing.

@@ -24,7 +24,7 @@ use crate::config::settings::{
     ApiBase, CustomHeaders, LogSettings, RelayCredential, RelayKind, RelayLimits, RelaySettings,
 };
 use crate::error::{Reason, chain};
-use crate::health::heart;
+use crate::health::liveness;
 use crate::scope::Scope;
 use crate::secret::Secret;
 
@@ -156,12 +156,12 @@ async fn a_final_refusal_is_shown_with_message_and_request_id() {
 }
 
 #[tokio::test]
-async fn what_an_enrollment_bought_is_kept_before_it_is_used() {
+async fn what_an_enrollment_issued_is_kept_before_it_is_used() {
     let directory = tempfile::tempdir().expect("a directory");
     let store = directory.path().join("relay.conf");
     let (platform, scope) = (Platform::default(), Scope::new("test"));
     let domain = platform.start(&scope).await;
-    platform.will_answer(200, json!({"accessToken": "bought", "more": 1}));
+    platform.will_answer(200, json!({"accessToken": "obtained", "more": 1}));
     platform.will_answer(403, json!({"message": "not yet"}));
     let token = Secret::new("one-time");
     let settings = settings(domain, RelayCredential::Enroll { token }, &store);
@@ -169,13 +169,13 @@ async fn what_an_enrollment_bought_is_kept_before_it_is_used() {
 
     let asked: Vec<String> = platform.asked().into_iter().map(|(path, _)| path).collect();
     assert_eq!(asked, [LOGIN, CONNECT]);
-    assert_eq!(platform.asked().pop().expect("asked").1, "Bearer bought");
+    assert_eq!(platform.asked().pop().expect("asked").1, "Bearer obtained");
     let kept = file::load(&store).expect("the store");
     let value = |key: &str| {
         let entry = kept.iter().find(|entry| entry.key.name == key);
         entry.expect(key).value.expose().to_owned()
     };
-    assert_eq!(value("INFISICAL_RELAY_ACCESS_TOKEN"), "bought");
+    assert_eq!(value("INFISICAL_RELAY_ACCESS_TOKEN"), "obtained");
     assert_eq!(value("INFISICAL_RELAY_ENROLLMENT_TOKEN"), "one-time");
 }
 
@@ -208,7 +208,7 @@ async fn a_port_in_use_ends_the_start_before_the_platform_is_asked() {
         ..settings(domain, identity(), Path::new("/nonexistent/store"))
     };
     let known = Known::new(None);
-    let running = run(fixed(settings), &known, heart().0, Scope::new("relay"));
+    let running = run(fixed(settings), &known, liveness().0, Scope::new("relay"));
     let error = Box::pin(running).await.expect_err("in use");
     assert!(matches!(error, Error::Listen(_)), "{error:?}");
     assert_eq!(error.reason(), Reason::Unavailable);
@@ -224,7 +224,7 @@ async fn an_instance_relay_needs_the_instances_secret() {
         ..settings(domain, identity(), Path::new("/nonexistent/store"))
     };
     let known = Known::new(None);
-    let running = run(fixed(settings), &known, heart().0, Scope::new("relay"));
+    let running = run(fixed(settings), &known, liveness().0, Scope::new("relay"));
     let error = Box::pin(running).await.expect_err("refused");
     assert_eq!(error.reason(), Reason::Configuration);
     assert_eq!(platform.asked(), []);
@@ -239,7 +239,7 @@ async fn a_relay_starts_beats_and_stops() {
     let settings = settings(domain, identity(), Path::new("/nonexistent/store"));
     let stop = Scope::new("relay");
     let known = Known::new(None);
-    let running = run(fixed(settings), &known, heart().0, stop.clone());
+    let running = run(fixed(settings), &known, liveness().0, stop.clone());
     let stopping = async {
         until(|| platform.asked().len() == 2).await;
         stop.cancel();

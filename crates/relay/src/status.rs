@@ -58,9 +58,9 @@ fn line(hub: &Hub) -> String {
         hub.buffers.limit() >> 20,
         RoundedUp(identity.expires_in()),
     );
-    if let Some(doubt) = hub.doubt() {
+    if let Some(warning) = hub.warning() {
         line.push_str("; but ");
-        line.push_str(&doubt);
+        line.push_str(&warning);
     }
     line
 }

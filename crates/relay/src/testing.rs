@@ -258,7 +258,7 @@ impl Default for Given {
                 arrival: LIMIT,
                 open: LIMIT,
                 probe: LIMIT,
-                farewell: LIMIT,
+                close_wait: LIMIT,
                 grace: LIMIT,
             },
             ssh_handshake: LIMIT,

@@ -71,7 +71,7 @@ async fn a_client_that_vanishes_closes_its_channel_only() {
 async fn a_gateway_that_vanishes_ends_its_clients_and_its_registration() {
     let relay = Relay::start(Given {
         deadlines: Deadlines {
-            farewell: Duration::from_millis(20),
+            close_wait: Duration::from_millis(20),
             ..Given::default().deadlines
         },
         ..Given::default()
@@ -187,7 +187,7 @@ async fn only_certificates_for_this_relay_are_accepted() {
         (
             "another gateway's",
             UserCertificate {
-                principals: vec!["somebody".to_owned()],
+                principals: vec!["someone".to_owned()],
                 ..good()
             },
         ),
@@ -256,7 +256,7 @@ async fn a_gateway_is_its_first_principal_whatever_user_name_it_chooses() {
 }
 
 #[tokio::test]
-async fn a_client_for_nobody_is_closed_cleanly() {
+async fn a_client_for_no_one_is_closed_cleanly() {
     let relay = Relay::start(Given {
         deadlines: Deadlines {
             arrival: Duration::from_millis(10),
@@ -266,7 +266,7 @@ async fn a_client_for_nobody_is_closed_cleanly() {
     })
     .await;
     let _gateway = relay.gateway().await;
-    for name in [GatewayId::HEALTH_CHECK, "nobody", "not an id"] {
+    for name in [GatewayId::HEALTH_CHECK, "unknown", "not an id"] {
         let mut client = relay.client(name).await;
         // What it sent meanwhile does not turn the end into a reset.
         client.write_all(b"hello").await.expect("written");
@@ -429,7 +429,7 @@ async fn new_credentials_serve_new_handshakes_and_keep_live_sessions() {
 }
 
 #[tokio::test]
-async fn a_relay_that_stops_lets_clients_finish_and_says_goodbye_to_gateways() {
+async fn stopping_relay_drains_clients_and_disconnects_gateways() {
     let relay = Relay::good().await;
     let gateway = relay.gateway().await;
     let (mut client, mut channel) = relay.bridge(&gateway).await;
@@ -437,9 +437,9 @@ async fn a_relay_that_stops_lets_clients_finish_and_says_goodbye_to_gateways() {
     client.write_all(b"x").await.expect("written");
     assert_eq!(soon(channel.read_u8()).await.expect("a byte"), b'x');
     relay.stop.cancel();
-    client.write_all(b"last words").await.expect("written");
+    client.write_all(b"last bytes").await.expect("written");
     client.shutdown().await.expect("closed");
-    assert_eq!(rest(&mut channel).await, b"last words");
+    assert_eq!(rest(&mut channel).await, b"last bytes");
     channel.shutdown().await.expect("closed");
     assert_eq!(rest(&mut client).await, b"");
     drop((client, channel));
@@ -453,7 +453,7 @@ async fn a_relay_that_stops_lets_clients_finish_and_says_goodbye_to_gateways() {
 }
 
 /// What a gateway is told at the end of its session.
-async fn goodbye(gateway: &client::Session) -> String {
+async fn disconnect_message(gateway: &client::Session) -> String {
     assert!(soon(gateway.accept()).await.is_none());
     gateway.take_end().to_string()
 }
@@ -473,12 +473,12 @@ async fn a_relay_that_stops_lets_idle_gateways_go_while_others_are_still_served(
     let (mut client, mut channel) = relay.bridge(&busy).await;
     passes(&mut client, &mut channel).await;
     relay.stop.cancel();
-    let end = goodbye(&idle).await;
+    let end = disconnect_message(&idle).await;
     assert!(end.contains("going away"), "{end}");
     until(|| relay.hub.registry().len() == 1).await;
     passes(&mut client, &mut channel).await;
     drop((client, channel));
-    let end = goodbye(&busy).await;
+    let end = disconnect_message(&busy).await;
     assert!(end.contains("going away"), "{end}");
     assert!(relay.scope.finish(LIMIT).await, "the relay has stopped");
 }
@@ -516,7 +516,7 @@ async fn what_does_not_end_while_a_relay_stops_is_cut_after_its_grace() {
         deadlines: Deadlines {
             grace: Duration::from_millis(50),
             // The end of the session alone must not be what ends the bridge.
-            farewell: 4 * LIMIT,
+            close_wait: 4 * LIMIT,
             ..Given::default().deadlines
         },
         ..Given::default()
@@ -532,7 +532,7 @@ async fn what_does_not_end_while_a_relay_stops_is_cut_after_its_grace() {
     };
     let stopping = async {
         relay.stop.cancel();
-        let end = goodbye(&gateway).await;
+        let end = disconnect_message(&gateway).await;
         assert!(end.contains("going away"), "{end}");
     };
     tokio::join!(sending, stopping);
@@ -568,7 +568,7 @@ async fn one_gateway_too_many_is_told_so_and_one_that_is_connected_may_come_agai
     let second = relay.try_gateway(OTHER_ID, &certificate).await;
     // It may hear so before it learns that it has proved itself.
     let end = match second {
-        Ok(session) => goodbye(&session).await,
+        Ok(session) => disconnect_message(&session).await,
         Err(error) => error.to_string(),
     };
     assert!(end.contains("as many gateways as it may have"), "{end}");

@@ -21,7 +21,7 @@ use crate::humanize::Rounded;
 /// What the two clocks may differ by. Answers tell the time in whole seconds, travel for a while, and machines that are
 /// set by the network are right within a second or two.
 const AGREES: Duration = Duration::from_secs(30);
-/// A disagreement that was told is over when this little is left, so that one at the limit is not told again and again.
+/// A disagreement that was told is over when this little is left, so that one at the limit is not told repeatedly.
 const AGREES_AGAIN: Duration = Duration::from_secs(20);
 /// An answer that took longer says too little about when it was sent.
 const LONGEST_TRIP: Duration = Duration::from_secs(20);
@@ -286,7 +286,7 @@ mod tests {
         clock.observe(at(date), clock.ask());
     }
 
-    /// Nearly a second is added for what the date leaves out.
+    /// Almost a second is added for what the date leaves out.
     fn seconds(time: SystemTime) -> u64 {
         time.duration_since(UNIX_EPOCH).expect("later").as_secs()
     }
@@ -413,7 +413,7 @@ mod tests {
     }
 
     #[test]
-    fn at_the_limit_it_is_not_logged_again_and_again() {
+    fn at_the_limit_it_is_not_logged_repeatedly() {
         let (clock, _) = machine(NOON, 100);
         answered(&clock, NOON - 32);
         assert!(clock.known().told.is_some());

@@ -1,6 +1,6 @@
 //! Proof of progress: a role's supervisor answers when it is asked, and anyone who asks knows that it turns.
 //!
-//! The [`Heart`] is held by the supervisor, which gives it a turn beside everything it waits for; the [`Pulse`] by the
+//! The [`LivenessResponder`] is held by the supervisor, which gives it a turn beside everything it waits for; the [`LivenessProbe`] by the
 //! watchdog. An answer proves three things at once: the runtime runs tasks, the supervisor's own task is polled, and
 //! the locks that its check takes are free. Nothing here measures time; the one who asks decides what is late.
 
@@ -10,36 +10,36 @@ use tokio::sync::{mpsc, oneshot};
 
 /// Asks for a sign of life.
 #[derive(Debug, Clone)]
-pub struct Pulse {
-    /// The other end is the supervisor's [`Heart`].
+pub struct LivenessProbe {
+    /// The other end is the supervisor's [`LivenessResponder`].
     ask: mpsc::Sender<oneshot::Sender<()>>,
 }
 
 /// Answers for a supervisor.
 #[derive(Debug)]
-pub struct Heart {
-    /// The other ends are the [`Pulse`] and its clones.
+pub struct LivenessResponder {
+    /// The other ends are the [`LivenessProbe`] and its clones.
     asked: mpsc::Receiver<oneshot::Sender<()>>,
 }
 
-/// A supervisor's heart, and what feels its pulse.
+/// A supervisor's responder, and the probe that asks it.
 #[must_use]
-pub fn heart() -> (Heart, Pulse) {
+pub fn liveness() -> (LivenessResponder, LivenessProbe) {
     // One question at a time: a second one waits for the first one's answer.
     let (ask, asked) = mpsc::channel(1);
-    (Heart { asked }, Pulse { ask })
+    (LivenessResponder { asked }, LivenessProbe { ask })
 }
 
-impl Pulse {
+impl LivenessProbe {
     /// Waits for a sign of life: true when it came, false when the supervisor is gone. Does not return while the
     /// supervisor does not turn. Cancel-safe.
-    pub async fn beats(&self) -> bool {
+    pub async fn is_alive(&self) -> bool {
         let (reply, answer) = oneshot::channel();
         self.ask.send(reply).await.is_ok() && answer.await.is_ok()
     }
 }
 
-impl Heart {
+impl LivenessResponder {
     /// Runs `future` to its end and answers meanwhile, each time after `check`, which takes for a moment the locks without
     /// which the role does nothing. It must not await, and may block only where the role is then lost.
     pub async fn during<F: Future>(&mut self, check: impl Fn(), future: F) -> F::Output {
@@ -62,32 +62,32 @@ impl Heart {
 mod tests {
     use std::sync::{Arc, Mutex};
 
-    use super::heart;
+    use super::liveness;
     use crate::scope::Scope;
 
     #[tokio::test(flavor = "current_thread", start_paused = true)]
     async fn a_supervisor_that_waits_answers_and_one_that_is_gone_does_not() {
-        let (mut heart, pulse) = heart();
+        let (mut responder, probe) = liveness();
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let scope = Scope::new("test");
         scope.spawn("supervisor", async move {
-            let _ = heart.during(|| (), stopped).await;
+            let _ = responder.during(|| (), stopped).await;
         });
         for _ in 0..3 {
-            assert!(pulse.beats().await);
+            assert!(probe.is_alive().await);
         }
         drop(stop);
         assert!(scope.finish(std::time::Duration::from_secs(10)).await);
-        assert!(!pulse.beats().await);
+        assert!(!probe.is_alive().await);
     }
 
     #[tokio::test(flavor = "current_thread", start_paused = true)]
     async fn a_supervisor_that_does_something_else_does_not_answer() {
-        let (heart, pulse) = heart();
+        let (responder, probe) = liveness();
         let week = std::time::Duration::from_secs(7 * 24 * 3600);
-        assert!(tokio::time::timeout(week, pulse.beats()).await.is_err());
-        drop(heart);
-        assert!(!pulse.beats().await);
+        assert!(tokio::time::timeout(week, probe.is_alive()).await.is_err());
+        drop(responder);
+        assert!(!probe.is_alive().await);
     }
 
     #[test]
@@ -99,15 +99,15 @@ mod tests {
         let wanted = Arc::clone(&lock);
         // A runtime of one thread: while its supervisor waits for the lock, it does nothing at all.
         let runtime = std::thread::spawn(move || {
-            let (mut heart, pulse) = heart();
+            let (mut responder, probe) = liveness();
             let check = move || {
                 let _ = arrived.send(());
                 drop(wanted.lock());
             };
             let runtime = tokio::runtime::Builder::new_current_thread().build();
             runtime.expect("a runtime").block_on(async move {
-                let asking = async { pulse.beats().await };
-                let beats = heart.during(check, asking).await;
+                let asking = async { probe.is_alive().await };
+                let beats = responder.during(check, asking).await;
                 let _ = answered.send(beats);
             });
         });

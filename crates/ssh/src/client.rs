@@ -77,7 +77,11 @@ impl VerifiedServer {
 ///
 /// # Errors
 /// The server's certificate is refused, the handshake breaks or takes too long.
-pub async fn greet<R, W>(reader: R, writer: W, config: &Config) -> Result<VerifiedServer, Error>
+pub async fn key_exchange<R, W>(
+    reader: R,
+    writer: W,
+    config: &Config,
+) -> Result<VerifiedServer, Error>
 where
     R: AsyncRead + Unpin + Send + 'static,
     W: Writer,
@@ -112,7 +116,10 @@ where
     R: AsyncRead + Unpin + Send + 'static,
     W: Writer,
 {
-    let session = greet(reader, writer, config).await?.authenticate().await;
+    let session = key_exchange(reader, writer, config)
+        .await?
+        .authenticate()
+        .await;
     // The limit is that of the whole handshake.
     session.map_err(|error| match error {
         Error::HandshakeTimedOut(_) => Error::HandshakeTimedOut(config.handshake),

@@ -156,12 +156,12 @@ async fn the_end_of_a_session_does_not_overtake_the_last_bytes() {
     let (opened, accepted) =
         tokio::join!(server.open(("localhost", 0), originator()), client.accept());
     let (mut near, mut far) = (opened.expect("opened"), accepted.expect("accepted"));
-    let farewell = far.farewell();
-    far.write_all(b"the last words").await.expect("written");
+    let close_wait = far.close_wait();
+    far.write_all(b"the last bytes").await.expect("written");
     far.shutdown().await.expect("half-closed");
     drop(far);
     let ending = async {
-        farewell.wait(LONG).await;
+        close_wait.wait(LONG).await;
         client.close("going away").await;
     };
     let reading = async {
@@ -173,11 +173,11 @@ async fn the_end_of_a_session_does_not_overtake_the_last_bytes() {
         words
     };
     let ((), words) = tokio::join!(ending, reading);
-    assert_eq!(words, "the last words");
+    assert_eq!(words, "the last bytes");
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_dropped_reader_has_not_read_does_not_hold_up_a_farewell() {
+async fn unread_data_does_not_delay_close_wait() {
     const LONG: Duration = Duration::from_secs(60);
     let (client, server) = good_pair().await;
     let (opened, accepted) =
@@ -190,13 +190,13 @@ async fn what_a_dropped_reader_has_not_read_does_not_hold_up_a_farewell() {
     assert!(server.ping(LIMIT).await && server.ping(LIMIT).await);
     far.read_exact(&mut [0]).await.expect("a byte of all");
     far.shutdown().await.expect("half-closed");
-    let farewell = far.farewell();
+    let close_wait = far.close_wait();
     drop(far);
     let writing = async {
         near.write_all(b"more").await.expect("taken");
         drop(near);
     };
-    tokio::join!(writing, farewell.wait(LONG));
+    tokio::join!(writing, close_wait.wait(LONG));
 }
 
 #[tokio::test]
@@ -205,9 +205,9 @@ async fn a_channel_that_was_cut_is_closed_at_once() {
     let (opened, accepted) =
         tokio::join!(server.open(("localhost", 0), originator()), client.accept());
     let (near, far) = (opened.expect("opened"), accepted.expect("accepted"));
-    let farewell = far.farewell();
+    let close_wait = far.close_wait();
     drop(far);
-    farewell.wait(Duration::MAX).await;
+    close_wait.wait(Duration::MAX).await;
     write_until_told(near).await;
 }
 
@@ -225,7 +225,7 @@ async fn a_client_is_the_first_principal_whatever_user_name_it_chooses() {
 }
 
 #[tokio::test]
-async fn either_side_hears_the_others_goodbye() {
+async fn disconnect_message_reaches_the_other_side() {
     let (client, server) = good_pair().await;
     assert!(server.ping(LIMIT).await);
     server.close("the relay is going away").await;
@@ -246,7 +246,7 @@ async fn either_side_hears_the_others_goodbye() {
 }
 
 #[tokio::test]
-async fn a_goodbye_is_not_held_up_by_those_who_go_on_writing() {
+async fn busy_writers_do_not_delay_disconnect() {
     let (client, server) = good_pair().await;
     let (mut writers, mut readers) = (Vec::new(), Vec::new());
     for _ in 0..16 {
@@ -297,7 +297,7 @@ async fn a_dropped_session_ends_the_other_side() {
 }
 
 #[tokio::test]
-async fn a_channel_that_nobody_accepts_any_more_is_refused() {
+async fn a_channel_that_no_one_accepts_any_more_is_refused() {
     let (client, server) = good_pair().await;
     client.stop_accepting();
     let refused = server
@@ -367,7 +367,7 @@ async fn write_until_told<W: tokio::io::AsyncWrite + Unpin>(mut writer: W) {
     let told = async { while writer.write_all(&block).await.is_ok() {} };
     tokio::time::timeout(LIMIT, told)
         .await
-        .expect("told that nobody reads");
+        .expect("told that no one reads");
 }
 
 #[tokio::test]

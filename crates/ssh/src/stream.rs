@@ -104,7 +104,7 @@ impl ChannelStream {
 
     /// The one who holds what is returned keeps the channel open beyond the drop of this, if it was shut down.
     #[must_use]
-    pub fn farewell(&self) -> CloseWait {
+    pub fn close_wait(&self) -> CloseWait {
         CloseWait(Arc::clone(&self.handle))
     }
 
@@ -167,7 +167,7 @@ impl Drop for ChannelStream {
     fn drop(&mut self) {
         let Handle { shared, id } = &*self.handle;
         if self.shut_down {
-            // No one will read it: a farewell takes in what comes, as long as the peer may send it.
+            // No one will read it: a close wait takes in what comes, as long as the peer may send it.
             let unread = self.chunks.iter().map(|chunk| chunk.len());
             let bytes = unread.fold(self.read, usize::saturating_add);
             shared.lock().connection.read(*id, bytes);

@@ -87,7 +87,7 @@ impl Sshd<'_> {
     }
 }
 
-/// `sshd` insists on being started by its absolute path.
+/// `sshd` must be started by its absolute path.
 fn program() -> PathBuf {
     ["/usr/sbin/sshd", "/usr/bin/sshd", "/usr/lib/ssh/sshd"]
         .iter()

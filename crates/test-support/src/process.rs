@@ -268,7 +268,7 @@ impl Process {
         self.stdin.take().expect("stdin is taken once")
     }
 
-    /// What the system shows of the running child to everybody (arguments) and to its owner (environment).
+    /// What the system shows of the running child to everyone (arguments) and to its owner (environment).
     pub fn command_line_and_environment(&self) -> String {
         let read = |file: &str| {
             let path = format!("/proc/{}/{file}", self.pid());

@@ -80,17 +80,17 @@ impl Target {
         .await
     }
 
-    /// Says `farewell` and ends its own direction first, then reads to the end; what it read is handed to
+    /// Says `message` and ends its own direction first, then reads to the end; what it read is handed to
     /// `told`.
-    pub async fn farewell_first(
+    pub async fn end_first(
         host: Ipv4Addr,
-        farewell: &'static str,
+        message: &'static str,
         told: tokio::sync::mpsc::UnboundedSender<Vec<u8>>,
     ) -> Self {
         Self::serve(host, move |mut stream| {
             let told = told.clone();
             async move {
-                stream.write_all(farewell.as_bytes()).await?;
+                stream.write_all(message.as_bytes()).await?;
                 stream.shutdown().await?;
                 let mut rest = Vec::new();
                 stream.read_to_end(&mut rest).await?;

@@ -503,12 +503,12 @@ mod tests {
         let text = written(LogFormat::Console, |handle, path| {
             let panic = std::panic::catch_unwind(|| {
                 let _written = handle.written_at_the_end();
-                tracing::info!("last words");
+                tracing::info!("last lines");
                 panic!("a defect");
             });
             panic.expect_err("a defect");
             let text = fs::read_to_string(path).expect("read");
-            assert!(text.ends_with("last words\n"), "{text}");
+            assert!(text.ends_with("last lines\n"), "{text}");
         });
         assert!(!text.is_empty());
     }
@@ -521,7 +521,7 @@ mod tests {
     }
 
     #[test]
-    fn a_journal_that_does_not_read_stops_nobody_and_what_it_missed_is_counted() {
+    fn a_journal_that_does_not_read_stops_no_one_and_what_it_missed_is_counted() {
         const LINES: usize = 10_000;
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("socket");

@@ -73,7 +73,7 @@ fn world(lab: &mut Lab) -> Rc<Process> {
 }
 
 /// Starts a gateway that cannot come up; it must say in its log and to its service manager that it waits for `what`.
-fn start_in_vain(lab: &Lab, plan: &GatewayPlan, what: &str) {
+fn start_fails(lab: &Lab, plan: &GatewayPlan, what: &str) {
     let socket = lab.dir().join("notify");
     let mut command = lab.gateway_command(Machine::Gateway, plan);
     let manager = Manager::listen(&socket, &mut command);
@@ -99,7 +99,7 @@ fn platform_address() -> String {
 fn platform_down(lab: &mut Lab) -> Outcome {
     let _relay = world(lab);
     lab.kill_platform();
-    start_in_vain(lab, &GatewayPlan::pinned(), &platform_address());
+    start_fails(lab, &GatewayPlan::pinned(), &platform_address());
     lab.start_platform();
     let cured = Instant::now();
     up_since(lab, cured)
@@ -108,7 +108,7 @@ fn platform_down(lab: &mut Lab) -> Outcome {
 fn platform_silent(lab: &mut Lab) -> Outcome {
     let _relay = world(lab);
     lab.net.silence(Machine::Gateway, Machine::Platform);
-    start_in_vain(lab, &GatewayPlan::pinned(), &platform_address());
+    start_fails(lab, &GatewayPlan::pinned(), &platform_address());
     let cured = Instant::now();
     lab.net.heal();
     up_since(lab, cured)
@@ -124,7 +124,7 @@ fn by_name() -> GatewayPlan {
 fn dns_down(lab: &mut Lab) -> Outcome {
     let _relay = world(lab);
     lab.use_dns();
-    start_in_vain(lab, &by_name(), PLATFORM_NAME);
+    start_fails(lab, &by_name(), PLATFORM_NAME);
     let cured = Instant::now();
     lab.start_dns();
     up_since(lab, cured)
@@ -135,7 +135,7 @@ fn dns_silent(lab: &mut Lab) -> Outcome {
     lab.use_dns();
     lab.start_dns();
     lab.net.silence_dns(Machine::Gateway);
-    start_in_vain(lab, &by_name(), PLATFORM_NAME);
+    start_fails(lab, &by_name(), PLATFORM_NAME);
     let cured = Instant::now();
     lab.net.heal();
     up_since(lab, cured)
@@ -144,7 +144,7 @@ fn dns_silent(lab: &mut Lab) -> Outcome {
 fn no_network(lab: &mut Lab) -> Outcome {
     let _relay = world(lab);
     lab.net.ip(Machine::Gateway, "link set eth0 down\n");
-    start_in_vain(lab, &GatewayPlan::pinned(), "unreachable");
+    start_fails(lab, &GatewayPlan::pinned(), "unreachable");
     let router = Machine::Gateway.router();
     let cured = Instant::now();
     lab.net.ip(
@@ -157,7 +157,7 @@ fn no_network(lab: &mut Lab) -> Outcome {
 fn relay_down(lab: &mut Lab) -> Outcome {
     let relay = world(lab);
     lab.kill(&relay);
-    start_in_vain(
+    start_fails(
         lab,
         &GatewayPlan::pinned(),
         &Machine::Relay.address().to_string(),

@@ -45,14 +45,14 @@ pub(super) const CASES: &[Case] = &[
         run: |lab| jump(lab, "-172800"),
     },
     Case {
-        name: "a_clock_is_2_days_behind_at_boot",
+        name: "clock_2_days_behind_at_boot",
         row: "the gateway starts with a clock 2 days behind",
         bound: WORKS,
         labs: 2,
         run: |lab| wrong_at_boot(lab, "-172800"),
     },
     Case {
-        name: "a_clock_is_2_days_ahead_at_boot",
+        name: "clock_2_days_ahead_at_boot",
         row: "the gateway starts with a clock 2 days ahead",
         bound: WORKS,
         labs: 2,

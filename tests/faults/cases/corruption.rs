@@ -23,7 +23,7 @@ const EARLY: [u64; 16] = [
     0, 3, 12, 24, 28, 60, 200, 700, 1100, 1300, 1500, 1700, 1900, 2100, 2600, 3200,
 ];
 /// And while data flows.
-const AMID: [u64; 12] = [
+const DURING: [u64; 12] = [
     0, 1, 4, 5, 17, 64, 1000, 4096, 16_384, 40_000, 100_000, 300_000,
 ];
 /// Bytes that a session carries in each direction at most.
@@ -42,7 +42,7 @@ pub(super) const CASES: &[Case] = &[
         row: "one bit flipped anywhere in bulk data, in either direction; no wrong byte is delivered",
         bound: RECOVERED,
         labs: 1,
-        run: amid,
+        run: during,
     },
 ];
 
@@ -72,11 +72,11 @@ fn early(lab: &mut Lab) -> Outcome {
 }
 
 /// Data is on its way in both directions when the bit flips; the session must end, and all that it gave be right.
-fn amid(lab: &mut Lab) -> Outcome {
+fn during(lab: &mut Lab) -> Outcome {
     let mut proxy = world(lab);
     let mut spoils = Spoils::default();
     for direction in [Direction::Up, Direction::Down] {
-        for offset in AMID {
+        for offset in DURING {
             let session = BulkSession::start(&lab.way());
             session.wait_until_it_flows();
             proxy.flip_soon(direction, offset);

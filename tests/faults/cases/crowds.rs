@@ -41,7 +41,7 @@ const MESSAGE: u16 = 256;
 const BULK: u64 = 64 << 10;
 
 pub(super) const CASES: &[Case] = &[Case {
-    name: "two_thousand_sessions_and_two_hundred_gateways_lose_nothing",
+    name: "many_sessions_and_gateways_lose_nothing",
     row: "2 000 sessions with data through one gateway, beside 200 gateways on the same relay",
     bound: None,
     labs: 1,

@@ -11,28 +11,28 @@ use crate::wait;
 
 pub(super) const CASES: &[Case] = &[
     Case {
-        name: "a_relay_is_killed_and_back_after_1_s",
+        name: "killed_relay_is_back_after_1_s",
         row: "relay killed, and listening again after 1 s",
         bound: Some(Duration::from_secs(2)),
         labs: 1,
         run: |lab| relay_away(lab, Duration::from_secs(1), 3),
     },
     Case {
-        name: "a_relay_is_killed_and_back_after_5_s",
+        name: "killed_relay_is_back_after_5_s",
         row: "relay killed, and listening again after 5 s",
         bound: Some(Duration::from_secs(2)),
         labs: 1,
         run: |lab| relay_away(lab, Duration::from_secs(5), 3),
     },
     Case {
-        name: "a_relay_is_killed_and_back_after_20_s",
+        name: "killed_relay_is_back_after_20_s",
         row: "relay killed, and listening again after 20 s",
         bound: Some(Duration::from_secs(2)),
         labs: 3,
         run: |lab| relay_away(lab, Duration::from_secs(20), 1),
     },
     Case {
-        name: "a_relay_far_away_is_killed_and_back_after_5_s",
+        name: "distant_relay_is_back_after_5_s",
         row: "the same with 100 ms from the gateway to the relay and back",
         bound: Some(Duration::from_secs(2)),
         labs: 1,

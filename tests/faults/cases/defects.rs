@@ -13,7 +13,7 @@ use crate::support::stack::RELAY;
 use crate::talk::Talk;
 
 pub(super) const CASES: &[Case] = &[Case {
-    name: "a_panic_in_a_session_ends_that_session_only",
+    name: "session_panic_ends_that_session_only",
     row: "a session panics, three times: its client is told at once, the others and the tunnel live; the next session",
     bound: Some(Duration::from_secs(1)),
     labs: 1,

@@ -18,7 +18,7 @@ use crate::wait;
 
 pub(super) const CASES: &[Case] = &[
     Case {
-        name: "a_full_disk_at_the_first_start_costs_no_token",
+        name: "full_disk_at_start_spends_no_token",
         row: "disk full at the first start: says so, spends no token; once there is room, started again",
         bound: Some(Duration::from_secs(1)),
         labs: 1,
@@ -32,7 +32,7 @@ pub(super) const CASES: &[Case] = &[
         },
     },
     Case {
-        name: "a_read_only_disk_at_the_first_start_costs_no_token",
+        name: "read_only_disk_spends_no_token",
         row: "configuration read-only at the first start: says so, spends no token; once writable, started again",
         bound: Some(Duration::from_secs(1)),
         labs: 1,
@@ -43,21 +43,21 @@ pub(super) const CASES: &[Case] = &[
         },
     },
     Case {
-        name: "a_full_disk_at_the_first_start_of_a_relay_costs_no_token",
+        name: "relays_full_disk_spends_no_token",
         row: "the same with a relay",
         bound: Some(Duration::from_secs(1)),
         labs: 1,
         run: first_start_of_a_relay,
     },
     Case {
-        name: "a_full_disk_does_not_keep_a_gateway_from_serving",
+        name: "gateway_serves_with_a_full_disk",
         row: "disk full while the gateway runs: serves on; relay killed meanwhile, from its listening again",
         bound: Some(Duration::from_secs(2)),
         labs: 1,
         run: |lab| running(lab, SmallDisk::fill, SmallDisk::free),
     },
     Case {
-        name: "a_read_only_disk_does_not_keep_a_gateway_from_serving",
+        name: "gateway_serves_with_a_read_only_disk",
         row: "state directory read-only while the gateway runs: serves on; relay killed meanwhile, from its listening again",
         bound: Some(Duration::from_secs(2)),
         labs: 1,

@@ -32,7 +32,7 @@ const SHARE: u32 = 90;
 const MESSAGES: usize = 40;
 
 pub(super) const CASES: &[Case] = &[Case {
-    name: "many_streams_fill_a_line_of_100_megabits",
+    name: "many_streams_fill_a_100_megabit_line",
     row: "a line of 100 Mbit/s with 50 ms between gateway and relay, and a queue of 20 ms",
     bound: None,
     labs: 1,

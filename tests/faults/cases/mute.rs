@@ -15,12 +15,12 @@ use crate::support::process::Process;
 use crate::support::session::Way;
 use crate::wait;
 
-/// How long it goes on after it was noticed: the gateway is amid an attempt that hangs.
+/// How long it goes on after it was noticed: the gateway is in the middle of an attempt that hangs.
 const AFTER_NOTICING: Duration = Duration::from_secs(10);
 
 pub(super) const CASES: &[Case] = &[
     Case {
-        name: "a_relay_stops_and_its_kernel_still_answers",
+        name: "stopped_relay_whose_kernel_answers",
         row: "the relay's process stands still (SIGSTOP), its kernel answers",
         bound: RECOVERED,
         labs: 3,

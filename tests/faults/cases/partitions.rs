@@ -15,7 +15,7 @@ use crate::wait;
 pub(super) const NOTICED: Duration = Duration::from_secs(30);
 /// Within which time a session must work after the cure.
 pub(super) const RECOVERED: Option<Duration> = Some(Duration::from_secs(3));
-/// Longer than a gateway needs to notice, so that it is amid its attempts when the cure comes.
+/// Longer than a gateway needs to notice, so that it is in the middle of its attempts when the cure comes.
 const AFTER_NOTICING: Duration = Duration::from_secs(15);
 
 pub(super) const CASES: &[Case] = &[
@@ -27,7 +27,7 @@ pub(super) const CASES: &[Case] = &[
         run: |lab| partition(lab, &GatewayPlan::pinned(), pair),
     },
     Case {
-        name: "a_silent_partition_of_90_s_from_everything_heals",
+        name: "silent_partition_from_everything_heals",
         row: "silent partition of 90 s between gateway and everything, then healed; relay chosen",
         bound: RECOVERED,
         labs: 3,

@@ -21,14 +21,14 @@ const TOLD: Duration = Duration::from_secs(240);
 
 pub(super) const CASES: &[Case] = &[
     Case {
-        name: "the_platform_is_away_for_longer_than_the_certificates_live",
+        name: "platform_outage_outlasts_the_certificates",
         row: "platform down for longer than the certificates live, tunnel up; from its being there again",
         bound: UP,
         labs: 3,
         run: outlasts_certificates,
     },
     Case {
-        name: "the_tunnel_ends_while_the_platform_is_away",
+        name: "tunnel_ends_during_a_platform_outage",
         row: "platform down, and the tunnel cut meanwhile",
         bound: Some(Duration::from_secs(2)),
         labs: 1,
@@ -173,7 +173,7 @@ fn token_revoked(lab: &mut Lab) -> Outcome {
     lab.wait_line(&gateway, mark, "the access token is invalid", TOLD);
     let way = lab.way();
     lab.assert_works(&way);
-    starts_in_vain(
+    start_is_refused(
         lab,
         Machine::Elsewhere,
         &GatewayPlan::pinned(),
@@ -204,12 +204,12 @@ fn gateway_deleted(lab: &mut Lab) -> Outcome {
     let mark = gateway.mark();
     lab.wait_line(&gateway, mark, "the gateway was deleted", TOLD);
     lab.kill(&gateway);
-    starts_in_vain(lab, Machine::Gateway, &plan, "the gateway was deleted");
+    start_is_refused(lab, Machine::Gateway, &plan, "the gateway was deleted");
     Outcome::happened()
 }
 
 /// A gateway that starts now ends at once, and says why.
-fn starts_in_vain(lab: &Lab, machine: Machine, plan: &GatewayPlan, why: &str) {
+fn start_is_refused(lab: &Lab, machine: Machine, plan: &GatewayPlan, why: &str) {
     let gateway = lab.start_gateway(machine, plan);
     let code = lab.ask(gateway.exit_code());
     assert_ne!(code, 0, "a refusal is no success");

@@ -19,21 +19,21 @@ use crate::wait;
 
 pub(super) const CASES: &[Case] = &[
     Case {
-        name: "a_gateway_without_descriptors_keeps_what_it_has",
+        name: "gateway_without_descriptors_keeps_its_sessions",
         row: "no descriptors left in the gateway for 10 s: tunnel and sessions live, new ones are closed at once; from the cure",
         bound: Some(Duration::from_secs(1)),
         labs: 1,
         run: without_descriptors,
     },
     Case {
-        name: "a_gateway_whose_tunnel_ends_without_descriptors_is_back_once_it_has_some",
+        name: "gateway_reconnects_once_descriptors_are_free",
         row: "no descriptors left in the gateway, and the relay killed and restarted meanwhile; from the cure 10 s later",
         bound: Some(Duration::from_secs(3)),
         labs: 1,
         run: tunnel_without_descriptors,
     },
     Case {
-        name: "a_gateway_killed_for_want_of_memory_is_back",
+        name: "gateway_killed_by_oom_is_back",
         row: "gateway with 64 MiB of memory in all: 200 sessions with data, 100 more whose clients read nothing; then killed, and started again",
         bound: Some(Duration::from_secs(1)),
         labs: 1,

@@ -19,8 +19,8 @@ const STALLED: Duration = Duration::from_secs(45);
 const MUCH: usize = 64 << 20;
 
 pub(super) const CASES: &[Case] = &[Case {
-    name: "a_relay_vanishes_amid_transfers_of_connect",
-    row: "the relay's machine vanishes amid an upload and a silent connection of `connect`",
+    name: "a_relay_vanishes_during_transfers_of_connect",
+    row: "the relay's machine vanishes during an upload and a silent connection of `connect`",
     bound: None,
     labs: 1,
     run: relay_vanishes,

@@ -28,7 +28,7 @@ pub(super) const CASES: &[Case] = &[
         run: elsewhere,
     },
     Case {
-        name: "a_gateway_vanishes_and_starts_elsewhere_with_a_deployed_relay",
+        name: "vanished_gateway_restarts_with_deployed_relay",
         row: "the same with a deployed relay, from its letting go of the vanished machine",
         bound: Some(Duration::from_secs(3)),
         labs: 3,

@@ -18,14 +18,14 @@ use crate::wait;
 
 pub(super) const CASES: &[Case] = &[
     Case {
-        name: "a_file_whose_writer_is_killed_is_the_old_one_or_the_new_one",
+        name: "file_is_whole_when_its_writer_dies",
         row: "killed while it writes configuration and token, 100 times: the file is the old one or the new one",
         bound: None,
         labs: 1,
         run: killed_while_writing,
     },
     Case {
-        name: "a_file_that_is_written_as_the_disk_fills_is_the_old_one_or_the_new_one",
+        name: "file_is_whole_when_the_disk_fills",
         row: "disk fills while configuration, token and mark are written: each file is the old one or the new one",
         bound: None,
         labs: 1,
@@ -87,7 +87,7 @@ fn whole(path: &Path) -> u64 {
 }
 
 /// What this binary does as the child that is killed.
-pub(crate) fn write_for_ever(path: &str) -> ExitCode {
+pub(crate) fn write_forever(path: &str) -> ExitCode {
     for number in whole(Path::new(path)).. {
         if let Err(error) = write(Path::new(path), number) {
             eprintln!("{error}");
@@ -107,7 +107,7 @@ fn killed_while_writing(lab: &mut Lab) -> Outcome {
     for _ in 0..KILLS {
         let this = std::env::current_exe().expect("this binary's path");
         let mut command: Command = clean(this, lab.dir());
-        command.arg("write-for-ever").arg(&path);
+        command.arg("write-forever").arg(&path);
         let child = Process::spawn("writer", command);
         wait::until("the first write", PATIENCE, || {
             if whole(&path) > last {

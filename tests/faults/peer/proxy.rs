@@ -249,7 +249,7 @@ async fn pump(
 struct Keys {
     /// What is not whole yet.
     rest: Vec<u8>,
-    greeted: bool,
+    banner_seen: bool,
     over: bool,
 }
 
@@ -264,11 +264,11 @@ impl Keys {
         let mut at = 0;
         loop {
             let rest = &self.rest[at..];
-            if !self.greeted {
+            if !self.banner_seen {
                 let Some(end) = rest.iter().position(|byte| *byte == b'\n') else {
                     break;
                 };
-                self.greeted = rest.starts_with(b"SSH-");
+                self.banner_seen = rest.starts_with(b"SSH-");
                 at += end + 1;
                 continue;
             }

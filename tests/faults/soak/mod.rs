@@ -1,4 +1,4 @@
-//! `make soak`: one gateway, and for many minutes all that can happen to it. The relay is restarted again and again, sessions
+//! `make soak`: one gateway, and for many minutes all that can happen to it. The relay is restarted repeatedly, sessions
 //! are opened and closed by the thousand, and then random faults come for the rest of the time. Meanwhile it is watched what
 //! the programs hold: what grows with the number of restarts, sessions or faults is a leak.
 //!

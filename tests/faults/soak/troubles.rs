@@ -71,7 +71,7 @@ pub(super) fn strike(
         }
         10 if super::handles(gateway.pid(), Signal::SIGUSR2) => {
             gateway.signal(Signal::SIGUSR2);
-            over("told to connect anew")
+            over("told to connect again")
         }
         _ => {
             gateway.signal(Signal::SIGHUP);

@@ -322,8 +322,8 @@ async fn postgres() -> Option<(tempfile::TempDir, Process, u16)> {
     // The server refuses to run as root.
     let is_root = nix::unistd::geteuid().is_root();
     if is_root {
-        let nobody = nix::unistd::Uid::from_raw(65534);
-        nix::unistd::chown(directory, Some(nobody), None).expect("chown");
+        let unprivileged = nix::unistd::Uid::from_raw(65534);
+        nix::unistd::chown(directory, Some(unprivileged), None).expect("chown");
     }
     let unprivileged = |program: &Path| {
         let mut command = clean(program, directory);

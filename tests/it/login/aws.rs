@@ -11,7 +11,7 @@ use infisical_runtime::error::{Class, Reason};
 use serde_json::{Map, Value, json};
 
 use super::{
-    Answer, Bench, IDENTITY, JWT, assert_hidden, failure, header, identity, nobody, token,
+    Answer, Bench, IDENTITY, JWT, assert_hidden, failure, header, identity, no_one, token,
 };
 use crate::support::fake_platform::Request;
 use crate::support::python::with_botocore;
@@ -109,8 +109,8 @@ fn aws(variables: &[(&str, &str)]) -> LoginMethod {
 
 /// Logs in with these variables and gives what was handed over.
 async fn handed_over(bench: &Bench, variables: &[(&str, &str)]) -> Proof {
-    bench.logs_in("aws-auth", "bought");
-    assert_eq!(token(&bench.source(aws(variables))).await, "bought");
+    bench.logs_in("aws-auth", "obtained");
+    assert_eq!(token(&bench.source(aws(variables))).await, "obtained");
     let login = bench.logins("aws-auth").pop().expect("a login");
     assert_eq!(login.body["identityId"], IDENTITY);
     let fields: Vec<&String> = login.body.as_object().expect("an object").keys().collect();
@@ -297,7 +297,7 @@ async fn a_profile_has_keys_and_region_in_the_files_that_aws_programs_share() {
 #[tokio::test]
 async fn a_machine_without_aws_or_without_a_role_is_told_so() {
     let bench = Bench::new().await;
-    let url = format!("http://{}", nobody());
+    let url = format!("http://{}", no_one());
     let nowhere = [("AWS_EC2_METADATA_SERVICE_ENDPOINT", url.as_str())];
     let (text, class) = failure(&bench.source(aws(&nowhere))).await;
     assert!(

@@ -35,8 +35,9 @@ async fn refusing_once() -> (Lab, Process) {
     let lab = Lab::new().await;
     let relay = lab.relay().await;
     let id = ("gatewayId", GATEWAY_ID);
-    lab.platform.once(GATEWAY_LOGIN, bought("bought-first", id));
-    let second = bought("bought-second", id);
+    lab.platform
+        .once(GATEWAY_LOGIN, issued("obtained-first", id));
+    let second = issued("obtained-second", id);
     lab.platform.always(GATEWAY_LOGIN, second);
     let refusal = Answer::error(401, "Token version mismatch", "req-401");
     lab.platform.once(GATEWAY_CONNECT, refusal);
@@ -51,11 +52,11 @@ fn assert_replaced_once(lab: &Lab) -> Vec<Request> {
     assert_eq!(logins.len(), 2, "the refused token was replaced once");
     let connects = lab.platform.requests(GATEWAY_CONNECT);
     let bearers: Vec<_> = connects.iter().map(|r| r.bearer.as_str()).collect();
-    assert_eq!(bearers, ["bought-first", "bought-second"]);
+    assert_eq!(bearers, ["obtained-first", "obtained-second"]);
     logins
 }
 
-fn bought(token: &str, id: (&str, &str)) -> Answer {
+fn issued(token: &str, id: (&str, &str)) -> Answer {
     let mut body = json!({"accessToken": token, "tokenType": "Bearer"});
     body[id.0] = id.1.into();
     Answer::ok(&body)
@@ -134,7 +135,7 @@ async fn a_gateway_enrolled_with_its_role_logs_in_when_it_needs_a_token_and_keep
             "{key} shows"
         );
     }
-    assert!(!output.contains("bought-") && !output.contains("metadata-token"));
+    assert!(!output.contains("obtained-") && !output.contains("metadata-token"));
     gateway.kill().await;
 
     // The next start needs no flag for the id, and writes nothing.
@@ -149,7 +150,7 @@ async fn a_gateway_enrolled_with_its_role_logs_in_when_it_needs_a_token_and_keep
 async fn a_relay_enrolled_with_its_role_logs_in_likewise() {
     let lab = Lab::new().await;
     let id = ("relayId", RELAY_ID);
-    lab.platform.always(RELAY_LOGIN, bought("bought", id));
+    lab.platform.always(RELAY_LOGIN, issued("obtained", id));
     let credentials = Answer::ok(&lab.relay_credentials());
     lab.platform.always(RELAY_CONNECT, credentials);
     let mut relay = lab.relay_command();
@@ -176,7 +177,7 @@ async fn a_relay_enrolled_with_its_role_logs_in_likewise() {
     let proof = Proof::of(&login);
     proof.assert_signed(lab.dir(), proof.headers["X-Amz-Security-Token"].as_str());
     let connect = lab.platform.asked(RELAY_CONNECT, 1).await;
-    assert_eq!(connect.bearer, "bought");
+    assert_eq!(connect.bearer, "obtained");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -193,10 +194,10 @@ async fn an_access_token_in_the_file_outlives_every_refusal() {
         Process::spawn(name, command)
     };
     let relay_command = lab.relay_command();
-    let relay_file = "# bought\nINFISICAL_RELAY_ACCESS_TOKEN=kept-by-the-relay\n";
+    let relay_file = "# obtained\nINFISICAL_RELAY_ACCESS_TOKEN=kept-by-the-relay\n";
     write_private(&relay_command.config, relay_file);
     let gateway_command = lab.gateway_command();
-    let gateway_file = "# bought\nINFISICAL_GATEWAY_ACCESS_TOKEN=kept-by-the-gateway\n";
+    let gateway_file = "# obtained\nINFISICAL_GATEWAY_ACCESS_TOKEN=kept-by-the-gateway\n";
     write_private(&gateway_command.config, gateway_file);
     let start_relay = || start("relay", relay_command.command(lab.dir()));
     let start_gateway = || start("gateway", gateway_command.command(lab.dir()));
@@ -278,7 +279,7 @@ async fn pods_and_gcp_machines_log_in_again_when_refused() {
         );
         let kept = std::fs::read_to_string(&gateway.config).expect("the file");
         assert!(
-            kept.contains(GATEWAY_ID) && !kept.contains("bought"),
+            kept.contains(GATEWAY_ID) && !kept.contains("obtained"),
             "{kept}"
         );
     }

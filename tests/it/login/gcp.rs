@@ -12,7 +12,7 @@ use infisical_runtime::error::{Class, Reason};
 use serde_json::{Value, json};
 
 use super::{
-    Answer, Bench, IDENTITY, JWT, assert_hidden, failure, header, identity, jwt_login, nobody,
+    Answer, Bench, IDENTITY, JWT, assert_hidden, failure, header, identity, jwt_login, no_one,
     token,
 };
 
@@ -29,10 +29,10 @@ fn id_token(host: &str) -> LoginMethod {
 #[tokio::test]
 async fn an_id_token_is_made_out_to_the_identity() {
     let bench = Bench::new().await;
-    bench.logs_in("gcp-auth", "bought");
+    bench.logs_in("gcp-auth", "obtained");
     bench.stand_in.always(ID_TOKEN, Answer::raw(200, JWT));
     let host = bench.stand_in.address.to_string();
-    assert_eq!(token(&bench.source(id_token(&host))).await, "bought");
+    assert_eq!(token(&bench.source(id_token(&host))).await, "obtained");
     let asked = bench.stand_in.requests(ID_TOKEN).pop().expect("asked");
     assert_eq!(asked.query, format!("audience={IDENTITY}&format=full"));
     assert_eq!(header(&asked, "metadata-flavor"), "Google");
@@ -47,7 +47,7 @@ async fn an_id_token_is_made_out_to_the_identity() {
         text,
         format!("the answer of the GCP metadata service at {host} cannot be used: it is no token")
     );
-    let host = nobody();
+    let host = no_one();
     let (text, class) = failure(&bench.source(id_token(&host))).await;
     let expected = format!(
         "the GCP metadata service at {host} does not answer: connection refused; is this a GCP machine?"
@@ -105,12 +105,12 @@ fn claims(part: &str) -> Value {
 #[tokio::test]
 async fn iam_lets_google_sign_and_openssl_verifies_what_we_signed_for_that() {
     let bench = Bench::new().await;
-    bench.logs_in("gcp-auth", "bought");
+    bench.logs_in("gcp-auth", "obtained");
     let sign = format!("POST /v1/projects/-/serviceAccounts/{EMAIL}:signJwt");
     let signed = json!({"keyId": "google-1", "signedJwt": JWT});
     bench.stand_in.always(&sign, Answer::ok(&signed));
     let key_path = key_file(&bench);
-    assert_eq!(token(&bench.source(iam(&key_path))).await, "bought");
+    assert_eq!(token(&bench.source(iam(&key_path))).await, "obtained");
     let login = bench.logins("gcp-auth").pop().expect("a login");
     assert_eq!(login.body, jwt_login(JWT));
 
@@ -210,7 +210,7 @@ async fn a_machine_signs_with_the_account_that_its_metadata_tells() {
     let sign = format!("POST /v1/projects/-/serviceAccounts/{EMAIL}:signJwt");
     stand_in.always(&sign, Answer::ok(&json!({"signedJwt": JWT})));
     let login = "POST /api/v3/gateways/login";
-    stand_in.always(login, Answer::ok(&json!({"accessToken": "bought"})));
+    stand_in.always(login, Answer::ok(&json!({"accessToken": "obtained"})));
     let enrollment = MachineEnrollment {
         id: ResourceId::Gateway(IDENTITY.parse().expect("an id")),
         proof: MachineProof::GcpIam {
@@ -223,7 +223,7 @@ async fn a_machine_signs_with_the_account_that_its_metadata_tells() {
         ..Places::default()
     };
     let source = TokenSource::machine_at(bench.client(), enrollment, places);
-    assert_eq!(token(&source).await, "bought");
+    assert_eq!(token(&source).await, "obtained");
     let signed = stand_in.requests(&sign).pop().expect("asked");
     assert_eq!(signed.bearer, "machine-token");
     let payload = format!(r#"{{"sub":"{EMAIL}","aud":"{IDENTITY}"}}"#);
@@ -235,8 +235,8 @@ async fn a_machine_signs_with_the_account_that_its_metadata_tells() {
     stand_in.always(&sign, Answer::raw(403, "<html>Blocked</html>"));
     let refused = Answer::error(401, "revoked", "req-401");
     stand_in.once("GET /api/v1/relays", refused);
-    let bought = source.token().await.expect("held");
-    let error = bench.client().relays(&bought).await.expect_err("refused");
-    source.class(&error, Some(&bought)).await;
+    let issued = source.token().await.expect("held");
+    let error = bench.client().relays(&issued).await.expect_err("refused");
+    source.class(&error, Some(&issued)).await;
     assert_eq!(failure(&source).await.1, Class::Retry);
 }

@@ -116,7 +116,7 @@ async fn failure(source: &TokenSource) -> (String, Class) {
 }
 
 /// An address at which no one listens.
-fn nobody() -> String {
+fn no_one() -> String {
     let listener = std::net::TcpListener::bind((loopback::address(), 0)).expect("a port");
     listener.local_addr().expect("an address").to_string()
 }

@@ -1,4 +1,4 @@
-//! Tokens that others issue, in files or at hand; and what becomes of the token that was bought.
+//! Tokens that others issue, in files or at hand; and what becomes of the token that was obtained.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use infisical_runtime::secret::Secret;
 use serde_json::json;
 
 use super::{
-    Answer, Bench, JWT, absent, assert_hidden, failure, header, identity, jwt_login, login, nobody,
+    Answer, Bench, JWT, absent, assert_hidden, failure, header, identity, jwt_login, login, no_one,
     token,
 };
 use crate::support::eventually;
@@ -89,7 +89,7 @@ async fn what_a_login_needs_and_is_not_there_is_named() {
 async fn oidc_and_jwt_show_a_token_that_was_given_or_lies_in_a_file() {
     for path in ["oidc-auth", "jwt-auth"] {
         let bench = Bench::new().await;
-        bench.logs_in(path, "bought");
+        bench.logs_in(path, "obtained");
         let file = bench.write("jwt", "from.the.file\n");
         for (jwt, shown) in [
             (Jwt::Given(Secret::new(JWT)), JWT),
@@ -100,7 +100,7 @@ async fn oidc_and_jwt_show_a_token_that_was_given_or_lies_in_a_file() {
                 "oidc-auth" => LoginMethod::OidcAuth { identity_id, jwt },
                 _ => LoginMethod::JwtAuth { identity_id, jwt },
             };
-            assert_eq!(token(&bench.source(method)).await, "bought");
+            assert_eq!(token(&bench.source(method)).await, "obtained");
             let last = bench.logins(path).pop().expect("a login");
             assert_eq!(last.body, jwt_login(shown));
         }
@@ -110,7 +110,7 @@ async fn oidc_and_jwt_show_a_token_that_was_given_or_lies_in_a_file() {
 #[tokio::test]
 async fn universal_auth_shows_id_and_secret() {
     let bench = Bench::new().await;
-    bench.logs_in("universal-auth", "bought");
+    bench.logs_in("universal-auth", "obtained");
     let method = LoginMethod::UniversalAuth {
         client_id: "the-client".to_owned(),
         client_secret: Secret::new("the-secret"),
@@ -126,7 +126,7 @@ async fn universal_auth_shows_id_and_secret() {
         ),
     ] {
         let source = bench.source_of(method.clone(), organization);
-        assert_eq!(token(&source).await, "bought");
+        assert_eq!(token(&source).await, "obtained");
         let last = bench.logins("universal-auth").pop().expect("a login");
         assert_eq!(last.body, body);
     }
@@ -143,13 +143,13 @@ fn azure() -> LoginMethod {
 #[tokio::test]
 async fn azure_asks_the_metadata_service_for_the_management_apis_token() {
     let bench = Bench::new().await;
-    bench.logs_in("azure-auth", "bought");
+    bench.logs_in("azure-auth", "obtained");
     let answer = json!({
         "access_token": JWT, "client_id": "x", "expires_in": "86399", "resource": "https://management.azure.com/",
         "token_type": "Bearer",
     });
     bench.stand_in.always(AZURE, Answer::ok(&answer));
-    assert_eq!(token(&bench.source(azure())).await, "bought");
+    assert_eq!(token(&bench.source(azure())).await, "obtained");
     let asked = bench.stand_in.requests(AZURE).pop().expect("asked");
     assert_eq!(
         asked.query,
@@ -162,7 +162,7 @@ async fn azure_asks_the_metadata_service_for_the_management_apis_token() {
 }
 
 #[tokio::test]
-async fn a_metadata_service_that_is_not_there_refuses_or_babbles_is_named() {
+async fn bad_metadata_service_is_named() {
     let bench = Bench::new().await;
     let at = bench.stand_in.address;
     let hunter = r#"{"access_token":{"hunter2":1}}"#;
@@ -219,7 +219,7 @@ async fn a_metadata_service_that_is_not_there_refuses_or_babbles_is_named() {
         assert_eq!(class, Class::Retry);
     }
     let places = infisical_api::login::Places {
-        azure: format!("http://{}", nobody()),
+        azure: format!("http://{}", no_one()),
         ..Default::default()
     };
     let at = places.azure.trim_start_matches("http://").to_owned();
@@ -239,10 +239,10 @@ async fn a_metadata_service_that_is_not_there_refuses_or_babbles_is_named() {
     assert!(bench.logins("azure-auth").is_empty());
 }
 
-/// A token that lasts a second, renewed or bought again and again until `done`.
+/// A token that lasts a second, renewed or obtained repeatedly until `done`.
 async fn use_up(bench: &Bench, at_most: u64, done: impl Fn() -> bool) {
     let what = "POST /api/v1/auth/kubernetes-auth/login";
-    bench.stand_in.always(what, login("bought", 1, at_most));
+    bench.stand_in.always(what, login("obtained", 1, at_most));
     bench.stand_in.always(RENEW, login("renewed", 1, at_most));
     let path = bench.write("token", JWT);
     let source = bench.source(pod(&path));
@@ -258,11 +258,11 @@ async fn a_token_is_renewed_before_it_expires() {
     let bench = Bench::new().await;
     use_up(&bench, 3600, || bench.stand_in.requests(RENEW).len() >= 2).await;
     let renewals = bench.stand_in.requests(RENEW);
-    assert_eq!(renewals[0].body, json!({"accessToken": "bought"}));
+    assert_eq!(renewals[0].body, json!({"accessToken": "obtained"}));
 }
 
 #[tokio::test]
-async fn a_token_that_cannot_be_renewed_for_as_long_is_bought_anew() {
+async fn a_token_that_cannot_be_renewed_for_as_long_is_issued_again() {
     let bench = Bench::new().await;
     use_up(&bench, 1, || bench.logins("kubernetes-auth").len() >= 3).await;
     assert!(bench.stand_in.requests(RENEW).is_empty());
@@ -285,8 +285,8 @@ async fn a_refused_login_is_kept_for_another_try() {
         assert_eq!(text, expected);
         assert_eq!(class, Class::Reenroll);
     }
-    bench.logs_in("kubernetes-auth", "bought");
-    assert_eq!(token(&source).await, "bought");
+    bench.logs_in("kubernetes-auth", "obtained");
+    assert_eq!(token(&source).await, "obtained");
 }
 
 #[tokio::test]

@@ -164,7 +164,7 @@ async fn openssh_authenticates_with_every_algorithm_and_every_certificate() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn keys_are_exchanged_anew_after_every_packet_hundreds_of_times() {
+async fn keys_are_exchanged_again_after_every_packet_hundreds_of_times() {
     let (_ring, ssh, session) = good_session(&[ALWAYS], PATIENT).await;
     for round in 0..150 {
         be_refused(&format!("round {round}"), &session).await;

@@ -138,7 +138,7 @@ async fn an_rsa_key_signs_with_what_the_server_takes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn keys_are_exchanged_anew_after_every_packet_hundreds_of_times() {
+async fn keys_are_exchanged_again_after_every_packet_hundreds_of_times() {
     let ring = Keyring::new();
     let sides = ring.sides(&Kinds::default());
     let sshd = start(&ring, &sides, &[ALWAYS]).await;

@@ -11,24 +11,24 @@ fn everything(container: &Container) -> String {
     container.sh(list).stdout
 }
 
-pub(super) fn without_root_it_says_how_and_writes_nothing(lab: &mut Lab) {
+pub(super) fn without_root_nothing_is_written(lab: &mut Lab) {
     let container = &lab.container;
     let before = everything(container);
     assert!(before.lines().count() > 20, "{before}");
-    let nobody = [
+    let unprivileged = [
         "setpriv",
         "--reuid=65534",
         "--regid=65534",
         "--clear-groups",
     ];
-    let nobody = nobody.map(str::to_owned).into_iter();
-    let refused = container.run(nobody.chain(service::words(lab, User::Root)));
+    let unprivileged = unprivileged.map(str::to_owned).into_iter();
+    let refused = container.run(unprivileged.chain(service::words(lab, User::Root)));
     assert_eq!(refused.status, Some(77), "{refused:?}");
     assert!(refused.stderr.contains("sudo infisical"), "{refused:?}");
     assert_eq!(everything(container), before);
 }
 
-pub(super) fn without_systemd_it_says_so_and_writes_nothing(lab: &mut Lab) {
+pub(super) fn without_systemd_nothing_is_written(lab: &mut Lab) {
     let container = &lab.container;
     let before = everything(container);
     let hide = "mount -t tmpfs none /run/systemd && exec \"$@\"";
@@ -40,7 +40,7 @@ pub(super) fn without_systemd_it_says_so_and_writes_nothing(lab: &mut Lab) {
     assert_eq!(everything(container), before);
 }
 
-pub(super) fn a_dry_run_shows_all_but_secrets_and_writes_nothing(lab: &mut Lab) {
+pub(super) fn dry_run_hides_secrets_and_writes_nothing(lab: &mut Lab) {
     const SECRET: &str = "a-secret-of-the-dry-run";
     let container = &lab.container;
     let before = everything(container);
@@ -68,7 +68,7 @@ pub(super) fn a_dry_run_shows_all_but_secrets_and_writes_nothing(lab: &mut Lab) 
     dry_run(&["setpriv", "--reuid=65534", "--clear-groups", "env", &token]);
 }
 
-pub(super) fn all_mistakes_are_told_at_once_and_nothing_is_written(lab: &mut Lab) {
+pub(super) fn all_mistakes_are_reported_before_any_write(lab: &mut Lab) {
     let container = &lab.container;
     let before = everything(container);
     let mut words = service::words(lab, User::Root);
@@ -94,7 +94,7 @@ pub(super) fn all_mistakes_are_told_at_once_and_nothing_is_written(lab: &mut Lab
     assert_eq!(everything(container), before);
 }
 
-pub(super) fn a_program_that_its_unit_would_not_see_is_not_installed(lab: &mut Lab) {
+pub(super) fn program_hidden_by_the_sandbox_is_refused(lab: &mut Lab) {
     let container = &lab.container;
     let before = everything(container);
     for folder in ["/root", "/tmp"] {
@@ -109,7 +109,7 @@ pub(super) fn a_program_that_its_unit_would_not_see_is_not_installed(lab: &mut L
     assert_eq!(everything(container), before);
 }
 
-pub(super) fn a_failure_after_the_exchange_loses_no_token(lab: &mut Lab) {
+pub(super) fn failure_after_the_exchange_loses_no_token(lab: &mut Lab) {
     let container = &lab.container;
     let freeze = format!("mount --bind -o ro {UNITS} {UNITS} && exec \"$@\"");
     let frozen = ["unshare", "--mount", "sh", "-c", &freeze, "sh"];
@@ -117,7 +117,7 @@ pub(super) fn a_failure_after_the_exchange_loses_no_token(lab: &mut Lab) {
     let failed = container.run(frozen.chain(service::words(lab, User::Root)));
     assert_eq!(failed.status, Some(69), "{failed:?}");
     assert!(failed.stderr.contains(UNITS), "{failed:?}");
-    // The token is spent, and what it bought is there.
+    // The token is spent, and what it obtained is there.
     let secret = service::secret(container);
     assert!(!failed.stderr.contains(&secret), "{failed:?}");
     assert_eq!(container.property(UNIT, "LoadState"), "not-found");
@@ -141,11 +141,11 @@ pub(super) fn held_back_it_neither_starts_nor_enables(lab: &mut Lab) {
     assert_eq!(container.property(UNIT, "LoadState"), "loaded");
     assert_eq!(container.property(UNIT, "ActiveState"), "inactive");
     assert_eq!(container.property(UNIT, "UnitFileState"), "disabled");
-    // What the token bought is kept, and not shown.
+    // What the token obtained is kept, and not shown.
     assert!(!account.contains(&service::secret(container)), "{account}");
 }
 
-pub(super) fn the_same_command_spends_no_second_token_and_does_the_rest(lab: &mut Lab) {
+pub(super) fn repeated_command_spends_no_second_token(lab: &mut Lab) {
     let account = service::install(lab, User::Root);
     assert!(account.contains(&format!("= {CONFIGURATION}")), "{account}");
     let container = &lab.container;
@@ -164,7 +164,7 @@ pub(super) fn once_more_it_changes_and_restarts_nothing(lab: &mut Lab) {
     assert_eq!(service::invocation(container, UNIT), invocation);
 }
 
-pub(super) fn a_changed_flag_is_shown_written_and_used(lab: &mut Lab) {
+pub(super) fn changed_flag_is_shown_written_and_used(lab: &mut Lab) {
     let container = &lab.container;
     let before = service::invocation(container, UNIT);
     let mut words = service::words(lab, User::Root);
@@ -193,7 +193,7 @@ pub(super) fn a_changed_flag_is_shown_written_and_used(lab: &mut Lab) {
     lab.assert_session(GATEWAY);
 }
 
-pub(super) fn a_secret_in_the_command_line_is_warned_of(lab: &mut Lab) {
+pub(super) fn secret_in_command_line_is_warned_of(lab: &mut Lab) {
     let words = [PROGRAM, "gateway", "systemd", "install", "--dry-run"];
     let words = words.into_iter().chain(["--token=one-that-all-can-see"]);
     let shown = lab.container.run(words);

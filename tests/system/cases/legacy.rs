@@ -38,7 +38,7 @@ LimitRTTIME=7000000
 WantedBy=multi-user.target
 ";
 
-pub(super) fn a_unit_of_the_first_version_is_neither_guessed_about_nor_touched(lab: &mut Lab) {
+pub(super) fn unit_of_version_1_is_not_touched(lab: &mut Lab) {
     let container = &lab.container;
     let path = format!("{UNITS}/{UNIT}");
     container.write(&path, FIRST, 0o644);
@@ -60,7 +60,7 @@ pub(super) fn a_unit_of_the_first_version_is_neither_guessed_about_nor_touched(l
     assert_eq!(container.property(UNIT, "LoadState"), "not-found");
 }
 
-pub(super) fn a_unit_of_the_deployed_program_is_replaced_and_its_identity_kept(lab: &mut Lab) {
+pub(super) fn deployed_unit_is_replaced_with_its_identity(lab: &mut Lab) {
     service::install(lab, User::Root);
     let container = &lab.container;
     let identity = container.read(CONFIGURATION);
@@ -81,7 +81,7 @@ pub(super) fn a_unit_of_the_deployed_program_is_replaced_and_its_identity_kept(l
     lab.assert_session(GATEWAY);
 }
 
-pub(super) fn a_packages_unit_is_used_as_it_is(lab: &mut Lab) {
+pub(super) fn packages_unit_is_used_as_it_is(lab: &mut Lab) {
     let container = &lab.container;
     let unit = container.read(&format!("{UNITS}/{UNIT}"));
     let uninstall = [PROGRAM, "gateway", "systemd", "uninstall"];
@@ -106,7 +106,7 @@ pub(super) fn a_packages_unit_is_used_as_it_is(lab: &mut Lab) {
     assert_eq!(container.property(UNIT, "UnitFileState"), "disabled");
 }
 
-pub(super) fn a_named_unit_of_the_deployed_program_becomes_one_of_ours(lab: &mut Lab) {
+pub(super) fn named_deployed_unit_is_taken_over(lab: &mut Lab) {
     let token = service::token_file(lab, "edge");
     let words = |verb: &str| [PROGRAM, "gateway", "systemd", verb, "edge"].map(str::to_owned);
     let install = words("install").into_iter();
@@ -158,7 +158,7 @@ pub(super) fn a_named_unit_of_the_deployed_program_becomes_one_of_ours(lab: &mut
     lab.assert_session("edge");
 }
 
-pub(super) fn units_of_others_and_masked_ones_are_left_alone(lab: &mut Lab) {
+pub(super) fn foreign_and_masked_units_are_left_alone(lab: &mut Lab) {
     const FOREIGN: &str = "[Service]\nExecStart=/bin/true\n";
     let container = &lab.container;
     let path = format!("{UNITS}/{UNIT}");

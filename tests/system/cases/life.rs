@@ -4,7 +4,7 @@ use crate::lab::Lab;
 use crate::service::{self, GATEWAY, UNIT, User};
 use crate::wait;
 
-pub(super) fn the_installer_ends_with_a_service_that_says_how_it_is(lab: &mut Lab) {
+pub(super) fn installed_service_reports_its_status(lab: &mut Lab) {
     let version = lab.container.run(["systemctl", "--version"]).ok();
     let expected = format!("systemd {} ", lab.container.release().systemd);
     assert!(version.starts_with(&expected), "{version}");
@@ -40,7 +40,7 @@ pub(super) fn a_session_reaches_its_target(lab: &mut Lab) {
     assert_eq!(session.finish(), b"");
 }
 
-pub(super) fn targets_are_resolved_again_when_the_network_is_back(lab: &mut Lab) {
+pub(super) fn targets_resolve_again_after_a_network_outage(lab: &mut Lab) {
     lab.unplug();
     wait::until("the network's end", || match lab.try_session(GATEWAY) {
         Ok(()) => Err("names still resolve"),
@@ -57,7 +57,7 @@ pub(super) fn its_secrets_are_nowhere_to_be_seen(lab: &mut Lab) {
     lab.assert_hidden(spent.trim());
 }
 
-pub(super) fn a_stop_waits_for_the_transfers_that_run(lab: &mut Lab) {
+pub(super) fn stop_waits_for_running_transfers(lab: &mut Lab) {
     let container = &lab.container;
     let mut session = lab.session(GATEWAY);
     session.transfer(1);
@@ -95,7 +95,7 @@ pub(super) fn a_killed_gateway_comes_back(lab: &mut Lab) {
     lab.assert_session(GATEWAY);
 }
 
-pub(super) fn a_gateway_that_hangs_is_ended_by_the_watchdog_and_comes_back(lab: &mut Lab) {
+pub(super) fn watchdog_restarts_a_hung_gateway(lab: &mut Lab) {
     let container = &lab.container;
     let before = service::invocation(container, UNIT);
     let stop = ["systemctl", "kill", "--signal=SIGSTOP", UNIT];
@@ -127,7 +127,7 @@ pub(super) fn it_is_back_after_a_reboot(lab: &mut Lab) {
     lab.assert_session(GATEWAY);
 }
 
-pub(super) fn it_is_back_after_the_power_was_off(lab: &mut Lab) {
+pub(super) fn service_is_back_after_a_power_failure(lab: &mut Lab) {
     lab.container.poweroff();
     lab.container.power_on();
     assert_eq!(lab.container.property(UNIT, "ActiveState"), "active");

@@ -23,7 +23,7 @@ const CONTRACT: &[(&str, &str)] = &[
 /// Where the service is told to log.
 const LOG: &str = "/var/log/infisical/gateway.log";
 
-pub(super) fn contract_lines_reach_the_journal_with_id_and_priority(lab: &mut Lab) {
+pub(super) fn contract_lines_reach_the_journal_with_ids(lab: &mut Lab) {
     service::install(lab, User::Root);
     let container = &lab.container;
     for (id, text) in CONTRACT {
@@ -96,12 +96,12 @@ pub(super) fn a_journal_that_stands_still_ends_nothing(lab: &mut Lab) {
     container.run(["systemctl", "restart", UNIT]).ok();
 }
 
-pub(super) fn a_log_file_is_moved_away_and_begun_anew(lab: &mut Lab) {
+pub(super) fn moved_log_file_is_opened_again(lab: &mut Lab) {
     assert_rotated(lab, User::Root);
 }
 
 /// The directory changes hands.
-pub(super) fn so_is_that_of_a_service_that_is_no_longer_root(lab: &mut Lab) {
+pub(super) fn unprivileged_services_moved_log_is_opened_again(lab: &mut Lab) {
     assert_rotated(lab, User::Dynamic);
 }
 

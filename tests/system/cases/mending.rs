@@ -22,7 +22,7 @@ fn inside(container: &Container, path: &str) -> String {
     container.read(&format!("/proc/{pid}/root{path}"))
 }
 
-pub(super) fn a_change_that_was_held_back_is_used_at_the_next_run(lab: &mut Lab) {
+pub(super) fn held_back_change_applies_at_next_run(lab: &mut Lab) {
     service::install(lab, User::Root);
     let container = &lab.container;
     let first = container.property(UNIT, "MainPID");
@@ -39,7 +39,7 @@ pub(super) fn a_change_that_was_held_back_is_used_at_the_next_run(lab: &mut Lab)
     assert!(said.contains("--user"), "{said}");
 }
 
-pub(super) fn a_resolver_and_a_journal_that_start_anew_are_seen(lab: &mut Lab) {
+pub(super) fn restarted_resolver_and_journal_are_used(lab: &mut Lab) {
     let container = &lab.container;
     let folder = "/run/NetworkManager";
     container
@@ -66,7 +66,7 @@ pub(super) fn a_resolver_and_a_journal_that_start_anew_are_seen(lab: &mut Lab) {
     assert_eq!(inodes[0], inodes[1]);
 }
 
-pub(super) fn known_places_of_secrets_and_programs_are_out_of_reach(lab: &mut Lab) {
+pub(super) fn secrets_and_programs_are_out_of_reach(lab: &mut Lab) {
     let container = &lab.container;
     let folders = [
         "/etc/letsencrypt",
@@ -94,7 +94,7 @@ pub(super) fn known_places_of_secrets_and_programs_are_out_of_reach(lab: &mut La
     }
 }
 
-pub(super) fn what_belongs_to_another_user_is_taken_back(lab: &mut Lab) {
+pub(super) fn files_of_other_users_are_taken_back(lab: &mut Lab) {
     let container = &lab.container;
     let files = "/etc/infisical /etc/infisical/gateway.conf";
     container.sh(&format!("chown 65534 {files}")).ok();
@@ -105,7 +105,7 @@ pub(super) fn what_belongs_to_another_user_is_taken_back(lab: &mut Lab) {
     assert_eq!(owners, "0\n0\n");
 }
 
-pub(super) fn a_directory_that_others_can_write_to_is_named(lab: &mut Lab) {
+pub(super) fn directory_writable_by_others_is_named(lab: &mut Lab) {
     let container = &lab.container;
     container.sh("chmod 2775 /usr/local/bin").ok();
     let (code, said) = install(container, "");
@@ -114,7 +114,7 @@ pub(super) fn a_directory_that_others_can_write_to_is_named(lab: &mut Lab) {
     container.sh("chmod 0755 /usr/local/bin").ok();
 }
 
-pub(super) fn what_a_deployed_unit_says_itself_is_neither_lost_nor_shown(lab: &mut Lab) {
+pub(super) fn deployed_units_settings_are_kept_and_hidden(lab: &mut Lab) {
     let container = &lab.container;
     let token = lab.platform(&["identity", "create", "edge"]);
     let token = token.trim();
@@ -159,7 +159,7 @@ pub(super) fn what_a_deployed_unit_says_itself_is_neither_lost_nor_shown(lab: &m
     lab.assert_session("edge");
 }
 
-pub(super) fn a_template_stays_for_an_instance_that_is_started_by_hand(lab: &mut Lab) {
+pub(super) fn template_stays_for_a_manual_instance(lab: &mut Lab) {
     let container = &lab.container;
     let template = "/etc/systemd/system/infisical-gateway@.service";
     container.write(template, &service::template(), 0o644);
@@ -198,7 +198,7 @@ pub(super) fn two_installers_exchange_one_token_once(lab: &mut Lab) {
     container.sh(purge).ok();
 }
 
-pub(super) fn an_interrupted_installation_says_how_far_it_came(lab: &mut Lab) {
+pub(super) fn interrupted_installation_reports_its_progress(lab: &mut Lab) {
     let container = &lab.container;
     container.write("/root/token", &lab.enrollment_token("patient"), 0o600);
     container.sh("systemctl stop test-platform").ok();

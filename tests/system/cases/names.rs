@@ -38,7 +38,7 @@ fn is_running(container: &Container, unit: &str) -> bool {
     container.property(unit, "ActiveState") == "active"
 }
 
-pub(super) fn the_deployed_commands_work_for_a_named_gateway(lab: &mut Lab) {
+pub(super) fn deployed_commands_work_for_a_named_gateway(lab: &mut Lab) {
     let token = service::token_file(lab, EDGE);
     let words = [PROGRAM, "gateway", "systemd", "install", EDGE].map(str::to_owned);
     let words = words.into_iter().chain(service::enrollment(lab, &token));
@@ -195,7 +195,7 @@ pub(super) fn names_of_other_units_are_refused(lab: &mut Lab) {
     container.run(["systemctl", "stop", "n-transient"]).ok();
 }
 
-pub(super) fn a_unit_that_came_later_is_found_at_an_upgrade(lab: &mut Lab) {
+pub(super) fn later_unit_is_found_at_an_upgrade(lab: &mut Lab) {
     let container = &lab.container;
     let later = "/usr/lib/systemd/system/edge-1.socket";
     let socket = "[Socket]\nListenStream=/run/test-socket\nAccept=yes\n";
@@ -212,7 +212,7 @@ pub(super) fn a_unit_that_came_later_is_found_at_an_upgrade(lab: &mut Lab) {
     assert_eq!(code, Some(0), "{said}");
 }
 
-pub(super) fn a_gateway_and_a_relay_cannot_share_a_name(lab: &mut Lab) {
+pub(super) fn gateway_and_relay_cannot_share_a_name(lab: &mut Lab) {
     let container = &lab.container;
     let words = [
         PROGRAM,
@@ -233,7 +233,7 @@ pub(super) fn a_gateway_and_a_relay_cannot_share_a_name(lab: &mut Lab) {
     assert!(is_running(container, EDGE));
 }
 
-pub(super) fn the_only_gateway_stays_that_when_it_is_named(lab: &mut Lab) {
+pub(super) fn only_gateway_may_be_named(lab: &mut Lab) {
     // Without a name, it gets the one that the platform tells.
     let mut words = service::words(lab, service::User::Root);
     words.retain(|word| word != "--name" && word != service::GATEWAY);
@@ -259,7 +259,7 @@ pub(super) fn the_only_gateway_stays_that_when_it_is_named(lab: &mut Lab) {
     lab.assert_session(service::GATEWAY);
 }
 
-pub(super) fn a_name_that_the_platform_does_not_know_is_warned_of(lab: &mut Lab) {
+pub(super) fn name_unknown_to_platform_is_warned_of(lab: &mut Lab) {
     const GIVEN: &str = "given";
     let token = service::token_file(lab, "told");
     let words = [

@@ -17,7 +17,7 @@ fn assert_serves(lab: &Lab) {
     assert!(relays.contains("relay-one"), "{relays}");
 }
 
-pub(super) fn the_state_of_a_platform_that_was_started_by_hand_is_not_left_behind(lab: &mut Lab) {
+pub(super) fn manually_started_platforms_state_is_moved(lab: &mut Lab) {
     let container = &lab.container;
     container
         .run([
@@ -38,7 +38,7 @@ pub(super) fn the_state_of_a_platform_that_was_started_by_hand_is_not_left_behin
     container.run(["mv", BY_HAND, STATE]).ok();
 }
 
-pub(super) fn an_installed_platform_serves_as_a_user_of_its_own(lab: &mut Lab) {
+pub(super) fn installed_platform_serves_as_its_own_user(lab: &mut Lab) {
     let container = &lab.container;
     container.run(INSTALL).ok();
     assert_eq!(container.property(UNIT, "ActiveState"), "active");
@@ -55,12 +55,12 @@ pub(super) fn an_installed_platform_serves_as_a_user_of_its_own(lab: &mut Lab) {
     lab.assert_hidden(token.trim());
 }
 
-pub(super) fn its_score_is_as_good_as_a_user_can_have(lab: &mut Lab) {
+pub(super) fn sandbox_score_as_user_is_best(lab: &mut Lab) {
     sandbox::assert_exposure(lab, UNIT, 11);
     sandbox::assert_no_warnings(lab, UNIT);
 }
 
-pub(super) fn a_platform_that_hangs_is_ended_by_the_watchdog_and_comes_back(lab: &mut Lab) {
+pub(super) fn watchdog_restarts_a_hung_platform(lab: &mut Lab) {
     let container = &lab.container;
     assert_eq!(
         container.property(UNIT, "WatchdogUSec"),
@@ -76,7 +76,7 @@ pub(super) fn a_platform_that_hangs_is_ended_by_the_watchdog_and_comes_back(lab:
     assert_serves(lab);
 }
 
-pub(super) fn the_same_command_changes_what_differs_and_nothing_else(lab: &mut Lab) {
+pub(super) fn repeated_command_changes_only_differences(lab: &mut Lab) {
     let container = &lab.container;
     let before = service::invocation(container, UNIT);
     container.run(INSTALL).ok();

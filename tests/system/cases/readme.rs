@@ -105,7 +105,7 @@ pub(super) fn its_commands_work_as_they_are_written(lab: &mut Lab) {
     lab.assert_hidden(&service::secret(container));
 }
 
-pub(super) fn a_unit_that_needs_the_tunnel_waits_for_it(lab: &mut Lab) {
+pub(super) fn unit_that_needs_the_tunnel_waits(lab: &mut Lab) {
     let container = &lab.container;
     let unit = "[Unit]\nWants=infisical-gateway-online.target\nAfter=infisical-gateway-online.target\n\
                 [Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=test -e /run/infisical-gateway/online\n";
@@ -128,7 +128,7 @@ pub(super) fn a_unit_that_needs_the_tunnel_waits_for_it(lab: &mut Lab) {
     container.run(waiting).ok();
 }
 
-pub(super) fn what_is_installed_is_known_to_this_systemd(lab: &mut Lab) {
+pub(super) fn installed_units_are_known_to_systemd(lab: &mut Lab) {
     // One file for all releases: what is newer than a release is passed over there, and said.
     let said = lab
         .container

@@ -62,7 +62,7 @@ pub(super) fn an_installed_relay_serves_gateways_and_clients(lab: &mut Lab) {
     lab.assert_hidden(token.trim());
 }
 
-pub(super) fn a_reload_of_the_relay_cuts_no_session(lab: &mut Lab) {
+pub(super) fn relay_reload_cuts_no_session(lab: &mut Lab) {
     let container = &lab.container;
     let mut session = lab.session(GATEWAY);
     session.exchange(b"before");
@@ -120,7 +120,7 @@ pub(super) fn another_serves_beside_it(lab: &mut Lab) {
     assert_eq!(container.property(RELAY_UNIT, "ActiveState"), "active");
 }
 
-pub(super) fn a_deployed_relay_keeps_its_settings_and_foreign_lines(lab: &mut Lab) {
+pub(super) fn deployed_relay_keeps_settings_and_foreign_lines(lab: &mut Lab) {
     const OTHER: &str = "relay-five";
     let container = &lab.container;
     let secret = container.read("/var/lib/infisical/platform/relay-auth-secret");
@@ -167,7 +167,7 @@ pub(super) fn a_deployed_relay_keeps_its_settings_and_foreign_lines(lab: &mut La
     container.run(["systemctl", "status", OTHER]).exits(4);
 }
 
-pub(super) fn on_a_low_port_it_has_the_right_to_that_and_no_other(lab: &mut Lab) {
+pub(super) fn low_port_gives_only_that_right(lab: &mut Lab) {
     const OTHER: &str = "relay-four";
     const OTHER_UNIT: &str = "relay-four.service";
     let mut words = words(lab, "127.0.0.4", &[OTHER]);
@@ -191,12 +191,12 @@ pub(super) fn on_a_low_port_it_has_the_right_to_that_and_no_other(lab: &mut Lab)
     container.run(uninstall).ok();
 }
 
-pub(super) fn its_score_is_as_good_as_a_relay_can_have(lab: &mut Lab) {
+pub(super) fn sandbox_score_of_relay_is_best(lab: &mut Lab) {
     sandbox::assert_exposure(lab, RELAY_UNIT, 16);
     sandbox::assert_no_warnings(lab, RELAY_UNIT);
 }
 
-pub(super) fn inside_of_it_only_what_is_needed_is_possible(lab: &mut Lab) {
+pub(super) fn relay_sandbox_allows_only_what_is_needed(lab: &mut Lab) {
     sandbox::prepare(&lab.container);
     let mut open = OPEN.to_vec();
     if lab.container.release().systemd < CHOOSES_PORTS {

@@ -4,7 +4,7 @@ use crate::lab::Lab;
 use crate::service::{self, CONFIGURATION, GATEWAY, UNIT, User};
 use crate::wait;
 
-pub(super) fn a_reload_cuts_no_session_and_says_what_it_did(lab: &mut Lab) {
+pub(super) fn reload_cuts_no_session_and_reports(lab: &mut Lab) {
     service::install(lab, User::Root);
     let container = &lab.container;
     let mut session = lab.session(GATEWAY);
@@ -37,7 +37,7 @@ pub(super) fn a_reload_cuts_no_session_and_says_what_it_did(lab: &mut Lab) {
     assert_eq!(session.finish(), b"");
 }
 
-pub(super) fn a_reload_of_a_wrong_configuration_keeps_the_old_one_and_says_why(lab: &mut Lab) {
+pub(super) fn wrong_configuration_is_not_loaded(lab: &mut Lab) {
     let container = &lab.container;
     let mut session = lab.session(GATEWAY);
     session.exchange(b"before");
@@ -64,7 +64,7 @@ pub(super) fn a_reload_of_a_wrong_configuration_keeps_the_old_one_and_says_why(l
     assert_eq!(session.finish(), b"");
 }
 
-pub(super) fn a_reload_moves_the_tunnel_to_another_relay(lab: &mut Lab) {
+pub(super) fn reload_moves_the_tunnel_to_another_relay(lab: &mut Lab) {
     lab.start_relay_two();
     let container = &lab.container;
     let mut session = lab.session(GATEWAY);
@@ -97,7 +97,7 @@ pub(super) fn a_relay_that_restarts_is_found_again(lab: &mut Lab) {
     assert!(journal.contains("the tunnel is up again"), "{journal}");
 }
 
-pub(super) fn a_reload_of_a_service_that_is_not_root_fails_after_a_change(lab: &mut Lab) {
+pub(super) fn unprivileged_reload_fails_after_a_change(lab: &mut Lab) {
     service::install(lab, User::Dynamic);
     let container = &lab.container;
     let mut session = lab.session(GATEWAY);

@@ -27,32 +27,32 @@ pub(super) fn outside_of_it_nearly_everything_is_possible(lab: &mut Lab) {
     assert!(report.broken.is_empty(), "outside: {:#?}", report.broken);
 }
 
-pub(super) fn inside_as_root_only_what_is_needed_is_possible(lab: &mut Lab) {
+pub(super) fn root_sandbox_allows_only_what_is_needed(lab: &mut Lab) {
     assert_sandbox(lab, UNIT, CONFIGURATION, OPEN);
 }
 
-pub(super) fn inside_as_a_user_only_what_is_needed_is_possible(lab: &mut Lab) {
+pub(super) fn user_sandbox_allows_only_what_is_needed(lab: &mut Lab) {
     let configuration = sandbox::configuration(CONFIGURATION, User::Dynamic);
     assert_sandbox(lab, UNIT, &configuration, OPEN_TO_A_USER);
 }
 
-pub(super) fn its_score_is_as_good_as_root_can_have(lab: &mut Lab) {
+pub(super) fn sandbox_score_as_root_is_best(lab: &mut Lab) {
     assert_exposure(lab, UNIT, 14);
     assert_no_warnings(lab, UNIT);
 }
 
-pub(super) fn its_score_is_as_good_as_a_user_can_have(lab: &mut Lab) {
+pub(super) fn sandbox_score_as_user_is_best(lab: &mut Lab) {
     assert_exposure(lab, UNIT, 11);
     assert_no_warnings(lab, UNIT);
 }
 
-pub(super) fn as_a_user_of_its_own_it_serves_without_root(lab: &mut Lab) {
+pub(super) fn service_works_as_its_own_user(lab: &mut Lab) {
     service::install(lab, User::Dynamic);
     lab.assert_session(GATEWAY);
     assert_user(&lab.container);
 }
 
-pub(super) fn an_encrypted_credential_is_as_good_as_the_file(lab: &mut Lab) {
+pub(super) fn encrypted_credential_replaces_the_file(lab: &mut Lab) {
     let container = &lab.container;
     let encrypted = format!("{CONFIGURATION}.cred");
     let encrypt = ["systemd-creds", "encrypt", "--name=gateway.conf"];
@@ -83,13 +83,13 @@ fn assert_user(container: &Container) {
     }
     assert!(!status.contains("Uid:\t0"), "{status}");
     // What it was handed over is not for others.
-    let nobody = ["setpriv", "--reuid=65534", "--clear-groups", "cat"];
+    let unprivileged = ["setpriv", "--reuid=65534", "--clear-groups", "cat"];
     let places = [
         format!("/run/credentials/{UNIT}/gateway.conf"),
         format!("/proc/{process}/environ"),
     ];
     for place in places {
-        let read = container.run(nobody.into_iter().chain([place.as_str()]));
+        let read = container.run(unprivileged.into_iter().chain([place.as_str()]));
         assert_ne!(read.status, Some(0), "{read:?}");
         assert!(read.stderr.contains("Permission denied"), "{read:?}");
     }
@@ -156,7 +156,7 @@ pub(super) fn prepare(container: &Container) {
     container.write(probe::VICTIM, &victim, 0o644);
 }
 
-/// What the container may refuse to everybody; the sandbox's own refusal cannot be seen in it.
+/// What the container may refuse to everyone; the sandbox's own refusal cannot be seen in it.
 const LIMITS: &[&str] = &[
     "account processes",
     "get ports",

@@ -39,13 +39,13 @@ pub(super) fn a_wrong_enrollment_token_installs_nothing(lab: &mut Lab) {
     }
 }
 
-pub(super) fn a_refused_token_fails_at_once_and_for_good_with_the_platforms_message(lab: &mut Lab) {
+pub(super) fn refused_token_fails_with_platforms_message(lab: &mut Lab) {
     service::install(lab, User::Root);
     lab.assert_session(GATEWAY);
     let container = &lab.container;
     let good = service::secret(container);
     let key = service::SECRET.trim_end_matches('=');
-    service::set(container, CONFIGURATION, key, "a-token-that-nobody-issued");
+    service::set(container, CONFIGURATION, key, "a-token-that-no-one-issued");
     let started = container.run(["systemctl", "restart", UNIT]);
     assert_ne!(started.status, Some(0), "{started:?}");
     service::wait_for_state(container, UNIT, "failed");
@@ -59,13 +59,13 @@ pub(super) fn a_refused_token_fails_at_once_and_for_good_with_the_platforms_mess
     let ended = service::entries(container, UNIT, FAILED);
     assert_eq!(ended.len(), 1, "{ended:?}");
     assert_eq!(ended[0]["PRIORITY"], "3", "{ended:?}");
-    lab.assert_hidden("a-token-that-nobody-issued");
+    lab.assert_hidden("a-token-that-no-one-issued");
     service::set(container, CONFIGURATION, key, &good);
     container.run(["systemctl", "start", UNIT]).ok();
     lab.assert_session(GATEWAY);
 }
 
-pub(super) fn a_wrong_configuration_fails_at_once_and_for_good(lab: &mut Lab) {
+pub(super) fn wrong_configuration_fails_without_a_restart(lab: &mut Lab) {
     let container = &lab.container;
     service::set(container, CONFIGURATION, "INFISICAL_LOG_LEVEL", "loud");
     let started = container.run(["systemctl", "restart", UNIT]);
@@ -80,7 +80,7 @@ pub(super) fn a_wrong_configuration_fails_at_once_and_for_good(lab: &mut Lab) {
     lab.assert_session(GATEWAY);
 }
 
-pub(super) fn a_boot_without_network_does_not_wait_and_ends_well_when_it_comes(lab: &mut Lab) {
+pub(super) fn boot_does_not_wait_for_the_network(lab: &mut Lab) {
     let disable = ["systemctl", "disable", "test-network"];
     lab.container.run(disable).ok();
     lab.container.reboot();
@@ -92,7 +92,7 @@ pub(super) fn a_boot_without_network_does_not_wait_and_ends_well_when_it_comes(l
     lab.container.run(enable).ok();
 }
 
-pub(super) fn a_boot_without_platform_does_not_wait_and_ends_well_when_it_comes(lab: &mut Lab) {
+pub(super) fn boot_does_not_wait_for_the_platform(lab: &mut Lab) {
     let platform = ["test-platform", "test-relay"];
     let disable = ["systemctl", "disable"].into_iter().chain(platform);
     lab.container.run(disable).ok();
@@ -104,7 +104,7 @@ pub(super) fn a_boot_without_platform_does_not_wait_and_ends_well_when_it_comes(
     lab.assert_session(GATEWAY);
 }
 
-pub(super) fn a_person_can_make_it_look_at_its_tunnel_which_cuts_nothing(lab: &mut Lab) {
+pub(super) fn user_triggered_check_cuts_nothing(lab: &mut Lab) {
     let container = &lab.container;
     let process = container.property(UNIT, "MainPID");
     let asked = container.run([PROGRAM, "gateway", "reconnect"]);
@@ -118,12 +118,12 @@ pub(super) fn a_person_can_make_it_look_at_its_tunnel_which_cuts_nothing(lab: &m
     lab.assert_session(GATEWAY);
     let container = &lab.container;
     assert_eq!(container.property(UNIT, "MainPID"), process);
-    let other = container.run([PROGRAM, "gateway", "reconnect", "nobody"]);
+    let other = container.run([PROGRAM, "gateway", "reconnect", "unknown"]);
     assert_eq!(other.status, Some(69), "{other:?}");
     assert!(other.stderr.contains("does not run"), "{other:?}");
 }
 
-pub(super) fn a_gateway_that_has_worked_outlives_a_platform_that_refuses_it(lab: &mut Lab) {
+pub(super) fn working_gateway_outlives_a_refusing_platform(lab: &mut Lab) {
     lab.platform(&["gateway", "remove", GATEWAY]);
     let container = &lab.container;
     container.run(["systemctl", "restart", UNIT]).ok();

@@ -1,8 +1,8 @@
-//! Access tokens: given, or bought by logging in, renewed before they expire, replaced when refused.
+//! Access tokens: given, or obtained by logging in, renewed before they expire, replaced when refused.
 //!
 //! There is a file for each way to log in, which makes what the deployed programs send (protocol.md §1 and §6). What
 //! a login needs of this machine or its cloud is fetched again each time, so that whatever was rotated meanwhile counts. A
-//! refusal loses only the token that was refused: the credential that bought it is kept, whatever the platform says.
+//! refusal loses only the token that was refused: the credential that obtained it is kept, whatever the platform says.
 
 mod aws;
 mod azure;
@@ -211,9 +211,9 @@ impl TokenSource {
             }
         }
         match self.log_in().await {
-            Ok(bought) => {
-                tracing::debug!(expires_in_s = bought.expires_in, "logged in");
-                let token = current.insert(Token::new(bought, since_boot()));
+            Ok(issued) => {
+                tracing::debug!(expires_in_s = issued.expires_in, "logged in");
+                let token = current.insert(Token::new(issued, since_boot()));
                 Ok(token.text.clone())
             }
             Err(error) => match current.as_mut() {
@@ -239,19 +239,19 @@ impl TokenSource {
                 places,
                 id_store,
             } => {
-                let bought = machine(client, enrollment, places).await?;
+                let issued = machine(client, enrollment, places).await?;
                 if let Some(id_store) = id_store {
                     id_store.keep(enrollment).await;
                 }
-                Ok(bought)
+                Ok(issued)
             }
             Way::Identity {
                 client,
                 login,
                 places,
             } => {
-                let bought = identity(client, login, places).await?;
-                Ok(IssuedToken::renewable(bought))
+                let issued = identity(client, login, places).await?;
+                Ok(IssuedToken::renewable(issued))
             }
         }
     }
@@ -454,14 +454,14 @@ mod tests {
         let due = source(Token::due("old", since_boot())).await;
         let token = due.token().await.expect("the old one");
         assert_eq!(token, Secret::new("old"));
-        let bought = IssuedToken::renewable(Login {
+        let issued = IssuedToken::renewable(Login {
             access_token: Secret::new("old"),
             expires_in: 1,
             access_token_max_ttl: 0,
             token_type: "Bearer".to_owned(),
         });
         // The machine has been up for more than a second.
-        let expired = source(Token::new(bought, Duration::ZERO)).await;
+        let expired = source(Token::new(issued, Duration::ZERO)).await;
         let error = expired.token().await.expect_err("it has expired");
         assert_eq!(expired.class(&error, None).await, Class::Retry);
     }

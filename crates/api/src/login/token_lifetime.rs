@@ -1,4 +1,4 @@
-//! How long a bought token is good for, and what is to be done with it when. Pure but for the clock.
+//! How long an issued token is good for, and what is to be done with it when. Pure but for the clock.
 //!
 //! Time is counted since the machine booted, sleep included: a laptop or a virtual machine that was suspended for longer
 //! than its token's life must not use it as if no time had passed.
@@ -97,17 +97,17 @@ pub(super) struct Token {
 }
 
 impl Token {
-    pub(super) fn new(bought: IssuedToken, now: Duration) -> Self {
-        let at_most = Duration::from_secs(bought.at_most);
+    pub(super) fn new(issued: IssuedToken, now: Duration) -> Self {
+        let at_most = Duration::from_secs(issued.at_most);
         let mut token = Self {
-            text: bought.text,
+            text: issued.text,
             act_at: None,
             expires_at: None,
             ends_at: (!at_most.is_zero()).then(|| now.saturating_add(at_most)),
             life: Duration::ZERO,
-            renewable: bought.renewable,
+            renewable: issued.renewable,
         };
-        token.begin(Duration::from_secs(bought.expires_in), now);
+        token.begin(Duration::from_secs(issued.expires_in), now);
         token
     }
 
@@ -133,11 +133,11 @@ impl Token {
     }
 
     /// Takes in a renewal.
-    pub(super) fn renew(&mut self, bought: IssuedToken, now: Duration) {
-        let life = Duration::from_secs(bought.expires_in);
-        // The platform has begun to cap it, whatever it said before: the next one is bought.
-        self.renewable = bought.renewable && life >= self.life;
-        self.text = bought.text;
+    pub(super) fn renew(&mut self, issued: IssuedToken, now: Duration) {
+        let life = Duration::from_secs(issued.expires_in);
+        // The platform has begun to cap it, whatever it said before: the next one is obtained.
+        self.renewable = issued.renewable && life >= self.life;
+        self.text = issued.text;
         self.begin(life, now);
     }
 
@@ -148,7 +148,7 @@ impl Token {
 
     pub(super) fn stage(&self, now: Duration) -> Stage {
         let has_come = |at: Option<Duration>| at.is_some_and(|at| at <= now);
-        // A renewal that would be cut short by the end buys less than a login.
+        // A renewal that would be cut short by the end is worth less than a login.
         let is_capped = self
             .ends_at
             .is_some_and(|end| now.saturating_add(self.life) > end);
@@ -172,7 +172,7 @@ mod tests {
         Duration::from_secs(seconds)
     }
 
-    fn bought(expires_in: u64, at_most: u64) -> IssuedToken {
+    fn issued(expires_in: u64, at_most: u64) -> IssuedToken {
         IssuedToken::renewable(Login {
             access_token: Secret::new("t"),
             expires_in,
@@ -183,7 +183,7 @@ mod tests {
 
     #[test]
     fn a_token_is_renewed_well_before_it_expires_and_replaced_after() {
-        let token = Token::new(bought(100, 1000), s(500));
+        let token = Token::new(issued(100, 1000), s(500));
         for (now, stage) in [
             (500, Stage::Fresh),
             (559, Stage::Fresh),
@@ -199,11 +199,11 @@ mod tests {
 
     #[test]
     fn a_renewal_that_the_maximum_would_cut_short_is_a_login_instead() {
-        let mut token = Token::new(bought(100, 250), s(0));
+        let mut token = Token::new(issued(100, 250), s(0));
         assert_eq!(token.stage(s(60)), Stage::Renewable);
-        token.renew(bought(100, 250), s(60));
+        token.renew(issued(100, 250), s(60));
         assert_eq!(token.stage(s(120)), Stage::Renewable);
-        token.renew(bought(100, 250), s(120));
+        token.renew(issued(100, 250), s(120));
         // 180 + 100 is more than 250, whatever the renewals said.
         assert_eq!(token.stage(s(180)), Stage::Replaceable);
         assert_eq!(token.stage(s(220)), Stage::Expired);
@@ -211,18 +211,18 @@ mod tests {
 
     #[test]
     fn a_renewal_that_came_out_shorter_is_the_last() {
-        let mut token = Token::new(bought(100, 0), s(0));
-        token.renew(bought(40, 0), s(60));
+        let mut token = Token::new(issued(100, 0), s(0));
+        token.renew(issued(40, 0), s(60));
         assert_eq!(token.stage(s(83)), Stage::Fresh);
         assert_eq!(token.stage(s(84)), Stage::Replaceable);
-        let mut token = Token::new(bought(100, 0), s(0));
-        token.renew(bought(100, 0), s(60));
+        let mut token = Token::new(issued(100, 0), s(0));
+        token.renew(issued(100, 0), s(60));
         assert_eq!(token.stage(s(120)), Stage::Renewable);
     }
 
     #[test]
     fn a_token_without_an_end_is_used_until_it_is_refused() {
-        let token = Token::new(bought(0, 0), s(5));
+        let token = Token::new(issued(0, 0), s(5));
         assert_eq!(token.stage(s(u64::MAX)), Stage::Fresh);
         let token = Token::new(IssuedToken::lasting(Secret::new("no.jwt")), s(5));
         assert_eq!(token.stage(s(u64::MAX)), Stage::Fresh);
@@ -244,7 +244,7 @@ mod tests {
 
     #[test]
     fn a_failure_to_replace_a_valid_token_is_not_repeated_at_once() {
-        let mut token = Token::new(bought(1000, 0), s(0));
+        let mut token = Token::new(issued(1000, 0), s(0));
         token.postpone(s(700));
         assert_eq!(token.stage(s(700)), Stage::Fresh);
         assert_eq!(token.stage(s(760)), Stage::Renewable);

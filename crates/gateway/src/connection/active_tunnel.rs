@@ -74,7 +74,7 @@ pub(super) struct ActiveTunnel<'a> {
     driver: &'a mut Driver,
     state: &'a mut Up<Tunnel>,
     /// What is wrong beyond the tunnel, as the last heartbeat showed it.
-    doubt: Option<String>,
+    warning: Option<String>,
     /// What was seen from here since.
     view: Option<View>,
 }
@@ -84,7 +84,7 @@ impl<'a> ActiveTunnel<'a> {
         Self {
             driver,
             state,
-            doubt: None,
+            warning: None,
             view: None,
         }
     }
@@ -133,7 +133,7 @@ impl<'a> ActiveTunnel<'a> {
                 }
                 Some(beat) = self.driver.heartbeat_rx.recv() => {
                     let event = self.heartbeat(beat);
-                    if self.doubt.is_some() {
+                    if self.warning.is_some() {
                         extent = Extent::All;
                     }
                     event
@@ -199,15 +199,15 @@ impl<'a> ActiveTunnel<'a> {
         }
         match beat {
             Beat::Through => {
-                (self.doubt, self.view) = (None, None);
+                (self.warning, self.view) = (None, None);
                 TunnelEvent::HeartbeatReached
             }
             Beat::NotThrough(why) => {
-                self.doubt = Some(format!("Infisical does not reach it: {why}"));
+                self.warning = Some(format!("Infisical does not reach it: {why}"));
                 TunnelEvent::HeartbeatFailed
             }
             Beat::Unanswered(why) => {
-                self.doubt = Some(format!("Infisical does not say that it reaches it: {why}"));
+                self.warning = Some(format!("Infisical does not say that it reaches it: {why}"));
                 TunnelEvent::CheckRequested
             }
         }
@@ -229,12 +229,12 @@ impl<'a> ActiveTunnel<'a> {
     }
 
     fn report(&self) {
-        let doubt = self.doubt.as_ref().map(|doubt| match &self.view {
-            Some(view) => format!("{doubt} ({view})"),
-            None => doubt.clone(),
+        let warning = self.warning.as_ref().map(|warning| match &self.view {
+            Some(view) => format!("{warning} ({view})"),
+            None => warning.clone(),
         });
         let relay = &self.state.tunnel.identity.relay_name;
-        self.driver.reporter.connected(relay, doubt);
+        self.driver.reporter.connected(relay, warning);
     }
 
     fn host(&self) -> String {

@@ -75,9 +75,9 @@ impl Driver {
     pub(crate) async fn run(&mut self) -> Error {
         let issuer = Arc::clone(&self.issuer.borrow());
         // A gateway whose settings have worked keeps retrying after a refusal, also at a start.
-        let ever_up = self.started || self.last_known_good.has(&issuer.fingerprint());
+        let was_up = self.started || self.last_known_good.has(&issuer.fingerprint());
         self.retired.clear();
-        let mut connection = Connection::new(issuer.is_pinned(), ever_up);
+        let mut connection = Connection::new(issuer.is_pinned(), was_up);
         loop {
             connection = match connection {
                 Connection::Registering(state) => self.register(state).await,
@@ -98,7 +98,7 @@ impl Driver {
                 return state.failed(Error::Credentials(error), class, usable, moment());
             }
         };
-        // The same again and again, while no tunnel comes of it, is logged now and then only.
+        // The same repeatedly, while no tunnel comes of it, is logged now and then only.
         let what = format!("{} {}", identity.gateway_id, identity.relay_host);
         let event = events::GATEWAY_REGISTERED;
         if let Some(permission) = self.log_throttle.should_log(event.text, &what) {
@@ -136,7 +136,7 @@ impl Driver {
                     tokio::select! {
                         issued = issuer.issue() => Some(issued),
                         () = relay_answers(before, delay) => {
-                            Some(Err((issue::Error::Overtaken, Class::Retry)))
+                            Some(Err((issue::Error::RelayAnsweredFirst, Class::Retry)))
                         }
                         Ok(()) = changes.changed() => None,
                     }
@@ -146,7 +146,7 @@ impl Driver {
                 restart_on_trigger(&mut self.trigger_rx, &mut self.user_request, attempt).await;
             self.user_request = false;
             if let Some(issued) = issued {
-                if matches!(issued, Err((issue::Error::Overtaken, _))) {
+                if matches!(issued, Err((issue::Error::RelayAnsweredFirst, _))) {
                     self.relay_answered_first = self.relay_answered_first.saturating_add(1);
                 }
                 return issued;

@@ -136,7 +136,7 @@ pub(crate) async fn connect(identity: &Identity) -> Result<(client::Session, Opt
         ssh::prepare(&stream);
         let ends = Ends::of(&stream);
         let (reader, writer) = stream.into_split();
-        match client::greet(reader, writer, &identity.ssh).await {
+        match client::key_exchange(reader, writer, &identity.ssh).await {
             Ok(exchanged) => Ok((exchanged, ends)),
             Err(source) => Err(failed(identity, source)),
         }
@@ -242,7 +242,7 @@ pub(crate) async fn serve(
         let (stop, draining) = (sessions.clone(), draining.clone());
         sessions.spawn("session", async move {
             let _counted = (place, open);
-            let close_wait = channel.farewell();
+            let close_wait = channel.close_wait();
             let context = service::Context {
                 identity: &newest,
                 cluster: &cluster,

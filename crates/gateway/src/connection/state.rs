@@ -187,7 +187,7 @@ pub(crate) struct Backoff<E> {
 pub(crate) struct History {
     /// A pinned relay is dialled again; otherwise a failed connection chooses again.
     pinned: bool,
-    ever_up: bool,
+    was_up: bool,
     /// Waits since a tunnel last proved useful.
     waits: u32,
     /// Waits before a dial of a relay that answers.
@@ -223,13 +223,13 @@ struct RegistrationDue {
 impl<T, E> Connection<T, E> {
     /// Begins with a registration.
     ///
-    /// `ever_up`: the gateway had a tunnel before, in this process or an earlier one.
-    pub(crate) fn new(pinned: bool, ever_up: bool) -> Self {
+    /// `was_up`: the gateway had a tunnel before, in this process or an earlier one.
+    pub(crate) fn new(pinned: bool, was_up: bool) -> Self {
         Self::Registering(Registering {
             cause: None,
             history: History {
                 pinned,
-                ever_up,
+                was_up,
                 waits: 0,
                 dials: backoff::Backoff::new(FIRST_WAIT, MAX_WAIT),
                 registrations: backoff::Backoff::new(FIRST_WAIT, MAX_WAIT),
@@ -278,7 +278,7 @@ impl Registering {
                 if class == Class::Reauthenticate && history.refusals == 1 {
                     return Connection::Registering(self);
                 }
-                if !history.ever_up {
+                if !history.was_up {
                     return Connection::Stopped(error);
                 }
                 if history.is_refused() {
@@ -311,7 +311,7 @@ impl Registering {
 impl Connecting {
     /// The tunnel is made.
     pub(crate) fn connected<T>(mut self, tunnel: T, now: Instant) -> Up<T> {
-        self.history.ever_up = true;
+        self.history.was_up = true;
         Up {
             tunnel,
             since: now,
@@ -513,7 +513,7 @@ impl History {
         self.pinned = pinned;
     }
 
-    /// True once the platform has refused often enough that a person must act; attempts go on all the
+    /// True once the platform has refused so many times that a person must act; attempts go on all the
     /// same.
     pub(crate) fn is_refused(&self) -> bool {
         self.refusals >= REFUSALS_BELIEVED

@@ -108,9 +108,9 @@ fn step(
 }
 
 impl Run {
-    fn new(pinned: bool, ever_up: bool) -> Self {
+    fn new(pinned: bool, was_up: bool) -> Self {
         Self {
-            connection: Some(Connection::new(pinned, ever_up)),
+            connection: Some(Connection::new(pinned, was_up)),
             now: Instant::now(),
             random: u64::MAX,
         }

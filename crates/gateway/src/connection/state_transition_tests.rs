@@ -75,7 +75,7 @@ const STATES: [State; 6] = [
 fn histories(state: State) -> Vec<Run> {
     let mut runs = Vec::new();
     for pinned in [true, false] {
-        for ever_up in [true, false] {
+        for was_up in [true, false] {
             for (refusals, failed_connects, due) in [
                 (0, 0, None),
                 (1, 0, None),
@@ -83,7 +83,7 @@ fn histories(state: State) -> Vec<Run> {
                 (0, 3, Some(LONG)),
                 (1, 3, Some(LONG)),
             ] {
-                let mut run = Run::new(pinned, ever_up);
+                let mut run = Run::new(pinned, was_up);
                 let (now, is_binding) = (run.now, refusals > 0);
                 let Some(Connection::Registering(Registering { cause, mut history })) =
                     run.connection.take()

@@ -42,7 +42,7 @@ pub struct Report {
     /// When its certificates are to be renewed.
     pub renew_at: Option<Instant>,
     /// What is wrong beyond the tunnel, if the last heartbeat failed.
-    pub doubt: Option<String>,
+    pub warning: Option<String>,
     /// Why the configuration was not reloaded, if the last reload failed.
     pub refused: Option<String>,
 }
@@ -63,9 +63,9 @@ pub fn monitor() -> (Reporter, Monitor) {
 }
 
 impl Reporter {
-    /// There is a tunnel to `relay`; `doubt` is what is wrong beyond it.
-    pub(crate) fn connected(&self, relay: &RelayName, doubt: Option<String>) {
-        self.set_phase(Phase::Connected(relay.clone()), doubt);
+    /// There is a tunnel to `relay`; `warning` is what is wrong beyond it.
+    pub(crate) fn connected(&self, relay: &RelayName, warning: Option<String>) {
+        self.set_phase(Phase::Connected(relay.clone()), warning);
     }
 
     /// There is no tunnel because of `error`, and the next attempt follows after a wait of `after`.
@@ -74,10 +74,10 @@ impl Reporter {
         self.set_phase(Phase::Retrying { error, after }, None);
     }
 
-    fn set_phase(&self, phase: Phase, doubt: Option<String>) {
+    fn set_phase(&self, phase: Phase, warning: Option<String>) {
         self.0.send_if_modified(|report| {
-            let is_changed = report.phase != phase || report.doubt != doubt;
-            (report.phase, report.doubt) = (phase, doubt);
+            let is_changed = report.phase != phase || report.warning != warning;
+            (report.phase, report.warning) = (phase, warning);
             is_changed
         });
     }
@@ -178,8 +178,8 @@ impl Report {
                     let left = at.saturating_duration_since(Instant::now());
                     write!(f, ", certificate renews in {}", RoundedUp(left))?;
                 }
-                match &self.doubt {
-                    Some(doubt) => write!(f, "; but {doubt}"),
+                match &self.warning {
+                    Some(warning) => write!(f, "; but {warning}"),
                     None => Ok(()),
                 }
             }
@@ -226,7 +226,7 @@ mod tests {
                 Report {
                     sessions: 1,
                     renew_at: None,
-                    doubt: Some("Infisical does not reach it: 502".to_owned()),
+                    warning: Some("Infisical does not reach it: 502".to_owned()),
                     refused: Some("line 1".to_owned()),
                     ..connected
                 },
@@ -273,8 +273,8 @@ mod tests {
         reporter.connected(&relay, None);
         assert_eq!(monitor.report().to_string(), connected);
         reporter.connected(&relay, Some("no route".to_owned()));
-        let doubted = format!("{connected}; but no route");
-        assert_eq!(monitor.report().to_string(), doubted);
+        let with_warning = format!("{connected}; but no route");
+        assert_eq!(monitor.report().to_string(), with_warning);
         reporter.not_connected("refused".to_owned(), Duration::from_secs(2));
         assert_eq!(monitor.report().to_string(), not_connected);
         // What was wrong with another tunnel does not outlive it.

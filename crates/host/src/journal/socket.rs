@@ -97,7 +97,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("socket");
         let journald = UnixDatagram::bind(&path).expect("a socket");
-        let socket = Socket::at(&path).expect("somebody listens");
+        let socket = Socket::at(&path).expect("someone listens");
         let mut buffer = vec![0; 1 << 20];
         // One long field, and so many that only short ones fit.
         for (fields, length) in [(0, 10), (1, 500_000), (200, 3000)] {
@@ -112,15 +112,15 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_that_is_made_anew_is_found_again() {
+    fn a_socket_that_is_made_again_is_found_again() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("socket");
         Socket::at(&path).expect_err("there is none");
         let first = UnixDatagram::bind(&path).expect("a socket");
-        let socket = Socket::at(&path).expect("somebody listens");
+        let socket = Socket::at(&path).expect("someone listens");
         drop(first);
-        Socket::at(&path).expect_err("nobody listens");
-        socket.send(&entry(0, 1)).expect_err("nobody listens");
+        Socket::at(&path).expect_err("no one listens");
+        socket.send(&entry(0, 1)).expect_err("no one listens");
         fs::remove_file(&path).expect("removed");
         let second = UnixDatagram::bind(&path).expect("a socket");
         socket.send(&entry(0, 1)).expect("sent");

@@ -29,7 +29,7 @@ pub(super) struct Reading {
 }
 
 impl Reading {
-    /// Now; `None` if the kernel does not say, or this process is stopped between the clocks again and again.
+    /// Now; `None` if the kernel does not say, or this process is stopped between the clocks repeatedly.
     pub(super) fn take() -> Option<Self> {
         let read = |clock| clock_gettime(clock).ok().map(Duration::from);
         for _ in 0..READ_TIMES {

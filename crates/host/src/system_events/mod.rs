@@ -177,7 +177,7 @@ mod tests {
     use tokio::time::Instant;
 
     #[tokio::test(start_paused = true)]
-    async fn a_burst_is_one_disturbance_told_when_it_has_been_quiet() {
+    async fn a_burst_is_one_system_event_told_when_it_has_been_quiet() {
         let begin = Instant::now();
         let mut watcher = Watcher::of_clocks();
         watcher.burst = Some((begin, begin + Duration::from_millis(100)));
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn where_nobody_reports_another_way_out_is_seen_within_a_second() {
+    async fn where_no_one_reports_another_way_out_is_seen_within_a_second() {
         let begin = Instant::now();
         let mut watcher = Watcher::of_clocks();
         watcher.network = super::Sight::LookedUp(super::DefaultRoute::nowhere());
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn a_disturbance_is_a_part_of_a_sentence() {
+    fn a_system_event_is_a_part_of_a_sentence() {
         let told = SystemEvent::Resumed(Duration::from_secs(9 * 3600)).to_string();
         assert_eq!(told, "the machine slept for 9 h");
         let set = SystemEvent::ClockSet {

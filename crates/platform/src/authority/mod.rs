@@ -339,10 +339,10 @@ impl Authority {
         relay: RelaySubject<'_>,
         now: SystemTime,
     ) -> Result<ClientPki, Error> {
-        let nobody = GatewayId::HEALTH_CHECK;
+        let no_one = GatewayId::HEALTH_CHECK;
         let leaf = self
             .x509
-            .relay_client(&self.organization, relay.kind, nobody, None, now)?;
+            .relay_client(&self.organization, relay.kind, no_one, None, now)?;
         self.relay_pki(relay.kind, leaf)
     }
 

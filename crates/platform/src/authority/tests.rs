@@ -201,7 +201,7 @@ fn an_instance_relay_does_not_see_the_gateways_name() {
 }
 
 #[test]
-fn ssh_certificates_are_believed_by_whom_they_are_for_and_by_nobody_else() {
+fn ssh_certificates_are_believed_by_whom_they_are_for_and_by_no_one_else() {
     for algorithm in ALGORITHMS {
         let world = World::of(algorithm);
         let relay = world.relay(RelayKind::Org);

@@ -406,7 +406,7 @@ async fn an_instance_relay_shares_a_secret_with_the_platform() {
 }
 
 #[tokio::test]
-async fn universal_auth_buys_a_token_that_can_be_renewed() {
+async fn universal_auth_obtains_a_token_that_can_be_renewed() {
     let platform = Platform::start().await;
     let body = json!({"name": "ci", "method": "universal-auth"});
     let created = platform.create("identities", body).await;
@@ -510,7 +510,7 @@ async fn what_is_not_valid_is_explained() {
         .await
         .refused(400);
     let unknown = json!({"targetHost": "h", "targetPort": 1});
-    let path = "/v1/embedded/gateways/nobody/sessions";
+    let path = "/v1/embedded/gateways/unknown/sessions";
     platform.post(path, &admin, unknown).await.refused(404);
     platform.stop().await;
 }

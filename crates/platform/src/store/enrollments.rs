@@ -47,7 +47,7 @@ impl Store {
         .await
     }
 
-    /// Enrolls a gateway: `token` is used up, `access` is what it bought. Enrolling an enrolled gateway
+    /// Enrolls a gateway: `token` is used up, `access` is what it obtained. Enrolling an enrolled gateway
     /// again replaces its access token.
     pub(crate) async fn enroll_gateway(
         &self,

@@ -1,4 +1,4 @@
-//! Machine identities, and the access tokens of everybody.
+//! Machine identities, and the access tokens of everyone.
 
 use std::time::{Duration, SystemTime};
 

@@ -4,7 +4,7 @@
 //! secrets only hashes are written; every change is one transaction on the disk before its caller hears
 //! of it; one process at a time. Calls block, so they run on the blocking threads, one after another.
 //!
-//! It decides what is consistent (a name has one owner, an enrollment token buys once), never who may
+//! It decides what is consistent (a name has one owner, an enrollment token is exchanged once), never who may
 //! ask; the routes do.
 
 mod enrollments;

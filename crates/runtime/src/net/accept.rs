@@ -262,8 +262,8 @@ mod tests {
         tokio::time::advance(CALM * 2).await;
         assert_eq!(shortage.over_at(), None);
         shortage.accepted();
-        let nobody = std::future::pending::<()>();
-        assert_eq!(shortage.calm(nobody).await, None, "over");
+        let no_one = std::future::pending::<()>();
+        assert_eq!(shortage.calm(no_one).await, None, "over");
         assert!(shortage.refused(Instant::now()), "a new one");
     }
 

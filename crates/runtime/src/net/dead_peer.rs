@@ -219,7 +219,7 @@ mod tests {
     const HOUR: u64 = 3600;
 
     #[test]
-    fn bytes_that_nobody_acknowledges_end_the_connection() {
+    fn bytes_that_no_one_acknowledges_end_the_connection() {
         // After an hour without a byte, ten seconds more, and then packets that are repeated at
         // ever longer intervals.
         let silent = |second: u64| TcpInfo {

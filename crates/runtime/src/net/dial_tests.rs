@@ -157,7 +157,7 @@ async fn a_deadline_that_passes_tells_what_is_known() {
     let (_full, _filling, hole) = black_hole().await;
     let error = connect("127.0.0.1", hole.port(), Duration::from_secs(1))
         .await
-        .expect_err("nobody answers");
+        .expect_err("no one answers");
     assert!(matches!(error, Error::TimedOut { .. }), "{error:?}");
     let told = chain(&error).to_string();
     assert_eq!(told, format!("no connection to {hole} within 1 s"));

@@ -1,4 +1,4 @@
-//! Which of a host's addresses is tried when, while none has won yet: RFC 8305, and again and again. Pure.
+//! Which of a host's addresses is tried when, while none has won yet: RFC 8305, and repeatedly. Pure.
 //!
 //! - The families alternate, the resolver's first one first.
 //! - The next address is due after a quarter of a second, or at once when the one before it failed.

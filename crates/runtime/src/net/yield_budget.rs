@@ -2,7 +2,7 @@
 //!
 //! A stream that never has to wait keeps its thread until the runtime's own budget is used up: 128 reads or writes, which is
 //! megabytes. Meanwhile no one else of that thread is served, and nothing new is heard from the network. With turns of
-//! [`BYTES`] everybody waits for moments, however much one stream has to move.
+//! [`BYTES`] everyone waits for moments, however much one stream has to move.
 
 use std::task::{Context, Poll};
 

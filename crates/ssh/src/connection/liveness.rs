@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_comes_begins_the_silence_anew() {
+    fn whatever_comes_begins_the_silence_again() {
         let mut now = Instant::now();
         let mut liveness = Liveness::new(Keepalive::DEFAULT, now);
         for _ in 0..10 {
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_that_never_answers_is_not_asked_for_ever() {
+    fn a_peer_that_never_answers_is_not_asked_forever() {
         let now = Instant::now();
         let mut liveness = Liveness::new(Keepalive::DEFAULT, now);
         let asked = (0..1000).filter(|n| liveness.ask(Purpose::Ping(*n), now));

@@ -550,7 +550,7 @@ impl Connection {
             return None;
         }
         match std::mem::replace(&mut self.ending, Ending::Done) {
-            Ending::Wanted(last_words) => Some(Outgoing::Packet(last_words)),
+            Ending::Wanted(message) => Some(Outgoing::Packet(message)),
             other => {
                 self.ending = other;
                 None
@@ -603,8 +603,8 @@ impl Connection {
             return;
         }
         self.ending = match disconnect::because_of(error) {
-            Some(last_words) => {
-                self.transport.say(last_words);
+            Some(message) => {
+                self.transport.say(message);
                 Ending::Failing
             }
             None => Ending::Done,

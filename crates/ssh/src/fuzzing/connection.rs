@@ -71,7 +71,7 @@ struct Run {
 }
 
 impl Run {
-    /// Flags: 1 we are the server, 2 and 4 how far the connection has come, 8 keys are exchanged again and again, 16
+    /// Flags: 1 we are the server, 2 and 4 how far the connection has come, 8 keys are exchanged repeatedly, 16
     /// channels are open.
     fn new(flags: u8) -> Self {
         let rekey = if flags & 8 == 0 {

@@ -29,7 +29,7 @@ static PRIME: LazyLock<BoxedMontyParams> =
     LazyLock::new(|| BoxedMontyParams::new_vartime((&GROUP_14).into()));
 
 /// Reads a peer's public value. RFC 4253 §8 refuses what is outside [1, p - 1]; 1 and p - 1
-/// themselves are refused as well, since with them the secret is one of two numbers that everybody
+/// themselves are refused as well, since with them the secret is one of two numbers that everyone
 /// knows.
 pub(super) fn peer(body: &[u8]) -> Result<BoxedUint, Error> {
     let digits = magnitude(body).map_err(|_| Error::NotANumber)?;

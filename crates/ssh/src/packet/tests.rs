@@ -89,7 +89,7 @@ fn the_sequence_number_wraps() {
 }
 
 #[test]
-fn new_keys_begin_the_sequence_anew_only_when_told_so() {
+fn new_keys_begin_the_sequence_again_only_when_told_so() {
     for (reset, next) in [(false, 2), (true, 0)] {
         let (mut sealer, mut opener) = (Sealer::new(), Opener::new());
         for payload in [b"one", b"two"] {

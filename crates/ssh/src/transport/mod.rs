@@ -1,4 +1,4 @@
-//! The transport layer above the packets (RFC 4253): key exchange, at the beginning and again and again. Pure.
+//! The transport layer above the packets (RFC 4253): key exchange, at the beginning and repeatedly. Pure.
 //!
 //! ```text
 //!                we propose                  they propose
@@ -395,7 +395,7 @@ impl Transport {
     ) -> Result<(), Error> {
         if self.exchanges >= MAX_EARLY_EXCHANGES && !self.is_authenticated {
             return Err(Error::Protocol(
-                "keys exchanged again and again before authentication".to_owned(),
+                "keys exchanged repeatedly before authentication".to_owned(),
             ));
         }
         if self.peer_proposed {

@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_server_may_say_something_first_and_not_for_ever() {
+    fn only_a_server_may_say_something_first_and_not_forever() {
         let input = b"hello\r\nthere\r\nSSH-2.0-x\r\n";
         assert!(parse(input, false).is_err());
         assert_eq!(

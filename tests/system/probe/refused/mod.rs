@@ -16,7 +16,7 @@ use super::{Attempt, refusal};
 
 type Named = (String, Box<dyn FnOnce() -> Attempt>);
 
-/// Where everybody may write.
+/// Where everyone may write.
 const TEMPORARY: &[&str] = &["/dev/shm", "/tmp", "/var/tmp"];
 
 /// Everything, of a service that reads `configuration`.

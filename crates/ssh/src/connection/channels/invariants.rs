@@ -59,7 +59,7 @@ impl Channels {
         }
         assert_eq!(queued, self.queued, "bytes in all queues");
         assert_eq!(used, self.used(), "channels");
-        assert_eq!(incoming, self.incoming, "channels that nobody has taken");
+        assert_eq!(incoming, self.incoming, "channels that no one has taken");
         assert_eq!(extra, self.budget.spent(), "what all windows have spent");
         assert_eq!(leased, self.budget.lease.bytes(), "what the account lent");
         assert!(extra <= BUDGET && used <= MAX_CHANNELS && incoming <= MAX_INCOMING);

@@ -35,7 +35,7 @@ impl Channels {
         match self.slot(ChannelId(recipient)) {
             Some(channel) if channel.state == State::Opening => Ok(channel),
             _ => Err(Error::Protocol(format!(
-                "an answer for channel {recipient}, which nobody asked for"
+                "an answer for channel {recipient}, which no one asked for"
             ))),
         }
     }

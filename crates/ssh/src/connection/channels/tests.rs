@@ -78,7 +78,7 @@ fn a_writer_waits_for_the_sessions_room_in_one_place_only() {
 }
 
 #[test]
-fn small_packets_that_nobody_reads_take_little_more_memory_than_their_data() {
+fn small_packets_that_no_one_reads_take_little_more_memory_than_their_data() {
     let mut channels = Channels::default();
     let id = open(&mut channels, 0, super::MAX_DATA);
     for length in [1, 30, 2000].into_iter().cycle().take(300) {

@@ -10,7 +10,7 @@ use crate::connection::{ChannelId, Event, Reading, Room, data_packet};
 use crate::packet::Payload;
 use crate::wire::Write as _;
 
-/// What is written again and again. Its length divides nothing.
+/// What is written repeatedly. Its length divides nothing.
 static PATTERN: LazyLock<Vec<u8>> = LazyLock::new(|| {
     let mut random = Random::new(0);
     (0..65_521)
@@ -129,7 +129,7 @@ impl Apps {
                 && !link.is_refused
                 && asked == theirs.map(|id| (id, false))
         });
-        link.expect("somebody asked").ends[side] = Some(End::new(id, true));
+        link.expect("someone asked").ends[side] = Some(End::new(id, true));
         assert!(pair.sides[side].connection.accept(id));
     }
 

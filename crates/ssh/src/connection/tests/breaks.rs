@@ -160,7 +160,7 @@ fn a_key_exchange_that_the_peer_does_not_go_on_with_ends_the_session_though_it_t
 }
 
 #[test]
-fn both_sides_may_want_new_keys_at_once_and_again_and_again() {
+fn both_sides_may_want_new_keys_at_once_and_repeatedly() {
     let mut near = options(Algorithms::client());
     near.rekey.packets = 4;
     let mut far = options(Algorithms::server());

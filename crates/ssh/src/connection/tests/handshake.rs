@@ -31,7 +31,7 @@ fn a_handshake_succeeds_byte_by_byte() {
 }
 
 #[test]
-fn under_strict_key_exchange_nothing_comes_before_or_among_the_first_one_and_numbers_begin_anew() {
+fn under_strict_key_exchange_nothing_comes_before_or_among_the_first_one_and_numbers_begin_again() {
     let mut script = Script::server();
     ignored(&mut script).expect("it cannot be known yet");
     assert!(script.exchange(&Proposal::STRICT, nothing).is_err());
@@ -258,7 +258,7 @@ fn nothing_of_a_session_is_taken_before_authentication() {
 }
 
 #[test]
-fn keys_are_not_exchanged_again_and_again_before_authentication() {
+fn keys_are_not_exchanged_repeatedly_before_authentication() {
     let mut script = Script::server();
     let exchanges = (0..10).take_while(|_| script.exchange(&Proposal::STRICT, nothing).is_ok());
     assert_eq!(exchanges.count(), 8);

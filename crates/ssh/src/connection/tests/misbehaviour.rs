@@ -229,7 +229,7 @@ fn nothing_comes_after_the_end() {
 }
 
 #[test]
-fn channels_that_nobody_opened_are_not_spoken_of() {
+fn channels_that_no_one_opened_are_not_spoken_of() {
     for recipient in [0, 1, 7, u32::MAX] {
         let messages = [
             Message::ChannelData {
@@ -346,7 +346,7 @@ fn what_was_written_is_not_sent_to_a_peer_that_has_closed() {
 }
 
 #[test]
-fn after_the_last_words_nothing_is_said_not_even_of_an_error() {
+fn nothing_follows_the_disconnect_message() {
     let mut script = with_channel();
     script
         .connection

@@ -36,14 +36,14 @@ pub(super) fn certified(subject: u8, ca: u8, kind: CertType, end: u64) -> Certif
     CertifiedKey::try_new(&key(subject), builder.sign(&key(ca)).expect("signed")).expect("a pair")
 }
 
-const FOR_EVER: u64 = u64::MAX - 1;
+const FOREVER: u64 = u64::MAX - 1;
 
 pub(super) fn user_key() -> CertifiedKey {
-    certified(3, 2, CertType::User, FOR_EVER)
+    certified(3, 2, CertType::User, FOREVER)
 }
 
 pub(super) fn host_key() -> CertifiedKey {
-    certified(4, 1, CertType::Host, FOR_EVER)
+    certified(4, 1, CertType::Host, FOREVER)
 }
 
 pub(super) fn host_policy() -> HostPolicy {
