@@ -13,7 +13,7 @@ use crate::config::effective::EffectiveConfig;
 use crate::config::raw::{Flags, Raw};
 use crate::config::role::RoleKeys;
 use crate::config::warning::Problem;
-use crate::config::{Inputs, default_directory, file};
+use crate::config::{Assembled, Inputs, default_directory, file};
 use crate::error::chain;
 use crate::install::place::CONFIGURATION;
 use crate::trust;
@@ -30,11 +30,11 @@ pub(super) struct Check<'a> {
 }
 
 impl Check<'_> {
-    /// Prints the account that `explain` gives.
-    pub(super) async fn run(
+    /// Prints what the settings of `assemble` are, and where each comes from.
+    pub(super) async fn run<S>(
         &self,
         global: &Global,
-        explain: impl FnOnce(&Inputs<'_>) -> Result<EffectiveConfig, Vec<Problem>>,
+        assemble: impl FnOnce(&Inputs<'_>) -> Assembled<S>,
     ) -> anyhow::Result<()> {
         let raw = Raw {
             flags: self.flags,
@@ -52,8 +52,9 @@ impl Check<'_> {
         {
             return Err(self.nameless(global, &error));
         }
-        let account = with_inputs(&global.environment, self.flags, config, self.keys, explain)
-            .map_err(Failure::problems)?;
+        let (_, account) =
+            with_inputs(&global.environment, self.flags, config, self.keys, assemble)
+                .map_err(Failure::problems)?;
         let mut missing = Vec::new();
         let mut problems = Vec::new();
         roots(&account, &mut missing, &mut problems);

@@ -19,7 +19,7 @@ use crate::agent::known::Known;
 use crate::config::env::GATEWAY_NAME;
 use crate::config::raw::Flags;
 use crate::config::settings::LogSettings;
-use crate::config::{assemble_gateway, explain_gateway, role};
+use crate::config::{assemble_gateway, role};
 use crate::gateway::connection::reconnect_trigger::{ReconnectTrigger, ReconnectTriggers};
 use crate::gateway::{self, service::http::Cluster};
 use crate::health;
@@ -131,7 +131,7 @@ async fn check(start: &Start, global: &Global) -> anyhow::Result<()> {
         config: start.config.as_deref(),
         keys: &role::GATEWAY,
     };
-    check.run(global, explain_gateway).await
+    check.run(global, assemble_gateway).await
 }
 
 pub(crate) async fn run(
@@ -175,8 +175,8 @@ pub(crate) async fn run(
             &role::GATEWAY,
             assemble_gateway,
             |settings| {
-                trust::roots().set_source(settings.roots.clone());
-                log(&settings.log)
+                trust::roots().set_source(settings.common.roots.clone());
+                log(&settings.common.log)
             },
         )
     };

@@ -17,7 +17,7 @@ use crate::agent::known::Known;
 use crate::config::env::{Environment, RELAY_NAME};
 use crate::config::raw::Flags;
 use crate::config::settings::LogSettings;
-use crate::config::{assemble_relay, explain_relay, relay_asks_for_low_port, role};
+use crate::config::{assemble_relay, relay_asks_for_low_port, role};
 use crate::health;
 use crate::host::privileges::Keep;
 use crate::host::signals::{self, Hangups};
@@ -119,7 +119,7 @@ async fn check(start: &Start, global: &Global) -> anyhow::Result<()> {
         config: start.config.as_deref(),
         keys: &role::RELAY,
     };
-    check.run(global, explain_relay).await
+    check.run(global, assemble_relay).await
 }
 
 pub(crate) async fn run(
@@ -154,8 +154,8 @@ pub(crate) async fn run(
             &role::RELAY,
             assemble_relay,
             |settings| {
-                trust::roots().set_source(settings.roots.clone());
-                log(&settings.log)
+                trust::roots().set_source(settings.common.roots.clone());
+                log(&settings.common.log)
             },
         )
     };

@@ -11,8 +11,8 @@ use crate::config::file;
 use crate::config::raw::Flags;
 use crate::config::role::RoleKeys;
 use crate::config::settings::LogSettings;
-use crate::config::warning::{Problem, Warning};
-use crate::config::{Inputs, default_directory};
+use crate::config::warning::Warning;
+use crate::config::{Assembled, Inputs, default_directory};
 use crate::error::{Reason, chain};
 use crate::host::notify;
 
@@ -24,13 +24,13 @@ pub(crate) fn assemble<S>(
     flags: &Flags,
     config: Option<&Path>,
     keys: &RoleKeys,
-    assemble: impl FnOnce(&Inputs<'_>) -> Result<(S, Vec<Warning>), Vec<Problem>>,
+    assemble: impl FnOnce(&Inputs<'_>) -> Assembled<S>,
     log: impl FnOnce(&S) -> anyhow::Result<()>,
 ) -> anyhow::Result<S> {
-    let (settings, warnings) = with_inputs(&global.environment, flags, config, keys, assemble)
+    let (settings, effective) = with_inputs(&global.environment, flags, config, keys, assemble)
         .map_err(Failure::problems)?;
     log(&settings)?;
-    warnings.iter().for_each(Warning::log);
+    effective.warnings.iter().for_each(Warning::log);
     Ok(settings)
 }
 

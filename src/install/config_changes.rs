@@ -5,14 +5,14 @@
 //! by the role that exchanged it. Whatever an earlier configuration left behind and would outrank
 //! the new one is emptied.
 
-use crate::config::credential::IdentityCredential;
+use crate::config::credential::{Credential, IdentityCredential};
 use crate::config::env::{
     API_URL, FOREIGN, GCP_KEY_PATH, Group, KUBERNETES_TOKEN_PATH, RELAY_AUTH_SECRET, TABLE, TOKEN,
     Used, Variable,
 };
 use crate::config::file::{self, Entry};
 use crate::config::raw::{Raw, Source};
-use crate::config::settings::{ApiBase, GatewayCredential, RelayCredential};
+use crate::config::settings::{ApiBase, RelayCredential};
 use crate::secret::Secret;
 
 use super::place::Role;
@@ -32,14 +32,13 @@ pub enum Proof {
     Role,
 }
 
-impl From<&GatewayCredential> for Proof {
-    fn from(credential: &GatewayCredential) -> Self {
+impl From<&Credential> for Proof {
+    fn from(credential: &Credential) -> Self {
         match credential {
-            GatewayCredential::Identity(identity) => identity.into(),
-            GatewayCredential::AccessToken(_) | GatewayCredential::Enroll { .. } => {
-                Self::Enrollment
-            }
-            GatewayCredential::Machine(_) => Self::Role,
+            Credential::Identity(IdentityCredential::Token(_)) => Self::Token,
+            Credential::Identity(IdentityCredential::Login(_)) => Self::Login,
+            Credential::AccessToken(_) | Credential::Enroll { .. } => Self::Enrollment,
+            Credential::Machine(_) => Self::Role,
         }
     }
 }
@@ -47,19 +46,8 @@ impl From<&GatewayCredential> for Proof {
 impl From<&RelayCredential> for Proof {
     fn from(credential: &RelayCredential) -> Self {
         match credential {
-            RelayCredential::Identity(identity) => identity.into(),
             RelayCredential::AuthSecret(_) => Self::Shared,
-            RelayCredential::AccessToken(_) | RelayCredential::Enroll { .. } => Self::Enrollment,
-            RelayCredential::Machine(_) => Self::Role,
-        }
-    }
-}
-
-impl From<&IdentityCredential> for Proof {
-    fn from(identity: &IdentityCredential) -> Self {
-        match identity {
-            IdentityCredential::Token(_) => Self::Token,
-            IdentityCredential::Login(_) => Self::Login,
+            RelayCredential::Own(credential) => credential.into(),
         }
     }
 }
@@ -239,6 +227,7 @@ mod tests {
     use std::path::{Path, PathBuf};
 
     use super::{Proof, changes, differences};
+    use crate::config::credential::Credential;
     use crate::config::env::{
         API_URL, AUTH_METHOD, CLIENT_ID, CLIENT_SECRET, Environment, GATEWAY_ENROLL_METHOD,
         GATEWAY_ID, GATEWAY_NAME, GCP_KEY_PATH, Group, JWT_FILE, KUBERNETES_TOKEN_PATH,
@@ -246,7 +235,7 @@ mod tests {
     };
     use crate::config::file::{self, Entry};
     use crate::config::raw::{Flags, Loaded, Raw};
-    use crate::config::settings::{GatewayCredential, GatewaySettings};
+    use crate::config::settings::GatewaySettings;
     use crate::config::{Inputs, assemble_gateway};
     use crate::install::place::Role;
     use crate::secret::Secret;
@@ -461,7 +450,7 @@ mod tests {
         flags.add(&GATEWAY_ENROLL_METHOD, "--enroll-method", Some("token"));
         flags.add(&TOKEN, "--token", Some("once"));
         let told = settings(&flags, &[]);
-        assert!(matches!(told.credential, GatewayCredential::Enroll { .. }));
+        assert!(matches!(told.credential, Credential::Enroll { .. }));
         let environment = Environment::default();
         let raw = Raw {
             flags: &flags,

@@ -2,8 +2,7 @@
 
 use crate::api::login::TokenSource;
 use crate::api::{self, Client};
-use crate::config::proxy::Proxies;
-use crate::config::settings::{ApiBase, CustomHeaders};
+use crate::config::settings::CommonSettings;
 use crate::error::Class;
 use crate::secret::Secret;
 use crate::trust;
@@ -12,16 +11,11 @@ use crate::trust;
 ///
 /// # Errors
 /// The root certificates or the proxy cannot be used.
-pub fn client(
-    domain: &ApiBase,
-    headers: &CustomHeaders,
-    proxies: &Proxies,
-    ca_file: Option<&trust::NamedFile>,
-) -> Result<Client, api::Error> {
+pub fn client(settings: &CommonSettings) -> Result<Client, api::Error> {
     trust::roots()
-        .use_ca_file(ca_file)
+        .use_ca_file(settings.roots.ca_file.as_ref())
         .map_err(api::Error::Roots)?;
-    Client::try_new(domain, headers, proxies)
+    Client::try_new(&settings.domain, &settings.headers, &settings.proxies)
 }
 
 /// Makes one call with a token of `source`. A refused token is replaced before the next call, where

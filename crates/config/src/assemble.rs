@@ -18,7 +18,9 @@ use super::log::{LogDestination, LogFormat};
 use super::proxy::Proxies;
 use super::raw::{Flags, Loaded, Origin, Raw, Source, Value};
 use super::role::RoleKeys;
-use super::settings::{ApiBase, CustomHeaders, DEFAULT_DOMAIN, LogLevel, LogSettings};
+use super::settings::{
+    ApiBase, CommonSettings, CustomHeaders, DEFAULT_DOMAIN, LogLevel, LogSettings,
+};
 use super::value::Shape;
 use super::warning::{Problem, Warning};
 use crate::error::chain;
@@ -147,16 +149,16 @@ impl Inputs<'_> {
     }
 }
 
+/// The settings of a role and where each comes from, or everything that is wrong.
+pub type Assembled<S> = Result<(S, EffectiveConfig), Vec<Problem>>;
+
 /// Assembles the settings of a role, whose name is an `N`: `read` makes them of what was given, and of
 /// the path of the role's file. `None` is for what was noted as a problem.
-///
-/// # Errors
-/// Everything that is wrong.
 pub(super) fn assemble<N: FromStr + fmt::Display, S>(
     inputs: &Inputs<'_>,
     keys: &RoleKeys,
     read: impl FnOnce(&mut Reader<'_>, Option<PathBuf>) -> Option<S>,
-) -> Result<(S, EffectiveConfig), Vec<Problem>> {
+) -> Assembled<S> {
     let mut problems = Vec::new();
     let path = inputs.path::<N>(keys.name);
     let file = path
@@ -172,16 +174,10 @@ pub(super) fn assemble<N: FromStr + fmt::Display, S>(
     reader.finish(settings, keys.used, path)
 }
 
-/// What every role has: its platform, the way there, and its log.
-#[derive(Debug)]
-pub(super) struct Common {
-    pub(super) domain: Option<ApiBase>,
-    pub(super) headers: CustomHeaders,
-    pub(super) proxies: Proxies,
-    pub(super) ca_file: Option<NamedFile>,
-    pub(super) roots: trust::Source,
-    pub(super) log: LogSettings,
-}
+/// What a value must be.
+#[derive(Debug, thiserror::Error)]
+#[error("must be {0}")]
+pub(super) struct Expected(pub(super) String);
 
 /// Reads settings one by one; what is wrong is collected.
 #[derive(Debug)]
@@ -219,12 +215,7 @@ impl<'a> Reader<'a> {
 
     /// The settings of `role`, whose file is at `path`, and the account of them, if nothing was
     /// wrong.
-    fn finish<S>(
-        mut self,
-        settings: Option<S>,
-        role: Used,
-        path: Option<PathBuf>,
-    ) -> Result<(S, EffectiveConfig), Vec<Problem>> {
+    fn finish<S>(mut self, settings: Option<S>, role: Used, path: Option<PathBuf>) -> Assembled<S> {
         let without = self.raw.flags.without_effect(role);
         self.warnings
             .extend(without.map(|(key, flag)| Warning::WithoutEffect {
@@ -262,22 +253,25 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// What the role of `keys` has like every other.
-    pub(super) fn common(&mut self, keys: &RoleKeys) -> Common {
+    /// What the role of `keys`, whose file is at `store`, has like every other.
+    pub(super) fn common(
+        &mut self,
+        keys: &RoleKeys,
+        store: Option<PathBuf>,
+    ) -> Option<CommonSettings> {
         let domain = self.domain(keys.domain);
         let headers = self.headers();
         let proxies = self.proxies(domain.as_ref());
-        let ca_file = self.ca_file();
-        let roots = self.roots(ca_file.as_ref());
+        let roots = self.roots();
         let log = self.log();
-        Common {
-            domain,
+        Some(CommonSettings {
+            domain: domain?,
             headers,
             proxies,
-            ca_file,
             roots,
             log,
-        }
+            store: store?,
+        })
     }
 
     pub(super) fn problem(&mut self, problem: Problem) {
@@ -469,12 +463,12 @@ impl<'a> Reader<'a> {
     }
 
     /// The root certificates that environment and file name, with the platform's private CA.
-    fn roots(&mut self, ca_file: Option<&NamedFile>) -> trust::Source {
+    fn roots(&mut self) -> trust::Source {
         let environment = self.raw.environment;
         let roots = trust::Source {
             cert_file: environment.ssl_cert_file.clone(),
             cert_dirs: environment.ssl_cert_dirs.clone(),
-            ca_file: ca_file.cloned(),
+            ca_file: self.ca_file(),
         };
         self.notes.roots = roots.clone();
         roots

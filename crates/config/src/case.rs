@@ -3,12 +3,12 @@
 use std::io;
 use std::path::Path;
 
-use super::assemble::Inputs;
+use super::assemble::{Assembled, Inputs};
 use super::effective::EffectiveConfig;
 use super::env::{Environment, Variable};
 use super::file::{self, Entry};
 use super::raw::Flags;
-use super::warning::{Problem, Warning};
+use super::warning::Warning;
 
 /// Where the files of a role are, in tests.
 pub(super) const DIRECTORY: &str = "/conf";
@@ -25,37 +25,43 @@ pub(super) struct Case<'a> {
 }
 
 impl Case<'_> {
-    pub(super) fn assemble<S>(
-        &self,
-        assemble: impl FnOnce(&Inputs<'_>) -> Result<(S, Vec<Warning>), Vec<Problem>>,
-    ) -> Result<(S, Vec<Warning>), Vec<String>> {
+    pub(super) fn read<T>(&self, read: impl FnOnce(&Inputs<'_>) -> T) -> T {
         let mut flags = Flags::default();
         for (variable, flag, value) in self.flags {
             flags.add(variable, flag, Some(value));
         }
         let environment = Environment::from_vars(self.variables.iter().copied());
-        let inputs = Inputs {
+        read(&Inputs {
             flags: &flags,
             environment: &environment,
             config: self.config.map(Path::new),
             directory: Path::new(DIRECTORY),
             load: &|path| self.load(path),
-        };
-        assemble(&inputs).map_err(|problems| problems.iter().map(ToString::to_string).collect())
+        })
     }
 
-    pub(super) fn explain(
+    pub(super) fn assemble<S>(
         &self,
-        explain: impl FnOnce(&Inputs<'_>) -> Result<EffectiveConfig, Vec<Problem>>,
+        assemble: impl FnOnce(&Inputs<'_>) -> Assembled<S>,
+    ) -> Result<(S, Vec<Warning>), Vec<String>> {
+        match self.read(assemble) {
+            Ok((settings, effective)) => Ok((settings, effective.warnings)),
+            Err(problems) => Err(problems.iter().map(ToString::to_string).collect()),
+        }
+    }
+
+    pub(super) fn explain<S>(
+        &self,
+        assemble: impl FnOnce(&Inputs<'_>) -> Assembled<S>,
     ) -> EffectiveConfig {
-        let explained = self.assemble(|inputs| Ok((explain(inputs)?, vec![])));
-        explained.expect("a configuration").0
+        let assembled = self.read(assemble).map(|(_, effective)| effective);
+        assembled.expect("a configuration")
     }
 
     /// The only problem there is.
     pub(super) fn problem<S: std::fmt::Debug>(
         &self,
-        assemble: impl FnOnce(&Inputs<'_>) -> Result<(S, Vec<Warning>), Vec<Problem>>,
+        assemble: impl FnOnce(&Inputs<'_>) -> Assembled<S>,
     ) -> String {
         let problems = self.assemble(assemble).expect_err("a problem");
         assert_eq!(problems.len(), 1, "{problems:?}");

@@ -14,6 +14,22 @@ use crate::secret::Secret;
 /// Where a pod finds the token of its service account.
 pub const POD_TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
 
+/// How a gateway or a relay proves itself to the platform.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Credential {
+    /// As a machine identity.
+    Identity(IdentityCredential),
+    /// As an enrolled role, with the access token that enrollment obtained.
+    AccessToken(Secret),
+    /// As an enrolled role that logs in with what the machine or the pod is.
+    Machine(MachineEnrollment),
+    /// Not yet: exchange this one-time token for an access token, and keep both in the role's file.
+    Enroll {
+        /// The one-time enrollment token.
+        token: Secret,
+    },
+}
+
 /// How a machine identity proves itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum IdentityCredential {

@@ -197,7 +197,7 @@ mod tests {
     use crate::file::{Form, parse};
     use crate::raw::Loaded;
     use crate::warning::Warning;
-    use crate::{assemble_gateway, explain_gateway, explain_relay};
+    use crate::{assemble_gateway, assemble_relay};
 
     type Flag = (&'static Variable, &'static str, &'static str);
 
@@ -224,7 +224,7 @@ mod tests {
             )),
             config: None,
         };
-        let account = case.explain(explain_gateway);
+        let account = case.explain(assemble_gateway);
         let expected = [
             ["gateway_name", "edge", "NAME"],
             ["api_url", "https://flag/api", "--domain"],
@@ -281,7 +281,7 @@ mod tests {
                 file: Some((FILE, file)),
                 ..Case::default()
             };
-            let account = case.explain(explain_gateway);
+            let account = case.explain(assemble_gateway);
             assert_eq!(account.credential, credential);
             assert_eq!(account.rows.last().expect("rows").key, last);
             assert_eq!(account.overridden, [""; 0], "{credential}");
@@ -298,7 +298,7 @@ mod tests {
             ],
             ..Case::default()
         };
-        let account = case.explain(explain_relay);
+        let account = case.explain(assemble_relay);
         assert_eq!(account.form, None);
         for row in [
             ["INFISICAL_RELAY_TYPE", "org", "default"],
@@ -350,7 +350,7 @@ mod tests {
             ],
             ..Case::default()
         };
-        let account = case.explain(explain_gateway);
+        let account = case.explain(assemble_gateway);
         let of = "environment, INFISICAL_UNIVERSAL_AUTH_ACCESS_TOKEN";
         for row in [
             [
@@ -375,7 +375,7 @@ mod tests {
             )),
             config: None,
         };
-        let account = case.explain(explain_gateway);
+        let account = case.explain(assemble_gateway);
         let row = ["INFISICAL_GATEWAY_DOMAIN", "https://a/api", "file, line 2"];
         assert!(rows(&account).contains(&row), "{account:#?}");
         let expected = "environment variable INFISICAL_API_URL: INFISICAL_GATEWAY_DOMAIN in \
@@ -418,7 +418,7 @@ mod tests {
             "INFISICAL_GATEWAY_DOMAIN in /conf/edge.conf line 1: --domain wins",
             "--relay: --target-relay-name wins",
         ];
-        assert_eq!(case.explain(explain_gateway).overridden, expected);
+        assert_eq!(case.explain(assemble_gateway).overridden, expected);
     }
 
     #[test]
@@ -429,7 +429,7 @@ mod tests {
             file: Some((FILE, file)),
             ..Case::default()
         };
-        let account = case.explain(explain_gateway);
+        let account = case.explain(assemble_gateway);
         let from = "file, line 2, as INFISICAL_DOMAIN";
         let row = ["INFISICAL_API_URL", "https://a/api", from];
         assert!(rows(&account).contains(&row), "{account:#?}");
@@ -454,7 +454,7 @@ mod tests {
             ],
             ..Case::default()
         };
-        let account = case.explain(explain_gateway);
+        let account = case.explain(assemble_gateway);
         let warnings = account.warnings.iter().map(Warning::to_string);
         let texts: Vec<String> = warnings
             .filter(|text| text.contains("environment"))
@@ -491,7 +491,7 @@ mod tests {
             ..Case::default()
         };
         let (settings, warnings) = case.assemble(assemble_gateway).expect("settings");
-        assert_eq!(settings.domain.to_string(), "https://a/api");
+        assert_eq!(settings.common.domain.to_string(), "https://a/api");
         let texts: Vec<String> = warnings.iter().map(Warning::to_string).collect();
         assert_eq!(texts.len(), 3, "{texts:#?}");
         let parts = ["LOG_LEVEL in ", "GODEBUG in ", "INFISICAL_NEW_FEATURE in "];

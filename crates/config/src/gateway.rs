@@ -1,13 +1,9 @@
 //! The assembly of a gateway's settings.
 
-use super::assemble::{self, Inputs, Reader};
-use super::effective::EffectiveConfig;
+use super::assemble::{Assembled, Inputs, assemble};
 use super::env::RELAY_NAME;
-use super::login::Enrollment;
-use super::raw::Source;
 use super::role::GATEWAY;
-use super::settings::{GatewayCredential, GatewaySettings};
-use super::warning::{Problem, Warning};
+use super::settings::GatewaySettings;
 use crate::names::{GatewayName, RelayName};
 
 const NAME_MISSING: &str =
@@ -17,68 +13,20 @@ const NAME_MISSING: &str =
 ///
 /// # Errors
 /// Everything that is wrong.
-pub fn assemble_gateway(
-    inputs: &Inputs<'_>,
-) -> Result<(GatewaySettings, Vec<Warning>), Vec<Problem>> {
-    assemble(inputs).map(|(settings, account)| (settings, account.warnings))
-}
-
-/// What a gateway's settings would be, and where each comes from.
-///
-/// # Errors
-/// As [`assemble_gateway`].
-pub fn explain_gateway(inputs: &Inputs<'_>) -> Result<EffectiveConfig, Vec<Problem>> {
-    assemble(inputs).map(|(_, account)| account)
-}
-
-fn assemble(inputs: &Inputs<'_>) -> Result<(GatewaySettings, EffectiveConfig), Vec<Problem>> {
-    assemble::assemble::<GatewayName, _>(inputs, &GATEWAY, |reader, store| {
+pub fn assemble_gateway(inputs: &Inputs<'_>) -> Assembled<GatewaySettings> {
+    assemble::<GatewayName, _>(inputs, &GATEWAY, |reader, store| {
         let name = reader.required(GATEWAY.name, NAME_MISSING, str::parse::<GatewayName>);
-        let common = reader.common(&GATEWAY);
+        let common = reader.common(&GATEWAY, store);
         let relay = reader.parsed(&RELAY_NAME, str::parse::<RelayName>);
-        let credential = credential(reader);
-        if let (Some(GatewayCredential::AccessToken(_)), Some(domain)) =
-            (&credential, &common.domain)
-        {
-            reader.check_stored_domain(domain, &GATEWAY);
-        }
+        let domain = common.as_ref().map(|common| &common.domain);
+        let credential = reader.credential(&GATEWAY, domain);
         Some(GatewaySettings {
             name: name?,
-            domain: common.domain?,
-            headers: common.headers,
-            proxies: common.proxies,
-            ca_file: common.ca_file,
-            roots: common.roots,
+            common: common?,
             credential: credential?,
             relay,
-            log: common.log,
-            store: store?,
         })
     })
-}
-
-fn credential(reader: &mut Reader<'_>) -> Option<GatewayCredential> {
-    if reader.enrolls(&GATEWAY) {
-        return match reader.enrollment(&GATEWAY)? {
-            Enrollment::Stored(token) => Some(GatewayCredential::AccessToken(token)),
-            Enrollment::New(token) => Some(GatewayCredential::Enroll { token }),
-            Enrollment::Machine(machine) => Some(GatewayCredential::Machine(machine)),
-        };
-    }
-    // Only what is typed displaces a token that an enrollment left behind (protocol-addendum.md §6).
-    if let Some(identity) = reader.identity(Source::Flag) {
-        return identity.map(GatewayCredential::Identity);
-    }
-    if let Some(token) = reader.kept_token(&GATEWAY) {
-        return Some(GatewayCredential::AccessToken(token));
-    }
-    for source in [Source::Environment, Source::File, Source::Shared] {
-        if let Some(identity) = reader.identity(source) {
-            return identity.map(GatewayCredential::Identity);
-        }
-    }
-    reader.no_credential(&GATEWAY);
-    None
 }
 
 #[cfg(test)]
@@ -89,14 +37,14 @@ mod tests {
     use crate::case::Case;
     use crate::cloud::Cloud;
     use crate::credential::{
-        IdentityCredential, IdentityLogin, LoginMethod, MachineProof, POD_TOKEN,
+        Credential, IdentityCredential, IdentityLogin, LoginMethod, MachineProof, POD_TOKEN,
     };
     use crate::env::{
         API_URL, AUTH_METHOD, CLIENT_ID, CLIENT_SECRET, GATEWAY_ENROLL_METHOD, GATEWAY_NAME,
         LOG_LEVEL, MACHINE_IDENTITY_ID, RELAY_NAME, TOKEN, Variable,
     };
     use crate::secret::Secret;
-    use crate::settings::{GatewayCredential, LogLevel};
+    use crate::settings::LogLevel;
     use crate::warning::Warning;
 
     type Flag = (&'static Variable, &'static str, &'static str);
@@ -110,29 +58,29 @@ mod tests {
         (&TOKEN, "--token", token)
     }
 
-    fn identity(token: &str) -> GatewayCredential {
-        GatewayCredential::Identity(IdentityCredential::Token(Secret::new(token)))
+    fn identity(token: &str) -> Credential {
+        Credential::Identity(IdentityCredential::Token(Secret::new(token)))
     }
 
-    fn enrolled(token: &str) -> GatewayCredential {
-        GatewayCredential::AccessToken(Secret::new(token))
+    fn enrolled(token: &str) -> Credential {
+        Credential::AccessToken(Secret::new(token))
     }
 
-    fn enroll(token: &str) -> GatewayCredential {
-        GatewayCredential::Enroll {
+    fn enroll(token: &str) -> Credential {
+        Credential::Enroll {
             token: Secret::new(token),
         }
     }
 
-    fn universal(id: &str, secret: &str) -> GatewayCredential {
+    fn universal(id: &str, secret: &str) -> Credential {
         login(LoginMethod::UniversalAuth {
             client_id: id.to_owned(),
             client_secret: Secret::new(secret),
         })
     }
 
-    fn login(method: LoginMethod) -> GatewayCredential {
-        GatewayCredential::Identity(IdentityCredential::Login(IdentityLogin {
+    fn login(method: LoginMethod) -> Credential {
+        Credential::Identity(IdentityCredential::Login(IdentityLogin {
             method,
             organization: None,
         }))
@@ -208,10 +156,10 @@ mod tests {
                 config: None,
             };
             let (settings, warnings) = case.assemble(assemble_gateway).expect("settings");
-            assert_eq!(settings.domain.to_string(), domain);
+            assert_eq!(settings.common.domain.to_string(), domain);
             assert_eq!(settings.relay.as_ref().map(|name| name.as_str()), relay);
             assert_eq!(settings.name.as_str(), "edge");
-            assert_eq!(settings.store, Path::new(FILE));
+            assert_eq!(settings.common.store, Path::new(FILE));
             assert_eq!(warnings, []);
         }
     }
@@ -249,7 +197,7 @@ mod tests {
             };
             let (settings, _) = case.assemble(assemble_gateway).expect("settings");
             assert_eq!(settings.name.as_str(), name);
-            assert_eq!(settings.store, Path::new(file));
+            assert_eq!(settings.common.store, Path::new(file));
         }
         let nameless = Case {
             variables: &[("INFISICAL_TOKEN", "t")],
@@ -280,7 +228,7 @@ mod tests {
                        INFISICAL_UNIVERSAL_AUTH_CLIENT_SECRET=s\n";
         let method_in_file = "INFISICAL_GATEWAY_ENROLL_METHOD=token\nINFISICAL_TOKEN=spent\n\
                               INFISICAL_GATEWAY_ACCESS_TOKEN=kept\nINFISICAL_GATEWAY_ENROLLMENT_TOKEN=spent\n";
-        let cases: [(&[Flag], &[Set], &str, GatewayCredential); 20] = [
+        let cases: [(&[Flag], &[Set], &str, Credential); 20] = [
             // Only an identity that is typed displaces what is kept.
             (&[flag("flag")], &client[3..], kept, identity("flag")),
             (&[], &client[3..], kept, enrolled("kept")),
@@ -346,7 +294,7 @@ mod tests {
                 config: None,
             };
             let (settings, _) = case.assemble(assemble_gateway).expect("settings");
-            assert_eq!(settings.domain.to_string(), "https://a/api");
+            assert_eq!(settings.common.domain.to_string(), "https://a/api");
             assert_eq!(settings.credential, enrolled("hunter2"));
         }
         let other = Case {
@@ -392,7 +340,7 @@ mod tests {
                 ..Case::default()
             };
             let (settings, _) = case.assemble(assemble_gateway).expect("settings");
-            let GatewayCredential::Machine(found) = settings.credential else {
+            let Credential::Machine(found) = settings.credential else {
                 panic!("another credential");
             };
             assert_eq!(found.proof, proof);
@@ -419,7 +367,7 @@ mod tests {
             };
             let (settings, warnings) = case.assemble(assemble_gateway).expect("settings");
             assert_eq!(settings.credential, identity(token));
-            assert_eq!(settings.log.level, None);
+            assert_eq!(settings.common.log.level, None);
             let warnings: Vec<String> = warnings.iter().map(ToString::to_string).collect();
             let expected = "environment variable LOG_LEVEL: must be error, warn, info, debug or trace; the \
                             default is used";
@@ -479,8 +427,8 @@ mod tests {
                 config: None,
             };
             let (settings, _) = case.assemble(assemble_gateway).expect("settings");
-            assert_eq!(settings.log.level, Some(level));
-            assert_eq!(settings.log.file.as_deref(), Some(Path::new(path)));
+            assert_eq!(settings.common.log.level, Some(level));
+            assert_eq!(settings.common.log.file.as_deref(), Some(Path::new(path)));
         }
         let case = Case {
             flags: &[NAME],
@@ -572,7 +520,7 @@ mod tests {
         assert!(problem.starts_with("cannot read /none.conf"), "{problem}");
         let flags = [NAME, ENROLL, flag("new")];
         let (settings, _) = absent(&flags).assemble(assemble_gateway).expect("settings");
-        assert_eq!(settings.store, Path::new("/none.conf"));
+        assert_eq!(settings.common.store, Path::new("/none.conf"));
     }
 
     #[test]

@@ -35,6 +35,6 @@ pub mod token;
 pub mod value;
 pub mod warning;
 
-pub use assemble::{Inputs, default_directory};
-pub use gateway::{assemble_gateway, explain_gateway};
-pub use relay::{assemble_relay, explain_relay, relay_asks_for_low_port};
+pub use assemble::{Assembled, Inputs, default_directory};
+pub use gateway::assemble_gateway;
+pub use relay::{assemble_relay, relay_asks_for_low_port};

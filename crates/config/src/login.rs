@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::assemble::Reader;
 use super::credential::{
-    IdentityCredential, IdentityLogin, Jwt, LoginFile, LoginFileKind, LoginMethod,
+    Credential, IdentityCredential, IdentityLogin, Jwt, LoginFile, LoginFileKind, LoginMethod,
     MachineEnrollment, MachineProof, POD_TOKEN,
 };
 use super::env::{
@@ -19,24 +19,50 @@ use super::settings::ApiBase;
 use super::warning::{Problem, Warning};
 use crate::secret::Secret;
 
-/// What an enrollment obtained, for a person.
-const ENROLLED: &str = "access token that an enrollment obtained";
-
-/// Whether a role enrolls, or is already enrolled.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Enrollment {
-    /// The token that an earlier enrollment obtained.
-    Stored(Secret),
-    /// This one-time token is still to be spent.
-    New(Secret),
-    /// By what the machine or the pod is, at each start.
-    Machine(MachineEnrollment),
-}
-
 impl<'a> Reader<'a> {
+    /// How the role of `keys` proves itself: an enrollment that is asked for, else a machine identity
+    /// that may displace a kept token, else that token, which is only sent to the platform `domain` if it is
+    /// its own, else any machine identity.
+    pub(super) fn credential(
+        &mut self,
+        keys: &RoleKeys,
+        domain: Option<&ApiBase>,
+    ) -> Option<Credential> {
+        let credential = match self.enrolls(keys) {
+            true => self.enrollment(keys)?,
+            false => self.identity_or_kept(keys)?,
+        };
+        if let (Credential::AccessToken(_), Some(domain)) = (&credential, domain) {
+            self.check_stored_domain(domain, keys);
+        }
+        Some(credential)
+    }
+
+    fn identity_or_kept(&mut self, keys: &RoleKeys) -> Option<Credential> {
+        for source in Source::BY_PRECEDENCE {
+            if source < keys.displaces_kept
+                && let Some(token) = self.raw.value(keys.access_token)
+            {
+                return Some(self.kept(keys, &token));
+            }
+            if let Some(identity) = self.identity(source) {
+                return identity.map(Credential::Identity);
+            }
+        }
+        self.no_credential(keys);
+        None
+    }
+
+    /// The access token that an earlier enrollment kept.
+    fn kept(&mut self, keys: &RoleKeys, token: &Value<'a>) -> Credential {
+        let credential = "access token that an enrollment obtained";
+        self.proves(credential, keys.access_token, token);
+        Credential::AccessToken(token.text.clone())
+    }
+
     /// The machine identity that `source` gives: a token, else a way to log in; `None` if it gives neither.
     /// The inner `None` is one that cannot be used, which was noted.
-    pub(super) fn identity(&mut self, source: Source) -> Option<Option<IdentityCredential>> {
+    fn identity(&mut self, source: Source) -> Option<Option<IdentityCredential>> {
         if let Some(token) = self.raw.value_from(source, &TOKEN) {
             let credential = "access token of a machine identity";
             self.proves(credential, &TOKEN, &token);
@@ -235,7 +261,7 @@ impl<'a> Reader<'a> {
     }
 
     /// What an enrollment comes to.
-    pub(super) fn enrollment(&mut self, keys: &RoleKeys) -> Option<Enrollment> {
+    fn enrollment(&mut self, keys: &RoleKeys) -> Option<Credential> {
         let asked = self.raw.value(keys.enroll_method)?;
         let methods = keys.enroll_method.choices();
         match asked.text.expose() {
@@ -245,7 +271,7 @@ impl<'a> Reader<'a> {
             }
             method if methods.contains(&method) => {
                 let enrollment = self.machine_enrollment(keys, &asked)?;
-                Some(Enrollment::Machine(enrollment))
+                Some(Credential::Machine(enrollment))
             }
             _ => {
                 let text = format_args!("unknown method; use one of {}", methods.join(", "));
@@ -255,13 +281,12 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn token_enrollment(&mut self, keys: &RoleKeys) -> Option<Enrollment> {
+    fn token_enrollment(&mut self, keys: &RoleKeys) -> Option<Credential> {
         let (issued, with) = (keys.access_token, keys.enrollment_token);
         let Some((variable, token)) = self.one_time_token(keys) else {
             // Units that name the method but keep no token around, since it is spent.
             if let Some(kept) = self.raw.value(issued) {
-                self.proves(ENROLLED, issued, &kept);
-                return Some(Enrollment::Stored(kept.text.clone()));
+                return Some(self.kept(keys, &kept));
             }
             if !self.has_failed(&TOKEN) && !self.has_failed(with) {
                 self.problem(Problem::new(format!(
@@ -276,14 +301,15 @@ impl<'a> Reader<'a> {
         match (kept, spent) {
             (Some(kept), Some(spent)) if spent.text == token.text => {
                 self.warnings.push(Warning::AlreadyEnrolled);
-                self.proves(ENROLLED, issued, &kept);
+                let credential = self.kept(keys, &kept);
                 self.uses(variable, &token);
-                Some(Enrollment::Stored(kept.text.clone()))
+                Some(credential)
             }
             (Some(_) | None, Some(_) | None) => {
                 let credential = "one-time enrollment token, which the first start spends";
                 self.proves(credential, variable, &token);
-                Some(Enrollment::New(token.text.clone()))
+                let token = token.text.clone();
+                Some(Credential::Enroll { token })
             }
         }
     }
@@ -369,15 +395,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The access token that an earlier enrollment kept, if there is one.
-    pub(super) fn kept_token(&mut self, keys: &RoleKeys) -> Option<Secret> {
-        let token = self.raw.value(keys.access_token)?;
-        self.proves(ENROLLED, keys.access_token, &token);
-        Some(token.text.clone())
-    }
-
     /// A token that was stored is only sent to the platform that it was stored with: `domain` is the one in use.
-    pub(super) fn check_stored_domain(&mut self, domain: &ApiBase, keys: &RoleKeys) {
+    fn check_stored_domain(&mut self, domain: &ApiBase, keys: &RoleKeys) {
         let token = self.raw.value(keys.access_token);
         let Some(Origin::File { .. }) = token.as_ref().map(|token| &token.origin) else {
             return;
@@ -398,7 +417,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Nothing proves who this is: says what could, with a hint at what was begun.
-    pub(super) fn no_credential(&mut self, keys: &RoleKeys) {
+    fn no_credential(&mut self, keys: &RoleKeys) {
         let kept = keys.access_token;
         // One that was given and cannot be used is a problem of its own.
         let has_failed = [&TOKEN, kept, &AUTH_METHOD].map(|variable| self.has_failed(variable));
@@ -431,15 +450,14 @@ mod tests {
     use crate::case::Case;
     use crate::cloud::Cloud;
     use crate::credential::{
-        IdentityCredential, IdentityLogin, Jwt, LoginMethod, MachineEnrollment, MachineProof,
-        ResourceId,
+        Credential, IdentityCredential, IdentityLogin, Jwt, LoginMethod, MachineEnrollment,
+        MachineProof, ResourceId,
     };
     use crate::env::{
         AUTH_METHOD, GATEWAY_ENROLL_METHOD, GATEWAY_ID, GATEWAY_NAME, MACHINE_IDENTITY_ID, TOKEN,
         Variable,
     };
     use crate::secret::Secret;
-    use crate::settings::GatewayCredential;
 
     type Flag = (&'static Variable, &'static str, &'static str);
     type Set = (&'static str, &'static str);
@@ -447,8 +465,8 @@ mod tests {
     const NAME: Flag = (&GATEWAY_NAME, "NAME", "edge");
     const FILE: &str = "/conf/edge.conf";
 
-    fn login(method: LoginMethod) -> GatewayCredential {
-        GatewayCredential::Identity(IdentityCredential::Login(IdentityLogin {
+    fn login(method: LoginMethod) -> Credential {
+        Credential::Identity(IdentityCredential::Login(IdentityLogin {
             method,
             organization: None,
         }))
@@ -569,8 +587,7 @@ mod tests {
             case.flags = &[NAME];
             case.file = Some((FILE, &text));
             let (settings, _) = case.assemble(assemble_gateway).expect(method);
-            let GatewayCredential::Identity(IdentityCredential::Login(found)) = settings.credential
-            else {
+            let Credential::Identity(IdentityCredential::Login(found)) = settings.credential else {
                 panic!("{method} is no login");
             };
             assert_eq!(found.organization.as_deref(), Some("branch"), "{method}");
@@ -593,7 +610,7 @@ mod tests {
         };
         let (settings, _) = identity.assemble(assemble_gateway).expect("settings");
         let token = IdentityCredential::Token(Secret::new("t"));
-        assert_eq!(settings.credential, GatewayCredential::Identity(token));
+        assert_eq!(settings.credential, Credential::Identity(token));
         for (flags, variables, file) in [
             (&[NAME, aws, by_flag][..], &[][..], ""),
             (&[NAME, aws], &[("INFISICAL_GATEWAY_ID", "g-1")], ""),
@@ -612,7 +629,7 @@ mod tests {
                     cloud: Cloud::default(),
                 },
             };
-            assert_eq!(settings.credential, GatewayCredential::Machine(expected));
+            assert_eq!(settings.credential, Credential::Machine(expected));
         }
     }
 }

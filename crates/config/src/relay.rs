@@ -2,56 +2,33 @@
 
 use std::net::SocketAddr;
 
-use super::assemble::{self, Inputs, Reader};
-use super::effective::EffectiveConfig;
+use super::assemble::{Assembled, Expected, Inputs, Reader, assemble};
+use super::credential::Credential;
 use super::env::{
     RELAY_AUTH_SECRET, RELAY_HOST, RELAY_NAME, RELAY_SSH_LISTEN, RELAY_TLS_LISTEN, RELAY_TYPE,
 };
-use super::login::Enrollment;
 use super::raw::{Loaded, Origin, Raw, Source};
 use super::relay_host;
 use super::role::RELAY;
-use super::settings::{RelayCredential, RelayKind, RelayLimits, RelaySettings, default_limit};
-use super::warning::{Problem, Warning};
+use super::settings::{
+    ApiBase, RelayCredential, RelayKind, RelayLimits, RelaySettings, default_limit,
+};
+use super::warning::Problem;
 use crate::names::{RelayHost, RelayName, SSH_PORT};
 
 const NAME_MISSING: &str = "the relay needs a name: give --name NAME, or set INFISICAL_RELAY_NAME";
 const HOST_MISSING: &str = "the relay needs the host at which gateways and clients reach it: give --host HOST, \
                             or set INFISICAL_RELAY_HOST";
 
-#[derive(Debug, thiserror::Error)]
-#[error("must be org or instance")]
-struct UnknownKind;
-
-#[derive(Debug, thiserror::Error)]
-#[error("must be an IP address and a port, such as 192.0.2.1:{SSH_PORT} or [::]:{SSH_PORT}")]
-struct NotAnAddress;
-
 /// The largest limit that may be set: beyond it a mistake is likelier than a machine that is large enough.
 const MAX_LIMIT: usize = 1_000_000;
-
-#[derive(Debug, thiserror::Error)]
-#[error("must be a number from 1 to {MAX_LIMIT}")]
-struct NotALimit;
 
 /// Makes a relay's settings of what was given.
 ///
 /// # Errors
 /// Everything that is wrong.
-pub fn assemble_relay(inputs: &Inputs<'_>) -> Result<(RelaySettings, Vec<Warning>), Vec<Problem>> {
-    assemble(inputs).map(|(settings, account)| (settings, account.warnings))
-}
-
-/// What a relay's settings would be, and where each comes from.
-///
-/// # Errors
-/// As [`assemble_relay`].
-pub fn explain_relay(inputs: &Inputs<'_>) -> Result<EffectiveConfig, Vec<Problem>> {
-    assemble(inputs).map(|(_, account)| account)
-}
-
-fn assemble(inputs: &Inputs<'_>) -> Result<(RelaySettings, EffectiveConfig), Vec<Problem>> {
-    assemble::assemble::<RelayName, _>(inputs, &RELAY, |reader, store| {
+pub fn assemble_relay(inputs: &Inputs<'_>) -> Assembled<RelaySettings> {
+    assemble::<RelayName, _>(inputs, &RELAY, |reader, store| {
         let name = reader.required(RELAY.name, NAME_MISSING, str::parse::<RelayName>);
         let kind = reader.parsed(&RELAY_TYPE, parse_kind);
         // One that is wrong leaves the kind open, and with it which credential to look for.
@@ -59,34 +36,25 @@ fn assemble(inputs: &Inputs<'_>) -> Result<(RelaySettings, EffectiveConfig), Vec
             Some(_) => kind,
             None => Some(RelayKind::Org),
         };
-        let common = reader.common(&RELAY);
+        let common = reader.common(&RELAY, store);
         let ssh_listen = reader.parsed(&RELAY_SSH_LISTEN, parse_listen);
         let tls_listen = reader.parsed(&RELAY_TLS_LISTEN, parse_listen);
         let limits = RelayLimits::each(|variable| {
             let limit = reader.parsed(variable, parse_limit);
             limit.unwrap_or_else(|| default_limit(variable))
         });
-        let credential = kind.and_then(|kind| credential(reader, kind));
-        if let (Some(RelayCredential::AccessToken(_)), Some(domain)) = (&credential, &common.domain)
-        {
-            reader.check_stored_domain(domain, &RELAY);
-        }
+        let domain = common.as_ref().map(|common| &common.domain);
+        let credential = kind.and_then(|kind| credential(reader, kind, domain));
         let host = host(reader, credential.as_ref());
         Some(RelaySettings {
             name: name?,
             host: host?,
             kind: kind?,
-            domain: common.domain?,
-            headers: common.headers,
-            proxies: common.proxies,
-            ca_file: common.ca_file,
-            roots: common.roots,
+            common: common?,
             credential: credential?,
             ssh_listen,
             tls_listen,
             limits,
-            log: common.log,
-            store: store?,
         })
     })
 }
@@ -98,12 +66,8 @@ fn host(
     credential: Option<&RelayCredential>,
 ) -> Option<Option<RelayHost>> {
     let is_enrolled = match credential {
-        Some(
-            RelayCredential::AccessToken(_)
-            | RelayCredential::Machine(_)
-            | RelayCredential::Enroll { .. },
-        ) => true,
-        Some(RelayCredential::Identity(_) | RelayCredential::AuthSecret(_)) => false,
+        Some(RelayCredential::Own(credential)) => !matches!(credential, Credential::Identity(_)),
+        Some(RelayCredential::AuthSecret(_)) => false,
         // With what is wrong with the credential, it is not known whether a host is needed.
         None => reader.raw.value(RELAY.enroll_method).is_some(),
     };
@@ -135,39 +99,44 @@ pub fn relay_asks_for_low_port(inputs: &Inputs<'_>) -> bool {
         .any(|address: SocketAddr| (1..1024).contains(&address.port()))
 }
 
-fn parse_kind(text: &str) -> Result<RelayKind, UnknownKind> {
+fn parse_kind(text: &str) -> Result<RelayKind, Expected> {
     match text {
         "org" => Ok(RelayKind::Org),
         "instance" => Ok(RelayKind::Instance),
-        _ => Err(UnknownKind),
+        _ => Err(Expected("org or instance".to_owned())),
     }
 }
 
-fn parse_listen(text: &str) -> Result<SocketAddr, NotAnAddress> {
-    text.parse().map_err(|_| NotAnAddress)
+fn parse_listen(text: &str) -> Result<SocketAddr, Expected> {
+    text.parse().map_err(|_| {
+        Expected(format!(
+            "an IP address and a port, such as 192.0.2.1:{SSH_PORT} or [::]:{SSH_PORT}"
+        ))
+    })
 }
 
-fn parse_limit(text: &str) -> Result<usize, NotALimit> {
-    let limit = text.parse().map_err(|_| NotALimit)?;
-    if (1..=MAX_LIMIT).contains(&limit) {
-        Ok(limit)
-    } else {
-        Err(NotALimit)
-    }
+fn parse_limit(text: &str) -> Result<usize, Expected> {
+    let limit = text.parse().ok();
+    limit
+        .filter(|limit| (1..=MAX_LIMIT).contains(limit))
+        .ok_or_else(|| Expected(format!("a number from 1 to {MAX_LIMIT}")))
 }
 
-fn credential(reader: &mut Reader<'_>, kind: RelayKind) -> Option<RelayCredential> {
-    if reader.enrolls(&RELAY) {
-        return match reader.enrollment(&RELAY)? {
-            Enrollment::Stored(token) => Some(RelayCredential::AccessToken(token)),
-            Enrollment::New(token) => Some(RelayCredential::Enroll { token }),
-            Enrollment::Machine(machine) => Some(RelayCredential::Machine(machine)),
-        };
+fn credential(
+    reader: &mut Reader<'_>,
+    kind: RelayKind,
+    domain: Option<&ApiBase>,
+) -> Option<RelayCredential> {
+    if !reader.enrolls(&RELAY) {
+        if kind == RelayKind::Instance {
+            return instance_credential(reader);
+        }
+        if let Some(secret) = reader.raw.value_from(Source::Flag, &RELAY_AUTH_SECRET) {
+            reader.problem(Problem::at(&secret.origin, "only for --type=instance"));
+        }
     }
-    match kind {
-        RelayKind::Instance => instance_credential(reader),
-        RelayKind::Org => org_credential(reader),
-    }
+    let credential = reader.credential(&RELAY, domain)?;
+    Some(RelayCredential::Own(credential))
 }
 
 fn instance_credential(reader: &mut Reader<'_>) -> Option<RelayCredential> {
@@ -185,35 +154,13 @@ fn instance_credential(reader: &mut Reader<'_>) -> Option<RelayCredential> {
     Some(RelayCredential::AuthSecret(secret.text.clone()))
 }
 
-fn org_credential(reader: &mut Reader<'_>) -> Option<RelayCredential> {
-    if let Some(secret) = reader.raw.value_from(Source::Flag, &RELAY_AUTH_SECRET) {
-        let origin: Origin<'_> = secret.origin;
-        reader.problem(Problem::at(&origin, "only for --type=instance"));
-    }
-    for source in [Source::Flag, Source::Environment] {
-        if let Some(identity) = reader.identity(source) {
-            return identity.map(RelayCredential::Identity);
-        }
-    }
-    if let Some(token) = reader.kept_token(&RELAY) {
-        return Some(RelayCredential::AccessToken(token));
-    }
-    for source in [Source::File, Source::Shared] {
-        if let Some(identity) = reader.identity(source) {
-            return identity.map(RelayCredential::Identity);
-        }
-    }
-    reader.no_credential(&RELAY);
-    None
-}
-
 #[cfg(test)]
 mod tests {
     use std::path::Path;
 
     use super::{assemble_relay, relay_asks_for_low_port};
     use crate::case::Case;
-    use crate::credential::IdentityCredential;
+    use crate::credential::{Credential, IdentityCredential};
     use crate::env::{
         API_URL, RELAY_AUTH_SECRET, RELAY_ENROLL_METHOD, RELAY_HOST, RELAY_MAX_BUFFER,
         RELAY_MAX_CLIENTS, RELAY_MAX_GATEWAYS, RELAY_MAX_HANDSHAKES, RELAY_MAX_PER_GATEWAY,
@@ -251,9 +198,12 @@ mod tests {
             ),
             ("eu", "10.0.0.1")
         );
-        assert_eq!(settings.store, Path::new(FILE));
+        assert_eq!(settings.common.store, Path::new(FILE));
         assert_eq!(settings.limits, RelayLimits::default());
-        assert_eq!(settings.domain.to_string(), "https://app.infisical.com/api");
+        assert_eq!(
+            settings.common.domain.to_string(),
+            "https://app.infisical.com/api"
+        );
         assert_eq!(warnings, []);
     }
 
@@ -272,18 +222,22 @@ mod tests {
                 file: Some((FILE, file)),
                 config: None,
             };
-            let found = case.assemble(|inputs| Ok((relay_asks_for_low_port(inputs), vec![])));
-            assert_eq!(found.expect("read").0, low, "{variables:?} {file}");
+            let found = case.read(relay_asks_for_low_port);
+            assert_eq!(found, low, "{variables:?} {file}");
         }
     }
 
     #[test]
     fn the_credential_follows_from_the_kind_and_from_what_was_said() {
-        let token =
-            |text: &str| RelayCredential::Identity(IdentityCredential::Token(Secret::new(text)));
+        let own = RelayCredential::Own;
+        let token = |text: &str| {
+            own(Credential::Identity(IdentityCredential::Token(
+                Secret::new(text),
+            )))
+        };
         let shared = |text: &str| RelayCredential::AuthSecret(Secret::new(text));
         let kept = "INFISICAL_RELAY_ACCESS_TOKEN=kept\nINFISICAL_RELAY_ENROLLMENT_TOKEN=spent\n";
-        let enrolled = || RelayCredential::AccessToken(Secret::new("kept"));
+        let enrolled = || own(Credential::AccessToken(Secret::new("kept")));
         let flag: Flag = (&TOKEN, "--token", "flag");
         let spent: Flag = (&TOKEN, "--token", "spent");
         let secret: Flag = (&RELAY_AUTH_SECRET, "--relay-auth-secret", "flag");
@@ -317,9 +271,9 @@ mod tests {
                 &[ENROLL, flag],
                 &[],
                 kept,
-                RelayCredential::Enroll {
+                own(Credential::Enroll {
                     token: Secret::new("flag"),
-                },
+                }),
             ),
         ];
         for (number, (flags, variables, file, credential)) in cases.into_iter().enumerate() {

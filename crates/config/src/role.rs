@@ -6,6 +6,7 @@ use super::env::{
     GATEWAY_ID, GATEWAY_NAME, RELAY_ACCESS_TOKEN, RELAY_DOMAIN, RELAY_ENROLL_METHOD,
     RELAY_ENROLLMENT_TOKEN, RELAY_ID, RELAY_NAME, Used, Variable,
 };
+use super::raw::Source;
 use super::settings::ApiBase;
 use crate::names::InvalidName;
 use crate::secret::Secret;
@@ -33,6 +34,8 @@ pub struct RoleKeys {
     pub enrollment_token: &'static Variable,
     /// The platform at which it enrolled.
     pub domain: &'static Variable,
+    /// The weakest source whose machine identity displaces a token that an enrollment left behind.
+    pub(super) displaces_kept: Source,
 }
 
 /// Those of gateways.
@@ -47,6 +50,8 @@ pub static GATEWAY: RoleKeys = RoleKeys {
     access_token: &GATEWAY_ACCESS_TOKEN,
     enrollment_token: &GATEWAY_ENROLLMENT_TOKEN,
     domain: &GATEWAY_DOMAIN,
+    // Only what is typed (protocol-addendum.md §6).
+    displaces_kept: Source::Flag,
 };
 
 /// Those of relays.
@@ -61,6 +66,7 @@ pub static RELAY: RoleKeys = RoleKeys {
     access_token: &RELAY_ACCESS_TOKEN,
     enrollment_token: &RELAY_ENROLLMENT_TOKEN,
     domain: &RELAY_DOMAIN,
+    displaces_kept: Source::Environment,
 };
 
 /// True for the access token of an enrolled role.

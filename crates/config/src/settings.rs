@@ -6,7 +6,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use super::credential::{IdentityCredential, MachineEnrollment};
+use super::credential::Credential;
 pub use super::domain::{ApiBase, DEFAULT_DOMAIN, InvalidApiBase};
 use super::env::{
     RELAY_MAX_BUFFER, RELAY_MAX_CLIENTS, RELAY_MAX_GATEWAYS, RELAY_MAX_HANDSHAKES,
@@ -17,7 +17,7 @@ use super::proxy::Proxies;
 use super::value::{has_template, is_quote};
 use crate::names::{GatewayName, RelayHost, RelayName};
 use crate::secret::Secret;
-use crate::trust::{self, NamedFile};
+use crate::trust;
 
 /// Extra request headers (`INFISICAL_CUSTOM_HEADERS`, protocol.md §1). Values often are passwords of a
 /// proxy, hence secrets. Names are valid header names, values hold only printable ASCII and spaces.
@@ -136,21 +136,21 @@ fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
-/// How a gateway proves itself to the platform.
+/// What every role has: its platform, the way there, its log and its file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum GatewayCredential {
-    /// As a machine identity.
-    Identity(IdentityCredential),
-    /// As an enrolled gateway, with the access token that enrollment obtained.
-    AccessToken(Secret),
-    /// As an enrolled gateway that logs in with what the machine or the pod is.
-    Machine(MachineEnrollment),
-    /// Not yet: obtain an access token with this one-time token and keep both in
-    /// [`GatewaySettings::store`].
-    Enroll {
-        /// The one-time enrollment token.
-        token: Secret,
-    },
+pub struct CommonSettings {
+    /// Where the platform is.
+    pub domain: ApiBase,
+    /// Extra headers of every request to the platform.
+    pub headers: CustomHeaders,
+    /// Proxies on the way to the platform.
+    pub proxies: Proxies,
+    /// The root certificates for the platform, its private CA among them.
+    pub roots: trust::Source,
+    /// What is logged.
+    pub log: LogSettings,
+    /// The file in which an enrolled access token is kept.
+    pub store: PathBuf,
 }
 
 /// Everything a gateway needs to start.
@@ -158,24 +158,12 @@ pub enum GatewayCredential {
 pub struct GatewaySettings {
     /// Its name on the platform.
     pub name: GatewayName,
-    /// Where the platform is.
-    pub domain: ApiBase,
-    /// Extra headers of every request to the platform.
-    pub headers: CustomHeaders,
-    /// Proxies on the way to the platform.
-    pub proxies: Proxies,
-    /// Certificates of the platform's private CA.
-    pub ca_file: Option<NamedFile>,
-    /// All of the root certificates, as environment and file name them.
-    pub roots: trust::Source,
+    /// What relays have too.
+    pub common: CommonSettings,
     /// How it proves itself.
-    pub credential: GatewayCredential,
+    pub credential: Credential,
     /// The relay to use; `None` chooses one (protocol.md §1).
     pub relay: Option<RelayName>,
-    /// What it logs.
-    pub log: LogSettings,
-    /// The file in which an enrolled access token is kept.
-    pub store: PathBuf,
 }
 
 /// Whose relay it is.
@@ -190,20 +178,10 @@ pub enum RelayKind {
 /// How a relay proves itself to the platform.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RelayCredential {
-    /// As a machine identity.
-    Identity(IdentityCredential),
     /// As a relay of the instance, with the secret that the instance shares with its relays.
     AuthSecret(Secret),
-    /// As an enrolled relay, with the access token that enrollment obtained.
-    AccessToken(Secret),
-    /// As an enrolled relay that logs in with what the machine is.
-    Machine(MachineEnrollment),
-    /// Not yet: obtain an access token with this one-time token and keep both in
-    /// [`RelaySettings::store`].
-    Enroll {
-        /// The one-time enrollment token.
-        token: Secret,
-    },
+    /// As a gateway does.
+    Own(Credential),
 }
 
 /// Everything a relay needs to start.
@@ -216,16 +194,8 @@ pub struct RelaySettings {
     pub host: Option<RelayHost>,
     /// Whose relay it is.
     pub kind: RelayKind,
-    /// Where the platform is.
-    pub domain: ApiBase,
-    /// Extra headers of every request to the platform.
-    pub headers: CustomHeaders,
-    /// Proxies on the way to the platform.
-    pub proxies: Proxies,
-    /// Certificates of the platform's private CA.
-    pub ca_file: Option<NamedFile>,
-    /// All of the root certificates, as environment and file name them.
-    pub roots: trust::Source,
+    /// What gateways have too.
+    pub common: CommonSettings,
     /// How it proves itself.
     pub credential: RelayCredential,
     /// Where gateways are awaited; `None` is port 2222 of every address.
@@ -234,10 +204,6 @@ pub struct RelaySettings {
     pub tls_listen: Option<SocketAddr>,
     /// How much it takes on.
     pub limits: RelayLimits,
-    /// What it logs.
-    pub log: LogSettings,
-    /// The file in which an enrolled access token is kept.
-    pub store: PathBuf,
 }
 
 /// Bounds on what a relay takes on, so that no one peer can use it up. Each is at least 1.

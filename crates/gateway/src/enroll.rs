@@ -6,8 +6,9 @@ use super::Error;
 use crate::agent::enroll::Store;
 use crate::api::Client;
 use crate::api::types::GatewayLogin;
+use crate::config::credential::Credential;
 use crate::config::role::GATEWAY;
-use crate::config::settings::{GatewayCredential, GatewaySettings};
+use crate::config::settings::GatewaySettings;
 use crate::events;
 use crate::names::{GatewayId, GatewayName};
 use crate::scope::Scope;
@@ -34,7 +35,7 @@ pub async fn exchange(
     retrying: impl FnMut(String, Duration),
     scope: &Scope,
 ) -> Result<Exchange, Error> {
-    let GatewayCredential::Enroll { token } = &settings.credential else {
+    let Credential::Enroll { token } = &settings.credential else {
         return Ok(Exchange::NotNeeded);
     };
     let client = super::client(settings)?;
@@ -52,8 +53,8 @@ pub(crate) async fn spend(
 ) -> Result<Option<GatewayLogin>, Error> {
     let store = Store {
         role: &GATEWAY,
-        file: &settings.store,
-        domain: &settings.domain,
+        file: &settings.common.store,
+        domain: &settings.common.domain,
     };
     let login = || client.enroll_gateway(token);
     let login = store.exchange(client.base(), login, &mut retrying, scope);
@@ -66,7 +67,7 @@ pub(crate) async fn spend(
         message_id = events::ENROLLED.id,
         gateway.id = login.gateway_id.as_ref().map(GatewayId::as_str),
         gateway.name = login.name.as_ref().map(GatewayName::as_str),
-        store = %settings.store.display(),
+        store = %settings.common.store.display(),
         "{}",
         events::ENROLLED
     );

@@ -44,7 +44,8 @@ use tokio::sync::{Notify, mpsc, watch};
 use crate::agent::known::Known;
 use crate::api::Client;
 use crate::api::login::TokenSource;
-use crate::config::settings::{GatewayCredential, GatewaySettings};
+use crate::config::credential::Credential;
+use crate::config::settings::GatewaySettings;
 use crate::error::{Class, Reason, kind};
 use crate::health::LivenessResponder;
 use crate::log_throttle::LogThrottle;
@@ -148,7 +149,7 @@ pub async fn run(
         }
     };
 
-    let cached_relay = CachedRelay::new(known.sibling(cached_relay::FILE), &used.store);
+    let cached_relay = CachedRelay::new(known.sibling(cached_relay::FILE), &used.common.store);
     let issuer = issuer.with_cached_relay(cached_relay);
     let tasks = scope.child("gateway");
     let (issuers, issuer) = watch::channel(Arc::new(issuer));
@@ -250,14 +251,7 @@ pub async fn run(
 
 /// The client of the platform that `settings` say.
 fn client(settings: &GatewaySettings) -> Result<Client, Error> {
-    let ca_file = settings.ca_file.as_ref();
-    agent::access::client(
-        &settings.domain,
-        &settings.headers,
-        &settings.proxies,
-        ca_file,
-    )
-    .map_err(Error::Client)
+    agent::access::client(&settings.common).map_err(Error::Client)
 }
 
 /// Prepares the credential; spends an enrollment token if that is what there is, and `retrying`
@@ -269,17 +263,18 @@ async fn open_access(
     scope: &Scope,
 ) -> Result<Option<Access>, Error> {
     match &settings.credential {
-        GatewayCredential::Identity(credential) => {
+        Credential::Identity(credential) => {
             let source = TokenSource::new(client.clone(), credential.clone());
             Ok(Some(Access::Identity(source)))
         }
-        GatewayCredential::AccessToken(token) => Ok(Some(Access::enrolled(token.clone()))),
-        GatewayCredential::Machine(enrollment) => {
-            let (enrollment, store) = (enrollment.clone(), &settings.store);
-            let source = TokenSource::machine(client.clone(), enrollment, &settings.domain, store);
+        Credential::AccessToken(token) => Ok(Some(Access::enrolled(token.clone()))),
+        Credential::Machine(enrollment) => {
+            let (enrollment, store) = (enrollment.clone(), &settings.common.store);
+            let source =
+                TokenSource::machine(client.clone(), enrollment, &settings.common.domain, store);
             Ok(Some(Access::Gateway(source)))
         }
-        GatewayCredential::Enroll { token } => {
+        Credential::Enroll { token } => {
             let login = enroll::spend(token, settings, client, retrying, scope).await?;
             Ok(login.map(|login| Access::enrolled(login.access_token)))
         }

@@ -8,6 +8,7 @@ use crate::api::login::TokenSource;
 use crate::api::types::{RegisterRelay, RelayCredentials};
 use crate::api::{self, Client};
 use crate::clock::Clock;
+use crate::config::credential::Credential;
 use crate::config::settings::{RelayCredential, RelayKind, RelaySettings};
 use crate::error::Class;
 use crate::events::{self, Event};
@@ -41,7 +42,7 @@ impl Access {
     /// For a relay that need not enroll; `None` for one that must.
     pub(crate) fn of(client: &Client, settings: &RelaySettings) -> Option<Self> {
         let (proof, source) = match &settings.credential {
-            RelayCredential::Identity(credential) => {
+            RelayCredential::Own(Credential::Identity(credential)) => {
                 let source = TokenSource::new(client.clone(), credential.clone());
                 (Proof::Identity, source)
             }
@@ -49,16 +50,16 @@ impl Access {
                 Proof::Instance,
                 TokenSource::given("instance", secret.clone()),
             ),
-            RelayCredential::AccessToken(token) => {
+            RelayCredential::Own(Credential::AccessToken(token)) => {
                 return Some(Self::enrolled(client, settings, token.clone()));
             }
-            RelayCredential::Machine(enrollment) => {
-                let (enrollment, store) = (enrollment.clone(), &settings.store);
+            RelayCredential::Own(Credential::Machine(enrollment)) => {
+                let (domain, store) = (&settings.common.domain, &settings.common.store);
                 let source =
-                    TokenSource::machine(client.clone(), enrollment, &settings.domain, store);
+                    TokenSource::machine(client.clone(), enrollment.clone(), domain, store);
                 (Proof::Enrolled, source)
             }
-            RelayCredential::Enroll { .. } => return None,
+            RelayCredential::Own(Credential::Enroll { .. }) => return None,
         };
         Some(Self::new(client, settings, proof, source))
     }
@@ -81,7 +82,7 @@ impl Access {
             host: settings.host.clone(),
             proof,
             source,
-            store: settings.store.clone(),
+            store: settings.common.store.clone(),
         }
     }
 
@@ -159,13 +160,13 @@ impl Access {
 /// must register its host has one.
 pub(crate) fn is_consistent(settings: &RelaySettings) -> bool {
     match &settings.credential {
-        RelayCredential::Identity(_) => settings.kind == RelayKind::Org && settings.host.is_some(),
+        RelayCredential::Own(Credential::Identity(_)) => {
+            settings.kind == RelayKind::Org && settings.host.is_some()
+        }
         RelayCredential::AuthSecret(_) => {
             settings.kind == RelayKind::Instance && settings.host.is_some()
         }
-        RelayCredential::AccessToken(_)
-        | RelayCredential::Machine(_)
-        | RelayCredential::Enroll { .. } => true,
+        RelayCredential::Own(_) => true,
     }
 }
 
@@ -173,7 +174,7 @@ pub(crate) fn is_consistent(settings: &RelaySettings) -> bool {
 /// usual one of its own name, or if the file is there already.
 pub(crate) fn store_of(settings: &RelaySettings, name: &RelayName) -> Option<PathBuf> {
     let usual = |name: &RelayName| format!("{name}.conf");
-    let file = settings.store.file_name()?;
-    let store = settings.store.with_file_name(usual(name));
+    let file = settings.common.store.file_name()?;
+    let store = settings.common.store.with_file_name(usual(name));
     (file == usual(&settings.name).as_str() && store.symlink_metadata().is_err()).then_some(store)
 }

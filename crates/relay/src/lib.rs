@@ -178,13 +178,7 @@ pub async fn run(
 
 /// The client of the platform that `settings` say.
 fn client(settings: &RelaySettings) -> Result<Client, api::Error> {
-    let ca_file = settings.ca_file.as_ref();
-    agent::access::client(
-        &settings.domain,
-        &settings.headers,
-        &settings.proxies,
-        ca_file,
-    )
+    agent::access::client(&settings.common)
 }
 
 /// Waits for the registration. A platform that is away or silent must not hold up the start of the machine, so after

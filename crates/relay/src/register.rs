@@ -21,6 +21,7 @@ use crate::agent::reload::{apply_newest, log_refused};
 use crate::agent::renew::Attempts;
 use crate::api::{self, Client};
 use crate::backoff::{self, Backoff};
+use crate::config::credential::Credential;
 use crate::config::role::RELAY;
 use crate::config::settings::{RelayCredential, RelaySettings};
 use crate::error::{Class, Reason, chain, kind};
@@ -163,7 +164,7 @@ async fn open(
     settings: &RelaySettings,
     scope: &Scope,
 ) -> Result<Option<Access>, Error> {
-    let RelayCredential::Enroll { token } = &settings.credential else {
+    let RelayCredential::Own(Credential::Enroll { token }) = &settings.credential else {
         return Ok(Access::of(client, settings));
     };
     let issued = spend(client, settings, token, scope).await?;
@@ -176,7 +177,7 @@ async fn open(
 /// # Errors
 /// What only a person can cure.
 pub async fn exchange(settings: &RelaySettings, scope: &Scope) -> Result<bool, super::Error> {
-    let RelayCredential::Enroll { token } = &settings.credential else {
+    let RelayCredential::Own(Credential::Enroll { token }) = &settings.credential else {
         return Ok(true);
     };
     let client = super::client(settings)?;
@@ -193,8 +194,8 @@ async fn spend(
 ) -> Result<Option<Secret>, Error> {
     let mut store = Store {
         role: &RELAY,
-        file: &settings.store,
-        domain: &settings.domain,
+        file: &settings.common.store,
+        domain: &settings.common.domain,
     };
     let mut retrying = |_, _| ();
     let login = || client.relay_login(token);
@@ -207,17 +208,17 @@ async fn spend(
     let renamed = other
         .as_ref()
         .and_then(|name| access::store_of(settings, name));
-    store.file = renamed.as_deref().unwrap_or(&settings.store);
+    store.file = renamed.as_deref().unwrap_or(&settings.common.store);
     let kept = store.keep(&login.access_token, token, &mut retrying, scope);
     kept.await?;
     if let Some(platform) = other {
-        let config = renamed.is_none().then(|| settings.store.clone());
+        let config = renamed.is_none().then(|| settings.common.store.clone());
         return Err(Error::OtherName { platform, config });
     }
     tracing::info!(
         message_id = events::ENROLLED.id,
         relay.name = %settings.name,
-        store = %settings.store.display(),
+        store = %settings.common.store.display(),
         "{}",
         events::ENROLLED
     );

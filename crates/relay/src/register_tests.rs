@@ -17,11 +17,12 @@ use super::{Error, register, run};
 use crate::agent::enroll;
 use crate::agent::known::Known;
 use crate::api::Client;
-use crate::config::credential::IdentityCredential;
+use crate::config::credential::{Credential, IdentityCredential};
 use crate::config::file;
 use crate::config::proxy::Proxies;
 use crate::config::settings::{
-    ApiBase, CustomHeaders, LogSettings, RelayCredential, RelayKind, RelayLimits, RelaySettings,
+    ApiBase, CommonSettings, CustomHeaders, LogSettings, RelayCredential, RelayKind, RelayLimits,
+    RelaySettings,
 };
 use crate::error::{Reason, chain};
 use crate::health::liveness;
@@ -88,22 +89,25 @@ fn settings(domain: ApiBase, credential: RelayCredential, store: &Path) -> Relay
         name: NAME.parse().expect("a name"),
         host: Some(HOST.parse().expect("a host")),
         kind: RelayKind::Org,
-        domain,
-        headers: CustomHeaders::default(),
-        proxies: Proxies::default(),
-        ca_file: None,
-        roots: crate::trust::Source::default(),
+        common: CommonSettings {
+            domain,
+            headers: CustomHeaders::default(),
+            proxies: Proxies::default(),
+            roots: crate::trust::Source::default(),
+            log: LogSettings::default(),
+            store: store.to_owned(),
+        },
         credential,
         ssh_listen: Some(any_port()),
         tls_listen: Some(any_port()),
         limits: RelayLimits::default(),
-        log: LogSettings::default(),
-        store: store.to_owned(),
     }
 }
 
 fn identity() -> RelayCredential {
-    RelayCredential::Identity(IdentityCredential::Token(Secret::new("id-token")))
+    RelayCredential::Own(Credential::Identity(IdentityCredential::Token(
+        Secret::new("id-token"),
+    )))
 }
 
 /// Settings that no one changes.
@@ -112,8 +116,12 @@ fn fixed(settings: RelaySettings) -> watch::Receiver<RelaySettings> {
 }
 
 async fn begin(settings: &RelaySettings) -> Result<(), register::Error> {
-    let client =
-        Client::try_new(&settings.domain, &settings.headers, &settings.proxies).expect("a client");
+    let client = Client::try_new(
+        &settings.common.domain,
+        &settings.common.headers,
+        &settings.common.proxies,
+    )
+    .expect("a client");
     let begun = register::begin(&client, settings, &Known::new(None), &Scope::new("relay")).await;
     begun.map(|begun| assert!(begun.is_some(), "nothing was cancelled"))
 }
@@ -164,7 +172,11 @@ async fn what_an_enrollment_issued_is_kept_before_it_is_used() {
     platform.will_answer(200, json!({"accessToken": "obtained", "more": 1}));
     platform.will_answer(403, json!({"message": "not yet"}));
     let token = Secret::new("one-time");
-    let settings = settings(domain, RelayCredential::Enroll { token }, &store);
+    let settings = settings(
+        domain,
+        RelayCredential::Own(Credential::Enroll { token }),
+        &store,
+    );
     begin(&settings).await.expect_err("the second call fails");
 
     let asked: Vec<String> = platform.asked().into_iter().map(|(path, _)| path).collect();
@@ -187,7 +199,7 @@ async fn an_enrollment_token_is_not_spent_if_its_price_cannot_be_kept() {
     let (platform, scope) = (Platform::default(), Scope::new("test"));
     let domain = platform.start(&scope).await;
     let token = Secret::new("one-time");
-    let credential = RelayCredential::Enroll { token };
+    let credential = RelayCredential::Own(Credential::Enroll { token });
     let settings = settings(domain, credential, &in_the_way.join("relay.conf"));
     let error = begin(&settings).await.expect_err("no store");
     assert!(

@@ -8,12 +8,12 @@ use super::super::exit::Failure;
 use super::super::service::say;
 use super::Install;
 use super::units::{Found, Opened, Retired};
-use crate::config::credential::{IdentityCredential, LoginMethod, MachineProof};
+use crate::config::credential::{Credential, IdentityCredential, LoginMethod, MachineProof};
 use crate::config::env::{GATEWAY_NAME, LOG_FILE, TABLE, Variable};
 use crate::config::file::{self, Entry};
 use crate::config::raw::{Flags, Loaded, Raw};
 use crate::config::settings::{
-    ApiBase, GatewayCredential, GatewaySettings, RelayCredential, RelayLimits, RelaySettings,
+    CommonSettings, GatewaySettings, RelayCredential, RelayLimits, RelaySettings,
 };
 use crate::config::warning::{Problem, Problems, Warning};
 use crate::config::{Inputs, assemble_gateway, assemble_relay};
@@ -44,49 +44,37 @@ impl Settings {
         }
     }
 
-    /// Where the root certificates are.
-    pub(super) fn roots(&self) -> &trust::Source {
+    /// What every role has.
+    pub(super) fn common(&self) -> &CommonSettings {
         match self {
-            Self::Gateway(settings) => &settings.roots,
-            Self::Relay(settings) => &settings.roots,
+            Self::Gateway(settings) => &settings.common,
+            Self::Relay(settings) => &settings.common,
         }
     }
 
-    /// Where the platform is.
-    pub(super) fn domain(&self) -> &ApiBase {
+    /// How the role proves itself, unless it is a relay of the instance.
+    fn credential(&self) -> Option<&Credential> {
         match self {
-            Self::Gateway(settings) => &settings.domain,
-            Self::Relay(settings) => &settings.domain,
+            Self::Gateway(settings) => Some(&settings.credential),
+            Self::Relay(settings) => match &settings.credential {
+                RelayCredential::Own(credential) => Some(credential),
+                RelayCredential::AuthSecret(_) => None,
+            },
         }
     }
 
     /// True if a one-time token is to be exchanged.
     pub(super) fn is_to_enroll(&self) -> bool {
-        match self {
-            Self::Gateway(settings) => {
-                matches!(settings.credential, GatewayCredential::Enroll { .. })
-            }
-            Self::Relay(settings) => matches!(settings.credential, RelayCredential::Enroll { .. }),
-        }
+        matches!(self.credential(), Some(Credential::Enroll { .. }))
     }
 
     /// True if a machine identity logs in with the token of the pod that it is in.
     pub(super) fn logs_in_as_pod(&self) -> bool {
-        let (Self::Gateway(GatewaySettings {
-            credential: GatewayCredential::Identity(identity),
-            ..
-        })
-        | Self::Relay(RelaySettings {
-            credential: RelayCredential::Identity(identity),
-            ..
-        })) = self
-        else {
-            return false;
-        };
-        let IdentityCredential::Login(login) = identity else {
-            return false;
-        };
-        matches!(login.method, LoginMethod::Kubernetes { .. })
+        matches!(
+            self.credential(),
+            Some(Credential::Identity(IdentityCredential::Login(login)))
+                if matches!(login.method, LoginMethod::Kubernetes { .. })
+        )
     }
 
     /// What no service of systemd can be.
@@ -94,7 +82,7 @@ impl Settings {
         let Self::Gateway(settings) = self else {
             return None;
         };
-        let GatewayCredential::Machine(machine) = &settings.credential else {
+        let Credential::Machine(machine) = &settings.credential else {
             return None;
         };
         matches!(machine.proof, MachineProof::Kubernetes { .. }).then(|| {
@@ -192,15 +180,13 @@ impl Install<'_> {
         };
         let assembled = match self.place.role() {
             Role::Gateway => {
-                assemble_gateway(&inputs).map(|(s, warnings)| (Settings::Gateway(s), warnings))
+                assemble_gateway(&inputs).map(|(s, told)| (Settings::Gateway(s), told))
             }
-            Role::Relay => {
-                assemble_relay(&inputs).map(|(s, warnings)| (Settings::Relay(s), warnings))
-            }
+            Role::Relay => assemble_relay(&inputs).map(|(s, told)| (Settings::Relay(s), told)),
         };
         let settings = match assembled {
-            Ok((settings, warnings)) => {
-                warnings.iter().for_each(Warning::log);
+            Ok((settings, effective)) => {
+                effective.warnings.iter().for_each(Warning::log);
                 problems.extend(self.unusable_roots(&settings));
                 problems.extend(settings.impossible());
                 Some(settings)
@@ -262,7 +248,7 @@ impl Install<'_> {
     /// What is wrong with the files of root certificates that settings name.
     fn unusable_roots(&self, settings: &Settings) -> Option<Problem> {
         // Without root, a dry run may not be able to read them.
-        let error = trust::roots().check(settings.roots()).err()?;
+        let error = trust::roots().check(&settings.common().roots).err()?;
         let is_judged = error.is_configuration() && !self.unit.dry_run;
         is_judged.then(|| Problem::new(chain(&error).to_string()))
     }

@@ -8,10 +8,11 @@ use super::super::service::{self, say};
 use super::Install;
 use super::decide::{Decided, Settings, say_name_of_host};
 use super::units::Retired;
+use crate::config::credential::Credential;
 use crate::config::env::GATEWAY_NAME;
 use crate::config::file;
 use crate::config::role::is_access_token;
-use crate::config::settings::{ApiBase, GatewayCredential};
+use crate::config::settings::ApiBase;
 use crate::error::Reason;
 use crate::gateway::enroll::Exchange;
 use crate::host::systemd::Systemd;
@@ -53,7 +54,7 @@ impl Decided {
         let Settings::Gateway(settings) = &self.settings else {
             return Ok(());
         };
-        if !matches!(settings.credential, GatewayCredential::Enroll { .. }) {
+        if !matches!(settings.credential, Credential::Enroll { .. }) {
             return Ok(());
         }
         let given = &settings.name;
@@ -115,7 +116,7 @@ impl Install<'_> {
         let mut changes = decided.changes.clone();
         let mut first = Vec::new();
         if decided.settings.is_to_enroll() {
-            let domain = decided.settings.domain();
+            let domain = &decided.settings.common().domain;
             first.extend(config_changes::exchanged(self.place.role(), domain));
         }
         if decided.settings.is_gateway_to_enroll() && decided.is_named_after_host {
@@ -255,7 +256,7 @@ impl Install<'_> {
             }
         });
         // Those that the service will use, lines of its file included.
-        trust::roots().set_source(settings.roots().clone());
+        trust::roots().set_source(settings.common().roots.clone());
         let exchanged = match settings {
             Settings::Gateway(settings) => {
                 let ended = crate::gateway::enroll::exchange(settings, |_, _| {}, &scope).await;
@@ -277,7 +278,7 @@ impl Install<'_> {
             Exchange::Cancelled => {}
         }
         self.heed("the enrollment token was not exchanged, and nothing was installed")?;
-        let text = not_exchanged(settings.domain());
+        let text = not_exchanged(&settings.common().domain);
         Err(Failure::new(Reason::Unavailable, anyhow::Error::msg(text)).into())
     }
 }
