@@ -6,9 +6,9 @@ use tokio::sync::watch;
 
 use crate::config::env::Environment;
 use crate::error::chain;
-use crate::events;
 use crate::host::notify;
 use crate::host::signals::Hangups;
+use crate::{event, events};
 
 /// Logged when a reload finds the copy of the configuration that it had already.
 const HANDED_OVER: &str = "reloaded with the configuration that systemd handed over at the start; \
@@ -40,12 +40,7 @@ pub(crate) async fn follow<S: PartialEq>(
                 if is_handed_over && !changed {
                     tracing::info!("{HANDED_OVER}");
                 } else {
-                    tracing::info!(
-                        message_id = events::RELOADED.id,
-                        changed,
-                        "{}",
-                        events::RELOADED
-                    );
+                    event!(events::RELOADED, changed);
                 }
                 refused(None);
                 // Even the same ones again: it is a wish to try now.
@@ -53,12 +48,7 @@ pub(crate) async fn follow<S: PartialEq>(
             }
             Err(error) => {
                 let error = chain(error.as_ref()).to_string();
-                tracing::error!(
-                    message_id = events::RELOAD_REFUSED.id,
-                    error,
-                    "{}",
-                    events::RELOAD_REFUSED
-                );
+                event!(events::RELOAD_REFUSED, error);
                 refused(Some(error));
             }
         }

@@ -34,6 +34,23 @@ pub(crate) fn read(root: &Path, path: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
+/// Which of `files` are not as generated; with `UPDATE_GENERATED` in the environment, they are
+/// written instead.
+pub(crate) fn outdated(root: &Path, files: &[(&str, String)]) -> Vec<String> {
+    let differ = |(path, text): &&(&str, String)| read(root, path) != *text;
+    let mut wrong = Vec::new();
+    for (path, text) in files.iter().filter(differ) {
+        if std::env::var_os("UPDATE_GENERATED").is_none() {
+            wrong.push(format!(
+                "{path}: run `UPDATE_GENERATED=1 cargo test --test house`"
+            ));
+        } else if let Err(error) = std::fs::write(root.join(path), text) {
+            wrong.push(format!("{path}: {error}"));
+        }
+    }
+    wrong
+}
+
 /// The lines of the first fenced block of `document` that opens with `fence`.
 pub(crate) fn fenced<'a>(document: &'a str, fence: &str) -> Vec<&'a str> {
     let mut lines = document.lines().skip_while(|line| *line != fence);

@@ -13,10 +13,10 @@ use crate::config::file;
 use crate::config::role::RoleKeys;
 use crate::config::settings::ApiBase;
 use crate::error::{Class, Reason, chain, kind};
-use crate::events;
 use crate::log_throttle::LogThrottle;
 use crate::scope::Scope;
 use crate::secret::Secret;
+use crate::{event, events};
 
 /// Delays between attempts.
 const BASE: Duration = Duration::from_millis(500);
@@ -147,13 +147,12 @@ impl Store<'_> {
             let (text, delay_ms) = (chain(&error).to_string(), delay.as_millis());
             let event = events::NOT_ENROLLED;
             if let Some(permission) = throttle.should_log(event.text, &error.kind()) {
-                tracing::warn!(
-                    message_id = event.id,
+                event!(
+                    event,
                     error = text,
                     attempt,
                     delay_ms,
-                    suppressed = permission.suppressed(),
-                    "{event}"
+                    suppressed = permission.suppressed()
                 );
             } else {
                 tracing::debug!(error = text, attempt, delay_ms, "{event}");
@@ -185,15 +184,14 @@ impl Store<'_> {
             let attempt = backoff.attempts().saturating_add(1);
             let delay = backoff.next_delay(backoff::random());
             let text = chain(&error).to_string();
-            let event = events::NOT_KEPT;
+            let event = events::TOKEN_NOT_SAVED;
             if let Some(permission) = throttle.should_log(event.text, &kind(&error)) {
-                tracing::error!(
-                    message_id = event.id,
+                event!(
+                    event,
                     error = text,
                     attempt,
                     delay_ms = delay.as_millis(),
-                    suppressed = permission.suppressed(),
-                    "{event}"
+                    suppressed = permission.suppressed()
                 );
             }
             retrying(format!("{event}: {text}"), delay);

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use crate::api;
 use crate::error::{Class, chain};
-use crate::events::Event;
+use crate::event;
+use crate::events::{Event, Level};
 use crate::log_throttle::LogThrottle;
 
 /// The times between a role's heartbeats.
@@ -102,21 +103,22 @@ impl Log {
         match result {
             Ok(()) => {
                 self.throttle.clear();
-                if was_reachable {
-                    tracing::debug!(message_id = event.id, "{event}");
+                // Only a change is worth a line of its own.
+                let level = if was_reachable {
+                    Level::DEBUG
                 } else {
-                    tracing::info!(message_id = event.id, "{event}");
-                }
+                    event.level
+                };
+                event!(Event { level, ..event });
             }
             Err((error, _)) => {
                 let (kind, delay_ms) = (error.kind(), delay.as_millis());
                 if let Some(permission) = self.throttle.should_log(failed.text, &kind) {
-                    tracing::warn!(
-                        message_id = failed.id,
+                    event!(
+                        failed,
                         error = %chain(error),
                         delay_ms,
-                        suppressed = permission.suppressed(),
-                        "{failed}"
+                        suppressed = permission.suppressed()
                     );
                 } else {
                     tracing::debug!(error = %chain(error), delay_ms, "heartbeat failed again");

@@ -3,7 +3,7 @@
 
 use infisical_api as api;
 use infisical_config as config;
-use infisical_runtime::{backoff, clock, error, events, log_throttle, scope, secret, trust};
+use infisical_runtime::{backoff, clock, error, event, events, log_throttle, scope, secret, trust};
 
 pub mod access;
 pub mod enroll;

@@ -6,8 +6,8 @@ use std::future::Future;
 use tokio::sync::watch;
 
 use crate::error::chain;
-use crate::events;
 use crate::scope::Scope;
+use crate::{event, events};
 
 /// Applies the newest of `settings` with `apply`, which gets a scope that is cancelled when newer
 /// ones come. It is not cut in the middle of a call, which may be spending an enrollment token.
@@ -40,7 +40,7 @@ where
 /// Logs that settings were refused, and returns why.
 pub fn log_refused(error: &(dyn Error + 'static)) -> String {
     let (event, error) = (events::RELOAD_REFUSED, chain(error).to_string());
-    tracing::error!(message_id = event.id, error, "{event}");
+    event!(event, error);
     error
 }
 

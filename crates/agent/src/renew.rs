@@ -6,8 +6,8 @@ use std::time::{Duration, Instant, SystemTime};
 use crate::backoff::{self, Backoff};
 use crate::clock::Clock;
 use crate::error::{Class, chain};
-use crate::events;
 use crate::log_throttle::LogThrottle;
+use crate::{event, events};
 
 /// The part of their life after which credentials are renewed, in thousandths: a random one, so
 /// that services that started together do not renew together, and always below two thirds.
@@ -147,13 +147,12 @@ impl Attempts {
         let event = events::CREDENTIALS_NOT_RENEWED;
         let (error, delay_ms) = (chain(error).to_string(), delay.as_millis());
         if let Some(permission) = self.throttle.should_log(event.text, kind) {
-            tracing::warn!(
-                message_id = event.id,
+            event!(
+                event,
                 error,
                 expires_in_s = expires_in.as_secs(),
                 delay_ms,
-                suppressed = permission.suppressed(),
-                "{event}"
+                suppressed = permission.suppressed()
             );
         } else {
             tracing::debug!(error, delay_ms, "credentials not renewed");

@@ -9,10 +9,10 @@ use crate::api::types::GatewayLogin;
 use crate::config::credential::Credential;
 use crate::config::role::GATEWAY;
 use crate::config::settings::GatewaySettings;
-use crate::events;
 use crate::names::{GatewayId, GatewayName};
 use crate::scope::Scope;
 use crate::secret::Secret;
+use crate::{event, events};
 
 /// How an exchange ended that did not fail.
 #[derive(Debug)]
@@ -63,13 +63,11 @@ pub(crate) async fn spend(
     };
     let kept = store.keep(&login.access_token, token, &mut retrying, scope);
     kept.await?;
-    tracing::info!(
-        message_id = events::ENROLLED.id,
+    event!(
+        events::ENROLLED,
         gateway.id = login.gateway_id.as_ref().map(GatewayId::as_str),
         gateway.name = login.name.as_ref().map(GatewayName::as_str),
-        store = %settings.common.store.display(),
-        "{}",
-        events::ENROLLED
+        store = %settings.common.store.display()
     );
     Ok(Some(login))
 }

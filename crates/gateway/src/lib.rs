@@ -19,7 +19,8 @@ use infisical_config as config;
 use infisical_host as host;
 use infisical_pki as pki;
 use infisical_runtime::{
-    backoff, clock, error, events, health, humanize, log_throttle, names, net, scope, secret, trust,
+    backoff, clock, error, event, events, health, humanize, log_throttle, names, net, scope,
+    secret, trust,
 };
 use infisical_ssh as ssh;
 
@@ -133,12 +134,7 @@ pub async fn run(
     mut responder: LivenessResponder,
     scope: Scope,
 ) -> Result<(), Error> {
-    tracing::info!(
-        message_id = events::GATEWAY_STARTING.id,
-        gateway.name = %settings.borrow().name,
-        "{}",
-        events::GATEWAY_STARTING
-    );
+    event!(events::GATEWAY_STARTING, gateway.name = %settings.borrow().name);
     let (issuer, used) = loop {
         let retrying = |error, after| reporter.not_connected(error, after);
         let making = reload::make(&mut settings, retrying, &scope);

@@ -12,7 +12,7 @@ use super::identity::Identity;
 use super::issue::Issuer;
 use crate::agent::renew::Attempts;
 use crate::error::Class;
-use crate::events;
+use crate::{event, events};
 
 /// Least time before a platform is asked again that refused, whatever speaks for asking at once.
 const REFUSED: Duration = Duration::from_secs(30);
@@ -94,11 +94,7 @@ pub(crate) async fn run(
                 asked_otherwise = false;
                 let pause = attempts.succeeded(identity.is_usable(), || {
                     let event = events::CREDENTIALS_RENEWED;
-                    tracing::info!(
-                        message_id = event.id,
-                        gateway.id = %identity.gateway_id,
-                        "{event}"
-                    );
+                    event!(event, gateway.id = %identity.gateway_id);
                 });
                 not_before = Instant::now() + pause;
                 kept = not_before;

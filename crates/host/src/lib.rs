@@ -1,6 +1,6 @@
 //! The host: the service manager's notifications, its journal, signals, limits and privileges. Knows nothing of tunnels.
 
-use infisical_runtime::{backoff, error, events, health, humanize, net, scope};
+use infisical_runtime::{backoff, error, event, events, health, humanize, net, scope};
 
 pub mod journal;
 pub mod limits;

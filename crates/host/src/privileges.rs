@@ -14,7 +14,7 @@ use nix::sys::resource::{Resource, setrlimit};
 use nix::unistd::{Uid, geteuid};
 
 use crate::error::chain;
-use crate::events;
+use crate::{event, events};
 
 /// What a role needs of root's powers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,12 +49,10 @@ pub fn give_up(keep: Keep) {
         Ok(left) if left == kept => {
             tracing::info!("running as {name} without capabilities but {}", list(&left));
         }
-        Ok(left) => tracing::warn!(
-            message_id = events::CAPABILITIES_LEFT.id,
+        Ok(left) => event!(
+            events::CAPABILITIES_NOT_DROPPED,
             user = %name,
-            capabilities = list(&left),
-            "{}",
-            events::CAPABILITIES_LEFT
+            capabilities = list(&left)
         ),
         Err(error) => {
             tracing::warn!(error = %chain(&error), "running as {name} with unknown capabilities");

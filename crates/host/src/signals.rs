@@ -10,8 +10,8 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook_tokio::Signals;
 use tokio::time::Instant;
 
-use crate::events;
 use crate::scope::Scope;
+use crate::{event, events};
 
 /// Signals that follow the first one within this time count as one with it: timeout(1) signals the process and its group,
 /// and a service manager may do so at the same moment as a person.
@@ -46,12 +46,7 @@ pub fn stop_on_signal(scope: &Scope, last_lines: impl Fn() + Send + 'static) -> 
                 last_lines();
                 end_now(signal);
             }
-            tracing::info!(
-                message_id = events::STOPPING.id,
-                signal = name,
-                "{}",
-                events::STOPPING
-            );
+            event!(events::STOPPING, signal = name);
             stop.cancel();
         }
     });

@@ -10,8 +10,8 @@ use std::time::Duration;
 use tokio::time::MissedTickBehavior;
 
 use super::notify;
-use crate::events;
 use crate::health::LivenessProbe;
+use crate::{event, events};
 
 /// Feeds the watchdog for as long as `probe` is answered, if the service manager asked this process for it; else ends at once.
 pub async fn run(probe: LivenessProbe) {
@@ -31,12 +31,7 @@ async fn feed(limit: Duration, probe: &LivenessProbe, alive: impl Fn()) {
         let beats = match tokio::time::timeout(limit / 2, &mut beat).await {
             Ok(beats) => beats,
             Err(_) => {
-                tracing::error!(
-                    message_id = events::WATCHDOG_STALLED.id,
-                    limit_ms = limit.as_millis(),
-                    "{}",
-                    events::WATCHDOG_STALLED
-                );
+                event!(events::WATCHDOG_STALLED, limit_ms = limit.as_millis());
                 beat.await
             }
         };

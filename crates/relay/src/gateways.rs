@@ -17,7 +17,6 @@ use super::registry::Replaced;
 use super::tunnel::Tunnel;
 use crate::backoff;
 use crate::error::{chain, kind};
-use crate::events;
 use crate::names::{GatewayId, RelayName};
 use crate::net::accept::{Accepted, Acceptor};
 use crate::net::handshake_progress::Counted;
@@ -26,6 +25,7 @@ use crate::net::limits::Source;
 use crate::scope::Scope;
 use crate::ssh;
 use crate::ssh::{DisconnectReason, cert, server};
+use crate::{event, events};
 
 /// What a gateway is told when the relay stops.
 const GOING_AWAY: &str = "the relay is going away";
@@ -124,21 +124,13 @@ async fn gateway(
     };
     let session = &tunnel.session;
     match replaced {
-        None => tracing::info!(
-            message_id = events::GATEWAY_CONNECTED.id,
-            gateway.id = %id,
-            %peer,
-            "{}",
-            events::GATEWAY_CONNECTED
-        ),
+        None => event!(events::GATEWAY_CONNECTED, gateway.id = %id, %peer),
         Some(replaced) => {
-            tracing::info!(
-                message_id = events::GATEWAY_TOOK_OVER.id,
+            event!(
+                events::GATEWAY_TOOK_OVER,
                 gateway.id = %id,
                 %peer,
-                replaced = %replaced.peer,
-                "{}",
-                events::GATEWAY_TOOK_OVER
+                replaced = %replaced.peer
             );
             let hub = Arc::clone(hub);
             let id = id.clone();
@@ -158,13 +150,11 @@ async fn gateway(
     // It would have as many key exchanges again with each new connection.
     hub.ssh_handshakes.charge(source, session.rekeys_cost());
     if registration.end() {
-        tracing::info!(
-            message_id = events::GATEWAY_DISCONNECTED.id,
+        event!(
+            events::GATEWAY_DISCONNECTED,
             gateway.id = %id,
             %peer,
-            reason = %chain(&end),
-            "{}",
-            events::GATEWAY_DISCONNECTED
+            reason = %chain(&end)
         );
     }
 }
@@ -204,13 +194,11 @@ async fn dismiss(hub: &Hub, id: &GatewayId, replaced: Replaced<Arc<Tunnel>>) {
     tracing::debug!(gateway.id = %id, %peer, alive, "replaced connection probed");
     let conflict = hub.registry().probed(&takeover, alive, Instant::now());
     if let Some(conflict) = conflict {
-        tracing::warn!(
-            message_id = events::GATEWAY_CONFLICT.id,
+        event!(
+            events::GATEWAY_CONFLICT,
             gateway.id = %id,
             connected = %conflict.connected,
-            replaced = %conflict.replaced,
-            "{}",
-            events::GATEWAY_CONFLICT
+            replaced = %conflict.replaced
         );
     }
     // Gateways know by the reason that they must not come back at once.
@@ -244,12 +232,11 @@ fn report(hub: &Hub, peer: SocketAddr, error: &ssh::Error) {
     let suppressed = permission.suppressed();
     let advice = advice(error);
     if is_certificate {
-        tracing::warn!(
-            message_id = events::GATEWAY_REFUSED.id,
+        event!(
+            events::GATEWAY_REFUSED,
             %peer,
             suppressed,
-            error = format!("{}{advice}", chain(error)),
-            "{event}"
+            error = format!("{}{advice}", chain(error))
         );
     } else {
         tracing::info!(%peer, suppressed, error = %chain(error), "{event}");

@@ -17,7 +17,8 @@ use infisical_config as config;
 use infisical_host as host;
 use infisical_pki as pki;
 use infisical_runtime::{
-    backoff, clock, error, events, health, humanize, log_throttle, names, net, scope, secret, trust,
+    backoff, clock, error, event, events, health, humanize, log_throttle, names, net, scope,
+    secret, trust,
 };
 use infisical_ssh as ssh;
 
@@ -119,12 +120,7 @@ pub async fn run(
     known.note(&access.fingerprint());
     let host = identity.host.clone();
     let event = access.issued();
-    tracing::info!(
-        message_id = event.id,
-        relay.name = %first.name,
-        relay.host = %host,
-        "{event}"
-    );
+    event!(event, relay.name = %first.name, relay.host = %host);
 
     let tasks = scope.child("relay");
     let (accesses, access) = watch::channel(Arc::new(access));
@@ -146,13 +142,7 @@ pub async fn run(
     log_listening(&ssh, &tls);
     let sockets = Sockets { ssh, tls };
     let serving = serve(sockets, Arc::clone(&hub), tasks.clone());
-    tracing::info!(
-        message_id = events::RELAY_STARTED.id,
-        relay.name = %first.name,
-        relay.host = %host,
-        "{}",
-        events::RELAY_STARTED
-    );
+    event!(events::RELAY_STARTED, relay.name = %first.name, relay.host = %host);
     notify::ready();
     {
         let hub = Arc::clone(&hub);
@@ -210,7 +200,7 @@ fn log_listening(ssh: &TcpListener, tls: &TcpListener) {
     ] {
         match listener.local_addr() {
             Ok(address) if address.port() == port => {
-                tracing::info!(message_id = event.id, %address, "{event}");
+                event!(event, %address);
             }
             Ok(address) => tracing::info!(%address, "listening on another port"),
             Err(_) => {}

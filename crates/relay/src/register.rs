@@ -25,12 +25,12 @@ use crate::config::credential::Credential;
 use crate::config::role::RELAY;
 use crate::config::settings::{RelayCredential, RelaySettings};
 use crate::error::{Class, Reason, chain, kind};
-use crate::events;
 use crate::log_throttle::LogThrottle;
 use crate::names::RelayName;
 use crate::scope::Scope;
 use crate::secret::Secret;
 use crate::trust;
+use crate::{event, events};
 
 /// Delays between attempts at the start.
 const START: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
@@ -215,12 +215,10 @@ async fn spend(
         let config = renamed.is_none().then(|| settings.common.store.clone());
         return Err(Error::OtherName { platform, config });
     }
-    tracing::info!(
-        message_id = events::ENROLLED.id,
+    event!(
+        events::ENROLLED,
         relay.name = %settings.name,
-        store = %settings.common.store.display(),
-        "{}",
-        events::ENROLLED
+        store = %settings.common.store.display()
     );
     Ok(Some(login.access_token))
 }
@@ -235,13 +233,12 @@ async fn wait(error: &Error, backoff: &mut Backoff, throttle: &LogThrottle, scop
     let (error, class) = (chain(error).to_string(), error.kind());
     let (event, delay_ms) = (events::RELAY_NOT_REGISTERED, delay.as_millis());
     if let Some(permission) = throttle.should_log(event.text, &class) {
-        tracing::warn!(
-            message_id = event.id,
+        event!(
+            event,
             error,
             attempt,
             delay_ms,
-            suppressed = permission.suppressed(),
-            "{event}"
+            suppressed = permission.suppressed()
         );
     } else {
         tracing::debug!(error, attempt, delay_ms, "{event}");
@@ -358,7 +355,7 @@ pub(crate) async fn renew(
                 asked_otherwise = false;
                 let pause = attempts.succeeded(!identity.expires_in().is_zero(), || {
                     let event = events::CREDENTIALS_RENEWED;
-                    tracing::info!(message_id = event.id, relay.name = %access.name(), "{event}");
+                    event!(event, relay.name = %access.name());
                 });
                 not_before = Instant::now() + pause;
                 current.send_replace(Arc::new(identity));

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::hub::Hub;
-use crate::events;
 use crate::host::notify;
 use crate::humanize::{Count, RoundedUp};
+use crate::{event, events};
 
 /// Between two looks. Gateways and clients come and go by the hundred; no one reads faster than this.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -34,13 +34,12 @@ fn warn_of_shares(hub: &Hub) {
         let organization: String = organization.escape_default().take(MAX_SHOWN).collect();
         let event = events::BUFFERS_SHORT;
         if let Some(permission) = hub.refusals.should_log(event.text, &organization) {
-            tracing::warn!(
-                message_id = event.id,
+            event!(
+                event,
                 organization,
                 mib = bytes >> 20,
                 limit_mib = hub.buffers.limit() >> 20,
-                suppressed = permission.suppressed(),
-                "{event}"
+                suppressed = permission.suppressed()
             );
         }
     }

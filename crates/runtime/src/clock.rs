@@ -15,8 +15,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nix::time::{ClockId, clock_gettime};
 
-use crate::events;
 use crate::humanize::Rounded;
+use crate::{event, events};
 
 /// What the two clocks may differ by. Answers tell the time in whole seconds, travel for a while, and machines that are
 /// set by the network are right within a second or two.
@@ -195,18 +195,9 @@ impl Clock {
         known.told = is_wrong.then_some(skew);
         drop(known);
         if is_wrong {
-            tracing::warn!(
-                message_id = events::CLOCK_SKEWED.id,
-                skew = %skew,
-                "{}",
-                events::CLOCK_SKEWED
-            );
+            event!(events::CLOCK_SKEWED, skew = %skew);
         } else {
-            tracing::info!(
-                message_id = events::CLOCK_RIGHT.id,
-                "{}",
-                events::CLOCK_RIGHT
-            );
+            event!(events::CLOCK_AGREES);
         }
     }
 

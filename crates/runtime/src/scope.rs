@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::backoff::{self, Backoff};
-use crate::events;
+use crate::{event, events};
 
 /// Bounds of the wait before a supervised task is started again.
 const RESTART: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
@@ -222,13 +222,7 @@ impl Scope {
 }
 
 fn panicked(scope: &'static str, task: &'static str) {
-    tracing::error!(
-        message_id = events::TASK_PANICKED.id,
-        scope,
-        task,
-        "{}",
-        events::TASK_PANICKED
-    );
+    event!(events::TASK_PANICKED, scope, task);
 }
 
 /// How often one task has panicked of late.
@@ -264,13 +258,11 @@ impl Restarts {
             );
             return false;
         }
-        tracing::error!(
-            message_id = events::TASK_RESTARTED.id,
+        event!(
+            events::TASK_RESTARTED,
             scope = scope_name,
             task,
-            delay_ms = delay.as_millis(),
-            "{}",
-            events::TASK_RESTARTED
+            delay_ms = delay.as_millis()
         );
         let waited = scope.run(tokio::time::sleep(delay)).await.is_some();
         self.started = Instant::now();

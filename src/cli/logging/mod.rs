@@ -35,9 +35,9 @@ use super::exit::Failure;
 use crate::config::log::{LogDestination, LogFormat};
 use crate::config::settings::{LogLevel, LogSettings};
 use crate::error::chain;
-use crate::events;
 use crate::host::journal::{Journal, Socket};
 use crate::threads::ADVICE;
+use crate::{event, events};
 use sink::{Form, Gate, Lines, Look, Sink};
 use text::{Fields, Line};
 
@@ -249,12 +249,7 @@ impl Handle {
         let sink = &self.0.sink;
         let is_plain = !sink.is_json() && !sink.is_journal();
         if sink.is_file() || !is_plain {
-            tracing::error!(
-                message_id = events::FAILED.id,
-                error = %chain(error.as_ref()),
-                "{}",
-                events::FAILED
-            );
+            event!(events::FAILED, error = %chain(error.as_ref()));
         }
         if sink.is_file() || is_plain {
             sink.write_standard(Level::ERROR, format!("{}\n", describe(error)).as_bytes());
@@ -334,7 +329,7 @@ mod tests {
     use super::{Handle, Logging, Socket, Stream, targets};
     use crate::config::log::LogFormat;
     use crate::config::settings::{LogLevel, LogSettings};
-    use crate::events;
+    use crate::{event, events};
 
     fn logging(format: LogFormat) -> Logging {
         let stderr = Stream {
@@ -391,13 +386,7 @@ mod tests {
     }
 
     fn event() {
-        tracing::info!(
-            message_id = events::RELOADED.id,
-            relay.host = "h",
-            attempt = 3,
-            "{}",
-            events::RELOADED
-        );
+        event!(events::RELOADED, relay.host = "h", attempt = 3);
     }
 
     #[test]

@@ -17,8 +17,8 @@ use super::file::{self, Error};
 use super::sink::Sink;
 use crate::config::log::LogDestination;
 use crate::error::chain;
-use crate::events;
 use crate::host::journal::{self, Entry, Socket};
+use crate::{event, events};
 
 /// Between two attempts to write to a standard error that does not wait by itself, as a parent may have made it.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
@@ -180,19 +180,9 @@ fn work(sink: &Sink, dispatch: &Dispatch, job: Job, lost: Option<u64>) {
 }
 
 fn tell_of_loss(lost: u64) {
-    tracing::warn!(
-        message_id = events::LOG_LINES_LOST.id,
-        lost,
-        "{}",
-        events::LOG_LINES_LOST
-    );
+    event!(events::LOG_LINES_LOST, lost);
 }
 
 fn warn_of_the_old_file(error: &Error) {
-    tracing::warn!(
-        message_id = events::LOG_FILE_KEPT.id,
-        error = %chain(error),
-        "{}",
-        events::LOG_FILE_KEPT
-    );
+    event!(events::LOG_FILE_KEPT, error = %chain(error));
 }

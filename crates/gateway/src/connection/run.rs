@@ -24,14 +24,14 @@ use super::tunnel::{Tunnel, Tunnels};
 use crate::agent::known::Known;
 use crate::backoff;
 use crate::error::{Class, chain};
-use crate::events;
 use crate::heartbeat::Beat;
 use crate::identity::Identity;
 use crate::issue::{self, Issuer};
-use crate::log_throttle::{LogThrottle, Permission};
+use crate::log_throttle::LogThrottle;
 use crate::names::{GatewayName, SSH_PORT};
 use crate::net::dial;
 use crate::{Error, STOP};
+use crate::{event, events};
 
 type Connection = state::Connection<Tunnel, Error>;
 
@@ -102,13 +102,12 @@ impl Driver {
         let what = format!("{} {}", identity.gateway_id, identity.relay_host);
         let event = events::GATEWAY_REGISTERED;
         if let Some(permission) = self.log_throttle.should_log(event.text, &what) {
-            tracing::info!(
-                message_id = event.id,
+            event!(
+                event,
                 gateway.id = %identity.gateway_id,
                 gateway.name = identity.gateway_name.as_ref().map(GatewayName::as_str),
                 relay.host = %identity.relay_host,
-                suppressed = permission.suppressed(),
-                "{event}"
+                suppressed = permission.suppressed()
             );
         } else {
             tracing::debug!(relay.host = %identity.relay_host, "registered again");
@@ -185,7 +184,7 @@ impl Driver {
         // Once for each time that there is no tunnel.
         if self.log_throttle.should_log(event.text, &relay).is_some() {
             let attempt = attempt(failed, self.issuer.borrow().is_pinned());
-            tracing::info!(message_id = event.id, "{event} {relay}... ({attempt})");
+            event!(event; " {relay}... ({attempt})");
         }
         let attempt = || session::connect(&identity);
         match restart_on_trigger(&mut self.trigger_rx, &mut self.user_request, attempt).await {
@@ -226,12 +225,11 @@ impl Driver {
             events::GATEWAY_STARTED
         };
         for event in [events::GATEWAY_TUNNEL_UP, event] {
-            tracing::info!(
-                message_id = event.id,
+            event!(
+                event,
                 gateway.name = tunnel.identity.gateway_name.as_ref().map(GatewayName::as_str),
                 relay.name = %relay,
-                relay.host = %tunnel.identity.relay_host,
-                "{event}"
+                relay.host = %tunnel.identity.relay_host
             );
         }
         self.started = true;
@@ -292,36 +290,17 @@ impl Driver {
         let error = chain(&state.error).to_string();
         let (attempt, delay_ms) = (state.history.attempts(), delay.as_millis());
         // That refusals are believed now is another event, with the same error.
-        let is_refused = state.history.is_refused();
-        let event = if is_refused {
+        let event = if state.history.is_refused() {
             events::REFUSED
         } else {
             events::NOT_CONNECTED
         };
-        let permission = self
-            .log_throttle
-            .should_log(event.text, &state.error.kind());
-        let suppressed = permission.and_then(Permission::suppressed);
-        if permission.is_none() {
-            tracing::debug!(error, attempt, delay_ms, "not connected");
-        } else if is_refused {
-            tracing::error!(
-                message_id = event.id,
-                error,
-                attempt,
-                delay_ms,
-                suppressed,
-                "{event}"
-            );
+        let kind = state.error.kind();
+        if let Some(permission) = self.log_throttle.should_log(event.text, &kind) {
+            let suppressed = permission.suppressed();
+            event!(event, error, attempt, delay_ms, suppressed);
         } else {
-            tracing::warn!(
-                message_id = event.id,
-                error,
-                attempt,
-                delay_ms,
-                suppressed,
-                "{event}"
-            );
+            tracing::debug!(error, attempt, delay_ms, "not connected");
         }
         if self.retired.iter_mut().any(Tunnel::is_in_use) {
             // Only the way to another relay fails.

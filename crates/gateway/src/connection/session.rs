@@ -13,7 +13,6 @@ use super::policy::{
 use super::state::Failure;
 use super::status::Reporter;
 use crate::error::chain;
-use crate::events;
 use crate::identity::Identity;
 use crate::log_throttle::LogThrottle;
 use crate::names::{RelayName, SSH_PORT};
@@ -22,6 +21,7 @@ use crate::net::{dial, progress};
 use crate::scope::Scope;
 use crate::service::{self, http::Cluster};
 use crate::ssh::{self, ChannelStream, client};
+use crate::{event, events};
 
 /// What a relay is told when the gateway stops or has moved on.
 const GOING_AWAY: &str = "going away";
@@ -221,11 +221,10 @@ pub(crate) async fn serve(
         let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
             let event = events::TOO_MANY_SESSIONS;
             if let Some(permission) = shared.log_throttle.should_log(event.text, "") {
-                tracing::warn!(
-                    message_id = event.id,
+                event!(
+                    event,
                     limit = MAX_SESSIONS,
-                    suppressed = permission.suppressed(),
-                    "{event}"
+                    suppressed = permission.suppressed()
                 );
             }
             continue;
