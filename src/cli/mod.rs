@@ -174,7 +174,7 @@ impl Cli {
             // They say the same about their whole configuration.
             Command::Gateway(_) | Command::Relay(_) => warnings.clear(),
             Command::Platform(_) | Command::Connect(_) | Command::Dev(_) => {
-                warnings.extend(environment.misspelled());
+                warnings.extend_from_slice(&environment.misspelled);
             }
             Command::Version => {}
         }

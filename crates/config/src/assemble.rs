@@ -216,26 +216,9 @@ impl<'a> Reader<'a> {
     /// The settings of `role`, whose file is at `path`, and the account of them, if nothing was
     /// wrong.
     fn finish<S>(mut self, settings: Option<S>, role: Used, path: Option<PathBuf>) -> Assembled<S> {
-        let without = self.raw.flags.without_effect(role);
-        self.warnings
-            .extend(without.map(|(key, flag)| Warning::WithoutEffect {
-                key,
-                place: flag.to_owned(),
-            }));
-        if let Some(file) = self.raw.file {
-            let warning = |(key, origin): (_, Origin<'_>)| Warning::WithoutEffect {
-                key,
-                place: origin.to_string(),
-            };
-            self.warnings.extend(file.without_effect(role).map(warning));
-        }
         let environment = self.raw.environment;
-        let idle = |(key, name): (_, &'static str)| Warning::WithoutEffect {
-            key,
-            place: Origin::Environment(name).to_string(),
-        };
-        self.warnings.extend(environment.without_effect().map(idle));
-        self.warnings.extend(environment.misspelled());
+        self.warnings.extend(self.raw.without_effect(role));
+        self.warnings.extend_from_slice(&environment.misspelled);
         let has_directory = environment.home.is_some() || environment.state_directory.is_some();
         if let Some(file) = path.as_ref().filter(|path| path.starts_with(WITHOUT_HOME))
             && !has_directory
@@ -304,7 +287,7 @@ impl<'a> Reader<'a> {
         variable: &'static Variable,
         value: &Value<'a>,
     ) -> bool {
-        self.notes.credential = credential;
+        self.notes.known.credential = credential;
         self.uses(variable, value)
     }
 
@@ -379,7 +362,7 @@ impl<'a> Reader<'a> {
         };
         match parsed {
             Ok(domain) => {
-                self.notes.uses_https = domain.as_url().scheme() == "https";
+                self.notes.known.uses_https = domain.as_url().scheme() == "https";
                 if domain.is_plain_http_beyond_loopback() {
                     self.warnings.push(Warning::PlainHttp {
                         domain: domain.to_string(),
@@ -448,7 +431,7 @@ impl<'a> Reader<'a> {
     fn proxies(&mut self, domain: Option<&ApiBase>) -> Proxies {
         match self.raw.environment.proxy.proxies() {
             Ok(proxies) => {
-                self.notes.proxy = domain
+                self.notes.known.proxy = domain
                     .map(|domain| proxies.way(domain.as_url()).to_string())
                     .unwrap_or_default();
                 proxies
@@ -470,7 +453,7 @@ impl<'a> Reader<'a> {
             cert_dirs: environment.ssl_cert_dirs.clone(),
             ca_file: self.ca_file(),
         };
-        self.notes.roots = roots.clone();
+        self.notes.known.roots = roots.clone();
         roots
     }
 

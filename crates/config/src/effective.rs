@@ -15,7 +15,7 @@ use crate::trust;
 const MASK: &str = "<secret>";
 
 /// A whole configuration. No secret is in it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EffectiveConfig {
     /// The role's configuration file.
     pub file: PathBuf,
@@ -54,16 +54,8 @@ pub struct Row {
 #[derive(Debug, Default)]
 pub(super) struct Notes<'a> {
     notes: Vec<Note<'a>>,
-    /// How the role proves its identity.
-    pub(super) credential: &'static str,
-    /// The file that a login reads.
-    pub(super) login_file: Option<LoginFile>,
-    /// The proxy on the way to the platform.
-    pub(super) proxy: String,
-    /// Where the root certificates for the platform are.
-    pub(super) roots: trust::Source,
-    /// The platform is reached with HTTPS.
-    pub(super) uses_https: bool,
+    /// What is known of the whole so far.
+    pub(super) known: EffectiveConfig,
 }
 
 #[derive(Debug)]
@@ -121,13 +113,9 @@ impl<'a> Notes<'a> {
             file: path,
             form,
             rows: self.notes.iter().map(row).collect(),
-            credential: self.credential,
             overridden: self.overridden(raw, role),
-            login_file: self.login_file,
-            proxy: self.proxy,
-            roots: self.roots,
-            uses_https: self.uses_https,
             warnings,
+            ..self.known
         }
     }
 

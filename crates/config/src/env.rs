@@ -25,11 +25,12 @@ pub use super::table::*;
 /// those for proxies.
 #[derive(Debug, Default, Clone)]
 pub struct Environment {
-    values: Vec<(&'static str, Secret)>,
+    /// Settings, each by the name that is set.
+    pub(super) values: Vec<(&'static Variable, &'static str, Secret)>,
     /// Variables of [`TABLE`] whose value is not UTF-8, by the names that are set.
     pub unreadable: Vec<&'static str>,
-    /// Names that resemble one of [`TABLE`], each with that one.
-    misspelled: Vec<(String, &'static str)>,
+    /// A warning for each variable that seems to be misspelled.
+    pub misspelled: Vec<Warning>,
     /// `HOME`.
     pub home: Option<PathBuf>,
     /// `XDG_STATE_HOME`.
@@ -101,7 +102,7 @@ impl Environment {
                 }
                 "NO_COLOR" => environment.no_color = true,
                 other => {
-                    let Some((_, name)) = Variable::called(other) else {
+                    let Some((variable, name)) = Variable::called(other) else {
                         environment.keep_misspelled(other);
                         continue;
                     };
@@ -109,7 +110,7 @@ impl Environment {
                         Ok(text) if clean(&text).is_empty() => {}
                         Ok(text) => {
                             let text = Secret::new(clean(&text));
-                            environment.values.push((name, text));
+                            environment.values.push((variable, name, text));
                         }
                         Err(_) if is_shared(name) => {}
                         Err(_) => environment.unreadable.push(name),
@@ -126,8 +127,11 @@ impl Environment {
         // Kubernetes sets NAME_PORT for the services of a namespace.
         let is_ours = name.starts_with("INF") && !name.ends_with("_PORT");
         let nearest = is_ours.then(|| nearest_name(name)).flatten();
-        let nearest = nearest.map(|nearest| (name.to_owned(), nearest));
-        self.misspelled.extend(nearest);
+        self.misspelled
+            .extend(nearest.map(|nearest| Warning::Misspelled {
+                name: name.to_owned(),
+                nearest,
+            }));
     }
 
     /// The variables that other programs use as well and that change how the platform is reached,
@@ -145,20 +149,12 @@ impl Environment {
     #[must_use]
     pub fn with_absolute_paths(&self, directory: &Path) -> Self {
         let mut absolute = self.clone();
-        let is_path = |name| Variable::called(name).is_some_and(|(v, _)| v.kind == Kind::Path);
-        for (_, value) in absolute.values.iter_mut().filter(|(name, _)| is_path(name)) {
-            *value = Secret::new(absolute_path(directory, value.expose()));
+        for (variable, _, value) in &mut absolute.values {
+            if variable.kind == Kind::Path {
+                *value = Secret::new(absolute_path(directory, value.expose()));
+            }
         }
         absolute
-    }
-
-    /// A warning for each variable that seems to be misspelled.
-    pub fn misspelled(&self) -> impl Iterator<Item = Warning> {
-        let names = self.misspelled.iter();
-        names.map(|(name, nearest)| Warning::Misspelled {
-            name: name.clone(),
-            nearest,
-        })
     }
 
     /// Keeps where root certificates are, which `name` says in `setting`.
@@ -205,39 +201,13 @@ impl Environment {
     /// The value of `variable` by a name of ours, if it is set and not empty, and that name.
     #[must_use]
     pub fn value_with_name(&self, variable: &Variable) -> Option<(&'static str, &Secret)> {
-        self.values_with_names(variable).next()
-    }
-
-    /// The values of `variable` by all its names of ours, the one that wins first.
-    pub(super) fn values_with_names(
-        &self,
-        variable: &Variable,
-    ) -> impl Iterator<Item = (&'static str, &Secret)> {
-        self.called(variable.names().filter(|name| !is_shared(name)))
-    }
-
-    /// The same by names that other programs may use as well.
-    pub(super) fn shared_values(
-        &self,
-        variable: &Variable,
-    ) -> impl Iterator<Item = (&'static str, &Secret)> {
-        self.called(variable.names().filter(|name| is_shared(name)))
-    }
-
-    /// The settings that are set although nothing acts on them, each with the name that is set.
-    pub(super) fn without_effect(&self) -> impl Iterator<Item = (&'static Variable, &'static str)> {
-        let known = self.values.iter();
-        let known = known.filter_map(|(name, _)| Variable::called(name));
-        // Without a search for updates, this one has the effect that it asks for.
-        let is_idle =
-            |known: &Variable| known.used == Used::ByNone && *known != DISABLE_UPDATE_CHECK;
-        known.filter(move |(known, _)| is_idle(known))
+        self.strongest(variable, false)
     }
 
     /// The same by a name that other programs may use as well.
     #[must_use]
     pub fn shared_value(&self, variable: &Variable) -> Option<(&'static str, &Secret)> {
-        self.shared_values(variable).next()
+        self.strongest(variable, true)
     }
 
     /// The value of `variable`, if it is set and not empty.
@@ -246,15 +216,12 @@ impl Environment {
         self.value_with_name(variable).map(|(_, value)| value)
     }
 
-    fn called(
-        &self,
-        names: impl Iterator<Item = &'static str>,
-    ) -> impl Iterator<Item = (&'static str, &Secret)> {
-        names.filter_map(move |name| {
-            let mut values = self.values.iter();
-            let (name, value) = values.find(|(known, _)| *known == name)?;
-            Some((*name, value))
-        })
+    fn strongest(&self, variable: &Variable, shared: bool) -> Option<(&'static str, &Secret)> {
+        let values = self.values.iter();
+        let names =
+            values.filter(|(known, name, _)| *known == variable && is_shared(name) == shared);
+        let strongest = names.min_by_key(|(known, name, _)| known.rank(name));
+        strongest.map(|(_, name, value)| (*name, value))
     }
 }
 

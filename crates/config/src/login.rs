@@ -68,110 +68,95 @@ impl<'a> Reader<'a> {
             self.proves(credential, &TOKEN, &token);
             return Some(Some(IdentityCredential::Token(token.text.clone())));
         }
-        let method = self.raw.value_from(source, &AUTH_METHOD)?;
-        let (credential, read): (_, fn(&mut Self) -> Option<LoginMethod>) =
-            match method.text.expose() {
-                "universal-auth" => ("universal auth of a machine identity", Self::universal_auth),
-                "kubernetes" => (
-                    "machine identity, by the service account of the pod",
-                    Self::kubernetes,
-                ),
-                "azure" => ("machine identity, by the Azure machine's", Self::azure),
-                "gcp-id-token" => (
-                    "machine identity, by the GCP machine's service account",
-                    Self::gcp_id_token,
-                ),
-                "gcp-iam" => (
-                    "machine identity, by the key of a GCP service account",
-                    Self::gcp_iam,
-                ),
-                "aws-iam" => ("machine identity, by the AWS role", Self::aws_iam),
-                "oidc-auth" => (
-                    "machine identity, by a token of an OpenID Connect provider",
-                    Self::oidc_auth,
-                ),
-                "jwt-auth" => ("machine identity, by a JSON web token", Self::jwt_auth),
-                _ => {
-                    self.problem(Problem::at(
-                        &method.origin,
-                        format_args!("unknown method; use one of {}", AUTH_METHODS.join(", ")),
-                    ));
-                    return Some(None);
-                }
-            };
-        self.proves(credential, &AUTH_METHOD, &method);
+        let asked = self.raw.value_from(source, &AUTH_METHOD)?;
+        let method = asked.text.expose();
+        let credential = match method {
+            "universal-auth" => "universal auth of a machine identity",
+            "kubernetes" => "machine identity, by the service account of the pod",
+            "azure" => "machine identity, by the Azure machine's",
+            "gcp-id-token" => "machine identity, by the GCP machine's service account",
+            "gcp-iam" => "machine identity, by the key of a GCP service account",
+            "aws-iam" => "machine identity, by the AWS role",
+            "oidc-auth" => "machine identity, by a token of an OpenID Connect provider",
+            "jwt-auth" => "machine identity, by a JSON web token",
+            _ => {
+                self.unknown_method(&AUTH_METHOD, &asked);
+                return Some(None);
+            }
+        };
+        self.proves(credential, &AUTH_METHOD, &asked);
         let organization = self.optional(&ORGANIZATION_SLUG);
-        let method = read(self);
-        Some(method.map(|method| {
+        let login = |method| {
             IdentityCredential::Login(IdentityLogin {
                 method,
                 organization,
             })
-        }))
+        };
+        Some(self.login_method(method).map(login))
     }
 
-    fn universal_auth(&mut self) -> Option<LoginMethod> {
-        let id = self.needed("universal-auth", &CLIENT_ID);
-        let secret = self.needed("universal-auth", &CLIENT_SECRET);
-        Some(LoginMethod::UniversalAuth {
-            client_id: id?.expose().to_owned(),
-            client_secret: secret?,
+    /// What `method`, one of [`AUTH_METHODS`], needs. Whatever is missing is noted.
+    fn login_method(&mut self, method: &str) -> Option<LoginMethod> {
+        if method == "universal-auth" {
+            let client_id = self.needed(method, &CLIENT_ID);
+            let client_secret = self.needed(method, &CLIENT_SECRET);
+            return Some(LoginMethod::UniversalAuth {
+                client_id: client_id?.expose().to_owned(),
+                client_secret: client_secret?,
+            });
+        }
+        let id = self.needed(method, &MACHINE_IDENTITY_ID);
+        let id = id.map(|id| id.expose().to_owned());
+        let cloud = self.raw.environment.cloud.clone();
+        Some(match method {
+            "kubernetes" => {
+                let token_path = self.pod_token();
+                let identity_id = id?;
+                LoginMethod::Kubernetes {
+                    identity_id,
+                    token_path,
+                }
+            }
+            "azure" => LoginMethod::Azure { identity_id: id? },
+            "gcp-id-token" => LoginMethod::GcpIdToken {
+                identity_id: id?,
+                cloud,
+            },
+            "gcp-iam" => {
+                let path = self.needed(method, &GCP_KEY_PATH);
+                let identity_id = id?;
+                let key_path =
+                    self.login_file(LoginFileKind::GcpKey, &GCP_KEY_PATH, path?.expose());
+                LoginMethod::GcpIam {
+                    identity_id,
+                    key_path,
+                }
+            }
+            "aws-iam" => LoginMethod::AwsIam {
+                identity_id: id?,
+                cloud,
+            },
+            "oidc-auth" => {
+                let jwt = self.jwt(method);
+                LoginMethod::OidcAuth {
+                    identity_id: id?,
+                    jwt: jwt?,
+                }
+            }
+            _ => {
+                let jwt = self.jwt(method);
+                LoginMethod::JwtAuth {
+                    identity_id: id?,
+                    jwt: jwt?,
+                }
+            }
         })
     }
 
-    fn kubernetes(&mut self) -> Option<LoginMethod> {
-        let identity_id = self.identity_id("kubernetes");
-        let token_path = self.pod_token();
-        Some(LoginMethod::Kubernetes {
-            identity_id: identity_id?,
-            token_path,
-        })
-    }
-
-    fn azure(&mut self) -> Option<LoginMethod> {
-        let identity_id = self.identity_id("azure")?;
-        Some(LoginMethod::Azure { identity_id })
-    }
-
-    fn gcp_id_token(&mut self) -> Option<LoginMethod> {
-        Some(LoginMethod::GcpIdToken {
-            identity_id: self.identity_id("gcp-id-token")?,
-            cloud: self.raw.environment.cloud.clone(),
-        })
-    }
-
-    fn gcp_iam(&mut self) -> Option<LoginMethod> {
-        let identity_id = self.identity_id("gcp-iam");
-        let path = self.needed("gcp-iam", &GCP_KEY_PATH);
-        Some(LoginMethod::GcpIam {
-            identity_id: identity_id?,
-            key_path: self.login_file(LoginFileKind::GcpKey, &GCP_KEY_PATH, path?.expose()),
-        })
-    }
-
-    fn aws_iam(&mut self) -> Option<LoginMethod> {
-        Some(LoginMethod::AwsIam {
-            identity_id: self.identity_id("aws-iam")?,
-            cloud: self.raw.environment.cloud.clone(),
-        })
-    }
-
-    fn oidc_auth(&mut self) -> Option<LoginMethod> {
-        let identity_id = self.identity_id("oidc-auth");
-        let jwt = self.jwt("oidc-auth");
-        Some(LoginMethod::OidcAuth {
-            identity_id: identity_id?,
-            jwt: jwt?,
-        })
-    }
-
-    fn jwt_auth(&mut self) -> Option<LoginMethod> {
-        let identity_id = self.identity_id("jwt-auth");
-        let jwt = self.jwt("jwt-auth");
-        Some(LoginMethod::JwtAuth {
-            identity_id: identity_id?,
-            jwt: jwt?,
-        })
+    fn unknown_method(&mut self, variable: &'static Variable, asked: &Value<'a>) {
+        let methods = variable.choices().join(", ");
+        let text = format_args!("unknown method; use one of {methods}");
+        self.problem(Problem::at(&asked.origin, text));
     }
 
     /// The token, or its file; of both the one that was said more strongly.
@@ -208,17 +193,12 @@ impl<'a> Reader<'a> {
     ) -> PathBuf {
         let path = PathBuf::from(path);
         let value = self.raw.value(variable);
-        self.notes.login_file = Some(LoginFile {
+        self.notes.known.login_file = Some(LoginFile {
             setting: value.map(|value| value.origin.to_string()),
             path: path.clone(),
             kind,
         });
         path
-    }
-
-    fn identity_id(&mut self, method: &str) -> Option<String> {
-        let id = self.needed(method, &MACHINE_IDENTITY_ID)?;
-        Some(id.expose().to_owned())
     }
 
     /// A setting without which `method` cannot be used.
@@ -274,8 +254,7 @@ impl<'a> Reader<'a> {
                 Some(Credential::Machine(enrollment))
             }
             _ => {
-                let text = format_args!("unknown method; use one of {}", methods.join(", "));
-                self.problem(Problem::at(&asked.origin, text));
+                self.unknown_method(keys.enroll_method, &asked);
                 None
             }
         }
@@ -358,10 +337,11 @@ impl<'a> Reader<'a> {
 
     fn gcp_proof(&mut self) -> Option<MachineProof> {
         let cloud = self.raw.environment.cloud.clone();
-        let asked = self.raw.value(&GCP_AUTH_TYPE);
-        match asked.as_ref().map_or("gce", |asked| asked.text.expose()) {
+        match &*self
+            .optional(&GCP_AUTH_TYPE)
+            .unwrap_or_else(|| GCP_AUTH_TYPE.default.to_owned())
+        {
             "gce" => {
-                self.note(&GCP_AUTH_TYPE, asked.as_ref());
                 if let Some(key) = self.raw.value(&GCP_KEY_PATH) {
                     let text = "a key file is for --gcp-auth-type=iam; gce uses the account of the machine";
                     self.problem(Problem::at(&key.origin, text));
@@ -370,28 +350,17 @@ impl<'a> Reader<'a> {
                 Some(MachineProof::GcpGce { cloud })
             }
             "iam" => {
-                self.note(&GCP_AUTH_TYPE, asked.as_ref());
                 let path = self.optional(&GCP_KEY_PATH);
                 let key_path =
                     path.map(|path| self.login_file(LoginFileKind::GcpKey, &GCP_KEY_PATH, &path));
                 Some(MachineProof::GcpIam { key_path, cloud })
             }
             _ => {
-                if let Some(asked) = asked {
-                    let text = format_args!("must be {}", GCP_AUTH_TYPES.join(" or "));
-                    self.problem(Problem::at(&asked.origin, text));
-                }
+                let asked = self.raw.value(&GCP_AUTH_TYPE)?;
+                let text = format_args!("must be {}", GCP_AUTH_TYPES.join(" or "));
+                self.problem(Problem::at(&asked.origin, text));
                 None
             }
-        }
-    }
-
-    fn note(&mut self, variable: &'static Variable, value: Option<&Value<'a>>) {
-        match value {
-            Some(value) => {
-                self.uses(variable, value);
-            }
-            None => self.notes.unset(variable),
         }
     }
 

@@ -4,13 +4,16 @@
 //! is judged here. White space around a text is not part of it, and an empty text counts as not
 //! given, as scripts pass variables that may be empty.
 
+use std::cmp::Reverse;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use super::env::{Environment, FOREIGN, Kind, Used, Variable, is_standard};
+use super::env::{
+    DISABLE_UPDATE_CHECK, Environment, FOREIGN, Kind, Used, Variable, is_shared, is_standard,
+};
 use super::file::{Entry, Form};
 use super::value::{absolute_path, clean};
-use super::warning::Problem;
+use super::warning::{Problem, Warning};
 use crate::secret::Secret;
 
 /// Where a value may come from, the weakest first.
@@ -145,16 +148,6 @@ impl Flags {
         }
     }
 
-    /// What flags set that no `role` acts on: which setting, and the flag.
-    pub(crate) fn without_effect(
-        &self,
-        role: Used,
-    ) -> impl Iterator<Item = (&'static Variable, &'static str)> {
-        let idle = move |given: &&Given| !given.variable.used.includes(role);
-        let given = self.given.iter().filter(idle);
-        given.map(|given| (given.variable, given.flag))
-    }
-
     /// The flags whose secret every user of the machine can see.
     pub fn exposed(&self) -> impl Iterator<Item = &'static str> {
         let exposed = |given: &&Given| given.in_arguments && given.variable.secret;
@@ -185,20 +178,6 @@ impl Loaded {
         foreign.map(|entry| (entry, self.origin(entry)))
     }
 
-    /// What it sets that no `role` acts on: which setting, and where.
-    pub(crate) fn without_effect(
-        &self,
-        role: Used,
-    ) -> impl Iterator<Item = (&'static Variable, Origin<'_>)> {
-        let idle = move |entry: &&Entry| {
-            !entry.key.used.includes(role) && !is_standard(&entry.name) && !entry.value.is_empty()
-        };
-        self.entries
-            .iter()
-            .filter(idle)
-            .map(|entry| (entry.key, self.origin(entry)))
-    }
-
     fn origin<'a>(&'a self, entry: &'a Entry) -> Origin<'a> {
         Origin::File {
             path: &self.path,
@@ -219,83 +198,113 @@ pub struct Raw<'a> {
     pub file: Option<&'a Loaded>,
 }
 
+/// A value that was given for `variable`.
+struct Candidate<'a> {
+    source: Source,
+    variable: &'static Variable,
+    /// Of several names of the setting that one source gives, the lowest wins.
+    rank: usize,
+    value: Value<'a>,
+}
+
 impl<'a> Raw<'a> {
+    /// Everything that was given.
+    fn candidates(&self) -> impl Iterator<Item = Candidate<'a>> + use<'a> {
+        let flags = self.flags.given.iter().map(|given| Candidate {
+            source: Source::Flag,
+            variable: given.variable,
+            rank: 0,
+            value: Value {
+                text: &given.value,
+                origin: Origin::Flag(given.flag),
+            },
+        });
+        let file = self.file.into_iter().flat_map(|file| {
+            file.entries.iter().map(|entry| Candidate {
+                source: Source::File,
+                variable: entry.key,
+                // TOML has one name for each setting.
+                rank: match entry.form {
+                    Form::KeyValue => entry.key.rank(&entry.name),
+                    Form::Toml => 0,
+                },
+                value: Value {
+                    text: &entry.value,
+                    origin: file.origin(entry),
+                },
+            })
+        });
+        let environment = self.environment.values.iter();
+        let environment = environment.map(|(variable, name, text)| Candidate {
+            source: match is_shared(name) {
+                true => Source::Shared,
+                false => Source::Environment,
+            },
+            variable,
+            rank: variable.rank(name),
+            value: Value {
+                text,
+                origin: Origin::Environment(name),
+            },
+        });
+        let all = flags.chain(file).chain(environment);
+        all.filter(|candidate| !candidate.value.text.is_empty())
+    }
+
+    /// Every value of `variable` with its source, the one that wins first.
+    fn ranked(&self, variable: &'static Variable) -> Vec<Candidate<'a>> {
+        let of_it = self.candidates().filter(|found| found.variable == variable);
+        let mut ranked: Vec<_> = of_it.collect();
+        ranked.sort_by_key(|found| (Reverse(found.source), found.rank));
+        ranked
+    }
+
     /// The value that wins.
     #[must_use]
     pub fn value(&self, variable: &'static Variable) -> Option<Value<'a>> {
-        Source::BY_PRECEDENCE
-            .into_iter()
-            .find_map(|source| self.value_from(source, variable))
+        self.values(variable).into_iter().next()
     }
 
     /// Every value, the one that wins first.
     #[must_use]
     pub(crate) fn values(&self, variable: &'static Variable) -> Vec<Value<'a>> {
-        let sources = Source::BY_PRECEDENCE.into_iter();
-        let values = sources.flat_map(|source| self.values_from(source, variable));
-        values.collect()
+        let ranked = self.ranked(variable).into_iter();
+        ranked.map(|found| found.value).collect()
     }
 
     /// The value that `source` gives.
     #[must_use]
     pub fn value_from(&self, source: Source, variable: &'static Variable) -> Option<Value<'a>> {
-        self.values_from(source, variable).into_iter().next()
-    }
-
-    /// The values that `source` gives, by whichever of the setting's flags or names, the strongest
-    /// first.
-    fn values_from(&self, source: Source, variable: &'static Variable) -> Vec<Value<'a>> {
-        let of_environment = |(name, text)| Value {
-            text,
-            origin: Origin::Environment(name),
-        };
-        match source {
-            Source::Flag => {
-                let given = self.flags.given.iter();
-                let given = given.filter(|given| given.variable == variable);
-                let value = |given: &'a Given| Value {
-                    text: &given.value,
-                    origin: Origin::Flag(given.flag),
-                };
-                given.map(value).collect()
-            }
-            Source::Environment => {
-                let values = self.environment.values_with_names(variable);
-                values.map(of_environment).collect()
-            }
-            Source::Shared => {
-                let values = self.environment.shared_values(variable);
-                values.map(of_environment).collect()
-            }
-            Source::File => self.values_of_file(variable),
-        }
-    }
-
-    fn values_of_file(&self, variable: &'static Variable) -> Vec<Value<'a>> {
-        let Some(file) = self.file else {
-            return Vec::new();
-        };
-        let is_given = |entry: &&Entry| entry.key == variable && !entry.value.is_empty();
-        let mut entries: Vec<&'a Entry> = file.entries.iter().filter(is_given).collect();
-        // TOML has one name for each setting.
-        let strength = |entry: &&Entry| {
-            let mut names = variable.names();
-            names.position(|name| entry.form == Form::Toml || entry.name == name)
-        };
-        entries.retain(|entry| strength(entry).is_some());
-        entries.sort_by_key(strength);
-        let value = |entry: &'a Entry| Value {
-            text: &entry.value,
-            origin: file.origin(entry),
-        };
-        entries.into_iter().map(value).collect()
+        let mut ranked = self.ranked(variable).into_iter();
+        let found = ranked.find(|found| found.source == source);
+        found.map(|found| found.value)
     }
 
     /// The strongest source that gives a value.
     #[must_use]
     pub fn source(&self, variable: &'static Variable) -> Option<Source> {
-        Source::BY_PRECEDENCE
-            .into_iter()
-            .find(|source| self.value_from(*source, variable).is_some())
+        self.ranked(variable).first().map(|found| found.source)
+    }
+
+    /// A warning for each value that no `role` acts on.
+    pub(super) fn without_effect(&self, role: Used) -> impl Iterator<Item = Warning> {
+        let is_idle = move |found: &Candidate<'_>| match found.source {
+            Source::Flag => !found.variable.used.includes(role),
+            Source::File => {
+                let is_standard =
+                    matches!(found.value.origin, Origin::File { name, .. } if is_standard(name));
+                !found.variable.used.includes(role) && !is_standard
+            }
+            // Several roles may share an environment. Without a search for updates, the variable against
+            // it has the effect that it asks for.
+            Source::Environment | Source::Shared => {
+                found.variable.used == Used::ByNone && found.variable != &DISABLE_UPDATE_CHECK
+            }
+        };
+        let idle = self.candidates().filter(is_idle);
+        idle.map(|found| Warning::WithoutEffect {
+            key: found.variable,
+            place: found.value.origin.to_string(),
+        })
     }
 }

@@ -300,6 +300,11 @@ impl Variable {
         stronger.chain(own).chain(self.aliases.iter().copied())
     }
 
+    /// How many of its names win over `name`.
+    pub(super) fn rank(&self, name: &str) -> usize {
+        self.names().take_while(|known| *known != name).count()
+    }
+
     /// The setting that has `name`, its own or another one, with that name.
     #[must_use]
     pub(crate) fn called(name: &str) -> Option<(&'static Self, &'static str)> {
