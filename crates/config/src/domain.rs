@@ -18,37 +18,28 @@ pub struct ApiBase(Url);
 
 /// Why a domain is not usable. The text is never repeated: it may hold a password.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "each variant is described by its message")]
 pub enum InvalidApiBase {
-    /// No text that could be any URL.
     #[error(transparent)]
     Value(#[from] value::InvalidValue),
-    /// Not a URL at all.
     #[error("not a URL such as {DEFAULT_DOMAIN}")]
     NotAUrl(#[source] url::ParseError),
-    /// No scheme.
     #[error("the URL must begin with https:// or http://; write https:// before the host")]
     NoScheme,
-    /// No scheme before a host that is this machine.
     #[error(
         "the URL must begin with https:// or http://; on this machine write http:// before the host"
     )]
     NoSchemeOnLoopback,
-    /// Another scheme.
     #[error("the URL must begin with https:// or http://")]
     Scheme,
-    /// A scheme before a scheme.
     #[error("the URL begins with a scheme twice")]
     TwoSchemes,
-    /// A host that cannot be one.
     #[error("the host in the URL must be a DNS name or an IP address")]
     Host,
-    /// A port that nothing listens on.
     #[error("the port in the URL must be a number from 1 to 65535")]
     Port,
-    /// User name or password.
     #[error("the URL must not hold a user name or password")]
     Credentials,
-    /// `?…` or `#…`.
     #[error("the URL must have neither '?' nor '#'")]
     QueryOrFragment,
 }

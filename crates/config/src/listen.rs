@@ -7,27 +7,18 @@ use super::value::clean;
 
 /// Why a text is not a local address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "each variant is described by its message")]
 pub enum InvalidListen {
-    /// The port is not a number, or missing.
     #[error(
         "the port must be a number from 0 to 65535; write ADDR:PORT, or only PORT for this machine"
     )]
     Port,
-    /// An IPv6 address without brackets: where does the port begin?
     #[error("write an IPv6 address in brackets, such as [::1]:5432")]
     Brackets,
-    /// A sign for every address.
-    #[error(
-        "write 0.0.0.0:{port} for every IPv4 address of this machine, [::]:{port} for every address"
-    )]
-    Everywhere {
-        /// The port.
-        port: u16,
-    },
-    /// A URL.
+    #[error("write 0.0.0.0:{0} for every IPv4 address of this machine, [::]:{0} for every address")]
+    Everywhere(u16),
     #[error("write ADDR:PORT, without a scheme")]
     Url,
-    /// A name that is not `localhost`.
     #[error("the address must be an IP address of this machine or localhost")]
     Address,
 }
@@ -60,7 +51,7 @@ pub fn parse(text: &str) -> Result<SocketAddr, InvalidListen> {
         name if name.eq_ignore_ascii_case("localhost") => {
             Ok(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port))
         }
-        "*" => Err(InvalidListen::Everywhere { port }),
+        "*" => Err(InvalidListen::Everywhere(port)),
         name => match name.parse::<IpAddr>() {
             Ok(address @ IpAddr::V4(_)) => Ok(SocketAddr::new(address, port)),
             Ok(IpAddr::V6(_)) => Err(InvalidListen::Brackets),
@@ -106,7 +97,7 @@ mod tests {
             ("::1", Brackets),
             ("::1:5432", Brackets),
             ("fe80::1:2:3:4:5:6:5432", Brackets),
-            ("*:5432", Everywhere { port: 5432 }),
+            ("*:5432", Everywhere(5432)),
             ("tcp://127.0.0.1:5432", Url),
             ("db.internal:5432", Address),
             ("[]:5432", Address),

@@ -106,14 +106,12 @@ pub struct LogSettings {
 
 /// Why a text does not name a log file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "each variant is described by its message")]
 pub enum InvalidLogFile {
-    /// No text that could be a path.
     #[error(transparent)]
     Value(#[from] InvalidValue),
-    /// A flag without a value.
     #[error("it is empty; leave it out to log to standard error")]
     Empty,
-    /// What other programs take for standard output.
     #[error("'-' is not a file; leave the log file out to log to standard error")]
     Dash,
 }

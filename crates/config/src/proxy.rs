@@ -53,28 +53,22 @@ impl Given {
 
 /// Why a variable cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "each variant is described by its message")]
 pub enum InvalidProxy {
-    /// Bytes that are not UTF-8.
     #[error("the value is not UTF-8 text")]
     NotText,
-    /// Nothing, or nothing but white space.
     #[error(
         "the value is empty; unset the variable for direct connections, or give the proxy's URL"
     )]
     Empty,
-    /// Quotes that no shell has removed.
     #[error("the value is in quotes; remove them")]
     Quoted,
-    /// A variable that nothing has replaced.
     #[error("the value names another variable, which nothing has replaced")]
     Unexpanded,
-    /// White space or control characters inside.
     #[error("the value holds white space or control characters")]
     Characters,
-    /// Not a URL.
     #[error("the value is not the URL of a proxy, such as http://proxy.example:3128")]
     NotAUrl,
-    /// A kind of proxy that is not supported.
     #[error("the URL of a proxy must begin with http://, https://, socks5:// or socks5h://")]
     Scheme,
 }

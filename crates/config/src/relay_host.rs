@@ -6,51 +6,25 @@ use crate::names::{InvalidName, RelayHost, SSH_PORT, TLS_PORT};
 
 /// Why a text is not the host of a relay, with the right form where there is one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "each variant is described by its message")]
 pub enum InvalidRelayHost {
-    /// An address that stands for every address of a machine.
     #[error(
-        "{given} stands for every address and cannot be reached; give the DNS name or the IP address at which \
+        "{0} stands for every address and cannot be reached; give the DNS name or the IP address at which \
          gateways and clients reach the relay (where it listens is set by --ssh-listen and --tls-listen)"
     )]
-    Unspecified {
-        /// The address.
-        given: IpAddr,
-    },
-    /// A number that is no address.
+    Unspecified(IpAddr),
     #[error(
-        "{given} is neither a DNS name nor an IP address; an IPv4 address has four numbers from 0 to 255"
+        "{0} is neither a DNS name nor an IP address; an IPv4 address has four numbers from 0 to 255"
     )]
-    Numeric {
-        /// The host.
-        given: RelayHost,
-    },
-    /// A dot at the end.
-    #[error("a dot at the end is not part of the name here; write {right}")]
-    TrailingDot {
-        /// What to write instead.
-        right: RelayHost,
-    },
-    /// An IPv6 address in brackets.
-    #[error("write an IPv6 address without brackets: {right}")]
-    Brackets {
-        /// What to write instead.
-        right: RelayHost,
-    },
-    /// A port.
-    #[error(
-        "write the host without a port: {right} (the ports are always {SSH_PORT} and {TLS_PORT})"
-    )]
-    Port {
-        /// What to write instead.
-        right: RelayHost,
-    },
-    /// A URL.
-    #[error("write the host alone, not a URL{}", .right.as_ref().map_or_else(String::new, |right| format!(": {right}")))]
-    Url {
-        /// What to write instead, if the URL has a host.
-        right: Option<RelayHost>,
-    },
-    /// Anything else.
+    Numeric(RelayHost),
+    #[error("a dot at the end is not part of the name here; write {0}")]
+    TrailingDot(RelayHost),
+    #[error("write an IPv6 address without brackets: {0}")]
+    Brackets(RelayHost),
+    #[error("write the host without a port: {0} (the ports are always {SSH_PORT} and {TLS_PORT})")]
+    Port(RelayHost),
+    #[error("write the host alone, not a URL{}", .0.as_ref().map_or_else(String::new, |right| format!(": {right}")))]
+    Url(Option<RelayHost>),
     #[error(transparent)]
     Name(#[from] InvalidName),
 }
@@ -70,22 +44,22 @@ pub fn parse(text: &str) -> Result<RelayHost, InvalidRelayHost> {
             .rsplit_once('@')
             .map_or(authority, |(_, place)| place);
         let right = host(place).map(usable).transpose()?;
-        return Err(InvalidRelayHost::Url { right });
+        return Err(InvalidRelayHost::Url(right));
     }
     if let Some(right) = text.strip_suffix('.').and_then(host) {
         let right = usable(right)?;
-        return Err(InvalidRelayHost::TrailingDot { right });
+        return Err(InvalidRelayHost::TrailingDot(right));
     }
     let bare = text
         .strip_prefix('[')
         .and_then(|rest| rest.strip_suffix(']'));
     if let Some(right) = bare.and_then(host) {
         let right = usable(right)?;
-        return Err(InvalidRelayHost::Brackets { right });
+        return Err(InvalidRelayHost::Brackets(right));
     }
     if let Some(right) = host(text) {
         let right = usable(right)?;
-        return Err(InvalidRelayHost::Port { right });
+        return Err(InvalidRelayHost::Port(right));
     }
     Err(invalid.into())
 }
@@ -95,10 +69,10 @@ fn usable(host: RelayHost) -> Result<RelayHost, InvalidRelayHost> {
     if let Ok(given) = host.as_str().parse::<IpAddr>()
         && given.is_unspecified()
     {
-        return Err(InvalidRelayHost::Unspecified { given });
+        return Err(InvalidRelayHost::Unspecified(given));
     }
     if host.is_numeric_name() {
-        return Err(InvalidRelayHost::Numeric { given: host });
+        return Err(InvalidRelayHost::Numeric(host));
     }
     Ok(host)
 }

@@ -26,40 +26,20 @@ pub struct CustomHeaders(pub Vec<(String, Secret)>);
 
 /// Why custom headers are not usable; never repeats a value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "each variant is described by its message")]
 pub enum InvalidHeaders {
-    /// A word without `=`.
-    #[error("header {number} is not of the form name=value")]
-    NoValue {
-        /// Which of the headers, counted from 1.
-        number: usize,
-    },
-    /// A name that HTTP does not allow.
-    #[error("header {number} has a name that HTTP does not allow")]
-    Name {
-        /// Which of the headers, counted from 1.
-        number: usize,
-    },
-    /// A value that HTTP does not allow.
-    #[error("header {name} has a value with characters that HTTP does not allow")]
-    Value {
-        /// The header's name.
-        name: String,
-    },
-    /// All of the headers are in one pair of quotes.
+    #[error("header {0} is not of the form name=value")]
+    NoValue(usize),
+    #[error("header {0} has a name that HTTP does not allow")]
+    Name(usize),
+    #[error("header {0} has a value with characters that HTTP does not allow")]
+    Value(String),
     #[error("quotes belong around the value of a header, not around all of the headers")]
     Quoted,
-    /// A value with a variable that was not replaced.
-    #[error("header {name} holds a variable that was not replaced (such as ${{NAME}})")]
-    Template {
-        /// The header's name.
-        name: String,
-    },
-    /// A quote without its twin, or text right behind a closing quote.
-    #[error("header {name} has a quote that does not end its value")]
-    Quote {
-        /// The header's name.
-        name: String,
-    },
+    #[error("header {0} holds a variable that was not replaced (such as ${{NAME}})")]
+    Template(String),
+    #[error("header {0} has a quote that does not end its value")]
+    Quote(String),
 }
 
 impl CustomHeaders {
@@ -79,13 +59,11 @@ impl CustomHeaders {
             let (name, after) = rest
                 .split_once('=')
                 .filter(|(name, _)| !name.contains(char::is_whitespace))
-                .ok_or(InvalidHeaders::NoValue { number })?;
+                .ok_or(InvalidHeaders::NoValue(number))?;
             if name.is_empty() || !name.bytes().all(is_token_byte) {
-                return Err(InvalidHeaders::Name { number });
+                return Err(InvalidHeaders::Name(number));
             }
-            let quote = || InvalidHeaders::Quote {
-                name: name.to_owned(),
-            };
+            let quote = || InvalidHeaders::Quote(name.to_owned());
             let (value, after) = match after.chars().next() {
                 Some(mark @ ('"' | '\'')) => {
                     let (value, after) = after
@@ -102,17 +80,13 @@ impl CustomHeaders {
                     .map_or((after, ""), |end| after.split_at(end)),
             };
             if has_template(value) {
-                return Err(InvalidHeaders::Template {
-                    name: name.to_owned(),
-                });
+                return Err(InvalidHeaders::Template(name.to_owned()));
             }
             if !value
                 .bytes()
                 .all(|byte| byte == b' ' || byte.is_ascii_graphic())
             {
-                return Err(InvalidHeaders::Value {
-                    name: name.to_owned(),
-                });
+                return Err(InvalidHeaders::Value(name.to_owned()));
             }
             headers.push((name.to_owned(), Secret::new(value)));
             rest = after.trim_start();
@@ -311,16 +285,16 @@ mod tests {
     fn bad_headers_are_refused_without_their_value() {
         let name = |name: &str| name.to_owned();
         for (given, error) in [
-            ("novalue", InvalidHeaders::NoValue { number: 1 }),
-            ("a=b c d=e", InvalidHeaders::NoValue { number: 2 }),
-            ("a:b=c", InvalidHeaders::Name { number: 1 }),
-            ("=c", InvalidHeaders::Name { number: 1 }),
-            ("a=\"b", InvalidHeaders::Quote { name: name("a") }),
-            ("a='b'c", InvalidHeaders::Quote { name: name("a") }),
+            ("novalue", InvalidHeaders::NoValue(1)),
+            ("a=b c d=e", InvalidHeaders::NoValue(2)),
+            ("a:b=c", InvalidHeaders::Name(1)),
+            ("=c", InvalidHeaders::Name(1)),
+            ("a=\"b", InvalidHeaders::Quote(name("a"))),
+            ("a='b'c", InvalidHeaders::Quote(name("a"))),
             ("\"a=b c=d\"", InvalidHeaders::Quoted),
-            ("a=${B}", InvalidHeaders::Template { name: name("a") }),
-            ("a='{{ b }}'", InvalidHeaders::Template { name: name("a") }),
-            ("a='b\nc'", InvalidHeaders::Value { name: name("a") }),
+            ("a=${B}", InvalidHeaders::Template(name("a"))),
+            ("a='{{ b }}'", InvalidHeaders::Template(name("a"))),
+            ("a='b\nc'", InvalidHeaders::Value(name("a"))),
         ] {
             assert_eq!(CustomHeaders::parse(given), Err(error), "{given}");
         }

@@ -15,36 +15,21 @@ const NOT_OWNER: u32 = 0o077;
 
 /// A token cannot be had; never shows what was read.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "each variant is described by its message")]
 pub enum Error {
-    /// The file or standard input cannot be read.
     #[error("cannot read a token from {from}")]
     Read {
-        /// From where.
         from: String,
-        /// Why.
         #[source]
         source: io::Error,
     },
-    /// Others than its owner may read or change the file.
     #[error("{from} is open to other users (mode {mode:04o}); run: chmod 600 {from}")]
-    Exposed {
-        /// The file.
-        from: String,
-        /// Its permission bits.
-        mode: u32,
-    },
-    /// Far more than a token.
+    Exposed { from: String, mode: u32 },
     #[error("{from} must hold a token and nothing else; it holds more than {MAX_SIZE} bytes")]
-    TooLong {
-        /// Where it is from.
-        from: String,
-    },
-    /// It holds something else.
+    TooLong { from: String },
     #[error("{from} must hold a token and nothing else, on one line")]
     NotAToken {
-        /// Where it is from.
         from: String,
-        /// What is wrong.
         #[source]
         source: InvalidValue,
     },

@@ -36,52 +36,38 @@ pub enum Shape {
 
 /// Why a value can never be right; the value is not part of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "each variant is described by its message")]
 pub enum InvalidValue {
-    /// Nothing is left of it.
     #[error("the value is empty")]
     Empty,
-    /// It is longer than [`MAX_SIZE`].
     #[error("the value is longer than {MAX_SIZE} bytes")]
     TooLong,
-    /// Line breaks within it.
     #[error("the value has several lines; give only one")]
     Lines,
-    /// Control characters, or others that cannot be seen.
     #[error("the value holds a control character or an invisible one; type it again")]
     Control,
-    /// White space within a word.
     #[error("the value holds white space; it must be one word")]
     WhiteSpace,
-    /// A comment, of which only the reader of some files would know.
     #[error("the value ends with a comment (`# …`); put the comment on a line of its own")]
     Comment,
-    /// Letters with accents, typographic dashes and the like.
     #[error("the value holds a character that is not ASCII; copy it again from where it is shown")]
     NotAscii,
-    /// An HTTP header instead of the token in it.
     #[error("the value begins with \"Bearer\"; give the token alone")]
     Bearer,
-    /// A line of a file instead of the value in it.
     #[error("the value is a whole KEY=value line; give only the part after the equals sign")]
     Assignment,
-    /// An answer of the platform instead of the token in it.
     #[error("the value is JSON; give only the token in it")]
     Json,
-    /// Quotes that a shell would have removed.
     #[error("the value is in quotes; remove them, they are not removed here")]
     Quotes,
-    /// A variable that was not replaced.
     #[error(
         "the value holds a variable that was not replaced (such as ${{NAME}}); give the value itself"
     )]
     Template,
-    /// The example of some instructions.
     #[error("the value is a placeholder (`<…>`); give the value itself")]
     Placeholder,
-    /// A home directory that only a shell would know.
     #[error("the path begins with '~', which only a shell replaces; give the whole path")]
     Tilde,
-    /// Not three parts with dots between them.
     #[error("the value is not a JSON web token, which has three parts with dots between them")]
     NotAJwt,
 }

@@ -80,58 +80,33 @@ impl fmt::Display for Problems {
 impl Error for Problems {}
 
 /// Something that a person should know although the start goes on.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "each variant is described by its message")]
 pub enum Warning {
-    /// The one-time token was spent by an earlier start; the access token that it obtained is used.
+    #[error(
+        "the enrollment token was spent by an earlier start; the access token that it obtained is used"
+    )]
     AlreadyEnrolled,
-    /// A secret stands in the argument list.
-    SecretInArguments {
-        /// The flag before it.
-        flag: &'static str,
-    },
-    /// Tokens will cross a network unencrypted.
-    PlainHttp {
-        /// The platform.
-        domain: String,
-    },
-    /// A variable that other programs use as well has a value that is not understood.
-    NotUnderstood {
-        /// The variable, and where it stands.
-        name: String,
-        /// What it may be.
-        expected: String,
-    },
-    /// The platform is the one that a file of the deployed CLI names.
-    DomainOfCli {
-        /// The platform.
-        domain: String,
-        /// What the file is.
-        place: String,
-    },
-    /// A file of the deployed CLI names a platform that cannot be used.
-    DomainIgnored {
-        /// What the file is.
-        place: String,
-        /// What is wrong.
-        why: String,
-    },
-    /// Without a home directory the role's file is where services keep theirs.
-    NoHome {
-        /// The file.
-        file: String,
-    },
-    /// A variable of the environment seems to be misspelled.
-    Misspelled {
-        /// The variable.
-        name: String,
-        /// The one that may be meant.
-        nearest: &'static str,
-    },
-    /// A setting does nothing in this role, or in this version.
+    #[error(
+        "{flag}: a secret among the arguments is visible to every user of this machine; use a file or \
+         the environment"
+    )]
+    SecretInArguments { flag: &'static str },
+    #[error("{domain} is reached without encryption; anyone on the path can read the tokens")]
+    PlainHttp { domain: String },
+    #[error("{name}: {expected}; the default is used")]
+    NotUnderstood { name: String, expected: String },
+    #[error("{domain} comes from the {place}; --domain overrides it")]
+    DomainOfCli { domain: String, place: String },
+    #[error("the {place} is ignored: {why}")]
+    DomainIgnored { place: String, why: String },
+    #[error("HOME is not set, so the configuration file is {file}; set HOME or give --config FILE")]
+    NoHome { file: String },
+    #[error("environment variable {name} is not known, did you mean {nearest}?")]
+    Misspelled { name: String, nearest: &'static str },
+    #[error("{place} has no effect: {}", idle(.key))]
     WithoutEffect {
-        /// The setting.
         key: &'static Variable,
-        /// Where it stands.
         place: String,
     },
 }
@@ -175,44 +150,6 @@ impl Warning {
             ),
             Self::WithoutEffect { key, place } => {
                 tracing::warn!(setting = place, "a setting has no effect: {}", idle(key));
-            }
-        }
-    }
-}
-
-impl fmt::Display for Warning {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::AlreadyEnrolled => f.write_str(
-                "the enrollment token was spent by an earlier start; the access token that it obtained is used",
-            ),
-            Self::SecretInArguments { flag } => write!(
-                f,
-                "{flag}: a secret among the arguments is visible to every user of this machine; use a file or \
-                 the environment"
-            ),
-            Self::PlainHttp { domain } => write!(
-                f,
-                "{domain} is reached without encryption; anyone on the path can read the tokens"
-            ),
-            Self::NotUnderstood { name, expected } => write!(
-                f,
-                "{name}: {expected}; the default is used"
-            ),
-            Self::DomainOfCli { domain, place } => {
-                write!(f, "{domain} comes from the {place}; --domain overrides it")
-            }
-            Self::DomainIgnored { place, why } => write!(f, "the {place} is ignored: {why}"),
-            Self::NoHome { file } => write!(
-                f,
-                "HOME is not set, so the configuration file is {file}; set HOME or give --config FILE"
-            ),
-            Self::Misspelled { name, nearest } => write!(
-                f,
-                "environment variable {name} is not known, did you mean {nearest}?"
-            ),
-            Self::WithoutEffect { key, place } => {
-                write!(f, "{place} has no effect: {}", idle(key))
             }
         }
     }

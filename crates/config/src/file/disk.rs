@@ -76,16 +76,14 @@ fn decode(bytes: &[u8]) -> Result<&str, LineError> {
     {
         return Err(LineError {
             line: 1,
-            mistake: Mistake::Encoding { found: "UTF-16" },
+            mistake: Mistake::Encoding("UTF-16"),
         });
     }
     std::str::from_utf8(bytes).map_err(|error| {
         let right = bytes.get(..error.valid_up_to()).unwrap_or_default();
         LineError {
             line: 1 + right.iter().filter(|byte| **byte == b'\n').count(),
-            mistake: Mistake::Encoding {
-                found: "ISO-8859-1",
-            },
+            mistake: Mistake::Encoding("ISO-8859-1"),
         }
     })
 }

@@ -83,35 +83,25 @@ fn parse_line(line: &str) -> Result<Option<Assignment<'_>>, Mistake> {
     }
     let key = variable(name)?;
     if text.chars().any(char::is_control) {
-        return Err(Mistake::Control {
-            key: name.to_owned(),
-        });
+        return Err(Mistake::Control(name.to_owned()));
     }
     let mut chars = text.chars();
     let value = match chars.next() {
         Some('\'') => match chars.as_str().split_once('\'') {
             Some((value, "")) => value.to_owned(),
             Some(_) => {
-                return Err(Mistake::TextBehindQuote {
-                    key: name.to_owned(),
-                });
+                return Err(Mistake::TextBehindQuote(name.to_owned()));
             }
             None => {
-                return Err(Mistake::OpenQuote {
-                    key: name.to_owned(),
-                });
+                return Err(Mistake::OpenQuote(name.to_owned()));
             }
         },
         Some('"') => unescape(chars.as_str(), name)?,
         Some(_) if text.contains('\\') => {
-            return Err(Mistake::Backslash {
-                key: name.to_owned(),
-            });
+            return Err(Mistake::Backslash(name.to_owned()));
         }
         Some(_) if has_comment(text) => {
-            return Err(Mistake::Comment {
-                key: name.to_owned(),
-            });
+            return Err(Mistake::Comment(name.to_owned()));
         }
         Some(_) | None => text.to_owned(),
     };
@@ -127,14 +117,14 @@ fn unescape(text: &str, name: &str) -> Result<String, Mistake> {
     loop {
         match chars.next() {
             Some('"') if chars.as_str().is_empty() => return Ok(value),
-            Some('"') => return Err(Mistake::TextBehindQuote { key: key() }),
+            Some('"') => return Err(Mistake::TextBehindQuote(key())),
             Some('\\') => match chars.next() {
                 Some(escaped @ ('"' | '\\' | '$' | '`')) => value.push(escaped),
-                Some(_) => return Err(Mistake::Backslash { key: key() }),
-                None => return Err(Mistake::OpenQuote { key: key() }),
+                Some(_) => return Err(Mistake::Backslash(key())),
+                None => return Err(Mistake::OpenQuote(key())),
             },
             Some(other) => value.push(other),
-            None => return Err(Mistake::OpenQuote { key: key() }),
+            None => return Err(Mistake::OpenQuote(key())),
         }
     }
 }

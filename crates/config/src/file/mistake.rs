@@ -22,122 +22,55 @@ pub struct LineError {
 
 /// What can be wrong with a line. Keys are as the file spells them.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "each variant is described by its message")]
 pub enum Mistake {
-    /// Not of the form `KEY=value`.
     #[error("expected KEY=value")]
     NotAnAssignment,
-    /// Not TOML at all.
     #[error("{}{reason}", .key.as_ref().map_or_else(String::new, |key| format!("{key}: ")))]
-    Syntax {
-        /// The key of the line, if it is one of ours.
-        key: Option<String>,
-        /// What the TOML reader misses.
-        reason: String,
-    },
-    /// A TOML table, or a key with dots, which makes one.
+    Syntax { key: Option<String>, reason: String },
     #[error("keys stand alone, without tables: no [header], and no dots in a key")]
     Table,
-    /// A TOML value that is no string.
     #[error("{key} must be a string in quotes, not {found}")]
-    NotAString {
-        /// The key.
-        key: String,
-        /// What it is, with its article.
-        found: String,
-    },
-    /// A key that this program does not know.
+    NotAString { key: String, found: String },
     #[error("unknown key{}{}", after_space(.key), suggestion(.nearest))]
     UnknownKey {
-        /// The key, if it looks like one: it might be a piece of a secret.
         key: Option<String>,
-        /// The known key that looks most like it.
         nearest: Option<String>,
     },
-    /// A key of an older program.
     #[error("{key} is called {now} here")]
-    Renamed {
-        /// The key.
-        key: String,
-        /// What to write instead.
-        now: String,
-    },
-    /// A key as the other form of the file spells it.
+    Renamed { key: String, now: String },
     #[error("this file is {form}, where {key} is spelled {right}")]
     OtherForm {
-        /// The key.
         key: String,
-        /// The form that the first assignment chose.
         form: Form,
-        /// What to write instead.
         right: String,
     },
-    /// An unknown key on which the security of the role might depend.
     #[error(
-        "unknown key {key}: keys about targets, policy, TLS, CAs and addresses are not ignored; remove the line"
+        "unknown key {0}: keys about targets, policy, TLS, CAs and addresses are not ignored; remove the line"
     )]
-    Guarded {
-        /// The key.
-        key: String,
-    },
-    /// A key that stands further up already.
+    Guarded(String),
     #[error("{key} is already set on line {first}")]
-    Repeated {
-        /// The key.
-        key: String,
-        /// Where it stands first.
-        first: usize,
-    },
-    /// A key in small letters.
+    Repeated { key: String, first: usize },
     #[error("write {key} in capital letters: {right}")]
-    SmallLetters {
-        /// The key.
-        key: String,
-        /// What to write instead.
-        right: &'static str,
-    },
-    /// The header of a section.
+    SmallLetters { key: String, right: &'static str },
     #[error("remove this [section] line: a KEY=value file has no sections")]
     Section,
-    /// A comment behind a value.
     #[error(
-        "{key} has a comment behind its value; put the comment on a line of its own, or the whole value in single quotes"
+        "{0} has a comment behind its value; put the comment on a line of its own, or the whole value in single quotes"
     )]
-    Comment {
-        /// The key.
-        key: String,
-    },
-    /// Bytes that are no UTF-8.
+    Comment(String),
     #[error(
-        "this is not UTF-8 text but {found}; save the file as UTF-8, for instance with iconv -f {found} -t UTF-8"
+        "this is not UTF-8 text but {0}; save the file as UTF-8, for instance with iconv -f {0} -t UTF-8"
     )]
-    Encoding {
-        /// What it seems to be, by its name for iconv.
-        found: &'static str,
-    },
-    /// A quote without its twin.
-    #[error("{key} has an opening quote without a closing one")]
-    OpenQuote {
-        /// The key.
-        key: String,
-    },
-    /// Text behind the closing quote.
-    #[error("{key} has text behind its closing quote")]
-    TextBehindQuote {
-        /// The key.
-        key: String,
-    },
-    /// A backslash whose meaning depends on the reader.
-    #[error("{key} has a backslash that escapes nothing; put the value in single quotes")]
-    Backslash {
-        /// The key.
-        key: String,
-    },
-    /// A control character.
-    #[error("{key} holds a control character")]
-    Control {
-        /// The key.
-        key: String,
-    },
+    Encoding(&'static str),
+    #[error("{0} has an opening quote without a closing one")]
+    OpenQuote(String),
+    #[error("{0} has text behind its closing quote")]
+    TextBehindQuote(String),
+    #[error("{0} has a backslash that escapes nothing; put the value in single quotes")]
+    Backslash(String),
+    #[error("{0} holds a control character")]
+    Control(String),
 }
 
 fn after_space(key: &Option<String>) -> String {
@@ -179,9 +112,7 @@ pub(super) fn variable(name: &str) -> Result<&'static Variable, Mistake> {
         return Err(error);
     }
     if name.split('_').any(|word| GUARDED.contains(&word)) {
-        return Err(Mistake::Guarded {
-            key: name.to_owned(),
-        });
+        return Err(Mistake::Guarded(name.to_owned()));
     }
     Ok(&FOREIGN)
 }

@@ -123,79 +123,44 @@ struct Parsed {
 
 /// A file cannot be used.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "each variant is described by its message")]
 pub enum Error {
-    /// It cannot be read, or is not there ([`Error::is_absent`]).
     #[error("cannot read {}", .path.display())]
     Read {
-        /// The file.
         path: PathBuf,
-        /// Why.
         #[source]
         source: io::Error,
     },
-    /// Others than its owner may read or change it.
     #[error("{} is open to other users (mode {mode:04o}); run: chmod 600 {}", .path.display(), .path.display())]
-    Exposed {
-        /// The file.
-        path: PathBuf,
-        /// Its permission bits.
-        mode: u32,
-    },
-    /// It belongs to a user who is neither root nor the one that reads it.
+    Exposed { path: PathBuf, mode: u32 },
     #[error(
         "{} belongs to user id {owner}, who could change it; run: chown root {}",
         .path.display(), .path.display()
     )]
-    Foreign {
-        /// The file.
-        path: PathBuf,
-        /// Its owner.
-        owner: u32,
-    },
-    /// A directory, a device or something else that is no file.
+    Foreign { path: PathBuf, owner: u32 },
     #[error("{} is not a regular file", .path.display())]
-    NotAFile {
-        /// What it is called.
-        path: PathBuf,
-    },
-    /// Too large to be a configuration file.
+    NotAFile { path: PathBuf },
     #[error("{} is larger than {MAX_SIZE} bytes", .path.display())]
-    TooLarge {
-        /// The file.
-        path: PathBuf,
-    },
-    /// Lines are wrong.
+    TooLarge { path: PathBuf },
     #[error("{}: {}", .path.display(), join(.lines))]
     Lines {
-        /// The file.
         path: PathBuf,
-        /// Every wrong line; never empty.
         lines: Vec<LineError>,
     },
-    /// It cannot be written.
     #[error("cannot write {}", .path.display())]
     Write {
-        /// The file.
         path: PathBuf,
-        /// Why.
         #[source]
         source: io::Error,
     },
-    /// The directory of a new file cannot be made.
     #[error("cannot make the directory {}", .path.display())]
     Directory {
-        /// The directory.
         path: PathBuf,
-        /// Why.
         #[source]
         source: io::Error,
     },
-    /// A value that no line can hold.
     #[error("the value of {key} holds a control character")]
-    Unwritable {
-        /// Its key.
-        key: &'static str,
-    },
+    Unwritable { key: &'static str },
 }
 
 fn join(lines: &[LineError]) -> String {

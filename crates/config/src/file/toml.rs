@@ -130,9 +130,7 @@ fn text_of(name: &str, value: &Value) -> Result<(&'static Variable, Secret), Mis
     };
     let text = clean(text);
     if text.chars().any(char::is_control) {
-        return Err(Mistake::Control {
-            key: name.to_owned(),
-        });
+        return Err(Mistake::Control(name.to_owned()));
     }
     Ok((key, Secret::new(text)))
 }
