@@ -1,92 +1,75 @@
 //! `infisical gateway check` and `infisical relay check`: what a start would use, without a start.
 
 use std::fmt::Write as _;
+use std::io;
 use std::path::Path;
 
 use super::exit::Failure;
 use super::global::Global;
 use super::print::{print, table};
-use super::start::with_inputs;
+use super::start::{Daemon, Start, with_inputs};
 use crate::api::login;
 use crate::config::credential::LoginFileKind;
 use crate::config::effective::EffectiveConfig;
-use crate::config::raw::{Flags, Raw};
+use crate::config::raw::Raw;
 use crate::config::role::RoleKeys;
 use crate::config::warning::Problem;
-use crate::config::{Assembled, Inputs, default_directory, file};
+use crate::config::{default_directory, file};
 use crate::error::chain;
 use crate::install::place::CONFIGURATION;
 use crate::trust;
 
-/// What is asked for.
-#[derive(Debug)]
-pub(super) struct Check<'a> {
-    /// The flags, which are those of the start.
-    pub(super) flags: &'a Flags,
-    /// The file that `--config` names.
-    pub(super) config: Option<&'a Path>,
-    /// The settings of the role's own.
-    pub(super) keys: &'static RoleKeys,
+/// Prints what a start with these arguments would use.
+pub(super) async fn run<R: Daemon>(start: &Start<R>, global: &Global) -> anyhow::Result<()> {
+    let (flags, keys) = (start.flags(global, io::stdin()), R::ROLE.keys());
+    let raw = Raw {
+        flags: &flags,
+        environment: &global.environment,
+        file: None,
+    };
+    // The file of the only one of its role on this machine.
+    let only = Path::new(CONFIGURATION).join(format!("{}.conf", R::ROLE));
+    let is_nameless = raw.value(keys.name).is_none();
+    let only = is_nameless.then_some(only.as_path());
+    let config = start.config.as_deref();
+    if let (None, Some(only)) = (config, only)
+        && let Err(error) = file::load(only)
+        && (error.is_absent() || error.is_denied())
+    {
+        return Err(nameless(keys, global, &error));
+    }
+    let config = config.or(only);
+    let (_, account) = with_inputs(&global.environment, &flags, config, keys, R::ASSEMBLE)
+        .map_err(Failure::problems)?;
+    let mut missing = Vec::new();
+    let mut problems = Vec::new();
+    roots(&account, &mut missing, &mut problems);
+    login_file(&account, &mut missing, &mut problems).await;
+    if !problems.is_empty() {
+        return Err(Failure::problems(problems));
+    }
+    print(&render(&account, missing))
 }
 
-impl Check<'_> {
-    /// Prints what the settings of `assemble` are, and where each comes from.
-    pub(super) async fn run<S>(
-        &self,
-        global: &Global,
-        assemble: impl FnOnce(&Inputs<'_>) -> Assembled<S>,
-    ) -> anyhow::Result<()> {
-        let raw = Raw {
-            flags: self.flags,
-            environment: &global.environment,
-            file: None,
-        };
-        // The file of the only one of its role on this machine.
-        let only = Path::new(CONFIGURATION).join(format!("{}.conf", self.keys.word));
-        let is_nameless = raw.value(self.keys.name).is_none();
-        let only = is_nameless.then_some(only.as_path());
-        let config = self.config.or(only);
-        if let (None, Some(only)) = (self.config, only)
-            && let Err(error) = file::load(only)
-            && (error.is_absent() || error.is_denied())
-        {
-            return Err(self.nameless(global, &error));
-        }
-        let (_, account) =
-            with_inputs(&global.environment, self.flags, config, self.keys, assemble)
-                .map_err(Failure::problems)?;
-        let mut missing = Vec::new();
-        let mut problems = Vec::new();
-        roots(&account, &mut missing, &mut problems);
-        login_file(&account, &mut missing, &mut problems).await;
-        if !problems.is_empty() {
-            return Err(Failure::problems(problems));
-        }
-        print(&render(&account, missing))
-    }
-}
-
-impl Check<'_> {
-    /// Nothing says which role is meant, and the file of the only one gives `error`.
-    fn nameless(&self, global: &Global, error: &file::Error) -> anyhow::Error {
-        let role = self.keys.word;
-        let is_root = nix::unistd::geteuid().is_root();
-        let directory = default_directory(&global.environment, is_root, self.keys.folder);
-        let names = names(&directory);
-        let known = match names.is_empty() {
-            true => String::new(),
-            false => format!(
-                "; {} has files for {}",
-                directory.display(),
-                names.join(", ")
-            ),
-        };
-        let text = format!(
-            "{}; give the name of the {role}: infisical {role} check NAME{known}",
-            chain(error)
-        );
-        Failure::problems(vec![Problem::new(text)])
-    }
+/// Nothing says which role is meant, and the file of the only one gives `error`.
+fn nameless(keys: &RoleKeys, global: &Global, error: &file::Error) -> anyhow::Error {
+    let role = keys.word;
+    let is_root = nix::unistd::geteuid().is_root();
+    let directory = default_directory(&global.environment, is_root, keys.folder);
+    let names = names(&directory);
+    let known = match names.is_empty() {
+        true => String::new(),
+        false => format!(
+            "; {} has files for {}",
+            directory.display(),
+            names.join(", ")
+        ),
+    };
+    let text = format!(
+        "{}; give the name of the {role}: infisical {role} check NAME{known}",
+        chain(error)
+    );
+    Failure::problems(vec![Problem::new(text)])
 }
 
 /// The names of roles that have a file in `directory`.

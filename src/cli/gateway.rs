@@ -1,31 +1,24 @@
 //! `infisical gateway`: arguments to settings, settings to a running gateway.
 
 use std::io::{self, Write as _};
-use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args as ClapArgs, Subcommand};
-use tokio::sync::watch;
 
 use super::announce::announce;
-use super::check::Check;
+use super::check;
 use super::exit::Failure;
 use super::global::Global;
 use super::legacy::{self, Rest};
-use super::logging::{self, Handle};
-use super::setting_args::{self, SettingArgs};
-use super::{install, reload, service, start};
-use crate::agent::known::Known;
-use crate::config::env::GATEWAY_NAME;
-use crate::config::raw::Flags;
-use crate::config::settings::LogSettings;
-use crate::config::{assemble_gateway, role};
+use super::logging::Handle;
+use super::setting_args::Gateway;
+use super::start::{self, Start, check_help};
+use super::{install, service};
 use crate::gateway::connection::reconnect_trigger::{ReconnectTrigger, ReconnectTriggers};
 use crate::gateway::{self, service::http::Cluster};
-use crate::health;
 use crate::host::privileges::Keep;
-use crate::host::signals::{self, Hangups};
-use crate::host::{limits, watchdog};
+use crate::host::signals;
+use crate::install::place::Role;
 use crate::scope::Scope;
 use crate::trust;
 
@@ -44,11 +37,14 @@ pub(crate) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Start(Box<Start>),
+    /// Start a gateway and keep it connected to a relay until it is stopped
+    #[command(after_help = START_HELP)]
+    Start(Box<Start<Gateway>>),
     /// Show what a start would use, and where each setting comes from, without starting anything
-    #[command(after_help = CHECK_HELP)]
-    Check(Box<Start>),
-    Systemd(Box<install::GatewayArgs>),
+    #[command(after_help = check_help(Role::Gateway))]
+    Check(Box<Start<Gateway>>),
+    /// Install a gateway as a systemd service, or remove it
+    Systemd(Box<install::SystemdArgs<Gateway>>),
     WaitOnline(service::WaitArgs),
     Reconnect(service::ReconnectArgs),
     #[command(hide = true)]
@@ -57,13 +53,7 @@ enum Command {
     Uninstall(Rest),
 }
 
-const CHECK_HELP: &str = "\
-The arguments are those of start. Without a name and --config the file is /etc/infisical/gateway.conf. Secrets are shown \
-as <secret>; no connection is made. Everything that is wrong is told at once, with exit code 78.";
-
-/// Start a gateway and keep it connected to a relay until it is stopped
-#[derive(Debug, ClapArgs)]
-#[command(after_help = "\
+const START_HELP: &str = "\
 Configuration comes from flags, then environment variables, then the file, then defaults. The file holds \
 KEY=value lines with the names of the environment variables, or the same as TOML; it belongs to its owner alone \
 (chmod 600), and is by default /etc/infisical/gateways/NAME.conf for root, ~/.infisical/gateways/NAME.conf for others.
@@ -80,17 +70,7 @@ Examples:
   infisical gateway start edge-1 --auth-method=kubernetes --machine-identity-id ID
 
   # Enrolled for the AWS role of this machine.
-  infisical gateway start edge-1 --enroll-method=aws --gateway-id ID")]
-pub(crate) struct Start {
-    /// Name of the gateway [env: INFISICAL_GATEWAY_NAME]
-    #[arg(id = "NAME")]
-    name: Option<String>,
-    /// Configuration file, which also keeps the access token of an enrolled gateway
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    #[command(flatten)]
-    settings: SettingArgs<setting_args::Gateway>,
-}
+  infisical gateway start edge-1 --enroll-method=aws --gateway-id ID";
 
 impl Args {
     /// It installs a service, or removes one.
@@ -100,38 +80,8 @@ impl Args {
 
     /// What a gateway that starts needs of root's powers; `None` for other commands.
     pub(crate) fn keeps(&self) -> Option<Keep> {
-        match &self.command {
-            Some(Command::Start(_)) => Some(Keep::Nothing),
-            None
-            | Some(
-                Command::Check(_)
-                | Command::Systemd(_)
-                | Command::WaitOnline(_)
-                | Command::Reconnect(_)
-                | Command::Install(_)
-                | Command::Uninstall(_),
-            ) => None,
-        }
+        matches!(self.command, Some(Command::Start(_))).then_some(Keep::Nothing)
     }
-}
-
-impl Start {
-    fn flags(&self, global: &Global, input: impl io::Read) -> Flags {
-        let mut flags = Flags::default();
-        flags.add(&GATEWAY_NAME, "NAME", self.name.as_deref());
-        self.settings.add_to(&mut flags, input);
-        global.args.add_to(&mut flags);
-        flags
-    }
-}
-
-async fn check(start: &Start, global: &Global) -> anyhow::Result<()> {
-    let check = Check {
-        flags: &start.flags(global, io::stdin()),
-        config: start.config.as_deref(),
-        keys: &role::GATEWAY,
-    };
-    check.run(global, assemble_gateway).await
 }
 
 pub(crate) async fn run(
@@ -153,38 +103,16 @@ pub(crate) async fn run(
             return Err(legacy::first_gateway());
         }
         Some(Command::Systemd(args)) => {
-            super::stop_on_signal(&scope, logs)?;
-            signals::stop_on_hangup(&scope).map_err(Failure::unavailable)?;
-            return Box::pin(install::gateway(*args, global, &scope)).await;
+            return Box::pin(install::run(*args, global, logs, &scope)).await;
         }
         Some(Command::WaitOnline(args)) => {
             super::stop_on_signal(&scope, logs)?;
             return service::wait_online(&args, &scope).await;
         }
         Some(Command::Reconnect(args)) => return service::reconnect(&args).await,
-        Some(Command::Check(start)) => return check(&start, global).await,
+        Some(Command::Check(start)) => return check::run(&start, global).await,
         Some(Command::Start(start)) => start,
     };
-    let flags = start.flags(global, io::stdin());
-    let config = start.config.as_deref();
-    let assemble = |log: &dyn Fn(&LogSettings) -> anyhow::Result<()>| {
-        start::assemble(
-            global,
-            &flags,
-            config,
-            &role::GATEWAY,
-            assemble_gateway,
-            |settings| {
-                trust::roots().set_source(settings.common.roots.clone());
-                log(&settings.common.log)
-            },
-        )
-    };
-    let settings = assemble(&|log| logs.apply(log).map_err(logging::failure))?;
-    super::stop_on_signal(&scope, logs)?;
-    let hangups = Hangups::catch().map_err(Failure::unavailable)?;
-    limits::raise_descriptors();
-    let (settings, followed) = watch::channel(settings);
     let (reporter, monitor) = gateway::connection::status::monitor();
     let triggers = ReconnectTriggers::default();
     let sender = triggers.sender();
@@ -198,30 +126,22 @@ pub(crate) async fn run(
         }));
     })
     .map_err(Failure::unavailable)?;
-    let (responder, probe) = health::liveness();
-    let beside = Scope::new("beside the gateway");
-    beside.spawn("watchdog", watchdog::run(probe));
-    let runtime = global.environment.runtime_directory.clone();
     let announcing = Scope::new("announcing");
-    announcing.spawn("notify", async move {
-        announce(monitor, runtime.as_deref()).await;
-    });
+    let environment = &global.environment;
     let told = reporter.clone();
-    let again = || start::again(logs, assemble);
-    let handed_over = reload::is_handed_over(config, &global.environment);
-    let reloading = reload::follow(hangups, handed_over, again, settings, |refused| {
-        told.configuration(refused);
-    });
-    let known = Known::new(global.environment.state_directory.clone());
-    let cluster = Cluster::of_this_pod(global.environment.kubernetes_api.clone());
-    let running = Box::pin(gateway::run(
-        followed, cluster, reporter, triggers, known, responder, scope,
-    ));
-    let ended = tokio::select! {
-        ended = running => ended,
-        () = reloading => Ok(()),
+    let refused = move |refused| told.configuration(refused);
+    let role = async |settings, known, responder, scope| {
+        let runtime = environment.runtime_directory.clone();
+        announcing.spawn("notify", async move {
+            announce(monitor, runtime.as_deref()).await;
+        });
+        let cluster = Cluster::of_this_pod(environment.kubernetes_api.clone());
+        let running = gateway::run(
+            settings, cluster, reporter, triggers, known, responder, scope,
+        );
+        Box::pin(running).await
     };
-    drop(told);
+    let ended = start.run(global, logs, scope, refused, role).await?;
     // It ends with the last line, which must be told before the process is gone.
     announcing.finish(LAST_STATUS).await;
     ended.map_err(|error| start::failed(error.reason(), error))

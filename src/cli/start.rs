@@ -1,50 +1,174 @@
 //! What starting a gateway and starting a relay have in common: from flags to settings, with
-//! everything that is wrong reported and everything remarkable logged.
+//! everything that is wrong reported and everything remarkable logged, and what runs beside the role.
 
-use std::path::Path;
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use tokio::sync::watch;
 
 use super::exit::Failure;
 use super::global::Global;
-use super::logging::Handle;
+use super::logging::{self, Handle};
+use super::reload;
+use super::setting_args::{self, SettingArgs};
+use crate::agent::known::Known;
 use crate::config::env::Environment;
 use crate::config::file;
 use crate::config::raw::Flags;
 use crate::config::role::RoleKeys;
-use crate::config::settings::LogSettings;
+use crate::config::settings::{CommonSettings, GatewaySettings, LogSettings, RelaySettings};
 use crate::config::warning::Warning;
-use crate::config::{Assembled, Inputs, default_directory};
+use crate::config::{Assembled, Inputs, assemble_gateway, assemble_relay, default_directory};
 use crate::error::{Reason, chain};
-use crate::host::notify;
+use crate::health::{self, LivenessResponder};
+use crate::host::signals::Hangups;
+use crate::host::{limits, notify, watchdog};
+use crate::install::place::Role;
+use crate::scope::Scope;
+use crate::trust;
 
-/// Settings of a role, assembled by `assemble` from `flags`, the environment and the file `config`,
-/// or the file named after the role's name in the default directory. They go through
-/// `log`, so that what is remarkable about them is logged as they say.
-pub(crate) fn assemble<S>(
-    global: &Global,
-    flags: &Flags,
-    config: Option<&Path>,
-    keys: &RoleKeys,
-    assemble: impl FnOnce(&Inputs<'_>) -> Assembled<S>,
-    log: impl FnOnce(&S) -> anyhow::Result<()>,
-) -> anyhow::Result<S> {
-    let (settings, effective) = with_inputs(&global.environment, flags, config, keys, assemble)
-        .map_err(Failure::problems)?;
-    log(&settings)?;
-    effective.warnings.iter().for_each(Warning::log);
-    Ok(settings)
+/// What differs between the commands of gateways and those of relays.
+pub(crate) trait Daemon: setting_args::Role + fmt::Debug + 'static {
+    type Settings: PartialEq;
+    const ROLE: Role;
+    /// What `--help` says about the positional name; hidden if that is only tolerated.
+    const NAME: (&'static str, bool);
+    /// The end of the help of `systemd install`.
+    const INSTALL_HELP: &'static str;
+    const ASSEMBLE: fn(&Inputs<'_>) -> Assembled<Self::Settings>;
+    const COMMON: fn(&Self::Settings) -> &CommonSettings;
 }
 
-/// New settings while the role runs, from the same `assemble`; `logs` follow them, and are opened
-/// again if they are wrong.
-pub(crate) fn again<S>(
-    logs: &Handle,
-    assemble: impl Fn(&dyn Fn(&LogSettings) -> anyhow::Result<()>) -> anyhow::Result<S>,
-) -> anyhow::Result<S> {
-    let taken = assemble(&|log| {
-        logs.follow(log);
-        Ok(())
-    });
-    taken.inspect_err(|_| logs.reopen())
+macro_rules! install_help {
+    ($examples:literal) => {
+        concat!(
+            "What flags and environment give is kept in the configuration file, which only root can read; a one-time token is \
+             exchanged at once. The same command run again changes what differs, and nothing else.\n\n\
+             The service logs to the journal, or with --log-file to a file in a directory of its own below /var/log.\n\n\
+             Examples:\n",
+            $examples
+        )
+    };
+}
+
+impl Daemon for setting_args::Gateway {
+    type Settings = GatewaySettings;
+    const ROLE: Role = Role::Gateway;
+    const NAME: (&'static str, bool) = ("Name of the gateway [env: INFISICAL_GATEWAY_NAME]", false);
+    const INSTALL_HELP: &'static str = install_help!(
+        "  sudo infisical gateway systemd install --enroll-method=token --token-file enrollment-token --user\n\
+         \x20 sudo infisical gateway systemd install edge-2 --token-file token --target-relay-name eu-1"
+    );
+    const ASSEMBLE: fn(&Inputs<'_>) -> Assembled<GatewaySettings> = assemble_gateway;
+    const COMMON: fn(&GatewaySettings) -> &CommonSettings = |settings| &settings.common;
+}
+
+impl Daemon for setting_args::Relay {
+    type Settings = RelaySettings;
+    const ROLE: Role = Role::Relay;
+    const NAME: (&'static str, bool) = ("Name of the relay, as a gateway's is given", true);
+    const INSTALL_HELP: &'static str = install_help!(
+        "  sudo infisical relay systemd install --name eu-1 --host relay.example.com \\\n\
+         \x20   --enroll-method=token --token-file enrollment-token --user"
+    );
+    const ASSEMBLE: fn(&Inputs<'_>) -> Assembled<RelaySettings> = assemble_relay;
+    const COMMON: fn(&RelaySettings) -> &CommonSettings = |settings| &settings.common;
+}
+
+/// The arguments of `start` and `check`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Start<R: Daemon> {
+    #[arg(id = "NAME", help = R::NAME.0, hide = R::NAME.1)]
+    name: Option<String>,
+    #[arg(long, value_name = "FILE", help = format!(
+        "Configuration file, which also keeps the access token of an enrolled {}", R::ROLE))]
+    pub(super) config: Option<PathBuf>,
+    #[command(flatten)]
+    settings: SettingArgs<R>,
+}
+
+/// The end of the help of `check`.
+pub(super) fn check_help(role: Role) -> String {
+    format!(
+        "The arguments are those of start. Without a name and --config the file is /etc/infisical/{role}.conf. Secrets are \
+         shown as <secret>; no connection is made. Everything that is wrong is told at once, with exit code 78."
+    )
+}
+
+impl<R: Daemon> Start<R> {
+    pub(super) fn flags(&self, global: &Global, input: impl io::Read) -> Flags {
+        let mut flags = Flags::default();
+        flags.add(R::ROLE.keys().name, "NAME", self.name.as_deref());
+        self.settings.add_to(&mut flags, input);
+        global.args.add_to(&mut flags);
+        flags
+    }
+
+    /// The role's own flags, without reading anything.
+    pub(super) fn flags_unread(&self) -> Flags {
+        let mut flags = Flags::default();
+        flags.add(R::ROLE.keys().name, "NAME", self.name.as_deref());
+        self.settings.add_unread(&mut flags);
+        flags
+    }
+
+    /// Settings from `flags`, the environment and the file, which is named by `--config` or after
+    /// the role's name. They go through `log`, so that what is remarkable about them is logged as
+    /// they say.
+    fn assemble(
+        &self,
+        global: &Global,
+        flags: &Flags,
+        log: &dyn Fn(&LogSettings) -> anyhow::Result<()>,
+    ) -> anyhow::Result<R::Settings> {
+        let config = self.config.as_deref();
+        let keys = R::ROLE.keys();
+        let assembled = with_inputs(&global.environment, flags, config, keys, R::ASSEMBLE);
+        let (settings, effective) = assembled.map_err(Failure::problems)?;
+        let common = (R::COMMON)(&settings);
+        trust::roots().set_source(common.roots.clone());
+        log(&common.log)?;
+        effective.warnings.iter().for_each(Warning::log);
+        Ok(settings)
+    }
+
+    /// Runs `role` with its settings, which follow a reload; `refused` hears why those of a reload
+    /// are not used. Gives how `role` has ended.
+    pub(super) async fn run<E>(
+        &self,
+        global: &Global,
+        logs: &Handle,
+        scope: Scope,
+        refused: impl Fn(Option<String>),
+        role: impl AsyncFnOnce(watch::Receiver<R::Settings>, Known, Heart, Scope) -> Result<(), E>,
+    ) -> anyhow::Result<Result<(), E>> {
+        let flags = self.flags(global, io::stdin());
+        let settings = self.assemble(global, &flags, &|log| {
+            logs.apply(log).map_err(logging::failure)
+        })?;
+        super::stop_on_signal(&scope, logs)?;
+        let hangups = Hangups::catch().map_err(Failure::unavailable)?;
+        limits::raise_descriptors();
+        let (settings, followed) = watch::channel(settings);
+        let (responder, probe) = health::liveness();
+        let beside = Scope::new("beside the role");
+        beside.spawn("watchdog", watchdog::run(probe));
+        let again = || {
+            let taken = self.assemble(global, &flags, &|log| {
+                logs.follow(log);
+                Ok(())
+            });
+            taken.inspect_err(|_| logs.reopen())
+        };
+        let handed_over = reload::is_handed_over(self.config.as_deref(), &global.environment);
+        let reloading = reload::follow(hangups, handed_over, again, settings, refused);
+        let known = Known::new(global.environment.state_directory.clone());
+        tokio::select! {
+            ended = role(followed, known, responder, scope) => Ok(ended),
+            () = reloading => Ok(Ok(())),
+        }
+    }
 }
 
 /// The error that ends a role; it is the last that the service manager hears of it.

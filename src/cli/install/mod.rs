@@ -21,93 +21,48 @@ use std::io;
 use clap::{Args as ClapArgs, Subcommand};
 
 use super::check_reload::{self, CheckReloadArgs};
+use super::exit::Failure;
 use super::global::Global;
+use super::logging::Handle;
 use super::service;
-use super::setting_args::{self, SettingArgs};
+use super::setting_args::SettingArgs;
+use super::start::Daemon;
 use super::uninstall::{self, UninstallArgs};
-use crate::config::env::{GATEWAY_NAME, RELAY_NAME, Variable};
 use crate::config::raw::Flags;
 use crate::config::warning::Problem;
+use crate::host::signals;
 use crate::host::systemd::Systemd;
 use crate::host::unit::Version;
 use crate::install::place::{Place, Role};
 use crate::scope::Scope;
 use units::Found;
 
-/// Install a gateway as a systemd service, or remove it
 #[derive(Debug, ClapArgs)]
-pub(crate) struct GatewayArgs {
+pub(crate) struct SystemdArgs<R: Daemon> {
     #[command(subcommand)]
-    command: GatewayCommand,
+    command: Command<R>,
 }
 
 #[derive(Debug, Subcommand)]
-enum GatewayCommand {
-    Install(Box<GatewayInstall>),
+enum Command<R: Daemon> {
+    Install(Box<InstallArgs<R>>),
     Uninstall(UninstallArgs),
     #[command(hide = true)]
     CheckReload(CheckReloadArgs),
 }
 
-/// Install a relay as a systemd service, or remove it
-#[derive(Debug, ClapArgs)]
-pub(crate) struct RelayArgs {
-    #[command(subcommand)]
-    command: RelayCommand,
-}
-
-#[derive(Debug, Subcommand)]
-enum RelayCommand {
-    Install(Box<RelayInstall>),
-    Uninstall(UninstallArgs),
-    #[command(hide = true)]
-    CheckReload(CheckReloadArgs),
-}
-
-macro_rules! after_help {
-    ($examples:literal) => {
-        concat!(
-            "What flags and environment give is kept in the configuration file, which only root can read; a one-time token is \
-             exchanged at once. The same command run again changes what differs, and nothing else.\n\n\
-             The service logs to the journal, or with --log-file to a file in a directory of its own below /var/log.\n\n\
-             Examples:\n",
-            $examples
-        )
-    };
-}
-
 /// Write the configuration and the unit, enable it for boot and start it
 #[derive(Debug, ClapArgs)]
-#[command(after_help = after_help!(
-    "  sudo infisical gateway systemd install --enroll-method=token --token-file enrollment-token --user\n\
-     \x20 sudo infisical gateway systemd install edge-2 --token-file token --target-relay-name eu-1"
-))]
-struct GatewayInstall {
-    /// Name of the gateway as one of several on this machine: its service is called NAME. Without
-    /// it the service is infisical-gateway
-    #[arg(value_name = "NAME")]
+#[command(after_help = R::INSTALL_HELP)]
+struct InstallArgs<R: Daemon> {
+    #[arg(value_name = "NAME", help = format!(
+        "Name of the {0} as one of several on this machine: its service is called NAME. Without it \
+         the service is infisical-{0}", R::ROLE))]
     instance: Option<String>,
     #[command(flatten)]
     unit: UnitArgs,
     #[command(flatten)]
-    settings: SettingArgs<setting_args::Gateway>,
-}
-
-/// Write the configuration and the unit, enable it for boot and start it
-#[derive(Debug, ClapArgs)]
-#[command(after_help = after_help!(
-    "  sudo infisical relay systemd install --name eu-1 --host relay.example.com \\\n\
-     \x20   --enroll-method=token --token-file enrollment-token --user"
-))]
-struct RelayInstall {
-    /// Name of the relay as one of several on this machine: its service is called NAME. Without it
-    /// the service is infisical-relay
-    #[arg(value_name = "NAME")]
-    instance: Option<String>,
-    #[command(flatten)]
-    unit: UnitArgs,
-    #[command(flatten)]
-    settings: SettingArgs<setting_args::Relay>,
+    settings: SettingArgs<R>,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -126,83 +81,61 @@ struct UnitArgs {
     dry_run: bool,
 }
 
-/// `infisical gateway systemd …`.
-pub(crate) async fn gateway(
-    args: GatewayArgs,
+/// `infisical gateway systemd …` and `infisical relay systemd …`.
+pub(crate) async fn run<R: Daemon>(
+    args: SystemdArgs<R>,
     global: &Global,
+    logs: &Handle,
     scope: &Scope,
 ) -> anyhow::Result<()> {
-    match args.command {
-        GatewayCommand::Uninstall(args) => uninstall::run(Role::Gateway, &args, scope).await,
-        GatewayCommand::CheckReload(args) => check_reload::run(&args),
-        GatewayCommand::Install(args) => {
-            let mut place = service::place(Role::Gateway, args.instance.as_deref())?;
-            let instance = args.instance.as_deref();
-            let flags = flags(&GATEWAY_NAME, instance, &args.settings, global);
+    super::stop_on_signal(scope, logs)?;
+    signals::stop_on_hangup(scope).map_err(Failure::unavailable)?;
+    let args = match args.command {
+        Command::Uninstall(args) => return uninstall::run(R::ROLE, &args, scope).await,
+        Command::CheckReload(args) => return check_reload::run(&args),
+        Command::Install(args) => args,
+    };
+    let mut place = service::place(R::ROLE, args.instance.as_deref())?;
+    let mut flags = args.flags(global);
+    if let Some(only) = with_name_of(&place) {
+        let short = only.short();
+        match R::ROLE {
             // As the deployed program does.
-            if let Some(only) = with_name_of(&place) {
+            Role::Gateway => {
                 service::say(&format!(
-                    "This gateway is installed already as {}, and stays that.",
-                    only.short()
+                    "This gateway is installed already as {short}, and stays that."
                 ));
                 place = only;
             }
-            Install {
-                place,
-                unit: &args.unit,
-                global,
-                scope,
-            }
-            .run(flags)
-            .await
+            Role::Relay => flags.problems.push(Problem::new(format!(
+                "this relay is installed already as {short}; run the same command without NAME"
+            ))),
         }
     }
+    let install = Install {
+        place,
+        unit: &args.unit,
+        global,
+        scope,
+    };
+    install.run(flags).await
 }
 
-/// `infisical relay systemd …`.
-pub(crate) async fn relay(args: RelayArgs, global: &Global, scope: &Scope) -> anyhow::Result<()> {
-    match args.command {
-        RelayCommand::Uninstall(args) => uninstall::run(Role::Relay, &args, scope).await,
-        RelayCommand::CheckReload(args) => check_reload::run(&args),
-        RelayCommand::Install(args) => {
-            let place = service::place(Role::Relay, args.instance.as_deref())?;
-            let instance = args.instance.as_deref();
-            let mut flags = flags(&RELAY_NAME, instance, &args.settings, global);
-            if let Some(only) = with_name_of(&place) {
-                flags.problems.push(Problem::new(format!(
-                    "this relay is installed already as {}; run the same command without NAME",
-                    only.short()
-                )));
-            }
-            Install {
-                place,
-                unit: &args.unit,
-                global,
-                scope,
-            }
-            .run(flags)
-            .await
+impl<R: Daemon> InstallArgs<R> {
+    /// What the command was told.
+    fn flags(&self, global: &Global) -> Flags {
+        let mut flags = Flags::default();
+        let instance = self.instance.as_deref();
+        flags.add(R::ROLE.keys().name, "NAME", instance);
+        let only = self.settings.value("--name");
+        if instance.is_some() && only.is_some() && instance != only {
+            let text = "NAME and --name differ: NAME is the name of one of several, --name that of the only one";
+            flags.problems.push(Problem::new(text));
         }
+        self.settings.add_to(&mut flags, io::stdin());
+        global.args.add_to(&mut flags);
+        flags
     }
-}
-
-/// What the command was told; `instance` is the positional name of a role, whose setting is `name`.
-fn flags<R>(
-    name: &'static Variable,
-    instance: Option<&str>,
-    settings: &SettingArgs<R>,
-    global: &Global,
-) -> Flags {
-    let mut flags = Flags::default();
-    flags.add(name, "NAME", instance);
-    let only = settings.value("--name");
-    if instance.is_some() && only.is_some() && instance != only {
-        let text = "NAME and --name differ: NAME is the name of one of several, --name that of the only one";
-        flags.problems.push(Problem::new(text));
-    }
-    settings.add_to(&mut flags, io::stdin());
-    global.args.add_to(&mut flags);
-    flags
 }
 
 /// One installation, as it was ordered.
