@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand, ValueEnum};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -211,15 +212,43 @@ impl Admin {
     }
 }
 
+impl Admin {
+    async fn get<T: DeserializeOwned>(
+        &self,
+        action: &'static str,
+        path: &str,
+    ) -> anyhow::Result<T> {
+        let answer = self.client.get(action, path, &self.token).await;
+        answer.map_err(|error| self.refused(error))
+    }
+
+    async fn post<T: DeserializeOwned>(
+        &self,
+        action: &'static str,
+        path: &str,
+        request: &serde_json::Value,
+    ) -> anyhow::Result<T> {
+        let token = Some(&self.token);
+        let answer = self.client.post(action, path, token, request).await;
+        answer.map_err(|error| self.refused(error))
+    }
+
+    async fn delete(&self, action: &'static str, path: &str) -> anyhow::Result<()> {
+        let answer = self.client.delete(action, path, &self.token).await;
+        answer.map(drop).map_err(|error| self.refused(error))
+    }
+}
+
 impl Administrator {
     fn connect(&self, global: &Global) -> anyhow::Result<Admin> {
         let domain = global.domain(LOCAL_DOMAIN)?;
         let client =
             Client::try_new(&domain, &global.headers()?, &global.proxies()?).map_err(refused)?;
+        let (token, token_source) = global.client_token(self.token_file.as_deref(), &domain)?;
         Ok(Admin {
             client,
-            token: global.client_token(self.token_file.as_deref(), &domain)?,
-            token_source: global.client_token_source(self.token_file.as_deref()),
+            token,
+            token_source,
         })
     }
 }
@@ -242,11 +271,8 @@ async fn identity(command: IdentityCommand, global: &Global) -> anyhow::Result<(
             };
             let request = json!({"name": name, "method": method, "roles": roles});
             let path = "/v1/embedded/identities";
-            let created: CreatedIdentity = admin
-                .client
-                .post("creating the identity", path, Some(&admin.token), &request)
-                .await
-                .map_err(|error| admin.refused(error))?;
+            let created: CreatedIdentity =
+                admin.post("creating the identity", path, &request).await?;
             tracing::info!(identity.id = created.identity_id, "identity created");
             output.write(&created.secret()?)
         }
@@ -294,11 +320,7 @@ async fn enrollment_token(command: TokenCommand, global: &Global) -> anyhow::Res
     let admin = administrator.connect(global)?;
     let path = "/v1/embedded/enrollment-tokens";
     let action = "creating the enrollment token";
-    let created: Token = admin
-        .client
-        .post(action, path, Some(&admin.token), &request)
-        .await
-        .map_err(|error| admin.refused(error))?;
+    let created: Token = admin.post(action, path, &request).await?;
     output.write(&created.token)
 }
 
@@ -307,11 +329,7 @@ async fn gateway(command: GatewayCommand, global: &Global) -> anyhow::Result<()>
         GatewayCommand::List { administrator } => {
             let admin = administrator.connect(global)?;
             let path = "/v1/embedded/gateways";
-            let gateways: Vec<ListedGateway> = admin
-                .client
-                .get("listing the gateways", path, &admin.token)
-                .await
-                .map_err(|error| admin.refused(error))?;
+            let gateways: Vec<ListedGateway> = admin.get("listing the gateways", path).await?;
             let rows = gateways.into_iter().map(|gateway| {
                 [
                     gateway.row.name.to_string(),
@@ -347,10 +365,8 @@ async fn relay(command: RelayCommand, global: &Global) -> anyhow::Result<()> {
     };
     let admin = administrator.connect(global)?;
     let relays: Vec<Relay> = admin
-        .client
-        .get("listing the relays", "/v1/embedded/relays", &admin.token)
-        .await
-        .map_err(|error| admin.refused(error))?;
+        .get("listing the relays", "/v1/embedded/relays")
+        .await?;
     let rows = relays.into_iter().map(|relay| {
         let owner = relay.org_id.map_or("instance", |_| "organization");
         [
@@ -361,13 +377,6 @@ async fn relay(command: RelayCommand, global: &Global) -> anyhow::Result<()> {
         ]
     });
     print(&table(["NAME", "HOST", "OWNER", "LAST HEARTBEAT"], rows))
-}
-
-impl Admin {
-    async fn delete(&self, action: &'static str, path: &str) -> anyhow::Result<()> {
-        let answer = self.client.delete(action, path, &self.token).await;
-        answer.map(drop).map_err(|error| self.refused(error))
-    }
 }
 
 impl Output {

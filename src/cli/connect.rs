@@ -52,13 +52,14 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(args: Args, global: &Global, scope: Scope) -> anyhow::Result<()> {
     let target = target(&args.to)?;
-    let token_source = global.client_token_source(args.token_file.as_deref());
-    let failure = |error| failure(error, &token_source);
     let domain = global.domain(LOCAL_DOMAIN)?;
+    let (headers, proxies) = (global.headers()?, global.proxies()?);
+    let (token, token_source) = global.client_token(args.token_file.as_deref(), &domain)?;
+    let failure = |error| failure(error, &token_source);
     let settings = Settings {
-        headers: global.headers()?,
-        proxies: global.proxies()?,
-        token: global.client_token(args.token_file.as_deref(), &domain)?,
+        headers,
+        proxies,
+        token,
         domain,
         gateway: args.gateway,
         target,

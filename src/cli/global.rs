@@ -1,9 +1,9 @@
 //! What every command understands: the platform's domain, logging, and the environment.
 
 use std::error::Error as StdError;
+use std::fmt;
 use std::io::{self, IsTerminal as _};
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
 use anyhow::Context as _;
 use clap::Args;
@@ -16,10 +16,10 @@ use crate::config::env::{
     LOG_LEVEL, TOKEN, Variable,
 };
 use crate::config::proxy::Proxies;
-use crate::config::raw::Flags;
+use crate::config::raw::{Flags, Raw, Source};
 use crate::config::settings::{ApiBase, CustomHeaders, LogLevel, LogSettings};
 use crate::config::token;
-use crate::config::value::{Shape, clean};
+use crate::config::value::Shape;
 use crate::config::warning::{Problem, Warning};
 use crate::host::journal;
 use crate::install;
@@ -29,7 +29,9 @@ use crate::trust::{self, NamedFile};
 /// The embedded platform's own default, for commands of a client or an administrator.
 pub(crate) const LOCAL_DOMAIN: &str = "http://127.0.0.1:8080";
 /// The administrator's token, in the directory of the embedded platform.
-pub(crate) const ADMIN_TOKEN: &str = "admin-token";
+const ADMIN_TOKEN: &str = "admin-token";
+/// Why the administrator's token is looked for.
+const NOT_GIVEN: &str = "neither --token-file nor INFISICAL_TOKEN is given";
 
 /// A truth value, as Go's flags have it.
 fn parse_bool(text: &str) -> Result<bool, &'static str> {
@@ -68,19 +70,19 @@ impl GlobalArgs {
         default: LogLevel,
         warnings: &mut Vec<Warning>,
     ) -> anyhow::Result<Logging> {
-        let level = self.given(&LOG_LEVEL, environment, warnings)?;
-        let flag = self.settings.of(&LOG_FILE);
-        let file = match (flag, environment.value_with_name(&LOG_FILE)) {
-            (Some(path), _) => Some((path, LOG_FILE.flag().to_owned())),
-            (None, Some((name, path))) => Some((path.expose(), in_environment(name))),
-            (None, None) => None,
+        let mut flags = Flags::default();
+        self.add_to(&mut flags);
+        let raw = raw(&flags, environment);
+        let level = given(&raw, &LOG_LEVEL, str::parse, warnings)?;
+        let file = match self.settings.of(&LOG_FILE) {
+            // An empty one is a mistake, unlike an empty variable.
+            Some(path) => Some(
+                LogSettings::parse_file(path).map_err(|error| invalid(error, LOG_FILE.flag()))?,
+            ),
+            None => given(&raw, &LOG_FILE, LogSettings::parse_file, warnings)?,
         };
-        let file = file.map(|(path, place)| {
-            LogSettings::parse_file(path).map_err(|error| invalid(error, place))
-        });
-        let file = file.transpose()?;
-        let format = self.given(&LOG_FORMAT, environment, warnings)?;
-        let destination = self.given(&LOG_DESTINATION, environment, warnings)?;
+        let format = given(&raw, &LOG_FORMAT, str::parse, warnings)?;
+        let destination = given(&raw, &LOG_DESTINATION, str::parse, warnings)?;
         let stream = environment.journal_stream.as_deref();
         Ok(Logging {
             settings: LogSettings {
@@ -106,36 +108,37 @@ impl GlobalArgs {
     pub(crate) fn add_to(&self, flags: &mut Flags) {
         self.settings.add_unread(flags);
     }
+}
 
-    /// What a flag gives, else a variable. One that other programs use as well may hold what only they
-    /// understand.
-    fn given<T: FromStr<Err: StdError + Send + Sync + 'static>>(
-        &self,
-        variable: &Variable,
-        environment: &Environment,
-        warnings: &mut Vec<Warning>,
-    ) -> anyhow::Result<Option<T>> {
-        let flag = self.settings.of(variable);
-        let flag = flag.map(|text| (text, variable.flag().to_owned()));
-        let given = flag.or_else(|| {
-            let (name, text) = environment.value_with_name(variable)?;
-            Some((text.expose(), in_environment(name)))
-        });
-        if let Some((text, place)) = given {
-            let parsed = text.parse().map(Some);
-            return parsed.map_err(|error| invalid(error, place));
-        }
-        let Some((name, text)) = environment.shared_value(variable) else {
-            return Ok(None);
-        };
-        let parsed = text.expose().parse();
-        let parsed = parsed.map_err(|error: T::Err| {
+fn raw<'a>(flags: &'a Flags, environment: &'a Environment) -> Raw<'a> {
+    Raw {
+        flags,
+        environment,
+        file: None,
+    }
+}
+
+/// What a flag gives, else a variable. One that other programs use as well may hold what only they
+/// understand.
+fn given<T, E: StdError + Send + Sync + 'static>(
+    raw: &Raw<'_>,
+    variable: &'static Variable,
+    parse: impl FnOnce(&str) -> Result<T, E>,
+    warnings: &mut Vec<Warning>,
+) -> anyhow::Result<Option<T>> {
+    let Some(value) = raw.value(variable) else {
+        return Ok(None);
+    };
+    match parse(value.text.expose()) {
+        Ok(parsed) => Ok(Some(parsed)),
+        Err(error) if raw.source(variable) == Some(Source::Shared) => {
             warnings.push(Warning::NotUnderstood {
-                name: in_environment(name),
+                name: value.origin.to_string(),
                 expected: error.to_string(),
             });
-        });
-        Ok(parsed.ok())
+            Ok(None)
+        }
+        Err(error) => Err(invalid(error, value.origin)),
     }
 }
 
@@ -144,68 +147,63 @@ impl GlobalArgs {
 pub(crate) struct Global {
     pub(crate) args: GlobalArgs,
     pub(crate) environment: Environment,
+    flags: Flags,
 }
 
 impl Global {
     pub(crate) fn new(args: GlobalArgs, environment: Environment) -> Self {
-        Self { args, environment }
+        let mut flags = Flags::default();
+        args.add_to(&mut flags);
+        Self {
+            args,
+            environment,
+            flags,
+        }
+    }
+
+    fn raw(&self) -> Raw<'_> {
+        raw(&self.flags, &self.environment)
     }
 
     /// Where the root certificates are: variables, and a private CA's file by flag or variable.
     pub(crate) fn root_certificates(&self) -> trust::Source {
-        let environment = &self.environment;
-        let named = |setting: &str, path: PathBuf| NamedFile {
-            setting: setting.to_owned(),
-            path,
-        };
-        let flag = self
-            .args
-            .settings
-            .of(&CA_FILE)
-            .filter(|path| !path.is_empty());
-        let ca_file = match (flag, environment.value(&CA_FILE)) {
-            (Some(path), _) => Some(named(CA_FILE.flag(), PathBuf::from(path))),
-            (None, Some(path)) => Some(named(
-                &format!("environment variable {}", CA_FILE.name),
-                PathBuf::from(path.expose()),
-            )),
-            (None, None) => None,
-        };
         trust::Source {
-            cert_file: environment.ssl_cert_file.clone(),
-            cert_dirs: environment.ssl_cert_dirs.clone(),
-            ca_file,
+            cert_file: self.environment.ssl_cert_file.clone(),
+            cert_dirs: self.environment.ssl_cert_dirs.clone(),
+            ca_file: self.raw().value(&CA_FILE).map(|value| NamedFile {
+                setting: value.origin.to_string(),
+                path: PathBuf::from(value.text.expose()),
+            }),
         }
     }
 
     /// The platform for commands of a client: flag, environment, or `default`.
     pub(crate) fn domain(&self, default: &str) -> anyhow::Result<ApiBase> {
-        let flag = self.args.settings.of(&API_URL);
-        let flag = flag.filter(|flag| !clean(flag).is_empty());
-        let (given, place) = match (flag, self.environment.value_with_name(&API_URL)) {
-            (Some(flag), _) => (flag, API_URL.flag().to_owned()),
-            (None, Some((name, value))) => (value.expose(), in_environment(name)),
-            (None, None) => (default, "default domain".to_owned()),
-        };
         self.check_readable(&API_URL)?;
-        ApiBase::parse(given).map_err(|error| invalid(error, place))
+        match self.raw().value(&API_URL) {
+            Some(value) => {
+                ApiBase::parse(value.text.expose()).map_err(|error| invalid(error, value.origin))
+            }
+            None => ApiBase::parse(default).map_err(|error| invalid(error, "default domain")),
+        }
     }
 
     /// The extra headers of every request.
     pub(crate) fn headers(&self) -> anyhow::Result<CustomHeaders> {
         self.check_readable(&CUSTOM_HEADERS)?;
-        let Some((name, text)) = self.environment.value_with_name(&CUSTOM_HEADERS) else {
+        let Some(value) = self.raw().value(&CUSTOM_HEADERS) else {
             return Ok(CustomHeaders::default());
         };
-        CustomHeaders::parse(text.expose()).map_err(|error| invalid(error, in_environment(name)))
+        CustomHeaders::parse(value.text.expose()).map_err(|error| invalid(error, value.origin))
     }
 
     /// A variable that is set and cannot be read must not count as unset.
     fn check_readable(&self, variable: &Variable) -> anyhow::Result<()> {
         let mut unreadable = self.environment.unreadable.iter();
         if let Some(name) = unreadable.find(|name| variable.names().any(|known| known == **name)) {
-            let message = format!("{}: the value is not UTF-8 text", in_environment(name));
-            return Err(Failure::configuration(anyhow::Error::msg(message)));
+            return Err(wrong(format!(
+                "environment variable {name}: the value is not UTF-8 text"
+            )));
         }
         Ok(())
     }
@@ -218,60 +216,57 @@ impl Global {
         })
     }
 
-    /// The token for commands of a client: `file` (the flag), the environment, or the file
-    /// `default`.
-    pub(crate) fn token(&self, file: Option<&Path>, default: &Path) -> anyhow::Result<Secret> {
-        let file = match (file, self.environment.value_with_name(&TOKEN)) {
-            (Some(file), _) => file.to_owned(),
-            (None, Some((name, token))) => {
-                let checked = Shape::Token.check(token.expose());
-                checked.map_err(|error| invalid(error, in_environment(name)))?;
-                return Ok(token.clone());
-            }
-            (None, None) => {
-                self.check_readable(&TOKEN)?;
-                PathBuf::from(default)
-            }
-        };
-        token::load_private(&file).map_err(Failure::configuration)
+    /// The token for commands of a client, and where it comes from: `file` (the flag), the
+    /// environment, or the file `default`.
+    fn token(
+        &self,
+        file: Option<&Path>,
+        default: impl FnOnce() -> anyhow::Result<PathBuf>,
+    ) -> anyhow::Result<(Secret, String)> {
+        if let Some(file) = file {
+            let token = token::load_private(file).map_err(Failure::configuration)?;
+            return Ok((token, format!("--token-file {}", file.display())));
+        }
+        self.check_readable(&TOKEN)?;
+        if let Some(value) = self.raw().value_from(Source::Environment, &TOKEN) {
+            return match Shape::Token.check(value.text.expose()) {
+                Ok(()) => Ok((value.text.clone(), value.origin.to_string())),
+                Err(error) => Err(invalid(error, value.origin)),
+            };
+        }
+        let file = default()?;
+        let token = token::load_private(&file).map_err(Failure::configuration);
+        let token = token.context(NOT_GIVEN)?;
+        Ok((token, file.display().to_string()))
     }
 
-    /// The token for commands of a client that ask the platform at `domain`, by default the
-    /// administrator's of an embedded platform on this machine. That one is for this machine only:
-    /// to a platform elsewhere it is never sent unless it was named.
+    /// The token for commands of a client that ask the platform at `domain`, and where it comes
+    /// from; by default the administrator's of an embedded platform on this machine. That one is
+    /// for this machine only: to a platform elsewhere it is never sent unless it was named.
     pub(crate) fn client_token(
         &self,
         file: Option<&Path>,
         domain: &ApiBase,
-    ) -> anyhow::Result<Secret> {
+    ) -> anyhow::Result<(Secret, String)> {
         if domain.is_plain_http_beyond_loopback() {
             let domain = domain.to_string();
             Warning::PlainHttp { domain }.log();
         }
-        if file.is_none() {
-            self.check_readable(&TOKEN)?;
-        }
-        if file.is_some() || self.environment.value(&TOKEN).is_some() {
-            return self.token(file, Path::new(""));
-        }
-        if !domain.is_loopback() {
-            let message = format!(
-                "{domain} is not on this machine, so this machine's administrator token is not sent to it; give \
-                 --token-file or {}",
-                TOKEN.name
-            );
-            return Err(Failure::configuration(anyhow::Error::msg(message)));
-        }
-        let missing = || format!("neither --token-file nor {} is given", TOKEN.name);
-        let Some(directory) = self.running_platform_directory() else {
-            let message = format!(
-                "{}, and without HOME there is no administrator's token of this machine",
-                missing()
-            );
-            return Err(Failure::configuration(anyhow::Error::msg(message)));
-        };
-        let default = directory.join(ADMIN_TOKEN);
-        self.token(None, &default).with_context(missing)
+        self.token(file, || {
+            if !domain.is_loopback() {
+                return Err(wrong(format!(
+                    "{domain} is not on this machine, so this machine's administrator token is not sent to it; give \
+                     --token-file or {}",
+                    TOKEN.name
+                )));
+            }
+            let directory = self.running_platform_directory().ok_or_else(|| {
+                wrong(format!(
+                    "{NOT_GIVEN}, and without HOME there is no administrator's token of this machine"
+                ))
+            })?;
+            Ok(directory.join(ADMIN_TOKEN))
+        })
     }
 
     /// The state directory of the platform that this user administers: that of the service, or that
@@ -287,51 +282,34 @@ impl Global {
         by_hand
     }
 
-    /// The variable or file that a client's token comes from, as [`Self::client_token`] chooses it.
-    pub(crate) fn client_token_source(&self, file: Option<&Path>) -> String {
-        match (file, self.environment.value_with_name(&TOKEN)) {
-            (Some(file), _) => format!("--token-file {}", file.display()),
-            (None, Some((name, _))) => in_environment(name),
-            (None, None) => match self.platform_directory() {
-                Some(directory) => directory.join(ADMIN_TOKEN).display().to_string(),
-                None => ADMIN_TOKEN.to_owned(),
-            },
-        }
-    }
-
     /// Where an embedded platform keeps its state unless told otherwise; `None` if there is no
     /// home.
     pub(crate) fn platform_directory(&self) -> Option<PathBuf> {
         let state = if nix::unistd::Uid::effective().is_root() {
             PathBuf::from("/var/lib")
         } else {
-            let environment = &self.environment;
-            let home = || {
-                environment
-                    .home
-                    .as_ref()
-                    .map(|home| home.join(".local/state"))
-            };
-            environment.xdg_state_home.clone().or_else(home)?
+            let home = self.environment.home.as_ref();
+            let home = || home.map(|home| home.join(".local/state"));
+            self.environment.xdg_state_home.clone().or_else(home)?
         };
         Some(state.join("infisical/platform"))
     }
 }
 
-fn in_environment(name: &str) -> String {
-    format!("environment variable {name}")
+/// The value from `place` is wrong.
+fn invalid(error: impl Into<anyhow::Error>, place: impl fmt::Display) -> anyhow::Error {
+    Failure::configuration(error.into().context(place.to_string()))
 }
 
-/// The value from `place` is wrong.
-fn invalid(error: impl Into<anyhow::Error>, place: String) -> anyhow::Error {
-    Failure::configuration(error.into().context(place))
+/// The configuration is wrong in the way that `message` says.
+fn wrong(message: String) -> anyhow::Error {
+    Failure::configuration(anyhow::Error::msg(message))
 }
 
 #[cfg(test)]
 mod tests {
     use std::fs::Permissions;
     use std::os::unix::fs::PermissionsExt as _;
-    use std::path::Path;
 
     use super::{Global, GlobalArgs};
     use crate::cli::exit::Code;
@@ -377,13 +355,13 @@ mod tests {
             (None, &variables[..], "from-env"),
             (None, &[], "from-default"),
         ] {
-            let found = global(None, variables).token(file, &default);
-            assert_eq!(found.expect("a token"), Secret::new(token));
+            let found = global(None, variables).token(file, || Ok(default.clone()));
+            assert_eq!(found.expect("a token").0, Secret::new(token));
         }
         std::fs::set_permissions(&default, Permissions::from_mode(0o644)).expect("public");
-        let error = global(None, &[]).token(None, &default);
+        let error = global(None, &[]).token(None, || Ok(default.clone()));
         assert_eq!(Code::of(&error.expect_err("public")), Code::Configuration);
-        let error = global(None, &[]).token(None, Path::new("/nonexistent/token"));
+        let error = global(None, &[]).token(None, || Ok("/nonexistent/token".into()));
         assert_eq!(Code::of(&error.expect_err("absent")), Code::Configuration);
     }
 
@@ -404,9 +382,9 @@ mod tests {
                 assert!(text.contains(word), "{text}");
             }
             let found = global(None, &variable).client_token(None, &domain);
-            assert_eq!(found.expect("a token"), Secret::new("from-env"));
+            assert_eq!(found.expect("a token").0, Secret::new("from-env"));
             let found = global(None, &variable).client_token(Some(&named), &domain);
-            assert_eq!(found.expect("a token"), Secret::new("from-file"));
+            assert_eq!(found.expect("a token").0, Secret::new("from-file"));
         }
     }
 

@@ -141,7 +141,12 @@ impl<R: Daemon> Start<R> {
         logs: &Handle,
         scope: Scope,
         refused: impl Fn(Option<String>),
-        role: impl AsyncFnOnce(watch::Receiver<R::Settings>, Known, Heart, Scope) -> Result<(), E>,
+        role: impl AsyncFnOnce(
+            watch::Receiver<R::Settings>,
+            Known,
+            LivenessResponder,
+            Scope,
+        ) -> Result<(), E>,
     ) -> anyhow::Result<Result<(), E>> {
         let flags = self.flags(global, io::stdin());
         let settings = self.assemble(global, &flags, &|log| {
