@@ -2,10 +2,13 @@
 //!
 //! Both listen on loopback only, on ports that the kernel chooses.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 
-use axum::Router;
-use axum::routing::get;
+use hyper::Response;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
 use crate::error::chain;
@@ -13,8 +16,8 @@ use crate::net::accept::Acceptor;
 use crate::net::listen;
 use crate::scope::Scope;
 
-/// Connections of the echo at once.
-const MAX_ECHOES: usize = 256;
+/// Connections of each service at once.
+const MAX_CONNECTIONS: usize = 256;
 /// What the page says; its first line is shown by the check.
 const PAGE: &str = "Hello from a private service behind your gateway.\n\
     Nothing listens for this page outside this machine: the request came through relay and gateway.\n";
@@ -41,41 +44,50 @@ pub(super) struct Sample {
 
 /// Starts both; they end with `scope`.
 pub(super) fn start(scope: &Scope) -> Result<Sample, Error> {
+    Ok(Sample {
+        page: serve(scope, "page", show_page)?,
+        echo: serve(scope, "echo", send_back)?,
+    })
+}
+
+/// Serves each connection with `handle`, and returns where.
+fn serve<F>(
+    scope: &Scope,
+    service: &'static str,
+    handle: impl Fn(TcpStream) -> F + Send + 'static,
+) -> Result<SocketAddr, Error>
+where
+    F: Future<Output = ()> + Send + 'static,
+{
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
-    let page = listen::bind(Some(any), 0)?;
-    let mut echo = Acceptor::new(listen::bind(Some(any), 0)?, MAX_ECHOES);
-    let sample = Sample {
-        page: page.local_addr().map_err(Error::Address)?,
-        echo: echo.local_addr().map_err(Error::Address)?,
-    };
+    let mut acceptor = Acceptor::new(listen::bind(Some(any), 0)?, MAX_CONNECTIONS);
+    let address = acceptor.local_addr().map_err(Error::Address)?;
     let stop = scope.clone();
-    scope.spawn_essential("page", async move {
-        let router = Router::new().route("/", get(|| async { PAGE }));
-        let serve = axum::serve(page, router).into_future();
-        if let Some(Err(error)) = stop.run(serve).await {
-            tracing::error!(error = %chain(&error), "the sample page ended");
-        }
-    });
-    let stop = scope.clone();
-    scope.spawn_essential("echo", async move {
-        loop {
-            match stop.run(echo.accept()).await {
-                Some(Ok(accepted)) => {
-                    let until = stop.clone();
-                    stop.spawn("echo connection", async move {
-                        let _permit = accepted.permit;
-                        until.run(send_back(accepted.stream)).await;
-                    });
-                }
-                Some(Err(error)) => {
-                    tracing::error!(error = %chain(&error), "the sample echo ended");
+    scope.spawn_essential(service, async move {
+        while let Some(accepted) = stop.run(acceptor.accept()).await {
+            let accepted = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    tracing::error!(error = %chain(&error), service, "sample service ended");
                     break;
                 }
-                None => break,
-            }
+            };
+            let (until, handled) = (stop.clone(), handle(accepted.stream));
+            stop.spawn("sample connection", async move {
+                let _permit = accepted.permit;
+                until.run(handled).await;
+            });
         }
     });
-    Ok(sample)
+    Ok(address)
+}
+
+async fn show_page(stream: TcpStream) {
+    let page = service_fn(|_| async { Ok::<_, Infallible>(Response::new(PAGE.to_owned())) });
+    let served = http1::Builder::new().serve_connection(TokioIo::new(stream), page);
+    if let Err(error) = served.await {
+        tracing::debug!(error = %chain(&error), "a request of the page broke off");
+    }
 }
 
 async fn send_back(mut stream: TcpStream) {
