@@ -214,11 +214,6 @@ const STATEMENTS: &[Statement] = &[
 
 /// Constants of different modules that must be equal.
 const EQUAL: &[[(&str, &str); 2]] = &[
-    // A key that can be read can sign.
-    [
-        ("crates/ssh/src/keys.rs", "MIN_RSA_BITS"),
-        ("crates/ssh/src/sign/mod.rs", "MIN_RSA_BITS"),
-    ],
     // The hosts that the embedded platform signs are those that a gateway reads.
     [
         ("crates/pki/src/extensions.rs", "MAX_HOST"),

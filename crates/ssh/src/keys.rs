@@ -10,14 +10,9 @@ use ssh_key::public::{EcdsaPublicKey, KeyData};
 use ssh_key::{Certificate, PrivateKey, PublicKey};
 use zeroize::Zeroizing;
 
-use super::sign::SigningKey;
+use super::sign::{MAX_RSA_BITS, MIN_RSA_BITS, SigningKey};
 use super::wire::Reader;
 use crate::secret::Secret;
-
-/// Smallest RSA modulus accepted, in bits.
-const MIN_RSA_BITS: usize = 2048;
-/// Largest RSA modulus accepted, in bits: the cost of a verification grows with its square.
-const MAX_RSA_BITS: usize = 8192;
 
 /// Why a text is not the key or certificate it should be.
 #[derive(Debug, thiserror::Error)]

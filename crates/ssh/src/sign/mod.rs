@@ -22,10 +22,11 @@ use zeroize::Zeroizing;
 use super::wire::{Malformed, Reader, Write as _};
 use infisical_runtime::error::printable;
 
-/// The shortest RSA modulus, in bits.
-const MIN_RSA_BITS: usize = 2048;
-/// The longest RSA modulus, in bits: aws-lc-rs takes no longer one.
-const MAX_RSA_BITS: usize = 8192;
+/// Shortest RSA modulus accepted, in bits.
+pub(super) const MIN_RSA_BITS: usize = 2048;
+/// Longest RSA modulus accepted, in bits: the cost of a verification grows with its square, and
+/// aws-lc-rs accepts no longer one.
+pub(super) const MAX_RSA_BITS: usize = 8192;
 
 /// Why something is not signed, or a signature not believed.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
