@@ -7,7 +7,7 @@ use crate::MIB;
 use crate::entrance::Entrance;
 use crate::go_client::GoClient;
 use crate::measure::throughput::{BYTES, RUNS};
-use crate::measure::{Direction, Moved, cpu_per_gib, cpu_seconds, moved};
+use crate::measure::{Direction, Transferred, cpu_per_gib, cpu_seconds, moved};
 use crate::process::Process;
 use crate::report::{Report, figure, median, times, to_f64};
 
@@ -28,7 +28,11 @@ pub(crate) struct Contender<'a> {
 
 impl Contender<'_> {
     /// Moves so many bytes over so many streams at once.
-    pub(crate) async fn moved(&self, one: (u64, Direction), bytes: u64) -> anyhow::Result<Moved> {
+    pub(crate) async fn moved(
+        &self,
+        one: (u64, Direction),
+        bytes: u64,
+    ) -> anyhow::Result<Transferred> {
         let client = match &self.client {
             Client::Own(entrance) => return moved(entrance, &self.processes, one, bytes).await,
             Client::Go(client) => client,
@@ -40,7 +44,7 @@ impl Contender<'_> {
         let seconds = crate::within(one.1.name(), limit, transfer.run()).await?;
         // Whatever the bench itself waited for is no part of the transfer.
         let seconds = seconds.min(begin.elapsed().as_secs_f64());
-        Ok(Moved {
+        Ok(Transferred {
             rate: to_f64(bytes) / to_f64(MIB) / seconds,
             cpu: cpu_per_gib(&before, &cpu_seconds(&self.processes)?, bytes),
         })
@@ -57,7 +61,7 @@ pub(crate) async fn compare(
     (streams, direction): (u64, Direction),
     report: &Report,
 ) -> Vec<Figures> {
-    let mut runs: Vec<Vec<Moved>> = contenders.iter().map(|_| Vec::new()).collect();
+    let mut runs: Vec<Vec<Transferred>> = contenders.iter().map(|_| Vec::new()).collect();
     let mut failures = Vec::new();
     for _ in 0..RUNS {
         for (contender, runs) in contenders.iter().zip(&mut runs) {
@@ -95,7 +99,7 @@ pub(crate) async fn compare(
     figures
 }
 
-fn figures(runs: &[Moved]) -> Figures {
+fn figures(runs: &[Transferred]) -> Figures {
     let rates: Vec<f64> = runs.iter().map(|run| run.rate).collect();
     let cpu = |at: usize| {
         let all: Vec<f64> = runs

@@ -21,7 +21,7 @@ pub(crate) const ONLINE: &str = "online";
 
 /// Between two lines of the same phase; sessions may come by the thousand.
 const PACE: Duration = Duration::from_secs(1);
-/// How often the line is told again when nothing happens, since it says how long something still takes.
+/// How often the line is repeated when nothing happens, since it says how long something still takes.
 const REFRESH: Duration = Duration::from_secs(60);
 /// How often the manager is asked for more time while sessions finish, and for how much.
 const EXTEND_EVERY: Duration = Duration::from_secs(5);
@@ -48,7 +48,7 @@ pub(crate) async fn announce(mut monitor: Monitor, runtime: Option<&Path>) {
             Ok(false) => break,
             Ok(true) => {
                 let other = monitor.other_phase(&report.phase);
-                // Either there is another phase, which is told at once, or it was long enough.
+                // Either there is another phase, which is reported at once, or it was long enough.
                 let _ = tokio::time::timeout_at(spoken + PACE, other).await;
             }
             Err(_) => {}

@@ -71,7 +71,7 @@ pub(crate) async fn run(args: Args, global: &Global, scope: Scope) -> anyhow::Re
     }
     let address = args.listen.unwrap_or(DEFAULT_LISTEN);
     let forwarder = Forwarder::bind(settings, address).map_err(failure)?;
-    // An unknown gateway, or one that is not connected, is told before anything waits for it.
+    // An unknown gateway, or one that is not connected, is reported before anything waits for it.
     match forwarder.check(&scope).await {
         Err(error) if error.is_final() => return Err(failure(error)),
         Err(error) => {

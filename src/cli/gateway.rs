@@ -130,14 +130,20 @@ pub(crate) async fn run(
     let environment = &global.environment;
     let told = reporter.clone();
     let refused = move |refused| told.configuration(refused);
-    let role = async |settings, known, responder, scope| {
+    let role = async |settings, last_known_good, responder, scope| {
         let runtime = environment.runtime_directory.clone();
         announcing.spawn("notify", async move {
             announce(monitor, runtime.as_deref()).await;
         });
         let cluster = Cluster::of_this_pod(environment.kubernetes_api.clone());
         let running = gateway::run(
-            settings, cluster, reporter, triggers, known, responder, scope,
+            settings,
+            cluster,
+            reporter,
+            triggers,
+            last_known_good,
+            responder,
+            scope,
         );
         Box::pin(running).await
     };

@@ -12,7 +12,7 @@ use super::global::Global;
 use super::logging::{self, Handle};
 use super::reload;
 use super::setting_args::{self, SettingArgs};
-use crate::agent::known::Known;
+use crate::agent::last_known_good::LastKnownGood;
 use crate::config::env::Environment;
 use crate::config::file;
 use crate::config::raw::Flags;
@@ -143,7 +143,7 @@ impl<R: Daemon> Start<R> {
         refused: impl Fn(Option<String>),
         role: impl AsyncFnOnce(
             watch::Receiver<R::Settings>,
-            Known,
+            LastKnownGood,
             LivenessResponder,
             Scope,
         ) -> Result<(), E>,
@@ -168,9 +168,9 @@ impl<R: Daemon> Start<R> {
         };
         let handed_over = reload::is_handed_over(self.config.as_deref(), &global.environment);
         let reloading = reload::follow(hangups, handed_over, again, settings, refused);
-        let known = Known::new(global.environment.state_directory.clone());
+        let last_known_good = LastKnownGood::new(global.environment.state_directory.clone());
         tokio::select! {
-            ended = role(followed, known, responder, scope) => Ok(ended),
+            ended = role(followed, last_known_good, responder, scope) => Ok(ended),
             () = reloading => Ok(Ok(())),
         }
     }

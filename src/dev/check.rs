@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use super::Error;
 use super::console::Console;
 use super::sample::Sample;
-use super::stack::{Access, Stack};
+use super::stack::{ClientAccess, Stack};
 
 /// Bytes sent to the echo.
 const ECHO_BYTES: usize = 8 * 1024 * 1024;
@@ -22,7 +22,7 @@ const TRANSFER_DEADLINE: Duration = Duration::from_secs(60);
 
 pub(super) async fn run(
     stack: &mut Stack,
-    access: &Access,
+    access: &ClientAccess,
     sample: Sample,
     console: &mut Console,
 ) -> Result<(), Error> {

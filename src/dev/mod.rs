@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use console::Console;
 use directory::Directory;
 use sample::Sample;
-use stack::{Access, GATEWAY, Stack};
+use stack::{ClientAccess, GATEWAY, Stack};
 
 use crate::api;
 use crate::config::file;
@@ -177,7 +177,7 @@ async fn work(
 fn explain(
     settings: &Settings,
     stack: &Stack,
-    access: &Access,
+    access: &ClientAccess,
     sample: Sample,
     console: &mut Console,
 ) {

@@ -47,7 +47,7 @@ pub(super) struct Stack {
 
 /// What a client needs.
 #[derive(Debug, Clone)]
-pub(super) struct Access {
+pub(super) struct ClientAccess {
     /// The platform's address, as `--domain` takes it.
     pub(super) domain: String,
     /// The administrator's token.
@@ -89,7 +89,7 @@ impl Stack {
     }
 
     /// Starts platform, relay and gateway.
-    pub(super) async fn start(&mut self, console: &mut Console) -> Result<Access, Error> {
+    pub(super) async fn start(&mut self, console: &mut Console) -> Result<ClientAccess, Error> {
         let access = self.start_platform(console).await?;
         let admin = Admin::try_new(&access)?;
         self.start_relay(console, &access, &admin).await?;
@@ -97,7 +97,7 @@ impl Stack {
         Ok(access)
     }
 
-    async fn start_platform(&mut self, console: &mut Console) -> Result<Access, Error> {
+    async fn start_platform(&mut self, console: &mut Console) -> Result<ClientAccess, Error> {
         let since = Instant::now();
         let state = self.directory.file("platform");
         let ready = self.directory.file("platform.url");
@@ -115,7 +115,7 @@ impl Stack {
         let pid = self.launch("platform", &arguments)?;
         let domain = self.until("serve", || written(&ready)).await?;
         console.done("platform", format_args!("{domain}, pid {pid}"), since);
-        Ok(Access {
+        Ok(ClientAccess {
             domain,
             token_file: state.join("admin-token"),
         })
@@ -124,7 +124,7 @@ impl Stack {
     async fn start_relay(
         &mut self,
         console: &mut Console,
-        access: &Access,
+        access: &ClientAccess,
         admin: &Admin,
     ) -> Result<(), Error> {
         let since = Instant::now();
@@ -164,7 +164,7 @@ impl Stack {
 
     async fn try_relay(
         &mut self,
-        access: &Access,
+        access: &ClientAccess,
         config: &Path,
         address: IpAddr,
     ) -> Result<u32, Error> {
@@ -196,7 +196,7 @@ impl Stack {
     async fn start_gateway(
         &mut self,
         console: &mut Console,
-        access: &Access,
+        access: &ClientAccess,
         admin: &Admin,
     ) -> Result<(), Error> {
         let since = Instant::now();
@@ -242,7 +242,7 @@ impl Stack {
     /// Starts `infisical connect` to `target` and gives the local address that leads there.
     pub(super) async fn connect(
         &mut self,
-        access: &Access,
+        access: &ClientAccess,
         name: &'static str,
         target: SocketAddr,
     ) -> Result<SocketAddr, Error> {
@@ -331,7 +331,7 @@ struct Admin {
 }
 
 impl Admin {
-    fn try_new(access: &Access) -> Result<Self, Error> {
+    fn try_new(access: &ClientAccess) -> Result<Self, Error> {
         let domain = ApiBase::parse(&access.domain).map_err(Error::Domain)?;
         let text = fs::read_to_string(&access.token_file).map_err(Error::AdminToken)?;
         Ok(Self {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-/// How often it is looked for: often enough for a person, seldom enough for a machine that boots.
+/// How often it is looked for: often enough for a person, rarely enough for a machine that boots.
 const LOOK: Duration = Duration::from_millis(200);
 
 /// Waits until `path` is there, `limit` at most; false if it is not.

@@ -21,7 +21,7 @@ pub const STATE: &str = "/var/lib/infisical-platform";
 /// Where the service manager keeps the state of a made-up user.
 pub const PRIVATE_STATE: &str = "/var/lib/private/infisical-platform";
 
-/// What a service of the platform is told.
+/// The arguments of a service of the platform.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// Where it serves.

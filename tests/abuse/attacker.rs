@@ -32,8 +32,8 @@ const HELD_AT_ONCE: usize = 1500;
 const ATTEMPT: Duration = Duration::from_secs(5);
 /// The same of a session that only the relay is to end.
 const FOREVER: Duration = Duration::from_secs(3600);
-/// Between two attempts of an attacker that is refused: as long as a packet takes, lest it only
-/// turns in a loop.
+/// Between two attempts of an attacker that is refused: as long as a packet takes, so that it does
+/// not only turn in a loop.
 const PAUSE: Duration = Duration::from_millis(1);
 
 /// What all attempts have in common.

@@ -8,7 +8,7 @@
 //! - `cases` is the table: what is broken, the bound, and a function that breaks it, cures it and measures. It takes a
 //!   [`lab::Lab`] of its own and panics when what must happen does not. To add one, write it and list it in `cases::TABLE`.
 //! - `lab` has this build's platform, relay and gateway as processes, each on a machine of its own.
-//! - `net` is these machines: network namespaces around a router, which drops in silence what it is told to drop.
+//! - `net` is these machines: network namespaces around a router, which silently drops what it is configured to drop.
 //! - `probe` is the client: a session is tried repeatedly, and the first that works is the recovery.
 //! - `peer` is what this very binary does as a child in one of the namespaces: an echo, a DNS server, and the proxy that
 //!   stands between gateway and relay. `steer` tells the proxy what to do.

@@ -60,7 +60,7 @@ impl Proxy {
         self.say(&format!("fresh {word}"));
     }
 
-    /// Present connections carry nothing in this direction any more, forever, and no one is told.
+    /// Present connections carry nothing in this direction any more, forever, and no one is notified.
     pub(crate) fn stick(&mut self, direction: Direction) {
         self.say(&format!("stick {}", direction.word()));
     }

@@ -259,7 +259,7 @@ const SMALLER: &[[(&str, &str); 2]] = &[
     // The kernel reports a dead connection before our limit for the other end's answer is far behind.
     [
         ("crates/api/src/client.rs", "CALL_DEADLINE"),
-        ("crates/gateway/src/issue.rs", "ATTEMPT"),
+        ("crates/gateway/src/credential_client.rs", "ATTEMPT"),
     ],
 ];
 

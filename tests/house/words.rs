@@ -104,10 +104,12 @@ pub(crate) fn long_scripts<'a>(files: impl Iterator<Item = (&'a str, &'a str)>) 
 /// A word that is not used, and where.
 #[derive(Debug, PartialEq, Eq)]
 struct Replaced<'a> {
-    /// In comments and documents, in any case; otherwise an identifier.
+    /// In all texts and within identifiers, in any case; otherwise an identifier.
     is_prose: bool,
     word: String,
     instead: &'a str,
+    /// Files that have this text may use the word.
+    unless: Option<&'a str>,
 }
 
 fn replaced(list: &str) -> impl Iterator<Item = Replaced<'_>> {
@@ -115,10 +117,15 @@ fn replaced(list: &str) -> impl Iterator<Item = Replaced<'_>> {
     lines.filter_map(|line| {
         let (kind, rest) = line.split_once("  ")?;
         let (word, instead) = rest.trim_start().split_once("  ")?;
+        let (instead, unless) = match instead.split_once("  unless ") {
+            Some((instead, text)) => (instead, Some(text)),
+            None => (instead, None),
+        };
         Some(Replaced {
             is_prose: kind == "prose",
             word: word.to_owned(),
             instead: instead.trim_start(),
+            unless,
         })
     })
 }
@@ -142,32 +149,45 @@ pub(crate) fn replaced_words<'a>(
     for (path, text) in files.filter(|(path, _)| is_checked(path)) {
         let is_rust = path.ends_with(".rs");
         let source = Source::new(path, text);
-        for (at, (line, code)) in text.lines().zip(source.code.lines()).enumerate() {
-            let prose = prose(line, is_rust).to_lowercase();
-            let code = if is_rust { code } else { line };
-            for Replaced {
-                is_prose,
-                word,
-                instead,
-            } in &words
-            {
-                let found = if *is_prose {
-                    has_word(&prose, word)
-                } else {
-                    has_word(code, word)
-                };
-                if found {
-                    wrong.push(format!("{path}:{}: {word:?}, use: {instead}", at + 1));
+        let lower = text.to_lowercase().replace('_', " ");
+        let may_have = |word: &&Replaced<'_>| {
+            let text_of_its_kind = if word.is_prose { &lower } else { text };
+            text_of_its_kind.contains(&word.word)
+                && !word.unless.is_some_and(|other| text.contains(other))
+        };
+        let words: Vec<&Replaced<'_>> = words.iter().filter(may_have).collect();
+        let mut check = |at: usize, prose: &str, code: &str| {
+            let prose = prose.to_lowercase().replace('_', " ");
+            for word in &words {
+                let text = if word.is_prose { &prose } else { code };
+                if has_word(text, &word.word) {
+                    let Replaced { word, instead, .. } = word;
+                    wrong.push(format!("{path}:{at}: {word:?}, use: {instead}"));
                 }
+            }
+        };
+        for (at, (line, code)) in text.lines().zip(source.code.lines()).enumerate() {
+            if is_rust {
+                check(at + 1, &format!("{code} {}", comment(line)), code);
+            } else {
+                // Of names only those that are marked as such: many are words of every day.
+                let names: Vec<&str> = line.split('`').skip(1).step_by(2).collect();
+                check(at + 1, line, &names.join(" "));
+            }
+        }
+        if is_rust {
+            let ours = |(_, text): &&(usize, String)| !CONTRACT.contains(&text.as_str());
+            for (at, text) in source.strings.iter().filter(ours) {
+                check(*at, text, "");
             }
         }
     }
     wrong
 }
 
-/// The comment of a line of Rust; the whole line of anything else.
-fn prose(line: &str, is_rust: bool) -> &str {
-    if !is_rust || line.trim_start().starts_with("//") {
+/// The comment of a line of Rust.
+fn comment(line: &str) -> &str {
+    if line.trim_start().starts_with("//") {
         return line;
     }
     line.split_once(" // ").map_or("", |(_, comment)| comment)
@@ -232,13 +252,21 @@ mod tests {
 
     #[test]
     fn replaced_words_are_found_as_whole_words() {
-        let list = "# a list\n\nprose  old word  new word\nname   Older  Newer\n";
+        let list = "# a list\n\nprose  old word  new word\nname   Older  Newer  unless lib::\n";
         let found = |path, text| super::replaced_words(list, [(path, text)].into_iter()).len();
         assert_eq!(
             found("src/a.rs", "/// An Old word.\nfn f() {} // old word"),
             2
         );
-        assert_eq!(found("src/a.rs", "let a = \"old word\"; // bold words"), 0);
+        assert_eq!(
+            found("src/a.rs", "let a = \"bold words\"; // bold words"),
+            0
+        );
+        assert_eq!(
+            found("src/a.rs", "fn an_old_word() { say(\"old word\") }"),
+            2
+        );
+        assert_eq!(found("src/a.rs", "use lib::Older;"), 0);
         assert_eq!(found("src/a.rs", "struct Older; struct OlderToo;"), 1);
         assert_eq!(found("docs/a.md", "old word; a test `an_old_word`"), 1);
         assert_eq!(found("CHANGELOG.md", "old word"), 0);

@@ -1,4 +1,4 @@
-//! The command line: exit codes, mistakes that are all told at once, ports in use, and what
+//! The command line: exit codes, mistakes that are all reported at once, ports in use, and what
 //! `connect` promises to scripts.
 
 use std::net::{SocketAddr, TcpListener};
@@ -70,7 +70,7 @@ async fn a_secret_file_that_others_can_read_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_port_in_use_is_told_with_its_address() {
+async fn a_port_in_use_is_reported_with_its_address() {
     let lab = Lab::new().await;
     for port in [2222, 8443] {
         let address = SocketAddr::from((lab.host, port));
@@ -212,7 +212,7 @@ async fn installing_without_root_or_systemd_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn everything_that_keeps_a_service_from_being_installed_is_told_at_once() {
+async fn everything_that_keeps_a_service_from_being_installed_is_reported_at_once() {
     let (code, output) = run(&[
         "relay",
         "systemd",

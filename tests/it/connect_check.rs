@@ -26,7 +26,7 @@ async fn unknown_gateway_is_reported_before_listening() {
     assert!(output.contains("gateway-two"), "{output}");
     assert!(!output.contains("Listening"), "{output}");
 
-    // The one that is there is not remarked upon.
+    // The one that is there is not warned of.
     let good = connect(&stack, GATEWAY, &["--listen", "127.0.0.1:0"]);
     good.wait_for_line("Listening on").await;
     assert_eq!(good.output().lines().count(), 1, "{}", good.output());

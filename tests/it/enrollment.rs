@@ -19,7 +19,7 @@ const CONFIG: i32 = 78;
 const GATEWAY_ENROLL: &str = "POST /api/v3/gateways/token-auth/enroll";
 const GATEWAY_CONNECT: &str = "POST /api/v3/gateways/connect";
 const RELAY_LOGIN: &str = "POST /api/v2/relays/login";
-/// What a person is told to do about a token that is spent.
+/// What the message says to do about a token that is spent.
 const CREATE: &str = "create a new one";
 
 /// A gateway and a relay that enroll at `domain` with a one-time token.

@@ -204,7 +204,7 @@ async fn a_person_can_end_a_wait_that_the_platform_asked_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_platform_that_does_not_get_through_is_told_where_the_gateway_is() {
+async fn a_platform_that_does_not_get_through_is_reported_where_the_gateway_is() {
     let lab = Lab::new().await;
     let relay = lab.relay().await;
     let gateway = lab.gateway(&relay).await;

@@ -310,7 +310,7 @@ fn logrotate_leaves_foreign_files_behind_links_alone() {
     }
 }
 
-/// Starts the lab's gateway, its output as `redirected` makes it; a session works, pings come, and it ends when it is told to.
+/// Starts the lab's gateway, its output as `redirected` makes it; a session works, pings come, and it ends when it is asked to.
 async fn serves(
     lab: &Lab,
     redirected: impl FnOnce(&std::process::Command) -> std::process::Command,

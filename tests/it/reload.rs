@@ -124,7 +124,7 @@ async fn a_gateway_moves_to_another_relay_and_cuts_no_session() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_wrong_configuration_is_told_and_the_old_one_stays() {
+async fn a_wrong_configuration_is_reported_and_the_old_one_stays() {
     let (lab, _relay, gateway, manager) = begin().await;
     let echo = Target::echo(lab.host).await;
     let mut witness = session(&lab.way(echo.address)).await.expect("a session");

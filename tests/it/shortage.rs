@@ -59,7 +59,7 @@ async fn a_relay_out_of_descriptors_keeps_its_sessions_and_lets_peers_in_later()
                 .count()
         };
         let held = silent((lab.host, port).into()).await;
-        eventually("the shortage is told", || async {
+        eventually("the shortage is logged", || async {
             (of_this_port(BEGIN) == 1).then_some(()).ok_or("not yet")
         })
         .await;
@@ -78,7 +78,7 @@ async fn a_relay_out_of_descriptors_keeps_its_sessions_and_lets_peers_in_later()
             .await
             .expect("it is let in");
         assert_eq!(&version, b"SSH-");
-        eventually("its end is told", || async {
+        eventually("its end is logged", || async {
             (of_this_port(END) == 1).then_some(()).ok_or("not yet")
         })
         .await;

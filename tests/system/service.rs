@@ -51,7 +51,7 @@ pub(crate) fn enrollment(lab: &Lab, token_file: &str) -> Vec<String> {
 pub(crate) fn template() -> String {
     let unit = include_str!("../../systemd/infisical-gateway@.service");
     let unit = unit.replace("/usr/bin/infisical", PROGRAM);
-    format!("# Written by infisical gateway systemd install, which writes it anew.\n{unit}")
+    format!("# Written by infisical gateway systemd install\n{unit}")
 }
 
 /// The configuration of one of several gateways, as a person writes it; gives its path.

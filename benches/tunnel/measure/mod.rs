@@ -41,7 +41,7 @@ impl Direction {
 }
 
 /// What one measurement of throughput found.
-pub(crate) struct Moved {
+pub(crate) struct Transferred {
     /// MiB/s, all streams together.
     pub(crate) rate: f64,
     /// CPU seconds per GiB of each process.
@@ -54,7 +54,7 @@ pub(crate) async fn moved(
     processes: &[&Process],
     (streams, direction): (u64, Direction),
     bytes: u64,
-) -> anyhow::Result<Moved> {
+) -> anyhow::Result<Transferred> {
     let share = bytes / streams;
     let mut ready = Vec::new();
     for _ in 0..streams {
@@ -79,7 +79,7 @@ pub(crate) async fn moved(
     };
     within(direction.name(), LONGEST, all).await?;
     let seconds = begin.elapsed().as_secs_f64();
-    Ok(Moved {
+    Ok(Transferred {
         rate: to_f64(bytes) / to_f64(MIB) / seconds,
         cpu: cpu_per_gib(&before, &cpu_seconds(processes)?, bytes),
     })

@@ -73,7 +73,7 @@ impl Cadence {
     }
 }
 
-/// Logs the results of heartbeats: each change, and repeated failures seldom.
+/// Logs the results of heartbeats: each change, and repeated failures rarely.
 #[derive(Debug)]
 pub struct Log {
     reachable: Event,

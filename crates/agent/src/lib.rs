@@ -8,7 +8,7 @@ use infisical_runtime::{backoff, clock, error, event, events, log_throttle, scop
 pub mod access;
 pub mod enroll;
 pub mod heartbeat;
-pub mod known;
+pub mod last_known_good;
 pub mod refusals;
 pub mod reload;
 pub mod renew;

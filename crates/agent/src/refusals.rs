@@ -7,4 +7,4 @@ use std::time::Duration;
 pub const REFUSALS_BELIEVED: u32 = 10;
 /// Time between attempts once refusals are believed. Attempts go on: there may be no person to
 /// start the role again, and what answered may have been a proxy before the platform.
-pub const SELDOM: Duration = Duration::from_secs(300);
+pub const REFUSED_RETRY_INTERVAL: Duration = Duration::from_secs(300);

@@ -9,11 +9,11 @@ use crate::error::{Class, chain};
 use crate::log_throttle::LogThrottle;
 use crate::{event, events};
 
-/// The part of their life after which credentials are renewed, in thousandths: a random one, so
+/// The part of their lifetime after which credentials are renewed, in thousandths: a random one, so
 /// that services that started together do not renew together, and always below two thirds.
 const RENEW_PERMILLE: std::ops::Range<u64> = 500..651;
 
-/// Delays between attempts; a third of a certificate's life is left for them.
+/// Delays between attempts; a third of a certificate's lifetime is left for them.
 const BASE: Duration = Duration::from_secs(5);
 const CAP: Duration = Duration::from_secs(300);
 /// Longest delay for a while after the certificates have expired: there are no new sessions without
@@ -41,8 +41,8 @@ impl RenewalTime {
     #[must_use]
     pub fn new(expires: SystemTime, at_most: Duration, clock: &Clock) -> Self {
         let now = clock.now();
-        let life = expires.duration_since(now).unwrap_or_default();
-        let wait = renew_after(life, at_most, backoff::random());
+        let lifetime = expires.duration_since(now).unwrap_or_default();
+        let wait = renew_after(lifetime, at_most, backoff::random());
         let at = Instant::now();
         Self {
             at: at.checked_add(wait).unwrap_or(at),
@@ -64,13 +64,13 @@ impl RenewalTime {
     }
 }
 
-/// How long to keep credentials that are valid for `life`.
-fn renew_after(life: Duration, at_most: Duration, random: u64) -> Duration {
+/// How long to keep credentials that are valid for `lifetime`.
+fn renew_after(lifetime: Duration, at_most: Duration, random: u64) -> Duration {
     let span = RENEW_PERMILLE.end.saturating_sub(RENEW_PERMILLE.start);
     let permille = RENEW_PERMILLE.start.saturating_add(random % span.max(1));
     let permille = u32::try_from(permille).unwrap_or(500);
     // Divided first: certificates that never expire have lives near the type's end.
-    (life / 1000).saturating_mul(permille).min(at_most)
+    (lifetime / 1000).saturating_mul(permille).min(at_most)
 }
 
 /// The attempts to renew, and what is logged of them.
@@ -213,8 +213,8 @@ mod tests {
 
     #[test]
     fn long_lived_credentials_are_renewed_at_the_limit() {
-        for life in [24 * 30 * HOUR, Duration::MAX] {
-            assert_eq!(renew_after(life, 6 * HOUR, 0), 6 * HOUR);
+        for lifetime in [24 * 30 * HOUR, Duration::MAX] {
+            assert_eq!(renew_after(lifetime, 6 * HOUR, 0), 6 * HOUR);
         }
     }
 

@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn every_setting_is_told_with_its_origin_and_no_secret() {
+    fn every_setting_is_reported_with_its_origin_and_no_secret() {
         let case = Case {
             flags: &[NAME, (&API_URL, "--domain", "https://flag")],
             variables: &[("INFISICAL_CUSTOM_HEADERS", "X-A=hunter2 X-B='hunter2'")],
@@ -371,7 +371,7 @@ mod tests {
         assert_eq!(account.overridden, [expected]);
     }
 
-    /// Every value that loses is told, also one of the same source as the winner.
+    /// Every value that loses is reported, also one of the same source as the winner.
     #[test]
     fn every_value_that_does_not_win_is_listed() {
         let case = Case {

@@ -273,7 +273,7 @@ impl Variable {
         }
     }
 
-    /// The flag to name where a person is told to give it; its variable if it has none.
+    /// The flag to name where a message asks a person to give it; its variable if it has none.
     #[must_use]
     pub fn flag(&self) -> &'static str {
         self.flags.first().map_or(self.name, |flag| flag.name)

@@ -1,4 +1,4 @@
-//! Why a connection did not come about, and which part of the way is to blame.
+//! Why a connection did not come about, and which part of the way caused it.
 
 use std::io;
 use std::sync::Arc;

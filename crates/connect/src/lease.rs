@@ -154,14 +154,14 @@ mod tests {
 
     const VALIDITY: Duration = Duration::from_secs(300);
 
-    /// An issuer that counts, takes a second, and fails where told.
+    /// A platform that counts, takes a second, and fails where told.
     #[derive(Default)]
-    struct Issuer {
+    struct FakePlatform {
         asked: Cell<u32>,
         fails: Cell<bool>,
     }
 
-    impl Issuer {
+    impl FakePlatform {
         async fn ask(&self) -> Result<(u32, Duration), &'static str> {
             self.asked.set(self.asked.get() + 1);
             let number = self.asked.get();
@@ -176,79 +176,88 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn concurrent_needs_share_one_request() {
-        let (leases, issuer) = (Leases::new(), Issuer::default());
-        let all = (0..100).map(|_| leases.current(|| issuer.ask()));
+        let (leases, platform) = (Leases::new(), FakePlatform::default());
+        let all = (0..100).map(|_| leases.current(|| platform.ask()));
         for lease in futures_util::future::join_all(all).await {
             assert_eq!(*lease.expect("issued").value, 1);
         }
-        assert_eq!(issuer.asked.get(), 1);
+        assert_eq!(platform.asked.get(), 1);
     }
 
     #[tokio::test(start_paused = true)]
     async fn concurrent_needs_share_one_failure_and_a_later_one_asks_again() {
-        let (leases, issuer) = (Leases::new(), Issuer::default());
-        issuer.fails.set(true);
-        let all = (0..100).map(|_| leases.current(|| issuer.ask()));
+        let (leases, platform) = (Leases::new(), FakePlatform::default());
+        platform.fails.set(true);
+        let all = (0..100).map(|_| leases.current(|| platform.ask()));
         for lease in futures_util::future::join_all(all).await {
             assert_eq!(*lease.expect_err("refused"), "down");
         }
-        assert_eq!(issuer.asked.get(), 1);
-        issuer.fails.set(false);
-        let lease = leases.current(|| issuer.ask()).await.expect("issued");
+        assert_eq!(platform.asked.get(), 1);
+        platform.fails.set(false);
+        let lease = leases.current(|| platform.ask()).await.expect("issued");
         assert_eq!(*lease.value, 2);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_value_is_renewed_when_less_than_a_third_of_its_validity_is_left() {
-        let (leases, issuer) = (Leases::new(), Issuer::default());
-        let first = leases.current(|| issuer.ask()).await.expect("issued");
+        let (leases, platform) = (Leases::new(), FakePlatform::default());
+        let first = leases.current(|| platform.ask()).await.expect("issued");
         assert!(first.fresh);
         tokio::time::advance(VALIDITY * 2 / 3 - Duration::from_millis(1)).await;
-        let again = leases.current(|| issuer.ask()).await.expect("held");
+        let again = leases.current(|| platform.ask()).await.expect("held");
         assert_eq!((*again.value, again.fresh), (1, false));
         tokio::time::advance(Duration::from_millis(1)).await;
-        let second = leases.current(|| issuer.ask()).await.expect("renewed");
+        let second = leases.current(|| platform.ask()).await.expect("renewed");
         assert_eq!((*second.value, second.fresh), (2, true));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_failed_renewal_leaves_the_old_value_until_its_end() {
-        let (leases, issuer) = (Leases::new(), Issuer::default());
-        leases.current(|| issuer.ask()).await.expect("issued");
-        issuer.fails.set(true);
+        let (leases, platform) = (Leases::new(), FakePlatform::default());
+        leases.current(|| platform.ask()).await.expect("issued");
+        platform.fails.set(true);
         tokio::time::advance(VALIDITY * 2 / 3).await;
         for _ in 0..3 {
-            let lease = leases.current(|| issuer.ask()).await.expect("the old one");
+            let lease = leases
+                .current(|| platform.ask())
+                .await
+                .expect("the old one");
             assert_eq!((*lease.value, lease.fresh), (1, false));
         }
-        assert_eq!(issuer.asked.get(), 2, "one renewal, then a pause");
+        assert_eq!(platform.asked.get(), 2, "one renewal, then a pause");
         tokio::time::advance(RENEWAL_PAUSE).await;
-        leases.current(|| issuer.ask()).await.expect("the old one");
-        assert_eq!(issuer.asked.get(), 3);
+        leases
+            .current(|| platform.ask())
+            .await
+            .expect("the old one");
+        assert_eq!(platform.asked.get(), 3);
         tokio::time::advance(VALIDITY / 3).await;
-        leases.current(|| issuer.ask()).await.expect_err("expired");
+        leases
+            .current(|| platform.ask())
+            .await
+            .expect_err("expired");
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_discarded_value_is_replaced_once() {
-        let (leases, issuer) = (Leases::new(), Issuer::default());
-        let first = leases.current(|| issuer.ask()).await.expect("issued");
+        let (leases, platform) = (Leases::new(), FakePlatform::default());
+        let first = leases.current(|| platform.ask()).await.expect("issued");
         leases.discard(first.generation).await;
-        let second = leases.current(|| issuer.ask()).await.expect("issued");
+        let second = leases.current(|| platform.ask()).await.expect("issued");
         assert_eq!(*second.value, 2);
         leases.discard(first.generation).await;
-        let still = leases.current(|| issuer.ask()).await.expect("held");
+        let still = leases.current(|| platform.ask()).await.expect("held");
         assert_eq!(*still.value, 2);
     }
 
     #[tokio::test(start_paused = true)]
     async fn an_abandoned_request_does_not_block_the_next() {
-        let (leases, issuer) = (Leases::new(), Issuer::default());
+        let (leases, platform) = (Leases::new(), FakePlatform::default());
         let half = Duration::from_millis(500);
-        tokio::time::timeout(half, leases.current(|| issuer.ask()))
+        tokio::time::timeout(half, leases.current(|| platform.ask()))
             .await
             .expect_err("given up");
-        let lease = leases.current(|| issuer.ask()).await.expect("issued");
+        let lease = leases.current(|| platform.ask()).await.expect("issued");
         assert_eq!(*lease.value, 2);
     }
 }

@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_end_before_the_first_byte_is_told_from_an_answer_that_is_empty() {
+    async fn an_end_before_the_first_byte_is_reported_from_an_answer_that_is_empty() {
         let (input, _held_open) = duplex(16);
         let (remote, far) = duplex(16);
         drop(far);

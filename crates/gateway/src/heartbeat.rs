@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-use super::issue::Issuer;
+use super::credential_client::CredentialClient;
 use crate::agent::access::call;
 use crate::agent::heartbeat::{Cadence, Log, Timing};
 use crate::api;
@@ -29,28 +29,28 @@ const TIMING: Timing = Timing {
 
 /// What a heartbeat showed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Beat {
+pub(crate) enum Heartbeat {
     /// The platform reached this gateway: the whole path works.
-    Through,
+    Reached,
     /// The platform is there and says that it did not get through.
-    NotThrough(String),
+    NotReached(String),
     /// The platform did not say: it is away, unwell, or does not let this gateway ask.
     Unanswered(String),
 }
 
-/// Sends heartbeats while `up` is true, each as the newest of `issuers` may, and tells the link what each showed. Ends when
-/// `up` is gone.
+/// Sends heartbeats while `tunnel_up` is true, each as the newest of `credential_clients` may, and tells the link what each showed. Ends when
+/// `tunnel_up` is gone.
 pub(crate) async fn run(
-    issuers: watch::Receiver<Arc<Issuer>>,
-    mut up: watch::Receiver<bool>,
-    beats: mpsc::Sender<Beat>,
+    credential_clients: watch::Receiver<Arc<CredentialClient>>,
+    mut tunnel_up: watch::Receiver<bool>,
+    heartbeat_tx: mpsc::Sender<Heartbeat>,
 ) {
     // Outlives tunnels, as what the platform asked for does.
     let mut not_before = Instant::now();
     let log = Log::new(events::GATEWAY_REACHABLE, events::HEARTBEAT_FAILED);
-    while up.wait_for(|up| *up).await.is_ok() {
-        let while_up = beat(&issuers, &beats, &mut not_before, &log);
-        let mut down = up.clone();
+    while tunnel_up.wait_for(|up| *up).await.is_ok() {
+        let while_up = heartbeat(&credential_clients, &heartbeat_tx, &mut not_before, &log);
+        let mut down = tunnel_up.clone();
         tokio::select! {
             () = while_up => {}
             _ = down.wait_for(|up| !*up) => {}
@@ -58,10 +58,10 @@ pub(crate) async fn run(
     }
 }
 
-/// Beats forever.
-async fn beat(
-    issuers: &watch::Receiver<Arc<Issuer>>,
-    beats: &mpsc::Sender<Beat>,
+/// Sends heartbeats forever.
+async fn heartbeat(
+    credential_clients: &watch::Receiver<Arc<CredentialClient>>,
+    heartbeat_tx: &mpsc::Sender<Heartbeat>,
     not_before: &mut Instant,
     log: &Log,
 ) {
@@ -69,10 +69,10 @@ async fn beat(
     loop {
         let due = Instant::now() + cadence.delay();
         tokio::time::sleep_until(due.max(*not_before)).await;
-        let issuer = Arc::clone(&issuers.borrow());
-        let result = once(&issuer).await;
+        let credential_client = Arc::clone(&credential_clients.borrow());
+        let result = once(&credential_client).await;
         // Full only while the connection does something else, and then the next one tells the same.
-        let _ = beats.try_send(Beat::of(&result));
+        let _ = heartbeat_tx.try_send(Heartbeat::of(&result));
         if let Err((_, Class::RetryAfter(wait))) = result {
             *not_before = Instant::now() + wait;
         }
@@ -85,15 +85,15 @@ async fn beat(
     }
 }
 
-impl Beat {
+impl Heartbeat {
     fn of(result: &Result<(), (api::Error, Class)>) -> Self {
         let error = match result {
-            Ok(()) => return Self::Through,
+            Ok(()) => return Self::Reached,
             Err((error, _)) => error,
         };
         let text = chain(error).to_string();
         if error.tells_of_probe() {
-            Self::NotThrough(text)
+            Self::NotReached(text)
         } else {
             Self::Unanswered(text)
         }
@@ -101,10 +101,10 @@ impl Beat {
 }
 
 /// One heartbeat.
-async fn once(issuer: &Issuer) -> Result<(), (api::Error, Class)> {
-    let client = issuer.client();
+async fn once(credential_client: &CredentialClient) -> Result<(), (api::Error, Class)> {
+    let client = credential_client.client();
     let heartbeat = |token| async move { client.gateway_heartbeat(&token).await };
-    call(issuer.access().source(), heartbeat).await
+    call(credential_client.auth().source(), heartbeat).await
 }
 
 #[cfg(test)]
@@ -112,7 +112,7 @@ mod tests {
     use super::{Cadence, TIMING};
 
     #[test]
-    fn the_cadence_is_soon_then_seldom() {
+    fn the_cadence_is_soon_then_rarely() {
         let mut cadence = Cadence::new(TIMING);
         let mut delays = Vec::new();
         for success in [

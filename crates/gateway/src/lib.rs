@@ -24,15 +24,15 @@ use infisical_runtime::{
 };
 use infisical_ssh as ssh;
 
-mod access;
 pub mod connection;
+pub mod credential_client;
 pub mod enroll;
 #[cfg(any(test, feature = "testing"))]
 #[doc(hidden)]
 pub mod fuzzing;
 mod heartbeat;
 pub mod identity;
-pub mod issue;
+mod platform_auth;
 mod reload;
 mod renew;
 pub mod service;
@@ -42,7 +42,7 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc, watch};
 
-use crate::agent::known::Known;
+use crate::agent::last_known_good::LastKnownGood;
 use crate::api::Client;
 use crate::api::login::TokenSource;
 use crate::config::credential::Credential;
@@ -51,7 +51,6 @@ use crate::error::{Class, Reason, kind};
 use crate::health::LivenessResponder;
 use crate::log_throttle::LogThrottle;
 use crate::scope::Scope;
-use access::Access;
 use connection::cached_relay::{self, CachedRelay};
 use connection::reconnect_trigger::{self, ReconnectTriggers};
 use connection::relay_reselection;
@@ -59,6 +58,7 @@ use connection::run::Driver;
 use connection::session::{self, Shared};
 use connection::status::Reporter;
 use connection::tunnel::Tunnels;
+use platform_auth::PlatformAuth;
 use reload::Made;
 use service::http::Cluster;
 
@@ -79,7 +79,7 @@ pub enum Error {
     /// There are no credentials, and only a person can change that. The source says whose refusal
     /// it is: a login that this machine cannot prepare is not the platform's.
     #[error(transparent)]
-    Credentials(issue::Error),
+    Credentials(credential_client::Error),
     /// The tunnel cannot be made with what the platform gave.
     #[error("the tunnel cannot be made")]
     Tunnel(#[source] session::Error),
@@ -120,8 +120,8 @@ impl Error {
 }
 
 /// Runs a gateway as the newest of `settings` says until `scope` is cancelled and everything is
-/// closed, or until a person must act. `responder` answers for it; `reporter` is told how it is;
-/// `triggers` are reasons to act at once; what worked before is `known`.
+/// closed, or until a person must act. `responder` answers for it; `reporter` receives its status;
+/// `triggers` are reasons to act at once; what worked before is in `last_known_good`.
 ///
 /// # Errors
 /// See [`Error`]; everything that time may cure is retried instead.
@@ -130,25 +130,28 @@ pub async fn run(
     cluster: Cluster,
     reporter: Reporter,
     triggers: ReconnectTriggers,
-    known: Known,
+    last_known_good: LastKnownGood,
     mut responder: LivenessResponder,
     scope: Scope,
 ) -> Result<(), Error> {
     event!(events::GATEWAY_STARTING, gateway.name = %settings.borrow().name);
-    let (issuer, used) = loop {
+    let (credential_client, used) = loop {
         let retrying = |error, after| reporter.not_connected(error, after);
         let making = reload::make(&mut settings, retrying, &scope);
         match responder.during(|| reporter.check(), making).await? {
-            Made::Issuer(made) => break *made,
+            Made::CredentialClient(made) => break *made,
             Made::Newer => {}
             Made::Stopped => return Ok(()),
         }
     };
 
-    let cached_relay = CachedRelay::new(known.sibling(cached_relay::FILE), &used.common.store);
-    let issuer = issuer.with_cached_relay(cached_relay);
+    let cached_relay = CachedRelay::new(
+        last_known_good.sibling(cached_relay::FILE),
+        &used.common.store,
+    );
+    let credential_client = credential_client.with_cached_relay(cached_relay);
     let tasks = scope.child("gateway");
-    let (issuers, issuer) = watch::channel(Arc::new(issuer));
+    let (credential_clients, credential_client) = watch::channel(Arc::new(credential_client));
     let (current, newest) = watch::channel(None);
     let (tunnel_up, is_up) = watch::channel(false);
     // More than one only while the connection does something else.
@@ -156,28 +159,34 @@ pub async fn run(
     let (renew, reselect) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let session_ok = Arc::new(Notify::new());
     {
-        let (issuer, reporter) = (issuer.clone(), reporter.clone());
+        let (credential_client, reporter) = (credential_client.clone(), reporter.clone());
         let (current, now) = (current.clone(), Arc::clone(&renew));
         tasks.spawn_interruptible("renew", move || {
             let now = Arc::clone(&now);
-            renew::run(issuer.clone(), current.clone(), reporter.clone(), now)
+            renew::run(
+                credential_client.clone(),
+                current.clone(),
+                reporter.clone(),
+                now,
+            )
         });
     }
     {
-        let (issuer, newest) = (issuer.clone(), newest.clone());
+        let (credential_client, newest) = (credential_client.clone(), newest.clone());
         let is_up = is_up.clone();
         let (now, better) = (Arc::clone(&reselect), Arc::clone(&renew));
         tasks.spawn_interruptible("relay_reselection", move || {
-            let (issuer, newest, is_up) = (issuer.clone(), newest.clone(), is_up.clone());
+            let (credential_client, newest, is_up) =
+                (credential_client.clone(), newest.clone(), is_up.clone());
             let (now, better) = (Arc::clone(&now), Arc::clone(&better));
-            relay_reselection::run(issuer, newest, is_up, now, better)
+            relay_reselection::run(credential_client, newest, is_up, now, better)
         });
     }
     {
-        let issuer = issuer.clone();
+        let credential_client = credential_client.clone();
         tasks.spawn_interruptible("heartbeat", move || {
-            let (issuer, is_up) = (issuer.clone(), is_up.clone());
-            heartbeat::run(issuer, is_up, beat.clone())
+            let (credential_client, is_up) = (credential_client.clone(), is_up.clone());
+            heartbeat::run(credential_client, is_up, beat.clone())
         });
     }
     {
@@ -194,7 +203,7 @@ pub async fn run(
             reload::run(
                 settings,
                 used,
-                issuers.clone(),
+                credential_clients.clone(),
                 reporter.clone(),
                 stop.clone(),
             )
@@ -204,11 +213,11 @@ pub async fn run(
         current: newest,
         cluster: Arc::new(cluster),
         reporter: reporter.clone(),
-        carried: Arc::clone(&session_ok),
+        session_ok: Arc::clone(&session_ok),
         log_throttle: Arc::new(LogThrottle::for_retries()),
     };
     let mut driver = Driver {
-        issuer,
+        credential_client,
         current,
         tunnel_up,
         heartbeat_rx,
@@ -219,7 +228,7 @@ pub async fn run(
         reporter: reporter.clone(),
         tunnels: Tunnels::new(&scope, shared),
         retired: Vec::new(),
-        last_known_good: known,
+        last_known_good,
         log_throttle: LogThrottle::for_retries(),
         is_reselection_failing: false,
         started: false,
@@ -252,27 +261,27 @@ fn client(settings: &GatewaySettings) -> Result<Client, Error> {
 
 /// Prepares the credential; spends an enrollment token if that is what there is, and `retrying`
 /// hears of each failed attempt. `None` if `scope` was cancelled before.
-async fn open_access(
+async fn open_auth(
     settings: &GatewaySettings,
     client: &Client,
     retrying: impl FnMut(String, Duration),
     scope: &Scope,
-) -> Result<Option<Access>, Error> {
+) -> Result<Option<PlatformAuth>, Error> {
     match &settings.credential {
         Credential::Identity(credential) => {
             let source = TokenSource::new(client.clone(), credential.clone());
-            Ok(Some(Access::Identity(source)))
+            Ok(Some(PlatformAuth::Identity(source)))
         }
-        Credential::AccessToken(token) => Ok(Some(Access::enrolled(token.clone()))),
+        Credential::AccessToken(token) => Ok(Some(PlatformAuth::enrolled(token.clone()))),
         Credential::Machine(enrollment) => {
             let (enrollment, store) = (enrollment.clone(), &settings.common.store);
             let source =
                 TokenSource::machine(client.clone(), enrollment, &settings.common.domain, store);
-            Ok(Some(Access::Gateway(source)))
+            Ok(Some(PlatformAuth::Gateway(source)))
         }
         Credential::Enroll { token } => {
             let login = enroll::spend(token, settings, client, retrying, scope).await?;
-            Ok(login.map(|login| Access::enrolled(login.access_token)))
+            Ok(login.map(|login| PlatformAuth::enrolled(login.access_token)))
         }
     }
 }

@@ -11,8 +11,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::connection::status::Reporter;
-use super::issue::Issuer;
-use super::{Error, open_access};
+use super::credential_client::CredentialClient;
+use super::{Error, open_auth};
 use crate::agent::reload::{apply_newest, log_refused};
 use crate::config::settings::GatewaySettings;
 use crate::scope::Scope;
@@ -21,7 +21,7 @@ use crate::trust;
 /// What became of settings.
 pub(super) enum Made {
     /// Who asks the platform as they say, and they themselves.
-    Issuer(Box<(Issuer, GatewaySettings)>),
+    CredentialClient(Box<(CredentialClient, GatewaySettings)>),
     /// Nothing: newer ones came first.
     Newer,
     /// Nothing: the gateway stops.
@@ -36,39 +36,41 @@ pub(super) async fn make(
     scope: &Scope,
 ) -> Result<Made, Error> {
     let applied = apply_newest(settings, scope, |wanted, attempt| async move {
-        let issuer = issuer(&wanted, retrying, &attempt).await?;
-        Ok::<_, Error>(issuer.map(|issuer| Box::new((issuer, wanted))))
+        let credential_client = build(&wanted, retrying, &attempt).await?;
+        Ok::<_, Error>(
+            credential_client.map(|credential_client| Box::new((credential_client, wanted))),
+        )
     });
     Ok(match applied.await? {
-        Some(made) => Made::Issuer(made),
+        Some(made) => Made::CredentialClient(made),
         None if scope.is_cancelled() => Made::Stopped,
         None => Made::Newer,
     })
 }
 
-async fn issuer(
+async fn build(
     settings: &GatewaySettings,
     retrying: impl FnMut(String, Duration),
     scope: &Scope,
-) -> Result<Option<Issuer>, Error> {
+) -> Result<Option<CredentialClient>, Error> {
     let client = super::client(settings)?;
-    let access = open_access(settings, &client, retrying, scope).await?;
+    let auth = open_auth(settings, &client, retrying, scope).await?;
     let (name, relay) = (settings.name.clone(), settings.relay.clone());
-    Ok(access.map(|access| Issuer::new(client, access, name, relay)))
+    Ok(auth.map(|auth| CredentialClient::new(client, auth, name, relay)))
 }
 
 /// Follows `settings` forever, or until `scope` is cancelled; `used` are in use.
 pub(crate) async fn run(
     mut settings: watch::Receiver<GatewaySettings>,
     mut used: GatewaySettings,
-    issuers: watch::Sender<Arc<Issuer>>,
+    credential_clients: watch::Sender<Arc<CredentialClient>>,
     reporter: Reporter,
     scope: Scope,
 ) {
     while scope.changed(&mut settings).await {
         trust::reload().await;
         if *settings.borrow_and_update() == used {
-            issuers.send_modify(|_| ());
+            credential_clients.send_modify(|_| ());
             continue;
         }
         // Whether the tunnel is up is another matter.
@@ -76,11 +78,11 @@ pub(crate) async fn run(
         match make(&mut settings, retrying, &scope).await {
             Ok(Made::Stopped) => return,
             Ok(Made::Newer) => {}
-            Ok(Made::Issuer(made)) => {
-                let (issuer, wanted) = *made;
-                let before = Arc::clone(&issuers.borrow());
-                let issuer = issuer.succeeding(&before);
-                issuers.send_replace(Arc::new(issuer));
+            Ok(Made::CredentialClient(made)) => {
+                let (credential_client, wanted) = *made;
+                let before = Arc::clone(&credential_clients.borrow());
+                let credential_client = credential_client.succeeding(&before);
+                credential_clients.send_replace(Arc::new(credential_client));
                 reporter.configuration(None);
                 used = wanted;
             }

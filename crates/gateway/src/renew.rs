@@ -8,8 +8,8 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::connection::status::Reporter;
+use super::credential_client::CredentialClient;
 use super::identity::Identity;
-use super::issue::Issuer;
 use crate::agent::renew::Attempts;
 use crate::error::Class;
 use crate::{event, events};
@@ -21,11 +21,11 @@ const REFUSED: Duration = Duration::from_secs(30);
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
 
 /// Renews forever what `current` holds: before it expires, at once when the settings say to ask otherwise (a
-/// new one of `issuers`), and at once when `now` says that the platform should hear where the gateway is, or that another relay is
+/// new one of `credential_clients`), and at once when `now` says that the platform should hear where the gateway is, or that another relay is
 /// better. Whatever the platform answers, the old credentials are kept: the link decides about them
 /// when it needs new ones.
 pub(crate) async fn run(
-    mut issuers: watch::Receiver<Arc<Issuer>>,
+    mut credential_clients: watch::Receiver<Arc<CredentialClient>>,
     current: watch::Sender<Option<Arc<Identity>>>,
     reporter: Reporter,
     now: Arc<Notify>,
@@ -36,7 +36,7 @@ pub(crate) async fn run(
     // What the platform asked for, and what a clock makes of its answers, holds for anyone who has a reason to ask at once; new settings are
     // another question.
     let mut kept = not_before;
-    let mut issuer = Arc::clone(&issuers.borrow_and_update());
+    let mut credential_client = Arc::clone(&credential_clients.borrow_and_update());
     let mut asked_otherwise = false;
     loop {
         let Some((renew_at, is_due)) = seen
@@ -73,13 +73,13 @@ pub(crate) async fn run(
                 not_before = kept.max(Instant::now());
                 continue;
             }
-            changed = issuers.changed() => {
+            changed = credential_clients.changed() => {
                 if changed.is_err() {
                     return;
                 }
-                let newest = Arc::clone(&issuers.borrow_and_update());
-                if !Arc::ptr_eq(&issuer, &newest) {
-                    issuer = newest;
+                let newest = Arc::clone(&credential_clients.borrow_and_update());
+                if !Arc::ptr_eq(&credential_client, &newest) {
+                    credential_client = newest;
                     asked_otherwise = true;
                     attempts.reset();
                 }
@@ -89,7 +89,7 @@ pub(crate) async fn run(
                 continue;
             }
         }
-        match issuer.renew().await {
+        match credential_client.renew().await {
             Ok(identity) => {
                 asked_otherwise = false;
                 let pause = attempts.succeeded(identity.is_usable(), || {

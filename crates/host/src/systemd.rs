@@ -371,7 +371,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_command_that_fails_is_told_with_what_it_said() {
+    async fn a_command_that_fails_is_reported_with_what_it_said() {
         let output = run(Path::new("/bin/sh"), &["-c", "echo $LC_ALL"]).await;
         assert_eq!(output.expect("output"), "C.UTF-8\n");
         let error = run(

@@ -1,6 +1,6 @@
 //! Unit files of the service manager: made to fit the program's path and the manager's version. Pure.
 //!
-//! A unit is written once, for the newest manager; older ones are told less. What a manager does not know it would
+//! A unit is written once, for the newest manager; older ones get fewer settings. What a manager does not know it would
 //! ignore with a warning in the journal, at every reload; [`render`] leaves it out. Where a setting stands twice, an older
 //! and a newer value, one of them stays.
 

@@ -1,4 +1,4 @@
-//! A TLS stream whose ends are told apart: orderly (`close_notify`), cut off, or failed.
+//! A TLS stream that distinguishes its ends: orderly (`close_notify`), cut off, or failed.
 //!
 //! An end without `close_notify` is an error (`UnexpectedEof`), unless the reader
 //! [tolerates](SecureStream::tolerate_truncation) it, and only where the layer below ended in

@@ -121,7 +121,7 @@ fn time_of(clock: &Clock) -> Arc<dyn TimeProvider> {
     Arc::new(Time(clock.clone()))
 }
 
-/// Blames the key itself, which the builders would blame on the certificate beside it.
+/// Reports a bad key itself, since the builders would report the certificate beside it.
 fn usable(
     provider: &CryptoProvider,
     field: &'static str,

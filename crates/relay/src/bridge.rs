@@ -1,6 +1,6 @@
 //! One client and one channel: bytes both ways, with half-close.
 //!
-//! When one side ends, the other is told (EOF on the channel, `close_notify` towards the client) and the
+//! When one side ends, the other is notified (EOF on the channel, `close_notify` towards the client) and the
 //! other direction goes on. The bridge ends when both directions have, when one fails, or when the
 //! gateway's session ends; what that session left behind may be read for a moment longer.
 //!

@@ -106,11 +106,11 @@ struct Client {
 struct Opened {
     tunnel: Arc<Tunnel>,
     channel: ChannelStream,
-    places: Places,
+    permits: ClientPermits,
 }
 
 /// What a client holds of its gateway until its channel is closed.
-struct Places {
+struct ClientPermits {
     _of_gateway: Slot<GatewayId>,
     _need: Need,
 }
@@ -166,7 +166,7 @@ impl Client {
         let Opened {
             tunnel,
             mut channel,
-            places,
+            permits,
         } = *opened;
         let mut tls = *tls;
         reset::arm(socket(&tls));
@@ -188,20 +188,20 @@ impl Client {
             bridge::End::Complete => reset::disarm(socket(&tls)),
             bridge::End::GatewayClosed => {
                 // What it still sends is without effect; one that goes on is reset.
-                drop((channel, places));
+                drop((channel, permits));
                 if self.dismiss(&mut tls).await {
                     reset::disarm(socket(&tls));
                 }
             }
             bridge::End::Broken => {
                 // The gateway is to know at once.
-                drop((channel, places));
+                drop((channel, permits));
                 abort(&mut tls).await;
             }
             bridge::End::Stopped => {
                 // The end of a channel would look like the end of what it carried, the end of the
                 // session does not.
-                drop(places);
+                drop(permits);
                 let lost = async {
                     let ended = tunnel.session.ended();
                     let _ = tokio::time::timeout(self.hub.deadlines.close_wait, ended).await;
@@ -257,7 +257,7 @@ impl Client {
         let id = GatewayId::try_new(name).map_err(|_| Refusal::NoGateway)?;
         let tunnel = self.hub.find(&id).await.ok_or(Refusal::NotConnected)?;
         let slot = self.hub.channels.take(id).ok_or(Refusal::GatewayFull)?;
-        let places = Places {
+        let permits = ClientPermits {
             _of_gateway: slot,
             _need: tunnel.need(),
         };
@@ -273,7 +273,7 @@ impl Client {
             tokio::select! {
                 result = opener.session.open(TARGET, originator) => {
                     // Dropped, and so closed, if no one waits any more.
-                    let _ = opened.send(result.map(|channel| (channel, places)));
+                    let _ = opened.send(result.map(|channel| (channel, permits)));
                 }
                 () = opener.session.ended() => {}
                 () = stop.cancelled() => {}
@@ -283,10 +283,10 @@ impl Client {
             Err(_) => Err(Refusal::ChannelTimedOut),
             Ok(Err(_)) => Err(Refusal::Channel(ssh::Error::Closed)),
             Ok(Ok(Err(error))) => Err(Refusal::Channel(error)),
-            Ok(Ok(Ok((channel, places)))) => Ok(Box::new(Opened {
+            Ok(Ok(Ok((channel, permits)))) => Ok(Box::new(Opened {
                 tunnel,
                 channel,
-                places,
+                permits,
             })),
         }
     }

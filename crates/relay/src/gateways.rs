@@ -27,11 +27,11 @@ use crate::ssh;
 use crate::ssh::{DisconnectReason, cert, server};
 use crate::{event, events};
 
-/// What a gateway is told when the relay stops.
+/// Sent to a gateway when the relay stops.
 const GOING_AWAY: &str = "the relay is going away";
-/// What a replaced gateway is told.
+/// Sent to a gateway that is replaced.
 const TAKEN_OVER: &str = "another connection of this gateway took over";
-/// What a gateway is told that would be one too many.
+/// Sent to a gateway that would be one too many.
 const FULL: &str = "the relay has as many gateways as it may have";
 
 /// The disconnect messages of a stop are spread over this long for each gateway: all of them at once would dial the next relay at once.

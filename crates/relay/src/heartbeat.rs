@@ -10,8 +10,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::access::Access;
 use super::hub::Hub;
+use super::platform_auth::PlatformAuth;
 use crate::agent::heartbeat::{Cadence, Log, Timing};
 use crate::api;
 use crate::error::{Class, chain};
@@ -31,15 +31,15 @@ const TIMING: Timing = Timing {
     retry_at_most: Duration::from_secs(300),
 };
 
-/// Sends heartbeats as the newest of `accesses` may, the first one at once, and tells `hub` what each
+/// Sends heartbeats as the newest of `auths` may, the first one at once, and tells `hub` what each
 /// shows. Never ends.
-pub(crate) async fn run(accesses: watch::Receiver<Arc<Access>>, hub: Arc<Hub>) {
+pub(crate) async fn run(auths: watch::Receiver<Arc<PlatformAuth>>, hub: Arc<Hub>) {
     let mut cadence = Cadence::new(TIMING);
     let log = Log::new(events::RELAY_REACHABLE, events::RELAY_HEARTBEAT_FAILED);
     let mut clocks = Watcher::of_clocks();
     loop {
-        let access = Arc::clone(&accesses.borrow());
-        let result = access.heartbeat().await;
+        let auth = Arc::clone(&auths.borrow());
+        let result = auth.heartbeat().await;
         let was_reachable = cadence.is_reachable();
         let delay = cadence.record(result.is_ok());
         hub.set_warning(result.as_ref().err().map(|(error, _)| warning(error)));

@@ -22,13 +22,13 @@ use infisical_runtime::{
 };
 use infisical_ssh as ssh;
 
-mod access;
 mod bridge;
 mod clients;
 mod gateways;
 mod heartbeat;
 mod hub;
 pub mod identity;
+mod platform_auth;
 pub mod register;
 mod registry;
 mod status;
@@ -41,7 +41,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use crate::agent::known::Known;
+use crate::agent::last_known_good::LastKnownGood;
 use crate::api::Client;
 use crate::config::settings::RelaySettings;
 use crate::error::Reason;
@@ -93,18 +93,18 @@ impl Error {
 }
 
 /// Runs a relay as the newest of `settings` says until `scope` is cancelled and everything is closed, or until a person
-/// must act. `responder` answers for it; what worked before is `known`.
+/// must act. `responder` answers for it; what worked before is in `last_known_good`.
 ///
 /// # Errors
 /// See [`Error`]; everything that time may cure is retried instead.
 pub async fn run(
     settings: watch::Receiver<RelaySettings>,
-    known: &Known,
+    last_known_good: &LastKnownGood,
     mut responder: LivenessResponder,
     scope: Scope,
 ) -> Result<(), Error> {
     let first = settings.borrow().clone();
-    if !access::is_consistent(&first) {
+    if !platform_auth::is_consistent(&first) {
         return Err(Error::Contradiction);
     }
     // First of all: with a port in use there is no point in spending an enrollment token.
@@ -112,31 +112,36 @@ pub async fn run(
     let tls = listen::bind(first.tls_listen, TLS_PORT)?;
     let client = client(&first)?;
     notify::status("registering with the platform");
-    let beginning = Box::pin(patiently(register::begin(&client, &first, known, &scope)));
-    let Some((access, identity)) = responder.during(|| (), beginning).await? else {
+    let beginning = Box::pin(patiently(register::begin(
+        &client,
+        &first,
+        last_known_good,
+        &scope,
+    )));
+    let Some((auth, identity)) = responder.during(|| (), beginning).await? else {
         return Ok(());
     };
 
-    known.note(&access.fingerprint());
+    last_known_good.note(&auth.fingerprint());
     let host = identity.host.clone();
-    let event = access.issued();
+    let event = auth.issued();
     event!(event, relay.name = %first.name, relay.host = %host);
 
     let tasks = scope.child("relay");
-    let (accesses, access) = watch::channel(Arc::new(access));
+    let (auths, auth) = watch::channel(Arc::new(auth));
     let (current, identity) = watch::channel(Arc::new(identity));
     let hub = Arc::new(Hub::new(identity, &first.limits, Deadlines::default()));
     {
-        let access = access.clone();
+        let auth = auth.clone();
         tasks.spawn_interruptible("renew", move || {
-            register::renew(access.clone(), current.clone())
+            register::renew(auth.clone(), current.clone())
         });
     }
     {
         let stop = tasks.clone();
         tasks.spawn_supervised("reload", move || {
             // Not cut by the scope: it may be spending a token.
-            register::reload(settings.clone(), accesses.clone(), stop.clone())
+            register::reload(settings.clone(), auths.clone(), stop.clone())
         });
     }
     log_listening(&ssh, &tls);
@@ -150,7 +155,7 @@ pub async fn run(
     }
     {
         let hub = Arc::clone(&hub);
-        let beating = move || heartbeat::run(access.clone(), Arc::clone(&hub));
+        let beating = move || heartbeat::run(auth.clone(), Arc::clone(&hub));
         tasks.spawn_interruptible("heartbeat", beating);
     }
 
@@ -172,7 +177,7 @@ fn client(settings: &RelaySettings) -> Result<Client, api::Error> {
 }
 
 /// Waits for the registration. A platform that is away or silent must not hold up the start of the machine, so after
-/// a while the service manager is told that the relay runs, and that it does not serve yet.
+/// a while the service manager learns that the relay runs, and that it does not serve yet.
 async fn patiently<T>(registering: impl Future<Output = T>) -> T {
     tokio::pin!(registering);
     match tokio::time::timeout(notify::READY_AT_LATEST, &mut registering).await {

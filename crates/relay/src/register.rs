@@ -12,11 +12,11 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::access::{self, Access};
 use super::identity::{self, Identity};
+use super::platform_auth::{self, PlatformAuth};
 use crate::agent::enroll::{self, Store};
-use crate::agent::known::Known;
-use crate::agent::refusals::{REFUSALS_BELIEVED, SELDOM};
+use crate::agent::last_known_good::LastKnownGood;
+use crate::agent::refusals::{REFUSALS_BELIEVED, REFUSED_RETRY_INTERVAL};
 use crate::agent::reload::{apply_newest, log_refused};
 use crate::agent::renew::Attempts;
 use crate::api::{self, Client};
@@ -127,27 +127,31 @@ fn next(class: Class, backoff: &mut Backoff) -> Option<Duration> {
 pub(crate) async fn begin(
     client: &Client,
     settings: &RelaySettings,
-    known: &Known,
+    last_known_good: &LastKnownGood,
     scope: &Scope,
-) -> Result<Option<(Access, Identity)>, Error> {
-    let Some(access) = open(client, settings, scope).await? else {
+) -> Result<Option<(PlatformAuth, Identity)>, Error> {
+    let Some(auth) = open(client, settings, scope).await? else {
         return Ok(None);
     };
     // A relay that has worked as it is asks again after a refusal: no one may be there to start it.
-    let has_worked = known.has(&access.fingerprint());
+    let has_worked = last_known_good.has(&auth.fingerprint());
     let mut refusals = 0_u32;
     let mut backoff = Backoff::new(START.0, START.1);
     let throttle = LogThrottle::for_retries();
     loop {
-        let Some(result) = scope.run(ask(&access)).await else {
+        let Some(result) = scope.run(ask(&auth)).await else {
             return Ok(None);
         };
         let error = match result {
-            Ok(identity) => return Ok(Some((access, identity))),
+            Ok(identity) => return Ok(Some((auth, identity))),
             Err(Error::Refused(error, Class::Fatal(_) | Class::Reenroll)) if has_worked => {
                 refusals = refusals.saturating_add(1);
-                let seldom = refusals >= REFUSALS_BELIEVED;
-                let wait = if seldom { SELDOM } else { AFTER_REFUSAL };
+                let is_final = refusals >= REFUSALS_BELIEVED;
+                let wait = if is_final {
+                    REFUSED_RETRY_INTERVAL
+                } else {
+                    AFTER_REFUSAL
+                };
                 Error::Refused(error, Class::RetryAfter(wait))
             }
             Err(error) => error,
@@ -158,17 +162,17 @@ pub(crate) async fn begin(
     }
 }
 
-/// The access of the settings, obtained with the enrollment token if that is what there is.
+/// The authentication of the settings, obtained with the enrollment token if that is what there is.
 async fn open(
     client: &Client,
     settings: &RelaySettings,
     scope: &Scope,
-) -> Result<Option<Access>, Error> {
+) -> Result<Option<PlatformAuth>, Error> {
     let RelayCredential::Own(Credential::Enroll { token }) = &settings.credential else {
-        return Ok(Access::of(client, settings));
+        return Ok(PlatformAuth::of(client, settings));
     };
     let issued = spend(client, settings, token, scope).await?;
-    Ok(issued.map(|token| Access::enrolled(client, settings, token)))
+    Ok(issued.map(|token| PlatformAuth::enrolled(client, settings, token)))
 }
 
 /// Spends the enrollment token of `settings`, if that is their credential, and starts nothing.
@@ -207,7 +211,7 @@ async fn spend(
     // The token is spent, so the access token is kept where the relay finds it under the right name.
     let renamed = other
         .as_ref()
-        .and_then(|name| access::store_of(settings, name));
+        .and_then(|name| platform_auth::store_of(settings, name));
     store.file = renamed.as_deref().unwrap_or(&settings.common.store);
     let kept = store.keep(&login.access_token, token, &mut retrying, scope);
     kept.await?;
@@ -255,30 +259,30 @@ fn cancelled_or<T>(error: Error, scope: &Scope) -> Result<Option<T>, Error> {
     }
 }
 
-async fn ask(access: &Access) -> Result<Identity, Error> {
-    let credentials = access.credentials().await;
+async fn ask(auth: &PlatformAuth) -> Result<Identity, Error> {
+    let credentials = auth.credentials().await;
     let credentials =
         credentials.map_err(|(error, class)| Error::Refused(Box::new(error), class))?;
     if let Some(platform) = credentials
         .name
         .as_ref()
-        .filter(|name| *name != access.name())
+        .filter(|name| *name != auth.name())
     {
         return Err(Error::OtherName {
             platform: platform.clone(),
-            config: access.store().map(Path::to_owned),
+            config: auth.store().map(Path::to_owned),
         });
     }
-    let (name, host) = (access.name(), access.host());
-    Ok(Identity::try_new(name, host, &credentials, access.clock())?)
+    let (name, host) = (auth.name(), auth.host());
+    Ok(Identity::try_new(name, host, &credentials, auth.clock())?)
 }
 
 /// Follows `settings`, so that the platform is asked as they say from then on: new ones become a
-/// new one of `accesses`; those that cannot be used are logged, and leave everything as it is. Ends
+/// new one of `auths`; those that cannot be used are logged, and leave everything as it is. Ends
 /// when `scope` is cancelled.
 pub(crate) async fn reload(
     mut settings: watch::Receiver<RelaySettings>,
-    accesses: watch::Sender<Arc<Access>>,
+    auths: watch::Sender<Arc<PlatformAuth>>,
     scope: Scope,
 ) {
     let mut used = settings.borrow().clone();
@@ -295,14 +299,14 @@ pub(crate) async fn reload(
             );
         }
         let applying = apply_newest(&mut settings, &scope, |wanted, attempt| async move {
-            let access = access_for(&wanted, &attempt).await?;
-            Ok::<_, super::Error>(access.map(|access| (access, wanted)))
+            let auth = auth_for(&wanted, &attempt).await?;
+            Ok::<_, super::Error>(auth.map(|auth| (auth, wanted)))
         });
         match applying.await {
             // Newer ones came first, or the relay stops.
             Ok(None) => {}
-            Ok(Some((access, wanted))) => {
-                accesses.send_replace(Arc::new(access));
+            Ok(Some((auth, wanted))) => {
+                auths.send_replace(Arc::new(auth));
                 used = wanted;
             }
             Err(error) => {
@@ -312,24 +316,24 @@ pub(crate) async fn reload(
     }
 }
 
-async fn access_for(
+async fn auth_for(
     settings: &RelaySettings,
     scope: &Scope,
-) -> Result<Option<Access>, super::Error> {
-    if !access::is_consistent(settings) {
+) -> Result<Option<PlatformAuth>, super::Error> {
+    if !platform_auth::is_consistent(settings) {
         return Err(super::Error::Contradiction);
     }
     Ok(open(&super::client(settings)?, settings, scope).await?)
 }
 
 /// Renews without end what `current` holds: before it expires, and at once when there is a new one of
-/// `accesses`.
+/// `auths`.
 pub(crate) async fn renew(
-    mut accesses: watch::Receiver<Arc<Access>>,
+    mut auths: watch::Receiver<Arc<PlatformAuth>>,
     current: watch::Sender<Arc<Identity>>,
 ) {
     let mut attempts = Attempts::default();
-    let mut access = Arc::clone(&accesses.borrow_and_update());
+    let mut auth = Arc::clone(&auths.borrow_and_update());
     let mut asked_otherwise = false;
     let mut not_before = Instant::now();
     loop {
@@ -342,20 +346,20 @@ pub(crate) async fn renew(
         };
         tokio::select! {
             () = waiting => {}
-            Ok(()) = accesses.changed() => {
-                access = Arc::clone(&accesses.borrow_and_update());
+            Ok(()) = auths.changed() => {
+                auth = Arc::clone(&auths.borrow_and_update());
                 asked_otherwise = true;
                 attempts.reset();
                 not_before = Instant::now();
                 continue;
             }
         }
-        match ask(&access).await {
+        match ask(&auth).await {
             Ok(identity) => {
                 asked_otherwise = false;
                 let pause = attempts.succeeded(!identity.expires_in().is_zero(), || {
                     let event = events::CREDENTIALS_RENEWED;
-                    event!(event, relay.name = %access.name());
+                    event!(event, relay.name = %auth.name());
                 });
                 not_before = Instant::now() + pause;
                 current.send_replace(Arc::new(identity));

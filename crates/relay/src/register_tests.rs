@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use super::testing::{Authority, HOST, NAME, any_port, until};
 use super::{Error, register, run};
 use crate::agent::enroll;
-use crate::agent::known::Known;
+use crate::agent::last_known_good::LastKnownGood;
 use crate::api::Client;
 use crate::config::credential::{Credential, IdentityCredential};
 use crate::config::file;
@@ -122,7 +122,13 @@ async fn begin(settings: &RelaySettings) -> Result<(), register::Error> {
         &settings.common.proxies,
     )
     .expect("a client");
-    let begun = register::begin(&client, settings, &Known::new(None), &Scope::new("relay")).await;
+    let begun = register::begin(
+        &client,
+        settings,
+        &LastKnownGood::new(None),
+        &Scope::new("relay"),
+    )
+    .await;
     begun.map(|begun| assert!(begun.is_some(), "nothing was cancelled"))
 }
 
@@ -219,8 +225,13 @@ async fn a_port_in_use_ends_the_start_before_the_platform_is_asked() {
         tls_listen: Some(taken.local_addr().expect("an address")),
         ..settings(domain, identity(), Path::new("/nonexistent/store"))
     };
-    let known = Known::new(None);
-    let running = run(fixed(settings), &known, liveness().0, Scope::new("relay"));
+    let last_known_good = LastKnownGood::new(None);
+    let running = run(
+        fixed(settings),
+        &last_known_good,
+        liveness().0,
+        Scope::new("relay"),
+    );
     let error = Box::pin(running).await.expect_err("in use");
     assert!(matches!(error, Error::Listen(_)), "{error:?}");
     assert_eq!(error.reason(), Reason::Unavailable);
@@ -235,8 +246,13 @@ async fn an_instance_relay_needs_the_instances_secret() {
         kind: RelayKind::Instance,
         ..settings(domain, identity(), Path::new("/nonexistent/store"))
     };
-    let known = Known::new(None);
-    let running = run(fixed(settings), &known, liveness().0, Scope::new("relay"));
+    let last_known_good = LastKnownGood::new(None);
+    let running = run(
+        fixed(settings),
+        &last_known_good,
+        liveness().0,
+        Scope::new("relay"),
+    );
     let error = Box::pin(running).await.expect_err("refused");
     assert_eq!(error.reason(), Reason::Configuration);
     assert_eq!(platform.asked(), []);
@@ -250,8 +266,13 @@ async fn a_relay_starts_beats_and_stops() {
     platform.will_answer(200, json!({"message": "ok"}));
     let settings = settings(domain, identity(), Path::new("/nonexistent/store"));
     let stop = Scope::new("relay");
-    let known = Known::new(None);
-    let running = run(fixed(settings), &known, liveness().0, stop.clone());
+    let last_known_good = LastKnownGood::new(None);
+    let running = run(
+        fixed(settings),
+        &last_known_good,
+        liveness().0,
+        stop.clone(),
+    );
     let stopping = async {
         until(|| platform.asked().len() == 2).await;
         stop.cancel();

@@ -197,10 +197,10 @@ impl<S> Registry<S> {
         let before = entry.flip.replace(flip)?;
         let is_back = before.from == flip.to && before.to == flip.from;
         let is_soon = flip.at.saturating_duration_since(before.at) <= FLIP_FLOP;
-        let is_news = entry
+        let should_log = entry
             .warned
             .is_none_or(|at| now.saturating_duration_since(at) >= WARN_AGAIN);
-        if !(is_back && is_soon && is_news) {
+        if !(is_back && is_soon && should_log) {
             return None;
         }
         entry.warned = Some(now);

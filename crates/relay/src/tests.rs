@@ -141,7 +141,7 @@ async fn a_new_connection_takes_over_while_the_old_one_is_stalled() {
 }
 
 #[tokio::test]
-async fn a_replaced_gateway_that_lives_is_told_why_it_has_to_go() {
+async fn a_replaced_gateway_that_lives_is_reported_why_it_has_to_go() {
     let relay = Relay::good().await;
     let first = relay.gateway().await;
     let second = relay.gateway().await;
@@ -452,7 +452,7 @@ async fn stopping_relay_drains_clients_and_disconnects_gateways() {
     assert!(relay.scope.finish(LIMIT).await, "the relay has stopped");
 }
 
-/// What a gateway is told at the end of its session.
+/// What a gateway receives at the end of its session.
 async fn disconnect_message(gateway: &client::Session) -> String {
     assert!(soon(gateway.accept()).await.is_none());
     gateway.take_end().to_string()
@@ -554,7 +554,7 @@ async fn a_gateway_that_does_not_open_a_channel_does_not_hold_up_a_stop() {
 }
 
 #[tokio::test]
-async fn one_gateway_too_many_is_told_so_and_one_that_is_connected_may_come_again() {
+async fn one_gateway_too_many_is_reported_so_and_one_that_is_connected_may_come_again() {
     let relay = Relay::start(Given {
         limits: RelayLimits {
             gateways: 1,

@@ -38,7 +38,7 @@ pub struct Clock {
 
 struct Shared {
     read: Box<dyn Fn() -> Reading + Send + Sync>,
-    known: Mutex<Known>,
+    judgement: Mutex<Judgement>,
 }
 
 /// What this machine's clocks show at one moment.
@@ -63,10 +63,10 @@ impl Reading {
 }
 
 #[derive(Debug, Default)]
-struct Known {
+struct Judgement {
     anchor: Option<Anchor>,
     /// The disagreement that was logged last.
-    told: Option<Skew>,
+    logged: Option<Skew>,
 }
 
 /// One moment on two clocks.
@@ -141,7 +141,7 @@ impl Clock {
         Self {
             shared: Arc::new(Shared {
                 read: Box::new(read),
-                known: Mutex::default(),
+                judgement: Mutex::default(),
             }),
         }
     }
@@ -178,13 +178,13 @@ impl Clock {
         let vague = round_trip / 2 + CUT;
         let platform = date + vague;
         let skew = Skew::between(system, platform);
-        let mut known = self.known();
-        known.anchor = Some(Anchor {
+        let mut judgement = self.judgement();
+        judgement.anchor = Some(Anchor {
             since_boot,
             platform,
             vague,
         });
-        let news = match known.told {
+        let news = match judgement.logged {
             None => skew.by > AGREES,
             Some(told) => skew.change(told) > AGREES || skew.by <= AGREES_AGAIN,
         };
@@ -192,8 +192,8 @@ impl Clock {
             return;
         }
         let is_wrong = skew.by > AGREES;
-        known.told = is_wrong.then_some(skew);
-        drop(known);
+        judgement.logged = is_wrong.then_some(skew);
+        drop(judgement);
         if is_wrong {
             event!(events::CLOCK_SKEWED, skew = %skew);
         } else {
@@ -201,7 +201,7 @@ impl Clock {
         }
     }
 
-    /// The time by which to judge certificates: this machine's where it agrees with the platform's, or nothing is known of that
+    /// The time by which to judge certificates: this machine's where it agrees with the platform's, or nothing is judgement of that
     /// one, and else the platform's.
     #[must_use]
     pub fn now(&self) -> SystemTime {
@@ -229,20 +229,20 @@ impl Clock {
 
     /// The platform's time, counted on from its last answer, and by how much it may be too late.
     fn platform(&self, reading: Reading) -> Option<(SystemTime, Duration)> {
-        let anchor = self.known().anchor?;
+        let anchor = self.judgement().anchor?;
         let elapsed = reading.since_boot?.saturating_sub(anchor.since_boot);
         Some((anchor.platform.checked_add(elapsed)?, anchor.vague))
     }
 
-    fn known(&self) -> MutexGuard<'_, Known> {
-        let known = self.shared.known.lock();
-        known.unwrap_or_else(PoisonError::into_inner)
+    fn judgement(&self) -> MutexGuard<'_, Judgement> {
+        let judgement = self.shared.judgement.lock();
+        judgement.unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl fmt::Debug for Clock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Clock").field(&*self.known()).finish()
+        f.debug_tuple("Clock").field(&*self.judgement()).finish()
     }
 }
 
@@ -387,7 +387,7 @@ mod tests {
     #[test]
     fn it_is_logged_when_it_begins_changes_and_ends() {
         let (clock, hands) = machine(NOON, 100);
-        let told = || clock.known().told;
+        let told = || clock.judgement().logged;
         answered(&clock, NOON - 29);
         assert_eq!(told(), None, "within the limit");
         answered(&clock, NOON - HOUR);
@@ -407,11 +407,11 @@ mod tests {
     fn at_the_limit_it_is_not_logged_repeatedly() {
         let (clock, _) = machine(NOON, 100);
         answered(&clock, NOON - 32);
-        assert!(clock.known().told.is_some());
+        assert!(clock.judgement().logged.is_some());
         answered(&clock, NOON - 28);
-        assert!(clock.known().told.is_some(), "about the same");
+        assert!(clock.judgement().logged.is_some(), "about the same");
         answered(&clock, NOON - 10);
-        assert!(clock.known().told.is_none());
+        assert!(clock.judgement().logged.is_none());
     }
 
     #[test]

@@ -43,7 +43,7 @@ impl LivenessResponder {
     /// Runs `future` to its end and answers meanwhile, each time after `check`, which takes for a moment the locks without
     /// which the role does nothing. It must not await, and may block only where the role is then lost.
     pub async fn during<F: Future>(&mut self, check: impl Fn(), future: F) -> F::Output {
-        // Boxed: what a supervisor waits for is large, and seldom.
+        // Boxed: what a supervisor waits for is large, and rare.
         let mut future = Box::pin(future);
         loop {
             tokio::select! {

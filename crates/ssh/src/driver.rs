@@ -129,7 +129,7 @@ impl Shared {
         });
     }
 
-    /// The session is over because of `error`, unless it is already: the peer is told if it can be, and all who wait are woken.
+    /// The session is over because of `error`, unless it is already: the peer is notified if it can be, and all who wait are woken.
     fn end(&self, error: Error) {
         let mut wakers = Vec::new();
         {

@@ -1,4 +1,4 @@
-//! Errors of the tunnel, with the blame in the variant.
+//! Errors of the tunnel, with their cause in the variant.
 
 use std::io;
 use std::time::Duration;

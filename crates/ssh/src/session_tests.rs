@@ -371,7 +371,7 @@ async fn write_until_told<W: tokio::io::AsyncWrite + Unpin>(mut writer: W) {
 }
 
 #[tokio::test]
-async fn a_writer_is_told_when_the_other_side_closes_the_channel() {
+async fn a_writer_is_reported_when_the_other_side_closes_the_channel() {
     let (client, server) = good_pair().await;
     let (opened, accepted) =
         tokio::join!(server.open(("localhost", 0), originator()), client.accept());
@@ -385,7 +385,7 @@ async fn a_writer_is_told_when_the_other_side_closes_the_channel() {
 }
 
 #[tokio::test]
-async fn a_writer_that_waits_for_window_is_told_when_the_channel_or_the_session_ends() {
+async fn a_writer_that_waits_for_window_is_reported_when_the_channel_or_the_session_ends() {
     for whole_session in [false, true] {
         let (client, server) = good_pair().await;
         let (opened, accepted) =

@@ -19,7 +19,7 @@ use crate::net::progress::Progress;
 
 /// Bytes wanted at once at most: what one packet holds.
 const MAX_WRITE: usize = 32 * 1024;
-/// So many bytes that were read are told to the session, even in the middle of what it gave.
+/// So many bytes that were read are reported to the session, even in the middle of what it gave.
 const TELL_READ: usize = 64 * 1024;
 
 /// Places for received packets that an idle channel keeps: few bytes, and no allocation for each packet.

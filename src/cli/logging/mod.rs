@@ -304,7 +304,7 @@ fn targets(level: LogLevel) -> Targets {
         .with_target("russh", ssh)
 }
 
-/// Anyone who asks for so much wants to know whence.
+/// Anyone who asks for so much wants to know the source.
 fn is_verbose(level: LogLevel) -> bool {
     match level {
         LogLevel::Error | LogLevel::Warn | LogLevel::Info => false,

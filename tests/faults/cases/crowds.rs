@@ -1,5 +1,5 @@
 //! Much at once: two thousand sessions through one gateway, and two hundred gateways on one relay. Nothing may be lost, and
-//! what it costs is told.
+//! what it costs is printed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +25,7 @@ const LIMIT: Duration = Duration::from_secs(90);
 const SESSIONS: usize = 2000;
 /// Gateways beside it, and the sessions of each.
 const GATEWAYS: usize = 200;
-const EACH: usize = 2;
+const TUNNELS_PER_GATEWAY: usize = 2;
 /// Opened and closed before anything is measured: what a process sets up once is no cost of a session.
 const WARM_UP: usize = 32;
 /// Sessions being opened at once; a relay bounds newcomers.
@@ -86,10 +86,12 @@ async fn load() -> String {
     let mut sessions = open_all(vec![way; SESSIONS], 1_000_000).await;
     let opening = begin.elapsed();
     let with_sessions = daemons.map(|daemon| Figures::of(daemon.pid()));
-    let ways = light.iter().flat_map(|(_, way)| vec![way.clone(); EACH]);
+    let ways = light
+        .iter()
+        .flat_map(|(_, way)| vec![way.clone(); TUNNELS_PER_GATEWAY]);
     sessions.extend(open_all(ways.collect(), 2_000_000).await);
     let all = sessions.len();
-    assert_eq!(all, SESSIONS + GATEWAYS * EACH);
+    assert_eq!(all, SESSIONS + GATEWAYS * TUNNELS_PER_GATEWAY);
 
     let begin = Instant::now();
     let (sessions, mut times) = round_trips(sessions).await;
@@ -126,7 +128,7 @@ async fn load() -> String {
          {} KiB each way by all at once in {:.1} s; nothing lost. RSS: relay {:.1} KiB a gateway, {:.1} KiB a session; \
          gateway {:.1} KiB a session; at the end {} and {} MiB",
         opening.as_secs_f64(),
-        GATEWAYS * EACH,
+        GATEWAYS * TUNNELS_PER_GATEWAY,
         times.len(),
         spread.as_secs_f64(),
         milliseconds(round_trip[0]),

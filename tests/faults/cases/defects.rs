@@ -14,7 +14,7 @@ use crate::talk::Talk;
 
 pub(super) const CASES: &[Case] = &[Case {
     name: "session_panic_ends_that_session_only",
-    row: "a session panics, three times: its client is told at once, the others and the tunnel live; the next session",
+    row: "a session panics, three times: its client is notified at once, the others and the tunnel live; the next session",
     bound: Some(Duration::from_secs(1)),
     labs: 1,
     run: panics,

@@ -1,4 +1,4 @@
-//! The network between gateway and relay loses everything, or one direction, and no one is told.
+//! The network between gateway and relay loses everything, or one direction, and no one is notified.
 
 use std::rc::Rc;
 use std::time::{Duration, Instant};

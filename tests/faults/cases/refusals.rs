@@ -152,7 +152,7 @@ fn login_revoked(lab: &mut Lab) -> Outcome {
         let probe = Lab::probe(&lab.way());
         relay = lab.start_relay(Machine::Relay);
         measured.push(probe.success_since(Instant::now(), PATIENCE));
-        // Which only a gateway with a new token is told.
+        // Which only a gateway with a new token hears.
         lab.wait_line(&gateway, mark, events::GATEWAY_REACHABLE.text, PATIENCE);
     }
     assert!(

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
-use infisical_agent::known::{Fingerprint, Known};
+use infisical_agent::last_known_good::{Fingerprint, LastKnownGood};
 use infisical_config::env::{GATEWAY_ACCESS_TOKEN, GATEWAY_DOMAIN};
 use infisical_config::file;
 use infisical_runtime::secret::Secret;
@@ -142,9 +142,9 @@ fn filled_while_writing(lab: &mut Lab) -> Outcome {
     let path = disk.path().join("gateway.conf");
     crate::support::write_private(&path, REMARK);
     write(&path, 0).expect("written");
-    let known = Known::new(Some(disk.path().to_owned()));
+    let last_known_good = LastKnownGood::new(Some(disk.path().to_owned()));
     let mark = |number: u64| Fingerprint::of(&[&number.to_string()]);
-    known.note(&mark(0));
+    last_known_good.note(&mark(0));
     let (mut failed, mut last, mut last_mark) = (0, 0, 0);
     for number in 1..=TIMES {
         // Full at every other time, and with less and less room in between.
@@ -161,12 +161,12 @@ fn filled_while_writing(lab: &mut Lab) -> Outcome {
             }
         }
         assert_eq!(whole(&path), last);
-        known.note(&mark(number));
-        if known.has(&mark(number)) {
+        last_known_good.note(&mark(number));
+        if last_known_good.has(&mark(number)) {
             last_mark = number;
         }
         assert!(
-            known.has(&mark(last_mark)),
+            last_known_good.has(&mark(last_mark)),
             "a mark was lost, and none came instead"
         );
         let beside = disk

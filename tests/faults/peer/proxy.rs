@@ -1,4 +1,4 @@
-//! The proxy between gateway and relay: forwards until it is told to misbehave, a command on each line of its standard
+//! The proxy between gateway and relay: forwards until a command makes it misbehave, a command on each line of its standard
 //! input. It answers each with `done`, and tells of each connection and each flipped bit.
 
 use std::io::BufRead as _;
@@ -238,7 +238,7 @@ async fn pump(
         }
     }
     if way.stuck.load(Ordering::Relaxed) || only_keys {
-        // No one is told of the end either.
+        // No one is notified of the end either.
         std::future::pending::<()>().await;
     }
     let _ = to.shutdown().await;

@@ -161,7 +161,7 @@ impl Crowd {
 
     /// Those that are under way are left.
     pub(super) fn stop(self) -> Tally {
-        // It ends only when it is told to.
+        // It ends only when it is asked to.
         let _ = self.stop.send(());
         self.thread.join().expect("no client fails by itself")
     }

@@ -14,7 +14,7 @@ pub(super) enum Program {
     Platform,
 }
 
-/// In the order in which they are told.
+/// In the order in which they are reported.
 pub(super) const PROGRAMS: [Program; 3] = [Program::Gateway, Program::Relay, Program::Platform];
 
 impl Program {

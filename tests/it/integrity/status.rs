@@ -1,4 +1,4 @@
-//! What a client is told of a target that was not reached.
+//! What a client learns of a target that was not reached.
 
 use tokio::io::AsyncReadExt as _;
 

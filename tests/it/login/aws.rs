@@ -69,7 +69,7 @@ impl Proof {
         signature
     }
 
-    /// Asserts that AWS's own library signs it likewise, where that can be had.
+    /// Asserts that AWS's own library signs it in the same way, where that can be had.
     pub(super) fn assert_signed(&self, bench_dir: &std::path::Path, session: Option<&str>) {
         let Some(mut python) = with_botocore(bench_dir) else {
             return;
@@ -295,7 +295,7 @@ async fn a_profile_has_keys_and_region_in_the_files_that_aws_programs_share() {
 }
 
 #[tokio::test]
-async fn a_machine_without_aws_or_without_a_role_is_told_so() {
+async fn a_machine_without_aws_or_without_a_role_is_reported_so() {
     let bench = Bench::new().await;
     let url = format!("http://{}", no_one());
     let nowhere = [("AWS_EC2_METADATA_SERVICE_ENDPOINT", url.as_str())];

@@ -147,7 +147,7 @@ async fn a_gateway_enrolled_with_its_role_logs_in_when_it_needs_a_token_and_keep
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_relay_enrolled_with_its_role_logs_in_likewise() {
+async fn relay_enrolled_by_its_role_logs_in() {
     let lab = Lab::new().await;
     let id = ("relayId", RELAY_ID);
     lab.platform.always(RELAY_LOGIN, issued("obtained", id));

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use infisical_api::login::{Places, TokenSource};
+use infisical_api::login::{CloudEndpoints, TokenSource};
 use infisical_config::cloud::Cloud;
 use infisical_config::credential::{LoginMethod, MachineEnrollment, MachineProof, ResourceId};
 use infisical_runtime::error::{Class, Reason};
@@ -218,11 +218,11 @@ async fn a_machine_signs_with_the_account_that_its_metadata_tells() {
             cloud: Cloud::of(&[("GCE_METADATA_HOST", &stand_in.address.to_string())]),
         },
     };
-    let places = Places {
+    let endpoints = CloudEndpoints {
         gcp_iam: stand_in.url(),
-        ..Places::default()
+        ..CloudEndpoints::default()
     };
-    let source = TokenSource::machine_at(bench.client(), enrollment, places);
+    let source = TokenSource::machine_at(bench.client(), enrollment, endpoints);
     assert_eq!(token(&source).await, "obtained");
     let signed = stand_in.requests(&sign).pop().expect("asked");
     assert_eq!(signed.bearer, "machine-token");

@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use infisical_api::Client;
-use infisical_api::login::{Places, TokenSource};
+use infisical_api::login::{CloudEndpoints, TokenSource};
 use infisical_config::credential::{IdentityCredential, IdentityLogin, LoginMethod};
 use infisical_config::proxy::Proxies;
 use infisical_config::settings::{ApiBase, CustomHeaders};
@@ -55,11 +55,11 @@ impl Bench {
             method,
             organization: organization.map(str::to_owned),
         };
-        let places = Places {
+        let endpoints = CloudEndpoints {
             azure: self.stand_in.url(),
             gcp_iam: self.stand_in.url(),
         };
-        TokenSource::at(self.client(), IdentityCredential::Login(login), places)
+        TokenSource::at(self.client(), IdentityCredential::Login(login), endpoints)
     }
 
     /// Lets the platform answer logins at `path` with `token`.

@@ -218,18 +218,18 @@ async fn bad_metadata_service_is_named() {
         assert_eq!(text, expected);
         assert_eq!(class, Class::Retry);
     }
-    let places = infisical_api::login::Places {
+    let endpoints = infisical_api::login::CloudEndpoints {
         azure: format!("http://{}", no_one()),
         ..Default::default()
     };
-    let at = places.azure.trim_start_matches("http://").to_owned();
+    let at = endpoints.azure.trim_start_matches("http://").to_owned();
     let credential = infisical_config::credential::IdentityCredential::Login(
         infisical_config::credential::IdentityLogin {
             method: azure(),
             organization: None,
         },
     );
-    let source = infisical_api::login::TokenSource::at(bench.client(), credential, places);
+    let source = infisical_api::login::TokenSource::at(bench.client(), credential, endpoints);
     let (text, class) = failure(&source).await;
     let expected = format!(
         "the Azure metadata service at {at} does not answer: connection refused; is this an Azure machine?"

@@ -20,7 +20,7 @@ use crate::support::ssh_sides::{Keyring, Kinds};
 /// In virtual time, which passes only when nothing else can happen.
 const LONG: Duration = Duration::from_secs(600);
 const PIPE: usize = 64 * 1024;
-/// As seldom as russh can.
+/// As rarely as russh can.
 const NEVER: usize = 1 << 30;
 /// More than all windows together.
 const WIDE_PIPE: usize = 32 << 20;

@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 
 use crate::support::ssh_sides::{Certified, Sides};
 
-/// What russh is told.
+/// How russh is configured.
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
     pub(crate) cipher: cipher::Name,

@@ -20,7 +20,7 @@ const CONTRACT: &[(&str, &str)] = &[
         "Gateway is reachable by Infisical",
     ),
 ];
-/// Where the service is told to log.
+/// Where the service is configured to log.
 const LOG: &str = "/var/log/infisical/gateway.log";
 
 pub(super) fn contract_lines_reach_the_journal_with_ids(lab: &mut Lab) {

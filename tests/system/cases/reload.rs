@@ -16,7 +16,7 @@ pub(super) fn reload_cuts_no_session_and_reports(lab: &mut Lab) {
     service::wait_for_line(container, UNIT, "configuration reloaded");
     session.exchange(b"after");
     lab.assert_session(GATEWAY);
-    // Each connection is told about on that level.
+    // Each connection is logged at that level.
     let debug = [
         "journalctl",
         "-b",

@@ -15,6 +15,6 @@ pub fn cloud_answer(data: &[u8]) {
         let word = word.expose();
         assert!(!word.is_empty() && !word.contains(char::is_whitespace));
     }
-    let _ = token_lifetime::life(text);
+    let _ = token_lifetime::lifetime(text);
     aws::answer(text);
 }

@@ -41,14 +41,14 @@ const ACTION: &str = "logging in";
 
 /// Where the clouds' services are that no variable of theirs moves. Others than the default are for tests.
 #[derive(Debug, Clone)]
-pub struct Places {
+pub struct CloudEndpoints {
     /// The metadata service of Azure machines.
     pub azure: String,
     /// The API that signs for GCP's service accounts.
     pub gcp_iam: String,
 }
 
-impl Default for Places {
+impl Default for CloudEndpoints {
     fn default() -> Self {
         Self {
             azure: "http://169.254.169.254".to_owned(),
@@ -74,13 +74,13 @@ enum Way {
     Identity {
         client: Client,
         login: IdentityLogin,
-        places: Places,
+        endpoints: CloudEndpoints,
     },
     /// An enrolled gateway or relay logs in with what its machine is.
     Machine {
         client: Client,
         enrollment: MachineEnrollment,
-        places: Places,
+        endpoints: CloudEndpoints,
         /// Where the id and the domain are stored after the first accepted login.
         id_store: Option<IdStore>,
     },
@@ -128,18 +128,18 @@ impl TokenSource {
     /// Tokens for a machine identity; nothing is asked of anyone yet.
     #[must_use]
     pub fn new(client: Client, credential: IdentityCredential) -> Self {
-        Self::at(client, credential, Places::default())
+        Self::at(client, credential, CloudEndpoints::default())
     }
 
-    /// The same, with the clouds' services at `places`.
+    /// The same, with the clouds' services at `endpoints`.
     #[must_use]
-    pub fn at(client: Client, credential: IdentityCredential, places: Places) -> Self {
+    pub fn at(client: Client, credential: IdentityCredential, endpoints: CloudEndpoints) -> Self {
         match credential {
             IdentityCredential::Token(token) => Self::given("token", token),
             IdentityCredential::Login(login) => Self::of(Way::Identity {
                 client,
                 login,
-                places,
+                endpoints,
             }),
         }
     }
@@ -157,7 +157,7 @@ impl TokenSource {
         Self::of(Way::Machine {
             client,
             enrollment,
-            places: Places::default(),
+            endpoints: CloudEndpoints::default(),
             id_store: Some(IdStore {
                 path: store.to_owned(),
                 domain: domain.clone(),
@@ -166,13 +166,17 @@ impl TokenSource {
         })
     }
 
-    /// The same, with the clouds' services at `places`; nothing is stored.
+    /// The same, with the clouds' services at `endpoints`; nothing is stored.
     #[must_use]
-    pub fn machine_at(client: Client, enrollment: MachineEnrollment, places: Places) -> Self {
+    pub fn machine_at(
+        client: Client,
+        enrollment: MachineEnrollment,
+        endpoints: CloudEndpoints,
+    ) -> Self {
         Self::of(Way::Machine {
             client,
             enrollment,
-            places,
+            endpoints,
             id_store: None,
         })
     }
@@ -236,10 +240,10 @@ impl TokenSource {
             Way::Machine {
                 client,
                 enrollment,
-                places,
+                endpoints,
                 id_store,
             } => {
-                let issued = machine(client, enrollment, places).await?;
+                let issued = machine(client, enrollment, endpoints).await?;
                 if let Some(id_store) = id_store {
                     id_store.keep(enrollment).await;
                 }
@@ -248,9 +252,9 @@ impl TokenSource {
             Way::Identity {
                 client,
                 login,
-                places,
+                endpoints,
             } => {
-                let issued = identity(client, login, places).await?;
+                let issued = identity(client, login, endpoints).await?;
                 Ok(IssuedToken::renewable(issued))
             }
         }
@@ -332,7 +336,7 @@ pub async fn check_file(file: &LoginFile) -> Result<(), Error> {
 async fn machine(
     client: &Client,
     enrollment: &MachineEnrollment,
-    places: &Places,
+    endpoints: &CloudEndpoints,
 ) -> Result<IssuedToken, ApiError> {
     let id = enrollment.id.as_str();
     let jwt = match &enrollment.proof {
@@ -340,7 +344,7 @@ async fn machine(
         MachineProof::Kubernetes { token_path } => kubernetes::token(token_path).await?,
         MachineProof::GcpGce { cloud } => gcp_id_token::token(id, cloud).await?,
         MachineProof::GcpIam { key_path, cloud } => {
-            let (at, proxies) = (&places.gcp_iam, client.proxies());
+            let (at, proxies) = (&endpoints.gcp_iam, client.proxies());
             match key_path {
                 Some(path) => gcp_iam::token(id, path, at, proxies).await?,
                 None => gcp_iam::machine_token(id, cloud, at, proxies).await?,
@@ -360,7 +364,7 @@ async fn machine(
 async fn identity(
     client: &Client,
     login: &IdentityLogin,
-    places: &Places,
+    endpoints: &CloudEndpoints,
 ) -> Result<Login, ApiError> {
     let organization = login.organization.as_deref();
     let (path, identity_id, jwt) = match &login.method {
@@ -379,7 +383,7 @@ async fn identity(
             ("/v1/auth/kubernetes-auth/login", identity_id, jwt)
         }
         LoginMethod::Azure { identity_id } => {
-            let jwt = azure::token(&places.azure).await?;
+            let jwt = azure::token(&endpoints.azure).await?;
             ("/v1/auth/azure-auth/login", identity_id, jwt)
         }
         LoginMethod::GcpIdToken { identity_id, cloud } => {
@@ -391,7 +395,7 @@ async fn identity(
             key_path,
         } => {
             let jwt =
-                gcp_iam::token(identity_id, key_path, &places.gcp_iam, client.proxies()).await?;
+                gcp_iam::token(identity_id, key_path, &endpoints.gcp_iam, client.proxies()).await?;
             ("/v1/auth/gcp-auth/login", identity_id, jwt)
         }
         LoginMethod::OidcAuth { identity_id, jwt } => {

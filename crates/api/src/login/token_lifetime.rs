@@ -1,7 +1,7 @@
 //! How long an issued token is good for, and what is to be done with it when. Pure but for the clock.
 //!
 //! Time is counted since the machine booted, sleep included: a laptop or a virtual machine that was suspended for longer
-//! than its token's life must not use it as if no time had passed.
+//! than its token's lifetime must not use it as if no time had passed.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use serde::Deserialize;
 use crate::secret::Secret;
 use crate::types::Login;
 
-/// Part of a token's life after which it is replaced, in percent.
+/// Part of a token's lifetime after which it is replaced, in percent.
 const RENEW_AT_PERCENT: u32 = 60;
 /// Time between attempts to replace a token that is still valid.
 const AGAIN: Duration = Duration::from_secs(60);
@@ -48,7 +48,7 @@ impl IssuedToken {
 
     /// A token that says itself, if at all, how long it lasts, and that only a login replaces.
     pub(super) fn lasting(text: Secret) -> Self {
-        let expires_in = life(text.expose()).unwrap_or(0);
+        let expires_in = lifetime(text.expose()).unwrap_or(0);
         Self {
             text,
             expires_in,
@@ -59,7 +59,7 @@ impl IssuedToken {
 }
 
 /// Seconds between the issue and the expiry of a JSON web token. It is not for us to verify.
-pub(super) fn life(token: &str) -> Option<u64> {
+pub(super) fn lifetime(token: &str) -> Option<u64> {
     #[derive(Deserialize)]
     struct Claims {
         iat: u64,
@@ -92,7 +92,7 @@ pub(super) struct Token {
     /// No renewal extends it beyond.
     ends_at: Option<Duration>,
     /// What the last purchase gave it.
-    life: Duration,
+    lifetime: Duration,
     renewable: bool,
 }
 
@@ -104,17 +104,18 @@ impl Token {
             act_at: None,
             expires_at: None,
             ends_at: (!at_most.is_zero()).then(|| now.saturating_add(at_most)),
-            life: Duration::ZERO,
+            lifetime: Duration::ZERO,
             renewable: issued.renewable,
         };
         token.begin(Duration::from_secs(issued.expires_in), now);
         token
     }
 
-    fn begin(&mut self, life: Duration, now: Duration) {
-        self.life = life;
-        let (act_after, expires_after) = (life.saturating_mul(RENEW_AT_PERCENT) / 100, life);
-        let at = |after| (!life.is_zero()).then(|| now.saturating_add(after));
+    fn begin(&mut self, lifetime: Duration, now: Duration) {
+        self.lifetime = lifetime;
+        let (act_after, expires_after) =
+            (lifetime.saturating_mul(RENEW_AT_PERCENT) / 100, lifetime);
+        let at = |after| (!lifetime.is_zero()).then(|| now.saturating_add(after));
         self.act_at = at(act_after);
         self.expires_at = at(expires_after);
     }
@@ -127,18 +128,18 @@ impl Token {
             act_at: Some(now),
             expires_at: Some(now.saturating_add(Duration::from_secs(3600))),
             ends_at: None,
-            life: Duration::from_secs(7200),
+            lifetime: Duration::from_secs(7200),
             renewable: true,
         }
     }
 
     /// Takes in a renewal.
     pub(super) fn renew(&mut self, issued: IssuedToken, now: Duration) {
-        let life = Duration::from_secs(issued.expires_in);
+        let lifetime = Duration::from_secs(issued.expires_in);
         // The platform has begun to cap it, whatever it said before: the next one is obtained.
-        self.renewable = issued.renewable && life >= self.life;
+        self.renewable = issued.renewable && lifetime >= self.lifetime;
         self.text = issued.text;
-        self.begin(life, now);
+        self.begin(lifetime, now);
     }
 
     /// It could not be replaced now.
@@ -151,7 +152,7 @@ impl Token {
         // A renewal that would be cut short by the end is worth less than a login.
         let is_capped = self
             .ends_at
-            .is_some_and(|end| now.saturating_add(self.life) > end);
+            .is_some_and(|end| now.saturating_add(self.lifetime) > end);
         match () {
             () if has_come(self.expires_at) => Stage::Expired,
             () if !has_come(self.act_at) => Stage::Fresh,
@@ -163,7 +164,7 @@ impl Token {
 
 #[cfg(test)]
 mod tests {
-    use super::{IssuedToken, Stage, Token, life, since_boot};
+    use super::{IssuedToken, Stage, Token, lifetime, since_boot};
     use crate::secret::Secret;
     use crate::types::Login;
     use std::time::Duration;
@@ -232,13 +233,13 @@ mod tests {
     fn a_resources_token_says_itself_how_long_it_lasts_and_is_never_renewed() {
         // {"alg":"none"} . {"iat":1000,"exp":1100}
         let jwt = "eyJhbGciOiJub25lIn0.eyJpYXQiOjEwMDAsImV4cCI6MTEwMH0.c2ln";
-        assert_eq!(life(jwt), Some(100));
+        assert_eq!(lifetime(jwt), Some(100));
         let token = Token::new(IssuedToken::lasting(Secret::new(jwt)), s(0));
         assert_eq!(token.stage(s(59)), Stage::Fresh);
         assert_eq!(token.stage(s(60)), Stage::Replaceable);
         assert_eq!(token.stage(s(100)), Stage::Expired);
         for bad in ["", "a.b.c", "a", "e30.e30.e30"] {
-            assert_eq!(life(bad), None, "{bad}");
+            assert_eq!(lifetime(bad), None, "{bad}");
         }
     }
 

@@ -92,7 +92,7 @@ fn judge(table: &Table, text: &str, root: bool, parsed: &mut Parsed) {
             Item::Value(value) => text_of(name, value),
             Item::Table(inner) => {
                 if !inner.is_dotted() {
-                    // No one's keys, but what else is wrong with them is told as well.
+                    // No one's keys, but what else is wrong with them is reported as well.
                     judge(inner, text, false, parsed);
                 }
                 Err(Mistake::Table)

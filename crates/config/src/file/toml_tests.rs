@@ -65,7 +65,7 @@ fn strings_of_every_kind_are_read_wherever_they_stand() {
 }
 
 #[test]
-fn everything_wrong_with_a_toml_file_is_told_at_once_and_without_its_values() {
+fn everything_wrong_with_a_toml_file_is_reported_at_once_and_without_its_values() {
     let text = "token = \"hunter2\"\ntoken = \"hunter2\"\ngateway_nmae = \"hunter2\"\nrelay_name = 5\n\
                 INFISICAL_API_URL=https://hunter2\nexport INFISICAL_JWT='hunter2'\ndomain = \"hunter2\"\n\
                 relay_host = hunter2\nrelay_type = \"hunter2\n\"relay_id\" = [\"hunter2\"]\nhunter2\n\
@@ -93,7 +93,7 @@ fn everything_wrong_with_a_toml_file_is_told_at_once_and_without_its_values() {
 }
 
 #[test]
-fn a_key_of_the_other_form_is_told_its_spelling_here() {
+fn a_key_of_the_other_form_is_reported_its_spelling_here() {
     let text = "INFISICAL_TOKEN=hunter2\ntoken = \"hunter2\"\nDOMAIN=hunter2\nc2hunter2Q=\n\
                 INFISICAL_TOKENN=hunter2\nINFISICAL_ALLOWED_TARGETS=hunter2\nNODE_EXTRA_CA_CERTS=hunter2\n\
                 INFISICAL_TLS_MODE=hunter2\nGATEWAY_LISTEN=hunter2\nsome_thing=hunter2\n";

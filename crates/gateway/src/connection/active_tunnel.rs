@@ -14,7 +14,7 @@ use super::run::Driver;
 use super::session;
 use super::state::{TunnelAction, TunnelEvent, Up};
 use super::tunnel::Tunnel;
-use crate::heartbeat::Beat;
+use crate::heartbeat::Heartbeat;
 use crate::identity::Identity;
 use crate::log_throttle::LogThrottle;
 
@@ -126,13 +126,13 @@ impl<'a> ActiveTunnel<'a> {
                     newest.mark_changed();
                     continue;
                 }
-                Ok(()) = self.driver.issuer.changed() => {
-                    let is_pinned = self.driver.issuer.borrow_and_update().is_pinned();
+                Ok(()) = self.driver.credential_client.changed() => {
+                    let is_pinned = self.driver.credential_client.borrow_and_update().is_pinned();
                     self.state.history.set_pinned(is_pinned);
                     continue;
                 }
-                Some(beat) = self.driver.heartbeat_rx.recv() => {
-                    let event = self.heartbeat(beat);
+                Some(heartbeat) = self.driver.heartbeat_rx.recv() => {
+                    let event = self.heartbeat(heartbeat);
                     if self.warning.is_some() {
                         extent = Extent::All;
                     }
@@ -190,23 +190,23 @@ impl<'a> ActiveTunnel<'a> {
 
     /// What a heartbeat means. One that the platform did not answer says nothing of the path, but is
     /// a reason to check it.
-    fn heartbeat(&mut self, beat: Beat) -> TunnelEvent {
+    fn heartbeat(&mut self, heartbeat: Heartbeat) -> TunnelEvent {
         // A platform that answers may also give certificates, for which `renew` may be waiting.
         let is_due = |identity: &Arc<Identity>| identity.renewal.is_due();
         let due = self.driver.current.borrow().as_ref().is_some_and(is_due);
-        if due && !matches!(beat, Beat::Unanswered(_)) {
+        if due && !matches!(heartbeat, Heartbeat::Unanswered(_)) {
             self.driver.renew.notify_one();
         }
-        match beat {
-            Beat::Through => {
+        match heartbeat {
+            Heartbeat::Reached => {
                 (self.warning, self.view) = (None, None);
                 TunnelEvent::HeartbeatReached
             }
-            Beat::NotThrough(why) => {
+            Heartbeat::NotReached(why) => {
                 self.warning = Some(format!("Infisical does not reach it: {why}"));
                 TunnelEvent::HeartbeatFailed
             }
-            Beat::Unanswered(why) => {
+            Heartbeat::Unanswered(why) => {
                 self.warning = Some(format!("Infisical does not say that it reaches it: {why}"));
                 TunnelEvent::CheckRequested
             }
@@ -242,7 +242,7 @@ impl<'a> ActiveTunnel<'a> {
     }
 }
 
-/// Waits until the tunnel has carried a session, or has lived until `at`.
+/// Waits until the tunnel has carried a session, or has been up until `at`.
 async fn stable(at: Instant, session_ok: &Notify) {
     tokio::select! {
         () = tokio::time::sleep_until(at) => {}

@@ -81,7 +81,7 @@ pub(crate) const RELAY_PROBE_DELAY: Duration = Duration::from_secs(1);
 /// Each time that failed, the platform has twice as long, so many times: in the end longer than any
 /// call takes.
 pub(crate) const RELAY_PROBE_DELAYS_DOUBLED: u32 = 6;
-/// A younger attempt is not restarted because the network changed: changes seldom come alone. Twice
+/// A younger attempt is not restarted because the network changed: changes rarely come alone. Twice
 /// as long each time, so that an attempt ends even where the network keeps changing.
 pub(crate) const MIN_ATTEMPT_AGE: Duration = Duration::from_secs(1);
 

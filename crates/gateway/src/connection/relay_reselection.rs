@@ -8,14 +8,14 @@ use tokio::sync::{Notify, watch};
 
 use super::policy::RESELECTION;
 use crate::backoff;
+use crate::credential_client::CredentialClient;
 use crate::error::chain;
 use crate::identity::Identity;
-use crate::issue::Issuer;
 
 /// Looks while `up`, until it is cancelled; `now` asks for a look out of turn, and `renew` is
 /// notified of a better relay.
 pub(crate) async fn run(
-    issuers: watch::Receiver<Arc<Issuer>>,
+    credential_clients: watch::Receiver<Arc<CredentialClient>>,
     current: watch::Receiver<Option<Arc<Identity>>>,
     mut up: watch::Receiver<bool>,
     now: Arc<Notify>,
@@ -29,13 +29,13 @@ pub(crate) async fn run(
         if up.wait_for(|up| *up).await.is_err() {
             return;
         }
-        let issuer = Arc::clone(&issuers.borrow());
+        let credential_client = Arc::clone(&credential_clients.borrow());
         let used = current
             .borrow()
             .as_ref()
             .map(|identity| identity.relay_name.clone());
         let Some(used) = used else { continue };
-        match issuer.look_for_better(&used).await {
+        match credential_client.look_for_better(&used).await {
             Ok(None) => {
                 tracing::debug!(relay.name = %used, "no relay is clearly better than this one");
             }

@@ -21,12 +21,12 @@ use super::session;
 use super::state::{self, Backoff, Connecting, Failure, Moment, Registering, Up};
 use super::status::Reporter;
 use super::tunnel::{Tunnel, Tunnels};
-use crate::agent::known::Known;
+use crate::agent::last_known_good::LastKnownGood;
 use crate::backoff;
+use crate::credential_client::{self, CredentialClient};
 use crate::error::{Class, chain};
-use crate::heartbeat::Beat;
+use crate::heartbeat::Heartbeat;
 use crate::identity::Identity;
-use crate::issue::{self, Issuer};
 use crate::log_throttle::LogThrottle;
 use crate::names::{GatewayName, SSH_PORT};
 use crate::net::dial;
@@ -38,13 +38,13 @@ type Connection = state::Connection<Tunnel, Error>;
 /// What the connection is made from.
 pub(crate) struct Driver {
     /// The newest; the other end is `reload`.
-    pub(crate) issuer: watch::Receiver<Arc<Issuer>>,
+    pub(crate) credential_client: watch::Receiver<Arc<CredentialClient>>,
     /// Shared with `renew`; tunnels take their TLS configuration from it.
     pub(crate) current: watch::Sender<Option<Arc<Identity>>>,
     /// Read by `heartbeat` and `relay_reselection`.
     pub(crate) tunnel_up: watch::Sender<bool>,
     /// The other end is `heartbeat`.
-    pub(crate) heartbeat_rx: mpsc::Receiver<Beat>,
+    pub(crate) heartbeat_rx: mpsc::Receiver<Heartbeat>,
     /// The other ends are signal handlers and `reconnect_trigger`.
     pub(crate) trigger_rx: mpsc::Receiver<ReconnectTrigger>,
     /// Notified by sessions.
@@ -57,7 +57,7 @@ pub(crate) struct Driver {
     pub(crate) tunnels: Tunnels,
     /// Those that were left for another one. The last one is in full use until the other one is up.
     pub(crate) retired: Vec<Tunnel>,
-    pub(crate) last_known_good: Known,
+    pub(crate) last_known_good: LastKnownGood,
     /// For lines that repeat while there is no tunnel.
     pub(crate) log_throttle: LogThrottle,
     /// The status says that the way to another relay fails.
@@ -73,11 +73,11 @@ pub(crate) struct Driver {
 impl Driver {
     /// Does what the state machine decides until it gives up; the error is why.
     pub(crate) async fn run(&mut self) -> Error {
-        let issuer = Arc::clone(&self.issuer.borrow());
+        let credential_client = Arc::clone(&self.credential_client.borrow());
         // A gateway whose settings have worked keeps retrying after a refusal, also at a start.
-        let was_up = self.started || self.last_known_good.has(&issuer.fingerprint());
+        let was_up = self.started || self.last_known_good.has(&credential_client.fingerprint());
         self.retired.clear();
-        let mut connection = Connection::new(issuer.is_pinned(), was_up);
+        let mut connection = Connection::new(credential_client.is_pinned(), was_up);
         loop {
             connection = match connection {
                 Connection::Registering(state) => self.register(state).await,
@@ -120,22 +120,25 @@ impl Driver {
 
     /// New credentials, as the newest settings say; settings that come meanwhile restart it. A relay
     /// that was unreachable and answers before the platform does ends it too.
-    async fn issue(&mut self, state: &mut Registering) -> Result<Identity, (issue::Error, Class)> {
+    async fn issue(
+        &mut self,
+        state: &mut Registering,
+    ) -> Result<Identity, (credential_client::Error, Class)> {
         let before = self.current.borrow().clone();
         let before = before.filter(|before| state.is_relay_unreachable() && before.is_usable());
         loop {
-            let issuer = Arc::clone(&self.issuer.borrow_and_update());
-            state.history.set_pinned(issuer.is_pinned());
-            let changes = self.issuer.clone();
+            let credential_client = Arc::clone(&self.credential_client.borrow_and_update());
+            state.history.set_pinned(credential_client.is_pinned());
+            let changes = self.credential_client.clone();
             let delay = relay_probe_delay(self.relay_answered_first);
             let attempt = || {
                 let mut changes = changes.clone();
-                let (issuer, before) = (&issuer, before.as_deref());
+                let (credential_client, before) = (&credential_client, before.as_deref());
                 async move {
                     tokio::select! {
-                        issued = issuer.issue() => Some(issued),
+                        issued = credential_client.obtain() => Some(issued),
                         () = relay_answers(before, delay) => {
-                            Some(Err((issue::Error::RelayAnsweredFirst, Class::Retry)))
+                            Some(Err((credential_client::Error::RelayAnsweredFirst, Class::Retry)))
                         }
                         Ok(()) = changes.changed() => None,
                     }
@@ -145,7 +148,10 @@ impl Driver {
                 restart_on_trigger(&mut self.trigger_rx, &mut self.user_request, attempt).await;
             self.user_request = false;
             if let Some(issued) = issued {
-                if matches!(issued, Err((issue::Error::RelayAnsweredFirst, _))) {
+                if matches!(
+                    issued,
+                    Err((credential_client::Error::RelayAnsweredFirst, _))
+                ) {
                     self.relay_answered_first = self.relay_answered_first.saturating_add(1);
                 }
                 return issued;
@@ -183,7 +189,7 @@ impl Driver {
         let relay = format!("{name} on {host}:{SSH_PORT}");
         // Once for each time that there is no tunnel.
         if self.log_throttle.should_log(event.text, &relay).is_some() {
-            let attempt = attempt(failed, self.issuer.borrow().is_pinned());
+            let attempt = attempt(failed, self.credential_client.borrow().is_pinned());
             event!(event; " {relay}... ({attempt})");
         }
         let attempt = || session::connect(&identity);
@@ -216,8 +222,8 @@ impl Driver {
 
     /// Logs that `tunnel` is up, and retires those that were left for it.
     fn begin_to_serve(&mut self, tunnel: &Tunnel) {
-        let issuer = Arc::clone(&self.issuer.borrow());
-        self.last_known_good.note(&issuer.fingerprint());
+        let credential_client = Arc::clone(&self.credential_client.borrow());
+        self.last_known_good.note(&credential_client.fingerprint());
         let relay = &tunnel.identity.relay_name;
         let event = if self.started {
             events::TUNNEL_UP_AGAIN
@@ -235,8 +241,8 @@ impl Driver {
         self.started = true;
         (self.relay_answered_first, self.user_request) = (0, false);
         self.log_throttle.clear();
-        issuer.stay_at(relay);
-        if issuer.is_asked_elsewhere(relay) {
+        credential_client.stay_at(relay);
+        if credential_client.is_asked_elsewhere(relay) {
             // The platform would send clients to the relay that it was asked for last.
             self.renew.notify_one();
         }
@@ -274,11 +280,13 @@ impl Driver {
         } else {
             tokio::select! {
                 () = tokio::time::sleep(delay) => None,
-                Ok(()) = self.issuer.changed() => Some(ReconnectTrigger::UserRequest),
+                Ok(()) = self.credential_client.changed() => Some(ReconnectTrigger::UserRequest),
                 Some(trigger) = self.trigger_rx.recv() => Some(trigger),
             }
         };
-        state.history.set_pinned(self.issuer.borrow().is_pinned());
+        state
+            .history
+            .set_pinned(self.credential_client.borrow().is_pinned());
         let (usable, now) = (self.has_usable_credentials(), Instant::now());
         match trigger {
             None => state.elapsed(usable, now),
@@ -323,7 +331,7 @@ impl Driver {
     /// Prefers other relays to the one of `identity` for a while, unless it is not the cause.
     fn avoid_relay(&self, identity: &Identity, failure: Failure) {
         if failure != Failure::TakenOver {
-            self.issuer.borrow().failed(&identity.relay_name);
+            self.credential_client.borrow().failed(&identity.relay_name);
         }
     }
 

@@ -23,7 +23,7 @@ use crate::service::{self, http::Cluster};
 use crate::ssh::{self, ChannelStream, client};
 use crate::{event, events};
 
-/// What a relay is told when the gateway stops or has moved on.
+/// Sent to the relay when the gateway stops or has moved on.
 const GOING_AWAY: &str = "going away";
 
 /// Why there is no tunnel.
@@ -180,7 +180,7 @@ pub(crate) struct Shared {
     pub(crate) cluster: Arc<Cluster>,
     pub(crate) reporter: Reporter,
     /// Told of each session whose TLS 2 came about; the other end is the link.
-    pub(crate) carried: Arc<Notify>,
+    pub(crate) session_ok: Arc<Notify>,
     /// For lines about sessions.
     pub(crate) log_throttle: Arc<LogThrottle>,
 }
@@ -236,7 +236,7 @@ pub(crate) async fn serve(
         let newest = newest.unwrap_or_else(|| Arc::clone(identity));
         let cluster = Arc::clone(&shared.cluster);
         let open = shared.reporter.session();
-        let carried = Arc::clone(&shared.carried);
+        let session_ok = Arc::clone(&shared.session_ok);
         let throttle = Arc::clone(&shared.log_throttle);
         let (stop, draining) = (sessions.clone(), draining.clone());
         sessions.spawn("session", async move {
@@ -247,7 +247,7 @@ pub(crate) async fn serve(
                 cluster: &cluster,
                 draining: &draining,
                 stop: &stop,
-                carried: &carried,
+                session_ok: &session_ok,
             };
             // Boxed: each wrapper of a future has room for it twice.
             let served = Box::pin(answer(channel, context, &throttle)).await;

@@ -61,7 +61,7 @@ use super::policy::{
     SAME_ADDRESS, USEFUL_AFTER, YOUNG_OUTAGE,
 };
 use super::reconnect_trigger::ReconnectTrigger;
-use crate::agent::refusals::{REFUSALS_BELIEVED, SELDOM};
+use crate::agent::refusals::{REFUSALS_BELIEVED, REFUSED_RETRY_INTERVAL};
 use crate::backoff;
 use crate::error::Class;
 
@@ -105,7 +105,7 @@ pub(crate) enum TunnelEvent {
     HeartbeatReached,
     /// The platform answered a heartbeat, but did not get through the tunnel.
     HeartbeatFailed,
-    /// The tunnel has carried a session, or has lived for [`USEFUL_AFTER`].
+    /// The tunnel has carried a session, or has been up for [`USEFUL_AFTER`].
     Stable,
     /// The network changed, the machine slept, or a person wants to know: does the relay answer?
     CheckRequested,
@@ -282,7 +282,7 @@ impl Registering {
                     return Connection::Stopped(error);
                 }
                 if history.is_refused() {
-                    SELDOM
+                    REFUSED_RETRY_INTERVAL
                 } else {
                     MAX_WAIT
                 }
@@ -408,7 +408,7 @@ impl<T> Up<T> {
         action
     }
 
-    /// True if it carried a session or has lived for long.
+    /// True if it carried a session or has been up for long.
     fn is_stable(&self, now: Instant) -> bool {
         self.stable || now.saturating_duration_since(self.since) >= USEFUL_AFTER
     }

@@ -5,8 +5,8 @@ use tokio::time::Instant;
 use super::{
     Connection, Failure, HEARTBEATS_TO_RECONNECT, HEARTBEATS_TO_RENEW, Health, History,
     MAX_DIAL_WAIT, MAX_REGISTER_WAIT, MAX_TURNED_AWAY_WAIT, MAX_WAIT, MIN_TAKEN_OVER_WAIT, Moment,
-    REFUSALS_BELIEVED, ReconnectTrigger, SAME_ADDRESS, SELDOM, TunnelAction, TunnelEvent,
-    USEFUL_AFTER, YOUNG_OUTAGE,
+    REFUSALS_BELIEVED, REFUSED_RETRY_INTERVAL, ReconnectTrigger, SAME_ADDRESS, TunnelAction,
+    TunnelEvent, USEFUL_AFTER, YOUNG_OUTAGE,
 };
 use crate::error::{Class, Reason};
 
@@ -250,7 +250,7 @@ fn refusals_after_success_are_retried_rarely() {
         let least = if n < REFUSALS_BELIEVED {
             MAX_WAIT
         } else {
-            SELDOM
+            REFUSED_RETRY_INTERVAL
         };
         assert!(
             delay >= least && delay <= least + MAX_WAIT,
@@ -287,7 +287,7 @@ fn young_outage_is_dialled_often() {
                 let delay = run.wait(action);
                 assert!(delay <= MAX_DIAL_WAIT, "{delay:?}");
             }
-            // Its address may have changed, which the platform is asked about seldom.
+            // Its address may have changed, which the platform is rarely asked about.
             Action::Register => {
                 assert!(run.now >= begin + SAME_ADDRESS / 2);
                 assert_eq!(run.on(refused(Class::Retry, true)), Action::Connect);

@@ -14,7 +14,7 @@ use crate::net::source::Ends;
 use crate::scope::Scope;
 use crate::ssh::client;
 
-/// What a relay is told of a tunnel that is replaced, if it still receives that.
+/// Sent to the relay of a tunnel that is replaced, if it still receives that.
 const ABANDONED: &str = "nothing gets through this connection; making another one";
 
 /// A tunnel in use; one that is dropped retires.

@@ -170,7 +170,7 @@ pub(crate) struct Context<'a> {
     /// Once it is cancelled, every service ends at once.
     pub(crate) stop: &'a Scope,
     /// Told of each TLS 2, which proves the tunnel whatever becomes of the session.
-    pub(crate) carried: &'a Notify,
+    pub(crate) session_ok: &'a Notify,
 }
 
 /// Answers one channel: TLS 2, then the service that the client asked for. An error, a panic
@@ -183,7 +183,7 @@ pub(crate) async fn serve(channel: ChannelStream, context: Context<'_>) -> Resul
         None => return Err(Error::Stopped),
         Some(stream) => stream?,
     };
-    context.carried.notify_one();
+    context.session_ok.notify_one();
     let name = stream.state().alpn_protocol();
     let Some(service) = name.and_then(Service::from_alpn) else {
         // Closed in order, as deployed gateways do.

@@ -216,7 +216,7 @@ async fn a_panicking_session_never_looks_complete() {
                     cluster: &cluster,
                     draining: &draining,
                     stop: &stop,
-                    carried: &Notify::new(),
+                    session_ok: &Notify::new(),
                 };
                 let _ = serve(far, context).await;
             }

@@ -87,13 +87,13 @@ mod tests {
         Some(Reading { awake, boot, day })
     }
 
-    /// What is told when clocks go on from (100, 1000, 5000) by so much.
+    /// What is reported when clocks go on from (100, 1000, 5000) by so much.
     fn told(awake: u64, boot: u64, day: i64) -> Vec<SystemEvent> {
         let mut clocks = Clocks::new(seconds(100, 1000, 5000));
         let day = 5000_u64.checked_add_signed(day).expect("later than 1970");
         let told = clocks.compare(seconds(100 + awake, 1000 + boot, day));
         let again = clocks.compare(seconds(105 + awake, 1005 + boot, day + 5));
-        assert_eq!(again, [], "it is told once");
+        assert_eq!(again, [], "it is reported once");
         told
     }
 
@@ -105,14 +105,14 @@ mod tests {
     }
 
     #[test]
-    fn sleep_is_told_with_its_length() {
+    fn sleep_is_reported_with_its_length() {
         let hour = Duration::from_secs(3600);
         assert_eq!(told(5, 3605, 3605), [SystemEvent::Resumed(hour)]);
         assert_eq!(told(5, 7, 7).len(), 1, "a short one");
     }
 
     #[test]
-    fn a_new_time_of_day_is_told_with_its_direction() {
+    fn a_new_time_of_day_is_reported_with_its_direction() {
         let by = Duration::from_secs(3600);
         let set = |ahead| [SystemEvent::ClockSet { ahead, by }];
         assert_eq!(told(5, 5, 3605), set(true));
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_reading_nothing_is_told_and_the_next_one_is_compared_with_the_last() {
+    fn without_a_reading_nothing_is_reported_and_the_next_one_is_compared_with_the_last() {
         let mut clocks = Clocks::new(None);
         assert_eq!(clocks.compare(seconds(100, 1000, 5000)), []);
         assert_eq!(clocks.compare(None), []);

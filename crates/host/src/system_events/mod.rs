@@ -24,7 +24,7 @@ use network::Network;
 const COMPARE: Duration = Duration::from_secs(5);
 /// Changes of a network come in bursts: one that ended has been quiet for so long,
 const QUIET: Duration = Duration::from_millis(250);
-/// and one that does not end is told after so long.
+/// and one that does not end is reported after so long.
 const BURST: Duration = Duration::from_secs(2);
 
 /// Something happened.
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_burst_that_does_not_end_is_told_all_the_same() {
+    async fn a_burst_that_does_not_end_is_reported_all_the_same() {
         let begin = Instant::now();
         let mut watcher = Watcher::of_clocks();
         watcher.burst = Some((begin, begin + BURST));

@@ -23,14 +23,14 @@ const GROUPS: u32 = 0x1 | 0x10 | 0x40 | 0x100 | 0x400;
 const BUFFER: usize = 32 * 1024;
 /// Reports read in a row before others get their turn.
 const IN_A_ROW: usize = 64;
-/// Links and addresses that are remembered. A machine with more is told of changes too often, not too seldom.
+/// Links and addresses that are remembered. A machine with more hears of changes too often rather than too rarely.
 const REMEMBERED: usize = 4096;
 
 /// The kernel's reports.
 #[derive(Debug)]
 pub(super) struct Network {
     socket: AsyncFd<OwnedFd>,
-    known: Known,
+    state: NetworkState,
 }
 
 impl Network {
@@ -50,7 +50,7 @@ impl Network {
         let socket = AsyncFd::with_interest(fd, Interest::READABLE)?;
         Ok(Self {
             socket,
-            known: Known::now(),
+            state: NetworkState::now(),
         })
     }
 
@@ -61,8 +61,8 @@ impl Network {
     pub(super) async fn changed(&mut self) -> io::Result<()> {
         loop {
             let mut guard = self.socket.readable().await?;
-            let known = &mut self.known;
-            let read = guard.try_io(|fd| read(fd.get_ref(), known));
+            let state = &mut self.state;
+            let read = guard.try_io(|fd| read(fd.get_ref(), state));
             match read {
                 Ok(Ok(false)) => tokio::task::yield_now().await,
                 Ok(Ok(true)) => return Ok(()),
@@ -75,7 +75,7 @@ impl Network {
 }
 
 /// Reads what is there, within limits; true if something of it matters.
-fn read(fd: &OwnedFd, known: &mut Known) -> io::Result<bool> {
+fn read(fd: &OwnedFd, state: &mut NetworkState) -> io::Result<bool> {
     let mut buffer = vec![0; BUFFER];
     let mut matters = false;
     for n in 0..IN_A_ROW {
@@ -83,7 +83,7 @@ fn read(fd: &OwnedFd, known: &mut Known) -> io::Result<bool> {
             Ok((length, sender)) => {
                 // Anyone who is root may send to us too; only the kernel is number 0.
                 if sender.is_some_and(|sender| sender.pid() == 0) {
-                    matters |= known.judge(buffer.get(..length).unwrap_or_default());
+                    matters |= state.judge(buffer.get(..length).unwrap_or_default());
                 }
             }
             // More than fitted into the socket's memory: something happened, whatever it was.
@@ -98,7 +98,7 @@ fn read(fd: &OwnedFd, known: &mut Known) -> io::Result<bool> {
 
 /// What is the case, and has been told if it was not so at the start.
 #[derive(Debug, Default)]
-struct Known {
+struct NetworkState {
     /// Of each link its flags, as far as they matter.
     links: HashMap<i32, u32>,
     /// Links and their usable addresses.
@@ -118,26 +118,26 @@ const RTM_DELADDR: u16 = 21;
 const RTM_NEWROUTE: u16 = 24;
 const RTM_DELROUTE: u16 = 25;
 
-impl Known {
+impl NetworkState {
     /// As it is before the first report. Without it, a few reports more are believed to be news.
     fn now() -> Self {
-        let mut known = Self::default();
+        let mut state = Self::default();
         for entry in getifaddrs().into_iter().flatten().take(REMEMBERED) {
             let Ok(index) = if_nametoindex(entry.interface_name.as_str()) else {
                 continue;
             };
             if let Ok(index) = i32::try_from(index) {
                 let flags = u32::from_ne_bytes(entry.flags.bits().to_ne_bytes());
-                known.links.insert(index, flags & CARRIES);
+                state.links.insert(index, flags & CARRIES);
             }
             let address = entry.address;
             let v4 = address.and_then(|a| a.as_sockaddr_in().map(|a| a.ip().octets().to_vec()));
             let v6 = address.and_then(|a| a.as_sockaddr_in6().map(|a| a.ip().octets().to_vec()));
-            known
+            state
                 .addresses
                 .extend(v4.or(v6).map(|address| (index, address)));
         }
-        known
+        state
     }
 
     /// Judges each report of a datagram; true if one of them can matter. What is malformed is passed over.
@@ -171,8 +171,8 @@ impl Known {
         }
         let before = self.links.insert(index, flags & CARRIES);
         // One that appears carries nothing before it has an address, which is reported as well.
-        let is_news = before.is_some_and(|before| before != flags & CARRIES);
-        Some(is_news && !is_foreign(body, flags))
+        let is_change = before.is_some_and(|before| before != flags & CARRIES);
+        Some(is_change && !is_foreign(body, flags))
     }
 
     fn link_gone(&mut self, body: &[u8]) -> Option<bool> {

@@ -5,7 +5,8 @@ use nix::sched::{CloneFlags, unshare};
 
 use super::super::{SystemEvent, Watcher};
 use super::{
-    CARRIES, Known, RTM_DELADDR, RTM_DELLINK, RTM_DELROUTE, RTM_NEWADDR, RTM_NEWLINK, RTM_NEWROUTE,
+    CARRIES, NetworkState, RTM_DELADDR, RTM_DELLINK, RTM_DELROUTE, RTM_NEWADDR, RTM_NEWLINK,
+    RTM_NEWROUTE,
 };
 
 const UP: u32 = CARRIES;
@@ -58,18 +59,18 @@ const MAIN: [u8; 2] = [254, 1];
 
 #[test]
 fn a_link_matters_when_it_begins_or_ceases_to_carry() {
-    let mut known = Known::default();
+    let mut state = NetworkState::default();
     assert!(
-        !known.judge(&link(RTM_NEWLINK, 2, UP, &[])),
+        !state.judge(&link(RTM_NEWLINK, 2, UP, &[])),
         "as far as known"
     );
     assert!(
-        !known.judge(&link(RTM_NEWLINK, 2, UP, &[])),
+        !state.judge(&link(RTM_NEWLINK, 2, UP, &[])),
         "statistics, a scan"
     );
-    assert!(known.judge(&link(RTM_NEWLINK, 2, DOWN, &[])));
-    assert!(known.judge(&link(RTM_NEWLINK, 2, UP, &[])));
-    assert!(known.judge(&link(RTM_DELLINK, 2, UP, &[])));
+    assert!(state.judge(&link(RTM_NEWLINK, 2, DOWN, &[])));
+    assert!(state.judge(&link(RTM_NEWLINK, 2, UP, &[])));
+    assert!(state.judge(&link(RTM_DELLINK, 2, UP, &[])));
 }
 
 #[test]
@@ -82,45 +83,45 @@ fn the_loopback_and_containers_ends_in_a_bridge_do_not_matter() {
         (0, &in_bridge[1..], true),
         (0, &in_bridge[..1], true),
     ] {
-        let mut known = Known::default();
-        known.judge(&link(RTM_NEWLINK, 2, UP | flags, attributes));
+        let mut state = NetworkState::default();
+        state.judge(&link(RTM_NEWLINK, 2, UP | flags, attributes));
         let ceases = link(RTM_NEWLINK, 2, DOWN | flags, attributes);
-        assert_eq!(known.judge(&ceases), matters);
+        assert_eq!(state.judge(&ceases), matters);
         let goes = link(RTM_DELLINK, 2, DOWN | flags, attributes);
-        assert_eq!(known.judge(&goes), matters);
+        assert_eq!(state.judge(&goes), matters);
     }
 }
 
 #[test]
 fn an_address_matters_once_when_it_can_be_used_and_when_it_goes() {
-    let mut known = Known::default();
+    let mut state = NetworkState::default();
     let home = [192, 0, 2, 7];
     assert!(
-        !known.judge(&address(RTM_NEWADDR, 2, 0x40, 0, &home)),
+        !state.judge(&address(RTM_NEWADDR, 2, 0x40, 0, &home)),
         "tentative"
     );
-    assert!(known.judge(&address(RTM_NEWADDR, 2, 0x80, 0, &home)));
+    assert!(state.judge(&address(RTM_NEWADDR, 2, 0x80, 0, &home)));
     assert!(
-        !known.judge(&address(RTM_NEWADDR, 2, 0x80, 0, &home)),
+        !state.judge(&address(RTM_NEWADDR, 2, 0x80, 0, &home)),
         "prolonged"
     );
     assert!(
-        known.judge(&address(RTM_NEWADDR, 3, 0x80, 0, &home)),
+        state.judge(&address(RTM_NEWADDR, 3, 0x80, 0, &home)),
         "elsewhere"
     );
-    assert!(known.judge(&address(RTM_DELADDR, 2, 0x80, 0, &home)));
+    assert!(state.judge(&address(RTM_DELADDR, 2, 0x80, 0, &home)));
     assert!(
-        known.judge(&address(RTM_NEWADDR, 2, 0x80, 0, &home)),
+        state.judge(&address(RTM_NEWADDR, 2, 0x80, 0, &home)),
         "again"
     );
 }
 
 #[test]
 fn addresses_that_no_other_machine_reaches_do_not_matter() {
-    let mut known = Known::default();
+    let mut state = NetworkState::default();
     for (index, scope) in [(2, 253), (2, 254), (1, 0)] {
         for kind in [RTM_NEWADDR, RTM_DELADDR] {
-            assert!(!known.judge(&address(kind, index, 0, scope, &[192, 0, 2, 7])));
+            assert!(!state.judge(&address(kind, index, 0, scope, &[192, 0, 2, 7])));
         }
     }
 }
@@ -141,7 +142,7 @@ fn routes_matter_unless_each_link_has_them() {
             (2, [254, 2], &v4[..], false),
             (10, [254, 5], &v6[..], false),
         ] {
-            let told = Known::default().judge(&route(kind, family, marks, to));
+            let told = NetworkState::default().judge(&route(kind, family, marks, to));
             assert_eq!(told, matters, "{family} {marks:?} {to:?}");
         }
     }
@@ -149,12 +150,12 @@ fn routes_matter_unless_each_link_has_them() {
 
 #[test]
 fn each_report_of_a_datagram_is_judged() {
-    let mut known = Known::default();
+    let mut state = NetworkState::default();
     let nothing = route(RTM_NEWROUTE, 2, [255, 2], &[192, 0, 2, 7]);
     let something = route(RTM_NEWROUTE, 2, MAIN, &[192, 0, 2, 0]);
-    assert!(!known.judge(&nothing));
-    assert!(known.judge(&[nothing.clone(), something.clone(), nothing.clone()].concat()));
-    assert!(known.judge(&[something, nothing].concat()));
+    assert!(!state.judge(&nothing));
+    assert!(state.judge(&[nothing.clone(), something.clone(), nothing.clone()].concat()));
+    assert!(state.judge(&[something, nothing].concat()));
 }
 
 #[test]
@@ -166,25 +167,25 @@ fn what_is_cut_or_spoilt_is_passed_over() {
     ]
     .concat();
     for end in 0..good.len() {
-        Known::default().judge(&good[..end]);
+        NetworkState::default().judge(&good[..end]);
         for byte in [0, 1, 3, 15, 0x7f, 0xff] {
             let mut spoilt = good.clone();
             spoilt[end] = byte;
-            Known::default().judge(&spoilt);
+            NetworkState::default().judge(&spoilt);
         }
     }
-    assert!(!Known::default().judge(&[]));
-    assert!(!Known::default().judge(&[0; 64]));
+    assert!(!NetworkState::default().judge(&[]));
+    assert!(!NetworkState::default().judge(&[0; 64]));
 }
 
 #[test]
 fn what_is_remembered_is_bounded() {
-    let mut known = Known::default();
+    let mut state = NetworkState::default();
     for n in 0..2 * u32::try_from(super::REMEMBERED).expect("small") {
-        known.judge(&link(RTM_NEWLINK, n.cast_signed(), UP, &[]));
-        known.judge(&address(RTM_NEWADDR, n, 0, 0, &[192, 0, 2, 7]));
-        assert!(known.links.len() <= super::REMEMBERED);
-        assert!(known.addresses.len() <= super::REMEMBERED);
+        state.judge(&link(RTM_NEWLINK, n.cast_signed(), UP, &[]));
+        state.judge(&address(RTM_NEWADDR, n, 0, 0, &[192, 0, 2, 7]));
+        assert!(state.links.len() <= super::REMEMBERED);
+        assert!(state.addresses.len() <= super::REMEMBERED);
     }
 }
 

@@ -34,7 +34,7 @@ impl<T: DeserializeOwned> FromRequest<App> for Json<T> {
         } else {
             bytes.as_ref()
         };
-        // Two steps, so that wrong values are told apart from what is no JSON at all.
+        // Two steps, so that wrong values are distinguished from what is no JSON at all.
         let value: serde_json::Value = serde_json::from_slice(text)
             .map_err(|_| ApiError::bad_request("the request's body is not JSON"))?;
         serde_json::from_value(value)

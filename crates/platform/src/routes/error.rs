@@ -26,7 +26,7 @@ pub(super) struct ApiError {
     pub(super) message: Value,
     /// When it makes sense to try again.
     pub(super) retry_after: Option<Duration>,
-    /// What only the operator is told.
+    /// For the operator's log only.
     pub(super) cause: Option<String>,
 }
 

@@ -71,7 +71,7 @@ impl Store {
         .await
     }
 
-    /// Enrolls a relay, likewise.
+    /// Enrolls a relay in the same way.
     pub(crate) async fn enroll_relay(
         &self,
         token: TokenHash,

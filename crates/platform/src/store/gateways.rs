@@ -211,7 +211,7 @@ impl Store {
         .await
     }
 
-    /// Deletes the gateway of that name. Its access tokens stay, so that it is told why it may no longer
+    /// Deletes the gateway of that name. Its access tokens stay, so that it learns why it may no longer
     /// connect.
     pub(crate) async fn delete_gateway(&self, name: GatewayName) -> Result<(), Error> {
         self.call(move |tx| {

@@ -280,7 +280,7 @@ impl Store {
         .await
     }
 
-    /// The relay with that id, likewise: the one whose access token was presented.
+    /// The relay with that id in the same way: the one whose access token was presented.
     pub(crate) async fn enrolled_relay(&self, id: String, now: SystemTime) -> Result<Relay, Error> {
         self.call(move |tx| {
             let relay = find(tx, "id", &id)?.ok_or(Error::RelayDeleted)?;

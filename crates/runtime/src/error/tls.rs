@@ -358,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn silent_close_is_told_from_tls_failure() {
+    fn silent_close_is_reported_from_tls_failure() {
         let eof = io::Error::new(io::ErrorKind::UnexpectedEof, "tls handshake eof");
         assert!(is_closed_in_handshake(&eof));
         assert_eq!(

@@ -112,12 +112,12 @@ impl Incoming {
                 }
                 Err(error) => error,
             };
-            match blame(&error) {
-                Blame::Listener => return Err(error),
-                Blame::Connection => {
+            match error_scope(&error) {
+                ErrorScope::Listener => return Err(error),
+                ErrorScope::Connection => {
                     tracing::debug!(%error, "a connection ended before it was accepted");
                 }
-                Blame::Host => {
+                ErrorScope::Host => {
                     if self.shortage.refused(Instant::now()) {
                         tracing::warn!(
                             address = self.address,
@@ -193,7 +193,7 @@ impl Shortage {
 
 /// Whose an error of accept(2) is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Blame {
+enum ErrorScope {
     /// The listening socket: no waiting cures it.
     Listener,
     /// The connection that would have been accepted: the next one may be good.
@@ -202,12 +202,12 @@ enum Blame {
     Host,
 }
 
-fn blame(error: &io::Error) -> Blame {
+fn error_scope(error: &io::Error) -> ErrorScope {
     use nix::errno::Errno;
     match error.raw_os_error().map(Errno::from_raw) {
         Some(
             Errno::EBADF | Errno::EINVAL | Errno::ENOTSOCK | Errno::EOPNOTSUPP | Errno::EFAULT,
-        ) => Blame::Listener,
+        ) => ErrorScope::Listener,
         // Errors of the network that were pending on the new socket (accept(2)).
         Some(
             Errno::ECONNABORTED
@@ -219,14 +219,14 @@ fn blame(error: &io::Error) -> Blame {
             | Errno::EHOSTDOWN
             | Errno::EHOSTUNREACH
             | Errno::EINTR,
-        ) => Blame::Connection,
-        _ => Blame::Host,
+        ) => ErrorScope::Connection,
+        _ => ErrorScope::Host,
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Blame, CALM, Shortage, blame};
+    use super::{CALM, ErrorScope, Shortage, error_scope};
     use nix::errno::Errno;
     use std::io;
     use std::time::Duration;
@@ -235,20 +235,20 @@ mod tests {
     #[test]
     fn an_error_belongs_to_the_listener_to_one_connection_or_to_the_host() {
         for (error, whose) in [
-            (Errno::EBADF, Blame::Listener),
-            (Errno::ECONNABORTED, Blame::Connection),
-            (Errno::EMFILE, Blame::Host),
-            (Errno::ENFILE, Blame::Host),
-            (Errno::ENOMEM, Blame::Host),
-            (Errno::ENOBUFS, Blame::Host),
+            (Errno::EBADF, ErrorScope::Listener),
+            (Errno::ECONNABORTED, ErrorScope::Connection),
+            (Errno::EMFILE, ErrorScope::Host),
+            (Errno::ENFILE, ErrorScope::Host),
+            (Errno::ENOMEM, ErrorScope::Host),
+            (Errno::ENOBUFS, ErrorScope::Host),
         ] {
             let error = io::Error::from_raw_os_error(error as i32);
-            assert_eq!(blame(&error), whose, "{error}");
+            assert_eq!(error_scope(&error), whose, "{error}");
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_shortage_is_told_once_at_each_end_however_often_it_comes_and_goes() {
+    async fn a_shortage_is_reported_once_at_each_end_however_often_it_comes_and_goes() {
         let mut shortage = Shortage::default();
         assert!(shortage.refused(Instant::now()), "news");
         for _ in 0..20 {

@@ -339,7 +339,7 @@ mod tests {
     use std::task::{Context, Poll, Waker};
     use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 
-    /// After so many bytes it ends, lest a copy that waits for nothing goes on forever.
+    /// It ends after so many bytes, so that a copy that waits for nothing does not go on forever.
     const MUCH: usize = 64 << 20;
 
     /// Never has to wait, in either direction.

@@ -43,7 +43,7 @@ const BURST: Duration = Duration::from_millis(150);
 /// So much may be under way. Two hundred exchanges by the slowest method at once are as many as a
 /// crowd needs that is half a second away.
 const PENDING: Duration = Duration::from_millis(300);
-/// How long a source with so much under way waits before it looks again, unless it is told.
+/// How long a source with so much under way waits before it looks again, unless it is woken.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// A source that owes this for handshakes that failed, 1500 of them, is refused.
 const REFUSED: Duration = Duration::from_millis(450);
@@ -140,7 +140,7 @@ impl CpuBudget {
         let limit = BURST.saturating_mul(debtor.factor());
         if let Some(over) = debt.computed.checked_sub(limit) {
             let wait = over.saturating_mul(FORGIVEN) / debtor.factor();
-            // Never nothing, lest the wait turns in a loop.
+            // Never nothing, or the wait would spin.
             return Some(wait.max(Duration::from_millis(1)));
         }
         let limit = PENDING.saturating_mul(debtor.factor());

@@ -128,7 +128,7 @@ async fn either_family_may_win() {
 }
 
 #[tokio::test]
-async fn when_all_refuse_it_is_told_at_once_with_the_most_telling_error() {
+async fn when_all_refuse_it_is_reported_at_once_with_the_most_telling_error() {
     let (refusing, nowhere) = (refusing().await, "[2001:db8::1]:9".parse());
     let mut seen = Seen::default();
     seen.failed(

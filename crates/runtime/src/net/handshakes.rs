@@ -3,7 +3,7 @@
 //!
 //! A source with too many unfinished handshakes keeps no newcomer of its own out: behind one address
 //! may be a NAT or a load balancer. The handshake of that source with the least progress ends instead,
-//! and its places go to the newcomer at once. The same holds for an IPv6 network of 48 bits, whose holder
+//! and its permits go to the newcomer at once. The same holds for an IPv6 network of 48 bits, whose holder
 //! has 65,536 sources.
 //!
 //! At the ports of a relay a source also has a budget of CPU time (`cpu_budget`).
@@ -23,7 +23,7 @@ use super::handshake_progress::Progress;
 use super::limits::{Counters, Slot, Source};
 use crate::log_throttle::LogThrottle;
 
-/// A source may hold so many times as many of a port's places for handshakes as are free. One alone
+/// A source may hold so many times as many of a port's permits for handshakes as are free. One alone
 /// gets seven eighths, which is enough for a burst of a platform or of a crowd behind one address; two
 /// get seven fifteenths each; and however many hold what they can get, one that has none finds a free
 /// place.
@@ -38,7 +38,7 @@ pub struct Handshakes {
     counters: Counters<Source>,
     /// Of IPv6 networks of 48 bits.
     networks: Counters<Source>,
-    places: usize,
+    permits: usize,
     unfinished: Arc<Mutex<Unfinished>>,
     /// Where handshakes compute in turn.
     pool: Option<Arc<CpuPool>>,
@@ -60,7 +60,7 @@ struct Entry {
     since: Instant,
     progress: Progress,
     evicted: CancellationToken,
-    places: Places,
+    permits: HandshakePermits,
     /// Where those of its source wait for their turn to compute, and those of its network.
     queue: Arc<Queue>,
     network_queue: Arc<Queue>,
@@ -68,7 +68,7 @@ struct Entry {
 
 /// What a connection is counted against.
 #[derive(Debug)]
-struct Places {
+struct HandshakePermits {
     /// All connections of its source.
     connection: Slot<Source>,
     /// The unfinished handshakes of its source at this port.
@@ -77,7 +77,7 @@ struct Places {
     _network: Option<Slot<Source>>,
 }
 
-/// An unfinished handshake; dropped, its places are free.
+/// An unfinished handshake; dropped, its permits are free.
 #[derive(Debug)]
 pub struct Handshake {
     unfinished: Arc<Mutex<Unfinished>>,
@@ -99,23 +99,23 @@ pub enum Refusal {
 }
 
 impl Handshakes {
-    /// So many places in all.
-    pub fn new(places: usize) -> Self {
+    /// So many permits in all.
+    pub fn new(permits: usize) -> Self {
         Self {
-            counters: Counters::new(places),
-            networks: Counters::new(places),
+            counters: Counters::new(permits),
+            networks: Counters::new(permits),
             pool: None,
-            places,
+            permits,
             unfinished: Arc::default(),
             log: LogThrottle::for_peers(),
         }
     }
 
     /// The same, where handshakes compute in turn, within the budget of their source in `pool`.
-    pub fn metered(places: usize, pool: Arc<CpuPool>) -> Self {
+    pub fn metered(permits: usize, pool: Arc<CpuPool>) -> Self {
         Self {
             pool: Some(pool),
-            ..Self::new(places)
+            ..Self::new(permits)
         }
     }
 
@@ -131,11 +131,11 @@ impl Handshakes {
             return Err(Refusal::TooManyFailed);
         }
         let mut unfinished = lock(&self.unfinished);
-        let places = match self.places(sources, source) {
-            Some(places) => places,
+        let permits = match self.permits(sources, source) {
+            Some(permits) => permits,
             None => {
                 unfinished.evict(source, now).ok_or(Refusal::TooMany)?;
-                self.places(sources, source).ok_or(Refusal::TooMany)?
+                self.permits(sources, source).ok_or(Refusal::TooMany)?
             }
         };
         let (progress, evicted) = (Progress::default(), CancellationToken::new());
@@ -159,7 +159,7 @@ impl Handshakes {
             since: now,
             progress: progress.clone(),
             evicted: evicted.clone(),
-            places,
+            permits,
             queue,
             network_queue,
         });
@@ -174,9 +174,9 @@ impl Handshakes {
         })
     }
 
-    fn places(&self, sources: &Counters<Source>, source: Source) -> Option<Places> {
+    fn permits(&self, sources: &Counters<Source>, source: Source) -> Option<HandshakePermits> {
         let share = |taken| {
-            let free = self.places.saturating_sub(taken);
+            let free = self.permits.saturating_sub(taken);
             free.saturating_mul(TIMES_WHAT_IS_FREE)
         };
         let network = match source.network() {
@@ -186,7 +186,7 @@ impl Handshakes {
                 Some(self.networks.take_within(network, |_| share(taken))?)
             }
         };
-        Some(Places {
+        Some(HandshakePermits {
             connection: sources.take(source)?,
             _handshake: self.counters.take_within(source, share)?,
             _network: network,
@@ -261,7 +261,7 @@ impl Handshake {
         self.is_finished = true;
         self.cpu.complete();
         let entry = lock(&self.unfinished).remove(self.source, self.id)?;
-        Some(entry.places.connection)
+        Some(entry.permits.connection)
     }
 }
 

@@ -3,7 +3,7 @@
 //! - The families alternate, the resolver's first one first.
 //! - The next address is due after a quarter of a second, or at once when the one before it failed.
 //! - After all have been tried a fresh round begins beside the older attempts, for as long as none has won. The kernel
-//!   repeats a SYN that got lost ever more seldom, and a peer that fell silent never speaks up: a new socket finds a
+//!   repeats a SYN that got lost ever more rarely, and a peer that fell silent never speaks up: a new socket finds a
 //!   network or a peer that came back within a second.
 //! - The race is lost when each address has failed and no attempt is open.
 

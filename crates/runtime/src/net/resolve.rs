@@ -16,7 +16,7 @@ use crate::threads::{MAX_OWN_LOOKUPS, MAX_TARGET_LOOKUPS};
 const MAX_PER_OWN_NAME: usize = 5;
 /// Lookups of one target's name at once.
 const MAX_PER_NAME: usize = 4;
-/// For a lookup. The C library and its plugins use some 10 KiB, seldom up to 64 KiB.
+/// For a lookup. The C library and its plugins use some 10 KiB, rarely up to 64 KiB.
 const STACK: usize = 256 << 10;
 
 static OWN: Lookups = Lookups::new(

@@ -77,7 +77,7 @@ pub(super) enum Progress {
     /// No one asked for it.
     NotYet,
     /// To be sent when the data have gone.
-    Wanted,
+    Requested,
     /// It has gone.
     Sent,
 }
@@ -86,7 +86,7 @@ impl Progress {
     /// Asks for it, once.
     pub(super) fn want(&mut self) {
         if *self == Self::NotYet {
-            *self = Self::Wanted;
+            *self = Self::Requested;
         }
     }
 }
@@ -125,7 +125,7 @@ impl Channel {
         self.state == State::Open
             && (!self.queue.is_empty()
                 || (self.queued == 0
-                    && (self.eof == Progress::Wanted || self.close == Progress::Wanted)))
+                    && (self.eof == Progress::Requested || self.close == Progress::Requested)))
     }
 
     /// The next packet, and how many bytes of data it frees.
@@ -139,7 +139,7 @@ impl Channel {
             return None;
         }
         let recipient = self.peer;
-        let message = if self.eof == Progress::Wanted {
+        let message = if self.eof == Progress::Requested {
             self.eof = Progress::Sent;
             Message::ChannelEof { recipient }
         } else {

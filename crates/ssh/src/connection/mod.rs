@@ -47,7 +47,7 @@ const MAX_CONTROL: usize = 8192;
 const MAX_EARLY_CONTROL: usize = 64;
 /// How many of them stop the reading of further requests.
 const MANY_CONTROL: usize = 1024;
-/// Packets in one batch, and about how many bytes: what is not sealed yet can still be overtaken.
+/// Packets in one batch, and about how many bytes: what is not sealed yet can still go first.
 const BATCH_PACKETS: usize = 128;
 const BATCH_BYTES: usize = 128 * 1024;
 
@@ -89,7 +89,7 @@ pub(super) struct Connection {
 enum Ending {
     No,
     /// After what is queued, this disconnect message.
-    Wanted(Packet),
+    Requested(Packet),
     /// At once, with what the transport still has.
     Failing,
     /// Nothing more is sent.
@@ -550,7 +550,7 @@ impl Connection {
             return None;
         }
         match std::mem::replace(&mut self.ending, Ending::Done) {
-            Ending::Wanted(message) => Some(Outgoing::Packet(message)),
+            Ending::Requested(message) => Some(Outgoing::Packet(message)),
             other => {
                 self.ending = other;
                 None
@@ -579,7 +579,7 @@ impl Connection {
                 && (!self.early.is_empty()
                     || !self.questions.is_empty()
                     || self.channels.has_output()))
-            || matches!(self.ending, Ending::Wanted(_) | Ending::Failing)
+            || matches!(self.ending, Ending::Requested(_) | Ending::Failing)
     }
 
     // What we do.
@@ -589,11 +589,11 @@ impl Connection {
         self.channels.stop_accepting();
         self.channels.stop_writing();
         if matches!(self.ending, Ending::No) {
-            self.ending = Ending::Wanted(disconnect::packet(reason, why));
+            self.ending = Ending::Requested(disconnect::packet(reason, why));
         }
     }
 
-    /// Ends the connection because of an error; the peer is told, unless the error is its own DISCONNECT
+    /// Ends the connection because of an error; the peer is notified, unless the error is its own DISCONNECT
     /// or the connection's.
     pub(super) fn fail(&mut self, error: &Error) {
         self.channels.end();

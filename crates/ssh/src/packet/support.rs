@@ -76,7 +76,7 @@ pub(super) fn frame(layout: Layout, payload: &[u8]) -> Vec<u8> {
     raw(u32::try_from(length).unwrap(), padding, payload)
 }
 
-/// A packet before encryption that says what it is told to say, whatever it holds.
+/// A packet before encryption that says what the test asks for, whatever it holds.
 pub(super) fn raw(packet_length: u32, padding_length: usize, payload: &[u8]) -> Vec<u8> {
     let mut bytes = packet_length.to_be_bytes().to_vec();
     bytes.push(u8::try_from(padding_length).unwrap());

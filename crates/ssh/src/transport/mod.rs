@@ -497,7 +497,7 @@ impl Transport {
             signature: &signature,
         };
         self.out.push_back(Outgoing::Packet(reply.packet()));
-        self.prove(&exchange.agreement, &secret, &hash, now);
+        self.use_new_keys(&exchange.agreement, &secret, &hash, now);
         Ok(())
     }
 
@@ -551,12 +551,18 @@ impl Transport {
             Error::Protocol(format!("the server does not prove its host key: {error}"))
         })?;
         self.host_key = host_key.to_vec();
-        self.prove(&agreement, &secret, &hash, now);
+        self.use_new_keys(&agreement, &secret, &hash, now);
         Ok(())
     }
 
     /// Both know the secret, and the server has proved its key: NEWKEYS goes out, and new keys are in use behind it.
-    fn prove(&mut self, agreement: &Agreement, secret: &SharedSecret, hash: &[u8], now: Instant) {
+    fn use_new_keys(
+        &mut self,
+        agreement: &Agreement,
+        secret: &SharedSecret,
+        hash: &[u8],
+        now: Instant,
+    ) {
         if self.session_id.is_empty() {
             self.session_id = hash.to_vec();
         }

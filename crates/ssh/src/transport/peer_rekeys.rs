@@ -1,7 +1,7 @@
 //! How often the peer may begin a key exchange: an exchange costs this side up to a hundred times
 //! as much as a peer that chooses its numbers for that. Pure.
 //!
-//! Peers that keep to RFC 4253 §9 begin one for each gibibyte or hour. A peer that is told to begin
+//! Peers that keep to RFC 4253 §9 begin one for each gibibyte or hour. A peer that is asked to begin
 //! one after each packet (OpenSSH `RekeyLimit=16`, Go `RekeyThreshold: 256`) does so while it has
 //! data, and stays within the burst unless it transfers some mebibytes that way.
 //!
@@ -24,7 +24,7 @@ const UNIT: Duration = Duration::from_micros(200);
 #[derive(Debug)]
 pub(super) struct PeerRekeys {
     burst: u32,
-    left: u32,
+    remaining: u32,
     since: Instant,
     /// Towards the next exchange.
     bytes: u64,
@@ -37,7 +37,7 @@ impl PeerRekeys {
     pub(super) fn new(burst: u32, now: Instant) -> Self {
         Self {
             burst,
-            left: burst,
+            remaining: burst,
             since: now,
             bytes: 0,
             cost: 1,
@@ -49,15 +49,15 @@ impl PeerRekeys {
     pub(super) fn may_begin(&mut self, method: Method, now: Instant, bytes: u64) -> bool {
         self.cost = method.cost();
         self.earn(now, bytes);
-        let left = self.left.checked_sub(self.cost);
-        self.left = left.unwrap_or(self.left);
-        left.is_some()
+        let remaining = self.remaining.checked_sub(self.cost);
+        self.remaining = remaining.unwrap_or(self.remaining);
+        remaining.is_some()
     }
 
     /// CPU time of the exchanges that were begun and not earned yet.
     pub(super) fn unearned(&mut self, now: Instant) -> Duration {
         self.earn(now, 0);
-        UNIT.saturating_mul(self.burst.saturating_sub(self.left))
+        UNIT.saturating_mul(self.burst.saturating_sub(self.remaining))
     }
 
     fn earn(&mut self, now: Instant, bytes: u64) {
@@ -71,7 +71,7 @@ impl PeerRekeys {
         let earned = seconds.saturating_add(bytes / BYTES);
         let earned = u32::try_from(earned).unwrap_or(u32::MAX);
         let earned = earned.saturating_mul(self.cost);
-        self.left = self.left.saturating_add(earned).min(self.burst);
+        self.remaining = self.remaining.saturating_add(earned).min(self.burst);
     }
 }
 

@@ -27,7 +27,7 @@ use signature::Request;
 /// Which of the deployed programs' two requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Form {
-    /// Of a machine identity: the content's type is told beside the signature.
+    /// Of a machine identity: the content's type is sent beside the signature.
     Identity,
     /// Of a gateway or relay: it is signed too.
     Resource,

@@ -202,7 +202,7 @@ impl Channels {
         let charged = channel.charged();
         let freed = std::mem::take(&mut channel.queued);
         channel.close.want();
-        if channel.eof == Progress::Wanted {
+        if channel.eof == Progress::Requested {
             channel.eof = Progress::Sent;
         }
         self.free_queued(freed, charged);

@@ -1,4 +1,4 @@
-//! What channels hold and who is told, packet by packet.
+//! What channels hold and who is notified, packet by packet.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

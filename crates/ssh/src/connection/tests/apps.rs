@@ -1,4 +1,4 @@
-//! Both ends of channels, used as a program uses them: no one tries again before he is told that there is something to do.
+//! Both ends of channels, used as a program uses them: no one tries again before a wake-up.
 //! What is read is compared with what was written.
 
 use std::collections::VecDeque;

@@ -1,6 +1,6 @@
 //! The token a gateway speaks to the platform with: a machine identity's, or its own from an enrollment.
 
-use crate::agent::known::Fingerprint;
+use crate::agent::last_known_good::Fingerprint;
 use crate::api;
 use crate::api::login::TokenSource;
 use crate::error::Class;
@@ -8,14 +8,14 @@ use crate::secret::Secret;
 
 /// Where the token comes from.
 #[derive(Debug, Clone)]
-pub(crate) enum Access {
+pub(crate) enum PlatformAuth {
     /// A machine identity registers the gateway under its name.
     Identity(TokenSource),
     /// The gateway was enrolled and has a token of its own.
     Gateway(TokenSource),
 }
 
-impl Access {
+impl PlatformAuth {
     /// For a gateway whose enrollment obtained `token`.
     pub(crate) fn enrolled(token: Secret) -> Self {
         Self::Gateway(TokenSource::given("gateway", token))

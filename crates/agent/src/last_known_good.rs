@@ -38,12 +38,12 @@ impl Fingerprint {
 
 /// The mark of one service.
 #[derive(Debug, Clone)]
-pub struct Known {
+pub struct LastKnownGood {
     file: Option<PathBuf>,
 }
 
-impl Known {
-    /// In the state directory that the service manager made; without one, nothing is ever known.
+impl LastKnownGood {
+    /// In the state directory that the service manager made; without one, nothing is ever last_known_good.
     #[must_use]
     pub fn new(state: Option<PathBuf>) -> Self {
         let file = state.map(|state| state.join(FILE));
@@ -86,29 +86,29 @@ impl Known {
 
 #[cfg(test)]
 mod tests {
-    use super::{Fingerprint, Known};
+    use super::{Fingerprint, LastKnownGood};
 
     #[test]
     fn what_worked_is_known_until_something_else_did() {
         let directory = tempfile::tempdir().expect("a directory");
-        let known = Known::new(Some(directory.path().to_owned()));
+        let last_known_good = LastKnownGood::new(Some(directory.path().to_owned()));
         let (old, new) = (Fingerprint::of(&["a", "b"]), Fingerprint::of(&["ab", ""]));
         assert_ne!(old, new);
-        assert!(!known.has(&old));
-        known.note(&old);
-        known.note(&old);
-        assert!(known.has(&old) && !known.has(&new));
-        known.note(&new);
-        assert!(known.has(&new) && !known.has(&old));
+        assert!(!last_known_good.has(&old));
+        last_known_good.note(&old);
+        last_known_good.note(&old);
+        assert!(last_known_good.has(&old) && !last_known_good.has(&new));
+        last_known_good.note(&new);
+        assert!(last_known_good.has(&new) && !last_known_good.has(&old));
     }
 
     #[test]
     fn without_a_state_directory_nothing_is_known_and_nothing_fails() {
         let nothing = Fingerprint::of(&[]);
         for state in [None, Some("/nonexistent".into())] {
-            let known = Known::new(state);
-            known.note(&nothing);
-            assert!(!known.has(&nothing));
+            let last_known_good = LastKnownGood::new(state);
+            last_known_good.note(&nothing);
+            assert!(!last_known_good.has(&nothing));
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::agent::access::call;
-use crate::agent::known::Fingerprint;
+use crate::agent::last_known_good::Fingerprint;
 use crate::api::login::TokenSource;
 use crate::api::types::{RegisterRelay, RelayCredentials};
 use crate::api::{self, Client};
@@ -17,7 +17,7 @@ use crate::secret::Secret;
 
 /// The relay as the platform knows it.
 #[derive(Debug, Clone)]
-pub(crate) struct Access {
+pub(crate) struct PlatformAuth {
     client: Client,
     name: RelayName,
     host: Option<RelayHost>,
@@ -38,7 +38,7 @@ enum Proof {
     Enrolled,
 }
 
-impl Access {
+impl PlatformAuth {
     /// For a relay that need not enroll; `None` for one that must.
     pub(crate) fn of(client: &Client, settings: &RelaySettings) -> Option<Self> {
         let (proof, source) = match &settings.credential {

@@ -7,12 +7,12 @@ use std::time::Duration;
 use time::OffsetDateTime;
 use tokio::time::Instant;
 
-use super::access::Access;
 use super::connection::cached_relay::CachedRelay;
 use super::connection::policy::PROBE_DEADLINE;
 use super::connection::relay_selection;
 use super::identity::{self, Identity};
-use crate::agent::known::Fingerprint;
+use super::platform_auth::PlatformAuth;
+use crate::agent::last_known_good::Fingerprint;
 use crate::api::types::{ConnectGateway, RegisterGateway, Relay};
 use crate::api::{self, Client};
 use crate::error::{Class, Reason, kind};
@@ -50,9 +50,9 @@ pub enum Error {
 
 /// Asks for credentials, for one gateway.
 #[derive(Debug)]
-pub(crate) struct Issuer {
+pub(crate) struct CredentialClient {
     client: Client,
-    access: Access,
+    auth: PlatformAuth,
     name: GatewayName,
     /// The relay that the configuration names; never exchanged for another.
     pinned: Option<RelayName>,
@@ -100,16 +100,16 @@ impl Choice {
     }
 }
 
-impl Issuer {
+impl CredentialClient {
     pub(crate) fn new(
         client: Client,
-        access: Access,
+        auth: PlatformAuth,
         name: GatewayName,
         pinned: Option<RelayName>,
     ) -> Self {
         Self {
             client,
-            access,
+            auth,
             name,
             pinned,
             cached_relay: None,
@@ -180,7 +180,7 @@ impl Issuer {
         if self.is_pinned() {
             return Ok(None);
         }
-        let token = self.access.token().await?;
+        let token = self.auth.token().await?;
         let relays = self.client.relays(&token).await?;
         let ranked = relay_selection::rank(&relays, self.now(), probe_well).await;
         let used = ranked.iter().find(|measured| measured.relay.name == *used);
@@ -198,13 +198,13 @@ impl Issuer {
         &self.client
     }
 
-    pub(crate) fn access(&self) -> &Access {
-        &self.access
+    pub(crate) fn auth(&self) -> &PlatformAuth {
+        &self.auth
     }
 
     /// What the platform knows the gateway by.
     pub(crate) fn fingerprint(&self) -> Fingerprint {
-        self.access.fingerprint(self.client.base())
+        self.auth.fingerprint(self.client.base())
     }
 
     /// True if the configuration names the relay.
@@ -216,7 +216,7 @@ impl Issuer {
     ///
     /// # Errors
     /// With the class that says what to do about it.
-    pub(crate) async fn issue(&self) -> Result<Identity, (Error, Class)> {
+    pub(crate) async fn obtain(&self) -> Result<Identity, (Error, Class)> {
         self.issue_for(false).await
     }
 
@@ -235,21 +235,21 @@ impl Issuer {
     }
 
     async fn attempt(&self, keep_relay: bool) -> Result<Identity, (Error, Class)> {
-        let token = match self.access.token().await {
+        let token = match self.auth.token().await {
             Ok(token) => token,
             Err(error) => {
-                let class = self.access.class(&error, None).await;
+                let class = self.auth.class(&error, None).await;
                 return Err((error.into(), class));
             }
         };
         match self.ask(&token, keep_relay).await {
             Ok(identity) => Ok(identity),
             Err(Error::Api(error)) => {
-                let mut class = self.access.class(&error, Some(&token)).await;
+                let mut class = self.auth.class(&error, Some(&token)).await;
                 // A relay that was chosen from a list may be gone by now; a pinned one is an order.
                 let relay_may_be_gone = error.is_not_found()
                     && self.pinned.is_none()
-                    && matches!(self.access, Access::Identity(_));
+                    && matches!(self.auth, PlatformAuth::Identity(_));
                 if relay_may_be_gone {
                     class = Class::Retry;
                 }
@@ -280,15 +280,15 @@ impl Issuer {
             None => self.choose(token, keep_relay).await?,
         };
         self.choice().asked = Some(relay_name.clone());
-        let credentials = match &self.access {
-            Access::Identity(_) => {
+        let credentials = match &self.auth {
+            PlatformAuth::Identity(_) => {
                 let request = RegisterGateway {
                     relay_name: relay_name.clone(),
                     name: self.name.clone(),
                 };
                 self.client.register_gateway(token, &request).await?
             }
-            Access::Gateway(_) => {
+            PlatformAuth::Gateway(_) => {
                 let request = ConnectGateway {
                     relay_name: Some(relay_name.clone()),
                 };
@@ -297,7 +297,7 @@ impl Issuer {
         };
         let mut identity =
             Identity::try_new(relay_name.clone(), &credentials, self.client.clock())?;
-        if matches!(self.access, Access::Identity(_)) {
+        if matches!(self.auth, PlatformAuth::Identity(_)) {
             // The platform has just taken over the name that was asked for.
             identity
                 .gateway_name
@@ -361,7 +361,7 @@ impl Issuer {
     }
 }
 
-impl Issuer {
+impl CredentialClient {
     /// The relay of the run before, if this is the first choice of this run, and the relay is healthy and answers.
     async fn cached_relay(&self, relays: &[Relay]) -> Option<RelayName> {
         let name = self.cached_relay.as_ref()?.take_first()?;
