@@ -92,7 +92,7 @@ pub(crate) struct Start<R: Daemon> {
 pub(super) fn check_help(role: Role) -> String {
     format!(
         "The arguments are those of start. Without a name and --config the file is /etc/infisical/{role}.conf. Secrets are \
-         shown as <secret>; no connection is made. Everything that is wrong is told at once, with exit code 78."
+         shown as <secret>; no connection is made. All mistakes are reported at once, with exit code 78."
     )
 }
 

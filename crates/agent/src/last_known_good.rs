@@ -89,7 +89,7 @@ mod tests {
     use super::{Fingerprint, LastKnownGood};
 
     #[test]
-    fn what_worked_is_known_until_something_else_did() {
+    fn worked_configuration_is_known_until_replaced() {
         let directory = tempfile::tempdir().expect("a directory");
         let last_known_good = LastKnownGood::new(Some(directory.path().to_owned()));
         let (old, new) = (Fingerprint::of(&["a", "b"]), Fingerprint::of(&["ab", ""]));
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_state_directory_nothing_is_known_and_nothing_fails() {
+    fn without_state_directory_nothing_is_known() {
         let nothing = Fingerprint::of(&[]);
         for state in [None, Some("/nonexistent".into())] {
             let last_known_good = LastKnownGood::new(state);

@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn after_a_long_sleep_renewal_is_due_although_timers_stood_still() {
+    fn renewal_is_due_after_a_long_sleep() {
         let slept = Arc::new(AtomicU64::new(0));
         let passed = Arc::clone(&slept);
         let clock = Clock::of(move || Reading {
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_is_set_back_does_not_delay_renewal() {
+    fn clock_set_back_does_not_delay_renewal() {
         let clock = Clock::showing(|| UNIX_EPOCH);
         let by = SystemTime::now() + HOUR;
         assert!(renewal(Instant::now(), by, &clock).is_due());
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn renewal_comes_before_two_thirds_of_the_life() {
+    fn renewal_comes_before_two_thirds_of_lifetime() {
         for random in 0..400 {
             let wait = renew_after(HOUR, 24 * HOUR, random);
             assert!(wait >= HOUR / 2 && wait <= HOUR * 65 / 100, "{wait:?}");
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn long_lived_credentials_are_renewed_at_the_limit() {
+    fn long_lived_credentials_renew_at_the_limit() {
         for lifetime in [24 * 30 * HOUR, Duration::MAX] {
             assert_eq!(renew_after(lifetime, 6 * HOUR, 0), 6 * HOUR);
         }
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn the_class_decides_the_delay_after_a_failure() {
+    fn class_decides_delay_after_a_failure() {
         let error = std::io::Error::other("away");
         let wait = Duration::from_secs(7);
         for (class, least) in [

@@ -43,7 +43,7 @@ fn failure(status: u16, headers: &[(&str, &str)], body: &str) -> Error {
 }
 
 #[test]
-fn every_status_of_the_platform_has_its_class() {
+fn every_platform_status_has_its_class() {
     let seconds = Duration::from_secs;
     for (status, retry_after, class) in [
         (400, None, Class::Fatal(Reason::Configuration)),
@@ -150,7 +150,7 @@ fn acknowledgements_need_no_content() {
 }
 
 #[test]
-fn redirects_name_their_target_and_the_domain_to_set() {
+fn redirects_name_target_and_domain_to_set() {
     for (location, shown, hint) in [
         (
             "https://eu.platform.example/api/v2/gateways",
@@ -234,7 +234,7 @@ fn messages_and_request_ids_are_shown() {
 }
 
 #[test]
-fn validation_details_are_shown_and_control_characters_are_not() {
+fn validation_details_are_shown_without_control_characters() {
     let error = failure(
         422,
         &[],
@@ -246,7 +246,7 @@ fn validation_details_are_shown_and_control_characters_are_not() {
 }
 
 #[test]
-fn a_malformed_answer_is_described_without_its_content() {
+fn malformed_answers_content_is_not_shown() {
     let missing = serde_json::from_str::<GatewayCredentials>(r#"{"gatewayId":"g"}"#);
     assert_eq!(
         describe(&missing.expect_err("incomplete")),

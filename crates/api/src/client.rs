@@ -525,7 +525,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn every_answer_tells_the_time_a_refusal_too() {
+    async fn every_answer_tells_the_time() {
         let hour = std::time::Duration::from_secs(3600);
         let date = |time| format!("date: {}", httpdate::fmt_http_date(time));
         let earlier = date(SystemTime::now() - hour);
@@ -561,7 +561,7 @@ mod tests {
     }
 
     #[test]
-    fn a_relay_that_cannot_be_used_is_left_out_alone() {
+    fn unusable_relay_is_left_out_alone() {
         let row = |name: &str, host: &str| {
             serde_json::json!({
                 "id": "r", "createdAt": "", "updatedAt": "", "orgId": null, "identityId": null,

@@ -393,7 +393,7 @@ mod tests {
     struct Outer(#[source] io::Error);
 
     #[test]
-    fn a_certificate_refused_for_its_dates_asks_for_the_clock_and_another_does_not() {
+    fn certificate_date_error_mentions_the_clock() {
         for (why, asks) in [
             (CertificateError::NotValidYet, true),
             (CertificateError::Expired, true),

@@ -23,7 +23,7 @@ mod tests {
     use reqwest::dns::Resolve as _;
 
     #[tokio::test]
-    async fn the_client_is_given_what_the_system_knows() {
+    async fn client_uses_the_systems_resolver() {
         let name = "localhost".parse().expect("a name");
         let addresses = Resolver.resolve(name).await.expect("known everywhere");
         let addresses: Vec<_> = addresses.collect();

@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_end_before_the_first_byte_is_wordless() {
+    async fn end_before_the_first_byte_is_silent() {
         let (mut program, local) = duplex(16);
         let (remote, far) = duplex(16);
         drop(far);
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_program_that_has_ended_its_side_needs_no_answer() {
+    async fn finished_program_needs_no_answer() {
         let (mut program, local) = duplex(16);
         let (remote, mut far) = duplex(16);
         let talk = async {
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_failing_program_is_not_the_other_sides_fault() {
+    async fn failing_program_is_not_blamed_on_remote() {
         let (program, local) = duplex(16);
         let (remote, mut far) = duplex(16);
         drop(program);

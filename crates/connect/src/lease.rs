@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn concurrent_needs_share_one_failure_and_a_later_one_asks_again() {
+    async fn concurrent_needs_share_one_failure() {
         let (leases, platform) = (Leases::new(), FakePlatform::default());
         platform.fails.set(true);
         let all = (0..100).map(|_| leases.current(|| platform.ask()));
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_value_is_renewed_when_less_than_a_third_of_its_validity_is_left() {
+    async fn value_is_renewed_in_its_last_third() {
         let (leases, platform) = (Leases::new(), FakePlatform::default());
         let first = leases.current(|| platform.ask()).await.expect("issued");
         assert!(first.fresh);
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_failed_renewal_leaves_the_old_value_until_its_end() {
+    async fn failed_renewal_keeps_the_old_value() {
         let (leases, platform) = (Leases::new(), FakePlatform::default());
         leases.current(|| platform.ask()).await.expect("issued");
         platform.fails.set(true);
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_abandoned_request_does_not_block_the_next() {
+    async fn abandoned_request_does_not_block_the_next() {
         let (leases, platform) = (Leases::new(), FakePlatform::default());
         let half = Duration::from_millis(500);
         tokio::time::timeout(half, leases.current(|| platform.ask()))

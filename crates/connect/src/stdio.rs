@@ -168,7 +168,7 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex, empty};
 
     #[tokio::test]
-    async fn the_end_of_the_input_is_a_half_close() {
+    async fn end_of_input_is_a_half_close() {
         let (remote, mut far) = duplex(16);
         let far = async move {
             let mut question = String::new();
@@ -188,7 +188,7 @@ mod tests {
 
     /// A target that says everything first and goes on reading must get the whole upload.
     #[tokio::test(start_paused = true)]
-    async fn input_is_sent_after_the_remote_side_ended() {
+    async fn input_is_sent_after_remote_end() {
         let (remote, mut far) = duplex(16);
         let (mut program, input) = duplex(16);
         let far = async move {
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn it_ends_with_the_remote_side_although_the_input_is_open() {
+    async fn it_ends_with_the_remote_side() {
         let (input, _held_open) = duplex(16);
         let (remote, mut far) = duplex(16);
         let far = async move {
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_answer_still_arrives_when_the_remote_side_takes_no_more() {
+    async fn answer_arrives_after_remote_stops_reading() {
         // A remote side that fails every write, and answers.
         struct Deaf(&'static [u8]);
         impl tokio::io::AsyncRead for Deaf {
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_end_before_the_first_byte_is_reported_from_an_answer_that_is_empty() {
+    async fn end_of_empty_answer_is_reported() {
         let (input, _held_open) = duplex(16);
         let (remote, far) = duplex(16);
         drop(far);

@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn names_and_addresses_of_both_families_are_targets() {
+    fn names_and_addresses_are_targets() {
         for (text, host, port) in [
             ("db:5432", "db", 5432),
             ("db.internal.example:1", "db.internal.example", 1),
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn url_is_answered_with_its_target_and_without_its_password() {
+    fn url_is_answered_without_its_password() {
         for (text, right) in [
             ("postgres://db:5432", "db:5432"),
             (

@@ -47,7 +47,7 @@ mod tests {
     use tokio::net::unix::pipe;
 
     #[tokio::test]
-    async fn bytes_are_ignored_and_the_end_is_seen() {
+    async fn bytes_are_ignored_end_is_seen() {
         let (mut held, pipe) = pipe::pipe().expect("a pipe");
         held.write_all(&[b'x'; 200]).await.expect("write");
         drop(held);

@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_left_and_giving_up_again_is_no_error() {
+    fn privileges_are_dropped_once_and_for_all() {
         in_a_thread(|| {
             for _ in 0..2 {
                 empty(&CapsHashSet::new()).expect("given up");
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_that_is_set_already_need_not_be_set() {
+    fn limit_already_set_is_accepted() {
         let limits = "Limit  Soft Limit  Hard Limit  Units\nMax core file size        0       0       bytes\n";
         assert!(core_limit_is_zero(limits));
         assert!(!core_limit_is_zero(
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn the_right_to_low_ports_is_kept_only_by_who_has_it() {
+    fn only_its_holder_keeps_low_ports() {
         in_a_thread(|| {
             let port = Capability::CAP_NET_BIND_SERVICE;
             let had = caps::has_cap(None, CapSet::Permitted, port).expect("readable");

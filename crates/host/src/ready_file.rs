@@ -40,7 +40,7 @@ mod tests {
     use super::write;
 
     #[test]
-    fn it_replaces_what_was_there_and_leaves_nothing_beside_it() {
+    fn it_replaces_without_leftovers() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("ready");
         write(&path, "127.0.0.1:1").expect("written");

@@ -324,7 +324,7 @@ mod tests {
     use super::{Error, KnownUnit, State, run, timestamp};
 
     #[test]
-    fn a_units_state_is_read_key_by_key() {
+    fn unit_state_is_read_by_key() {
         let text = "ActiveState=active\nSubState=running\nStatusText=connected to a=b\nResult=success\n\
                     ExecMainStatus=0\nInvocationID=abc\nMainPID=7\nNeedDaemonReload=yes\nOther=x\n";
         let state = State::parse(text);
@@ -361,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn a_start_is_known_to_the_microsecond_or_not_at_all() {
+    fn start_time_is_exact_or_unknown() {
         let start = Duration::from_micros(1_764_053_616_095_840);
         let text = "Tue 2025-11-25 06:53:36.095840 UTC";
         assert_eq!(timestamp(text), Some(SystemTime::UNIX_EPOCH + start));
@@ -371,7 +371,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_command_that_fails_is_reported_with_what_it_said() {
+    async fn failed_command_is_reported_with_output() {
         let output = run(Path::new("/bin/sh"), &["-c", "echo $LC_ALL"]).await;
         assert_eq!(output.expect("output"), "C.UTF-8\n");
         let error = run(

@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn each_manager_gets_what_it_knows_and_nothing_twice() {
+    fn each_systemd_gets_what_it_knows() {
         let newest = "# Head.\n\n[Service]\nType=notify-reload\nExecStart=/usr/bin/infisical gateway start\n\
             # Again.\nRestart=on-failure\nRestartSteps=5\n\n# Hidden.\nPrivateTmp=disconnected\n\
             ExecPaths=/usr/bin/infisical /usr/lib\n";
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_stands_escaped_wherever_the_packaged_one_stood() {
+    fn program_path_is_escaped_everywhere() {
         let unit = rendered("/usr/local/my 100%/infisical", 257);
         let path = "\"/usr/local/my 100%%/infisical\"";
         assert!(
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_that_no_unit_can_name_is_refused() {
+    fn path_unnameable_in_units_is_refused() {
         for path in [
             "relative", "/a/../b", "/a\"b", "/a'b", "/a\\b", "/a:b", "/a$b", "/a\nb",
         ] {
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn the_version_is_the_number_behind_the_name() {
+    fn version_is_the_number_after_the_name() {
         for (text, version) in [
             ("systemd 257 (257.7-1)\n+PAM", Some(257)),
             ("systemd 252.39", Some(252)),
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn the_lines_of_a_setting_are_one_list() {
+    fn lines_of_a_setting_are_one_list() {
         let unit = "[Service]\nA=1 2\n# A=3\nAB=4\nA = 5\n";
         assert!(values(unit, "A").eq(["1", "2", "5"]));
     }

@@ -55,7 +55,7 @@ mod tests {
     const LIMIT: Duration = Duration::from_secs(30);
 
     #[tokio::test(flavor = "current_thread", start_paused = true)]
-    async fn pings_come_twice_within_the_limit_while_the_supervisor_turns() {
+    async fn live_supervisor_pings_twice_per_limit() {
         let (mut responder, probe) = liveness();
         let pings = Cell::new(0);
         let begin = Instant::now();
@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[tokio::test(flavor = "current_thread", start_paused = true)]
-    async fn pings_end_with_a_supervisor_that_stops_turning_and_come_back_with_it() {
+    async fn pings_stop_and_resume_with_the_supervisor() {
         let (mut responder, probe) = liveness();
         let pings = Cell::new(0);
         let feeding = feed(LIMIT, &probe, || pings.set(pings.get() + 1));

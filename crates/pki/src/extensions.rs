@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn an_organization_is_known_by_its_id_whatever_its_name() {
+    fn organization_is_known_by_id() {
         const ID: &str = "3b1f7c0a-51d4-4d3f-8d4e-0b6c5d4e3f2a";
         for (name, expected) in [
             (format!("Acme-{ID}"), ID),
@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_routing_is_an_error_that_names_it() {
+    fn bad_routing_is_named_in_the_error() {
         for bad in [
             &b""[..],
             b"{",
@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn claims_need_one_common_name_with_a_gateway() {
+    fn claims_need_one_common_name() {
         for names in [
             &[][..],
             &["x"],

@@ -325,7 +325,7 @@ mod tests {
 
     /// Also where the peer has ended its own side, after which the library reads nothing more.
     #[tokio::test]
-    async fn an_abort_is_an_error_after_all_that_was_written() {
+    async fn abort_follows_all_that_was_written() {
         for version in [&version::TLS12, &version::TLS13] {
             for is_half_closed in [false, true] {
                 let (mut client, mut server) = pair(version).await;
@@ -414,7 +414,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn batched_writes_wait_for_more_or_for_a_flush() {
+    async fn batched_writes_wait_for_a_flush() {
         const ALL: usize = 200_000;
         for version in [&version::TLS12, &version::TLS13] {
             let (near, far) = duplex(1 << 20);
@@ -438,7 +438,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_a_copy_writes_fits_into_one_packet() {
+    async fn copied_write_fits_into_one_packet() {
         for version in [&version::TLS12, &version::TLS13] {
             let (near, far) = duplex(1 << 20);
             let (_client, mut server) = pair_over(version, near, counting(far)).await;
@@ -479,7 +479,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_abort_waits_for_a_peer_that_takes_some() {
+    async fn abort_waits_for_a_slow_peer() {
         let (took, received, error) = abort_slowly(4096).await;
         assert!(took > DELIVERY * 2, "{took:?}");
         assert_eq!(received, [7; HELD]);
@@ -487,7 +487,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_abort_waits_for_no_peer_beyond_its_bound() {
+    async fn abort_does_not_wait_beyond_its_bound() {
         let (took, received, error) = abort_slowly(16).await;
         assert!(
             (DELIVERY_AT_MOST..=DELIVERY_AT_MOST + LOOK_AGAIN).contains(&took),
@@ -504,7 +504,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_end_without_close_notify_is_an_error_unless_tolerated() {
+    async fn missing_close_notify_is_error_unless_tolerated() {
         for is_tolerated in [false, true] {
             let (mut client, mut server) = pair(&version::TLS13).await;
             if is_tolerated {
@@ -527,7 +527,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn after_its_own_end_a_side_sends_no_alert() {
+    async fn no_alert_follows_the_own_end() {
         let (mut client, mut server) = pair(&version::TLS13).await;
         server.shutdown().await.expect("its end");
         server.abort().await;

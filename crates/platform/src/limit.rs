@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn one_host_cannot_use_its_ipv6_block_to_try_more() {
+    fn ipv6_block_counts_as_one_host() {
         let mut limiter = Limiter::new(LOGINS);
         let now = Instant::now();
         for host in 0..LOGINS.burst {

@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_answer_without_end_is_not_read_forever() {
+    async fn endless_answer_is_not_read_forever() {
         let mut endless = tokio::io::repeat(b'x');
         let line = read_line(&mut endless).await.expect("read");
         assert_eq!(line.len(), 1024);

@@ -41,7 +41,7 @@ async fn plain_http_stays_on_loopback() {
 }
 
 #[tokio::test]
-async fn one_platform_at_a_time_uses_a_directory_and_lets_go_of_it() {
+async fn directory_serves_one_platform_at_a_time() {
     let directory = tempfile::tempdir().expect("a directory");
     let algorithm = Some(KeyAlgorithm::Ed25519);
     for round in 0..2 {
@@ -77,7 +77,7 @@ async fn one_platform_at_a_time_uses_a_directory_and_lets_go_of_it() {
 }
 
 #[tokio::test]
-async fn a_platform_in_use_is_not_started_again() {
+async fn running_platform_is_not_started_again() {
     let directory = tempfile::tempdir().expect("a directory");
     let _first = build(settings(directory.path())).await.expect("built");
     let error = build(settings(directory.path())).await.expect_err("in use");
@@ -87,7 +87,7 @@ async fn a_platform_in_use_is_not_started_again() {
 }
 
 #[tokio::test]
-async fn secrets_of_the_state_are_kept_and_must_be_private() {
+async fn state_secrets_are_kept_and_private() {
     use std::os::unix::fs::PermissionsExt as _;
     let directory = tempfile::tempdir().expect("a directory");
     let file = directory.path().join("state/admin-token");

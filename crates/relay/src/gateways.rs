@@ -265,7 +265,7 @@ mod tests {
     use tokio::time::Instant;
 
     #[tokio::test(start_paused = true)]
-    async fn gateways_that_become_idle_in_the_same_moment_do_not_go_in_the_same_moment() {
+    async fn gateways_idle_together_leave_separately() {
         let stop = Scope::new("test");
         stop.cancel();
         let begin = Instant::now();

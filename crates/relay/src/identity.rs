@@ -173,14 +173,14 @@ mod tests {
     }
 
     #[test]
-    fn good_credentials_are_ready_to_use_and_not_yet_due() {
+    fn good_credentials_are_ready_to_use() {
         let identity = read(&Authority::new().relay()).expect("an identity");
         assert!(!identity.renewal.is_due());
         assert_eq!(identity.ssh.users.key_id, format!("client-{NAME}"));
     }
 
     #[test]
-    fn an_enrolled_relay_learns_its_host_from_its_certificate() {
+    fn enrolled_relay_reads_host_from_certificate() {
         let name = NAME.parse().expect("a name");
         let credentials = Authority::new().relay();
         let identity = Identity::try_new(&name, None, &credentials, &Clock::new());
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn the_field_that_cannot_be_used_is_named() {
+    fn unusable_field_is_named() {
         type Spoil = fn(&mut RelayCredentials);
         let cases: [(&str, Spoil); 7] = [
             ("ssh.serverCertificate", |c| {

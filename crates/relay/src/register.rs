@@ -390,7 +390,7 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn the_class_alone_decides_whether_to_try_again() {
+    fn class_alone_decides_on_retry() {
         let mut backoff = Backoff::new(Duration::ZERO, Duration::ZERO);
         let wait = Duration::from_secs(7);
         for (class, delay) in [
@@ -406,7 +406,7 @@ mod tests {
     }
 
     #[test]
-    fn credentials_that_cannot_be_used_are_asked_for_again_later() {
+    fn unusable_credentials_are_requested_again() {
         let error = Error::from(identity::Error::NotAHostCertificate);
         assert_eq!(error.class(), Class::RetryAfter(AFTER_NONSENSE));
         assert_eq!(error.reason(), Reason::Configuration);

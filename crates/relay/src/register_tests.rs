@@ -150,7 +150,7 @@ async fn what_may_pass_is_tried_again() {
 }
 
 #[tokio::test]
-async fn a_final_refusal_is_shown_with_message_and_request_id() {
+async fn final_refusal_shows_message_and_request_id() {
     for (status, reason) in [
         (400, Reason::Configuration),
         (401, Reason::Permission),
@@ -170,7 +170,7 @@ async fn a_final_refusal_is_shown_with_message_and_request_id() {
 }
 
 #[tokio::test]
-async fn what_an_enrollment_issued_is_kept_before_it_is_used() {
+async fn enrollment_token_is_saved_before_use() {
     let directory = tempfile::tempdir().expect("a directory");
     let store = directory.path().join("relay.conf");
     let (platform, scope) = (Platform::default(), Scope::new("test"));
@@ -198,7 +198,7 @@ async fn what_an_enrollment_issued_is_kept_before_it_is_used() {
 }
 
 #[tokio::test]
-async fn an_enrollment_token_is_not_spent_if_its_price_cannot_be_kept() {
+async fn token_is_kept_when_storage_fails() {
     let directory = tempfile::tempdir().expect("a directory");
     let in_the_way = directory.path().join("file");
     std::fs::write(&in_the_way, "").expect("a file");
@@ -217,7 +217,7 @@ async fn an_enrollment_token_is_not_spent_if_its_price_cannot_be_kept() {
 }
 
 #[tokio::test]
-async fn a_port_in_use_ends_the_start_before_the_platform_is_asked() {
+async fn port_in_use_ends_start_early() {
     let taken = TcpListener::bind(any_port()).await.expect("a port");
     let (platform, scope) = (Platform::default(), Scope::new("test"));
     let domain = platform.start(&scope).await;

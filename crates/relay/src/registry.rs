@@ -274,7 +274,7 @@ mod tests {
     const SOON: Duration = Duration::from_secs(5);
 
     #[test]
-    fn a_first_connection_replaces_nothing_and_is_found() {
+    fn first_connection_replaces_nothing() {
         let mut registry = Registry::new(MANY);
         assert_eq!(registry.find(&id("g")), None);
         let first = register(&mut registry, id("g"), peer(1, 1), 'a', Instant::now());
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_connection_takes_over_at_once_and_hands_out_the_first() {
+    fn second_connection_takes_over_at_once() {
         let mut registry = Registry::new(MANY);
         register(&mut registry, id("g"), peer(1, 1), 'a', Instant::now());
         let second = register(&mut registry, id("g"), peer(2, 2), 'b', Instant::now());
@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn one_gateway_too_many_is_refused_and_one_that_is_there_connects_again() {
+    fn excess_gateway_is_refused_known_one_reconnects() {
         let mut registry = Registry::new(2);
         let now = Instant::now();
         let first = register(&mut registry, id("g"), peer(1, 1), 'a', now);
@@ -322,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_ends_its_own_registration_once_and_never_its_successors() {
+    fn session_ends_only_its_own_registration() {
         let mut registry = Registry::new(MANY);
         let first = register(&mut registry, id("g"), peer(1, 1), 'a', Instant::now());
         let second = register(&mut registry, id("g"), peer(1, 2), 'b', Instant::now());
@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn two_live_programs_that_alternate_are_named_with_both_addresses() {
+    fn alternating_programs_are_named_with_addresses() {
         let mut case = Case::new();
         assert_eq!(case.connect(1, SOON, true), None);
         assert_eq!(case.connect(2, SOON, true), None);
@@ -345,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn two_live_programs_behind_one_address_are_a_conflict_too() {
+    fn conflict_behind_one_address_is_found() {
         let mut case = Case::new();
         assert_eq!(case.connect(1, SOON, true), None);
         assert_eq!(case.connect(1, SOON, true), None);
@@ -353,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn a_conflict_that_goes_on_is_named_again_only_after_a_while() {
+    fn lasting_conflict_is_named_rarely() {
         let mut case = Case::new();
         case.connect(1, SOON, true);
         case.connect(2, SOON, true);
@@ -369,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dead_session_that_is_replaced_is_no_conflict() {
+    fn replaced_dead_session_is_no_conflict() {
         let mut case = Case::new();
         for host in [1, 2, 1, 2, 1] {
             assert_eq!(case.connect(host, SOON, false), None);
@@ -392,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn a_move_over_three_addresses_is_no_conflict() {
+    fn move_over_three_addresses_is_no_conflict() {
         let mut case = Case::new();
         for host in [1, 2, 3, 1, 2, 3] {
             assert_eq!(case.connect(host, SOON, true), None);
@@ -400,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn a_probe_that_ends_after_the_gateway_left_says_nothing() {
+    fn late_probe_result_is_ignored() {
         let mut registry = Registry::new(MANY);
         let now = Instant::now();
         register(&mut registry, id("g"), peer(1, 1), 'a', now);

@@ -19,7 +19,7 @@ use crate::names::GatewayId;
 use crate::ssh::{self, ChannelStream, client};
 
 #[tokio::test]
-async fn the_client_may_end_first_and_still_hears_the_gateway() {
+async fn client_ending_first_hears_the_gateway() {
     let relay = Relay::good().await;
     let gateway = relay.gateway().await;
     let (mut client, mut channel) = relay.bridge(&gateway).await;
@@ -41,7 +41,7 @@ async fn the_client_may_end_first_and_still_hears_the_gateway() {
 }
 
 #[tokio::test]
-async fn the_gateway_may_end_first_and_still_hears_the_client() {
+async fn gateway_ending_first_hears_the_client() {
     let relay = Relay::good().await;
     let gateway = relay.gateway().await;
     let (mut client, mut channel) = relay.bridge(&gateway).await;
@@ -56,7 +56,7 @@ async fn the_gateway_may_end_first_and_still_hears_the_client() {
 }
 
 #[tokio::test]
-async fn a_client_that_vanishes_closes_its_channel_only() {
+async fn vanishing_client_closes_its_channel_only() {
     let relay = Relay::good().await;
     let gateway = relay.gateway().await;
     let (client, mut channel) = relay.bridge(&gateway).await;
@@ -68,7 +68,7 @@ async fn a_client_that_vanishes_closes_its_channel_only() {
 }
 
 #[tokio::test]
-async fn a_gateway_that_vanishes_ends_its_clients_and_its_registration() {
+async fn vanishing_gateway_ends_clients_and_registration() {
     let relay = Relay::start(Given {
         deadlines: Deadlines {
             close_wait: Duration::from_millis(20),
@@ -107,7 +107,7 @@ async fn registration_ends_with_a_panic() {
 }
 
 #[tokio::test]
-async fn a_new_connection_takes_over_while_the_old_one_is_stalled() {
+async fn new_connection_takes_over_from_stalled_one() {
     let relay = Relay::start(Given {
         deadlines: Deadlines {
             probe: Duration::from_millis(50),
@@ -141,7 +141,7 @@ async fn a_new_connection_takes_over_while_the_old_one_is_stalled() {
 }
 
 #[tokio::test]
-async fn a_replaced_gateway_that_lives_is_reported_why_it_has_to_go() {
+async fn replaced_live_gateway_learns_why() {
     let relay = Relay::good().await;
     let first = relay.gateway().await;
     let second = relay.gateway().await;
@@ -225,7 +225,7 @@ async fn only_certificates_for_this_relay_are_accepted() {
 }
 
 #[tokio::test]
-async fn an_expired_certificate_is_not_mistaken_for_a_port_check() {
+async fn expired_certificate_is_no_port_check() {
     let expired = UserCertificate {
         expired: true,
         ..UserCertificate::of(ID)
@@ -247,7 +247,7 @@ async fn an_expired_certificate_is_not_mistaken_for_a_port_check() {
 }
 
 #[tokio::test]
-async fn a_gateway_is_its_first_principal_whatever_user_name_it_chooses() {
+async fn gateway_is_its_certificates_first_principal() {
     let relay = Relay::good().await;
     let certificate = UserCertificate::of(ID);
     let session = relay.try_gateway("gateway-name", &certificate).await;
@@ -256,7 +256,7 @@ async fn a_gateway_is_its_first_principal_whatever_user_name_it_chooses() {
 }
 
 #[tokio::test]
-async fn a_client_for_no_one_is_closed_cleanly() {
+async fn client_for_unknown_gateway_is_closed_cleanly() {
     let relay = Relay::start(Given {
         deadlines: Deadlines {
             arrival: Duration::from_millis(10),
@@ -276,7 +276,7 @@ async fn a_client_for_no_one_is_closed_cleanly() {
 }
 
 #[tokio::test]
-async fn a_client_that_comes_just_before_its_gateway_is_served() {
+async fn client_just_before_its_gateway_is_served() {
     let relay = Relay::good().await;
     let mut client = relay.client(ID).await;
     client.write_all(b"early").await.expect("written");
@@ -288,7 +288,7 @@ async fn a_client_that_comes_just_before_its_gateway_is_served() {
 }
 
 #[tokio::test]
-async fn a_client_whose_channel_the_gateway_refuses_is_closed_cleanly() {
+async fn refused_channel_closes_client_cleanly() {
     let relay = Relay::good().await;
     let gateway = relay.gateway().await;
     gateway.stop_accepting();
@@ -297,7 +297,7 @@ async fn a_client_whose_channel_the_gateway_refuses_is_closed_cleanly() {
 }
 
 #[tokio::test]
-async fn a_channel_that_a_stalled_gateway_does_not_open_is_given_up() {
+async fn unopened_channel_times_out() {
     let relay = Relay::start(Given {
         deadlines: Deadlines {
             open: Duration::from_millis(50),
@@ -338,7 +338,7 @@ async fn a_client_of_another_ca_is_refused() {
 }
 
 #[tokio::test]
-async fn a_handshake_that_takes_too_long_is_cut_on_both_ports() {
+async fn slow_handshake_is_cut_on_both_ports() {
     let short = Duration::from_millis(50);
     let relay = Relay::start(Given {
         deadlines: Deadlines {
@@ -385,7 +385,7 @@ async fn connections_beyond_a_sources_share_are_closed() {
 }
 
 #[tokio::test]
-async fn channels_and_clients_beyond_their_limit_are_refused() {
+async fn excess_channels_and_clients_are_refused() {
     for limits in [
         RelayLimits {
             per_gateway: 1,
@@ -411,7 +411,7 @@ async fn channels_and_clients_beyond_their_limit_are_refused() {
 }
 
 #[tokio::test]
-async fn new_credentials_serve_new_handshakes_and_keep_live_sessions() {
+async fn new_credentials_keep_live_sessions() {
     let relay = Relay::good().await;
     let gateway = relay.gateway().await;
     let (mut client, mut channel) = relay.bridge(&gateway).await;
@@ -466,7 +466,7 @@ async fn passes(client: &mut (impl AsyncWrite + Unpin), channel: &mut ChannelStr
 }
 
 #[tokio::test]
-async fn a_relay_that_stops_lets_idle_gateways_go_while_others_are_still_served() {
+async fn stopping_relay_releases_idle_gateways_first() {
     let relay = Relay::good().await;
     let busy = relay.gateway().await;
     let idle = relay.another_gateway(OTHER_ID).await;
@@ -484,7 +484,7 @@ async fn a_relay_that_stops_lets_idle_gateways_go_while_others_are_still_served(
 }
 
 #[tokio::test]
-async fn a_relay_that_stops_closes_its_ports_and_cuts_handshakes_at_once() {
+async fn stopping_relay_cuts_ports_and_handshakes() {
     let relay = Relay::good().await;
     let gateway = relay.gateway().await;
     let (mut client, mut channel) = relay.bridge(&gateway).await;
@@ -511,7 +511,7 @@ async fn a_relay_that_stops_closes_its_ports_and_cuts_handshakes_at_once() {
 }
 
 #[tokio::test]
-async fn what_does_not_end_while_a_relay_stops_is_cut_after_its_grace() {
+async fn grace_limits_a_stop() {
     let relay = Relay::start(Given {
         deadlines: Deadlines {
             grace: Duration::from_millis(50),
@@ -541,7 +541,7 @@ async fn what_does_not_end_while_a_relay_stops_is_cut_after_its_grace() {
 }
 
 #[tokio::test]
-async fn a_gateway_that_does_not_open_a_channel_does_not_hold_up_a_stop() {
+async fn unopened_channel_does_not_delay_a_stop() {
     let relay = Relay::good().await;
     // No one accepts its channels, so the client waits.
     let gateway = relay.gateway().await;
@@ -554,7 +554,7 @@ async fn a_gateway_that_does_not_open_a_channel_does_not_hold_up_a_stop() {
 }
 
 #[tokio::test]
-async fn one_gateway_too_many_is_reported_so_and_one_that_is_connected_may_come_again() {
+async fn excess_gateway_is_refused_with_reason() {
     let relay = Relay::start(Given {
         limits: RelayLimits {
             gateways: 1,
@@ -588,7 +588,7 @@ async fn silent(address: SocketAddr, count: usize) -> Vec<TcpStream> {
 }
 
 #[tokio::test]
-async fn silent_peers_give_way_to_newcomers_of_their_source() {
+async fn silent_peers_give_way_to_newcomers() {
     const HANDSHAKES: usize = 16;
     const SHARE: usize = 14;
     let relay = Relay::start(Given {

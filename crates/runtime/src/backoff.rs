@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn delays_that_are_skipped_count_like_those_that_were_given() {
+    fn skipped_delays_count_like_taken_ones() {
         let (base, cap) = (Duration::from_millis(500), Duration::from_secs(30));
         let (mut skipped, mut given) = (Backoff::new(base, cap), Backoff::new(base, cap));
         for skip in [0, 1, 4, 1000] {
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn a_caller_may_want_less_and_still_gets_all_of_the_range() {
+    fn smaller_limit_keeps_the_full_range() {
         let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
         let most = Duration::from_millis(1500);
         let delays = [(); 3].map(|()| backoff.next_delay_within(most, u64::MAX / 2).as_millis());

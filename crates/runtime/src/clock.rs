@@ -283,14 +283,14 @@ mod tests {
     }
 
     #[test]
-    fn as_long_as_nothing_is_known_it_is_the_machines_time() {
+    fn without_reference_machine_time_is_used() {
         let (clock, _) = machine(NOON, 100);
         assert_eq!(clock.now(), at(NOON));
         assert_eq!(clock.skew(), None);
     }
 
     #[test]
-    fn a_machine_that_agrees_keeps_its_own_time() {
+    fn agreeing_machine_keeps_its_own_time() {
         for off in [0, 29] {
             let (clock, _) = machine(NOON, 100);
             answered(&clock, NOON - off);
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_that_is_wrong_is_corrected_and_told_by_how_much() {
+    fn wrong_clock_is_corrected_by_its_skew() {
         let (clock, hands) = machine(NOON - 14 * 60, 100);
         answered(&clock, NOON);
         assert_eq!(seconds(clock.now()), NOON);
@@ -311,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn a_jump_of_the_clock_changes_nothing_and_its_return_neither() {
+    fn clock_jump_and_return_change_nothing() {
         for hour in [HOUR, 48 * HOUR] {
             for system in [NOON + hour, NOON - hour] {
                 let (clock, hands) = machine(NOON, 100);
@@ -327,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_that_slept_and_lost_its_time_knows_how_long() {
+    fn clock_lost_in_sleep_is_noticed() {
         let (clock, hands) = machine(NOON, 100);
         answered(&clock, NOON);
         // The time of day stood still, the time since boot did not.
@@ -354,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_was_dated_in_the_middle_of_its_way() {
+    fn answer_is_dated_at_half_its_way() {
         let (clock, hands) = machine(NOON - HOUR, 100);
         let asked = clock.ask();
         *hands.lock().expect("no panic") = (NOON - HOUR + 10, 110);
@@ -363,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_that_is_a_few_seconds_behind_does_not_take_new_certificates_for_future_ones() {
+    fn small_lag_accepts_new_certificates() {
         for behind in [2, 10, 29] {
             let (clock, hands) = machine(NOON - behind, 100);
             answered(&clock, NOON);
@@ -385,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_logged_when_it_begins_changes_and_ends() {
+    fn skew_is_logged_on_change() {
         let (clock, hands) = machine(NOON, 100);
         let told = || clock.judgement().logged;
         answered(&clock, NOON - 29);
@@ -404,7 +404,7 @@ mod tests {
     }
 
     #[test]
-    fn at_the_limit_it_is_not_logged_repeatedly() {
+    fn skew_at_the_limit_is_logged_once() {
         let (clock, _) = machine(NOON, 100);
         answered(&clock, NOON - 32);
         assert!(clock.judgement().logged.is_some());
@@ -415,7 +415,7 @@ mod tests {
     }
 
     #[test]
-    fn a_skew_is_a_part_of_a_sentence() {
+    fn skew_is_part_of_a_sentence() {
         let days = Skew {
             ahead: true,
             by: Duration::from_secs(48 * HOUR),

@@ -316,7 +316,7 @@ mod tests {
     use super::CATALOGUE;
 
     #[test]
-    fn ids_are_message_ids_and_nothing_is_there_twice() {
+    fn message_ids_are_valid_and_unique() {
         let ids: HashSet<_> = CATALOGUE.iter().map(|entry| entry.event.id).collect();
         let texts: HashSet<_> = CATALOGUE.iter().map(|entry| entry.event.text).collect();
         assert!(!CATALOGUE.is_empty());

@@ -66,7 +66,7 @@ mod tests {
     use crate::scope::Scope;
 
     #[tokio::test(flavor = "current_thread", start_paused = true)]
-    async fn a_supervisor_that_waits_answers_and_one_that_is_gone_does_not() {
+    async fn waiting_supervisor_answers_gone_one_does_not() {
         let (mut responder, probe) = liveness();
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let scope = Scope::new("test");
@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[tokio::test(flavor = "current_thread", start_paused = true)]
-    async fn a_supervisor_that_does_something_else_does_not_answer() {
+    async fn busy_supervisor_does_not_answer() {
         let (responder, probe) = liveness();
         let week = std::time::Duration::from_secs(7 * 24 * 3600);
         assert!(tokio::time::timeout(week, probe.is_alive()).await.is_err());
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn no_answer_comes_while_a_lock_that_the_check_takes_is_held() {
+    fn held_lock_prevents_an_answer() {
         let lock = Arc::new(Mutex::new(()));
         let (arrived, arrival) = std::sync::mpsc::channel();
         let (answered, answer) = std::sync::mpsc::channel();

@@ -106,7 +106,7 @@ mod tests {
     use super::{Count, LastSeen, Rounded, RoundedUp, Utc};
 
     #[test]
-    fn last_seen_has_a_date_after_a_day() {
+    fn last_seen_shows_date_after_a_day() {
         let at = UNIX_EPOCH + Duration::from_secs(1_795_514_459);
         for (at, later, told) in [
             (Some(at), 60, "last seen 10:00 UTC"),
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn a_difference_is_reported_to_the_nearest_unit() {
+    fn difference_is_rounded_to_nearest_unit() {
         for (millis, told) in [
             (31_400, "31 s"),
             (118_600, "119 s"),
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_of_day_is_reported_in_utc() {
+    fn time_of_day_is_in_utc() {
         let time = UNIX_EPOCH + Duration::from_millis(1_795_514_400_999);
         assert_eq!(Utc(time).to_string(), "2026-11-24 10:00:00 UTC");
         let ever = UNIX_EPOCH + Duration::from_secs(i64::MAX.unsigned_abs());
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_is_reported_in_its_largest_unit() {
+    fn time_is_shown_in_largest_unit() {
         for (millis, told) in [
             (0, "0 s"),
             (1, "1 s"),

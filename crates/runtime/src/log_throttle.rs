@@ -157,7 +157,7 @@ mod tests {
     use tokio::time::Instant;
 
     #[test]
-    fn each_class_is_logged_at_once_and_then_summarized() {
+    fn each_class_is_logged_then_summarized() {
         let throttle = LogThrottle::for_retries();
         let begin = Instant::now();
         let check = |class, after| throttle.check("lost", class, None, begin + after);
@@ -174,7 +174,7 @@ mod tests {
     /// A day with a failure every second: the first hour has a line for each doubling, and later
     /// ones come every ten minutes.
     #[test]
-    fn a_long_outage_is_logged_less_and_less_often() {
+    fn long_outage_is_logged_ever_less() {
         let throttle = LogThrottle::for_retries();
         let begin = Instant::now();
         let day = 24 * 60 * 60;
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn each_source_has_one_line_in_ten_minutes() {
+    fn each_source_logs_once_per_ten_minutes() {
         let throttle = LogThrottle::for_peers();
         let begin = Instant::now();
         let lines = |source: Ipv4Addr| {

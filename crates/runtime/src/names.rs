@@ -212,14 +212,14 @@ mod tests {
     }
 
     #[test]
-    fn a_relay_name_cannot_leave_its_directory_or_become_an_option() {
+    fn relay_name_cannot_escape_its_directory() {
         for bad in ["../etc", "-name", ".hidden", "a/b", "a b", "a%i"] {
             assert!(RelayName::try_new(bad).is_err(), "{bad:?} was accepted");
         }
     }
 
     #[test]
-    fn a_gateway_name_is_what_the_platform_accepts() {
+    fn gateway_name_follows_the_platforms_rules() {
         for (given, name, segment) in [
             ("My Gateway", "My Gateway", "My%20Gateway"),
             ("  edge-1\n", "edge-1", "edge-1"),
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn a_relay_host_has_neither_scheme_nor_port() {
+    fn relay_host_has_no_scheme_or_port() {
         for good in ["relay.example.com", "127.0.0.7", "::1", "localhost"] {
             assert!(RelayHost::try_new(good).is_ok(), "{good:?} was refused");
         }

@@ -94,7 +94,7 @@ fn a_good_certificate_is_believed() {
 }
 
 #[test]
-fn validity_includes_its_first_second_and_excludes_its_last() {
+fn validity_excludes_its_last_second() {
     assert_eq!(host(&Forged::host(), END - 1), Ok(()));
     assert_eq!(
         host(&Forged::host(), END),
@@ -107,7 +107,7 @@ fn validity_includes_its_first_second_and_excludes_its_last() {
 }
 
 #[test]
-fn a_refusal_by_time_says_which_times_and_how_wrong_the_clock_is() {
+fn refusal_by_time_names_times_and_skew() {
     let late = host(&Forged::host(), END).expect_err("expired");
     let (end, begin) = (Utc(at(END)), Utc(at(BEGIN)));
     let told = late.to_string();
@@ -129,7 +129,7 @@ fn a_refusal_by_time_says_which_times_and_how_wrong_the_clock_is() {
 }
 
 #[test]
-fn any_other_key_as_ca_is_refused_the_other_roles_included() {
+fn any_other_ca_key_is_refused() {
     for ca in [key(2), key(3), key(9)] {
         let forged = Forged {
             ca,
@@ -149,7 +149,7 @@ fn any_other_key_as_ca_is_refused_the_other_roles_included() {
 }
 
 #[test]
-fn a_certificate_of_the_other_type_is_refused() {
+fn certificate_of_the_other_type_is_refused() {
     let forged = Forged {
         kind: CertType::User,
         ..Forged::host()
@@ -245,7 +245,7 @@ fn every_critical_option_is_refused() {
 }
 
 #[test]
-fn a_changed_certificate_is_refused_wherever_it_was_changed() {
+fn changed_certificate_is_refused() {
     let good = Forged::user().sign();
     let policy = UserPolicy {
         ca: key(2).public_key().clone(),
@@ -304,7 +304,7 @@ fn weak_and_foreign_keys_are_not_read() {
 }
 
 #[test]
-fn a_key_and_a_certificate_must_belong_together() {
+fn key_and_certificate_must_match() {
     let certificate = Forged::user().sign();
     assert!(keys::CertifiedKey::try_new(&key(9), certificate.clone()).is_ok());
     let error = keys::CertifiedKey::try_new(&key(8), certificate).expect_err("another key");
@@ -312,7 +312,7 @@ fn a_key_and_a_certificate_must_belong_together() {
 }
 
 #[test]
-fn the_named_ca_is_compared_by_key_not_by_comment() {
+fn named_ca_is_compared_by_key() {
     let named = PublicKey::from_openssh(&format!(
         "{} another comment",
         key(1).public_key().to_openssh().expect("a line")

@@ -223,7 +223,7 @@ oAAAAfMIo4vLxFHUF3tjUzlenk369rp0YOu/o2RtWdJrsnDwAAAAAB\n\
     const SHORT_P256_PUBLIC: &str = "ecdsa-sha2-nistp256 AAAAE2VjZHNhLXNoYTItbmlzdHAyNTYAAAAIbmlzdHAyNTYAAABBBP62YyTd6ZseBo5Rtl/eZYaO3Q9odPB3Z28OEoqfcZ6ifSqXtWAHRunURax/8drVtz1GaSiD9lbSAAZsEC2v7zo=";
 
     #[test]
-    fn a_p256_key_with_a_short_number_is_read_and_signs() {
+    fn p256_key_with_short_number_signs() {
         let key = parse_private_key(&Secret::new(SHORT_P256)).expect("a key");
         let public = parse_public_key(SHORT_P256_PUBLIC).expect("a key");
         assert_eq!(key.public_key().key_data(), public.key_data());
@@ -234,7 +234,7 @@ oAAAAfMIo4vLxFHUF3tjUzlenk369rp0YOu/o2RtWdJrsnDwAAAAAB\n\
     }
 
     #[test]
-    fn a_cut_key_is_an_error_that_does_not_repeat_it() {
+    fn cut_keys_error_does_not_repeat_it() {
         for end in 0..SHORT_P256.len() {
             let cut = SHORT_P256.get(..end).expect("ASCII");
             let error = parse_private_key(&Secret::new(cut)).expect_err("cut");

@@ -88,7 +88,7 @@ async fn good_pair() -> (client::Session, server::Session) {
 }
 
 #[tokio::test]
-async fn each_side_judges_by_the_clock_that_it_is_given() {
+async fn each_side_uses_its_own_clock() {
     let long_ago = || UNIX_EPOCH + Duration::from_secs(1_600_000_000);
     let certified_until = |subject, ca, kind, id, principal| {
         let public = key(subject).public_key().clone();
@@ -121,7 +121,7 @@ async fn each_side_judges_by_the_clock_that_it_is_given() {
 }
 
 #[tokio::test]
-async fn a_channel_carries_bytes_both_ways_and_closes_by_halves() {
+async fn channel_carries_both_ways_and_half_closes() {
     let (client, server) = good_pair().await;
     assert_eq!(server.subject(), USER);
     let (opened, accepted) =
@@ -150,7 +150,7 @@ async fn a_channel_carries_bytes_both_ways_and_closes_by_halves() {
 }
 
 #[tokio::test]
-async fn the_end_of_a_session_does_not_overtake_the_last_bytes() {
+async fn session_end_does_not_overtake_data() {
     const LONG: Duration = Duration::from_secs(60);
     let (client, server) = good_pair().await;
     let (opened, accepted) =
@@ -200,7 +200,7 @@ async fn unread_data_does_not_delay_close_wait() {
 }
 
 #[tokio::test]
-async fn a_channel_that_was_cut_is_closed_at_once() {
+async fn cut_channel_is_closed_at_once() {
     let (client, server) = good_pair().await;
     let (opened, accepted) =
         tokio::join!(server.open(("localhost", 0), originator()), client.accept());
@@ -212,7 +212,7 @@ async fn a_channel_that_was_cut_is_closed_at_once() {
 }
 
 #[tokio::test]
-async fn a_client_is_the_first_principal_whatever_user_name_it_chooses() {
+async fn client_is_its_certificates_first_principal() {
     let principals = ["gateway-9", USER];
     let identity = with_principals(3, 2, CertType::User, "client-relay-1", &principals);
     let config = client::Config {
@@ -297,7 +297,7 @@ async fn a_dropped_session_ends_the_other_side() {
 }
 
 #[tokio::test]
-async fn a_channel_that_no_one_accepts_any_more_is_refused() {
+async fn unaccepted_channel_is_refused() {
     let (client, server) = good_pair().await;
     client.stop_accepting();
     let refused = server
@@ -308,7 +308,7 @@ async fn a_channel_that_no_one_accepts_any_more_is_refused() {
 }
 
 #[tokio::test]
-async fn the_server_is_refused_when_its_certificate_is_not_the_named_ones() {
+async fn wrong_server_certificate_is_refused() {
     let identity = certified(4, 9, CertType::Host, "relay-server", HOST);
     let bad = server::Config {
         identity,
@@ -324,7 +324,7 @@ async fn the_server_is_refused_when_its_certificate_is_not_the_named_ones() {
 }
 
 #[tokio::test]
-async fn the_client_is_refused_when_its_certificate_is_not_the_named_ones() {
+async fn wrong_client_certificate_is_refused() {
     for identity in [
         certified(3, 9, CertType::User, "client-relay-1", USER),
         certified(3, 1, CertType::User, "client-relay-1", USER),
@@ -344,7 +344,7 @@ async fn the_client_is_refused_when_its_certificate_is_not_the_named_ones() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_peer_that_never_speaks_is_given_up_in_time() {
+async fn mute_peer_is_given_up_in_time() {
     let (silent, end) = tokio::io::duplex(1024);
     let (reader, writer) = tokio::io::split(end);
     let error = client::connect(reader, writer, &client_config())
@@ -371,7 +371,7 @@ async fn write_until_told<W: tokio::io::AsyncWrite + Unpin>(mut writer: W) {
 }
 
 #[tokio::test]
-async fn a_writer_is_reported_when_the_other_side_closes_the_channel() {
+async fn writer_sees_the_other_sides_close() {
     let (client, server) = good_pair().await;
     let (opened, accepted) =
         tokio::join!(server.open(("localhost", 0), originator()), client.accept());
@@ -385,7 +385,7 @@ async fn a_writer_is_reported_when_the_other_side_closes_the_channel() {
 }
 
 #[tokio::test]
-async fn a_writer_that_waits_for_window_is_reported_when_the_channel_or_the_session_ends() {
+async fn waiting_writer_sees_the_end() {
     for whole_session in [false, true] {
         let (client, server) = good_pair().await;
         let (opened, accepted) =

@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_of_a_round_trip_waits_unsent() {
+    fn part_of_a_round_trip_stays_unsent() {
         let ms = Duration::from_millis;
         assert_eq!(after(MIB, ms(50)), LEAST_UNSENT);
         assert_eq!(after(400 * MIB, Duration::from_micros(200)), LEAST_UNSENT);

@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn what_ends_early_is_malformed_wherever_it_ends() {
+    fn truncated_input_is_malformed() {
         let mut message = Vec::new();
         message.put_string("text");
         for end in 0..message.len() {
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_of_names_has_no_empty_name_and_no_control_character() {
+    fn name_list_rejects_empty_and_control_characters() {
         for list in ["a,,b", ",", "a,", "a b", "a\n"] {
             let mut message = Vec::new();
             message.put_string(list);

@@ -222,7 +222,7 @@ mod tests {
 
     /// The clock jumps when nothing else is left to do.
     #[tokio::test(start_paused = true)]
-    async fn a_service_that_never_answers_is_given_up() {
+    async fn silent_service_is_given_up() {
         const SERVICE: Service = Service {
             name: "the service",
             absent: "; is it there?",
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_is_named_by_its_host_alone() {
+    fn address_is_named_by_host_alone() {
         for (address, expected) in [
             ("http://169.254.169.254", "169.254.169.254"),
             ("https://u:hunter2@[fd00::1]:80/a@b?c", "[fd00::1]:80"),

@@ -454,7 +454,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_token_that_cannot_be_replaced_is_used_for_as_long_as_it_is_valid() {
+    async fn irreplaceable_token_is_used_until_it_expires() {
         let due = source(Token::due("old", since_boot())).await;
         let token = due.token().await.expect("the old one");
         assert_eq!(token, Secret::new("old"));

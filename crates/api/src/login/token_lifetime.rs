@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_renewed_well_before_it_expires_and_replaced_after() {
+    fn token_is_renewed_before_it_expires() {
         let token = Token::new(issued(100, 1000), s(500));
         for (now, stage) in [
             (500, Stage::Fresh),
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn a_renewal_that_the_maximum_would_cut_short_is_a_login_instead() {
+    fn renewal_cut_by_the_maximum_is_login() {
         let mut token = Token::new(issued(100, 250), s(0));
         assert_eq!(token.stage(s(60)), Stage::Renewable);
         token.renew(issued(100, 250), s(60));
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_renewal_that_came_out_shorter_is_the_last() {
+    fn shorter_renewal_is_the_last() {
         let mut token = Token::new(issued(100, 0), s(0));
         token.renew(issued(40, 0), s(60));
         assert_eq!(token.stage(s(83)), Stage::Fresh);
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_without_an_end_is_used_until_it_is_refused() {
+    fn token_without_end_is_used_until_refused() {
         let token = Token::new(issued(0, 0), s(5));
         assert_eq!(token.stage(s(u64::MAX)), Stage::Fresh);
         let token = Token::new(IssuedToken::lasting(Secret::new("no.jwt")), s(5));
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn a_resources_token_says_itself_how_long_it_lasts_and_is_never_renewed() {
+    fn resource_token_states_its_lifetime() {
         // {"alg":"none"} . {"iat":1000,"exp":1100}
         let jwt = "eyJhbGciOiJub25lIn0.eyJpYXQiOjEwMDAsImV4cCI6MTEwMH0.c2ln";
         assert_eq!(lifetime(jwt), Some(100));
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_to_replace_a_valid_token_is_not_repeated_at_once() {
+    fn failed_replacement_is_not_repeated_at_once() {
         let mut token = Token::new(issued(1000, 0), s(0));
         token.postpone(s(700));
         assert_eq!(token.stage(s(700)), Stage::Fresh);

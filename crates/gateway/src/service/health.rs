@@ -19,7 +19,7 @@ mod tests {
     use tokio::io::AsyncReadExt as _;
 
     #[tokio::test]
-    async fn the_answer_is_that_of_the_protocol_to_the_byte() {
+    async fn answer_is_the_protocols_to_the_byte() {
         let (mut client, server) = tokio::io::duplex(64);
         super::serve(server).await.expect("written");
         let mut answer = String::new();

@@ -282,7 +282,7 @@ mod tests {
     use super::Service;
 
     #[test]
-    fn names_and_order_are_those_of_deployed_gateways() {
+    fn names_and_order_match_deployed_gateways() {
         let names = [
             "infisical-http-proxy",
             "infisical-tcp-proxy-status",

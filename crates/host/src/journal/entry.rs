@@ -131,7 +131,7 @@ mod tests {
     use super::{Entry, fields, put};
 
     #[test]
-    fn a_value_of_several_lines_has_its_length_before_it() {
+    fn multiline_value_is_preceded_by_its_length() {
         let mut bytes = Vec::new();
         put(&mut bytes, "one", b"a=b");
         put(&mut bytes, "two", b"a\nb");
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_long_is_cut_or_left_out_and_the_rest_stays() {
+    fn oversized_field_is_cut_or_omitted() {
         let mut entry = Entry::new(Level::WARN);
         entry.put("error", "x".repeat(1000).as_bytes());
         entry.put("attempt", b"3");

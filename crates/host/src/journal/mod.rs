@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_has_the_fields_of_the_event_and_of_its_spans() {
+    fn entry_has_fields_of_event_and_spans() {
         let entries = entries(|| {
             let outer =
                 tracing::info_span!("outer", relay.host = "h", session = tracing::field::Empty);
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn the_journal_is_behind_a_stream_only_if_it_is_the_named_one() {
+    fn journal_is_detected_by_its_named_stream() {
         let file = tempfile::tempfile().expect("a file");
         let metadata = file.metadata().expect("metadata");
         let named = format!("{}:{}", metadata.dev(), metadata.ino());

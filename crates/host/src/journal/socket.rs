@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_larger_than_a_datagram_is_shortened_until_it_fits() {
+    fn entry_larger_than_a_datagram_is_shortened() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("socket");
         let journald = UnixDatagram::bind(&path).expect("a socket");
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_that_is_made_again_is_found_again() {
+    fn recreated_socket_is_found_again() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("socket");
         Socket::at(&path).expect_err("there is none");

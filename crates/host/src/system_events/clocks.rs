@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_that_goes_on_as_always_is_not_disturbed() {
+    fn normal_clock_progress_is_no_event() {
         assert_eq!(told(5, 5, 5), []);
         assert_eq!(told(60, 60, 60), [], "a late comparison");
         assert_eq!(told(5, 6, 10), [], "small differences");
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_time_of_day_is_reported_with_its_direction() {
+    fn new_time_is_reported_with_direction() {
         let by = Duration::from_secs(3600);
         let set = |ahead| [SystemEvent::ClockSet { ahead, by }];
         assert_eq!(told(5, 5, 3605), set(true));
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_that_slept_and_woke_with_a_wrong_clock_tells_both() {
+    fn sleep_and_wrong_clock_are_both_reported() {
         let told = told(5, 3605, 5);
         let hour = Duration::from_secs(3600);
         let set = SystemEvent::ClockSet {
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_reading_nothing_is_reported_and_the_next_one_is_compared_with_the_last() {
+    fn missing_reading_is_skipped() {
         let mut clocks = Clocks::new(None);
         assert_eq!(clocks.compare(seconds(100, 1000, 5000)), []);
         assert_eq!(clocks.compare(None), []);
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn the_clocks_of_this_machine_can_be_read() {
+    fn clocks_of_this_machine_are_readable() {
         let reading = Reading::take().expect("Linux has all three");
         assert!(reading.boot + READ_WITHIN >= reading.awake);
         let now = std::time::SystemTime::now();

@@ -177,7 +177,7 @@ mod tests {
     use tokio::time::Instant;
 
     #[tokio::test(start_paused = true)]
-    async fn a_burst_is_one_system_event_told_when_it_has_been_quiet() {
+    async fn burst_is_one_event_after_quiet() {
         let begin = Instant::now();
         let mut watcher = Watcher::of_clocks();
         watcher.burst = Some((begin, begin + Duration::from_millis(100)));
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_burst_that_does_not_end_is_reported_all_the_same() {
+    async fn endless_burst_is_reported_anyway() {
         let begin = Instant::now();
         let mut watcher = Watcher::of_clocks();
         watcher.burst = Some((begin, begin + BURST));
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_was_noticed_is_not_lost_with_the_wait() {
+    async fn event_survives_a_cancelled_wait() {
         let mut watcher = Watcher::of_clocks();
         watcher.burst = Some((Instant::now(), Instant::now()));
         {
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn where_no_one_reports_another_way_out_is_seen_within_a_second() {
+    async fn polling_finds_another_route_within_a_second() {
         let begin = Instant::now();
         let mut watcher = Watcher::of_clocks();
         watcher.network = super::Sight::LookedUp(super::DefaultRoute::nowhere());
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn a_system_event_is_a_part_of_a_sentence() {
+    fn system_event_is_part_of_a_sentence() {
         let told = SystemEvent::Resumed(Duration::from_secs(9 * 3600)).to_string();
         assert_eq!(told, "the machine slept for 9 h");
         let set = SystemEvent::ClockSet {

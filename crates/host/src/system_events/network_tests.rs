@@ -58,7 +58,7 @@ fn route(kind: u16, family: u8, marks: [u8; 2], to: &[u8]) -> Vec<u8> {
 const MAIN: [u8; 2] = [254, 1];
 
 #[test]
-fn a_link_matters_when_it_begins_or_ceases_to_carry() {
+fn link_matters_when_its_carrier_changes() {
     let mut state = NetworkState::default();
     assert!(
         !state.judge(&link(RTM_NEWLINK, 2, UP, &[])),
@@ -74,7 +74,7 @@ fn a_link_matters_when_it_begins_or_ceases_to_carry() {
 }
 
 #[test]
-fn the_loopback_and_containers_ends_in_a_bridge_do_not_matter() {
+fn loopback_and_bridged_links_do_not_matter() {
     let veth = attribute(18, &attribute(1, b"veth\0"));
     let in_bridge = [veth, attribute(10, &7_u32.to_ne_bytes())];
     for (flags, attributes, matters) in [
@@ -93,7 +93,7 @@ fn the_loopback_and_containers_ends_in_a_bridge_do_not_matter() {
 }
 
 #[test]
-fn an_address_matters_once_when_it_can_be_used_and_when_it_goes() {
+fn address_matters_when_usable_and_when_gone() {
     let mut state = NetworkState::default();
     let home = [192, 0, 2, 7];
     assert!(
@@ -117,7 +117,7 @@ fn an_address_matters_once_when_it_can_be_used_and_when_it_goes() {
 }
 
 #[test]
-fn addresses_that_no_other_machine_reaches_do_not_matter() {
+fn unreachable_addresses_do_not_matter() {
     let mut state = NetworkState::default();
     for (index, scope) in [(2, 253), (2, 254), (1, 0)] {
         for kind in [RTM_NEWADDR, RTM_DELADDR] {
@@ -159,7 +159,7 @@ fn each_report_of_a_datagram_is_judged() {
 }
 
 #[test]
-fn what_is_cut_or_spoilt_is_passed_over() {
+fn malformed_reports_are_skipped() {
     let good = [
         link(RTM_NEWLINK, 2, DOWN, &[attribute(10, &[1; 4])]),
         address(RTM_NEWADDR, 2, 0, 0, &[192, 0, 2, 7]),
@@ -211,7 +211,7 @@ async fn told(watcher: &mut Watcher) -> usize {
 }
 
 #[tokio::test]
-async fn the_kernels_reports_arrive_and_the_loopbacks_do_not() {
+async fn kernel_reports_arrive_except_loopback() {
     // A network of this thread's own, which ends with it.
     if unshare(CloneFlags::CLONE_NEWNET).is_err() {
         eprintln!("skipped: only root may make a network of its own");

@@ -114,7 +114,7 @@ fn key_name(algorithm: KeyAlgorithm) -> &'static str {
 }
 
 #[test]
-fn ssh_keygen_reads_what_gateways_and_relays_get() {
+fn ssh_keygen_reads_issued_certificates() {
     for algorithm in ALGORITHMS {
         let world = World::of(algorithm);
         let relay = world.relay(RelayKind::Org);
@@ -190,7 +190,7 @@ fn ssh_keygen_reads_what_gateways_and_relays_get() {
 }
 
 #[test]
-fn an_instance_relay_does_not_see_the_gateways_name() {
+fn instance_relay_does_not_see_gateway_names() {
     let world = World::of(KeyAlgorithm::Ed25519);
     let issued = world
         .authority
@@ -201,7 +201,7 @@ fn an_instance_relay_does_not_see_the_gateways_name() {
 }
 
 #[test]
-fn ssh_certificates_are_believed_by_whom_they_are_for_and_by_no_one_else() {
+fn ssh_certificates_are_bound_to_their_audience() {
     for algorithm in ALGORITHMS {
         let world = World::of(algorithm);
         let relay = world.relay(RelayKind::Org);
@@ -250,7 +250,7 @@ fn ssh_certificates_are_believed_by_whom_they_are_for_and_by_no_one_else() {
 }
 
 #[test]
-fn a_gateways_certificates_end_sooner_where_a_test_wants_it() {
+fn test_gateway_certificates_can_end_sooner() {
     let life = Duration::from_secs(60);
     let mut world = World::new(KeyAlgorithm::EcdsaP256);
     world.authority = world.authority.with_gateway_lifetime(life);
@@ -484,7 +484,7 @@ async fn issued_credentials_complete_both_handshakes() {
 }
 
 #[tokio::test]
-async fn tls_judges_by_the_clock_that_it_is_given() {
+async fn tls_uses_the_given_clock() {
     let world = World::of(KeyAlgorithm::EcdsaP256);
     let relay = world.relay(RelayKind::Org);
     let server = world

@@ -151,7 +151,7 @@ fn text(answer: &Value, field: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_relay_and_a_gateway_register_and_a_client_gets_a_session() {
+async fn registered_gateway_serves_a_clients_session() {
     let platform = Platform::start().await;
     let (relay_identity, relay) = platform.identity("member").await;
     let (_, gateway) = platform.identity("member").await;
@@ -247,7 +247,7 @@ async fn gateways_and_relays_enroll_once() {
 /// Every endpoint that needs a token, and which of the callers it takes. Callers are the roles, `none`
 /// for an identity without any, `token` for the administrator's, and enrolled gateways and relays.
 #[tokio::test]
-async fn every_endpoint_takes_only_the_roles_it_is_for() {
+async fn every_endpoint_checks_its_roles() {
     let platform = Platform::start().await;
     let mut callers = Vec::new();
     for role in ["admin", "operator", "gateway", "relay", "client"] {
@@ -381,7 +381,7 @@ async fn a_deleted_identity_opens_nothing() {
 }
 
 #[tokio::test]
-async fn an_instance_relay_shares_a_secret_with_the_platform() {
+async fn instance_relay_shares_the_platforms_secret() {
     let platform = Platform::start().await;
     let secret: Value = platform
         .get("/v1/embedded/relay-auth-secret", &platform.admin)
@@ -406,7 +406,7 @@ async fn an_instance_relay_shares_a_secret_with_the_platform() {
 }
 
 #[tokio::test]
-async fn universal_auth_obtains_a_token_that_can_be_renewed() {
+async fn universal_auth_token_can_be_renewed() {
     let platform = Platform::start().await;
     let body = json!({"name": "ci", "method": "universal-auth"});
     let created = platform.create("identities", body).await;
@@ -664,7 +664,7 @@ async fn a_heartbeat_proves_the_whole_path() {
 }
 
 #[tokio::test]
-async fn a_relay_identity_cannot_have_the_host_of_another_relay() {
+async fn relay_cannot_take_another_relays_host() {
     let platform = Platform::start().await;
     let (_, first) = platform.identity("relay").await;
     let (_, second) = platform.identity("relay").await;
@@ -735,7 +735,7 @@ async fn signing_for_one_identity_is_limited() {
 
 /// A relay of the instance that repeats a failing heartbeat leaves the others theirs.
 #[tokio::test]
-async fn heartbeats_of_instance_relays_are_limited_one_by_one() {
+async fn instance_relay_heartbeats_are_limited_each() {
     let platform = Platform::start().await;
     let path = "/v1/embedded/relay-auth-secret";
     let secret: Value = platform.get(path, &platform.admin).await.ok();

@@ -128,7 +128,7 @@ async fn a_restart_loses_nothing() {
 }
 
 #[tokio::test]
-async fn the_keys_of_a_platform_are_chosen_once() {
+async fn platform_keys_are_chosen_once() {
     let (_directory, store, now) = store();
     let none = |_, _: &_| Ok(Vec::new());
     let made = store.foundation(None, None, none, now).expect("made");
@@ -145,7 +145,7 @@ async fn the_keys_of_a_platform_are_chosen_once() {
 }
 
 #[tokio::test]
-async fn files_are_private_from_the_start_and_hold_no_token() {
+async fn files_are_private_and_hold_no_token() {
     let directory = tempfile::tempdir().expect("a directory");
     let state = directory.path().join("state");
     let store = Store::open(&state).expect("opened");
@@ -183,7 +183,7 @@ async fn files_are_private_from_the_start_and_hold_no_token() {
 }
 
 #[tokio::test]
-async fn a_file_that_others_can_read_is_refused() {
+async fn file_readable_by_others_is_refused() {
     let (directory, store, _) = store();
     drop(store);
     let file = directory.path().join(super::FILE);
@@ -193,7 +193,7 @@ async fn a_file_that_others_can_read_is_refused() {
 }
 
 #[tokio::test]
-async fn tables_of_a_newer_program_are_left_alone() {
+async fn tables_of_newer_program_are_untouched() {
     let (directory, store, _) = store();
     store
         .call(|tx| Ok(tx.pragma_update(None, "user_version", 99)?))
@@ -205,7 +205,7 @@ async fn tables_of_a_newer_program_are_left_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_those_who_race_for_an_enrollment_token_one_wins() {
+async fn enrollment_token_race_has_one_winner() {
     let (_directory, store, now) = store();
     let (_, token) = fresh();
     store
@@ -236,7 +236,7 @@ async fn of_those_who_race_for_an_enrollment_token_one_wins() {
 }
 
 #[tokio::test]
-async fn an_enrollment_token_lives_for_an_hour_and_for_its_kind() {
+async fn enrollment_token_has_lifetime_and_kind() {
     let (_directory, store, now) = store();
     let (_, token) = fresh();
     let (_, access) = fresh();
@@ -256,7 +256,7 @@ async fn an_enrollment_token_lives_for_an_hour_and_for_its_kind() {
 }
 
 #[tokio::test]
-async fn enrolling_again_keeps_the_gateway_and_replaces_its_token() {
+async fn enrolling_again_replaces_the_token() {
     let (_directory, store, now) = store();
     let mut enrolled = Vec::new();
     for _ in 0..2 {
@@ -318,7 +318,7 @@ async fn a_gateways_name_has_one_owner() {
 }
 
 #[tokio::test]
-async fn a_relay_may_move_but_not_change_hands() {
+async fn relay_may_move_but_not_change_hands() {
     let (_directory, store, now) = store();
     let (one, _) = identity(&store, now).await;
     let (two, _) = identity(&store, now).await;
@@ -336,7 +336,7 @@ async fn a_relay_may_move_but_not_change_hands() {
 }
 
 #[tokio::test]
-async fn a_deleted_gateways_token_is_known_and_opens_nothing() {
+async fn deleted_gateways_token_opens_nothing() {
     let (_directory, store, now) = store();
     let ((_, token), (_, access)) = (fresh(), fresh());
     let allowed = store.allow_gateway(token, gateway("office"), now);
@@ -375,7 +375,7 @@ async fn deleting_an_identity_takes_everything_it_had() {
 }
 
 #[tokio::test]
-async fn a_login_can_be_renewed_up_to_its_greatest_age() {
+async fn login_is_renewable_to_its_maximum_age() {
     let (_directory, store, now) = store();
     let (_, secret) = fresh();
     let (_, token) = fresh();
@@ -412,7 +412,7 @@ async fn a_login_can_be_renewed_up_to_its_greatest_age() {
 }
 
 #[tokio::test]
-async fn a_gateway_that_leaves_the_choice_gets_a_healthy_relay_its_organizations_first() {
+async fn healthy_relay_of_own_organization_is_preferred() {
     let (_directory, store, now) = store();
     let ((_, token), (_, access)) = (fresh(), fresh());
     let allowed = store.allow_gateway(token, gateway("office"), now);
@@ -458,7 +458,7 @@ async fn a_gateway_that_leaves_the_choice_gets_a_healthy_relay_its_organizations
 }
 
 #[test]
-fn a_healthy_relay_of_the_organization_is_best() {
+fn own_organizations_relay_is_best() {
     let now = SystemTime::now();
     let make = |kind, name, heartbeat: Option<Duration>| super::Relay {
         id: String::new(),
@@ -518,7 +518,7 @@ PRAGMA user_version = 1;
 ";
 
 #[tokio::test]
-async fn identities_of_version_1_keep_what_they_need() {
+async fn identities_of_version_1_are_kept() {
     use std::os::unix::fs::OpenOptionsExt as _;
     let directory = tempfile::tempdir().expect("a directory");
     let file = directory.path().join(super::FILE);
@@ -574,7 +574,7 @@ async fn identities_of_version_1_keep_what_they_need() {
 
 /// The platform's slugs; relays that exist under another name keep working.
 #[tokio::test]
-async fn new_relays_have_slugs_and_hosts_that_can_be_reached() {
+async fn new_relays_have_reachable_hosts() {
     let (_directory, store, now) = store();
     for bad in ["Eu", "eu_1", "eu.1"] {
         let made = store.register_relay(Owner::Instance, relay(bad), host("192.0.2.1"), now);

@@ -37,7 +37,7 @@ async fn a_cut_answer_is_named_as_such() {
 }
 
 #[test]
-fn parts_of_the_client_are_silent_or_sentences() {
+fn client_errors_are_silent_or_sentences() {
     for (text, words) in [
         (
             "failed to lookup address information: Name or service not known",

@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_of_the_system_differ_by_their_code() {
+    fn system_errors_differ_by_code() {
         let refused = io::Error::from_raw_os_error(111);
         let reset = io::Error::from_raw_os_error(104);
         assert_eq!(kind(&refused), "os 111");

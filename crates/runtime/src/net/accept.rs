@@ -233,7 +233,7 @@ mod tests {
     use tokio::time::Instant;
 
     #[test]
-    fn an_error_belongs_to_the_listener_to_one_connection_or_to_the_host() {
+    fn accept_errors_have_their_scope() {
         for (error, whose) in [
             (Errno::EBADF, ErrorScope::Listener),
             (Errno::ECONNABORTED, ErrorScope::Connection),
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_shortage_is_reported_once_at_each_end_however_often_it_comes_and_goes() {
+    async fn shortage_is_reported_once_at_each_end() {
         let mut shortage = Shortage::default();
         assert!(shortage.refused(Instant::now()), "news");
         for _ in 0..20 {
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn without_a_shortage_nothing_but_the_connection_ends_the_wait() {
+    async fn without_shortage_only_the_connection_ends() {
         let mut shortage = Shortage::default();
         let accepting = tokio::time::sleep(Duration::from_secs(3600));
         assert_eq!(shortage.calm(accepting).await, Some(()));

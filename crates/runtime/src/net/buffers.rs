@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_is_given_back_and_owners_are_forgotten() {
+    fn everything_returns_and_owners_are_forgotten() {
         let pool = Pool::new(80);
         let mut early = Lease::default();
         assert_eq!(early.take(40), 40, "no account yet");

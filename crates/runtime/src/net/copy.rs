@@ -378,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn streams_that_never_have_to_wait_let_other_tasks_have_their_turn() {
+    fn busy_streams_let_other_tasks_run() {
         let moved = Rc::new(Cell::new(0));
         let stream = || PooledBufReader::new(Endless(Rc::clone(&moved)));
         let (mut a, mut b) = (stream(), stream());
@@ -393,7 +393,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_end_of_one_direction_leaves_the_other_open() {
+    async fn end_of_one_direction_leaves_the_other() {
         let (mut client, a) = tokio::io::duplex(16);
         let (mut server, b) = tokio::io::duplex(16);
         let copy = tokio::task::LocalSet::new();
@@ -466,7 +466,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_failed_write_does_not_lose_what_can_be_read() {
+    async fn failed_write_keeps_what_is_readable() {
         let (mut client, a) = tokio::io::duplex(1024);
         let mut a = PooledBufReader::new(a);
         let mut target =
@@ -487,7 +487,7 @@ mod tests {
 
     /// The kernel reports a reset once; a read after that ends as if the peer had ended in order.
     #[tokio::test]
-    async fn an_end_after_a_reset_is_not_an_end() {
+    async fn end_after_reset_is_an_error() {
         let (mut client, a) = tokio::io::duplex(1024);
         let mut a = PooledBufReader::new(a);
         let mut target =
@@ -500,7 +500,7 @@ mod tests {
 
     /// The time of a direction that goes on after a failure begins again with each byte.
     #[tokio::test(start_paused = true)]
-    async fn a_slow_reader_gets_all_of_the_answer_after_a_failed_write() {
+    async fn slow_reader_gets_all_after_failed_write() {
         let (mut client, a) = tokio::io::duplex(4);
         let mut a = PooledBufReader::new(a);
         let mut target =
@@ -523,7 +523,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn after_a_failed_write_a_silent_other_side_is_not_waited_for() {
+    async fn failed_write_does_not_await_silence() {
         let (mut client, a) = tokio::io::duplex(1024);
         let (b, gone) = tokio::io::duplex(1024);
         client.write_all(b"upload").await.expect("written");
@@ -533,7 +533,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_silent_pair_holds_no_buffer_and_one_that_waits_for_a_writer_does() {
+    async fn silent_pair_holds_no_buffer() {
         let (mut client, a) = tokio::io::duplex(16);
         let (mut server, b) = tokio::io::duplex(4);
         let (mut a, mut b) = (PooledBufReader::new(a), PooledBufReader::new(b));
@@ -560,7 +560,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_direction_that_never_waits_leaves_the_other_its_turn() {
+    async fn busy_direction_leaves_the_other_its_turn() {
         let endless = || {
             tokio::io::join(
                 PooledBufReader::new(tokio::io::repeat(1)),

@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_gets_its_share_of_a_core_from_the_first_second() {
+    fn flood_is_limited_from_the_first_second() {
         for seconds in [1, 10, 100] {
             let time = Duration::from_secs(seconds);
             let used = flood(|_| v4(1), time);
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ipv6_network_of_48_bits_has_one_budget() {
+    fn ipv6_network_has_one_budget() {
         let time = Duration::from_secs(10);
         let used = flood(|number| v6(u128::from(number % 60_000)), time);
         let share = (BURST + time / FORGIVEN) * NETWORK_FACTOR;
@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_under_way_is_bounded_and_not_forgotten() {
+    fn running_handshakes_are_bounded() {
         let (budget, now) = (CpuBudget::default(), Instant::now());
         budget.begin(v4(1), PENDING, now);
         let later = now + Duration::from_secs(100);
@@ -327,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn a_source_whose_handshakes_fail_is_refused_for_a_while() {
+    fn source_with_failed_handshakes_is_refused() {
         let (budget, now) = (CpuBudget::default(), Instant::now());
         budget.charge(v4(1), BURST * 2, now);
         assert!(!budget.is_refused(v4(1), now), "it waits");
@@ -345,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn failures_do_not_delay_handshakes_that_have_a_place() {
+    fn failures_do_not_delay_admitted_handshakes() {
         let (budget, now) = (CpuBudget::default(), Instant::now());
         for _ in 0..100_000 {
             budget.fail(v4(1), Duration::ZERO, now);

@@ -219,7 +219,7 @@ mod tests {
     const HOUR: u64 = 3600;
 
     #[test]
-    fn bytes_that_no_one_acknowledges_end_the_connection() {
+    fn unacknowledged_bytes_end_the_connection() {
         // After an hour without a byte, ten seconds more, and then packets that are repeated at
         // ever longer intervals.
         let silent = |second: u64| TcpInfo {
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn a_window_that_is_zero_for_an_hour_is_no_reason() {
+    fn long_zero_window_is_no_reason() {
         // Each probe is answered; two minutes pass between them.
         let stalled = |second: u64| TcpInfo {
             since_acknowledgement: Duration::from_secs(second % 120),
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_that_vanishes_with_a_zero_window_is_given_up_after_three_probes() {
+    fn vanished_peer_is_given_up_after_probes() {
         let vanished = |second: u64| TcpInfo {
             since_acknowledgement: Duration::from_secs(second),
             probes: u8::try_from(second / 60).expect("few"),

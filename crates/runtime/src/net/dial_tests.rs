@@ -96,14 +96,14 @@ async fn an_unknown_name_is_a_resolver_error() {
 }
 
 #[tokio::test]
-async fn after_a_refused_address_the_next_one_is_taken() {
+async fn next_address_follows_a_refused_one() {
     let (_listener, good) = listening().await;
     let addresses = [refusing().await, good];
     assert_eq!(first_to(&addresses, Goal::Connected).await, Some(good));
 }
 
 #[tokio::test]
-async fn an_address_that_swallows_everything_does_not_delay_the_next_one_for_long() {
+async fn blackholed_address_barely_delays_the_next() {
     let (_full, _filling, hole) = black_hole().await;
     let (_listener, good) = listening().await;
     assert_eq!(first_to(&[hole, good], Goal::Connected).await, Some(good));
@@ -128,7 +128,7 @@ async fn either_family_may_win() {
 }
 
 #[tokio::test]
-async fn when_all_refuse_it_is_reported_at_once_with_the_most_telling_error() {
+async fn common_refusal_reports_most_telling_error() {
     let (refusing, nowhere) = (refusing().await, "[2001:db8::1]:9".parse());
     let mut seen = Seen::default();
     seen.failed(
@@ -153,7 +153,7 @@ async fn when_all_refuse_it_is_reported_at_once_with_the_most_telling_error() {
 }
 
 #[tokio::test]
-async fn a_deadline_that_passes_tells_what_is_known() {
+async fn passed_deadline_reports_what_is_known() {
     let (_full, _filling, hole) = black_hole().await;
     let error = connect("127.0.0.1", hole.port(), Duration::from_secs(1))
         .await
@@ -186,7 +186,7 @@ async fn speaks_at(listener: TcpListener, number: usize) -> (TcpStream, usize) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn fresh_sockets_reach_a_peer_that_begins_to_speak_later_and_few_are_open_at_once() {
+async fn fresh_sockets_reach_a_late_speaker() {
     let (listener, address) = listening().await;
     let port = address.port();
     let (winner, spoken) = tokio::join!(
@@ -203,7 +203,7 @@ async fn fresh_sockets_reach_a_peer_that_begins_to_speak_later_and_few_are_open_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_silent_address_loses_to_one_that_speaks() {
+async fn silent_address_loses_to_a_speaking_one() {
     let (_silent, first) = listening().await;
     let (listener, second) = listening().await;
     let addresses = [first, second];
@@ -212,7 +212,7 @@ async fn a_silent_address_loses_to_one_that_speaks() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_peer_that_accepts_and_never_speaks_is_said_to_do_so() {
+async fn accepting_mute_peer_is_reported() {
     let (_silent, address) = listening().await;
     let error = connect_speaking("127.0.0.1", address.port(), Duration::from_secs(15))
         .await
@@ -223,7 +223,7 @@ async fn a_peer_that_accepts_and_never_speaks_is_said_to_do_so() {
 }
 
 #[tokio::test]
-async fn a_peer_that_closes_without_a_word_is_no_peer() {
+async fn peer_that_closes_silently_is_no_peer() {
     let (listener, address) = listening().await;
     let hanging_up = async {
         let _ = listener.accept().await.expect("accepted");

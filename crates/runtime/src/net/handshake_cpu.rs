@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_computed_is_charged_when_the_handshake_fails() {
+    fn failed_handshake_is_charged() {
         let port = Port::new();
         let address = source("192.0.2.1");
         let waits = || {
@@ -323,7 +323,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_source_in_debt_waits_and_others_do_not() {
+    async fn source_in_debt_waits_alone() {
         let port = Port::new();
         let (hostile, queue) = (source("192.0.2.1"), Arc::default());
         port.0.budget.charge(hostile, TOO_MUCH, Instant::now());
@@ -343,7 +343,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_completed_handshake_lets_the_next_one_go_on() {
+    async fn completed_handshake_releases_the_next() {
         let port = Port::new();
         let (address, queue) = (source("192.0.2.1"), Arc::default());
         let first = port.handshake(address, &queue);
@@ -364,7 +364,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn sources_take_turns_and_the_newest_is_first() {
+    async fn sources_take_turns_newest_first() {
         let port = Port::new();
         let held = Arc::clone(&port.0.permits).acquire_owned().await;
         let (order, mut turns) = tokio::sync::mpsc::unbounded_channel();
@@ -397,7 +397,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_that_waits_no_more_passes_its_turn_on() {
+    async fn cancelled_waiter_passes_its_turn_on() {
         let port = Port::new();
         let (address, queue) = (source("192.0.2.1"), Arc::default());
         let first = port.handshake(address, &queue).permit().await;

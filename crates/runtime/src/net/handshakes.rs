@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn one_without_places_finds_one_among_many_sources() {
+    fn new_source_finds_a_permit() {
         let (handshakes, sources) = (Handshakes::new(256), Counters::new(1000));
         let mut held = Vec::new();
         for _ in 0..20 {
@@ -338,7 +338,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn least_progress_of_the_same_source_gives_way() {
+    async fn least_progress_of_a_source_gives_way() {
         let (handshakes, sources) = (Handshakes::new(8), Counters::new(1000));
         let begin = || {
             handshakes
@@ -375,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_that_is_answered_does_not_give_way() {
+    fn answered_connection_does_not_give_way() {
         let (handshakes, sources) = (Handshakes::new(100), Counters::new(2));
         let address = source("192.0.2.1");
         let begin = || handshakes.begin(&sources, address);
@@ -394,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn a_network_of_48_bits_leaves_places_for_others() {
+    fn network_of_48_bits_leaves_permits() {
         let (handshakes, sources) = (Handshakes::new(256), Counters::new(1000));
         let mut held = Vec::new();
         for number in 0..2000 {
@@ -414,7 +414,7 @@ mod tests {
     }
 
     #[test]
-    fn failed_handshakes_are_charged_and_completed_ones_are_not() {
+    fn only_failed_handshakes_are_charged() {
         let (handshakes, sources) = (
             Handshakes::metered(8, Arc::new(CpuPool::new())),
             Counters::new(1000),
@@ -440,7 +440,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn handshakes_of_one_source_compute_one_after_the_other() {
+    async fn one_sources_handshakes_compute_serially() {
         let pool = Arc::new(CpuPool::with_permits(4));
         let (handshakes, sources) = (Handshakes::metered(64, pool), Counters::new(1000));
         let computing = async |text: &str| {
@@ -461,7 +461,7 @@ mod tests {
     }
 
     #[test]
-    fn the_limit_of_connections_ends_unfinished_handshakes_only() {
+    fn connection_limit_ends_unfinished_handshakes_only() {
         let (handshakes, sources) = (Handshakes::new(8), Counters::new(2));
         let address = source("192.0.2.1");
         let begin = || handshakes.begin(&sources, address);

@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn the_families_alternate_and_the_resolvers_first_one_is_first() {
+    fn families_alternate_from_the_resolvers_first() {
         let resolved = addresses(&["::1", "::2", "::3", "10.0.0.1", "10.0.0.2"]);
         let expected = addresses(&["::1", "10.0.0.1", "::2", "10.0.0.2", "::3"]);
         assert_eq!(alternate(&resolved), expected);
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_silent_address_delays_the_next_by_a_quarter_of_a_second_and_rounds_begin_each_second() {
+    fn silent_address_delays_next_by_250_ms() {
         assert_eq!(
             attempts(2, Duration::from_millis(2500)),
             [(0, 0), (250, 1), (1000, 0), (1250, 1), (2000, 0), (2250, 1)]
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_brings_the_next_address_at_once_but_no_round_before_its_time() {
+    fn failure_brings_the_next_address() {
         let begin = Instant::now();
         let mut race = Race::new(2, begin);
         let first = race.begin(begin);
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn the_failure_of_an_older_attempt_hurries_nothing() {
+    fn older_attempts_failure_hurries_nothing() {
         let begin = Instant::now();
         let mut race = Race::new(3, begin);
         let first = race.begin(begin);
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_lost_when_all_addresses_failed_and_not_before() {
+    fn race_is_lost_when_all_failed() {
         let begin = Instant::now();
         let mut race = Race::new(2, begin);
         assert!(!race.is_lost());
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn never_more_than_eight_are_open_and_each_had_seconds() {
+    fn at_most_eight_attempts_are_open() {
         for count in 1..=3 * AT_ONCE {
             let least = Duration::from_secs(if count <= AT_ONCE { 3 } else { 2 });
             let begin = Instant::now();

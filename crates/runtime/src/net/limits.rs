@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn each_key_has_its_own_limit_and_slots_return() {
+    fn each_key_has_its_own_limit() {
         let counters = Counters::new(2);
         let first = counters.take('a').expect("one");
         let second = counters.take('a').expect("two");

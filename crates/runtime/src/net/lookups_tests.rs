@@ -60,7 +60,7 @@ async fn settle() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn lost_question_is_repeated_and_first_success_wins() {
+async fn lost_question_is_repeated() {
     let (lookups, resolver) = lookups(30, 4);
     let begin = Instant::now();
     let caller = call(lookups, "a.test");
@@ -101,7 +101,7 @@ async fn failure_waits_for_questions_that_are_open() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn failure_of_an_older_question_is_not_final() {
+async fn older_questions_failure_is_not_final() {
     let (lookups, resolver) = lookups(30, 4);
     let first = call(lookups, "a.test");
     sleep(Duration::from_secs(1)).await;
@@ -115,7 +115,7 @@ async fn failure_of_an_older_question_is_not_final() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_name_has_a_bounded_number_of_questions() {
+async fn questions_per_name_are_bounded() {
     let (lookups, resolver) = lookups(300, 4);
     for _ in 0..20 {
         let caller = lookups.lookup("a.test");
@@ -131,7 +131,7 @@ async fn one_name_has_a_bounded_number_of_questions() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn overdue_questions_count_until_the_resolver_is_done() {
+async fn overdue_questions_count_until_done() {
     let (lookups, resolver) = lookups(300, 2);
     let mut lost = Vec::new();
     for _ in 0..2 {
@@ -175,7 +175,7 @@ async fn hung_names_leave_other_names_their_permits() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn caller_waits_for_a_permit_and_may_leave() {
+async fn waiting_caller_may_leave() {
     let (lookups, resolver) = lookups(1, 4);
     let _hung = call(lookups, "hung.test");
     settle().await;

@@ -168,7 +168,7 @@ mod tests {
     use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, duplex};
 
     #[tokio::test]
-    async fn the_buffer_is_there_only_while_bytes_are_in_it() {
+    async fn buffer_exists_only_while_it_holds_bytes() {
         let (mut far, near) = duplex(64);
         let mut near = PooledBufReader::new(near);
         assert!(futures_util::poll!(std::pin::pin!(near.fill_buf())).is_pending());
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn small_reads_give_the_bytes_in_their_order_and_are_fed_by_one_large_one() {
+    async fn small_reads_keep_order() {
         let text: Vec<u8> = (0..=255).cycle().take(1000).collect();
         let mut reader = PooledBufReader::new(&text[..]);
         let mut piece = [0; 7];
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_read_as_large_as_the_buffer_needs_none() {
+    async fn buffer_sized_read_needs_no_buffer() {
         let text = vec![7; BUFFER + 1];
         let mut reader = PooledBufReader::new(&text[..]);
         let mut piece = vec![0; BUFFER];

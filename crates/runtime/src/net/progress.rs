@@ -87,7 +87,7 @@ mod tests {
     use tokio::time::{Instant, advance};
 
     #[tokio::test(start_paused = true)]
-    async fn it_ends_when_there_was_no_progress_for_a_while() {
+    async fn it_ends_without_progress() {
         let mut timeout = ProgressTimeout::new();
         assert!(!timeout.is_over(7));
         advance(DELIVERY - Duration::from_millis(1)).await;

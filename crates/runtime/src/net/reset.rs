@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_connection_is_reset_after_everything_was_delivered() {
+    async fn reset_follows_full_delivery() {
         let (mut near, mut far) = pair().await;
         arm(&near);
         let written = fill(&mut near).await;
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_peer_that_takes_nothing_is_not_waited_for() {
+    async fn peer_that_takes_nothing_is_not_awaited() {
         let (mut near, far) = pair().await;
         arm(&near);
         fill(&mut near).await;

@@ -50,7 +50,7 @@ mod tests {
     use super::{Ends, towards};
 
     #[tokio::test]
-    async fn a_connection_from_an_address_that_no_one_would_choose_has_moved() {
+    async fn connection_from_unchosen_address_has_moved() {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
         let listener = listener.expect("a port");
         let peer = listener.local_addr().expect("an address");

@@ -71,7 +71,7 @@ mod tests {
     use super::{receive, send_not_reached, send_reached};
 
     #[tokio::test]
-    async fn a_status_is_received_as_it_was_sent() {
+    async fn status_is_received_as_sent() {
         let mut wire = Vec::new();
         send_reached(&mut wire).await.expect("written");
         assert_eq!(wire, [0, 0]);

@@ -58,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn a_turn_ends_after_its_bytes_and_the_task_comes_again_by_itself() {
+    fn task_yields_after_its_bytes() {
         let woken = Arc::new(Woken(AtomicUsize::new(0)));
         let waker = Waker::from(Arc::clone(&woken));
         let cx = Context::from_waker(&waker);

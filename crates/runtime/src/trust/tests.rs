@@ -228,7 +228,7 @@ fn refusals_say_what_helps() {
 }
 
 #[test]
-fn self_signed_certificate_may_be_its_own_ca_file() {
+fn self_signed_certificate_may_be_ca_file() {
     let directory = tempfile::tempdir().expect("a directory");
     let key = KeyPair::generate().expect("a key");
     let mut params = CertificateParams::new(vec!["platform.test".to_owned()]).expect("a name");
@@ -285,7 +285,7 @@ fn open_configuration_follows_reloaded_roots() {
 }
 
 #[test]
-fn platforms_and_targets_are_offered_the_hybrid_group_first() {
+fn hybrid_group_is_offered_first() {
     let roots = machine(None, Source::default());
     let config = roots.client_config().expect("a configuration");
     let groups = &config.crypto_provider().kx_groups;

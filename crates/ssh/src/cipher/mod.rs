@@ -291,7 +291,7 @@ mod tests {
     use super::{Cipher, Mac};
 
     #[test]
-    fn every_algorithm_is_found_by_its_name_and_by_no_other() {
+    fn algorithms_are_found_by_name_only() {
         for cipher in Cipher::ALL {
             assert_eq!(Cipher::from_name(cipher.name()), Some(cipher));
         }

@@ -163,7 +163,7 @@ mod tests {
     const INTERVAL: Duration = Keepalive::DEFAULT.interval;
 
     #[test]
-    fn a_silent_peer_is_asked_twice_and_given_up_within_28_seconds() {
+    fn silent_peer_times_out_within_28_seconds() {
         let begin = Instant::now();
         let mut liveness = Liveness::new(Keepalive::DEFAULT, begin);
         let mut now = begin;
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_that_never_answers_is_not_asked_forever() {
+    fn silent_peer_is_not_asked_forever() {
         let now = Instant::now();
         let mut liveness = Liveness::new(Keepalive::DEFAULT, now);
         let asked = (0..1000).filter(|n| liveness.ask(Purpose::Ping(*n), now));

@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn a_queue_of_our_own_is_not_taken_for_a_longer_path() {
+    fn own_queue_is_not_a_longer_path() {
         let mut now = Instant::now();
         let mut path = PathRoundTrip::new(now);
         assert_eq!(path.measured(ms(80), 0, now), ms(80));
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_that_gets_longer_is_noticed_within_two_epochs_and_a_shorter_one_at_once() {
+    fn path_changes_are_noticed_within_two_epochs() {
         let mut now = Instant::now();
         let mut path = PathRoundTrip::new(now);
         assert_eq!(path.measured(ms(1), 0, now), ms(1));
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn a_queue_of_what_came_meanwhile_is_not_a_longer_path() {
+    fn received_queue_is_not_a_longer_path() {
         let mut now = Instant::now();
         let mut path = PathRoundTrip::new(now);
         path.measured(ms(1), 0, now);

@@ -393,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn a_channel_that_came_later_catches_up_and_credit_may_wait_in_our_own_queue() {
+    fn later_channel_catches_up_in_window() {
         let mut round = Round {
             round_trip: 2 * LONG,
             path: LONG,
@@ -426,7 +426,7 @@ mod tests {
     }
 
     #[test]
-    fn a_window_grows_with_its_rate_behind_a_queue_of_ours() {
+    fn window_grows_behind_our_own_queue() {
         // The queue is seven times as long as the path.
         let mut round = Round {
             round_trip: 8 * LONG,
@@ -462,7 +462,7 @@ mod tests {
     }
 
     #[test]
-    fn credit_is_given_back_for_what_was_read_only() {
+    fn credit_returns_only_for_read_bytes() {
         let mut budget = Budget::default();
         let mut window = ReceiveWindow::new();
         window.receive(BASE as usize).expect("granted");
@@ -483,7 +483,7 @@ mod tests {
     }
 
     #[test]
-    fn a_far_reader_gets_a_window_that_fills_the_path_and_a_near_one_does_not() {
+    fn far_readers_window_fills_the_path() {
         let mut budget = Budget::default();
         let mut far = ReceiveWindow::new();
         busy(&mut far, &mut budget, LONG, 8);
@@ -501,7 +501,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slow_reader_and_an_idle_one_stay_small() {
+    fn slow_and_idle_windows_stay_small() {
         let mut budget = Budget::default();
         let mut window = ReceiveWindow::new();
         for _ in 0..50 {
@@ -512,7 +512,7 @@ mod tests {
     }
 
     #[test]
-    fn equal_windows_get_equal_parts_and_one_part_stays_free() {
+    fn equal_windows_get_equal_parts() {
         for count in 1..=64_u32 {
             let mut budget = Budget::default();
             let mut windows: Vec<_> = (0..count).map(|_| ReceiveWindow::new()).collect();
@@ -550,7 +550,7 @@ mod tests {
     }
 
     #[test]
-    fn a_large_window_gets_smaller_when_others_come() {
+    fn large_window_shrinks_for_others() {
         let mut budget = Budget::default();
         let mut windows: Vec<ReceiveWindow> = (0..5).map(|_| ReceiveWindow::new()).collect();
         busy(&mut windows[0], &mut budget, LONG, 8);
@@ -570,7 +570,7 @@ mod tests {
     }
 
     #[test]
-    fn idle_credit_comes_back_and_can_be_used_by_others() {
+    fn idle_credit_is_reused_by_others() {
         let mut budget = Budget::default();
         let mut idle = ReceiveWindow::new();
         busy(&mut idle, &mut budget, LONG, 8);
@@ -594,14 +594,14 @@ mod tests {
     }
 
     #[test]
-    fn the_credit_of_a_new_channel_is_not_given_back() {
+    fn new_channels_credit_is_not_reclaimed() {
         let mut send = SendWindow::new(BASE + 10, 1, 1);
         assert_eq!((send.give_back(u32::MAX), send.give_back(1)), (10, 0));
         assert_eq!(SendWindow::new(5, 1, 1).give_back(5), 0);
     }
 
     #[test]
-    fn a_packet_takes_what_credit_and_its_size_allow() {
+    fn packet_size_follows_credit_and_limit() {
         let mut window = SendWindow::new(100, 40, 60);
         assert_eq!((window.max_packet(), window.take(1000)), (40, 40));
         assert_eq!(window.take(10), 10);

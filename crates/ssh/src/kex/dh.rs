@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_at_the_edge_of_the_group_or_beyond_is_refused() {
+    fn value_outside_the_group_is_refused() {
         let prime = PRIME.modulus().as_ref().clone();
         let one = BoxedUint::one_with_precision(BITS);
         let two = one.wrapping_add(&one);
@@ -169,14 +169,14 @@ mod tests {
     }
 
     #[test]
-    fn a_number_in_another_than_its_only_form_is_refused() {
+    fn number_in_another_form_is_refused() {
         for bad in [&[0][..], &[0, 2], &[0x80], &[0xff; 100], &[0, 0, 0x80]] {
             assert_eq!(peer(bad), Err(Error::NotANumber));
         }
     }
 
     #[test]
-    fn an_exponent_of_no_use_is_not_used() {
+    fn useless_exponent_is_not_used() {
         let error = Half::of(&[0; EXPONENT_LENGTH]).err();
         assert!(matches!(error, Some(Error::Local(_))));
     }

@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_of_another_length_is_refused_on_either_curve() {
+    fn value_of_wrong_length_is_refused() {
         for curve in [Curve::X25519, Curve::P256] {
             let ours = Half::try_new(curve).unwrap();
             let theirs = Half::try_new(curve).unwrap();
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn an_x25519_value_of_small_order_is_refused() {
+    fn small_order_x25519_value_is_refused() {
         // The points whose order divides 8 (RFC 7748 §6.1 names the danger): 0, 1, p - 1, p, p + 1, and
         // the two of order 8.
         let ours = Half::try_new(Curve::X25519).unwrap();
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_uncompressed_point_of_p256_is_refused() {
+    fn invalid_p256_point_is_refused() {
         let ours = Half::try_new(Curve::P256).unwrap();
         let theirs = Half::try_new(Curve::P256).unwrap();
         let point = theirs.public();

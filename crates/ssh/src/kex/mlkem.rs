@@ -98,7 +98,7 @@ mod tests {
     use crate::kex::{Error, Method, SharedSecret};
 
     #[test]
-    fn both_messages_have_the_lengths_of_the_draft() {
+    fn message_lengths_match_the_draft() {
         let client = Half::try_new().unwrap();
         assert_eq!(client.public().len(), 1216);
         let (reply, _) = respond(client.public()).unwrap();
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn the_secret_is_the_hash_of_both_in_their_order() {
+    fn secret_hashes_both_parts_in_order() {
         // Made elsewhere: the key A of `string SHA-256(K_PQ || K_CL)`, the hash "hash" and the id "id".
         let secret = combine(&[1; 32], &[2; 32]);
         assert_eq!(
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn an_encapsulation_key_beyond_the_modulus_is_refused() {
+    fn oversized_encapsulation_key_is_refused() {
         // FIPS 203 §7.2: each coefficient, 12 bits, must be below 3329.
         let mut init = Half::try_new().unwrap().public().to_vec();
         init[..3].fill(0xff);
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ciphertext_that_was_changed_makes_another_secret() {
+    fn changed_ciphertext_makes_another_secret() {
         let client = Half::try_new().unwrap();
         let (mut reply, server) = respond(client.public()).unwrap();
         reply[0] ^= 1;
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn an_x25519_part_that_makes_no_secret_is_refused() {
+    fn x25519_part_without_secret_is_refused() {
         let client = Half::try_new().unwrap();
         let (mut reply, _) = respond(client.public()).unwrap();
         let mut init = client.public().to_vec();

@@ -31,7 +31,7 @@ fn refused(result: Result<SharedSecret, Error>) -> Error {
 }
 
 #[test]
-fn both_sides_of_every_method_know_the_same_secret() {
+fn both_sides_derive_the_same_secret() {
     for method in Method::ALL {
         let client = Initiator::try_new(method).unwrap();
         let client_public = client.public().to_vec();
@@ -74,7 +74,7 @@ fn no_two_exchanges_are_alike() {
 }
 
 #[test]
-fn a_method_is_found_by_its_name_only() {
+fn methods_are_found_by_name_only() {
     for method in Method::ALL {
         assert_eq!(Method::from_name(method.name()), Some(method));
     }
@@ -92,7 +92,7 @@ fn a_method_is_found_by_its_name_only() {
 }
 
 #[test]
-fn an_empty_value_is_refused_by_every_method_on_either_side() {
+fn every_method_refuses_an_empty_value() {
     for method in Method::ALL {
         let (server, client) = match method {
             Method::MlKem768X25519Sha256 => (length(1216), length(1120)),
@@ -116,7 +116,7 @@ fn length(expected: usize) -> Error {
 const SECRET: &[u8] = &[0, 0, 0x80, 1];
 
 #[test]
-fn the_exchange_hash_covers_the_transcript_in_its_order() {
+fn exchange_hash_covers_the_transcript() {
     let number = SharedSecret::number(SECRET);
     let bytes = SharedSecret::bytes(SECRET);
     assert_eq!(
@@ -130,7 +130,7 @@ fn the_exchange_hash_covers_the_transcript_in_its_order() {
 }
 
 #[test]
-fn every_method_hashes_with_what_its_rfc_says() {
+fn each_method_uses_its_rfcs_hash() {
     let secret = SharedSecret::number(SECRET);
     for method in Method::ALL {
         let hash = secret.exchange_hash(method, &TRANSCRIPT);
@@ -139,7 +139,7 @@ fn every_method_hashes_with_what_its_rfc_says() {
 }
 
 #[test]
-fn keys_of_any_length_are_derived_as_the_rfc_says() {
+fn keys_of_any_length_are_derived() {
     let secret = SharedSecret::number(SECRET);
     // The first 16 bytes of the key B, and the hash of 200 bytes of the key A, six blocks.
     let method = Method::Curve25519Sha256;

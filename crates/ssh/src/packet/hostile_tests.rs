@@ -43,7 +43,7 @@ fn whole(layout: Layout, blocks: u32) -> u32 {
 }
 
 #[test]
-fn lengths_out_of_range_are_refused_as_soon_as_they_are_known() {
+fn lengths_out_of_range_are_refused_early() {
     for (suite, _) in layouts() {
         for length in [0, 1, 4, MAX_PACKET_LENGTH + 1, 0x0100_0000, u32::MAX] {
             let mut packet = raw(length, 4, b"x");
@@ -68,7 +68,7 @@ fn lengths_not_in_whole_blocks_are_refused() {
 }
 
 #[test]
-fn padding_too_short_or_too_long_is_refused() {
+fn wrong_padding_length_is_refused() {
     for (suite, layout) in layouts() {
         let length = whole(layout, 3);
         let longest = u8::try_from(length - 1).unwrap();
@@ -82,7 +82,7 @@ fn padding_too_short_or_too_long_is_refused() {
 }
 
 #[test]
-fn all_padding_that_the_rfc_allows_is_accepted() {
+fn all_permitted_padding_is_accepted() {
     for suite in suites() {
         let length = whole(suite.layout(), 20);
         let mut opener = Opener::new();
@@ -99,7 +99,7 @@ fn all_padding_that_the_rfc_allows_is_accepted() {
 }
 
 #[test]
-fn a_changed_byte_is_noticed_wherever_it_is() {
+fn changed_byte_is_noticed_anywhere() {
     for suite in suites() {
         let wire = seal(&mut pair(suite).0, b"short");
         for at in 0..wire.len() {
@@ -122,7 +122,7 @@ fn a_changed_byte_is_noticed_wherever_it_is() {
 }
 
 #[test]
-fn padding_is_not_looked_at_before_the_code_is_right() {
+fn padding_is_checked_after_the_mac() {
     for suite in suites() {
         let mut wire = raw(whole(suite.layout(), 3), 0, b"x");
         let mut cipher = Sealing::new(suite, &keys(suite, 1)).unwrap();
@@ -150,7 +150,7 @@ fn other_keys_open_nothing() {
 }
 
 #[test]
-fn a_packet_said_twice_or_left_out_is_noticed() {
+fn repeated_or_missing_packet_is_noticed() {
     for suite in suites() {
         let mut sealer = pair(suite).0;
         let packets: [_; 3] = std::array::from_fn(|_| seal(&mut sealer, b"payload"));
@@ -166,7 +166,7 @@ fn a_packet_said_twice_or_left_out_is_noticed() {
 }
 
 #[test]
-fn noise_never_panics_and_never_asks_for_more_than_the_longest_packet() {
+fn noise_never_panics_or_overallocates() {
     let seed = Random(std::process::id().into()).next();
     println!("seed {seed}");
     let mut random = Random(seed);

@@ -69,7 +69,7 @@ mod tests {
     use super::{KEPT, SIZES, give, take, take_for_overwriting};
 
     #[test]
-    fn a_buffer_takes_little_more_than_its_packet() {
+    fn buffer_is_little_larger_than_its_packet() {
         for bytes in [
             0, 1, 100, 4096, 9000, 16_406, 20_000, 25_000, 32_768, 32_820,
         ] {

@@ -25,7 +25,7 @@ fn payloads() -> impl Iterator<Item = Vec<u8>> {
 }
 
 #[test]
-fn what_is_sealed_is_opened_with_every_suite() {
+fn every_suite_opens_what_it_seals() {
     let plain = [(Sealer::new(), Opener::new())];
     for (mut sealer, mut opener) in plain.into_iter().chain(suites().into_iter().map(pair)) {
         for payload in payloads() {
@@ -40,7 +40,7 @@ fn what_is_sealed_is_opened_with_every_suite() {
 }
 
 #[test]
-fn a_packet_that_comes_byte_by_byte_is_opened_with_its_last_byte() {
+fn packet_opens_with_its_last_byte() {
     let plain = [(Sealer::new(), Opener::new())];
     for (mut sealer, mut opener) in plain.into_iter().chain(suites().into_iter().map(pair)) {
         for length in [1, 14, 100, 3] {
@@ -59,7 +59,7 @@ fn a_packet_that_comes_byte_by_byte_is_opened_with_its_last_byte() {
 }
 
 #[test]
-fn two_packets_in_one_buffer_are_opened_one_by_one() {
+fn two_packets_in_one_buffer_open() {
     for suite in suites() {
         let (mut sealer, mut opener) = pair(suite);
         let first = seal(&mut sealer, b"one");
@@ -89,7 +89,7 @@ fn the_sequence_number_wraps() {
 }
 
 #[test]
-fn new_keys_begin_the_sequence_again_only_when_told_so() {
+fn sequence_resets_only_on_request() {
     for (reset, next) in [(false, 2), (true, 0)] {
         let (mut sealer, mut opener) = (Sealer::new(), Opener::new());
         for payload in [b"one", b"two"] {
@@ -107,7 +107,7 @@ fn new_keys_begin_the_sequence_again_only_when_told_so() {
 }
 
 #[test]
-fn a_sequence_number_that_is_not_the_sender_s_is_a_wrong_code() {
+fn wrong_sequence_number_is_a_wrong_mac() {
     for suite in suites().into_iter().filter(|suite| suite.mac.is_some()) {
         let (mut sealer, mut opener) = pair(suite);
         opener.tally().sequence = 1;
@@ -117,7 +117,7 @@ fn a_sequence_number_that_is_not_the_sender_s_is_a_wrong_code() {
 }
 
 #[test]
-fn a_key_is_not_used_for_too_many_packets() {
+fn key_use_is_limited_in_packets() {
     let (mut sealer, mut opener) = pair(AES);
     sealer.tally().packets = MAX_PACKETS - 1;
     opener.tally().packets = MAX_PACKETS - 1;
@@ -158,7 +158,7 @@ fn a_packet_is_written_like_a_message() {
 }
 
 #[test]
-fn a_packet_without_a_message_and_one_too_long_are_not_sealed() {
+fn empty_and_oversized_packets_are_not_sealed() {
     let mut sealer = Sealer::new();
     let mut empty = Packet::from_payload(&[]);
     assert_eq!(sealer.seal(&mut empty), Err(Error::Empty));
@@ -170,7 +170,7 @@ fn a_packet_without_a_message_and_one_too_long_are_not_sealed() {
 }
 
 #[test]
-fn padding_is_random_where_zeros_could_tell_something() {
+fn padding_is_random_where_zeros_leak() {
     // The same plaintext and number, and a MAC over the plaintext: only the padding can make a difference. It is taken
     // from a pool, which is filled again several times.
     let mut sealer = pair(AES).0;
@@ -208,7 +208,7 @@ fn keys_of_other_lengths_are_refused() {
 }
 
 #[test]
-fn a_payload_is_taken_from_the_front_and_keeps_its_memory() {
+fn payload_is_taken_without_copying() {
     for suite in suites() {
         let (mut sealer, mut opener) = pair(suite);
         let wire = seal(&mut sealer, &[&b"head"[..], &[1; 1000]].concat());

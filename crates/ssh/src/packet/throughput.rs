@@ -12,8 +12,8 @@ const DATA: usize = 32 * 1024;
 const PACKETS: usize = 4096;
 
 #[test]
-#[ignore = "prints figures, fails never"]
-fn figures() {
+#[ignore = "prints throughput_of_every_suite_is_printed, fails never"]
+fn throughput_of_every_suite_is_printed() {
     let data = vec![7; DATA];
     for suite in suites() {
         let (mut sealer, mut opener) = pair(suite);

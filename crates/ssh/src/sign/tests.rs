@@ -77,7 +77,7 @@ fn every_algorithm_is_tried() {
 }
 
 #[test]
-fn a_signature_is_believed_under_its_key_and_of_its_data_only() {
+fn signature_is_bound_to_key_and_data() {
     for (key, signer, algorithm) in signers() {
         for data in [&b""[..], b"data", &[0x5a; 100_000]] {
             let blob = signer.sign(algorithm, data).unwrap();
@@ -157,7 +157,7 @@ fn we_believe_openssl_signatures() {
 }
 
 #[test]
-fn a_blob_must_name_the_algorithm_that_is_due() {
+fn blob_must_name_the_expected_algorithm() {
     for (key, signer, algorithm) in signers() {
         let signature = inner(&signer.sign(algorithm, b"data").unwrap());
         let others = SignatureAlgorithm::ALL.map(SignatureAlgorithm::name);
@@ -179,7 +179,7 @@ fn a_blob_must_name_the_algorithm_that_is_due() {
 }
 
 #[test]
-fn a_signature_that_was_changed_anywhere_is_refused() {
+fn changed_signature_is_refused() {
     for (key, signer, algorithm) in signers() {
         let good = signer.sign(algorithm, b"data").unwrap();
         for at in 0..good.len() {
@@ -194,7 +194,7 @@ fn a_signature_that_was_changed_anywhere_is_refused() {
 }
 
 #[test]
-fn a_signature_that_ends_early_or_late_is_malformed() {
+fn signature_of_wrong_extent_is_malformed() {
     for (key, signer, algorithm) in signers() {
         let mut blob = signer.sign(algorithm, b"data").unwrap();
         for end in 0..blob.len() {
@@ -214,7 +214,7 @@ fn a_signature_that_ends_early_or_late_is_malformed() {
 }
 
 #[test]
-fn a_signature_proper_of_another_length_is_refused() {
+fn inner_signature_of_wrong_length_is_refused() {
     for (key, signer, algorithm) in signers() {
         let signature = inner(&signer.sign(algorithm, b"data").unwrap());
         let longer = [&signature[..], &[0]].concat();
@@ -231,7 +231,7 @@ fn a_signature_proper_of_another_length_is_refused() {
 }
 
 #[test]
-fn the_numbers_of_an_ecdsa_signature_have_one_form_only() {
+fn ecdsa_numbers_have_one_form_only() {
     for (key, signer, algorithm) in signers().filter(|(key, _, _)| key.is_ecdsa()) {
         let signature = inner(&signer.sign(algorithm, b"data").unwrap());
         let mut reader = Reader::new(&signature);
@@ -260,7 +260,7 @@ fn the_numbers_of_an_ecdsa_signature_have_one_form_only() {
 }
 
 #[test]
-fn numbers_with_leading_zeros_are_written_short_and_read_again() {
+fn leading_zeros_are_dropped_and_read() {
     for (key, signer, algorithm) in signers().filter(|(key, _, _)| key.is_ecdsa()) {
         // About every 128th signature has a number that is a byte shorter than the curve's.
         let length = key.ecdsa().unwrap().as_sec1_bytes().len() / 2;
@@ -284,7 +284,7 @@ fn numbers_with_leading_zeros_are_written_short_and_read_again() {
 }
 
 #[test]
-fn an_rsa_signature_may_come_without_its_leading_zeros() {
+fn rsa_signature_may_lack_leading_zeros() {
     let signer = SigningKey::try_new(rsa()).unwrap();
     let key = rsa().public_key().key_data();
     let algorithm = SignatureAlgorithm::RsaSha256;
@@ -351,7 +351,7 @@ fn keys_whose_numbers_have_leading_zeros_sign() {
 }
 
 #[test]
-fn a_key_signs_with_its_own_algorithms_only() {
+fn key_signs_with_own_algorithms_only() {
     for key in KEYS.iter() {
         let signer = SigningKey::try_new(key).unwrap();
         for algorithm in SignatureAlgorithm::ALL {
@@ -368,7 +368,7 @@ fn a_key_signs_with_its_own_algorithms_only() {
 }
 
 #[test]
-fn an_algorithm_is_found_by_its_name_only() {
+fn algorithms_are_found_by_name_only() {
     for algorithm in SignatureAlgorithm::ALL {
         let (name, certificate) = (algorithm.name(), algorithm.certificate_name());
         assert_eq!(certificate, format!("{name}-cert-v01@openssh.com"));
@@ -394,7 +394,7 @@ fn rsa_public(modulus: &[u8]) -> KeyData {
 }
 
 #[test]
-fn an_rsa_key_that_is_too_short_or_too_long_is_refused() {
+fn rsa_key_of_wrong_size_is_refused() {
     let algorithm = SignatureAlgorithm::RsaSha256;
     let judged = |first: u8, bytes: usize| {
         let mut modulus = vec![0xff; bytes];
@@ -411,7 +411,7 @@ fn an_rsa_key_that_is_too_short_or_too_long_is_refused() {
 }
 
 #[test]
-fn a_key_whose_numbers_do_not_belong_together_is_refused() {
+fn inconsistent_key_numbers_are_refused() {
     let pair = rsa().key_data().rsa().unwrap();
     let good = pair.private();
     let one = Mpint::from_positive_bytes(&[1]);
@@ -455,7 +455,7 @@ fn a_key_whose_numbers_do_not_belong_together_is_refused() {
 }
 
 #[test]
-fn what_is_printed_of_a_key_is_its_algorithms() {
+fn debug_output_shows_only_algorithms() {
     let signer = SigningKey::try_new(&KEYS[0]).unwrap();
     assert_eq!(
         format!("{signer:?}"),

@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_burst_costs_the_same_by_any_method() {
+    fn burst_costs_the_same_by_any_method() {
         let now = Instant::now();
         for method in Method::ALL {
             let mut rekeys = PeerRekeys::new(RekeyLimits::DEFAULT.peer_burst, now);

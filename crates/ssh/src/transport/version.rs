@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn a_version_is_found_with_either_line_end_and_what_follows_is_left() {
+    fn version_is_found_with_either_line_end() {
         for (input, consumed) in [(&b"SSH-2.0-Go\r\nrest"[..], 12), (b"SSH-2.0-Go\nrest", 11)] {
             assert_eq!(
                 parse(input, false).expect("parsed"),
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_server_may_say_something_first_and_not_forever() {
+    fn only_servers_may_send_lines_before_it() {
         let input = b"hello\r\nthere\r\nSSH-2.0-x\r\n";
         assert!(parse(input, false).is_err());
         assert_eq!(
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_incomplete_is_waited_for_and_what_is_wrong_is_refused_at_once() {
+    fn incomplete_version_waits_wrong_one_is_refused() {
         let line = b"SSH-2.0-x\r\n";
         for end in 0..line.len() {
             assert_eq!(

@@ -326,7 +326,7 @@ mod tests {
     use crate::config::cloud::Cloud;
 
     #[test]
-    fn a_container_service_without_tls_is_near_or_refused() {
+    fn container_service_without_tls_must_be_near() {
         let full =
             |url: &str| container(&Cloud::of(&[("AWS_CONTAINER_CREDENTIALS_FULL_URI", url)]));
         for good in [
@@ -363,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn the_machines_service_is_where_the_environment_says() {
+    fn machine_service_follows_the_environment() {
         let at = |variables: &[(&str, &str)]| Machine::new(&Cloud::of(variables)).map(|m| m.at);
         let mode = ("AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE", "IPv6");
         let given = ("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://127.0.0.1:1/");

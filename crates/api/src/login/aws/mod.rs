@@ -153,7 +153,7 @@ mod tests {
     ];
 
     #[test]
-    fn what_is_handed_over_is_what_the_deployed_programs_hand_over() {
+    fn request_equals_the_deployed_programs() {
         for (form, session, headers) in DEPLOYED {
             let role = Role {
                 credentials: Credentials {

@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_supported_is_named_and_nonsense_is_nothing() {
+    fn unsupported_profile_is_named_nonsense_is_ignored() {
         let role = profile("role", CREDENTIALS, CONFIG);
         assert_eq!(role.asks_for, Some("role_arn"));
         let none = profile("x", "[x", "]\n=\nregion\n[profile]\n[default\nregion=a");

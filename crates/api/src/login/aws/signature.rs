@@ -111,7 +111,7 @@ mod tests {
     use time::macros::datetime;
 
     #[test]
-    fn the_signatures_are_those_of_the_vectors_that_aws_publishes() {
+    fn signatures_match_the_vectors_of_aws() {
         let credentials = Credentials {
             key_id: "AKIDEXAMPLE".to_owned(),
             secret: Secret::new("wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"),

@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn each_word_has_its_meaning_and_the_last_of_its_kind_counts() {
+    fn last_word_of_its_kind_counts() {
         let ca = ca();
         let twice = STANDARD.encode(STANDARD.decode(&ca).expect("PEM").repeat(2));
         let commented = STANDARD.encode(
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_value_is_named_and_not_repeated_at_length() {
+    fn bad_value_is_named_and_shortened() {
         let no_certificate = STANDARD.encode("-----BEGIN CERTIFICATE-----\nAAAA\n-----END");
         let key = STANDARD.encode("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n");
         for (line, word) in [
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_line_has_a_longest_length_and_a_deadline() {
+    async fn line_has_maximum_length_and_deadline() {
         let longest = "x".repeat(MAX_LINE - 1) + "\nrest";
         let mut reader = longest.as_bytes();
         read(&mut reader, DEADLINE).await.expect("just right");
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn arbitrary_lines_are_read_or_refused_word_by_word() {
+    fn arbitrary_lines_are_judged_per_word() {
         let ca = ca();
         for seed in seeds() {
             let mut chance = Chance(seed);
@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn however_the_bytes_arrive_what_follows_the_line_stays() {
+    async fn bytes_after_the_line_are_kept() {
         let ca = ca();
         for seed in seeds() {
             let mut chance = Chance(seed);

@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_host_is_refused_by_name() {
+    fn invalid_host_is_refused_by_name() {
         for (given, port) in [
             ("", 80),
             ("http://", 80),

@@ -47,7 +47,7 @@ fn write(channels: &mut Channels, id: ChannelId, bytes: usize) -> usize {
 }
 
 #[test]
-fn a_writer_waits_for_the_sessions_room_in_one_place_only() {
+fn writer_waits_for_room_in_one_place() {
     let mut channels = Channels::default();
     let count = SESSION_QUEUE / CHANNEL_QUEUE * 2;
     let ids: Vec<ChannelId> = (0..count)
@@ -78,7 +78,7 @@ fn a_writer_waits_for_the_sessions_room_in_one_place_only() {
 }
 
 #[test]
-fn small_packets_that_no_one_reads_take_little_more_memory_than_their_data() {
+fn unread_small_packets_take_little_memory() {
     let mut channels = Channels::default();
     let id = open(&mut channels, 0, super::MAX_DATA);
     for length in [1, 30, 2000].into_iter().cycle().take(300) {
@@ -104,7 +104,7 @@ fn small_packets_that_no_one_reads_take_little_more_memory_than_their_data() {
 }
 
 #[test]
-fn a_peer_that_takes_tiny_packets_only_gets_no_channel() {
+fn peer_with_tiny_packets_gets_no_channel() {
     for (max_packet, is_taken) in [(0, false), (1, false), (255, false), (256, true)] {
         let mut channels = Channels::default();
         channels.handle_open(super::DIRECT_TCPIP, 1, u32::MAX, max_packet);
@@ -135,7 +135,7 @@ fn opened(channels: &mut Channels) -> (ChannelId, u32) {
 /// Windows of an owner whose share is used up are one packet, and do not grow; those of another one
 /// are as large as ever.
 #[test]
-fn windows_stay_small_when_the_account_is_used_up() {
+fn windows_stay_small_without_buffer_memory() {
     let limit = 8 * (BASE - LEAST) as usize;
     let pool = Pool::new(limit);
     let (mut one, mut two) = (accounted(&pool), accounted(&pool));
@@ -173,7 +173,7 @@ fn windows_stay_small_when_the_account_is_used_up() {
 
 /// Writers of an owner whose share is used up go on with a little at a time.
 #[test]
-fn queues_stay_short_when_the_account_is_used_up() {
+fn queues_stay_short_without_buffer_memory() {
     let pool = Pool::new(4 * CHANNEL_QUEUE);
     let mut channels = accounted(&pool);
     let count = 16;

@@ -39,7 +39,7 @@ fn short_session(pair: &mut Pair, apps: &mut Apps) -> Option<()> {
 }
 
 #[test]
-fn a_connection_that_breaks_after_any_byte_ends_on_both_sides_and_leaves_nothing() {
+fn broken_connection_ends_on_both_sides() {
     let mut whole = Pair::new();
     short_session(&mut whole, &mut Apps::default()).expect("not broken");
     for direction in [CLIENT, SERVER] {
@@ -61,7 +61,7 @@ fn a_connection_that_breaks_after_any_byte_ends_on_both_sides_and_leaves_nothing
 }
 
 #[test]
-fn a_spoilt_byte_is_noticed_or_does_no_harm() {
+fn spoilt_byte_is_noticed_or_harmless() {
     let mut whole = Pair::new();
     short_session(&mut whole, &mut Apps::default()).expect("not spoilt");
     for direction in [CLIENT, SERVER] {
@@ -83,7 +83,7 @@ fn a_spoilt_byte_is_noticed_or_does_no_harm() {
 }
 
 #[test]
-fn a_peer_that_is_silent_is_given_up_after_three_intervals_even_in_a_key_exchange() {
+fn silent_peer_is_given_up_during_rekey() {
     for is_exchanging in [false, true] {
         let mut pair = Pair::authenticated();
         for side in 0..2 {
@@ -137,7 +137,7 @@ fn a_peer_that_refuses_keepalives_is_alive() {
 }
 
 #[test]
-fn a_key_exchange_that_the_peer_does_not_go_on_with_ends_the_session_though_it_talks() {
+fn stalled_rekey_ends_a_talking_session() {
     let mut script = Script::authenticated(CLIENT);
     script.now += RekeyLimits::DEFAULT.time;
     script
@@ -160,7 +160,7 @@ fn a_key_exchange_that_the_peer_does_not_go_on_with_ends_the_session_though_it_t
 }
 
 #[test]
-fn both_sides_may_want_new_keys_at_once_and_repeatedly() {
+fn both_sides_may_rekey_at_once() {
     let mut near = options(Algorithms::client());
     near.rekey.packets = 4;
     let mut far = options(Algorithms::server());

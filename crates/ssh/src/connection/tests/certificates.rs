@@ -23,7 +23,7 @@ fn behind() -> SystemTime {
 const END: u64 = 1_000_000;
 
 #[test]
-fn the_servers_key_may_change_in_a_session_only_to_one_that_is_certified_as_well() {
+fn new_host_key_must_be_certified_too() {
     let first = certified(4, 1, CertType::Host, END);
     for (second, is_good) in [
         (first.clone(), true),
@@ -48,7 +48,7 @@ fn the_servers_key_may_change_in_a_session_only_to_one_that_is_certified_as_well
 }
 
 #[test]
-fn a_client_whose_certificate_has_expired_is_refused_and_the_server_knows_why() {
+fn expired_client_certificate_is_refused_with_reason() {
     let now = Instant::now();
     let mut far = options(Algorithms::server());
     far.clock = Clock::showing(behind);

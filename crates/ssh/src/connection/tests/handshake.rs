@@ -31,7 +31,7 @@ fn a_handshake_succeeds_byte_by_byte() {
 }
 
 #[test]
-fn under_strict_key_exchange_nothing_comes_before_or_among_the_first_one_and_numbers_begin_again() {
+fn strict_key_exchange_resets_numbers() {
     let mut script = Script::server();
     ignored(&mut script).expect("it cannot be known yet");
     assert!(script.exchange(&Proposal::STRICT, nothing).is_err());
@@ -48,7 +48,7 @@ fn under_strict_key_exchange_nothing_comes_before_or_among_the_first_one_and_num
 }
 
 #[test]
-fn without_strict_key_exchange_a_message_may_be_ignored_and_numbers_go_on() {
+fn without_strict_kex_numbers_go_on() {
     let mut script = Script::server();
     ignored(&mut script).expect("allowed");
     let change = script.exchange(&Proposal::LAX, ignored).expect("keys");
@@ -56,7 +56,7 @@ fn without_strict_key_exchange_a_message_may_be_ignored_and_numbers_go_on() {
 }
 
 #[test]
-fn without_strict_key_exchange_what_terrapin_breaks_is_not_used() {
+fn terrapin_algorithms_need_strict_key_exchange() {
     let chacha = "chacha20-poly1305@openssh.com";
     let etm = "hmac-sha2-256-etm@openssh.com";
     for (cipher, mac) in [(chacha, "hmac-sha2-256"), ("aes128-ctr", etm)] {
@@ -110,7 +110,7 @@ fn has_old(lists: &[String; 3]) -> [bool; 3] {
 
 /// Deployed gateways have nothing better, and are not kept waiting.
 #[test]
-fn unknown_peers_are_offered_older_algorithms_at_once() {
+fn unknown_peers_are_offered_older_algorithms() {
     for version in ["SSH-2.0-Go", "SSH-2.0-script", "SSH-2.0-OpenSSH_6.6"] {
         let heard = Script::server_of(version).hear();
         assert_eq!(has_old(&proposed(&heard)), [true; 3], "{version}");
@@ -118,13 +118,13 @@ fn unknown_peers_are_offered_older_algorithms_at_once() {
 }
 
 #[test]
-fn our_own_client_is_offered_modern_algorithms_at_once() {
+fn our_own_client_is_offered_modern_algorithms() {
     let heard = Script::server_of(version::OURS).hear();
     assert_eq!(has_old(&proposed(&heard)), [false; 3]);
 }
 
 #[test]
-fn openssh_is_offered_older_algorithms_only_if_it_has_nothing_better() {
+fn openssh_gets_older_algorithms_only_if_needed() {
     let both = "aes256-ctr,aes128-gcm@openssh.com";
     let etm = "hmac-sha2-256,hmac-sha2-256-etm@openssh.com";
     let modern = "diffie-hellman-group14-sha256,curve25519-sha256,kex-strict-c-v00@openssh.com";
@@ -165,7 +165,7 @@ fn openssh_is_offered_older_algorithms_only_if_it_has_nothing_better() {
 }
 
 #[test]
-fn a_wrong_guess_is_passed_over_and_a_right_one_is_taken() {
+fn wrong_guess_is_ignored_right_one_taken() {
     let wrong = Proposal {
         kex: "ecdh-sha2-nistp256,curve25519-sha256",
         method: "ecdh-sha2-nistp256",
@@ -203,7 +203,7 @@ fn a_wrong_guess_is_passed_over_and_a_right_one_is_taken() {
 }
 
 #[test]
-fn messages_out_of_turn_end_the_first_exchange() {
+fn unexpected_messages_end_the_first_exchange() {
     let public = [7; 32];
     let misplaced = [
         Message::NewKeys.packet(),
@@ -233,7 +233,7 @@ fn messages_out_of_turn_end_the_first_exchange() {
 }
 
 #[test]
-fn nothing_of_a_session_is_taken_before_authentication() {
+fn nothing_is_accepted_before_authentication() {
     let open = Message::ChannelOpen {
         kind: b"direct-tcpip",
         sender: 0,
@@ -292,7 +292,7 @@ fn until_sent_away(method: AuthMethod<'_>) -> usize {
 }
 
 #[test]
-fn a_client_that_asks_or_tries_too_often_is_sent_away() {
+fn excessive_requests_end_authentication() {
     assert_eq!(until_sent_away(AuthMethod::Other), 3);
     let attempt = AuthMethod::PublicKey {
         algorithm: b"ssh-ed25519-cert-v01@openssh.com",
@@ -303,7 +303,7 @@ fn a_client_that_asks_or_tries_too_often_is_sent_away() {
 }
 
 #[test]
-fn a_client_that_does_not_wait_for_its_refusal_is_sent_away() {
+fn client_ignoring_its_refusal_is_disconnected() {
     let mut script = Script::server();
     script.exchange(&Proposal::STRICT, nothing).expect("keys");
     script
@@ -325,7 +325,7 @@ fn a_client_that_does_not_wait_for_its_refusal_is_sent_away() {
 }
 
 #[test]
-fn unknown_messages_are_answered_with_their_own_number_and_answers_are_bounded() {
+fn unknown_messages_get_bounded_answers() {
     let mut script = Script::server();
     script.exchange(&Proposal::STRICT, nothing).expect("keys");
     script.hear();
@@ -339,7 +339,7 @@ fn unknown_messages_are_answered_with_their_own_number_and_answers_are_bounded()
 }
 
 #[test]
-fn lengths_that_no_packet_has_end_the_connection_at_once() {
+fn impossible_lengths_end_the_connection() {
     for length in [0_u32, 1, 4, 35_001, 35_004, u32::MAX] {
         for victim in [CLIENT, SERVER] {
             let mut pair = Pair::new();
@@ -355,7 +355,7 @@ fn lengths_that_no_packet_has_end_the_connection_at_once() {
 }
 
 #[test]
-fn malformed_messages_of_every_number_are_errors_and_never_panics() {
+fn malformed_messages_never_panic() {
     let mut open = Script::authenticated(SERVER);
     for number in 0..=255 {
         for length in [0, 1, 4, 5, 16, 40] {
@@ -371,7 +371,7 @@ fn malformed_messages_of_every_number_are_errors_and_never_panics() {
 }
 
 #[test]
-fn the_buffer_for_what_comes_is_small_before_authentication() {
+fn receive_buffer_is_small_before_authentication() {
     let mut input = Input::new(false);
     let largest = |input: &mut Input| {
         let mut largest = 0;

@@ -47,7 +47,7 @@ fn fill(script: &mut Script, bytes: u32) {
 }
 
 #[test]
-fn a_channel_is_opened_whatever_its_fields_are() {
+fn channel_opens_with_any_field_values() {
     let mut four = Vec::new();
     for text in ["localhost", "192.0.2.1"] {
         four.put_string(text);
@@ -69,7 +69,7 @@ fn a_channel_is_opened_whatever_its_fields_are() {
 }
 
 #[test]
-fn channels_that_are_of_no_use_are_refused_and_leave_nothing() {
+fn useless_channels_are_refused_without_trace() {
     for (message, reason) in [
         (open(b"session", 1000, b""), 3),
         (open(b"", 1000, b""), 3),
@@ -92,7 +92,7 @@ fn channels_that_are_of_no_use_are_refused_and_leave_nothing() {
 }
 
 #[test]
-fn requests_are_refused_and_answered_only_if_an_answer_is_wanted() {
+fn requests_are_refused_and_answered_if_wanted() {
     for (name, want_reply, expected) in [
         (&b"tcpip-forward"[..], true, vec![msg::REQUEST_FAILURE]),
         (b"tcpip-forward", false, vec![]),
@@ -122,7 +122,7 @@ fn requests_are_refused_and_answered_only_if_an_answer_is_wanted() {
 }
 
 #[test]
-fn a_peer_that_asks_and_does_not_read_is_not_heard_and_then_cut_off() {
+fn peer_that_never_reads_is_cut_off() {
     let mut script = Script::authenticated(SERVER);
     let request = Message::GlobalRequest {
         name: b"x",
@@ -139,7 +139,7 @@ fn a_peer_that_asks_and_does_not_read_is_not_heard_and_then_cut_off() {
 }
 
 #[test]
-fn a_peer_is_heard_while_we_may_not_answer_it() {
+fn peer_is_heard_while_answers_wait() {
     let mut script = Script::authenticated(SERVER);
     script.now += crate::RekeyLimits::DEFAULT.time;
     let due = script.connection.transport.rekey_if_due(script.now);
@@ -157,7 +157,7 @@ fn a_peer_is_heard_while_we_may_not_answer_it() {
 }
 
 #[test]
-fn a_byte_beyond_the_window_is_an_error() {
+fn byte_beyond_the_window_is_an_error() {
     let mut script = with_channel();
     fill(&mut script, BASE);
     assert!(matches!(script.say(data(1)), Err(Error::Protocol(_))));
@@ -171,7 +171,7 @@ fn a_byte_beyond_the_window_is_an_error() {
 }
 
 #[test]
-fn credit_beyond_what_a_window_can_be_is_an_error() {
+fn excessive_window_credit_is_an_error() {
     let mut script = with_channel();
     let adjust = |bytes| Message::ChannelWindowAdjust {
         recipient: 0,
@@ -184,7 +184,7 @@ fn credit_beyond_what_a_window_can_be_is_an_error() {
 }
 
 #[test]
-fn extended_data_are_dropped_and_their_credit_given_back() {
+fn extended_data_returns_its_credit() {
     let mut script = with_channel();
     let part = vec![1; 32 * 1024];
     for _ in 0..100 {
@@ -229,7 +229,7 @@ fn nothing_comes_after_the_end() {
 }
 
 #[test]
-fn channels_that_no_one_opened_are_not_spoken_of() {
+fn unopened_channels_are_not_mentioned() {
     for recipient in [0, 1, 7, u32::MAX] {
         let messages = [
             Message::ChannelData {
@@ -281,7 +281,7 @@ fn channels_that_no_one_opened_are_not_spoken_of() {
 }
 
 #[test]
-fn data_are_taken_until_the_peers_proposal_and_not_after_it() {
+fn data_end_with_the_peers_proposal() {
     let mut script = with_channel();
     // As if its keys had been used long enough.
     script.now += crate::RekeyLimits::DEFAULT.time;
@@ -310,7 +310,7 @@ fn data_are_taken_until_the_peers_proposal_and_not_after_it() {
 }
 
 #[test]
-fn a_write_that_was_begun_before_the_close_is_sent_before_the_close() {
+fn write_before_close_is_sent_first() {
     let mut script = with_channel();
     let id = ChannelId(0);
     let Room::Bytes { length, recipient } = script.connection.reserve(id, 10) else {
@@ -325,7 +325,7 @@ fn a_write_that_was_begun_before_the_close_is_sent_before_the_close() {
 }
 
 #[test]
-fn what_was_written_is_not_sent_to_a_peer_that_has_closed() {
+fn nothing_is_sent_after_the_peers_close() {
     let mut script = with_channel();
     let id = ChannelId(0);
     assert!(matches!(

@@ -87,7 +87,7 @@ fn act(pair: &mut Pair, apps: &mut Apps, random: &mut Random, steps: usize) {
 }
 
 #[test]
-fn whatever_two_programs_do_every_byte_arrives_once_and_nothing_is_left() {
+fn every_byte_arrives_once_in_any_order() {
     let (mut exchanges, mut bytes) = (0, 0);
     for seed in seeds(20) {
         let mut random = Random::new(seed);

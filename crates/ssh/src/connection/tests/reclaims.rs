@@ -46,7 +46,7 @@ fn success(bytes: u32) -> Vec<u8> {
 }
 
 #[test]
-fn unused_credit_is_given_back_but_for_that_of_a_new_channel() {
+fn unused_credit_returns_except_on_new_channels() {
     let mut script = with_credit(BASE + 1000);
     assert_eq!(asked(&mut script, &numbers(&[0, 600])), [success(600)]);
     assert_eq!(asked(&mut script, &numbers(&[0, 600])), [success(400)]);
@@ -59,7 +59,7 @@ fn unused_credit_is_given_back_but_for_that_of_a_new_channel() {
 }
 
 #[test]
-fn a_request_for_credit_that_cannot_be_read_is_refused() {
+fn unreadable_credit_request_is_refused() {
     let mut script = with_credit(2 * BASE);
     for specific in [numbers(&[]), numbers(&[0]), numbers(&[0, 1, 2])] {
         assert_eq!(asked(&mut script, &specific), [vec![msg::REQUEST_FAILURE]]);
@@ -98,7 +98,7 @@ fn only_credit_that_was_granted_comes_back() {
 }
 
 #[test]
-fn a_peer_that_does_not_know_the_request_is_not_asked_again() {
+fn peer_without_the_request_is_asked_once() {
     let (script, handled) = answered(&Message::RequestFailure);
     handled.expect("it may");
     assert!(!script.connection.channels.can_reclaim());

@@ -281,7 +281,7 @@ fn busy(path: &mut Path, streams: std::ops::Range<usize>) {
 /// What was measured to go wrong: transfers one after another, while the channels of the earlier
 /// ones stay open.
 #[test]
-fn later_transfers_of_a_session_are_as_fast_as_the_first() {
+fn later_transfers_match_the_first_ones_speed() {
     for (counts, round_trip) in [
         (&[1, 8, 1][..], ms(80)),
         (&[2, 3, 1, 24], ms(60)),
@@ -305,14 +305,14 @@ fn later_transfers_of_a_session_are_as_fast_as_the_first() {
 
 /// Any number of streams, directions, idle phases and stalls on any path.
 #[test]
-fn busy_streams_fill_the_path_whatever_came_before() {
+fn busy_streams_fill_the_path() {
     for seed in seeds(SEEDS) {
         fill_the_path(seed);
     }
 }
 
 #[test]
-fn sequences_that_once_left_a_path_unused_fill_it() {
+fn formerly_slow_sequences_fill_the_path() {
     for seed in ONCE_SLOW {
         fill_the_path(seed);
     }

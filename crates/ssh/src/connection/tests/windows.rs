@@ -60,8 +60,7 @@ fn far(capacity: usize) -> (Pair, Apps) {
 }
 
 #[test]
-fn a_bulk_stream_over_a_long_way_gets_the_window_that_the_way_takes_and_idle_channels_keep_theirs()
-{
+fn bulk_stream_gets_a_long_paths_window() {
     // 8 MiB in 40 ms.
     let (mut pair, mut apps) = far(8 * MIB);
     let [bulk, idle] = [(); 2].map(|()| apps.connect(&mut pair, CLIENT));
@@ -85,7 +84,7 @@ fn a_bulk_stream_over_a_long_way_gets_the_window_that_the_way_takes_and_idle_cha
 }
 
 #[test]
-fn a_channel_that_was_opened_first_grows_like_a_later_one() {
+fn first_channel_grows_like_a_later_one() {
     let (mut pair, mut apps) = far(MIB);
     for _ in 0..2 {
         let link = apps.connect(&mut pair, CLIENT);
@@ -95,7 +94,7 @@ fn a_channel_that_was_opened_first_grows_like_a_later_one() {
 }
 
 #[test]
-fn the_first_data_of_a_session_are_measured() {
+fn first_data_of_a_session_are_measured() {
     let (mut pair, mut apps) = (Pair::authenticated(), Apps::default());
     let link = apps.connect(&mut pair, CLIENT);
     let now = pair.now;
@@ -106,7 +105,7 @@ fn the_first_data_of_a_session_are_measured() {
 }
 
 #[test]
-fn a_reader_that_never_reads_stops_its_own_writer_only() {
+fn stalled_reader_stops_its_own_writer_only() {
     let (mut pair, mut apps) = (Pair::authenticated(), Apps::default());
     let [stalled, other] = [(); 2].map(|()| apps.connect(&mut pair, CLIENT));
     for _ in 0..100 {
@@ -136,7 +135,7 @@ fn a_reader_that_never_reads_stops_its_own_writer_only() {
 }
 
 #[test]
-fn a_channel_with_little_to_send_waits_for_few_packets_of_fifty_bulk_ones() {
+fn small_channel_waits_for_few_bulk_packets() {
     let (mut pair, mut apps) = (Pair::authenticated(), Apps::default());
     let bulk: Vec<usize> = (0..50).map(|_| apps.connect(&mut pair, CLIENT)).collect();
     let little = apps.connect(&mut pair, CLIENT);
@@ -179,7 +178,7 @@ fn bulk_channels_share_the_wire_evenly() {
 }
 
 #[test]
-fn queues_are_bounded_while_nothing_is_sent_and_every_channel_may_say_a_little() {
+fn queues_are_bounded_while_nothing_is_sent() {
     let mut pair = Pair::authenticated();
     let mut apps = Apps::default();
     let links: Vec<usize> = (0..100).map(|_| apps.connect(&mut pair, CLIENT)).collect();
@@ -200,7 +199,7 @@ fn queues_are_bounded_while_nothing_is_sent_and_every_channel_may_say_a_little()
 }
 
 #[test]
-fn what_all_readers_leave_unread_is_bounded_by_their_windows() {
+fn unread_data_are_bounded_by_windows() {
     let mut pair = Pair::new();
     pair.wires[CLIENT].capacity = 4 * MIB;
     for wire in &mut pair.wires {
@@ -227,7 +226,7 @@ fn what_all_readers_leave_unread_is_bounded_by_their_windows() {
 }
 
 #[test]
-fn crumbs_that_wait_for_a_reader_take_little_more_memory_than_they_are() {
+fn unread_crumbs_take_little_memory() {
     let (mut pair, mut apps) = (Pair::authenticated(), Apps::default());
     let link = apps.connect(&mut pair, CLIENT);
     for _ in 0..20_000 {
@@ -241,7 +240,7 @@ fn crumbs_that_wait_for_a_reader_take_little_more_memory_than_they_are() {
 }
 
 #[test]
-fn a_peer_that_takes_small_packets_does_not_make_queues_large() {
+fn small_packets_do_not_enlarge_queues() {
     let (mut pair, mut apps) = (Pair::authenticated(), Apps::default());
     let links: Vec<usize> = (0..4).map(|_| apps.connect(&mut pair, CLIENT)).collect();
     for wire in &mut pair.wires {
@@ -266,7 +265,7 @@ fn a_peer_that_takes_small_packets_does_not_make_queues_large() {
 }
 
 #[test]
-fn a_writer_that_waits_for_the_sessions_room_waits_once() {
+fn writer_waits_once_for_session_room() {
     let (mut pair, mut apps) = (Pair::authenticated(), Apps::default());
     let links: Vec<usize> = (0..100).map(|_| apps.connect(&mut pair, CLIENT)).collect();
     for wire in &mut pair.wires {
@@ -287,7 +286,7 @@ fn a_writer_that_waits_for_the_sessions_room_waits_once() {
 }
 
 #[test]
-fn thousands_of_openings_at_once_are_not_taken_for_questions_of_the_peer() {
+fn many_openings_are_not_counted_as_questions() {
     let mut pair = Pair::authenticated();
     for wire in &mut pair.wires {
         wire.delay = ms(10);

@@ -29,7 +29,7 @@ fn request(action: &str) -> String {
 }
 
 #[tokio::test]
-async fn the_platform_may_send_the_pods_token_to_the_target() {
+async fn platform_may_send_the_pods_token() {
     let scope = Scope::new("test");
     let folder = tempfile::tempdir().expect("a folder");
     fs::write(folder.path().join("token"), format!("{TOKEN}\n")).expect("a file");
@@ -73,7 +73,7 @@ async fn the_platform_may_send_the_pods_token_to_the_target() {
 }
 
 #[tokio::test]
-async fn a_nominated_header_cannot_remove_what_was_injected() {
+async fn nominated_header_keeps_what_was_injected() {
     let scope = Scope::new("test");
     let folder = tempfile::tempdir().expect("a folder");
     fs::write(folder.path().join("token"), TOKEN).expect("a file");
@@ -96,7 +96,7 @@ async fn a_nominated_header_cannot_remove_what_was_injected() {
 }
 
 #[tokio::test]
-async fn the_platform_may_talk_to_the_clusters_api_server_as_the_pod() {
+async fn platform_may_reach_api_server_as_pod() {
     let scope = Scope::new("test");
     let folder = tempfile::tempdir().expect("a folder");
     let ca = Ca::new();
@@ -195,7 +195,7 @@ async fn missing_files_are_told_apart() {
 
 /// A field after the body is no place for an action either, and no way past the check of the head.
 #[tokio::test]
-async fn an_action_in_trailers_does_not_reach_the_target() {
+async fn trailer_action_does_not_reach_the_target() {
     let scope = Scope::new("test");
     let web = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let port = web.local_addr().expect("an address").port();

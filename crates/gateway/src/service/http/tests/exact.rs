@@ -49,7 +49,7 @@ async fn paths_and_queries_pass_byte_for_byte() {
 }
 
 #[tokio::test]
-async fn headers_pass_with_their_spelling_and_without_those_of_the_connection() {
+async fn headers_keep_spelling_without_connection_headers() {
     let scope = Scope::new("test");
     let mut web = target(&scope, |_| {
         concat!(
@@ -206,7 +206,7 @@ async fn every_framing_of_bodies_arrives_whole() {
 }
 
 #[tokio::test]
-async fn requests_may_come_with_the_line_in_one_piece_or_byte_by_byte() {
+async fn requests_may_arrive_byte_by_byte() {
     let scope = Scope::new("test");
     let mut web = target(&scope, |seen| ok(seen.request.text())).await;
     let all = concat!(
@@ -240,7 +240,7 @@ async fn requests_may_come_with_the_line_in_one_piece_or_byte_by_byte() {
 }
 
 #[tokio::test]
-async fn a_client_of_http_1_0_is_answered_in_its_way() {
+async fn http_1_0_client_is_answered() {
     let scope = Scope::new("test");
     let web = target(&scope, |_| {
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n".to_owned()
@@ -261,7 +261,7 @@ async fn a_client_of_http_1_0_is_answered_in_its_way() {
 }
 
 #[tokio::test]
-async fn a_client_that_awaits_100_continue_gets_it_when_the_target_wants_the_body() {
+async fn client_gets_100_continue_when_target_reads() {
     let scope = Scope::new("test");
     let mut web = target(&scope, |seen| ok(seen.request.text())).await;
     let mut client = Setup::to("127.0.0.1", web.port).serve_plain(&scope).await;

@@ -123,7 +123,7 @@ async fn a_silent_target_is_given_up() {
 }
 
 #[tokio::test]
-async fn a_target_that_speaks_no_http_is_a_networking_error() {
+async fn target_without_http_is_networking_error() {
     let scope = Scope::new("test");
     let odd = target(&scope, |seen| {
         match seen
@@ -158,7 +158,7 @@ async fn a_target_that_speaks_no_http_is_a_networking_error() {
 }
 
 #[tokio::test]
-async fn a_broken_answer_is_never_taken_for_a_whole_one() {
+async fn broken_answer_is_never_taken_as_whole() {
     let scope = Scope::new("test");
     for answer in [
         "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 10\r\n\r\nhalf",
@@ -180,7 +180,7 @@ async fn a_broken_answer_is_never_taken_for_a_whole_one() {
 }
 
 #[tokio::test]
-async fn a_target_that_falls_silent_within_its_answer_is_given_up() {
+async fn target_silent_within_its_answer_times_out() {
     let scope = Scope::new("test");
     let web = target(&scope, |_| {
         "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf".to_owned()
@@ -249,7 +249,7 @@ async fn a_kept_connection_that_died_is_replaced() {
 }
 
 #[tokio::test]
-async fn an_early_answer_does_not_leave_the_upload_hanging() {
+async fn early_answer_ends_the_upload() {
     let scope = Scope::new("test");
     let (listener, port) = listen().await;
     let (held, holding) = tokio::sync::oneshot::channel::<()>();
@@ -288,7 +288,7 @@ async fn an_early_answer_does_not_leave_the_upload_hanging() {
 }
 
 #[tokio::test]
-async fn a_client_that_leaves_takes_the_targets_connection_along() {
+async fn leaving_client_closes_targets_connection() {
     let scope = Scope::new("test");
     let (listener, port) = listen().await;
     let mut client = Setup::to("127.0.0.1", port).serve_plain(&scope).await;
@@ -317,7 +317,7 @@ async fn a_client_that_leaves_takes_the_targets_connection_along() {
 }
 
 #[tokio::test]
-async fn a_bad_line_ends_the_connection_and_names_the_word() {
+async fn bad_line_ends_connection_naming_the_word() {
     let scope = Scope::new("test");
     for (line, expected) in [
         ("CONFIG verify=maybe\n", "verify= of the configuration line"),

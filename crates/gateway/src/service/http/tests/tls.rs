@@ -135,7 +135,7 @@ async fn the_name_is_verified_too() {
 }
 
 #[tokio::test]
-async fn a_self_signed_certificate_may_be_its_own_ca() {
+async fn self_signed_certificate_may_be_own_ca() {
     let scope = Scope::new("test");
     let key = KeyPair::generate().expect("a key");
     let mut params = CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
@@ -171,7 +171,7 @@ async fn a_self_signed_certificate_may_be_its_own_ca() {
 }
 
 #[tokio::test]
-async fn a_target_without_tls_is_a_networking_error() {
+async fn target_without_tls_is_networking_error() {
     let scope = Scope::new("test");
     let (listener, port) = listen().await;
     scope.spawn("plain target", async move {
