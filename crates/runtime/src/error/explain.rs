@@ -48,6 +48,14 @@ pub(super) fn level(error: &(dyn StdError + 'static)) -> Level {
     if let Some(error) = error.downcast_ref::<hyper::Error>() {
         return http::connection(error);
     }
+    // "client error (Connect)": the levels below say why.
+    #[cfg(feature = "http")]
+    if error.is::<hyper_util::client::legacy::Error>() {
+        return Level::Silent;
+    }
+    if error.is::<tokio::time::error::Elapsed>() {
+        return Level::Last("no answer in time".to_owned());
+    }
     if let Some(error) = error.downcast_ref::<io::Error>() {
         return Level::Last(io_error(error));
     }

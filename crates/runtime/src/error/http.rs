@@ -67,16 +67,15 @@ pub(super) fn connection(error: &hyper::Error) -> Level {
 
 /// For levels of the HTTP client whose types are not public: they name its parts only.
 pub(super) fn connector_text(text: &str) -> Option<Level> {
-    let is_silent = text.starts_with("client error (")
-        || matches!(
-            text,
-            "tcp connect error"
-                | "tcp open error"
-                | "dns error"
-                | "error resolving DNS"
-                | "tunnel error: failed to create underlying connection"
-                | "tunnel error: io error establishing tunnel"
-        );
+    let is_silent = matches!(
+        text,
+        "tcp connect error"
+            | "tcp open error"
+            | "dns error"
+            | "error resolving DNS"
+            | "tunnel error: failed to create underlying connection"
+            | "tunnel error: io error establishing tunnel"
+    );
     if is_silent {
         return Some(Level::Silent);
     }
@@ -87,7 +86,6 @@ pub(super) fn connector_text(text: &str) -> Option<Level> {
         )));
     }
     let text = match text {
-        "operation timed out" | "deadline has elapsed" => "no answer in time",
         "end of file before message length reached" => "it is shorter than its Content-Length",
         "unexpected EOF during chunk size line" => "its last chunk did not come",
         "tunnel error: proxy authorization required" => {

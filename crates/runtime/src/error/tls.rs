@@ -124,28 +124,34 @@ fn wrong_name(expected: &str, presented: &[String]) -> String {
     format!("its certificate is not for {expected}, but for {names}{more}")
 }
 
-/// What a certificate's verifier said that the TLS library has no word for.
+/// What a certificate's verifier found that the TLS library has no error for.
 fn verifier_text(error: &(dyn StdError + Send + Sync + 'static)) -> String {
-    let text = error.to_string();
-    // The library's own names for them; a verifier of this program speaks in sentences.
-    let words = match text.as_str() {
-        "CaUsedAsEndEntity" => {
+    use webpki::Error;
+    let Some(error) = error.downcast_ref::<Error>() else {
+        // A verifier of this program.
+        return super::chain(error).to_string();
+    };
+    let text = match error {
+        Error::CaUsedAsEndEntity => {
             "its certificate is a CA's own certificate and not trusted here (self-signed?)"
         }
-        "EndEntityUsedAsCa" => "its certificate was issued by a certificate that is not a CA's",
-        "PathLenConstraintViolated" => "its chain of CAs is longer than one of them permits",
-        "NameConstraintViolation" => "its CA may not issue certificates for this name",
-        "UnsupportedCertVersion" => "its certificate is not of X.509 version 3; issue a new one",
-        "MaximumPathBuildCallsExceeded" | "MaximumPathDepthExceeded" => {
+        Error::EndEntityUsedAsCa => {
+            "its certificate was issued by a certificate that is not a CA's"
+        }
+        Error::PathLenConstraintViolated => "its chain of CAs is longer than one of them permits",
+        Error::NameConstraintViolation => "its CA may not issue certificates for this name",
+        Error::UnsupportedCertVersion => {
+            "its certificate is not of X.509 version 3; issue a new one"
+        }
+        Error::MaximumPathBuildCallsExceeded | Error::MaximumPathDepthExceeded => {
             "its chain of CAs is too long"
         }
-        "MaximumSignatureChecksExceeded" | "MaximumNameConstraintComparisonsExceeded" => {
+        Error::MaximumSignatureChecksExceeded | Error::MaximumNameConstraintComparisonsExceeded => {
             "its chain of CAs is too complicated"
         }
-        text if text.contains(' ') => return super::chain(error).to_string(),
         _ => "its certificate is not acceptable",
     };
-    words.to_owned()
+    text.to_owned()
 }
 
 /// What an alert of the other side means. RFC 8446 §6.2.
@@ -328,16 +334,21 @@ mod tests {
                 "its certificate was not issued by a trusted CA",
             ),
             (
-                CertificateError::Other(OtherError(Arc::new(io::Error::other(
-                    "CaUsedAsEndEntity",
-                ))))
-                .into(),
+                CertificateError::Other(OtherError(Arc::new(webpki::Error::CaUsedAsEndEntity)))
+                    .into(),
                 "its certificate is a CA's own certificate and not trusted here (self-signed?)",
             ),
             (
-                CertificateError::Other(OtherError(Arc::new(io::Error::other("NewVariant"))))
+                CertificateError::Other(OtherError(Arc::new(webpki::Error::ExtensionValueInvalid)))
                     .into(),
                 "its certificate is not acceptable",
+            ),
+            (
+                CertificateError::Other(OtherError(Arc::new(io::Error::other(
+                    "its certificate is for a relay of another name",
+                ))))
+                .into(),
+                "its certificate is for a relay of another name",
             ),
             (
                 rustls::Error::AlertReceived(AlertDescription::UnknownCA),
