@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
+
 /// What is reached without a proxy.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct NoProxy {
@@ -13,9 +15,9 @@ enum Rule {
     /// `*`.
     All,
     /// `10.0.0.0/8`.
-    Network { base: IpAddr, bits: u32 },
+    Network(IpNet),
     /// `10.0.0.1`, `10.0.0.1:443`, `[fd00::1]:443`.
-    Address { address: IpAddr, port: Option<u16> },
+    Address(IpAddr, Option<u16>),
     /// `name`, `.name`, `*.name`, each with or without a port.
     Name {
         /// With its first dot.
@@ -49,14 +51,8 @@ impl Rule {
         let is_port = |rule: &Option<u16>| rule.is_none_or(|wanted| wanted == port);
         match (self, address) {
             (Self::All, _) => true,
-            (Self::Network { base, bits }, Some(address)) => is_in(address, *base, *bits),
-            (
-                Self::Address {
-                    address: only,
-                    port,
-                },
-                Some(address),
-            ) => *only == address && is_port(port),
+            (Self::Network(network), Some(address)) => network.contains(&address),
+            (Self::Address(only, port), Some(address)) => *only == address && is_port(port),
             (
                 Self::Name {
                     suffix,
@@ -68,9 +64,7 @@ impl Rule {
                 let is_itself = *with_itself && suffix.strip_prefix('.') == Some(host);
                 (is_itself || host.ends_with(suffix)) && is_port(port)
             }
-            (Self::Network { .. } | Self::Address { .. }, None) | (Self::Name { .. }, Some(_)) => {
-                false
-            }
+            (Self::Network(_) | Self::Address(..), None) | (Self::Name { .. }, Some(_)) => false,
         }
     }
 }
@@ -79,8 +73,8 @@ fn rule(entry: &str) -> Option<Rule> {
     if entry == "*" {
         return Some(Rule::All);
     }
-    if let Some(network) = network(entry) {
-        return Some(network);
+    if let Ok(network) = entry.parse() {
+        return Some(Rule::Network(network));
     }
     let (host, port) = split_port(entry)?;
     let host = host
@@ -88,8 +82,7 @@ fn rule(entry: &str) -> Option<Rule> {
         .and_then(|host| host.strip_suffix(']'))
         .unwrap_or(host);
     if let Ok(address) = host.parse::<IpAddr>() {
-        let address = address.to_canonical();
-        return Some(Rule::Address { address, port });
+        return Some(Rule::Address(address.to_canonical(), port));
     }
     let host = host
         .strip_prefix('*')
@@ -112,14 +105,6 @@ fn rule(entry: &str) -> Option<Rule> {
     })
 }
 
-/// `address/bits`.
-fn network(entry: &str) -> Option<Rule> {
-    let (base, bits) = entry.split_once('/')?;
-    let (base, bits) = (base.parse::<IpAddr>().ok()?, bits.parse::<u32>().ok()?);
-    let most = if base.is_ipv4() { 32 } else { 128 };
-    (bits <= most).then_some(Rule::Network { base, bits })
-}
-
 /// The entry's host and port; `None` if there is no host. An IPv6 address without brackets has no port.
 fn split_port(entry: &str) -> Option<(&str, Option<u16>)> {
     if entry.parse::<IpAddr>().is_ok() {
@@ -132,19 +117,6 @@ fn split_port(entry: &str) -> Option<(&str, Option<u16>)> {
     // A port that is not a number is none that a URL may have.
     let is_port_wrong = host.len() != entry.len() && port.is_none() && !entry.ends_with(':');
     (!host.is_empty() && !is_port_wrong).then_some((host, port))
-}
-
-fn is_in(address: IpAddr, base: IpAddr, bits: u32) -> bool {
-    let shared = match (address, base) {
-        (IpAddr::V4(address), IpAddr::V4(base)) => {
-            (address.to_bits() ^ base.to_bits()).leading_zeros()
-        }
-        (IpAddr::V6(address), IpAddr::V6(base)) => {
-            (address.to_bits() ^ base.to_bits()).leading_zeros()
-        }
-        (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => return false,
-    };
-    shared >= bits
 }
 
 #[cfg(test)]
