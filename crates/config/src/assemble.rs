@@ -342,37 +342,23 @@ impl<'a> Reader<'a> {
                 let value = self.of_cli(project.as_ref()?)?;
                 Some((&API_URL, value))
             });
-        let parsed = match given {
-            Some((variable, value)) => match ApiBase::parse(value.text.expose()) {
-                Ok(domain) => {
-                    let shown = domain.to_string();
-                    self.notes.shown(variable, shown, value.origin);
-                    Ok(domain)
-                }
-                Err(error) => Err(Problem::of(&value.origin, &error)),
-            },
-            None => {
-                let domain = ApiBase::parse(DEFAULT_DOMAIN);
-                if let Ok(domain) = &domain {
-                    let shown = domain.to_string();
-                    self.notes.shown(&API_URL, shown, Origin::Default);
-                }
-                domain.map_err(|error| Problem::of(&Origin::Default, &error))
-            }
+        let (variable, text, origin) = match given {
+            Some((variable, value)) => (variable, value.text.expose(), value.origin),
+            None => (&API_URL, DEFAULT_DOMAIN, Origin::Default),
         };
-        match parsed {
+        match ApiBase::parse(text) {
             Ok(domain) => {
+                self.notes.shown(variable, domain.to_string(), origin);
                 self.notes.known.uses_https = domain.as_url().scheme() == "https";
                 if domain.is_plain_http_beyond_loopback() {
-                    self.warnings.push(Warning::PlainHttp {
-                        domain: domain.to_string(),
-                    });
+                    let domain = domain.to_string();
+                    self.warnings.push(Warning::PlainHttp { domain });
                 }
                 Some(domain)
             }
-            Err(problem) => {
-                let named = format!("{problem} (the platform's domain)");
-                self.problem(Problem::new(named));
+            Err(error) => {
+                let problem = Problem::of(&origin, &error);
+                self.problem(Problem::new(format!("{problem} (the platform's domain)")));
                 None
             }
         }
@@ -381,18 +367,19 @@ impl<'a> Reader<'a> {
     /// A domain of the deployed CLI; one that cannot be used is ignored with a warning.
     fn of_cli(&mut self, domain: &'a CliDomain) -> Option<Value<'a>> {
         let place = domain.place.clone();
-        match ApiBase::parse(domain.text.expose()) {
-            Ok(used) => {
-                let domain = used.to_string();
-                self.warnings.push(Warning::DomainOfCli { domain, place });
-            }
-            Err(error) => {
-                let why = chain(&error).to_string();
-                self.warnings.push(Warning::DomainIgnored { place, why });
-                return None;
-            }
-        }
-        Some(Value {
+        let parsed = ApiBase::parse(domain.text.expose());
+        let is_usable = parsed.is_ok();
+        self.warnings.push(match parsed {
+            Ok(domain) => Warning::DomainOfCli {
+                domain: domain.to_string(),
+                place,
+            },
+            Err(error) => Warning::DomainIgnored {
+                place,
+                why: chain(&error).to_string(),
+            },
+        });
+        is_usable.then_some(Value {
             text: &domain.text,
             origin: Origin::Cli(&domain.place),
         })
@@ -472,31 +459,23 @@ impl<'a> Reader<'a> {
     fn shared<T, E: StdError + 'static>(
         &mut self,
         variable: &'static Variable,
-        parse: impl FnOnce(&str) -> Result<T, E>,
+        parse: impl Fn(&str) -> Result<T, E>,
     ) -> Option<T> {
         let value = self.raw.value(variable);
-        let name = value.as_ref().map(|value| match value.origin {
-            Origin::Environment(name) | Origin::File { name, .. } => name,
-            Origin::Flag(_) | Origin::Cli(_) | Origin::Default => variable.name,
+        let shared = value.filter(|value| match value.origin {
+            Origin::Environment(name) => is_shared(name),
+            Origin::File { name, .. } => is_shared(name) && name != variable.toml_key(),
+            Origin::Flag(_) | Origin::Cli(_) | Origin::Default => false,
         });
-        let is_key_of_ours =
-            name.is_none_or(|name| !is_shared(name) || name == variable.toml_key());
-        let Some(value) = value.filter(|_| !is_key_of_ours) else {
+        let failed = shared.and_then(|value| Some((parse(value.text.expose()).err()?, value)));
+        let Some((error, value)) = failed else {
             return self.parsed(variable, parse);
         };
-        match parse(value.text.expose()) {
-            Ok(parsed) => {
-                self.notes.holds(variable, &value);
-                Some(parsed)
-            }
-            Err(error) => {
-                self.warnings.push(Warning::NotUnderstood {
-                    name: value.origin.to_string(),
-                    expected: error.to_string(),
-                });
-                self.notes.unset(variable);
-                None
-            }
-        }
+        self.warnings.push(Warning::NotUnderstood {
+            name: value.origin.to_string(),
+            expected: error.to_string(),
+        });
+        self.notes.unset(variable);
+        None
     }
 }

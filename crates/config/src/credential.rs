@@ -211,12 +211,12 @@ impl MachineEnrollment {
         let missing = |(key, value): &&(&'static Variable, Secret)| {
             !has(key, value) && (*key != keys.domain || !is_configured)
         };
-        let changes: Vec<_> = wanted.iter().filter(missing).collect();
-        if changes.is_empty() {
-            return Ok(());
+        let changes = wanted.iter().filter(missing);
+        let changes: Vec<_> = changes.map(|(key, value)| (*key, value)).collect();
+        match changes.is_empty() {
+            true => Ok(()),
+            false => file::update(store, &changes),
         }
-        let changes: Vec<_> = changes.iter().map(|(key, value)| (*key, value)).collect();
-        file::update(store, &changes)
     }
 }
 

@@ -10,6 +10,7 @@ use std::net::IpAddr;
 
 use url::{Host, Url};
 
+use super::domain::is_loopback;
 use super::no_proxy::NoProxy;
 use crate::secret::Secret;
 
@@ -18,7 +19,14 @@ const HTTPS: [&str; 2] = ["HTTPS_PROXY", "https_proxy"];
 const HTTP: [&str; 2] = ["HTTP_PROXY", "http_proxy"];
 /// Used where the others are not set. Go does not know it, but curl and many other programs do.
 const ALL: [&str; 2] = ["ALL_PROXY", "all_proxy"];
-const BYPASS: [&str; 2] = ["NO_PROXY", "no_proxy"];
+pub(super) const BYPASS: [&str; 2] = ["NO_PROXY", "no_proxy"];
+/// All of them.
+const SETTINGS: [[&str; 2]; 4] = [HTTPS, HTTP, ALL, BYPASS];
+
+/// True for a variable for proxies.
+pub(super) fn is_known(name: &str) -> bool {
+    SETTINGS.as_flattened().contains(&name)
+}
 
 /// What the variables for proxies hold. One that is set and empty is kept, as a mistake of
 /// [`ProxyVariables::proxies`]; only an empty `NO_PROXY` counts as unset, since it excepts nothing.
@@ -114,7 +122,7 @@ impl ProxyVariables {
     }
 
     fn push(&mut self, name: &str, value: &OsStr, line: Option<String>) {
-        let mut names = [HTTPS, HTTP, ALL, BYPASS].into_iter().flatten();
+        let mut names = SETTINGS.as_flattened().iter().copied();
         if let Some(name) = names.find(|known| *known == name)
             && (!BYPASS.contains(&name) || !value.as_encoded_bytes().trim_ascii().is_empty())
         {
@@ -132,7 +140,7 @@ impl ProxyVariables {
     #[must_use]
     pub(crate) fn or(&self, weaker: &Self) -> Self {
         let mut values = self.values.clone();
-        for names in [HTTPS, HTTP, ALL, BYPASS] {
+        for names in SETTINGS {
             if self.first(names).is_none() {
                 let of_setting = weaker
                     .values
@@ -197,6 +205,10 @@ impl Proxies {
         let Some(proxy) = proxy else {
             return Way::Direct;
         };
+        // A proxy's loopback is another machine's.
+        if is_loopback(url) {
+            return Way::Loopback;
+        }
         let (host, address) = match url.host() {
             Some(Host::Domain(name)) => (name.to_ascii_lowercase(), None),
             Some(Host::Ipv4(address)) => (address.to_string(), Some(IpAddr::from(address))),
@@ -204,14 +216,6 @@ impl Proxies {
             None => return Way::Direct,
         };
         let address = address.map(|address| address.to_canonical());
-        // A proxy's loopback is another machine's.
-        let is_here = match address {
-            Some(address) => address.is_loopback(),
-            None => host == "localhost" || host.ends_with(".localhost"),
-        };
-        if is_here {
-            return Way::Loopback;
-        }
         let port = url.port_or_known_default().unwrap_or_default();
         if self.bypass.holds(&host, address, port) {
             return Way::Bypassed;

@@ -102,16 +102,10 @@ impl Group {
     /// True for what proves the identity of the role: of several ways to do that, only one counts.
     #[must_use]
     pub fn is_credential(self) -> bool {
-        match self {
-            Self::Token | Self::Login | Self::Enrollment | Self::SharedSecret | Self::Stored => {
-                true
-            }
-            Self::General
-            | Self::Global
-            | Self::Limits
-            | Self::Organization
-            | Self::StoredDomain => false,
-        }
+        matches!(
+            self,
+            Self::Token | Self::Login | Self::Enrollment | Self::SharedSecret | Self::Stored
+        )
     }
 
     /// The heading of its flags in `--help`.
@@ -261,15 +255,10 @@ impl Variable {
     /// The words that are its possible values, if there are only some.
     #[must_use]
     pub(crate) fn choices(&self) -> &'static [&'static str] {
-        match self.kind {
-            Kind::Choice(words) => words,
-            Kind::Text(_)
-            | Kind::Secret
-            | Kind::Url
-            | Kind::Path
-            | Kind::Address
-            | Kind::Number
-            | Kind::Headers => &[],
+        if let Kind::Choice(words) = self.kind {
+            words
+        } else {
+            &[]
         }
     }
 
@@ -322,31 +311,17 @@ impl Variable {
     }
 }
 
-/// Variables of other programs that a `KEY=value` file may set, since units read such files as their
-/// environment: they count as in the environment, which wins. These hold a URL, in which may be a
-/// password.
-const PROXY_URLS: [&str; 6] = [
-    "HTTPS_PROXY",
-    "https_proxy",
-    "HTTP_PROXY",
-    "http_proxy",
-    "ALL_PROXY",
-    "all_proxy",
-];
-
-/// The same that hold no secret.
-pub(crate) const PLAIN: [&str; 5] = [
-    "NO_PROXY",
-    "no_proxy",
-    "SSL_CERT_FILE",
-    "SSL_CERT_DIR",
-    "TZ",
-];
-
-/// True for a variable of other programs that counts in a `KEY=value` file.
+/// True for a variable of other programs that a `KEY=value` file may set, since units read such files as
+/// their environment: it counts as in the environment, which wins.
 #[must_use]
 pub(crate) fn is_standard(name: &str) -> bool {
-    PROXY_URLS.contains(&name) || PLAIN.contains(&name) || super::cloud::is_known(name)
+    is_plain(name) || super::proxy::is_known(name) || super::cloud::is_known(name)
+}
+
+/// True for those that hold no secret. The URL of a proxy may hold a password.
+#[must_use]
+pub(crate) fn is_plain(name: &str) -> bool {
+    ["SSL_CERT_FILE", "SSL_CERT_DIR", "TZ"].contains(&name) || super::proxy::BYPASS.contains(&name)
 }
 
 /// Stands for every variable that is no setting of this program.
@@ -372,12 +347,10 @@ pub(super) fn toml_key(name: &str) -> String {
 
 /// Other names of settings, each with the setting that it stands for.
 pub fn aliases() -> impl Iterator<Item = (&'static str, &'static Variable)> {
-    let of = |known: &&'static Variable| {
-        let known = *known;
+    TABLE.iter().copied().flat_map(|known| {
         let names = known.names().filter(|name| *name != known.name);
         names.map(move |alias| (alias, known))
-    };
-    TABLE.iter().flat_map(move |known| of(known))
+    })
 }
 
 /// Ways in which a machine identity may log in (protocol.md §6).

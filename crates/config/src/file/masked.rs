@@ -2,7 +2,7 @@
 
 use super::lines::{is_comment, is_section};
 use super::{Entry, read};
-use crate::table::PLAIN;
+use crate::table::is_plain;
 
 /// The lines of a file's text, with `<secret>` in place of every value that may be one.
 #[must_use]
@@ -26,7 +26,7 @@ pub fn masked(text: &str) -> Vec<String> {
 /// True if the value of `entry` may be shown.
 #[must_use]
 pub fn has_no_secret(entry: &Entry) -> bool {
-    !entry.key.secret || entry.value.is_empty() || PLAIN.contains(&entry.name.as_str())
+    !entry.key.secret || entry.value.is_empty() || is_plain(&entry.name)
 }
 
 /// `line` up to its value.
