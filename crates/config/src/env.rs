@@ -74,14 +74,11 @@ impl Environment {
             let Some(name) = name.to_str() else {
                 continue;
             };
-            environment.proxy.keep(name, &value);
+            environment.keep_foreign(name, &value, None);
             if value.is_empty() {
                 continue;
             }
             let path = || Some(PathBuf::from(&value));
-            if let Some(value) = value.to_str() {
-                environment.cloud.keep(name, value);
-            }
             match name {
                 "HOME" => environment.home = path(),
                 "XDG_STATE_HOME" => environment.xdg_state_home = path(),
@@ -97,9 +94,6 @@ impl Environment {
                     api_port = value.to_str().and_then(|port| port.parse().ok());
                 }
                 "JOURNAL_STREAM" => environment.journal_stream = value.into_string().ok(),
-                "SSL_CERT_FILE" | "SSL_CERT_DIR" => {
-                    environment.keep_roots(name, &value, &format!("environment variable {name}"));
-                }
                 "NO_COLOR" => environment.no_color = true,
                 other => {
                     let Some((variable, name)) = Variable::called(other) else {
@@ -157,19 +151,27 @@ impl Environment {
         absolute
     }
 
-    /// Keeps where root certificates are, which `name` says in `setting`.
-    fn keep_roots(&mut self, name: &str, value: &OsStr, setting: &str) {
+    /// Keeps what a variable of other programs says, which a file sets in `line` or else the environment.
+    fn keep_foreign(&mut self, name: &str, value: &OsStr, line: Option<&str>) {
+        self.proxy.keep(name, value, line);
+        if value.is_empty() {
+            return;
+        }
+        if let Some(value) = value.to_str() {
+            self.cloud.keep(name, value);
+        }
+        let setting = line.map_or_else(|| format!("environment variable {name}"), str::to_owned);
         let named = |path| NamedFile {
-            setting: setting.to_owned(),
+            setting: setting.clone(),
             path,
         };
         if name == "SSL_CERT_FILE" {
             self.ssl_cert_file = Some(named(PathBuf::from(value)));
-            return;
+        } else if name == "SSL_CERT_DIR" {
+            let dirs = std::env::split_paths(value).filter(|dir| !dir.as_os_str().is_empty());
+            let dirs: Vec<_> = dirs.map(named).collect();
+            self.ssl_cert_dirs = Some(dirs).filter(|dirs| !dirs.is_empty());
         }
-        let dirs = std::env::split_paths(value).filter(|dir| !dir.as_os_str().is_empty());
-        let dirs: Vec<_> = dirs.map(named).collect();
-        self.ssl_cert_dirs = Some(dirs).filter(|dirs| !dirs.is_empty());
     }
 
     /// This environment with what the lines of `file` say for other programs; where both say
@@ -178,17 +180,8 @@ impl Environment {
     pub(crate) fn with_file(&self, file: Option<&Loaded>) -> Self {
         let mut weaker = Self::default();
         for (entry, origin) in file.into_iter().flat_map(Loaded::foreign) {
-            let (name, value) = (&*entry.name, entry.value.expose());
-            let line = origin.to_string();
-            if value.is_empty() {
-                weaker.proxy.keep_line(name, value, line);
-                continue;
-            }
-            weaker.cloud.keep(name, value);
-            if matches!(name, "SSL_CERT_FILE" | "SSL_CERT_DIR") {
-                weaker.keep_roots(name, OsStr::new(value), &line);
-            }
-            weaker.proxy.keep_line(name, value, line);
+            let value = OsStr::new(entry.value.expose());
+            weaker.keep_foreign(&entry.name, value, Some(&origin.to_string()));
         }
         let mut both = self.clone();
         both.cloud = both.cloud.or(&weaker.cloud);

@@ -111,22 +111,15 @@ pub enum Way<'a> {
 }
 
 impl ProxyVariables {
-    /// Keeps `value` of the environment if `name` is one of the variables for proxies.
-    pub(crate) fn keep(&mut self, name: &str, value: &OsStr) {
-        self.push(name, value, None);
-    }
-
-    /// The same for a variable that a file sets in `line`.
-    pub(crate) fn keep_line(&mut self, name: &str, value: &str, line: String) {
-        self.push(name, OsStr::new(value), Some(line));
-    }
-
-    fn push(&mut self, name: &str, value: &OsStr, line: Option<String>) {
+    /// Keeps `value` if `name` is one of the variables for proxies, which a file sets in `line` or else the
+    /// environment.
+    pub(crate) fn keep(&mut self, name: &str, value: &OsStr, line: Option<&str>) {
         let mut names = SETTINGS.as_flattened().iter().copied();
         if let Some(name) = names.find(|known| *known == name)
             && (!BYPASS.contains(&name) || !value.as_encoded_bytes().trim_ascii().is_empty())
         {
             let value = value.to_str().map(Secret::new);
+            let line = line.map(str::to_owned);
             self.values.push(Given { name, value, line });
         }
     }
@@ -321,7 +314,7 @@ mod tests {
     fn of(variables: &[(&str, &str)]) -> ProxyVariables {
         let mut kept = ProxyVariables::default();
         for (name, value) in variables {
-            kept.keep(name, OsStr::new(value));
+            kept.keep(name, OsStr::new(value), None);
         }
         kept
     }
@@ -436,7 +429,7 @@ mod tests {
                 assert_eq!(problems, in_environment(name, why), "{value}");
                 let mut line = ProxyVariables::default();
                 let place = format!("{name} in /gateway.conf line 3");
-                line.keep_line(name, value, place.clone());
+                line.keep(name, OsStr::new(value), Some(&place));
                 assert_eq!(line.proxies(), Err(vec![(place, why)]), "{value}");
             }
             assert!(!why.to_string().contains("//p:"));
@@ -455,7 +448,7 @@ mod tests {
             );
         }
         let mut bytes = ProxyVariables::default();
-        bytes.keep("HTTPS_PROXY", OsStr::from_bytes(b"http://\xff"));
+        bytes.keep("HTTPS_PROXY", OsStr::from_bytes(b"http://\xff"), None);
         let problems = bytes.proxies();
         let expected = in_environment("HTTPS_PROXY", InvalidProxy::NotText);
         assert_eq!(problems, expected);
@@ -471,7 +464,11 @@ mod tests {
             ("NO_PROXY", "inside.example"),
             ("TZ", "UTC"),
         ] {
-            file.keep_line(name, value, format!("{name} in /gateway.conf line 2"));
+            file.keep(
+                name,
+                OsStr::new(value),
+                Some(&format!("{name} in /gateway.conf line 2")),
+            );
         }
         let both = environment.or(&file).proxies();
         let both = both.expect("usable");

@@ -22,8 +22,9 @@ pub(super) fn read_private(
     forbidden: u32,
     owners: Option<[u32; 2]>,
 ) -> Result<Zeroizing<String>, Error> {
+    let owned = || path.to_owned();
     let error = |source| Error::Read {
-        path: path.to_owned(),
+        path: owned(),
         source,
     };
     // A FIFO would block the open forever.
@@ -34,21 +35,17 @@ pub(super) fn read_private(
         .map_err(error)?;
     let metadata = file.metadata().map_err(error)?;
     if !metadata.is_file() {
-        return Err(Error::NotAFile {
-            path: path.to_owned(),
-        });
+        return Err(Error::NotAFile { path: owned() });
     }
     let owner = metadata.uid();
     if owners.is_some_and(|owners| !owners.contains(&owner)) {
-        let path = path.to_owned();
+        let path = owned();
         return Err(Error::Foreign { path, owner });
     }
     let mode = metadata.mode() & 0o7777;
     if mode & forbidden != 0 {
-        return Err(Error::Exposed {
-            path: path.to_owned(),
-            mode,
-        });
+        let path = owned();
+        return Err(Error::Exposed { path, mode });
     }
     let mut bytes = Zeroizing::new(Vec::new());
     let read = io::Read::by_ref(&mut file)
@@ -56,12 +53,10 @@ pub(super) fn read_private(
         .read_to_end(&mut bytes)
         .map_err(error)?;
     if u64::try_from(read).unwrap_or(u64::MAX) > MAX_SIZE {
-        return Err(Error::TooLarge {
-            path: path.to_owned(),
-        });
+        return Err(Error::TooLarge { path: owned() });
     }
     let text = decode(&bytes).map_err(|mistake| Error::Lines {
-        path: path.to_owned(),
+        path: owned(),
         lines: vec![mistake],
     })?;
     Ok(Zeroizing::new(text.to_owned()))

@@ -82,27 +82,20 @@ fn parse_line(line: &str) -> Result<Option<Assignment<'_>>, Mistake> {
         return Err(Mistake::NotAnAssignment);
     }
     let key = variable(name)?;
+    let wrong = |mistake: fn(String) -> Mistake| Err(mistake(name.to_owned()));
     if text.chars().any(char::is_control) {
-        return Err(Mistake::Control(name.to_owned()));
+        return wrong(Mistake::Control);
     }
     let mut chars = text.chars();
     let value = match chars.next() {
         Some('\'') => match chars.as_str().split_once('\'') {
             Some((value, "")) => value.to_owned(),
-            Some(_) => {
-                return Err(Mistake::TextBehindQuote(name.to_owned()));
-            }
-            None => {
-                return Err(Mistake::OpenQuote(name.to_owned()));
-            }
+            Some(_) => return wrong(Mistake::TextBehindQuote),
+            None => return wrong(Mistake::OpenQuote),
         },
         Some('"') => unescape(chars.as_str(), name)?,
-        Some(_) if text.contains('\\') => {
-            return Err(Mistake::Backslash(name.to_owned()));
-        }
-        Some(_) if has_comment(text) => {
-            return Err(Mistake::Comment(name.to_owned()));
-        }
+        Some(_) if text.contains('\\') => return wrong(Mistake::Backslash),
+        Some(_) if has_comment(text) => return wrong(Mistake::Comment),
         Some(_) | None => text.to_owned(),
     };
     let value = Zeroizing::new(value);

@@ -211,22 +211,26 @@ fn looks_like_a_key(text: &str) -> bool {
 /// The setting whose name, in any spelling, most resembles `key`, if any does.
 pub(super) fn nearest(key: &str) -> Option<&'static Variable> {
     let key = toml_key(&key.to_ascii_uppercase());
-    TABLE
-        .iter()
-        .map(|known| (levenshtein(&key, &known.toml_key()), *known))
-        .min_by_key(|(distance, _)| *distance)
-        // Of a short key so few letters would be left that anything resembles it.
-        .filter(|(distance, known)| *distance <= MAX_TYPO && 2 * distance < known.toml_key().len())
-        .map(|(_, known)| known)
+    let distance = |known: &Variable| levenshtein(&key, &known.toml_key());
+    most_alike(
+        TABLE
+            .iter()
+            .map(|known| (distance(known), known.name, *known)),
+    )
 }
 
 /// The name of a variable of this program that most resembles `name`, if any does.
 pub(crate) fn nearest_name(name: &str) -> Option<&'static str> {
     let names = TABLE.iter().flat_map(|known| known.names());
-    names
-        .filter(|known| !is_shared(known))
-        .map(|known| (levenshtein(name, known), known))
-        .min_by_key(|(distance, _)| *distance)
-        .filter(|(distance, known)| *distance <= MAX_TYPO && 2 * distance < toml_key(known).len())
-        .map(|(_, known)| known)
+    let ours = names.filter(|known| !is_shared(known));
+    most_alike(ours.map(|known| (levenshtein(name, known), known, known)))
+}
+
+/// Of candidates, each with its distance and its name, the nearest one that is near enough.
+fn most_alike<T>(candidates: impl Iterator<Item = (usize, &'static str, T)>) -> Option<T> {
+    candidates
+        .min_by_key(|(distance, ..)| *distance)
+        // Of a short key so few letters would be left that anything resembles it.
+        .filter(|(distance, name, _)| *distance <= MAX_TYPO && 2 * distance < toml_key(name).len())
+        .map(|(.., found)| found)
 }

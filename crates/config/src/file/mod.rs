@@ -196,14 +196,9 @@ impl Error {
     /// True if there is no such file.
     #[must_use]
     pub fn is_absent(&self) -> bool {
-        let Self::Read { source, .. } = self else {
-            return false;
-        };
+        use io::ErrorKind::{NotADirectory, NotFound};
         // Below a file there is none either.
-        matches!(
-            source.kind(),
-            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-        )
+        matches!(self, Self::Read { source, .. } if matches!(source.kind(), NotFound | NotADirectory))
     }
 }
 
@@ -288,13 +283,17 @@ pub fn update(path: &Path, changes: &[(&'static Variable, &Secret)]) -> Result<(
         Err(error) => return Err(error),
     };
     let new = updated(path, &old, changes)?;
-    let directory = directory_of(&target);
-    make_directory(directory).map_err(|source| Error::Directory {
-        path: directory.to_owned(),
-        source,
-    })?;
+    make_directory_of(&target)?;
     replace(&target, new.as_bytes()).map_err(|source| Error::Write {
         path: path.to_owned(),
+        source,
+    })
+}
+
+fn make_directory_of(path: &Path) -> Result<(), Error> {
+    let directory = directory_of(path);
+    make_directory(directory).map_err(|source| Error::Directory {
+        path: directory.to_owned(),
         source,
     })
 }
@@ -310,11 +309,7 @@ pub fn prove_writable(path: &Path) -> Result<(), Error> {
     if path.symlink_metadata().is_ok() {
         return update(path, &[]);
     }
-    let directory = directory_of(path);
-    make_directory(directory).map_err(|source| Error::Directory {
-        path: directory.to_owned(),
-        source,
-    })?;
+    make_directory_of(path)?;
     prove_creatable(path).map_err(|source| Error::Write {
         path: path.to_owned(),
         source,
