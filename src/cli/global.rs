@@ -12,14 +12,13 @@ use super::exit::Failure;
 use super::logging::{Logging, Stream};
 use super::setting_args::{Every, SettingArgs};
 use crate::config::env::{
-    API_URL, CA_FILE, CUSTOM_HEADERS, Environment, LOG_DESTINATION, LOG_FILE, LOG_FORMAT,
+    API_URL, CA_FILE, CUSTOM_HEADERS, Environment, Kind, LOG_DESTINATION, LOG_FILE, LOG_FORMAT,
     LOG_LEVEL, TOKEN, Variable,
 };
 use crate::config::proxy::Proxies;
 use crate::config::raw::{Flags, Raw, Source};
 use crate::config::settings::{ApiBase, CustomHeaders, LogLevel, LogSettings};
 use crate::config::token;
-use crate::config::value::Shape;
 use crate::config::warning::{Problem, Warning};
 use crate::host::journal;
 use crate::install;
@@ -229,7 +228,7 @@ impl Global {
         }
         self.check_readable(&TOKEN)?;
         if let Some(value) = self.raw().value_from(Source::Environment, &TOKEN) {
-            return match Shape::Token.check(value.text.expose()) {
+            return match Kind::Secret.check(value.text.expose()) {
                 Ok(()) => Ok((value.text.clone(), value.origin.to_string())),
                 Err(error) => Err(invalid(error, value.origin)),
             };

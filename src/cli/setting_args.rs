@@ -12,7 +12,7 @@ use clap::{Arg, ArgMatches, Command};
 use crate::config::env::{Flag, Group, Kind, TABLE, TOKEN, Used, Variable, word};
 use crate::config::raw::Flags;
 use crate::config::token;
-use crate::config::value::{Shape, clean};
+use crate::config::value::clean;
 use crate::config::warning::Problem;
 use crate::error::chain;
 use crate::secret::Secret;
@@ -102,7 +102,7 @@ impl<R> SettingArgs<R> {
                     ("--token -", token::read(input, from))
                 }
                 (_, true) if clean(value.expose()).is_empty() => continue,
-                (_, true) => match Shape::Path.check(value.expose()) {
+                (_, true) => match Kind::Path.check(value.expose()) {
                     Ok(()) => (flag.name, token::load(Path::new(value.expose()))),
                     Err(error) => {
                         let text = format!("{}: {error}", flag.name);

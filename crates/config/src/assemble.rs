@@ -21,7 +21,6 @@ use super::role::RoleKeys;
 use super::settings::{
     ApiBase, CommonSettings, CustomHeaders, DEFAULT_DOMAIN, LogLevel, LogSettings,
 };
-use super::value::Shape;
 use super::warning::{Problem, Warning};
 use crate::error::chain;
 use crate::trust::{self, NamedFile};
@@ -271,7 +270,7 @@ impl<'a> Reader<'a> {
     /// Notes that `value` is used for `variable`. False, and a problem, if it can never be right.
     pub(super) fn uses(&mut self, variable: &'static Variable, value: &Value<'a>) -> bool {
         self.notes.holds(variable, value);
-        match Shape::of(variable).check(value.text.expose()) {
+        match variable.kind.check(value.text.expose()) {
             Ok(()) => true,
             Err(error) => {
                 self.problem(Problem::of(&value.origin, &error));

@@ -2,7 +2,8 @@
 
 use url::{Host, Url};
 
-use super::value::{self, Shape};
+use super::table::Kind;
+use super::value;
 
 /// The domain used when none is configured (protocol.md §1).
 pub const DEFAULT_DOMAIN: &str = "https://app.infisical.com";
@@ -52,7 +53,7 @@ impl ApiBase {
     /// [`InvalidApiBase`] says what is wrong.
     pub fn parse(domain: &str) -> Result<Self, InvalidApiBase> {
         let domain = value::clean(domain);
-        Shape::Url.check(domain)?;
+        Kind::Url.check(domain)?;
         let parsed = Url::parse(domain);
         let has_scheme = domain.contains("://") || domain.contains(":/");
         let mut url = match parsed {

@@ -190,32 +190,6 @@ impl Environment {
         both.ssl_cert_dirs = both.ssl_cert_dirs.or(weaker.ssl_cert_dirs);
         both
     }
-
-    /// The value of `variable` by a name of ours, if it is set and not empty, and that name.
-    #[must_use]
-    pub fn value_with_name(&self, variable: &Variable) -> Option<(&'static str, &Secret)> {
-        self.strongest(variable, false)
-    }
-
-    /// The same by a name that other programs may use as well.
-    #[must_use]
-    pub fn shared_value(&self, variable: &Variable) -> Option<(&'static str, &Secret)> {
-        self.strongest(variable, true)
-    }
-
-    /// The value of `variable`, if it is set and not empty.
-    #[must_use]
-    pub fn value(&self, variable: &Variable) -> Option<&Secret> {
-        self.value_with_name(variable).map(|(_, value)| value)
-    }
-
-    fn strongest(&self, variable: &Variable, shared: bool) -> Option<(&'static str, &Secret)> {
-        let values = self.values.iter();
-        let names =
-            values.filter(|(known, name, _)| *known == variable && is_shared(name) == shared);
-        let strongest = names.min_by_key(|(known, name, _)| known.rank(name));
-        strongest.map(|(_, name, value)| (*name, value))
-    }
 }
 
 #[cfg(test)]
@@ -224,6 +198,8 @@ mod tests {
     use std::ffi::OsString;
     use std::os::unix::ffi::OsStringExt as _;
     use std::path::Path;
+
+    use crate::raw::{Flags, Origin, Raw, Source};
 
     #[test]
     fn the_strongest_name_of_a_variable_wins() {
@@ -234,18 +210,27 @@ mod tests {
             ("LOG_LEVEL", "debug"),
             ("INFISICAL_OIDC_AUTH_JWT", "j"),
         ]);
-        let own = |variable| {
-            let found = environment.value_with_name(variable);
-            found.map(|(name, value)| (name, value.expose()))
-        };
-        let domain = Some(("INFISICAL_DOMAIN", "https://stronger"));
-        assert_eq!(own(&API_URL), domain);
-        assert_eq!(own(&JWT), Some(("INFISICAL_OIDC_AUTH_JWT", "j")));
-        assert_eq!(own(&TOKEN), None);
-        let shared = |variable| environment.shared_value(variable).map(|(name, _)| name);
-        assert_eq!(shared(&TOKEN), Some("TOKEN"));
-        assert_eq!(shared(&LOG_LEVEL), Some("LOG_LEVEL"));
-        assert_eq!(shared(&API_URL), None);
+        for (variable, name, text, source) in [
+            (
+                &API_URL,
+                "INFISICAL_DOMAIN",
+                "https://stronger",
+                Source::Environment,
+            ),
+            (&JWT, "INFISICAL_OIDC_AUTH_JWT", "j", Source::Environment),
+            (&TOKEN, "TOKEN", "t", Source::Shared),
+            (&LOG_LEVEL, "LOG_LEVEL", "debug", Source::Shared),
+        ] {
+            let raw = Raw {
+                flags: &Flags::default(),
+                environment: &environment,
+                file: None,
+            };
+            let value = raw.value(variable).expect(name);
+            assert_eq!(value.origin, Origin::Environment(name));
+            assert_eq!(value.text.expose(), text);
+            assert_eq!(raw.source(variable), Some(source));
+        }
     }
 
     #[test]
@@ -267,11 +252,11 @@ mod tests {
         assert_eq!(dirs, ["/a", "/b"].map(Path::new));
         let api = Some(("10.0.0.1".to_owned(), 443));
         assert_eq!(environment.kubernetes_api, api);
-        assert_eq!(
-            environment.value(&TOKEN).map(|token| token.expose()),
-            Some("hunter2")
-        );
-        assert!(environment.value(&LOG_LEVEL).is_none());
+        let values = environment.values.iter();
+        let values: Vec<_> = values
+            .map(|(_, name, text)| (*name, text.expose()))
+            .collect();
+        assert_eq!(values, [("INFISICAL_TOKEN", "hunter2")]);
         assert_eq!(environment.home.as_deref(), Some(Path::new("/home/u")));
         assert_eq!(
             environment.state_directory.as_deref(),
@@ -286,6 +271,6 @@ mod tests {
         let bytes = OsString::from_vec(vec![0xff]);
         let environment = Environment::from_vars([(OsString::from("INFISICAL_TOKEN"), bytes)]);
         assert_eq!(environment.unreadable, ["INFISICAL_TOKEN"]);
-        assert!(environment.value(&TOKEN).is_none());
+        assert!(environment.values.is_empty());
     }
 }

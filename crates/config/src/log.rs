@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use super::value::{InvalidValue, Shape, clean};
+use super::table::Kind;
+use super::value::{InvalidValue, clean};
 
 /// Makes an enumeration of the words of a setting, in small or capital letters: for each its usual
 /// word, and others with the same meaning.
@@ -126,7 +127,7 @@ impl LogSettings {
             "" => Err(InvalidLogFile::Empty),
             "-" => Err(InvalidLogFile::Dash),
             path => {
-                Shape::Path.check(path)?;
+                Kind::Path.check(path)?;
                 Ok(PathBuf::from(path))
             }
         }

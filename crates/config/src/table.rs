@@ -129,10 +129,14 @@ impl Group {
 /// Which values a setting may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Any text of the named form, such as `NAME` or `ID`.
+    /// One word of printable ASCII; in `--help` it has this name, such as `ID`.
     Text(&'static str),
-    /// A token or another secret.
+    /// A name for people, which may hold spaces.
+    Name,
+    /// A token or another secret: one word of printable ASCII.
     Secret,
+    /// A JSON web token in its compact form (RFC 7519 §3).
+    Jwt,
     /// A URL of the platform.
     Url,
     /// The path of a file or a directory.
@@ -153,7 +157,8 @@ impl Kind {
     pub fn value_name(self) -> &'static str {
         match self {
             Self::Text(name) => name,
-            Self::Secret => "SECRET",
+            Self::Name => "NAME",
+            Self::Secret | Self::Jwt => "SECRET",
             Self::Url => "URL",
             Self::Path => "FILE",
             Self::Address => "ADDR:PORT",
@@ -381,7 +386,7 @@ const ROW: Variable = Variable {
     secret: false,
     used: Used::ByAll,
     group: Group::General,
-    kind: Kind::Text("NAME"),
+    kind: Kind::Name,
     keyword: None,
     flags: &[],
     stronger: &[],
@@ -509,7 +514,7 @@ settings! {
     JWT = "INFISICAL_JWT" "JSON web token to log in with oidc-auth or jwt-auth" {
         secret: true,
         group: Group::Login,
-        kind: Kind::Secret,
+        kind: Kind::Jwt,
         flags: &[Flag::new("--jwt")],
         aliases: &["INFISICAL_OIDC_AUTH_JWT"],
     }

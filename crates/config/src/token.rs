@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-use super::value::{InvalidValue, MAX_SIZE, Shape, clean};
+use super::table::Kind;
+use super::value::{InvalidValue, MAX_SIZE, clean};
 use crate::secret::Secret;
 
 /// Mode bits of group and others.
@@ -79,7 +80,7 @@ pub fn read(reader: impl Read, from: String) -> Result<Secret, Error> {
         return Err(Error::TooLong { from });
     }
     let checked = match std::str::from_utf8(&bytes).map(clean) {
-        Ok(token) => Shape::Token.check(token).map(|()| Secret::new(token)),
+        Ok(token) => Kind::Secret.check(token).map(|()| Secret::new(token)),
         Err(_) => Err(InvalidValue::NotAscii),
     };
     checked.map_err(|source| Error::NotAToken { from, source })

@@ -2,37 +2,18 @@
 //! standard input or a credential.
 //!
 //! [`clean`] removes what editors, shells and mounted secrets leave around a value.
-//! [`Shape::check`] then refuses what can never be right. An error says what is wrong and never
+//! [`Kind::check`] then refuses what can never be right. An error says what is wrong and never
 //! contains the value; its caller names the source.
 
 use std::path::{Component, Path};
 
-use super::table::{JWT, Kind, Variable};
+use super::table::Kind;
 
 /// Some editors begin a file with it.
 pub(super) const BYTE_ORDER_MARK: char = '\u{feff}';
 
 /// Longest value, in bytes: an access token is a JSON web token of a few KiB.
 pub(crate) const MAX_SIZE: usize = 64 << 10;
-
-/// What a value may look like.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Shape {
-    /// A token or another secret in one word of printable ASCII.
-    Token,
-    /// A JSON web token in its compact form (RFC 7519 §3).
-    Jwt,
-    /// An id, a slug, a method or a number: one word of printable ASCII.
-    Word,
-    /// An address that begins with a scheme.
-    Url,
-    /// A name for people, which may hold spaces.
-    Name,
-    /// The path of a file.
-    Path,
-    /// A value with a grammar of its own, which its parser checks; one line.
-    Line,
-}
 
 /// Why a value can never be right; the value is not part of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -82,7 +63,7 @@ pub fn clean(text: &str) -> &str {
 /// left as it is, to be refused as it was given.
 pub(super) fn absolute_path(directory: &Path, path: &str) -> String {
     let given = Path::new(path);
-    if given.is_absolute() || path == "-" || Shape::Path.check(path).is_err() {
+    if given.is_absolute() || path == "-" || Kind::Path.check(path).is_err() {
         return path.to_owned();
     }
     let mut absolute = directory.to_owned();
@@ -97,21 +78,7 @@ pub(super) fn absolute_path(directory: &Path, path: &str) -> String {
     absolute.display().to_string()
 }
 
-impl Shape {
-    /// The shape of a setting's values.
-    #[must_use]
-    pub(crate) fn of(variable: &Variable) -> Self {
-        match variable.kind {
-            Kind::Secret if *variable == JWT => Self::Jwt,
-            Kind::Secret => Self::Token,
-            Kind::Url => Self::Url,
-            Kind::Path => Self::Path,
-            Kind::Headers => Self::Line,
-            Kind::Text("NAME") => Self::Name,
-            Kind::Text(_) | Kind::Address | Kind::Number | Kind::Choice(_) => Self::Word,
-        }
-    }
-
+impl Kind {
     /// Checks `text`, which is [`clean`].
     ///
     /// # Errors
@@ -127,26 +94,22 @@ impl Shape {
             return Err(InvalidValue::Template);
         }
         match self {
-            Self::Token => check_token(text),
-            Self::Jwt => {
-                check_token(text)?;
-                if is_jwt(text) {
-                    Ok(())
-                } else {
-                    Err(InvalidValue::NotAJwt)
-                }
+            Self::Secret => check_token(text),
+            Self::Jwt => match check_token(text) {
+                Ok(()) if !is_jwt(text) => Err(InvalidValue::NotAJwt),
+                checked => checked,
+            },
+            Self::Text(_) | Self::Address | Self::Number | Self::Choice(_) => {
+                check_ascii_word(text)
             }
-            Self::Word => check_ascii_word(text),
             Self::Url => check_url(text),
             Self::Name => check_name(text),
-            Self::Path => {
-                check_name(text)?;
-                if text == "~" || text.starts_with("~/") {
-                    return Err(InvalidValue::Tilde);
-                }
-                Ok(())
-            }
-            Self::Line => check_visible(text),
+            Self::Path => match check_name(text) {
+                Ok(()) if text == "~" || text.starts_with("~/") => Err(InvalidValue::Tilde),
+                checked => checked,
+            },
+            // Their parser does the rest.
+            Self::Headers => check_visible(text),
         }
     }
 }
@@ -301,12 +264,12 @@ fn is_jwt(text: &str) -> bool {
 mod tests {
     use std::path::Path;
 
-    use super::{InvalidValue, MAX_SIZE, Shape, absolute_path, clean};
+    use super::{InvalidValue, Kind, MAX_SIZE, absolute_path, clean};
 
     /// What the validator makes of a value as it was given.
-    fn check(shape: Shape, text: &str) -> Result<&str, InvalidValue> {
+    fn check(kind: Kind, text: &str) -> Result<&str, InvalidValue> {
         let text = clean(text);
-        shape.check(text).map(|()| text)
+        kind.check(text).map(|()| text)
     }
 
     #[test]
@@ -320,8 +283,8 @@ mod tests {
             "\u{feff} abc\u{feff}\n",
             "\u{a0}abc\u{a0}",
         ] {
-            for shape in [Shape::Token, Shape::Word, Shape::Name, Shape::Path] {
-                assert_eq!(check(shape, text), Ok("abc"), "{text:?} {shape:?}");
+            for kind in [Kind::Secret, Kind::Text("ID"), Kind::Name, Kind::Path] {
+                assert_eq!(check(kind, text), Ok("abc"), "{text:?} {kind:?}");
             }
         }
     }
@@ -374,7 +337,7 @@ mod tests {
             ("export INFISICAL_TOKEN=abc", Assignment),
             ("TOKEN=abc", Assignment),
         ] {
-            assert_eq!(check(Shape::Token, text), Err(error), "{text:?}");
+            assert_eq!(check(Kind::Secret, text), Err(error), "{text:?}");
         }
     }
 
@@ -392,7 +355,7 @@ mod tests {
             "a\"b",
             "!$%&/()=?",
         ] {
-            assert_eq!(check(Shape::Token, text), Ok(text));
+            assert_eq!(check(Kind::Secret, text), Ok(text));
         }
     }
 
@@ -407,7 +370,7 @@ mod tests {
             ("a..c", false),
             ("a.b.c!", false),
         ] {
-            assert_eq!(check(Shape::Jwt, text).is_ok(), is_jwt, "{text}");
+            assert_eq!(check(Kind::Jwt, text).is_ok(), is_jwt, "{text}");
         }
     }
 
@@ -439,7 +402,7 @@ mod tests {
             "/var/log/a b.log",
             "a\"b",
         ] {
-            assert_eq!(check(Shape::Path, text), Ok(text));
+            assert_eq!(check(Kind::Path, text), Ok(text));
         }
         for (text, error) in [
             ("'Office'", Quotes),
@@ -448,7 +411,7 @@ mod tests {
             ("${NAME}", Template),
             ("<name>", Placeholder),
         ] {
-            assert_eq!(check(Shape::Name, text), Err(error), "{text:?}");
+            assert_eq!(check(Kind::Name, text), Err(error), "{text:?}");
         }
         for (text, error) in [
             ("~/token", Tilde),
@@ -456,8 +419,8 @@ mod tests {
             ("$HOME/token", Template),
             ("${HOME}/token", Template),
         ] {
-            assert_eq!(check(Shape::Path, text), Err(error), "{text:?}");
+            assert_eq!(check(Kind::Path, text), Err(error), "{text:?}");
         }
-        assert_eq!(check(Shape::Path, "a~"), Ok("a~"));
+        assert_eq!(check(Kind::Path, "a~"), Ok("a~"));
     }
 }

@@ -11,8 +11,9 @@ use url::Url;
 use zeroize::Zeroizing;
 
 use super::Error;
+use crate::config::env::Kind;
 use crate::config::proxy::Proxies;
-use crate::config::value::{self, Shape};
+use crate::config::value;
 use crate::resolve::Resolver;
 use crate::secret::Secret;
 use crate::trust;
@@ -189,11 +190,11 @@ pub(super) fn content(path: &Path, what: &'static str, reason: &'static str) -> 
     }
 }
 
-/// Reads a file that holds a token of this shape and nothing else.
+/// Reads a file that holds a token of this kind and nothing else.
 pub(super) async fn token_file(
     path: &Path,
     what: &'static str,
-    shape: Shape,
+    kind: Kind,
 ) -> Result<Secret, Error> {
     let text = file(path, what).await?;
     let token = value::clean(&text);
@@ -202,7 +203,7 @@ pub(super) async fn token_file(
         path: path.to_owned(),
         source,
     };
-    shape.check(token).map_err(invalid)?;
+    kind.check(token).map_err(invalid)?;
     Ok(Secret::new(token))
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::{Error, error, fetch};
 use crate::config::credential::Jwt;
-use crate::config::value::Shape;
+use crate::config::env::Kind;
 use crate::secret::Secret;
 
 pub(super) async fn token(jwt: &Jwt) -> Result<Secret, Error> {
@@ -17,5 +17,5 @@ pub(super) async fn token(jwt: &Jwt) -> Result<Secret, Error> {
 
 /// Reads the token from the file at `path`.
 pub(super) async fn read(path: &Path) -> Result<Secret, Error> {
-    fetch::token_file(path, error::JWT, Shape::Jwt).await
+    fetch::token_file(path, error::JWT, Kind::Jwt).await
 }

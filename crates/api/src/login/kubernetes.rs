@@ -4,9 +4,9 @@
 use std::path::Path;
 
 use super::{Error, error, fetch};
-use crate::config::value::Shape;
+use crate::config::env::Kind;
 use crate::secret::Secret;
 
 pub(super) async fn token(path: &Path) -> Result<Secret, Error> {
-    fetch::token_file(path, error::POD_TOKEN, Shape::Jwt).await
+    fetch::token_file(path, error::POD_TOKEN, Kind::Jwt).await
 }

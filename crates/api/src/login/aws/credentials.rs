@@ -11,8 +11,8 @@ use super::super::Error;
 use super::super::fetch::{self, Service};
 use super::profile::Profile;
 use crate::config::cloud::Cloud;
+use crate::config::env::Kind;
 use crate::config::proxy::Proxies;
-use crate::config::value::Shape;
 use crate::secret::Secret;
 
 /// The metadata service of a machine.
@@ -177,7 +177,7 @@ async fn of_container(cloud: &Cloud, url: &Url) -> Result<Credentials, Error> {
     let file = cloud.value(&["AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"]);
     let token = match file {
         Some(file) => {
-            Some(fetch::token_file(Path::new(file), "the container's token", Shape::Token).await?)
+            Some(fetch::token_file(Path::new(file), "the container's token", Kind::Secret).await?)
         }
         None => cloud
             .value(&["AWS_CONTAINER_AUTHORIZATION_TOKEN"])
@@ -202,7 +202,7 @@ async fn web_identity(
         name: "AWS_ROLE_ARN",
         reason: "it is needed beside AWS_WEB_IDENTITY_TOKEN_FILE",
     })?;
-    let token = fetch::token_file(file, "the web identity's token", Shape::Token).await?;
+    let token = fetch::token_file(file, "the web identity's token", Kind::Secret).await?;
     let at = match cloud.value(&["AWS_ENDPOINT_URL_STS"]) {
         Some(url) => url.trim_end_matches('/').to_owned(),
         // China's regions have a domain of their own.
