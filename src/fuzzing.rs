@@ -153,7 +153,7 @@ fn number(variable: &str) -> Option<u64> {
 }
 
 #[test]
-fn what_fuzzers_have_found_is_harmless_by_now() {
+fn fuzzers_findings_are_harmless() {
     for target in &TARGETS {
         for data in corpus(target) {
             Trial::run(target, &data);
@@ -179,7 +179,7 @@ fn variations_of_it_are_harmless() {
 }
 
 #[test]
-fn every_target_is_a_fuzzers_target_with_a_corpus() {
+fn every_target_has_a_corpus() {
     let names: Vec<&str> = TARGETS.iter().map(|target| target.name).collect();
     let stems = |below: &str| -> Vec<String> {
         let files = files(&folder(below));

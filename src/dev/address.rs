@@ -38,7 +38,7 @@ mod tests {
     use std::net::{IpAddr, Ipv4Addr, TcpListener};
 
     #[test]
-    fn an_address_with_one_port_taken_is_passed_over() {
+    fn address_with_a_taken_port_is_skipped() {
         let first = TcpListener::bind("127.0.0.1:0").expect("a port");
         let taken = first.local_addr().expect("its address").port();
         let other = TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn a_port_taken_on_all_addresses_leaves_none() {
+    fn port_taken_on_all_addresses_leaves_none() {
         let all = TcpListener::bind("0.0.0.0:0").expect("a port");
         let taken = all.local_addr().expect("its address").port();
         let other = TcpListener::bind("127.0.0.1:0").expect("a port");

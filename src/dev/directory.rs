@@ -154,7 +154,7 @@ mod tests {
     use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 
     #[test]
-    fn a_temporary_one_is_private_and_goes_with_its_value() {
+    fn temporary_directory_is_private_and_removed() {
         let directory = Directory::temporary().expect("a directory");
         let path = directory.path().to_owned();
         assert_eq!(fs::metadata(&path).expect("it").mode() & 0o777, 0o700);
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_named_one_is_kept_and_must_be_private() {
+    fn named_directory_is_kept_and_private() {
         let parent = tempfile::tempdir().expect("a directory");
         let path = parent.path().join("state");
         drop(Directory::kept(&path).expect("made"));

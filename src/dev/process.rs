@@ -238,7 +238,7 @@ mod tests {
     use super::tail;
 
     #[test]
-    fn a_tail_is_the_last_lines_of_a_log() {
+    fn tail_is_the_logs_last_lines() {
         let directory = tempfile::tempdir().expect("a directory");
         let log = directory.path().join("log");
         assert_eq!(tail(&log), "    (nothing)");

@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_page_answers_and_the_echo_honours_half_close() {
+    async fn page_answers_and_echo_half_closes() {
         let scope = Scope::new("test");
         let sample = start(&scope).expect("started");
         assert_eq!(ask(sample.echo, "hello").await, "hello");

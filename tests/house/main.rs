@@ -116,7 +116,7 @@ fn scripts_are_short() {
 }
 
 #[test]
-fn architecture_is_short_and_has_the_state_diagram() {
+fn architecture_is_short_with_the_state_diagram() {
     let page = documents::read(root(), "ARCHITECTURE.md");
     let state = documents::read(root(), "crates/gateway/src/connection/state.rs");
     assert_none(&documents::architecture(&page, &state));
@@ -182,13 +182,13 @@ fn the_documents_name_settings_that_exist() {
 }
 
 #[test]
-fn the_configuration_page_has_every_setting_as_it_is() {
+fn configuration_page_has_every_setting() {
     let page = documents::read(root(), "docs/configuration.md");
     assert_none(&documents::settings(&page));
 }
 
 #[test]
-fn the_configuration_pages_examples_say_the_same_in_either_form() {
+fn configuration_examples_agree_in_either_form() {
     use infisical_config::file::{Form, parse};
     let page = documents::read(root(), "docs/configuration.md");
     let read = |fence, form| {
@@ -256,7 +256,7 @@ fn numbers_agree_wherever_they_stand() {
 }
 
 #[test]
-fn units_allow_the_memory_that_the_limits_ask_for() {
+fn units_allow_the_memory_of_the_limits() {
     let sources = sources();
     for (role, names) in [
         ("gateway", &["", "@"][..]),
@@ -279,7 +279,7 @@ fn names_are_resolved_in_one_place() {
 }
 
 #[test]
-fn systemd_finds_nothing_wrong_with_what_is_installed() {
+fn systemd_accepts_the_installed_units() {
     let Some(version) = units::analyzer() else {
         println!("SKIPPED: units are not verified, systemd-analyze is not installed");
         return;

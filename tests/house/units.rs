@@ -224,7 +224,7 @@ mod tests {
     use super::{forgotten_mounts, relay_against_gateway, template_against_unit};
 
     #[test]
-    fn what_only_one_unit_has_is_a_complaint() {
+    fn setting_of_only_one_unit_is_reported() {
         let gateway = "# G.\nA=/run/infisical-gateway\nLimitNOFILE=1\n";
         assert!(
             relay_against_gateway(gateway, "A=/run/infisical-relay\nLimitNOFILE=2\n").is_empty()

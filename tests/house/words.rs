@@ -210,7 +210,7 @@ mod tests {
     use crate::source::Source;
 
     #[test]
-    fn a_long_file_is_an_error_and_long_tests_are_not() {
+    fn long_file_is_an_error_except_tests() {
         let long = "fn f();\n".repeat(MOST_LINES + 1);
         assert_eq!(super::too_long(&[Source::new("src/a.rs", &long)]).len(), 1);
         let tests = format!("#[cfg(test)]\nmod tests {{\n{long}}}\n");
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_without_a_purpose_is_an_error() {
+    fn file_without_a_purpose_is_an_error() {
         let sources = [
             Source::new("src/a.rs", "//! Why.\n"),
             Source::new("src/b.rs", "// Why.\n"),
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_of_one_machine_is_an_error() {
+    fn directory_of_one_machine_is_an_error() {
         let bad = concat!("a\ncd /wo", "rk/main\n");
         assert_eq!(super::machine_paths([("a", bad)].into_iter()).len(), 1);
         let good = "/var/lib/infisical";

@@ -288,7 +288,7 @@ async fn logins_need_only_their_token() {
 }
 
 #[tokio::test]
-async fn rows_of_relays_need_only_name_and_host() {
+async fn relay_rows_need_name_and_host() {
     let bench = Bench::new().await;
     let row = json!({
         "id": "r", "createdAt": "now", "updatedAt": "now", "orgId": "o", "identityId": "i",

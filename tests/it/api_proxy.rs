@@ -144,7 +144,7 @@ async fn every_failure_names_the_proxy() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_variable_that_cannot_be_read_is_an_error() {
+async fn unreadable_proxy_variable_is_an_error() {
     let lab = Lab::new().await;
     for (variable, value) in [
         ("HTTPS_PROXY", "\"http://proxy.test:3128\""),

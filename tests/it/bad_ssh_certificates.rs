@@ -139,7 +139,7 @@ fn as_gateway(lab: &Lab, key: &SshKey, certificate: Option<&Path>) -> Process {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_gateway_believes_only_the_relay_it_was_sent_to() {
+async fn gateway_trusts_only_its_assigned_relay() {
     // sshd logs in its own user only, so that is the gateway's id here.
     let user = current_user();
     let lab = Lab::with_gateway_id(&user).await;

@@ -9,7 +9,7 @@ use crate::support::targets::Target;
 use crate::support::tls::refused;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_bad_target_ends_only_its_own_connection() {
+async fn bad_target_ends_only_its_connection() {
     let lab = Lab::new().await;
     let relay = lab.relay().await;
     let gateway = lab.gateway(&relay).await;
@@ -44,7 +44,7 @@ async fn a_bad_target_ends_only_its_own_connection() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_hanging_and_a_resetting_target_disturb_no_one() {
+async fn hanging_and_resetting_targets_disturb_no_one() {
     let lab = Lab::new().await;
     let relay = lab.relay().await;
     let gateway = lab.gateway(&relay).await;
@@ -76,7 +76,7 @@ async fn a_hanging_and_a_resetting_target_disturb_no_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_routing_extension_that_makes_no_sense_is_refused() {
+async fn senseless_routing_extension_is_refused() {
     use crate::support::x509::Leaf;
     let lab = Lab::new().await;
     let relay = lab.relay().await;

@@ -183,7 +183,7 @@ async fn a_gateway_believes_only_its_own_clients() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn credentials_that_cannot_be_used_are_an_error_that_names_the_field() {
+async fn unusable_credentials_are_named_by_field() {
     use crate::support::fake_platform::Answer;
     use crate::support::lab::REGISTER_GATEWAY;
     let lab = Lab::new().await;

@@ -85,7 +85,7 @@ async fn check_reads_the_file_of_a_login() {
 
 /// A token that was given and cannot be used is one problem, not two.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_wrong_token_file_is_the_only_problem() {
+async fn wrong_token_file_is_the_only_problem() {
     let lab = Lab::new().await;
     let broken = lab.dir().join("broken");
     write_private(&broken, "two words\n");
@@ -103,7 +103,7 @@ async fn a_wrong_token_file_is_the_only_problem() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn mistakes_of_usage_have_one_form_and_the_right_hint() {
+async fn usage_mistakes_have_one_form_and_hint() {
     let lab = Lab::new().await;
     for (words, expected) in [
         (
@@ -130,7 +130,7 @@ async fn mistakes_of_usage_have_one_form_and_the_right_hint() {
 
 /// The name is an argument of both roles.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_relay_is_named_as_a_gateway_is() {
+async fn relay_is_named_like_a_gateway() {
     let lab = Lab::new().await;
     let mut command = infisical(lab.dir());
     command.args(["relay", "check", "rr", "--host", "192.0.2.1"]);
@@ -141,7 +141,7 @@ async fn a_relay_is_named_as_a_gateway_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refused_token_is_named_by_its_source() {
+async fn refused_token_is_named_by_source() {
     let dir = tempfile::tempdir().expect("a directory");
     let platform = Platform::start(dir.path(), loopback::address(), 0, &[]).await;
     for words in [

@@ -40,7 +40,7 @@ async fn mistakes_of_usage_exit_with_64() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_configuration_that_cannot_work_exits_with_78_and_names_every_mistake() {
+async fn impossible_configuration_exits_with_78() {
     let (code, output) = run(&["relay", "start", "--domain", "ftp://example.com"]).await;
     assert!(code == 78 || code == 64, "{code}: {output}");
     for word in ["name", "host", "domain"] {
@@ -52,7 +52,7 @@ async fn a_configuration_that_cannot_work_exits_with_78_and_names_every_mistake(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_secret_file_that_others_can_read_is_refused() {
+async fn secret_file_readable_by_others_is_refused() {
     let lab = Lab::new().await;
     let command = lab.gateway_command();
     let open = std::fs::Permissions::from_mode(0o644);
@@ -70,7 +70,7 @@ async fn a_secret_file_that_others_can_read_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_port_in_use_is_reported_with_its_address() {
+async fn port_in_use_is_reported_with_address() {
     let lab = Lab::new().await;
     for port in [2222, 8443] {
         let address = SocketAddr::from((lab.host, port));
@@ -144,7 +144,7 @@ async fn logs_are_json_where_asked_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_dry_run_shows_unit_and_configuration_and_no_secret() {
+async fn dry_run_hides_secrets() {
     let dir = tempfile::tempdir().expect("a directory");
     let token = dir.path().join("token");
     write_private(&token, TOKEN);
@@ -212,7 +212,7 @@ async fn installing_without_root_or_systemd_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn everything_that_keeps_a_service_from_being_installed_is_reported_at_once() {
+async fn all_installation_obstacles_are_reported_at_once() {
     let (code, output) = run(&[
         "relay",
         "systemd",

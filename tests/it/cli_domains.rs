@@ -80,7 +80,7 @@ fn give(path: &Path) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn login_and_project_of_the_cli_count_at_their_place() {
+async fn cli_login_and_project_have_their_rank() {
     if Command::new("script").arg("--version").output().is_err() {
         eprintln!("SKIPPED: without script(1) there is no terminal");
         return;

@@ -20,7 +20,7 @@ fn command(lab: &Lab, words: &[&str], config: &Path) -> Command {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn both_roles_start_from_a_file_alone_in_either_form() {
+async fn both_roles_start_from_a_file_alone() {
     let lab = Lab::new().await;
     let (host, url) = (lab.host, lab.platform.url());
     let relay_config = lab.dir().join("relay.toml");
@@ -57,7 +57,7 @@ async fn both_roles_start_from_a_file_alone_in_either_form() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn check_tells_every_setting_and_contacts_no_one() {
+async fn check_shows_every_setting_without_contact() {
     let lab = Lab::new().await;
     let config = lab.dir().join("gateway.conf");
     let platform = TcpListener::bind((lab.host, 0)).expect("a port");
@@ -80,7 +80,7 @@ async fn check_tells_every_setting_and_contacts_no_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn check_tells_every_mistake_at_once_and_exits_with_78() {
+async fn check_reports_every_mistake_with_78() {
     let lab = Lab::new().await;
     let config = lab.dir().join("relay.conf");
     let text = format!("relay_nam = \"x\"\ntoken = {TOKEN}\nrelay_host = 5\n[relay]\n");
@@ -110,7 +110,7 @@ fn started(lab: &Lab, lines: &str) -> Process {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn format_and_stream_of_the_log_may_stand_in_the_file() {
+async fn log_format_may_stand_in_the_file() {
     let lab = Lab::new().await;
     let relay = lab.relay().await;
     let is_json = |line: &str| line.starts_with('{');
@@ -136,7 +136,7 @@ async fn format_and_stream_of_the_log_may_stand_in_the_file() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn variables_of_the_log_that_are_not_understood_are_warnings() {
+async fn unknown_log_variables_are_warnings() {
     let lab = Lab::new().await;
     let mut connect = infisical(lab.dir());
     connect.args(["connect", "edge", "--to", "db.test:5432"]);
@@ -156,7 +156,7 @@ async fn variables_of_the_log_that_are_not_understood_are_warnings() {
 
 /// `gateway check` without a home, as in a container.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_missing_home_is_a_warning_that_names_the_file() {
+async fn missing_home_is_a_named_warning() {
     let lab = Lab::new().await;
     for command in ["check", "start"] {
         let mut gateway = infisical(lab.dir());
@@ -174,7 +174,7 @@ async fn a_missing_home_is_a_warning_that_names_the_file() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_home_that_cannot_be_written_is_named() {
+async fn unwritable_home_is_named() {
     let lab = Lab::new().await;
     // Not even root makes directories in /proc. The last one is no home at all.
     for home in ["/proc", "/nonexistent", "/", "/etc/passwd", ""] {
@@ -212,7 +212,7 @@ async fn a_home_that_cannot_be_written_is_named() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn read_only_file_system_is_worth_another_attempt() {
+async fn read_only_file_system_is_retried() {
     if !may_mount() {
         return;
     }

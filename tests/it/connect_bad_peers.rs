@@ -41,7 +41,7 @@ fn connect(lab: &Lab) -> Process {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn connect_believes_only_the_relay_and_the_gateway_it_asked_for() {
+async fn connect_trusts_only_the_requested_peers() {
     let lab = Lab::new().await;
     let what = format!("POST /api/v1/embedded/gateways/{GATEWAY}/sessions");
     lab.platform.always(&what, Answer::ok(&session(&lab)));

@@ -33,7 +33,7 @@ async fn unknown_gateway_is_reported_before_listening() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn gateway_that_is_not_connected_is_reported_with_when_it_was_seen() {
+async fn disconnected_gateway_shows_when_last_seen() {
     let stack = Stack::start().await;
     stack
         .gateway

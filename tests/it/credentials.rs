@@ -36,7 +36,7 @@ async fn universal_auth_logs_in_both() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_instances_own_relay_registers_with_the_relay_auth_secret() {
+async fn instance_relay_registers_with_its_secret() {
     works(&Plan {
         relay: Credential::Instance,
         ..Plan::default()
@@ -45,7 +45,7 @@ async fn the_instances_own_relay_registers_with_the_relay_auth_secret() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_same_enrollment_command_starts_instead_of_enrolling_again() {
+async fn repeated_enrollment_command_starts_the_service() {
     let mut stack = works(&Plan {
         relay: Credential::Enrollment,
         gateway: Credential::Enrollment,
@@ -88,7 +88,7 @@ async fn the_same_enrollment_command_starts_instead_of_enrolling_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_enrollment_token_of_another_gateway_is_of_no_use_twice() {
+async fn foreign_enrollment_token_is_refused_twice() {
     let stack = works(&Plan {
         gateway: Credential::Enrollment,
         ..Plan::default()
@@ -108,7 +108,7 @@ async fn an_enrollment_token_of_another_gateway_is_of_no_use_twice() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn files_of_the_platform_are_its_owners_alone() {
+async fn platform_files_belong_to_their_owner() {
     let stack = Stack::start().await;
     for name in ["platform.db", "admin-token"] {
         let path = stack.platform.state().join(name);
@@ -124,7 +124,7 @@ async fn files_of_the_platform_are_its_owners_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_an_enrollment_issued_is_not_lost_when_the_disk_fails_in_that_moment() {
+async fn enrollment_survives_a_failing_disk() {
     let lab = Lab::new().await;
     let (store, away) = (lab.dir().join("store"), lab.dir().join("away"));
     for (what, issued) in [

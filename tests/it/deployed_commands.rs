@@ -391,7 +391,7 @@ async fn documented_starts_are_understood() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn other_documented_commands_work_or_say_why_not() {
+async fn other_documented_commands_work_or_explain() {
     let lab = Lab::new().await;
     for line in OTHERS {
         expect(&lab, line, "start").await;
@@ -462,7 +462,7 @@ async fn a_gateway_logs_what_scripts_wait_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn logs_go_to_standard_output_where_asked_for() {
+async fn logs_go_to_stdout_if_asked() {
     let lab = Lab::new().await;
     let _relay = lab.relay().await;
     let mut command = lab.gateway_command();

@@ -50,7 +50,7 @@ fn left_behind(home: &Path) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_checks_side_by_side_both_make_the_round_trip() {
+async fn two_checks_run_side_by_side() {
     let homes = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
     let both = homes
         .each_ref()
@@ -72,7 +72,7 @@ async fn two_checks_side_by_side_both_make_the_round_trip() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stop_ends_all_children_and_removes_their_directory() {
+async fn stop_ends_children_and_removes_directory() {
     let home = tempfile::tempdir().unwrap();
     let dev = start(home.path(), &[]);
     dev.wait_for_line(RUNNING).await;
@@ -84,7 +84,7 @@ async fn a_stop_ends_all_children_and_removes_their_directory() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_children_do_not_outlive_a_killed_parent() {
+async fn children_do_not_outlive_a_killed_parent() {
     let home = tempfile::tempdir().unwrap();
     let dev = start(home.path(), &[]);
     dev.wait_for_line(RUNNING).await;
@@ -94,7 +94,7 @@ async fn the_children_do_not_outlive_a_killed_parent() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_child_that_dies_is_named_and_everything_stops() {
+async fn dead_child_is_named_and_stops_everything() {
     let home = tempfile::tempdir().unwrap();
     let state = home.path().join("state");
     let dev = start(home.path(), &["--dir", state.to_str().expect("UTF-8")]);

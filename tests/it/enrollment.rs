@@ -80,7 +80,7 @@ fn enrolled(lab: &Lab, number: usize) -> (Process, Manager) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_platforms_name_is_shown_and_another_one_is_warned_of() {
+async fn platforms_different_name_is_warned_of() {
     let lab = Lab::new().await;
     let relay = lab.relay().await;
     let certified = |names: &[&str]| {
@@ -208,7 +208,7 @@ async fn refused_token_leaves_no_file() {
 
 /// The platform's certificates let gateways in only under the platform's name of the relay.
 #[tokio::test(flavor = "multi_thread")]
-async fn relay_of_another_name_is_refused_at_enrollment() {
+async fn other_relays_name_is_refused_at_enrollment() {
     let dir = tempfile::tempdir().expect("a directory");
     let host = loopback::address();
     let platform = Platform::start(dir.path(), host, 0, &[]).await;

@@ -104,7 +104,7 @@ async fn chosen_relay_that_ends_is_replaced() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_person_who_asks_moves_a_gateway_off_a_relay_that_is_no_more_and_no_session_is_cut() {
+async fn user_moves_gateway_off_a_vanished_relay() {
     let choice = Choice::start().await;
     let echo = Target::echo(choice.stack.host).await;
     let (ip, port) = (echo.address.ip().to_string(), echo.address.port());
@@ -191,7 +191,7 @@ async fn restart_prefers_the_relay_that_worked() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_person_can_end_a_wait_that_the_platform_asked_for() {
+async fn user_ends_a_wait_the_platform_requested() {
     let lab = Lab::new().await;
     let busy = Answer::error(429, "slow down", "req-1").header("retry-after", "600");
     lab.platform.always(REGISTER_GATEWAY, busy);
@@ -204,7 +204,7 @@ async fn a_person_can_end_a_wait_that_the_platform_asked_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_platform_that_does_not_get_through_is_reported_where_the_gateway_is() {
+async fn gateway_reports_platform_that_cannot_reach_it() {
     let lab = Lab::new().await;
     let relay = lab.relay().await;
     let gateway = lab.gateway(&relay).await;

@@ -116,7 +116,7 @@ async fn saturate(way: Way, moved: Arc<AtomicU64>) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_tenants_bulk_transfers_do_not_slow_anothers_round_trips_beyond_the_bound() {
+async fn bulk_transfers_keep_other_tenants_round_trips() {
     let stack = Stack::start().await;
     let _other = stack.spawn_another_gateway("gateway-two").await;
     let echo = Target::echo(stack.host).await;
@@ -196,7 +196,7 @@ async fn new_sessions(way: Way) -> Sorted {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_flood_of_connections_does_not_delay_anothers_new_sessions_beyond_the_bound() {
+async fn connection_flood_keeps_other_tenants_sessions() {
     let stack = Stack::start().await;
     let echo = Target::echo(stack.host).await;
     let way = stack.way(&echo).await;

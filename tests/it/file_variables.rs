@@ -68,7 +68,7 @@ async fn proxies_of_a_file_are_used() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_proxy_of_a_file_that_cannot_be_used_is_named_by_its_line() {
+async fn unusable_proxy_in_file_is_named() {
     let lab = Lab::new().await;
     for line in [
         "HTTPS_PROXY=http://proxy.test:port",

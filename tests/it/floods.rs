@@ -64,7 +64,7 @@ async fn slow(mut stream: TcpStream, beginning: &[u8]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn slow_peers_on_both_ports_are_cut_and_keep_no_one_else_out() {
+async fn slow_peers_are_cut_on_both_ports() {
     let lab = Lab::new().await;
     let relay = lab.relay().await;
     let echo = Target::echo(lab.host).await;

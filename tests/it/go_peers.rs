@@ -137,7 +137,7 @@ async fn our_gateway_gets_along_with(flags: &[&str], agreed: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn our_gateway_gets_along_with_curve25519_and_aes256_gcm() {
+async fn our_gateway_accepts_curve25519_and_aes256_gcm() {
     let flags = [
         "-kex",
         "curve25519-sha256",
@@ -148,7 +148,7 @@ async fn our_gateway_gets_along_with_curve25519_and_aes256_gcm() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn our_gateway_gets_along_with_nistp256_and_chacha20_poly1305() {
+async fn our_gateway_accepts_nistp256_and_chacha20_poly1305() {
     let flags = [
         "-kex",
         "ecdh-sha2-nistp256",
@@ -159,7 +159,7 @@ async fn our_gateway_gets_along_with_nistp256_and_chacha20_poly1305() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_of_a_deployed_relay_may_end_its_direction_first() {
+async fn deployed_relays_client_may_end_first() {
     let Some(program) = program() else { return };
     let stack = DeployedRelay::start(program, &[]).await;
     let count = Target::count(stack.host).await;
@@ -167,7 +167,7 @@ async fn a_client_of_a_deployed_relay_may_end_its_direction_first() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_deployed_relay_has_many_streams_to_our_gateway_at_once() {
+async fn deployed_relay_opens_many_streams_at_once() {
     let Some(program) = program() else { return };
     let stack = DeployedRelay::start(program, &[]).await;
     let echo = Target::echo(stack.host).await;
@@ -176,7 +176,7 @@ async fn a_deployed_relay_has_many_streams_to_our_gateway_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_deployed_relay_exchanges_keys_with_our_gateway_under_load() {
+async fn deployed_relay_rekeys_under_load() {
     let Some(program) = program() else { return };
     let stack = DeployedRelay::start(program, &REKEY_OFTEN).await;
     let echo = Target::echo(stack.host).await;
@@ -186,7 +186,7 @@ async fn a_deployed_relay_exchanges_keys_with_our_gateway_under_load() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_gateway_that_a_deployed_relay_still_takes_for_connected_keeps_trying() {
+async fn gateway_retries_while_deployed_relay_holds_it() {
     let Some(program) = program() else { return };
     let mut stack = DeployedRelay::start(program, &[]).await;
     let second = stack.spawn_gateway();
@@ -228,7 +228,7 @@ async fn a_deployed_gateway_serves(kex: &str, cipher: &str, mac: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_deployed_gateway_serves_with_group_14_and_aes128() {
+async fn deployed_gateway_serves_group_14_and_aes128() {
     a_deployed_gateway_serves(
         "diffie-hellman-group14-sha256",
         "aes128-ctr",
@@ -238,7 +238,7 @@ async fn a_deployed_gateway_serves_with_group_14_and_aes128() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_deployed_gateway_serves_with_group_14_and_aes192() {
+async fn deployed_gateway_serves_group_14_and_aes192() {
     a_deployed_gateway_serves(
         "diffie-hellman-group14-sha256",
         "aes192-ctr",
@@ -248,7 +248,7 @@ async fn a_deployed_gateway_serves_with_group_14_and_aes192() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_deployed_gateway_serves_with_group_14_and_aes256() {
+async fn deployed_gateway_serves_group_14_and_aes256() {
     a_deployed_gateway_serves(
         "diffie-hellman-group14-sha256",
         "aes256-ctr",
@@ -258,7 +258,7 @@ async fn a_deployed_gateway_serves_with_group_14_and_aes256() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_deployed_gateway_has_all_its_algorithms_to_choose_from() {
+async fn deployed_gateway_offers_all_its_algorithms() {
     let Some(program) = program() else { return };
     let peers = DeployedGateway::start(program, &[]).await;
     let agreed = peers.gateway.wait_for_line("tunnel opened").await;
@@ -269,7 +269,7 @@ async fn a_deployed_gateway_has_all_its_algorithms_to_choose_from() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_second_connection_of_a_deployed_gateway_takes_over() {
+async fn deployed_gateways_second_connection_takes_over() {
     let Some(program) = program() else { return };
     let mut peers = DeployedGateway::start(program, &[]).await;
     let second = peers.again(program).await;
@@ -281,7 +281,7 @@ async fn a_second_connection_of_a_deployed_gateway_takes_over() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn our_client_gives_all_that_came_through_a_deployed_gateway() {
+async fn our_client_delivers_all_from_deployed_gateway() {
     let Some(program) = program() else { return };
     let peers = DeployedGateway::start(program, &[]).await;
     let (told, _rest) = tokio::sync::mpsc::unbounded_channel();
@@ -298,7 +298,7 @@ async fn our_client_gives_all_that_came_through_a_deployed_gateway() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_of_a_deployed_gateway_sees_the_end_of_its_target() {
+async fn deployed_gateways_client_sees_targets_end() {
     let Some(program) = program() else { return };
     let peers = DeployedGateway::start(program, &[]).await;
     let (told, _rest) = tokio::sync::mpsc::unbounded_channel();
@@ -312,7 +312,7 @@ async fn a_client_of_a_deployed_gateway_sees_the_end_of_its_target() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn our_relay_lets_a_client_of_a_foreign_gateway_end_its_direction_first() {
+async fn foreign_gateways_client_may_end_first() {
     let Some(program) = program() else { return };
     let peers = DeployedGateway::start(program, &["-half-close"]).await;
     let count = Target::count(peers.stack.host).await;
@@ -320,7 +320,7 @@ async fn our_relay_lets_a_client_of_a_foreign_gateway_end_its_direction_first() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn our_relay_has_many_streams_to_a_deployed_gateway_at_once() {
+async fn our_relay_opens_many_streams_at_once() {
     let Some(program) = program() else { return };
     let peers = DeployedGateway::start(program, &[]).await;
     let echo = Target::echo(peers.stack.host).await;
@@ -329,7 +329,7 @@ async fn our_relay_has_many_streams_to_a_deployed_gateway_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_deployed_gateway_exchanges_keys_with_our_relay_under_load() {
+async fn deployed_gateway_rekeys_under_load() {
     let Some(program) = program() else { return };
     let flags = [&["-half-close"], &REKEY_OFTEN[..]].concat();
     let peers = DeployedGateway::start(program, &flags).await;
@@ -340,7 +340,7 @@ async fn a_deployed_gateway_exchanges_keys_with_our_relay_under_load() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn deployed_peers_may_exchange_keys_from_the_very_first_messages_on() {
+async fn deployed_peers_may_rekey_immediately() {
     const REKEY_ALWAYS: [&str; 2] = ["-rekey", "256"];
     let Some(program) = program() else { return };
     let stack = DeployedRelay::start(program, &REKEY_ALWAYS).await;
@@ -370,7 +370,7 @@ fn assert_exchanged(exchanges: usize, mib: usize) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn much_goes_through_a_deployed_relay_to_our_gateway() {
+async fn deployed_relay_carries_bulk_data() {
     let Some(program) = program() else { return };
     let stack = DeployedRelay::start(program, &[]).await;
     let echo = Target::echo(stack.host).await;
@@ -379,7 +379,7 @@ async fn much_goes_through_a_deployed_relay_to_our_gateway() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn much_goes_through_our_relay_to_a_deployed_gateway() {
+async fn our_relay_carries_bulk_data() {
     let Some(program) = program() else { return };
     let peers = DeployedGateway::start(program, &["-half-close"]).await;
     let echo = Target::echo(peers.stack.host).await;

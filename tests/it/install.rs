@@ -39,7 +39,7 @@ async fn an_installed_relay_keeps_its_limits() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_installed_relay_may_use_the_memory_of_its_limits() {
+async fn installed_relays_memory_fits_its_limits() {
     let install = ["relay", "systemd", "install", NAME, "--dry-run"];
     let install = [&install[..], &["--host", "relay.example.com"]].concat();
     let token = ("INFISICAL_TOKEN", "a-token-of-a-test");
@@ -55,7 +55,7 @@ async fn an_installed_relay_may_use_the_memory_of_its_limits() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn names_of_the_system_are_refused_at_once() {
+async fn system_names_are_refused_at_once() {
     for role in ["gateway", "relay"] {
         for name in ["ssh", "dbus", "systemd-networkd", "infisical-gateway"] {
             let install = [role, "systemd", "install", name, "--dry-run"];
@@ -75,7 +75,7 @@ async fn names_of_the_system_are_refused_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_name_with_spaces_is_escaped_for_unit_and_file() {
+async fn name_with_spaces_is_escaped() {
     let install = ["gateway", "systemd", "install", "My Gateway", "--dry-run"];
     let token = [("INFISICAL_TOKEN", "a-token-of-a-test")];
     let (code, output) = run(&install, &token).await;
@@ -91,7 +91,7 @@ async fn a_name_with_spaces_is_escaped_for_unit_and_file() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_reload_after_a_change_is_refused_with_the_restart() {
+async fn reload_after_change_names_the_restart() {
     let dir = tempfile::tempdir().expect("a directory");
     let file = dir.path().join("gateway.conf");
     let unit = dir.path().join("edge.service");

@@ -117,7 +117,7 @@ async fn log_file_begins_in_the_directory_too() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn files_that_the_service_does_not_see_are_refused() {
+async fn files_hidden_from_service_are_refused() {
     for setting in &SETTINGS {
         for (path, folder) in [
             ("/home/u/a-test", "/home"),

@@ -55,7 +55,7 @@ const FOREIGN: &str = "# The proxy of the site.\nHTTPS_PROXY=http://u:hunter2@pr
                        # INFISICAL_JWT=hunter2\nOTHER=hunter2\n";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_line_of_an_existing_configuration_is_shown() {
+async fn existing_configuration_is_shown_by_line() {
     let old = format!(
         "INFISICAL_GATEWAY_NAME=edge\n{FOREIGN}INFISICAL_TOKEN=hunter2-old\n\
          INFISICAL_API_URL=https://old.example\n"
@@ -189,7 +189,7 @@ async fn paths_of_an_existing_configuration_are_judged() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn variables_that_the_service_will_not_have_are_named() {
+async fn variables_missing_from_service_are_named() {
     let dir = tempfile::tempdir().expect("a directory");
     let mut command = infisical(dir.path());
     command.args(["relay", "systemd", "install", "eu-of-a-test", "--dry-run"]);

@@ -95,7 +95,7 @@ async fn openssh_authenticates_to_our_relay_with_rsa() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn openssh_with_the_algorithms_of_deployed_gateways_gets_through() {
+async fn openssh_with_deployed_algorithms_gets_through() {
     let lab = Lab::new().await;
     let _relay = lab.relay().await;
     let key = SshKey::generate(lab.dir(), "deployed", "rsa");
@@ -197,7 +197,7 @@ async fn openssl_speaks_tls_1_with_our_relay() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ssh_reaches_a_private_sshd_through_connect_as_its_proxy_command() {
+async fn ssh_reaches_sshd_through_connect() {
     let stack = Stack::start().await;
     let user = current_user();
     let key = SshKey::generate(stack.dir(), "login", "ed25519");

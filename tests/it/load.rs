@@ -11,7 +11,7 @@ use crate::support::targets::Target;
 use crate::support::{PATIENCE, eventually, soon};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_hundred_sessions_at_once_keep_their_bytes_apart() {
+async fn two_hundred_sessions_stay_apart() {
     const SESSIONS: usize = 200;
     let stack = Stack::start().await;
     let echo = Target::echo(stack.host).await;
@@ -58,7 +58,7 @@ async fn in_time<F: Future>(transfer: F) -> F::Output {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_quarter_of_a_gibibyte_goes_each_way_unharmed() {
+async fn quarter_gibibyte_goes_each_way_intact() {
     let stack = Stack::start().await;
     let (told, mut heard) = tokio::sync::mpsc::unbounded_channel();
     let target = Target::exchange(stack.host, QUARTER_GIB, told).await;
@@ -77,7 +77,7 @@ async fn a_quarter_of_a_gibibyte_goes_each_way_unharmed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_echo_of_a_quarter_of_a_gibibyte_needs_no_patience_of_the_client() {
+async fn large_echo_needs_no_client_patience() {
     let stack = Stack::start().await;
     let echo = Target::echo(stack.host).await;
     let (_connect, address) = stack.connect(&echo.address.to_string()).await;

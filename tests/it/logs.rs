@@ -40,7 +40,7 @@ fn mistakes(dir: &Path, wrong: usize) -> (PathBuf, Vec<String>) {
 }
 
 #[test]
-fn an_event_reaches_the_journal_with_its_id_its_priority_and_every_field() {
+fn event_reaches_the_journal_with_every_field() {
     if !may_mount() {
         return;
     }
@@ -63,7 +63,7 @@ fn an_event_reaches_the_journal_with_its_id_its_priority_and_every_field() {
 }
 
 #[test]
-fn an_entry_larger_than_a_datagram_reaches_the_journal_shortened() {
+fn oversized_entry_reaches_the_journal_shortened() {
     if !may_mount() {
         return;
     }
@@ -83,7 +83,7 @@ fn an_entry_larger_than_a_datagram_reaches_the_journal_shortened() {
 }
 
 #[test]
-fn without_the_journals_socket_lines_have_their_priority() {
+fn without_journal_socket_lines_have_priority() {
     if !may_mount() {
         return;
     }
@@ -120,7 +120,7 @@ fn json_format_applies_to_the_journal() {
 }
 
 #[test]
-fn with_a_log_file_the_journal_says_so_and_how_it_ended() {
+fn journal_mentions_the_log_file() {
     if !may_mount() {
         return;
     }
@@ -142,7 +142,7 @@ fn with_a_log_file_the_journal_says_so_and_how_it_ended() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_log_file_that_cannot_be_written_ends_the_start_and_is_named() {
+async fn unwritable_log_file_ends_the_start() {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("absent/log");
     let mut command = infisical(dir.path());
@@ -157,7 +157,7 @@ async fn a_log_file_that_cannot_be_written_ends_the_start_and_is_named() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_log_file_that_was_moved_away_is_made_again_on_sigusr1() {
+async fn moved_log_file_is_reopened_on_sigusr1() {
     let lab = Lab::new().await;
     let (log, moved) = (
         lab.dir().join("gateway.log"),
@@ -185,7 +185,7 @@ async fn a_log_file_that_was_moved_away_is_made_again_on_sigusr1() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn logrotate_moves_a_log_and_the_gateway_goes_on_in_a_new_one() {
+async fn gateway_logs_on_after_logrotate() {
     let Some(logrotate) = ["/usr/sbin/logrotate", "/usr/bin/logrotate"]
         .into_iter()
         .find(|path| Path::new(path).exists())
@@ -338,7 +338,7 @@ async fn serves(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_journal_that_does_not_read_stops_neither_sessions_nor_pings_nor_the_end() {
+async fn unread_journal_stops_nothing() {
     if !may_mount() {
         return;
     }
@@ -353,14 +353,14 @@ async fn a_journal_that_does_not_read_stops_neither_sessions_nor_pings_nor_the_e
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_standard_error_that_no_one_reads_stops_neither_sessions_nor_pings_nor_the_end() {
+async fn unread_standard_error_stops_nothing() {
     let lab = Lab::new().await;
     let pipe = FullPipe::make(&lab.dir().join("pipe"));
     serves(&lab, |command| into(command, lab.dir(), &pipe.path)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_log_file_that_takes_nothing_leaves_its_lines_to_standard_error() {
+async fn full_log_file_falls_back_to_stderr() {
     let lab = Lab::new().await;
     let pipe = FullPipe::make(&lab.dir().join("pipe"));
     let stderr = lab.dir().join("stderr");

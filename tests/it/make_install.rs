@@ -39,7 +39,7 @@ fn files(directory: &Path) -> BTreeSet<PathBuf> {
 }
 
 #[test]
-fn make_install_writes_below_prefix_or_says_why() {
+fn make_install_honours_prefix_or_explains() {
     let to = tempfile::tempdir().expect("a directory");
     let Some(printed) = make(&["install", "PREFIX=/usr/local"], to.path()) else {
         return;

@@ -24,7 +24,7 @@ fn assert_holds(what: &str, relay: &Process, before: usize, count: usize, most: 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn peers_that_have_not_proved_themselves_make_a_relay_hold_little() {
+async fn unauthenticated_peers_take_little_relay_memory() {
     // Within one source's share of the places.
     const COUNT: usize = 400;
     let lab = Lab::new().await;
@@ -106,7 +106,7 @@ async fn idle_gateways_make_a_relay_hold_little() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn clients_that_stop_reading_make_a_relay_hold_a_bounded_amount() {
+async fn stalled_clients_take_bounded_relay_memory() {
     const COUNT: usize = 32;
     const MIB: usize = 16;
     let lab = Lab::new().await;

@@ -35,7 +35,7 @@ fn greedy_way(lab: &Lab) -> Way {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_organization_leaves_places_for_clients_of_others() {
+async fn one_organization_leaves_room_for_others() {
     const PLACES: usize = 16;
     let lab = Lab::new().await;
     let mut command = lab.relay_command();

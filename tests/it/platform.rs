@@ -19,7 +19,7 @@ async fn alone() -> (tempfile::TempDir, Platform) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn refusals_have_a_message_and_a_request_id_and_no_token() {
+async fn refusals_have_message_and_request_id() {
     let (_dir, platform) = alone().await;
     let token = platform.identity_token("someone").await;
     let enrollment = platform.enrollment_token("gateway", "edge", None).await;
@@ -314,7 +314,7 @@ async fn incomplete_requests_give_way() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_role_allows_what_it_is_for_and_nothing_else() {
+async fn roles_allow_their_purpose_only() {
     let (dir, platform) = alone().await;
     let create = |words: &'static [&'static str]| {
         let mut all = vec!["identity", "create", "someone"];
@@ -378,7 +378,7 @@ async fn a_role_allows_what_it_is_for_and_nothing_else() {
 
 /// Whether a name resolves, a port is open, or what listens there: all get one answer.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_heartbeat_tells_its_caller_nothing_of_other_hosts() {
+async fn heartbeat_reveals_nothing_of_other_hosts() {
     let (_dir, platform) = alone().await;
     let token = platform.token_with("relay", &["relay"]).await;
     let host = loopback::address();
@@ -419,7 +419,7 @@ async fn a_heartbeat_tells_its_caller_nothing_of_other_hosts() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_state_directory_that_cannot_be_used_is_named() {
+async fn unusable_state_directory_is_named() {
     let dir = tempfile::tempdir().expect("a directory");
     let (of_home, given) = (
         "/nonexistent/.local/state/infisical/platform",

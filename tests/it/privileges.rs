@@ -63,7 +63,7 @@ fn is_root() -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn gateway_and_relay_give_up_every_capability_in_every_thread() {
+async fn every_thread_drops_every_capability() {
     let lab = Lab::new().await;
     let relay = lab.relay().await;
     let gateway = lab.gateway(&relay).await;
@@ -83,7 +83,7 @@ async fn gateway_and_relay_give_up_every_capability_in_every_thread() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_relay_keeps_the_right_to_low_ports_only_if_it_asks_for_one() {
+async fn relay_keeps_low_port_right_if_needed() {
     if !is_root() {
         eprintln!("SKIPPED: an ordinary user has no right to low ports");
         return;

@@ -60,7 +60,7 @@ async fn check(host: Ipv4Addr, port: u16, bytes: &[u8]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn health_checks_of_one_source_make_one_line() {
+async fn one_sources_health_checks_make_one_line() {
     let lab = Lab::new().await;
     let relay = lab.relay().await;
     let anchors = lab.relay_pki.server_anchors();
@@ -90,7 +90,7 @@ async fn health_checks_of_one_source_make_one_line() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_failure_with_changing_text_makes_one_line() {
+async fn failure_with_changing_text_is_logged_once() {
     let lab = Lab::new().await;
     for number in 0..6 {
         let answer = Answer::error(503, &format!("not before {number}"), "req-1");
@@ -137,7 +137,7 @@ async fn expired_platform_certificate_makes_one_line() {
 /// One row of the list of relays cannot be used, and no other relay is healthy, so that the
 /// gateway asks repeatedly.
 #[tokio::test(flavor = "multi_thread")]
-async fn odd_relay_of_the_list_makes_one_line() {
+async fn odd_relay_is_logged_once() {
     const LIST: &str = "GET /api/v1/relays";
     let lab = Lab::new().await;
     let rows = json!([
@@ -161,7 +161,7 @@ async fn odd_relay_of_the_list_makes_one_line() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn failed_sessions_make_one_line_for_each_class() {
+async fn failed_sessions_make_one_line_per_class() {
     let lab = Lab::new().await;
     let relay = lab.relay().await;
     let gateway = lab.gateway(&relay).await;
@@ -180,7 +180,7 @@ async fn failed_sessions_make_one_line_for_each_class() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn silent_connections_give_way_to_newcomers_of_their_source() {
+async fn silent_connections_give_way_to_newcomers() {
     let lab = Lab::new().await;
     let relay = lab.relay().await;
     let echo = Target::echo(lab.host).await;
@@ -205,7 +205,7 @@ async fn silent_connections_give_way_to_newcomers_of_their_source() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn relay_status_says_that_the_platform_does_not_reach_it() {
+async fn relay_status_shows_that_it_is_unreachable() {
     let lab = Lab::new().await;
     let refused = Answer::error(400, "cannot reach the relay", "req-1");
     lab.platform.always(RELAY_HEARTBEAT, refused);

@@ -29,7 +29,7 @@ async fn a_killed_relay_is_found_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_killed_gateway_comes_back_under_the_same_id() {
+async fn killed_gateway_returns_with_its_id() {
     let mut stack = Stack::start().await;
     let echo = Target::echo(stack.host).await;
     // Issued before the death: the id is what it names.
@@ -57,7 +57,7 @@ async fn a_killed_gateway_comes_back_under_the_same_id() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_second_gateway_of_the_same_identity_takes_over_at_once() {
+async fn same_identitys_second_gateway_takes_over() {
     let stack = Stack::start().await;
     let echo = Target::echo(stack.host).await;
     let way = stack.way(&echo).await;
@@ -92,7 +92,7 @@ async fn a_relay_that_stops_answering_is_noticed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_live_gateways_of_one_identity_are_named_in_a_warning() {
+async fn two_live_gateways_are_warned_of() {
     let stack = Stack::start().await;
     let second = stack.spawn_gateway();
     second.wait_for_line("Gateway started successfully").await;

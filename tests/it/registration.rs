@@ -17,7 +17,7 @@ const CONFIG: i32 = 78;
 const NOPERM: i32 = 77;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_final_refusal_ends_a_gateway_with_the_platforms_words() {
+async fn final_refusal_ends_gateway_with_platforms_words() {
     let lab = Lab::new().await;
     for (status, message, code) in [
         (401, "Your token has been revoked", NOPERM),
@@ -44,7 +44,7 @@ async fn a_final_refusal_ends_a_gateway_with_the_platforms_words() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_final_refusal_ends_a_relay_with_the_platforms_words() {
+async fn final_refusal_ends_relay_with_platforms_words() {
     let lab = Lab::new().await;
     for (status, message, code) in [
         (401, "Your token has been revoked", NOPERM),
@@ -70,7 +70,7 @@ async fn a_final_refusal_ends_a_relay_with_the_platforms_words() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refusal_ends_no_service_that_has_worked_and_every_one_with_a_new_credential() {
+async fn refusal_ends_only_new_credentials() {
     let lab = Lab::new().await;
     let start = |name: &str, mut command: Command| {
         let state = lab.dir().join(format!("state-{name}"));
@@ -165,7 +165,7 @@ async fn transient_answers_are_waited_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_platform_that_is_not_there_yet_is_waited_for() {
+async fn absent_platform_is_waited_for() {
     let lab = Lab::new().await;
     let _relay = lab.relay().await;
     let address = SocketAddr::from((lab.host, 18080));
@@ -206,7 +206,7 @@ async fn requests_are_what_the_deployed_platform_expects() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_gateway_without_a_relay_name_takes_a_healthy_one_of_its_organization() {
+async fn unpinned_gateway_gets_healthy_relay_of_organization() {
     let lab = Lab::new().await;
     let _relay = lab.relay().await;
     let now = time::OffsetDateTime::now_utc();
@@ -260,7 +260,7 @@ async fn custom_headers_go_with_every_request() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rejected_token_is_replaced_by_logging_in_again() {
+async fn rejected_token_is_replaced_by_login() {
     const LOGIN: &str = "POST /api/v1/auth/universal-auth/login";
     let lab = Lab::new().await;
     let _relay = lab.relay().await;

@@ -56,7 +56,7 @@ async fn session(way: &Way) -> std::io::Result<crate::support::tls::Inner> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_gateway_moves_to_another_relay_and_cuts_no_session() {
+async fn relay_change_cuts_no_session() {
     let (lab, relay, gateway, manager) = begin().await;
     let echo = Target::echo(lab.host).await;
     let mut old = lab.way(echo.address);
@@ -124,7 +124,7 @@ async fn a_gateway_moves_to_another_relay_and_cuts_no_session() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_wrong_configuration_is_reported_and_the_old_one_stays() {
+async fn wrong_configuration_keeps_the_old_one() {
     let (lab, _relay, gateway, manager) = begin().await;
     let echo = Target::echo(lab.host).await;
     let mut witness = session(&lab.way(echo.address)).await.expect("a session");
@@ -157,7 +157,7 @@ async fn a_wrong_configuration_is_reported_and_the_old_one_stays() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_new_token_is_used_for_the_next_renewal_which_comes_at_once() {
+async fn new_token_brings_immediate_renewal() {
     let (lab, relay, gateway, _manager) = begin().await;
     configure(
         &lab,
@@ -171,7 +171,7 @@ async fn a_new_token_is_used_for_the_next_renewal_which_comes_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_hangup_ends_the_wait_before_the_next_attempt() {
+async fn hangup_ends_the_wait_before_retry() {
     let lab = Lab::new().await;
 
     let refused = Answer::error(429, "come back tomorrow", "req-1").header("retry-after", "86400");
@@ -185,7 +185,7 @@ async fn a_hangup_ends_the_wait_before_the_next_attempt() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_relay_registers_again_with_a_new_token_and_cuts_nothing() {
+async fn relays_new_token_cuts_nothing() {
     let lab = Lab::new().await;
     let relay = lab.relay().await;
     let _gateway = lab.gateway(&relay).await;
@@ -214,7 +214,7 @@ async fn a_relay_registers_again_with_a_new_token_and_cuts_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_relay_that_cannot_be_dialled_leaves_the_tunnel_that_is_up_in_use() {
+async fn unreachable_new_relay_keeps_the_tunnel() {
     let (lab, relay, gateway, manager) = begin().await;
     let echo = Target::echo(lab.host).await;
     let way = lab.way(echo.address);
@@ -279,7 +279,7 @@ async fn begin_without_domain() -> (Lab, Process, Process) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stop_waits_for_what_an_enrollment_token_obtains() {
+async fn stop_waits_for_a_running_enrollment() {
     let (lab, _relay, gateway) = begin_without_domain().await;
     let release = Arc::new(Notify::new());
     let issued = json!({"accessToken": "obtained-token", "gatewayId": lab.gateway_id});
@@ -301,7 +301,7 @@ async fn a_stop_waits_for_what_an_enrollment_token_obtains() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_corrected_configuration_takes_the_place_of_one_that_is_still_being_tried() {
+async fn corrected_configuration_replaces_a_pending_one() {
     let (lab, relay, gateway) = begin_without_domain().await;
     let url = lab.platform.url();
     configure(&lab, &enrolling(&format!("http://{}:9", lab.host)));

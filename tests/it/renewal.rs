@@ -13,7 +13,7 @@ use crate::support::x509::{GatewayPki, Leaf, RelayPki};
 const SHORT: Duration = Duration::from_secs(16);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_gateway_renews_and_keeps_its_tunnel_and_sessions() {
+async fn gateway_renewal_keeps_tunnel_and_sessions() {
     let lab = Lab::new().await;
     let mut first = lab.gateway_credentials();
     let leaf = lab
@@ -55,8 +55,7 @@ async fn a_gateway_renews_and_keeps_its_tunnel_and_sessions() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_platform_that_says_when_it_may_be_asked_again_is_not_asked_before_whatever_it_answers_else()
- {
+async fn platforms_retry_time_is_respected() {
     let lab = Lab::new().await;
     let mut first = lab.gateway_credentials();
     let leaf = lab
@@ -81,7 +80,7 @@ async fn a_platform_that_says_when_it_may_be_asked_again_is_not_asked_before_wha
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_relay_renews_and_keeps_its_gateways_and_clients() {
+async fn relay_renewal_keeps_gateways_and_clients() {
     let lab = Lab::new().await;
     let mut first = lab.relay_credentials();
     let leaf = Leaf::relay_server(lab.host).lasting(SHORT);

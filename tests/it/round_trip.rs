@@ -36,7 +36,7 @@ async fn round_trip(algorithm: &'static str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_private_service_is_reached_with_ecdsa_p256() {
+async fn private_service_is_reached_with_p256() {
     round_trip("ecdsa-p256").await;
 }
 
@@ -46,7 +46,7 @@ async fn a_private_service_is_reached_with_ed25519() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_private_service_is_reached_with_rsa_2048_as_the_deployed_platform_issues() {
+async fn private_service_is_reached_with_rsa_2048() {
     round_trip("rsa-2048").await;
 }
 

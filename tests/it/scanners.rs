@@ -182,7 +182,7 @@ async fn forward(port: TcpListener, way: Way) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn both_layers_of_tls_use_a_hybrid_group() {
+async fn both_tls_layers_use_hybrid_groups() {
     let lab = Lab::new().await;
     let relay = lab.relay().await;
     let _gateway = lab.gateway(&relay).await;

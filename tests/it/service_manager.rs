@@ -11,7 +11,7 @@ use crate::support::session::echoes;
 use crate::support::targets::Target;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn daemons_say_when_they_serve_and_when_they_stop() {
+async fn daemons_report_readiness_and_stopping() {
     let lab = Lab::new().await;
     let ready = lab.dir().join("platform-ready");
     let platform = {
@@ -47,7 +47,7 @@ async fn daemons_say_when_they_serve_and_when_they_stop() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_relay_that_cannot_serve_is_not_ready() {
+async fn relay_unable_to_serve_is_not_ready() {
     let lab = Lab::new().await;
     let taken = std::net::TcpListener::bind((lab.host, 8443)).expect("the port");
     let mut command = lab.relay_command().command(lab.dir());
@@ -60,7 +60,7 @@ async fn a_relay_that_cannot_serve_is_not_ready() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_gateway_keeps_its_status_current_and_its_online_file_true() {
+async fn gateway_keeps_status_and_online_file_current() {
     let lab = Lab::new().await;
     let relay = lab.relay().await;
     let mut command = lab.gateway_command().command(lab.dir());
@@ -95,7 +95,7 @@ async fn a_gateway_keeps_its_status_current_and_its_online_file_true() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_gateway_without_a_network_is_ready_and_says_that_it_is_not_connected() {
+async fn gateway_without_network_is_ready_but_disconnected() {
     let lab = Lab::new().await;
     let mut command = lab.gateway_command();
     // No one listens there.
@@ -115,7 +115,7 @@ async fn a_gateway_without_a_network_is_ready_and_says_that_it_is_not_connected(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_watchdog_is_fed_when_the_manager_asks() {
+async fn watchdog_is_fed_on_request() {
     let lab = Lab::new().await;
     let commands = [
         ("relay", lab.relay_command().command(lab.dir())),

@@ -31,7 +31,7 @@ async fn ping_and_health_answer_and_close() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn unknown_services_fail_in_the_handshake_and_nothing_else_does() {
+async fn unknown_services_fail_in_the_handshake() {
     let lab = Lab::new().await;
     let relay = lab.relay().await;
     let gateway = lab.gateway(&relay).await;
@@ -127,7 +127,7 @@ async fn http(way: &Way, request: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_http_proxy_forwards_requests_and_says_so_when_it_cannot() {
+async fn http_proxy_forwards_requests_or_explains() {
     let lab = Lab::new().await;
     let relay = lab.relay().await;
     let _gateway = lab.gateway(&relay).await;

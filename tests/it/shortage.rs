@@ -37,7 +37,7 @@ fn lines(process: &Process, part: &str) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_relay_out_of_descriptors_keeps_its_sessions_and_lets_peers_in_later() {
+async fn relay_without_descriptors_keeps_its_sessions() {
     let lab = Lab::new().await;
     let Some(command) = with_descriptors(&lab.relay_command().command(lab.dir()), FEW) else {
         return;
@@ -89,7 +89,7 @@ async fn a_relay_out_of_descriptors_keeps_its_sessions_and_lets_peers_in_later()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_gateway_out_of_descriptors_fails_the_session_and_keeps_its_tunnel() {
+async fn gateway_without_descriptors_keeps_its_tunnel() {
     let lab = Lab::new().await;
     let relay = lab.relay().await;
     let Some(command) = with_descriptors(&lab.gateway_command().command(lab.dir()), FEW) else {
@@ -128,7 +128,7 @@ async fn a_gateway_out_of_descriptors_fails_the_session_and_keeps_its_tunnel() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_platform_out_of_descriptors_answers_again_once_there_are_some() {
+async fn platform_recovers_from_descriptor_shortage() {
     let dir = tempfile::tempdir().expect("a directory");
     let host = loopback::address();
     let Some(_) = with_descriptors(&std::process::Command::new("true"), FEW) else {

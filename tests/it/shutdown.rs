@@ -67,7 +67,7 @@ async fn a_relay_drains_and_exits_with_0() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_draining_relay_lets_idle_gateways_go_and_serves_the_others() {
+async fn draining_relay_releases_idle_gateways() {
     let stack = Stack::start().await;
     let idle = stack.spawn_another_gateway("gateway-two").await;
     let echo = Target::echo(stack.host).await;

@@ -47,7 +47,7 @@ async fn fails(name: &str, command: &Command, limit: usize) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn too_few_threads_are_an_error_with_advice() {
+async fn too_few_threads_give_advice() {
     let dir = tempfile::tempdir().expect("a directory");
     for limit in TOO_FEW {
         fails("gateway", &gateway(dir.path()), limit).await;

@@ -198,7 +198,7 @@ async fn each_cause_has_its_words() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn root_files_that_cannot_be_used_are_named_and_plain_http_needs_none() {
+async fn unusable_root_files_are_named() {
     let dir = tempfile::tempdir().expect("a directory");
     let host = loopback::address();
     let platform = Platform::start(dir.path(), host, 0, &[]).await;
@@ -248,7 +248,7 @@ async fn ca_file_makes_a_private_ca_trusted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn running_gateway_uses_a_ca_that_is_added_later() {
+async fn running_gateway_uses_a_later_ca() {
     let dir = tempfile::tempdir().expect("a directory");
     let host = loopback::address();
     let (first, added) = (Ca::root("First CA"), Ca::root("Added CA"));
@@ -268,7 +268,7 @@ async fn running_gateway_uses_a_ca_that_is_added_later() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn platform_says_what_is_wrong_with_its_own_certificate() {
+async fn platform_names_its_certificates_fault() {
     let dir = tempfile::tempdir().expect("a directory");
     let dir = dir.path();
     let ca = Ca::root("Private CA");
@@ -357,7 +357,7 @@ async fn reload_and_reconnect_read_the_roots_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn installer_keeps_the_ca_file_with_its_absolute_path() {
+async fn installer_keeps_absolute_ca_file_path() {
     let dir = tempfile::tempdir().expect("a directory");
     let mut command = infisical(dir.path());
     command.args([

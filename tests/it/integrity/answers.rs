@@ -24,7 +24,7 @@ async fn breaking(host: std::net::Ipv4Addr, head: &'static str) -> Target {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_answer_that_breaks_off_never_looks_complete() {
+async fn broken_answer_never_looks_complete() {
     let lab = Lab::new().await;
     let relay = lab.relay().await;
     let _gateway = lab.gateway(&relay).await;

@@ -66,7 +66,7 @@ async fn received(client: &Process) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_go_client_sees_an_error_when_the_target_resets() {
+async fn go_client_sees_the_targets_reset() {
     for flags in [
         &[][..],
         &["-half-close"],
@@ -87,7 +87,7 @@ async fn a_go_client_sees_an_error_when_the_target_resets() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_go_client_sees_an_error_when_gateway_or_relay_are_lost() {
+async fn go_client_sees_gateway_or_relay_loss() {
     for is_relay in [false, true] {
         let stack = Stack::start().await;
         let services = Services::start(stack.host).await;
@@ -108,7 +108,7 @@ async fn a_go_client_sees_an_error_when_gateway_or_relay_are_lost() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_client_sees_an_error_when_the_target_resets() {
+async fn node_client_sees_the_targets_reset() {
     let stack = Stack::start().await;
     let services = Services::start(stack.host).await;
     let Some(client) = node_client(&stack, &services.source, "x", "read").await else {
@@ -124,7 +124,7 @@ async fn a_node_client_sees_an_error_when_the_target_resets() {
 /// However it ends after its last byte, the target sees an orderly end: clients close without
 /// `close_notify`.
 #[tokio::test(flavor = "multi_thread")]
-async fn foreign_clients_that_leave_are_an_orderly_end() {
+async fn leaving_foreign_clients_end_in_order() {
     let stack = Stack::start().await;
     let mut services = Services::start(stack.host).await;
     let all = Received {
@@ -148,7 +148,7 @@ async fn foreign_clients_that_leave_are_an_orderly_end() {
 /// The relay passes the loss of a client on, and the gateway that of a client without an orderly
 /// end: half an upload must not look whole.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_foreign_client_that_is_lost_resets_the_target() {
+async fn lost_foreign_client_resets_the_target() {
     let stack = Stack::start().await;
     let mut services = Services::start(stack.host).await;
     // A client that has read everything, so that the kernel does not reset by itself.
@@ -160,7 +160,7 @@ async fn a_foreign_client_that_is_lost_resets_the_target() {
 
 /// A target that answers and ends: the client has the answer and an orderly end.
 #[tokio::test(flavor = "multi_thread")]
-async fn foreign_clients_get_an_answer_and_an_orderly_end() {
+async fn foreign_clients_get_answer_and_orderly_end() {
     let stack = Stack::start().await;
     let target = Target::serve(stack.host, |mut stream| async move {
         let mut question = [0; 5];
@@ -195,7 +195,7 @@ async fn foreign_clients_get_an_answer_and_an_orderly_end() {
 /// The measured fault: an HTTP/1.0 body without a length, cut in the middle, was a complete file
 /// for curl.
 #[tokio::test(flavor = "multi_thread")]
-async fn curl_does_not_take_a_cut_body_for_a_file() {
+async fn curl_rejects_a_cut_body() {
     let stack = Stack::start().await;
     let target = Target::serve(stack.host, |mut stream| async move {
         let mut request = [0; 4096];
@@ -226,7 +226,7 @@ async fn curl_does_not_take_a_cut_body_for_a_file() {
 
 /// One connection for several requests, which the client then closes.
 #[tokio::test(flavor = "multi_thread")]
-async fn curl_keeps_a_connection_and_ends_it_in_order() {
+async fn curl_keeps_and_ends_a_connection() {
     let stack = Stack::start().await;
     let (told, mut ended) = tokio::sync::mpsc::unbounded_channel();
     let target = Target::serve(stack.host, move |stream| {
@@ -271,7 +271,7 @@ fn assert_nothing_failed(stack: &Stack) {
 
 /// A PostgreSQL client and server, each of which ends as it always does.
 #[tokio::test(flavor = "multi_thread")]
-async fn psql_talks_to_postgres_and_leaves_without_a_failure() {
+async fn psql_talks_to_postgres_without_failure() {
     let stack = Stack::start().await;
     let Some((_directory, _server, port)) = postgres().await else {
         return;

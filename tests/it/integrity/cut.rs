@@ -86,18 +86,18 @@ async fn a_lost_tunnel_cuts_every_leg() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_end_of_the_gateways_drain_cuts_every_leg() {
+async fn gateways_drain_end_cuts_every_leg() {
     cut_by(Cause::GatewayStopped).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_end_of_the_relays_drain_cuts_every_leg() {
+async fn relays_drain_end_cuts_every_leg() {
     cut_by(Cause::RelayStopped).await;
 }
 
 /// Half an upload must not look whole to the target, whichever part of the client went away.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_breaks_off_resets_the_target() {
+async fn aborting_client_resets_the_target() {
     let stack = Stack::start().await;
     let mut transfers = Transfers::start(&stack).await;
     // The programs themselves: the kernel closes their connections.
@@ -126,7 +126,7 @@ async fn a_client_that_breaks_off_resets_the_target() {
 
 /// What was sent before a reset is delivered to a reader that is slower than the reset.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_late_reader_gets_everything_before_the_reset() {
+async fn late_reader_gets_everything_before_reset() {
     let stack = Stack::start().await;
     let target = Target::serve(stack.host, |mut stream| async move {
         stream.write_all(&bytes()).await?;

@@ -43,7 +43,7 @@ async fn assert_targets_cut(transfers: &mut Transfers) {
 
 /// The gateway notices, and the clients when the relay goes on.
 #[tokio::test(flavor = "multi_thread")]
-async fn keepalives_of_a_silent_relay_cut_every_leg() {
+async fn silent_relays_keepalives_cut_every_leg() {
     let stack = Stack::start().await;
     let mut transfers = Transfers::start(&stack).await;
     stack.relay.signal(Signal::SIGSTOP);
@@ -54,7 +54,7 @@ async fn keepalives_of_a_silent_relay_cut_every_leg() {
 
 /// The relay notices, and the targets when the gateway goes on.
 #[tokio::test(flavor = "multi_thread")]
-async fn keepalives_of_a_silent_gateway_cut_every_leg() {
+async fn silent_gateways_keepalives_cut_every_leg() {
     let stack = Stack::start().await;
     let mut transfers = Transfers::start(&stack).await;
     stack.gateway.signal(Signal::SIGSTOP);

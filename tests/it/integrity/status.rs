@@ -10,7 +10,7 @@ use crate::support::targets::Target;
 
 /// Whatever becomes of standard input.
 #[tokio::test(flavor = "multi_thread")]
-async fn stdio_to_a_dead_target_fails_with_the_reason() {
+async fn stdio_to_dead_target_fails_with_reason() {
     let stack = Stack::start().await;
     let dead = Target::refusing(stack.host).to_string();
     for ends_first in [true, false] {
@@ -27,7 +27,7 @@ async fn stdio_to_a_dead_target_fails_with_the_reason() {
 
 /// A target that takes the connection and ends it without a byte was reached.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_silent_target_is_not_a_dead_one() {
+async fn silent_target_is_not_dead() {
     let stack = Stack::start().await;
     let silent = Target::serve(stack.host, |_| async { Ok(()) }).await;
     let mut process = connect_stdio(&stack, &silent.address.to_string());
@@ -38,7 +38,7 @@ async fn a_silent_target_is_not_a_dead_one() {
 
 /// A client that does not ask for the status gets nothing but a fatal alert.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_failed_dial_is_a_fatal_alert_and_a_closed_target_is_not() {
+async fn failed_dial_is_a_fatal_alert() {
     let lab = Lab::new().await;
     let relay = lab.relay().await;
     let _gateway = lab.gateway(&relay).await;
@@ -62,7 +62,7 @@ async fn a_failed_dial_is_a_fatal_alert_and_a_closed_target_is_not() {
 /// The name is offered by our client and chosen by our gateway, and adds nothing where it is not
 /// chosen.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_status_comes_with_its_own_name_only() {
+async fn status_needs_its_own_name() {
     let lab = Lab::new().await;
     let relay = lab.relay().await;
     let _gateway = lab.gateway(&relay).await;

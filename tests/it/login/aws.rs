@@ -125,7 +125,7 @@ async fn handed_over(bench: &Bench, variables: &[(&str, &str)]) -> Proof {
 }
 
 #[tokio::test]
-async fn keys_of_the_environment_sign_as_awss_own_library_does() {
+async fn environment_keys_sign_like_awss_library() {
     let bench = Bench::new().await;
     let mut variables = vec![
         ("AWS_ACCESS_KEY_ID", KEY),
@@ -162,7 +162,7 @@ async fn keys_of_the_environment_sign_as_awss_own_library_does() {
 }
 
 #[tokio::test]
-async fn a_machines_role_and_region_come_from_the_metadata_service() {
+async fn machines_role_comes_from_metadata_service() {
     let bench = Bench::new().await;
     let answer = |what: &str, text: &str| bench.stand_in.always(what, Answer::raw(200, text));
     answer(METADATA_TOKEN, "metadata-token");
@@ -197,7 +197,7 @@ async fn a_machines_role_and_region_come_from_the_metadata_service() {
 }
 
 #[tokio::test]
-async fn a_containers_role_comes_from_its_service_with_the_token_of_the_moment() {
+async fn containers_role_uses_the_current_token() {
     let bench = Bench::new().await;
     bench
         .stand_in
@@ -227,7 +227,7 @@ async fn a_containers_role_comes_from_its_service_with_the_token_of_the_moment()
 }
 
 #[tokio::test]
-async fn a_pods_web_identity_is_exchanged_for_keys() {
+async fn pods_web_identity_becomes_keys() {
     let bench = Bench::new().await;
     let answer = format!(
         "<AssumeRoleWithWebIdentityResponse><AssumeRoleWithWebIdentityResult><Credentials>\
@@ -268,7 +268,7 @@ async fn a_pods_web_identity_is_exchanged_for_keys() {
 }
 
 #[tokio::test]
-async fn a_profile_has_keys_and_region_in_the_files_that_aws_programs_share() {
+async fn profile_files_give_keys_and_region() {
     let bench = Bench::new().await;
     std::fs::create_dir(bench.dir.path().join(".aws")).expect("a directory");
     bench.write(
@@ -295,7 +295,7 @@ async fn a_profile_has_keys_and_region_in_the_files_that_aws_programs_share() {
 }
 
 #[tokio::test]
-async fn a_machine_without_aws_or_without_a_role_is_reported_so() {
+async fn machine_without_aws_role_is_reported() {
     let bench = Bench::new().await;
     let url = format!("http://{}", no_one());
     let nowhere = [("AWS_EC2_METADATA_SERVICE_ENDPOINT", url.as_str())];

@@ -71,7 +71,7 @@ fn fields(body: &Value) -> Vec<&str> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_gateway_enrolled_with_its_role_logs_in_when_it_needs_a_token_and_keeps_none() {
+async fn role_enrolled_gateway_logs_in_without_storing() {
     let (lab, _relay) = refusing_once().await;
     let mut gateway = lab.gateway_command();
     write_private(&gateway.config, "# kept\n");
@@ -181,7 +181,7 @@ async fn relay_enrolled_by_its_role_logs_in() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_access_token_in_the_file_outlives_every_refusal() {
+async fn token_file_outlives_every_refusal() {
     let lab = Lab::new().await;
     let gateway_credentials = Answer::ok(&lab.gateway_credentials());
     lab.platform.always(GATEWAY_CONNECT, gateway_credentials);
@@ -250,7 +250,7 @@ async fn an_access_token_in_the_file_outlives_every_refusal() {
 /// A gateway whose pod or GCP machine is its enrollment: it logs in at each start, and again when the
 /// platform refuses its token.
 #[tokio::test(flavor = "multi_thread")]
-async fn pods_and_gcp_machines_log_in_again_when_refused() {
+async fn refused_pods_and_gcp_machines_reauthenticate() {
     let identity = "GET /computeMetadata/v1/instance/service-accounts/default/identity";
     for method in ["kubernetes", "gcp"] {
         let (lab, _relay) = refusing_once().await;

@@ -27,7 +27,7 @@ fn id_token(host: &str) -> LoginMethod {
 }
 
 #[tokio::test]
-async fn an_id_token_is_made_out_to_the_identity() {
+async fn id_token_names_the_identity() {
     let bench = Bench::new().await;
     bench.logs_in("gcp-auth", "obtained");
     bench.stand_in.always(ID_TOKEN, Answer::raw(200, JWT));
@@ -103,7 +103,7 @@ fn claims(part: &str) -> Value {
 }
 
 #[tokio::test]
-async fn iam_lets_google_sign_and_openssl_verifies_what_we_signed_for_that() {
+async fn iam_signature_is_verified_by_openssl() {
     let bench = Bench::new().await;
     bench.logs_in("gcp-auth", "obtained");
     let sign = format!("POST /v1/projects/-/serviceAccounts/{EMAIL}:signJwt");
@@ -156,7 +156,7 @@ async fn iam_lets_google_sign_and_openssl_verifies_what_we_signed_for_that() {
 }
 
 #[tokio::test]
-async fn a_key_file_that_is_none_is_named_without_what_it_holds() {
+async fn invalid_key_file_is_named_without_content() {
     let bench = Bench::new().await;
     for (text, reason) in [
         (
@@ -199,7 +199,7 @@ async fn a_key_file_that_is_none_is_named_without_what_it_holds() {
 
 /// A gateway that is enrolled as its GCP machine may have its token signed without a key file.
 #[tokio::test]
-async fn a_machine_signs_with_the_account_that_its_metadata_tells() {
+async fn machine_signs_with_its_metadata_account() {
     let bench = Bench::new().await;
     let account = "GET /computeMetadata/v1/instance/service-accounts/default";
     let stand_in = &bench.stand_in;

@@ -23,7 +23,7 @@ fn pod(path: &Path) -> LoginMethod {
 }
 
 #[tokio::test]
-async fn kubernetes_shows_what_the_file_holds_at_each_login() {
+async fn kubernetes_token_is_read_at_each_login() {
     let bench = Bench::new().await;
     bench.logs_in("kubernetes-auth", "first");
     let path = bench.write("token", &format!("{JWT}\n"));
@@ -47,7 +47,7 @@ async fn kubernetes_shows_what_the_file_holds_at_each_login() {
 }
 
 #[tokio::test]
-async fn what_a_login_needs_and_is_not_there_is_named() {
+async fn missing_login_input_is_named() {
     let bench = Bench::new().await;
     let path = absent(bench.dir.path());
     let source = bench.source(pod(&path));
@@ -86,7 +86,7 @@ async fn what_a_login_needs_and_is_not_there_is_named() {
 }
 
 #[tokio::test]
-async fn oidc_and_jwt_show_a_token_that_was_given_or_lies_in_a_file() {
+async fn oidc_and_jwt_use_given_or_stored() {
     for path in ["oidc-auth", "jwt-auth"] {
         let bench = Bench::new().await;
         bench.logs_in(path, "obtained");
@@ -141,7 +141,7 @@ fn azure() -> LoginMethod {
 }
 
 #[tokio::test]
-async fn azure_asks_the_metadata_service_for_the_management_apis_token() {
+async fn azure_requests_the_management_apis_token() {
     let bench = Bench::new().await;
     bench.logs_in("azure-auth", "obtained");
     let answer = json!({
@@ -262,14 +262,14 @@ async fn a_token_is_renewed_before_it_expires() {
 }
 
 #[tokio::test]
-async fn a_token_that_cannot_be_renewed_for_as_long_is_issued_again() {
+async fn unrenewable_token_is_issued_again() {
     let bench = Bench::new().await;
     use_up(&bench, 1, || bench.logins("kubernetes-auth").len() >= 3).await;
     assert!(bench.stand_in.requests(RENEW).is_empty());
 }
 
 #[tokio::test]
-async fn a_refused_login_is_kept_for_another_try() {
+async fn refused_login_is_kept_for_retry() {
     let bench = Bench::new().await;
     let path = bench.write("token", JWT);
     let source = bench.source(pod(&path));
@@ -290,7 +290,7 @@ async fn a_refused_login_is_kept_for_another_try() {
 }
 
 #[tokio::test]
-async fn a_refusal_of_an_older_token_does_not_lose_the_newer_one() {
+async fn older_tokens_refusal_keeps_the_newer_one() {
     let bench = Bench::new().await;
     bench.logs_in("kubernetes-auth", "newest");
     let path = bench.write("token", JWT);

@@ -224,7 +224,7 @@ async fn our_server_speaks_every_algorithm_with_asyncssh() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn our_client_carries_much_both_ways_while_asyncssh_renews_keys() {
+async fn our_client_carries_bulk_during_asyncssh_rekeys() {
     let ring = Keyring::new();
     let sides = ring.sides(&Kinds::default());
     let plan = Plan {
@@ -242,7 +242,7 @@ async fn our_client_carries_much_both_ways_while_asyncssh_renews_keys() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn our_server_carries_much_both_ways_while_asyncssh_renews_keys() {
+async fn our_server_carries_bulk_during_asyncssh_rekeys() {
     let ring = Keyring::new();
     let sides = ring.sides(&Kinds::default());
     let plan = Plan {
@@ -260,7 +260,7 @@ async fn our_server_carries_much_both_ways_while_asyncssh_renews_keys() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_channels_of_a_deployed_relay_are_accepted_from_asyncssh() {
+async fn deployed_relays_channels_work_from_asyncssh() {
     let ring = Keyring::new();
     let sides = ring.sides(&Kinds::default());
     let plan = Plan {

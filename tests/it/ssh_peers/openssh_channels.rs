@@ -82,7 +82,7 @@ async fn forwarding(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn much_goes_both_ways_through_forwarded_ports_while_openssh_renews_keys() {
+async fn forwarded_ports_carry_bulk_during_rekeys() {
     let ring = Keyring::new();
     let listener = ring.listen().await;
     let sides = ring.sides(&Kinds::default());
@@ -110,7 +110,7 @@ async fn much_goes_both_ways_through_forwarded_ports_while_openssh_renews_keys()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_channel_on_standard_input_and_output_ends_by_halves() {
+async fn stdio_channel_ends_by_halves() {
     let ring = Keyring::new();
     let listener = ring.listen().await;
     let sides = ring.sides(&Kinds::default());
@@ -176,7 +176,7 @@ fn originator() -> SocketAddr {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn much_goes_both_ways_through_a_server_of_openssh_while_it_renews_keys() {
+async fn openssh_server_carries_bulk_during_rekeys() {
     let ring = Keyring::new();
     let sides = ring.sides(&Kinds::default());
     let (address, _target) = target(ring.host).await;
@@ -198,7 +198,7 @@ async fn much_goes_both_ways_through_a_server_of_openssh_while_it_renews_keys() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_channel_that_a_server_of_openssh_cannot_connect_is_refused() {
+async fn openssh_servers_failed_channel_is_refused() {
     let ring = Keyring::new();
     let sides = ring.sides(&Kinds::default());
     let (sshd, session) = server(&ring, &sides, CIPHERS[0]).await;

@@ -32,7 +32,7 @@ fn exchanged(output: &str) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn our_server_agrees_with_openssh_10_on_its_first_choice() {
+async fn our_server_gets_openssh_10s_first_choice() {
     let Some(programs) = programs() else {
         return;
     };
@@ -62,7 +62,7 @@ async fn our_server_agrees_with_openssh_10_on_its_first_choice() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn our_client_agrees_with_openssh_10_on_its_first_choice() {
+async fn our_client_gets_openssh_10s_first_choice() {
     let Some(programs) = programs() else {
         return;
     };

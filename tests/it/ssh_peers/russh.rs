@@ -59,7 +59,7 @@ async fn our_server(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn our_client_carries_much_both_ways_while_russh_renews_keys() {
+async fn our_client_carries_bulk_during_russh_rekeys() {
     let ring = Keyring::new();
     let sides = ring.sides(&Kinds::default());
     for cipher in [
@@ -85,7 +85,7 @@ async fn our_client_carries_much_both_ways_while_russh_renews_keys() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn our_server_carries_much_both_ways_while_russh_renews_keys() {
+async fn our_server_carries_bulk_during_russh_rekeys() {
     let ring = Keyring::new();
     let sides = ring.sides(&Kinds::default());
     for cipher in [

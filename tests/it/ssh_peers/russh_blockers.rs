@@ -138,7 +138,7 @@ fn direct_tcpip(has_fields: bool) -> Vec<u8> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_channel_of_a_deployed_relay_ends_a_session_of_russh() {
+async fn deployed_relays_channel_ends_a_russh_session() {
     let mut pair = pair(PIPE, NEVER).await;
     pair.forged.send(direct_tcpip(true)).expect("sent");
     let opened = timeout(LONG, pair.gateway.opened.recv()).await;
@@ -153,7 +153,7 @@ async fn the_channel_of_a_deployed_relay_ends_a_session_of_russh() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stalled_reader_blocks_all_of_a_session_of_russh() {
+async fn stalled_reader_blocks_a_russh_session() {
     let mut pair = pair(PIPE, NEVER).await;
     let relay = &pair.relay.handle;
     let stalled_far = russh_peer::open(relay).await;
@@ -197,7 +197,7 @@ async fn a_stalled_reader_blocks_all_of_a_session_of_russh() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn much_in_both_directions_blocks_a_session_of_russh() {
+async fn bulk_both_ways_blocks_a_russh_session() {
     let mut pair = pair(PIPE, NEVER).await;
     let far = russh_peer::open(&pair.relay.handle).await.into_stream();
     let near = pair
@@ -244,7 +244,7 @@ async fn much_in_both_directions_blocks_a_session_of_russh() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn keys_renewed_while_several_channels_are_busy_end_a_session_of_russh() {
+async fn rekey_with_busy_channels_ends_russh_session() {
     for (channels, ends) in [(1, false), (4, true)] {
         let mut pair = pair(WIDE_PIPE, 300_000).await;
         let (mut near, mut far) = (Vec::new(), Vec::new());

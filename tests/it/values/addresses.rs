@@ -16,7 +16,7 @@ fn connect(home: &Path, to: &str) -> Command {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn wrong_target_is_answered_with_the_right_form() {
+async fn wrong_target_is_answered_with_correct_form() {
     let dir = tempfile::tempdir().expect("a directory");
     for (to, part) in [
         ("postgres://db:5432", "db:5432"),
@@ -44,7 +44,7 @@ async fn wrong_target_is_answered_with_the_right_form() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn wrong_local_address_is_answered_with_the_right_form() {
+async fn wrong_local_address_gets_correct_form() {
     let dir = tempfile::tempdir().expect("a directory");
     for (listen, part) in [
         ("*:5432", "0.0.0.0:5432"),

@@ -182,7 +182,7 @@ async fn bad_setting_is_refused_with_its_source() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn variable_that_is_not_text_is_named_by_every_command() {
+async fn non_text_variable_is_named_by_commands() {
     let dir = tempfile::tempdir().expect("a directory");
     for words in [
         &["gateway", "check", "edge-1"][..],

@@ -156,7 +156,7 @@ async fn surroundings_of_a_token_do_no_harm() {
 /// Kubernetes secrets often end with a line break: it was sent in a header, which cannot hold it, and the request was
 /// retried without end.
 #[tokio::test(flavor = "multi_thread")]
-async fn line_break_after_a_token_is_not_sent() {
+async fn token_is_sent_without_its_line_break() {
     let lab = Lab::new().await;
     let mut command = infisical(lab.dir());
     command.args(["gateway", "start", GATEWAY, "--domain", &lab.platform.url()]);
@@ -169,7 +169,7 @@ async fn line_break_after_a_token_is_not_sent() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn start_with_a_bad_token_ends_without_a_request() {
+async fn bad_token_ends_start_without_request() {
     let lab = Lab::new().await;
     for words in [
         &["gateway", "start", "edge-1"][..],
@@ -197,7 +197,7 @@ async fn start_with_a_bad_token_ends_without_a_request() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn client_commands_refuse_a_bad_token_with_its_source() {
+async fn client_commands_name_a_bad_tokens_source() {
     let dir = tempfile::tempdir().expect("a directory");
     let file = dir.path().join("token");
     write_private(&file, "Bearer hunter2\n");
