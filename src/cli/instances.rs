@@ -16,9 +16,8 @@ pub(super) async fn installed(systemd: &Systemd, place: &Place) -> anyhow::Resul
         return Ok(None);
     };
     let state = systemd.show(&instance).await?;
-    let runs = state.is_up() || state.is_under_way() || state.has_failed();
     let has_drop_ins = Path::new(UNITS).join(format!("{instance}.d")).is_dir();
-    let is_installed = runs || has_drop_ins || service::is_enabled(&instance);
+    let is_installed = state.is_in_use() || has_drop_ins || service::is_enabled(&instance);
     Ok(is_installed.then_some(instance))
 }
 

@@ -14,11 +14,11 @@ use crate::host::systemd::{State, Systemd};
 use crate::install::lock::{self, Lock};
 use crate::install::online;
 use crate::install::place::{Place, Role, UNITS};
-use crate::install::plan;
+use crate::install::plan::{self, Change};
 use crate::scope::Scope;
 
 /// How long a start is watched. The unit's own limit is longer; a person who waits has seen enough by then.
-const WATCH: Duration = Duration::from_secs(60);
+pub(crate) const WATCH: Duration = Duration::from_secs(60);
 /// How often the service manager is asked meanwhile.
 const LOOK: Duration = Duration::from_millis(300);
 /// Lines of the journal that are shown.
@@ -109,18 +109,12 @@ pub(crate) async fn start(
         report(systemd, place, &before).await;
         return Ok(());
     }
-    // What is on its way up was begun with what was there before; and one that fails repeatedly must not wait for its
-    // next turn.
-    let runs = before.is_up() || before.is_under_way() || before.has_failed();
-    let (verb, told) = if runs {
-        ("restart", "Restarting")
-    } else {
-        ("start", "Starting")
+    let told = match before.is_in_use() {
+        true => "Restarting",
+        false => "Starting",
     };
     say(&format!("{told} {service}"));
-    systemd.begin(verb, &service).await?;
-    let watched = scope.run(watch(systemd, &service, &before)).await;
-    let Some(state) = watched.transpose()? else {
+    let Some(state) = launch(systemd, &service, &before, scope).await? else {
         let short = place.short();
         let text = format!("{service} goes on by itself; to see how: systemctl status {short}");
         return Err(interrupted(&text));
@@ -131,6 +125,60 @@ pub(crate) async fn start(
     }
     let (reason, text) = failure(&state, place);
     Err(Failure::new(reason, anyhow::Error::msg(text)).into())
+}
+
+/// Starts the service, or restarts it if it is in use: what is on its way up was begun with what was
+/// there before, and one that fails repeatedly must not wait for its next turn. Gives how it
+/// is then; none if the person has interrupted.
+pub(crate) async fn launch(
+    systemd: &Systemd,
+    service: &str,
+    before: &State,
+    scope: &Scope,
+) -> anyhow::Result<Option<State>> {
+    let verb = match before.is_in_use() {
+        true => "restart",
+        false => "start",
+    };
+    systemd.begin(verb, service).await?;
+    scope.run(watch(systemd, service, before)).await.transpose()
+}
+
+/// Stops and disables `services`, makes the changes that are due of `files`, and forgets failures.
+pub(crate) async fn remove(
+    systemd: &Systemd,
+    services: &[String],
+    files: &[Change],
+) -> anyhow::Result<()> {
+    for service in services {
+        // A unit whose file is gone already cannot be disabled, and need not be.
+        let _ = systemd.act("stop", service).await;
+        let _ = systemd.act("disable", service).await;
+    }
+    make(files.iter().filter(|change| change.is_due()))?;
+    systemd.reload_units().await?;
+    for service in services {
+        // Nothing to reset is no failure.
+        let _ = systemd.act("reset-failed", service).await;
+    }
+    Ok(())
+}
+
+/// Makes `changes`, and says so.
+pub(crate) fn make<'a>(changes: impl IntoIterator<Item = &'a Change>) -> anyhow::Result<()> {
+    for change in changes {
+        change.make()?;
+        say(&change.to_string());
+    }
+    Ok(())
+}
+
+/// Removes what is at `path`, and says so.
+pub(crate) fn purge(path: &Path) -> anyhow::Result<()> {
+    if plan::purge(path).map_err(Failure::unavailable)? {
+        say(&format!("- {}", path.display()));
+    }
+    Ok(())
 }
 
 /// Looks at the service until it is up, has failed, or a person has waited long enough.

@@ -11,11 +11,10 @@ use super::service::{self, say};
 use crate::config::warning::Problems;
 use crate::host::systemd::Systemd;
 use crate::install::existing::{self, Existing};
-use crate::install::memory::MEMORY_DROP_IN;
 use crate::install::place::{CONFIGURATION, PACKAGED_UNITS, Place, Role, UNITS};
-use crate::install::plan::{self, Change};
+use crate::install::plan::Change;
 use crate::install::private;
-use crate::install::unit_templates::{LOG_DROP_IN, MARK, PORT_DROP_IN, USER_DROP_IN};
+use crate::install::unit_templates::{MARK, OWN_DROP_INS};
 use crate::scope::Scope;
 
 /// Stop it, remove the unit, and keep the configuration
@@ -52,20 +51,7 @@ pub(crate) async fn run(role: Role, args: &UninstallArgs, scope: &Scope) -> anyh
             ));
         }
     } else {
-        for service in &installed.services {
-            // A unit whose file is gone already cannot be disabled, and need not be.
-            let _ = systemd.act("stop", service).await;
-            let _ = systemd.act("disable", service).await;
-        }
-        for change in installed.files.iter().filter(|change| change.is_due()) {
-            change.make()?;
-            say(&change.to_string());
-        }
-        systemd.reload_units().await?;
-        for service in &installed.services {
-            // Nothing to reset is no failure.
-            let _ = systemd.act("reset-failed", service).await;
-        }
+        service::remove(&systemd, &installed.services, &installed.files).await?;
         let kept = PACKAGED_UNITS
             .iter()
             .map(|folder| Path::new(folder).join(&service))
@@ -107,8 +93,7 @@ async fn find(systemd: &Systemd, place: &Place) -> anyhow::Result<Installed> {
     };
     if !is_other {
         let state = systemd.show(&service).await?;
-        let runs = state.is_up() || state.is_under_way() || state.has_failed();
-        if runs || service::is_enabled(&service) || there.text().is_some() {
+        if state.is_in_use() || service::is_enabled(&service) || there.text().is_some() {
             installed.services.push(service);
         }
         installed.files.extend(stale_rotation(&there, place)?);
@@ -145,7 +130,7 @@ async fn find(systemd: &Systemd, place: &Place) -> anyhow::Result<Installed> {
 fn own_drop_ins(folder: &Path, of_other: bool) -> anyhow::Result<Vec<Change>> {
     let found = existing::drop_ins(folder);
     let mut changes = Vec::new();
-    for name in [USER_DROP_IN, LOG_DROP_IN, PORT_DROP_IN, MEMORY_DROP_IN] {
+    for name in OWN_DROP_INS {
         let text = found.get(name);
         if text.is_some_and(|text| !of_other || text.starts_with(MARK)) {
             changes.push(Change::of(folder.join(name), None)?);
@@ -178,13 +163,7 @@ fn configuration(place: &Place, purge: bool) -> anyhow::Result<()> {
             say(&format!("{} stays; {unit} reads it.", path.display()));
             continue;
         }
-        let removed = match std::fs::symlink_metadata(&path) {
-            Ok(found) if found.is_dir() => std::fs::remove_dir_all(&path),
-            Ok(_) => std::fs::remove_file(&path),
-            Err(_) => continue,
-        };
-        removed.map_err(|e| Failure::unavailable(plan::Error::new("remove", &path, e)))?;
-        say(&format!("- {}", path.display()));
+        service::purge(&path)?;
     }
     let file = place.configuration();
     for directory in file

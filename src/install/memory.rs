@@ -1,8 +1,5 @@
 //! The memory that a unit allows its program. Pure.
 
-use super::place::Place;
-use super::unit_templates::with_head;
-
 /// The drop-in for a relay whose limits are not the usual ones.
 pub const MEMORY_DROP_IN: &str = "memory.conf";
 /// What a unit says is a multiple of this, in MiB.
@@ -18,19 +15,11 @@ pub fn limits(bound: usize) -> [String; 2] {
     [format!("MemoryHigh={high}M"), format!("MemoryMax={most}M")]
 }
 
-/// The drop-in of `place`, whose program can be made to hold `bound` MiB.
-#[must_use]
-pub fn drop_in_for(place: &Place, bound: usize) -> String {
-    let mut lines = vec![String::new(), "[Service]".to_owned()];
-    lines.extend(limits(bound));
-    with_head(place, &lines)
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{drop_in_for, limits};
+    use super::limits;
     use crate::install::place::{Place, Role};
-    use crate::install::unit_templates::MARK;
+    use crate::install::unit_templates::{MARK, memory_for};
 
     #[test]
     fn units_allow_more_than_the_program_can_hold() {
@@ -38,7 +27,7 @@ mod tests {
         assert_eq!(limits(320), ["MemoryHigh=512M", "MemoryMax=1024M"]);
         assert_eq!(limits(100), ["MemoryHigh=512M", "MemoryMax=1024M"]);
         let place = Place::try_new(Role::Relay, Some("eu")).expect("a place");
-        let text = drop_in_for(&place, 10_000);
+        let text = memory_for(&place, 10_000);
         assert!(text.starts_with(MARK), "{text}");
         let end = "\n[Service]\nMemoryHigh=15360M\nMemoryMax=20480M\n";
         assert!(text.ends_with(end), "{text}");

@@ -7,11 +7,11 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
+use similar::{Algorithm, ChangeTag};
+
 use super::unit_templates::MARK;
 use crate::config::file;
 
-/// Lines of a changed file above which its account is not worth reading.
-const MOST_LINES: usize = 400;
 /// Permissions of a unit file: it is no secret, and `systemctl cat` reads it for everyone.
 const MODE: u32 = 0o644;
 
@@ -132,57 +132,19 @@ fn harmless(sign: char, line: &str) -> String {
     }
 }
 
-/// Lines that only one of two texts has, in their order, by the longest sequence that both have.
+/// Lines that only one of two texts has, in their order. A blank line says nothing by itself.
 fn differing<'a>(before: &'a str, after: &'a str) -> Vec<(char, &'a str)> {
     let old: Vec<&str> = before.lines().collect();
     let new: Vec<&str> = after.lines().collect();
-    if old.len() > MOST_LINES || new.len() > MOST_LINES {
-        return vec![('~', "(too long to be shown)")];
-    }
-    let mut rest = (old.as_slice(), new.as_slice());
-    let mut lines = Vec::new();
-    let lengths = common(rest.0, rest.1);
-    let length = |a: &[&str], b: &[&str]| {
-        let row = lengths.get(a.len());
-        row.and_then(|row| row.get(b.len())).copied().unwrap_or(0)
+    let operations = similar::capture_diff_slices(Algorithm::Myers, &old, &new);
+    let changes = operations.iter().flat_map(|op| op.iter_changes(&old, &new));
+    let line = |change: similar::Change<&'a str>| match change.tag() {
+        ChangeTag::Equal => None,
+        ChangeTag::Delete => Some(('-', change.value())),
+        ChangeTag::Insert => Some(('+', change.value())),
     };
-    loop {
-        rest = match rest {
-            ([a, old @ ..], [b, new @ ..]) if a == b => (old, new),
-            ([a, old @ ..], new) if new.is_empty() || length(old, new) == length(rest.0, new) => {
-                lines.push(('-', *a));
-                (old, new)
-            }
-            (old, [b, new @ ..]) => {
-                lines.push(('+', *b));
-                (old, new)
-            }
-            (_, []) => break,
-        };
-    }
-    // A blank line says nothing by itself.
-    lines.retain(|(_, line)| !line.is_empty());
-    lines
-}
-
-/// By the lengths of two rests: how many lines both have in common.
-fn common(old: &[&str], new: &[&str]) -> Vec<Vec<usize>> {
-    let mut lengths = vec![vec![0; new.len() + 1]];
-    for a in old.iter().rev() {
-        let below = lengths.last().cloned().unwrap_or_default();
-        let mut row = vec![0];
-        for (b, pair) in new.iter().rev().zip(below.windows(2)) {
-            if let (&[diagonal, above], Some(&left)) = (pair, row.last()) {
-                row.push(if a == b {
-                    diagonal + 1
-                } else {
-                    above.max(left)
-                });
-            }
-        }
-        lengths.push(row);
-    }
-    lengths
+    let lines = changes.filter_map(line);
+    lines.filter(|(_, line)| !line.is_empty()).collect()
 }
 
 fn replace(path: &Path, text: &str) -> io::Result<()> {
@@ -194,6 +156,20 @@ fn replace(path: &Path, text: &str) -> io::Result<()> {
         .mode(0o755)
         .create(directory)?;
     file::write_whole(path, text.as_bytes(), MODE)
+}
+
+/// Removes what is at `path`, a directory with all that is in it; false if there is nothing.
+///
+/// # Errors
+/// It cannot be removed.
+pub fn purge(path: &Path) -> Result<bool, Error> {
+    let removed = match fs::symlink_metadata(path) {
+        Ok(found) if found.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+        Err(_) => return Ok(false),
+    };
+    removed.map_err(|e| Error::new("remove", path, e))?;
+    Ok(true)
 }
 
 /// Removes `path`, and the directory of drop-ins it was the last in.

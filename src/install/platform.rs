@@ -3,11 +3,10 @@
 //! A machine has at most one. It always has a user of its own, and its settings are arguments, since
 //! none of them is secret; a TLS key is handed over by the service manager as a credential.
 
-use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use super::unit_templates::{LINKS, MARK, UNPRIVILEGED, unlinked};
+use super::unit_templates::{self, LINKS, unlinked};
 use crate::host::unit::{Program, Version, render, word};
 
 /// The unit as shipped.
@@ -33,11 +32,7 @@ pub struct Settings {
 }
 
 fn head() -> String {
-    let mark = MARK.trim_start_matches("# ");
-    format!(
-        "{mark} platform systemd install, which overwrites it.\n\
-         Put changes into a drop-in of your own: systemctl edit infisical-platform"
-    )
+    unit_templates::head("platform", "infisical-platform")
 }
 
 /// The unit for this machine.
@@ -55,51 +50,30 @@ pub fn unit(program: &Program, version: Version) -> String {
 /// The drop-in with the settings.
 #[must_use]
 pub fn drop_in(settings: &Settings, program: &Program, version: Version) -> String {
-    let mut out = String::new();
-    let mut line = |text: &str| {
-        // Writing to a string cannot fail.
-        let _ = writeln!(out, "{text}");
-    };
-    for text in head().lines() {
-        line(&format!("# {text}"));
-    }
-    line("");
-    line("[Service]");
+    let mut lines = Vec::new();
     let mut words = vec![
         program.to_string(),
         format!("platform start --state-dir {STATE}"),
         format!("--listen {}", settings.listen),
     ];
     if let Some((certificate, key)) = &settings.tls {
-        let credential = |name: &str, path: &PathBuf| {
+        for (name, path) in [("tls-cert", certificate), ("tls-key", key)] {
             // Not words: the value of this setting is taken as it stands.
             let path = path.to_string_lossy().replace('%', "%%");
-            format!("LoadCredential={name}:{path}")
-        };
-        line(&credential("tls-cert", certificate));
-        line(&credential("tls-key", key));
-        words.push("--tls-cert ${CREDENTIALS_DIRECTORY}/tls-cert".to_owned());
-        words.push("--tls-key ${CREDENTIALS_DIRECTORY}/tls-key".to_owned());
+            lines.push(format!("LoadCredential={name}:{path}"));
+            words.push(format!("--{name} ${{CREDENTIALS_DIRECTORY}}/{name}"));
+        }
     }
     // A `$` would begin a variable.
     let argument = |text: &String| word(&text.replace('$', "$$"));
     words.extend(settings.arguments.iter().map(argument));
-    line("ExecStart=");
-    line(&format!("ExecStart={}", words.join(" ")));
-    let port = settings.listen.port();
-    line(&format!("SocketBindAllow=tcp:{port}"));
-    if port < UNPRIVILEGED {
-        line("# For a port below 1024, which a user namespace of its own would not reach.");
-        line("CapabilityBoundingSet=CAP_NET_BIND_SERVICE");
-        line("AmbientCapabilities=CAP_NET_BIND_SERVICE");
-        line("PrivateUsers=no");
-    }
+    lines.push("ExecStart=".to_owned());
+    lines.push(format!("ExecStart={}", words.join(" ")));
+    lines.extend(unit_templates::open_ports(&[settings.listen.port()]));
     if version < LINKS {
-        for text in unlinked(STATE, PRIVATE_STATE) {
-            line(&text);
-        }
+        lines.extend(unlinked(STATE, PRIVATE_STATE));
     }
-    out
+    unit_templates::drop_in(&head(), &lines)
 }
 
 #[cfg(test)]

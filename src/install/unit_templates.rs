@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::memory::{self, MEMORY_DROP_IN};
 use super::place::{CONFIGURATION, LOGS, Place, Role};
 use crate::host::unit::{Program, Version, render, word};
 
@@ -26,10 +27,12 @@ pub const USER_DROP_IN: &str = "dynamic-user.conf";
 pub const LOG_DROP_IN: &str = "log-file.conf";
 /// The drop-in that opens other ports than a relay's own.
 pub const PORT_DROP_IN: &str = "ports.conf";
+/// Drop-ins that the installer writes, each made new from the settings.
+pub const OWN_DROP_INS: [&str; 4] = [USER_DROP_IN, LOG_DROP_IN, PORT_DROP_IN, MEMORY_DROP_IN];
 /// The first manager that makes links in a sandbox (249 does not, 252 does).
 pub(super) const LINKS: Version = Version(250);
 /// Ports from here on need no privilege.
-pub(super) const UNPRIVILEGED: u16 = 1024;
+const UNPRIVILEGED: u16 = 1024;
 
 /// The unit of `place` as shipped.
 #[must_use]
@@ -51,20 +54,23 @@ fn user(place: &Place) -> &'static str {
     }
 }
 
-/// What stands above a file.
-fn head(place: &Place) -> String {
+/// What stands above a file of the service `short` of a `role`.
+pub(super) fn head(role: &str, short: &str) -> String {
     let mark = MARK.trim_start_matches("# ");
-    let (role, service) = (place.role(), place.short());
     format!(
         "{mark} {role} systemd install, which overwrites it.\n\
-         Put changes into a drop-in of your own: systemctl edit {service}"
+         Put changes into a drop-in of your own: systemctl edit {short}"
     )
+}
+
+fn head_of(place: &Place) -> String {
+    head(place.role().word(), &place.short())
 }
 
 /// The unit for this machine.
 #[must_use]
 pub fn unit_for(place: &Place, program: &Program, version: Version) -> String {
-    let text = render(unit(place), &head(place), program, version);
+    let text = render(unit(place), &head_of(place), program, version);
     let (Some(name), Some(template)) = (place.name(), place.template()) else {
         return text;
     };
@@ -134,7 +140,7 @@ pub fn with_specifier(text: &str, with: &str) -> String {
 /// The drop-in for a user of its own.
 #[must_use]
 pub fn user_for(place: &Place, program: &Program, version: Version) -> String {
-    let mut text = render(user(place), &head(place), program, version);
+    let mut text = render(user(place), &head_of(place), program, version);
     if let Some(name) = place.name() {
         text = of_named(&with_paths(&text, place), name);
     }
@@ -170,12 +176,10 @@ pub fn logs_for(
     let relative = path.strip_prefix(LOGS).unwrap_or(path);
     let private = Path::new(LOGS).join("private").join(relative);
     let (public, private) = (path.to_string_lossy(), private.to_string_lossy());
-    let mut lines = vec![String::new(), "[Service]".to_owned()];
-    lines.push(format!(
-        "LogsDirectory={}",
-        word(&relative.to_string_lossy())
-    ));
-    lines.push("LogsDirectoryMode=0750".to_owned());
+    let mut lines = vec![
+        format!("LogsDirectory={}", word(&relative.to_string_lossy())),
+        "LogsDirectoryMode=0750".to_owned(),
+    ];
     if own_user {
         lines.push(format!("NoExecPaths={}", word(&private)));
         if version < LINKS {
@@ -185,36 +189,48 @@ pub fn logs_for(
         lines.push(format!("BindPaths={}", word(&public)));
         lines.push(format!("NoExecPaths={}", word(&public)));
     }
-    with_head(place, &lines)
+    drop_in(&head_of(place), &lines)
 }
 
 /// The drop-in that lets a relay listen on `ports`, which are not those that its unit opens.
 #[must_use]
 pub fn ports_for(place: &Place, ports: &[u16]) -> String {
-    let mut lines = vec![String::new(), "[Service]".to_owned()];
-    lines.extend(
-        ports
-            .iter()
-            .map(|port| format!("SocketBindAllow=tcp:{port}")),
-    );
-    if ports.iter().any(|port| *port < UNPRIVILEGED) {
-        lines.push(
-            "# For a port below 1024, which a user namespace of its own would not reach."
-                .to_owned(),
-        );
-        lines.push("CapabilityBoundingSet=CAP_NET_BIND_SERVICE".to_owned());
-        lines.push("AmbientCapabilities=CAP_NET_BIND_SERVICE".to_owned());
-        lines.push("PrivateUsers=no".to_owned());
-    }
-    with_head(place, &lines)
+    drop_in(&head_of(place), &open_ports(ports))
 }
 
-pub(super) fn with_head(place: &Place, lines: &[String]) -> String {
-    let head: Vec<String> = head(place)
-        .lines()
-        .map(|line| format!("# {line}"))
-        .collect();
-    format!("{}\n{}\n", head.join("\n"), lines.join("\n"))
+/// The lines that let a service listen on `ports`.
+pub(super) fn open_ports(ports: &[u16]) -> Vec<String> {
+    let allow = |port: &u16| format!("SocketBindAllow=tcp:{port}");
+    let mut lines: Vec<String> = ports.iter().map(allow).collect();
+    if ports.iter().any(|port| *port < UNPRIVILEGED) {
+        let low = [
+            "# For a port below 1024, which a user namespace of its own would not reach.",
+            "CapabilityBoundingSet=CAP_NET_BIND_SERVICE",
+            "AmbientCapabilities=CAP_NET_BIND_SERVICE",
+            "PrivateUsers=no",
+        ];
+        lines.extend(low.map(str::to_owned));
+    }
+    lines
+}
+
+/// The drop-in of `place` that limits its memory, if the program can be made to hold `bound` MiB.
+#[must_use]
+pub fn memory_for(place: &Place, bound: usize) -> String {
+    drop_in(&head_of(place), &memory::limits(bound))
+}
+
+/// A drop-in with `lines` for the service.
+pub(super) fn drop_in(head: &str, lines: &[String]) -> String {
+    let mut text = String::new();
+    for line in head.lines() {
+        text.extend(["# ", line, "\n"]);
+    }
+    text.push_str("\n[Service]\n");
+    for line in lines {
+        text.extend([line, "\n"]);
+    }
+    text
 }
 
 /// A directory below `/var/log` in which a service may write.

@@ -105,10 +105,11 @@ impl State {
         matches!(self.active.as_str(), "active" | "reloading" | "refreshing")
     }
 
-    /// It is on its way up or down, as it was told before.
+    /// It runs, is on its way up or down as it was told before, or has failed.
     #[must_use]
-    pub fn is_under_way(&self) -> bool {
-        matches!(self.active.as_str(), "activating" | "deactivating") && !self.has_failed()
+    pub fn is_in_use(&self) -> bool {
+        let is_under_way = matches!(self.active.as_str(), "activating" | "deactivating");
+        self.is_up() || is_under_way || self.has_failed()
     }
 
     /// It ended: for good, or to be started again after a while.

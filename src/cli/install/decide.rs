@@ -249,7 +249,7 @@ impl Install<'_> {
     fn unusable_roots(&self, settings: &Settings) -> Option<Problem> {
         // Without root, a dry run may not be able to read them.
         let error = trust::roots().check(&settings.common().roots).err()?;
-        let is_judged = error.is_configuration() && !self.unit.dry_run;
+        let is_judged = error.is_configuration() && !self.unit.steps.dry_run;
         is_judged.then(|| Problem::new(chain(&error).to_string()))
     }
 
@@ -259,7 +259,7 @@ impl Install<'_> {
         match file::load(path) {
             Err(error) if error.is_absent() => Ok(Vec::new()),
             Err(file::Error::Read { source, .. })
-                if self.unit.dry_run && source.kind() == io::ErrorKind::PermissionDenied =>
+                if self.unit.steps.dry_run && source.kind() == io::ErrorKind::PermissionDenied =>
             {
                 Ok(Vec::new())
             }

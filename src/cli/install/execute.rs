@@ -95,12 +95,7 @@ impl Install<'_> {
             .configuration_after(decided)
             .map_err(Failure::configuration)?;
         file::masked(&text).iter().for_each(|line| say(line));
-        for change in decided.files.iter().chain(&decided.retired.removals) {
-            say(&format!("\n{change}"));
-            if let Some(text) = change.text().filter(|_| change.is_due()) {
-                say(text);
-            }
-        }
+        show(decided.files.iter().chain(&decided.retired.removals));
         if !nix::unistd::geteuid().is_root() {
             say("\nWithout root, an existing configuration may not have been looked at.");
         }
@@ -186,16 +181,13 @@ impl Install<'_> {
         for line in &differences {
             say(&format!("    {} {}", line.sign, line.text));
         }
-        for change in &decided.files {
-            change.make()?;
-            say(&change.to_string());
-        }
+        service::make(&decided.files)?;
         let service = self.place.service();
         let units_changed = decided.files.iter().any(Change::is_due);
         let state = systemd.show(&service).await?;
         // Whether these files changed or a package's: it costs nothing.
         systemd.reload_units().await?;
-        if !self.unit.no_enable {
+        if !self.unit.steps.no_enable {
             let sign = if service::is_enabled(&service) {
                 '='
             } else {
@@ -205,10 +197,10 @@ impl Install<'_> {
             say(&format!("{sign} {service} starts at boot"));
         }
         let short = self.place.short();
-        if self.unit.no_start {
+        if self.unit.steps.no_start {
             if let Some(unit) = &decided.retired.unit {
                 // Both at a boot would be one gateway twice.
-                if !self.unit.no_enable {
+                if !self.unit.steps.no_enable {
                     systemd.act("disable", unit).await?;
                 }
                 say(&format!(
@@ -308,6 +300,16 @@ fn keep(path: &Path, foreign: &[String]) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Says what changed files would hold.
+pub(super) fn show<'a>(changes: impl IntoIterator<Item = &'a Change>) {
+    for change in changes {
+        say(&format!("\n{change}"));
+        if let Some(text) = change.text().filter(|_| change.is_due()) {
+            say(text);
+        }
+    }
+}
+
 /// Ends the earlier unit, which ran until everything was ready for the new one.
 async fn retire(systemd: &Systemd, retired: &Retired) -> anyhow::Result<()> {
     if let Some(unit) = &retired.unit {
@@ -315,14 +317,9 @@ async fn retire(systemd: &Systemd, retired: &Retired) -> anyhow::Result<()> {
         systemd.act("stop", unit).await?;
         systemd.act("disable", unit).await?;
     }
-    let removals = retired.removals.iter().filter(|change| change.is_due());
-    let mut is_changed = retired.unit.is_some();
-    for removal in removals {
-        removal.make()?;
-        say(&removal.to_string());
-        is_changed = true;
-    }
-    if is_changed {
+    let due = |change: &&Change| change.is_due();
+    service::make(retired.removals.iter().filter(due))?;
+    if retired.unit.is_some() || retired.removals.iter().any(Change::is_due) {
         systemd.reload_units().await?;
     }
     if let Some(unit) = &retired.unit {

@@ -70,15 +70,32 @@ struct UnitArgs {
     /// Recommended: run as a user of its own instead of root
     #[arg(long, visible_alias = "dynamic-user", help_heading = "Service")]
     user: bool,
+    #[command(flatten, next_help_heading = "Service")]
+    steps: Steps,
+}
+
+/// How far an installation goes.
+#[derive(Debug, ClapArgs)]
+struct Steps {
     /// Do not start it at boot
-    #[arg(long, help_heading = "Service")]
+    #[arg(long)]
     no_enable: bool,
     /// Do not start it now
-    #[arg(long, help_heading = "Service")]
+    #[arg(long)]
     no_start: bool,
     /// Show what would be written, and write nothing
-    #[arg(long, help_heading = "Service")]
+    #[arg(long)]
     dry_run: bool,
+}
+
+impl Steps {
+    /// The service manager, of which a dry run has no need.
+    async fn systemd(&self, command: &str) -> anyhow::Result<Option<Systemd>> {
+        if self.dry_run {
+            return Ok(Systemd::find().await.ok());
+        }
+        Ok(Some(service::administrator(command).await?))
+    }
 }
 
 /// `infisical gateway systemd …` and `infisical relay systemd …`.
@@ -148,20 +165,17 @@ struct Install<'a> {
 
 impl Install<'_> {
     async fn run(&self, flags: Flags) -> anyhow::Result<()> {
-        let systemd = if self.unit.dry_run {
-            Systemd::find().await.ok()
-        } else {
-            Some(service::administrator(&self.place.command("install")).await?)
-        };
+        let steps = &self.unit.steps;
+        let systemd = steps.systemd(&self.place.command("install")).await?;
         let version = systemd.as_ref().map_or(Version::NEWEST, Systemd::version);
         // What is decided on must not be changed by another installation meanwhile.
-        let _lock = match (&systemd, self.unit.dry_run) {
+        let _lock = match (&systemd, steps.dry_run) {
             (Some(_), false) => Some(service::alone(self.scope).await?),
             (Some(_) | None, _) => None,
         };
         let found = Found::look(systemd.as_ref(), &self.place).await?;
         let decided = self.decide(flags, found, version)?;
-        match systemd.filter(|_| !self.unit.dry_run) {
+        match systemd.filter(|_| !steps.dry_run) {
             Some(systemd) => self.execute(decided, &systemd).await,
             None => self.show(&decided),
         }

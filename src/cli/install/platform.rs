@@ -2,13 +2,14 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
 use super::super::exit::Failure;
 use super::super::platform::DEFAULT_LISTEN;
 use super::super::service::{self, say};
+use super::Steps;
+use super::execute::show;
 use crate::config::listen;
 use crate::error::chain;
 use crate::host::systemd::{State, Systemd};
@@ -23,11 +24,6 @@ use crate::scope::Scope;
 
 /// Where a platform keeps its state that root has started by hand.
 const BY_HAND: &str = "/var/lib/infisical/platform";
-/// How long a start may take before this command says so and ends; RSA keys take some seconds.
-const START: Duration = Duration::from_secs(60);
-/// Between two looks at the service.
-const LOOK: Duration = Duration::from_millis(200);
-
 /// Install the platform as a systemd service, or remove it
 #[derive(Debug, Args)]
 pub(crate) struct PlatformArgs {
@@ -67,15 +63,8 @@ struct Install {
     /// Name of the organization, which appears in certificates
     #[arg(long, value_name = "NAME")]
     organization: Option<String>,
-    /// Do not start it at boot
-    #[arg(long)]
-    no_enable: bool,
-    /// Do not start it now
-    #[arg(long)]
-    no_start: bool,
-    /// Show what would be written, and write nothing
-    #[arg(long)]
-    dry_run: bool,
+    #[command(flatten)]
+    steps: Steps,
 }
 
 /// Stop it, remove the unit, and keep its state
@@ -97,15 +86,12 @@ pub(crate) async fn platform(args: PlatformArgs, scope: &Scope) -> anyhow::Resul
 
 impl Install {
     async fn run(&self, scope: &Scope) -> anyhow::Result<()> {
-        let systemd = if self.dry_run {
-            Systemd::find().await.ok()
-        } else {
-            Some(service::administrator("infisical platform systemd install").await?)
-        };
+        let steps = &self.steps;
+        let systemd = steps.systemd("infisical platform systemd install").await?;
         let version = systemd.as_ref().map_or(Version::NEWEST, Systemd::version);
         let settings = self.settings()?;
         let program = match program::find(UNIT) {
-            Err(error) if self.dry_run => {
+            Err(error) if steps.dry_run => {
                 say(&format!(
                     "It could not be installed from here: {}",
                     chain(&error)
@@ -121,26 +107,20 @@ impl Install {
             Change::of(drop_in_path(), Some(drop_in))?,
         ];
         refuse_foreign()?;
-        let Some(systemd) = systemd.filter(|_| !self.dry_run) else {
+        let Some(systemd) = systemd.filter(|_| !steps.dry_run) else {
             say("Nothing is written. This would be:");
-            for change in &changes {
-                say(&format!("\n{change}"));
-                say(change.text().unwrap_or_default());
-            }
+            show(&changes);
             return Ok(());
         };
         let _lock = service::alone(scope).await?;
-        for change in &changes {
-            change.make()?;
-            say(&change.to_string());
-        }
+        service::make(&changes)?;
         let state = systemd.show(SERVICE).await?;
         systemd.reload_units().await?;
-        if !self.no_enable {
+        if !steps.no_enable {
             systemd.act("enable", SERVICE).await?;
             say(&format!("{SERVICE} starts at boot"));
         }
-        if self.no_start {
+        if steps.no_start {
             say("Not started; to start it: systemctl start infisical-platform");
             return Ok(());
         }
@@ -239,28 +219,14 @@ async fn start(
         say(&format!("{SERVICE} runs already, and nothing has changed."));
         return Ok(());
     }
-    let runs = before.is_up() || before.is_under_way() || before.has_failed();
-    systemd
-        .begin(if runs { "restart" } else { "start" }, SERVICE)
-        .await?;
-    let ready = async {
-        loop {
-            let state = systemd.show(SERVICE).await?;
-            if state.is_up() || state.has_failed() {
-                return anyhow::Ok(state);
-            }
-            tokio::time::sleep(LOOK).await;
-        }
-    };
-    let waited = scope.run(tokio::time::timeout(START, ready)).await;
-    let problem = match waited {
+    let problem = match service::launch(systemd, SERVICE, before, scope).await? {
         None => return Err(service::interrupted("it is being started")),
-        Some(Ok(state)) if state.as_ref().is_ok_and(State::is_up) => {
+        Some(state) if state.is_up() => {
             say(&format!("{SERVICE} runs."));
             return Ok(());
         }
-        Some(Ok(state)) => state.map(|_| "failed".to_owned())?,
-        Some(Err(_)) => format!("does not serve after {} s", START.as_secs()),
+        Some(state) if state.has_failed() => "failed".to_owned(),
+        Some(_) => format!("does not serve after {} s", service::WATCH.as_secs()),
     };
     let text = format!("{SERVICE} {problem}; to see why: journalctl -u infisical-platform");
     Err(Failure::unavailable(anyhow::Error::msg(text)))
@@ -275,16 +241,7 @@ impl Uninstall {
             Change::of(drop_in_path(), None)?,
             Change::of(unit_path(), None)?,
         ];
-        // A unit whose file is gone already cannot be disabled, and need not be.
-        let _ = systemd.act("stop", SERVICE).await;
-        let _ = systemd.act("disable", SERVICE).await;
-        for removal in removals.iter().filter(|removal| removal.is_due()) {
-            removal.make()?;
-            say(&removal.to_string());
-        }
-        systemd.reload_units().await?;
-        // Nothing to reset is no failure.
-        let _ = systemd.act("reset-failed", SERVICE).await;
+        service::remove(&systemd, &[SERVICE.to_owned()], &removals).await?;
         say(&format!("{SERVICE} is stopped and removed."));
         if !self.purge {
             if Path::new(STATE).exists() {
@@ -293,13 +250,7 @@ impl Uninstall {
             return Ok(());
         }
         for path in [STATE, PRIVATE_STATE].map(Path::new) {
-            let removed = match std::fs::symlink_metadata(path) {
-                Ok(found) if found.is_dir() => std::fs::remove_dir_all(path),
-                Ok(_) => std::fs::remove_file(path),
-                Err(_) => continue,
-            };
-            removed.map_err(|e| Failure::unavailable(plan::Error::new("remove", path, e)))?;
-            say(&format!("- {}", path.display()));
+            service::purge(path)?;
         }
         Ok(())
     }

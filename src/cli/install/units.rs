@@ -14,16 +14,12 @@ use crate::host::systemd::{KnownUnit, Systemd};
 use crate::host::unit::{self, PACKAGED, Program, Version};
 use crate::install::conflict::{self, Conflict};
 use crate::install::existing::{self, Existing};
-use crate::install::memory::{self, MEMORY_DROP_IN};
 use crate::install::place::{PACKAGED_UNITS, Place, UNITS};
 use crate::install::plan::Change;
 use crate::install::program;
 use crate::install::rotation;
 use crate::install::sandbox::Sandbox;
-use crate::install::unit_templates::{self, LOG_DROP_IN, LogDirectory, PORT_DROP_IN, USER_DROP_IN};
-
-/// Drop-ins that the installer writes, each made new from the settings.
-const OWN_DROP_INS: [&str; 4] = [USER_DROP_IN, LOG_DROP_IN, PORT_DROP_IN, MEMORY_DROP_IN];
+use crate::install::unit_templates::{self, LogDirectory, OWN_DROP_INS, USER_DROP_IN};
 
 /// What the service manager says before anything is decided.
 #[derive(Default)]
@@ -176,7 +172,9 @@ impl Install<'_> {
             own_user.then(|| unit_templates::user_for(place, program, version)),
             logs.map(|logs| unit_templates::logs_for(place, logs, own_user, version)),
             ports.map(|ports| unit_templates::ports_for(place, ports)),
-            opened.memory.map(|mib| memory::drop_in_for(place, mib)),
+            opened
+                .memory
+                .map(|mib| unit_templates::memory_for(place, mib)),
         ];
         let mut changes = Vec::new();
         for (name, text) in OWN_DROP_INS.into_iter().zip(texts) {
@@ -241,7 +239,7 @@ impl Install<'_> {
     /// The program cannot run where it lies; a dry run goes on all the same.
     fn say_or_refuse(&self, error: &program::Error, problems: &mut Vec<Problem>) {
         let text = chain(error).to_string();
-        if self.unit.dry_run {
+        if self.unit.steps.dry_run {
             say(&format!("It could not be installed from here: {text}"));
         } else {
             problems.push(Problem::new(text));
