@@ -80,11 +80,9 @@ impl Logging {
     }
 
     fn build(self, socket: Option<Socket>) -> (impl Subscriber + Send + Sync, Handle) {
-        let level = self.settings.level.unwrap_or(self.default);
+        let level = self.level(&self.settings);
         let is_native = socket.is_some();
-        let sink = Arc::new(Sink::new(self.stderr.is_journal, socket));
-        sink.set_verbose(is_verbose(level));
-        self.look(&self.settings, &sink);
+        let sink = Arc::new(Sink::new(self.look(&self.settings), socket));
         let (filter, reload) = reload::Layer::new(targets(level));
         let journal = is_native.then(|| {
             let taker = Arc::clone(&sink);
@@ -109,20 +107,25 @@ impl Logging {
         (subscriber, handle)
     }
 
-    /// Makes lines look, and go without a file, as `settings` say.
-    fn look(&self, settings: &LogSettings, sink: &Sink) {
+    fn level(&self, settings: &LogSettings) -> LogLevel {
+        settings.level.unwrap_or(self.default)
+    }
+
+    /// How lines look, and where they go without a file, as `settings` say.
+    fn look(&self, settings: &LogSettings) -> Look {
         let destination = settings.destination.unwrap_or_default();
         let stream = match destination {
             LogDestination::Stderr => self.stderr,
             LogDestination::Stdout => self.stdout,
         };
         let format = settings.format.unwrap_or_default();
-        sink.set_look(Look {
+        Look {
             is_json: format == LogFormat::Json,
             is_plain: format == LogFormat::Plain || !stream.is_terminal,
             is_journal: stream.is_journal,
+            is_verbose: matches!(self.level(settings), LogLevel::Debug | LogLevel::Trace),
             destination,
-        });
+        }
     }
 }
 
@@ -150,7 +153,7 @@ where
         .log_internal_errors(false)
         .with_ansi(colour)
         .fmt_fields(Fields)
-        .event_format(Line::new(Arc::clone(sink)));
+        .event_format(Line(Arc::clone(sink)));
     Gate {
         layer,
         sink: Arc::clone(sink),
@@ -237,17 +240,17 @@ impl Handle {
 
     /// Everything but the file.
     fn change(&self, settings: &LogSettings) {
-        self.0.logging.look(settings, &self.0.sink);
-        let level = settings.level.unwrap_or(self.0.logging.default);
-        self.0.sink.set_verbose(is_verbose(level));
+        let Shared { logging, sink, .. } = &*self.0;
+        sink.set_look(logging.look(settings));
         // It fails only where nothing is logged any more.
-        let _ = self.0.reload.reload(targets(level));
+        let _ = self.0.reload.reload(targets(logging.level(settings)));
     }
 
     /// Reports the error that ends the program, where logs go and as they look; on standard error in any case.
     pub fn report(&self, error: &anyhow::Error) {
         let sink = &self.0.sink;
-        let is_plain = !sink.is_json() && !sink.is_journal();
+        let look = sink.look();
+        let is_plain = !look.is_json && !look.is_journal;
         if sink.is_file() || !is_plain {
             event!(events::FAILED, error = %chain(error.as_ref()));
         }
@@ -302,14 +305,6 @@ fn targets(level: LogLevel) -> Targets {
         .with_default(Level::WARN.min(ours))
         .with_target("infisical", ours)
         .with_target("russh", ssh)
-}
-
-/// Anyone who asks for so much wants to know the source.
-fn is_verbose(level: LogLevel) -> bool {
-    match level {
-        LogLevel::Error | LogLevel::Warn | LogLevel::Info => false,
-        LogLevel::Debug | LogLevel::Trace => true,
-    }
 }
 
 /// The error and its causes, as the last line of the program.

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use tracing::span::{Attributes, Id, Record};
@@ -41,24 +41,20 @@ pub(super) struct Look {
     pub(super) is_plain: bool,
     /// The stream is the journal.
     pub(super) is_journal: bool,
+    /// With the module that logs.
+    pub(super) is_verbose: bool,
     pub(super) destination: LogDestination,
 }
 
 /// Takes lines, and knows where they go.
 #[derive(Debug)]
 pub(super) struct Sink {
-    /// The stream is the journal.
-    journal: AtomicBool,
+    look: RwLock<Look>,
     /// There is the journal's own socket, which takes what would go to the stream.
     has_socket: bool,
-    /// Lines are JSON.
-    json: AtomicBool,
-    /// Lines of text have no colour.
-    plain: AtomicBool,
     is_file: AtomicBool,
     /// How often someone said where lines go.
     orders: AtomicU64,
-    verbose: AtomicBool,
     /// The thread that writes takes out; it is there from [`Self::start`] on, and what comes before waits.
     pub(super) queue: Queue<Job>,
     outlets: Mutex<Outlets>,
@@ -66,42 +62,34 @@ pub(super) struct Sink {
 }
 
 impl Sink {
-    pub(super) fn new(journal: bool, socket: Option<Socket>) -> Self {
+    pub(super) fn new(look: Look, socket: Option<Socket>) -> Self {
         Self {
-            journal: AtomicBool::new(journal),
+            look: RwLock::new(look),
             has_socket: socket.is_some(),
-            json: AtomicBool::new(false),
-            plain: AtomicBool::new(false),
             is_file: AtomicBool::new(false),
             orders: AtomicU64::new(0),
-            verbose: AtomicBool::new(false),
             queue: Queue::new(),
-            outlets: Mutex::new(Outlets::new(journal, socket)),
+            outlets: Mutex::new(Outlets::new(look, socket)),
             has_writer: Mutex::new(false),
         }
     }
 
     /// Lines look, and go without a file, as `look` says from now on.
     pub(super) fn set_look(&self, look: Look) {
-        self.json.store(look.is_json, Ordering::Relaxed);
-        self.plain.store(look.is_plain, Ordering::Relaxed);
-        self.journal.store(look.is_journal, Ordering::Relaxed);
-        self.request(Job::Stream(look.destination, look.is_journal));
+        *self.look.write().unwrap_or_else(PoisonError::into_inner) = look;
+        self.request(Job::Stream(look));
     }
 
-    pub(super) fn is_json(&self) -> bool {
-        self.json.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn is_plain(&self) -> bool {
-        self.plain.load(Ordering::Relaxed)
+    pub(super) fn look(&self) -> Look {
+        *self.look.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What an event becomes.
     fn form(&self) -> Form {
-        if self.is_json() {
+        let look = self.look();
+        if look.is_json {
             Form::Json
-        } else if self.has_socket && self.is_journal() && !self.is_file() {
+        } else if self.has_socket && look.is_journal && !self.is_file() {
             Form::Entry
         } else {
             Form::Text
@@ -112,18 +100,6 @@ impl Sink {
         self.is_file.load(Ordering::Relaxed)
     }
 
-    pub(super) fn is_journal(&self) -> bool {
-        self.journal.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn is_verbose(&self) -> bool {
-        self.verbose.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn set_verbose(&self, verbose: bool) {
-        self.verbose.store(verbose, Ordering::Relaxed);
-    }
-
     /// Lines go to `path` from now on, or to standard error.
     ///
     /// # Errors
@@ -131,7 +107,6 @@ impl Sink {
     pub(super) fn redirect(&self, path: Option<&Path>) -> Result<(), Error> {
         let Some(path) = path else {
             self.end_file();
-            self.request(Job::Use(None));
             return Ok(());
         };
         let file = file::open(path)?;
@@ -148,10 +123,7 @@ impl Sink {
                 let order = self.orders.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
                 self.request(Job::Open(path.to_owned(), order));
             }
-            None => {
-                self.end_file();
-                self.request(Job::Use(None));
-            }
+            None => self.end_file(),
         }
     }
 
@@ -178,6 +150,7 @@ impl Sink {
     fn end_file(&self) {
         self.orders.fetch_add(1, Ordering::Relaxed);
         self.is_file.store(false, Ordering::Relaxed);
+        self.request(Job::Use(None));
     }
 
     /// Starts the thread that writes, once.
@@ -270,17 +243,13 @@ impl<'a> MakeWriter<'a> for Lines {
     type Writer = LineWriter<'a>;
 
     fn make_writer(&'a self) -> LineWriter<'a> {
-        LineWriter {
-            sink: &self.0,
-            level: Level::INFO,
-        }
+        let (sink, level) = (&*self.0, Level::INFO);
+        LineWriter { sink, level }
     }
 
     fn make_writer_for(&'a self, metadata: &Metadata<'_>) -> LineWriter<'a> {
-        LineWriter {
-            sink: &self.0,
-            level: *metadata.level(),
-        }
+        let (sink, level) = (&*self.0, *metadata.level());
+        LineWriter { sink, level }
     }
 }
 
@@ -334,11 +303,23 @@ mod tests {
 
     use tracing::Level;
 
-    use super::Sink;
+    use super::{Look, Sink};
+    use crate::config::log::LogDestination;
+
+    fn sink() -> Arc<Sink> {
+        let look = Look {
+            is_json: false,
+            is_plain: true,
+            is_journal: false,
+            is_verbose: false,
+            destination: LogDestination::Stderr,
+        };
+        Arc::new(Sink::new(look, None))
+    }
 
     /// A sink whose lines go to `path`.
     fn to(path: &Path) -> Arc<Sink> {
-        let sink = Arc::new(Sink::new(false, None));
+        let sink = sink();
         sink.redirect(Some(path)).expect("opened");
         sink
     }
@@ -379,7 +360,7 @@ mod tests {
 
     #[test]
     fn without_a_file_there_is_nothing_to_reopen() {
-        let sink = Arc::new(Sink::new(false, None));
+        let sink = sink();
         sink.reopen();
         sink.finish();
         assert!(!sink.is_file());

@@ -15,22 +15,7 @@ use crate::host::journal::MESSAGE_ID;
 
 /// A whole line.
 #[derive(Debug)]
-pub(super) struct Line {
-    usual: Format,
-    /// With the module, for those who look for a defect.
-    verbose: Format,
-    sink: Arc<Sink>,
-}
-
-impl Line {
-    pub(super) fn new(sink: Arc<Sink>) -> Self {
-        Self {
-            usual: Format::default().with_target(false),
-            verbose: Format::default(),
-            sink,
-        }
-    }
-}
+pub(super) struct Line(pub(super) Arc<Sink>);
 
 impl<S, N> FormatEvent<S, N> for Line
 where
@@ -43,12 +28,10 @@ where
         mut writer: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
-        let format = if self.sink.is_verbose() {
-            &self.verbose
-        } else {
-            &self.usual
-        };
-        if self.sink.is_file() || self.sink.is_plain() {
+        let look = self.0.look();
+        // With the module, for those who look for a defect.
+        let format = Format::default().with_target(look.is_verbose);
+        if self.0.is_file() || look.is_plain {
             // That standard error is a terminal with colours says nothing about the file: a new writer has none.
             let plain = Writer::new(&mut writer);
             return format.format_event(context, plain, event);

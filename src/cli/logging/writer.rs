@@ -14,7 +14,7 @@ use std::time::Duration;
 use tracing::{Dispatch, Level, dispatcher};
 
 use super::file::{self, Error};
-use super::sink::Sink;
+use super::sink::{Look, Sink};
 use crate::config::log::LogDestination;
 use crate::error::chain;
 use crate::host::journal::{self, Entry, Socket};
@@ -36,8 +36,8 @@ pub(super) enum Job {
     Open(PathBuf, u64),
     /// The file was moved away: make it again.
     Reopen,
-    /// Lines that go to no file go to this stream from now on, which is the journal or not.
-    Stream(LogDestination, bool),
+    /// Lines that go to no file go to the stream of this look from now on.
+    Stream(Look),
 }
 
 /// For where a line was made.
@@ -59,22 +59,23 @@ pub(super) struct Outlets {
 }
 
 impl Outlets {
-    pub(super) fn new(journal: bool, socket: Option<Socket>) -> Self {
-        let standard = io::stderr().as_fd().try_clone_to_owned();
-        Self {
-            journal,
+    pub(super) fn new(look: Look, socket: Option<Socket>) -> Self {
+        let mut outlets = Self {
+            journal: false,
             socket,
-            standard: standard.ok().map(File::from),
+            standard: None,
             file: None,
-        }
+        };
+        outlets.use_stream(look);
+        outlets
     }
 
-    fn use_stream(&mut self, destination: LogDestination, journal: bool) {
-        let standard = match destination {
+    fn use_stream(&mut self, look: Look) {
+        let standard = match look.destination {
             LogDestination::Stderr => io::stderr().as_fd().try_clone_to_owned(),
             LogDestination::Stdout => io::stdout().as_fd().try_clone_to_owned(),
         };
-        self.journal = journal;
+        self.journal = look.is_journal;
         self.standard = standard.ok().map(File::from);
     }
 
@@ -156,7 +157,7 @@ fn work(sink: &Sink, dispatch: &Dispatch, job: Job, lost: Option<u64>) {
         Job::Line(level, place, line) => outlets.line(level, place, &line),
         Job::Entry(entry) => outlets.entry(&entry),
         Job::Use(file) => outlets.file = file,
-        Job::Stream(destination, journal) => outlets.use_stream(destination, journal),
+        Job::Stream(look) => outlets.use_stream(look),
         Job::Open(path, order) => match file::open(&path) {
             Ok(file) => {
                 // Someone may have wanted something else since.
