@@ -1,7 +1,7 @@
 //! The program `infisical`: its command line, the installer, and the sample that `infisical dev` runs.
 
 pub mod cli;
-pub mod dev;
+mod dev;
 #[cfg(test)]
 mod fuzzing;
 pub mod install;

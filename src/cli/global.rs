@@ -44,7 +44,7 @@ fn parse_bool(text: &str) -> Result<bool, &'static str> {
 /// Flags of every command.
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Global options")]
-pub struct GlobalArgs {
+pub(crate) struct GlobalArgs {
     #[command(flatten)]
     pub(crate) settings: SettingArgs<Every>,
     /// Accepted as in the deployed programs: this program shows neither tips nor news of updates

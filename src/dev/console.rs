@@ -5,7 +5,7 @@ use std::io::{IsTerminal as _, Write};
 use std::time::{Duration, Instant};
 
 /// Writes lines for a person. That no one reads them is no reason to fail.
-pub struct Console {
+pub(crate) struct Console {
     out: Box<dyn Write + Send>,
     coloured: bool,
 }
@@ -40,16 +40,14 @@ impl Paint {
 
 impl Console {
     /// Standard output, coloured if it is a terminal and `no_color` is not set (no-color.org).
-    #[must_use]
-    pub fn stdout(no_color: bool) -> Self {
+    pub(crate) fn stdout(no_color: bool) -> Self {
         let out = std::io::stdout();
         let coloured = out.is_terminal() && !no_color;
         Self::new(Box::new(out), coloured)
     }
 
     /// Anything else.
-    #[must_use]
-    pub fn new(out: Box<dyn Write + Send>, coloured: bool) -> Self {
+    pub(crate) fn new(out: Box<dyn Write + Send>, coloured: bool) -> Self {
         Self { out, coloured }
     }
 

@@ -13,8 +13,7 @@ const OTHERS: u32 = 0o077;
 
 /// The directory could not be used.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// It cannot be made, or something in it not written.
+pub(crate) enum Error {
     #[error("cannot {action} {path}")]
     Io {
         /// What was tried.
@@ -25,12 +24,10 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
-    /// Others could read the secrets in it.
     #[error(
         "{path} is open to other users (mode {mode:03o}); run chmod 700 on it, or name a new one"
     )]
     Open {
-        /// The directory.
         path: PathBuf,
         /// Its permissions.
         mode: u32,

@@ -6,10 +6,10 @@
 
 mod address;
 mod check;
-pub mod console;
-pub mod directory;
-pub mod process;
-pub mod sample;
+pub(crate) mod console;
+pub(crate) mod directory;
+pub(crate) mod process;
+pub(crate) mod sample;
 mod stack;
 
 use std::net::{SocketAddr, TcpListener};
@@ -35,73 +35,49 @@ const SUGGESTED_PORT: u16 = 8000;
 
 /// What to do.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub(crate) struct Settings {
     /// Make the round trip and end, instead of running until stopped.
-    pub check: bool,
+    pub(crate) check: bool,
     /// Where state, secrets and logs are kept; a temporary directory where absent.
-    pub directory: Option<PathBuf>,
+    pub(crate) directory: Option<PathBuf>,
     /// How the person calls this program, for the commands to try.
-    pub program: String,
+    pub(crate) program: String,
 }
 
 /// Why it did not work.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The directory.
+pub(crate) enum Error {
     #[error(transparent)]
     Directory(#[from] directory::Error),
-    /// The relay's configuration.
     #[error(transparent)]
     Config(file::Error),
-    /// A child.
     #[error(transparent)]
     Process(#[from] process::Error),
-    /// The sample services.
     #[error(transparent)]
     Sample(#[from] sample::Error),
-    /// The platform refused something.
     #[error(transparent)]
     Api(#[from] api::Error),
-    /// The platform's ready file does not hold its address.
     #[error("the platform told no usable address")]
     Domain(#[source] InvalidApiBase),
-    /// The administrator's token.
     #[error("cannot read the administrator's token")]
     AdminToken(#[source] std::io::Error),
-    /// Someone else has the relay's ports.
     #[error("no loopback address has both port {SSH_PORT} and port {TLS_PORT} free for the relay")]
     NoAddress,
-    /// The page did not come.
     #[error("the page did not come through the gateway")]
     Page(#[source] reqwest::Error),
-    /// The echo broke off.
     #[error("the echo broke off")]
     Echo(#[source] std::io::Error),
-    /// Other bytes came back than were sent.
     #[error("the echo came back changed: sent SHA-256 {sent}, received {received}")]
-    Differs {
-        /// Of what was sent.
-        sent: String,
-        /// Of what came back.
-        received: String,
-    },
-    /// A transfer took too long.
+    Differs { sent: String, received: String },
     #[error("the {what} took longer than {} s", .after.as_secs())]
-    Slow {
-        /// Which.
-        what: &'static str,
-        /// The limit.
-        after: Duration,
-    },
-    /// It was stopped before it was done.
+    Slow { what: &'static str, after: Duration },
     #[error("stopped before the check was done")]
     Stopped,
 }
 
 impl Error {
     /// What the exit code should say of it.
-    #[must_use]
-    pub fn reason(&self) -> Reason {
+    pub(crate) fn reason(&self) -> Reason {
         match self {
             Self::Directory(_) | Self::Config(_) => Reason::Configuration,
             Self::Domain(_) | Self::AdminToken(_) | Self::Differs { .. } => Reason::Software,
@@ -118,10 +94,11 @@ impl Error {
 }
 
 /// Starts everything, says what runs (or makes the check), and stops everything when `scope` is cancelled.
-///
-/// # Errors
-/// Something did not start, ended by itself, or the check failed.
-pub async fn run(settings: Settings, mut console: Console, scope: Scope) -> Result<(), Error> {
+pub(crate) async fn run(
+    settings: Settings,
+    mut console: Console,
+    scope: Scope,
+) -> Result<(), Error> {
     let directory = match &settings.directory {
         Some(path) => Directory::kept(path)?,
         None => Directory::temporary()?,
@@ -236,8 +213,7 @@ fn quoted(text: &str) -> String {
 }
 
 /// How the person called this program: the first word of the command line, or the program's own file.
-#[must_use]
-pub fn program_as_called() -> String {
+pub(crate) fn program_as_called() -> String {
     let called = std::env::args_os().next().map(PathBuf::from);
     let called = called.or_else(|| std::env::current_exe().ok());
     called.map_or_else(|| "infisical".to_owned(), |path| path.display().to_string())

@@ -36,52 +36,35 @@ const NOT_PASSED: [&str; 8] = [
 
 /// Something about a child went wrong.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// It did not start.
+pub(crate) enum Error {
     #[error("cannot start the {name}")]
     Start {
-        /// Which.
         name: &'static str,
-        /// Why.
         #[source]
         source: io::Error,
     },
-    /// It ended by itself.
     #[error("the {name} ended by itself ({status}); the end of {}:\n{tail}", .log.display())]
     Died {
-        /// Which.
         name: &'static str,
-        /// How.
         status: ExitStatus,
-        /// Its log.
         log: PathBuf,
-        /// The last lines of it.
         tail: String,
     },
-    /// It did not get ready.
     #[error(
         "the {name} took longer than {} s to {what}; the end of {}:\n{tail}",
         .after.as_secs(),
         .log.display()
     )]
     TooSlow {
-        /// Which.
         name: &'static str,
-        /// What it should have done.
         what: &'static str,
-        /// The limit.
         after: Duration,
-        /// Its log.
         log: PathBuf,
-        /// The last lines of it.
         tail: String,
     },
-    /// The operating system does not say how it is.
     #[error("cannot watch the {name}")]
     Watch {
-        /// Which.
         name: &'static str,
-        /// Why.
         #[source]
         source: io::Error,
     },

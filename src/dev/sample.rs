@@ -24,11 +24,9 @@ const PAGE: &str = "Hello from a private service behind your gateway.\n\
 
 /// The services could not be started.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// No port.
+pub(crate) enum Error {
     #[error(transparent)]
     Listen(#[from] listen::Error),
-    /// The kernel does not say which port.
     #[error("cannot tell the address of a sample service")]
     Address(#[source] std::io::Error),
 }

@@ -300,8 +300,6 @@ impl Stack {
         }
     }
 
-    /// # Errors
-    /// Names the first child that has ended by itself.
     pub(super) fn all_alive(&mut self) -> Result<(), Error> {
         match self.children.iter_mut().find_map(Process::gone) {
             Some(error) => Err(error.into()),

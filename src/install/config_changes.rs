@@ -19,7 +19,7 @@ use super::place::Role;
 
 /// How the role proves itself, as far as it decides what is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Proof {
+pub(crate) enum Proof {
     /// A one-time token is to be exchanged, or was.
     Enrollment,
     /// The access token of a machine identity.
@@ -87,8 +87,7 @@ fn machine(role: Role) -> Vec<&'static Variable> {
 
 /// True if an installation keeps `variable` for a role that proves itself by `proof`; without one,
 /// if it keeps it whatever that is.
-#[must_use]
-pub fn keeps(role: Role, proof: Option<Proof>, variable: &Variable) -> bool {
+pub(crate) fn keeps(role: Role, proof: Option<Proof>, variable: &Variable) -> bool {
     let of_proof = match proof {
         Some(Proof::Login) => login(),
         Some(Proof::Role) => machine(role),
@@ -99,15 +98,13 @@ pub fn keeps(role: Role, proof: Option<Proof>, variable: &Variable) -> bool {
 
 /// What the exchange of the enrollment token of a role at `domain` writes to the file, with words
 /// in place of what only the platform knows.
-#[must_use]
-pub fn exchanged(role: Role, domain: &ApiBase) -> [(&'static Variable, Secret); 3] {
+pub(crate) fn exchanged(role: Role, domain: &ApiBase) -> [(&'static Variable, Secret); 3] {
     let unknown = || Secret::new("<secret>");
     role.keys().exchanged(domain, unknown(), unknown())
 }
 
 /// The keys of the file that must change, and their values; an empty value takes one away.
-#[must_use]
-pub fn changes(role: Role, proof: Proof, raw: &Raw<'_>) -> Vec<(&'static Variable, Secret)> {
+pub(crate) fn changes(role: Role, proof: Proof, raw: &Raw<'_>) -> Vec<(&'static Variable, Secret)> {
     let keys = role.keys();
     let (credential, emptied): (Vec<&'static Variable>, &[&'static Variable]) = match proof {
         // A one-time token in the file would be exchanged again, if it is another than the one that
@@ -176,16 +173,15 @@ fn normalized(variable: &Variable, value: &Secret) -> Secret {
 
 /// One line of the account of a configuration file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Difference {
+pub(crate) struct Difference {
     /// `+` for what is there now, `-` for what is not any more.
-    pub sign: char,
+    pub(crate) sign: char,
     /// `KEY=value`, secrets masked.
-    pub text: String,
+    pub(crate) text: String,
 }
 
 /// How a file that said `before` and says `after` has changed; empty values count as none.
-#[must_use]
-pub fn differences(before: &[Entry], after: &[Entry]) -> Vec<Difference> {
+pub(crate) fn differences(before: &[Entry], after: &[Entry]) -> Vec<Difference> {
     // Variables of other programs are one setting here, and each its own in the file.
     let name = |entry: &Entry| match entry.key == &FOREIGN {
         true => entry.name.clone(),

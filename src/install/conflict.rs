@@ -61,7 +61,7 @@ const TYPES: [&str; 8] = [
 
 /// Something else that has the name.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Conflict {
+pub(crate) enum Conflict {
     /// The system, or a common service, uses it.
     Reserved,
     /// A file of another unit, or a drop-in for one.
@@ -87,8 +87,7 @@ impl fmt::Display for Conflict {
 }
 
 /// The units to ask the manager about.
-#[must_use]
-pub fn units(place: &Place) -> Vec<String> {
+pub(crate) fn units(place: &Place) -> Vec<String> {
     let stem = place.stem();
     TYPES.map(|kind| format!("{stem}.{kind}")).to_vec()
 }
@@ -105,8 +104,7 @@ fn is_reserved(stem: &str) -> bool {
 /// this program; the unit file of `place` itself is left to [`existing`]. `is_ours` says that the
 /// service was installed before: its drop-ins in `/etc` and `/run` are then the administrator's
 /// changes.
-#[must_use]
-pub fn find(root: &Path, place: &Place, is_ours: bool) -> Vec<Conflict> {
+pub(crate) fn find(root: &Path, place: &Place, is_ours: bool) -> Vec<Conflict> {
     if place.name().is_none() {
         return Vec::new();
     }

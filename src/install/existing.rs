@@ -15,7 +15,7 @@ const HIDDEN: &str = "InaccessiblePaths=";
 
 /// A unit file, by its origin.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Existing {
+pub(crate) enum Existing {
     /// There is none.
     Absent,
     /// Written by this installer, for this role.
@@ -34,8 +34,7 @@ pub enum Existing {
 
 impl Existing {
     /// Its text, if the installer may replace it.
-    #[must_use]
-    pub fn text(&self) -> Option<&str> {
+    pub(crate) fn text(&self) -> Option<&str> {
         match self {
             Self::Ours(text) | Self::Deployed(text) | Self::First(text) => Some(text),
             Self::Absent | Self::OtherRole(_) | Self::Masked | Self::Foreign => None,
@@ -44,10 +43,7 @@ impl Existing {
 }
 
 /// Reads the unit file at `path`, which is `place`'s, or in the place of `place`'s.
-///
-/// # Errors
-/// It cannot be read.
-pub fn load(path: &Path, place: &Place) -> io::Result<Existing> {
+pub(crate) fn load(path: &Path, place: &Place) -> io::Result<Existing> {
     if fs::read_link(path).is_ok_and(|target| target == Path::new("/dev/null")) {
         return Ok(Existing::Masked);
     }
@@ -59,8 +55,7 @@ pub fn load(path: &Path, place: &Place) -> io::Result<Existing> {
 }
 
 /// The drop-ins in `directory`, by their file names.
-#[must_use]
-pub fn drop_ins(directory: &Path) -> BTreeMap<String, String> {
+pub(crate) fn drop_ins(directory: &Path) -> BTreeMap<String, String> {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
     let drop_in = |entry: fs::DirEntry| {
         let name = entry.file_name().into_string().ok()?;
@@ -72,8 +67,7 @@ pub fn drop_ins(directory: &Path) -> BTreeMap<String, String> {
 
 /// The folders below `root` (`/`, but for tests) in which systemd looks for units: each by its name and
 /// where it is, and each once.
-#[must_use]
-pub fn unit_folders(root: &Path) -> Vec<(&'static str, PathBuf)> {
+pub(crate) fn unit_folders(root: &Path) -> Vec<(&'static str, PathBuf)> {
     let names = [UNITS].into_iter().chain(PACKAGED_UNITS);
     let folders = names.chain(OTHER_UNITS);
     let folders = folders.map(|name| (name, root.join(name.trim_start_matches('/'))));
@@ -86,8 +80,7 @@ pub fn unit_folders(root: &Path) -> Vec<(&'static str, PathBuf)> {
 /// A service below `root` (`/`, but for tests), other than `own`, that reads `file`, which is then not
 /// only its own service's. A relay called `eu.env` has its configuration where the deployed program
 /// has the settings of the relay `eu`.
-#[must_use]
-pub fn other_reader(root: &Path, own: &str, file: &Path) -> Option<String> {
+pub(crate) fn other_reader(root: &Path, own: &str, file: &Path) -> Option<String> {
     let file = file.to_str()?;
     let mut readers = BTreeSet::new();
     let (mut templates, mut instances) = (Vec::new(), BTreeSet::new());

@@ -21,8 +21,7 @@ struct Own {
 }
 
 /// The keys that `unit` sets itself and that `new` does not have, or has otherwise, each once.
-#[must_use]
-pub fn lost(unit: &str, role: Role, new: &Raw<'_>) -> Vec<&'static str> {
+pub(crate) fn lost(unit: &str, role: Role, new: &Raw<'_>) -> Vec<&'static str> {
     let mut names = Vec::new();
     for own in settings(unit, role) {
         if !own.value.is_empty() && !is_kept(&own, new) && !names.contains(&own.key.name) {
@@ -33,8 +32,7 @@ pub fn lost(unit: &str, role: Role, new: &Raw<'_>) -> Vec<&'static str> {
 }
 
 /// Variables of `unit` that are no settings of ours, such as a proxy's.
-#[must_use]
-pub fn others(unit: &str) -> Vec<String> {
+pub(crate) fn others(unit: &str) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();
     for (name, _) in environment(unit) {
         if Variable::named(&name).is_none() && !names.contains(&name) {
@@ -45,8 +43,7 @@ pub fn others(unit: &str) -> Vec<String> {
 }
 
 /// The file to which the shell of `unit` copies the log, if its command does that.
-#[must_use]
-pub fn log_file(unit: &str) -> Option<String> {
+pub(crate) fn log_file(unit: &str) -> Option<String> {
     let mut words = command(unit).into_iter().skip_while(|word| word != "tee");
     words.next()?;
     words.find(|word| !word.starts_with('-'))

@@ -5,8 +5,7 @@ use crate::config::env::{Variable, aliases};
 use crate::config::file::Form;
 
 /// The lines of `text` that assign something that is no setting; none for a file that is not made of such lines.
-#[must_use]
-pub fn lines(text: &str) -> Vec<String> {
+pub(crate) fn lines(text: &str) -> Vec<String> {
     if Form::of(text) != Form::KeyValue {
         return Vec::new();
     }
@@ -17,8 +16,7 @@ pub fn lines(text: &str) -> Vec<String> {
 }
 
 /// `text` with those of `lines` whose keys it does not have yet.
-#[must_use]
-pub fn added(text: &str, lines: &[String]) -> String {
+pub(crate) fn added(text: &str, lines: &[String]) -> String {
     let mut out = text.to_owned();
     for line in lines {
         let is_there = text.lines().any(|old| key(old) == key(line));
@@ -34,8 +32,7 @@ pub fn added(text: &str, lines: &[String]) -> String {
 }
 
 /// The key of an assignment.
-#[must_use]
-pub fn key(line: &str) -> Option<&str> {
+pub(crate) fn key(line: &str) -> Option<&str> {
     let line = line.trim_start();
     if line.starts_with(['#', ';']) {
         return None;

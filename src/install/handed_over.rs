@@ -16,10 +16,7 @@ use super::plan::Error;
 ///
 /// A configuration that is kept encrypted is not in `file` but in `file` with `.cred` at its end;
 /// of that one only the time of its last change is compared.
-///
-/// # Errors
-/// One of the files cannot be read.
-pub fn is_current(file: &Path, credential: &Path) -> Result<bool, Error> {
+pub(crate) fn is_current(file: &Path, credential: &Path) -> Result<bool, Error> {
     let copy = fs::read(credential).map_err(|e| Error::new("read", credential, e))?;
     match fs::read(file) {
         Ok(content) => return Ok(content == copy),

@@ -9,11 +9,11 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 /// Where only root can write, and nothing outlives a boot.
-pub const FILE: &str = "/run/infisical-install.lock";
+pub(crate) const FILE: &str = "/run/infisical-install.lock";
 
 /// Held by the one that installs or uninstalls; given back when dropped, and by the kernel when the process ends.
 #[derive(Debug)]
-pub struct Lock {
+pub(crate) struct Lock {
     path: PathBuf,
     /// Locked as long as it is open.
     _file: File,
@@ -21,10 +21,7 @@ pub struct Lock {
 
 impl Lock {
     /// Takes the lock at `path`; `None` if another process has it.
-    ///
-    /// # Errors
-    /// The file cannot be opened or locked.
-    pub fn try_take(path: &Path) -> io::Result<Option<Self>> {
+    pub(crate) fn try_take(path: &Path) -> io::Result<Option<Self>> {
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(false).mode(0o600);
         options.custom_flags(nix::fcntl::OFlag::O_NOFOLLOW.bits());

@@ -1,7 +1,7 @@
 //! The memory that a unit allows its program. Pure.
 
 /// The drop-in for a relay whose limits are not the usual ones.
-pub const MEMORY_DROP_IN: &str = "memory.conf";
+pub(crate) const MEMORY_DROP_IN: &str = "memory.conf";
 /// What a unit says is a multiple of this, in MiB.
 const STEP: usize = 512;
 

@@ -22,21 +22,21 @@
 //! Nothing here contacts the platform: an enrollment token is exchanged by its role, between the
 //! plan and its execution.
 
-pub mod config_changes;
-pub mod conflict;
-pub mod existing;
-pub mod existing_unit;
-pub mod foreign;
-pub mod handed_over;
-pub mod lock;
+pub(crate) mod config_changes;
+pub(crate) mod conflict;
+pub(crate) mod existing;
+pub(crate) mod existing_unit;
+pub(crate) mod foreign;
+pub(crate) mod handed_over;
+pub(crate) mod lock;
 pub mod memory;
-pub mod online;
+pub(crate) mod online;
 pub mod place;
-pub mod plan;
+pub(crate) mod plan;
 pub mod platform;
-pub mod private;
-pub mod program;
-pub mod rotation;
-pub mod sandbox;
-pub mod setting_file;
+pub(crate) mod private;
+pub(crate) mod program;
+pub(crate) mod rotation;
+pub(crate) mod sandbox;
+pub(crate) mod setting_file;
 pub mod unit_templates;

@@ -9,7 +9,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 const LOOK: Duration = Duration::from_millis(200);
 
 /// Waits until `path` is there, `limit` at most; false if it is not.
-pub async fn wait(path: &Path, limit: Duration) -> bool {
+pub(crate) async fn wait(path: &Path, limit: Duration) -> bool {
     let end = Instant::now() + limit;
     let mut look = interval(LOOK);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);

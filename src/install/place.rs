@@ -9,15 +9,15 @@ use crate::names::{GatewayName, InvalidName, RelayName};
 use crate::unit_name;
 
 /// Where an administrator's units are.
-pub const UNITS: &str = "/etc/systemd/system";
+pub(crate) const UNITS: &str = "/etc/systemd/system";
 /// Where packages and `make install` put units; the first wins.
-pub const PACKAGED_UNITS: [&str; 3] = [
+pub(crate) const PACKAGED_UNITS: [&str; 3] = [
     "/usr/local/lib/systemd/system",
     "/usr/lib/systemd/system",
     "/lib/systemd/system",
 ];
 /// Where units are beside these (systemd.unit(5)).
-pub const OTHER_UNITS: [&str; 9] = [
+pub(crate) const OTHER_UNITS: [&str; 9] = [
     "/etc/systemd/system.control",
     "/etc/systemd/system.attached",
     "/run/systemd/system.control",
@@ -29,9 +29,9 @@ pub const OTHER_UNITS: [&str; 9] = [
     "/run/systemd/generator.late",
 ];
 /// Where configuration is.
-pub const CONFIGURATION: &str = "/etc/infisical";
+pub(crate) const CONFIGURATION: &str = "/etc/infisical";
 /// Where services log to files.
-pub const LOGS: &str = "/var/log";
+pub(crate) const LOGS: &str = "/var/log";
 /// In the runtime directory while the tunnel is up.
 const ONLINE: &str = "online";
 
@@ -46,14 +46,12 @@ pub enum Role {
 
 impl Role {
     /// `gateway` or `relay`: the command, and a part of every name.
-    #[must_use]
-    pub fn word(self) -> &'static str {
+    pub(crate) fn word(self) -> &'static str {
         self.keys().word
     }
 
     /// The settings of its own.
-    #[must_use]
-    pub fn keys(self) -> &'static RoleKeys {
+    pub(crate) fn keys(self) -> &'static RoleKeys {
         match self {
             Self::Gateway => &role::GATEWAY,
             Self::Relay => &role::RELAY,
@@ -107,20 +105,17 @@ impl Place {
     }
 
     /// The role.
-    #[must_use]
     pub fn role(&self) -> Role {
         self.role
     }
 
     /// The name, if it is one of several.
-    #[must_use]
-    pub fn name(&self) -> Option<&str> {
+    pub(crate) fn name(&self) -> Option<&str> {
         self.named.as_ref().map(|named| named.name.as_str())
     }
 
     /// What its units are called, without a suffix: the escaped name, or `infisical-gateway`.
-    #[must_use]
-    pub fn stem(&self) -> String {
+    pub(crate) fn stem(&self) -> String {
         match &self.named {
             Some(named) => named.escaped.clone(),
             None => format!("infisical-{}", self.role),
@@ -134,8 +129,7 @@ impl Place {
     }
 
     /// The same as a word of a shell command for `systemctl`.
-    #[must_use]
-    pub fn short(&self) -> String {
+    pub(crate) fn short(&self) -> String {
         let stem = self.stem();
         if unit_name::has_unit_type(&stem) {
             shell_word(&self.service())
@@ -145,30 +139,26 @@ impl Place {
     }
 
     /// The template from which several were instantiated before each had a unit of its own.
-    #[must_use]
-    pub fn template(&self) -> Option<String> {
+    pub(crate) fn template(&self) -> Option<String> {
         self.named
             .as_ref()
             .map(|_| format!("infisical-{}@.service", self.role))
     }
 
     /// The instance of that template with this name.
-    #[must_use]
-    pub fn instance(&self) -> Option<String> {
+    pub(crate) fn instance(&self) -> Option<String> {
         self.named
             .as_ref()
             .map(|named| format!("infisical-{}@{}.service", self.role, named.escaped))
     }
 
     /// All instances of the template, for `systemctl list-units`.
-    #[must_use]
-    pub fn instances(&self) -> String {
+    pub(crate) fn instances(&self) -> String {
         format!("infisical-{}@*.service", self.role)
     }
 
     /// What its state and runtime directories are called.
-    #[must_use]
-    pub fn directory(&self) -> String {
+    pub(crate) fn directory(&self) -> String {
         match &self.named {
             Some(named) => format!("infisical-{}@{}", self.role, named.file_name),
             None => self.stem(),
@@ -183,8 +173,7 @@ impl Place {
 
     /// Where the drop-ins of the instance of this name are: the template's, and those of the
     /// instance alone, which win.
-    #[must_use]
-    pub fn instance_drop_ins(&self) -> Vec<PathBuf> {
+    pub(crate) fn instance_drop_ins(&self) -> Vec<PathBuf> {
         let units = [self.template(), self.instance()].into_iter().flatten();
         units
             .map(|unit| Path::new(UNITS).join(format!("{unit}.d")))
@@ -204,8 +193,7 @@ impl Place {
     }
 
     /// Where the deployed program keeps a relay's settings beside its access token.
-    #[must_use]
-    pub fn deployed_environment(&self) -> Option<PathBuf> {
+    pub(crate) fn deployed_environment(&self) -> Option<PathBuf> {
         match self.role {
             Role::Gateway => None,
             Role::Relay => self
@@ -216,14 +204,12 @@ impl Place {
     }
 
     /// Where the service keeps its state: as root, and as a user of its own, where the first is a link to the second.
-    #[must_use]
-    pub fn state(&self) -> [PathBuf; 2] {
+    pub(crate) fn state(&self) -> [PathBuf; 2] {
         ["/var/lib", "/var/lib/private"].map(|folder| Path::new(folder).join(self.directory()))
     }
 
     /// What a run of the service has read at its start: configuration, units wherever they are, drop-ins.
-    #[must_use]
-    pub fn read_at_start(&self) -> Vec<PathBuf> {
+    pub(crate) fn read_at_start(&self) -> Vec<PathBuf> {
         let mut paths = vec![self.configuration(), self.drop_ins()];
         for folder in [UNITS].iter().chain(&PACKAGED_UNITS) {
             paths.push(Path::new(folder).join(self.service()));
@@ -233,8 +219,7 @@ impl Place {
 
     /// The instance of the template to which a configuration file or a directory of drop-ins called
     /// `file` belongs, and the name of the service that would have it now.
-    #[must_use]
-    pub fn instance_of(&self, file: &str) -> Option<(String, String)> {
+    pub(crate) fn instance_of(&self, file: &str) -> Option<(String, String)> {
         let prefix = format!("infisical-{}@", self.role);
         let escaped = match file.strip_suffix(".service.d") {
             Some(service) => service.strip_prefix(&prefix)?.to_owned(),
@@ -253,14 +238,12 @@ impl Place {
     }
 
     /// There while the tunnel is up.
-    #[must_use]
-    pub fn online_file(&self) -> PathBuf {
+    pub(crate) fn online_file(&self) -> PathBuf {
         Path::new("/run").join(self.directory()).join(ONLINE)
     }
 
     /// The command that installs it, or does something else with it.
-    #[must_use]
-    pub fn command(&self, verb: &str) -> String {
+    pub(crate) fn command(&self, verb: &str) -> String {
         let mut words = format!("infisical {} systemd {verb}", self.role);
         if let Some(named) = &self.named {
             words.push(' ');
@@ -284,8 +267,7 @@ fn shell_word(text: &str) -> String {
 }
 
 /// A name for a role made of the machine's: what is not allowed becomes a dash. `None` if nothing is left.
-#[must_use]
-pub fn name_of_host(host: &str) -> Option<String> {
+pub(crate) fn name_of_host(host: &str) -> Option<String> {
     let first = host.split('.').next().unwrap_or_default();
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
     let name: String = first

@@ -18,7 +18,7 @@ const MODE: u32 = 0o644;
 /// A file cannot be read, written or removed.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {what} {}", .path.display())]
-pub struct Error {
+pub(crate) struct Error {
     what: &'static str,
     path: PathBuf,
     #[source]
@@ -27,7 +27,7 @@ pub struct Error {
 
 impl Error {
     /// Doing `what` to `path` failed.
-    pub fn new(what: &'static str, path: &Path, source: io::Error) -> Self {
+    pub(crate) fn new(what: &'static str, path: &Path, source: io::Error) -> Self {
         Self {
             what,
             path: path.to_owned(),
@@ -38,7 +38,7 @@ impl Error {
 
 /// One file, as it is and as it is to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Change {
+pub(crate) struct Change {
     path: PathBuf,
     before: Option<String>,
     after: Option<String>,
@@ -46,10 +46,7 @@ pub struct Change {
 
 impl Change {
     /// `path` is to hold `after`, or not to be there.
-    ///
-    /// # Errors
-    /// It cannot be read.
-    pub fn of(path: PathBuf, after: Option<String>) -> Result<Self, Error> {
+    pub(crate) fn of(path: PathBuf, after: Option<String>) -> Result<Self, Error> {
         let before = match fs::read(&path) {
             Ok(bytes) => Some(String::from_utf8_lossy(&bytes).into_owned()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
@@ -63,28 +60,22 @@ impl Change {
     }
 
     /// The file.
-    #[must_use]
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
     /// What it is to hold, if it is to be there.
-    #[must_use]
-    pub fn text(&self) -> Option<&str> {
+    pub(crate) fn text(&self) -> Option<&str> {
         self.after.as_deref()
     }
 
     /// It is not yet as it is to be.
-    #[must_use]
-    pub fn is_due(&self) -> bool {
+    pub(crate) fn is_due(&self) -> bool {
         self.before != self.after
     }
 
     /// Makes it so; after a crash the file is the old one or the new one. Blocks for the disk.
-    ///
-    /// # Errors
-    /// The file is then as it was.
-    pub fn make(&self) -> Result<(), Error> {
+    pub(crate) fn make(&self) -> Result<(), Error> {
         if !self.is_due() {
             return Ok(());
         }
@@ -159,10 +150,7 @@ fn replace(path: &Path, text: &str) -> io::Result<()> {
 }
 
 /// Removes what is at `path`, a directory with all that is in it; false if there is nothing.
-///
-/// # Errors
-/// It cannot be removed.
-pub fn purge(path: &Path) -> Result<bool, Error> {
+pub(crate) fn purge(path: &Path) -> Result<bool, Error> {
     let removed = match fs::symlink_metadata(path) {
         Ok(found) if found.is_dir() => fs::remove_dir_all(path),
         Ok(_) => fs::remove_file(path),

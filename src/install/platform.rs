@@ -10,15 +10,15 @@ use super::unit_templates::{self, LINKS, unlinked};
 use crate::host::unit::{Program, Version, render, word};
 
 /// The unit as shipped.
-pub const UNIT: &str = include_str!("../../systemd/infisical-platform.service");
+pub(crate) const UNIT: &str = include_str!("../../systemd/infisical-platform.service");
 /// Its name.
 pub const SERVICE: &str = "infisical-platform.service";
 /// The drop-in that holds the settings.
 pub const DROP_IN: &str = "settings.conf";
 /// Where its state is.
-pub const STATE: &str = "/var/lib/infisical-platform";
+pub(crate) const STATE: &str = "/var/lib/infisical-platform";
 /// Where the service manager keeps the state of a made-up user.
-pub const PRIVATE_STATE: &str = "/var/lib/private/infisical-platform";
+pub(crate) const PRIVATE_STATE: &str = "/var/lib/private/infisical-platform";
 
 /// The arguments of a service of the platform.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -18,10 +18,7 @@ const ABANDONED: Duration = Duration::from_secs(60);
 
 /// Makes the directories of `file` from `top` on, gives them and the file to `owner` (root, but for tests), and closes the
 /// directories to others. Says what it changed.
-///
-/// # Errors
-/// Something cannot be changed, or the file is another user's link.
-pub fn secure(file: &Path, top: &Path, owner: u32) -> Result<Vec<String>, Error> {
+pub(crate) fn secure(file: &Path, top: &Path, owner: u32) -> Result<Vec<String>, Error> {
     let mut said = Vec::new();
     let mut above: Vec<&Path> = file.ancestors().skip(1).collect();
     above.reverse();
@@ -69,8 +66,7 @@ fn take_back(path: &Path, from: u32, owner: u32, said: &mut Vec<String>) -> io::
 }
 
 /// Files that a crashed change of `file` has left beside it, secrets and all; with `young`, those that may still be written.
-#[must_use]
-pub fn leftovers(file: &Path, young: bool) -> Vec<PathBuf> {
+pub(crate) fn leftovers(file: &Path, young: bool) -> Vec<PathBuf> {
     let (Some(directory), Some(name)) = (file.parent(), file.file_name()) else {
         return Vec::new();
     };
@@ -94,8 +90,7 @@ pub fn leftovers(file: &Path, young: bool) -> Vec<PathBuf> {
 }
 
 /// True if one of `paths`, or something in one that is a directory, was changed after `since`.
-#[must_use]
-pub fn changed_after(paths: &[PathBuf], since: SystemTime) -> bool {
+pub(crate) fn changed_after(paths: &[PathBuf], since: SystemTime) -> bool {
     let is_newer = |path: &Path| {
         let modified = fs::metadata(path).and_then(|found| found.modified());
         modified.is_ok_and(|modified| modified > since)

@@ -14,17 +14,13 @@ const WRITABLE: u32 = 0o022;
 
 /// The program cannot be installed from where it is.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The system does not say where it is.
+pub(crate) enum Error {
     #[error("cannot find out where this program lies")]
     Unknown(#[source] io::Error),
-    /// No unit can name it.
     #[error(transparent)]
     Path(#[from] InvalidProgram),
-    /// The sandbox hides it.
     #[error("{} lies where its own unit does not see it; {}", .0.display(), advice(.0))]
     Hidden(PathBuf),
-    /// Someone else could replace it, and would run as the service.
     #[error(
         "{} can be changed by others than root (owner {uid}, mode {mode:04o}), who could replace {}, the program of the service; {}",
         .path.display(), .program.display(), cure(.path, *uid)
@@ -32,18 +28,14 @@ pub enum Error {
     Writable {
         /// The program, or a directory above it.
         path: PathBuf,
-        /// The program.
         program: PathBuf,
-        /// Its owner.
         uid: u32,
-        /// Its permission bits.
         mode: u32,
     },
 }
 
 /// Where a program is to be that cannot be installed from where it is.
-#[must_use]
-pub fn recommended() -> &'static Path {
+pub(crate) fn recommended() -> &'static Path {
     // That directory may itself be a link to one that is hidden, such as below /opt.
     let local = Path::new("/usr/local/bin");
     let is_itself = std::fs::canonicalize(local).is_ok_and(|real| real == local);
@@ -72,18 +64,12 @@ fn cure(path: &Path, uid: u32) -> String {
 }
 
 /// Checks `program`, which a unit that is there already starts, as [`find`] checks this one.
-///
-/// # Errors
-/// See [`Error`].
-pub fn judge(program: &Program, unit: &str) -> Result<(), Error> {
+pub(crate) fn judge(program: &Program, unit: &str) -> Result<(), Error> {
     check(program.path(), unit)
 }
 
 /// This program, if `unit` can execute it.
-///
-/// # Errors
-/// See [`Error`].
-pub fn find(unit: &str) -> Result<Program, Error> {
+pub(crate) fn find(unit: &str) -> Result<Program, Error> {
     let path = std::env::current_exe().map_err(Error::Unknown)?;
     let program = Program::try_new(&path)?;
     check(program.path(), unit)?;
@@ -92,8 +78,7 @@ pub fn find(unit: &str) -> Result<Program, Error> {
 
 /// True if process `pid` runs another program than the one that lies at `path` now: an older one,
 /// after an update.
-#[must_use]
-pub fn is_other(pid: u32, path: &Path) -> bool {
+pub(crate) fn is_other(pid: u32, path: &Path) -> bool {
     // The link leads to the file itself, whatever has become of its name.
     let running = fs::metadata(format!("/proc/{pid}/exe"));
     match (running, fs::metadata(path)) {

@@ -10,16 +10,15 @@ const RULES: &str = "/etc/logrotate.d";
 
 /// A rule of the deployed installer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Rule {
+pub(crate) struct Rule {
     /// Its file.
-    pub path: PathBuf,
+    pub(crate) path: PathBuf,
     /// The log file that it is for.
-    pub log: String,
+    pub(crate) log: String,
 }
 
 /// The rule that was written with the deployed `unit` of `place`, if it is below `root`.
-#[must_use]
-pub fn deployed(root: &Path, place: &Place, unit: &str) -> Option<Rule> {
+pub(crate) fn deployed(root: &Path, place: &Place, unit: &str) -> Option<Rule> {
     let stem = place.stem();
     let names = [place.name(), Some(stem.as_str())];
     // A path with another `/` in it is not the rule of a unit.

@@ -15,7 +15,7 @@ const TEMPORARY: [&str; 2] = ["/tmp", "/var/tmp"];
 
 /// What a service sees of the file system.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Sandbox {
+pub(crate) struct Sandbox {
     /// Nothing below is seen, whatever else is mounted there.
     inaccessible: Vec<PathBuf>,
     /// Empty but for what is in `bound`.
@@ -26,7 +26,7 @@ pub struct Sandbox {
 
 impl Sandbox {
     /// The sandbox of a unit with these texts: its own, and then its drop-ins in their order.
-    pub fn of<'a>(texts: impl IntoIterator<Item = &'a str>) -> Self {
+    pub(crate) fn of<'a>(texts: impl IntoIterator<Item = &'a str>) -> Self {
         let text: Vec<&str> = texts.into_iter().collect();
         let text = text.join("\n");
         let last = |key| list(&text, key).pop().unwrap_or_default();
@@ -53,15 +53,13 @@ impl Sandbox {
 
     /// The folder that hides `path`, which is absolute, from the service; `None` if the service
     /// sees it.
-    #[must_use]
-    pub fn hides(&self, path: &Path) -> Option<&Path> {
+    pub(crate) fn hides(&self, path: &Path) -> Option<&Path> {
         let real = followed(path);
         self.hides_plain(path).or_else(|| self.hides_plain(&real))
     }
 
     /// True if the service has groups that are not known before it starts.
-    #[must_use]
-    pub fn has_groups(&self) -> bool {
+    pub(crate) fn has_groups(&self) -> bool {
         self.has_groups
     }
 

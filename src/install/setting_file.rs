@@ -9,17 +9,14 @@ use super::sandbox::Sandbox;
 
 /// A file that a service can never use.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Unusable {
-    /// It is not known where it is.
+pub(crate) enum Unusable {
     #[error("a service has no directory that a relative path could begin in; give the whole path")]
     Relative,
-    /// The sandbox hides it.
     #[error(
         "the service does not see {}, because its unit hides {}; {}",
         .path.display(), .folder.display(), advice(.path, *.own_user)
     )]
     Hidden {
-        /// The file.
         path: PathBuf,
         /// What is hidden: the file, or a directory above it.
         folder: PathBuf,
@@ -43,10 +40,7 @@ fn advice(path: &Path, own_user: bool) -> String {
 }
 
 /// Checks that a service in `sandbox` sees the file at `path`.
-///
-/// # Errors
-/// See [`Unusable`].
-pub fn check(path: &Path, sandbox: &Sandbox, own_user: bool) -> Result<(), Unusable> {
+pub(crate) fn check(path: &Path, sandbox: &Sandbox, own_user: bool) -> Result<(), Unusable> {
     if !path.is_absolute() {
         return Err(Unusable::Relative);
     }
@@ -63,8 +57,7 @@ pub fn check(path: &Path, sandbox: &Sandbox, own_user: bool) -> Result<(), Unusa
 /// What keeps a service from reading the file at `path`, as far as mode bits tell: the file, or a
 /// directory above it, and its mode. Without a user of its own the service is root, which without
 /// capabilities is a user like others.
-#[must_use]
-pub fn closed_to_service(path: &Path, own_user: bool) -> Option<(PathBuf, u32)> {
+pub(crate) fn closed_to_service(path: &Path, own_user: bool) -> Option<(PathBuf, u32)> {
     let real = fs::canonicalize(path).ok()?;
     let mut parts: Vec<&Path> = real.ancestors().collect();
     parts.reverse();

@@ -19,24 +19,24 @@ const RELAY_TEMPLATE_USER: &str =
     include_str!("../../systemd/infisical-relay@.service.d/dynamic-user.conf");
 
 /// The first words of every file that the installer writes, by which it knows it again.
-pub const MARK: &str = "# Written by infisical";
+pub(crate) const MARK: &str = "# Written by infisical";
 
 /// The drop-in that takes root away.
-pub const USER_DROP_IN: &str = "dynamic-user.conf";
+pub(crate) const USER_DROP_IN: &str = "dynamic-user.conf";
 /// The drop-in that opens a directory for logs.
-pub const LOG_DROP_IN: &str = "log-file.conf";
+pub(crate) const LOG_DROP_IN: &str = "log-file.conf";
 /// The drop-in that opens other ports than a relay's own.
-pub const PORT_DROP_IN: &str = "ports.conf";
+pub(crate) const PORT_DROP_IN: &str = "ports.conf";
 /// Drop-ins that the installer writes, each made new from the settings.
-pub const OWN_DROP_INS: [&str; 4] = [USER_DROP_IN, LOG_DROP_IN, PORT_DROP_IN, MEMORY_DROP_IN];
+pub(crate) const OWN_DROP_INS: [&str; 4] =
+    [USER_DROP_IN, LOG_DROP_IN, PORT_DROP_IN, MEMORY_DROP_IN];
 /// The first manager that makes links in a sandbox (249 does not, 252 does).
 pub(super) const LINKS: Version = Version(250);
 /// Ports from here on need no privilege.
 const UNPRIVILEGED: u16 = 1024;
 
 /// The unit of `place` as shipped.
-#[must_use]
-pub fn unit(place: &Place) -> &'static str {
+pub(crate) fn unit(place: &Place) -> &'static str {
     match (place.role(), place.name()) {
         (Role::Gateway, None) => GATEWAY,
         (Role::Gateway, Some(_)) => GATEWAY_TEMPLATE,
@@ -117,8 +117,7 @@ fn of_named(text: &str, name: &str) -> String {
 }
 
 /// `text` with `with` in place of the specifiers for the instance.
-#[must_use]
-pub fn with_specifier(text: &str, with: &str) -> String {
+pub(crate) fn with_specifier(text: &str, with: &str) -> String {
     let mut out = String::new();
     let mut rest = text.chars();
     while let Some(c) = rest.next() {
@@ -165,8 +164,7 @@ pub(super) fn unlinked(public: &str, private: &str) -> [String; 2] {
 }
 
 /// The drop-in that opens `directory`. For a user of its own the manager mounts it by itself.
-#[must_use]
-pub fn logs_for(
+pub(crate) fn logs_for(
     place: &Place,
     directory: &LogDirectory,
     own_user: bool,
@@ -193,8 +191,7 @@ pub fn logs_for(
 }
 
 /// The drop-in that lets a relay listen on `ports`, which are not those that its unit opens.
-#[must_use]
-pub fn ports_for(place: &Place, ports: &[u16]) -> String {
+pub(crate) fn ports_for(place: &Place, ports: &[u16]) -> String {
     drop_in(&head_of(place), &open_ports(ports))
 }
 
@@ -215,8 +212,7 @@ pub(super) fn open_ports(ports: &[u16]) -> Vec<String> {
 }
 
 /// The drop-in of `place` that limits its memory, if the program can be made to hold `bound` MiB.
-#[must_use]
-pub fn memory_for(place: &Place, bound: usize) -> String {
+pub(crate) fn memory_for(place: &Place, bound: usize) -> String {
     drop_in(&head_of(place), &memory::limits(bound))
 }
 
@@ -235,7 +231,7 @@ pub(super) fn drop_in(head: &str, lines: &[String]) -> String {
 
 /// A directory below `/var/log` in which a service may write.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LogDirectory(PathBuf);
+pub(crate) struct LogDirectory(PathBuf);
 
 /// A log file that no service can be given.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -243,17 +239,14 @@ pub struct LogDirectory(PathBuf);
     "a service logs to a file in a directory of its own below {LOGS}: for instance {LOGS}/infisical/{}.log, not {}",
     .role, .path.display()
 )]
-pub struct InvalidLogFile {
+pub(crate) struct InvalidLogFile {
     role: Role,
     path: PathBuf,
 }
 
 impl LogDirectory {
     /// The directory of the log file `path`: below `/var/log`, and not that itself, which is everyone's.
-    ///
-    /// # Errors
-    /// It is elsewhere.
-    pub fn of(path: &Path, role: Role) -> Result<Self, InvalidLogFile> {
+    pub(crate) fn of(path: &Path, role: Role) -> Result<Self, InvalidLogFile> {
         let parts_are_plain = path.to_str().is_some_and(|text| {
             let bad = |c: char| c.is_control() || matches!(c, ':' | '"' | '\'' | '\\' | '$');
             !text.contains(bad) && !text.split('/').any(|part| matches!(part, "." | ".."))
@@ -275,8 +268,7 @@ impl LogDirectory {
     }
 
     /// The directory.
-    #[must_use]
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.0
     }
 }
