@@ -14,102 +14,71 @@ use infisical_runtime::error::{Class, Reason, kind, printable};
 
 /// Why a call did not succeed.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "each variant is described by its message")]
 pub enum Error {
-    /// The request could not be sent or its answer not received.
     #[error(
         "cannot reach the platform at {url}{}{}",
         through(.proxy.as_deref()), clock_hint(.source, SystemTime::now())
     )]
     Transport {
-        /// The address called, without query.
         url: String,
-        /// The proxy that was used.
         proxy: Option<String>,
-        /// Why.
         #[source]
         source: reqwest::Error,
     },
-    /// The platform answered with an error.
     #[error(
         "{action} was refused with {status}: {message} ({}{url})", request(.request_id.as_deref())
     )]
     Refused {
-        /// What was asked for.
         action: &'static str,
-        /// The address called.
         url: String,
-        /// The HTTP status.
         status: StatusCode,
-        /// The platform's own words.
         message: String,
-        /// The platform's id of the request.
         request_id: Option<String>,
-        /// How long it asks to wait.
         retry_after: Option<Duration>,
     },
     /// The answer is a redirect, which is never followed: it could carry a token elsewhere.
     #[error("{action}: {url} answered {status} and redirects {redirect}")]
     Redirected {
-        /// What was asked for.
         action: &'static str,
-        /// The HTTP status.
         status: StatusCode,
-        /// The address called.
         url: String,
-        /// Where it leads to.
         redirect: Box<Redirect>,
     },
     /// Something between this machine and the platform answered in its place.
     #[error(transparent)]
     Foreign(Box<Foreign>),
-    /// The request cannot be made with the values that were given.
     #[error("{action}: the request cannot be made")]
     Request {
-        /// What was asked for.
         action: &'static str,
-        /// Why.
         #[source]
         source: reqwest::Error,
     },
-    /// The token cannot stand in a header.
     #[error(
         "{action}: the token holds white space or other characters that a token never has; \
          check where it comes from"
     )]
-    Token {
-        /// What was asked for.
-        action: &'static str,
-    },
+    Token { action: &'static str },
     /// The answer is not what the protocol says.
     #[error("the platform's answer to {action} cannot be understood: {reason} ({url})")]
     Malformed {
-        /// What was asked for.
         action: &'static str,
-        /// The address called.
         url: String,
         /// Why; never contains the answer itself, which may hold secrets.
         reason: String,
     },
-    /// The answer is too long.
     #[error("the platform's answer to {action} is longer than {limit} bytes ({url})")]
     TooLong {
-        /// What was asked for.
         action: &'static str,
-        /// The address called.
         url: String,
-        /// The limit.
         limit: usize,
     },
-    /// There is nothing to log in with.
     #[error(transparent)]
     Login(#[from] super::login::Error),
-    /// This machine cannot make HTTPS requests.
     #[error("cannot prepare HTTP requests")]
     Local(#[source] reqwest::Error),
-    /// There are no root certificates to judge the platform by.
     #[error(transparent)]
     Roots(#[from] crate::trust::Error),
-    /// A configured extra header is not one.
     #[error("INFISICAL_CUSTOM_HEADERS: {0:?} is not a header name with a valid value")]
     Header(String),
 }

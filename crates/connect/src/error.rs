@@ -41,57 +41,42 @@ impl Part {
 
 /// Why a connection did not come about, or ended badly.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "each variant is described by its message")]
 pub enum Error {
-    /// Nothing can be accepted on this machine.
     #[error(transparent)]
     Listen(#[from] net::listen::Error),
-    /// The listener broke.
     #[error("cannot accept local connections")]
     Accept(#[source] io::Error),
-    /// Requests to the platform cannot be prepared.
     #[error(transparent)]
     Client(api::Error),
     /// The platform gave no session. Shared by all who waited for the same request.
     #[error("no session with gateway {gateway}")]
     Session {
-        /// The gateway asked for.
         gateway: GatewayName,
-        /// Why.
         #[source]
         source: Arc<Refusal>,
     },
-    /// The relay cannot be reached.
     #[error("cannot reach relay {relay}")]
     Relay {
-        /// The relay that the platform named.
         relay: RelayHost,
-        /// Why.
         #[source]
         source: pki::Error,
     },
-    /// The relay is there, the gateway behind it is not.
     #[error("cannot reach gateway {gateway} through relay {relay}")]
     Gateway {
-        /// The gateway.
         gateway: GatewayName,
-        /// The relay.
         relay: RelayHost,
-        /// Why.
         #[source]
         source: pki::Error,
     },
-    /// The check at the start was not done in time.
     #[error("platform, relay and gateway did not answer within {} s", .0.as_secs())]
     NotChecked(Duration),
-    /// The relay does not know the gateway at the moment.
     #[error(
         "gateway {gateway} is not connected to relay {relay}{}",
         last_seen_words(*.last_seen)
     )]
     NotConnected {
-        /// The gateway.
         gateway: GatewayName,
-        /// The relay.
         relay: RelayHost,
         /// When the platform last reached it, if it says so.
         last_seen: Option<SystemTime>,
@@ -100,46 +85,33 @@ pub enum Error {
     /// target sent a byte, which is how deployed gateways tell.
     #[error("gateway {gateway} gave no connection to {target}")]
     Target {
-        /// The gateway.
         gateway: GatewayName,
-        /// What it should have reached.
         target: Target,
-        /// How the connection ended.
         #[source]
         source: io::Error,
     },
     /// The target ended the connection while there was still something to send.
     #[error("{target} did not take everything that was sent to it")]
     Unsent {
-        /// The target.
         target: Target,
-        /// How that was noticed.
         #[source]
         source: io::Error,
     },
-    /// The program was told to stop before the connection had ended.
     #[error("stopped before the connection had ended")]
     Stopped,
-    /// The local stream failed.
     #[error("cannot write what was received")]
     Local(#[source] io::Error),
-    /// The connection to the relay broke in the middle.
     #[error("the connection to {target} broke at relay {relay}")]
     RelayLost {
-        /// The target.
         target: Target,
-        /// The relay.
         relay: RelayHost,
-        /// How.
         #[source]
         source: io::Error,
     },
     /// The connection broke in the middle, beyond the relay as far as is known.
     #[error("the connection to {target} broke")]
     Broken {
-        /// The target.
         target: Target,
-        /// How.
         #[source]
         source: io::Error,
     },
@@ -147,11 +119,10 @@ pub enum Error {
 
 /// Why the platform gave no session.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "each variant is described by its message")]
 pub enum Refusal {
-    /// It refused, or cannot be reached.
     #[error(transparent)]
     Api(#[from] api::Error),
-    /// What it sent cannot be used.
     #[error("the platform's answer is not usable")]
     Credentials(#[source] pki::Error),
 }

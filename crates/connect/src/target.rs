@@ -42,35 +42,24 @@ pub struct Target {
 
 /// Why a text is no target. A URL or user name is not repeated: it may hold a password.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "each variant is described by its message")]
 pub enum InvalidTarget {
-    /// There is no port.
     #[error("it has no port; write HOST:PORT")]
     NoPort,
-    /// The port is no number from 1 to 65535.
     #[error("the port must be a number from 1 to 65535")]
     Port,
-    /// An IPv6 address without brackets: where does the port begin?
     #[error("write an IPv6 address in brackets, such as [::1]:5432")]
     Brackets,
-    /// A URL.
     #[error("write HOST:PORT instead of a URL{}", .right.as_ref().map_or_else(String::new, |right| format!(", here {right}")))]
-    Url {
-        /// The target that the URL names, if it names one.
-        right: Option<Box<Target>>,
-    },
-    /// A user name before the host.
+    Url { right: Option<Box<Target>> },
     #[error("write HOST:PORT without a user name; the program that connects gives it")]
     UserName,
-    /// A path behind the port.
     #[error("write HOST:PORT without a path")]
     Path,
-    /// A host with letters that DNS does not have.
     #[error("write the host in its ASCII form, which begins with xn--")]
     NotAscii,
-    /// A variable of a shell or of SSH that was not replaced.
     #[error("it holds a variable that was not replaced")]
     Template,
-    /// No host, or characters that no host has.
     #[error("the host must be a name or an address")]
     Host,
 }

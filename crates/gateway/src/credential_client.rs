@@ -30,20 +30,16 @@ const PROBES: usize = 3;
 
 /// Why there are no credentials.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "each variant is described by its message")]
 pub enum Error {
-    /// The platform gave none.
     #[error(transparent)]
     Api(#[from] api::Error),
-    /// What it gave cannot be used.
     #[error(transparent)]
     Identity(#[from] identity::Error),
-    /// The platform and the relays that were tried took too long.
     #[error("no answer within {} s", ATTEMPT.as_secs())]
     TimedOut,
-    /// The relay could be reached before the platform answered.
     #[error("the relay answers again, and the platform does not yet")]
     RelayAnsweredFirst,
-    /// No relay to dial.
     #[error("none of the {0} relays that the platform lists has reported within the last hour")]
     NoHealthyRelay(usize),
 }

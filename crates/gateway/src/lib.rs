@@ -69,21 +69,18 @@ const STOP: Duration = Duration::from_secs(5);
 
 /// Why a gateway gave up.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "each variant is described by its message")]
 pub enum Error {
-    /// Calls to the platform cannot be made.
     #[error(transparent)]
     Client(api::Error),
-    /// The gateway is not enrolled.
     #[error(transparent)]
     Enroll(#[from] agent::enroll::Error),
     /// There are no credentials, and only a person can change that. The source says whose refusal
     /// it is: a login that this machine cannot prepare is not the platform's.
     #[error(transparent)]
     Credentials(credential_client::Error),
-    /// The tunnel cannot be made with what the platform gave.
     #[error("the tunnel cannot be made")]
     Tunnel(#[source] session::Error),
-    /// A part of the gateway ended that must not.
     #[error("the gateway's {0} task ended unexpectedly")]
     FailedTask(&'static str),
 }

@@ -56,19 +56,15 @@ pub struct Claims {
 
 /// Why a certificate's content cannot be used.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "each variant is described by its message")]
 pub enum Error {
-    /// Not a certificate.
     #[error("the client certificate cannot be read: {0}")]
     Certificate(String),
-    /// An extension's JSON is not what it should be.
     #[error("the client certificate's {extension} extension is not valid: {reason}")]
     Extension {
-        /// Which extension.
         extension: &'static str,
-        /// Why.
         reason: String,
     },
-    /// No single common name.
     #[error("the client certificate has no usable common name")]
     CommonName,
     /// Not exactly one common name that says for which gateway the certificate is.

@@ -24,49 +24,26 @@ use crate::secret::Secret;
 
 /// What is wrong with X.509 material, and which field it is.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "each variant is described by its message")]
 pub enum Error {
-    /// The field has no certificate, or something that is none.
     #[error("{field} is not a PEM certificate: {reason}")]
-    Certificate {
-        /// The field of the API.
-        field: &'static str,
-        /// Why.
-        reason: String,
-    },
-    /// The field has no usable private key.
+    Certificate { field: &'static str, reason: String },
     #[error("{field} is not a PEM private key: {reason}")]
     PrivateKey {
-        /// The field of the API.
         field: &'static str,
         /// Why; never contains any of it.
         reason: &'static str,
     },
-    /// The parts do not make a TLS configuration.
     #[error("{field} cannot be used for TLS: {reason}")]
-    Unusable {
-        /// The field of the API.
-        field: &'static str,
-        /// Why.
-        reason: String,
-    },
-    /// The handshake failed.
+    Unusable { field: &'static str, reason: String },
     #[error("TLS with {peer} failed")]
     Handshake {
-        /// The other side.
         peer: String,
-        /// Why.
         #[source]
         source: std::io::Error,
     },
-    /// The handshake took too long.
     #[error("TLS with {peer} took longer than {} s", .after.as_secs())]
-    HandshakeTimedOut {
-        /// The other side.
-        peer: String,
-        /// The limit.
-        after: Duration,
-    },
-    /// The connection below could not be made.
+    HandshakeTimedOut { peer: String, after: Duration },
     #[error(transparent)]
     Dial(#[from] crate::net::dial::Error),
 }

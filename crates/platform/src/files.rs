@@ -17,25 +17,19 @@ const OTHERS: u32 = 0o077;
 
 /// Why a file cannot be used.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "each variant is described by its message")]
 pub enum Error {
-    /// The operating system refused.
     #[error("cannot {action} {}", path.display())]
     Io {
-        /// What was attempted.
         action: &'static str,
-        /// The file.
         path: PathBuf,
-        /// Why it failed.
         #[source]
         source: io::Error,
     },
-    /// Others may read it.
     #[error("{} can be read by others; it needs mode 0600", .0.display())]
     Exposed(PathBuf),
-    /// There is nothing in it.
     #[error("{} is empty; remove it to have a new one made", .0.display())]
     Empty(PathBuf),
-    /// No token could be made.
     #[error("cannot make a token")]
     Token(#[source] io::Error),
 }

@@ -74,40 +74,31 @@ pub struct Settings {
 
 /// Why the platform cannot start, or stopped.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "each variant is described by its message")]
 pub enum Error {
-    /// Credentials would cross a network unencrypted.
     #[error(
         "plain HTTP is served on loopback only, because tokens and private keys cross the \
          connection; give --tls-cert and --tls-key to listen on {0}"
     )]
     NeedsTls(SocketAddr),
-    /// The organization's name.
     #[error("an organization's name has 1 to {MAX_ORGANIZATION} printable characters")]
     OrganizationName,
-    /// `--tls-cert` or `--tls-key`.
     #[error("HTTPS cannot be served")]
     Tls(#[source] TlsError),
-    /// The state directory.
     #[error(
         "the state directory {} cannot be used; name another one with --state-dir", .0.display()
     )]
     File(PathBuf, #[source] FileError),
-    /// The store.
     #[error("the state cannot be used")]
     Store(#[source] store::Error),
-    /// The CAs.
     #[error("the certification authorities cannot be used")]
     Authority(#[source] authority::Error),
-    /// The address.
     #[error(transparent)]
     Listen(#[from] listen::Error),
-    /// The ready file.
     #[error(transparent)]
     ReadyFile(#[from] ready_file::Error),
-    /// The listener broke.
     #[error("cannot accept connections any longer")]
     Accept(#[source] io::Error),
-    /// A defect: preparing did not end.
     #[error("the start was interrupted")]
     Interrupted,
 }

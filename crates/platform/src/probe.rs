@@ -32,33 +32,20 @@ const USUAL_TTL: u64 = 180;
 /// Which half failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Error {
-    /// TCP or TLS 1.
     #[error("the platform cannot reach the relay at {host}")]
     Relay {
-        /// The relay.
         host: RelayHost,
-        /// Why.
         #[source]
         source: pki::Error,
     },
-    /// TLS 1 is up, but nothing is behind it.
     #[error("the relay at {host} is reachable, but the gateway is not connected to it")]
     NotConnected {
-        /// The relay.
         host: RelayHost,
-        /// Why.
         #[source]
         source: pki::Error,
     },
-    /// TLS 2 is up, but not the service.
     #[error("the gateway is connected to the relay at {host}, but does not answer: {reason}")]
-    NoAnswer {
-        /// The relay.
-        host: RelayHost,
-        /// Why.
-        reason: String,
-    },
-    /// Our own certificates cannot be used.
+    NoAnswer { host: RelayHost, reason: String },
     #[error("the platform's own certificates cannot be used")]
     Local(#[source] pki::Error),
 }

@@ -50,20 +50,16 @@ const REFUSED: &str = "too many connections from this address; a new one was clo
 
 /// Why TLS cannot be served.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "each variant is described by its message")]
 pub enum TlsError {
-    /// A file cannot be read.
     #[error("cannot read {}", path.display())]
     File {
-        /// The file.
         path: PathBuf,
-        /// Why.
         #[source]
         source: io::Error,
     },
-    /// What is in it is not what it should be.
     #[error(transparent)]
     Content(#[from] pki::Error),
-    /// Certificate and key do not make a server.
     #[error("the certificate and the key cannot be used together")]
     Unusable(#[source] rustls::Error),
 }

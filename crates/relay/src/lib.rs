@@ -59,11 +59,10 @@ const CLOSE_WAIT: Duration = Duration::from_secs(5);
 
 /// Why a relay gave up.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "each variant is described by its message")]
 pub enum Error {
-    /// A port cannot be had.
     #[error(transparent)]
     Listen(#[from] listen::Error),
-    /// Calls to the platform cannot be made.
     #[error(transparent)]
     Client(#[from] api::Error),
     /// A credential of an organization's relay for one of the instance, or the reverse.
@@ -71,10 +70,8 @@ pub enum Error {
         "an instance relay proves itself with the relay auth secret, an organization's with an identity or an enrollment"
     )]
     Contradiction,
-    /// There are no credentials.
     #[error(transparent)]
     Register(#[from] register::Error),
-    /// A part of the relay ended that must not.
     #[error("the relay's {0} task ended unexpectedly")]
     FailedTask(&'static str),
 }

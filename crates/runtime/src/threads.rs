@@ -45,30 +45,20 @@ pub const ADVICE: &str = "raise the limit of processes (TasksMax= of the unit, t
 
 /// Why there is no runtime.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "each variant is described by its message")]
 pub enum Error {
-    /// The system creates too few threads.
     #[error("cannot create the {needed} threads that the program needs, only {created}; {ADVICE}")]
     Threads {
-        /// How many are needed.
         needed: usize,
-        /// How many there were before it failed.
         created: usize,
-        /// What the system said.
         #[source]
         source: io::Error,
     },
-    /// Threads were created, but do not run.
     #[error(
         "only {started} of {needed} threads have started within {} s; {ADVICE}",
         START_DEADLINE.as_secs()
     )]
-    NotStarted {
-        /// How many are needed.
-        needed: usize,
-        /// How many have started.
-        started: usize,
-    },
-    /// The runtime cannot be made for another reason.
+    NotStarted { needed: usize, started: usize },
     #[error("cannot create the runtime")]
     Runtime(#[source] io::Error),
 }

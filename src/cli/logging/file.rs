@@ -13,22 +13,16 @@ const MODE: u32 = 0o640;
 
 /// A file that lines cannot be written to.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "each variant is described by its message")]
 pub enum Error {
-    /// It cannot be opened.
     #[error("cannot log to {}", .path.display())]
     Open {
-        /// The file.
         path: PathBuf,
-        /// Why.
         #[source]
         source: io::Error,
     },
-    /// It is a symbolic link, by which another user could choose the file.
     #[error("cannot log to {}: it is a symbolic link; name the file itself", .path.display())]
-    Link {
-        /// The link.
-        path: PathBuf,
-    },
+    Link { path: PathBuf },
 }
 
 /// Opens or makes the file, to append to it. A symbolic link is not followed, except those of `/dev`,

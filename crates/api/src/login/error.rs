@@ -32,109 +32,72 @@ const SETTINGS: [(&str, &str, &Variable); 3] = [
 
 /// What a login shows to the platform cannot be had.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "each variant is described by its message")]
 pub enum Error {
-    /// A service of the cloud does not answer.
     #[error("{service} at {at}{proxy} does not answer{hint}")]
     Unreachable {
-        /// What it is.
         service: &'static str,
-        /// Its host.
         at: String,
         /// The proxy that was used; empty, or begins with a space.
         proxy: String,
-        /// What to think of, after a semicolon.
         hint: &'static str,
-        /// Why.
         #[source]
         source: reqwest::Error,
     },
-    /// A service of the cloud refuses.
     #[error("{service} at {at} answered {status}{}{message}{hint}", if message.is_empty() { "" } else { ": " })]
     Refused {
-        /// What it is.
         service: &'static str,
-        /// Its host.
         at: String,
-        /// The HTTP status.
         status: StatusCode,
-        /// Its own words.
         message: String,
-        /// A page for a browser answered in its place.
         is_page: bool,
-        /// What to think of, after a semicolon.
         hint: &'static str,
     },
-    /// A service of the cloud answers something else than it should.
     #[error("the answer of {service} at {at} cannot be used: {reason}")]
     Nonsense {
-        /// What it is.
         service: &'static str,
-        /// Its host.
         at: String,
         /// Why; never contains the answer, which may hold secrets.
         reason: &'static str,
     },
-    /// A file cannot be read.
     #[error("cannot read {what} from {}{}", path.display(), setting(what))]
     File {
-        /// What it holds.
         what: &'static str,
-        /// The file.
         path: PathBuf,
-        /// Why.
         #[source]
         source: io::Error,
     },
-    /// A file does not hold what it should.
     #[error("{} does not hold {what}: {reason}", path.display())]
     Content {
-        /// What it should hold.
         what: &'static str,
-        /// The file.
         path: PathBuf,
         /// Why; never contains what it holds.
         reason: &'static str,
     },
-    /// A file that should hold a token holds something else.
     #[error("{} does not hold {what} and nothing else", path.display())]
     NotAToken {
-        /// What it should hold.
         what: &'static str,
-        /// The file.
         path: PathBuf,
-        /// Why.
         #[source]
         source: InvalidValue,
     },
-    /// A profile of AWS asks for what this program does not do.
     #[error(
         "the AWS profile {profile} uses {key}, which is not supported here; give it a key, or run with a role of the \
          machine"
     )]
-    Profile {
-        /// Its name.
-        profile: String,
-        /// The key.
-        key: &'static str,
-    },
-    /// A variable cannot be used.
+    Profile { profile: String, key: &'static str },
     #[error("environment variable {name}: {reason}")]
     Variable {
-        /// Its name.
         name: &'static str,
-        /// Why.
         reason: &'static str,
     },
-    /// Nothing gives AWS credentials.
     #[error(
         "there are no AWS credentials: no key in the environment, no profile, and AWS_EC2_METADATA_DISABLED forbids to \
          ask the machine"
     )]
     NoAwsCredentials,
-    /// TLS cannot be used on this machine.
     #[error(transparent)]
     Roots(#[from] crate::trust::Error),
-    /// This machine cannot make HTTP requests.
     #[error("cannot prepare HTTP requests")]
     Local(#[source] reqwest::Error),
 }

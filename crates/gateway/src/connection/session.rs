@@ -28,59 +28,37 @@ const GOING_AWAY: &str = "going away";
 
 /// Why there is no tunnel.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "each variant is described by its message")]
 pub enum Error {
-    /// The relay cannot be reached.
     #[error(transparent)]
     Dial(#[from] dial::Error),
-    /// The tunnel could not be made, or ended.
     #[error("the tunnel to relay {host} failed")]
     Ssh {
-        /// The relay's host.
         host: String,
-        /// Why.
         #[source]
         source: ssh::Error,
     },
-    /// The relay does not let this gateway in.
     #[error(
         "relay {name} ({host}) does not accept this gateway's certificate; if the relay runs, its log says why: it must be \
          started with --name {name}, at the platform that this gateway uses"
     )]
-    NotAccepted {
-        /// The relay's name.
-        name: RelayName,
-        /// The relay's host.
-        host: String,
-    },
+    NotAccepted { name: RelayName, host: String },
     /// The relay closed the connection of a gateway that it had let in. Deployed relays do so while they hold an
     /// older connection of the same gateway (protocol.md §3).
     #[error(
         "relay {host} let this gateway in and closed the connection at once: it still holds an earlier connection of this gateway, \
          until it notices that that one is gone; or another program uses this gateway's identity"
     )]
-    TurnedAway {
-        /// The relay's host.
-        host: String,
-    },
+    TurnedAway { host: String },
     /// The tunnel was made or held, but gave no sign of life when it was asked for one.
     #[error("the tunnel to relay {host} gives no sign of life")]
-    Unanswered {
-        /// The relay's host.
-        host: String,
-    },
-    /// The platform does not get through a tunnel that answers.
+    Unanswered { host: String },
     #[error("the platform does not get through the tunnel to relay {host}; making another one")]
-    Useless {
-        /// The relay's host.
-        host: String,
-    },
-    /// There is nothing to dial with.
+    Useless { host: String },
     #[error("there are no credentials yet")]
     NoCredentials,
-    /// It had been left for another one, and carried nothing any more.
     #[error("the tunnel had retired")]
     Retired,
-    /// A defect of this program.
     #[error("the tunnel's task panicked")]
     Panicked,
 }

@@ -85,46 +85,34 @@ impl Service {
 /// Why a session ended other than by its own will. It concerns that session only.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    /// TLS 2 did not come about.
     #[error("TLS 2 failed")]
     Handshake(#[source] io::Error),
-    /// TLS 2 took too long.
     #[error("TLS 2 took longer than {} s", HANDSHAKE.as_secs())]
     HandshakeTimedOut,
     /// The client offered no ALPN name, so the handshake did not fail, and there is nothing to serve.
     #[error("the client named no service (ALPN)")]
     NoService,
-    /// The client's certificate says nothing usable.
     #[error(transparent)]
     Claims(#[from] extensions::Error),
     /// The client's certificate is for another gateway: anyone who routes must not be able to choose which
     /// network a session ends in.
     #[error("the client certificate is for gateway {0}, not for this one")]
     OtherGateway(String),
-    /// The service needs a target, and the certificate names none.
     #[error("the client certificate names no target")]
     NoTarget,
-    /// The target cannot be reached.
     #[error(transparent)]
     Target(#[from] dial::Error),
-    /// The HTTP service failed.
     #[error(transparent)]
     Http(#[from] http::Error),
-    /// The client's connection broke, or its tunnel.
     #[error("the client's connection broke")]
     Client(#[source] io::Error),
-    /// The target's connection broke.
     #[error("the connection to {target} broke")]
     Broken {
-        /// Host and port.
         target: String,
-        /// Whether the client had ended its side before.
         after_client: bool,
-        /// How.
         #[source]
         source: io::Error,
     },
-    /// The gateway stops, and the session had its time.
     #[error("the gateway stopped")]
     Stopped,
 }

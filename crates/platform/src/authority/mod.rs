@@ -83,35 +83,26 @@ impl FromStr for KeyAlgorithm {
 
 /// Why nothing could be signed.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "each variant is described by its message")]
 pub enum Error {
-    /// An SSH key or certificate could not be made or read.
     #[error("the SSH authority cannot {action}")]
     Ssh {
-        /// What was attempted.
         action: &'static str,
-        /// Why it failed.
         #[source]
         source: ssh_key::Error,
     },
-    /// An X.509 key or certificate could not be made or read.
     #[error("the X.509 authority cannot {action}")]
     X509 {
-        /// What was attempted.
         action: &'static str,
-        /// Why it failed.
         #[source]
         source: rcgen::Error,
     },
-    /// No key could be generated.
     #[error("cannot generate a key")]
     Generate,
-    /// The store lacks a CA that it had.
     #[error("the store has no key of the {0} CA")]
     Missing(&'static str),
-    /// A CA's key in the store cannot sign.
     #[error("the {0} CA's key in the store is unusable")]
     Unusable(&'static str),
-    /// The time cannot be written into a certificate.
     #[error("the clock shows a time that certificates cannot hold")]
     Time,
 }

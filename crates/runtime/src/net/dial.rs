@@ -41,43 +41,29 @@ fn beside(host: &str, address: SocketAddr) -> String {
 
 /// Why a connection could not be made. The text names host and port; the class of failure is the variant.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "each variant is described by its message")]
 pub enum Error {
-    /// Name resolution failed.
     #[error("cannot resolve {host}")]
     Resolve {
-        /// The name that was looked up.
         host: String,
-        /// What the resolver said.
         #[source]
         source: io::Error,
     },
-    /// The name exists but has no address.
     #[error("{host} resolves to no address")]
-    NoAddress {
-        /// The name that was looked up.
-        host: String,
-    },
+    NoAddress { host: String },
     /// Every address failed; this is the most telling error.
     #[error("cannot connect to {host}:{port}{}", beside(.host, *.address))]
     Connect {
-        /// The host as given.
         host: String,
-        /// The port.
         port: u16,
-        /// The address that failed so.
         address: SocketAddr,
-        /// Its error.
         #[source]
         source: io::Error,
     },
-    /// The deadline passed.
     #[error("no connection to {host}:{port} within {} s", .after.as_secs())]
     TimedOut {
-        /// The host as given.
         host: String,
-        /// The port.
         port: u16,
-        /// The deadline that passed.
         after: Duration,
         /// What became of an address that did answer, if one did.
         #[source]
@@ -86,11 +72,8 @@ pub enum Error {
     /// The deadline passed; a connection was made, and its peer did not say the first word as it should.
     #[error("{host}:{port} accepts connections but said nothing within {} s", .after.as_secs())]
     Silent {
-        /// The host as given.
         host: String,
-        /// The port.
         port: u16,
-        /// The deadline that passed.
         after: Duration,
     },
 }

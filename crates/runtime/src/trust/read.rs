@@ -11,38 +11,28 @@ use crate::error::pem_error;
 
 /// Why there are no root certificates.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "each variant is described by its message")]
 pub enum Error {
-    /// A file or directory that a setting names cannot be read.
     #[error("{setting}: cannot read {}", path.display())]
     Read {
-        /// The setting.
         setting: String,
-        /// The file or directory.
         path: PathBuf,
-        /// Why.
         #[source]
         source: io::Error,
     },
-    /// A file that a setting names holds nothing that can be used.
     #[error("{setting}: {} holds no usable certificate: {reason}", path.display())]
     Content {
-        /// The setting.
         setting: String,
-        /// The file.
         path: PathBuf,
-        /// Why.
         reason: String,
     },
-    /// The machine has none.
     #[error(
         "this machine has no root certificates, which HTTPS needs; install the package \
          ca-certificates, or name a file with SSL_CERT_FILE or --ca-file"
     )]
     NoRoots,
-    /// A configuration named certificates that cannot be used.
     #[error("none of the given certificates can be used as a root")]
     NoneUsable,
-    /// A defect: the library refuses its own defaults.
     #[error("TLS cannot be used")]
     Tls(#[source] rustls::Error),
 }

@@ -132,10 +132,8 @@ impl Body for Upload {
 /// Why a response's body ended early.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum DownloadError {
-    /// The connection to the target failed.
     #[error("the target's answer broke off")]
     Broken(#[source] hyper::Error),
-    /// The target stopped sending.
     #[error("the target sent nothing for {} s", .0.as_secs())]
     Stalled(Duration),
 }

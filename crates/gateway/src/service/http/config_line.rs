@@ -29,26 +29,21 @@ pub struct ConfigLine {
 
 /// Why the line cannot be used.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "each variant is described by its message")]
 pub enum Error {
-    /// The client left, or did not end its line.
     #[error("the connection ended before the end of the configuration line")]
     Unfinished,
     /// More than [`MAX_LINE`] bytes without a line end.
     #[error("the configuration line is longer than {MAX_LINE} bytes")]
     TooLong,
-    /// The client did not send its line in time.
     #[error("no configuration line within {} s", .0.as_secs())]
     TimedOut(Duration),
-    /// The connection failed.
     #[error("the connection failed before the end of the configuration line")]
     Io(#[source] io::Error),
-    /// The word `ca=` is not base64.
     #[error("the word ca= of the configuration line is not base64")]
     CaEncoding(#[source] base64::DecodeError),
-    /// The word `ca=` holds no usable certificate.
     #[error("the word ca= of the configuration line is not usable")]
     Ca(#[source] pki::Error),
-    /// The word `verify=` is neither `true` nor `false`.
     #[error("the word verify= of the configuration line must be true or false, not {0:?}")]
     Verify(String),
 }

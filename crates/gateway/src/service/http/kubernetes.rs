@@ -98,21 +98,18 @@ impl Action {
 /// looks for them in the answer.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Error {
-    /// The token's file.
     #[error("failed to read k8s sa auth token")]
     Token {
         path: PathBuf,
         #[source]
         source: io::Error,
     },
-    /// The CA's file.
     #[error("failed to read k8s sa ca cert")]
     Ca {
         path: PathBuf,
         #[source]
         source: io::Error,
     },
-    /// The CA's content.
     #[error("failed to parse k8s sa ca cert")]
     UnusableCa(#[source] pki::Error),
 }

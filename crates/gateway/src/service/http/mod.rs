@@ -95,11 +95,10 @@ impl Deadlines {
 
 /// Why a connection ended that should not have.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "each variant is described by its message")]
 pub enum Error {
-    /// The configuration line is missing or not valid.
     #[error(transparent)]
     ConfigLine(#[from] config_line::Error),
-    /// No request came in time.
     #[error("no request within {} s", .0.as_secs())]
     Idle(Duration),
     /// The client's HTTP is not valid, its connection failed, or an answer broke off.
