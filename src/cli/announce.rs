@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_ready_after_the_first_attempt_and_online_only_with_a_tunnel() {
+    fn online_needs_a_tunnel_ready_does_not() {
         let directory = tempfile::tempdir().expect("a directory");
         let online = directory.path().join(ONLINE);
         let mut teller = Teller {
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_first_attempt_that_hangs_counts_as_made() {
+    fn hanging_first_attempt_counts_as_made() {
         let mut teller = Teller::default();
         teller.tell(&report(Phase::Starting), false);
         assert!(!teller.ready);

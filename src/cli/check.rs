@@ -184,7 +184,7 @@ mod tests {
     use crate::trust;
 
     #[test]
-    fn an_account_is_a_table_and_what_else_there_is_to_say() {
+    fn effective_configuration_is_a_table() {
         let row = |key: &str, value: &str, origin: &str| Row {
             key: key.to_owned(),
             value: value.to_owned(),

@@ -137,7 +137,7 @@ mod tests {
     use crate::cli::Cli;
 
     #[test]
-    fn long_flags_with_one_dash_get_a_hint() {
+    fn single_dash_long_flags_get_a_hint() {
         let hint_for = |words: &[&str]| {
             let words: Vec<_> = words.iter().map(OsString::from).collect();
             one_dash(&Cli::command(), &words).and_then(|error| hint(&error))
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn no_command_of_ours_is_called_another_programs() {
+    fn our_commands_shadow_no_other_programs() {
         let command = Cli::command();
         for ours in command.get_subcommands() {
             assert!(!COMMANDS.contains(&ours.get_name()), "{}", ours.get_name());

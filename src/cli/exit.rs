@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_system_denies_is_a_matter_of_permission() {
+    fn denied_access_is_a_permission_failure() {
         let denied = || std::io::Error::from(std::io::ErrorKind::PermissionDenied);
         let plain = anyhow::Error::new(denied()).context("cannot write the key");
         assert_eq!(Code::of(&plain), Code::Permission);
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn context_keeps_the_code_and_a_failure_adds_no_level() {
+    fn context_keeps_the_exit_code() {
         let cause = std::io::Error::other("no such file");
         let inner = anyhow::Error::from(cause).context("cannot read the key");
         let failure = anyhow::Error::from(Failure::new(Reason::Permission, inner));

@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn every_flag_of_the_deployed_gateway_is_understood() {
+    fn every_deployed_gateway_flag_is_understood() {
         for (words, variable, flag, value) in [
             (&["edge"][..], &GATEWAY_NAME, "NAME", "edge"),
             (&["--name", "edge"], &GATEWAY_NAME, "--name", "edge"),
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_go_together_is_a_mistake_of_usage() {
+    fn conflicting_arguments_are_a_usage_mistake() {
         use clap::error::ErrorKind;
         for (words, kind) in [
             (
@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_that_is_read_is_not_exposed_and_one_that_cannot_be_is_a_problem() {
+    fn token_file_is_read_without_exposure() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("token");
         std::fs::write(&path, "from-file\n").expect("written");
@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_first_gateways_commands_say_what_replaced_them() {
+    async fn first_gateways_commands_name_their_replacement() {
         use crate::cli::exit::Code;
         use crate::cli::logging;
         for words in [

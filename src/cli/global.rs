@@ -326,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flag_wins_over_the_environment_and_that_over_the_default() {
+    fn flag_wins_over_environment_and_default() {
         let variables = [
             ("INFISICAL_API_URL", "https://env"),
             ("INFISICAL_TOKEN", "from-env"),
@@ -365,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn the_administrators_token_of_this_machine_stays_on_it() {
+    fn local_administrator_token_stays_local() {
         let directory = tempfile::tempdir().expect("a directory");
         let named = directory.path().join("named");
         std::fs::write(&named, "from-file\n").expect("written");
@@ -388,7 +388,7 @@ mod tests {
     }
 
     #[test]
-    fn the_level_comes_from_the_flag_or_the_environment() {
+    fn level_comes_from_flag_or_environment() {
         for (flag, variable, expected) in [
             (Some("debug"), "warn", Some(Some(LogLevel::Debug))),
             (None, "WARN", Some(Some(LogLevel::Warn))),

@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn the_help_shows_the_domain_that_holds_by_default() {
+    fn help_shows_the_default_domain() {
         for (command, domain) in [
             ("gateway", "https://app.infisical.com"),
             ("relay", "https://app.infisical.com"),
@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn a_domain_counts_before_and_after_the_command() {
+    fn domain_counts_before_and_after_the_command() {
         let parse = |words: &[&str]| {
             let words = words.iter().map(std::ffi::OsString::from);
             let cli = Cli::parse_words(words).expect("understood");

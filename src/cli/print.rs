@@ -87,7 +87,7 @@ mod tests {
     use super::table;
 
     #[test]
-    fn a_table_has_straight_columns_and_no_trailing_blanks() {
+    fn table_has_straight_columns() {
         let rows = [["a", "bbbbb"], ["cccc", "d"]].map(|row| row.map(str::to_owned));
         let text = table(["X", "LONG"], rows.into_iter());
         assert_eq!(text, "X     LONG\na     bbbbb\ncccc  d\n");

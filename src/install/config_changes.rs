@@ -384,7 +384,7 @@ mod tests {
     ];
 
     #[test]
-    fn the_file_alone_says_what_the_command_was_told() {
+    fn file_alone_has_the_commands_arguments() {
         for (text, given, keys) in CASES {
             let entries = file::parse(text).expect("a file");
             let mut flags = Flags::default();

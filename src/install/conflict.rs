@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn every_kind_of_unit_with_the_name_is_found() {
+    fn every_unit_with_the_name_is_found() {
         for (file, conflicts) in [
             ("usr/lib/systemd/system/edge.service", true),
             ("usr/lib/systemd/system/edge.socket", true),
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn an_alias_and_a_masked_unit_are_found() {
+    fn alias_and_masked_unit_are_found() {
         let root = tempfile::tempdir().expect("a directory");
         write(
             root.path(),
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn drop_ins_are_foreign_unless_the_service_was_ours() {
+    fn drop_ins_are_foreign_on_foreign_services() {
         let own = "# Written by infisical gateway systemd install\n";
         for (file, text, fresh, upgrade) in [
             (
@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn the_only_one_has_a_name_of_its_own() {
+    fn only_gateway_has_its_own_name() {
         let only = Place::try_new(Role::Gateway, None).expect("a place");
         assert_eq!(find(Path::new("/"), &only, false), []);
         assert!(units(&place("edge")).contains(&"edge.timer".to_owned()));

@@ -211,7 +211,7 @@ mod tests {
     /// A purge of the relay `eu` must not take the configuration of the relay `eu.env`, wherever
     /// its unit is.
     #[test]
-    fn a_file_that_another_unit_names_has_another_reader() {
+    fn file_named_by_another_unit_is_shared() {
         const START: &str =
             "[Service]\nExecStart=/usr/bin/infisical relay start --config /etc/infisical/relays/";
         const SHARED: &str = "/etc/infisical/relays/eu.env.conf";
@@ -267,7 +267,7 @@ mod tests {
 
     /// The unit of the relay hides the configuration of the gateway.
     #[test]
-    fn a_unit_that_hides_a_file_does_not_read_it() {
+    fn unit_hiding_a_file_is_no_reader() {
         let hides =
             "# /etc/infisical/gateway.conf\nInaccessiblePaths=-/a -/etc/infisical/gateway.conf\n";
         assert!(!reads(hides, "/etc/infisical/gateway.conf"));
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn every_origin_is_known_by_what_the_unit_starts() {
+    fn origin_is_known_by_what_starts() {
         for (text, name, expected) in [
             (FIRST, None, "first"),
             (SECOND, None, "deployed"),
@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deployed_relay_keeps_its_settings_in_a_file_of_its_own() {
+    fn deployed_relay_keeps_its_own_file() {
         let place = Place::try_new(Role::Relay, Some("eu")).expect("a place");
         let text = "[Service]\nEnvironmentFile=/etc/infisical/relays/eu.env.conf\n\
                     ExecStart=infisical relay start\n";
@@ -344,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_to_nothing_is_a_masked_unit() {
+    fn link_to_nothing_is_a_masked_unit() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("infisical-gateway.service");
         let place = Place::try_new(Role::Gateway, None).expect("a place");

@@ -210,7 +210,7 @@ mod tests {
         Environment=HTTPS_PROXY=http://proxy\nExecStart=/usr/bin/infisical gateway start edge --relay \\\n eu-1\n";
 
     #[test]
-    fn what_only_the_old_unit_says_is_named() {
+    fn settings_only_in_old_unit_are_named() {
         let all = [
             "INFISICAL_API_URL",
             "INFISICAL_TOKEN",
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn flags_within_a_shell_count_and_an_empty_line_begins_again() {
+    fn shell_flags_count_and_empty_lines_reset() {
         let piped = "[Service]\nEnvironment=INFISICAL_TOKEN=x\nEnvironment=\n\
             ExecStart=/bin/bash -c 'infisical relay start --name=eu --host \"h\" 2>&1 | tee x'\n";
         assert_eq!(
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn words_are_split_as_the_service_manager_does() {
+    fn words_split_as_in_systemd() {
         assert_eq!(
             words(r#" a "b c"  d='e f' g\ h "#),
             ["a", "b c", "d=e f", "g h"]

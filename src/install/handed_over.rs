@@ -45,7 +45,7 @@ mod tests {
     use super::is_current;
 
     #[test]
-    fn a_copy_is_current_until_its_file_changes() {
+    fn copy_is_current_until_its_file_changes() {
         let directory = tempfile::tempdir().expect("a directory");
         let file = directory.path().join("gateway.conf");
         let copy = directory.path().join("copy");
@@ -58,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn an_encrypted_file_is_judged_by_its_time() {
+    fn encrypted_file_is_judged_by_time() {
         let directory = tempfile::tempdir().expect("a directory");
         let file = directory.path().join("gateway.conf");
         let encrypted = directory.path().join("gateway.conf.cred");

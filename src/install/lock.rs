@@ -60,7 +60,7 @@ mod tests {
     use super::{Lock, is_at};
 
     #[test]
-    fn one_holds_the_lock_until_it_is_dropped() {
+    fn lock_is_held_until_dropped() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("lock");
         let first = Lock::try_take(&path).expect("opened");
@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_was_removed_is_no_lock() {
+    fn removed_file_is_no_lock() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("lock");
         let file = File::create(&path).expect("made");

@@ -22,7 +22,7 @@ mod tests {
     use crate::install::unit_templates::{MARK, memory_for};
 
     #[test]
-    fn units_allow_more_than_the_program_can_hold() {
+    fn units_allow_more_than_the_maximum() {
         assert_eq!(limits(4032), ["MemoryHigh=6144M", "MemoryMax=8192M"]);
         assert_eq!(limits(320), ["MemoryHigh=512M", "MemoryMax=1024M"]);
         assert_eq!(limits(100), ["MemoryHigh=512M", "MemoryMax=1024M"]);

@@ -31,7 +31,7 @@ mod tests {
     use super::wait;
 
     #[tokio::test]
-    async fn the_file_ends_the_wait_and_so_does_the_limit() {
+    async fn file_or_limit_ends_the_wait() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("online");
         assert!(!wait(&path, Duration::ZERO).await);

@@ -377,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_or_an_option_is_no_relay_name() {
+    fn path_or_option_is_no_relay_name() {
         for name in [
             "", "a/b", "../x", "a%i", "a b", "-a", "a@b", "a\\x2d", "ä", "a\nb",
         ] {

@@ -185,7 +185,7 @@ mod tests {
     use super::{Change, MARK, differing};
 
     #[test]
-    fn an_account_names_every_file_and_the_lines_that_changed() {
+    fn plan_names_files_and_changed_lines() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("a.service.d/b.conf");
         let of =

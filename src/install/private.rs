@@ -110,7 +110,7 @@ mod tests {
     use super::{ABANDONED, changed_after, leftovers, secure};
 
     #[test]
-    fn directories_are_made_closed_and_nothing_is_said_twice() {
+    fn directories_are_private_and_reported_once() {
         let top = tempfile::tempdir().expect("a directory");
         fs::set_permissions(top.path(), fs::Permissions::from_mode(0o755)).expect("a mode");
         let own = nix::unistd::geteuid().as_raw();
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_crash_left_is_found_and_nothing_else() {
+    fn only_a_crashs_leftovers_are_found() {
         let directory = tempfile::tempdir().expect("a directory");
         let file = directory.path().join("gateway.conf");
         for name in [
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_newer_than_a_start_or_not() {
+    fn file_age_is_compared_with_start() {
         let directory = tempfile::tempdir().expect("a directory");
         let drop_ins = directory.path().join("a.d");
         fs::create_dir(&drop_ins).expect("made");

@@ -120,7 +120,7 @@ mod tests {
     use crate::install::unit_templates;
 
     #[test]
-    fn what_the_unit_hides_cannot_be_its_program() {
+    fn hidden_path_cannot_be_the_program() {
         let place = Place::try_new(Role::Gateway, None).expect("a place");
         let unit = unit_templates::unit(&place);
         for path in [
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn a_program_that_was_replaced_is_another_one() {
+    fn replaced_program_is_another_one() {
         let own = std::env::current_exe().expect("a path");
         assert!(!is_other(std::process::id(), &own));
         assert!(is_other(std::process::id(), Path::new("/bin/sh")));
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn a_program_that_others_can_replace_is_refused_with_what_to_do() {
+    fn program_replaceable_by_others_is_refused() {
         let directory = tempfile::tempdir_in("/var").or_else(|_| tempfile::tempdir());
         let directory = directory.expect("a directory");
         let path = directory.path().join("infisical");

@@ -61,7 +61,7 @@ mod tests {
         \x20   create 0644 root root\n}\n";
 
     #[test]
-    fn only_the_rule_of_the_replaced_unit_is_found() {
+    fn only_the_replaced_units_rule_is_found() {
         let root = tempfile::tempdir().expect("a directory");
         let rules = root.path().join("etc/logrotate.d");
         std::fs::create_dir_all(&rules).expect("created");

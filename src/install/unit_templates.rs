@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn every_unit_starts_its_role_with_its_configuration_by_the_given_program() {
+    fn every_unit_starts_its_role() {
         let program = Program::try_new(Path::new("/usr/local/bin/infisical")).expect("a path");
         for place in places() {
             for version in [Version(252), Version(257)] {
@@ -326,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn a_named_unit_excludes_the_instance_of_the_template() {
+    fn named_unit_excludes_the_template_instance() {
         let program = Program::try_new(Path::new("/usr/bin/infisical")).expect("a path");
         let place = Place::try_new(Role::Gateway, Some("edge")).expect("a place");
         let unit = unit_for(&place, &program, Version::NEWEST);
@@ -343,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_shown_as_it_is_and_used_escaped() {
+    fn name_is_shown_plain_and_used_escaped() {
         let text = "Description=A %i\nB=%i %%i %I\n";
         assert_eq!(
             of_named(text, "my 50% gw"),
@@ -353,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn other_ports_are_opened_and_low_ones_with_the_right_to_them() {
+    fn other_ports_are_opened_with_their_right() {
         let place = Place::try_new(Role::Relay, None).expect("a place");
         let high = ports_for(&place, &[2223]);
         assert!(
@@ -366,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_file_opens_its_directory_and_no_more() {
+    fn log_file_opens_only_its_directory() {
         let place = Place::try_new(Role::Gateway, None).expect("a place");
         let of = |path: &str| LogDirectory::of(Path::new(path), Role::Gateway);
         let directory = of("/var/log/infisical/a/gateway.log").expect("a directory");

@@ -108,7 +108,7 @@ mod tests {
     use super::{CliDomains, login_domain};
 
     #[test]
-    fn the_domain_of_the_active_login_is_found() {
+    fn active_logins_domain_is_found() {
         let profiles =
             json!([{"name": "a", "domain": "https://a"}, {"name": "b", "domain": "https://b"}]);
         for (config, domain) in [

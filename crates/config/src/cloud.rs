@@ -86,7 +86,7 @@ mod tests {
     use super::{Cloud, NAMES};
 
     #[test]
-    fn only_what_clouds_read_is_kept_and_nothing_is_shown() {
+    fn only_cloud_variables_are_kept_and_hidden() {
         let cloud = Cloud::of(&[
             ("AWS_ACCESS_KEY", "older"),
             ("AWS_SECRET_ACCESS_KEY", "hunter2"),

@@ -264,7 +264,7 @@ mod tests {
     use crate::settings::ApiBase;
 
     #[test]
-    fn the_id_is_kept_once_and_a_file_that_has_it_is_not_touched() {
+    fn id_is_stored_once() {
         let directory = tempfile::tempdir().expect("a directory");
         let store = directory.path().join("edge.conf");
         let enrollment = |id: &str| MachineEnrollment {

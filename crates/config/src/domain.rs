@@ -157,7 +157,7 @@ mod tests {
     use crate::value::InvalidValue;
 
     #[test]
-    fn a_domain_becomes_the_base_of_the_api() {
+    fn domain_becomes_the_api_base() {
         for (given, base) in [
             ("https://app.infisical.com", "https://app.infisical.com/api"),
             (
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_domain_is_refused_without_repeating_it() {
+    fn invalid_domain_is_refused_without_repeating_it() {
         let value = InvalidApiBase::Value;
         for (given, error) in [
             ("ftp://host", InvalidApiBase::Scheme),

@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn every_setting_is_reported_with_its_origin_and_no_secret() {
+    fn every_setting_shows_origin_without_secrets() {
         let case = Case {
             flags: &[NAME, (&API_URL, "--domain", "https://flag")],
             variables: &[("INFISICAL_CUSTOM_HEADERS", "X-A=hunter2 X-B='hunter2'")],
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn a_relay_that_needs_no_file_tells_its_defaults() {
+    fn relay_without_file_shows_its_defaults() {
         let case = Case {
             flags: &[
                 (&RELAY_NAME, "--name", "eu"),
@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_role_does_not_act_on_does_not_stop_it() {
+    fn unused_settings_do_not_stop_a_role() {
         let case = Case {
             flags: &[NAME],
             file: Some((
@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn names_of_the_deployed_program_count_and_are_shown() {
+    fn deployed_programs_names_count() {
         let case = Case {
             flags: &[NAME],
             variables: &[
@@ -353,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stored_domain_wins_over_a_configured_one() {
+    fn stored_domain_wins_over_configured_one() {
         let case = Case {
             flags: &[NAME],
             variables: &[("INFISICAL_API_URL", "https://env")],
@@ -373,7 +373,7 @@ mod tests {
 
     /// Every value that loses is reported, also one of the same source as the winner.
     #[test]
-    fn every_value_that_does_not_win_is_listed() {
+    fn every_losing_value_is_listed() {
         let case = Case {
             flags: &[
                 NAME,
@@ -410,7 +410,7 @@ mod tests {
     }
 
     #[test]
-    fn an_alias_is_named_as_it_was_given() {
+    fn alias_is_named_as_given() {
         let file = "INFISICAL_API_URL=https://b\nINFISICAL_DOMAIN=https://a\nINFISICAL_TOKEN=t\n";
         let case = Case {
             flags: &[NAME],
@@ -427,7 +427,7 @@ mod tests {
     }
 
     #[test]
-    fn variables_without_effect_and_misspelled_ones_are_remarks() {
+    fn unused_and_misspelled_variables_are_warnings() {
         let case = Case {
             flags: &[NAME, (&TOKEN, "--token-file", "t")],
             variables: &[

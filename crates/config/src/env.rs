@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_concerns_the_program_is_kept_and_empty_is_unset() {
+    fn empty_variables_count_as_unset() {
         let environment = Environment::from_vars([
             ("INFISICAL_TOKEN", "hunter2"),
             ("INFISICAL_LOG_LEVEL", ""),
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_is_not_text_is_remembered_as_such() {
+    fn non_text_value_is_remembered() {
         let bytes = OsString::from_vec(vec![0xff]);
         let environment = Environment::from_vars([(OsString::from("INFISICAL_TOKEN"), bytes)]);
         assert_eq!(environment.unreadable, ["INFISICAL_TOKEN"]);

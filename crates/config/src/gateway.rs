@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn flags_win_over_the_environment_over_the_file_over_defaults() {
+    fn flags_win_over_environment_file_and_defaults() {
         let file = "INFISICAL_API_URL=https://file\nINFISICAL_RELAY_NAME=relay-file\n\
                     INFISICAL_GATEWAY_DOMAIN=https://enrolled\nINFISICAL_GATEWAY_NAME=other\n";
         let configured = "INFISICAL_API_URL=https://file\nINFISICAL_RELAY_NAME=relay-file\n";
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn the_name_may_come_from_anywhere_and_names_the_file() {
+    fn name_selects_the_file() {
         for (flags, variables, config, file, name) in [
             (
                 &[(&GATEWAY_NAME, "--name", "old")][..],
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn the_credential_is_what_was_said_last_and_strongest() {
+    fn strongest_and_last_credential_wins() {
         let kept =
             "INFISICAL_GATEWAY_ACCESS_TOKEN=kept\nINFISICAL_GATEWAY_ENROLLMENT_TOKEN=spent\n";
         let both = "INFISICAL_GATEWAY_ACCESS_TOKEN=kept\nINFISICAL_TOKEN=file\n";
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stored_token_is_only_sent_to_its_own_platform() {
+    fn stored_token_stays_with_its_platform() {
         let file =
             "INFISICAL_GATEWAY_ACCESS_TOKEN=hunter2\nINFISICAL_GATEWAY_DOMAIN=https://a/api\n";
         let domain = |domain| (&API_URL, "--domain", domain);
@@ -442,7 +442,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_wrong_is_reported_at_once_with_its_origin_and_without_secrets() {
+    fn all_mistakes_are_reported_without_secrets() {
         let long = "x".repeat(65);
         let case = Case {
             flags: &[
@@ -473,7 +473,7 @@ mod tests {
     }
 
     #[test]
-    fn wrong_lines_of_the_file_are_named_and_nothing_is_said_of_what_they_may_have_held() {
+    fn wrong_lines_are_named_without_content() {
         let case = Case {
             flags: &[NAME],
             file: Some((FILE, "INFISICAL_TOKN=hunter2\nhunter2\n")),
@@ -500,7 +500,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_not_missed_when_the_file_that_may_hold_it_cannot_be_read() {
+    fn unreadable_file_hides_no_missing_name() {
         let case = Case {
             config: Some("/none.conf"),
             ..Case::default()
@@ -510,7 +510,7 @@ mod tests {
     }
 
     #[test]
-    fn a_named_file_may_be_absent_only_when_enrolling() {
+    fn named_file_may_be_absent_when_enrolling() {
         let absent = |flags| Case {
             flags,
             config: Some("/none.conf"),

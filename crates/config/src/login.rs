@@ -442,7 +442,7 @@ mod tests {
     }
 
     #[test]
-    fn every_way_to_log_in_is_assembled_from_flags_environment_and_file() {
+    fn every_login_method_reads_all_sources() {
         let id = || "i".to_owned();
         let cloud = || Cloud::of(&[("AWS_REGION", "eu-central-1")]);
         let cases: [(&str, &[Set], &str, LoginMethod); 10] = [
@@ -565,7 +565,7 @@ mod tests {
     }
 
     #[test]
-    fn an_aws_role_enrolls_by_id_unless_a_person_says_otherwise() {
+    fn aws_role_enrolls_by_id_by_default() {
         let aws: Flag = (&GATEWAY_ENROLL_METHOD, "--enroll-method", "aws");
         let in_file = "INFISICAL_GATEWAY_ID=g-1\nINFISICAL_GATEWAY_ACCESS_TOKEN=stale\n";
         let by_flag: Flag = (&GATEWAY_ID, "--gateway-id", "g-1");

@@ -383,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_on_this_machine_is_reached_through_a_proxy() {
+    fn local_hosts_are_reached_without_proxy() {
         let proxy = [("ALL_PROXY", "http://p:1")];
         for url in [
             "http://127.0.0.1:8080/api",
@@ -405,7 +405,7 @@ mod tests {
     }
 
     #[test]
-    fn values_that_cannot_be_right_name_their_variable() {
+    fn invalid_proxy_values_name_their_variable() {
         for (value, why) in [
             ("", InvalidProxy::Empty),
             (" ", InvalidProxy::Empty),
@@ -455,7 +455,7 @@ mod tests {
     }
 
     #[test]
-    fn the_environment_wins_over_a_file_setting_by_setting() {
+    fn environment_wins_over_the_file_each() {
         let environment = of(&[("https_proxy", "http://environment:1")]);
         let mut file = ProxyVariables::default();
         for (name, value) in [

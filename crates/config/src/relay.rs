@@ -180,7 +180,7 @@ mod tests {
     const FILE: &str = "/conf/eu.conf";
 
     #[test]
-    fn a_relay_is_its_organizations_unless_said_otherwise() {
+    fn relay_belongs_to_its_organization_by_default() {
         let case = Case {
             variables: &[
                 ("INFISICAL_RELAY_NAME", "eu"),
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn a_low_port_may_be_asked_for_by_environment_or_file() {
+    fn low_port_comes_from_environment_or_file() {
         for (variables, file, low) in [
             (&[][..], "INFISICAL_RELAY_SSH_LISTEN=0.0.0.0:2222\n", false),
             (&[], "INFISICAL_RELAY_TLS_LISTEN=[::]:443\n", true),
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn the_credential_follows_from_the_kind_and_from_what_was_said() {
+    fn credential_follows_from_the_kind() {
         let own = RelayCredential::Own;
         let token = |text: &str| {
             own(Credential::Identity(IdentityCredential::Token(
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn the_addresses_come_from_flag_environment_or_file() {
+    fn addresses_come_from_every_source() {
         let file = "INFISICAL_TOKEN=t\nINFISICAL_RELAY_SSH_LISTEN=127.0.0.1:1\n\
                     INFISICAL_RELAY_TLS_LISTEN=[::1]:2\n";
         let variables = [("INFISICAL_RELAY_SSH_LISTEN", "127.0.0.1:3")];
@@ -321,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn each_limit_comes_from_flag_environment_or_file_and_none_is_mixed_up() {
+    fn each_limit_comes_from_its_own_setting() {
         let flags = [NAME, HOST, (&RELAY_MAX_CLIENTS, "--max-clients", "1")];
         let variables = [
             ("INFISICAL_TOKEN", "t"),
@@ -352,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table_says_the_limits_that_hold_by_default() {
+    fn table_shows_the_default_limits() {
         let default = RelayLimits::default();
         for (variable, limit) in [
             (&RELAY_MAX_HANDSHAKES, default.handshakes),
@@ -367,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_is_a_number_from_1_to_a_million() {
+    fn limits_range_from_1_to_a_million() {
         for wrong in ["0", "-1", "1000001", "1k", "99999999999999999999"] {
             let case = Case {
                 flags: &[NAME, HOST, (&RELAY_MAX_GATEWAYS, "--max-gateways", wrong)],
@@ -415,7 +415,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_that_is_missing_or_wrong_is_said_at_once() {
+    fn all_missing_or_wrong_settings_are_reported() {
         let case = Case {
             flags: &[(&API_URL, "--domain", "ftp://example.com")],
             ..Case::default()

@@ -731,7 +731,7 @@ mod tests {
     use super::{API_URL, TABLE, Used, Variable, aliases};
 
     #[test]
-    fn every_variable_of_the_protocol_has_one_row() {
+    fn every_protocol_variable_has_one_row() {
         let protocol = [
             "INFISICAL_TOKEN",
             "INFISICAL_GATEWAY_ACCESS_TOKEN",
@@ -778,7 +778,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flag_sets_one_setting_of_a_role() {
+    fn flag_sets_one_setting_of_a_role() {
         for role in [Used::ByGateways, Used::ByRelays] {
             let flags = TABLE.iter().flat_map(|known| known.flags_of(role));
             let flags: Vec<_> = flags.map(|flag| flag.name).collect();

@@ -335,7 +335,7 @@ mod tests {
     use crate::config::settings::ApiBase;
 
     #[test]
-    fn a_platform_that_does_not_answer_is_named() {
+    fn unresponsive_platform_is_named() {
         let domain: ApiBase = ApiBase::parse("https://platform.example.com").expect("a domain");
         let text = not_exchanged(&domain);
         assert!(text.contains("https://platform.example.com"), "{text}");

@@ -385,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn text_has_no_ids_of_events_and_no_colours_in_a_file() {
+    fn file_text_has_no_ids_or_colours() {
         let text = written(LogFormat::Console, |_, _| event());
         assert!(
             text.contains("INFO configuration reloaded relay.host=\"h\" attempt=3\n"),
@@ -424,7 +424,7 @@ mod tests {
     }
 
     #[test]
-    fn level_and_file_change_while_it_runs_and_a_bad_file_changes_nothing() {
+    fn level_and_file_change_at_runtime() {
         let text = written(LogFormat::Console, |handle, path| {
             tracing::debug!("not heard");
             handle
@@ -459,7 +459,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_reopening_is_a_warning_in_the_old_file() {
+    fn failed_reopening_warns_in_old_file() {
         let directory = tempfile::tempdir().expect("a directory");
         let (here, gone) = (directory.path().join("here"), directory.path().join("gone"));
         fs::create_dir(&here).expect("made");
@@ -483,7 +483,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_lines_are_written_after_a_panic_too() {
+    fn last_lines_are_written_after_a_panic() {
         let text = written(LogFormat::Console, |handle, path| {
             let panic = std::panic::catch_unwind(|| {
                 let _written = handle.written_at_the_end();
@@ -505,7 +505,7 @@ mod tests {
     }
 
     #[test]
-    fn a_journal_that_does_not_read_stops_no_one_and_what_it_missed_is_counted() {
+    fn unread_journal_stops_no_one() {
         const LINES: usize = 10_000;
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("socket");
@@ -533,7 +533,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_that_the_journals_socket_refuses_goes_to_the_stream_and_the_next_to_a_new_socket() {
+    fn refused_journal_entry_goes_to_the_stream() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("socket");
         let first = UnixDatagram::bind(&path).expect("a socket");
@@ -551,7 +551,7 @@ mod tests {
     }
 
     #[test]
-    fn the_level_is_ours_and_libraries_are_heard_when_they_warn() {
+    fn libraries_are_heard_when_they_warn() {
         let (error, warn, info, debug, trace) = (
             Level::ERROR,
             Level::WARN,

@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_queue_loses_what_comes_and_tells_it_once_when_half_is_written() {
+    fn full_queue_counts_what_it_loses() {
         let queue = Queue::new();
         filled(&queue);
         for _ in 0..3 {
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn a_few_long_lines_fill_it_too_and_one_always_fits() {
+    fn long_lines_fill_the_queue_too() {
         let queue = Queue::new();
         queue.push(Rank::Ordinary, 2 * BYTES, 1);
         queue.push(Rank::Ordinary, 1, 2);
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_queue_has_room_for_errors_and_requests() {
+    fn full_queue_keeps_room_for_errors() {
         let queue = Queue::new();
         filled(&queue);
         for _ in 0..=ENTRIES {
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_is_waited_for_until_the_last_item_is_written_or_the_limit() {
+    fn end_waits_for_the_last_item() {
         let queue = Queue::new();
         let forever = Duration::from_secs(3600);
         queue.wait_until_written(forever);

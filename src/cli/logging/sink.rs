@@ -325,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_follow_a_file_that_was_moved_away() {
+    fn lines_follow_a_moved_file() {
         let directory = tempfile::tempdir().expect("a directory");
         let (path, moved) = (directory.path().join("log"), directory.path().join("log.1"));
         let sink = to(&path);
@@ -343,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_cannot_be_opened_is_named_and_the_old_one_stays() {
+    fn unusable_file_is_named_and_not_used() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("log");
         let sink = to(&path);
@@ -359,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_file_there_is_nothing_to_reopen() {
+    fn without_a_file_nothing_is_reopened() {
         let sink = sink();
         sink.reopen();
         sink.finish();
@@ -367,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_goes_where_lines_went_when_it_was_made() {
+    fn line_goes_to_its_times_output() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("log");
         let sink = to(&path);

@@ -22,7 +22,7 @@ fn pairs(text: &str) -> Vec<(usize, &'static str, String)> {
 }
 
 #[test]
-fn a_file_is_assignments_comments_and_blank_lines() {
+fn file_has_assignments_comments_and_blanks() {
     let text = "\u{feff}# comment\n\n; another\r\nINFISICAL_TOKEN=abc\r\n  export INFISICAL_API_URL = \"http://a b\" \n";
     assert_eq!(
         pairs(text),
@@ -34,7 +34,7 @@ fn a_file_is_assignments_comments_and_blank_lines() {
 }
 
 #[test]
-fn values_are_read_as_a_service_manager_reads_them() {
+fn values_follow_the_service_managers_rules() {
     for (written, value) in [
         ("", ""),
         ("abc#no-comment", "abc#no-comment"),
@@ -52,7 +52,7 @@ fn values_are_read_as_a_service_manager_reads_them() {
 }
 
 #[test]
-fn every_wrong_line_is_named_with_what_is_wrong_and_never_its_value() {
+fn wrong_lines_are_named_without_values() {
     let text = "INFISICAL_TOKEN=\"hunter2\nhunter2\nINFISICAL_TOKN=hunter2\nXYZ=hunter2\n\
                 INFISICAL_API_URL=a\nINFISICAL_API_URL=hunter2\nINFISICAL_JWT='hunter2'x\n\
                 INFISICAL_RELAY_NAME=hunter2\\n\nINFISICAL_RELAY_HOST=\u{7}hunter2\na b=hunter2\n\
@@ -75,7 +75,7 @@ fn every_wrong_line_is_named_with_what_is_wrong_and_never_its_value() {
 }
 
 #[test]
-fn mistakes_of_form_name_the_line_and_the_fix() {
+fn mistakes_of_form_name_the_fix() {
     for (text, expected) in [
         (
             "[gateway]\nINFISICAL_TOKEN=hunter2\n",
@@ -104,7 +104,7 @@ fn mistakes_of_form_name_the_line_and_the_fix() {
 }
 
 #[test]
-fn file_that_is_not_utf8_names_the_line_and_the_encoding() {
+fn non_utf8_file_names_line_and_encoding() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("gateway.conf");
     let utf16 = |mark: &[u8]| {
@@ -133,7 +133,7 @@ fn file_that_is_not_utf8_names_the_line_and_the_encoding() {
 }
 
 #[test]
-fn a_suggestion_is_made_only_when_it_is_close() {
+fn only_close_suggestions_are_made() {
     for (given, suggested) in [
         ("INFISICAL_GATEWAY_NMAE", Some("INFISICAL_GATEWAY_NAME")),
         ("infisical_token", Some("INFISICAL_TOKEN")),
@@ -152,7 +152,7 @@ fn a_suggestion_is_made_only_when_it_is_close() {
 }
 
 #[test]
-fn only_the_owner_may_read_a_file_except_a_credential() {
+fn only_the_owner_may_read_a_file() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("gateway.conf");
     fs::write(&path, "INFISICAL_TOKEN=abc\n").expect("written");
@@ -169,7 +169,7 @@ fn only_the_owner_may_read_a_file_except_a_credential() {
 }
 
 #[test]
-fn a_file_of_another_user_is_no_configuration() {
+fn another_users_file_is_no_configuration() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("gateway.conf");
     fs::write(&path, "INFISICAL_TOKEN=abc\n").expect("written");
@@ -190,7 +190,7 @@ fn a_file_of_another_user_is_no_configuration() {
 }
 
 #[test]
-fn what_is_no_file_is_an_error_and_absence_is_recognized() {
+fn non_file_is_an_error_absence_known() {
     let directory = tempfile::tempdir().expect("a directory");
     let absent = load(&directory.path().join("none")).expect_err("absent");
     assert!(absent.is_absent());
@@ -216,7 +216,7 @@ fn a_change_keeps_the_other_lines() {
 }
 
 #[test]
-fn what_is_written_is_read_back_whatever_it_is() {
+fn any_written_value_is_read_back() {
     for value in [
         "",
         "a",
@@ -241,7 +241,7 @@ fn what_is_written_is_read_back_whatever_it_is() {
 }
 
 #[test]
-fn an_update_makes_a_private_file_and_leaves_nothing_else() {
+fn update_makes_a_private_file_only() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("made/gateway.conf");
     let (one, two) = (Secret::new("one"), Secret::new("two"));
@@ -276,7 +276,7 @@ fn directory_that_cannot_be_made_is_named() {
 }
 
 #[test]
-fn an_update_follows_a_link_to_its_file() {
+fn update_follows_a_link() {
     let directory = tempfile::tempdir().expect("a directory");
     let (file, link) = (directory.path().join("file"), directory.path().join("link"));
     fs::write(&file, "").expect("written");
@@ -296,7 +296,7 @@ fn a_failed_update_leaves_nothing_behind() {
 }
 
 #[test]
-fn what_is_written_whole_has_exactly_its_permissions_and_nothing_is_left_beside_it() {
+fn whole_write_has_exact_permissions() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("mark");
     for (content, mode) in [("longer", 0o666), ("", 0o600)] {

@@ -34,7 +34,7 @@ fn the_first_assignment_tells_the_form() {
 }
 
 #[test]
-fn every_setting_has_a_key_in_either_form() {
+fn every_setting_has_keys_in_both_forms() {
     for variable in TABLE {
         for form in [Form::KeyValue, Form::Toml] {
             let text = format!("\n{} = \"a b\"\n", form.spell(variable));
@@ -47,7 +47,7 @@ fn every_setting_has_a_key_in_either_form() {
 }
 
 #[test]
-fn strings_of_every_kind_are_read_wherever_they_stand() {
+fn strings_of_every_kind_are_read() {
     let text = "\u{feff}# mine\r\ntoken = \"a \\\"b\\\" \\u00e9\" # why\r\napi_url='c:\\d'\r\n\
                 jwt = \"\"\"\r\ne\"\"\"\r\ngateway_name = '''f'''";
     let entries = parse(text).expect("a file");
@@ -65,7 +65,7 @@ fn strings_of_every_kind_are_read_wherever_they_stand() {
 }
 
 #[test]
-fn everything_wrong_with_a_toml_file_is_reported_at_once_and_without_its_values() {
+fn all_toml_mistakes_are_reported_without_values() {
     let text = "token = \"hunter2\"\ntoken = \"hunter2\"\ngateway_nmae = \"hunter2\"\nrelay_name = 5\n\
                 INFISICAL_API_URL=https://hunter2\nexport INFISICAL_JWT='hunter2'\ndomain = \"hunter2\"\n\
                 relay_host = hunter2\nrelay_type = \"hunter2\n\"relay_id\" = [\"hunter2\"]\nhunter2\n\
@@ -93,7 +93,7 @@ fn everything_wrong_with_a_toml_file_is_reported_at_once_and_without_its_values(
 }
 
 #[test]
-fn a_key_of_the_other_form_is_reported_its_spelling_here() {
+fn other_forms_key_gets_its_spelling() {
     let text = "INFISICAL_TOKEN=hunter2\ntoken = \"hunter2\"\nDOMAIN=hunter2\nc2hunter2Q=\n\
                 INFISICAL_TOKENN=hunter2\nINFISICAL_ALLOWED_TARGETS=hunter2\nNODE_EXTRA_CA_CERTS=hunter2\n\
                 INFISICAL_TLS_MODE=hunter2\nGATEWAY_LISTEN=hunter2\nsome_thing=hunter2\n";
@@ -114,7 +114,7 @@ fn a_key_of_the_other_form_is_reported_its_spelling_here() {
 }
 
 #[test]
-fn no_message_about_what_is_no_toml_holds_a_piece_of_it() {
+fn invalid_toml_is_never_quoted() {
     let cases = [
         "token = hunter2",
         "token = 'hunter2",
@@ -145,7 +145,7 @@ fn no_message_about_what_is_no_toml_holds_a_piece_of_it() {
 }
 
 #[test]
-fn a_change_of_a_toml_file_leaves_every_other_byte() {
+fn toml_change_keeps_every_other_byte() {
     let old = "# mine\r\n\r\n  token   =  'old'   # why\r\n\r\napi_url = \"a\"\r\n# the end";
     let (token, name) = (Secret::new("n\"e\\w"), Secret::new("edge-1"));
     let wanted = [(&TOKEN, &token), (&GATEWAY_NAME, &name)];
@@ -159,7 +159,7 @@ fn a_change_of_a_toml_file_leaves_every_other_byte() {
 }
 
 #[test]
-fn what_says_so_already_stays_in_its_own_words() {
+fn explicit_messages_keep_their_words() {
     let (token, url) = (Secret::new("a b"), Secret::new("new"));
     for (old, expected) in [
         (
@@ -178,7 +178,7 @@ fn what_says_so_already_stays_in_its_own_words() {
 }
 
 #[test]
-fn what_is_written_to_a_toml_file_is_read_back_whatever_it_is() {
+fn any_toml_value_is_read_back() {
     for value in [
         "",
         "a",
@@ -198,7 +198,7 @@ fn what_is_written_to_a_toml_file_is_read_back_whatever_it_is() {
 }
 
 #[test]
-fn a_toml_file_that_is_wrong_is_not_changed() {
+fn wrong_toml_file_is_not_changed() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("gateway.conf");
     for text in ["token = hunter2\n", "[gateway]\ntoken = \"a\"\n"] {
@@ -216,7 +216,7 @@ fn a_toml_file_that_is_wrong_is_not_changed() {
 }
 
 #[test]
-fn a_change_of_any_text_is_read_back_and_changes_nothing_else() {
+fn any_changed_text_is_read_back() {
     let pieces = [
         "token",
         "api_url",
@@ -291,7 +291,7 @@ fn a_change_of_any_text_is_read_back_and_changes_nothing_else() {
 }
 
 #[test]
-fn the_words_of_flags_lead_to_their_keys() {
+fn words_of_flags_lead_to_keys() {
     let text = "domain = \"d\"\nname = \"n\"\ntarget-relay-name = \"r\"\n";
     let expected = [
         "line 1: domain is called api_url here",
