@@ -107,6 +107,15 @@ fn replaced_words_are_not_used() {
 }
 
 #[test]
+fn test_names_have_three_to_seven_words() {
+    let files = files();
+    let texts = files
+        .iter()
+        .map(|(path, text)| (path.as_str(), text.as_str()));
+    assert_none(&words::test_names(texts));
+}
+
+#[test]
 fn scripts_are_short() {
     let files = files();
     let texts = files

@@ -7,6 +7,8 @@ use crate::source::Source;
 const MOST_LINES: usize = 800;
 /// Lines after which a shell script should have been a program.
 const MOST_SHELL: usize = 50;
+/// Words of a test's name.
+const TEST_NAME: std::ops::RangeInclusive<usize> = 3..=7;
 
 /// The lines of protocol.md §6 that scripts and the documentation wait for, in the order of the
 /// catalogue of events, which has them first.
@@ -99,6 +101,42 @@ pub(crate) fn long_scripts<'a>(files: impl Iterator<Item = (&'a str, &'a str)>) 
         .filter(|(_, text)| text.lines().count() > MOST_SHELL)
         .map(|(path, _)| format!("{path}: more than {MOST_SHELL} lines of shell"))
         .collect()
+}
+
+/// Tests whose names do not say a behaviour in 3 to 7 words: functions with the attribute, and cases that
+/// `tests/system` and `tests/faults` list themselves.
+pub(crate) fn test_names<'a>(files: impl Iterator<Item = (&'a str, &'a str)>) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for (path, text) in files.filter(|(path, _)| path.ends_with(".rs")) {
+        let source = Source::new(path, text);
+        let mut is_test = false;
+        for (at, (line, code)) in text.lines().zip(source.code.lines()).enumerate() {
+            let code = code.trim_start();
+            is_test |= code.starts_with("#[test]") || code.starts_with("#[tokio::test");
+            let function = code
+                .split_once("fn ")
+                .and_then(|(_, rest)| rest.split_once('('));
+            let of_system =
+                path.starts_with("tests/system/cases/") && code.contains("(lab: &mut Lab)");
+            let case = line.trim_start().strip_prefix("name: \"");
+            let case = case.filter(|_| path.starts_with("tests/faults/cases/"));
+            let name = match (function, case.and_then(|rest| rest.split_once('"'))) {
+                (Some((name, _)), _) if is_test || of_system && code.starts_with("pub(super)") => {
+                    name
+                }
+                (_, Some((name, _))) => name,
+                _ => continue,
+            };
+            is_test = false;
+            if !TEST_NAME.contains(&name.split('_').count()) {
+                wrong.push(format!(
+                    "{path}:{}: {name}, use {TEST_NAME:?} words",
+                    at + 1
+                ));
+            }
+        }
+    }
+    wrong
 }
 
 /// A word that is not used, and where.
@@ -248,6 +286,32 @@ mod tests {
         assert_eq!(super::machine_paths([("a", bad)].into_iter()).len(), 1);
         let good = "/var/lib/infisical";
         assert!(super::machine_paths([("a", good)].into_iter()).is_empty());
+    }
+
+    #[test]
+    fn short_and_long_test_names_are_found() {
+        let found = |path, text| super::test_names([(path, text)].into_iter()).len();
+        let long = "#[test]\n#[ignore = \"x\"]\nfn a_name_of_more_than_seven_words_is_long() {}\n";
+        assert_eq!(found("src/a.rs", long), 1);
+        assert_eq!(
+            found("src/a.rs", "#[tokio::test]\nasync fn two_words() {}"),
+            1
+        );
+        assert_eq!(
+            found(
+                "src/a.rs",
+                "#[test]\nfn it_is_right() { f() }\nfn helper() {}"
+            ),
+            0
+        );
+        assert_eq!(found("tests/faults/cases/a.rs", "    name: \"short\","), 1);
+        assert_eq!(
+            found(
+                "tests/system/cases/a.rs",
+                "pub(super) fn short(lab: &mut Lab) {"
+            ),
+            1
+        );
     }
 
     #[test]
