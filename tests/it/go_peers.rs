@@ -1,7 +1,7 @@
 //! Our gateway with the deployed relay, our relay with the deployed gateway (protocol.md §3): the same library, the
 //! same settings.
 //!
-//! The last two cases send much; `INFISICAL_TEST_GIB=5 cargo test --locked --test it go_peers::much` sends so
+//! The last two cases send much; `INFISICAL_TEST_GIB=5 cargo test --locked --test it carries_bulk_data` sends so
 //! much that both sides come to their own limits of 1 GiB for one set of keys.
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};

@@ -12,7 +12,7 @@ const DATA: usize = 32 * 1024;
 const PACKETS: usize = 4096;
 
 #[test]
-#[ignore = "prints throughput_of_every_suite_is_printed, fails never"]
+#[ignore = "prints figures, fails never"]
 fn throughput_of_every_suite_is_printed() {
     let data = vec![7; DATA];
     for suite in suites() {
