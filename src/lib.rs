@@ -1,4 +1,5 @@
-//! The program `infisical`: its command line, the installer, and the sample that `infisical dev` runs.
+//! The program `infisical`: its command line, the installer, and the sample that `infisical dev`
+//! runs.
 
 pub mod cli;
 mod dev;

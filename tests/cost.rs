@@ -1,5 +1,5 @@
-//! What a GiB costs in allocations: a guard for the tunnel's hot path where wall time cannot be one. The
-//! allocator that counts is the process's own, so this is a program with one test.
+//! What a GiB costs in allocations: a guard for the tunnel's hot path where wall time cannot be
+//! one. The allocator that counts is the process's own, so this is a program with one test.
 
 #![allow(
     clippy::unwrap_used,

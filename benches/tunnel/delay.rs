@@ -1,4 +1,5 @@
-//! A line with a long way and no other limit: everything arrives so much later, in order, at any rate.
+//! A line with a long way and no other limit: everything arrives so much later, in order, at any
+//! rate.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -12,8 +13,8 @@ use tokio::time::Instant;
 
 use crate::{BUFFER, in_background};
 
-/// Bytes that may be on their way in each direction: more than any window in use here, so that only the
-/// tunnel's own windows limit it.
+/// Bytes that may be on their way in each direction: more than any window in use here, so that only
+/// the tunnel's own windows limit it.
 const ON_THE_WAY: usize = 128 * 1024 * 1024;
 
 /// What is on its way.

@@ -1,4 +1,5 @@
-//! Where a measurement's streams begin: at the program's tunnel, at a peer's port, at the bare TLS server.
+//! Where a measurement's streams begin: at the program's tunnel, at a peer's port, at the bare TLS
+//! server.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

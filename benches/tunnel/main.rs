@@ -1,9 +1,10 @@
-//! What the tunnel costs, beside its goals, the deployed programs and other tunnels: throughput, CPU per GiB,
-//! round trips, new sessions, memory. One run, real processes, loopback.
+//! What the tunnel costs, beside its goals, the deployed programs and other tunnels: throughput,
+//! CPU per GiB, round trips, new sessions, memory. One run, real processes, loopback.
 //!
-//! `make bench` prints a table; `make bench ROWS="throughput peers"` only those rows. Figures of one run may be
-//! compared with each other and, as ratios, with those of another run. This process holds the clients and the
-//! targets; its own CPU is not counted. Every wait has a deadline, and what missed it is printed as `stalled`.
+//! `make bench` prints a table; `make bench ROWS="throughput peers"` only those rows. Figures of
+//! one run may be compared with each other and, as ratios, with those of another run. This process
+//! holds the clients and the targets; its own CPU is not counted. Every wait has a deadline, and
+//! what missed it is printed as `stalled`.
 
 #![allow(clippy::print_stdout, reason = "a bench prints its figures")]
 #![allow(missing_docs, reason = "nothing outside uses a bench")]

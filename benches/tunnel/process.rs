@@ -37,7 +37,8 @@ impl Process {
         Self::start(command)
     }
 
-    /// CPU seconds that it and its descendants have used so far (proc_pid_stat(5), fields 14 to 17).
+    /// CPU seconds that it and its descendants have used so far (proc_pid_stat(5), fields 14 to
+    /// 17).
     pub(crate) fn cpu(&self) -> anyhow::Result<f64> {
         let mut ticks: u64 = 0;
         let family = family(self.0.id())?;

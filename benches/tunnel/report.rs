@@ -1,4 +1,5 @@
-//! The table that the bench prints: each figure beside its goal and beside the deployed programs' figure.
+//! The table that the bench prints: each figure beside its goal and beside the deployed programs'
+//! figure.
 
 use std::fmt::Write as _;
 

@@ -1,4 +1,5 @@
-//! Platform, relay and gateway as processes, and the client's credentials to reach a target through them.
+//! Platform, relay and gateway as processes, and the client's credentials to reach a target through
+//! them.
 
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
@@ -64,7 +65,8 @@ impl Stack {
         let host = free_loopback(&PORTS)?;
         let mut ssh = SocketAddr::new(host, SSH_PORT);
         if let Between::Delay(delay) = between {
-            // Gateways know no other port: the line has the relay's address, and the relay another one.
+            // Gateways know no other port: the line has the relay's address, and the relay another
+            // one.
             let line = TcpListener::bind(ssh).await?;
             ssh.set_ip(free_loopback(&PORTS)?);
             delay::serve(line, ssh, delay);

@@ -1,4 +1,5 @@
-//! The private service behind the tunnel: it sends, counts, echoes or stalls, as each stream asks for.
+//! The private service behind the tunnel: it sends, counts, echoes or stalls, as each stream asks
+//! for.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

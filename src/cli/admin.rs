@@ -1,7 +1,8 @@
-//! `infisical platform identity|enrollment-token|gateway|relay`: the requests of the embedded platform's administrators.
+//! `infisical platform identity|enrollment-token|gateway|relay`: the requests of the embedded
+//! platform's administrators.
 //!
-//! Secrets that are created go to standard output and nowhere else, or to a private file, so that they can be
-//! passed on without being seen.
+//! Secrets that are created go to standard output and nowhere else, or to a private file, so that
+//! they can be passed on without being seen.
 
 use std::path::{Path, PathBuf};
 
@@ -143,7 +144,8 @@ pub(crate) enum RelayCommand {
         #[command(flatten)]
         administrator: Administrator,
     },
-    /// Delete a relay: its access token opens nothing any more, and its host may be given to another
+    /// Delete a relay: its access token opens nothing any more, and its host may be given to
+    /// another
     Remove {
         /// Its name
         name: RelayName,
@@ -155,7 +157,8 @@ pub(crate) enum RelayCommand {
 /// Who asks.
 #[derive(Debug, Args)]
 pub(crate) struct Administrator {
-    /// File with the administrator's token [env: INFISICAL_TOKEN] [default: that of a platform on this machine]
+    /// File with the administrator's token [env: INFISICAL_TOKEN] [default: that of a platform on
+    /// this machine]
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
 }
@@ -380,7 +383,8 @@ async fn relay(command: RelayCommand, global: &Global) -> anyhow::Result<()> {
 }
 
 impl Output {
-    /// A secret that can be written nowhere must not be created: its identity would stay, and no one could use it.
+    /// A secret that can be written nowhere must not be created: its identity would stay, and no
+    /// one could use it.
     fn prove_writable(&self) -> anyhow::Result<()> {
         match &self.output {
             Some(path) => platform::prove_replaceable(path).map_err(Failure::unavailable),

@@ -1,10 +1,11 @@
 //! Tells the service manager, and anyone who waits for the tunnel, how the gateway is.
 //!
-//! The gateway is *ready* (`READY=1`) when its tunnel is up, or when the first attempt has been made and is being
-//! repeated: a relay, a platform or a network that is not there yet must not hold up the start of the machine, nor fail it,
-//! since nothing that systemd could do would help. An attempt that hangs counts as made after [`notify::READY_AT_LATEST`]. The
-//! status line says which it is. Who needs the tunnel itself waits for the `online` file of the runtime directory, which is
-//! there exactly while a tunnel is up.
+//! The gateway is *ready* (`READY=1`) when its tunnel is up, or when the first attempt has been
+//! made and is being repeated: a relay, a platform or a network that is not there yet must not hold
+//! up the start of the machine, nor fail it, since nothing that systemd could do would help. An
+//! attempt that hangs counts as made after [`notify::READY_AT_LATEST`]. The status line says which
+//! it is. Who needs the tunnel itself waits for the `online` file of the runtime directory, which
+//! is there exactly while a tunnel is up.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -21,13 +22,15 @@ pub(crate) const ONLINE: &str = "online";
 
 /// Between two lines of the same phase; sessions may come by the thousand.
 const PACE: Duration = Duration::from_secs(1);
-/// How often the line is repeated when nothing happens, since it says how long something still takes.
+/// How often the line is repeated when nothing happens, since it says how long something still
+/// takes.
 const REFRESH: Duration = Duration::from_secs(60);
 /// How often the manager is asked for more time while sessions finish, and for how much.
 const EXTEND_EVERY: Duration = Duration::from_secs(5);
 const EXTEND_BY: Duration = Duration::from_secs(15);
 
-/// Tells until the gateway is gone. `runtime`: the runtime directory, if the service manager made one.
+/// Tells until the gateway is gone. `runtime`: the runtime directory, if the service manager made
+/// one.
 pub(crate) async fn announce(mut monitor: Monitor, runtime: Option<&Path>) {
     let started = Instant::now();
     let mut teller = Teller {

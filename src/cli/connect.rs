@@ -19,8 +19,8 @@ const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr
 
 /// Reach a service behind a gateway, through a local port or standard input and output
 ///
-/// The embedded platform grants the session; the gateway resolves the target's name. Every connection to the
-/// local port becomes a connection of its own to the target.
+/// The embedded platform grants the session; the gateway resolves the target's name. Every
+/// connection to the local port becomes a connection of its own to the target.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -31,18 +31,19 @@ The platform is http://127.0.0.1:8080 unless --domain or INFISICAL_API_URL says 
 pub(crate) struct Args {
     /// Name of the gateway
     gateway: GatewayName,
-    /// The service to reach, as seen from the gateway; an IPv6 address in brackets, which any host may have
+    /// The service to reach, as seen from the gateway; an IPv6 address in brackets, which any host
+    /// may have
     #[arg(long, value_name = "HOST:PORT")]
     to: String,
-    /// Local address to listen on, or only a port, which is then on 127.0.0.1; port 0 lets the system choose
-    /// [default: 127.0.0.1:0]
+    /// Local address to listen on, or only a port, which is then on 127.0.0.1; port 0 lets the
+    /// system choose [default: 127.0.0.1:0]
     #[arg(long, value_name = "ADDR:PORT", value_parser = listen::parse, conflicts_with = "stdio")]
     listen: Option<SocketAddr>,
     /// One connection, on standard input and output
     #[arg(long)]
     stdio: bool,
-    /// File with the token that permits sessions [env: INFISICAL_TOKEN] [default: to a platform on this
-    /// machine, its administrator's token]
+    /// File with the token that permits sessions [env: INFISICAL_TOKEN] [default: to a platform on
+    /// this machine, its administrator's token]
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
     /// File to write the local address to once it can be used

@@ -1,5 +1,5 @@
-//! Words that this program answers with a hint: long flags with one dash, and commands that only the
-//! deployed CLI has.
+//! Words that this program answers with a hint: long flags with one dash, and commands that only
+//! the deployed CLI has.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;

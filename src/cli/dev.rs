@@ -10,8 +10,8 @@ use crate::scope::Scope;
 
 /// Try everything: platform, relay, gateway and a sample service on this machine
 ///
-/// Starts the three roles as processes of their own, on loopback only, and says which commands reach the sample
-/// services through them. Ctrl-C stops everything.
+/// Starts the three roles as processes of their own, on loopback only, and says which commands
+/// reach the sample services through them. Ctrl-C stops everything.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Fetch a page and a checksum through relay and gateway, say what came back, and end

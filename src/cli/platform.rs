@@ -58,8 +58,8 @@ Examples:
   infisical platform start
   infisical platform start --listen 0.0.0.0:443 --tls-cert cert.pem --tls-key key.pem")]
 struct Start {
-    /// Where to serve: an address and a port, or only a port, which is then on 127.0.0.1; port 0 takes a free one.
-    /// Other than loopback needs --tls-cert and --tls-key
+    /// Where to serve: an address and a port, or only a port, which is then on 127.0.0.1; port 0
+    /// takes a free one. Other than loopback needs --tls-cert and --tls-key
     #[arg(long, value_name = "ADDR:PORT", value_parser = listen::parse,
         default_value_t = DEFAULT_LISTEN)]
     listen: SocketAddr,
@@ -67,8 +67,8 @@ struct Start {
     /// ~/.local/state/infisical/platform for others
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
-    /// Which keys a new platform makes: ed25519 (the default; X.509 is then ecdsa-p256), ecdsa-p256, or
-    /// rsa-2048
+    /// Which keys a new platform makes: ed25519 (the default; X.509 is then ecdsa-p256),
+    /// ecdsa-p256, or rsa-2048
     #[arg(long, value_name = "ALGORITHM")]
     key_algorithm: Option<KeyAlgorithm>,
     /// Certificate to serve HTTPS with: PEM, with its chain

@@ -17,8 +17,8 @@ pub(crate) fn print(text: &str) -> anyhow::Result<()> {
 /// The first failure of [`line()`].
 static FAILED: Mutex<Option<io::Error>> = Mutex::new(None);
 
-/// Writes a line to standard output. A failure is kept for [`finish`]: what is being done, such as an
-/// installation, must not stop halfway because of it.
+/// Writes a line to standard output. A failure is kept for [`finish`]: what is being done, such as
+/// an installation, must not stop halfway because of it.
 pub(crate) fn line(text: &str) {
     let mut output = io::stdout().lock();
     if let Err(error) = writeln!(output, "{text}").and_then(|()| output.flush()) {
@@ -45,8 +45,8 @@ pub fn print_help(help: &clap::Error) -> anyhow::Result<()> {
         .map_err(output_failed)
 }
 
-/// What a failed write to standard output means for the program. The reader of a pipe that has gone,
-/// such as `head`, has what it wanted: the program ends like one that SIGPIPE kills.
+/// What a failed write to standard output means for the program. The reader of a pipe that has
+/// gone, such as `head`, has what it wanted: the program ends like one that SIGPIPE kills.
 pub(crate) fn output_failed(error: io::Error) -> anyhow::Error {
     let code = match error.kind() {
         io::ErrorKind::BrokenPipe => Code::ClosedPipe,

@@ -1,4 +1,5 @@
-//! SIGHUP: the role's configuration is read again, whole, and used if there is nothing wrong with it.
+//! SIGHUP: the role's configuration is read again, whole, and used if there is nothing wrong with
+//! it.
 
 use std::path::Path;
 

@@ -17,13 +17,15 @@ use crate::install::place::{Place, Role, UNITS};
 use crate::install::plan::{self, Change};
 use crate::scope::Scope;
 
-/// How long a start is watched. The unit's own limit is longer; a person who waits has seen enough by then.
+/// How long a start is watched. The unit's own limit is longer; a person who waits has seen enough
+/// by then.
 pub(crate) const WATCH: Duration = Duration::from_secs(60);
 /// How often the service manager is asked meanwhile.
 const LOOK: Duration = Duration::from_millis(300);
 /// Lines of the journal that are shown.
 const LINES: usize = 5;
-/// How long another installation is waited for: as long as one takes that finds neither platform nor service.
+/// How long another installation is waited for: as long as one takes that finds neither platform
+/// nor service.
 const TURN: Duration = Duration::from_secs(150);
 
 /// Wait until the tunnel of an installed gateway is up
@@ -66,7 +68,8 @@ pub(crate) async fn administrator(command: &str) -> anyhow::Result<Systemd> {
     Systemd::find().await.map_err(Failure::unavailable)
 }
 
-/// Waits until no one else installs or uninstalls here, and keeps others out until the lock is dropped.
+/// Waits until no one else installs or uninstalls here, and keeps others out until the lock is
+/// dropped.
 pub(crate) async fn alone(scope: &Scope) -> anyhow::Result<Lock> {
     let path = Path::new(lock::FILE);
     let end = Instant::now() + TURN;
@@ -127,9 +130,9 @@ pub(crate) async fn start(
     Err(Failure::new(reason, anyhow::Error::msg(text)).into())
 }
 
-/// Starts the service, or restarts it if it is in use: what is on its way up was begun with what was
-/// there before, and one that fails repeatedly must not wait for its next turn. Gives how it
-/// is then; none if the person has interrupted.
+/// Starts the service, or restarts it if it is in use: what is on its way up was begun with what
+/// was there before, and one that fails repeatedly must not wait for its next turn. Gives how it is
+/// then; none if the person has interrupted.
 pub(crate) async fn launch(
     systemd: &Systemd,
     service: &str,

@@ -1,5 +1,6 @@
 //! What starting a gateway and starting a relay have in common: from flags to settings, with
-//! everything that is wrong reported and everything remarkable logged, and what runs beside the role.
+//! everything that is wrong reported and everything remarkable logged, and what runs beside the
+//! role.
 
 use std::fmt;
 use std::io;

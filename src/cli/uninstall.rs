@@ -1,4 +1,5 @@
-//! `systemd uninstall`: an installed service is stopped, disabled and removed, and with `--purge` all that it had.
+//! `systemd uninstall`: an installed service is stopped, disabled and removed, and with `--purge`
+//! all that it had.
 
 use std::path::Path;
 

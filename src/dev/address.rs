@@ -1,16 +1,16 @@
 //! A loopback address on which a relay finds both of its ports free.
 //!
-//! The ports are the protocol's and not on the wire, so two relays on one machine need two addresses;
-//! all of 127/8 is this machine. Another program may take a port between the look and the relay's
-//! own bind: the caller then takes the next candidate.
+//! The ports are the protocol's and not on the wire, so two relays on one machine need two
+//! addresses; all of 127/8 is this machine. Another program may take a port between the look and
+//! the relay's own bind: the caller then takes the next candidate.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 
 /// How many addresses are looked at, from 127.0.0.1 up.
 const CANDIDATES: u8 = 64;
 
-/// An address on which every one of `ports` is free now: the first one after `skipped` candidates, in a
-/// circle.
+/// An address on which every one of `ports` is free now: the first one after `skipped` candidates,
+/// in a circle.
 pub(super) fn free(ports: [u16; 2], skipped: u8) -> Option<IpAddr> {
     candidates(skipped).find(|&address| {
         // Both at once, or one of them could be counted twice.
@@ -25,8 +25,8 @@ fn candidates(skipped: u8) -> impl Iterator<Item = IpAddr> {
         .map(|last| IpAddr::V4(Ipv4Addr::new(127, 0, 0, last)))
 }
 
-/// Where to look after someone else took what was free: anywhere, since who lost the same race would
-/// otherwise lose the next one, too.
+/// Where to look after someone else took what was free: anywhere, since who lost the same race
+/// would otherwise lose the next one, too.
 pub(super) fn elsewhere() -> u8 {
     u8::try_from(crate::backoff::random() % u64::from(CANDIDATES)).unwrap_or_default()
 }

@@ -1,4 +1,5 @@
-//! Where the state, the secrets and the logs of one `dev` are: a directory that only its owner can enter.
+//! Where the state, the secrets and the logs of one `dev` are: a directory that only its owner can
+//! enter.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};

@@ -1,8 +1,10 @@
-//! `infisical dev`: platform, relay, gateway and two sample services on this machine, to try things out.
+//! `infisical dev`: platform, relay, gateway and two sample services on this machine, to try things
+//! out.
 //!
-//! The roles are processes of this program, exactly as they would run elsewhere; only the sample services
-//! live in this process. Everything is on loopback, and everything ends with this process. Nothing here
-//! knows how the roles work: it knows their command lines, their ready files and the lines they log.
+//! The roles are processes of this program, exactly as they would run elsewhere; only the sample
+//! services live in this process. Everything is on loopback, and everything ends with this process.
+//! Nothing here knows how the roles work: it knows their command lines, their ready files and the
+//! lines they log.
 
 mod address;
 mod check;
@@ -93,7 +95,8 @@ impl Error {
     }
 }
 
-/// Starts everything, says what runs (or makes the check), and stops everything when `scope` is cancelled.
+/// Starts everything, says what runs (or makes the check), and stops everything when `scope` is
+/// cancelled.
 pub(crate) async fn run(
     settings: Settings,
     mut console: Console,
@@ -212,7 +215,8 @@ fn quoted(text: &str) -> String {
     }
 }
 
-/// How the person called this program: the first word of the command line, or the program's own file.
+/// How the person called this program: the first word of the command line, or the program's own
+/// file.
 pub(crate) fn program_as_called() -> String {
     let called = std::env::args_os().next().map(PathBuf::from);
     let called = called.or_else(|| std::env::current_exe().ok());

@@ -1,9 +1,9 @@
 //! One child process: a role of this program, started from its own file.
 //!
-//! Invariants: a child never outlives this process, however that ends (its standard input is a pipe held here,
-//! and it stops at the end of it); it is in a process group of its own, so that Ctrl-C reaches it only through us,
-//! in our order; no secret is in its arguments or environment, and nothing of our environment that
-//! configures the program reaches it.
+//! Invariants: a child never outlives this process, however that ends (its standard input is a pipe
+//! held here, and it stops at the end of it); it is in a process group of its own, so that Ctrl-C
+//! reaches it only through us, in our order; no secret is in its arguments or environment, and
+//! nothing of our environment that configures the program reaches it.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -22,7 +22,8 @@ const STOP_DEADLINE: Duration = Duration::from_secs(15);
 const TAIL_LINES: usize = 12;
 /// Bytes read from the end of a log for that.
 const TAIL_BYTES: u64 = 16 * 1024;
-/// Variables that would send our loopback requests elsewhere, or our readiness to our own supervisor.
+/// Variables that would send our loopback requests elsewhere, or our readiness to our own
+/// supervisor.
 const NOT_PASSED: [&str; 8] = [
     "HTTP_PROXY",
     "HTTPS_PROXY",
@@ -172,7 +173,8 @@ impl Process {
 
     /// Asks the child to stop, waits, and kills it if need be.
     pub(super) async fn stop(mut self) {
-        // `id` is absent once the child was reaped: its number may belong to another process by now.
+        // `id` is absent once the child was reaped: its number may belong to another process by
+        // now.
         let Some(pid) = self.child.id().and_then(|pid| i32::try_from(pid).ok()) else {
             return;
         };

@@ -1,7 +1,8 @@
 //! The three roles, started one after the other and stopped in reverse.
 //!
-//! Each step waits for what it proves: the platform answers, the relay has its certificates and listens, the
-//! platform has reached the gateway through the relay. Secrets go from one to the other in files.
+//! Each step waits for what it proves: the platform answers, the relay has its certificates and
+//! listens, the platform has reached the gateway through the relay. Secrets go from one to the
+//! other in files.
 
 use std::ffi::OsString;
 use std::fs;
@@ -279,7 +280,8 @@ impl Stack {
         self.directory.file(&format!("{name}.log"))
     }
 
-    /// Waits until the youngest child has fulfilled `condition`, and sees to it that all live meanwhile.
+    /// Waits until the youngest child has fulfilled `condition`, and sees to it that all live
+    /// meanwhile.
     async fn until<T>(
         &mut self,
         what: &'static str,

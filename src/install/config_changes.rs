@@ -1,9 +1,9 @@
 //! What the configuration file must say so that the service, which reads nothing else, does what
 //! this command was told. Pure: what was given goes in, keys and values come out.
 //!
-//! Only what flags and the environment gave is written. A one-time token is not: what it obtained is,
-//! by the role that exchanged it. Whatever an earlier configuration left behind and would outrank
-//! the new one is emptied.
+//! Only what flags and the environment gave is written. A one-time token is not: what it obtained
+//! is, by the role that exchanged it. Whatever an earlier configuration left behind and would
+//! outrank the new one is emptied.
 
 use crate::config::credential::{Credential, IdentityCredential};
 use crate::config::env::{

@@ -1,5 +1,5 @@
-//! What a unit file that is already there is. Units of the deployed program are known by what they start; nothing that is
-//! not known is touched.
+//! What a unit file that is already there is. Units of the deployed program are known by what they
+//! start; nothing that is not known is touched.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -65,8 +65,8 @@ pub(crate) fn drop_ins(directory: &Path) -> BTreeMap<String, String> {
     entries.filter_map(drop_in).collect()
 }
 
-/// The folders below `root` (`/`, but for tests) in which systemd looks for units: each by its name and
-/// where it is, and each once.
+/// The folders below `root` (`/`, but for tests) in which systemd looks for units: each by its name
+/// and where it is, and each once.
 pub(crate) fn unit_folders(root: &Path) -> Vec<(&'static str, PathBuf)> {
     let names = [UNITS].into_iter().chain(PACKAGED_UNITS);
     let folders = names.chain(OTHER_UNITS);
@@ -77,9 +77,9 @@ pub(crate) fn unit_folders(root: &Path) -> Vec<(&'static str, PathBuf)> {
     folders.filter(|(_, folder)| is_new(folder)).collect()
 }
 
-/// A service below `root` (`/`, but for tests), other than `own`, that reads `file`, which is then not
-/// only its own service's. A relay called `eu.env` has its configuration where the deployed program
-/// has the settings of the relay `eu`.
+/// A service below `root` (`/`, but for tests), other than `own`, that reads `file`, which is then
+/// not only its own service's. A relay called `eu.env` has its configuration where the deployed
+/// program has the settings of the relay `eu`.
 pub(crate) fn other_reader(root: &Path, own: &str, file: &Path) -> Option<String> {
     let file = file.to_str()?;
     let mut readers = BTreeSet::new();

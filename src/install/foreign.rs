@@ -1,10 +1,12 @@
-//! Lines of an environment file that are no settings of this program: a proxy's address, a time zone, whatever a person
-//! or another program has added. They move with the file that they stand in. Pure.
+//! Lines of an environment file that are no settings of this program: a proxy's address, a time
+//! zone, whatever a person or another program has added. They move with the file that they stand
+//! in. Pure.
 
 use crate::config::env::{Variable, aliases};
 use crate::config::file::Form;
 
-/// The lines of `text` that assign something that is no setting; none for a file that is not made of such lines.
+/// The lines of `text` that assign something that is no setting; none for a file that is not made
+/// of such lines.
 pub(crate) fn lines(text: &str) -> Vec<String> {
     if Form::of(text) != Form::KeyValue {
         return Vec::new();

@@ -1,7 +1,7 @@
 //! One installation at a time: two would exchange one token twice, or remove each other's files.
 //!
-//! The lock is a file that is there only while it is held. The one who waited for one that was removed meanwhile holds
-//! nothing, and must take it again.
+//! The lock is a file that is there only while it is held. The one who waited for one that was
+//! removed meanwhile holds nothing, and must take it again.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 /// Where only root can write, and nothing outlives a boot.
 pub(crate) const FILE: &str = "/run/infisical-install.lock";
 
-/// Held by the one that installs or uninstalls; given back when dropped, and by the kernel when the process ends.
+/// Held by the one that installs or uninstalls; given back when dropped, and by the kernel when the
+/// process ends.
 #[derive(Debug)]
 pub(crate) struct Lock {
     path: PathBuf,

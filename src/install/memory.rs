@@ -5,8 +5,9 @@ pub(crate) const MEMORY_DROP_IN: &str = "memory.conf";
 /// What a unit says is a multiple of this, in MiB.
 const STEP: usize = 512;
 
-/// The lines of a unit for a program that can be made to hold `bound` MiB. It is slowed down beyond half as
-/// much again, for the kernel's buffers of its sockets count too, and ended beyond twice as much.
+/// The lines of a unit for a program that can be made to hold `bound` MiB. It is slowed down beyond
+/// half as much again, for the kernel's buffers of its sockets count too, and ended beyond twice as
+/// much.
 #[must_use]
 pub fn limits(bound: usize) -> [String; 2] {
     let up = |mib: usize| mib.div_ceil(STEP).saturating_mul(STEP);

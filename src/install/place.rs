@@ -203,12 +203,14 @@ impl Place {
         }
     }
 
-    /// Where the service keeps its state: as root, and as a user of its own, where the first is a link to the second.
+    /// Where the service keeps its state: as root, and as a user of its own, where the first is a
+    /// link to the second.
     pub(crate) fn state(&self) -> [PathBuf; 2] {
         ["/var/lib", "/var/lib/private"].map(|folder| Path::new(folder).join(self.directory()))
     }
 
-    /// What a run of the service has read at its start: configuration, units wherever they are, drop-ins.
+    /// What a run of the service has read at its start: configuration, units wherever they are,
+    /// drop-ins.
     pub(crate) fn read_at_start(&self) -> Vec<PathBuf> {
         let mut paths = vec![self.configuration(), self.drop_ins()];
         for folder in [UNITS].iter().chain(&PACKAGED_UNITS) {
@@ -266,7 +268,8 @@ fn shell_word(text: &str) -> String {
     format!("'{}'", text.replace('\'', "'\\''"))
 }
 
-/// A name for a role made of the machine's: what is not allowed becomes a dash. `None` if nothing is left.
+/// A name for a role made of the machine's: what is not allowed becomes a dash. `None` if nothing
+/// is left.
 pub(crate) fn name_of_host(host: &str) -> Option<String> {
     let first = host.split('.').next().unwrap_or_default();
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');

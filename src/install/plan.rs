@@ -1,5 +1,5 @@
-//! The unit files of an installation with their changes, and an account of them for a person. First all is read and
-//! compared, then all is written; a file that is as it should be is not touched.
+//! The unit files of an installation with their changes, and an account of them for a person. First
+//! all is read and compared, then all is written; a file that is as it should be is not touched.
 
 use std::fmt;
 use std::fs;
@@ -87,8 +87,8 @@ impl Change {
 }
 
 impl fmt::Display for Change {
-    /// `+` created, `~` changed, with its lines, `-` removed, `=` unchanged. Lines that this installer did not write may
-    /// hold secrets, and are not shown.
+    /// `+` created, `~` changed, with its lines, `-` removed, `=` unchanged. Lines that this
+    /// installer did not write may hold secrets, and are not shown.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path = self.path.display();
         match (&self.before, &self.after) {
@@ -113,7 +113,8 @@ impl fmt::Display for Change {
 /// Settings whose values someone may have added by hand, secrets among them.
 const OPEN: [&str; 4] = ["Environment", "Exec", "PassEnvironment", "SetCredential"];
 
-/// `line` as it may be shown: of a removed one that may hold a secret, no more than the setting's name.
+/// `line` as it may be shown: of a removed one that may hold a secret, no more than the setting's
+/// name.
 fn harmless(sign: char, line: &str) -> String {
     match line.split_once('=') {
         Some((key, _)) if sign == '-' && OPEN.iter().any(|open| key.starts_with(open)) => {

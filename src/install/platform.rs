@@ -1,7 +1,7 @@
 //! The service of the embedded platform: what its unit and its drop-in say. Pure.
 //!
-//! A machine has at most one. It always has a user of its own, and its settings are arguments, since
-//! none of them is secret; a TLS key is handed over by the service manager as a credential.
+//! A machine has at most one. It always has a user of its own, and its settings are arguments,
+//! since none of them is secret; a TLS key is handed over by the service manager as a credential.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

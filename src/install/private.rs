@@ -1,5 +1,5 @@
-//! The configuration's files and directories are root's alone, whatever was there before: made, taken back from another
-//! owner, and freed of what a crash has left beside them.
+//! The configuration's files and directories are root's alone, whatever was there before: made,
+//! taken back from another owner, and freed of what a crash has left beside them.
 
 use std::fs;
 use std::io;
@@ -16,8 +16,8 @@ const DIGITS: usize = 16;
 /// A temporary file of this age is no one's any more: writing one takes moments.
 const ABANDONED: Duration = Duration::from_secs(60);
 
-/// Makes the directories of `file` from `top` on, gives them and the file to `owner` (root, but for tests), and closes the
-/// directories to others. Says what it changed.
+/// Makes the directories of `file` from `top` on, gives them and the file to `owner` (root, but for
+/// tests), and closes the directories to others. Says what it changed.
 pub(crate) fn secure(file: &Path, top: &Path, owner: u32) -> Result<Vec<String>, Error> {
     let mut said = Vec::new();
     let mut above: Vec<&Path> = file.ancestors().skip(1).collect();
@@ -65,7 +65,8 @@ fn take_back(path: &Path, from: u32, owner: u32, said: &mut Vec<String>) -> io::
     Ok(())
 }
 
-/// Files that a crashed change of `file` has left beside it, secrets and all; with `young`, those that may still be written.
+/// Files that a crashed change of `file` has left beside it, secrets and all; with `young`, those
+/// that may still be written.
 pub(crate) fn leftovers(file: &Path, young: bool) -> Vec<PathBuf> {
     let (Some(directory), Some(name)) = (file.parent(), file.file_name()) else {
         return Vec::new();

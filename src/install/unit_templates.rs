@@ -153,8 +153,8 @@ pub fn user_for(place: &Place, program: &Program, version: Version) -> String {
     text
 }
 
-/// For a user of its own, a manager before [`LINKS`] leaves out of the sandbox what `public` is outside, a link to `private`;
-/// newer ones make the link, and would fail over these lines.
+/// For a user of its own, a manager before [`LINKS`] leaves out of the sandbox what `public` is
+/// outside, a link to `private`; newer ones make the link, and would fail over these lines.
 pub(super) fn unlinked(public: &str, private: &str) -> [String; 2] {
     let (public, private) = (word(public), word(private));
     [
@@ -245,7 +245,8 @@ pub(crate) struct InvalidLogFile {
 }
 
 impl LogDirectory {
-    /// The directory of the log file `path`: below `/var/log`, and not that itself, which is everyone's.
+    /// The directory of the log file `path`: below `/var/log`, and not that itself, which is
+    /// everyone's.
     pub(crate) fn of(path: &Path, role: Role) -> Result<Self, InvalidLogFile> {
         let parts_are_plain = path.to_str().is_some_and(|text| {
             let bad = |c: char| c.is_control() || matches!(c, ':' | '"' | '\'' | '\\' | '$');

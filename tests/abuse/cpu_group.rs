@@ -1,4 +1,5 @@
-//! A control group whose processes may use a part of one core, by either of the kernel's interfaces.
+//! A control group whose processes may use a part of one core, by either of the kernel's
+//! interfaces.
 
 use std::fs;
 use std::io;

@@ -1,5 +1,6 @@
-//! One organization takes what it can get of a relay, with four gateways and as many clients as there are
-//! places, none of which reads. Another organization's session and newcomers are served meanwhile.
+//! One organization takes what it can get of a relay, with four gateways and as many clients as
+//! there are places, none of which reads. Another organization's session and newcomers are served
+//! meanwhile.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

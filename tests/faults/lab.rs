@@ -1,5 +1,6 @@
-//! What every case begins with: machines, and on them this build's platform, relay and gateway as their users run them,
-//! with a target to reach behind the gateway. The case itself is on the client's machine.
+//! What every case begins with: machines, and on them this build's platform, relay and gateway as
+//! their users run them, with a target to reach behind the gateway. The case itself is on the
+//! client's machine.
 
 use std::cell::RefCell;
 use std::fmt::Write as _;
@@ -108,7 +109,8 @@ impl Lab {
         }
     }
 
-    /// Platform, relay, gateway with this plan, and an echo, all of it working. Gives relay and gateway.
+    /// Platform, relay, gateway with this plan, and an echo, all of it working. Gives relay and
+    /// gateway.
     pub(crate) fn start(&mut self, plan: &GatewayPlan) -> (Rc<Process>, Rc<Process>) {
         self.start_platform();
         self.start_echo(Machine::Gateway);
@@ -253,7 +255,8 @@ impl Lab {
         self.spawn_ready("echo", &command)
     }
 
-    /// A DNS server that knows the platform, on the gateway's router; the gateway's machine asks it.
+    /// A DNS server that knows the platform, on the gateway's router; the gateway's machine asks
+    /// it.
     pub(crate) fn start_dns(&self) -> Rc<Process> {
         let address = SocketAddr::from((Machine::Gateway.router(), 53)).to_string();
         let name = format!("{PLATFORM_NAME}={}", Machine::Platform.address());
@@ -267,7 +270,8 @@ impl Lab {
         self.net.etc(Machine::Gateway, "resolv.conf", &resolver);
     }
 
-    /// A proxy on the router, and through it all connections to the relay that the gateway begins from now on.
+    /// A proxy on the router, and through it all connections to the relay that the gateway begins
+    /// from now on.
     pub(crate) fn start_proxy(&mut self) -> Proxy {
         let listen = format!("0.0.0.0:{PROXY_PORT}");
         let to = SocketAddr::from((Machine::Relay.address(), 2222)).to_string();
@@ -280,7 +284,8 @@ impl Lab {
         Proxy::new(process, stdin)
     }
 
-    /// A long line between gateway and relay from now on; connections that there are go on through it.
+    /// A long line between gateway and relay from now on; connections that there are go on through
+    /// it.
     pub(crate) fn start_line(&self, line: &Line) -> Rc<Process> {
         let words = line.words();
         let mut role = vec!["line"];
@@ -451,8 +456,8 @@ pub(crate) fn lines_after(process: &Process, mark: usize) -> Vec<String> {
     output.lines().skip(mark).map(str::to_owned).collect()
 }
 
-/// A certificate for the platform that is good for a month in either direction, so that a wrong clock is not all that is
-/// needed to refuse it; gives the root that signed it.
+/// A certificate for the platform that is good for a month in either direction, so that a wrong
+/// clock is not all that is needed to refuse it; gives the root that signed it.
 fn certify(dir: &Path) -> String {
     const MONTH: Duration = Duration::from_secs(30 * 86_400);
     let key = || KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).expect("a key");

@@ -2,7 +2,8 @@
 
 use std::process::Command;
 
-/// `command`, started by `launcher`, which takes it as its last arguments; with its own environment and folder.
+/// `command`, started by `launcher`, which takes it as its last arguments; with its own environment
+/// and folder.
 pub(crate) fn by(mut launcher: Command, command: &Command) -> Command {
     launcher.env_clear();
     launcher.arg(command.get_program()).args(command.get_args());

@@ -1,5 +1,6 @@
-//! Many gateways in one process: each an SSH peer of the relay with credentials of its own, which ends TLS 2 itself and
-//! talks in place of a target. So two hundred of them cost the test little, and the relay what it owes to two hundred.
+//! Many gateways in one process: each an SSH peer of the relay with credentials of its own, which
+//! ends TLS 2 itself and talks in place of a target. So two hundred of them cost the test little,
+//! and the relay what it owes to two hundred.
 
 use std::sync::Arc;
 

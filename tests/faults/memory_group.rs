@@ -1,4 +1,5 @@
-//! A control group whose processes may have so much memory and no more, by either of the kernel's interfaces.
+//! A control group whose processes may have so much memory and no more, by either of the kernel's
+//! interfaces.
 
 use std::fs;
 use std::io;

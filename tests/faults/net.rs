@@ -1,7 +1,9 @@
-//! Machines and the network between them: network namespaces, each with one cable to a router in the middle.
+//! Machines and the network between them: network namespaces, each with one cable to a router in
+//! the middle.
 //!
-//! Names carry the test's process id, so that tests run beside each other, and what a killed one left behind is found
-//! and removed. All addresses are the same in every network: nothing of them is seen outside.
+//! Names carry the test's process id, so that tests run beside each other, and what a killed one
+//! left behind is found and removed. All addresses are the same in every network: nothing of them
+//! is seen outside.
 
 use std::fmt::Write as _;
 use std::fs::File;
@@ -18,7 +20,8 @@ use crate::launch;
 
 /// What the names of our namespaces begin with.
 const PREFIX: &str = "infisical-fault-";
-/// Where iproute2 keeps namespaces, and the files that it shows in them in the place of those of /etc.
+/// Where iproute2 keeps namespaces, and the files that it shows in them in the place of those of
+/// /etc.
 const NAMESPACES: &str = "/run/netns";
 const FILES: &str = "/etc/netns";
 /// Where the router's own proxy is.
@@ -231,7 +234,8 @@ impl Net {
         set(&self.namespace(machine), setting, value);
     }
 
-    /// Pulls the machine's cable, or plugs it in again: unlike silence, the kernel of either end knows at once.
+    /// Pulls the machine's cable, or plugs it in again: unlike silence, the kernel of either end
+    /// knows at once.
     pub(crate) fn plug(&self, machine: Machine, plugged: bool) {
         let state = if plugged { "up" } else { "down" };
         self.ip_router(&format!("link set {} {state}", machine.name()));
@@ -278,7 +282,8 @@ impl Net {
         self.apply();
     }
 
-    /// New connections of `from` to the relay's port for gateways end at the router's proxy, or no longer.
+    /// New connections of `from` to the relay's port for gateways end at the router's proxy, or no
+    /// longer.
     pub(crate) fn detour(&mut self, from: Machine, through_proxy: bool) {
         self.detours.clear();
         if through_proxy {

@@ -1,6 +1,6 @@
-//! What this binary does as a child on one of the machines: an echo, a target for bulk data, a DNS server, the
-//! proxy between gateway and relay, or a long line there.
-//! It says `ready` once it serves, and serves until it is killed.
+//! What this binary does as a child on one of the machines: an echo, a target for bulk data, a DNS
+//! server, the proxy between gateway and relay, or a long line there. It says `ready` once it
+//! serves, and serves until it is killed.
 
 pub(crate) mod bulk;
 mod line;

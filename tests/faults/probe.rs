@@ -1,6 +1,8 @@
-//! The client who wants a session: tries repeatedly, each time for a short while only, and notes when one works.
+//! The client who wants a session: tries repeatedly, each time for a short while only, and notes
+//! when one works.
 //!
-//! Attempts overlap, since one that was begun too soon may hang, and must not hide that the next one works.
+//! Attempts overlap, since one that was begun too soon may hang, and must not hide that the next
+//! one works.
 
 use std::future::Future;
 use std::io;

@@ -1,4 +1,5 @@
-//! Runs the cases, several at once, reports each on a line, and prints what was measured as a table.
+//! Runs the cases, several at once, reports each on a line, and prints what was measured as a
+//! table.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,4 +1,5 @@
-//! The proxy between gateway and relay, as the test steers it: [`crate::peer`] is the other side of this.
+//! The proxy between gateway and relay, as the test steers it: [`crate::peer`] is the other side of
+//! this.
 
 use std::io::Write as _;
 use std::process::ChildStdin;
@@ -60,7 +61,8 @@ impl Proxy {
         self.say(&format!("fresh {word}"));
     }
 
-    /// Present connections carry nothing in this direction any more, forever, and no one is notified.
+    /// Present connections carry nothing in this direction any more, forever, and no one is
+    /// notified.
     pub(crate) fn stick(&mut self, direction: Direction) {
         self.say(&format!("stick {}", direction.word()));
     }

@@ -1,5 +1,5 @@
-//! Conversations in which every byte is known beforehand, so that one that is lost, repeated, moved or another session's
-//! shows: the client's side, and a target that takes part.
+//! Conversations in which every byte is known beforehand, so that one that is lost, repeated, moved
+//! or another session's shows: the client's side, and a target that takes part.
 
 use std::io;
 use std::net::Ipv4Addr;
@@ -29,7 +29,8 @@ const MAX_MESSAGE: u64 = 64 << 10;
 
 /// The target sends back what follows.
 const ECHO: u8 = 1;
-/// Both sides send their noise at once, and the target says at the end whether it heard the client's.
+/// Both sides send their noise at once, and the target says at the end whether it heard the
+/// client's.
 const EXCHANGE: u8 = 2;
 /// The target panics.
 const PANIC: u8 = 3;
@@ -86,8 +87,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Talk<S> {
         self.stream.flush().await
     }
 
-    /// Has the target read nothing any more, and writes until nothing goes any further; the conversation is of no use
-    /// any more.
+    /// Has the target read nothing any more, and writes until nothing goes any further; the
+    /// conversation is of no use any more.
     pub(crate) async fn fill(&mut self) -> io::Result<()> {
         self.ask(STALL, 0).await?;
         let block = vec![0; BLOCK];

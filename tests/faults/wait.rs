@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 /// Between two looks at a condition that nothing announces: well below all that is measured.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
-/// Tries `attempt` until it gives `Ok`, `limit` at most; the last error is in the report of a failure.
+/// Tries `attempt` until it gives `Ok`, `limit` at most; the last error is in the report of a
+/// failure.
 #[track_caller]
 pub(crate) fn until<T, E: Display>(
     what: &str,

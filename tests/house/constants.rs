@@ -1,5 +1,5 @@
-//! Numbers that stand in more than one place: units, documents and constants of different modules. Each pair is listed
-//! here once, and must agree.
+//! Numbers that stand in more than one place: units, documents and constants of different modules.
+//! Each pair is listed here once, and must agree.
 
 use infisical::cli::exit::Code;
 use infisical_runtime::threads;
@@ -256,7 +256,8 @@ const SMALLER: &[[(&str, &str); 2]] = &[
         ("crates/relay/src/heartbeat.rs", "INTERVAL"),
         ("crates/platform/src/store/relays.rs", "HEALTHY"),
     ],
-    // The kernel reports a dead connection before our limit for the other end's answer is far behind.
+    // The kernel reports a dead connection before our limit for the other end's answer is far
+    // behind.
     [
         ("crates/api/src/client.rs", "CALL_DEADLINE"),
         ("crates/gateway/src/credential_client.rs", "ATTEMPT"),
@@ -340,7 +341,8 @@ pub(crate) fn thread_budget(page: &str) -> Vec<String> {
         .collect()
 }
 
-/// Where names are resolved other than by `net/resolve.rs`, which alone keeps to its budget of threads.
+/// Where names are resolved other than by `net/resolve.rs`, which alone keeps to its budget of
+/// threads.
 pub(crate) fn other_resolvers(sources: &[Source]) -> Vec<String> {
     let mut wrong = Vec::new();
     for source in sources {
@@ -407,7 +409,8 @@ pub(crate) fn impatient_unit(unit: &str) -> Vec<String> {
     }
 }
 
-/// Where a unit says something else than the program. `stop` is what a stop takes at most in seconds.
+/// Where a unit says something else than the program. `stop` is what a stop takes at most in
+/// seconds.
 pub(crate) fn unit_disagreements(unit: &str, text: &str, stop: u64) -> Vec<String> {
     let mut wrong = Vec::new();
     let mut must = |key: &str, expected: &dyn Fn(&str) -> bool| {

@@ -58,8 +58,8 @@ pub(crate) fn fenced<'a>(document: &'a str, fence: &str) -> Vec<&'a str> {
     lines.take_while(|line| !line.starts_with("```")).collect()
 }
 
-/// What is wrong with the length of ARCHITECTURE.md, and with its state diagram: it is a copy of the
-/// one in the documentation of the state machine, `state`, which a test compares with the code.
+/// What is wrong with the length of ARCHITECTURE.md, and with its state diagram: it is a copy of
+/// the one in the documentation of the state machine, `state`, which a test compares with the code.
 pub(crate) fn architecture(page: &str, state: &str) -> Vec<String> {
     let mut wrong = Vec::new();
     if page.len() > MAX_ARCHITECTURE {
@@ -134,7 +134,8 @@ pub(crate) fn first_commands(readme: &str, makefile: &str) -> Vec<String> {
     wrong
 }
 
-/// Words of `document` that look like flags (`--x`) or variables (`INFISICAL_X`) and are not in `known`.
+/// Words of `document` that look like flags (`--x`) or variables (`INFISICAL_X`) and are not in
+/// `known`.
 pub(crate) fn unknown_settings(document: &str, known: &BTreeSet<String>) -> Vec<String> {
     let words = document.split(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_')));
     let flag = |word: &&str| word.len() > 2 && word.starts_with("--") && !word.starts_with("---");
@@ -145,8 +146,8 @@ pub(crate) fn unknown_settings(document: &str, known: &BTreeSet<String>) -> Vec<
         .collect()
 }
 
-/// Where the tables of docs/configuration.md and the table of variables differ. Each row is a line of its own, under the
-/// heading of who acts on the setting, in the order of the source.
+/// Where the tables of docs/configuration.md and the table of variables differ. Each row is a line
+/// of its own, under the heading of who acts on the setting, in the order of the source.
 pub(crate) fn settings(page: &str) -> Vec<String> {
     use infisical_config::env::{TABLE, Used, aliases};
     let mut expected = Vec::new();

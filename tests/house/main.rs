@@ -1,6 +1,6 @@
-//! The rules of the house that the compiler does not know: what belongs where, and that the documents
-//! tell the truth. Each rule is a function from texts to complaints, shown beside
-//! it to complain about a small bad example; the tests here apply them to the repository.
+//! The rules of the house that the compiler does not know: what belongs where, and that the
+//! documents tell the truth. Each rule is a function from texts to complaints, shown beside it to
+//! complain about a small bad example; the tests here apply them to the repository.
 
 #![expect(clippy::panic, reason = "a test that cannot read its input has failed")]
 

@@ -1,4 +1,5 @@
-//! Rust source as the rules see it: code with comments and strings blanked out, and the strings beside it.
+//! Rust source as the rules see it: code with comments and strings blanked out, and the strings
+//! beside it.
 //!
 //! This is a reader of well-formed, formatted code, not a parser: the compiler refuses the rest.
 
@@ -60,8 +61,8 @@ impl Source {
     }
 }
 
-/// Every `.rs` file under `root/src` and the `src` of each crate but the tests' own, in the order of
-/// their paths.
+/// Every `.rs` file under `root/src` and the `src` of each crate but the tests' own, in the order
+/// of their paths.
 pub(crate) fn load(root: &Path) -> Vec<Source> {
     let mut files = Vec::new();
     for folder in ["src", "crates"] {

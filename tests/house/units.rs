@@ -1,5 +1,5 @@
-//! The unit files: that the four are one, that `systemd-analyze` finds nothing wrong with what is installed, and
-//! that the sandbox is as tight as promised.
+//! The unit files: that the four are one, that `systemd-analyze` finds nothing wrong with what is
+//! installed, and that the sandbox is as tight as promised.
 
 use std::path::Path;
 use std::process::Command;
@@ -8,7 +8,8 @@ use infisical::install::place::{Place, Role};
 use infisical::install::{platform, unit_templates};
 use infisical_host::unit::{Program, Version};
 
-/// Lines in which the relay's unit may differ from the gateway's, beside the role's name; comments may differ anyway.
+/// Lines in which the relay's unit may differ from the gateway's, beside the role's name; comments
+/// may differ anyway.
 const RELAYS_OWN: &[&str] = &[
     "Documentation=",
     "InaccessiblePaths=-/etc/infisical/",
@@ -147,7 +148,8 @@ fn write_platform(port: u16, version: Version, directory: &Path) -> String {
     unit.display().to_string()
 }
 
-/// What `systemd-analyze verify` says about everything that the installer writes for this machine's version.
+/// What `systemd-analyze verify` says about everything that the installer writes for this machine's
+/// version.
 pub(crate) fn complaints(version: Version) -> Vec<String> {
     let mut wrong = Vec::new();
     for place in places() {

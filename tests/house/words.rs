@@ -1,5 +1,5 @@
-//! Rules on single files: sizes, the sentence at the top, and words: those that belong in one place only, and those
-//! that are not used.
+//! Rules on single files: sizes, the sentence at the top, and words: those that belong in one place
+//! only, and those that are not used.
 
 use crate::source::Source;
 
@@ -103,8 +103,8 @@ pub(crate) fn long_scripts<'a>(files: impl Iterator<Item = (&'a str, &'a str)>) 
         .collect()
 }
 
-/// Tests whose names do not say a behaviour in 3 to 7 words: functions with the attribute, and cases that
-/// `tests/system` and `tests/faults` list themselves.
+/// Tests whose names do not say a behaviour in 3 to 7 words: functions with the attribute, and
+/// cases that `tests/system` and `tests/faults` list themselves.
 pub(crate) fn test_names<'a>(files: impl Iterator<Item = (&'a str, &'a str)>) -> Vec<String> {
     let mut wrong = Vec::new();
     for (path, text) in files.filter(|(path, _)| path.ends_with(".rs")) {

@@ -1,5 +1,5 @@
-//! Answers of the platform, and of what answers in its place: only what is used of an answer matters,
-//! and only the platform's own JSON ends a program.
+//! Answers of the platform, and of what answers in its place: only what is used of an answer
+//! matters, and only the platform's own JSON ends a program.
 
 use std::net::SocketAddr;
 

@@ -1,5 +1,6 @@
-//! Every SSH certificate that must not be believed: gateways' towards our relay (OpenSSH's `ssh` presents
-//! them), relays' towards our gateway (OpenSSH's `sshd` presents them). `ssh-keygen` forges all of them.
+//! Every SSH certificate that must not be believed: gateways' towards our relay (OpenSSH's `ssh`
+//! presents them), relays' towards our gateway (OpenSSH's `sshd` presents them). `ssh-keygen`
+//! forges all of them.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

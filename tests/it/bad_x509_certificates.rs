@@ -1,5 +1,5 @@
-//! Every X.509 certificate that must not be believed, towards relay, gateway and client. Each ends its own
-//! connection; a good one works right after, and the tunnel is never touched.
+//! Every X.509 certificate that must not be believed, towards relay, gateway and client. Each ends
+//! its own connection; a good one works right after, and the tunnel is never touched.
 
 use tokio::io::AsyncReadExt as _;
 
@@ -59,7 +59,8 @@ async fn a_relay_believes_only_its_own_clients() {
         ),
     ];
     for (name, client) in &cases {
-        // Goes on to the gateway with what is in order there: anyone who gets through hears its answer.
+        // Goes on to the gateway with what is in order there: anyone who gets through hears its
+        // answer.
         let connected = async {
             let outer = tls::outer(lab.host, client.as_ref(), &good.relay_anchors).await?;
             let inner = Some(&good.gateway);

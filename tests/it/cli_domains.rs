@@ -1,5 +1,5 @@
-//! Domains that the deployed CLI keeps for a person: of its login, and of the project in the current
-//! directory. They count at a terminal only, and each at its place.
+//! Domains that the deployed CLI keeps for a person: of its login, and of the project in the
+//! current directory. They count at a terminal only, and each at its place.
 
 use std::fs;
 use std::path::Path;

@@ -1,5 +1,5 @@
-//! `infisical connect` towards relays and gateways that are not who they should be: nothing of the user's
-//! is ever sent to them.
+//! `infisical connect` towards relays and gateways that are not who they should be: nothing of the
+//! user's is ever sent to them.
 
 use std::io::Write as _;
 

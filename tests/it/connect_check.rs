@@ -1,5 +1,5 @@
-//! What `infisical connect` says before "Listening": that the gateway is unknown, not connected, or out of
-//! reach at the moment.
+//! What `infisical connect` says before "Listening": that the gateway is unknown, not connected, or
+//! out of reach at the moment.
 
 use nix::sys::signal::Signal;
 use serde_json::json;

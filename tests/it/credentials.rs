@@ -70,7 +70,8 @@ async fn repeated_enrollment_command_starts_the_service() {
         "the file with the token can be read by others"
     );
 
-    // The token is one-time: a second enrollment would be refused, so starting proves that there was none.
+    // The token is one-time: a second enrollment would be refused, so starting proves that there
+    // was none.
     stack.gateway.kill().await;
     stack.gateway = stack.spawn_gateway();
     stack

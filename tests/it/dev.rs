@@ -31,7 +31,8 @@ fn children(dev: &Process) -> Vec<Pid> {
     pids
 }
 
-/// Waits until none of `pids` runs; one that no one has waited for yet has no command line any more.
+/// Waits until none of `pids` runs; one that no one has waited for yet has no command line any
+/// more.
 async fn all_end(pids: &[Pid]) {
     for pid in pids {
         let path = format!("/proc/{pid}/cmdline");

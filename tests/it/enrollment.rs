@@ -1,4 +1,5 @@
-//! One-time tokens: who is asked to exchange them, when they are spent, and the name that comes back.
+//! One-time tokens: who is asked to exchange them, when they are spent, and the name that comes
+//! back.
 
 use serde_json::json;
 
@@ -177,7 +178,8 @@ async fn failed_login_stores_no_domain() {
     assert_eq!(kept, expected);
 }
 
-/// The file is proved writable before the token is sent, and is not made before there is something to keep.
+/// The file is proved writable before the token is sent, and is not made before there is something
+/// to keep.
 #[tokio::test(flavor = "multi_thread")]
 async fn refused_token_leaves_no_file() {
     let lab = Lab::new().await;

@@ -1,8 +1,9 @@
 //! One tenant's flood and another tenant's work, through one relay (docs/reliability.md).
 //!
-//! Each case measures the same thing without and with the flood, in one run on one machine. The bounds are those of
-//! the document: generous, for this machine's cores are shared by relay, gateways, clients and whatever else runs. That
-//! makes a measurement worse and never better, so the best of a few counts.
+//! Each case measures the same thing without and with the flood, in one run on one machine. The
+//! bounds are those of the document: generous, for this machine's cores are shared by relay,
+//! gateways, clients and whatever else runs. That makes a measurement worse and never better, so
+//! the best of a few counts.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -70,7 +71,8 @@ async fn best(percent: usize, bound: Duration, mut measure: impl AsyncFnMut() ->
     measured
 }
 
-/// Measures round trips over a session of its own, on a thread of its own: the flood's clients do not delay it.
+/// Measures round trips over a session of its own, on a thread of its own: the flood's clients do
+/// not delay it.
 async fn round_trips(way: Way) -> Sorted {
     let measuring = async move {
         let mut stream = way.tcp().await.expect("a way");
@@ -151,7 +153,8 @@ async fn bulk_transfers_keep_other_tenants_round_trips() {
     assert!(beside.of(99) <= ROUND_TRIP_BOUND, "{beside}; alone {alone}");
 }
 
-/// Opens connections from an address of its own as fast as it can, each of which begins a handshake and goes away.
+/// Opens connections from an address of its own as fast as it can, each of which begins a handshake
+/// and goes away.
 async fn knock(stack_host: std::net::Ipv4Addr, port: u16, knocks: Arc<AtomicU64>) {
     let hostile = loopback::address();
     loop {

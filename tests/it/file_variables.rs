@@ -1,5 +1,6 @@
-//! Variables of other programs in a role's `KEY=value` file, as users add them to an `EnvironmentFile`:
-//! proxies and root certificates count as in the environment, and problems name the line.
+//! Variables of other programs in a role's `KEY=value` file, as users add them to an
+//! `EnvironmentFile`: proxies and root certificates count as in the environment, and problems name
+//! the line.
 
 use std::path::Path;
 

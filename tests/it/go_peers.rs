@@ -1,8 +1,9 @@
-//! Our gateway with the deployed relay, our relay with the deployed gateway (protocol.md §3): the same library, the
-//! same settings.
+//! Our gateway with the deployed relay, our relay with the deployed gateway (protocol.md §3): the
+//! same library, the same settings.
 //!
-//! The last two cases send much; `INFISICAL_TEST_GIB=5 cargo test --locked --test it carries_bulk_data` sends so
-//! much that both sides come to their own limits of 1 GiB for one set of keys.
+//! The last two cases send much; `INFISICAL_TEST_GIB=5 cargo test --locked --test it
+//! carries_bulk_data` sends so much that both sides come to their own limits of 1 GiB for one set
+//! of keys.
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -20,7 +21,8 @@ const MANY_KEYS: usize = 32;
 const REKEY_OFTEN: [&str; 2] = ["-rekey", "1048576"];
 const STREAMS: usize = 24;
 
-/// What a service says; a deployed gateway ends without the end of TLS, so what comes after is not looked at.
+/// What a service says; a deployed gateway ends without the end of TLS, so what comes after is not
+/// looked at.
 async fn first_line(way: &Way, service: &str) -> String {
     let mut stream = way.offer(&[service]).await.expect("the service");
     let mut line = Vec::new();
@@ -47,7 +49,8 @@ async fn serves(way: &Way) {
     }
 }
 
-/// Ends the client's direction first and wants the other to go on: `way` leads to [`Target::count`].
+/// Ends the client's direction first and wants the other to go on: `way` leads to
+/// [`Target::count`].
 async fn client_ends_first(way: &Way) {
     let mut stream = way.tcp().await.expect("a way to the target");
     stream.write_all(&[9; 100_000]).await.expect("sending");
@@ -211,7 +214,8 @@ async fn gateway_retries_while_deployed_relay_holds_it() {
     eventually("the second one serves", one_echo).await;
 }
 
-/// Deployed gateways name three exchanges, but their library does not know the third, group 18, and leaves it away.
+/// Deployed gateways name three exchanges, but their library does not know the third, group 18, and
+/// leaves it away.
 async fn a_deployed_gateway_serves(kex: &str, cipher: &str, mac: &str) {
     let Some(program) = program() else { return };
     let flags = ["-kex", kex, "-ciphers", cipher, "-macs", mac];

@@ -189,7 +189,8 @@ async fn openssl_speaks_tls_1_with_our_relay() {
         let mut client = openssl(&stack, &way.relay, &way.relay_anchors, version);
         client.wait_for_line("Verify return code: 0 (ok)").await;
         assert!(client.is_running(), "the relay closed a good client");
-        // What is no TLS 2 hello is answered by the gateway with an alert and the end: it got there.
+        // What is no TLS 2 hello is answered by the gateway with an alert and the end: it got
+        // there.
         let mut stdin = client.take_stdin();
         stdin.write_all(b"this is no hello\n").expect("writing");
         assert_eq!(client.exit_code().await, 0);

@@ -1,5 +1,5 @@
-//! Where lines go: the journal's socket, with every field; a stream that journald reads; a file that logrotate moves. And
-//! that none of them is waited for.
+//! Where lines go: the journal's socket, with every field; a stream that journald reads; a file
+//! that logrotate moves. And that none of them is waited for.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -17,8 +17,9 @@ use crate::support::session::echoes;
 use crate::support::targets::Target;
 use crate::support::{eventually, mode, write_private};
 
-/// Runs the program with `arguments` to its end, with `journal` as the directory of journald's socket and standard error as a
-/// service has it; gives its exit code and what standard error received.
+/// Runs the program with `arguments` to its end, with `journal` as the directory of journald's
+/// socket and standard error as a service has it; gives its exit code and what standard error
+/// received.
 fn run_as_service(dir: &Path, journal: &Path, arguments: &[&OsStr]) -> (Option<i32>, String) {
     let stderr = dir.join("stderr");
     let mut command = infisical(dir);
@@ -204,7 +205,8 @@ async fn gateway_logs_on_after_logrotate() {
     let gateway = command.spawn(lab.dir());
     wait_for(&log, events::NOT_CONNECTED.text).await;
 
-    // The packaged file, for logs of the test; its service manager knows one unit only, as most machines do.
+    // The packaged file, for logs of the test; its service manager knows one unit only, as most
+    // machines do.
     let packaged = concat!(
         env!("CARGO_MANIFEST_DIR"),
         "/packaging/etc/logrotate.d/infisical"
@@ -310,7 +312,8 @@ fn logrotate_leaves_foreign_files_behind_links_alone() {
     }
 }
 
-/// Starts the lab's gateway, its output as `redirected` makes it; a session works, pings come, and it ends when it is asked to.
+/// Starts the lab's gateway, its output as `redirected` makes it; a session works, pings come, and
+/// it ends when it is asked to.
 async fn serves(
     lab: &Lab,
     redirected: impl FnOnce(&std::process::Command) -> std::process::Command,

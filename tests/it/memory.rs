@@ -1,5 +1,5 @@
-//! What one peer can make a relay hold (docs/reliability.md): resident memory of the real program, before and with many
-//! such peers.
+//! What one peer can make a relay hold (docs/reliability.md): resident memory of the real program,
+//! before and with many such peers.
 
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
@@ -62,7 +62,8 @@ async fn unauthenticated_peers_take_little_relay_memory() {
     }
 }
 
-/// Bytes that the other side's kernel has not acknowledged or its program not read, as far as this side knows.
+/// Bytes that the other side's kernel has not acknowledged or its program not read, as far as this
+/// side knows.
 fn unread(stream: &TcpStream) -> usize {
     let local = stream.local_addr().expect("an address");
     let peer = stream.peer_addr().expect("an address");

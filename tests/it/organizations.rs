@@ -1,5 +1,5 @@
-//! What one organization can take of a relay, and what it leaves to the others: places for clients, and
-//! memory for what its clients do not read.
+//! What one organization can take of a relay, and what it leaves to the others: places for clients,
+//! and memory for what its clients do not read.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

@@ -1,5 +1,5 @@
-//! What repeats does not fill the log: health checks of load balancers, failed sessions, and failures that
-//! are retried, whose text may be another one each time.
+//! What repeats does not fill the log: health checks of load balancers, failed sessions, and
+//! failures that are retried, whose text may be another one each time.
 
 use std::net::Ipv4Addr;
 
@@ -32,8 +32,8 @@ fn shown(output: &str, part: &str) -> usize {
     output.lines().filter(is_shown).count()
 }
 
-/// Waits until `process` has written `count` lines with `part`, whatever their level, and gives how many
-/// of them are shown at the usual one.
+/// Waits until `process` has written `count` lines with `part`, whatever their level, and gives how
+/// many of them are shown at the usual one.
 async fn shown_of(process: &Process, count: usize, part: &str) -> usize {
     let enough = |lines: &[String]| {
         let written = lines.iter().filter(|line| line.contains(part)).count();

@@ -80,8 +80,8 @@ async fn a_relay_that_stops_answering_is_noticed() {
     let way = stack.way(&echo).await;
     let mark = stack.gateway.mark();
     stack.relay.signal(Signal::SIGSTOP);
-    // The kernel still acknowledges everything: what is missed is an answer, to a keepalive or to the question that follows the
-    // heartbeat that did not get through.
+    // The kernel still acknowledges everything: what is missed is an answer, to a keepalive or to
+    // the question that follows the heartbeat that did not get through.
     let lost = "not connected; trying again";
     let line = stack.gateway.wait_for_line_after(mark, lost).await;
     let signs = ["no longer answers keepalives", "gives no sign of life"];

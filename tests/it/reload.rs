@@ -21,7 +21,8 @@ use crate::support::write_private;
 
 const OTHER: &str = "other-relay";
 
-/// A lab whose gateway takes the relay's name from its file, with its relay and the manager of the gateway.
+/// A lab whose gateway takes the relay's name from its file, with its relay and the manager of the
+/// gateway.
 async fn begin() -> (Lab, Process, Process, Manager) {
     let lab = Lab::new().await;
     let relay = lab.relay().await;
@@ -103,7 +104,8 @@ async fn relay_change_cuts_no_session() {
     session(&old)
         .await
         .expect("a session through the other relay");
-    // Back again: the tunnel that is still there is taken up, not replaced, which would cut what it carries.
+    // Back again: the tunnel that is still there is taken up, not replaced, which would cut what it
+    // carries.
     let credentials = lab.gateway_credentials();
     lab.platform
         .always(REGISTER_GATEWAY, Answer::ok(&credentials));

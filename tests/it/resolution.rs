@@ -81,7 +81,8 @@ async fn hung(lab: Lab, dns: Dns) {
     let relay = restart(&lab, relay, &gateway).await;
     works("a session after the reconnect", &by_name).await;
 
-    // More names than there are threads: other names of targets wait, addresses and the gateway's own names do not.
+    // More names than there are threads: other names of targets wait, addresses and the gateway's
+    // own names do not.
     let more: Vec<String> = (0..200)
         .map(|number| format!("hung-more-{number}.test"))
         .collect();

@@ -84,7 +84,8 @@ async fn a_platform_that_restarts_has_lost_nothing() {
         stack.platform.token, token,
         "the administrator's token changed"
     );
-    // The daemons kept running with the certificates of the first process; both must still be believed.
+    // The daemons kept running with the certificates of the first process; both must still be
+    // believed.
     let mut stream = stack.way(&echo).await.tcp().await.expect("a way");
     echoes(&mut stream, b"still here").await.expect("an echo");
     stack

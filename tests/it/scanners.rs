@@ -1,5 +1,5 @@
-//! What independent scanners say of the ports: `ssh-audit` of the relay, `sslyze` of both layers of TLS and of
-//! the platform. Whatever they find is listed with its reason in docs/security.md.
+//! What independent scanners say of the ports: `ssh-audit` of the relay, `sslyze` of both layers of
+//! TLS and of the platform. Whatever they find is listed with its reason in docs/security.md.
 
 use std::collections::BTreeSet;
 use std::path::Path;

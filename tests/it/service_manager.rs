@@ -1,5 +1,5 @@
-//! What a service manager receives (sd_notify(3)): readiness when a daemon can serve, how it is, that it lives, its end
-//! when it ends.
+//! What a service manager receives (sd_notify(3)): readiness when a daemon can serve, how it is,
+//! that it lives, its end when it ends.
 
 use nix::sys::signal::Signal;
 

@@ -80,7 +80,8 @@ async fn the_servers_order_decides_between_services() {
             assert_eq!(served(&way, &["h2", second, first]).await, *first);
         }
     }
-    // The platform's probe: an answer without a TTL would make a dead gateway look healthy for half an hour.
+    // The platform's probe: an answer without a TTL would make a dead gateway look healthy for half
+    // an hour.
     for names in [
         ["infisical-health", "infisical-ping"],
         ["infisical-ping", "infisical-health"],

@@ -1,4 +1,5 @@
-//! Standard output that is a pipe without a reader, or a full disk: as other programs of Unix treat it.
+//! Standard output that is a pipe without a reader, or a full disk: as other programs of Unix treat
+//! it.
 
 use std::fs::OpenOptions;
 use std::process::{Output, Stdio};

@@ -1,4 +1,5 @@
-//! A system that gives too few threads: an error and an exit code, never a panic or a process that does nothing.
+//! A system that gives too few threads: an error and an exit code, never a panic or a process that
+//! does nothing.
 
 use std::path::Path;
 use std::process::Command;

@@ -1,7 +1,8 @@
 //! Root file systems with a systemd to boot, made by debootstrap and kept between runs.
 //!
-//! They are in `$INFISICAL_TEST_CACHE`, by default /var/cache/infisical-test, under a name that says what is in them: with
-//! other packages it is another name. One is built under a temporary name and renamed, so that it is whole or not there.
+//! They are in `$INFISICAL_TEST_CACHE`, by default /var/cache/infisical-test, under a name that
+//! says what is in them: with other packages it is another name. One is built under a temporary
+//! name and renamed, so that it is whole or not there.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

@@ -1,5 +1,6 @@
-//! A container in which everything is there that a gateway needs: the program, the embedded platform, an instance's
-//! relay, and `peer` with an echo to reach. All of it is back after a reboot, without the gateway having any part in it.
+//! A container in which everything is there that a gateway needs: the program, the embedded
+//! platform, an instance's relay, and `peer` with an echo to reach. All of it is back after a
+//! reboot, without the gateway having any part in it.
 
 use std::io::{Read as _, Write as _};
 use std::path::Path;
@@ -27,7 +28,8 @@ Environment=HOME=/root
 WantedBy=multi-user.target
 ";
 
-/// A relay of the instance, on an address of its own. The secret that it shares with the platform is in its environment only.
+/// A relay of the instance, on an address of its own. The secret that it shares with the platform
+/// is in its environment only.
 fn relay_unit(name: &str, host: &str) -> String {
     format!(
         "[Unit]\n\
@@ -81,7 +83,8 @@ pub(crate) struct Lab {
     pub(crate) container: Container,
     /// Where the gateways of this lab find the platform.
     pub(crate) domain: &'static str,
-    /// What an administrator says of the platform, and anyone who wants a session; nothing if it is where they look for it.
+    /// What an administrator says of the platform, and anyone who wants a session; nothing if it is
+    /// where they look for it.
     pub(crate) administrator: Vec<String>,
 }
 
@@ -136,8 +139,8 @@ impl Lab {
         self.container.run(start).ok();
     }
 
-    /// Takes the network away: the system's resolver then knows no names but those of this machine. For a boot without
-    /// network, disable `test-network.service`.
+    /// Takes the network away: the system's resolver then knows no names but those of this machine.
+    /// For a boot without network, disable `test-network.service`.
     #[track_caller]
     pub(crate) fn unplug(&self) {
         self.container
@@ -181,7 +184,8 @@ impl Lab {
             "journalctl --all -o export",
         ];
         for place in everywhere {
-            // Processes end while they are looked at, and anyone who looks must not show the secret.
+            // Processes end while they are looked at, and anyone who looks must not show the
+            // secret.
             let shown = self.container.sh(&format!("{place} 2>/dev/null"));
             assert!(shown.stdout.len() > 100, "{place} shows nothing: {shown:?}");
             assert!(!shown.stdout.contains(secret), "{place} shows a secret");
@@ -217,7 +221,8 @@ impl Lab {
         }
     }
 
-    /// The name of the target is known to the DNS server alone, so the gateway has to ask the system's resolver.
+    /// The name of the target is known to the DNS server alone, so the gateway has to ask the
+    /// system's resolver.
     fn connect(&self, gateway: &str) -> Vec<String> {
         let (_, port) = peer::ECHO.split_once(':').expect("a port");
         let to = format!("{}:{port}", peer::NAME);
@@ -304,7 +309,8 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        // With its input at an end the client ends by itself, should the supervisor's signal not reach it.
+        // With its input at an end the client ends by itself, should the supervisor's signal not
+        // reach it.
         self.stdin = None;
         let _ = self.child.kill();
         let _ = self.child.wait();

@@ -1,6 +1,7 @@
-//! The other side, inside the container: an echo as the target behind the gateway, and the DNS server that knows the
-//! target's name. The system's resolver is configured to ask it, so that a name that resolves went all the way. It also stands in
-//! for the owners of sockets that real machines have and an intruder would like.
+//! The other side, inside the container: an echo as the target behind the gateway, and the DNS
+//! server that knows the target's name. The system's resolver is configured to ask it, so that a
+//! name that resolves went all the way. It also stands in for the owners of sockets that real
+//! machines have and an intruder would like.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};

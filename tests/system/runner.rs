@@ -1,4 +1,5 @@
-//! Runs the scenarios on both releases at once, and reports each case on a line and the counts on the last.
+//! Runs the scenarios on both releases at once, and reports each case on a line and the counts on
+//! the last.
 
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -10,8 +10,9 @@ const PROBE_UNIT: &str = "infisical-probe.service";
 /// What the probe writes to.
 const REPORT: &str = "/var/lib/infisical-probe.report";
 
-/// Runs the probe as the main process of a copy of the installed `unit`, everything but the command as installed, and
-/// gives its report. The service itself is stopped meanwhile, for both have the same directories.
+/// Runs the probe as the main process of a copy of the installed `unit`, everything but the command
+/// as installed, and gives its report. The service itself is stopped meanwhile, for both have the
+/// same directories.
 pub(crate) fn probe(container: &Container, unit: &str, configuration: &str) -> String {
     container.run(["systemctl", "stop", unit]).ok();
     let copy = format!("{UNITS}/{PROBE_UNIT}");
@@ -26,7 +27,8 @@ pub(crate) fn probe(container: &Container, unit: &str, configuration: &str) -> S
     report
 }
 
-/// Runs the probe as a service without any sandbox: what it cannot do there proves nothing about ours.
+/// Runs the probe as a service without any sandbox: what it cannot do there proves nothing about
+/// ours.
 pub(crate) fn probe_outside(container: &Container, configuration: &str) -> String {
     let unit = "[Service]\nType=notify\nRuntimeDirectory=infisical-probe\nStateDirectory=infisical-probe\n";
     container.write(&format!("{UNITS}/{PROBE_UNIT}"), unit, 0o644);

@@ -1,4 +1,5 @@
-//! A small message there and back through the tcp-proxy: alone, and beside a stream that takes all it can get.
+//! A small message there and back through the tcp-proxy: alone, and beside a stream that takes all
+//! it can get.
 
 use std::time::{Duration, Instant};
 

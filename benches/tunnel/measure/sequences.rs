@@ -1,5 +1,6 @@
-//! Transfers one after another in one tunnel over long paths: what came before must not make a transfer
-//! slow. Never one hand-picked row: several numbers of streams and delays stand beside each other.
+//! Transfers one after another in one tunnel over long paths: what came before must not make a
+//! transfer slow. Never one hand-picked row: several numbers of streams and delays stand beside
+//! each other.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! Clients that stop reading, and targets that do: the memory they hold, and what others notice of them.
+//! Clients that stop reading, and targets that do: the memory they hold, and what others notice of
+//! them.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! End to end, both directions, one and several streams; and what a GiB costs each of the two programs.
+//! End to end, both directions, one and several streams; and what a GiB costs each of the two
+//! programs.
 
 use super::{Direction, moved};
 use crate::MIB;

@@ -1,4 +1,5 @@
-//! bore, the smallest tunnel whose client dials its server: one TCP connection for each stream, in the clear.
+//! bore, the smallest tunnel whose client dials its server: one TCP connection for each stream, in
+//! the clear.
 
 use std::net::SocketAddr;
 use std::process::Command;

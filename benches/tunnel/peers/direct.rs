@@ -1,5 +1,5 @@
-//! The upper reference: a client's TLS in TLS, ended by one process that connects to the target. Whatever
-//! the tunnel costs is what it costs more than this.
+//! The upper reference: a client's TLS in TLS, ended by one process that connects to the target.
+//! Whatever the tunnel costs is what it costs more than this.
 
 use std::net::SocketAddr;
 use std::path::Path;

@@ -1,5 +1,6 @@
-//! Other ways through, in the same run: the same bytes from the same target over other programs, each in
-//! the roles of relay (the side that clients connect to) and gateway (the side next to the target).
+//! Other ways through, in the same run: the same bytes from the same target over other programs,
+//! each in the roles of relay (the side that clients connect to) and gateway (the side next to the
+//! target).
 
 mod bore;
 pub(crate) mod direct;

@@ -1,4 +1,5 @@
-//! OpenSSH with the same roles and direction: `sshd` is the relay, `ssh -R` the gateway, AES-128-GCM.
+//! OpenSSH with the same roles and direction: `sshd` is the relay, `ssh -R` the gateway,
+//! AES-128-GCM.
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;

@@ -1,5 +1,5 @@
-//! rathole, a tunnel whose client dials its server: one TCP connection for each stream, encrypted with Noise
-//! or not at all.
+//! rathole, a tunnel whose client dials its server: one TCP connection for each stream, encrypted
+//! with Noise or not at all.
 
 use std::net::SocketAddr;
 use std::process::Command;

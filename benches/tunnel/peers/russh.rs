@@ -1,5 +1,5 @@
-//! russh as an engine: the smallest server and client that forward connections over its channels, with the
-//! same cipher, windows and direction as this program's tunnel, and without any TLS.
+//! russh as an engine: the smallest server and client that forward connections over its channels,
+//! with the same cipher, windows and direction as this program's tunnel, and without any TLS.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -102,9 +102,9 @@ impl Store<'_> {
 
     /// Exchanges an enrollment token with `login`, which is repeated while that may help;
     /// `retrying` hears of each failed attempt. The file is proved writable first. Only the waits
-    /// heed `scope`: an answer under way may hold the only copy of what the token was exchanged for, and the call
-    /// has a deadline of its own. `None` if `scope` was cancelled. [`Self::keep`] must follow at
-    /// once.
+    /// heed `scope`: an answer under way may hold the only copy of what the token was exchanged
+    /// for, and the call has a deadline of its own. `None` if `scope` was cancelled. [`Self::keep`]
+    /// must follow at once.
     ///
     /// # Errors
     /// What only a person can fix.

@@ -1,9 +1,9 @@
 //! A mark in the state directory: with this configuration the service has worked.
 //!
-//! A refusal by the platform is final when nothing ever worked: a person is watching, and must hear of it. It is not when
-//! a machine that has worked for months boots while the platform is being redeployed. The mark tells the two apart. It is a
-//! hash of what identifies the service to the platform, so that a new credential starts from nothing; a reader of
-//! it learns nothing.
+//! A refusal by the platform is final when nothing ever worked: a person is watching, and must hear
+//! of it. It is not when a machine that has worked for months boots while the platform is being
+//! redeployed. The mark tells the two apart. It is a hash of what identifies the service to the
+//! platform, so that a new credential starts from nothing; a reader of it learns nothing.
 
 use std::fs;
 use std::path::PathBuf;
@@ -43,7 +43,8 @@ pub struct LastKnownGood {
 }
 
 impl LastKnownGood {
-    /// In the state directory that the service manager made; without one, nothing is ever last_known_good.
+    /// In the state directory that the service manager made; without one, nothing is ever
+    /// last_known_good.
     #[must_use]
     pub fn new(state: Option<PathBuf>) -> Self {
         let file = state.map(|state| state.join(FILE));
@@ -66,8 +67,8 @@ impl LastKnownGood {
         text.is_some_and(|text| text.trim_end() == fingerprint.0)
     }
 
-    /// Notes that the service works as `fingerprint`. Blocks for the disk, briefly, and only for something new; a failure is
-    /// logged and costs nothing but the patience of a later start.
+    /// Notes that the service works as `fingerprint`. Blocks for the disk, briefly, and only for
+    /// something new; a failure is logged and costs nothing but the patience of a later start.
     pub fn note(&self, fingerprint: &Fingerprint) {
         let Some(file) = self.file.as_ref().filter(|_| !self.has(fingerprint)) else {
             return;

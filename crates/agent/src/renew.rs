@@ -121,8 +121,8 @@ impl Attempts {
     }
 
     /// Logs a failure of `kind` and returns the time to the next attempt. The credentials in use
-    /// are valid for another `expires_in`; whatever the platform says now, it may say something else
-    /// before they expire.
+    /// are valid for another `expires_in`; whatever the platform says now, it may say something
+    /// else before they expire.
     pub fn failed(
         &mut self,
         error: &(dyn Error + 'static),

@@ -1,7 +1,7 @@
 //! What an HTTP answer is: the platform's, a redirect, or a page of something in between. Pure.
 //!
-//! Only the platform's own JSON, an object with a `message`, is a verdict of the platform. A proxy, a
-//! firewall or a captive portal may answer with any status, so its answers are transient errors.
+//! Only the platform's own JSON, an object with a `message`, is a verdict of the platform. A proxy,
+//! a firewall or a captive portal may answer with any status, so its answers are transient errors.
 
 use std::time::SystemTime;
 

@@ -1,8 +1,8 @@
 //! The client of the platform's HTTP API (protocol.md §1).
 //!
-//! One method per endpoint; those of logins are in [`login`](crate::login). Every call has a deadline and a bound on the
-//! answer's size; nothing is retried here: the caller looks at [`Error::class`]. Tokens go into the `Authorization` header
-//! and nowhere else.
+//! One method per endpoint; those of logins are in [`login`](crate::login). Every call has a
+//! deadline and a bound on the answer's size; nothing is retried here: the caller looks at
+//! [`Error::class`]. Tokens go into the `Authorization` header and nowhere else.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -30,8 +30,8 @@ use crate::{Error, outbound, resolve, trust};
 
 /// Limit for one call. A heartbeat is the longest: the platform dials back meanwhile.
 const CALL_DEADLINE: Duration = Duration::from_secs(30);
-/// Limit for a connection to the platform, its name's lookup and TLS included. One that was begun while the network was
-/// away is as good as lost, and the caller's next attempt is not.
+/// Limit for a connection to the platform, its name's lookup and TLS included. One that was begun
+/// while the network was away is as good as lost, and the caller's next attempt is not.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(8);
 /// Largest answer read, in bytes: credentials are some 20 KiB, lists some 300 bytes a row.
 const MAX_ANSWER: usize = 4 * 1024 * 1024;
@@ -428,8 +428,8 @@ impl Client {
     }
 }
 
-/// Sends a request. Should the certificate be refused, the roots are read again, in case its CA was added
-/// meanwhile; if they changed the request, of which nothing was sent, is repeated.
+/// Sends a request. Should the certificate be refused, the roots are read again, in case its CA was
+/// added meanwhile; if they changed the request, of which nothing was sent, is repeated.
 async fn send(builder: reqwest::RequestBuilder) -> Result<reqwest::Response, reqwest::Error> {
     let again = builder.try_clone();
     match (send_once(builder).await, again) {
@@ -475,8 +475,8 @@ fn was_never_sent(error: &reqwest::Error) -> bool {
     })
 }
 
-/// When an answer was written (RFC 9110 §6.6.1). `None` if it does not say, or if it comes out of a cache, which says so by its
-/// age (RFC 9111 §5.1): that time is long ago.
+/// When an answer was written (RFC 9110 §6.6.1). `None` if it does not say, or if it comes out of a
+/// cache, which says so by its age (RFC 9111 §5.1): that time is long ago.
 fn written_at(headers: &HeaderMap) -> Option<SystemTime> {
     if headers.contains_key(AGE) {
         return None;
@@ -485,8 +485,8 @@ fn written_at(headers: &HeaderMap) -> Option<SystemTime> {
     httpdate::parse_http_date(date).ok()
 }
 
-/// One row of the list of relays. A row that cannot be used, whosever relay it is, must not take the others
-/// with it.
+/// One row of the list of relays. A row that cannot be used, whosever relay it is, must not take
+/// the others with it.
 fn parse_relay(row: serde_json::Value, throttle: &LogThrottle) -> Option<Relay> {
     const LEFT_OUT: &str = "a relay of the platform's list is left out";
     let name = ["name", "id"].map(|key| row.get(key).and_then(|value| value.as_str()));

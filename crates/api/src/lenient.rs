@@ -1,7 +1,7 @@
 //! Reads fields of the platform's answers no more strictly than they are used.
 //!
-//! A required field may be a string or a number. An optional field that cannot be used is absent, so
-//! that one odd value never makes a whole answer useless.
+//! A required field may be a string or a number. An optional field that cannot be used is absent,
+//! so that one odd value never makes a whole answer useless.
 
 use std::fmt;
 use std::str::FromStr;

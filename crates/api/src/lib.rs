@@ -1,4 +1,5 @@
-//! The platform's HTTP API: its client, the logins, and the wire types that the embedded platform uses too.
+//! The platform's HTTP API: its client, the logins, and the wire types that the embedded platform
+//! uses too.
 
 mod answer;
 mod client;

@@ -5,8 +5,8 @@ use url::Url;
 
 use crate::config::proxy::{Proxies, Way};
 
-/// Lets `builder` make clients that take the way of `proxies` to `target`. Also gives the proxy on that
-/// way, for errors.
+/// Lets `builder` make clients that take the way of `proxies` to `target`. Also gives the proxy on
+/// that way, for errors.
 ///
 /// # Errors
 /// The library refuses the proxy's address.

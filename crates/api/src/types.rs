@@ -1,8 +1,9 @@
-//! Wire types of the platform's HTTP API (protocol.md §1), one definition for both ends: the gateway,
-//! relay and client read what the embedded platform writes.
+//! Wire types of the platform's HTTP API (protocol.md §1), one definition for both ends: the
+//! gateway, relay and client read what the embedded platform writes.
 //!
-//! Unknown fields are ignored, as they must be: the platform adds some with every version. Of answers
-//! only the fields that are used are required; the others may be missing, null or of another type.
+//! Unknown fields are ignored, as they must be: the platform adds some with every version. Of
+//! answers only the fields that are used are required; the others may be missing, null or of
+//! another type.
 
 use serde::{Deserialize, Serialize};
 
@@ -185,7 +186,8 @@ pub struct RelayLoggedIn {
 /// `POST /v2/gateways/heartbeat`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct GatewayHeartbeat {
-    /// Later services announce themselves here. Left out while it is empty, as deployed gateways do.
+    /// Later services announce themselves here. Left out while it is empty, as deployed gateways
+    /// do.
     #[serde(default, skip_serializing_if = "serde_json::Map::is_empty")]
     pub capabilities: serde_json::Map<String, serde_json::Value>,
 }
@@ -277,7 +279,8 @@ pub struct JwtLogin {
     pub organization_slug: Option<String>,
 }
 
-/// `POST /v3/gateways/login` of a gateway that is enrolled with kubernetes or gcp (protocol-addendum.md §1).
+/// `POST /v3/gateways/login` of a gateway that is enrolled with kubernetes or gcp
+/// (protocol-addendum.md §1).
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct GatewayJwtLogin {
@@ -343,7 +346,8 @@ pub struct AwsProof {
     pub iam_request_headers: Secret,
 }
 
-/// Answer to the login of a gateway or relay with its AWS role; further fields are the platform's own.
+/// Answer to the login of a gateway or relay with its AWS role; further fields are the platform's
+/// own.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RoleToken {
@@ -430,8 +434,8 @@ impl ErrorBody {
     }
 }
 
-/// Ask the embedded platform for a way to a target (`POST /v1/embedded/gateways/{name}/sessions`; not
-/// part of the deployed API).
+/// Ask the embedded platform for a way to a target (`POST /v1/embedded/gateways/{name}/sessions`;
+/// not part of the deployed API).
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct OpenSession {
@@ -441,8 +445,8 @@ pub struct OpenSession {
     pub target_port: u16,
 }
 
-/// What a client needs to reach a target: the certificates of TLS 1 and TLS 2. The same shape as the
-/// deployed platform hands to its own clients.
+/// What a client needs to reach a target: the certificates of TLS 1 and TLS 2. The same shape as
+/// the deployed platform hands to its own clients.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SessionCredentials {
@@ -455,7 +459,8 @@ pub struct SessionCredentials {
     pub relay: ClientPki,
     /// TLS 2.
     pub gateway: ClientPki,
-    /// When the platform last reached the gateway, as RFC 3339 has it. Of the embedded platform only.
+    /// When the platform last reached the gateway, as RFC 3339 has it. Of the embedded platform
+    /// only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gateway_heartbeat: Option<String>,
 }

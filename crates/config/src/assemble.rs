@@ -151,8 +151,8 @@ impl Inputs<'_> {
 /// The settings of a role and where each comes from, or everything that is wrong.
 pub type Assembled<S> = Result<(S, EffectiveConfig), Vec<Problem>>;
 
-/// Assembles the settings of a role, whose name is an `N`: `read` makes them of what was given, and of
-/// the path of the role's file. `None` is for what was noted as a problem.
+/// Assembles the settings of a role, whose name is an `N`: `read` makes them of what was given, and
+/// of the path of the role's file. `None` is for what was noted as a problem.
 pub(super) fn assemble<N: FromStr + fmt::Display, S>(
     inputs: &Inputs<'_>,
     keys: &RoleKeys,

@@ -1,9 +1,9 @@
 //! Domains in files of the deployed CLI, for a person at a terminal: that of the login, and that of
-//! the project in the current directory. Root and services have neither. Nothing else of the files is
-//! used, no token above all.
+//! the project in the current directory. Root and services have neither. Nothing else of the files
+//! is used, no token above all.
 //!
-//! A file that another user owns is ignored: in a shared directory it could direct a person's tokens
-//! to another platform.
+//! A file that another user owns is ignored: in a shared directory it could direct a person's
+//! tokens to another platform.
 
 use std::fs;
 use std::path::Path;

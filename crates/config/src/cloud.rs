@@ -1,5 +1,6 @@
-//! What the clouds' own variables say: where a cloud keeps the credentials of what runs in it. They are variables of the
-//! environment only, with the names that each cloud's own programs read, and no settings of ours.
+//! What the clouds' own variables say: where a cloud keeps the credentials of what runs in it. They
+//! are variables of the environment only, with the names that each cloud's own programs read, and
+//! no settings of ours.
 
 use crate::secret::Secret;
 

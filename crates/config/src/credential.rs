@@ -1,5 +1,5 @@
-//! What a gateway or a relay proves itself with: settings, validated, and nothing that was obtained with them. Of the role that
-//! enrolls a machine, its id is kept.
+//! What a gateway or a relay proves itself with: settings, validated, and nothing that was obtained
+//! with them. Of the role that enrolls a machine, its id is kept.
 
 use std::path::{Path, PathBuf};
 
@@ -44,7 +44,8 @@ pub enum IdentityCredential {
 pub struct IdentityLogin {
     /// With what.
     pub method: LoginMethod,
-    /// The slug of the sub-organization that the token is to be for; without it, that of the identity.
+    /// The slug of the sub-organization that the token is to be for; without it, that of the
+    /// identity.
     pub organization: Option<String>,
 }
 
@@ -138,7 +139,8 @@ pub enum LoginFileKind {
     GcpKey,
 }
 
-/// A gateway or relay that is enrolled as what its machine or pod is: a login, each time a token is needed.
+/// A gateway or relay that is enrolled as what its machine or pod is: a login, each time a token is
+/// needed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MachineEnrollment {
     /// What the platform knows it by.
@@ -187,8 +189,9 @@ impl MachineProof {
 }
 
 impl MachineEnrollment {
-    /// Keeps the id in the file at `store`, with the domain of the platform that knows it, so that a later start needs
-    /// no flag for either. No token is kept: the next login gives another. A file that has both is left alone.
+    /// Keeps the id in the file at `store`, with the domain of the platform that knows it, so that
+    /// a later start needs no flag for either. No token is kept: the next login gives another. A
+    /// file that has both is left alone.
     ///
     /// # Errors
     /// The file cannot be written.
@@ -206,7 +209,8 @@ impl MachineEnrollment {
             let mut same = entries.iter().filter(|entry| entry.key == key);
             same.any(|entry| entry.value == *value)
         };
-        // An installer writes the domain as a setting of its own, and the service may not write at all.
+        // An installer writes the domain as a setting of its own, and the service may not write at
+        // all.
         let is_configured = entries.iter().any(|entry| entry.key == &env::API_URL);
         let missing = |(key, value): &&(&'static Variable, Secret)| {
             !has(key, value) && (*key != keys.domain || !is_configured)

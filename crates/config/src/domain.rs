@@ -8,12 +8,13 @@ use super::value;
 /// The domain used when none is configured (protocol.md §1).
 pub const DEFAULT_DOMAIN: &str = "https://app.infisical.com";
 
-/// Pages of the platform whose address people copy from a browser; the domain is what stands before them.
+/// Pages of the platform whose address people copy from a browser; the domain is what stands before
+/// them.
 const PAGES: [&str; 4] = ["login", "signup", "organization", "organizations"];
 
-/// Base URL of the platform's API: the configured domain, with `/api` appended unless it already ends in
-/// it (protocol.md §1). Always http or https, always with a host, never with credentials, query or
-/// fragment, never ending in a slash.
+/// Base URL of the platform's API: the configured domain, with `/api` appended unless it already
+/// ends in it (protocol.md §1). Always http or https, always with a host, never with credentials,
+/// query or fragment, never ending in a slash.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApiBase(Url);
 
@@ -46,8 +47,9 @@ pub enum InvalidApiBase {
 }
 
 impl ApiBase {
-    /// Reads a domain as a person or the environment gives it. Slashes at the end, an address of the API below it
-    /// (`/api`, `/api/v1/…`) and the address of a page (`/login`) are reduced to the domain.
+    /// Reads a domain as a person or the environment gives it. Slashes at the end, an address of
+    /// the API below it (`/api`, `/api/v1/…`) and the address of a page (`/login`) are reduced to
+    /// the domain.
     ///
     /// # Errors
     /// [`InvalidApiBase`] says what is wrong.
@@ -125,7 +127,8 @@ pub(super) fn is_loopback(url: &Url) -> bool {
     }
 }
 
-/// The path below which the platform is served, for the path of an address of it; without a slash at its end.
+/// The path below which the platform is served, for the path of an address of it; without a slash
+/// at its end.
 fn prefix(path: &str) -> String {
     let segments: Vec<&str> = path.split('/').filter(|s| !s.is_empty()).collect();
     let is_version = |segment: &&str| {

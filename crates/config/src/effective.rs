@@ -1,5 +1,6 @@
-//! What a configuration comes to, setting by setting, for a person who asks: the value that holds, where it comes from,
-//! and which values are overridden. It is written while the settings are assembled, so that it tells what really happened.
+//! What a configuration comes to, setting by setting, for a person who asks: the value that holds,
+//! where it comes from, and which values are overridden. It is written while the settings are
+//! assembled, so that it tells what really happened.
 
 use std::path::PathBuf;
 
@@ -138,8 +139,8 @@ impl<'a> Notes<'a> {
         overridden
     }
 
-    /// Where the value comes from that holds for `variable`, or for the setting that takes its place:
-    /// there is one domain, and one token to enroll with.
+    /// Where the value comes from that holds for `variable`, or for the setting that takes its
+    /// place: there is one domain, and one token to enroll with.
     fn winner(&self, variable: &Variable) -> Option<&Origin<'a>> {
         let is_domain = |known: &Variable| *known == API_URL || known.group == Group::StoredDomain;
         let is_it = |note: &&Note<'_>| {

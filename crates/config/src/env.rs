@@ -151,7 +151,8 @@ impl Environment {
         absolute
     }
 
-    /// Keeps what a variable of other programs says, which a file sets in `line` or else the environment.
+    /// Keeps what a variable of other programs says, which a file sets in `line` or else the
+    /// environment.
     fn keep_foreign(&mut self, name: &str, value: &OsStr, line: Option<&str>) {
         self.proxy.keep(name, value, line);
         if value.is_empty() {

@@ -1,8 +1,8 @@
 //! Configuration: from flags, environment and file to the validated [`settings`] of a role.
 //!
-//! Three stages: [`raw`] holds what was given, each value with its origin; [`assemble_gateway`] and [`assemble_relay`]
-//! judge it, and report everything that is wrong at once; [`settings`] are ready to use. Flags win over the
-//! environment, which wins over the file, which wins over defaults.
+//! Three stages: [`raw`] holds what was given, each value with its origin; [`assemble_gateway`] and
+//! [`assemble_relay`] judge it, and report everything that is wrong at once; [`settings`] are ready
+//! to use. Flags win over the environment, which wins over the file, which wins over defaults.
 
 use infisical_runtime::{backoff, error, names, secret, trust, unit_name};
 

@@ -1,5 +1,5 @@
-//! A local address to listen on, as a person gives it for a command of their own: `ADDR:PORT`, or the port alone for
-//! this machine only. Pure; no name but `localhost` is known.
+//! A local address to listen on, as a person gives it for a command of their own: `ADDR:PORT`, or
+//! the port alone for this machine only. Pure; no name but `localhost` is known.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 

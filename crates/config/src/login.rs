@@ -1,4 +1,5 @@
-//! What proves who a role is: a machine identity's token or way to log in, an enrollment, or what one has obtained.
+//! What proves who a role is: a machine identity's token or way to log in, an enrollment, or what
+//! one has obtained.
 
 use std::convert::Infallible;
 use std::path::PathBuf;
@@ -20,9 +21,9 @@ use super::warning::{Problem, Warning};
 use crate::secret::Secret;
 
 impl<'a> Reader<'a> {
-    /// How the role of `keys` proves itself: an enrollment that is asked for, else a machine identity
-    /// that may displace a kept token, else that token, which is only sent to the platform `domain` if it is
-    /// its own, else any machine identity.
+    /// How the role of `keys` proves itself: an enrollment that is asked for, else a machine
+    /// identity that may displace a kept token, else that token, which is only sent to the platform
+    /// `domain` if it is its own, else any machine identity.
     pub(super) fn credential(
         &mut self,
         keys: &RoleKeys,
@@ -60,8 +61,8 @@ impl<'a> Reader<'a> {
         Credential::AccessToken(token.text.clone())
     }
 
-    /// The machine identity that `source` gives: a token, else a way to log in; `None` if it gives neither.
-    /// The inner `None` is one that cannot be used, which was noted.
+    /// The machine identity that `source` gives: a token, else a way to log in; `None` if it gives
+    /// neither. The inner `None` is one that cannot be used, which was noted.
     fn identity(&mut self, source: Source) -> Option<Option<IdentityCredential>> {
         if let Some(token) = self.raw.value_from(source, &TOKEN) {
             let credential = "access token of a machine identity";
@@ -227,8 +228,8 @@ impl<'a> Reader<'a> {
         self.parsed(variable, |text| Ok::<_, Infallible>(text.to_owned()))
     }
 
-    /// True if an enrollment is asked for, and nothing stronger asks for a machine identity: a way to log in, or, where no
-    /// token is needed to enroll, a token.
+    /// True if an enrollment is asked for, and nothing stronger asks for a machine identity: a way
+    /// to log in, or, where no token is needed to enroll, a token.
     pub(super) fn enrolls(&self, keys: &RoleKeys) -> bool {
         let method = keys.enroll_method;
         let Some(asked) = self.raw.value(method) else {
@@ -293,8 +294,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The one-time token: as any token is given, or by the variable of the role's own that the environment has. A file
-    /// has that variable for a token that was spent.
+    /// The one-time token: as any token is given, or by the variable of the role's own that the
+    /// environment has. A file has that variable for a token that was spent.
     fn one_time_token(&self, keys: &RoleKeys) -> Option<(&'static Variable, Value<'a>)> {
         if let Some(token) = self.raw.value(&TOKEN) {
             return Some((&TOKEN, token));
@@ -364,7 +365,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A token that was stored is only sent to the platform that it was stored with: `domain` is the one in use.
+    /// A token that was stored is only sent to the platform that it was stored with: `domain` is
+    /// the one in use.
     fn check_stored_domain(&mut self, domain: &ApiBase, keys: &RoleKeys) {
         let token = self.raw.value(keys.access_token);
         let Some(Origin::File { .. }) = token.as_ref().map(|token| &token.origin) else {

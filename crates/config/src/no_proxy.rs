@@ -38,7 +38,8 @@ impl NoProxy {
         }
     }
 
-    /// True if `host`, in lower case and equal to `address` if it is one, is reached without a proxy.
+    /// True if `host`, in lower case and equal to `address` if it is one, is reached without a
+    /// proxy.
     pub(super) fn holds(&self, host: &str, address: Option<IpAddr>, port: u16) -> bool {
         self.rules
             .iter()
@@ -105,7 +106,8 @@ fn rule(entry: &str) -> Option<Rule> {
     })
 }
 
-/// The entry's host and port; `None` if there is no host. An IPv6 address without brackets has no port.
+/// The entry's host and port; `None` if there is no host. An IPv6 address without brackets has no
+/// port.
 fn split_port(entry: &str) -> Option<(&str, Option<u16>)> {
     if entry.parse::<IpAddr>().is_ok() {
         return Some((entry, None));
@@ -124,7 +126,8 @@ mod tests {
     use super::NoProxy;
     use std::net::IpAddr;
 
-    /// The cases of Go's own tests (`httpproxy/proxy_test.go`), and those of the kinds that it lists.
+    /// The cases of Go's own tests (`httpproxy/proxy_test.go`), and those of the kinds that it
+    /// lists.
     #[test]
     fn hosts_are_matched_as_go_matches_them() {
         let go = "foobar.com, .barbaz.net, *.glob.example, 192.168.1.1, 192.168.1.2:81, \

@@ -111,8 +111,8 @@ pub enum Way<'a> {
 }
 
 impl ProxyVariables {
-    /// Keeps `value` if `name` is one of the variables for proxies, which a file sets in `line` or else the
-    /// environment.
+    /// Keeps `value` if `name` is one of the variables for proxies, which a file sets in `line` or
+    /// else the environment.
     pub(crate) fn keep(&mut self, name: &str, value: &OsStr, line: Option<&str>) {
         let mut names = SETTINGS.as_flattened().iter().copied();
         if let Some(name) = names.find(|known| *known == name)

@@ -295,8 +295,8 @@ impl<'a> Raw<'a> {
                     matches!(found.value.origin, Origin::File { name, .. } if is_standard(name));
                 !found.variable.used.includes(role) && !is_standard
             }
-            // Several roles may share an environment. Without a search for updates, the variable against
-            // it has the effect that it asks for.
+            // Several roles may share an environment. Without a search for updates, the variable
+            // against it has the effect that it asks for.
             Source::Environment | Source::Shared => {
                 found.variable.used == Used::ByNone && found.variable != &DISABLE_UPDATE_CHECK
             }

@@ -20,7 +20,8 @@ const NAME_MISSING: &str = "the relay needs a name: give --name NAME, or set INF
 const HOST_MISSING: &str = "the relay needs the host at which gateways and clients reach it: give --host HOST, \
                             or set INFISICAL_RELAY_HOST";
 
-/// The largest limit that may be set: beyond it a mistake is likelier than a machine that is large enough.
+/// The largest limit that may be set: beyond it a mistake is likelier than a machine that is large
+/// enough.
 const MAX_LIMIT: usize = 1_000_000;
 
 /// Makes a relay's settings of what was given.
@@ -59,8 +60,9 @@ pub fn assemble_relay(inputs: &Inputs<'_>) -> Assembled<RelaySettings> {
     })
 }
 
-/// The relay's host. The platform was told that of an enrolled relay when the relay was created, and says it in the
-/// relay's certificates; the inner `None` leaves it to them. The outer one is a mistake, which was noted.
+/// The relay's host. The platform was told that of an enrolled relay when the relay was created,
+/// and says it in the relay's certificates; the inner `None` leaves it to them. The outer one is a
+/// mistake, which was noted.
 fn host(
     reader: &mut Reader<'_>,
     credential: Option<&RelayCredential>,
@@ -80,7 +82,8 @@ fn host(
     host.map(Some)
 }
 
-/// True if flags, environment or file ask for a port below 1024. What is wrong is left to [`assemble_relay`].
+/// True if flags, environment or file ask for a port below 1024. What is wrong is left to
+/// [`assemble_relay`].
 #[must_use]
 pub fn relay_asks_for_low_port(inputs: &Inputs<'_>) -> bool {
     let path = inputs.path::<RelayName>(&RELAY_NAME);

@@ -1,4 +1,5 @@
-//! The host of a relay as a person gives it: the one address at which gateways and clients reach it. Pure.
+//! The host of a relay as a person gives it: the one address at which gateways and clients reach
+//! it. Pure.
 
 use std::net::IpAddr;
 

@@ -1,7 +1,7 @@
 //! Validated settings: what a role needs to start, each value of a type that cannot be wrong.
 //!
-//! Nothing here reads files or the environment; `config` assembles these values from what it read, and
-//! tests build them directly. `Debug` shows no secret, since every secret is a [`Secret`].
+//! Nothing here reads files or the environment; `config` assembles these values from what it read,
+//! and tests build them directly. `Debug` shows no secret, since every secret is a [`Secret`].
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -19,8 +19,9 @@ use crate::names::{GatewayName, RelayHost, RelayName};
 use crate::secret::Secret;
 use crate::trust;
 
-/// Extra request headers (`INFISICAL_CUSTOM_HEADERS`, protocol.md §1). Values often are passwords of a
-/// proxy, hence secrets. Names are valid header names, values hold only printable ASCII and spaces.
+/// Extra request headers (`INFISICAL_CUSTOM_HEADERS`, protocol.md §1). Values often are passwords
+/// of a proxy, hence secrets. Names are valid header names, values hold only printable ASCII and
+/// spaces.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CustomHeaders(pub Vec<(String, Secret)>);
 
@@ -43,8 +44,8 @@ pub enum InvalidHeaders {
 }
 
 impl CustomHeaders {
-    /// Reads space-separated `name=value` pairs; a value may stand in single or double quotes, and then
-    /// hold spaces.
+    /// Reads space-separated `name=value` pairs; a value may stand in single or double quotes, and
+    /// then hold spaces.
     ///
     /// # Errors
     /// [`InvalidHeaders`] says which header is wrong.
@@ -163,8 +164,8 @@ pub enum RelayCredential {
 pub struct RelaySettings {
     /// Its name on the platform.
     pub name: RelayName,
-    /// The address that the platform gives to gateways and clients; an enrolled relay may leave it to the platform, which
-    /// was told it when the relay was created.
+    /// The address that the platform gives to gateways and clients; an enrolled relay may leave it
+    /// to the platform, which was told it when the relay was created.
     pub host: Option<RelayHost>,
     /// Whose relay it is.
     pub kind: RelayKind,
@@ -183,10 +184,12 @@ pub struct RelaySettings {
 /// Bounds on what a relay takes on, so that no one peer can use it up. Each is at least 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RelayLimits {
-    /// Connections of each port that have not proved themselves yet. Further ones wait in the kernel's queue.
+    /// Connections of each port that have not proved themselves yet. Further ones wait in the
+    /// kernel's queue.
     pub handshakes: usize,
-    /// Connections from one source to both ports, proven ones included: an IPv4 address, or an IPv6 network of 64 bits. A
-    /// platform speaks for all of its users from a few addresses, so this only keeps one from taking everything.
+    /// Connections from one source to both ports, proven ones included: an IPv4 address, or an IPv6
+    /// network of 64 bits. A platform speaks for all of its users from a few addresses, so this
+    /// only keeps one from taking everything.
     pub per_source: usize,
     /// Gateways that are connected.
     pub gateways: usize,
@@ -205,8 +208,9 @@ impl RelayLimits {
         self.buffer_mib.saturating_mul(1 << 20)
     }
 
-    /// Memory that a relay with these limits takes at most, in MiB: what the program takes by itself,
-    /// and what each peer can make it hold (docs/reliability.md). The kernel's buffers come on top.
+    /// Memory that a relay with these limits takes at most, in MiB: what the program takes by
+    /// itself, and what each peer can make it hold (docs/reliability.md). The kernel's buffers come
+    /// on top.
     #[must_use]
     pub fn memory_mib(&self) -> usize {
         const PROGRAM_MIB: usize = 64;

@@ -1,8 +1,10 @@
 //! The table of settings: one row for each, which is all that the program knows of its names.
 //!
-//! Made from it: the arguments of the commands (`cli/setting_args.rs`), what is read from the environment and from files,
-//! the output of `check`, which settings an installation keeps (`install/config_changes.rs`), which of a replaced unit's settings are
-//! credentials (`install/existing_unit.rs`), and the tables of docs/configuration.md (`tests/house` compares them).
+//! Made from it: the arguments of the commands (`cli/setting_args.rs`), what is read from the
+//! environment and from files, the output of `check`, which settings an installation keeps
+//! (`install/config_changes.rs`), which of a replaced unit's settings are credentials
+//! (`install/existing_unit.rs`), and the tables of docs/configuration.md (`tests/house` compares
+//! them).
 
 use super::credential::POD_TOKEN;
 use super::domain::DEFAULT_DOMAIN;
@@ -11,8 +13,8 @@ use super::log::{LogDestination, LogFormat, LogLevel};
 /// Gives the usual word for what a text means, or says which words are possible.
 pub type Keyword = fn(&str) -> Result<&'static str, String>;
 
-/// One setting, by the name of its environment variable, from which its keys in files follow. Two rows
-/// are equal if their names are.
+/// One setting, by the name of its environment variable, from which its keys in files follow. Two
+/// rows are equal if their names are.
 #[derive(Debug)]
 pub struct Variable {
     /// Name of the environment variable, and the key in a file of `KEY=value` lines.
@@ -27,7 +29,8 @@ pub struct Variable {
     pub group: Group,
     /// Which values are possible.
     pub kind: Kind,
-    /// Reads a flag's value, if a flag may have only some words; gives the usual one of the same meaning.
+    /// Reads a flag's value, if a flag may have only some words; gives the usual one of the same
+    /// meaning.
     pub keyword: Option<Keyword>,
     /// Flags that set it, the strongest first.
     pub flags: &'static [Flag],
@@ -56,7 +59,8 @@ pub enum Used {
     ByGateways,
     /// Relays.
     ByRelays,
-    /// No role of this version: it belongs to a feature of the deployed program that is not there yet.
+    /// No role of this version: it belongs to a feature of the deployed program that is not there
+    /// yet.
     ByNone,
 }
 
@@ -72,8 +76,8 @@ impl Used {
     }
 }
 
-/// What a setting belongs to. An installation keeps settings of [`Group::is_credential`] only for the credential that is in
-/// use, and all others.
+/// What a setting belongs to. An installation keeps settings of [`Group::is_credential`] only for
+/// the credential that is in use, and all others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Group {
     /// What the role is and does.
@@ -316,8 +320,8 @@ impl Variable {
     }
 }
 
-/// True for a variable of other programs that a `KEY=value` file may set, since units read such files as
-/// their environment: it counts as in the environment, which wins.
+/// True for a variable of other programs that a `KEY=value` file may set, since units read such
+/// files as their environment: it counts as in the environment, which wins.
 #[must_use]
 pub(crate) fn is_standard(name: &str) -> bool {
     is_plain(name) || super::proxy::is_known(name) || super::cloud::is_known(name)
@@ -337,8 +341,8 @@ pub static FOREIGN: Variable = Variable {
     ..ROW
 };
 
-/// True for a name that other programs may use as well, such as `LOG_LEVEL`: what it says counts only if nothing else
-/// sets the setting, and a value that is not understood is not a mistake.
+/// True for a name that other programs may use as well, such as `LOG_LEVEL`: what it says counts
+/// only if nothing else sets the setting, and a value that is not understood is not a mistake.
 #[must_use]
 pub(crate) fn is_shared(name: &str) -> bool {
     !name.starts_with("INFISICAL_")

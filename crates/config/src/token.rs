@@ -1,4 +1,5 @@
-//! A token in a file of its own, or on standard input: one line, so that it appears in no argument list.
+//! A token in a file of its own, or on standard input: one line, so that it appears in no argument
+//! list.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -48,7 +49,8 @@ pub fn load(path: &Path) -> Result<Secret, Error> {
     }
 }
 
-/// Like [`load`], for a person's own token: a file, unless it is a pipe or the like, must be closed to others.
+/// Like [`load`], for a person's own token: a file, unless it is a pipe or the like, must be closed
+/// to others.
 ///
 /// # Errors
 /// See [`Error`].

@@ -1,4 +1,5 @@
-//! What there is to say about a configuration: problems, which end the start, and warnings, which do not.
+//! What there is to say about a configuration: problems, which end the start, and warnings, which
+//! do not.
 //!
 //! Both name the setting and where it comes from; neither shows the value of a secret.
 

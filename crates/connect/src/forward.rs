@@ -21,7 +21,8 @@ use infisical_runtime::error::{chain, kind};
 
 /// Local connections at once; further ones wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 1024;
-/// Limit for the check at the start: a platform or a relay that is silent must not delay it for long.
+/// Limit for the check at the start: a platform or a relay that is silent must not delay it for
+/// long.
 const CHECK_DEADLINE: Duration = Duration::from_secs(10);
 /// Time for connections to see the end of the program.
 const STOP_DEADLINE: Duration = Duration::from_secs(2);

@@ -1,9 +1,10 @@
-//! Something that is valid for a while, is asked for when needed, and is shared by everyone who needs it.
+//! Something that is valid for a while, is asked for when needed, and is shared by everyone who
+//! needs it.
 //!
-//! Invariants: at most one request runs at a time, and the one who waited for it shares its outcome, success
-//! or failure; nothing is handed out after its end; once less than a third of the validity is left a new
-//! one is asked for, and should that fail, the old one serves until its end. What is leased, and how it is asked
-//! for, is the caller's affair.
+//! Invariants: at most one request runs at a time, and the one who waited for it shares its
+//! outcome, success or failure; nothing is handed out after its end; once less than a third of the
+//! validity is left a new one is asked for, and should that fail, the old one serves until its end.
+//! What is leased, and how it is asked for, is the caller's affair.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -20,8 +21,8 @@ const RENEWAL_PAUSE: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(super) struct Leases<T, E> {
     state: Mutex<State<T, E>>,
-    /// Requests that have ended. Read without the lock by those about to wait for it, so that they can
-    /// tell a request they waited for from an older one.
+    /// Requests that have ended. Read without the lock by those about to wait for it, so that they
+    /// can tell a request they waited for from an older one.
     ended: AtomicU64,
 }
 
@@ -65,8 +66,8 @@ impl<T, E> Leases<T, E> {
         }
     }
 
-    /// The current value, or a new one from `ask`, which also says for how long it is valid from now.
-    /// Cancel-safe: an abandoned request is started again by the next who needs it.
+    /// The current value, or a new one from `ask`, which also says for how long it is valid from
+    /// now. Cancel-safe: an abandoned request is started again by the next who needs it.
     ///
     /// # Errors
     /// The error of `ask`, shared by all who waited for the same request.

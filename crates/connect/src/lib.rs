@@ -1,9 +1,11 @@
-//! The client's side: from a local port, or from standard input and output, to a service behind a gateway.
+//! The client's side: from a local port, or from standard input and output, to a service behind a
+//! gateway.
 //!
-//! The platform grants a session: two certificates that live for minutes and name gateway and target
-//! (protocol.md §4). With them each connection dials the relay (TLS 1) and, through it, the gateway (TLS 2,
-//! service `infisical-tcp-proxy`), and bytes are copied both ways with half-close. The target's name is
-//! resolved by the gateway. Nothing is decided here about who may do what: that is the platform's affair.
+//! The platform grants a session: two certificates that live for minutes and name gateway and
+//! target (protocol.md §4). With them each connection dials the relay (TLS 1) and, through it, the
+//! gateway (TLS 2, service `infisical-tcp-proxy`), and bytes are copied both ways with half-close.
+//! The target's name is resolved by the gateway. Nothing is decided here about who may do what:
+//! that is the platform's affair.
 //!
 //! - [`Forwarder`] serves a local port.
 //! - [`run_stdio`] carries one connection.
@@ -51,8 +53,8 @@ pub struct Settings {
     pub target: Target,
 }
 
-/// Connects once and copies between `input`, `output` and the target until the target's side has ended or
-/// `scope` is cancelled. The end of `input` is passed on as a half-close.
+/// Connects once and copies between `input`, `output` and the target until the target's side has
+/// ended or `scope` is cancelled. The end of `input` is passed on as a half-close.
 ///
 /// # Errors
 /// The connection could not be made, or did not come to its end, whatever became of `input`.

@@ -1,8 +1,8 @@
 //! The way to one target: a session of the platform, then relay, then gateway.
 //!
-//! Each connection is its own TLS 1 and TLS 2; what they share is the session's certificates, for as long as
-//! those are valid. A way that no longer leads anywhere (the gateway has moved to another relay) is asked for
-//! again once per connection.
+//! Each connection is its own TLS 1 and TLS 2; what they share is the session's certificates, for
+//! as long as those are valid. A way that no longer leads anywhere (the gateway has moved to
+//! another relay) is asked for again once per connection.
 
 use std::io;
 use std::sync::Arc;

@@ -1,9 +1,9 @@
 //! One connection on standard input and output, so that `ssh -o ProxyCommand` can use it.
 //!
-//! The end of the input is passed on as a half-close. The end of the remote side is a half-close too:
-//! input that is there is still sent, and the whole ends once the input has ended or nothing of it has
-//! come for [`IDLE`]. After any ending but an orderly one the caller must end the remote side
-//! abnormally. Knows nothing of how the remote side was reached.
+//! The end of the input is passed on as a half-close. The end of the remote side is a half-close
+//! too: input that is there is still sent, and the whole ends once the input has ended or nothing
+//! of it has come for [`IDLE`]. After any ending but an orderly one the caller must end the remote
+//! side abnormally. Knows nothing of how the remote side was reached.
 
 use std::cell::Cell;
 use std::io;
@@ -107,7 +107,8 @@ where
     Ok(())
 }
 
-/// Goes on with `sending` after the remote side has ended; `None` if there was nothing more to send.
+/// Goes on with `sending` after the remote side has ended; `None` if there was nothing more to
+/// send.
 async fn finish_sending(
     mut sending: std::pin::Pin<&mut impl Future<Output = io::Result<()>>>,
     progress: &Progress,

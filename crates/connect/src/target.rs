@@ -81,8 +81,8 @@ impl Target {
 impl FromStr for Target {
     type Err = InvalidTarget;
 
-    /// Reads `HOST:PORT`. A host of any kind may stand in brackets, so that `[%h]:%p` of an SSH configuration is right
-    /// for names and addresses alike.
+    /// Reads `HOST:PORT`. A host of any kind may stand in brackets, so that `[%h]:%p` of an SSH
+    /// configuration is right for names and addresses alike.
     fn from_str(text: &str) -> Result<Self, InvalidTarget> {
         let text = text.trim();
         if let Some((scheme, rest)) = text.split_once("://") {

@@ -19,8 +19,8 @@ use crate::error::{Class, Reason, kind};
 use crate::names::{GatewayName, RelayName, TLS_PORT};
 use crate::net::dial;
 
-/// Limit for one attempt. Each of its calls and probes has a limit of its own; this one bounds their sum, whatever they
-/// become, so that the link never waits forever.
+/// Limit for one attempt. Each of its calls and probes has a limit of its own; this one bounds
+/// their sum, whatever they become, so that the link never waits forever.
 const ATTEMPT: Duration = Duration::from_secs(120);
 
 /// How long a relay that failed is chosen only when there is no other.
@@ -68,7 +68,8 @@ struct Choice {
     others: Vec<RelayName>,
     /// The ones that failed, and when.
     failed: Vec<(RelayName, Instant)>,
-    /// For which one the platform was asked last, whatever became of it: where it takes the gateway to be.
+    /// For which one the platform was asked last, whatever became of it: where it takes the gateway
+    /// to be.
     asked: Option<RelayName>,
 }
 
@@ -165,7 +166,8 @@ impl CredentialClient {
         self.choice().chosen = Some(relay.clone());
     }
 
-    /// A relay that is clearly better than `used`, which is up, if there is one; from then on it is the chosen one.
+    /// A relay that is clearly better than `used`, which is up, if there is one; from then on it is
+    /// the chosen one.
     ///
     /// # Errors
     /// The platform does not list its relays.
@@ -358,7 +360,8 @@ impl CredentialClient {
 }
 
 impl CredentialClient {
-    /// The relay of the run before, if this is the first choice of this run, and the relay is healthy and answers.
+    /// The relay of the run before, if this is the first choice of this run, and the relay is
+    /// healthy and answers.
     async fn cached_relay(&self, relays: &[Relay]) -> Option<RelayName> {
         let name = self.cached_relay.as_ref()?.take_first()?;
         let relay = relay_selection::healthy(relays, self.now()).find(|relay| relay.name == name);

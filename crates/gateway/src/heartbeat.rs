@@ -1,5 +1,6 @@
-//! Heartbeats: each makes the platform dial back through the relay to this gateway, so a success proves the
-//! whole path, and a failure with the tunnel up says which half is broken (protocol.md §1).
+//! Heartbeats: each makes the platform dial back through the relay to this gateway, so a success
+//! proves the whole path, and a failure with the tunnel up says which half is broken (protocol.md
+//! §1).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,8 +19,8 @@ use crate::events;
 pub(crate) const INTERVAL: Duration = Duration::from_secs(180);
 
 const TIMING: Timing = Timing {
-    // Deployed gateways wait 10 s; the sooner a person sees the whole path proved, the better, and the
-    // relay needs a moment to know its new gateway.
+    // Deployed gateways wait 10 s; the sooner a person sees the whole path proved, the better, and
+    // the relay needs a moment to know its new gateway.
     first: Duration::from_secs(1),
     interval: INTERVAL,
     // protocol.md §1.
@@ -38,8 +39,8 @@ pub(crate) enum Heartbeat {
     Unanswered(String),
 }
 
-/// Sends heartbeats while `tunnel_up` is true, each as the newest of `credential_clients` may, and tells the link what each showed. Ends when
-/// `tunnel_up` is gone.
+/// Sends heartbeats while `tunnel_up` is true, each as the newest of `credential_clients` may, and
+/// tells the link what each showed. Ends when `tunnel_up` is gone.
 pub(crate) async fn run(
     credential_clients: watch::Receiver<Arc<CredentialClient>>,
     mut tunnel_up: watch::Receiver<bool>,

@@ -15,7 +15,8 @@ use crate::ssh::cert::HostPolicy;
 use crate::ssh::keys::CertifiedKey;
 use crate::ssh::{cert, client, keys};
 
-/// Limit for the SSH handshake, authentication included; the same as deployed gateways give a relay.
+/// Limit for the SSH handshake, authentication included; the same as deployed gateways give a
+/// relay.
 const SSH_HANDSHAKE: Duration = Duration::from_secs(30);
 /// Credentials are renewed at least this often, as deployed gateways do (protocol.md §5).
 const RENEW_AT_MOST: Duration = Duration::from_secs(6 * 3600);
@@ -106,7 +107,8 @@ impl Identity {
         })
     }
 
-    /// True if both are for the same gateway at the same relay: a tunnel made with one is good for the other.
+    /// True if both are for the same gateway at the same relay: a tunnel made with one is good for
+    /// the other.
     pub(crate) fn shares_tunnel_with(&self, other: &Self) -> bool {
         self.gateway_id == other.gateway_id && self.relay_host == other.relay_host
     }

@@ -1,13 +1,13 @@
 //! The gateway: keeps a tunnel to a relay forever and answers the sessions that arrive through it.
 //!
 //! Tasks, all within the scope that [`run`] is given:
-//! - the connection ([`connection`], in the caller's own task): does what its state machine decides,
-//!   which is to register, connect, serve a tunnel, wait or give up;
+//! - the connection ([`connection`], in the caller's own task): does what its state machine
+//!   decides, which is to register, connect, serve a tunnel, wait or give up;
 //! - `renew`: replaces the credentials before they expire ([`renew`]);
 //! - `heartbeat`: proves the whole path while the tunnel is up ([`heartbeat`]);
 //! - `reload`: follows changes of the settings ([`reload`]);
-//! - one task for each tunnel ([`connection::tunnel`], [`session`]), and one for each of its sessions
-//!   ([`service`]).
+//! - one task for each tunnel ([`connection::tunnel`], [`session`]), and one for each of its
+//!   sessions ([`service`]).
 //!
 //! The first four are supervised: one that panics is started again, the tunnels go on meanwhile.
 //! The connection answers for all of them when the watchdog asks (`health`). The gateway

@@ -1,4 +1,5 @@
-//! The token a gateway speaks to the platform with: a machine identity's, or its own from an enrollment.
+//! The token a gateway speaks to the platform with: a machine identity's, or its own from an
+//! enrollment.
 
 use crate::agent::last_known_good::Fingerprint;
 use crate::api;

@@ -1,9 +1,11 @@
-//! New settings while the gateway runs: from the next request on, the platform is asked as they say.
+//! New settings while the gateway runs: from the next request on, the platform is asked as they
+//! say.
 //!
-//! Nothing is cut for that. `renew` asks for new credentials at once; if those are for another relay, the link makes a
-//! tunnel to it, and the old one carries its sessions to their end. Settings that cannot be used leave everything as
-//! it is. The same settings again are a wish to try now: a wait before the next attempt ends. The root certificates are
-//! read again in either case.
+//! Nothing is cut for that. `renew` asks for new credentials at once; if those are for another
+//! relay, the link makes a tunnel to it, and the old one carries its sessions to their end.
+//! Settings that cannot be used leave everything as it is. The same settings again are a wish to
+//! try now: a wait before the next attempt ends. The root certificates are read again in either
+//! case.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,8 +30,8 @@ pub(super) enum Made {
     Stopped,
 }
 
-/// Makes the newest of `settings` usable; an enrollment token among them is spent, and `retrying` hears of each failed attempt.
-/// Newer ones that come meanwhile are seen by the next call.
+/// Makes the newest of `settings` usable; an enrollment token among them is spent, and `retrying`
+/// hears of each failed attempt. Newer ones that come meanwhile are seen by the next call.
 pub(super) async fn make(
     settings: &mut watch::Receiver<GatewaySettings>,
     retrying: impl FnMut(String, Duration),

@@ -1,5 +1,5 @@
-//! Renews credentials before they expire. New ones serve new handshakes at once; the tunnel that is up was
-//! proved with the old ones and is not cut.
+//! Renews credentials before they expire. New ones serve new handshakes at once; the tunnel that is
+//! up was proved with the old ones and is not cut.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,10 +20,10 @@ const REFUSED: Duration = Duration::from_secs(30);
 /// How often to see whether it is time, since timers stand still while the machine sleeps.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
 
-/// Renews forever what `current` holds: before it expires, at once when the settings say to ask otherwise (a
-/// new one of `credential_clients`), and at once when `now` says that the platform should hear where the gateway is, or that another relay is
-/// better. Whatever the platform answers, the old credentials are kept: the link decides about them
-/// when it needs new ones.
+/// Renews forever what `current` holds: before it expires, at once when the settings say to ask
+/// otherwise (a new one of `credential_clients`), and at once when `now` says that the platform
+/// should hear where the gateway is, or that another relay is better. Whatever the platform
+/// answers, the old credentials are kept: the link decides about them when it needs new ones.
 pub(crate) async fn run(
     mut credential_clients: watch::Receiver<Arc<CredentialClient>>,
     current: watch::Sender<Option<Arc<Identity>>>,
@@ -33,8 +33,8 @@ pub(crate) async fn run(
     let mut seen = current.subscribe();
     let mut attempts = Attempts::default();
     let mut not_before = Instant::now();
-    // What the platform asked for, and what a clock makes of its answers, holds for anyone who has a reason to ask at once; new settings are
-    // another question.
+    // What the platform asked for, and what a clock makes of its answers, holds for anyone who has
+    // a reason to ask at once; new settings are another question.
     let mut kept = not_before;
     let mut credential_client = Arc::clone(&credential_clients.borrow_and_update());
     let mut asked_otherwise = false;

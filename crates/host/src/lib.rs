@@ -1,4 +1,5 @@
-//! The host: the service manager's notifications, its journal, signals, limits and privileges. Knows nothing of tunnels.
+//! The host: the service manager's notifications, its journal, signals, limits and privileges.
+//! Knows nothing of tunnels.
 
 use infisical_runtime::{backoff, error, event, events, health, humanize, net, scope};
 

@@ -2,9 +2,9 @@
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-/// Lets this process open as many descriptors as it may give itself: every connection needs one, and the limit that
-/// processes start with is kept low for programs that use select(2), which this one does not. Never fails: without
-/// it, connections wait earlier.
+/// Lets this process open as many descriptors as it may give itself: every connection needs one,
+/// and the limit that processes start with is kept low for programs that use select(2), which this
+/// one does not. Never fails: without it, connections wait earlier.
 pub fn raise_descriptors() {
     let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(soft, hard)| {
         if soft < hard {

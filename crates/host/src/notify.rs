@@ -6,8 +6,8 @@ use sd_notify::NotifyState;
 
 use crate::error::printable;
 
-/// After this long the start of a service counts as done, whatever became of it: a platform or a network that is away must
-/// not hold up the boot. It is far below the start limit of any unit.
+/// After this long the start of a service counts as done, whatever became of it: a platform or a
+/// network that is away must not hold up the boot. It is far below the start limit of any unit.
 pub const READY_AT_LATEST: Duration = Duration::from_secs(20);
 
 /// The service can serve, or does so again after [`reloading`].
@@ -21,8 +21,8 @@ pub fn status(text: &str) {
     send(&[NotifyState::Status(&printable(text))]);
 }
 
-/// The configuration is being read again; [`ready`] must follow. The time tells the manager which of its requests
-/// this answers (`Type=notify-reload`, systemd.service(5)).
+/// The configuration is being read again; [`ready`] must follow. The time tells the manager which
+/// of its requests this answers (`Type=notify-reload`, systemd.service(5)).
 pub fn reloading() {
     match NotifyState::monotonic_usec_now() {
         Ok(now) => send(&[NotifyState::Reloading, now]),
@@ -38,7 +38,8 @@ pub fn stopping() {
     send(&[NotifyState::Stopping]);
 }
 
-/// The present step, starting or stopping, may take `time` more from now on; never shortens the manager's limit.
+/// The present step, starting or stopping, may take `time` more from now on; never shortens the
+/// manager's limit.
 pub fn extend(time: Duration) {
     let micros = u32::try_from(time.as_micros()).unwrap_or(u32::MAX);
     send(&[NotifyState::ExtendTimeoutUsec(micros)]);

@@ -1,7 +1,8 @@
 //! A process that must not outlive the one that started it.
 //!
-//! The parent holds the writing end of a pipe that is this process's standard input, and writes nothing. However
-//! the parent ends, the kernel closes its end, and that is the end of file awaited here.
+//! The parent holds the writing end of a pipe that is this process's standard input, and writes
+//! nothing. However the parent ends, the kernel closes its end, and that is the end of file awaited
+//! here.
 
 use std::io;
 use std::os::fd::AsFd as _;
@@ -16,8 +17,8 @@ use crate::scope::Scope;
 #[error("standard input is not a pipe")]
 pub struct Error(#[source] io::Error);
 
-/// Cancels `scope` when standard input, a pipe, ends; whatever comes before its end is ignored. Must be
-/// called inside the runtime.
+/// Cancels `scope` when standard input, a pipe, ends; whatever comes before its end is ignored.
+/// Must be called inside the runtime.
 ///
 /// # Errors
 /// Standard input is something else.

@@ -1,8 +1,10 @@
-//! What a role gives up before it works: capabilities, new privileges, core dumps, and being looked into.
+//! What a role gives up before it works: capabilities, new privileges, core dumps, and being looked
+//! into.
 //!
-//! A gateway is root for the sake of files that only root may read, and of nothing else that root may do. Whatever its
-//! unit left it is given up here as well, and then read back, for it is the result that counts: a filter of system calls
-//! may refuse a step that had nothing to do. Capabilities belong to threads, so this comes before any other thread.
+//! A gateway is root for the sake of files that only root may read, and of nothing else that root
+//! may do. Whatever its unit left it is given up here as well, and then read back, for it is the
+//! result that counts: a filter of system calls may refuse a step that had nothing to do.
+//! Capabilities belong to threads, so this comes before any other thread.
 
 use std::collections::BTreeSet;
 use std::{fmt, io};
@@ -25,8 +27,8 @@ pub enum Keep {
     LowPorts,
 }
 
-/// The sets by which a process could do something, or pass it on. The bounding set is none of them: with
-/// `no_new_privs` nothing can be gained up to it.
+/// The sets by which a process could do something, or pass it on. The bounding set is none of them:
+/// with `no_new_privs` nothing can be gained up to it.
 const SETS: [CapSet; 4] = [
     CapSet::Effective,
     CapSet::Permitted,
@@ -34,8 +36,8 @@ const SETS: [CapSet; 4] = [
     CapSet::Ambient,
 ];
 
-/// Gives up all but `keep`, and logs what is there in the end. Never fails: a process with too much still works, and
-/// the log says so.
+/// Gives up all but `keep`, and logs what is there in the end. Never fails: a process with too much
+/// still works, and the log says so.
 pub fn give_up(keep: Keep) {
     harden();
     let kept = kept(keep);
@@ -60,7 +62,8 @@ pub fn give_up(keep: Keep) {
     }
 }
 
-/// Secrets are in the memory of this process: it leaves no copies and lets no other process of its user look.
+/// Secrets are in the memory of this process: it leaves no copies and lets no other process of its
+/// user look.
 fn harden() {
     let told = |step: &'static str, result: Result<(), Errno>| {
         if let Err(error) = result {
@@ -75,7 +78,8 @@ fn harden() {
 
 fn no_core_dumps() -> Result<(), Errno> {
     let result = setrlimit(Resource::RLIMIT_CORE, 0, 0);
-    // The units refuse the call, by which root could set other processes' limits, and have set this one themselves.
+    // The units refuse the call, by which root could set other processes' limits, and have set this
+    // one themselves.
     let limits = || std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
     match result {
         Err(Errno::EPERM) if core_limit_is_zero(&limits()) => Ok(()),
@@ -100,7 +104,8 @@ fn kept(keep: Keep) -> CapsHashSet {
 }
 
 fn empty(kept: &CapsHashSet) -> Result<(), caps::errors::CapsError> {
-    // The bounding set while CAP_SETPCAP is still there; without it the set stays, and means nothing.
+    // The bounding set while CAP_SETPCAP is still there; without it the set stays, and means
+    // nothing.
     let bounding = match caps::has_cap(None, CapSet::Effective, Capability::CAP_SETPCAP)? {
         true => caps::clear(None, CapSet::Bounding),
         false => Ok(()),

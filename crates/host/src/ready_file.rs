@@ -15,7 +15,8 @@ pub struct Error {
     source: io::Error,
 }
 
-/// Writes `address` and a line's end to `path`, in place of what was there. Blocks for the disk, briefly.
+/// Writes `address` and a line's end to `path`, in place of what was there. Blocks for the disk,
+/// briefly.
 ///
 /// # Errors
 /// The directory is missing or not writable.

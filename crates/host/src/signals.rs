@@ -1,5 +1,6 @@
-//! SIGTERM and SIGINT: the first asks for a clean stop, the second ends the process at once. SIGHUP: the role
-//! reads its configuration again. SIGUSR1: files were moved away, open them again. SIGUSR2: look at the connection now.
+//! SIGTERM and SIGINT: the first asks for a clean stop, the second ends the process at once.
+//! SIGHUP: the role reads its configuration again. SIGUSR1: files were moved away, open them again.
+//! SIGUSR2: look at the connection now.
 
 use std::io::IsTerminal as _;
 use std::sync::Arc;
@@ -13,8 +14,8 @@ use tokio::time::Instant;
 use crate::scope::Scope;
 use crate::{event, events};
 
-/// Signals that follow the first one within this time count as one with it: timeout(1) signals the process and its group,
-/// and a service manager may do so at the same moment as a person.
+/// Signals that follow the first one within this time count as one with it: timeout(1) signals the
+/// process and its group, and a service manager may do so at the same moment as a person.
 const SAME_SIGNAL: Duration = Duration::from_millis(200);
 
 /// Signals could not be caught.
@@ -23,14 +24,16 @@ const SAME_SIGNAL: Duration = Duration::from_millis(200);
 pub struct Error(#[source] std::io::Error);
 
 /// Cancels `scope` at the first SIGTERM or SIGINT and ends the process at the second, with the exit
-/// status a shell gives a killed process (128 + signal), after `last_lines`. Must be called inside the runtime.
+/// status a shell gives a killed process (128 + signal), after `last_lines`. Must be called inside
+/// the runtime.
 ///
 /// # Errors
 /// The operating system refuses the handlers.
 pub fn stop_on_signal(scope: &Scope, last_lines: impl Fn() + Send + 'static) -> Result<(), Error> {
     let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(Error)?;
     let stop = scope.clone();
-    // Not tracked by the scope it cancels: it must go on after the cancellation, for the second signal.
+    // Not tracked by the scope it cancels: it must go on after the cancellation, for the second
+    // signal.
     Scope::new("signals").spawn("signals", async move {
         let mut first = None;
         while let Some(signal) = signals.next().await {
@@ -58,8 +61,9 @@ fn is_repetition(first: Option<Instant>, now: Instant) -> bool {
     first.is_some_and(|first| now.duration_since(first) < SAME_SIGNAL)
 }
 
-/// Takes SIGHUP for a wish to stop, like SIGTERM, instead of ending at once: for work that must not be cut in the middle,
-/// when the terminal that it was begun at is gone. Must be called inside the runtime.
+/// Takes SIGHUP for a wish to stop, like SIGTERM, instead of ending at once: for work that must not
+/// be cut in the middle, when the terminal that it was begun at is gone. Must be called inside the
+/// runtime.
 ///
 /// # Errors
 /// The operating system refuses the handler.
@@ -74,8 +78,9 @@ pub fn stop_on_hangup(scope: &Scope) -> Result<(), Error> {
     Ok(())
 }
 
-/// SIGHUPs of this process. From when this exists they no longer end it, unless it runs at a terminal: there the signal
-/// says that the terminal is gone, and the one who closed it wants the program gone too.
+/// SIGHUPs of this process. From when this exists they no longer end it, unless it runs at a
+/// terminal: there the signal says that the terminal is gone, and the one who closed it wants the
+/// program gone too.
 pub struct Hangups(Option<Signals>);
 
 impl std::fmt::Debug for Hangups {
@@ -109,8 +114,9 @@ impl Hangups {
     }
 }
 
-/// Keeps SIGUSR1 and SIGUSR2 from ending the process before [`on_reopen`] and [`on_reconnect`] are called: logrotate does not
-/// know that a service has just been started. What they ask for in that moment is done by the start itself.
+/// Keeps SIGUSR1 and SIGUSR2 from ending the process before [`on_reopen`] and [`on_reconnect`] are
+/// called: logrotate does not know that a service has just been started. What they ask for in that
+/// moment is done by the start itself.
 ///
 /// # Errors
 /// The operating system refuses a handler.

@@ -1,5 +1,5 @@
-//! The service manager of this machine, as its administrator speaks to it: `systemctl` and `journalctl`, found by
-//! absolute paths, started without a shell, and waited for within bounds.
+//! The service manager of this machine, as its administrator speaks to it: `systemctl` and
+//! `journalctl`, found by absolute paths, started without a shell, and waited for within bounds.
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -1,8 +1,9 @@
-//! Unit files of the service manager: made to fit the program's path and the manager's version. Pure.
+//! Unit files of the service manager: made to fit the program's path and the manager's version.
+//! Pure.
 //!
-//! A unit is written once, for the newest manager; older ones get fewer settings. What a manager does not know it would
-//! ignore with a warning in the journal, at every reload; [`render`] leaves it out. Where a setting stands twice, an older
-//! and a newer value, one of them stays.
+//! A unit is written once, for the newest manager; older ones get fewer settings. What a manager
+//! does not know it would ignore with a warning in the journal, at every reload; [`render`] leaves
+//! it out. Where a setting stands twice, an older and a newer value, one of them stays.
 
 use std::fmt::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -33,7 +34,8 @@ impl Version {
     }
 }
 
-/// Settings, and the version that first knew them. What is not here is older than all managers in use.
+/// Settings, and the version that first knew them. What is not here is older than all managers in
+/// use.
 const SINCE: &[(&str, u32)] = &[
     ("ProtectHostname", 242),
     ("RestrictSUIDSGID", 242),
@@ -51,7 +53,8 @@ const SINCE: &[(&str, u32)] = &[
     ("RestartSteps", 254),
 ];
 
-/// Settings that stand twice: the older value, the newer one, and the version that first knew the newer.
+/// Settings that stand twice: the older value, the newer one, and the version that first knew the
+/// newer.
 const VALUES: &[(&str, &str, &str, u32)] = &[
     ("PrivateTmp", "yes", "disconnected", 257),
     ("ProtectControlGroups", "yes", "strict", 257),
@@ -75,8 +78,8 @@ pub struct Program(PathBuf);
 pub struct InvalidProgram(PathBuf);
 
 impl Program {
-    /// Checks what no escape could cure: the manager refuses quotes and backslashes in the path of a program, and a colon
-    /// or a `$` means something where paths are listed.
+    /// Checks what no escape could cure: the manager refuses quotes and backslashes in the path of
+    /// a program, and a colon or a `$` means something where paths are listed.
     ///
     /// # Errors
     /// [`InvalidProgram`] says the rule.
@@ -119,8 +122,8 @@ pub fn word(text: &str) -> String {
     }
 }
 
-/// `unit` for a program and a manager. `head`, without comment signs, replaces the comment at the top; a comment whose
-/// settings are all left out goes with them.
+/// `unit` for a program and a manager. `head`, without comment signs, replaces the comment at the
+/// top; a comment whose settings are all left out goes with them.
 #[must_use]
 pub fn render(unit: &str, head: &str, program: &Program, version: Version) -> String {
     let mut out = String::new();

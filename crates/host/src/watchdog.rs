@@ -1,9 +1,11 @@
-//! The service manager's watchdog (`WatchdogSec=`, sd_watchdog_enabled(3)): fed only by proof of progress.
+//! The service manager's watchdog (`WatchdogSec=`, sd_watchdog_enabled(3)): fed only by proof of
+//! progress.
 //!
-//! A free-running timer would feed it from a process that does nothing any more. Here each `WATCHDOG=1` follows an answer of
-//! the role's supervisor ([`health`](crate::health)): when the runtime stalls, when the supervisor stops turning or when a lock
-//! that it needs is never released, the answers end, so do the pings, and the manager ends the process and starts
-//! it again.
+//! A free-running timer would feed it from a process that does nothing any more. Here each
+//! `WATCHDOG=1` follows an answer of the role's supervisor ([`health`](crate::health)): when the
+//! runtime stalls, when the supervisor stops turning or when a lock that it needs is never
+//! released, the answers end, so do the pings, and the manager ends the process and starts it
+//! again.
 
 use std::time::Duration;
 
@@ -13,14 +15,16 @@ use super::notify;
 use crate::health::LivenessProbe;
 use crate::{event, events};
 
-/// Feeds the watchdog for as long as `probe` is answered, if the service manager asked this process for it; else ends at once.
+/// Feeds the watchdog for as long as `probe` is answered, if the service manager asked this process
+/// for it; else ends at once.
 pub async fn run(probe: LivenessProbe) {
     if let Some(limit) = notify::watchdog() {
         feed(limit, &probe, notify::alive).await;
     }
 }
 
-/// Calls `alive` twice within each `limit`, each time after a beat; ends when there is no one left to ask.
+/// Calls `alive` twice within each `limit`, each time after a beat; ends when there is no one left
+/// to ask.
 async fn feed(limit: Duration, probe: &LivenessProbe, alive: impl Fn()) {
     let mut ticks = tokio::time::interval(limit / 2);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -77,8 +77,8 @@ pub enum Error {
 /// Reads routing and actor from a TLS 2 client certificate.
 ///
 /// # Errors
-/// A malformed certificate or extension, the same extension twice, or anything but one common name of the form
-/// `<actor type>:<gateway id>`: without it, a session could be led to any gateway.
+/// A malformed certificate or extension, the same extension twice, or anything but one common name
+/// of the form `<actor type>:<gateway id>`: without it, a session could be led to any gateway.
 pub fn parse_claims(der: &[u8]) -> Result<Claims, Error> {
     let certificate = parse(der)?;
     let route = json::<Route>(&certificate, ROUTING_OID, "routing")?;
@@ -140,8 +140,8 @@ fn parse(der: &[u8]) -> Result<X509Certificate<'_>, Error> {
     }
 }
 
-/// The organization on whose behalf a TLS 1 client comes: the id at the end of `O=<org name>-<org id>`,
-/// since names change. Empty if the certificate names none.
+/// The organization on whose behalf a TLS 1 client comes: the id at the end of `O=<org name>-<org
+/// id>`, since names change. Empty if the certificate names none.
 ///
 /// # Errors
 /// A malformed certificate.

@@ -1,5 +1,5 @@
-//! X.509 and TLS: the configurations of TLS 1 and TLS 2 on both sides, and what a client certificate says
-//! about where it wants to go (protocol.md §4).
+//! X.509 and TLS: the configurations of TLS 1 and TLS 2 on both sides, and what a client
+//! certificate says about where it wants to go (protocol.md §4).
 
 use infisical_api as api;
 use infisical_runtime::{clock, error, names, net, secret};
@@ -108,7 +108,8 @@ fn without_key(pem: &str) -> &'static str {
     }
 }
 
-/// True if the first certificate of `pem` is one of a server that is called `host`, a DNS name or an IP address.
+/// True if the first certificate of `pem` is one of a server that is called `host`, a DNS name or
+/// an IP address.
 ///
 /// # Errors
 /// [`Error::Certificate`], naming `field`.

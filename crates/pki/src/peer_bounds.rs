@@ -12,8 +12,8 @@ use x509_parser::public_key::PublicKey;
 const MAX_INTERMEDIATES: usize = 4;
 /// Bytes of a certificate.
 const MAX_LENGTH: usize = 16 * 1024;
-/// Bytes of a public key: an RSA modulus of 8192 bits, the longest that the library verifies with, its
-/// exponent, and what encloses them.
+/// Bytes of a public key: an RSA modulus of 8192 bits, the longest that the library verifies with,
+/// its exponent, and what encloses them.
 const MAX_KEY_LENGTH: usize = 1024 + 32;
 /// Bits of an RSA exponent, as in aws-lc: a verification takes time in proportion to them.
 const MAX_EXPONENT_BITS: usize = 33;

@@ -1,12 +1,13 @@
 //! The four TLS configurations: server and client of TLS 1 and of TLS 2 (protocol.md §4).
 //!
-//! What all have in common: TLS 1.2 or 1.3 with aws-lc-rs; trust anchors are exactly the ones that came
-//! with the credentials, intermediate CAs included, because peers present only their leaf; a leaf must
-//! carry the extended key usage of its role (the library would accept a leaf without any); and there is
-//! no session resumption, because a resumed session would skip the check of the peer's certificate.
+//! What all have in common: TLS 1.2 or 1.3 with aws-lc-rs; trust anchors are exactly the ones that
+//! came with the credentials, intermediate CAs included, because peers present only their leaf; a
+//! leaf must carry the extended key usage of its role (the library would accept a leaf without
+//! any); and there is no session resumption, because a resumed session would skip the check of the
+//! peer's certificate.
 //!
-//! The gateway's root CA has no basic constraints. As an anchor that does not matter: of an anchor only
-//! the name and the key are used.
+//! The gateway's root CA has no basic constraints. As an anchor that does not matter: of an anchor
+//! only the name and the key are used.
 
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
@@ -29,8 +30,8 @@ use crate::api::types::{ClientPki, ServerPki};
 use crate::clock::Clock;
 use crate::error::{chain, tls_error};
 
-/// The configuration of a server: TLS 1 without `alpn`, TLS 2 with the names of the services, of which
-/// the first one that a client offers too is chosen. `clock` is asked at each handshake.
+/// The configuration of a server: TLS 1 without `alpn`, TLS 2 with the names of the services, of
+/// which the first one that a client offers too is chosen. `clock` is asked at each handshake.
 ///
 /// # Errors
 /// Names the field of the credentials that cannot be used.

@@ -1,5 +1,5 @@
-//! Files of the state directory: readable by their owner only, from their first byte on, and whole or
-//! absent.
+//! Files of the state directory: readable by their owner only, from their first byte on, and whole
+//! or absent.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
@@ -58,7 +58,8 @@ pub(super) fn private_directory(path: &Path) -> Result<(), Error> {
         .map_err(io_error("create", path))
 }
 
-/// Creates an empty file with mode 0600 unless it exists; one that exists must not be open to others.
+/// Creates an empty file with mode 0600 unless it exists; one that exists must not be open to
+/// others.
 pub(super) fn private_file(path: &Path) -> Result<(), Error> {
     match create_new(path) {
         Ok(_) => Ok(()),
@@ -67,7 +68,8 @@ pub(super) fn private_file(path: &Path) -> Result<(), Error> {
     }
 }
 
-/// Reads the secret in `path`; where there is no file, a new token is written to it. True if it was.
+/// Reads the secret in `path`; where there is no file, a new token is written to it. True if it
+/// was.
 pub(super) fn secret(path: &Path) -> Result<(Secret, bool), Error> {
     match fs::read_to_string(path) {
         Ok(text) => {

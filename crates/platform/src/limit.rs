@@ -1,16 +1,17 @@
 //! Bounds on how often one caller may do something: an address try a login or an enrollment, an
 //! identity have certificates signed.
 //!
-//! A bucket per caller: it holds a [`Rate`]'s burst and gets one back every refill. Only callers with a
-//! bucket that is not full are remembered, and at most [`MAX_CALLERS`] of them. Pure: time is an
-//! argument.
+//! A bucket per caller: it holds a [`Rate`]'s burst and gets one back every refill. Only callers
+//! with a bucket that is not full are remembered, and at most [`MAX_CALLERS`] of them. Pure: time
+//! is an argument.
 
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
-/// Callers remembered. When there are more, all newcomers share one bucket until some are forgotten.
+/// Callers remembered. When there are more, all newcomers share one bucket until some are
+/// forgotten.
 const MAX_CALLERS: usize = 10_000;
 
 /// How often one caller may do something.

@@ -1,6 +1,7 @@
 //! Dials back: proves that a relay, or a gateway behind its relay, can be reached from here.
 //!
-//! A probe says which half of the path is broken, because the one who asked for it has the other half up.
+//! A probe says which half of the path is broken, because the one who asked for it has the other
+//! half up.
 
 use std::time::Duration;
 
@@ -17,12 +18,12 @@ use crate::pki::dial::{GatewayDialer, RelayDialer};
 
 /// Limit for a whole probe; the caller's HTTP request waits for it.
 const DEADLINE: Duration = Duration::from_secs(10);
-/// The services that prove a gateway, as the deployed platform offers them (protocol.md §5). The gateway chooses
-/// health if it has it.
+/// The services that prove a gateway, as the deployed platform offers them (protocol.md §5). The
+/// gateway chooses health if it has it.
 const SERVICES: [&str; 2] = ["infisical-health", "infisical-ping"];
-/// A failed probe is answered no sooner: a name that does not resolve, a port that refuses and a peer
-/// that is no relay all fail at once, and the caller, who chose the host, is not told which it was. A
-/// host that drops packets takes longer.
+/// A failed probe is answered no sooner: a name that does not resolve, a port that refuses and a
+/// peer that is no relay all fail at once, and the caller, who chose the host, is not told which it
+/// was. A host that drops packets takes longer.
 const FAILED_AFTER: Duration = Duration::from_secs(1);
 /// Longest answer of a gateway.
 const MAX_ANSWER: u64 = 1024;

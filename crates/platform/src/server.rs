@@ -1,7 +1,7 @@
 //! Serves HTTP/1.1: accepts within limits, plain or with TLS, and closes in order.
 //!
-//! Idle connections and incomplete requests cost places that others need: each source has a share of
-//! them, and within it they give way to newcomers. A complete request is always answered.
+//! Idle connections and incomplete requests cost places that others need: each source has a share
+//! of them, and within it they give way to newcomers. A complete request is always answered.
 
 use std::io;
 use std::net::SocketAddr;

@@ -18,7 +18,8 @@ const BYTES: usize = 32;
 #[error("cannot make a token")]
 pub(super) struct Error(#[source] getrandom::Error);
 
-/// A new token: 64 hexadecimal digits, which no shell and no option parser mistakes for anything else.
+/// A new token: 64 hexadecimal digits, which no shell and no option parser mistakes for anything
+/// else.
 pub(super) fn generate() -> Result<Secret, Error> {
     let mut bytes = zeroize::Zeroizing::new([0; BYTES]);
     getrandom::fill(bytes.as_mut()).map_err(Error)?;

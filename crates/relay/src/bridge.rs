@@ -1,8 +1,9 @@
 //! One client and one channel: bytes both ways, with half-close.
 //!
-//! When one side ends, the other is notified (EOF on the channel, `close_notify` towards the client) and the
-//! other direction goes on. The bridge ends when both directions have, when one fails, or when the
-//! gateway's session ends; what that session left behind may be read for a moment longer.
+//! When one side ends, the other is notified (EOF on the channel, `close_notify` towards the
+//! client) and the other direction goes on. The bridge ends when both directions have, when one
+//! fails, or when the gateway's session ends; what that session left behind may be read for a
+//! moment longer.
 //!
 //! A channel that is closed without EOF is no failure: deployed gateways end every session so, and
 //! TLS 2 tells the client whether it was whole. A session that ends is one.

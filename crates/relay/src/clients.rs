@@ -1,5 +1,5 @@
-//! The TLS side: accepts clients, reads from their certificate which gateway they want, and bridges them to
-//! a channel of that gateway (protocol.md §4).
+//! The TLS side: accepts clients, reads from their certificate which gateway they want, and bridges
+//! them to a channel of that gateway (protocol.md §4).
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -28,7 +28,8 @@ use crate::pki::stream::SecureStream;
 use crate::scope::Scope;
 use crate::ssh::{self, ChannelStream};
 
-/// Target of every channel. Gateways take the target from TLS 2 and ignore this one (protocol.md §3).
+/// Target of every channel. Gateways take the target from TLS 2 and ignore this one (protocol.md
+/// §3).
 const TARGET: (&str, u16) = ("localhost", 0);
 /// Largest amount read from a client that is being sent away, in bytes.
 const MAX_IGNORED: u64 = 64 * 1024;
@@ -118,7 +119,8 @@ struct ClientPermits {
 impl Client {
     async fn serve(&self, accepted: Accepted, unfinished: Handshake) {
         let Accepted { stream, permit, .. } = accepted;
-        // Boxed, as what follows: a client's task should hold only the state it is in, and that once.
+        // Boxed, as what follows: a client's task should hold only the state it is in, and that
+        // once.
         let (progress, cpu) = (unfinished.progress(), unfinished.cpu());
         let handshake = Box::pin(self.handshake(stream, progress, cpu));
         let tls = match unfinished.run(handshake).await {
@@ -263,8 +265,8 @@ impl Client {
         };
         tunnel.charge_to(|| self.hub.buffers.account(organization));
 
-        // Opened by a task of its own: an answer that comes too late must be heard all the same, or the
-        // channel would stay open on the gateway's side, belonging to no one.
+        // Opened by a task of its own: an answer that comes too late must be heard all the same, or
+        // the channel would stay open on the gateway's side, belonging to no one.
         let (opened, wait) = oneshot::channel();
         let opener = Arc::clone(&tunnel);
         let originator = self.peer;
@@ -291,8 +293,8 @@ impl Client {
         }
     }
 
-    /// Logs a failed handshake: health checks of load balancers and the like as one line for each source
-    /// and ten minutes, a certificate that is refused as one for each reason.
+    /// Logs a failed handshake: health checks of load balancers and the like as one line for each
+    /// source and ten minutes, a certificate that is refused as one for each reason.
     fn report(&self, error: &std::io::Error) {
         const REFUSED: &str = "client refused";
         let tls = error
@@ -350,8 +352,8 @@ impl Client {
     }
 
     /// Ends a session cleanly: says so, then waits for the client to end too. Closing a socket with
-    /// unread bytes would reset the connection and could destroy our disconnect message on its way. True if
-    /// the client ended.
+    /// unread bytes would reset the connection and could destroy our disconnect message on its way.
+    /// True if the client ended.
     async fn dismiss(&self, tls: &mut Tls) -> bool {
         let close_wait = async {
             tls.shutdown().await?;

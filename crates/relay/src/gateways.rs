@@ -1,8 +1,9 @@
 //! The SSH side: accepts gateways, judges their certificates, and keeps the registry true.
 //!
-//! A gateway's task lives exactly as long as its session. It registers the session once the certificate is
-//! proved, waits for the session's end (keepalives and the kernel's user timeout see to it that a dead
-//! gateway's session ends), and deregisters it, unless another session of the same gateway took over.
+//! A gateway's task lives exactly as long as its session. It registers the session once the
+//! certificate is proved, waits for the session's end (keepalives and the kernel's user timeout see
+//! to it that a dead gateway's session ends), and deregisters it, unless another session of the
+//! same gateway took over.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -34,13 +35,15 @@ const TAKEN_OVER: &str = "another connection of this gateway took over";
 /// Sent to a gateway that would be one too many.
 const FULL: &str = "the relay has as many gateways as it may have";
 
-/// The disconnect messages of a stop are spread over this long for each gateway: all of them at once would dial the next relay at once.
+/// The disconnect messages of a stop are spread over this long for each gateway: all of them at
+/// once would dial the next relay at once.
 const DISCONNECT_INTERVAL: Duration = Duration::from_millis(5);
 /// The same for all gateways together.
 const DISCONNECT_SPREAD: Duration = Duration::from_secs(1);
 
-/// Accepts gateways until `stop` is cancelled: then a gateway that no client needs any more receives a disconnect message. The
-/// sessions belong to `sessions`: its cancellation closes all of them with a disconnect message.
+/// Accepts gateways until `stop` is cancelled: then a gateway that no client needs any more
+/// receives a disconnect message. The sessions belong to `sessions`: its cancellation closes all of
+/// them with a disconnect message.
 pub(crate) async fn serve(listener: TcpListener, hub: Arc<Hub>, stop: Scope, sessions: Scope) {
     let mut acceptor = Acceptor::new(listener, hub.handshakes);
     while let Some(accepted) = stop.run(acceptor.accept()).await {
@@ -159,8 +162,9 @@ async fn gateway(
     }
 }
 
-/// Waits until the relay stops and a gateway is `idle`, and then for this one's part of the time over which disconnect messages are spread:
-/// many become idle in the same moment, when the relay stops and when it cuts what did not end by itself.
+/// Waits until the relay stops and a gateway is `idle`, and then for this one's part of the time
+/// over which disconnect messages are spread: many become idle in the same moment, when the relay
+/// stops and when it cuts what did not end by itself.
 async fn goes(
     stop: &Scope,
     idle: impl Future<Output = ()>,
@@ -172,8 +176,8 @@ async fn goes(
     tokio::time::sleep(disconnect_delay(others(), random)).await;
 }
 
-/// The wait before one disconnect message beside `others`: a part of what is between no time and what all of them may take, by
-/// `random`.
+/// The wait before one disconnect message beside `others`: a part of what is between no time and
+/// what all of them may take, by `random`.
 fn disconnect_delay(others: usize, random: u64) -> Duration {
     let others = u32::try_from(others).unwrap_or(u32::MAX);
     let all = DISCONNECT_INTERVAL
@@ -183,7 +187,8 @@ fn disconnect_delay(others: usize, random: u64) -> Duration {
     all.mul_f64(f64::from(part) / f64::from(u32::MAX))
 }
 
-/// Probes a session that was replaced, closes it either way, and warns if two live gateways alternate.
+/// Probes a session that was replaced, closes it either way, and warns if two live gateways
+/// alternate.
 async fn dismiss(hub: &Hub, id: &GatewayId, replaced: Replaced<Arc<Tunnel>>) {
     let Replaced {
         session: tunnel,
@@ -206,8 +211,8 @@ async fn dismiss(hub: &Hub, id: &GatewayId, replaced: Replaced<Arc<Tunnel>>) {
     tunnel.session.close_because(reason, TAKEN_OVER).await;
 }
 
-/// Logs a failed attempt: health checks of load balancers and the like as one line for each source and
-/// ten minutes, a certificate that is refused as one for each reason.
+/// Logs a failed attempt: health checks of load balancers and the like as one line for each source
+/// and ten minutes, a certificate that is refused as one for each reason.
 fn report(hub: &Hub, peer: SocketAddr, error: &ssh::Error) {
     if matches!(error, ssh::Error::Io(_) | ssh::Error::Closed) {
         // The connection ended before the peer said anything that is wrong.

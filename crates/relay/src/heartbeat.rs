@@ -1,8 +1,9 @@
-//! Heartbeats: each makes the platform complete TLS 1 with this relay, so a success proves that the relay
-//! can be reached under the address it registered (protocol.md §1).
+//! Heartbeats: each makes the platform complete TLS 1 with this relay, so a success proves that the
+//! relay can be reached under the address it registered (protocol.md §1).
 //!
-//! Each answer also tells the time by which certificates are judged (`clock`). A relay that slept, or was paused by its
-//! hypervisor and had its clock set afterwards, would judge by a time long ago until the next one: it asks at once.
+//! Each answer also tells the time by which certificates are judged (`clock`). A relay that slept,
+//! or was paused by its hypervisor and had its clock set afterwards, would judge by a time long ago
+//! until the next one: it asks at once.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,8 +19,8 @@ use crate::error::{Class, chain};
 use crate::events;
 use crate::host::system_events::Watcher;
 
-/// Time between heartbeats while they succeed, as deployed relays do. Gateways use a relay whose last one
-/// is less than an hour old.
+/// Time between heartbeats while they succeed, as deployed relays do. Gateways use a relay whose
+/// last one is less than an hour old.
 const INTERVAL: Duration = Duration::from_secs(30 * 60);
 /// Time to the next one after a failure, and the shortest of all.
 const AGAIN: Duration = Duration::from_secs(10);
@@ -63,8 +64,8 @@ fn warning(error: &api::Error) -> String {
     }
 }
 
-/// Waits for `delay`; once `disturbed` resolves only for what is left of [`AGAIN`] and `at_least`, since a clock may be set
-/// repeatedly.
+/// Waits for `delay`; once `disturbed` resolves only for what is left of [`AGAIN`] and `at_least`,
+/// since a clock may be set repeatedly.
 async fn pause<T>(delay: Duration, at_least: Duration, disturbed: impl Future<Output = T>) {
     let begin = Instant::now();
     if tokio::time::timeout(delay, disturbed).await.is_ok() {

@@ -1,4 +1,5 @@
-//! What both sides of the relay share: who is connected, what the limits leave, and the credentials in use.
+//! What both sides of the relay share: who is connected, what the limits leave, and the credentials
+//! in use.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -153,8 +154,8 @@ impl Hub {
         buffered.fold(0, usize::saturating_add)
     }
 
-    /// A place for a client of `organization`: an organization may hold seven times as many places as
-    /// are free, so that the first one gets seven eighths and leaves some for the next.
+    /// A place for a client of `organization`: an organization may hold seven times as many places
+    /// as are free, so that the first one gets seven eighths and leaves some for the next.
     ///
     /// # Errors
     /// There is none.
@@ -182,9 +183,10 @@ impl Hub {
         self.registry.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts a connection that has just been accepted: against its source, and against the unfinished
-    /// `handshakes` of its source until it has authenticated. `None` if there are too many and none of
-    /// them can give way, or too many failed, which is logged for the port of `kind`.
+    /// Counts a connection that has just been accepted: against its source, and against the
+    /// unfinished `handshakes` of its source until it has authenticated. `None` if there are too
+    /// many and none of them can give way, or too many failed, which is logged for the port of
+    /// `kind`.
     pub(crate) fn admit(
         &self,
         peer: SocketAddr,
@@ -218,8 +220,9 @@ impl Hub {
         *self.warning.lock().unwrap_or_else(PoisonError::into_inner) = warning;
     }
 
-    /// Registers the tunnel of a gateway that has proved itself, for as long as the registration lives, and lets waiting
-    /// clients know; gives the tunnel that it replaces, too. `None` if it would be one gateway too many.
+    /// Registers the tunnel of a gateway that has proved itself, for as long as the registration
+    /// lives, and lets waiting clients know; gives the tunnel that it replaces, too. `None` if it
+    /// would be one gateway too many.
     pub(crate) fn register(
         &self,
         id: GatewayId,
@@ -232,7 +235,8 @@ impl Hub {
         Some((Registration { hub: self, ticket }, replaced))
     }
 
-    /// The tunnel of the gateway `id`; one that is not there may come within [`Deadlines::arrival`].
+    /// The tunnel of the gateway `id`; one that is not there may come within
+    /// [`Deadlines::arrival`].
     pub(crate) async fn find(&self, id: &GatewayId) -> Option<Arc<Tunnel>> {
         let end = Instant::now() + self.deadlines.arrival;
         loop {

@@ -60,8 +60,8 @@ pub(crate) struct Identity {
 }
 
 impl Identity {
-    /// Checks and prepares everything that the platform sent to the relay `name` at `host`; without a host it is the one
-    /// that the host certificate names.
+    /// Checks and prepares everything that the platform sent to the relay `name` at `host`; without
+    /// a host it is the one that the host certificate names.
     ///
     /// # Errors
     /// Names the first field that cannot be used.

@@ -1,15 +1,17 @@
-//! The relay: gateways connect to it over SSH, clients over TLS 1, and it joins each client with a channel of
-//! the gateway that the client's certificate names (protocol.md §3 and §4).
+//! The relay: gateways connect to it over SSH, clients over TLS 1, and it joins each client with a
+//! channel of the gateway that the client's certificate names (protocol.md §3 and §4).
 //!
 //! Tasks, and what ends them:
-//! - accepting gateways ([`gateways`]) and clients ([`clients`]): the scope of [`run`]; none of them may end before;
+//! - accepting gateways ([`gateways`]) and clients ([`clients`]): the scope of [`run`]; none of
+//!   them may end before;
 //! - `renew`, `reload`, `status` and `heartbeat`: the same, but one that panics is started again;
-//! - one task for each gateway: its session's end, or the stop of the relay, after that gateway's clients;
+//! - one task for each gateway: its session's end, or the stop of the relay, after that gateway's
+//!   clients;
 //! - one task for each client: its bridge's end, or the stop of the relay, after a grace period.
 //!
 //! The relay never sees the plaintext of TLS 2, and believes nothing about a peer that the peer's
-//! certificate does not say: a gateway is its certificate's first principal, a client's gateway is its
-//! certificate's common name.
+//! certificate does not say: a gateway is its certificate's first principal, a client's gateway is
+//! its certificate's common name.
 
 use infisical_agent as agent;
 use infisical_api as api;
@@ -89,8 +91,9 @@ impl Error {
     }
 }
 
-/// Runs a relay as the newest of `settings` says until `scope` is cancelled and everything is closed, or until a person
-/// must act. `responder` answers for it; what worked before is in `last_known_good`.
+/// Runs a relay as the newest of `settings` says until `scope` is cancelled and everything is
+/// closed, or until a person must act. `responder` answers for it; what worked before is in
+/// `last_known_good`.
 ///
 /// # Errors
 /// See [`Error`]; everything that time may cure is retried instead.
@@ -158,7 +161,8 @@ pub async fn run(
 
     let check = || drop(hub.registry());
     responder.during(check, serving).await;
-    // All end at once, unless `reload` is spending a token, whose answer may hold the only copy of what it obtains.
+    // All end at once, unless `reload` is spending a token, whose answer may hold the only copy of
+    // what it obtains.
     notify::extend(LAST_CALL);
     // The watchdog's patience is shorter.
     responder.during(|| (), tasks.finish(LAST_CALL)).await;
@@ -173,8 +177,9 @@ fn client(settings: &RelaySettings) -> Result<Client, api::Error> {
     agent::access::client(&settings.common)
 }
 
-/// Waits for the registration. A platform that is away or silent must not hold up the start of the machine, so after
-/// a while the service manager learns that the relay runs, and that it does not serve yet.
+/// Waits for the registration. A platform that is away or silent must not hold up the start of the
+/// machine, so after a while the service manager learns that the relay runs, and that it does not
+/// serve yet.
 async fn patiently<T>(registering: impl Future<Output = T>) -> T {
     tokio::pin!(registering);
     match tokio::time::timeout(notify::READY_AT_LATEST, &mut registering).await {
@@ -210,9 +215,10 @@ fn log_listening(ssh: &TcpListener, tls: &TcpListener) {
     }
 }
 
-/// Serves gateways and clients until `stop` is cancelled; then sees to an orderly end. Both ports are closed and handshakes
-/// cut at once. Live bridges have [`GRACE`]; each gateway receives a disconnect message after the last of its own, so that it can dial another
-/// relay while others are still served. Both acceptors run as soon as this is polled.
+/// Serves gateways and clients until `stop` is cancelled; then sees to an orderly end. Both ports
+/// are closed and handshakes cut at once. Live bridges have [`GRACE`]; each gateway receives a
+/// disconnect message after the last of its own, so that it can dial another relay while others are
+/// still served. Both acceptors run as soon as this is polled.
 async fn serve(sockets: Sockets, hub: Arc<Hub>, stop: Scope) {
     // Not children of `stop`: they outlive it, each by its own time.
     let bridges = Scope::new("clients");

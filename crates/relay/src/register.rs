@@ -1,9 +1,9 @@
 //! The relay's credentials: enrolled for once, registered for at the start, renewed before they
 //! expire.
 //!
-//! The start is as patient as any later time: what may pass is tried again without end. A renewal that
-//! fails keeps the old credentials; new ones serve new handshakes at once, and live sessions are
-//! kept.
+//! The start is as patient as any later time: what may pass is tried again without end. A renewal
+//! that fails keeps the old credentials; new ones serve new handshakes at once, and live sessions
+//! are kept.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -208,7 +208,8 @@ async fn spend(
         return Ok(None);
     };
     let other = login.name.filter(|name| *name != settings.name);
-    // The token is spent, so the access token is kept where the relay finds it under the right name.
+    // The token is spent, so the access token is kept where the relay finds it under the right
+    // name.
     let renamed = other
         .as_ref()
         .and_then(|name| platform_auth::store_of(settings, name));
@@ -326,8 +327,8 @@ async fn auth_for(
     Ok(open(&super::client(settings)?, settings, scope).await?)
 }
 
-/// Renews without end what `current` holds: before it expires, and at once when there is a new one of
-/// `auths`.
+/// Renews without end what `current` holds: before it expires, and at once when there is a new one
+/// of `auths`.
 pub(crate) async fn renew(
     mut auths: watch::Receiver<Arc<PlatformAuth>>,
     current: watch::Sender<Arc<Identity>>,

@@ -1,10 +1,10 @@
 //! Which session is a gateway's: gateway id → live session, and who wins on a second connection.
 //!
-//! The newest proven connection of an identity takes over at once and never waits for the one before it,
-//! which may be long dead without this side knowing. The replaced session is handed out; the caller
-//! probes it, closes it either way, and reports with [`Registry::probed`] what the probe showed. Two
-//! live programs that share one identity push each other out forever: when the same two addresses
-//! alternate, both alive, [`Conflict`] names them.
+//! The newest proven connection of an identity takes over at once and never waits for the one
+//! before it, which may be long dead without this side knowing. The replaced session is handed out;
+//! the caller probes it, closes it either way, and reports with [`Registry::probed`] what the probe
+//! showed. Two live programs that share one identity push each other out forever: when the same two
+//! addresses alternate, both alive, [`Conflict`] names them.
 //!
 //! Pure: no I/O, no clock (time is an argument), generic over the session's handle.
 
@@ -16,8 +16,8 @@ use tokio::time::Instant;
 
 use crate::names::GatewayId;
 
-/// Two take-overs of a live session in opposite directions within this time are a conflict. A gateway
-/// that reconnects once, whatever its reason, is none.
+/// Two take-overs of a live session in opposite directions within this time are a conflict. A
+/// gateway that reconnects once, whatever its reason, is none.
 pub(crate) const FLIP_FLOP: Duration = Duration::from_secs(60);
 /// A conflict that goes on is named again after this long.
 pub(crate) const WARN_AGAIN: Duration = Duration::from_secs(600);
@@ -106,8 +106,8 @@ impl<S> Registry<S> {
         }
     }
 
-    /// Makes `session` the gateway's one, at once. `None` if it would be one gateway too many; one that is connected
-    /// already may always connect again.
+    /// Makes `session` the gateway's one, at once. `None` if it would be one gateway too many; one
+    /// that is connected already may always connect again.
     pub(crate) fn register(
         &mut self,
         id: GatewayId,
@@ -177,8 +177,8 @@ impl<S> Registry<S> {
         self.live.len()
     }
 
-    /// The probe of a replaced session is over; `alive` is what it showed. Gives the conflict to warn of,
-    /// if there is one and it was not named lately.
+    /// The probe of a replaced session is over; `alive` is what it showed. Gives the conflict to
+    /// warn of, if there is one and it was not named lately.
     pub(crate) fn probed(
         &mut self,
         takeover: &Takeover,

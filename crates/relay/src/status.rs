@@ -1,5 +1,6 @@
-//! Tells the service manager how many are connected, what they make the relay hold, and how long the
-//! certificates are still good. Logs which organizations have used up their share of the memory.
+//! Tells the service manager how many are connected, what they make the relay hold, and how long
+//! the certificates are still good. Logs which organizations have used up their share of the
+//! memory.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +10,8 @@ use crate::host::notify;
 use crate::humanize::{Count, RoundedUp};
 use crate::{event, events};
 
-/// Between two looks. Gateways and clients come and go by the hundred; no one reads faster than this.
+/// Between two looks. Gateways and clients come and go by the hundred; no one reads faster than
+/// this.
 const INTERVAL: Duration = Duration::from_secs(5);
 
 /// Longest part of an organization's id that is shown, in characters.

@@ -1,5 +1,5 @@
-//! What the relay's tests are made of: a certificate authority, which issues everything that the platform
-//! would and what it never would, and a relay that serves on loopback.
+//! What the relay's tests are made of: a certificate authority, which issues everything that the
+//! platform would and what it never would, and a relay that serves on loopback.
 
 use std::io;
 use std::net::SocketAddr;

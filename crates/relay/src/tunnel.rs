@@ -1,5 +1,5 @@
-//! A gateway's tunnel as the relay sees it: its session, the organization whose memory it uses, and how
-//! many clients need it still.
+//! A gateway's tunnel as the relay sees it: its session, the organization whose memory it uses, and
+//! how many clients need it still.
 
 use std::sync::{Arc, OnceLock};
 
@@ -33,8 +33,8 @@ impl Tunnel {
         }
     }
 
-    /// Has what the tunnel holds counted for the organization of its first client. A gateway belongs to
-    /// one organization, which its own certificate does not name.
+    /// Has what the tunnel holds counted for the organization of its first client. A gateway
+    /// belongs to one organization, which its own certificate does not name.
     pub(crate) fn charge_to(&self, account: impl FnOnce() -> Arc<Account>) {
         self.account
             .get_or_init(|| self.session.charge_to(account()));
@@ -45,7 +45,8 @@ impl Tunnel {
         self.clients.token()
     }
 
-    /// Waits until no client needs the tunnel. Meant for a time in which no new ones come. Cancel-safe.
+    /// Waits until no client needs the tunnel. Meant for a time in which no new ones come.
+    /// Cancel-safe.
     pub(crate) async fn idle(&self) {
         self.clients.close();
         self.clients.wait().await;

@@ -1,7 +1,8 @@
 //! How long to wait before the next attempt: exponential, capped, with full jitter.
 //!
-//! Full jitter (a uniform choice between zero and the exponential bound) spreads a crowd of gateways
-//! that lost the same relay best. The caller resets it, and only after a connection that proved useful.
+//! Full jitter (a uniform choice between zero and the exponential bound) spreads a crowd of
+//! gateways that lost the same relay best. The caller resets it, and only after a connection that
+//! proved useful.
 
 use std::time::Duration;
 
@@ -69,8 +70,8 @@ pub fn jitter(bound: Duration, random: u64) -> Duration {
     Duration::from_nanos(u64::try_from(scaled).unwrap_or(nanos))
 }
 
-/// A random number from the operating system; 0 if it has none to give (then jitter is lost, not the
-/// program).
+/// A random number from the operating system; 0 if it has none to give (then jitter is lost, not
+/// the program).
 #[must_use]
 pub fn random() -> u64 {
     getrandom::u64().unwrap_or(0)

@@ -1,13 +1,16 @@
-//! What time it is according to the platform: by its clock certificates are issued, and by no other can they be judged.
+//! What time it is according to the platform: by its clock certificates are issued, and by no other
+//! can they be judged.
 //!
-//! Each answer of the platform says when it was sent. From then on the time is counted on the clock that no one sets and that goes
-//! on while the machine sleeps (CLOCK_BOOTTIME). Where this machine's own time agrees, it is used; where it does not,
-//! because it is wrong or was set meanwhile, the platform's counts. A machine that is certainly behind does not agree, by however
-//! little: certificates are valid from the second in which they are issued, and used in the next one.
+//! Each answer of the platform says when it was sent. From then on the time is counted on the clock
+//! that no one sets and that goes on while the machine sleeps (CLOCK_BOOTTIME). Where this
+//! machine's own time agrees, it is used; where it does not, because it is wrong or was set
+//! meanwhile, the platform's counts. A machine that is certainly behind does not agree, by however
+//! little: certificates are valid from the second in which they are issued, and used in the next
+//! one.
 //!
-//! The platform may be believed in this: anyone who can issue certificates gains nothing by lying about the time, and its
-//! answer came over TLS. That connection's certificate is judged by the machine's own time, which is why a clock that is
-//! wrong by years still has to be set by someone.
+//! The platform may be believed in this: anyone who can issue certificates gains nothing by lying
+//! about the time, and its answer came over TLS. That connection's certificate is judged by the
+//! machine's own time, which is why a clock that is wrong by years still has to be set by someone.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,10 +21,11 @@ use nix::time::{ClockId, clock_gettime};
 use crate::humanize::Rounded;
 use crate::{event, events};
 
-/// What the two clocks may differ by. Answers tell the time in whole seconds, travel for a while, and machines that are
-/// set by the network are right within a second or two.
+/// What the two clocks may differ by. Answers tell the time in whole seconds, travel for a while,
+/// and machines that are set by the network are right within a second or two.
 const AGREES: Duration = Duration::from_secs(30);
-/// A disagreement that was told is over when this little is left, so that one at the limit is not told repeatedly.
+/// A disagreement that was told is over when this little is left, so that one at the limit is not
+/// told repeatedly.
 const AGREES_AGAIN: Duration = Duration::from_secs(20);
 /// An answer that took longer says too little about when it was sent.
 const LONGEST_TRIP: Duration = Duration::from_secs(20);
@@ -86,7 +90,8 @@ pub struct Asked {
     since_boot: Option<Duration>,
 }
 
-/// By how much this machine's clock is wrong. `Display` is a sentence's part: `this clock is 14 min behind the platform`.
+/// By how much this machine's clock is wrong. `Display` is a sentence's part: `this clock is 14 min
+/// behind the platform`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Skew {
     /// Whether it shows a later time than the platform's.
@@ -161,7 +166,8 @@ impl Clock {
         Asked { since_boot }
     }
 
-    /// The platform has just answered what was `asked`, and dated its answer `date`. The connection may have been made in between.
+    /// The platform has just answered what was `asked`, and dated its answer `date`. The connection
+    /// may have been made in between.
     pub fn observe(&self, date: SystemTime, asked: Asked) {
         let Reading { system, since_boot } = (self.shared.read)();
         let seconds = date
@@ -201,8 +207,8 @@ impl Clock {
         }
     }
 
-    /// The time by which to judge certificates: this machine's where it agrees with the platform's, or nothing is judgement of that
-    /// one, and else the platform's.
+    /// The time by which to judge certificates: this machine's where it agrees with the platform's,
+    /// or nothing is judgement of that one, and else the platform's.
     #[must_use]
     pub fn now(&self) -> SystemTime {
         let reading = (self.shared.read)();

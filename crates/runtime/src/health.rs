@@ -1,8 +1,10 @@
-//! Proof of progress: a role's supervisor answers when it is asked, and anyone who asks knows that it turns.
+//! Proof of progress: a role's supervisor answers when it is asked, and anyone who asks knows that
+//! it turns.
 //!
-//! The [`LivenessResponder`] is held by the supervisor, which gives it a turn beside everything it waits for; the [`LivenessProbe`] by the
-//! watchdog. An answer proves three things at once: the runtime runs tasks, the supervisor's own task is polled, and
-//! the locks that its check takes are free. Nothing here measures time; the one who asks decides what is late.
+//! The [`LivenessResponder`] is held by the supervisor, which gives it a turn beside everything it
+//! waits for; the [`LivenessProbe`] by the watchdog. An answer proves three things at once: the
+//! runtime runs tasks, the supervisor's own task is polled, and the locks that its check takes are
+//! free. Nothing here measures time; the one who asks decides what is late.
 
 use std::future::Future;
 
@@ -31,8 +33,8 @@ pub fn liveness() -> (LivenessResponder, LivenessProbe) {
 }
 
 impl LivenessProbe {
-    /// Waits for a sign of life: true when it came, false when the supervisor is gone. Does not return while the
-    /// supervisor does not turn. Cancel-safe.
+    /// Waits for a sign of life: true when it came, false when the supervisor is gone. Does not
+    /// return while the supervisor does not turn. Cancel-safe.
     pub async fn is_alive(&self) -> bool {
         let (reply, answer) = oneshot::channel();
         self.ask.send(reply).await.is_ok() && answer.await.is_ok()
@@ -40,8 +42,9 @@ impl LivenessProbe {
 }
 
 impl LivenessResponder {
-    /// Runs `future` to its end and answers meanwhile, each time after `check`, which takes for a moment the locks without
-    /// which the role does nothing. It must not await, and may block only where the role is then lost.
+    /// Runs `future` to its end and answers meanwhile, each time after `check`, which takes for a
+    /// moment the locks without which the role does nothing. It must not await, and may block only
+    /// where the role is then lost.
     pub async fn during<F: Future>(&mut self, check: impl Fn(), future: F) -> F::Output {
         // Boxed: what a supervisor waits for is large, and rare.
         let mut future = Box::pin(future);

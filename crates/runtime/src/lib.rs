@@ -1,5 +1,5 @@
-//! What every part of the program is built on: tasks, waits, sockets, errors, events, secrets, names and time. Nothing
-//! here knows the platform's API, SSH or a role.
+//! What every part of the program is built on: tasks, waits, sockets, errors, events, secrets,
+//! names and time. Nothing here knows the platform's API, SSH or a role.
 
 pub mod backoff;
 pub mod clock;

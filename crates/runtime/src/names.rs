@@ -1,7 +1,9 @@
-//! Names on the wire, each a type of its own, so that a relay's name is never taken for a gateway's.
+//! Names on the wire, each a type of its own, so that a relay's name is never taken for a
+//! gateway's.
 //!
-//! Lengths and the alphabet of gateway names are the platform's (protocol-addendum.md §1). A gateway name is escaped where
-//! it becomes part of a file name, a unit name or a URL; the other alphabets are ours and need no escaping.
+//! Lengths and the alphabet of gateway names are the platform's (protocol-addendum.md §1). A
+//! gateway name is escaped where it becomes part of a file name, a unit name or a URL; the other
+//! alphabets are ours and need no escaping.
 
 use std::fmt::{self, Write as _};
 use std::str::FromStr;
@@ -87,7 +89,8 @@ fn is_label(text: &str, most: usize) -> bool {
 }
 
 name!(
-    /// The name a person gave a gateway: 1–64 characters of any kind, without white space around them.
+    /// The name a person gave a gateway: 1–64 characters of any kind, without white space around
+    /// them.
     GatewayName,
     "gateway name",
     |text| {
@@ -107,7 +110,8 @@ name!(
 );
 
 name!(
-    /// The id that the platform gave a gateway (a UUID today); also its SSH user name and the routing key.
+    /// The id that the platform gave a gateway (a UUID today); also its SSH user name and the
+    /// routing key.
     GatewayId,
     "gateway id",
     |text| (1..=128).contains(&text.len()) && text.chars().all(|c| c.is_ascii_graphic()),
@@ -162,7 +166,8 @@ impl GatewayId {
 }
 
 impl RelayName {
-    /// True if the platform takes the name for a new relay: its slugs are lower-case letters, digits and hyphens.
+    /// True if the platform takes the name for a new relay: its slugs are lower-case letters,
+    /// digits and hyphens.
     #[must_use]
     pub fn is_slug(&self) -> bool {
         let is_allowed =
@@ -178,8 +183,9 @@ impl RelayName {
 }
 
 impl RelayHost {
-    /// True for a text that ends in a number without being an IP address, such as 256.1.1.1: such a name is never in DNS,
-    /// and programs disagree about what address it is (WHATWG URL, "ends in a number").
+    /// True for a text that ends in a number without being an IP address, such as 256.1.1.1: such a
+    /// name is never in DNS, and programs disagree about what address it is (WHATWG URL, "ends in a
+    /// number").
     #[must_use]
     pub fn is_numeric_name(&self) -> bool {
         let last = self.0.rsplit('.').next().unwrap_or_default();

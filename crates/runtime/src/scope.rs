@@ -6,9 +6,9 @@
 //! # Panics
 //! A panic is a defect. It unwinds, because one process serves many tenants, and is logged with the
 //! task's name. What it ends is the policy that was chosen where the task was spawned. A session's
-//! task ([`Scope::spawn`]) ends alone, and dropping its connection tells the peer. A supervised task
-//! ([`Scope::spawn_supervised`], [`Scope::spawn_interruptible`], [`Scope::supervise`]) is started
-//! again after a wait that grows; if it panics five times in a row, each soon, it counts as
+//! task ([`Scope::spawn`]) ends alone, and dropping its connection tells the peer. A supervised
+//! task ([`Scope::spawn_supervised`], [`Scope::spawn_interruptible`], [`Scope::supervise`]) is
+//! started again after a wait that grows; if it panics five times in a row, each soon, it counts as
 //! essential. The end of an essential task ([`Scope::spawn_essential`]) cancels the scope, and with
 //! it the role: the process exits, and the service manager starts another one.
 
@@ -55,8 +55,8 @@ impl Scope {
         }
     }
 
-    /// A scope that is cancelled with this one. Its tasks are its own: [`Self::finish`] of this scope
-    /// does not wait for them.
+    /// A scope that is cancelled with this one. Its tasks are its own: [`Self::finish`] of this
+    /// scope does not wait for them.
     #[must_use]
     pub fn child(&self, name: &'static str) -> Self {
         Self {
@@ -73,7 +73,8 @@ impl Scope {
         F: Future<Output = ()> + Send + 'static,
     {
         let scope = self.name;
-        // Not an `async` block, which has room for the future twice: there is one such task for each session.
+        // Not an `async` block, which has room for the future twice: there is one such task for
+        // each session.
         let ended = AssertUnwindSafe(future).catch_unwind();
         self.tracker.spawn(ended.map(move |ended| {
             if ended.is_err() {
@@ -82,8 +83,8 @@ impl Scope {
         }));
     }
 
-    /// Starts a task without which the scope is useless: when it ends for any reason before the scope
-    /// was cancelled, the scope is cancelled and [`Self::failed_task`] names the task.
+    /// Starts a task without which the scope is useless: when it ends for any reason before the
+    /// scope was cancelled, the scope is cancelled and [`Self::failed_task`] names the task.
     pub fn spawn_essential<F>(&self, task: &'static str, future: F)
     where
         F: Future<Output = ()> + Send + 'static,
@@ -105,8 +106,8 @@ impl Scope {
         });
     }
 
-    /// Starts a task that is made again after it panicked, as [`Self::supervise`] does; otherwise it
-    /// is as essential as one of [`Self::spawn_essential`].
+    /// Starts a task that is made again after it panicked, as [`Self::supervise`] does; otherwise
+    /// it is as essential as one of [`Self::spawn_essential`].
     pub fn spawn_supervised<F, Fut>(&self, task: &'static str, mut make: F)
     where
         F: FnMut() -> Fut + Send + 'static,
@@ -141,8 +142,8 @@ impl Scope {
 
     /// Runs what `make` gives to its end, in the caller's own task. After a panic it is made again,
     /// after a wait that grows; `None` once the scope was cancelled in such a wait, or when five of
-    /// them in a row have panicked soon: then the scope is cancelled and [`Self::failed_task`] names
-    /// the task.
+    /// them in a row have panicked soon: then the scope is cancelled and [`Self::failed_task`]
+    /// names the task.
     pub async fn supervise<T>(
         &self,
         task: &'static str,
@@ -241,8 +242,8 @@ impl Restarts {
         }
     }
 
-    /// After a panic: logs it and waits until the task may be made again. False if it should not be,
-    /// since `scope` was cancelled or another start is no use.
+    /// After a panic: logs it and waits until the task may be made again. False if it should not
+    /// be, since `scope` was cancelled or another start is no use.
     async fn wait(&mut self, scope: &Scope) -> bool {
         if self.started.elapsed() >= RAN_WELL {
             self.backoff.reset();

@@ -1,7 +1,7 @@
 //! Secrets in memory: never printed, wiped when dropped.
 //!
-//! A [`Secret`] has no `Display`, no `Serialize`, and its `Debug` shows only `<secret>`; the one way to
-//! the text is [`Secret::expose`], which a reviewer can search for.
+//! A [`Secret`] has no `Display`, no `Serialize`, and its `Debug` shows only `<secret>`; the one
+//! way to the text is [`Secret::expose`], which a reviewer can search for.
 
 use std::fmt;
 

@@ -1,7 +1,7 @@
 //! How many threads the process may have and what they are for, and the runtime within that budget.
 //!
-//! The units limit the process to [`TASKS_MAX`] tasks, and the kernel counts threads. All other numbers are derived from
-//! it, so that they always fit together.
+//! The units limit the process to [`TASKS_MAX`] tasks, and the kernel counts threads. All other
+//! numbers are derived from it, so that they always fit together.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc;
@@ -16,8 +16,9 @@ use tokio::runtime::{Builder, Runtime};
 pub const TASKS_MAX: usize = 128;
 /// The main thread and the one that writes the log.
 pub(crate) const MAIN_AND_LOG: usize = 2;
-/// Threads that run tasks, at most; otherwise one for each CPU. Measured (docs/benchmarks.md), a CPU carries about 1 GiB/s
-/// through relay or gateway, so 16 of them carry more than a network card of 100 Gbit/s.
+/// Threads that run tasks, at most; otherwise one for each CPU. Measured (docs/benchmarks.md), a
+/// CPU carries about 1 GiB/s through relay or gateway, so 16 of them carry more than a network card
+/// of 100 Gbit/s.
 pub const MAX_WORKERS: usize = 16;
 /// Threads for calls that wait for the disk, or that compute for long.
 pub const MAX_BLOCKING: usize = 16;
@@ -30,14 +31,15 @@ pub const MAX_OWN_LOOKUPS: usize = MAX_LOOKUPS * 3 / 10;
 /// Of these, those for the names of targets.
 pub const MAX_TARGET_LOOKUPS: usize = MAX_LOOKUPS - MAX_OWN_LOOKUPS;
 
-/// Threads that must be there at the start beside the workers: one for blocking calls and two for name resolution.
+/// Threads that must be there at the start beside the workers: one for blocking calls and two for
+/// name resolution.
 const NEEDED_BESIDE_WORKERS: usize = 3;
 /// How long the system may take to run threads that it has created.
 const START_DEADLINE: Duration = Duration::from_secs(10);
 /// How long an unused thread for blocking calls is kept.
 const KEEP_ALIVE: Duration = Duration::from_secs(60);
-/// Turns of tasks after which a busy thread looks at the network. The default, 61, is some milliseconds when all of them
-/// have much to do (docs/reliability.md, "Fairness").
+/// Turns of tasks after which a busy thread looks at the network. The default, 61, is some
+/// milliseconds when all of them have much to do (docs/reliability.md, "Fairness").
 const EVENT_INTERVAL: u32 = 16;
 
 /// What a person can do when the system gives too few threads.
@@ -106,8 +108,8 @@ pub fn runtime() -> Result<Runtime, Error> {
     Ok(runtime)
 }
 
-/// Keeps one thread for blocking calls in use, for as long as the runtime lives. The system may refuse to create one later,
-/// and then a call would wait until another one succeeds.
+/// Keeps one thread for blocking calls in use, for as long as the runtime lives. The system may
+/// refuse to create one later, and then a call would wait until another one succeeds.
 async fn keep_one_for_blocking_calls() {
     loop {
         tokio::time::sleep(KEEP_ALIVE / 2).await;

@@ -1,4 +1,5 @@
-//! Authentication (RFC 4252) with the one method that this engine has: `publickey`, and certificates only. Pure.
+//! Authentication (RFC 4252) with the one method that this engine has: `publickey`, and
+//! certificates only. Pure.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -165,8 +166,9 @@ impl Server {
         self.has_service
     }
 
-    /// Whom the CA certified: the certificate's first principal, not the user name, which the client chooses among all of its
-    /// principals, so that it cannot be taken for someone else whose id is its own name.
+    /// Whom the CA certified: the certificate's first principal, not the user name, which the
+    /// client chooses among all of its principals, so that it cannot be taken for someone else
+    /// whose id is its own name.
     pub(super) fn subject(&self) -> Option<&str> {
         self.subject.as_deref()
     }
@@ -269,7 +271,8 @@ impl Server {
         Ok(())
     }
 
-    /// The certificate, if its holder would be let in, and how it must sign. Otherwise why not is kept.
+    /// The certificate, if its holder would be let in, and how it must sign. Otherwise why not is
+    /// kept.
     fn judge(
         &mut self,
         user: &[u8],

@@ -1,5 +1,5 @@
-//! The key of a CA, which signs certificates by the arithmetic of this engine: ssh-key's own for RSA is not in constant
-//! time (RUSTSEC-2023-0071).
+//! The key of a CA, which signs certificates by the arithmetic of this engine: ssh-key's own for
+//! RSA is not in constant time (RUSTSEC-2023-0071).
 
 use signature::Signer;
 use ssh_key::public::KeyData;

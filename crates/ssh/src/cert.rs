@@ -95,7 +95,8 @@ pub struct Limit {
     pub at: SystemTime,
     /// When it was judged.
     pub now: SystemTime,
-    /// By how much this machine's own clock is known to be wrong; it was judged by the right time then.
+    /// By how much this machine's own clock is known to be wrong; it was judged by the right time
+    /// then.
     pub skew: Option<Skew>,
 }
 
@@ -183,8 +184,8 @@ fn verify(
     for key in [certificate.public_key(), certificate.signature_key()] {
         keys::check_key(key).map_err(|error| Error::BadKey(error.to_string()))?;
     }
-    // The signature is verified with the key *inside* the certificate, which is worth nothing unless it is
-    // the CA we were told to trust.
+    // The signature is verified with the key *inside* the certificate, which is worth nothing
+    // unless it is the CA we were told to trust.
     if certificate.signature_key() != ca.key_data() {
         return Err(Error::WrongCa {
             found: certificate
@@ -226,7 +227,8 @@ fn verify(
     Ok(())
 }
 
-/// Whether the key named in the certificate has signed it: all of it in front of the signature (PROTOCOL.certkeys).
+/// Whether the key named in the certificate has signed it: all of it in front of the signature
+/// (PROTOCOL.certkeys).
 fn is_signed(certificate: &Certificate) -> Option<()> {
     let blob = certificate.to_bytes().ok()?;
     let signature = Vec::<u8>::try_from(certificate.signature().clone()).ok()?;

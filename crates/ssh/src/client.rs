@@ -1,4 +1,5 @@
-//! The client's side: proves its user certificate, judges the server's host certificate, and accepts channels.
+//! The client's side: proves its user certificate, judges the server's host certificate, and
+//! accepts channels.
 
 use std::time::Duration;
 
@@ -54,7 +55,8 @@ impl Config {
     }
 }
 
-/// A server that proved who it is, and to which we have not proved ourselves yet. Dropping it cuts the connection.
+/// A server that proved who it is, and to which we have not proved ourselves yet. Dropping it cuts
+/// the connection.
 #[derive(Debug)]
 pub struct VerifiedServer {
     session: Session,

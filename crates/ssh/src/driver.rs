@@ -1,13 +1,15 @@
-//! Puts a [`Connection`] on a stream: one task reads and opens, one seals and writes, so that the cryptography of both directions
-//! runs beside each other. Between them is the connection's state, locked for a moment at a time and never while waiting.
+//! Puts a [`Connection`] on a stream: one task reads and opens, one seals and writes, so that the
+//! cryptography of both directions runs beside each other. Between them is the connection's state,
+//! locked for a moment at a time and never while waiting.
 //!
-//! - *reader*: bytes → opened packets → the state; wakes readers and writers of channels; keeps the timers.
-//! - *writer*: a batch out of the state → sealed packets → one write. It never waits for more to send, and while it writes more
-//!   gathers.
+//! - *reader*: bytes → opened packets → the state; wakes readers and writers of channels; keeps the
+//!   timers.
+//! - *writer*: a batch out of the state → sealed packets → one write. It never waits for more to
+//!   send, and while it writes more gathers.
 //!
-//! Each ends the session when it ends, for whatever reason. After the disconnect message has been written the reader goes on until the
-//! peer has closed its side: a connection that is closed with bytes unread makes the kernel throw away what is still on its
-//! way to the peer.
+//! Each ends the session when it ends, for whatever reason. After the disconnect message has been
+//! written the reader goes on until the peer has closed its side: a connection that is closed with
+//! bytes unread makes the kernel throw away what is still on its way to the peer.
 
 use std::collections::{HashMap, VecDeque};
 use std::io::{self, IoSlice};
@@ -129,7 +131,8 @@ impl Shared {
         });
     }
 
-    /// The session is over because of `error`, unless it is already: the peer is notified if it can be, and all who wait are woken.
+    /// The session is over because of `error`, unless it is already: the peer is notified if it can
+    /// be, and all who wait are woken.
     fn end(&self, error: Error) {
         let mut wakers = Vec::new();
         {
@@ -346,8 +349,8 @@ impl Drop for EndsSession {
     }
 }
 
-/// Takes in what the peer still sends, until it closes its side: a connection that is closed with bytes unread makes the kernel
-/// discard our disconnect message.
+/// Takes in what the peer still sends, until it closes its side: a connection that is closed with
+/// bytes unread makes the kernel discard our disconnect message.
 async fn drain<R: AsyncRead + Unpin>(mut reader: R) {
     let mut nowhere = [0; 4096];
     while matches!(reader.read(&mut nowhere).await, Ok(1..)) {}

@@ -1,5 +1,5 @@
-//! Reads OpenSSH keys and certificates as the platform sends them: one `authorized_keys`-style line for
-//! public material, OpenSSH PEM for private keys. Errors never repeat private material.
+//! Reads OpenSSH keys and certificates as the platform sends them: one `authorized_keys`-style line
+//! for public material, OpenSSH PEM for private keys. Errors never repeat private material.
 
 use std::sync::Arc;
 
@@ -84,8 +84,8 @@ pub fn parse_private_key(pem: &Secret) -> Result<PrivateKey, Error> {
     Ok(key)
 }
 
-/// Reads an unencrypted P-256 key whose number is shorter than 32 bytes, as one in 512 is: OpenSSH writes a
-/// number without leading zeros (RFC 4251 §5), and the library wants all of them.
+/// Reads an unencrypted P-256 key whose number is shorter than 32 bytes, as one in 512 is: OpenSSH
+/// writes a number without leading zeros (RFC 4251 §5), and the library wants all of them.
 fn parse_short_p256(pem: &str) -> Option<PrivateKey> {
     let body = pem
         .strip_prefix("-----BEGIN OPENSSH PRIVATE KEY-----")?
@@ -140,7 +140,8 @@ impl CertifiedKey {
     /// Joins the two.
     ///
     /// # Errors
-    /// [`Error::Mismatch`] if they do not belong together, [`Error::Unusable`] if the key cannot sign.
+    /// [`Error::Mismatch`] if they do not belong together, [`Error::Unusable`] if the key cannot
+    /// sign.
     pub fn try_new(key: &PrivateKey, certificate: Certificate) -> Result<Self, Error> {
         if key.public_key().key_data() != certificate.public_key() {
             return Err(Error::Mismatch);

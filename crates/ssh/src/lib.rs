@@ -1,16 +1,20 @@
-//! The tunnel's engine: SSH as this protocol needs it, done completely (RFC 4251–4254, 5656, 8268, 8308, 8332, 8731, OpenSSH's
-//! certificates, strict key exchange and authenticated ciphers). It knows nothing of gateways and relays.
+//! The tunnel's engine: SSH as this protocol needs it, done completely (RFC 4251–4254, 5656, 8268,
+//! 8308, 8332, 8731, OpenSSH's certificates, strict key exchange and authenticated ciphers). It
+//! knows nothing of gateways and relays.
 //!
-//! - [`client::connect`] and [`server::accept`] make an authenticated [`client::Session`], the same type for both; either side
-//!   can open a channel with [`client::Session::open`] and take those of the other with [`client::Session::accept`].
+//! - [`client::connect`] and [`server::accept`] make an authenticated [`client::Session`], the same
+//!   type for both; either side can open a channel with [`client::Session::open`] and take those of
+//!   the other with [`client::Session::accept`].
 //! - [`cert`] is the only judge of certificates, on both sides.
 //!
-//! The layers, each of which knows only those before it, and none of which does input or output but the last three:
-//! `wire` data types · `msg` messages · `cipher`, `packet` sealed packets · `kex`, `sign`, `cert` proofs · `transport` key
-//! exchange · `auth` · `connection` channels, windows, liveness · `input`, `output` bytes · `driver` two tasks on a stream ·
-//! `session`, `stream` what the program holds.
+//! The layers, each of which knows only those before it, and none of which does input or output but
+//! the last three: `wire` data types · `msg` messages · `cipher`, `packet` sealed packets · `kex`,
+//! `sign`, `cert` proofs · `transport` key exchange · `auth` · `connection` channels, windows,
+//! liveness · `input`, `output` bytes · `driver` two tasks on a stream · `session`, `stream` what
+//! the program holds.
 //!
-//! It deliberately has no other authentication than certificates, no compression, no channels but `direct-tcpip`, no shell.
+//! It deliberately has no other authentication than certificates, no compression, no channels but
+//! `direct-tcpip`, no shell.
 
 mod auth;
 pub mod ca;
@@ -72,7 +76,8 @@ impl Keepalive {
     };
 }
 
-/// When keys are exchanged again, whichever comes first, counted for each direction by itself (RFC 4253 §9, RFC 4344 §3).
+/// When keys are exchanged again, whichever comes first, counted for each direction by itself (RFC
+/// 4253 §9, RFC 4344 §3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RekeyLimits {
     /// Bytes of payload.
@@ -81,14 +86,15 @@ pub struct RekeyLimits {
     pub packets: u64,
     /// Time since the last exchange.
     pub time: Duration,
-    /// Exchanges by a curve that the peer may begin in a row; those by a finite-field group count for
-    /// more, as they cost more. It may begin another one for each second and for each mebibyte; beyond
-    /// that the session ends.
+    /// Exchanges by a curve that the peer may begin in a row; those by a finite-field group count
+    /// for more, as they cost more. It may begin another one for each second and for each mebibyte;
+    /// beyond that the session ends.
     pub peer_burst: u32,
 }
 
 impl RekeyLimits {
-    /// A gibibyte or an hour, as RFC 4253 §9 has it, and half of the packets after which sequence numbers repeat (RFC 4344 §3.1).
+    /// A gibibyte or an hour, as RFC 4253 §9 has it, and half of the packets after which sequence
+    /// numbers repeat (RFC 4344 §3.1).
     pub(crate) const DEFAULT: Self = Self {
         bytes: 1 << 30,
         packets: 1 << 31,

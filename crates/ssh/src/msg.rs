@@ -1,4 +1,5 @@
-//! The messages of SSH that this engine knows (RFC 4250 §4.1.2), read from a payload and written to a packet. Pure.
+//! The messages of SSH that this engine knows (RFC 4250 §4.1.2), read from a payload and written to
+//! a packet. Pure.
 
 use super::packet::Packet;
 use super::wire::{Malformed, Reader, Write as _};
@@ -12,7 +13,8 @@ pub(super) const SERVICE_ACCEPT: u8 = 6;
 pub(super) const EXT_INFO: u8 = 7;
 pub(super) const KEXINIT: u8 = 20;
 pub(super) const NEWKEYS: u8 = 21;
-/// KEXDH_INIT (RFC 4253 §8), KEX_ECDH_INIT (RFC 5656 §4) and the hybrid exchange's: they share number and form.
+/// KEXDH_INIT (RFC 4253 §8), KEX_ECDH_INIT (RFC 5656 §4) and the hybrid exchange's: they share
+/// number and form.
 pub(super) const KEX_EXCHANGE_INIT: u8 = 30;
 pub(super) const KEX_EXCHANGE_REPLY: u8 = 31;
 pub(super) const USERAUTH_REQUEST: u8 = 50;
@@ -100,8 +102,8 @@ pub(super) enum Message<'a> {
     },
     /// RFC 4254 §4.
     RequestFailure,
-    /// RFC 4254 §5.1. The type-specific data are not looked into: deployed relays send none with a `direct-tcpip`
-    /// (protocol.md §3).
+    /// RFC 4254 §5.1. The type-specific data are not looked into: deployed relays send none with a
+    /// `direct-tcpip` (protocol.md §3).
     ChannelOpen {
         kind: &'a [u8],
         sender: u32,
@@ -532,7 +534,8 @@ impl<'a> AuthMethod<'a> {
 
 const SERVER_SIG_ALGS: &[u8] = b"server-sig-algs";
 
-/// Reads all extensions. Only the one list is of interest, and what is in it need not be a list of names.
+/// Reads all extensions. Only the one list is of interest, and what is in it need not be a list of
+/// names.
 fn server_sig_algs<'a>(r: &mut Reader<'a>) -> Result<Option<&'a str>, Malformed> {
     let mut found = None;
     for _ in 0..r.u32()? {

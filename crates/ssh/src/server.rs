@@ -1,4 +1,5 @@
-//! The server's side: proves its host certificate, judges the client's user certificate, and opens channels to it.
+//! The server's side: proves its host certificate, judges the client's user certificate, and opens
+//! channels to it.
 
 use std::time::Duration;
 
@@ -74,7 +75,8 @@ where
     accept_measured(reader, writer, config, HandshakeCpu::default()).await
 }
 
-/// The same, where key exchanges wait for their turn and what the handshake takes is measured by `cpu`.
+/// The same, where key exchanges wait for their turn and what the handshake takes is measured by
+/// `cpu`.
 pub async fn accept_measured<R, W>(
     reader: R,
     writer: W,

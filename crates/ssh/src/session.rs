@@ -103,14 +103,16 @@ impl Session {
         }
     }
 
-    /// Whom the CA certified: the first principal of a client's certificate. Not the user name, which the client chooses among
-    /// all of its principals, so that it cannot be taken for someone else whose id is its own name. Empty on the client's side.
+    /// Whom the CA certified: the first principal of a client's certificate. Not the user name,
+    /// which the client chooses among all of its principals, so that it cannot be taken for someone
+    /// else whose id is its own name. Empty on the client's side.
     #[must_use]
     pub fn subject(&self) -> &str {
         &self.subject
     }
 
-    /// The next channel that the peer opens; `None` once the session has ended. Cancel-safe. For one caller at a time.
+    /// The next channel that the peer opens; `None` once the session has ended. Cancel-safe. For
+    /// one caller at a time.
     pub async fn accept(&self) -> Option<ChannelStream> {
         loop {
             {
@@ -211,7 +213,8 @@ impl Session {
         self.shared.take_end()
     }
 
-    /// From now on `account` bounds what the channels of this session hold, unless one does already.
+    /// From now on `account` bounds what the channels of this session hold, unless one does
+    /// already.
     pub fn charge_to(&self, account: Arc<Account>) {
         self.shared.lock().connection.charge_to(account);
     }

@@ -1,5 +1,6 @@
-//! One channel as a byte stream. Data are copied once on their way out, into the packet that is sealed in place, and not at all
-//! on their way in: they are read where they were decrypted ([`AsyncBufRead`]).
+//! One channel as a byte stream. Data are copied once on their way out, into the packet that is
+//! sealed in place, and not at all on their way in: they are read where they were decrypted
+//! ([`AsyncBufRead`]).
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -22,7 +23,8 @@ const MAX_WRITE: usize = 32 * 1024;
 /// So many bytes that were read are reported to the session, even in the middle of what it gave.
 const TELL_READ: usize = 64 * 1024;
 
-/// Places for received packets that an idle channel keeps: few bytes, and no allocation for each packet.
+/// Places for received packets that an idle channel keeps: few bytes, and no allocation for each
+/// packet.
 const KEPT_CHUNKS: usize = 8;
 
 /// The right to a channel; the channel is closed when it is dropped.
@@ -63,9 +65,10 @@ impl Drop for Handle {
     }
 }
 
-/// An open channel. Shutting down the write side sends EOF and leaves the other direction open; dropping
-/// it closes the channel. Writing to a channel that the peer has closed is an error, shutting it down is
-/// not. Reading from a channel whose session ended before the channel did is an error.
+/// An open channel. Shutting down the write side sends EOF and leaves the other direction open;
+/// dropping it closes the channel. Writing to a channel that the peer has closed is an error,
+/// shutting it down is not. Reading from a channel whose session ended before the channel did is an
+/// error.
 pub struct ChannelStream {
     handle: Arc<Handle>,
     /// Received and not yet read; the first one may have been read in part.
@@ -78,12 +81,13 @@ pub struct ChannelStream {
     requires_eof: bool,
 }
 
-/// Keeps a channel that was shut down and dropped open until its peer has closed it, so that what was written last is with the
-/// peer then.
+/// Keeps a channel that was shut down and dropped open until its peer has closed it, so that what
+/// was written last is with the peer then.
 pub struct CloseWait(Arc<Handle>);
 
 impl CloseWait {
-    /// Waits until the peer has closed the channel, `limit` at most, and takes in what it still sends.
+    /// Waits until the peer has closed the channel, `limit` at most, and takes in what it still
+    /// sends.
     pub async fn wait(self, limit: Duration) {
         let closing = std::future::poll_fn(|cx| self.0.poll_closed(cx));
         let _ = tokio::time::timeout(limit, closing).await;
@@ -102,7 +106,8 @@ impl ChannelStream {
         }
     }
 
-    /// The one who holds what is returned keeps the channel open beyond the drop of this, if it was shut down.
+    /// The one who holds what is returned keeps the channel open beyond the drop of this, if it was
+    /// shut down.
     #[must_use]
     pub fn close_wait(&self) -> CloseWait {
         CloseWait(Arc::clone(&self.handle))
@@ -167,7 +172,8 @@ impl Drop for ChannelStream {
     fn drop(&mut self) {
         let Handle { shared, id } = &*self.handle;
         if self.shut_down {
-            // No one will read it: a close wait takes in what comes, as long as the peer may send it.
+            // No one will read it: a close wait takes in what comes, as long as the peer may send
+            // it.
             let unread = self.chunks.iter().map(|chunk| chunk.len());
             let bytes = unread.fold(self.read, usize::saturating_add);
             shared.lock().connection.read(*id, bytes);

@@ -1,4 +1,5 @@
-//! The data types of SSH (RFC 4251 §5): read without leaving the message, written without surprise. Pure.
+//! The data types of SSH (RFC 4251 §5): read without leaving the message, written without surprise.
+//! Pure.
 
 /// The message ends early, goes on too long, or holds what its type forbids.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -62,7 +62,8 @@ impl Platform {
         Self::known(platform.process, platform.url, state, Some(&ca.pem()))
     }
 
-    /// One that runs and serves at `url`; with HTTPS, `root` is what its certificate is checked against.
+    /// One that runs and serves at `url`; with HTTPS, `root` is what its certificate is checked
+    /// against.
     pub fn known(process: Process, url: String, state: PathBuf, root: Option<&str>) -> Self {
         let token = std::fs::read_to_string(state.join("admin-token")).expect("the token file");
         // A proxy of this machine's environment has no business here.

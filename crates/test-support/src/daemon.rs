@@ -1,5 +1,5 @@
-//! The command lines of the daemons: one place that knows the flags. Secrets go into 0600 files, never
-//! into arguments or the environment.
+//! The command lines of the daemons: one place that knows the flags. Secrets go into 0600 files,
+//! never into arguments or the environment.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};

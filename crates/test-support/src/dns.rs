@@ -2,8 +2,8 @@
 
 use std::net::Ipv4Addr;
 
-/// The answer to a query for an address, good for so many seconds: that of a name that `known` knows, no such name for anything
-/// else. `known` is given a name in lower case, as labels.
+/// The answer to a query for an address, good for so many seconds: that of a name that `known`
+/// knows, no such name for anything else. `known` is given a name in lower case, as labels.
 pub fn answer(query: &[u8], ttl: u8, known: impl Fn(&[u8]) -> Option<Ipv4Addr>) -> Option<Vec<u8>> {
     let question = query.get(12..)?;
     let end = question.iter().position(|byte| *byte == 0)? + 1;

@@ -1,5 +1,5 @@
-//! A platform that answers exactly what a case scripts, and remembers what it was asked. Its JSON is
-//! written by hand from protocol.md §1, not with the program's own types.
+//! A platform that answers exactly what a case scripts, and remembers what it was asked. Its JSON
+//! is written by hand from protocol.md §1, not with the program's own types.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;

@@ -1,5 +1,5 @@
-//! The other end of a client's connection, with certificates of any quality: TLS 1 like a relay, TLS 2 inside
-//! it like the gateway behind it, and an echo in place of a target.
+//! The other end of a client's connection, with certificates of any quality: TLS 1 like a relay,
+//! TLS 2 inside it like the gateway behind it, and an echo in place of a target.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -22,7 +22,8 @@ pub struct FakeRelay {
 }
 
 impl FakeRelay {
-    /// Listens on port 8443 of `host`; each side shows its leaf and trusts the clients of its anchors.
+    /// Listens on port 8443 of `host`; each side shows its leaf and trusts the clients of its
+    /// anchors.
     pub async fn start(host: Ipv4Addr, relay: (&Pem, &str), gateway: (&Pem, &str)) -> Self {
         // A child that is being started at this moment may hold the one before for a moment longer.
         let listener = eventually("the port", || TcpListener::bind((host, 8443))).await;

@@ -1,5 +1,6 @@
-//! The deployed relay and gateway as peers that are not ours: the programs of `tests/interop/go`, which have the
-//! deployed programs' SSH library and their settings. Where they cannot be built, their cases are skipped visibly.
+//! The deployed relay and gateway as peers that are not ours: the programs of `tests/interop/go`,
+//! which have the deployed programs' SSH library and their settings. Where they cannot be built,
+//! their cases are skipped visibly.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -23,7 +24,8 @@ const ALGORITHM: &str = "rsa-2048";
 /// Name of the gateway that the Go program plays.
 const DEPLOYED: &str = "deployed-gateway";
 
-/// The program; built once in a run. `None` where there is no Go or none of its modules: the case is skipped.
+/// The program; built once in a run. `None` where there is no Go or none of its modules: the case
+/// is skipped.
 pub fn program() -> Option<&'static Path> {
     static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     match BUILT.get_or_init(build) {
@@ -73,8 +75,8 @@ async fn spawn(role: &str, program: &Path, dir: &Path, issued: &Value, flags: &[
     process
 }
 
-/// The deployed relay in the place of ours: embedded platform, Go relay, and our gateway behind it. Fields are dropped
-/// in this order, the directory last.
+/// The deployed relay in the place of ours: embedded platform, Go relay, and our gateway behind it.
+/// Fields are dropped in this order, the directory last.
 pub struct DeployedRelay {
     pub gateway: Process,
     pub relay: Process,
@@ -179,7 +181,8 @@ impl DeployedGateway {
         Self::dial(program, &self.stack, &self.issued, &[]).await
     }
 
-    /// `infisical connect` to `target` through the Go gateway; gives the process and where it listens.
+    /// `infisical connect` to `target` through the Go gateway; gives the process and where it
+    /// listens.
     pub async fn connect(&self, target: &Target) -> (Process, SocketAddr) {
         let to = target.address.to_string();
         self.stack.connect_through(DEPLOYED, &to).await

@@ -1,5 +1,5 @@
-//! An organization that takes what it can get of a relay: its gateway sends without end, and its clients
-//! do not read.
+//! An organization that takes what it can get of a relay: its gateway sends without end, and its
+//! clients do not read.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -12,8 +12,8 @@ use nix::sys::stat::Mode;
 
 use super::process::clean;
 
-/// Starts its arguments where `/run/systemd/journal` is the first of them, and nothing else is below `/run`; standard error
-/// is the second.
+/// Starts its arguments where `/run/systemd/journal` is the first of them, and nothing else is
+/// below `/run`; standard error is the second.
 const WITH_JOURNAL: &str = "mount -t tmpfs none /run && mkdir -p /run/systemd/journal && \
                             mount --bind \"$0\" /run/systemd/journal && exec 2>>\"$1\" && \
                             shift && exec \"$@\"";
@@ -34,7 +34,8 @@ impl Journald {
         let directory = dir.join("journal");
         fs::create_dir(&directory).expect("a directory");
         let socket = UnixDatagram::bind(directory.join("socket")).expect("a socket");
-        // Asked for entries only when all are there. The kernel keeps ten at least, and these programs say less.
+        // Asked for entries only when all are there. The kernel keeps ten at least, and these
+        // programs say less.
         socket.set_nonblocking(true).expect("a choice");
         Self { socket, directory }
     }
@@ -111,8 +112,8 @@ pub fn may_mount() -> bool {
     may
 }
 
-/// `command` with `journal` as the directory of journald's socket, and with standard error at the end of the file `stderr`, which
-/// it takes for the journal.
+/// `command` with `journal` as the directory of journald's socket, and with standard error at the
+/// end of the file `stderr`, which it takes for the journal.
 pub fn as_service(command: &Command, dir: &Path, journal: &Path, stderr: &Path) -> Command {
     let metadata = File::create(stderr)
         .and_then(|file| file.metadata())
@@ -158,7 +159,8 @@ impl FullPipe {
         };
         let reader = open(OpenOptions::new().read(true));
         let mut writer = open(OpenOptions::new().write(true));
-        // By pages, then by bytes: the last of them is what makes it full for a line, however short.
+        // By pages, then by bytes: the last of them is what makes it full for a line, however
+        // short.
         for piece in [&[b'x'; 4096][..], b"x"] {
             let full = loop {
                 if let Err(error) = writer.write_all(piece) {

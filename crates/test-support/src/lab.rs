@@ -1,5 +1,5 @@
-//! A relay and a gateway under a fake platform: every authority is the case's own, so every certificate
-//! that they meet can be forged.
+//! A relay and a gateway under a fake platform: every authority is the case's own, so every
+//! certificate that they meet can be forged.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -29,7 +29,8 @@ pub const GATEWAY_ID: &str = "6d1f0a3e-5c1b-4a53-9d57-3b7a0e1f2c4d";
 /// The identity token of both; only the fake platform sees it.
 pub const TOKEN: &str = "lab-identity-token-0123456789";
 
-/// The relay's line once it can send clients to a gateway; the gateway's own may be a moment earlier.
+/// The relay's line once it can send clients to a gateway; the gateway's own may be a moment
+/// earlier.
 pub const GATEWAY_CONNECTED: &str = "gateway connected";
 
 /// What the gateway asks for when it registers.

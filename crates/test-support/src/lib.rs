@@ -1,8 +1,9 @@
-//! What every case is built from: real processes, a loopback address of its own, certificates of any
-//! quality, a platform that answers what the case wants, foreign OpenSSH peers and sample targets.
+//! What every case is built from: real processes, a loopback address of its own, certificates of
+//! any quality, a platform that answers what the case wants, foreign OpenSSH peers and sample
+//! targets.
 //!
-//! Nothing here waits for time to pass: every wait is for a condition that stays true once it is true, and
-//! [`PATIENCE`] only bounds how long a failure takes to be reported.
+//! Nothing here waits for time to pass: every wait is for a condition that stays true once it is
+//! true, and [`PATIENCE`] only bounds how long a failure takes to be reported.
 
 #![allow(
     clippy::unwrap_used,

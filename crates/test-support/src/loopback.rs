@@ -1,5 +1,5 @@
-//! A loopback address that belongs to one case alone: ports 2222 and 8443 are the protocol's, so cases
-//! that run side by side differ in the address. On Linux all of 127/8 is there.
+//! A loopback address that belongs to one case alone: ports 2222 and 8443 are the protocol's, so
+//! cases that run side by side differ in the address. On Linux all of 127/8 is there.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::OnceLock;
@@ -34,8 +34,8 @@ pub fn address() -> Ipv4Addr {
     panic!("no free loopback address in 100 tries");
 }
 
-/// True if no one listens there. It does not listen itself: a child that is being started at this moment would
-/// hold the port for a moment longer.
+/// True if no one listens there. It does not listen itself: a child that is being started at this
+/// moment would hold the port for a moment longer.
 fn is_free(address: SocketAddr) -> bool {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
     let socket = socket.expect("a socket");

@@ -1,6 +1,7 @@
 //! A service manager that only listens (sd_notify(3)).
 //!
-//! It takes every message at once, as the real one does: a queue of a few that no one empties would block the daemon.
+//! It takes every message at once, as the real one does: a queue of a few that no one empties would
+//! block the daemon.
 
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
@@ -34,7 +35,8 @@ impl Manager {
         Self { messages }
     }
 
-    /// Receives until a message has a line that begins with `line`; gives everything said until then.
+    /// Receives until a message has a line that begins with `line`; gives everything said until
+    /// then.
     pub fn wait_for(&self, line: &str) -> String {
         let end = Instant::now() + PATIENCE;
         let mut all = String::new();

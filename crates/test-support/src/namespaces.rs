@@ -60,8 +60,8 @@ impl Dns {
     }
 }
 
-/// Runs `case` and all processes that it starts in namespaces of their own, where `names` resolve; skipped visibly without
-/// root.
+/// Runs `case` and all processes that it starts in namespaces of their own, where `names` resolve;
+/// skipped visibly without root.
 pub fn with_dns(names: &[(&str, Ipv4Addr)], case: impl AsyncFnOnce(Dns) + Send) {
     if !nix::unistd::geteuid().is_root() {
         eprintln!("SKIPPED: only root can have a DNS server at port 53");
@@ -71,7 +71,8 @@ pub fn with_dns(names: &[(&str, Ipv4Addr)], case: impl AsyncFnOnce(Dns) + Send) 
     let run = || {
         let dir = tempfile::tempdir().expect("a directory");
         enter();
-        // A query is repeated after the longest time that there is, so that a lookup hangs for all of the case.
+        // A query is repeated after the longest time that there is, so that a lookup hangs for all
+        // of the case.
         let files = [
             (
                 "/etc/resolv.conf",

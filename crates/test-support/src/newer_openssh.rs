@@ -1,5 +1,6 @@
-//! A newer OpenSSH than this machine's, for what only that has: Debian 13's, unpacked into the target directory with the
-//! libraries that it needs, and run by its own loader. Nothing of it is installed.
+//! A newer OpenSSH than this machine's, for what only that has: Debian 13's, unpacked into the
+//! target directory with the libraries that it needs, and run by its own loader. Nothing of it is
+//! installed.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -88,7 +89,8 @@ fn install() -> Result<PathBuf, String> {
     Ok(directory)
 }
 
-/// What runs a program with its own loader and libraries, found in `root`, which will be at `wanted`.
+/// What runs a program with its own loader and libraries, found in `root`, which will be at
+/// `wanted`.
 fn script(root: &Path, wanted: &Path, program: &str) -> Result<String, String> {
     let loader = [
         "usr/lib64/ld-linux-x86-64.so.2",

@@ -1,5 +1,5 @@
-//! OpenSSH as a peer that is not ours: `ssh` towards our relay, `sshd` towards our gateway, and an `sshd`
-//! as a private service.
+//! OpenSSH as a peer that is not ours: `ssh` towards our relay, `sshd` towards our gateway, and an
+//! `sshd` as a private service.
 
 use std::fmt::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -118,8 +118,8 @@ fn ssh_by(program: &Path, home: &Path) -> Command {
     command
 }
 
-/// `ssh` as a gateway would dial the relay at `host`: no command, no session, only the connection. It
-/// checks the relay's host certificate against `host_ca` and the principal `<host>:2222`.
+/// `ssh` as a gateway would dial the relay at `host`: no command, no session, only the connection.
+/// It checks the relay's host certificate against `host_ca` and the principal `<host>:2222`.
 pub fn ssh_as_gateway(
     dir: &Path,
     host: Ipv4Addr,
@@ -160,7 +160,8 @@ pub fn ssh_as_gateway(
     command
 }
 
-/// `ssh` to our server's side at the address of `ring`. `arguments` come first, so of an option they count.
+/// `ssh` to our server's side at the address of `ring`. `arguments` come first, so of an option
+/// they count.
 pub fn ssh_to(ring: &Keyring, sides: &Sides, arguments: &[&str]) -> Command {
     ssh_to_by(Path::new("ssh"), ring, sides, arguments)
 }

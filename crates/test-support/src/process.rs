@@ -1,5 +1,5 @@
-//! A child process: started without our environment, its output kept in memory as it comes, killed when
-//! dropped, and its output printed when the case fails.
+//! A child process: started without our environment, its output kept in memory as it comes, killed
+//! when dropped, and its output printed when the case fails.
 
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, ErrorKind, Read};
@@ -48,8 +48,8 @@ pub fn clean(program: impl AsRef<OsStr>, home: &Path) -> Command {
     command
 }
 
-/// The same command as a user that may have so many threads at most, this command's included; `None`, visibly, where that
-/// cannot be arranged.
+/// The same command as a user that may have so many threads at most, this command's included;
+/// `None`, visibly, where that cannot be arranged.
 pub fn with_processes(command: &Command, limit: usize) -> Option<Command> {
     let is_there = Command::new("setpriv").arg("--version").output().is_ok();
     if !is_there || !nix::unistd::geteuid().is_root() {
@@ -104,7 +104,8 @@ fn launched(mut launcher: Command, command: &Command) -> Command {
     launcher
 }
 
-/// The same command with so many descriptors at most; `None`, visibly, where prlimit(1) is not installed.
+/// The same command with so many descriptors at most; `None`, visibly, where prlimit(1) is not
+/// installed.
 pub fn with_descriptors(command: &Command, limit: usize) -> Option<Command> {
     let is_there = Command::new("prlimit").arg("--version").output().is_ok();
     if !is_there {
@@ -268,7 +269,8 @@ impl Process {
         self.stdin.take().expect("stdin is taken once")
     }
 
-    /// What the system shows of the running child to everyone (arguments) and to its owner (environment).
+    /// What the system shows of the running child to everyone (arguments) and to its owner
+    /// (environment).
     pub fn command_line_and_environment(&self) -> String {
         let read = |file: &str| {
             let path = format!("/proc/{}/{file}", self.pid());

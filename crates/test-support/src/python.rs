@@ -1,4 +1,5 @@
-//! Python packages as peers: installed once into the target directory, from wherever `pip` finds them.
+//! Python packages as peers: installed once into the target directory, from wherever `pip` finds
+//! them.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -29,7 +30,8 @@ pub fn with_botocore(home: &Path) -> Option<Command> {
     python(home, packages, "signatures are not compared with AWS's own")
 }
 
-/// `python3` with the modules `ssh_audit` and `sslyze`; `None`, and said so, if they cannot be had here.
+/// `python3` with the modules `ssh_audit` and `sslyze`; `None`, and said so, if they cannot be had
+/// here.
 pub fn with_scanners(home: &Path) -> Option<Command> {
     static PACKAGES: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     let packages = PACKAGES.get_or_init(|| install(SCANNERS));

@@ -1,5 +1,5 @@
-//! SSH keys, authorities and certificates of any quality, made by `ssh-keygen`: an implementation that is
-//! not ours.
+//! SSH keys, authorities and certificates of any quality, made by `ssh-keygen`: an implementation
+//! that is not ours.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -1,5 +1,5 @@
-//! Our engine's two roles in the test's own process, with keys, authorities and certificates of any kind, so that a
-//! foreign peer can be set against either.
+//! Our engine's two roles in the test's own process, with keys, authorities and certificates of any
+//! kind, so that a foreign peer can be set against either.
 
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};

@@ -80,8 +80,8 @@ impl Target {
         .await
     }
 
-    /// Says `message` and ends its own direction first, then reads to the end; what it read is handed to
-    /// `told`.
+    /// Says `message` and ends its own direction first, then reads to the end; what it read is
+    /// handed to `told`.
     pub async fn end_first(
         host: Ipv4Addr,
         message: &'static str,
@@ -101,8 +101,8 @@ impl Target {
         .await
     }
 
-    /// Sends `mib` MiB of noise and reads to the end, both at once and neither waiting for the other; what it
-    /// sent and what it read is handed to `told`.
+    /// Sends `mib` MiB of noise and reads to the end, both at once and neither waiting for the
+    /// other; what it sent and what it read is handed to `told`.
     pub async fn exchange(
         host: Ipv4Addr,
         mib: usize,
@@ -120,7 +120,8 @@ impl Target {
         .await
     }
 
-    /// One page for every request (HTTP/1.1, connection closed after it), whose headers come back below it.
+    /// One page for every request (HTTP/1.1, connection closed after it), whose headers come back
+    /// below it.
     pub async fn http(host: Ipv4Addr) -> Self {
         Self::serve(host, |mut stream| async move {
             let mut request = Vec::new();

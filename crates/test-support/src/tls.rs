@@ -1,5 +1,5 @@
-//! TLS clients of the test's own: TLS 1 to a relay, TLS 2 inside it to a gateway. They present whatever
-//! certificate a case gives them, and check the server's as they must.
+//! TLS clients of the test's own: TLS 1 to a relay, TLS 2 inside it to a gateway. They present
+//! whatever certificate a case gives them, and check the server's as they must.
 
 use std::io;
 use std::net::Ipv4Addr;
@@ -79,8 +79,8 @@ where
     soon("TLS 2", connector.connect(name, stream)).await
 }
 
-/// Waits for the other side to end a connection without having said anything, and tells how it did. In
-/// TLS 1.3 a refused client learns of it only when it reads.
+/// Waits for the other side to end a connection without having said anything, and tells how it did.
+/// In TLS 1.3 a refused client learns of it only when it reads.
 pub async fn refused<S>(connected: io::Result<TlsStream<S>>) -> String
 where
     S: AsyncRead + AsyncWrite + Unpin,

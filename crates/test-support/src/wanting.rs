@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::process::{Command, Stdio};
 
-/// Why the tests of `make` cannot run here: they need root, `tools` (each a program and its package), and that unshare(1) does
-/// what `namespace` says.
+/// Why the tests of `make` cannot run here: they need root, `tools` (each a program and its
+/// package), and that unshare(1) does what `namespace` says.
 pub fn why(make: &str, tools: &[(&str, &str)], namespace: &[&str]) -> Option<String> {
     if !nix::unistd::geteuid().is_root() {
         return Some(format!("which needs root (sudo make {make})"));

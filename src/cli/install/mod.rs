@@ -2,8 +2,8 @@
 //! decided on and then carried out.
 //!
 //! The order of things is what makes it safe to run: everything is judged before anything is
-//! written ([`decide`]); a one-time token is spent next, and what it obtains is saved at once; units
-//! come last ([`execute`]). What fails can be run again, and does only what is left.
+//! written ([`decide`]); a one-time token is spent next, and what it obtains is saved at once;
+//! units come last ([`execute`]). What fails can be run again, and does only what is left.
 
 mod decide;
 mod execute;

@@ -25,8 +25,8 @@ pub enum Error {
     Link { path: PathBuf },
 }
 
-/// Opens or makes the file, to append to it. A symbolic link is not followed, except those of `/dev`,
-/// such as `/dev/stdout`.
+/// Opens or makes the file, to append to it. A symbolic link is not followed, except those of
+/// `/dev`, such as `/dev/stdout`.
 pub(super) fn open(path: &Path) -> Result<File, Error> {
     let mut options = OpenOptions::new();
     // A FIFO without a reader would block the open forever.

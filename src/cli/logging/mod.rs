@@ -1,11 +1,12 @@
 //! Logs: to standard error, the journal or a file, as text for people or as JSON for collectors.
 //!
-//! The level is that of this program; libraries are heard only when they warn, and the SSH library, which calls
-//! ordinary ends of connections errors, only when asked for everything. Logging begins with what flags and environment
-//! say, before any file is read; [`Handle::apply`] then follows the configuration for as long as the program runs.
+//! The level is that of this program; libraries are heard only when they warn, and the SSH library,
+//! which calls ordinary ends of connections errors, only when asked for everything. Logging begins
+//! with what flags and environment say, before any file is read; [`Handle::apply`] then follows the
+//! configuration for as long as the program runs.
 //!
-//! Logging never waits for the reader of the lines: a service that waits serves no one and is ended by its watchdog: lines go
-//! through a bounded queue to a thread that does nothing else.
+//! Logging never waits for the reader of the lines: a service that waits serves no one and is ended
+//! by its watchdog: lines go through a bounded queue to a thread that does nothing else.
 //!
 //! With JSON the journal gets lines of it too: its fields are for the other formats.
 
@@ -66,8 +67,8 @@ pub struct Logging {
 }
 
 impl Logging {
-    /// Begins to log, to standard error or the journal; call it once. Lines are written from [`Handle::open`] on, and the
-    /// file comes with it.
+    /// Begins to log, to standard error or the journal; call it once. Lines are written from
+    /// [`Handle::open`] on, and the file comes with it.
     pub fn start(self) -> Handle {
         // A journal without a socket still reads lines; no reason not to start.
         let has_journal = self.stderr.is_journal || self.stdout.is_journal;
@@ -196,11 +197,13 @@ impl fmt::Debug for Handle {
 }
 
 impl Handle {
-    /// Goes on in the file that flags or environment name, if they do, and starts the thread that writes: call it when
-    /// the process has given up its privileges, which threads have of their own.
+    /// Goes on in the file that flags or environment name, if they do, and starts the thread that
+    /// writes: call it when the process has given up its privileges, which threads have of their
+    /// own.
     ///
     /// # Errors
-    /// The file cannot be opened, and lines go where they went; or there is no thread, and they wait for the end.
+    /// The file cannot be opened, and lines go where they went; or there is no thread, and they
+    /// wait for the end.
     pub fn open(&self) -> anyhow::Result<()> {
         let Shared { logging, sink, .. } = &*self.0;
         let file = logging.settings.file.as_deref();
@@ -210,7 +213,8 @@ impl Handle {
             .map_err(Failure::unavailable)
     }
 
-    /// Logs as `settings` say from now on, which hold what flags and environment say too. Blocks for the disk, briefly.
+    /// Logs as `settings` say from now on, which hold what flags and environment say too. Blocks
+    /// for the disk, briefly.
     ///
     /// # Errors
     /// The file cannot be opened; nothing is changed then.
@@ -220,19 +224,21 @@ impl Handle {
         Ok(())
     }
 
-    /// The same for a program that runs already: a file that cannot be opened is a warning, the old one stays in use,
-    /// and the level changes all the same. An unchanged file is opened again.
+    /// The same for a program that runs already: a file that cannot be opened is a warning, the old
+    /// one stays in use, and the level changes all the same. An unchanged file is opened again.
     pub fn follow(&self, settings: &LogSettings) {
         self.change(settings);
         self.0.sink.follow(settings.file.as_deref());
     }
 
-    /// Opens the file again, after logrotate moved it away; a failure is a warning, and the old file stays in use.
+    /// Opens the file again, after logrotate moved it away; a failure is a warning, and the old
+    /// file stays in use.
     pub fn reopen(&self) {
         self.0.sink.reopen();
     }
 
-    /// What is logged until the returned value is dropped will be written, unless that takes more than two seconds.
+    /// What is logged until the returned value is dropped will be written, unless that takes more
+    /// than two seconds.
     #[must_use]
     pub fn written_at_the_end(&self) -> impl Drop {
         AtTheEnd(Arc::clone(&self.0.sink))
@@ -246,7 +252,8 @@ impl Handle {
         let _ = self.0.reload.reload(targets(logging.level(settings)));
     }
 
-    /// Reports the error that ends the program, where logs go and as they look; on standard error in any case.
+    /// Reports the error that ends the program, where logs go and as they look; on standard error
+    /// in any case.
     pub fn report(&self, error: &anyhow::Error) {
         let sink = &self.0.sink;
         let look = sink.look();
@@ -282,8 +289,8 @@ pub(super) fn unread() -> Handle {
     logging.build(None).1
 }
 
-/// A log file that cannot be opened, as an error of the start: a disk or a directory that is not there yet may come, and a
-/// service is started again.
+/// A log file that cannot be opened, as an error of the start: a disk or a directory that is not
+/// there yet may come, and a service is started again.
 pub(super) fn failure(error: Error) -> anyhow::Error {
     Failure::unavailable(error)
 }

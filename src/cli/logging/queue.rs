@@ -1,8 +1,9 @@
 //! What waits to be written: many put in, one takes out, and none of those that put in ever waits.
 //!
-//! A full queue loses what comes, counts it, and takes nothing more until half of it has been written: then the loss is
-//! told once, not after every line that found room again. Errors have room of their own, for they are what a person must
-//! act on, and the last of them says why the program ended.
+//! A full queue loses what comes, counts it, and takes nothing more until half of it has been
+//! written: then the loss is logged once, not after every line that found room again. Errors have
+//! room of their own, for they are what a person must act on, and the last of them says why the
+//! program ended.
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -14,8 +15,8 @@ const ENTRIES: usize = 4096;
 /// How many bytes of them: a few long lines are as bad as many short ones.
 const BYTES: usize = 4 << 20;
 
-/// How long the one that takes out looks away before it sleeps until it is woken. Waking it is what costs most of a line: so
-/// a busy program does it a thousand times a second, not for each line.
+/// How long the one that takes out looks away before it sleeps until it is woken. Waking it is what
+/// costs most of a line: so a busy program does it a thousand times a second, not for each line.
 const LINGER: Duration = Duration::from_millis(1);
 
 /// What is put in.
@@ -89,8 +90,8 @@ impl<T> Queue<T> {
         }
     }
 
-    /// Waits for the next item; with it, how many were lost, if that is to be told now. The one before it counts as
-    /// written.
+    /// Waits for the next item; with it, how many were lost, if that is to be told now. The one
+    /// before it counts as written.
     pub(super) fn next(&self) -> (T, Option<u64>) {
         let mut state = self.lock();
         self.written(&mut state);

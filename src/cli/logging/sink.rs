@@ -1,4 +1,5 @@
-//! Where lines are made: each goes into the queue at once, and the thread that empties it waits for the reader.
+//! Where lines are made: each goes into the queue at once, and the thread that empties it waits for
+//! the reader.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -55,7 +56,8 @@ pub(super) struct Sink {
     is_file: AtomicBool,
     /// How often someone said where lines go.
     orders: AtomicU64,
-    /// The thread that writes takes out; it is there from [`Self::start`] on, and what comes before waits.
+    /// The thread that writes takes out; it is there from [`Self::start`] on, and what comes before
+    /// waits.
     pub(super) queue: Queue<Job>,
     outlets: Mutex<Outlets>,
     has_writer: Mutex<bool>,
@@ -116,7 +118,8 @@ impl Sink {
         Ok(())
     }
 
-    /// The same while the program runs, which waits for no disk: what cannot be opened is a warning.
+    /// The same while the program runs, which waits for no disk: what cannot be opened is a
+    /// warning.
     pub(super) fn follow(&self, path: Option<&Path>) {
         match path {
             Some(path) => {
@@ -127,7 +130,8 @@ impl Sink {
         }
     }
 
-    /// Opens the file again, after it was moved away; what cannot be opened is a warning, and the old one is still in use.
+    /// Opens the file again, after it was moved away; what cannot be opened is a warning, and the
+    /// old one is still in use.
     pub(super) fn reopen(&self) {
         self.request(Job::Reopen);
     }
@@ -264,8 +268,8 @@ impl Write for LineWriter<'_> {
     }
 }
 
-/// A layer that hears of events only while its lines are wanted; of spans always, since it may have to tell of one
-/// that began before.
+/// A layer that hears of events only while its lines are wanted; of spans always, since it may have
+/// to tell of one that began before.
 #[derive(Debug)]
 pub(super) struct Gate<L> {
     pub(super) layer: L,

@@ -1,4 +1,5 @@
-//! Lines of text for people: a time, a level, the sentence, and its fields. The id of an event is not for them.
+//! Lines of text for people: a time, a level, the sentence, and its fields. The id of an event is
+//! not for them.
 
 use std::fmt;
 use std::sync::Arc;
@@ -32,7 +33,8 @@ where
         // With the module, for those who look for a defect.
         let format = Format::default().with_target(look.is_verbose);
         if self.0.is_file() || look.is_plain {
-            // That standard error is a terminal with colours says nothing about the file: a new writer has none.
+            // That standard error is a terminal with colours says nothing about the file: a new
+            // writer has none.
             let plain = Writer::new(&mut writer);
             return format.format_event(context, plain, event);
         }

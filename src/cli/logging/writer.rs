@@ -1,7 +1,8 @@
-//! The thread that writes. It is the only one that waits for the reader of lines: a journal without room on its disk,
-//! a terminal that was stopped, a file on a server that is away.
+//! The thread that writes. It is the only one that waits for the reader of lines: a journal without
+//! room on its disk, a terminal that was stopped, a file on a server that is away.
 //!
-//! Where lines cannot go as wanted they go to standard error, and where that fails there is nowhere left to say so.
+//! Where lines cannot go as wanted they go to standard error, and where that fails there is nowhere
+//! left to say so.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -20,7 +21,8 @@ use crate::error::chain;
 use crate::host::journal::{self, Entry, Socket};
 use crate::{event, events};
 
-/// Between two attempts to write to a standard error that does not wait by itself, as a parent may have made it.
+/// Between two attempts to write to a standard error that does not wait by itself, as a parent may
+/// have made it.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// What there is to do, in order.
@@ -32,7 +34,8 @@ pub(super) enum Job {
     Entry(Entry),
     /// Lines for the file go to this one from now on, or there is none.
     Use(Option<(PathBuf, File)>),
-    /// The same, but the file is still to be opened, while the program runs: the order of this number.
+    /// The same, but the file is still to be opened, while the program runs: the order of this
+    /// number.
     Open(PathBuf, u64),
     /// The file was moved away: make it again.
     Reopen,
@@ -80,7 +83,8 @@ impl Outlets {
     }
 
     fn line(&mut self, level: Level, place: Place, line: &[u8]) {
-        // A file that was opened without waiting is written without waiting: a pipe that is full does not take the line.
+        // A file that was opened without waiting is written without waiting: a pipe that is full
+        // does not take the line.
         if let (Place::File, Some((_, file))) = (place, &mut self.file)
             && file.write_all(line).is_ok()
         {
@@ -96,8 +100,8 @@ impl Outlets {
     fn entry(&mut self, entry: &Entry) {
         let sent = self.socket.as_ref().map(|socket| socket.send(entry));
         if !matches!(sent, Some(Ok(()))) {
-            // journald may be restarting. It still has the other end of this stream; the socket is tried again with
-            // the next entry.
+            // journald may be restarting. It still has the other end of this stream; the socket is
+            // tried again with the next entry.
             let line = format!("{}\n", entry.message());
             self.standard(&journal::with_priority(entry.level(), line.as_bytes()));
         }

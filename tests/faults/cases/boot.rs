@@ -72,7 +72,8 @@ fn world(lab: &mut Lab) -> Rc<Process> {
     relay
 }
 
-/// Starts a gateway that cannot come up; it must say in its log and to its service manager that it waits for `what`.
+/// Starts a gateway that cannot come up; it must say in its log and to its service manager that it
+/// waits for `what`.
 fn start_fails(lab: &Lab, plan: &GatewayPlan, what: &str) {
     let socket = lab.dir().join("notify");
     let mut command = lab.gateway_command(Machine::Gateway, plan);

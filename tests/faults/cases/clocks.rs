@@ -1,4 +1,5 @@
-//! The gateway's clock jumps and stays wrong (libfaketime, in the gateway's process alone; its monotonic clock is right).
+//! The gateway's clock jumps and stays wrong (libfaketime, in the gateway's process alone; its
+//! monotonic clock is right).
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};

@@ -17,8 +17,8 @@ use crate::steer::{Direction, Proxy};
 use crate::support::session::Way;
 use crate::wait;
 
-/// Offsets into the stream at which a bit is flipped before the tunnel is up: in the greeting, in what negotiates and
-/// exchanges keys, and in what authenticates, which begins after some 2 KiB.
+/// Offsets into the stream at which a bit is flipped before the tunnel is up: in the greeting, in
+/// what negotiates and exchanges keys, and in what authenticates, which begins after some 2 KiB.
 const EARLY: [u64; 16] = [
     0, 3, 12, 24, 28, 60, 200, 700, 1100, 1300, 1500, 1700, 1900, 2100, 2600, 3200,
 ];
@@ -57,7 +57,8 @@ fn world(lab: &mut Lab) -> Proxy {
     proxy
 }
 
-/// The tunnel is cut, and the next one is spoiled at each offset once; the one after it must come up.
+/// The tunnel is cut, and the next one is spoiled at each offset once; the one after it must come
+/// up.
 fn early(lab: &mut Lab) -> Outcome {
     let mut proxy = world(lab);
     let mut spoils = Spoils::default();
@@ -71,7 +72,8 @@ fn early(lab: &mut Lab) -> Outcome {
     spoils.outcome()
 }
 
-/// Data is on its way in both directions when the bit flips; the session must end, and all that it gave be right.
+/// Data is on its way in both directions when the bit flips; the session must end, and all that it
+/// gave be right.
 fn during(lab: &mut Lab) -> Outcome {
     let mut proxy = world(lab);
     let mut spoils = Spoils::default();

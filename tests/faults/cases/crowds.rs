@@ -1,5 +1,5 @@
-//! Much at once: two thousand sessions through one gateway, and two hundred gateways on one relay. Nothing may be lost, and
-//! what it costs is printed.
+//! Much at once: two thousand sessions through one gateway, and two hundred gateways on one relay.
+//! Nothing may be lost, and what it costs is printed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,7 +26,8 @@ const SESSIONS: usize = 2000;
 /// Gateways beside it, and the sessions of each.
 const GATEWAYS: usize = 200;
 const TUNNELS_PER_GATEWAY: usize = 2;
-/// Opened and closed before anything is measured: what a process sets up once is no cost of a session.
+/// Opened and closed before anything is measured: what a process sets up once is no cost of a
+/// session.
 const WARM_UP: usize = 32;
 /// Sessions being opened at once; a relay bounds newcomers.
 const OPENING: usize = 64;

@@ -1,5 +1,6 @@
-//! Bulk data over a long line with a limited rate and a shallow queue, beside a plain TCP connection
-//! over the same line: the tunnel must not be the limit, and small messages must not wait for it.
+//! Bulk data over a long line with a limited rate and a shallow queue, beside a plain TCP
+//! connection over the same line: the tunnel must not be the limit, and small messages must not
+//! wait for it.
 
 use std::net::SocketAddr;
 use std::path::Path;

@@ -35,5 +35,6 @@ pub(crate) const TABLE: &[&[Case]] = &[
     corruption::CASES,
 ];
 
-/// What needs the whole machine, and would make all others late: run one after the other, at the end.
+/// What needs the whole machine, and would make all others late: run one after the other, at the
+/// end.
 pub(crate) const ALONE: &[&[Case]] = &[long_lines::CASES, crowds::CASES];

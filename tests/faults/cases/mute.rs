@@ -101,7 +101,8 @@ fn mute(lab: &mut Lab, fresh: Fresh) -> Outcome {
         &format!("accepted as {fresh:?}"),
         PATIENCE,
     );
-    // From the moment the relay took the connection to the moment the gateway says that nothing came of it.
+    // From the moment the relay took the connection to the moment the gateway says that nothing
+    // came of it.
     let mark = gateway.mark();
     let since = Instant::now();
     let noticed = noticed(lab, &gateway, mark, since);

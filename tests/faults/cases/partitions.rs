@@ -1,4 +1,5 @@
-//! The network between gateway and relay loses everything, or one direction, and no one is notified.
+//! The network between gateway and relay loses everything, or one direction, and no one is
+//! notified.
 
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -15,7 +16,8 @@ use crate::wait;
 pub(super) const NOTICED: Duration = Duration::from_secs(30);
 /// Within which time a session must work after the cure.
 pub(super) const RECOVERED: Option<Duration> = Some(Duration::from_secs(3));
-/// Longer than a gateway needs to notice, so that it is in the middle of its attempts when the cure comes.
+/// Longer than a gateway needs to notice, so that it is in the middle of its attempts when the cure
+/// comes.
 const AFTER_NOTICING: Duration = Duration::from_secs(15);
 
 pub(super) const CASES: &[Case] = &[
@@ -132,7 +134,8 @@ fn cable(lab: &mut Lab) -> Outcome {
     Outcome::recovered(probe.success_since(healed, PATIENCE))
 }
 
-/// Into another network, as a laptop or a machine that is moved: the old address is never valid again.
+/// Into another network, as a laptop or a machine that is moved: the old address is never valid
+/// again.
 fn address_changes(lab: &mut Lab) -> Outcome {
     lab.start(&GatewayPlan::pinned());
     let mut measured = Vec::new();
@@ -163,7 +166,8 @@ fn address_changes(lab: &mut Lab) -> Outcome {
     Outcome::worst_of(measured)
 }
 
-/// To another uplink, as when a mobile network takes over from a cable: the old one is up, and carries nothing.
+/// To another uplink, as when a mobile network takes over from a cable: the old one is up, and
+/// carries nothing.
 fn route_changes(lab: &mut Lab) -> Outcome {
     lab.start(&GatewayPlan::pinned());
     let router = Machine::Gateway.router();

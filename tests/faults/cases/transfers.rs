@@ -13,7 +13,8 @@ use crate::talk::{self, Talk};
 
 /// Within which time the local program must see a reset.
 const NOTICED: Duration = Duration::from_secs(35);
-/// Longer than that, so that a target that reads nothing for so long shows whether it is waited for.
+/// Longer than that, so that a target that reads nothing for so long shows whether it is waited
+/// for.
 const STALLED: Duration = Duration::from_secs(45);
 /// More than all buffers on the way hold.
 const MUCH: usize = 64 << 20;

@@ -14,8 +14,9 @@ use crate::support::stack::RELAY;
 use crate::support::{go, write_private};
 use crate::wait;
 
-/// A deployed relay lets go of a machine that vanished when its kernel gives up: after 150 s if nothing was under way (Go's
-/// defaults: it probes after 15 s, nine times, every 15 s), else after 15 minutes. Here after this many repetitions, a minute.
+/// A deployed relay lets go of a machine that vanished when its kernel gives up: after 150 s if
+/// nothing was under way (Go's defaults: it probes after 15 s, nine times, every 15 s), else after
+/// 15 minutes. Here after this many repetitions, a minute.
 const REPETITIONS: u32 = 7;
 const LETS_GO: Duration = Duration::from_secs(240);
 

@@ -1,6 +1,6 @@
-//! A long line below IP: packets that the kernel routes into one end leave at the other end later, at
-//! a given rate, or are lost where the line's queue is full. Unlike a proxy it ends no connection, so
-//! congestion control of the kernels at either side sees the path.
+//! A long line below IP: packets that the kernel routes into one end leave at the other end later,
+//! at a given rate, or are lost where the line's queue is full. Unlike a proxy it ends no
+//! connection, so congestion control of the kernels at either side sees the path.
 
 use std::sync::mpsc::{self, Receiver};
 use std::thread;

@@ -1,5 +1,6 @@
-//! The proxy between gateway and relay: forwards until a command makes it misbehave, a command on each line of its standard
-//! input. It answers each with `done`, and tells of each connection and each flipped bit.
+//! The proxy between gateway and relay: forwards until a command makes it misbehave, a command on
+//! each line of its standard input. It answers each with `done`, and tells of each connection and
+//! each flipped bit.
 
 use std::io::BufRead as _;
 use std::net::{SocketAddr, TcpListener};
@@ -244,7 +245,8 @@ async fn pump(
     let _ = to.shutdown().await;
 }
 
-/// Follows one direction of SSH up to NEWKEYS (RFC 4253 §4.2, §6, §7.3), which is the last that can be read.
+/// Follows one direction of SSH up to NEWKEYS (RFC 4253 §4.2, §6, §7.3), which is the last that can
+/// be read.
 #[derive(Default)]
 struct Keys {
     /// What is not whole yet.

@@ -1,9 +1,10 @@
-//! `make soak`: one gateway, and for many minutes all that can happen to it. The relay is restarted repeatedly, sessions
-//! are opened and closed by the thousand, and then random faults come for the rest of the time. Meanwhile it is watched what
-//! the programs hold: what grows with the number of restarts, sessions or faults is a leak.
+//! `make soak`: one gateway, and for many minutes all that can happen to it. The relay is restarted
+//! repeatedly, sessions are opened and closed by the thousand, and then random faults come for the
+//! rest of the time. Meanwhile it is watched what the programs hold: what grows with the number of
+//! restarts, sessions or faults is a leak.
 //!
-//! SOAK_MINUTES is how long all of it takes; SOAK_SEED repeats the faults of another run; SOAK_LOOKS names a file that gets
-//! every look at the memory.
+//! SOAK_MINUTES is how long all of it takes; SOAK_SEED repeats the faults of another run;
+//! SOAK_LOOKS names a file that gets every look at the memory.
 
 mod crowd;
 mod random;
@@ -46,15 +47,16 @@ const WARM_UP: (u64, u64) = (5, 300);
 const BATCH: u64 = 100;
 /// A restart or fault that takes longer ends the soak: far beyond every bound of the table.
 const LIMIT: Duration = Duration::from_secs(90);
-/// Growth that is no leak, in MiB for a thousand: of a restart or a session; of the platform for each restart, whose database grows
-/// with what it has issued, and of which it keeps up to 2 MiB in memory; and of a fault, where it is half of what one tunnel
-/// takes, should it stay behind.
+/// Growth that is no leak, in MiB for a thousand: of a restart or a session; of the platform for
+/// each restart, whose database grows with what it has issued, and of which it keeps up to 2 MiB in
+/// memory; and of a fault, where it is half of what one tunnel takes, should it stay behind.
 const SMALL: f64 = 1.0;
 const PAGES: f64 = 4.0;
 const TUNNEL: f64 = 20.0;
 /// Of what was said in the course of a recovery that came late.
 const SHOWN_LINES: usize = 60;
-/// How long what is idle may keep what it no longer needs: connections to the platform are kept for the next call.
+/// How long what is idle may keep what it no longer needs: connections to the platform are kept for
+/// the next call.
 const SETTLE: Duration = Duration::from_secs(120);
 
 /// What a person or a script asked for.
@@ -73,7 +75,8 @@ impl Plan {
     }
 }
 
-/// All of it; fails when a byte was wrong, when something does not come back, or when something grows.
+/// All of it; fails when a byte was wrong, when something does not come back, or when something
+/// grows.
 pub(crate) fn run() -> ExitCode {
     if let Some(why) = runner::impossible() {
         println!("SKIPPED: nothing is soaked, {why}");
@@ -174,7 +177,8 @@ impl Soak {
             let probe = Lab::probe(&lab.way());
             self.relay = lab.start_relay(Machine::Relay);
             took.push(probe.success_since(Instant::now(), LIMIT));
-            // Only what proved useful resets the backoff, and a relay that is restarted every second is not what is tried.
+            // Only what proved useful resets the backoff, and a relay that is restarted every
+            // second is not what is tried.
             let proof = self
                 .gateway
                 .wait_for_line_after(mark, "Gateway is reachable by Infisical");

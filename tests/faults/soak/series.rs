@@ -1,4 +1,5 @@
-//! The memory of one program over many restarts, sessions or faults, and whether it grows with them.
+//! The memory of one program over many restarts, sessions or faults, and whether it grows with
+//! them.
 
 use std::fmt::{self, Write as _};
 

@@ -1,4 +1,5 @@
-//! What the gateway tells the service manager of itself: how many sessions it believes to have is how many of their tasks live.
+//! What the gateway tells the service manager of itself: how many sessions it believes to have is
+//! how many of their tasks live.
 
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;

@@ -1,4 +1,5 @@
-//! AWS: each place where a role's keys may be, and the signature, which AWS's own library makes again.
+//! AWS: each place where a role's keys may be, and the signature, which AWS's own library makes
+//! again.
 
 use std::io::Write as _;
 use std::process::Stdio;

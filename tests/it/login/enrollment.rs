@@ -247,8 +247,8 @@ async fn token_file_outlives_every_refusal() {
     assert_eq!(lab.platform.requests(GATEWAY_CONNECT).len(), 4);
 }
 
-/// A gateway whose pod or GCP machine is its enrollment: it logs in at each start, and again when the
-/// platform refuses its token.
+/// A gateway whose pod or GCP machine is its enrollment: it logs in at each start, and again when
+/// the platform refuses its token.
 #[tokio::test(flavor = "multi_thread")]
 async fn refused_pods_and_gcp_machines_reauthenticate() {
     let identity = "GET /computeMetadata/v1/instance/service-accounts/default/identity";

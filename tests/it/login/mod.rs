@@ -1,5 +1,6 @@
-//! Each way to log in, against stand-ins of the clouds' services and of the platform's login. What is sent must be what the
-//! deployed programs send: the names, the headers and the bodies here are theirs, written by hand.
+//! Each way to log in, against stand-ins of the clouds' services and of the platform's login. What
+//! is sent must be what the deployed programs send: the names, the headers and the bodies here are
+//! theirs, written by hand.
 
 mod aws;
 mod enrollment;

@@ -30,7 +30,8 @@ async fn kubernetes_token_is_read_at_each_login() {
     let source = bench.source_of(pod(&path), Some("branch"));
     assert_eq!(token(&source).await, "first");
     assert_eq!(token(&source).await, "first");
-    // Kubernetes replaced the file, and the platform refuses the access token: the next login shows the new one.
+    // Kubernetes replaced the file, and the platform refuses the access token: the next login shows
+    // the new one.
     bench.write("token", "the.second.one");
     bench.logs_in("kubernetes-auth", "second");
     let refused = bench.refuse(&source, &Secret::new("first")).await;

@@ -1,5 +1,6 @@
-//! AsyncSSH, a Python library, in either role of the tunnel. It knows `mlkem768x25519-sha256`, which older OpenSSH does
-//! not, opens channels to our client and accepts those of our server, and counts its key exchanges.
+//! AsyncSSH, a Python library, in either role of the tunnel. It knows `mlkem768x25519-sha256`,
+//! which older OpenSSH does not, opens channels to our client and accepts those of our server, and
+//! counts its key exchanges.
 
 use std::net::SocketAddr;
 

@@ -1,5 +1,5 @@
-//! The SSH engine against peers that are not ours, in the test's own process: its client and its server are called, and
-//! what they talk to is another implementation.
+//! The SSH engine against peers that are not ours, in the test's own process: its client and its
+//! server are called, and what they talk to is another implementation.
 
 mod asyncssh;
 mod bytes;
@@ -13,9 +13,9 @@ mod russh_peer;
 
 use crate::support::ssh_ca::run;
 
-/// Combinations of up to eight factors with up to seven values each, such that of any two factors every pair of values
-/// occurs: lines through the plane over the field of seven elements. A factor with fewer values takes them modulo their
-/// number.
+/// Combinations of up to eight factors with up to seven values each, such that of any two factors
+/// every pair of values occurs: lines through the plane over the field of seven elements. A factor
+/// with fewer values takes them modulo their number.
 fn pairwise() -> impl Iterator<Item = [usize; 8]> {
     let points = (0..7).flat_map(|x| (0..7).map(move |y| (x, y)));
     points.map(|(x, y)| std::array::from_fn(|k| if k == 7 { y } else { (x + k * y) % 7 }))

@@ -1,5 +1,5 @@
-//! Bytes in channels with OpenSSH. Its `ssh` opens channels to a server and its `sshd` accepts them from a client, the
-//! reverse of the tunnel; so our server accepts here, and our client opens.
+//! Bytes in channels with OpenSSH. Its `ssh` opens channels to a server and its `sshd` accepts them
+//! from a client, the reverse of the tunnel; so our server accepts here, and our client opens.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;

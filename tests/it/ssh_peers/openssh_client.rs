@@ -1,5 +1,5 @@
-//! OpenSSH's `ssh` against our server's side. It accepts no channel that a server opens, so each is refused; bytes in
-//! channels are in `openssh_channels`.
+//! OpenSSH's `ssh` against our server's side. It accepts no channel that a server opens, so each is
+//! refused; bytes in channels are in `openssh_channels`.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;

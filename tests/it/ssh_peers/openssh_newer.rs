@@ -1,4 +1,5 @@
-//! OpenSSH 10 against either side of ours: the first with `mlkem768x25519-sha256`, which it prefers.
+//! OpenSSH 10 against either side of ours: the first with `mlkem768x25519-sha256`, which it
+//! prefers.
 
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! OpenSSH's `sshd` against our client's side. It opens no channel unless asked for one; bytes in channels are in
-//! `openssh_channels`.
+//! OpenSSH's `sshd` against our client's side. It opens no channel unless asked for one; bytes in
+//! channels are in `openssh_channels`.
 
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -1,6 +1,6 @@
-//! Why the engine is our own: what russh does, on both ends, with the channel of a deployed relay, with a reader that
-//! stalls, with much in both directions, and with keys to renew under load. Where one of these fails with a newer russh,
-//! that reason is gone.
+//! Why the engine is our own: what russh does, on both ends, with the channel of a deployed relay,
+//! with a reader that stalls, with much in both directions, and with keys to renew under load.
+//! Where one of these fails with a newer russh, that reason is gone.
 
 use std::borrow::Cow;
 use std::pin::pin;
@@ -121,7 +121,8 @@ fn string(text: &str) -> Vec<u8> {
     [&length.to_be_bytes(), text.as_bytes()].concat()
 }
 
-/// What opens a `direct-tcpip` channel, with its four fields (RFC 4254 §7.2) or, as deployed relays send it, without.
+/// What opens a `direct-tcpip` channel, with its four fields (RFC 4254 §7.2) or, as deployed relays
+/// send it, without.
 fn direct_tcpip(has_fields: bool) -> Vec<u8> {
     let mut payload = vec![CHANNEL_OPEN];
     payload.extend(string("direct-tcpip"));
@@ -207,8 +208,8 @@ async fn bulk_both_ways_blocks_a_russh_session() {
         .await
         .expect("open")
         .into_stream();
-    // Where one direction stands still for a while, both ends write until all is full, and neither reads until it has
-    // written.
+    // Where one direction stands still for a while, both ends write until all is full, and neither
+    // reads until it has written.
     pair.passes.send_replace(false);
     let mut swapping = pin!(swap(near, far, 2 * WINDOW));
     let swapped = timeout(LONG, &mut swapping).await;

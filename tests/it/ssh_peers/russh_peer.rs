@@ -22,8 +22,8 @@ pub(crate) struct Plan {
     /// Bytes after which it exchanges keys again.
     pub(crate) rekey: usize,
     pub(crate) keepalive: Option<Duration>,
-    /// Of each channel. It ends a session in which twice this much arrives, in all channels, before the peer hears that
-    /// keys are to be renewed.
+    /// Of each channel. It ends a session in which twice this much arrives, in all channels, before
+    /// the peer hears that keys are to be renewed.
     pub(crate) window: u32,
 }
 

@@ -1,4 +1,5 @@
-//! Configuration files in a form that cannot be right: the message names the file, the line and the fix.
+//! Configuration files in a form that cannot be right: the message names the file, the line and the
+//! fix.
 
 use std::os::unix::fs::PermissionsExt as _;
 

@@ -1,4 +1,5 @@
-//! Values that cannot be right are refused where they enter: the message names the source and never the value.
+//! Values that cannot be right are refused where they enter: the message names the source and never
+//! the value.
 
 mod addresses;
 mod files;

@@ -31,8 +31,8 @@ const SOURCES: [Source; 7] = [
 ];
 
 impl Source {
-    /// Gives `token` to `command`: what is written to standard input, and the name of the source in messages.
-    /// `None` for what the source cannot hold.
+    /// Gives `token` to `command`: what is written to standard input, and the name of the source in
+    /// messages. `None` for what the source cannot hold.
     fn give(self, token: &str, command: &mut Command, dir: &Path) -> Option<(Vec<u8>, String)> {
         let file = |name: &str, text: &str| -> PathBuf {
             let path = dir.join(name);
@@ -153,8 +153,8 @@ async fn surroundings_of_a_token_do_no_harm() {
     }
 }
 
-/// Kubernetes secrets often end with a line break: it was sent in a header, which cannot hold it, and the request was
-/// retried without end.
+/// Kubernetes secrets often end with a line break: it was sent in a header, which cannot hold it,
+/// and the request was retried without end.
 #[tokio::test(flavor = "multi_thread")]
 async fn token_is_sent_without_its_line_break() {
     let lab = Lab::new().await;

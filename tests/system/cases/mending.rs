@@ -1,6 +1,6 @@
-//! What the installer does about things that are not as it would have made them: changes that were held back, files of
-//! others, units of the deployed program, interruptions, a second installer; and what the sandbox sees of a machine that
-//! changes while the service runs.
+//! What the installer does about things that are not as it would have made them: changes that were
+//! held back, files of others, units of the deployed program, interruptions, a second installer;
+//! and what the sandbox sees of a machine that changes while the service runs.
 
 use crate::container::Container;
 use crate::lab::{DOMAIN, Lab};

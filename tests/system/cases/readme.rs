@@ -1,5 +1,5 @@
-//! The README's installation, followed to the letter on a machine that has nothing of it yet; and units that wait for the
-//! tunnel, which come with it.
+//! The README's installation, followed to the letter on a machine that has nothing of it yet; and
+//! units that wait for the tunnel, which come with it.
 
 use std::path::Path;
 

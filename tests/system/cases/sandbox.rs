@@ -8,9 +8,11 @@ use crate::probe;
 use crate::sandbox;
 use crate::service::{self, CONFIGURATION, GATEWAY, UNIT, User};
 
-/// What the sandbox leaves open: abstract sockets belong to the network, which a gateway shares with its machine.
+/// What the sandbox leaves open: abstract sockets belong to the network, which a gateway shares
+/// with its machine.
 const OPEN: &[&str] = &["connect to an abstract socket"];
-/// The same for a user of its own. On such a socket the kernel tells of changes of the network; nothing can be changed by it.
+/// The same for a user of its own. On such a socket the kernel tells of changes of the network;
+/// nothing can be changed by it.
 const OPEN_TO_A_USER: &[&str] = &["connect to an abstract socket", "make a netlink socket"];
 
 pub(super) fn outside_of_it_nearly_everything_is_possible(lab: &mut Lab) {

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use crate::image;
 use crate::wait;
 
-/// A control group for one container: without it, two of them would share one, for no one here registers them.
+/// A control group for one container: without it, two of them would share one, for no one here
+/// registers them.
 pub(super) struct ControlGroup(pub(super) PathBuf);
 
 impl ControlGroup {

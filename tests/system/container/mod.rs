@@ -1,7 +1,9 @@
-//! A container in which systemd is the first process: its files put in place, booted, driven, rebooted, ended.
+//! A container in which systemd is the first process: its files put in place, booted, driven,
+//! rebooted, ended.
 //!
-//! Its root is the release's root file system with a layer of its own above it, so that nothing is left of it afterwards.
-//! The layer is mounted in a mount namespace that ends with the container. It has no network but its own loopback.
+//! Its root is the release's root file system with a layer of its own above it, so that nothing is
+//! left of it afterwards. The layer is mounted in a mount namespace that ends with the container.
+//! It has no network but its own loopback.
 
 mod cgroup;
 mod output;
@@ -27,9 +29,10 @@ const COMMAND_LIMIT: &str = "180";
 /// How systemd-nspawn ends when the system inside asked for a reboot.
 const REBOOT: i32 = 133;
 
-/// Enters a control group and mounts the layer where there is one, then becomes the container's supervisor. Some system
-/// calls are given back that a container has not and a machine has, so that a service's own limits can be seen. Ours is
-/// told to end the container when the thread that started it ends, however that comes.
+/// Enters a control group and mounts the layer where there is one, then becomes the container's
+/// supervisor. Some system calls are given back that a container has not and a machine has, so that
+/// a service's own limits can be seen. Ours is asked to end the container when the thread that
+/// started it ends, however that comes.
 const LAUNCH: &str = r#"
 [ -z "$CGROUP" ] || echo $$ >"$CGROUP/cgroup.procs"
 [ -z "$LAYERS" ] || mount -t overlay overlay -o "$LAYERS" "$1"
@@ -267,7 +270,8 @@ impl Drop for Container {
             return;
         };
         if supervisor.try_wait().is_ok_and(|status| status.is_none()) {
-            // The kernel ends a process namespace with its first process; the supervisor alone would leave it behind.
+            // The kernel ends a process namespace with its first process; the supervisor alone
+            // would leave it behind.
             if self.leader.as_raw() > 0 {
                 let _ = kill(self.leader, Signal::SIGKILL);
             }

@@ -1,4 +1,5 @@
-//! A container before its first boot: its layer above the release's root file system, and files put into it.
+//! A container before its first boot: its layer above the release's root file system, and files put
+//! into it.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};

@@ -1,11 +1,12 @@
-//! What this binary does as the main process of the service: it tries, by system calls, what the sandbox must refuse and
-//! what it must not, and says for each on a line of its own:
+//! What this binary does as the main process of the service: it tries, by system calls, what the
+//! sandbox must refuse and what it must not, and says for each on a line of its own:
 //!
 //! - `refused WHAT (ERRNO)` or `ALLOWED WHAT` for what an intruder would do,
 //! - `works WHAT` or `BROKEN WHAT (ERROR)` for what the program needs.
 //!
-//! Each attempt on the first list is made in a child process, so that one that succeeds, or that a signal ends, does not
-//! change the next. Attempts are chosen so that succeeding does no harm to the container.
+//! Each attempt on the first list is made in a child process, so that one that succeeds, or that a
+//! signal ends, does not change the next. Attempts are chosen so that succeeding does no harm to
+//! the container.
 
 #![allow(
     clippy::cast_sign_loss,
@@ -50,8 +51,8 @@ pub(crate) fn run(configuration: &str) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// One line for an attempt that must be refused. Whatever the kernel found wrong in it beyond permission shows that it
-/// was considered at all.
+/// One line for an attempt that must be refused. Whatever the kernel found wrong in it beyond
+/// permission shows that it was considered at all.
 fn verdict(what: &str, ended: sys::Ended) -> String {
     use nix::errno::Errno;
     match ended {

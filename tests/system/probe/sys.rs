@@ -1,5 +1,5 @@
-//! The system calls of the probe, as plain as they come: what a wrapper would check first is what is tried here. The only
-//! unsafe code of the tests.
+//! The system calls of the probe, as plain as they come: what a wrapper would check first is what
+//! is tried here. The only unsafe code of the tests.
 
 #![expect(
     unsafe_code,
@@ -44,7 +44,8 @@ pub(super) fn in_child(attempt: impl FnOnce() -> Attempt) -> Ended {
     }
 }
 
-/// A system call by number; pointers among the arguments must be good for what the call does with them.
+/// A system call by number; pointers among the arguments must be good for what the call does with
+/// them.
 unsafe fn call(number: c_long, arguments: [usize; 6]) -> io::Result<usize> {
     let [a, b, c, d, e, f] = arguments;
     // SAFETY: the caller's promise.
@@ -120,7 +121,8 @@ pub(super) fn read_memory(process: usize) -> Attempt {
         1,
         0,
     ];
-    // SAFETY: both have the layout of an iovec; the byte outlives the call, and the other address is not ours.
+    // SAFETY: both have the layout of an iovec; the byte outlives the call, and the other address
+    // is not ours.
     unsafe { call(libc::SYS_process_vm_readv, arguments) }.map(drop)
 }
 

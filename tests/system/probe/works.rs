@@ -76,7 +76,8 @@ fn threads() -> io::Result<()> {
     Ok(())
 }
 
-/// As many as this machine allows: given, or to be taken. A sandbox may refuse even to ask for a limit.
+/// As many as this machine allows: given, or to be taken. A sandbox may refuse even to ask for a
+/// limit.
 fn descriptors() -> io::Result<()> {
     let limits = fs::read_to_string("/proc/self/limits")?;
     let line = limits

@@ -6,7 +6,8 @@ use super::Error;
 use super::fetch::{self, Service};
 use crate::secret::Secret;
 
-/// For Azure's management API, as the deployed program asks for; the platform expects this audience by default.
+/// For Azure's management API, as the deployed program asks for; the platform expects this audience
+/// by default.
 const PATH: &str = "/metadata/identity/oauth2/token?api-version=2018-02-01\
                     &resource=https%3A%2F%2Fmanagement.azure.com/";
 

@@ -128,7 +128,8 @@ impl Error {
         matches!(self, Self::File { source, .. } if source.kind() == io::ErrorKind::NotFound)
     }
 
-    /// What to do about it. A file or a role may come, as a network does; what is written down wrong stays wrong.
+    /// What to do about it. A file or a role may come, as a network does; what is written down
+    /// wrong stays wrong.
     #[must_use]
     pub(crate) fn class(&self) -> Class {
         match self {
@@ -137,7 +138,8 @@ impl Error {
             Self::Refused { is_page: true, .. } => Class::Retry,
             Self::Refused { status, .. } => match status.as_u16() {
                 400 | 401 | 403 => Class::Fatal(Reason::Permission),
-                // 404 and 410 too: a role that is not attached yet, a service that is being updated.
+                // 404 and 410 too: a role that is not attached yet, a service that is being
+                // updated.
                 _ => Class::Retry,
             },
             Self::File { .. } => Class::Fatal(Reason::Unavailable),

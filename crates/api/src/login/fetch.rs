@@ -1,4 +1,5 @@
-//! What a login needs of this machine: files, and services of its cloud. All of it within bounds of time and size.
+//! What a login needs of this machine: files, and services of its cloud. All of it within bounds of
+//! time and size.
 
 use std::io;
 use std::path::Path;
@@ -24,8 +25,8 @@ use infisical_runtime::error::printable;
 const MAX_SIZE: usize = 256 << 10;
 /// Limit for a file. It is on a local disk, or what the machine makes look like one.
 const FILE_DEADLINE: Duration = Duration::from_secs(10);
-/// Limits for a service on the machine's own link: one that is there answers within milliseconds, but for tokens it may
-/// have to ask others.
+/// Limits for a service on the machine's own link: one that is there answers within milliseconds,
+/// but for tokens it may have to ask others.
 const LINK_CONNECT: Duration = Duration::from_secs(3);
 const LINK_DEADLINE: Duration = Duration::from_secs(10);
 /// Limits for a service on the internet.
@@ -45,8 +46,8 @@ pub(super) struct Service {
     pub(super) refused: &'static str,
 }
 
-/// For services on the machine's own link. A proxy has other neighbours than this machine, and a redirect would send a
-/// token elsewhere.
+/// For services on the machine's own link. A proxy has other neighbours than this machine, and a
+/// redirect would send a token elsewhere.
 pub(super) fn on_link() -> Result<reqwest::Client, Error> {
     reqwest::Client::builder()
         .tls_backend_preconfigured(trust::roots().client_config()?)
@@ -59,7 +60,8 @@ pub(super) fn on_link() -> Result<reqwest::Client, Error> {
         .map_err(Error::Local)
 }
 
-/// For the service on the internet at the URL `at`, by way of `proxies`. Also gives the proxy, for errors.
+/// For the service on the internet at the URL `at`, by way of `proxies`. Also gives the proxy, for
+/// errors.
 pub(super) fn far(at: &str, proxies: &Proxies) -> Result<(reqwest::Client, Option<String>), Error> {
     let builder = reqwest::Client::builder()
         .tls_backend_preconfigured(trust::roots().client_config()?)

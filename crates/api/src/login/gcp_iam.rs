@@ -1,5 +1,6 @@
-//! `gcp-iam`: a token that GCP signs for a service account, whose key we have. The key signs only what authorizes us to the
-//! signing API; the token itself is signed there, with a key that Google keeps, as the deployed program has it.
+//! `gcp-iam`: a token that GCP signs for a service account, whose key we have. The key signs only
+//! what authorizes us to the signing API; the token itself is signed there, with a key that Google
+//! keeps, as the deployed program has it.
 
 use std::path::Path;
 
@@ -151,7 +152,8 @@ async fn sign(
     }
 }
 
-/// A JSON web token by which Google knows the service account, from `now` on; `None` if the key cannot sign.
+/// A JSON web token by which Google knows the service account, from `now` on; `None` if the key
+/// cannot sign.
 fn authorization(key: &KeyFile, now: i64) -> Option<Secret> {
     let der = PrivatePkcs8KeyDer::from_pem_slice(key.private_key.expose().as_bytes()).ok()?;
     let pair = KeyPair::from_pkcs8(der.secret_pkcs8_der()).ok()?;

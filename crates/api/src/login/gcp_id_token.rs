@@ -1,5 +1,5 @@
-//! `gcp-id-token`: an id token of the machine's service account, from GCP's metadata server. Its audience is the machine
-//! identity that logs in.
+//! `gcp-id-token`: an id token of the machine's service account, from GCP's metadata server. Its
+//! audience is the machine identity that logs in.
 
 use serde::Deserialize;
 use url::Url;

@@ -1,5 +1,5 @@
-//! `oidc-auth` and `jwt-auth`: a JSON web token that someone else issues. One in a file may be replaced at any time, so the
-//! file is read at each login.
+//! `oidc-auth` and `jwt-auth`: a JSON web token that someone else issues. One in a file may be
+//! replaced at any time, so the file is read at each login.
 
 use std::path::Path;
 

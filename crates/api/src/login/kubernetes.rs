@@ -1,5 +1,5 @@
-//! `kubernetes`: the token of the pod's service account. Kubernetes replaces the file before the token in it expires, so
-//! it is read at each login.
+//! `kubernetes`: the token of the pod's service account. Kubernetes replaces the file before the
+//! token in it expires, so it is read at each login.
 
 use std::path::Path;
 

@@ -1,8 +1,10 @@
-//! Access tokens: given, or obtained by logging in, renewed before they expire, replaced when refused.
+//! Access tokens: given, or obtained by logging in, renewed before they expire, replaced when
+//! refused.
 //!
-//! There is a file for each way to log in, which makes what the deployed programs send (protocol.md §1 and §6). What
-//! a login needs of this machine or its cloud is fetched again each time, so that whatever was rotated meanwhile counts. A
-//! refusal loses only the token that was refused: the credential that obtained it is kept, whatever the platform says.
+//! There is a file for each way to log in, which makes what the deployed programs send (protocol.md
+//! §1 and §6). What a login needs of this machine or its cloud is fetched again each time, so that
+//! whatever was rotated meanwhile counts. A refusal loses only the token that was refused: the
+//! credential that obtained it is kept, whatever the platform says.
 
 mod aws;
 mod azure;
@@ -39,7 +41,8 @@ use token_lifetime::{IssuedToken, Stage, Token, since_boot};
 /// What is done, in errors.
 const ACTION: &str = "logging in";
 
-/// Where the clouds' services are that no variable of theirs moves. Others than the default are for tests.
+/// Where the clouds' services are that no variable of theirs moves. Others than the default are for
+/// tests.
 #[derive(Debug, Clone)]
 pub struct CloudEndpoints {
     /// The metadata service of Azure machines.
@@ -144,9 +147,9 @@ impl TokenSource {
         }
     }
 
-    /// Tokens for an enrolled gateway or relay that logs in with what its machine is. After the first accepted login its id
-    /// and `domain` are stored in the file `store`; a login that failed stores nothing, because a stored domain wins over a
-    /// configured one.
+    /// Tokens for an enrolled gateway or relay that logs in with what its machine is. After the
+    /// first accepted login its id and `domain` are stored in the file `store`; a login that failed
+    /// stores nothing, because a stored domain wins over a configured one.
     #[must_use]
     pub fn machine(
         client: Client,
@@ -187,8 +190,8 @@ impl TokenSource {
         Self::of(Way::Given { kind, token })
     }
 
-    /// A token to use now. Logs in when there is none, and renews or replaces the one there is when its end is near; if
-    /// that fails, it is good for as long as it lasts.
+    /// A token to use now. Logs in when there is none, and renews or replaces the one there is when
+    /// its end is near; if that fails, it is good for as long as it lasts.
     ///
     /// # Errors
     /// The login was refused, what it needs cannot be had, or the platform cannot be reached.
@@ -201,7 +204,8 @@ impl TokenSource {
         if let Some(held) = current.as_mut() {
             match held.stage(since_boot()) {
                 Stage::Fresh => return Ok(held.text.clone()),
-                // A renewal is cheaper than a login, and there are limits to both; a failure is no loss.
+                // A renewal is cheaper than a login, and there are limits to both; a failure is no
+                // loss.
                 Stage::Renewable => match client.renew_token(&held.text).await {
                     Ok(login) => {
                         held.renew(IssuedToken::renewable(login), since_boot());
@@ -260,9 +264,10 @@ impl TokenSource {
         }
     }
 
-    /// The class of `error`, which a call with `token` gave; without one it is this source's own. A refused token is replaced
-    /// before the next call where a login can do that; a refused login, or a refused token that is the only one, asks for
-    /// a person, and is kept for another try all the same.
+    /// The class of `error`, which a call with `token` gave; without one it is this source's own. A
+    /// refused token is replaced before the next call where a login can do that; a refused login,
+    /// or a refused token that is the only one, asks for a person, and is kept for another try all
+    /// the same.
     pub async fn class(&self, error: &ApiError, token: Option<&Secret>) -> Class {
         match (error.class(), token) {
             (Class::Reauthenticate, Some(token)) if self.can_log_in() => {

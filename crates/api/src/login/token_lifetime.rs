@@ -1,7 +1,8 @@
-//! How long an issued token is good for, and what is to be done with it when. Pure but for the clock.
+//! How long an issued token is good for, and what is to be done with it when. Pure but for the
+//! clock.
 //!
-//! Time is counted since the machine booted, sleep included: a laptop or a virtual machine that was suspended for longer
-//! than its token's lifetime must not use it as if no time had passed.
+//! Time is counted since the machine booted, sleep included: a laptop or a virtual machine that was
+//! suspended for longer than its token's lifetime must not use it as if no time had passed.
 
 use std::time::Duration;
 
@@ -20,7 +21,8 @@ const AGAIN: Duration = Duration::from_secs(60);
 
 /// Time since the machine booted.
 pub(super) fn since_boot() -> Duration {
-    // It cannot fail for a clock that Linux has had for fifteen years; if it did, a refusal would replace the token.
+    // It cannot fail for a clock that Linux has had for fifteen years; if it did, a refusal would
+    // replace the token.
     clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(Duration::ZERO, Duration::from)
 }
 

@@ -13,7 +13,8 @@ use super::{Error, LineError, Mistake};
 
 /// Largest file that is read, in bytes: far beyond any sensible one.
 pub(super) const MAX_SIZE: u64 = 1 << 20;
-/// Bytes that are written to prove that a new file can be: more than a configuration with tokens has.
+/// Bytes that are written to prove that a new file can be: more than a configuration with tokens
+/// has.
 const PROOF_SIZE: usize = 4096;
 
 /// Reads a file without the mode bits `forbidden`; with `owners`, one of theirs.
@@ -89,9 +90,9 @@ pub(super) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     put(path, content, 0o600, owner)
 }
 
-/// Writes `content` to `path`, in place of what was there: after a crash or on a full disk the file is the old one or the
-/// new one, whole, and what this returns `Ok` for is on the disk. The new one is ours, with exactly these permissions.
-/// Blocks for the disk.
+/// Writes `content` to `path`, in place of what was there: after a crash or on a full disk the file
+/// is the old one or the new one, whole, and what this returns `Ok` for is on the disk. The new one
+/// is ours, with exactly these permissions. Blocks for the disk.
 ///
 /// # Errors
 /// The file is then as it was, and nothing is left beside it.
@@ -100,7 +101,8 @@ pub fn write_whole(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
 }
 
 fn put(path: &Path, content: &[u8], mode: u32, owner: Option<(u32, u32)>) -> io::Result<()> {
-    // First of all: with the last descriptor gone, the rename could not be brought to the disk any more.
+    // First of all: with the last descriptor gone, the rename could not be brought to the disk any
+    // more.
     let directory = File::open(directory_of(path))?;
     let temporary = temporary_beside(path)?;
     let written =
@@ -114,9 +116,8 @@ fn put(path: &Path, content: &[u8], mode: u32, owner: Option<(u32, u32)>) -> io:
     directory.sync_all()
 }
 
-/// Proves that a file at `path`, which is not there, can be made, and makes none: a temporary one is written beside it and
-/// removed.
-/// Blocks for the disk.
+/// Proves that a file at `path`, which is not there, can be made, and makes none: a temporary one
+/// is written beside it and removed. Blocks for the disk.
 ///
 /// # Errors
 /// Why it cannot be made.

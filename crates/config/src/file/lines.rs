@@ -1,9 +1,10 @@
 //! The `KEY=value` form.
 //!
-//! systemd's `EnvironmentFile=` reads it too: a line is blank, a comment (`#` or `;`), or a key, `=` and a value, bare
-//! or in matching quotes; a leading `export` is tolerated. Within double quotes a backslash escapes `"`, `\`, `$` and
-//! `` ` ``. Forms on which readers disagree (a bare value with a backslash or a comment, text behind a closing quote)
-//! are refused. White space around a value is not part of it, not even within quotes.
+//! systemd's `EnvironmentFile=` reads it too: a line is blank, a comment (`#` or `;`), or a key,
+//! `=` and a value, bare or in matching quotes; a leading `export` is tolerated. Within double
+//! quotes a backslash escapes `"`, `\`, `$` and `` ` ``. Forms on which readers disagree (a bare
+//! value with a backslash or a comment, text behind a closing quote) are refused. White space
+//! around a value is not part of it, not even within quotes.
 
 use zeroize::Zeroizing;
 
@@ -55,7 +56,8 @@ pub(super) fn is_section(line: &str) -> bool {
     line.trim_start().starts_with('[')
 }
 
-/// The key that a line sets and the text behind `=`, both as written; `None` for what is no assignment.
+/// The key that a line sets and the text behind `=`, both as written; `None` for what is no
+/// assignment.
 pub(super) fn key_of(line: &str) -> Option<(&str, &str)> {
     let line = line.trim_start_matches(BYTE_ORDER_MARK).trim();
     if is_comment(line) {

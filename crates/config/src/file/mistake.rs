@@ -1,4 +1,5 @@
-//! What can be wrong with a line of a configuration file, said without its value, and the key that was meant.
+//! What can be wrong with a line of a configuration file, said without its value, and the key that
+//! was meant.
 
 use strsim::levenshtein;
 

@@ -1,9 +1,10 @@
 //! The TOML form: `key = "text"` lines, no tables.
 //!
-//! The reader is a library's, and stops at the first thing that is no TOML. To tell everything at once, the line in
-//! question is taken out and the rest is read again. Only the library's own words are passed on, which never hold
-//! a piece of the file; its `Display` would show the line. Changes are cut into the text where the value stands, so
-//! that every other byte stays as it is. What the library copies of the text is freed, but not wiped.
+//! The reader is a library's, and stops at the first thing that is no TOML. To tell everything at
+//! once, the line in question is taken out and the rest is read again. Only the library's own words
+//! are passed on, which never hold a piece of the file; its `Display` would show the line. Changes
+//! are cut into the text where the value stands, so that every other byte stays as it is. What the
+//! library copies of the text is freed, but not wiped.
 
 use toml_edit::{Document, Item, Table, Value};
 use zeroize::Zeroizing;
@@ -82,7 +83,8 @@ fn syntax(key: Option<&str>, reason: &str) -> Mistake {
     }
 }
 
-/// Sorts what a table holds into what is right and what is wrong. Only keys of the `root` set something.
+/// Sorts what a table holds into what is right and what is wrong. Only keys of the `root` set
+/// something.
 fn judge(table: &Table, text: &str, root: bool, parsed: &mut Parsed) {
     for (name, item) in table {
         let key = table.key(name);

@@ -188,8 +188,8 @@ impl<'a> ActiveTunnel<'a> {
         }
     }
 
-    /// What a heartbeat means. One that the platform did not answer says nothing of the path, but is
-    /// a reason to check it.
+    /// What a heartbeat means. One that the platform did not answer says nothing of the path, but
+    /// is a reason to check it.
     fn heartbeat(&mut self, heartbeat: Heartbeat) -> TunnelEvent {
         // A platform that answers may also give certificates, for which `renew` may be waiting.
         let is_due = |identity: &Arc<Identity>| identity.renewal.is_due();

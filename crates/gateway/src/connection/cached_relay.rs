@@ -1,7 +1,8 @@
 //! The relay that was used last, kept on the disk, so that a restart prefers the relay that worked.
 //!
-//! The file holds the bare name. It is read for the first choice of a run only, and written whenever another relay is in
-//! use; a relay that the configuration names is neither looked up nor kept here. The file is a hint: errors are logged.
+//! The file holds the bare name. It is read for the first choice of a run only, and written
+//! whenever another relay is in use; a relay that the configuration names is neither looked up nor
+//! kept here. The file is a hint: errors are logged.
 
 use std::fs;
 use std::io;
@@ -35,7 +36,8 @@ struct State {
 }
 
 impl CachedRelay {
-    /// In the file `in_state` of the state directory that the service manager made, else beside `store`, the gateway's file.
+    /// In the file `in_state` of the state directory that the service manager made, else beside
+    /// `store`, the gateway's file.
     pub(crate) fn new(in_state: Option<PathBuf>, store: &Path) -> Self {
         Self(Arc::new(Cache {
             file: in_state.unwrap_or_else(|| store.with_extension(FILE)),
@@ -43,7 +45,8 @@ impl CachedRelay {
         }))
     }
 
-    /// The relay of the run before, if this is the first choice of this one. Blocks for the disk, briefly.
+    /// The relay of the run before, if this is the first choice of this one. Blocks for the disk,
+    /// briefly.
     pub(crate) fn take_first(&self) -> Option<RelayName> {
         let mut state = self.0.state();
         if std::mem::replace(&mut state.was_read, true) {
@@ -62,7 +65,8 @@ impl CachedRelay {
         name
     }
 
-    /// Keeps `relay` if it is not what the file says. The disk is written by another thread, and a failure only logged.
+    /// Keeps `relay` if it is not what the file says. The disk is written by another thread, and a
+    /// failure only logged.
     pub(crate) fn keep(&self, relay: &RelayName) {
         let mut state = self.0.state();
         state.was_read = true;

@@ -1,13 +1,13 @@
-//! One tunnel out of several attempts that overlap, for a relay that leaves some connections without
-//! an answer and not others: it hung and was repaired, or something on the way lost its state of a
-//! connection.
+//! One tunnel out of several attempts that overlap, for a relay that leaves some connections
+//! without an answer and not others: it hung and was repaired, or something on the way lost its
+//! state of a connection.
 //!
 //! An attempt dials the relay, exchanges keys with it (which judges the relay), then authenticates.
 //! While none has succeeded, another is begun beside the older ones. Key exchanges run beside each
-//! other. Dials do not, since each is a race of its own (`net::dial`). Authentications do not, since
-//! a relay that accepts two of one gateway lets one take the other's place. An authentication that
-//! has no answer is given up only for a younger attempt whose key exchange was answered meanwhile: a
-//! relay that is slow with every gateway is waited for.
+//! other. Dials do not, since each is a race of its own (`net::dial`). Authentications do not,
+//! since a relay that accepts two of one gateway lets one take the other's place. An authentication
+//! that has no answer is given up only for a younger attempt whose key exchange was answered
+//! meanwhile: a relay that is slow with every gateway is waited for.
 
 use std::future::Future;
 use std::time::Duration;
@@ -110,7 +110,8 @@ mod tests {
 
     const MOMENT: Duration = Duration::from_millis(50);
 
-    /// What a relay does with each connection of it, in milliseconds; the last one is repeated. `None` is no answer at all.
+    /// What a relay does with each connection of it, in milliseconds; the last one is repeated.
+    /// `None` is no answer at all.
     #[derive(Clone, Copy)]
     struct Behaviour {
         dial: Result<u64, &'static str>,

@@ -1,6 +1,7 @@
 //! The gateway's connection to a relay: when it is made, with what, and for how long it is kept.
 //!
-//! [`state`] decides and does no I/O; [`run`] does what it decides; [`policy`] holds every duration and bound.
+//! [`state`] decides and does no I/O; [`run`] does what it decides; [`policy`] holds every duration
+//! and bound.
 
 pub(super) mod active_tunnel;
 pub(super) mod cached_relay;

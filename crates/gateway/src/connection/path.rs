@@ -1,8 +1,10 @@
-//! Which half of the path is broken, when the platform does not reach this gateway: looked at from here.
+//! Which half of the path is broken, when the platform does not reach this gateway: looked at from
+//! here.
 //!
-//! The platform's way to a gateway is the relay's port 8443, the relay, and the tunnel. From here the tunnel can be asked for a
-//! sign of life (any answer to a keepalive is one, RFC 4254 §4), and the relay's port can be tried. What remains is beyond the
-//! relay, or the platform believes this gateway elsewhere.
+//! The platform's way to a gateway is the relay's port 8443, the relay, and the tunnel. From here
+//! the tunnel can be asked for a sign of life (any answer to a keepalive is one, RFC 4254 §4), and
+//! the relay's port can be tried. What remains is beyond the relay, or the platform believes this
+//! gateway elsewhere.
 
 use std::fmt;
 use std::future::Future;
@@ -89,7 +91,8 @@ impl fmt::Display for View {
     }
 }
 
-/// What `ping` says; or false, once its connection has `moved` and there was no answer for a while after that.
+/// What `ping` says; or false, once its connection has `moved` and there was no answer for a while
+/// after that.
 async fn answers(ping: impl Future<Output = bool>, moved: impl Fn() -> bool) -> bool {
     let given_up = async {
         while !moved() {

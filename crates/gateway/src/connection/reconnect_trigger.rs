@@ -1,5 +1,5 @@
-//! Reasons to act at once instead of when it is due: a person asks, the network changed, the machine
-//! slept.
+//! Reasons to act at once instead of when it is due: a person asks, the network changed, the
+//! machine slept.
 
 use tokio::sync::mpsc;
 
@@ -12,7 +12,8 @@ pub enum ReconnectTrigger {
     /// A person asks for it, or changed the settings: no wait is kept, and a nearer relay is looked
     /// for.
     UserRequest,
-    /// Something happened to this machine's network or clock: the tunnel may be gone without notice.
+    /// Something happened to this machine's network or clock: the tunnel may be gone without
+    /// notice.
     SystemEvent,
 }
 
@@ -32,7 +33,8 @@ impl Default for ReconnectTriggers {
 }
 
 impl ReconnectTriggers {
-    /// Sends reasons to the gateway. A full queue can be ignored: the gateway is about to act already.
+    /// Sends reasons to the gateway. A full queue can be ignored: the gateway is about to act
+    /// already.
     #[must_use]
     pub fn sender(&self) -> mpsc::Sender<ReconnectTrigger> {
         self.sender.clone()

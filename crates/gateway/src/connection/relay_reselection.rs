@@ -1,5 +1,6 @@
-//! Looks for a better relay while one is in use, every few hours and when a person asks, and moves only for a clear gain: the sessions of
-//! the tunnel that is left go on (`tunnel`), but each move costs the platform new certificates.
+//! Looks for a better relay while one is in use, every few hours and when a person asks, and moves
+//! only for a clear gain: the sessions of the tunnel that is left go on (`tunnel`), but each move
+//! costs the platform new certificates.
 
 use std::sync::Arc;
 use std::time::Duration;

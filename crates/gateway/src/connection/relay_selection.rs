@@ -1,6 +1,6 @@
-//! Which relay to dial when none is pinned (protocol.md §1): healthy, the organization's own before the
-//! instance's, then the fastest; and when a relay is so much better than the one in use that moving is worth it.
-//! Pure but for [`rank`], which is given the way to probe.
+//! Which relay to dial when none is pinned (protocol.md §1): healthy, the organization's own before
+//! the instance's, then the fastest; and when a relay is so much better than the one in use that
+//! moving is worth it. Pure but for [`rank`], which is given the way to probe.
 
 use std::future::Future;
 use std::time::Duration;
@@ -23,8 +23,9 @@ pub(crate) struct Measured<'a> {
     pub(crate) time: Option<Duration>,
 }
 
-/// The healthy relays, best first, and of those that do not answer any in random order. `probe` gives the TCP connect time to a relay's host, or
-/// `None` where it does not answer in time; all healthy relays are probed at once.
+/// The healthy relays, best first, and of those that do not answer any in random order. `probe`
+/// gives the TCP connect time to a relay's host, or `None` where it does not answer in time; all
+/// healthy relays are probed at once.
 pub(crate) async fn rank<'a, P, F>(
     relays: &'a [Relay],
     now: OffsetDateTime,
@@ -77,7 +78,8 @@ pub(crate) fn healthy(relays: &[Relay], now: OffsetDateTime) -> impl Iterator<It
 }
 
 impl Measured<'_> {
-    /// What sorts first is dialled: those that answer, of these the organization's own, of these the fastest.
+    /// What sorts first is dialled: those that answer, of these the organization's own, of these
+    /// the fastest.
     fn rank(&self) -> (bool, bool, Duration) {
         let time = self.time;
         (
@@ -87,8 +89,9 @@ impl Measured<'_> {
         )
     }
 
-    /// True if moving here from `used`, which is up, is worth the move. A relay that is missing among the healthy ones, or
-    /// does not answer, may be left for any that does; otherwise a small difference is chance.
+    /// True if moving here from `used`, which is up, is worth the move. A relay that is missing
+    /// among the healthy ones, or does not answer, may be left for any that does; otherwise a small
+    /// difference is chance.
     pub(crate) fn is_clear_gain_over(&self, used: Option<&Self>) -> bool {
         let Some(time) = self.time else { return false };
         let Some((used, used_time)) = used.and_then(|used| used.time.map(|time| (used, time)))

@@ -118,8 +118,8 @@ impl Driver {
         Connection::Connecting(state.registered(moment()))
     }
 
-    /// New credentials, as the newest settings say; settings that come meanwhile restart it. A relay
-    /// that was unreachable and answers before the platform does ends it too.
+    /// New credentials, as the newest settings say; settings that come meanwhile restart it. A
+    /// relay that was unreachable and answers before the platform does ends it too.
     async fn issue(
         &mut self,
         state: &mut Registering,
@@ -270,8 +270,8 @@ impl Driver {
         self.tunnels.has_room() || self.retired.iter().any(again)
     }
 
-    /// Waits before the next attempt. New settings, or a reason to believe that things have changed,
-    /// end the wait.
+    /// Waits before the next attempt. New settings, or a reason to believe that things have
+    /// changed, end the wait.
     async fn wait(&mut self, mut state: Backoff<Error>) -> Connection {
         let delay = state.remaining(Instant::now());
         self.report_wait(&state, delay);
@@ -379,13 +379,14 @@ fn moment() -> Moment {
 }
 
 /// How long the platform has to answer before the relay is probed, which has answered first
-/// `answered_first` times. A relay that answers and is of no use, another program at its old address
-/// for instance, must not keep a slow platform from reporting where to go instead.
+/// `answered_first` times. A relay that answers and is of no use, another program at its old
+/// address for instance, must not keep a slow platform from reporting where to go instead.
 fn relay_probe_delay(answered_first: u32) -> Duration {
     RELAY_PROBE_DELAY * (1 << answered_first.min(RELAY_PROBE_DELAYS_DOUBLED))
 }
 
-/// Waits until the relay of `identity` answers again, probing after `delay`; never ends without one.
+/// Waits until the relay of `identity` answers again, probing after `delay`; never ends without
+/// one.
 async fn relay_answers(identity: Option<&Identity>, delay: Duration) {
     let Some(identity) = identity else {
         return std::future::pending().await;

@@ -1,5 +1,5 @@
-//! One SSH session to one relay: dialled, then each channel answered in a task of its own, until the
-//! tunnel ends, the gateway stops, or the tunnel has retired and carries nothing any more.
+//! One SSH session to one relay: dialled, then each channel answered in a task of its own, until
+//! the tunnel ends, the gateway stops, or the tunnel has retired and carries nothing any more.
 
 use std::sync::Arc;
 
@@ -43,8 +43,8 @@ pub enum Error {
          started with --name {name}, at the platform that this gateway uses"
     )]
     NotAccepted { name: RelayName, host: String },
-    /// The relay closed the connection of a gateway that it had let in. Deployed relays do so while they hold an
-    /// older connection of the same gateway (protocol.md §3).
+    /// The relay closed the connection of a gateway that it had let in. Deployed relays do so while
+    /// they hold an older connection of the same gateway (protocol.md §3).
     #[error(
         "relay {host} let this gateway in and closed the connection at once: it still holds an earlier connection of this gateway, \
          until it notices that that one is gone; or another program uses this gateway's identity"
@@ -102,8 +102,8 @@ impl Error {
     }
 }
 
-/// Makes the tunnel. It is up once the relay has given a sign of life after it let the gateway in, any
-/// answer to a keepalive being one: a relay that turns the gateway away does so in that moment.
+/// Makes the tunnel. It is up once the relay has given a sign of life after it let the gateway in,
+/// any answer to a keepalive being one: a relay that turns the gateway away does so in that moment.
 ///
 /// # Errors
 /// The relay cannot be reached, is not the right one, or refuses this gateway.
@@ -175,8 +175,8 @@ pub(crate) async fn serve(
     mut retired: watch::Receiver<bool>,
     scope: &Scope,
 ) -> Result<(), (Error, Sessions)> {
-    // Not cancelled with `scope`: sessions may finish while the gateway drains. `draining` asks those
-    // that have no end of their own to finish what they do.
+    // Not cancelled with `scope`: sessions may finish while the gateway drains. `draining` asks
+    // those that have no end of their own to finish what they do.
     let sessions = Scope::new("sessions");
     let draining = sessions.child("draining");
     let places = Arc::new(Semaphore::new(MAX_SESSIONS));
@@ -207,8 +207,8 @@ pub(crate) async fn serve(
             }
             continue;
         };
-        // Always the newest: a renewal applies to the next handshake. But a tunnel that another gateway's took the
-        // place of goes on as who it is.
+        // Always the newest: a renewal applies to the next handshake. But a tunnel that another
+        // gateway's took the place of goes on as who it is.
         let newest = shared.current.borrow().clone();
         let newest = newest.filter(|newest| newest.gateway_id == identity.gateway_id);
         let newest = newest.unwrap_or_else(|| Arc::clone(identity));

@@ -513,8 +513,8 @@ impl History {
         self.pinned = pinned;
     }
 
-    /// True once the platform has refused so many times that a person must act; attempts go on all the
-    /// same.
+    /// True once the platform has refused so many times that a person must act; attempts go on all
+    /// the same.
     pub(crate) fn is_refused(&self) -> bool {
         self.refusals >= REFUSALS_BELIEVED
     }

@@ -1,7 +1,7 @@
 //! The gateway's status in one line: written by its tasks, read by those who show it.
 //!
-//! All tasks of the gateway share the [`Reporter`]; a [`Monitor`] reads. A report is a short lock and
-//! no queue, so it costs nothing if no task reads it.
+//! All tasks of the gateway share the [`Reporter`]; a [`Monitor`] reads. A report is a short lock
+//! and no queue, so it costs nothing if no task reads it.
 
 use std::fmt;
 use std::time::{Duration, Instant};

@@ -1,5 +1,5 @@
-//! The gateway's tunnels, each served by a task of its own: the one that is in use, and those that retired when the
-//! configuration sent the gateway elsewhere and that still carry sessions.
+//! The gateway's tunnels, each served by a task of its own: the one that is in use, and those that
+//! retired when the configuration sent the gateway elsewhere and that still carry sessions.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,7 +46,8 @@ impl Tunnels {
         }
     }
 
-    /// Begins to serve `session`, which was made with `identity` over the connection between `ends`.
+    /// Begins to serve `session`, which was made with `identity` over the connection between
+    /// `ends`.
     pub(crate) fn serve(
         &self,
         (session, ends): (client::Session, Option<Ends>),
@@ -121,8 +122,8 @@ impl Tunnel {
         )
     }
 
-    /// Lets the tunnel carry what it carries, and end when that has ended; or, with false, takes it up again. True if that
-    /// is a change.
+    /// Lets the tunnel carry what it carries, and end when that has ended; or, with false, takes it
+    /// up again. True if that is a change.
     pub(crate) fn retire(&self, retired: bool) -> bool {
         self.retired
             .send_if_modified(|now| std::mem::replace(now, retired) != retired)

@@ -1,5 +1,5 @@
-//! `infisical-health`: the platform's probe during a heartbeat. Tells how often heartbeats come, so that the
-//! platform knows when to miss one.
+//! `infisical-health`: the platform's probe during a heartbeat. Tells how often heartbeats come, so
+//! that the platform knows when to miss one.
 
 use std::io;
 

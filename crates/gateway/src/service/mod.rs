@@ -1,5 +1,5 @@
-//! What a gateway offers inside TLS 2: one service for each ALPN name (protocol.md §5). A name that is
-//! not listed is not offered, so the handshake of a client that wants it fails cleanly.
+//! What a gateway offers inside TLS 2: one service for each ALPN name (protocol.md §5). A name that
+//! is not listed is not offered, so the handshake of a client that wants it fails cleanly.
 
 mod health;
 pub mod http;
@@ -47,8 +47,9 @@ pub(crate) enum Service {
 }
 
 impl Service {
-    /// In the order of deployed gateways. It decides for a client that offers several names: the platform's probe
-    /// offers health and ping, and takes a gateway that answers ping for one that is checked every half hour only.
+    /// In the order of deployed gateways. It decides for a client that offers several names: the
+    /// platform's probe offers health and ping, and takes a gateway that answers ping for one that
+    /// is checked every half hour only.
     const ALL: [Self; 5] = [
         Self::Http,
         // Before the service that it extends: its clients offer both, for gateways that do not know
@@ -89,13 +90,14 @@ pub(crate) enum Error {
     Handshake(#[source] io::Error),
     #[error("TLS 2 took longer than {} s", HANDSHAKE.as_secs())]
     HandshakeTimedOut,
-    /// The client offered no ALPN name, so the handshake did not fail, and there is nothing to serve.
+    /// The client offered no ALPN name, so the handshake did not fail, and there is nothing to
+    /// serve.
     #[error("the client named no service (ALPN)")]
     NoService,
     #[error(transparent)]
     Claims(#[from] extensions::Error),
-    /// The client's certificate is for another gateway: anyone who routes must not be able to choose which
-    /// network a session ends in.
+    /// The client's certificate is for another gateway: anyone who routes must not be able to
+    /// choose which network a session ends in.
     #[error("the client certificate is for gateway {0}, not for this one")]
     OtherGateway(String),
     #[error("the client certificate names no target")]
@@ -165,7 +167,8 @@ pub(crate) struct Context<'a> {
 /// included, ends TLS 2 with a fatal alert, so that what the client received does not look
 /// complete.
 pub(crate) async fn serve(channel: ChannelStream, context: Context<'_>) -> Result<(), Error> {
-    // Boxed, as the services below: a session's task should hold only the state it is in, and that once.
+    // Boxed, as the services below: a session's task should hold only the state it is in, and that
+    // once.
     let shaking_hands = Box::pin(handshake(channel, context.identity));
     let mut stream = match context.stop.run(shaking_hands).await {
         None => return Err(Error::Stopped),
@@ -215,7 +218,8 @@ async fn answer(stream: &mut Stream, service: Service, context: Context<'_>) -> 
             Box::pin(tcp::serve(stream, &route, true, context.stop)).await
         }
         Service::Http => {
-            // The target may be empty: requests to the cluster's API server go without (protocol.md §5).
+            // The target may be empty: requests to the cluster's API server go without (protocol.md
+            // §5).
             let route = route.ok_or(Error::NoTarget)?;
             let request = http::Request {
                 route: &route,

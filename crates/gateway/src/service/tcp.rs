@@ -57,7 +57,8 @@ pub(super) async fn serve(
     let stopping = stop.cancelled();
     #[cfg(test)]
     let stopping = super::panic_tests::or_panic(stopping);
-    // TLS lends one record at a time, of which a client makes large and tiny ones in turn: a buffer joins them.
+    // TLS lends one record at a time, of which a client makes large and tiny ones in turn: a buffer
+    // joins them.
     let copying = async {
         let (mut stream, mut target) = (
             PooledBufReader::new(&mut *stream),

@@ -1,5 +1,5 @@
-//! One entry in journald's native form: `NAME=value`, or, for a value of several lines, `NAME`, its length in eight
-//! bytes and the value.
+//! One entry in journald's native form: `NAME=value`, or, for a value of several lines, `NAME`, its
+//! length in eight bytes and the value.
 
 use std::borrow::Cow;
 
@@ -7,8 +7,8 @@ use tracing::Level;
 
 use super::priority;
 
-/// `SYSLOG_IDENTIFIER` of every line, whatever the file of the program is called: `journalctl -t infisical` finds all
-/// roles, as it always did, and units tell them apart.
+/// `SYSLOG_IDENTIFIER` of every line, whatever the file of the program is called: `journalctl -t
+/// infisical` finds all roles, as it always did, and units tell them apart.
 const IDENTIFIER: &str = "infisical";
 
 /// The longest name of a field that journald takes.
@@ -83,7 +83,8 @@ impl Entry {
     }
 }
 
-/// Appends one field. A name that journald would refuse is made to fit; without a letter it is none.
+/// Appends one field. A name that journald would refuse is made to fit; without a letter it is
+/// none.
 pub(super) fn put(bytes: &mut Vec<u8>, name: &str, value: &[u8]) {
     let letters = name.bytes().map(|byte| match byte {
         b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => byte.to_ascii_uppercase(),

@@ -1,12 +1,13 @@
 //! The journal behind standard error: is it there, and how lines reach it.
 //!
-//! Lines go to journald's own socket with every field, so that `journalctl -o json`, `MESSAGE_ID=` and the catalogue
-//! work; where that socket is missing, as lines of text with a priority before each (sd-daemon(3)). Names of fields
-//! have no prefix, or `MESSAGE_ID` would be none; anyone who logs keeps clear of journald's own (`PRIORITY`, `CODE_FILE`,
-//! `SYSLOG_…`).
+//! Lines go to journald's own socket with every field, so that `journalctl -o json`, `MESSAGE_ID=`
+//! and the catalogue work; where that socket is missing, as lines of text with a priority before
+//! each (sd-daemon(3)). Names of fields have no prefix, or `MESSAGE_ID` would be none; anyone who
+//! logs keeps clear of journald's own (`PRIORITY`, `CODE_FILE`, `SYSLOG_…`).
 //!
-//! Making an entry and sending it are two things here, which no library for journald offers: sending waits for as long
-//! as journald does not read, and a service that waits for that is ended by its watchdog.
+//! Making an entry and sending it are two things here, which no library for journald offers:
+//! sending waits for as long as journald does not read, and a service that waits for that is ended
+//! by its watchdog.
 
 mod entry;
 mod socket;
@@ -28,8 +29,8 @@ pub use socket::Socket;
 /// Where an event has its id; for the journal and for JSON, not for people.
 pub const MESSAGE_ID: &str = "message_id";
 
-/// True if `stream` is the one that `named`, the value of `JOURNAL_STREAM`, says is connected to the journal
-/// (systemd.exec(5)). A redirection since then makes it another one.
+/// True if `stream` is the one that `named`, the value of `JOURNAL_STREAM`, says is connected to
+/// the journal (systemd.exec(5)). A redirection since then makes it another one.
 pub fn is_behind(stream: impl AsFd, named: Option<&str>) -> bool {
     let Some((device, inode)) = named.and_then(|named| named.split_once(':')) else {
         return false;
@@ -60,8 +61,9 @@ fn priority(level: Level) -> u8 {
     }
 }
 
-/// Makes an entry of every event and hands it on: its fields and those of its spans, and as the message the sentence
-/// followed by the event's fields, since that is all that `journalctl` and `systemctl status` show.
+/// Makes an entry of every event and hands it on: its fields and those of its spans, and as the
+/// message the sentence followed by the event's fields, since that is all that `journalctl` and
+/// `systemctl status` show.
 pub struct Journal<F>(F);
 
 impl<F> fmt::Debug for Journal<F> {

@@ -1,5 +1,5 @@
-//! The way of an entry to journald. Sending waits for as long as journald does not read, so the sender must be one
-//! that no one waits for.
+//! The way of an entry to journald. Sending waits for as long as journald does not read, so the
+//! sender must be one that no one waits for.
 
 use std::io;
 use std::os::unix::net::UnixDatagram;
@@ -12,7 +12,8 @@ use super::entry::Entry;
 /// Where journald listens (systemd-journald.socket).
 const SOCKET: &str = "/run/systemd/journal/socket";
 
-/// The longest field of an entry that was too large, at first. The kernel takes about 200 KiB in one datagram.
+/// The longest field of an entry that was too large, at first. The kernel takes about 200 KiB in
+/// one datagram.
 const LONG_FIELD: usize = 64 << 10;
 
 /// A field shorter than this is not what makes an entry too large.
@@ -48,8 +49,8 @@ impl Socket {
         })
     }
 
-    /// Sends one entry, shortened if it is larger than a datagram: a larger one would have to be a file in memory, and
-    /// the units refuse `memfd_create`. Waits while journald does not read.
+    /// Sends one entry, shortened if it is larger than a datagram: a larger one would have to be a
+    /// file in memory, and the units refuse `memfd_create`. Waits while journald does not read.
     ///
     /// # Errors
     /// No one listens (any more).

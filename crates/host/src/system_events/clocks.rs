@@ -1,7 +1,7 @@
 //! Sleep and new times of day, seen by comparing three clocks. Pure but for [`Reading::take`].
 //!
-//! One clock stands still while the machine sleeps (CLOCK_MONOTONIC), one goes on (CLOCK_BOOTTIME), and one can be set
-//! (CLOCK_REALTIME).
+//! One clock stands still while the machine sleeps (CLOCK_MONOTONIC), one goes on (CLOCK_BOOTTIME),
+//! and one can be set (CLOCK_REALTIME).
 
 use std::time::Duration;
 
@@ -29,7 +29,8 @@ pub(super) struct Reading {
 }
 
 impl Reading {
-    /// Now; `None` if the kernel does not say, or this process is stopped between the clocks repeatedly.
+    /// Now; `None` if the kernel does not say, or this process is stopped between the clocks
+    /// repeatedly.
     pub(super) fn take() -> Option<Self> {
         let read = |clock| clock_gettime(clock).ok().map(Duration::from);
         for _ in 0..READ_TIMES {

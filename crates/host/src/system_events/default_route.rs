@@ -1,4 +1,5 @@
-//! The way out of this machine, as anyone may look it up: from which address a stranger would be spoken to. Nothing is sent.
+//! The way out of this machine, as anyone may look it up: from which address a stranger would be
+//! spoken to. Nothing is sent.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;

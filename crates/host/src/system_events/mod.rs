@@ -1,9 +1,11 @@
-//! What happens to this machine that a tunnel should not have to find out by itself: its network changed, it slept, its
-//! clock was set. Each is a reason to look, and proves nothing: a tunnel may have survived it.
+//! What happens to this machine that a tunnel should not have to find out by itself: its network
+//! changed, it slept, its clock was set. Each is a reason to look, and proves nothing: a tunnel may
+//! have survived it.
 //!
-//! The kernel reports changes of the network on a netlink socket, to anyone who asks and without any right (`network`). Where a
-//! sandbox does not let it be asked, the way out of this machine is looked up every second (`ways`), which sees less: that it came, went,
-//! or begins at another address. Sleep and new times of day are seen by comparing clocks (`clocks`).
+//! The kernel reports changes of the network on a netlink socket, to anyone who asks and without
+//! any right (`network`). Where a sandbox does not let it be asked, the way out of this machine is
+//! looked up every second (`ways`), which sees less: that it came, went, or begins at another
+//! address. Sleep and new times of day are seen by comparing clocks (`clocks`).
 
 mod clocks;
 mod default_route;
@@ -56,7 +58,8 @@ impl fmt::Display for SystemEvent {
     }
 }
 
-/// Notices system events while someone waits for the next one, and later those that happened meanwhile, as one.
+/// Notices system events while someone waits for the next one, and later those that happened
+/// meanwhile, as one.
 #[derive(Debug)]
 pub struct Watcher {
     network: Sight,

@@ -1,8 +1,9 @@
-//! Changes of the network, as the kernel reports them (rtnetlink(7)), and which of them can matter to a connection.
+//! Changes of the network, as the kernel reports them (rtnetlink(7)), and which of them can matter
+//! to a connection.
 //!
-//! Reports are also sent for what no connection notices: an address whose lifetime was prolonged, a wireless link that
-//! looked around, the addresses and routes that each link has by itself. And containers come and go on the same machine.
-//! All these are passed over.
+//! Reports are also sent for what no connection notices: an address whose lifetime was prolonged, a
+//! wireless link that looked around, the addresses and routes that each link has by itself. And
+//! containers come and go on the same machine. All these are passed over.
 
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -23,7 +24,8 @@ const GROUPS: u32 = 0x1 | 0x10 | 0x40 | 0x100 | 0x400;
 const BUFFER: usize = 32 * 1024;
 /// Reports read in a row before others get their turn.
 const IN_A_ROW: usize = 64;
-/// Links and addresses that are remembered. A machine with more hears of changes too often rather than too rarely.
+/// Links and addresses that are remembered. A machine with more hears of changes too often rather
+/// than too rarely.
 const REMEMBERED: usize = 4096;
 
 /// The kernel's reports.
@@ -140,7 +142,8 @@ impl NetworkState {
         state
     }
 
-    /// Judges each report of a datagram; true if one of them can matter. What is malformed is passed over.
+    /// Judges each report of a datagram; true if one of them can matter. What is malformed is
+    /// passed over.
     fn judge(&mut self, mut datagram: &[u8]) -> bool {
         let mut matters = false;
         while let Some(length) = field(datagram, 0).map(u32::from_ne_bytes) {
@@ -241,7 +244,8 @@ fn route(body: &[u8]) -> Option<bool> {
     const RTA_OIF: u16 = 4;
     const RT_TABLE_LOCAL: u8 = 255;
     const RTM_F_CLONED: u32 = 0x200;
-    /// RTN_UNICAST, RTN_BLACKHOLE, RTN_UNREACHABLE, RTN_PROHIBIT; the others are made with addresses, by the kernel.
+    /// RTN_UNICAST, RTN_BLACKHOLE, RTN_UNREACHABLE, RTN_PROHIBIT; the others are made with
+    /// addresses, by the kernel.
     const KINDS: [u8; 4] = [1, 6, 7, 8];
     let [table] = field(body, 4)?;
     let [kind] = field(body, 7)?;

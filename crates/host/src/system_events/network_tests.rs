@@ -197,8 +197,8 @@ fn ip(words: &str) {
     assert!(output.status.success(), "ip {words}: {said}");
 }
 
-/// How often the watcher tells of the network until it has nothing more to tell. The kernel may take a second to notice that a
-/// link carries something, and a burst must have been quiet.
+/// How often the watcher tells of the network until it has nothing more to tell. The kernel may
+/// take a second to notice that a link carries something, and a burst must have been quiet.
 async fn told(watcher: &mut Watcher) -> usize {
     const CALM: Duration = Duration::from_millis(1600);
     let mut times = 0;

@@ -6,8 +6,8 @@
 //!                                                                   └─ instance relay CA ─┬─ server CA
 //!                                                                                         └─ client CA
 //! ```
-//! The gateway root has key usage but no basic constraints, as the deployed platform's: the one who verifies
-//! must take it as an anchor.
+//! The gateway root has key usage but no basic constraints, as the deployed platform's: the one who
+//! verifies must take it as an anchor.
 
 use std::time::{Duration, SystemTime};
 

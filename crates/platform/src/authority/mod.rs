@@ -1,9 +1,9 @@
-//! Everything that the platform signs: SSH certificates of gateways and relays, X.509 certificates of
-//! gateways, relays and clients (protocol.md §2 and §4), and the CAs behind them.
+//! Everything that the platform signs: SSH certificates of gateways and relays, X.509 certificates
+//! of gateways, relays and clients (protocol.md §2 and §4), and the CAs behind them.
 //!
-//! Invariants: a CA key is made once and kept by the store; each certificate has a key pair of its own,
-//! which is handed out with it and not kept. Everything here computes: callers run it off the async
-//! threads, since RSA keys take a while. Time is an argument.
+//! Invariants: a CA key is made once and kept by the store; each certificate has a key pair of its
+//! own, which is handed out with it and not kept. Everything here computes: callers run it off the
+//! async threads, since RSA keys take a while. Time is an argument.
 //!
 //! It does not decide who gets a certificate; the routes do.
 

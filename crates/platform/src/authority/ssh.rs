@@ -183,8 +183,8 @@ fn generate_key(algorithm: KeyAlgorithm) -> Result<PrivateKey, Error> {
     PrivateKey::random(&mut rng, algorithm).map_err(wrap("generate a key"))
 }
 
-/// Makes an RSA key with aws-lc-rs: much faster than `ssh-key`'s own generator, which always makes 4096
-/// bits besides.
+/// Makes an RSA key with aws-lc-rs: much faster than `ssh-key`'s own generator, which always makes
+/// 4096 bits besides.
 fn generate_rsa() -> Result<PrivateKey, Error> {
     let pair = aws_lc_rs::rsa::KeyPair::generate(KeySize::Rsa2048).map_err(|_| Error::Generate)?;
     let pkcs8: Pkcs8V1Der<'_> = pair.as_der().map_err(|_| Error::Generate)?;

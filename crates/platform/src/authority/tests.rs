@@ -1,5 +1,5 @@
-//! What is issued is read back by other hands: `x509-parser`, `ssh-key`, OpenSSH's and OpenSSL's own
-//! programs, and this program's TLS and certificate checks.
+//! What is issued is read back by other hands: `x509-parser`, `ssh-key`, OpenSSH's and OpenSSL's
+//! own programs, and this program's TLS and certificate checks.
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};

@@ -19,8 +19,8 @@ pub(super) async fn read<S: Send + Sync>(request: Request, state: &S) -> Result<
     })
 }
 
-/// A JSON body. No body at all is an empty object, as callers of endpoints without parameters send none;
-/// the content type is not looked at.
+/// A JSON body. No body at all is an empty object, as callers of endpoints without parameters send
+/// none; the content type is not looked at.
 #[derive(Debug)]
 pub(super) struct Json<T>(pub(super) T);
 

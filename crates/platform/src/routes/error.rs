@@ -1,7 +1,7 @@
 //! Errors as the API writes them: `{message, statusCode, error, reqId}` (protocol.md §1).
 //!
-//! A handler returns an [`ApiError`]; it travels as an extension of an empty response to the outermost
-//! layer, which alone knows the request's id, writes the body and logs it.
+//! A handler returns an [`ApiError`]; it travels as an extension of an empty response to the
+//! outermost layer, which alone knows the request's id, writes the body and logs it.
 
 use std::time::Duration;
 

@@ -1,9 +1,9 @@
-//! The HTTP API: every endpoint of protocol.md §1 that gateways and relays call, and the platform's own
-//! for administrators.
+//! The HTTP API: every endpoint of protocol.md §1 that gateways and relays call, and the platform's
+//! own for administrators.
 //!
-//! Each file here is one subject. A handler authenticates by the type of an argument ([`auth`]), takes
-//! its body with [`body::Json`], asks the store and the authority, and answers; [`layer`] adds what all
-//! answers have in common.
+//! Each file here is one subject. A handler authenticates by the type of an argument ([`auth`]),
+//! takes its body with [`body::Json`], asks the store and the authority, and answers; [`layer`]
+//! adds what all answers have in common.
 
 mod admin;
 mod auth;

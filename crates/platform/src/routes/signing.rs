@@ -1,5 +1,5 @@
-//! Signing: whatever makes certificates goes through [`App::sign`], which knows for whom, so that one
-//! caller cannot use the processor up.
+//! Signing: whatever makes certificates goes through [`App::sign`], which knows for whom, so that
+//! one caller cannot use the processor up.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -14,7 +14,8 @@ use crate::names::GatewayId;
 
 /// Certificates signed at once: making keys is work for the processor alone.
 const AT_ONCE: usize = 4;
-/// Registrations and heartbeats of one caller: an honest one repeats them every 10 s until they succeed.
+/// Registrations and heartbeats of one caller: an honest one repeats them every 10 s until they
+/// succeed.
 const MEMBER: Rate = Rate {
     burst: 60,
     refill: Duration::from_secs(1),
@@ -88,8 +89,8 @@ impl Signing {
 }
 
 impl App {
-    /// Runs `work` with the authority on the blocking threads, if `signer` has not had too much signed
-    /// lately.
+    /// Runs `work` with the authority on the blocking threads, if `signer` has not had too much
+    /// signed lately.
     pub(super) async fn sign<T, F>(
         &self,
         signer: Signer,
@@ -101,8 +102,8 @@ impl App {
         F: FnOnce(&Authority) -> Result<T, authority::Error> + Send + 'static,
     {
         self.0.signing.attempt(signer, purpose)?;
-        // Never closed, so there is always a permit to come. It goes with the work, which goes on when the
-        // request is given up.
+        // Never closed, so there is always a permit to come. It goes with the work, which goes on
+        // when the request is given up.
         let permit = Arc::clone(&self.0.signing.permits).acquire_owned().await;
         let authority = Arc::clone(&self.0.authority);
         let signing = move || {

@@ -244,8 +244,9 @@ async fn gateways_and_relays_enroll_once() {
     platform.stop().await;
 }
 
-/// Every endpoint that needs a token, and which of the callers it takes. Callers are the roles, `none`
-/// for an identity without any, `token` for the administrator's, and enrolled gateways and relays.
+/// Every endpoint that needs a token, and which of the callers it takes. Callers are the roles,
+/// `none` for an identity without any, `token` for the administrator's, and enrolled gateways and
+/// relays.
 #[tokio::test]
 async fn every_endpoint_checks_its_roles() {
     let platform = Platform::start().await;
@@ -555,8 +556,8 @@ async fn relay_listener() -> (Ipv4Addr, TcpListener) {
     }
 }
 
-/// A relay whose only gateway is in the same process: after TLS 1 it completes TLS 2 itself and says
-/// `answer`. Without a gateway it closes.
+/// A relay whose only gateway is in the same process: after TLS 1 it completes TLS 2 itself and
+/// says `answer`. Without a gateway it closes.
 async fn fake_relay(
     listener: TcpListener,
     relay: ServerPki,

@@ -47,8 +47,8 @@ impl Store {
         .await
     }
 
-    /// Enrolls a gateway: `token` is used up, `access` is what it obtained. Enrolling an enrolled gateway
-    /// again replaces its access token.
+    /// Enrolls a gateway: `token` is used up, `access` is what it obtained. Enrolling an enrolled
+    /// gateway again replaces its access token.
     pub(crate) async fn enroll_gateway(
         &self,
         token: TokenHash,
@@ -125,8 +125,8 @@ fn insert(
     Ok(())
 }
 
-/// Takes the token out of the table; the one who comes second finds nothing. If the rest of the transaction
-/// fails, the token is back.
+/// Takes the token out of the table; the one who comes second finds nothing. If the rest of the
+/// transaction fails, the token is back.
 fn consume(
     tx: &Transaction<'_>,
     token: TokenHash,

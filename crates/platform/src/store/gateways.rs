@@ -75,8 +75,8 @@ pub(super) fn find(
     Ok(tx.query_row(&query, [value], from_row).optional()?)
 }
 
-/// Refuses a name that is a UUID: names are principals of SSH certificates beside ids, and a relay that
-/// does not tell them apart would take one gateway for the other.
+/// Refuses a name that is a UUID: names are principals of SSH certificates beside ids, and a relay
+/// that does not tell them apart would take one gateway for the other.
 pub(super) fn check_name(name: &GatewayName) -> Result<(), Error> {
     match uuid::Uuid::try_parse(name.as_str()) {
         Ok(_) => Err(Error::NameLooksLikeId(name.to_string())),
@@ -108,8 +108,8 @@ fn set_relay(tx: &Transaction<'_>, id: &str, relay: &Relay, now: SystemTime) -> 
 }
 
 impl Store {
-    /// Registers the gateway of an identity, which has one: asked again, it is the same gateway, under the
-    /// name and with the relay that are given now.
+    /// Registers the gateway of an identity, which has one: asked again, it is the same gateway,
+    /// under the name and with the relay that are given now.
     pub(crate) async fn register_gateway(
         &self,
         identity: String,
@@ -141,8 +141,8 @@ impl Store {
         .await
     }
 
-    /// Notes the relay that an enrolled gateway will dial. Where it names none, it stays with its relay
-    /// while that one is healthy.
+    /// Notes the relay that an enrolled gateway will dial. Where it names none, it stays with its
+    /// relay while that one is healthy.
     pub(crate) async fn connect_gateway(
         &self,
         id: GatewayId,
@@ -211,8 +211,8 @@ impl Store {
         .await
     }
 
-    /// Deletes the gateway of that name. Its access tokens stay, so that it learns why it may no longer
-    /// connect.
+    /// Deletes the gateway of that name. Its access tokens stay, so that it learns why it may no
+    /// longer connect.
     pub(crate) async fn delete_gateway(&self, name: GatewayName) -> Result<(), Error> {
         self.call(move |tx| {
             match tx.execute("DELETE FROM gateway WHERE name = ?1", [name.as_str()])? {

@@ -29,8 +29,8 @@ INSERT INTO identity_role
 ALTER TABLE identity DROP COLUMN role;
 ";
 
-/// See [`ROLES`]. Of several relays at one host the first keeps it; the others are no longer live, so
-/// that they can neither keep the first one out nor get certificates for its host.
+/// See [`ROLES`]. Of several relays at one host the first keeps it; the others are no longer live,
+/// so that they can neither keep the first one out nor get certificates for its host.
 pub(super) fn to_version_2(tx: &Transaction<'_>) -> Result<(), Error> {
     tx.execute_batch(ROLES)?;
     let mut relays = relays::all(tx)?;

@@ -1,11 +1,12 @@
 //! What the platform remembers: one SQLite file.
 //!
 //! Invariants: the file is readable by its owner only, from its first byte on; of tokens and client
-//! secrets only hashes are written; every change is one transaction on the disk before its caller hears
-//! of it; one process at a time. Calls block, so they run on the blocking threads, one after another.
+//! secrets only hashes are written; every change is one transaction on the disk before its caller
+//! hears of it; one process at a time. Calls block, so they run on the blocking threads, one after
+//! another.
 //!
-//! It decides what is consistent (a name has one owner, an enrollment token is exchanged once), never who may
-//! ask; the routes do.
+//! It decides what is consistent (a name has one owner, an enrollment token is exchanged once),
+//! never who may ask; the routes do.
 
 mod enrollments;
 mod error;
@@ -68,8 +69,9 @@ impl Store {
         })
     }
 
-    /// The organization and its CAs; made by `create` when this platform is new. A given `algorithm` must
-    /// be the one it was created with; a given `name` replaces the organization's. Blocks.
+    /// The organization and its CAs; made by `create` when this platform is new. A given
+    /// `algorithm` must be the one it was created with; a given `name` replaces the organization's.
+    /// Blocks.
     pub(super) fn foundation(
         &self,
         algorithm: Option<KeyAlgorithm>,

@@ -67,8 +67,8 @@ impl Relay {
         }
     }
 
-    /// How much a gateway should want it, greatest first; `None` not at all. A relay that registered
-    /// lately may not have had the time for a heartbeat: better than none.
+    /// How much a gateway should want it, greatest first; `None` not at all. A relay that
+    /// registered lately may not have had the time for a heartbeat: better than none.
     pub(super) fn rank(&self, now: SystemTime) -> Option<(bool, bool, SystemTime)> {
         let lately = |at: SystemTime| now.duration_since(at).unwrap_or_default() < HEALTHY;
         let own = self.kind == RelayKind::Org;
@@ -80,8 +80,8 @@ impl Relay {
     }
 }
 
-/// The best of `relays` for a gateway that leaves the choice to the platform: healthy ones first, of
-/// those the organization's.
+/// The best of `relays` for a gateway that leaves the choice to the platform: healthy ones first,
+/// of those the organization's.
 pub(super) fn choose(relays: Vec<Relay>, now: SystemTime) -> Option<Relay> {
     relays
         .into_iter()
@@ -140,8 +140,8 @@ pub(super) fn canonical(host: &RelayHost) -> String {
 
 /// Refuses a host that another relay than `name` has: its certificates would serve for both.
 ///
-/// An enrolled relay keeps the host that an administrator gave it whether it runs or not, and before it
-/// has enrolled; any other one keeps it while it is live.
+/// An enrolled relay keeps the host that an administrator gave it whether it runs or not, and
+/// before it has enrolled; any other one keeps it while it is live.
 fn check_host(
     tx: &Transaction<'_>,
     owner: &Owner,
@@ -177,7 +177,8 @@ fn check_host(
     Ok(())
 }
 
-/// Refuses a name or host that cannot be right. What a relay has already is not judged, so that it keeps working.
+/// Refuses a name or host that cannot be right. What a relay has already is not judged, so that it
+/// keeps working.
 fn check_form(found: Option<&Relay>, name: &RelayName, host: &RelayHost) -> Result<(), Error> {
     if found.is_none() && !name.is_slug() {
         return Err(Error::NotASlug(name.to_string()));

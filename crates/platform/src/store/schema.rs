@@ -9,7 +9,8 @@ use super::{Error, migrations};
 /// Version of the tables below, in SQLite's `user_version`.
 pub(super) const VERSION: i64 = 2;
 
-// Times are milliseconds since 1970; `…_hash` and `hash` are SHA-256 of something never written down.
+// Times are milliseconds since 1970; `…_hash` and `hash` are SHA-256 of something never written
+// down.
 const TABLES: &str = "
 CREATE TABLE organization (
     id TEXT PRIMARY KEY,

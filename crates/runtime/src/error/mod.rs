@@ -1,9 +1,10 @@
 //! What every error of this program has in common: a class that decides, and a chain that explains.
 //!
-//! Each module has its own error enum whose `Display` is its own level only; [`chain`] joins the levels
-//! for a person. The class, and nothing else, decides whether something is tried again.
+//! Each module has its own error enum whose `Display` is its own level only; [`chain`] joins the
+//! levels for a person. The class, and nothing else, decides whether something is tried again.
 //!
-//! Errors of libraries reach a person through [`chain`] only, and [`explain`] puts each of them into words there.
+//! Errors of libraries reach a person through [`chain`] only, and [`explain`] puts each of them
+//! into words there.
 
 mod explain;
 mod http;

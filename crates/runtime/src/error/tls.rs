@@ -98,7 +98,8 @@ fn certificate_error(error: &CertificateError) -> String {
     text.to_owned()
 }
 
-/// Names both sides of a mismatch. A name of a certificate is a peer's text: `DnsName("…")` or `IpAddress(…)`.
+/// Names both sides of a mismatch. A name of a certificate is a peer's text: `DnsName("…")` or
+/// `IpAddress(…)`.
 fn wrong_name(expected: &str, presented: &[String]) -> String {
     /// Names that are shown; certificates of content networks have hundreds.
     const SHOWN: usize = 5;

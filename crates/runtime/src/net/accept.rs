@@ -1,5 +1,6 @@
 //! Accepts connections within limits: a permit first, then the connection, and patience when the
-//! process is out of descriptors or memory: connections wait in the kernel's queue, and those that there are go on.
+//! process is out of descriptors or memory: connections wait in the kernel's queue, and those that
+//! there are go on.
 
 use std::io;
 use std::net::SocketAddr;
@@ -13,7 +14,8 @@ use tokio::time::Instant;
 use super::late_close::LateClose;
 use crate::error::chain;
 
-/// Pause after the kernel could not give a descriptor or memory: existing connections will free some.
+/// Pause after the kernel could not give a descriptor or memory: existing connections will free
+/// some.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(200);
 
 /// How long connections must have been accepted without a failure before the lack counts as over.
@@ -133,8 +135,9 @@ impl Incoming {
     }
 }
 
-/// A lack of descriptors or memory, from the first failure until connections have been accepted for a while
-/// without another. One line is logged at either end, however often the two alternate in between.
+/// A lack of descriptors or memory, from the first failure until connections have been accepted for
+/// a while without another. One line is logged at either end, however often the two alternate in
+/// between.
 #[derive(Debug, Default)]
 struct Shortage(Option<Lack>);
 

@@ -10,9 +10,11 @@
 //! least one direction is not complete ([`Copied::is_complete`]): the caller must then end both
 //! streams abnormally, or what was cut off would look whole to anyone who reads it.
 //!
-//! There is no buffer here: each stream's bytes are written from where that stream has them, and count as read once
-//! they are written. A stream without a buffer of its own, or with one that is too small, gets one that comes and goes
-//! ([`PooledBufReader`](super::pooled_buf_reader::PooledBufReader)), so that a silent pair holds none.
+//! There is no buffer here: each stream's bytes are written from where that stream has them, and
+//! count as read once they are written. A stream without a buffer of its own, or with one that is
+//! too small, gets one that comes and goes
+//! ([`PooledBufReader`](super::pooled_buf_reader::PooledBufReader)), so that a silent pair holds
+//! none.
 
 use std::io;
 use std::pin::Pin;
@@ -112,8 +114,8 @@ where
     let mut ended_first = None;
     let mut failures = Failures::default();
     let copying = std::future::poll_fn(|cx| {
-        // Both are polled each time, and each is first every other time: one that never has to wait uses up the
-        // task's budget, and would starve the other.
+        // Both are polled each time, and each is first every other time: one that never has to wait
+        // uses up the task's budget, and would starve the other.
         is_turn_of_a = !is_turn_of_a;
         let mut polls = [Poll::Pending; 2];
         for turn in [is_turn_of_a, !is_turn_of_a] {

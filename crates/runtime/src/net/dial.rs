@@ -1,7 +1,7 @@
 //! Outbound TCP connections with a deadline, and errors that say which host and why.
 //!
-//! A name is looked up at each call (`resolve`), and its addresses race (`race`): the first that connects wins, and
-//! the others are closed.
+//! A name is looked up at each call (`resolve`), and its addresses race (`race`): the first that
+//! connects wins, and the others are closed.
 
 use std::future::poll_fn;
 use std::io;
@@ -19,8 +19,9 @@ use super::dead_peer;
 use super::happy_eyeballs::{Begin, Race, alternate};
 use super::resolve::{self, LookupClass};
 
-/// Sockets of all races that repeat an attempt which is still open. Many sessions may wait for a target that is gone,
-/// and must not use up the descriptors that others need, nor the places of our own races.
+/// Sockets of all races that repeat an attempt which is still open. Many sessions may wait for a
+/// target that is gone, and must not use up the descriptors that others need, nor the places of our
+/// own races.
 static TARGETS_SPARE: Semaphore = Semaphore::const_new(224);
 static OUR_SPARE: Semaphore = Semaphore::const_new(32);
 
@@ -39,7 +40,8 @@ fn beside(host: &str, address: SocketAddr) -> String {
     }
 }
 
-/// Why a connection could not be made. The text names host and port; the class of failure is the variant.
+/// Why a connection could not be made. The text names host and port; the class of failure is the
+/// variant.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "each variant is described by its message")]
 pub enum Error {
@@ -69,7 +71,8 @@ pub enum Error {
         #[source]
         source: Option<Box<Failure>>,
     },
-    /// The deadline passed; a connection was made, and its peer did not say the first word as it should.
+    /// The deadline passed; a connection was made, and its peer did not say the first word as it
+    /// should.
     #[error("{host}:{port} accepts connections but said nothing within {} s", .after.as_secs())]
     Silent {
         host: String,
@@ -120,9 +123,10 @@ pub async fn connect_target(host: &str, port: u16, deadline: Duration) -> Result
     .await
 }
 
-/// Connects like [`connect`] to a peer that speaks first, as SSH servers may and ours do (RFC 4253 §4.2), and counts a
-/// connection as made when its first byte is there to be read. A peer that accepts and is silent, because it hangs
-/// or someone between holds the connection, does not keep us from trying again.
+/// Connects like [`connect`] to a peer that speaks first, as SSH servers may and ours do (RFC 4253
+/// §4.2), and counts a connection as made when its first byte is there to be read. A peer that
+/// accepts and is silent, because it hangs or someone between holds the connection, does not keep
+/// us from trying again.
 ///
 /// # Errors
 /// See [`Error`].
@@ -141,8 +145,8 @@ pub async fn connect_speaking(
     .await
 }
 
-/// Sets what every connection of this program wants: no Nagle delay, and probes of an idle peer. Failures
-/// are ignored: the connection works without.
+/// Sets what every connection of this program wants: no Nagle delay, and probes of an idle peer.
+/// Failures are ignored: the connection works without.
 pub(crate) fn prepare(stream: &TcpStream) {
     let _ = stream.set_nodelay(true);
     dead_peer::probe_when_idle(stream, &dead_peer::USUAL);
@@ -230,8 +234,8 @@ impl Seen {
     }
 }
 
-/// How much an error says about the host: anyone who answered knows more than the network, and the network more than
-/// this machine, which often has one of the two families only.
+/// How much an error says about the host: anyone who answered knows more than the network, and the
+/// network more than this machine, which often has one of the two families only.
 fn telling(error: &io::Error) -> u8 {
     match error.kind() {
         io::ErrorKind::ConnectionRefused
@@ -243,7 +247,8 @@ fn telling(error: &io::Error) -> u8 {
     }
 }
 
-/// The winner, or `None` when every address has failed. For as long as neither is decided it goes on forever.
+/// The winner, or `None` when every address has failed. For as long as neither is decided it goes
+/// on forever.
 async fn race(
     addresses: &[SocketAddr],
     goal: Goal,

@@ -43,7 +43,8 @@ async fn every_connection_is_probed_while_idle() {
     }
 }
 
-/// A listener whose queue is full, so that the kernel drops each further SYN; and what fills the queue.
+/// A listener whose queue is full, so that the kernel drops each further SYN; and what fills the
+/// queue.
 async fn black_hole() -> (TcpListener, Vec<TcpStream>, SocketAddr) {
     let socket = TcpSocket::new_v4().expect("a socket");
     socket
@@ -163,8 +164,8 @@ async fn passed_deadline_reports_what_is_known() {
     assert_eq!(told, format!("no connection to {hole} within 1 s"));
 }
 
-/// Answers the connection of that number with a byte, and is silent on all others. Yields how many were open at most
-/// until then.
+/// Answers the connection of that number with a byte, and is silent on all others. Yields how many
+/// were open at most until then.
 async fn speaks_at(listener: TcpListener, number: usize) -> (TcpStream, usize) {
     let mut open: Vec<TcpStream> = Vec::new();
     let mut most = 0;

@@ -1,15 +1,15 @@
-//! Connections of one port that have not authenticated yet: how many each source may have, and which
-//! one gives way when a source has too many.
+//! Connections of one port that have not authenticated yet: how many each source may have, and
+//! which one gives way when a source has too many.
 //!
-//! A source with too many unfinished handshakes keeps no newcomer of its own out: behind one address
-//! may be a NAT or a load balancer. The handshake of that source with the least progress ends instead,
-//! and its permits go to the newcomer at once. The same holds for an IPv6 network of 48 bits, whose holder
-//! has 65,536 sources.
+//! A source with too many unfinished handshakes keeps no newcomer of its own out: behind one
+//! address may be a NAT or a load balancer. The handshake of that source with the least progress
+//! ends instead, and its permits go to the newcomer at once. The same holds for an IPv6 network of
+//! 48 bits, whose holder has 65,536 sources.
 //!
 //! At the ports of a relay a source also has a budget of CPU time (`cpu_budget`).
 //!
-//! A server of requests counts a connection as unfinished for as long as it lives, but for the time in
-//! which a complete request is answered ([`Progress::answer`]).
+//! A server of requests counts a connection as unfinished for as long as it lives, but for the time
+//! in which a complete request is answered ([`Progress::answer`]).
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,13 +23,13 @@ use super::handshake_progress::Progress;
 use super::limits::{Counters, Slot, Source};
 use crate::log_throttle::LogThrottle;
 
-/// A source may hold so many times as many of a port's permits for handshakes as are free. One alone
-/// gets seven eighths, which is enough for a burst of a platform or of a crowd behind one address; two
-/// get seven fifteenths each; and however many hold what they can get, one that has none finds a free
-/// place.
+/// A source may hold so many times as many of a port's permits for handshakes as are free. One
+/// alone gets seven eighths, which is enough for a burst of a platform or of a crowd behind one
+/// address; two get seven fifteenths each; and however many hold what they can get, one that has
+/// none finds a free place.
 pub const TIMES_WHAT_IS_FREE: usize = 7;
-/// A handshake that began so lately gives way only if all others did too: its first bytes may still be
-/// on their way.
+/// A handshake that began so lately gives way only if all others did too: its first bytes may still
+/// be on their way.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// Connections of one port that have not authenticated yet.
@@ -120,7 +120,8 @@ impl Handshakes {
     }
 
     /// Counts a new connection of `source`, here and in `sources`. If that is too many, it gets the
-    /// place of the unfinished handshake of the same source, or else network, with the least progress.
+    /// place of the unfinished handshake of the same source, or else network, with the least
+    /// progress.
     ///
     /// # Errors
     /// There is none, or too many handshakes of the source failed.
@@ -208,8 +209,8 @@ impl Handshakes {
 }
 
 impl Unfinished {
-    /// Ends the handshake of `source`, or else of its network, with the least progress, the oldest of
-    /// several; `None` if there is none.
+    /// Ends the handshake of `source`, or else of its network, with the least progress, the oldest
+    /// of several; `None` if there is none.
     fn evict(&mut self, source: Source, now: Instant) -> Option<()> {
         let entries = self.of.get(&source.site())?;
         let young = now.checked_sub(GRACE).unwrap_or(now);

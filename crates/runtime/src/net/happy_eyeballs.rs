@@ -1,10 +1,11 @@
-//! Which of a host's addresses is tried when, while none has won yet: RFC 8305, and repeatedly. Pure.
+//! Which of a host's addresses is tried when, while none has won yet: RFC 8305, and repeatedly.
+//! Pure.
 //!
 //! - The families alternate, the resolver's first one first.
 //! - The next address is due after a quarter of a second, or at once when the one before it failed.
-//! - After all have been tried a fresh round begins beside the older attempts, for as long as none has won. The kernel
-//!   repeats a SYN that got lost ever more rarely, and a peer that fell silent never speaks up: a new socket finds a
-//!   network or a peer that came back within a second.
+//! - After all have been tried a fresh round begins beside the older attempts, for as long as none
+//!   has won. The kernel repeats a SYN that got lost ever more rarely, and a peer that fell silent
+//!   never speaks up: a new socket finds a network or a peer that came back within a second.
 //! - The race is lost when each address has failed and no attempt is open.
 
 use std::collections::VecDeque;
@@ -17,13 +18,15 @@ use tokio::time::Instant;
 const PACE: Duration = Duration::from_millis(250);
 /// Between the beginnings of two rounds, at least.
 const ROUND: Duration = Duration::from_secs(1);
-/// The same for each address, so that an attempt that has to make room for another one had three seconds, or two where a host has
-/// more addresses than may be open: paths that take longer than that to answer are no use.
+/// The same for each address, so that an attempt that has to make room for another one had three
+/// seconds, or two where a host has more addresses than may be open: paths that take longer than
+/// that to answer are no use.
 const ROUND_EACH: Duration = Duration::from_millis(500);
 /// Attempts open at once; the oldest makes room for a new one.
 const AT_ONCE: usize = 8;
 
-/// The addresses in the order of attempts (RFC 8305 §4, with one address of the first family at the front).
+/// The addresses in the order of attempts (RFC 8305 §4, with one address of the first family at the
+/// front).
 pub(super) fn alternate(addresses: &[SocketAddr]) -> Vec<SocketAddr> {
     let is_v4_first = addresses.first().is_some_and(SocketAddr::is_ipv4);
     let mut queues: [VecDeque<SocketAddr>; 2] = Default::default();
@@ -50,7 +53,8 @@ pub(super) struct Begin {
     pub(super) attempt: u64,
     /// The address's place in the list.
     pub(super) address: usize,
-    /// Whether it is the address's first attempt. All others are extras that may be left out when sockets are scarce.
+    /// Whether it is the address's first attempt. All others are extras that may be left out when
+    /// sockets are scarce.
     pub(super) is_first: bool,
     /// An attempt that is to be closed first.
     pub(super) instead_of: Option<u64>,

@@ -1,5 +1,5 @@
-//! Closes refused connections a second later. A peer that comes again as soon as it is refused would
-//! otherwise take as much of a core from us as it has itself: so it comes once in a second.
+//! Closes refused connections a second later. A peer that comes again as soon as it is refused
+//! would otherwise take as much of a core from us as it has itself: so it comes once in a second.
 //!
 //! A refused connection holds a descriptor and nothing else; there are at most [`MOST`], and a
 //! sixteenth of the descriptors that this process may have. Beyond that they are closed at once.

@@ -8,8 +8,8 @@ use std::hash::Hash;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Whose connections are counted together: an IPv4 address, or an IPv6 network of 64 bits, within which
-/// one machine can have as many addresses as it likes.
+/// Whose connections are counted together: an IPv4 address, or an IPv6 network of 64 bits, within
+/// which one machine can have as many addresses as it likes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Source(IpAddr);
 
@@ -24,7 +24,8 @@ impl Source {
         self.network().unwrap_or(self)
     }
 
-    /// The IPv6 network of 48 bits that it is in, as much as one site gets (RFC 6177); `None` for IPv4.
+    /// The IPv6 network of 48 bits that it is in, as much as one site gets (RFC 6177); `None` for
+    /// IPv4.
     pub(crate) fn network(self) -> Option<Self> {
         match self.0 {
             IpAddr::V6(v6) => {

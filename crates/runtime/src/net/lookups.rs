@@ -1,8 +1,9 @@
 //! Lookups of names, shared by all who wait for the same name.
 //!
-//! The system's resolver repeats a lost question only after seconds. So when an answer does not come soon, the question is
-//! asked again beside the first one, and the first success wins: a network that came back is used at once. Each open
-//! question holds a permit and counts for its name until the resolver is done with it, even if all callers have left.
+//! The system's resolver repeats a lost question only after seconds. So when an answer does not
+//! come soon, the question is asked again beside the first one, and the first success wins: a
+//! network that came back is used at once. Each open question holds a permit and counts for its
+//! name until the resolver is done with it, even if all callers have left.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -15,9 +16,11 @@ use tokio::time::Instant;
 
 use crate::threads::ADVICE;
 
-/// How long the resolver may take before it is asked again. Its own interval is five seconds (resolv.conf(5)).
+/// How long the resolver may take before it is asked again. Its own interval is five seconds
+/// (resolv.conf(5)).
 const HEDGE_DELAY: Duration = Duration::from_millis(1500);
-/// How long to wait where the question cannot be asked again, because there is no permit or too many are open.
+/// How long to wait where the question cannot be asked again, because there is no permit or too
+/// many are open.
 const RECHECK: Duration = Duration::from_millis(500);
 
 /// Bounds the questions that are open at once.
@@ -25,7 +28,8 @@ const RECHECK: Duration = Duration::from_millis(500);
 pub(super) struct LookupPermits {
     /// For the first question of a name.
     first: Semaphore,
-    /// For those beside the first: names that do not resolve use these up without taking the others' first ones.
+    /// For those beside the first: names that do not resolve use these up without taking the
+    /// others' first ones.
     repeat: Semaphore,
     max_per_name: usize,
 }
@@ -232,7 +236,8 @@ impl Lookups {
         }
     }
 
-    /// A question is done. A success is for all callers; a failure only when nothing else is open in its round.
+    /// A question is done. A success is for all callers; a failure only when nothing else is open
+    /// in its round.
     fn finish(&self, question: &Question, found: io::Result<Vec<SocketAddr>>) {
         let mut names = self.names();
         let Some(state) = names.get_mut(&question.name) else {

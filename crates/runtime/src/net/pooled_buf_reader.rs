@@ -1,11 +1,12 @@
 //! A stream with a read buffer that exists only while there is something in it.
 //!
-//! Most tunnels are silent most of the time, so memory that waits for bytes is memory for nothing. The buffer is
-//! taken when the stream is asked for bytes, and given back at once if there are none, or else when the last of
-//! them has been consumed. What is given back goes to the next stream of the same thread; a thread keeps
-//! [`KEPT`] at most.
+//! Most tunnels are silent most of the time, so memory that waits for bytes is memory for nothing.
+//! The buffer is taken when the stream is asked for bytes, and given back at once if there are
+//! none, or else when the last of them has been consumed. What is given back goes to the next
+//! stream of the same thread; a thread keeps [`KEPT`] at most.
 //!
-//! Anyone who reads in small pieces, as the TLS library does (4 KiB at a time), also saves system calls.
+//! Anyone who reads in small pieces, as the TLS library does (4 KiB at a time), also saves system
+//! calls.
 
 use std::cell::RefCell;
 use std::io;
@@ -18,12 +19,13 @@ use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
 use super::delegate::delegate_writing;
 use super::progress::Progress;
 
-/// Bytes of a buffer. As two TLS records they fill one SSH packet of 32 KiB and not a few bytes of a second
-/// one: each has a header of 5 bytes, and at most 24 of nonce and tag (RFC 5246 §6.2.3.3, RFC 8446 §5.2).
+/// Bytes of a buffer. As two TLS records they fill one SSH packet of 32 KiB and not a few bytes of
+/// a second one: each has a header of 5 bytes, and at most 24 of nonce and tag (RFC 5246 §6.2.3.3,
+/// RFC 8446 §5.2).
 pub const BUFFER: usize = 32 * 1024 - 2 * (5 + 24);
 
-/// Buffers that a thread keeps for its next streams. Few are in use at once: one for each stream that waits for
-/// its bytes to be taken, and one for the stream that is being read.
+/// Buffers that a thread keeps for its next streams. Few are in use at once: one for each stream
+/// that waits for its bytes to be taken, and one for the stream that is being read.
 const KEPT: usize = 4;
 
 thread_local! {

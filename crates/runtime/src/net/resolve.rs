@@ -1,8 +1,9 @@
 //! Names to addresses, by the system's resolver. Nothing is cached.
 //!
-//! A lookup blocks a thread until the resolver gives up, which may be after minutes, whether or not a caller still
-//! waits. So lookups have threads of their own, a bounded number ([`crate::threads`]), and a part of them is reserved for the
-//! program's own peers: sessions to targets whose names do not resolve never delay the way to the platform or a relay.
+//! A lookup blocks a thread until the resolver gives up, which may be after minutes, whether or not
+//! a caller still waits. So lookups have threads of their own, a bounded number
+//! ([`crate::threads`]), and a part of them is reserved for the program's own peers: sessions to
+//! targets whose names do not resolve never delay the way to the platform or a relay.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
@@ -11,8 +12,8 @@ use std::thread;
 use super::lookups::{Ask, LookupPermits, Lookups, Question};
 use crate::threads::{MAX_OWN_LOOKUPS, MAX_TARGET_LOOKUPS};
 
-/// Lookups of one of our own names at once: a fresh one every 1.5 s, until the first of them gives up (after 10 s with one
-/// DNS server, resolv.conf(5)) and frees its thread.
+/// Lookups of one of our own names at once: a fresh one every 1.5 s, until the first of them gives
+/// up (after 10 s with one DNS server, resolv.conf(5)) and frees its thread.
 const MAX_PER_OWN_NAME: usize = 5;
 /// Lookups of one target's name at once.
 const MAX_PER_NAME: usize = 4;

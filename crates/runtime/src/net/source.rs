@@ -33,7 +33,8 @@ impl Ends {
         Some(Self { local, peer })
     }
 
-    /// True if a new connection would be made from another address: the old one is gone, or the way to the peer is another one now.
+    /// True if a new connection would be made from another address: the old one is gone, or the way
+    /// to the peer is another one now.
     #[must_use]
     pub fn have_moved(&self) -> bool {
         // Without any way there is nothing to compare.

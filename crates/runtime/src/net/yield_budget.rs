@@ -1,13 +1,14 @@
 //! A task's turn: how much it may move before the other tasks of its thread have theirs.
 //!
-//! A stream that never has to wait keeps its thread until the runtime's own budget is used up: 128 reads or writes, which is
-//! megabytes. Meanwhile no one else of that thread is served, and nothing new is heard from the network. With turns of
-//! [`BYTES`] everyone waits for moments, however much one stream has to move.
+//! A stream that never has to wait keeps its thread until the runtime's own budget is used up: 128
+//! reads or writes, which is megabytes. Meanwhile no one else of that thread is served, and nothing
+//! new is heard from the network. With turns of [`BYTES`] everyone waits for moments, however much
+//! one stream has to move.
 
 use std::task::{Context, Poll};
 
-/// Bytes of a turn: about as long as one round trip on a local network, and long enough that taking turns costs nothing
-/// that could be measured (docs/reliability.md).
+/// Bytes of a turn: about as long as one round trip on a local network, and long enough that taking
+/// turns costs nothing that could be measured (docs/reliability.md).
 pub(crate) const BYTES: usize = 64 * 1024;
 
 /// What is left of a task's turn.
@@ -27,7 +28,8 @@ impl YieldBudget {
         }
     }
 
-    /// Pending once after each turn: the task comes again by itself, after all those that wait already.
+    /// Pending once after each turn: the task comes again by itself, after all those that wait
+    /// already.
     pub(crate) fn poll_next(&mut self, cx: &Context<'_>) -> Poll<()> {
         if std::mem::take(&mut self.is_over) {
             cx.waker().wake_by_ref();

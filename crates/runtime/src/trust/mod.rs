@@ -1,8 +1,10 @@
-//! The root certificates for HTTPS: those of this machine, and the one of a platform with a private CA.
+//! The root certificates for HTTPS: those of this machine, and the one of a platform with a private
+//! CA.
 //!
-//! The machine's roots are found as OpenSSL and Go find them: a file and directories, each of which a
-//! variable replaces (`SSL_CERT_FILE`, `SSL_CERT_DIR`). A private CA (`--ca-file`) comes in addition,
-//! for the platform and the logins to it; targets are judged by the machine's roots alone.
+//! The machine's roots are found as OpenSSL and Go find them: a file and directories, each of which
+//! a variable replaces (`SSL_CERT_FILE`, `SSL_CERT_DIR`). A private CA (`--ca-file`) comes in
+//! addition, for the platform and the logins to it; targets are judged by the machine's roots
+//! alone.
 //!
 //! Nothing is read before the first HTTPS connection needs it, so plain HTTP works on a machine
 //! without any roots. [`Roots::reload`] reads again; connections that are open stay as they are.
@@ -68,7 +70,8 @@ pub fn roots() -> &'static Arc<Roots> {
 }
 
 impl Roots {
-    /// Finds out whether what `source` names can be used, and whether there are roots at all. Blocks.
+    /// Finds out whether what `source` names can be used, and whether there are roots at all.
+    /// Blocks.
     ///
     /// # Errors
     /// See [`Self::load`].
@@ -87,8 +90,8 @@ impl Roots {
         }
     }
 
-    /// Adds the CA in `file`, or none, to the machine's roots from now on. Roots that are in use stay as
-    /// they are where that fails. Blocks.
+    /// Adds the CA in `file`, or none, to the machine's roots from now on. Roots that are in use
+    /// stay as they are where that fails. Blocks.
     ///
     /// # Errors
     /// The file cannot be used.
@@ -118,8 +121,8 @@ impl Roots {
         self.anchors().map(drop)
     }
 
-    /// The TLS configuration of a client of the platform. It follows later changes of the roots, and
-    /// reads them when they are first needed.
+    /// The TLS configuration of a client of the platform. It follows later changes of the roots,
+    /// and reads them when they are first needed.
     ///
     /// # Errors
     /// [`Error::Tls`].
@@ -181,8 +184,8 @@ impl Roots {
         }
     }
 
-    /// The TLS configuration of a client of anything but the platform: the machine's roots, read now.
-    /// Blocks.
+    /// The TLS configuration of a client of anything but the platform: the machine's roots, read
+    /// now. Blocks.
     ///
     /// # Errors
     /// See [`Self::load`].
@@ -219,8 +222,8 @@ pub async fn reload() {
     let _ = tokio::task::spawn_blocking(|| roots().reload_or_warn()).await;
 }
 
-/// The TLS configuration of a client that believes in `certificates` alone, as a target's settings name
-/// them.
+/// The TLS configuration of a client that believes in `certificates` alone, as a target's settings
+/// name them.
 ///
 /// # Errors
 /// None of them can be used.

@@ -1,5 +1,6 @@
-//! `chacha20-poly1305@openssh.com` (OpenSSH's PROTOCOL.chacha20poly1305): the sequence number is the nonce, the length is
-//! encrypted with a key of its own, and the tag is over the ciphertext of both.
+//! `chacha20-poly1305@openssh.com` (OpenSSH's PROTOCOL.chacha20poly1305): the sequence number is
+//! the nonce, the length is encrypted with a key of its own, and the tag is over the ciphertext of
+//! both.
 
 use aws_lc_rs::aead::chacha20_poly1305_openssh::{KEY_LEN, OpeningKey, SealingKey, TAG_LEN};
 
@@ -46,7 +47,8 @@ impl Opening {
         Ok(u32::from_be_bytes(length))
     }
 
-    /// The library decrypts in place only, so the ciphertext is copied to where its plaintext is wanted.
+    /// The library decrypts in place only, so the ciphertext is copied to where its plaintext is
+    /// wanted.
     pub(super) fn open(&self, sequence: u32, packet: &[u8]) -> Result<Plaintext, Error> {
         let (ciphertext, tag) = packet.split_last_chunk::<TAG_LEN>().ok_or(Error::Library)?;
         if ciphertext.len() < LENGTH {

@@ -1,12 +1,14 @@
-//! `aes128-ctr`, `aes192-ctr` and `aes256-ctr` (RFC 4344 §4) with a MAC. One keystream runs through all packets.
+//! `aes128-ctr`, `aes192-ctr` and `aes256-ctr` (RFC 4344 §4) with a MAC. One keystream runs through
+//! all packets.
 //!
-//! Without encrypt-then-MAC even the length is encrypted, and the MAC, which is over the plaintext, is found right or
-//! wrong only when the whole packet is here. So a length is believed before it is authenticated, as RFC 4253 §6 has it.
-//! What a peer sees of a length that we refuse is that we hang up at once. With CBC that is an oracle (a
-//! block of another packet can be put where the length is expected), and OpenSSH reads on for a while before it hangs
-//! up, for CBC only. In counter mode a block that is moved meets another part of the keystream and becomes noise, so the
-//! oracle tells of nothing but that packet's length, which everyone on the way sees anyhow; OpenSSH hangs up at
-//! once, too.
+//! Without encrypt-then-MAC even the length is encrypted, and the MAC, which is over the plaintext,
+//! is found right or wrong only when the whole packet is here. So a length is believed before it is
+//! authenticated, as RFC 4253 §6 has it. What a peer sees of a length that we refuse is that we
+//! hang up at once. With CBC that is an oracle (a block of another packet can be put where the
+//! length is expected), and OpenSSH reads on for a while before it hangs up, for CBC only. In
+//! counter mode a block that is moved meets another part of the keystream and becomes noise, so the
+//! oracle tells of nothing but that packet's length, which everyone on the way sees anyhow; OpenSSH
+//! hangs up at once, too.
 
 use aws_lc_rs::cipher::{
     AES_128, AES_192, AES_256, EncryptionContext, StreamingEncryptingKey, UnboundCipherKey,
@@ -16,8 +18,8 @@ use super::mac::Keyed;
 use super::{Cipher, Error, Keys, LENGTH, MAX_BLOCK, Mac, Plaintext, plain_length};
 use crate::packet::pool;
 
-/// The library writes to another buffer only, so a packet that is encrypted in place passes through a small one, which
-/// the first-level cache holds.
+/// The library writes to another buffer only, so a packet that is encrypted in place passes through
+/// a small one, which the first-level cache holds.
 const PIECE: usize = 4096;
 
 /// One direction. Encrypting and decrypting are the same in counter mode.
@@ -26,8 +28,8 @@ pub(crate) struct Ctr {
     mac: Keyed,
     tag: usize,
     is_etm: bool,
-    /// The first block of the packet that is being received, decrypted when its length was asked for: the keystream has
-    /// moved on. Not used with encrypt-then-MAC.
+    /// The first block of the packet that is being received, decrypted when its length was asked
+    /// for: the keystream has moved on. Not used with encrypt-then-MAC.
     first: [u8; MAX_BLOCK],
 }
 
@@ -101,7 +103,8 @@ impl Ctr {
     }
 }
 
-/// Both must be of one length, in whole blocks: then the library asks for no more room than it writes.
+/// Both must be of one length, in whole blocks: then the library asks for no more room than it
+/// writes.
 fn apply(keys: &mut StreamingEncryptingKey, from: &[u8], to: &mut [u8]) -> Result<(), Error> {
     let update = keys.less_safe_update(from, to)?;
     let is_whole = update.remainder().is_empty();

@@ -1,4 +1,5 @@
-//! `aes128-gcm@openssh.com` and `aes256-gcm@openssh.com`: RFC 5647, without its rules of negotiation.
+//! `aes128-gcm@openssh.com` and `aes256-gcm@openssh.com`: RFC 5647, without its rules of
+//! negotiation.
 //!
 //! `packet_length` stays readable and is authenticated as additional data; the rest is encrypted.
 
@@ -13,7 +14,8 @@ pub(crate) struct Gcm {
     key: LessSafeKey,
     /// The fixed field of the nonce (RFC 5647 §7.1).
     fixed: [u8; 4],
-    /// The invocation counter: one step per packet. It never comes round: packets per key are limited far below.
+    /// The invocation counter: one step per packet. It never comes round: packets per key are
+    /// limited far below.
     counter: u64,
 }
 

@@ -1,5 +1,5 @@
-//! Message authentication codes: HMAC with SHA-2 (RFC 6668), over the plaintext or, as OpenSSH's `-etm` names ask, over
-//! the ciphertext. SHA-1 is not spoken.
+//! Message authentication codes: HMAC with SHA-2 (RFC 6668), over the plaintext or, as OpenSSH's
+//! `-etm` names ask, over the ciphertext. SHA-1 is not spoken.
 
 use aws_lc_rs::hmac::{self, Context, HMAC_SHA256, HMAC_SHA512};
 use subtle::ConstantTimeEq as _;

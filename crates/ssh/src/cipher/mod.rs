@@ -1,8 +1,10 @@
-//! What makes a packet secret and authentic: the ciphers and MACs of the transport (RFC 4253 §6.3 and §6.4,
-//! RFC 4344, RFC 5647, RFC 6668, OpenSSH's `chacha20-poly1305@openssh.com` and `*-etm@openssh.com`).
+//! What makes a packet secret and authentic: the ciphers and MACs of the transport (RFC 4253 §6.3
+//! and §6.4, RFC 4344, RFC 5647, RFC 6668, OpenSSH's `chacha20-poly1305@openssh.com` and
+//! `*-etm@openssh.com`).
 //!
-//! One [`Sealing`] or [`Opening`] belongs to one direction and one set of keys. It works on whole packets; where a
-//! packet begins and ends, and what its lengths may be, is the business of [`super::packet`]. Pure.
+//! One [`Sealing`] or [`Opening`] belongs to one direction and one set of keys. It works on whole
+//! packets; where a packet begins and ends, and what its lengths may be, is the business of
+//! [`super::packet`]. Pure.
 
 mod chacha;
 mod ctr;
@@ -23,7 +25,8 @@ pub(super) const MAX_BLOCK: usize = 16;
 /// Why a packet was not sealed or opened, or keys were not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Error {
-    /// The keys do not have the lengths that the suite asks for, or an AEAD came with a MAC of its own.
+    /// The keys do not have the lengths that the suite asks for, or an AEAD came with a MAC of its
+    /// own.
     #[error("keys that do not fit their cipher")]
     Keys,
     /// The packet is not what its sender made.
@@ -127,7 +130,8 @@ pub(super) struct Suite {
     pub(super) mac: Option<Mac>,
 }
 
-/// What was derived for one direction (RFC 4253 §7.2), in the lengths that its [`Suite`] tells. Not `Debug`: secret.
+/// What was derived for one direction (RFC 4253 §7.2), in the lengths that its [`Suite`] tells. Not
+/// `Debug`: secret.
 pub(super) struct Keys {
     pub(super) iv: Zeroizing<Vec<u8>>,
     pub(super) key: Zeroizing<Vec<u8>>,
@@ -140,7 +144,8 @@ pub(super) struct Keys {
 pub(super) struct Layout {
     /// The encrypted part is a multiple of this.
     pub(super) block: usize,
-    /// `packet_length` is outside of what must be a multiple of the block: with AEADs and encrypt-then-MAC.
+    /// `packet_length` is outside of what must be a multiple of the block: with AEADs and
+    /// encrypt-then-MAC.
     pub(super) length_apart: bool,
     /// Bytes behind the padding.
     pub(super) tag: usize,
@@ -208,9 +213,9 @@ impl Sealing {
 
     /// The padding should be random (RFC 4253 §6).
     ///
-    /// An AEAD hides zeros just as well: every packet has a keystream of its own, and its tag gives nothing away.
-    /// Counter mode hides them, too; but a MAC over the plaintext may give away that two plaintexts are the same, and
-    /// random bytes prevent it at no noticeable price.
+    /// An AEAD hides zeros just as well: every packet has a keystream of its own, and its tag gives
+    /// nothing away. Counter mode hides them, too; but a MAC over the plaintext may give away that
+    /// two plaintexts are the same, and random bytes prevent it at no noticeable price.
     pub(super) const fn wants_random_padding(&self) -> bool {
         match self {
             Self::Ctr(_) => true,
@@ -256,8 +261,8 @@ impl Opening {
         })
     }
 
-    /// A packet's `packet_length`, not authenticated yet, from its first [`Layout::head`] bytes. To be asked once per
-    /// packet: counter mode moves on.
+    /// A packet's `packet_length`, not authenticated yet, from its first [`Layout::head`] bytes. To
+    /// be asked once per packet: counter mode moves on.
     pub(super) fn length(&mut self, sequence: u32, head: &[u8]) -> Result<u32, Error> {
         match self {
             Self::Plain | Self::Gcm(_) => plain_length(head),
@@ -266,8 +271,8 @@ impl Opening {
         }
     }
 
-    /// Checks and decrypts a whole packet, from `packet_length` to the tag, after [`Self::length`] was asked. Nothing of
-    /// the plaintext is returned before the tag is found right.
+    /// Checks and decrypts a whole packet, from `packet_length` to the tag, after [`Self::length`]
+    /// was asked. Nothing of the plaintext is returned before the tag is found right.
     pub(super) fn open(&mut self, sequence: u32, packet: &[u8]) -> Result<Plaintext, Error> {
         match self {
             Self::Plain => Ok(Plaintext {

@@ -12,8 +12,9 @@ use crate::Keepalive;
 
 /// Requests that wait for an answer; beyond it nothing is asked.
 const MAX_PENDING: usize = 64;
-/// Least time between the beginnings of two measurements of the round trip. Not after the end of one: on a long path all data
-/// of a round trip come in one burst, which begins just when the answer has come.
+/// Least time between the beginnings of two measurements of the round trip. Not after the end of
+/// one: on a long path all data of a round trip come in one burst, which begins just when the
+/// answer has come.
 const MEASURING_PAUSE: Duration = Duration::from_millis(5);
 /// A measurement that is not answered after so long is given up.
 const MEASURING_PATIENCE: Duration = Duration::from_secs(30);
@@ -81,8 +82,9 @@ impl Liveness {
             .checked_add(self.keepalive.interval.saturating_mul(silences))
     }
 
-    /// True if the peer has been silent for so long that it must be dead; a keepalive for each silent interval before. While
-    /// keys are exchanged nothing can be asked, but then the exchange itself wants an answer.
+    /// True if the peer has been silent for so long that it must be dead; a keepalive for each
+    /// silent interval before. While keys are exchanged nothing can be asked, but then the exchange
+    /// itself wants an answer.
     pub(super) fn handle_timeout(&mut self, now: Instant) -> Silence {
         if self.poll_timeout().is_none_or(|at| now < at) {
             return Silence::Tolerable;

@@ -1,11 +1,13 @@
-//! One SSH connection without any input or output (RFC 4251–4254): opened packets and times go in (`handle_*`), packets to be
-//! sealed, events and the next time come out (`poll_*`). Client and server are the same but for the handshake. Pure.
+//! One SSH connection without any input or output (RFC 4251–4254): opened packets and times go in
+//! (`handle_*`), packets to be sealed, events and the next time come out (`poll_*`). Client and
+//! server are the same but for the handshake. Pure.
 //!
-//! The one who opens packets and the one who seals them work outside, beside each other (`input`, `output`); what they share is
-//! only this, and for a moment. All that it holds is bounded:
+//! The one who opens packets and the one who seals them work outside, beside each other (`input`,
+//! `output`); what they share is only this, and for a moment. All that it holds is bounded:
 //!
-//! - before authentication: two proposals of [`MAX_PACKET_LENGTH`](super::packet::MAX_PACKET_LENGTH) bytes, a buffer of 64 KiB
-//!   to read into, what the cryptography needs, and [`MAX_EARLY_CONTROL`] answers: below 200 KiB;
+//! - before authentication: two proposals of
+//!   [`MAX_PACKET_LENGTH`](super::packet::MAX_PACKET_LENGTH) bytes, a buffer of 64 KiB to read
+//!   into, what the cryptography needs, and [`MAX_EARLY_CONTROL`] answers: below 200 KiB;
 //! - afterwards: see `channels` for what channels hold; [`MAX_CONTROL`] answers.
 
 mod channel;
@@ -191,7 +193,8 @@ impl Connection {
         self.channels.buffered()
     }
 
-    /// Why a client was refused, if it was; `Some(None)` if it tried and nothing is known against it.
+    /// Why a client was refused, if it was; `Some(None)` if it tried and nothing is known against
+    /// it.
     pub(super) fn take_refusal(&mut self) -> Option<Option<super::cert::Error>> {
         match &mut self.authentication {
             Authentication::Server(server) if server.was_tried() => Some(server.take_reason()),
@@ -213,10 +216,12 @@ impl Connection {
         self.transport.handle_version(version, now)
     }
 
-    /// An opened packet, and its sequence number. New keys for the packets after it, if it brought some.
+    /// An opened packet, and its sequence number. New keys for the packets after it, if it brought
+    /// some.
     ///
     /// # Errors
-    /// The peer broke the protocol, or disconnected. The connection is over; [`Self::fail`] says so to the peer.
+    /// The peer broke the protocol, or disconnected. The connection is over; [`Self::fail`] says so
+    /// to the peer.
     pub(super) fn handle_packet(
         &mut self,
         mut payload: Payload,
@@ -369,8 +374,8 @@ impl Connection {
                 recipient,
                 want_reply,
             } => self.channels.handle_request(recipient, want_reply)?,
-            // Further requests after success are to be ignored (RFC 4252 §5.1); an EXT_INFO may come at any time.
-            // Nothing that a peer may want can be done without an answer.
+            // Further requests after success are to be ignored (RFC 4252 §5.1); an EXT_INFO may
+            // come at any time. Nothing that a peer may want can be done without an answer.
             Message::UserauthRequest { .. }
             | Message::ExtInfo { .. }
             | Message::GlobalRequest { .. } => {}
@@ -447,8 +452,8 @@ impl Connection {
         self.liveness.path()
     }
 
-    /// Measures a round trip while data come; and once before, when no queue is on the path yet that
-    /// would be taken for a part of it.
+    /// Measures a round trip while data come; and once before, when no queue is on the path yet
+    /// that would be taken for a part of it.
     fn measure(&mut self, now: Instant) {
         if self.transport.may_send() && self.liveness.may_measure(now) {
             self.channels.begin_round();
@@ -501,7 +506,8 @@ impl Connection {
         self.channels.events.pop_front()
     }
 
-    /// Appends a batch of what is to be written now: the key exchange first and alone, then requests and answers, then credit and data.
+    /// Appends a batch of what is to be written now: the key exchange first and alone, then
+    /// requests and answers, then credit and data.
     pub(super) fn poll_transmit(&mut self, batch: &mut Vec<Outgoing>, now: Instant) {
         let mut bytes = 0_usize;
         let begin = batch.len();
@@ -593,8 +599,8 @@ impl Connection {
         }
     }
 
-    /// Ends the connection because of an error; the peer is notified, unless the error is its own DISCONNECT
-    /// or the connection's.
+    /// Ends the connection because of an error; the peer is notified, unless the error is its own
+    /// DISCONNECT or the connection's.
     pub(super) fn fail(&mut self, error: &Error) {
         self.channels.end();
         self.early.clear();
@@ -633,7 +639,8 @@ impl Connection {
             .ok_or_else(|| Error::ChannelRefused("too many channels are open".to_owned()))
     }
 
-    /// Asks for a sign of life: [`Event::Answered`] with this number. `None` if too many are asked for, which is a sign of its own.
+    /// Asks for a sign of life: [`Event::Answered`] with this number. `None` if too many are asked
+    /// for, which is a sign of its own.
     pub(super) fn ping(&mut self, now: Instant) -> Option<u64> {
         self.pings = self.pings.wrapping_add(1);
         let purpose = Purpose::Ping(self.pings);

@@ -337,7 +337,8 @@ pub(super) struct SendWindow {
 }
 
 impl SendWindow {
-    /// Both numbers are the peer's; no packet carries more than `ceiling` bytes of data even if the peer would take them.
+    /// Both numbers are the peer's; no packet carries more than `ceiling` bytes of data even if the
+    /// peer would take them.
     pub(super) fn new(credit: u32, max_packet: u32, ceiling: u32) -> Self {
         Self {
             credit,
@@ -535,7 +536,8 @@ mod tests {
         }
     }
 
-    /// A reader that takes a packet at a time, so that its window is never empty, until credit for so many bytes has come.
+    /// A reader that takes a packet at a time, so that its window is never empty, until credit for
+    /// so many bytes has come.
     fn trickle(window: &mut ReceiveWindow, budget: &mut Budget, bytes: u32) {
         const PACKET: u32 = 32 * 1024;
         let mut credit = 0;

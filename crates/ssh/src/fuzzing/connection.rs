@@ -1,6 +1,7 @@
-//! A connection of ours and an honest peer, between them the fuzzer: it delivers what the peer says, changed or
-//! not, says things itself, lets time pass, and does what the program may do. Whatever it does, nothing panics, what is
-//! held stays bounded, and two honest sides come to no error.
+//! A connection of ours and an honest peer, between them the fuzzer: it delivers what the peer
+//! says, changed or not, says things itself, lets time pass, and does what the program may do.
+//! Whatever it does, nothing panics, what is held stays bounded, and two honest sides come to no
+//! error.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -71,8 +72,8 @@ struct Run {
 }
 
 impl Run {
-    /// Flags: 1 we are the server, 2 and 4 how far the connection has come, 8 keys are exchanged repeatedly, 16
-    /// channels are open.
+    /// Flags: 1 we are the server, 2 and 4 how far the connection has come, 8 keys are exchanged
+    /// repeatedly, 16 channels are open.
     fn new(flags: u8) -> Self {
         let rekey = if flags & 8 == 0 {
             RekeyLimits::DEFAULT
@@ -344,7 +345,8 @@ impl Run {
         }
     }
 
-    /// The program lets go of everything and disconnects: then nothing is left, and it comes to an end.
+    /// The program lets go of everything and disconnects: then nothing is left, and it comes to an
+    /// end.
     fn end(&mut self) {
         let side = &mut self.ours;
         for id in side.held.clone() {

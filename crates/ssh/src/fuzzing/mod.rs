@@ -1,5 +1,6 @@
-//! The engine under foreign bytes: one function for each of its parsers, and one for the whole connection. Each takes any
-//! bytes, and panics if the engine breaks a promise. Fuzzers choose the bytes (fuzz/), and so do tests (`crate::fuzzing`).
+//! The engine under foreign bytes: one function for each of its parsers, and one for the whole
+//! connection. Each takes any bytes, and panics if the engine breaks a promise. Fuzzers choose the
+//! bytes (fuzz/), and so do tests (`crate::fuzzing`).
 //!
 //! Only fuzzers and tests have this module.
 

@@ -12,7 +12,8 @@ use crate::msg::Message;
 use crate::secret::Secret;
 use crate::sign::{self, SignatureAlgorithm};
 
-/// The larger groups differ from the smallest by their numbers only, and take a second for each value.
+/// The larger groups differ from the smallest by their numbers only, and take a second for each
+/// value.
 const METHODS: [Method; 5] = [
     Method::MlKem768X25519Sha256,
     Method::Curve25519Sha256,
@@ -21,7 +22,8 @@ const METHODS: [Method; 5] = [
     Method::DhGroup14Sha256,
 ];
 
-/// Public values of a peer, and the server's reply. Script: what it is, the method, then the value or message.
+/// Public values of a peer, and the server's reply. Script: what it is, the method, then the value
+/// or message.
 pub fn kex(data: &[u8]) {
     let mut script = Script::new(data);
     match script.u8() % 3 {
@@ -82,7 +84,8 @@ fn reply(payload: &[u8]) {
     }
 }
 
-/// A certificate on the wire: two are believed, and whatever is not one of them byte for byte is not. Script: the blob.
+/// A certificate on the wire: two are believed, and whatever is not one of them byte for byte is
+/// not. Script: the blob.
 pub fn cert(blob: &[u8]) {
     let Ok(certificate) = Certificate::from_bytes(blob) else {
         return;

@@ -10,8 +10,8 @@ use crate::input::{Incoming, Input};
 use crate::msg::Message;
 use crate::packet::{Opened, Opener, Packet, Sealer};
 
-/// The identification and what follows it before the first keys, in two ways of arriving: what comes out is the same.
-/// Script: flags, bytes per read, then the bytes.
+/// The identification and what follows it before the first keys, in two ways of arriving: what
+/// comes out is the same. Script: flags, bytes per read, then the bytes.
 pub fn version(data: &[u8]) {
     let mut script = Script::new(data);
     let may_have_preamble = script.u8() & 1 == 1;
@@ -52,8 +52,8 @@ fn arrive(mut bytes: &[u8], may_have_preamble: bool, step: usize) -> Vec<String>
     out
 }
 
-/// Packets under every suite. Script: the suite, and whether the packet is ours; then either bytes per read and the bytes,
-/// or where our packet is damaged, how, and its payload.
+/// Packets under every suite. Script: the suite, and whether the packet is ours; then either bytes
+/// per read and the bytes, or where our packet is damaged, how, and its payload.
 pub fn packet(data: &[u8]) {
     let mut script = Script::new(data);
     let choice = script.u8();

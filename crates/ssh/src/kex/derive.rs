@@ -6,8 +6,8 @@ use zeroize::Zeroizing;
 use super::Method;
 use crate::wire::Write as _;
 
-/// Room for the length and the sign of a number, so that a secret is never moved by a growing buffer,
-/// which would leave a copy behind.
+/// Room for the length and the sign of a number, so that a secret is never moved by a growing
+/// buffer, which would leave a copy behind.
 const OVERHEAD: usize = 5;
 
 /// The secret of an exchange, K, in the form in which it enters a hash.
@@ -49,7 +49,8 @@ impl SharedSecret {
         Self { encoded }
     }
 
-    /// The exchange hash, H, which the server signs; the first one of a connection is its session id.
+    /// The exchange hash, H, which the server signs; the first one of a connection is its session
+    /// id.
     pub(crate) fn exchange_hash(&self, method: Method, transcript: &Transcript<'_>) -> Vec<u8> {
         let mut seen = Vec::new();
         for field in [
@@ -69,8 +70,8 @@ impl SharedSecret {
         hash.finish().as_ref().to_vec()
     }
 
-    /// The key of a letter, `A` to `F`, of any length: `K1 = HASH(K || H || letter || session_id)`, and
-    /// while more is due, `HASH(K || H || all of the key so far)`.
+    /// The key of a letter, `A` to `F`, of any length: `K1 = HASH(K || H || letter || session_id)`,
+    /// and while more is due, `HASH(K || H || all of the key so far)`.
     pub(crate) fn derive(
         &self,
         method: Method,

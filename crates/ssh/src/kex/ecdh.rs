@@ -31,8 +31,8 @@ impl Curve {
         }
     }
 
-    /// Refuses what has not the one form of a public value. The library would take others too, so this
-    /// comes first; that the point is on the curve is the library's to check.
+    /// Refuses what has not the one form of a public value. The library would take others too, so
+    /// this comes first; that the point is on the curve is the library's to check.
     fn check_form(self, public: &[u8]) -> Result<(), Error> {
         let expected = self.public_length();
         if public.len() != expected {
@@ -47,8 +47,9 @@ impl Curve {
         }
     }
 
-    /// What is wrong with a value of the right form that the library refuses: on P-256 that it is no
-    /// point (RFC 5656 §4), on X25519, where all values are, that the secret is all zeros (RFC 8731 §3).
+    /// What is wrong with a value of the right form that the library refuses: on P-256 that it is
+    /// no point (RFC 5656 §4), on X25519, where all values are, that the secret is all zeros (RFC
+    /// 8731 §3).
     fn refusal(self) -> Error {
         match self {
             Self::X25519 => Error::NoSecret,
@@ -86,9 +87,9 @@ impl Half {
         self.public.as_ref()
     }
 
-    /// The secret, a number in so many bytes as the curve's field has. X25519's 32 bytes are read as a
-    /// number too, the first one being the most significant, although the curve itself is the other way
-    /// round (RFC 8731 §3.1).
+    /// The secret, a number in so many bytes as the curve's field has. X25519's 32 bytes are read
+    /// as a number too, the first one being the most significant, although the curve itself is the
+    /// other way round (RFC 8731 §3.1).
     pub(super) fn agree(&self, peer: &[u8]) -> Result<Zeroizing<Vec<u8>>, Error> {
         self.curve.check_form(peer)?;
         agreement::agree(
@@ -139,7 +140,8 @@ mod tests {
 
     #[test]
     fn p256_agrees_with_its_rfc() {
-        // RFC 5903 §8.1: the initiator's private value and its public one, the responder's, the secret.
+        // RFC 5903 §8.1: the initiator's private value and its public one, the responder's, the
+        // secret.
         let initiator = half(
             Curve::P256,
             &hex("C88F01F510D9AC3F70A292DAA2316DE544E9AAB8AFE84049C62A9C57862D1433"),
@@ -183,8 +185,8 @@ mod tests {
 
     #[test]
     fn small_order_x25519_value_is_refused() {
-        // The points whose order divides 8 (RFC 7748 §6.1 names the danger): 0, 1, p - 1, p, p + 1, and
-        // the two of order 8.
+        // The points whose order divides 8 (RFC 7748 §6.1 names the danger): 0, 1, p - 1, p, p + 1,
+        // and the two of order 8.
         let ours = Half::try_new(Curve::X25519).unwrap();
         for point in [
             "0000000000000000000000000000000000000000000000000000000000000000",

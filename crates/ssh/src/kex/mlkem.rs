@@ -1,9 +1,9 @@
-//! The hybrid exchange of ML-KEM-768 and X25519 (draft-ietf-sshm-mlkem-hybrid-kex): anyone who breaks only
-//! one of the two learns nothing.
+//! The hybrid exchange of ML-KEM-768 and X25519 (draft-ietf-sshm-mlkem-hybrid-kex): anyone who
+//! breaks only one of the two learns nothing.
 //!
-//! The client sends an encapsulation key and an X25519 value, one behind the other; the server answers
-//! with a ciphertext and its own X25519 value. The secret is `SHA-256(K_PQ || K_CL)`, and unlike all
-//! others it enters the hashes as a `string`.
+//! The client sends an encapsulation key and an X25519 value, one behind the other; the server
+//! answers with a ciphertext and its own X25519 value. The secret is `SHA-256(K_PQ || K_CL)`, and
+//! unlike all others it enters the hashes as a `string`.
 
 use aws_lc_rs::digest::{Context, SHA256};
 use aws_lc_rs::kem::{Ciphertext, DecapsulationKey, EncapsulationKey, ML_KEM_768};
@@ -107,7 +107,8 @@ mod tests {
 
     #[test]
     fn secret_hashes_both_parts_in_order() {
-        // Made elsewhere: the key A of `string SHA-256(K_PQ || K_CL)`, the hash "hash" and the id "id".
+        // Made elsewhere: the key A of `string SHA-256(K_PQ || K_CL)`, the hash "hash" and the id
+        // "id".
         let secret = combine(&[1; 32], &[2; 32]);
         assert_eq!(
             *secret.derive(Method::MlKem768X25519Sha256, b"hash", b"id", b'A', 32),

@@ -4,12 +4,12 @@
 //! - [`Initiator`] is the client's half, [`respond`] is the whole of the server's.
 //! - Both end in a [`SharedSecret`], which makes the exchange hash and the keys (`derive.rs`).
 //!
-//! A public value travels here as the body of its field in the message. The RFCs call that field `mpint`
-//! in one method and `string` in another, but the two have the same outer form, so anyone who writes and
-//! reads messages need not know which method is running.
+//! A public value travels here as the body of its field in the message. The RFCs call that field
+//! `mpint` in one method and `string` in another, but the two have the same outer form, so anyone
+//! who writes and reads messages need not know which method is running.
 //!
-//! Every public value of a peer is checked before it meets a private one, and each method says which
-//! check its RFC asks for. This module knows neither negotiation nor host keys.
+//! Every public value of a peer is checked before it meets a private one, and each method says
+//! which check its RFC asks for. This module knows neither negotiation nor host keys.
 
 mod derive;
 mod dh;
@@ -105,8 +105,8 @@ impl Method {
         }
     }
 
-    /// The hash of the exchange and of its keys. RFC 5656 §6.2.1 gives it to P-256; all others have it in
-    /// their names.
+    /// The hash of the exchange and of its keys. RFC 5656 §6.2.1 gives it to P-256; all others have
+    /// it in their names.
     fn hash(self) -> &'static digest::Algorithm {
         match self {
             Self::MlKem768X25519Sha256
@@ -137,7 +137,8 @@ enum Mechanism {
     Group,
 }
 
-/// The client's half of an exchange: it holds the private value until the server's public one comes.
+/// The client's half of an exchange: it holds the private value until the server's public one
+/// comes.
 pub(super) struct Initiator {
     half: Half,
 }

@@ -1,11 +1,13 @@
-//! Packets (RFC 4253 §6): where one begins and ends on the wire, its padding, and its sequence number.
+//! Packets (RFC 4253 §6): where one begins and ends on the wire, its padding, and its sequence
+//! number.
 //!
 //! ```text
 //! packet_length: 4 | padding_length: 1 | payload | padding: 4..=255 | tag
 //! ```
 //!
-//! A [`Packet`] is written once and sealed where it is; a [`Payload`] is decrypted into a buffer of its own. Nothing else
-//! is copied. Pure: bytes come and go by the driver. The cryptography is [`super::cipher`]'s.
+//! A [`Packet`] is written once and sealed where it is; a [`Payload`] is decrypted into a buffer of
+//! its own. Nothing else is copied. Pure: bytes come and go by the driver. The cryptography is
+//! [`super::cipher`]'s.
 
 mod open;
 pub(crate) mod pool;
@@ -18,8 +20,8 @@ use super::wire;
 pub(super) use open::{Opened, Opener, Payload};
 pub(super) use seal::Sealer;
 
-/// The longest `packet_length` that is sent or accepted (RFC 4253 §6.1). We never announce more than 32 KiB of channel
-/// data, and no other message comes near.
+/// The longest `packet_length` that is sent or accepted (RFC 4253 §6.1). We never announce more
+/// than 32 KiB of channel data, and no other message comes near.
 pub(super) const MAX_PACKET_LENGTH: u32 = 35_000;
 /// The shortest: `padding_length`, and padding. An empty payload has an error of its own.
 const MIN_PACKET_LENGTH: u32 = 5;
@@ -27,8 +29,8 @@ const MIN_PACKET_LENGTH: u32 = 5;
 const MIN_PADDING: usize = 4;
 /// `packet_length` and `padding_length`.
 const HEADER: usize = LENGTH + 1;
-/// No packet under a key after so many: a nonce of `chacha20-poly1305@openssh.com` would return. The engine exchanges
-/// keys long before.
+/// No packet under a key after so many: a nonce of `chacha20-poly1305@openssh.com` would return.
+/// The engine exchanges keys long before.
 const MAX_PACKETS: u64 = 1 << 32;
 
 /// Why a packet was not sealed or opened. The direction is of no use after any of these.
@@ -62,8 +64,8 @@ impl From<cipher::Error> for Error {
     }
 }
 
-/// A packet being written: the header's place in front, then the payload, which [`wire::Write`] appends to. Sealing adds
-/// padding and tag behind, and encrypts it where it is.
+/// A packet being written: the header's place in front, then the payload, which [`wire::Write`]
+/// appends to. Sealing adds padding and tag behind, and encrypts it where it is.
 pub(super) struct Packet {
     bytes: Vec<u8>,
 }
@@ -78,8 +80,8 @@ impl Packet {
         Self::with_capacity(message, Self::SMALL)
     }
 
-    /// With room for a payload of so many bytes, `message` included, and all that sealing adds: up to there nothing
-    /// moves.
+    /// With room for a payload of so many bytes, `message` included, and all that sealing adds: up
+    /// to there nothing moves.
     pub(super) fn with_capacity(message: u8, payload: usize) -> Self {
         let mut bytes = pool::take(payload.saturating_add(Self::OVERHEAD));
         bytes.extend_from_slice(&[0; HEADER]);

@@ -8,7 +8,8 @@ use super::{
 };
 use crate::cipher::{Keys, Layout, Opening, Plaintext, Suite};
 
-/// One connection's incoming direction: its cipher, its sequence number, and what came since the last keys.
+/// One connection's incoming direction: its cipher, its sequence number, and what came since the
+/// last keys.
 pub(crate) struct Opener {
     cipher: Opening,
     layout: Layout,
@@ -20,7 +21,8 @@ pub(crate) struct Opener {
 /// What [`Opener::open`] found.
 #[derive(Debug)]
 pub(crate) enum Opened {
-    /// So many bytes, counted from the start of the input, must be there before the next call gets further.
+    /// So many bytes, counted from the start of the input, must be there before the next call gets
+    /// further.
     Needs(usize),
     Packet {
         /// Bytes of the input that it took.
@@ -54,8 +56,8 @@ impl Opener {
         Ok(())
     }
 
-    /// Opens the packet that `input` begins with. The length of an unfinished packet is remembered: the next call's input
-    /// must begin with the same packet.
+    /// Opens the packet that `input` begins with. The length of an unfinished packet is remembered:
+    /// the next call's input must begin with the same packet.
     pub(crate) fn open(&mut self, input: &[u8]) -> Result<Opened, Error> {
         let sequence = self.tally.sequence;
         let length = match self.length {

@@ -5,7 +5,8 @@ use aws_lc_rs::rand;
 use super::{Error, HEADER, MAX_PACKET_LENGTH, MIN_PADDING, Packet, Tally, aligned};
 use crate::cipher::{Keys, Layout, MAX_BLOCK, Sealing, Suite};
 
-/// One connection's outgoing direction: its cipher, its sequence number, and what was sent since the last keys.
+/// One connection's outgoing direction: its cipher, its sequence number, and what was sent since
+/// the last keys.
 pub(crate) struct Sealer {
     cipher: Sealing,
     layout: Layout,

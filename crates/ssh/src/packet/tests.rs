@@ -171,8 +171,8 @@ fn empty_and_oversized_packets_are_not_sealed() {
 
 #[test]
 fn padding_is_random_where_zeros_leak() {
-    // The same plaintext and number, and a MAC over the plaintext: only the padding can make a difference. It is taken
-    // from a pool, which is filled again several times.
+    // The same plaintext and number, and a MAC over the plaintext: only the padding can make a
+    // difference. It is taken from a pool, which is filled again several times.
     let mut sealer = pair(AES).0;
     let mut code = || {
         sealer.tally().sequence = 0;

@@ -44,8 +44,8 @@ impl SignatureAlgorithm {
         }
     }
 
-    /// Its name in negotiations, where the key is in a certificate (PROTOCOL.certkeys). The signature
-    /// itself still has the plain name.
+    /// Its name in negotiations, where the key is in a certificate (PROTOCOL.certkeys). The
+    /// signature itself still has the plain name.
     pub(crate) fn certificate_name(self) -> &'static str {
         match self {
             Self::Ed25519 => "ssh-ed25519-cert-v01@openssh.com",

@@ -1,8 +1,8 @@
-//! Signatures of keys (RFC 4253 §6.6): Ed25519 (RFC 8709), ECDSA (RFC 5656 §3.1.2) and RSA with SHA-2
-//! (RFC 8332). There is no SHA-1 here, so that nothing can choose it.
+//! Signatures of keys (RFC 4253 §6.6): Ed25519 (RFC 8709), ECDSA (RFC 5656 §3.1.2) and RSA with
+//! SHA-2 (RFC 8332). There is no SHA-1 here, so that nothing can choose it.
 //!
-//! Keys are ssh-key's, which reads them; the arithmetic is aws-lc's on both sides. A signature is judged
-//! under the one algorithm that the caller names, whatever the blob says of itself.
+//! Keys are ssh-key's, which reads them; the arithmetic is aws-lc's on both sides. A signature is
+//! judged under the one algorithm that the caller names, whatever the blob says of itself.
 
 mod algorithm;
 
@@ -68,7 +68,8 @@ impl From<Malformed> for Error {
     }
 }
 
-/// A private key, made ready once: reading and checking its numbers is not repeated at each signature.
+/// A private key, made ready once: reading and checking its numbers is not repeated at each
+/// signature.
 pub(super) struct SigningKey {
     pair: Pair,
     algorithms: &'static [SignatureAlgorithm],
@@ -265,8 +266,8 @@ fn fixed(scheme: &EcdsaScheme, signature: &[u8]) -> Result<Vec<u8>, Error> {
     Ok([padded(r, scheme.scalar)?, padded(s, scheme.scalar)?].concat())
 }
 
-/// A number with zeros in front. An RSA signature, too, may come without the zeros that it should have
-/// (RFC 8332 §3: signers exist that leave them out).
+/// A number with zeros in front. An RSA signature, too, may come without the zeros that it should
+/// have (RFC 8332 §3: signers exist that leave them out).
 fn padded(number: &[u8], length: usize) -> Result<Vec<u8>, Error> {
     let zeros = length.checked_sub(number.len()).ok_or(Error::Malformed)?;
     let mut padded = vec![0; zeros];

@@ -1,4 +1,5 @@
-//! The transport layer above the packets (RFC 4253): key exchange, at the beginning and repeatedly. Pure.
+//! The transport layer above the packets (RFC 4253): key exchange, at the beginning and repeatedly.
+//! Pure.
 //!
 //! ```text
 //!                we propose                  they propose
@@ -10,12 +11,13 @@
 //!      └────────────────────────────────────────────── AwaitNewKeys
 //! ```
 //!
-//! A client proposes at once. A server first reads the peer's identification, and offers older algorithms only
-//! to peers that may have nothing better ([`peer_kind`]).
+//! A client proposes at once. A server first reads the peer's identification, and offers older
+//! algorithms only to peers that may have nothing better ([`peer_kind`]).
 //!
-//! From our proposal to our NEWKEYS nothing else is sent, from theirs to theirs nothing else is accepted (RFC 4253 §7.1).
-//! In the first exchange with a peer that knows strict key exchange nothing else is accepted at all, and sequence numbers
-//! restart with each NEWKEYS (OpenSSH PROTOCOL §1.10).
+//! From our proposal to our NEWKEYS nothing else is sent, from theirs to theirs nothing else is
+//! accepted (RFC 4253 §7.1). In the first exchange with a peer that knows strict key exchange
+//! nothing else is accepted at all, and sequence numbers restart with each NEWKEYS (OpenSSH
+//! PROTOCOL §1.10).
 
 mod negotiation;
 mod peer_kind;
@@ -47,8 +49,9 @@ pub use negotiation::Algorithms;
 const EXCHANGE_DEADLINE: Duration = Duration::from_secs(60);
 /// Numbers of the messages of key exchange methods (RFC 4250 §4.1.2).
 const KEX_METHOD: RangeInclusive<u8> = 30..=49;
-/// Exchanges before the peer is authenticated, the first included: each costs us more than the peer. A Go peer that was told to
-/// exchange keys after every 256 bytes, the least it takes, needs several.
+/// Exchanges before the peer is authenticated, the first included: each costs us more than the
+/// peer. A Go peer that was told to exchange keys after every 256 bytes, the least it takes, needs
+/// several.
 const MAX_EARLY_EXCHANGES: u32 = 8;
 
 /// Which side we are, and how the server's key is proved.
@@ -310,8 +313,8 @@ impl Transport {
         Ok(())
     }
 
-    /// True for the one packet that a wrong guess brought, whatever it is: what methods say to each other has numbers of its
-    /// own (RFC 4253 §7.1, RFC 4250 §4.1.2).
+    /// True for the one packet that a wrong guess brought, whatever it is: what methods say to each
+    /// other has numbers of its own (RFC 4253 §7.1, RFC 4250 §4.1.2).
     pub(super) fn passes_over(&mut self, payload: &[u8]) -> bool {
         payload
             .first()
@@ -518,8 +521,8 @@ impl Transport {
         let agreement = exchange.agreement;
         let certificate = Certificate::from_bytes(host_key)
             .map_err(|_| Error::Protocol("the server's certificate cannot be read".to_owned()))?;
-        // A key that has been proved once is good for the session, even if its certificate has expired meanwhile: the
-        // session's end would not make anyone safer.
+        // A key that has been proved once is good for the session, even if its certificate has
+        // expired meanwhile: the session's end would not make anyone safer.
         if self.host_key != host_key {
             cert::verify_host(&certificate, policy, self.clock.now())
                 .map_err(|error| Error::Certificate(error.knowing(self.clock.skew())))?;
@@ -555,7 +558,8 @@ impl Transport {
         Ok(())
     }
 
-    /// Both know the secret, and the server has proved its key: NEWKEYS goes out, and new keys are in use behind it.
+    /// Both know the secret, and the server has proved its key: NEWKEYS goes out, and new keys are
+    /// in use behind it.
     fn use_new_keys(
         &mut self,
         agreement: &Agreement,

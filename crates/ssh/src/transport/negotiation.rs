@@ -29,9 +29,9 @@ const MODERN_KEX: [Method; 4] = [
     Method::Curve25519Sha256Libssh,
     Method::EcdhNistP256,
 ];
-/// For deployed gateways, which have finite-field groups only (protocol.md §3). All of them offer this
-/// one. The larger ones cost a server up to thirty times as much, for a request of 300 bytes from a
-/// peer that has not authenticated.
+/// For deployed gateways, which have finite-field groups only (protocol.md §3). All of them offer
+/// this one. The larger ones cost a server up to thirty times as much, for a request of 300 bytes
+/// from a peer that has not authenticated.
 const DEPLOYED_GATEWAY_KEX: [Method; 1] = [Method::DhGroup14Sha256];
 /// Authenticated encryption, fastest first.
 const AEAD: [Cipher; 3] = [
@@ -81,8 +81,8 @@ impl Algorithms {
         }
     }
 
-    /// For a peer that proposes `theirs`: older algorithms are left out of each list in which it has something
-    /// better.
+    /// For a peer that proposes `theirs`: older algorithms are left out of each list in which it
+    /// has something better.
     pub(super) fn for_peer(&self, theirs: &KexInit<'_>) -> Self {
         let is_strict = has(theirs.kex, STRICT_CLIENT);
         let has_both = |lists: &Directions<'_>, name: &str| {
@@ -129,8 +129,8 @@ pub(super) struct Offer {
 }
 
 impl Offer {
-    /// `host_keys` are those that we can prove or check, as certificates; `is_first` is true for the first exchange of a
-    /// connection, the only one in which the markers mean anything.
+    /// `host_keys` are those that we can prove or check, as certificates; `is_first` is true for
+    /// the first exchange of a connection, the only one in which the markers mean anything.
     pub(super) fn new(
         algorithms: &Algorithms,
         host_keys: &[SignatureAlgorithm],
@@ -185,9 +185,9 @@ pub(super) fn has(list: &str, name: &str) -> bool {
     list.split(',').any(|other| other == name)
 }
 
-/// Finds what both sides have. Without strict key exchange an attacker may drop packets from the beginning of the
-/// encrypted part unnoticed if the cipher is ChaCha20-Poly1305 or the MAC is over the ciphertext (CVE-2023-48795,
-/// "Terrapin"), so those are then not used.
+/// Finds what both sides have. Without strict key exchange an attacker may drop packets from the
+/// beginning of the encrypted part unnoticed if the cipher is ChaCha20-Poly1305 or the MAC is over
+/// the ciphertext (CVE-2023-48795, "Terrapin"), so those are then not used.
 pub(super) fn agree(
     ours: &KexInit<'_>,
     theirs: &KexInit<'_>,

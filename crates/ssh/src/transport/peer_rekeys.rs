@@ -1,9 +1,9 @@
 //! How often the peer may begin a key exchange: an exchange costs this side up to a hundred times
 //! as much as a peer that chooses its numbers for that. Pure.
 //!
-//! Peers that keep to RFC 4253 §9 begin one for each gibibyte or hour. A peer that is asked to begin
-//! one after each packet (OpenSSH `RekeyLimit=16`, Go `RekeyThreshold: 256`) does so while it has
-//! data, and stays within the burst unless it transfers some mebibytes that way.
+//! Peers that keep to RFC 4253 §9 begin one for each gibibyte or hour. A peer that is asked to
+//! begin one after each packet (OpenSSH `RekeyLimit=16`, Go `RekeyThreshold: 256`) does so while it
+//! has data, and stays within the burst unless it transfers some mebibytes that way.
 //!
 //! The burst is one of CPU time, so an exchange by a slow method takes more of it
 //! ([`Method::cost`]). Time and bytes earn exchanges of any method: next to either even a slow one

@@ -1,5 +1,5 @@
-//! Asking others to do what one may not: the service manager, by the messages and the tool that start a unit. Anyone who can
-//! is out of every sandbox.
+//! Asking others to do what one may not: the service manager, by the messages and the tool that
+//! start a unit. Anyone who can is out of every sandbox.
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
@@ -34,7 +34,8 @@ pub(super) fn escapes(all: &mut Vec<Named>) {
     }
 }
 
-/// A call of StartTransientUnit, as plain as it comes (the D-Bus specification, "Message Protocol").
+/// A call of StartTransientUnit, as plain as it comes (the D-Bus specification, "Message
+/// Protocol").
 fn start_unit(socket: &str, has_bus: bool) -> Attempt {
     let mut stream = UnixStream::connect(socket)?;
     let user = nix::unistd::geteuid().to_string();

@@ -1,5 +1,5 @@
-//! What an intruder would try. An attempt that is refused by something else than the sandbox proves nothing, so the cases
-//! also run all of this outside of it.
+//! What an intruder would try. An attempt that is refused by something else than the sandbox proves
+//! nothing, so the cases also run all of this outside of it.
 
 mod escapes;
 mod files;

@@ -1,4 +1,5 @@
-//! Privileges of its own, and power over others: capabilities, users, namespaces, tracing, signals, execution.
+//! Privileges of its own, and power over others: capabilities, users, namespaces, tracing, signals,
+//! execution.
 
 use std::fs;
 use std::io;

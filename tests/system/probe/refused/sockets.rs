@@ -69,7 +69,8 @@ fn change_address() -> Attempt {
     const ADDRESS: [u8; 4] = [127, 0, 0, 77];
     let numbers = [libc::AF_NETLINK, libc::SOCK_RAW, libc::NETLINK_ROUTE];
     let socket = sys::plain(libc::SYS_socket, &numbers.map(|number| number as usize))?;
-    // `struct nlmsghdr`, `struct ifaddrmsg`, and the address as local one and as the link's (rtnetlink(7)).
+    // `struct nlmsghdr`, `struct ifaddrmsg`, and the address as local one and as the link's
+    // (rtnetlink(7)).
     let mut request = 40_u32.to_ne_bytes().to_vec();
     request.extend(RTM_NEWADDR.to_ne_bytes());
     request.extend(REQUEST_WITH_ANSWER.to_ne_bytes());

@@ -1,5 +1,6 @@
-//! The role of this machine in AWS: its keys and region, looked for where the deployed program looks, and in its order. Keys
-//! of a role last for hours at most, so they are fetched at each login.
+//! The role of this machine in AWS: its keys and region, looked for where the deployed program
+//! looks, and in its order. Keys of a role last for hours at most, so they are fetched at each
+//! login.
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -21,7 +22,8 @@ const METADATA: &str = "http://169.254.169.254";
 const METADATA_IPV6: &str = "http://[fd00:ec2::254]";
 /// The service that hands credentials to containers.
 const CONTAINERS: &str = "http://169.254.170.2";
-/// Addresses besides this machine's own at which such a service may be without TLS, as AWS's own libraries have it.
+/// Addresses besides this machine's own at which such a service may be without TLS, as AWS's own
+/// libraries have it.
 const CONTAINER_HOSTS: [&str; 3] = ["169.254.170.2", "169.254.170.23", "fd00:ec2::23"];
 /// Life of a token for the metadata service, in seconds; two or three requests use it at once.
 const TOKEN_LIFE: &str = "300";
@@ -71,8 +73,8 @@ struct Keys {
 }
 
 impl Role {
-    /// Keys of the environment, a web identity, a profile's keys, those of a container, those of the machine: the first
-    /// that there are.
+    /// Keys of the environment, a web identity, a profile's keys, those of a container, those of
+    /// the machine: the first that there are.
     pub(super) async fn find(cloud: &Cloud, proxies: &Proxies) -> Result<Self, Error> {
         let profile = Profile::load(cloud).await?;
         let region = region(cloud, &profile).await?;
@@ -234,7 +236,8 @@ async fn web_identity(
     found().ok_or_else(|| STS.nonsense(&at, "it holds no keys"))
 }
 
-/// The text of the only element `name` of an answer in XML. Keys and tokens hold nothing that XML would escape.
+/// The text of the only element `name` of an answer in XML. Keys and tokens hold nothing that XML
+/// would escape.
 pub(super) fn element<'a>(xml: &'a str, name: &str) -> Option<&'a str> {
     let (_, rest) = xml.split_once(&format!("<{name}>"))?;
     let (text, _) = rest.split_once(&format!("</{name}>"))?;
@@ -251,8 +254,8 @@ pub(super) fn keys(answer: &str) -> Option<Credentials> {
     })
 }
 
-/// The metadata service of the machine, version 2: a token first, which a request that was tricked out of a program could
-/// not get.
+/// The metadata service of the machine, version 2: a token first, which a request that was tricked
+/// out of a program could not get.
 struct Machine {
     http: reqwest::Client,
     at: String,

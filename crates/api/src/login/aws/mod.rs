@@ -1,7 +1,9 @@
-//! `aws-iam`, and enrollment with `aws`: a request to AWS that is signed as the machine's role. The platform sends it on,
-//! and AWS tells it whose signature it is; the role's secret never leaves the machine.
+//! `aws-iam`, and enrollment with `aws`: a request to AWS that is signed as the machine's role. The
+//! platform sends it on, and AWS tells it whose signature it is; the role's secret never leaves the
+//! machine.
 //!
-//! The two differ in what they sign and in which headers they hand over, because the deployed programs do.
+//! The two differ in what they sign and in which headers they hand over, because the deployed
+//! programs do.
 
 mod credentials;
 #[cfg(any(test, feature = "testing"))]
@@ -128,7 +130,8 @@ mod tests {
     use base64::engine::general_purpose::STANDARD;
     use time::macros::datetime;
 
-    /// What the deployed program's signer (aws-sdk-go-v2 1.27.2) makes of the same keys at the same moment.
+    /// What the deployed program's signer (aws-sdk-go-v2 1.27.2) makes of the same keys at the same
+    /// moment.
     const DEPLOYED: [(Form, Option<&str>, &str); 4] = [
         (
             Form::Resource,

@@ -28,7 +28,8 @@ pub(super) struct Profile {
 }
 
 impl Profile {
-    /// The profile that the environment names, else the default one. Files that are not there say nothing.
+    /// The profile that the environment names, else the default one. Files that are not there say
+    /// nothing.
     pub(super) async fn load(cloud: &Cloud) -> Result<Self, Error> {
         let named = cloud.value(&["AWS_PROFILE", "AWS_DEFAULT_PROFILE"]);
         let mut profile = Self {

@@ -1,4 +1,5 @@
-//! AWS signature version 4, for requests without a query: what their headers and body come to under a secret key. Pure.
+//! AWS signature version 4, for requests without a query: what their headers and body come to under
+//! a secret key. Pure.
 
 use std::fmt::Write as _;
 
@@ -32,7 +33,8 @@ pub(super) struct Signature {
 }
 
 impl Request<'_> {
-    /// Signs it for `service` in `region`. A session's token is signed with it, and must be sent as `X-Amz-Security-Token`.
+    /// Signs it for `service` in `region`. A session's token is signed with it, and must be sent as
+    /// `X-Amz-Security-Token`.
     pub(super) fn sign(
         &self,
         credentials: &Credentials,
@@ -119,7 +121,8 @@ mod tests {
         };
         let host = ("host", "example.amazonaws.com");
         let form = ("content-type", "application/x-www-form-urlencoded");
-        // get-vanilla, post-vanilla, post-x-www-form-urlencoded of the signature version 4 test suite.
+        // get-vanilla, post-vanilla, post-x-www-form-urlencoded of the signature version 4 test
+        // suite.
         for (method, headers, body, names, signature) in [
             (
                 "GET",

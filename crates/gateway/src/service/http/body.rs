@@ -1,7 +1,7 @@
 //! Bodies on their way through, one frame at a time: nothing is collected.
 //!
-//! [`Upload`] goes to the target and tells, through [`Progress`], how far it is. [`Download`] goes to the
-//! client and does not wait forever for a silent target.
+//! [`Upload`] goes to the target and tells, through [`Progress`], how far it is. [`Download`] goes
+//! to the client and does not wait forever for a silent target.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -72,8 +72,8 @@ impl Upload {
         Arc::clone(&self.progress)
     }
 
-    /// Reads and forgets at most `most` bytes for at most `deadline`, so that the next request on the
-    /// client's connection can be read.
+    /// Reads and forgets at most `most` bytes for at most `deadline`, so that the next request on
+    /// the client's connection can be read.
     pub(super) async fn discard(mut self, most: u64, deadline: Duration) {
         let reading = async {
             let mut left = most;

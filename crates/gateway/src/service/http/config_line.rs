@@ -278,7 +278,8 @@ mod tests {
                     .map(|_| word(&mut chance, &ca))
                     .collect();
                 let got = outcome(parse(&words.join(&b' ')));
-                // Each word means the same alone; the first bad one decides, else the last of its kind.
+                // Each word means the same alone; the first bad one decides, else the last of its
+                // kind.
                 let mut expected = Ok((false, false));
                 for word in &words {
                     match (outcome(parse(word)), &mut expected) {

@@ -1,10 +1,11 @@
 //! One request after the other to the target, and its answers back.
 //!
 //! Method, path, query, headers and body pass byte for byte, except what RFC 9110 §7.6 makes a
-//! connection's own; no redirect is followed, nothing is decoded, no proxy of the environment is used.
-//! The connection to the target is kept for the next request. A target that fails costs its own request
-//! only: the client is answered 500 and may go on. What cannot be passed on is refused with 501:
-//! `CONNECT`, and transfer codings other than chunked. Upgrades are not offered to the target.
+//! connection's own; no redirect is followed, nothing is decoded, no proxy of the environment is
+//! used. The connection to the target is kept for the next request. A target that fails costs its
+//! own request only: the client is answered 500 and may go on. What cannot be passed on is refused
+//! with 501: `CONNECT`, and transfer codings other than chunked. Upgrades are not offered to the
+//! target.
 
 use std::convert::Infallible;
 use std::pin::pin;
@@ -30,7 +31,8 @@ use crate::scope::Scope;
 /// What a client gets: an answer of the target, or our own.
 pub(super) type Answer = Response<Either<Download, Full<Bytes>>>;
 
-/// Bytes of a body that are read for nothing, so that a client whose request failed can send the next.
+/// Bytes of a body that are read for nothing, so that a client whose request failed can send the
+/// next.
 const MAX_DISCARDED: u64 = 1024 * 1024;
 
 /// Forwards the requests of one client connection.

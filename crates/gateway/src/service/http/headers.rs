@@ -50,8 +50,9 @@ pub(super) fn is_plain_or_chunked(headers: &HeaderMap) -> bool {
     }
 }
 
-/// Removes the wish for `100 Continue` and says whether it was there. The client's side of this program
-/// grants it when the target's side begins to read the body, so the target has nothing to grant.
+/// Removes the wish for `100 Continue` and says whether it was there. The client's side of this
+/// program grants it when the target's side begins to read the body, so the target has nothing to
+/// grant.
 pub(super) fn take_expect_continue(headers: &mut HeaderMap) -> bool {
     let expects = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"100-continue");
     let found = headers.get(EXPECT).is_some_and(expects);

@@ -1,8 +1,9 @@
-//! Acting as the pod this gateway runs in: its service account's token, and its cluster's API server.
+//! Acting as the pod this gateway runs in: its service account's token, and its cluster's API
+//! server.
 //!
-//! A request asks for it with the header [`ACTION_HEADER`]. Only the platform may; [`super::forward`]
-//! decides that. The files are read for each request, because the kubelet replaces them while the
-//! gateway runs.
+//! A request asks for it with the header [`ACTION_HEADER`]. Only the platform may;
+//! [`super::forward`] decides that. The files are read for each request, because the kubelet
+//! replaces them while the gateway runs.
 
 use std::io;
 use std::path::{Path, PathBuf};

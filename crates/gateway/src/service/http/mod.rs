@@ -1,5 +1,5 @@
-//! The service `infisical-http-proxy` (protocol.md §5): a configuration line, then HTTP/1.1 requests
-//! that are forwarded to the target of the client's certificate until the connection ends.
+//! The service `infisical-http-proxy` (protocol.md §5): a configuration line, then HTTP/1.1
+//! requests that are forwarded to the target of the client's certificate until the connection ends.
 //!
 //! [`config_line`] reads the line, [`forward`] passes requests on and answers for a target that
 //! cannot, [`target`] connects, [`trust`] judges a target's certificate, [`body`] streams,
@@ -7,9 +7,9 @@
 //! what belongs to one connection only, and [`kubernetes`] lends a request the identity of the
 //! gateway's pod where the platform asks for it.
 //!
-//! Invariants: memory per client connection is bounded, whatever the sizes of bodies and the speed of
-//! either side; every wait for a peer has an end; nothing of one client's connection outlives it.
-//! Upgrades (WebSocket) are not offered to the target.
+//! Invariants: memory per client connection is bounded, whatever the sizes of bodies and the speed
+//! of either side; every wait for a peer has an end; nothing of one client's connection outlives
+//! it. Upgrades (WebSocket) are not offered to the target.
 
 mod body;
 pub mod config_line;
@@ -67,7 +67,8 @@ struct Deadlines {
     head: Duration,
     /// A connection to the target, name resolution and TLS included.
     connect: Duration,
-    /// The target's answer, from the last sign of its taking the request to the end of the answer's head.
+    /// The target's answer, from the last sign of its taking the request to the end of the answer's
+    /// head.
     answer: Duration,
     /// The next bytes of an answer's body.
     silence: Duration,

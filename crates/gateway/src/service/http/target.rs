@@ -48,8 +48,8 @@ impl Origin {
     /// Reads a target host, which may begin with a scheme (none means http), and adds the port.
     ///
     /// # Errors
-    /// A host that is neither a name nor an address (a path, a port or a user beside it included), or
-    /// no port.
+    /// A host that is neither a name nor an address (a path, a port or a user beside it included),
+    /// or no port.
     pub(super) fn parse(target_host: &str, port: u16) -> Result<Self, InvalidTarget> {
         let invalid = |rule| InvalidTarget {
             given: target_host.to_owned(),
@@ -67,7 +67,8 @@ impl Origin {
         };
         let inner = rest.strip_prefix('[').and_then(|r| r.strip_suffix(']'));
         let host = inner.unwrap_or(rest);
-        // A zone chooses the interface here and means nothing to the target (RFC 9110 §7.2, RFC 6874).
+        // A zone chooses the interface here and means nothing to the target (RFC 9110 §7.2, RFC
+        // 6874).
         let address = host.split_once('%').map_or(host, |(address, _)| address);
         let name = if address.parse::<Ipv6Addr>().is_ok() {
             format!("[{address}]")

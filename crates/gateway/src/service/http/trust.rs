@@ -86,8 +86,8 @@ fn any_certificate() -> Result<ClientConfig, Error> {
 }
 
 /// Accepts whatever the target presents, certificates included that the library cannot even read.
-/// Anyone who turns verification off has no use for the handshake's signature either: it only proves the
-/// key of a certificate that no one vouches for.
+/// Anyone who turns verification off has no use for the handshake's signature either: it only
+/// proves the key of a certificate that no one vouches for.
 #[derive(Debug)]
 struct AnyCertificate {
     schemes: Vec<SignatureScheme>,

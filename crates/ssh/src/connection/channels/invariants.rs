@@ -1,4 +1,5 @@
-//! What holds of the channels of a session at any time, whatever the peer says: for fuzzers and tests.
+//! What holds of the channels of a session at any time, whatever the peer says: for fuzzers and
+//! tests.
 
 use std::collections::HashSet;
 

@@ -1,8 +1,9 @@
-//! All channels of a session: their numbers, how they begin and end (here), what goes out (`send`, `schedule`), what comes in
-//! (`receive`), what readers take (`read`) and what idle channels give back (`reclaim`), and the bounds on what all that
-//! holds. Pure.
+//! All channels of a session: their numbers, how they begin and end (here), what goes out (`send`,
+//! `schedule`), what comes in (`receive`), what readers take (`read`) and what idle channels give
+//! back (`reclaim`), and the bounds on what all that holds. Pure.
 //!
-//! What goes out: answers first, then openings, then credit, then data, a packet from each channel in turn.
+//! What goes out: answers first, then openings, then credit, then data, a packet from each channel
+//! in turn.
 
 #[cfg(any(test, feature = "testing"))]
 mod invariants;
@@ -36,7 +37,8 @@ pub(crate) use send::{Room, data_packet};
 #[cfg(test)]
 pub(super) use totals::Totals;
 
-/// Largest data of one packet, ours and the peer's, in bytes. All peers know 32 KiB (RFC 4253 §6.1).
+/// Largest data of one packet, ours and the peer's, in bytes. All peers know 32 KiB (RFC 4253
+/// §6.1).
 const MAX_DATA: u32 = 32 * 1024;
 
 /// Channels at once.
@@ -143,7 +145,8 @@ impl Channels {
             self.incoming = self.incoming.saturating_sub(1);
         }
         self.free.push(id.0);
-        // The one who comes next under this number is not to be in a list for what this one had to do.
+        // The one who comes next under this number is not to be in a list for what this one had to
+        // do.
         if channel.is_scheduled {
             self.schedule.forget(id);
         }
@@ -282,7 +285,8 @@ impl Channels {
         }
     }
 
-    /// No one reads or writes the channel any more: it is closed once what was written has been sent.
+    /// No one reads or writes the channel any more: it is closed once what was written has been
+    /// sent.
     pub(super) fn release(&mut self, id: ChannelId) {
         let is_ended = self.is_ended;
         let Some(channel) = self.slot(id) else { return };

@@ -13,10 +13,11 @@ use infisical_runtime::error::printable;
 /// Channels that the peer has opened and no one has taken; beyond it opens are refused.
 pub(super) const MAX_INCOMING: usize = 256;
 
-/// A peer that takes smaller packets only gets no channel: each packet that waits to be sent takes memory and time that its few
-/// bytes do not account for. All peers take far larger ones.
+/// A peer that takes smaller packets only gets no channel: each packet that waits to be sent takes
+/// memory and time that its few bytes do not account for. All peers take far larger ones.
 const MIN_DATA: u32 = 256;
-/// Received data are joined up to here, in bytes: each packet by itself takes memory that its few bytes do not account for.
+/// Received data are joined up to here, in bytes: each packet by itself takes memory that its few
+/// bytes do not account for.
 pub(super) const SMALL_READ: usize = 4 * 1024;
 
 impl Channels {
@@ -173,7 +174,8 @@ impl Channels {
         Ok(())
     }
 
-    /// The peer sends data of another kind, which no one reads (RFC 4254 §5.2): the credit is given back.
+    /// The peer sends data of another kind, which no one reads (RFC 4254 §5.2): the credit is given
+    /// back.
     pub(in crate::connection) fn handle_extended_data(
         &mut self,
         recipient: u32,
@@ -194,7 +196,8 @@ impl Channels {
         Ok(())
     }
 
-    /// The peer closes the channel: so do we, and what is not sent yet it does not want (RFC 4254 §5.3).
+    /// The peer closes the channel: so do we, and what is not sent yet it does not want (RFC 4254
+    /// §5.3).
     pub(in crate::connection) fn handle_close(&mut self, recipient: u32) -> Result<(), Error> {
         let channel = self.known(recipient)?;
         channel.close_received = true;

@@ -1,5 +1,5 @@
-//! Whose turn it is to send: a channel that has just got something to send goes before those that send all the time, so a bulk
-//! transfer delays a small one by a few packets at most. Pure.
+//! Whose turn it is to send: a channel that has just got something to send goes before those that
+//! send all the time, so a bulk transfer delays a small one by a few packets at most. Pure.
 
 use std::collections::VecDeque;
 

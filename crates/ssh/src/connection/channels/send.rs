@@ -100,7 +100,8 @@ impl Channels {
         }
     }
 
-    /// Openings, then credit to give back, then data, one packet at a time; `None` if there is nothing.
+    /// Openings, then credit to give back, then data, one packet at a time; `None` if there is
+    /// nothing.
     pub(in crate::connection) fn next_packet(&mut self) -> Option<Packet> {
         if let Some(opening) = self.openings.pop_front() {
             return Some(opening);
@@ -140,7 +141,8 @@ impl Channels {
         }
     }
 
-    /// A packet of channel `id` has gone: its writer may go on, and one that waits for the session's room.
+    /// A packet of channel `id` has gone: its writer may go on, and one that waits for the
+    /// session's room.
     fn tell_writers(&mut self, id: ChannelId) {
         if let Some(channel) = self.slot(id)
             && std::mem::take(&mut channel.is_writer_waiting)

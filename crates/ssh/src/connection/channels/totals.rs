@@ -50,7 +50,8 @@ impl Channels {
         totals
     }
 
-    /// How many writers wait for the session's room: entries of the list, and channels that believe to be in it.
+    /// How many writers wait for the session's room: entries of the list, and channels that believe
+    /// to be in it.
     pub(in crate::connection) fn waiting_for_room(&self) -> (usize, usize) {
         let channels = self.slots.iter().flatten();
         let marked = channels.filter(|channel| channel.is_blocked).count();

@@ -298,7 +298,8 @@ impl Apps {
         }
     }
 
-    /// Everything that was written comes to its end: all is read, each writer finishes, and all is let go.
+    /// Everything that was written comes to its end: all is read, each writer finishes, and all is
+    /// let go.
     pub(super) fn complete(&mut self, pair: &mut Pair) {
         for _ in 0..2000 {
             while let Some((side, id)) = self.waiting.pop() {

@@ -1,4 +1,5 @@
-//! Random programs on random wires: every byte arrives once and in order, and nothing is left at the end.
+//! Random programs on random wires: every byte arrives once and in order, and nothing is left at
+//! the end.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! A peer that says whatever a test wants, message by message: no bytes, no keys, only what a connection makes of messages.
+//! A peer that says whatever a test wants, message by message: no bytes, no keys, only what a
+//! connection makes of messages.
 
 use std::time::{Instant, SystemTime};
 
@@ -102,8 +103,8 @@ impl Script {
         self.hear().iter().map(|payload| payload[0]).collect()
     }
 
-    /// Exchanges keys as a client that proposes this, and checks the server's proof. What is said after the proposal's answer is
-    /// said by `between`.
+    /// Exchanges keys as a client that proposes this, and checks the server's proof. What is said
+    /// after the proposal's answer is said by `between`.
     pub(super) fn exchange(
         &mut self,
         proposal: &Proposal,

@@ -81,7 +81,8 @@ pub(super) fn ms(milliseconds: u64) -> Duration {
     Duration::from_millis(milliseconds)
 }
 
-/// Numbers that only look random (splitmix64). A test that fails while it exists prints how to repeat it.
+/// Numbers that only look random (splitmix64). A test that fails while it exists prints how to
+/// repeat it.
 pub(super) struct Random {
     seed: u64,
     state: u64,

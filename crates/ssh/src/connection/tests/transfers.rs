@@ -30,8 +30,8 @@ const MIB: usize = 1024 * KIB;
 const PACKET: usize = 32 * KIB;
 /// The more, the better, and the longer it takes.
 const SEEDS: u64 = 20;
-/// Sequences that have left part of a path unused: stalled streams that held much of the budget, and
-/// a long queue in front of the credit.
+/// Sequences that have left part of a path unused: stalled streams that held much of the budget,
+/// and a long queue in front of the credit.
 const ONCE_SLOW: [u64; 4] = [20741, 21420, 23321, 23934];
 /// Bytes per second that a machine carries however short the path is.
 const CPU: usize = 400 * MIB;

@@ -1,4 +1,5 @@
-//! One direction of the wire: a bounded queue of bytes with a delay, which can be cut, stalled and spoilt.
+//! One direction of the wire: a bounded queue of bytes with a delay, which can be cut, stalled and
+//! spoilt.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
