@@ -1,18 +1,16 @@
 //! `infisical gateway`: arguments to settings, settings to a running gateway.
 
 use std::io::{self, Write as _};
-use std::time::Duration;
 
 use clap::{Args as ClapArgs, Subcommand};
 
-use super::announce::announce;
 use super::check;
 use super::exit::Failure;
 use super::global::Global;
 use super::legacy::{self, Rest};
 use super::logging::Handle;
 use super::setting_args::Gateway;
-use super::start::{self, Start, check_help};
+use super::start::{Start, check_help};
 use super::{install, service};
 use crate::gateway::connection::reconnect_trigger::{ReconnectTrigger, ReconnectTriggers};
 use crate::gateway::{self, service::http::Cluster};
@@ -21,9 +19,6 @@ use crate::host::signals;
 use crate::install::place::Role;
 use crate::scope::Scope;
 use crate::trust;
-
-/// How long the last status may take to be told; it is one datagram.
-const LAST_STATUS: Duration = Duration::from_secs(1);
 
 /// Run a gateway: the program beside your private services
 #[derive(Debug, ClapArgs)]
@@ -113,7 +108,6 @@ pub(crate) async fn run(
         Some(Command::Check(start)) => return check::run(&start, global).await,
         Some(Command::Start(start)) => start,
     };
-    let (reporter, monitor) = gateway::connection::status::monitor();
     let triggers = ReconnectTriggers::default();
     let sender = triggers.sender();
     signals::on_reconnect(move || {
@@ -126,16 +120,8 @@ pub(crate) async fn run(
         }));
     })
     .map_err(Failure::unavailable)?;
-    let announcing = Scope::new("announcing");
-    let environment = &global.environment;
-    let told = reporter.clone();
-    let refused = move |refused| told.configuration(refused);
-    let role = async |settings, last_known_good, responder, scope| {
-        let runtime = environment.runtime_directory.clone();
-        announcing.spawn("notify", async move {
-            announce(monitor, runtime.as_deref()).await;
-        });
-        let cluster = Cluster::of_this_pod(environment.kubernetes_api.clone());
+    let role = async |settings, last_known_good, reporter, responder, scope| {
+        let cluster = Cluster::of_this_pod(global.environment.kubernetes_api.clone());
         let running = gateway::run(
             settings,
             cluster,
@@ -147,10 +133,9 @@ pub(crate) async fn run(
         );
         Box::pin(running).await
     };
-    let ended = start.run(global, logs, scope, refused, role).await?;
-    // It ends with the last line, which must be told before the process is gone.
-    announcing.finish(LAST_STATUS).await;
-    ended.map_err(|error| start::failed(error.reason(), error))
+    start
+        .run(global, logs, scope, role, gateway::Error::reason)
+        .await
 }
 
 #[cfg(test)]

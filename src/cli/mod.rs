@@ -6,7 +6,6 @@
 //! mistakes in what they add up to with 78 ([`exit`]).
 
 mod admin;
-mod announce;
 mod check;
 mod check_reload;
 mod connect;

@@ -95,9 +95,17 @@ pub(crate) async fn run(
         Command::Check(start) => return check::run(&start, global).await,
         Command::Start(start) => start,
     };
-    let role = async |settings, last_known_good, responder, scope| {
-        Box::pin(relay::run(settings, &last_known_good, responder, scope)).await
+    let role = async |settings, last_known_good, reporter, responder, scope| {
+        Box::pin(relay::run(
+            settings,
+            &last_known_good,
+            reporter,
+            responder,
+            scope,
+        ))
+        .await
     };
-    let ended = start.run(global, logs, scope, |_| (), role).await?;
-    ended.map_err(|error| start::failed(error.reason(), error))
+    start
+        .run(global, logs, scope, role, relay::Error::reason)
+        .await
 }

@@ -5,6 +5,7 @@
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use tokio::sync::watch;
 
@@ -13,7 +14,9 @@ use super::global::Global;
 use super::logging::{self, Handle};
 use super::reload;
 use super::setting_args::{self, SettingArgs};
+use crate::agent::announce;
 use crate::agent::last_known_good::LastKnownGood;
+use crate::agent::status::Reporter;
 use crate::config::env::Environment;
 use crate::config::file;
 use crate::config::raw::Flags;
@@ -28,6 +31,9 @@ use crate::host::{limits, notify, watchdog};
 use crate::install::place::Role;
 use crate::scope::Scope;
 use crate::trust;
+
+/// How long the last status may take to be told; it is one datagram.
+const LAST_STATUS: Duration = Duration::from_secs(1);
 
 /// What differs between the commands of gateways and those of relays.
 pub(crate) trait Daemon: setting_args::Role + fmt::Debug + 'static {
@@ -134,21 +140,25 @@ impl<R: Daemon> Start<R> {
         Ok(settings)
     }
 
-    /// Runs `role` with its settings, which follow a reload; `refused` hears why those of a reload
-    /// are not used. Gives how `role` has ended.
+    /// Runs `role` with its settings, which follow a reload, and announces what it reports. The
+    /// error that ends it is the last that the service manager hears of it.
     pub(super) async fn run<E>(
         &self,
         global: &Global,
         logs: &Handle,
         scope: Scope,
-        refused: impl Fn(Option<String>),
         role: impl AsyncFnOnce(
             watch::Receiver<R::Settings>,
             LastKnownGood,
+            Reporter,
             LivenessResponder,
             Scope,
         ) -> Result<(), E>,
-    ) -> anyhow::Result<Result<(), E>> {
+        reason: impl Fn(&E) -> Reason,
+    ) -> anyhow::Result<()>
+    where
+        E: std::error::Error + Send + Sync + 'static,
+    {
         let flags = self.flags(global, io::stdin());
         let settings = self.assemble(global, &flags, &|log| {
             logs.apply(log).map_err(logging::failure)
@@ -168,20 +178,28 @@ impl<R: Daemon> Start<R> {
             taken.inspect_err(|_| logs.reopen())
         };
         let handed_over = reload::is_handed_over(self.config.as_deref(), &global.environment);
+        let (reporter, monitor) = R::ROLE.status();
+        let runtime = global.environment.runtime_directory.clone();
+        let announcing = Scope::new("announcing");
+        announcing.spawn("notify", async move {
+            announce::announce(monitor, runtime.as_deref()).await;
+        });
+        let told = reporter.clone();
+        let refused = move |refused| told.configuration(refused);
         let reloading = reload::follow(hangups, handed_over, again, settings, refused);
         let last_known_good = LastKnownGood::new(global.environment.state_directory.clone());
-        tokio::select! {
-            ended = role(followed, last_known_good, responder, scope) => Ok(ended),
-            () = reloading => Ok(Ok(())),
-        }
+        let ended = tokio::select! {
+            ended = role(followed, last_known_good, reporter, responder, scope) => ended,
+            () = reloading => Ok(()),
+        };
+        // It ends with the last line, which must be told before the process is gone.
+        announcing.finish(LAST_STATUS).await;
+        ended.map_err(|error| failed(reason(&error), error))
     }
 }
 
 /// The error that ends a role; it is the last that the service manager hears of it.
-pub(crate) fn failed(
-    reason: Reason,
-    error: impl std::error::Error + Send + Sync + 'static,
-) -> anyhow::Error {
+fn failed(reason: Reason, error: impl std::error::Error + Send + Sync + 'static) -> anyhow::Error {
     notify::status(&format!("failed: {}", chain(&error)));
     // A unit is not restarted after 77. Final for a role are the platform's refusal and a place
     // where it can keep nothing: another file that is denied now may be just being replaced.

@@ -4,6 +4,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr as _;
 
+use crate::agent::announce::ONLINE;
+use crate::agent::status::{self, Monitor, Reporter};
 use crate::config::role::{self, RoleKeys};
 use crate::names::{GatewayName, InvalidName, RelayName};
 use crate::unit_name;
@@ -32,8 +34,6 @@ pub(crate) const OTHER_UNITS: [&str; 9] = [
 pub(crate) const CONFIGURATION: &str = "/etc/infisical";
 /// Where services log to files.
 pub(crate) const LOGS: &str = "/var/log";
-/// In the runtime directory while the tunnel is up.
-const ONLINE: &str = "online";
 
 /// What is installed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +45,14 @@ pub enum Role {
 }
 
 impl Role {
+    /// The status of one that starts.
+    pub(crate) fn status(self) -> (Reporter, Monitor) {
+        match self {
+            Self::Gateway => status::gateway(),
+            Self::Relay => status::relay(),
+        }
+    }
+
     /// `gateway` or `relay`: the command, and a part of every name.
     pub(crate) fn word(self) -> &'static str {
         self.keys().word

@@ -1,7 +1,12 @@
-//! When credentials are renewed, and what follows an attempt.
+//! Renews credentials before they expire. New ones serve new handshakes at once; what was
+//! authenticated with the old ones is not cut.
 
 use std::error::Error;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
+
+use tokio::sync::{Notify, watch};
+use tokio::time;
 
 use crate::backoff::{self, Backoff};
 use crate::clock::Clock;
@@ -27,17 +32,18 @@ const RENEWED: Duration = Duration::from_secs(1);
 /// The same, when the new ones have expired already: asking again at once gives no better.
 const RENEWED_EXPIRED: Duration = Duration::from_secs(60);
 
-/// When credentials are to be renewed: at whichever of two times comes first. A jump of the wall
-/// clock does not delay the monotonic one, a suspended machine not the other.
+/// How long credentials are valid, and when they are to be renewed: at the first of two times. A
+/// jump of the wall clock does not delay the monotonic one, a suspended machine not the other.
 #[derive(Debug, Clone)]
-pub struct RenewalTime {
-    at: Instant,
-    by: SystemTime,
+pub struct Lifetime {
+    expires: SystemTime,
+    renew_at: Instant,
+    renew_by: SystemTime,
     clock: Clock,
 }
 
-impl RenewalTime {
-    /// For credentials that end at `expires` by the platform's time; they are kept for `at_most`.
+impl Lifetime {
+    /// For credentials that expire at `expires` by the platform's time; they are kept for `at_most`.
     #[must_use]
     pub fn new(expires: SystemTime, at_most: Duration, clock: &Clock) -> Self {
         let now = clock.now();
@@ -45,22 +51,148 @@ impl RenewalTime {
         let wait = renew_after(lifetime, at_most, backoff::random());
         let at = Instant::now();
         Self {
-            at: at.checked_add(wait).unwrap_or(at),
-            by: now.checked_add(wait).unwrap_or(now),
+            expires,
+            renew_at: at.checked_add(wait).unwrap_or(at),
+            renew_by: now.checked_add(wait).unwrap_or(now),
             clock: clock.clone(),
         }
     }
 
-    /// The monotonic time.
+    /// When they expire, by the platform's time.
     #[must_use]
-    pub fn at(&self) -> Instant {
-        self.at
+    pub fn expires(&self) -> SystemTime {
+        self.expires
     }
 
-    /// True if either time has come.
+    /// When to renew them, by the monotonic clock.
+    #[must_use]
+    pub fn renew_at(&self) -> Instant {
+        self.renew_at
+    }
+
+    /// True if either time to renew them has come.
     #[must_use]
     pub fn is_due(&self) -> bool {
-        Instant::now() >= self.at || self.clock.now() >= self.by
+        Instant::now() >= self.renew_at || self.clock.now() >= self.renew_by
+    }
+
+    /// How long they are still valid.
+    #[must_use]
+    pub fn left(&self) -> Duration {
+        let left = self.expires.duration_since(self.clock.now());
+        left.unwrap_or_default()
+    }
+
+    /// True while they have not expired.
+    #[must_use]
+    pub fn is_usable(&self) -> bool {
+        !self.left().is_zero()
+    }
+}
+
+/// Why there are no new credentials.
+#[derive(Debug)]
+pub struct NotIssued {
+    /// The error, as it is logged.
+    pub error: Box<dyn Error + Send + Sync>,
+    /// What it is, without what changes from one time to the next: for keeping the log quiet.
+    pub kind: String,
+    /// What to do about it.
+    pub class: Class,
+}
+
+/// Renews forever what `current` holds: before it expires, at once when the platform is to be asked
+/// otherwise (a new one of `issuers`), and at once when `now` says so. Whatever the platform
+/// answers, the old credentials are kept: what uses them decides about them when it needs new ones.
+///
+/// `lifetime` tells how long the credentials in use are valid, where there are any; `issue` asks
+/// for new ones; `renewed` logs them.
+pub async fn run<I, C, F>(
+    mut issuers: watch::Receiver<Arc<I>>,
+    current: watch::Sender<C>,
+    now: Arc<Notify>,
+    lifetime: impl Fn(&C) -> Option<Lifetime>,
+    issue: impl Fn(Arc<I>) -> F,
+    renewed: impl Fn(&C),
+) where
+    F: Future<Output = Result<C, NotIssued>>,
+{
+    let mut seen = current.subscribe();
+    let mut attempts = Attempts::default();
+    let mut not_before = time::Instant::now();
+    // What the platform asked for, and the least time after an answer, holds for every reason to
+    // ask at once; new settings are another question.
+    let mut kept = not_before;
+    let mut issuer = Arc::clone(&issuers.borrow_and_update());
+    let mut asked_otherwise = false;
+    loop {
+        let Some(used) = lifetime(&seen.borrow_and_update()) else {
+            if seen.changed().await.is_err() {
+                return;
+            }
+            continue;
+        };
+        let due = if asked_otherwise || used.is_due() {
+            not_before
+        } else {
+            time::Instant::from_std(used.renew_at()).max(not_before)
+        };
+        let wake = time::Instant::now() + LOOK_AGAIN;
+        tokio::select! {
+            () = time::sleep_until(due.min(wake)) => {
+                if wake < due {
+                    continue;
+                }
+            }
+            // Newer ones came another way.
+            changed = seen.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                continue;
+            }
+            () = now.notified() => {
+                asked_otherwise = true;
+                not_before = kept.max(time::Instant::now());
+                continue;
+            }
+            changed = issuers.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                let newest = Arc::clone(&issuers.borrow_and_update());
+                if !Arc::ptr_eq(&issuer, &newest) {
+                    issuer = newest;
+                    asked_otherwise = true;
+                    attempts.reset();
+                }
+                // The same one again is a wish to try now what is being waited for.
+                not_before = time::Instant::now();
+                kept = not_before;
+                continue;
+            }
+        }
+        match issue(Arc::clone(&issuer)).await {
+            Ok(credentials) => {
+                asked_otherwise = false;
+                let is_usable = lifetime(&credentials).is_some_and(|new| new.is_usable());
+                // In use before that is logged.
+                current.send_replace(credentials);
+                let pause = attempts.succeeded(is_usable, || renewed(&current.borrow()));
+                not_before = time::Instant::now() + pause;
+                kept = not_before;
+            }
+            Err(NotIssued { error, kind, class }) => {
+                let left = lifetime(&seen.borrow()).map(|used| used.left());
+                let delay = attempts.failed(&*error, &kind, class, left.unwrap_or_default());
+                not_before = time::Instant::now() + delay;
+                kept = match class {
+                    Class::RetryAfter(_) => not_before,
+                    Class::Retry | Class::Reauthenticate => time::Instant::now(),
+                    Class::Reenroll | Class::Fatal(_) => time::Instant::now() + REFUSED,
+                };
+            }
+        }
     }
 }
 
@@ -73,9 +205,14 @@ fn renew_after(lifetime: Duration, at_most: Duration, random: u64) -> Duration {
     (lifetime / 1000).saturating_mul(permille).min(at_most)
 }
 
+/// Least time before a platform is asked again that refused, whatever speaks for asking at once.
+const REFUSED: Duration = Duration::from_secs(30);
+/// How often to see whether it is time, since timers stand still while the machine sleeps.
+const LOOK_AGAIN: Duration = Duration::from_secs(60);
+
 /// The attempts to renew, and what is logged of them.
 #[derive(Debug)]
-pub struct Attempts {
+struct Attempts {
     backoff: Backoff,
     throttle: LogThrottle,
     /// When an attempt first failed with credentials that had expired.
@@ -94,13 +231,13 @@ impl Default for Attempts {
 
 impl Attempts {
     /// Begins with short delays again: the platform is asked differently from now on.
-    pub fn reset(&mut self) {
+    fn reset(&mut self) {
         self.backoff.reset();
     }
 
     /// Notes new credentials, which `is_usable` says have not expired, and returns the least time
     /// to the next attempt. `log` is called unless it would repeat itself every minute.
-    pub fn succeeded(&mut self, is_usable: bool, log: impl FnOnce()) -> Duration {
+    fn succeeded(&mut self, is_usable: bool, log: impl FnOnce()) -> Duration {
         const EXPIRED: &str =
             "the new credentials have expired already; is this machine's clock right?";
         self.backoff.reset();
@@ -121,9 +258,9 @@ impl Attempts {
     }
 
     /// Logs a failure of `kind` and returns the time to the next attempt. The credentials in use
-    /// are valid for another `expires_in`; whatever the platform says now, it may say something
-    /// else before they expire.
-    pub fn failed(
+    /// are valid for another `expires_in`; whatever the platform says now, it may say something else
+    /// before they expire.
+    fn failed(
         &mut self,
         error: &(dyn Error + 'static),
         kind: &str,
@@ -163,7 +300,7 @@ impl Attempts {
 
 #[cfg(test)]
 mod tests {
-    use super::{Attempts, CAP, CAP_EXPIRED, RENEWED, RENEWED_EXPIRED, RenewalTime, renew_after};
+    use super::{Attempts, CAP, CAP_EXPIRED, Lifetime, RENEWED, RENEWED_EXPIRED, renew_after};
     use crate::clock::{Clock, Reading};
     use crate::error::{Class, Reason};
     use std::sync::Arc;
@@ -173,9 +310,13 @@ mod tests {
     const HOUR: Duration = Duration::from_secs(3600);
     const BEGIN: u64 = 1_800_000_000;
 
-    fn renewal(at: Instant, by: SystemTime, clock: &Clock) -> RenewalTime {
-        let clock = clock.clone();
-        RenewalTime { at, by, clock }
+    fn renewal(at: Instant, by: SystemTime, clock: &Clock) -> Lifetime {
+        Lifetime {
+            expires: by,
+            renew_at: at,
+            renew_by: by,
+            clock: clock.clone(),
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::connection::cached_relay::CachedRelay;
 use super::connection::policy::PROBE_DEADLINE;
 use super::connection::relay_selection;
-use super::identity::{self, Identity};
+use super::identity::Identity;
 use super::platform_auth::PlatformAuth;
 use crate::agent::last_known_good::Fingerprint;
 use crate::api::types::{ConnectGateway, RegisterGateway, Relay};
@@ -35,7 +35,7 @@ pub enum Error {
     #[error(transparent)]
     Api(#[from] api::Error),
     #[error(transparent)]
-    Identity(#[from] identity::Error),
+    Identity(#[from] crate::agent::credentials::Error),
     #[error("no answer within {} s", ATTEMPT.as_secs())]
     TimedOut,
     #[error("the relay answers again, and the platform does not yet")]

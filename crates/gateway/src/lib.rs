@@ -1,9 +1,9 @@
 //! The gateway: keeps a tunnel to a relay forever and answers the sessions that arrive through it.
 //!
 //! Tasks, all within the scope that [`run`] is given:
-//! - the connection ([`connection`], in the caller's own task): does what its state machine
-//!   decides, which is to register, connect, serve a tunnel, wait or give up;
-//! - `renew`: replaces the credentials before they expire ([`renew`]);
+//! - the connection ([`connection`], in the caller's own task): does what its state machine decides,
+//!   which is to register, connect, serve a tunnel, wait or give up;
+//! - `renew`: replaces the credentials before they expire ([`agent::renew`]);
 //! - `heartbeat`: proves the whole path while the tunnel is up ([`heartbeat`]);
 //! - `reload`: follows changes of the settings ([`reload`]);
 //! - one task for each tunnel ([`connection::tunnel`], [`session`]), and one for each of its
@@ -19,8 +19,7 @@ use infisical_config as config;
 use infisical_host as host;
 use infisical_pki as pki;
 use infisical_runtime::{
-    backoff, clock, error, event, events, health, humanize, log_throttle, names, net, scope,
-    secret, trust,
+    backoff, clock, error, event, events, health, log_throttle, names, net, scope, secret, trust,
 };
 use infisical_ssh as ssh;
 
@@ -34,7 +33,6 @@ mod heartbeat;
 pub mod identity;
 mod platform_auth;
 mod reload;
-mod renew;
 pub mod service;
 
 use std::sync::Arc;
@@ -43,6 +41,8 @@ use std::time::Duration;
 use tokio::sync::{Notify, mpsc, watch};
 
 use crate::agent::last_known_good::LastKnownGood;
+use crate::agent::renew::{self, NotIssued};
+use crate::agent::status::Reporter;
 use crate::api::Client;
 use crate::api::login::TokenSource;
 use crate::config::credential::Credential;
@@ -50,14 +50,16 @@ use crate::config::settings::GatewaySettings;
 use crate::error::{Class, Reason, kind};
 use crate::health::LivenessResponder;
 use crate::log_throttle::LogThrottle;
+use crate::names::GatewayId;
 use crate::scope::Scope;
 use connection::cached_relay::{self, CachedRelay};
 use connection::reconnect_trigger::{self, ReconnectTriggers};
 use connection::relay_reselection;
 use connection::run::Driver;
 use connection::session::{self, Shared};
-use connection::status::Reporter;
 use connection::tunnel::Tunnels;
+use credential_client::CredentialClient;
+use identity::Identity;
 use platform_auth::PlatformAuth;
 use reload::Made;
 use service::http::Cluster;
@@ -133,7 +135,7 @@ pub async fn run(
 ) -> Result<(), Error> {
     event!(events::GATEWAY_STARTING, gateway.name = %settings.borrow().name);
     let (credential_client, used) = loop {
-        let retrying = |error, after| reporter.not_connected(error, after);
+        let retrying = |error, after| reporter.retrying(error, after);
         let making = reload::make(&mut settings, retrying, &scope);
         match responder.during(|| reporter.check(), making).await? {
             Made::CredentialClient(made) => break *made,
@@ -156,15 +158,17 @@ pub async fn run(
     let (renew, reselect) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let session_ok = Arc::new(Notify::new());
     {
-        let (credential_client, reporter) = (credential_client.clone(), reporter.clone());
+        let (credential_clients, reporter) = (credential_client.clone(), reporter.clone());
         let (current, now) = (current.clone(), Arc::clone(&renew));
         tasks.spawn_interruptible("renew", move || {
-            let now = Arc::clone(&now);
+            let reporter = reporter.clone();
             renew::run(
-                credential_client.clone(),
+                credential_clients.clone(),
                 current.clone(),
-                reporter.clone(),
-                now,
+                Arc::clone(&now),
+                |identity: &Option<Arc<Identity>>| Some(identity.as_ref()?.lifetime.clone()),
+                move |credential_client| renewed(credential_client, reporter.clone()),
+                log_renewed,
             )
         });
     }
@@ -249,6 +253,30 @@ pub async fn run(
         (None, Some(error)) => Err(error),
         (None, None) => Ok(()),
     }
+}
+
+/// New credentials of `credential_client`, which `reporter` is told of.
+async fn renewed(
+    credential_client: Arc<CredentialClient>,
+    reporter: Reporter,
+) -> Result<Option<Arc<Identity>>, NotIssued> {
+    match credential_client.renew().await {
+        Ok(identity) => {
+            identity.report(&reporter);
+            Ok(Some(Arc::new(identity)))
+        }
+        Err((error, class)) => Err(NotIssued {
+            kind: error.kind(),
+            error: error.into(),
+            class,
+        }),
+    }
+}
+
+fn log_renewed(identity: &Option<Arc<Identity>>) {
+    let event = events::CREDENTIALS_RENEWED;
+    let id = identity.as_ref().map(|identity| &identity.gateway_id);
+    event!(event, gateway.id = id.map(GatewayId::as_str));
 }
 
 /// The client of the platform that `settings` say.

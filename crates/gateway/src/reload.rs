@@ -12,10 +12,10 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::connection::status::Reporter;
 use super::credential_client::CredentialClient;
 use super::{Error, open_auth};
 use crate::agent::reload::{apply_newest, log_refused};
+use crate::agent::status::Reporter;
 use crate::config::settings::GatewaySettings;
 use crate::scope::Scope;
 use crate::trust;

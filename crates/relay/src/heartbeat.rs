@@ -11,9 +11,9 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::hub::Hub;
 use super::platform_auth::PlatformAuth;
 use crate::agent::heartbeat::{Cadence, Log, Timing};
+use crate::agent::status::Reporter;
 use crate::api;
 use crate::error::{Class, chain};
 use crate::events;
@@ -32,9 +32,9 @@ const TIMING: Timing = Timing {
     retry_at_most: Duration::from_secs(300),
 };
 
-/// Sends heartbeats as the newest of `auths` may, the first one at once, and tells `hub` what each
+/// Sends heartbeats as the newest of `auths` may, the first one at once, and tells `reporter` what each
 /// shows. Never ends.
-pub(crate) async fn run(auths: watch::Receiver<Arc<PlatformAuth>>, hub: Arc<Hub>) {
+pub(crate) async fn run(auths: watch::Receiver<Arc<PlatformAuth>>, reporter: Reporter) {
     let mut cadence = Cadence::new(TIMING);
     let log = Log::new(events::RELAY_REACHABLE, events::RELAY_HEARTBEAT_FAILED);
     let mut clocks = Watcher::of_clocks();
@@ -43,7 +43,7 @@ pub(crate) async fn run(auths: watch::Receiver<Arc<PlatformAuth>>, hub: Arc<Hub>
         let result = auth.heartbeat().await;
         let was_reachable = cadence.is_reachable();
         let delay = cadence.record(result.is_ok());
-        hub.set_warning(result.as_ref().err().map(|(error, _)| warning(error)));
+        reporter.warning(result.as_ref().err().map(|(error, _)| warning(error)));
         let at_least = match &result {
             Err((_, Class::RetryAfter(wait))) => *wait,
             Ok(()) | Err(_) => Duration::ZERO,

@@ -69,8 +69,6 @@ pub(crate) struct Hub {
     pub(crate) tls_handshakes: Handshakes,
     /// For lines about clients that authenticated and are not served.
     pub(crate) refusals: LogThrottle,
-    /// Why the platform does not reach this relay, as far as the last heartbeat showed.
-    warning: Mutex<Option<String>>,
     /// Client connections with a gateway to go to, per gateway.
     pub(crate) channels: Counters<GatewayId>,
     /// What tunnels hold, per organization.
@@ -131,7 +129,6 @@ impl Hub {
             ssh_handshakes: Handshakes::metered(handshakes, Arc::clone(&pool)),
             tls_handshakes: Handshakes::metered(handshakes, pool),
             refusals: LogThrottle::for_peers(),
-            warning: Mutex::default(),
             channels: Counters::new(limits.per_gateway),
             buffers: Pool::new(limits.buffer_bytes()),
             clients: Counters::new(most_clients),
@@ -209,20 +206,8 @@ impl Hub {
         None
     }
 
-    /// Why the platform does not reach this relay; `None` while it does, or nothing is known.
-    pub(crate) fn warning(&self) -> Option<String> {
-        let warning = self.warning.lock().unwrap_or_else(PoisonError::into_inner);
-        warning.clone()
-    }
-
-    /// Notes what a heartbeat showed.
-    pub(crate) fn set_warning(&self, warning: Option<String>) {
-        *self.warning.lock().unwrap_or_else(PoisonError::into_inner) = warning;
-    }
-
-    /// Registers the tunnel of a gateway that has proved itself, for as long as the registration
-    /// lives, and lets waiting clients know; gives the tunnel that it replaces, too. `None` if it
-    /// would be one gateway too many.
+    /// Registers the tunnel of a gateway that has proved itself, for as long as the registration lives, and lets waiting
+    /// clients know; gives the tunnel that it replaces, too. `None` if it would be one gateway too many.
     pub(crate) fn register(
         &self,
         id: GatewayId,

@@ -1,19 +1,19 @@
 //! Credentials R made ready to use: the SSH server's configuration and TLS 1's, all or nothing.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use rustls::ServerConfig;
 use ssh_key::certificate::CertType;
 
-use crate::agent::renew::RenewalTime;
+use crate::agent::credentials::{self, Ssh};
+use crate::agent::renew::Lifetime;
 use crate::api::types::RelayCredentials;
 use crate::clock::Clock;
 use crate::names::{RelayHost, RelayName, SSH_PORT};
 use crate::pki;
-use crate::ssh::cert::{self, UserPolicy};
-use crate::ssh::keys::CertifiedKey;
-use crate::ssh::{keys, server};
+use crate::ssh::cert::UserPolicy;
+use crate::ssh::server;
 
 /// Limit for everything a gateway does before it has authenticated.
 const SSH_HANDSHAKE: Duration = Duration::from_secs(10);
@@ -23,26 +23,20 @@ const RENEW_AT_MOST: Duration = Duration::from_secs(24 * 3600);
 /// Why credentials cannot be used. Each names the field of the API.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A part of the SSH material.
-    #[error("the platform's {field} cannot be used")]
-    Ssh {
-        /// The field of the API.
-        field: &'static str,
-        /// Why.
-        #[source]
-        source: keys::Error,
-    },
-    /// A user certificate where a host certificate is due.
-    #[error("the platform's ssh.serverCertificate is a user certificate, not a host certificate")]
-    NotAHostCertificate,
+    /// A part that cannot be read.
+    #[error(transparent)]
+    Unreadable(#[from] credentials::Error),
     /// A certificate without the address that gateways verify.
     #[error(
         "the platform's ssh.serverCertificate names no host; give the relay's host with --host"
     )]
     NoHost,
-    /// A part of the X.509 material.
-    #[error("the platform's credentials for TLS cannot be used")]
-    Pki(#[from] pki::Error),
+}
+
+impl From<pki::Error> for Error {
+    fn from(error: pki::Error) -> Self {
+        Self::Unreadable(error.into())
+    }
 }
 
 /// What a relay is to its gateways and clients.
@@ -52,11 +46,8 @@ pub(crate) struct Identity {
     pub(crate) host: RelayHost,
     pub(crate) ssh: server::Config,
     pub(crate) tls: Arc<ServerConfig>,
-    /// When the first of the certificates expires, by the platform's time.
-    pub(crate) expires: SystemTime,
-    /// When to ask for new ones.
-    pub(crate) renewal: RenewalTime,
-    clock: Clock,
+    /// Until the first of the certificates expires.
+    pub(crate) lifetime: Lifetime,
 }
 
 impl Identity {
@@ -71,29 +62,26 @@ impl Identity {
         credentials: &RelayCredentials,
         clock: &Clock,
     ) -> Result<Self, Error> {
-        let ssh = |field| move |source| Error::Ssh { field, source };
-        let certificate = keys::parse_certificate(&credentials.ssh.server_certificate)
-            .map_err(ssh("ssh.serverCertificate"))?;
-        if certificate.cert_type() != CertType::Host {
-            return Err(Error::NotAHostCertificate);
-        }
-        let key = keys::parse_private_key(&credentials.ssh.server_private_key)
-            .map_err(ssh("ssh.serverPrivateKey"))?;
-        let ca = keys::parse_public_key(&credentials.ssh.client_ca_public_key)
-            .map_err(ssh("ssh.clientCAPublicKey"))?;
+        let given = &credentials.ssh;
+        let ssh = Ssh::try_new(
+            CertType::Host,
+            ("ssh.serverCertificate", &given.server_certificate),
+            ("ssh.serverPrivateKey", &given.server_private_key),
+            ("ssh.clientCAPublicKey", &given.client_ca_public_key),
+        )?;
         let host = match host {
             Some(host) => host.clone(),
-            None => host_of(&certificate).ok_or(Error::NoHost)?,
+            None => host_of(&ssh.certificate).ok_or(Error::NoHost)?,
         };
         let principal = host.host_principal();
-        if !certificate.valid_principals().contains(&principal) {
+        if !ssh.certificate.valid_principals().contains(&principal) {
             // Gateways decide, not we; but the operator should not have to learn it from them.
             tracing::warn!(
                 relay.name = %name,
                 due = principal,
-                found = ?certificate.valid_principals(),
+                found = ?ssh.certificate.valid_principals(),
                 "the host certificate is for another address; gateways will refuse it; {}",
-                right_host(&certificate)
+                right_host(&ssh.certificate)
             );
         }
         let (field, pem) = ("pki.serverCertificate", &credentials.pki.server_certificate);
@@ -105,14 +93,8 @@ impl Identity {
                  --host must be the relay's host on the platform"
             );
         }
-        let ssh_expires = cert::expires(&certificate);
-        let identity =
-            CertifiedKey::try_new(&key, certificate).map_err(ssh("ssh.serverPrivateKey"))?;
-
         let tls = pki::tls::server(&credentials.pki, &[], clock)?;
-        let tls_expires =
-            pki::expires("pki.serverCertificate", &credentials.pki.server_certificate)?;
-        let expires = ssh_expires.map_or(tls_expires, |ssh| ssh.min(tls_expires));
+        let expires = ssh.first_expiry(&credentials.pki)?;
 
         Ok(Self {
             host,
@@ -120,24 +102,16 @@ impl Identity {
                 handshake: SSH_HANDSHAKE,
                 clock: clock.clone(),
                 ..server::Config::new(
-                    identity,
+                    ssh.key,
                     UserPolicy {
-                        ca,
+                        ca: ssh.ca,
                         key_id: name.client_key_id(),
                     },
                 )
             },
             tls,
-            expires,
-            renewal: RenewalTime::new(expires, RENEW_AT_MOST, clock),
-            clock: clock.clone(),
+            lifetime: Lifetime::new(expires, RENEW_AT_MOST, clock),
         })
-    }
-
-    /// How long the certificates are still valid.
-    pub(crate) fn expires_in(&self) -> Duration {
-        let left = self.expires.duration_since(self.clock.now());
-        left.unwrap_or_default()
     }
 }
 
@@ -160,11 +134,12 @@ fn right_host(certificate: &ssh_key::Certificate) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Error, Identity};
+    use super::{Error, Identity, RENEW_AT_MOST};
     use crate::api::types::RelayCredentials;
     use crate::clock::Clock;
     use crate::secret::Secret;
     use crate::testing::{Authority, HOST, NAME};
+    use std::time::Duration;
 
     fn read(credentials: &RelayCredentials) -> Result<Identity, Error> {
         let name = NAME.parse().expect("a name");
@@ -175,12 +150,17 @@ mod tests {
     #[test]
     fn good_credentials_are_ready_to_use() {
         let identity = read(&Authority::new().relay()).expect("an identity");
-        assert!(!identity.renewal.is_due());
+        assert!(!identity.lifetime.is_due());
         assert_eq!(identity.ssh.users.key_id, format!("client-{NAME}"));
     }
 
     #[test]
-    fn enrolled_relay_reads_host_from_certificate() {
+    fn renewal_interval_is_a_day() {
+        assert_eq!(RENEW_AT_MOST, Duration::from_secs(86_400));
+    }
+
+    #[test]
+    fn an_enrolled_relay_learns_its_host_from_its_certificate() {
         let name = NAME.parse().expect("a name");
         let credentials = Authority::new().relay();
         let identity = Identity::try_new(&name, None, &credentials, &Clock::new());

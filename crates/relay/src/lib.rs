@@ -19,8 +19,7 @@ use infisical_config as config;
 use infisical_host as host;
 use infisical_pki as pki;
 use infisical_runtime::{
-    backoff, clock, error, event, events, health, humanize, log_throttle, names, net, scope,
-    secret, trust,
+    backoff, clock, error, event, events, health, log_throttle, names, net, scope, secret, trust,
 };
 use infisical_ssh as ssh;
 
@@ -36,7 +35,6 @@ mod registry;
 mod status;
 mod tunnel;
 
-use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -44,15 +42,17 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::agent::last_known_good::LastKnownGood;
+use crate::agent::renew;
+use crate::agent::status::Reporter;
 use crate::api::Client;
 use crate::config::settings::RelaySettings;
 use crate::error::Reason;
 use crate::health::LivenessResponder;
-use crate::host::notify;
 use crate::names::{SSH_PORT, TLS_PORT};
 use crate::net::listen;
 use crate::scope::Scope;
-use hub::{Deadlines, GRACE, Hub};
+use hub::{Deadlines, Hub};
+use identity::Identity;
 
 /// How long the relay's own tasks may take to end: longer than one call to the platform.
 const LAST_CALL: Duration = Duration::from_secs(35);
@@ -91,15 +91,16 @@ impl Error {
     }
 }
 
-/// Runs a relay as the newest of `settings` says until `scope` is cancelled and everything is
-/// closed, or until a person must act. `responder` answers for it; what worked before is in
-/// `last_known_good`.
+/// Runs a relay as the newest of `settings` says until `scope` is cancelled and everything is closed, or until a person
+/// must act. `responder` answers for it; `reporter` is told how it is; what worked before
+/// is `last_known_good`.
 ///
 /// # Errors
 /// See [`Error`]; everything that time may cure is retried instead.
 pub async fn run(
     settings: watch::Receiver<RelaySettings>,
     last_known_good: &LastKnownGood,
+    reporter: Reporter,
     mut responder: LivenessResponder,
     scope: Scope,
 ) -> Result<(), Error> {
@@ -111,18 +112,19 @@ pub async fn run(
     let ssh = listen::bind(first.ssh_listen, SSH_PORT)?;
     let tls = listen::bind(first.tls_listen, TLS_PORT)?;
     let client = client(&first)?;
-    notify::status("registering with the platform");
-    let beginning = Box::pin(patiently(register::begin(
+    let beginning = Box::pin(register::begin(
         &client,
         &first,
         last_known_good,
+        &reporter,
         &scope,
-    )));
+    ));
     let Some((auth, identity)) = responder.during(|| (), beginning).await? else {
         return Ok(());
     };
 
     last_known_good.note(&auth.fingerprint());
+    reporter.credentials(identity.lifetime.clone(), None);
     let host = identity.host.clone();
     let event = auth.issued();
     event!(event, relay.name = %first.name, relay.host = %host);
@@ -132,38 +134,50 @@ pub async fn run(
     let (current, identity) = watch::channel(Arc::new(identity));
     let hub = Arc::new(Hub::new(identity, &first.limits, Deadlines::default()));
     {
-        let auth = auth.clone();
+        let (auths, reporter, name) = (auth.clone(), reporter.clone(), first.name.clone());
         tasks.spawn_interruptible("renew", move || {
-            register::renew(auth.clone(), current.clone())
+            let (reporter, name) = (reporter.clone(), name.clone());
+            renew::run(
+                auths.clone(),
+                current.clone(),
+                Arc::default(),
+                |identity: &Arc<Identity>| Some(identity.lifetime.clone()),
+                move |auth| register::renew(auth, reporter.clone()),
+                move |_| {
+                    let event = events::CREDENTIALS_RENEWED;
+                    event!(event, relay.name = %name);
+                },
+            )
         });
     }
     {
-        let stop = tasks.clone();
+        let (reporter, stop) = (reporter.clone(), tasks.clone());
         tasks.spawn_supervised("reload", move || {
+            let (settings, auths) = (settings.clone(), auths.clone());
             // Not cut by the scope: it may be spending a token.
-            register::reload(settings.clone(), auths.clone(), stop.clone())
+            register::reload(settings, auths, reporter.clone(), stop.clone())
         });
     }
     log_listening(&ssh, &tls);
     let sockets = Sockets { ssh, tls };
-    let serving = serve(sockets, Arc::clone(&hub), tasks.clone());
+    let serving = serve(sockets, Arc::clone(&hub), &reporter, tasks.clone());
     event!(events::RELAY_STARTED, relay.name = %first.name, relay.host = %host);
-    notify::ready();
+    status::publish(&hub, &reporter);
+    reporter.up(None, None);
     {
-        let hub = Arc::clone(&hub);
-        tasks.spawn_interruptible("status", move || status::run(Arc::clone(&hub)));
+        let (hub, reporter) = (Arc::clone(&hub), reporter.clone());
+        let publishing = move || status::run(Arc::clone(&hub), reporter.clone());
+        tasks.spawn_interruptible("status", publishing);
     }
     {
-        let hub = Arc::clone(&hub);
-        let beating = move || heartbeat::run(auth.clone(), Arc::clone(&hub));
+        let reporter = reporter.clone();
+        let beating = move || heartbeat::run(auth.clone(), reporter.clone());
         tasks.spawn_interruptible("heartbeat", beating);
     }
 
     let check = || drop(hub.registry());
     responder.during(check, serving).await;
-    // All end at once, unless `reload` is spending a token, whose answer may hold the only copy of
-    // what it obtains.
-    notify::extend(LAST_CALL);
+    // All end at once, unless `reload` is spending a token, whose answer may hold the only copy of what it obtains.
     // The watchdog's patience is shorter.
     responder.during(|| (), tasks.finish(LAST_CALL)).await;
     match tasks.failed_task() {
@@ -175,21 +189,6 @@ pub async fn run(
 /// The client of the platform that `settings` say.
 fn client(settings: &RelaySettings) -> Result<Client, api::Error> {
     agent::access::client(&settings.common)
-}
-
-/// Waits for the registration. A platform that is away or silent must not hold up the start of the
-/// machine, so after a while the service manager learns that the relay runs, and that it does not
-/// serve yet.
-async fn patiently<T>(registering: impl Future<Output = T>) -> T {
-    tokio::pin!(registering);
-    match tokio::time::timeout(notify::READY_AT_LATEST, &mut registering).await {
-        Ok(registered) => registered,
-        Err(_) => {
-            notify::status("not serving yet: the platform does not register this relay");
-            notify::ready();
-            registering.await
-        }
-    }
 }
 
 /// The two listening sockets.
@@ -215,11 +214,10 @@ fn log_listening(ssh: &TcpListener, tls: &TcpListener) {
     }
 }
 
-/// Serves gateways and clients until `stop` is cancelled; then sees to an orderly end. Both ports
-/// are closed and handshakes cut at once. Live bridges have [`GRACE`]; each gateway receives a
-/// disconnect message after the last of its own, so that it can dial another relay while others are
-/// still served. Both acceptors run as soon as this is polled.
-async fn serve(sockets: Sockets, hub: Arc<Hub>, stop: Scope) {
+/// Serves gateways and clients until `stop` is cancelled; then sees to an orderly end. Both ports are closed and handshakes
+/// cut at once. Live bridges have [`hub::GRACE`]; each gateway receives a disconnect message after the last of its own, so that it can dial another
+/// relay while others are still served. Both acceptors run as soon as this is polled.
+async fn serve(sockets: Sockets, hub: Arc<Hub>, reporter: &Reporter, stop: Scope) {
     // Not children of `stop`: they outlive it, each by its own time.
     let bridges = Scope::new("clients");
     let sessions = Scope::new("gateways");
@@ -234,8 +232,7 @@ async fn serve(sockets: Sockets, hub: Arc<Hub>, stop: Scope) {
     stop.spawn_essential("client acceptor", clients);
 
     stop.cancelled().await;
-    notify::stopping();
-    notify::extend(GRACE + CLOSE_WAIT * 3);
+    reporter.draining();
     let (live, connected) = (bridges.tasks(), hub.registry().len());
     if live > 0 {
         tracing::info!(live, "stopping; live connections may finish");

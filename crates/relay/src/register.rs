@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::Instant;
 
 use super::identity::{self, Identity};
 use super::platform_auth::{self, PlatformAuth};
@@ -18,7 +17,8 @@ use crate::agent::enroll::{self, Store};
 use crate::agent::last_known_good::LastKnownGood;
 use crate::agent::refusals::{REFUSALS_BELIEVED, REFUSED_RETRY_INTERVAL};
 use crate::agent::reload::{apply_newest, log_refused};
-use crate::agent::renew::Attempts;
+use crate::agent::renew::NotIssued;
+use crate::agent::status::Reporter;
 use crate::api::{self, Client};
 use crate::backoff::{self, Backoff};
 use crate::config::credential::Credential;
@@ -38,9 +38,6 @@ const START: (Duration, Duration) = (Duration::from_millis(500), Duration::from_
 const AFTER_NONSENSE: Duration = Duration::from_secs(10);
 /// Least wait after a refusal of a relay that has worked, until refusals are believed.
 const AFTER_REFUSAL: Duration = Duration::from_secs(30);
-/// How often the wall clock is compared while waiting for a renewal, for the sake of machines that
-/// were suspended.
-const CLOCK_CHECK: Duration = Duration::from_secs(300);
 
 /// Why there are no credentials.
 #[derive(Debug, thiserror::Error)]
@@ -128,6 +125,7 @@ pub(crate) async fn begin(
     client: &Client,
     settings: &RelaySettings,
     last_known_good: &LastKnownGood,
+    reporter: &Reporter,
     scope: &Scope,
 ) -> Result<Option<(PlatformAuth, Identity)>, Error> {
     let Some(auth) = open(client, settings, scope).await? else {
@@ -156,7 +154,8 @@ pub(crate) async fn begin(
             }
             Err(error) => error,
         };
-        if !wait(&error, &mut backoff, &throttle, scope).await {
+        let retrying = |error, after| reporter.retrying(error, after);
+        if !wait(&error, &mut backoff, &throttle, retrying, scope).await {
             return cancelled_or(error, scope);
         }
     }
@@ -230,7 +229,13 @@ async fn spend(
 
 /// Logs the failure and waits; false if there is nothing to wait for or `scope` was
 /// cancelled.
-async fn wait(error: &Error, backoff: &mut Backoff, throttle: &LogThrottle, scope: &Scope) -> bool {
+async fn wait(
+    error: &Error,
+    backoff: &mut Backoff,
+    throttle: &LogThrottle,
+    retrying: impl FnOnce(String, Duration),
+    scope: &Scope,
+) -> bool {
     let attempt = backoff.attempts().saturating_add(1);
     let Some(delay) = next(error.class(), backoff) else {
         return false;
@@ -248,6 +253,7 @@ async fn wait(error: &Error, backoff: &mut Backoff, throttle: &LogThrottle, scop
     } else {
         tracing::debug!(error, attempt, delay_ms, "{event}");
     }
+    retrying(error, delay);
     scope.run(tokio::time::sleep(delay)).await.is_some()
 }
 
@@ -284,6 +290,7 @@ async fn ask(auth: &PlatformAuth) -> Result<Identity, Error> {
 pub(crate) async fn reload(
     mut settings: watch::Receiver<RelaySettings>,
     auths: watch::Sender<Arc<PlatformAuth>>,
+    reporter: Reporter,
     scope: Scope,
 ) {
     let mut used = settings.borrow().clone();
@@ -308,11 +315,10 @@ pub(crate) async fn reload(
             Ok(None) => {}
             Ok(Some((auth, wanted))) => {
                 auths.send_replace(Arc::new(auth));
+                reporter.configuration(None);
                 used = wanted;
             }
-            Err(error) => {
-                log_refused(&error);
-            }
+            Err(error) => reporter.configuration(Some(log_refused(&error))),
         }
     }
 }
@@ -327,58 +333,21 @@ async fn auth_for(
     Ok(open(&super::client(settings)?, settings, scope).await?)
 }
 
-/// Renews without end what `current` holds: before it expires, and at once when there is a new one
-/// of `auths`.
+/// New credentials with `auth`, which `reporter` is told of.
 pub(crate) async fn renew(
-    mut auths: watch::Receiver<Arc<PlatformAuth>>,
-    current: watch::Sender<Arc<Identity>>,
-) {
-    let mut attempts = Attempts::default();
-    let mut auth = Arc::clone(&auths.borrow_and_update());
-    let mut asked_otherwise = false;
-    let mut not_before = Instant::now();
-    loop {
-        let identity = Arc::clone(&current.borrow());
-        let waiting = async {
-            if !asked_otherwise {
-                due(&identity).await;
-            }
-            tokio::time::sleep_until(not_before).await;
-        };
-        tokio::select! {
-            () = waiting => {}
-            Ok(()) = auths.changed() => {
-                auth = Arc::clone(&auths.borrow_and_update());
-                asked_otherwise = true;
-                attempts.reset();
-                not_before = Instant::now();
-                continue;
-            }
+    auth: Arc<PlatformAuth>,
+    reporter: Reporter,
+) -> Result<Arc<Identity>, NotIssued> {
+    match ask(&auth).await {
+        Ok(identity) => {
+            reporter.credentials(identity.lifetime.clone(), None);
+            Ok(Arc::new(identity))
         }
-        match ask(&auth).await {
-            Ok(identity) => {
-                asked_otherwise = false;
-                let pause = attempts.succeeded(!identity.expires_in().is_zero(), || {
-                    let event = events::CREDENTIALS_RENEWED;
-                    event!(event, relay.name = %auth.name());
-                });
-                not_before = Instant::now() + pause;
-                current.send_replace(Arc::new(identity));
-            }
-            Err(error) => {
-                let (kind, class) = (error.kind(), error.class());
-                let delay = attempts.failed(&error, &kind, class, identity.expires_in());
-                not_before = Instant::now() + delay;
-            }
-        }
-    }
-}
-
-/// Waits until `identity` is to be renewed.
-async fn due(identity: &Identity) {
-    while !identity.renewal.is_due() {
-        let check = Instant::now() + CLOCK_CHECK;
-        tokio::time::sleep_until(Instant::from_std(identity.renewal.at()).min(check)).await;
+        Err(error) => Err(NotIssued {
+            kind: error.kind(),
+            class: error.class(),
+            error: error.into(),
+        }),
     }
 }
 
@@ -407,8 +376,8 @@ mod tests {
     }
 
     #[test]
-    fn unusable_credentials_are_requested_again() {
-        let error = Error::from(identity::Error::NotAHostCertificate);
+    fn credentials_that_cannot_be_used_are_asked_for_again_later() {
+        let error = Error::from(identity::Error::NoHost);
         assert_eq!(error.class(), Class::RetryAfter(AFTER_NONSENSE));
         assert_eq!(error.reason(), Reason::Configuration);
     }

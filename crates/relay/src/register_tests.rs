@@ -16,6 +16,7 @@ use super::testing::{Authority, HOST, NAME, any_port, until};
 use super::{Error, register, run};
 use crate::agent::enroll;
 use crate::agent::last_known_good::LastKnownGood;
+use crate::agent::status;
 use crate::api::Client;
 use crate::config::credential::{Credential, IdentityCredential};
 use crate::config::file;
@@ -126,6 +127,7 @@ async fn begin(settings: &RelaySettings) -> Result<(), register::Error> {
         &client,
         settings,
         &LastKnownGood::new(None),
+        &status::relay().0,
         &Scope::new("relay"),
     )
     .await;
@@ -229,6 +231,7 @@ async fn port_in_use_ends_start_early() {
     let running = run(
         fixed(settings),
         &last_known_good,
+        status::relay().0,
         liveness().0,
         Scope::new("relay"),
     );
@@ -250,6 +253,7 @@ async fn an_instance_relay_needs_the_instances_secret() {
     let running = run(
         fixed(settings),
         &last_known_good,
+        status::relay().0,
         liveness().0,
         Scope::new("relay"),
     );
@@ -270,6 +274,7 @@ async fn a_relay_starts_beats_and_stops() {
     let running = run(
         fixed(settings),
         &last_known_good,
+        status::relay().0,
         liveness().0,
         stop.clone(),
     );

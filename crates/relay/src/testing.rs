@@ -27,6 +27,7 @@ use super::hub::{Deadlines, Hub};
 use super::identity::Identity;
 use super::tunnel::Tunnel;
 use super::{Sockets, serve};
+use crate::agent::status;
 use crate::api::types::{ClientPki, RelayCredentials, RelaySsh, ServerPki};
 use crate::clock::Clock;
 use crate::config::settings::RelayLimits;
@@ -289,7 +290,11 @@ impl Relay {
             sockets.tls.local_addr().expect("an address"),
         );
         let (stop, scope) = (Scope::new("relay"), Scope::new("test"));
-        scope.spawn("serve", serve(sockets, Arc::clone(&hub), stop.clone()));
+        let (serving, stopped) = (Arc::clone(&hub), stop.clone());
+        scope.spawn("serve", async move {
+            let (reporter, _monitor) = status::relay();
+            serve(sockets, serving, &reporter, stopped).await;
+        });
         Self {
             authority,
             hub,

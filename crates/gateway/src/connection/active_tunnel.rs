@@ -192,7 +192,7 @@ impl<'a> ActiveTunnel<'a> {
     /// is a reason to check it.
     fn heartbeat(&mut self, heartbeat: Heartbeat) -> TunnelEvent {
         // A platform that answers may also give certificates, for which `renew` may be waiting.
-        let is_due = |identity: &Arc<Identity>| identity.renewal.is_due();
+        let is_due = |identity: &Arc<Identity>| identity.lifetime.is_due();
         let due = self.driver.current.borrow().as_ref().is_some_and(is_due);
         if due && !matches!(heartbeat, Heartbeat::Unanswered(_)) {
             self.driver.renew.notify_one();
@@ -234,7 +234,7 @@ impl<'a> ActiveTunnel<'a> {
             None => warning.clone(),
         });
         let relay = &self.state.tunnel.identity.relay_name;
-        self.driver.reporter.connected(relay, warning);
+        self.driver.reporter.up(Some(relay), warning);
     }
 
     fn host(&self) -> String {

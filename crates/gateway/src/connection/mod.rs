@@ -14,5 +14,4 @@ pub(super) mod relay_selection;
 pub(super) mod run;
 pub mod session;
 pub(super) mod state;
-pub mod status;
 pub(super) mod tunnel;

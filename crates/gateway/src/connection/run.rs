@@ -19,9 +19,9 @@ use super::policy::{
 use super::reconnect_trigger::ReconnectTrigger;
 use super::session;
 use super::state::{self, Backoff, Connecting, Failure, Moment, Registering, Up};
-use super::status::Reporter;
 use super::tunnel::{Tunnel, Tunnels};
 use crate::agent::last_known_good::LastKnownGood;
+use crate::agent::status::Reporter;
 use crate::backoff;
 use crate::credential_client::{self, CredentialClient};
 use crate::error::{Class, chain};
@@ -112,8 +112,7 @@ impl Driver {
         } else {
             tracing::debug!(relay.host = %identity.relay_host, "registered again");
         }
-        self.reporter.renew_at(identity.renewal.at());
-        self.reporter.known_as(identity.gateway_name.as_ref());
+        identity.report(&self.reporter);
         self.current.send_replace(Some(Arc::new(identity)));
         Connection::Connecting(state.registered(moment()))
     }
@@ -125,7 +124,8 @@ impl Driver {
         state: &mut Registering,
     ) -> Result<Identity, (credential_client::Error, Class)> {
         let before = self.current.borrow().clone();
-        let before = before.filter(|before| state.is_relay_unreachable() && before.is_usable());
+        let before =
+            before.filter(|before| state.is_relay_unreachable() && before.lifetime.is_usable());
         loop {
             let credential_client = Arc::clone(&self.credential_client.borrow_and_update());
             state.history.set_pinned(credential_client.is_pinned());
@@ -318,7 +318,7 @@ impl Driver {
             return;
         }
         self.tunnel_up.send_replace(false);
-        self.reporter.not_connected(error, delay);
+        self.reporter.retrying(error, delay);
     }
 
     /// Lets every tunnel drain; its sessions have a limit of their own.
@@ -339,7 +339,7 @@ impl Driver {
         let current = self.current.borrow();
         current
             .as_ref()
-            .is_some_and(|identity| identity.is_usable())
+            .is_some_and(|identity| identity.lifetime.is_usable())
     }
 }
 

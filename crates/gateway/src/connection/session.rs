@@ -11,7 +11,7 @@ use super::policy::{
     CLOSE_WAIT, CONNECT, DRAIN, FIRST_ANSWER, HANDSHAKES, MAX_SESSIONS, RETIRED_IDLE,
 };
 use super::state::Failure;
-use super::status::Reporter;
+use crate::agent::status::Reporter;
 use crate::error::chain;
 use crate::identity::Identity;
 use crate::log_throttle::LogThrottle;

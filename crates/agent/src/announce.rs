@@ -1,11 +1,11 @@
-//! Tells the service manager, and anyone who waits for the tunnel, how the gateway is.
+//! Tells the service manager, and anyone who waits for the tunnel, how a role is.
 //!
-//! The gateway is *ready* (`READY=1`) when its tunnel is up, or when the first attempt has been
-//! made and is being repeated: a relay, a platform or a network that is not there yet must not hold
-//! up the start of the machine, nor fail it, since nothing that systemd could do would help. An
-//! attempt that hangs counts as made after [`notify::READY_AT_LATEST`]. The status line says which
-//! it is. Who needs the tunnel itself waits for the `online` file of the runtime directory, which
-//! is there exactly while a tunnel is up.
+//! A gateway is *ready* (`READY=1`) when its tunnel is up, or when the first attempt has been made
+//! and is being repeated: a relay, a platform or a network that is not there yet must not hold up
+//! the start of the machine, nor fail it, since nothing that systemd could do would help. A relay is
+//! ready when it serves. What hangs counts as ready after [`notify::READY_AT_LATEST`]. The status
+//! line says which it is. Who needs the tunnel itself waits for the `online` file of the runtime
+//! directory, which is there exactly while a tunnel is up.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,11 +14,11 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::error::chain;
-use crate::gateway::connection::status::{Monitor, Phase, Report};
 use crate::host::{notify, ready_file};
+use crate::status::{Load, Monitor, Phase, Report};
 
 /// The file in the runtime directory that is there while a tunnel is up; it holds the relay's name.
-pub(crate) const ONLINE: &str = "online";
+pub const ONLINE: &str = "online";
 
 /// Between two lines of the same phase; sessions may come by the thousand.
 const PACE: Duration = Duration::from_secs(1);
@@ -29,9 +29,8 @@ const REFRESH: Duration = Duration::from_secs(60);
 const EXTEND_EVERY: Duration = Duration::from_secs(5);
 const EXTEND_BY: Duration = Duration::from_secs(15);
 
-/// Tells until the gateway is gone. `runtime`: the runtime directory, if the service manager made
-/// one.
-pub(crate) async fn announce(mut monitor: Monitor, runtime: Option<&Path>) {
+/// Tells until the role is gone. `runtime`: the runtime directory, if the service manager made one.
+pub async fn announce(mut monitor: Monitor, runtime: Option<&Path>) {
     let started = Instant::now();
     let mut teller = Teller {
         online: runtime.map(|runtime| runtime.join(ONLINE)),
@@ -45,7 +44,7 @@ pub(crate) async fn announce(mut monitor: Monitor, runtime: Option<&Path>) {
         let again = match (&report.phase, teller.ready) {
             (Phase::Draining, _) => EXTEND_EVERY,
             (_, false) => notify::READY_AT_LATEST.saturating_sub(started.elapsed()),
-            (Phase::Starting | Phase::Connected(_) | Phase::Retrying { .. }, true) => REFRESH,
+            (Phase::Starting | Phase::Up(_) | Phase::Retrying { .. }, true) => REFRESH,
         };
         match tokio::time::timeout(again, monitor.changed()).await {
             Ok(false) => break,
@@ -85,13 +84,18 @@ impl Teller {
                     self.ready();
                 }
             }
-            Phase::Connected(relay) => {
-                self.online(relay.as_str());
+            Phase::Up(relay) => {
+                match relay {
+                    Some(relay) => self.online(relay.as_str()),
+                    None => self.offline(),
+                }
                 self.ready();
             }
             Phase::Retrying { .. } => {
                 self.offline();
-                self.ready();
+                if late || matches!(report.load, Load::Gateway { .. }) {
+                    self.ready();
+                }
             }
             Phase::Draining => {
                 self.offline();
@@ -137,52 +141,71 @@ impl Teller {
 #[cfg(test)]
 mod tests {
     use super::{ONLINE, Teller};
-    use crate::gateway::connection::status::{Phase, Report};
     use crate::names::RelayName;
+    use crate::status::{Monitor, Reporter, gateway, relay};
 
-    fn report(phase: Phase) -> Report {
-        Report {
-            phase,
-            ..Report::default()
-        }
+    const SOON: std::time::Duration = std::time::Duration::ZERO;
+
+    /// Tells what `report` makes of the status.
+    fn tell(
+        teller: &mut Teller,
+        (reporter, monitor): &mut (Reporter, Monitor),
+        report: impl FnOnce(&Reporter),
+    ) {
+        report(reporter);
+        teller.tell(&monitor.report(), false);
     }
 
     #[test]
-    fn online_needs_a_tunnel_ready_does_not() {
+    fn online_exactly_while_a_tunnel_is_up() {
         let directory = tempfile::tempdir().expect("a directory");
         let online = directory.path().join(ONLINE);
         let mut teller = Teller {
             online: Some(online.clone()),
             ..Teller::default()
         };
-        let relay = RelayName::try_new("eu-1").expect("a name");
-        let retrying = Phase::Retrying {
-            error: "no network".to_owned(),
-            after: std::time::Duration::ZERO,
+        let up = |relay: &str| {
+            let relay = RelayName::try_new(relay).expect("a name");
+            move |reporter: &Reporter| reporter.up(Some(&relay), None)
         };
-        teller.tell(&report(Phase::Starting), false);
+        let retrying = |reporter: &Reporter| reporter.retrying("no network".to_owned(), SOON);
+        let mut role = gateway();
+        tell(&mut teller, &mut role, |_| ());
         assert!(!teller.ready && !online.exists());
-        teller.tell(&report(retrying.clone()), false);
+        tell(&mut teller, &mut role, retrying);
         assert!(teller.ready && !online.exists());
-        teller.tell(&report(Phase::Connected(relay.clone())), false);
+        tell(&mut teller, &mut role, up("eu-1"));
         assert_eq!(std::fs::read_to_string(&online).expect("online"), "eu-1\n");
-        teller.tell(&report(retrying), false);
+        tell(&mut teller, &mut role, retrying);
         assert!(!online.exists());
-        teller.tell(&report(Phase::Connected(relay)), false);
+        tell(&mut teller, &mut role, up("eu-1"));
         assert!(online.exists() && !teller.stopping);
-        let other = RelayName::try_new("eu-2").expect("a name");
-        teller.tell(&report(Phase::Connected(other)), false);
+        tell(&mut teller, &mut role, up("eu-2"));
         assert_eq!(std::fs::read_to_string(&online).expect("online"), "eu-2\n");
-        teller.tell(&report(Phase::Draining), false);
+        tell(&mut teller, &mut role, Reporter::draining);
         assert!(teller.stopping && !online.exists());
     }
 
     #[test]
-    fn hanging_first_attempt_counts_as_made() {
-        let mut teller = Teller::default();
-        teller.tell(&report(Phase::Starting), false);
+    fn hanging_first_attempt_is_ready_late() {
+        for (reporter, mut monitor) in [gateway(), relay()] {
+            let mut teller = Teller::default();
+            teller.tell(&monitor.report(), false);
+            assert!(!teller.ready);
+            teller.tell(&monitor.report(), true);
+            assert!(teller.ready);
+            drop(reporter);
+        }
+    }
+
+    #[test]
+    fn relay_is_ready_when_it_serves() {
+        let (mut teller, mut role) = (Teller::default(), relay());
+        tell(&mut teller, &mut role, |role| {
+            role.retrying("away".to_owned(), SOON)
+        });
         assert!(!teller.ready);
-        teller.tell(&report(Phase::Starting), true);
+        tell(&mut teller, &mut role, |role| role.up(None, None));
         assert!(teller.ready);
     }
 }
