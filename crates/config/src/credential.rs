@@ -3,6 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
+use strum::{IntoStaticStr, VariantNames};
+
 use super::cloud::Cloud;
 use super::env::{self, Variable};
 use super::file;
@@ -50,7 +52,8 @@ pub struct IdentityLogin {
 }
 
 /// What a login shows to the platform (protocol.md §1 and §6).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, IntoStaticStr, VariantNames)]
+#[strum(serialize_all = "kebab-case")]
 pub enum LoginMethod {
     /// A client id and a client secret.
     UniversalAuth {
@@ -248,16 +251,7 @@ impl LoginMethod {
     /// Its name on the command line.
     #[must_use]
     pub fn name(&self) -> &'static str {
-        match self {
-            Self::UniversalAuth { .. } => "universal-auth",
-            Self::Kubernetes { .. } => "kubernetes",
-            Self::Azure { .. } => "azure",
-            Self::GcpIdToken { .. } => "gcp-id-token",
-            Self::GcpIam { .. } => "gcp-iam",
-            Self::AwsIam { .. } => "aws-iam",
-            Self::OidcAuth { .. } => "oidc-auth",
-            Self::JwtAuth { .. } => "jwt-auth",
-        }
+        self.into()
     }
 }
 

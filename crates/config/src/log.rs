@@ -3,93 +3,83 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use strum::{EnumString, IntoStaticStr, VariantNames};
+
 use super::table::Kind;
 use super::value::{InvalidValue, clean};
 
-/// Makes an enumeration of the words of a setting, in small or capital letters: for each its usual
-/// word, and others with the same meaning.
-macro_rules! keywords {
-    (
-        $(#[$attribute:meta])* $name:ident, $error:ident $message:literal:
-        $($(#[$of_variant:meta])* $variant:ident = $word:literal $(| $other:literal)*,)*
-    ) => {
-        $(#[$attribute])*
-        pub enum $name {
-            $($(#[$of_variant])* $variant,)*
-        }
+/// A text is none of the words that a setting may hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("must be {}", any_of(.0))]
+pub struct UnknownWord(&'static [&'static str]);
 
-        #[doc = concat!("No [`", stringify!($name), "`].")]
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-        #[error($message)]
-        pub struct $error;
-
-        impl $name {
-            /// Its usual word.
-            #[must_use]
-            pub(crate) fn as_str(self) -> &'static str {
-                match self {
-                    $(Self::$variant => $word,)*
-                }
-            }
-
-            /// The usual word for what `text` means.
-            pub(super) fn keyword(text: &str) -> Result<&'static str, String> {
-                let parsed: Result<Self, $error> = text.parse();
-                parsed.map(Self::as_str).map_err(|error| error.to_string())
-            }
-        }
-
-        impl FromStr for $name {
-            type Err = $error;
-
-            fn from_str(text: &str) -> Result<Self, $error> {
-                match text.to_ascii_lowercase().as_str() {
-                    $($word $(| $other)* => Ok(Self::$variant),)*
-                    _ => Err($error),
-                }
-            }
-        }
-    };
+impl UnknownWord {
+    /// For a text that is no `T`.
+    pub(super) fn of<T: VariantNames>(_: &str) -> Self {
+        Self(T::VARIANTS)
+    }
 }
 
-keywords! {
-    /// The least important lines that are logged.
-    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-    LogLevel, UnknownLogLevel "must be error, warn, info, debug or trace":
+/// `a, b or c`.
+fn any_of(words: &[&str]) -> String {
+    match words {
+        [others @ .., last] if !others.is_empty() => format!("{} or {last}", others.join(", ")),
+        all => all.concat(),
+    }
+}
+
+/// The usual word for the `T` that `text` means.
+pub(super) fn keyword<T>(text: &str) -> Result<&'static str, String>
+where
+    T: FromStr<Err = UnknownWord> + Into<&'static str>,
+{
+    text.parse().map(T::into).map_err(|error| error.to_string())
+}
+
+/// The least important lines that are logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, IntoStaticStr, VariantNames)]
+#[strum(ascii_case_insensitive, serialize_all = "lowercase")]
+#[strum(parse_err_ty = UnknownWord, parse_err_fn = UnknownWord::of::<Self>)]
+pub enum LogLevel {
     /// A person must act.
-    Error = "error" | "err" | "fatal",
+    #[strum(to_string = "error", serialize = "err", serialize = "fatal")]
+    Error,
     /// Degraded, heals by itself.
-    Warn = "warn" | "warning",
+    #[strum(to_string = "warn", serialize = "warning")]
+    Warn,
     /// Changes of state.
-    Info = "info",
+    Info,
     /// Every connection.
-    Debug = "debug",
+    Debug,
     /// Every step.
-    Trace = "trace",
+    Trace,
 }
 
-keywords! {
-    /// How log lines look.
-    #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-    LogFormat, UnknownLogFormat "must be console, plain or json":
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, EnumString, IntoStaticStr, VariantNames)]
+#[strum(ascii_case_insensitive, serialize_all = "lowercase")]
+#[strum(parse_err_ty = UnknownWord, parse_err_fn = UnknownWord::of::<Self>)]
+pub enum LogFormat {
     /// For people, in colour on a terminal.
     #[default]
-    Console = "console" | "text",
+    #[strum(to_string = "console", serialize = "text")]
+    Console,
     /// The same without colour.
-    Plain = "plain",
+    Plain,
     /// One JSON object a line.
-    Json = "json",
+    Json,
 }
 
-keywords! {
-    /// Where log lines go without a log file.
-    #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-    LogDestination, UnknownLogDestination "must be stderr or stdout":
+/// Where log lines go without a log file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, EnumString, IntoStaticStr, VariantNames)]
+#[strum(ascii_case_insensitive, serialize_all = "lowercase")]
+#[strum(parse_err_ty = UnknownWord, parse_err_fn = UnknownWord::of::<Self>)]
+pub enum LogDestination {
     /// Standard error.
     #[default]
-    Stderr = "stderr",
+    Stderr,
     /// Standard output.
-    Stdout = "stdout",
+    Stdout,
 }
 
 /// What is logged, where to, and how it looks.
@@ -136,18 +126,23 @@ impl LogSettings {
 
 #[cfg(test)]
 mod tests {
-    use super::{LogDestination, LogFormat};
+    use super::{LogDestination, LogFormat, LogLevel, keyword};
 
     #[test]
     fn names_are_read_in_any_case() {
         for format in [LogFormat::Console, LogFormat::Plain, LogFormat::Json] {
-            assert_eq!(format.as_str().to_uppercase().parse(), Ok(format));
+            let word: &str = format.into();
+            assert_eq!(word.to_uppercase().parse(), Ok(format));
         }
         assert_eq!("text".parse(), Ok(LogFormat::Console));
         assert!("pretty".parse::<LogFormat>().is_err());
         for destination in [LogDestination::Stderr, LogDestination::Stdout] {
-            assert_eq!(destination.as_str().to_uppercase().parse(), Ok(destination));
+            let word: &str = destination.into();
+            assert_eq!(word.to_uppercase().parse(), Ok(destination));
         }
         assert!("syslog".parse::<LogDestination>().is_err());
+        assert_eq!(keyword::<LogLevel>("FATAL"), Ok("error"));
+        let error = keyword::<LogLevel>("loud").expect_err("no level");
+        assert_eq!(error, "must be error, warn, info, debug or trace");
     }
 }

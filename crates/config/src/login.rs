@@ -4,15 +4,16 @@
 use std::convert::Infallible;
 use std::path::PathBuf;
 
+use strum::VariantNames as _;
+
 use super::assemble::Reader;
 use super::credential::{
     Credential, IdentityCredential, IdentityLogin, Jwt, LoginFile, LoginFileKind, LoginMethod,
     MachineEnrollment, MachineProof, POD_TOKEN,
 };
 use super::env::{
-    AUTH_METHOD, AUTH_METHODS, CLIENT_ID, CLIENT_SECRET, GCP_AUTH_TYPE, GCP_AUTH_TYPES,
-    GCP_KEY_PATH, JWT, JWT_FILE, KUBERNETES_TOKEN_PATH, MACHINE_IDENTITY_ID, ORGANIZATION_SLUG,
-    TOKEN, Variable,
+    AUTH_METHOD, CLIENT_ID, CLIENT_SECRET, GCP_AUTH_TYPE, GCP_AUTH_TYPES, GCP_KEY_PATH, JWT,
+    JWT_FILE, KUBERNETES_TOKEN_PATH, MACHINE_IDENTITY_ID, ORGANIZATION_SLUG, TOKEN, Variable,
 };
 use super::raw::{Origin, Source, Value};
 use super::role::RoleKeys;
@@ -96,7 +97,7 @@ impl<'a> Reader<'a> {
         Some(self.login_method(method).map(login))
     }
 
-    /// What `method`, one of [`AUTH_METHODS`], needs. Whatever is missing is noted.
+    /// What `method`, one of the names of [`LoginMethod`], needs. Whatever is missing is noted.
     fn login_method(&mut self, method: &str) -> Option<LoginMethod> {
         if method == "universal-auth" {
             let client_id = self.needed(method, &CLIENT_ID);
@@ -399,7 +400,10 @@ impl<'a> Reader<'a> {
         let hint = if is_given(&CLIENT_ID) {
             "; a client id alone does nothing, add --auth-method=universal-auth".to_owned()
         } else if is_given(&MACHINE_IDENTITY_ID) {
-            let methods = AUTH_METHODS.get(1..).unwrap_or_default().join(", ");
+            let methods = LoginMethod::VARIANTS
+                .get(1..)
+                .unwrap_or_default()
+                .join(", ");
             format!(
                 "; an identity's id alone does nothing, add --auth-method with one of {methods}"
             )
@@ -416,7 +420,8 @@ impl<'a> Reader<'a> {
 
 #[cfg(test)]
 mod tests {
-    use super::AUTH_METHODS;
+    use strum::VariantNames as _;
+
     use crate::assemble_gateway;
     use crate::case::Case;
     use crate::cloud::Cloud;
@@ -532,7 +537,7 @@ mod tests {
                 },
             ),
         ];
-        let mut methods: Vec<&str> = AUTH_METHODS.into_iter().skip(1).collect();
+        let mut methods = LoginMethod::VARIANTS.get(1..).expect("methods").to_vec();
         for (method, variables, file, expected) in cases {
             methods.retain(|other| *other != method);
             assert_eq!(expected.name(), method);

@@ -31,7 +31,7 @@ const MAX_LIMIT: usize = 1_000_000;
 pub fn assemble_relay(inputs: &Inputs<'_>) -> Assembled<RelaySettings> {
     assemble::<RelayName, _>(inputs, &RELAY, |reader, store| {
         let name = reader.required(RELAY.name, NAME_MISSING, str::parse::<RelayName>);
-        let kind = reader.parsed(&RELAY_TYPE, parse_kind);
+        let kind = reader.parsed(&RELAY_TYPE, str::parse);
         // One that is wrong leaves the kind open, and with it which credential to look for.
         let kind = match reader.raw.value(&RELAY_TYPE) {
             Some(_) => kind,
@@ -100,14 +100,6 @@ pub fn relay_asks_for_low_port(inputs: &Inputs<'_>) -> bool {
         .filter_map(|variable| raw.value(variable)?.text.expose().parse().ok())
         // Port 0 is any free one, which is none of those for the privileged.
         .any(|address: SocketAddr| (1..1024).contains(&address.port()))
-}
-
-fn parse_kind(text: &str) -> Result<RelayKind, Expected> {
-    match text {
-        "org" => Ok(RelayKind::Org),
-        "instance" => Ok(RelayKind::Instance),
-        _ => Err(Expected("org or instance".to_owned())),
-    }
 }
 
 fn parse_listen(text: &str) -> Result<SocketAddr, Expected> {

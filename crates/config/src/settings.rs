@@ -6,13 +6,15 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use strum::{EnumString, VariantNames};
+
 use super::credential::Credential;
 pub use super::domain::{ApiBase, DEFAULT_DOMAIN, InvalidApiBase};
 use super::env::{
     RELAY_MAX_BUFFER, RELAY_MAX_CLIENTS, RELAY_MAX_GATEWAYS, RELAY_MAX_HANDSHAKES,
     RELAY_MAX_PER_GATEWAY, RELAY_MAX_PER_SOURCE, Variable,
 };
-pub use super::log::{InvalidLogFile, LogLevel, LogSettings};
+pub use super::log::{InvalidLogFile, LogLevel, LogSettings, UnknownWord};
 use super::proxy::Proxies;
 use super::value::{has_template, is_quote};
 use crate::names::{GatewayName, RelayHost, RelayName};
@@ -142,7 +144,9 @@ pub struct GatewaySettings {
 }
 
 /// Whose relay it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, VariantNames)]
+#[strum(serialize_all = "lowercase")]
+#[strum(parse_err_ty = UnknownWord, parse_err_fn = UnknownWord::of::<Self>)]
 pub enum RelayKind {
     /// An organization's own.
     Org,

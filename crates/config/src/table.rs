@@ -6,9 +6,12 @@
 //! (`install/existing_unit.rs`), and the tables of docs/configuration.md (`tests/house` compares
 //! them).
 
-use super::credential::POD_TOKEN;
+use strum::VariantNames;
+
+use super::credential::{LoginMethod, POD_TOKEN};
 use super::domain::DEFAULT_DOMAIN;
-use super::log::{LogDestination, LogFormat, LogLevel};
+use super::log::{LogDestination, LogFormat, LogLevel, keyword};
+use super::settings::RelayKind;
 
 /// Gives the usual word for what a text means, or says which words are possible.
 pub type Keyword = fn(&str) -> Result<&'static str, String>;
@@ -362,18 +365,6 @@ pub fn aliases() -> impl Iterator<Item = (&'static str, &'static Variable)> {
     })
 }
 
-/// Ways in which a machine identity may log in (protocol.md §6).
-pub(crate) const AUTH_METHODS: [&str; 8] = [
-    "universal-auth",
-    "kubernetes",
-    "azure",
-    "gcp-id-token",
-    "gcp-iam",
-    "aws-iam",
-    "oidc-auth",
-    "jwt-auth",
-];
-
 /// Ways to enroll (protocol.md §6).
 pub(crate) const GATEWAY_ENROLL_METHODS: [&str; 4] = ["token", "aws", "kubernetes", "gcp"];
 
@@ -436,7 +427,7 @@ settings! {
     LOG_LEVEL = "INFISICAL_LOG_LEVEL" "what is logged: error (or fatal), warn, info, debug or trace" {
         group: Group::Global,
         kind: Kind::Text("LEVEL"),
-        keyword: Some(LogLevel::keyword),
+        keyword: Some(keyword::<LogLevel>),
         flags: &[Flag::new("--log-level").short('l')],
         aliases: &["LOG_LEVEL"],
         default: "info",
@@ -452,14 +443,14 @@ settings! {
     "format of log lines: console (for people, in colour on a terminal), plain (without colour) or json" {
         group: Group::Global,
         kind: Kind::Text("FORMAT"),
-        keyword: Some(LogFormat::keyword),
+        keyword: Some(keyword::<LogFormat>),
         flags: &[Flag::new("--log-format")],
         default: "console",
     }
     LOG_DESTINATION = "LOG_DESTINATION" "where lines are logged: stderr or stdout" {
         group: Group::Global,
         kind: Kind::Text("STREAM"),
-        keyword: Some(LogDestination::keyword),
+        keyword: Some(keyword::<LogDestination>),
         flags: &[Flag::new("--log-destination")],
         default: "stderr",
     }
@@ -475,7 +466,7 @@ settings! {
     AUTH_METHOD = "INFISICAL_AUTH_METHOD"
     "how a machine identity logs in: universal-auth, kubernetes, azure, gcp-id-token, gcp-iam, aws-iam, oidc-auth or jwt-auth" {
         group: Group::Login,
-        kind: Kind::Choice(&AUTH_METHODS),
+        kind: Kind::Choice(LoginMethod::VARIANTS),
         flags: &[Flag::new("--auth-method").excluding(&["--token", "--token-file"])],
     }
     CLIENT_ID = "INFISICAL_UNIVERSAL_AUTH_CLIENT_ID" "client id of universal auth" {
@@ -594,7 +585,7 @@ settings! {
     }
     RELAY_TYPE = "INFISICAL_RELAY_TYPE" "whose relay it is: org or instance" {
         used: Used::ByRelays,
-        kind: Kind::Choice(&["org", "instance"]),
+        kind: Kind::Choice(RelayKind::VARIANTS),
         flags: &[Flag::new("--type")],
         default: "org",
     }

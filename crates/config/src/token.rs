@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use zeroize::Zeroizing;
 
@@ -42,11 +42,7 @@ pub enum Error {
 /// # Errors
 /// See [`Error`].
 pub fn load(path: &Path) -> Result<Secret, Error> {
-    let from = PathBuf::from(path).display().to_string();
-    match File::open(path) {
-        Ok(file) => read(file, from),
-        Err(source) => Err(Error::Read { from, source }),
-    }
+    open(path, 0)
 }
 
 /// Like [`load`], for a person's own token: a file, unless it is a pipe or the like, must be closed
@@ -55,14 +51,19 @@ pub fn load(path: &Path) -> Result<Secret, Error> {
 /// # Errors
 /// See [`Error`].
 pub fn load_private(path: &Path) -> Result<Secret, Error> {
-    let from = PathBuf::from(path).display().to_string();
+    open(path, NOT_OWNER)
+}
+
+/// Reads the token in a file without the mode bits `forbidden`.
+fn open(path: &Path, forbidden: u32) -> Result<Secret, Error> {
+    let from = path.display().to_string();
     let opened = File::open(path).and_then(|file| Ok((file.metadata()?, file)));
     let (metadata, file) = match opened {
         Ok(opened) => opened,
         Err(source) => return Err(Error::Read { from, source }),
     };
     let mode = metadata.mode() & 0o7777;
-    if metadata.is_file() && mode & NOT_OWNER != 0 {
+    if metadata.is_file() && mode & forbidden != 0 {
         return Err(Error::Exposed { from, mode });
     }
     read(file, from)
