@@ -58,42 +58,33 @@ impl From<Role> for Used {
     }
 }
 
-/// The settings of a role that do not depend on its credential: an installation keeps all of them.
-fn general(role: Role) -> impl Iterator<Item = &'static Variable> {
-    let used = role.into();
-    let is_kept = move |known: &&&'static Variable| {
-        known.used.includes(used)
-            && matches!(known.group, Group::General | Group::Global | Group::Limits)
-    };
-    TABLE.iter().filter(is_kept).copied()
+/// True for the settings of a role that do not depend on its credential: an installation keeps all
+/// of them.
+fn is_general(role: Role, variable: &Variable) -> bool {
+    variable.used.includes(role.into())
+        && matches!(
+            variable.group,
+            Group::General | Group::Global | Group::Limits
+        )
 }
 
-/// What a login of a machine identity needs, whatever its method.
-fn login() -> Vec<&'static Variable> {
-    let is_of_login =
-        |known: &&&'static Variable| matches!(known.group, Group::Login | Group::Organization);
-    TABLE.iter().filter(is_of_login).copied().collect()
-}
-
-/// What an enrolled role needs that logs in with what its machine is.
-fn machine(role: Role) -> Vec<&'static Variable> {
-    let used = role.into();
-    let is_of_it = move |known: &&&'static Variable| {
-        let is_file = **known == &KUBERNETES_TOKEN_PATH || **known == &GCP_KEY_PATH;
-        known.used.includes(used) && (known.group == Group::Enrollment || is_file)
-    };
-    TABLE.iter().filter(is_of_it).copied().collect()
+/// True for what a login needs by which the role proves itself, whatever its method.
+fn is_of_login(role: Role, proof: Proof, variable: &Variable) -> bool {
+    match proof {
+        Proof::Login => matches!(variable.group, Group::Login | Group::Organization),
+        // Enrolled, and logging in with what its machine is.
+        Proof::Role => {
+            let is_file = variable == &KUBERNETES_TOKEN_PATH || variable == &GCP_KEY_PATH;
+            variable.used.includes(role.into()) && (variable.group == Group::Enrollment || is_file)
+        }
+        Proof::Enrollment | Proof::Token | Proof::Shared => false,
+    }
 }
 
 /// True if an installation keeps `variable` for a role that proves itself by `proof`; without one,
 /// if it keeps it whatever that is.
 pub(crate) fn keeps(role: Role, proof: Option<Proof>, variable: &Variable) -> bool {
-    let of_proof = match proof {
-        Some(Proof::Login) => login(),
-        Some(Proof::Role) => machine(role),
-        Some(Proof::Enrollment | Proof::Token | Proof::Shared) | None => Vec::new(),
-    };
-    general(role).chain(of_proof).any(|known| known == variable)
+    is_general(role, variable) || proof.is_some_and(|proof| is_of_login(role, proof, variable))
 }
 
 /// What the exchange of the enrollment token of a role at `domain` writes to the file, with words
@@ -106,42 +97,32 @@ pub(crate) fn exchanged(role: Role, domain: &ApiBase) -> [(&'static Variable, Se
 /// The keys of the file that must change, and their values; an empty value takes one away.
 pub(crate) fn changes(role: Role, proof: Proof, raw: &Raw<'_>) -> Vec<(&'static Variable, Secret)> {
     let keys = role.keys();
-    let (credential, emptied): (Vec<&'static Variable>, &[&'static Variable]) = match proof {
-        // A one-time token in the file would be exchanged again, if it is another than the one that
-        // was.
-        Proof::Enrollment if raw.value_from(Source::File, keys.enroll_method).is_some() => {
-            (vec![keys.access_token], &[&TOKEN])
+    let enrolled = [keys.access_token, keys.enrollment_token];
+    let enrollment = [keys.enroll_method, keys.id];
+    let (credential, emptied) = match proof {
+        Proof::Enrollment => {
+            // A one-time token in the file would be exchanged again, if it is another than the one
+            // that was.
+            let method = raw.value_from(Source::File, keys.enroll_method);
+            let emptied: &[&[&'static Variable]] = match method {
+                Some(_) => &[&[&TOKEN]],
+                None => &[],
+            };
+            (Some(keys.access_token), emptied.concat())
         }
-        Proof::Enrollment => (vec![keys.access_token], &[]),
-        Proof::Token => (
-            vec![&TOKEN],
-            &[
-                keys.access_token,
-                keys.enrollment_token,
-                keys.enroll_method,
-                keys.id,
-            ],
-        ),
-        Proof::Login => (
-            login(),
-            &[
-                &TOKEN,
-                keys.access_token,
-                keys.enrollment_token,
-                keys.enroll_method,
-                keys.id,
-            ],
-        ),
-        Proof::Role => (
-            machine(role),
-            &[&TOKEN, keys.access_token, keys.enrollment_token],
-        ),
-        Proof::Shared => (vec![&RELAY_AUTH_SECRET], &[keys.enroll_method]),
+        Proof::Token => (Some(&TOKEN), [enrolled, enrollment].concat()),
+        Proof::Login => (None, [&[&TOKEN][..], &enrolled, &enrollment].concat()),
+        Proof::Role => (None, [&[&TOKEN][..], &enrolled].concat()),
+        Proof::Shared => (Some(&RELAY_AUTH_SECRET), vec![keys.enroll_method]),
     };
+    let table = || TABLE.iter().copied();
+    let general = table().filter(|known| is_general(role, known));
+    let login = table().filter(|known| is_of_login(role, proof, known));
+    let credential: Vec<&'static Variable> = credential.into_iter().chain(login).collect();
     // With nothing new said about the credential, the file goes on as it was.
     let is_new = |variable: &&'static Variable| matches!(raw.source(variable), Some(source) if source != Source::File);
     let said = credential.iter().any(is_new) || matches!(proof, Proof::Enrollment);
-    let written = general(role).chain(credential).filter(is_new);
+    let written = general.chain(credential).filter(is_new);
     let mut changes: Vec<(&'static Variable, Secret)> = written
         .filter_map(|variable| Some((variable, normalized(variable, raw.value(variable)?.text))))
         .collect();

@@ -63,11 +63,6 @@ fn cure(path: &Path, uid: u32) -> String {
     format!("run: {run}, or install the program where only root can write: {to}")
 }
 
-/// Checks `program`, which a unit that is there already starts, as [`find`] checks this one.
-pub(crate) fn judge(program: &Program, unit: &str) -> Result<(), Error> {
-    check(program.path(), unit)
-}
-
 /// This program, if `unit` can execute it.
 pub(crate) fn find(unit: &str) -> Result<Program, Error> {
     let path = std::env::current_exe().map_err(Error::Unknown)?;
@@ -87,7 +82,8 @@ pub(crate) fn is_other(pid: u32, path: &Path) -> bool {
     }
 }
 
-fn check(path: &Path, unit: &str) -> Result<(), Error> {
+/// Checks that `unit` can execute the program at `path`, and that only root can replace it.
+pub(crate) fn check(path: &Path, unit: &str) -> Result<(), Error> {
     if is_hidden(path, unit) {
         return Err(Error::Hidden(path.to_owned()));
     }

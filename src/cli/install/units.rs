@@ -222,7 +222,7 @@ impl Install<'_> {
             let text = std::fs::read_to_string(unit).map_err(Failure::unavailable)?;
             let path = unit::values(&text, "ExecStart").next().unwrap_or(PACKAGED);
             let program = Program::try_new(Path::new(path)).map_err(Failure::configuration)?;
-            if let Err(error) = program::judge(&program, &text) {
+            if let Err(error) = program::check(program.path(), &text) {
                 self.say_or_refuse(&error, problems);
             }
             return Ok(program);
