@@ -27,6 +27,7 @@ use crate::api;
 use crate::config::file;
 use crate::config::settings::InvalidApiBase;
 use crate::error::Reason;
+use crate::install::place::shell_word;
 use crate::names::{SSH_PORT, TLS_PORT};
 use crate::scope::Scope;
 
@@ -162,11 +163,11 @@ fn explain(
     console: &mut Console,
 ) {
     let local = suggested_address();
-    let program = quoted(&settings.program);
+    let program = shell_word(&settings.program);
     let session = format!(
         "--domain {} --token-file {}",
         access.domain,
-        quoted(&access.token_file.display().to_string())
+        shell_word(&access.token_file.display().to_string())
     );
     let connect = format!("{program} connect {GATEWAY}");
     let Sample { page, echo } = sample;
@@ -205,33 +206,10 @@ fn suggested_address() -> SocketAddr {
         .unwrap_or(address)
 }
 
-/// `text` as one word of a shell.
-fn quoted(text: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%=,".contains(c);
-    if !text.is_empty() && text.chars().all(plain) {
-        text.to_owned()
-    } else {
-        format!("'{}'", text.replace('\'', r"'\''"))
-    }
-}
-
 /// How the person called this program: the first word of the command line, or the program's own
 /// file.
 pub(crate) fn program_as_called() -> String {
     let called = std::env::args_os().next().map(PathBuf::from);
     let called = called.or_else(|| std::env::current_exe().ok());
     called.map_or_else(|| "infisical".to_owned(), |path| path.display().to_string())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::quoted;
-
-    #[test]
-    fn a_word_survives_a_shell() {
-        assert_eq!(quoted("/tmp/dev-1/admin-token"), "/tmp/dev-1/admin-token");
-        assert_eq!(quoted("/tmp/a b"), "'/tmp/a b'");
-        assert_eq!(quoted("it's"), r"'it'\''s'");
-        assert_eq!(quoted(""), "''");
-    }
 }

@@ -267,9 +267,8 @@ impl Place {
 }
 
 /// `text` as one word of a shell command.
-fn shell_word(text: &str) -> String {
-    let is_plain =
-        |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ':' | '/' | '@' | '%');
+pub(crate) fn shell_word(text: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%=,".contains(c);
     if !text.is_empty() && text.chars().all(is_plain) {
         return text.to_owned();
     }
@@ -400,6 +399,7 @@ mod tests {
     fn shell_words_are_quoted_where_needed() {
         for (text, word) in [
             ("edge-1", "edge-1"),
+            ("/tmp/dev-1/admin-token", "/tmp/dev-1/admin-token"),
             ("my gateway", "'my gateway'"),
             ("my\\x20gateway", "'my\\x20gateway'"),
             ("it's", "'it'\\''s'"),
