@@ -2,10 +2,10 @@
 //!
 //! A gateway is *ready* (`READY=1`) when its tunnel is up, or when the first attempt has been made
 //! and is being repeated: a relay, a platform or a network that is not there yet must not hold up
-//! the start of the machine, nor fail it, since nothing that systemd could do would help. A relay is
-//! ready when it serves. What hangs counts as ready after [`notify::READY_AT_LATEST`]. The status
-//! line says which it is. Who needs the tunnel itself waits for the `online` file of the runtime
-//! directory, which is there exactly while a tunnel is up.
+//! the start of the machine, nor fail it, since nothing that systemd could do would help. A relay
+//! is ready when it serves. What hangs counts as ready after [`notify::READY_AT_LATEST`]. The
+//! status line says which it is. Who needs the tunnel itself waits for the `online` file of the
+//! runtime directory, which is there exactly while a tunnel is up.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -202,7 +202,7 @@ mod tests {
     fn relay_is_ready_when_it_serves() {
         let (mut teller, mut role) = (Teller::default(), relay());
         tell(&mut teller, &mut role, |role| {
-            role.retrying("away".to_owned(), SOON)
+            role.retrying("away".to_owned(), SOON);
         });
         assert!(!teller.ready);
         tell(&mut teller, &mut role, |role| role.up(None, None));

@@ -1,5 +1,5 @@
-//! What gateway and relay both do: log in, enroll, read and renew their credentials, send heartbeats,
-//! follow changes of their settings, and publish their status.
+//! What gateway and relay both do: log in, enroll, read and renew their credentials, send
+//! heartbeats, follow changes of their settings, and publish their status.
 
 use infisical_api as api;
 use infisical_config as config;

@@ -43,7 +43,8 @@ pub struct Lifetime {
 }
 
 impl Lifetime {
-    /// For credentials that expire at `expires` by the platform's time; they are kept for `at_most`.
+    /// For credentials that expire at `expires` by the platform's time; they are kept for
+    /// `at_most`.
     #[must_use]
     pub fn new(expires: SystemTime, at_most: Duration, clock: &Clock) -> Self {
         let now = clock.now();
@@ -258,8 +259,8 @@ impl Attempts {
     }
 
     /// Logs a failure of `kind` and returns the time to the next attempt. The credentials in use
-    /// are valid for another `expires_in`; whatever the platform says now, it may say something else
-    /// before they expire.
+    /// are valid for another `expires_in`; whatever the platform says now, it may say something
+    /// else before they expire.
     fn failed(
         &mut self,
         error: &(dyn Error + 'static),

@@ -87,7 +87,8 @@ impl Identity {
         reporter.credentials(self.lifetime.clone(), name);
     }
 
-    /// True if both are for the same gateway at the same relay: a tunnel made with one is good for the other.
+    /// True if both are for the same gateway at the same relay: a tunnel made with one is good for
+    /// the other.
     pub(crate) fn shares_tunnel_with(&self, other: &Self) -> bool {
         self.gateway_id == other.gateway_id && self.relay_host == other.relay_host
     }

@@ -1,8 +1,8 @@
 //! The gateway: keeps a tunnel to a relay forever and answers the sessions that arrive through it.
 //!
 //! Tasks, all within the scope that [`run`] is given:
-//! - the connection ([`connection`], in the caller's own task): does what its state machine decides,
-//!   which is to register, connect, serve a tunnel, wait or give up;
+//! - the connection ([`connection`], in the caller's own task): does what its state machine
+//!   decides, which is to register, connect, serve a tunnel, wait or give up;
 //! - `renew`: replaces the credentials before they expire ([`agent::renew`]);
 //! - `heartbeat`: proves the whole path while the tunnel is up ([`heartbeat`]);
 //! - `reload`: follows changes of the settings ([`reload`]);
@@ -255,7 +255,7 @@ pub async fn run(
     }
 }
 
-/// New credentials of `credential_client`, which `reporter` is told of.
+/// New credentials of `credential_client`, which `reporter` receives.
 async fn renewed(
     credential_client: Arc<CredentialClient>,
     reporter: Reporter,

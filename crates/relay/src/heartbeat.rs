@@ -32,8 +32,8 @@ const TIMING: Timing = Timing {
     retry_at_most: Duration::from_secs(300),
 };
 
-/// Sends heartbeats as the newest of `auths` may, the first one at once, and tells `reporter` what each
-/// shows. Never ends.
+/// Sends heartbeats as the newest of `auths` may, the first one at once, and tells `reporter` what
+/// each shows. Never ends.
 pub(crate) async fn run(auths: watch::Receiver<Arc<PlatformAuth>>, reporter: Reporter) {
     let mut cadence = Cadence::new(TIMING);
     let log = Log::new(events::RELAY_REACHABLE, events::RELAY_HEARTBEAT_FAILED);

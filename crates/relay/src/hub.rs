@@ -206,8 +206,9 @@ impl Hub {
         None
     }
 
-    /// Registers the tunnel of a gateway that has proved itself, for as long as the registration lives, and lets waiting
-    /// clients know; gives the tunnel that it replaces, too. `None` if it would be one gateway too many.
+    /// Registers the tunnel of a gateway that has proved itself, for as long as the registration
+    /// lives, and lets waiting clients know; gives the tunnel that it replaces, too. `None` if it
+    /// would be one gateway too many.
     pub(crate) fn register(
         &self,
         id: GatewayId,

@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn an_enrolled_relay_learns_its_host_from_its_certificate() {
+    fn enrolled_relay_reads_host_from_certificate() {
         let name = NAME.parse().expect("a name");
         let credentials = Authority::new().relay();
         let identity = Identity::try_new(&name, None, &credentials, &Clock::new());

@@ -91,9 +91,9 @@ impl Error {
     }
 }
 
-/// Runs a relay as the newest of `settings` says until `scope` is cancelled and everything is closed, or until a person
-/// must act. `responder` answers for it; `reporter` is told how it is; what worked before
-/// is `last_known_good`.
+/// Runs a relay as the newest of `settings` says until `scope` is cancelled and everything is
+/// closed, or until a person must act. `responder` answers for it; `reporter` receives its status;
+/// what worked before is `last_known_good`.
 ///
 /// # Errors
 /// See [`Error`]; everything that time may cure is retried instead.
@@ -177,8 +177,8 @@ pub async fn run(
 
     let check = || drop(hub.registry());
     responder.during(check, serving).await;
-    // All end at once, unless `reload` is spending a token, whose answer may hold the only copy of what it obtains.
-    // The watchdog's patience is shorter.
+    // All end at once, unless `reload` is spending a token, whose answer may hold the only copy of
+    // what it obtains. The watchdog's patience is shorter.
     responder.during(|| (), tasks.finish(LAST_CALL)).await;
     match tasks.failed_task() {
         Some(task) => Err(Error::FailedTask(task)),
@@ -214,9 +214,10 @@ fn log_listening(ssh: &TcpListener, tls: &TcpListener) {
     }
 }
 
-/// Serves gateways and clients until `stop` is cancelled; then sees to an orderly end. Both ports are closed and handshakes
-/// cut at once. Live bridges have [`hub::GRACE`]; each gateway receives a disconnect message after the last of its own, so that it can dial another
-/// relay while others are still served. Both acceptors run as soon as this is polled.
+/// Serves gateways and clients until `stop` is cancelled; then sees to an orderly end. Both ports
+/// are closed and handshakes cut at once. Live bridges have [`hub::GRACE`]; each gateway receives a
+/// disconnect message after the last of its own, so that it can dial another relay while others are
+/// still served. Both acceptors run as soon as this is polled.
 async fn serve(sockets: Sockets, hub: Arc<Hub>, reporter: &Reporter, stop: Scope) {
     // Not children of `stop`: they outlive it, each by its own time.
     let bridges = Scope::new("clients");

@@ -333,7 +333,7 @@ async fn auth_for(
     Ok(open(&super::client(settings)?, settings, scope).await?)
 }
 
-/// New credentials with `auth`, which `reporter` is told of.
+/// New credentials with `auth`, which `reporter` receives.
 pub(crate) async fn renew(
     auth: Arc<PlatformAuth>,
     reporter: Reporter,
@@ -376,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn credentials_that_cannot_be_used_are_asked_for_again_later() {
+    fn unusable_credentials_are_requested_again() {
         let error = Error::from(identity::Error::NoHost);
         assert_eq!(error.class(), Class::RetryAfter(AFTER_NONSENSE));
         assert_eq!(error.reason(), Reason::Configuration);

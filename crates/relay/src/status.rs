@@ -1,5 +1,5 @@
-//! Publishes how many are connected and what they make the relay hold. Logs which organizations have
-//! used up their share of the memory.
+//! Publishes how many are connected and what they make the relay hold. Logs which organizations
+//! have used up their share of the memory.
 
 use std::sync::Arc;
 use std::time::Duration;
