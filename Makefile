@@ -18,11 +18,16 @@ DROP_INS = $(wildcard systemd/*.d/*.conf)
 # What lies below usr/ in packaging/ goes below PREFIX, what lies below etc/ goes below SYSCONFDIR.
 PACKAGING = $(shell cd packaging/usr && find * -type f)
 SYSTEM_FILES = $(if $(SYSCONFDIR),$(shell cd packaging/etc && find * -type f))
+MANDIR = $(PREFIX)/share/man/man1
+# The program itself writes these; a packager who builds for another machine names one for this machine.
+GENERATOR ?= $(BINARY)
+COMPLETIONS = $(addprefix $(PREFIX)/share/,bash-completion/completions/infisical zsh/site-functions/_infisical \
+	fish/vendor_completions.d/infisical.fish)
 DOCUMENTS = README.md docs/operations.md LICENSE
 # Everything that `make install` writes, and `make uninstall` removes.
 INSTALLED = $(PREFIX)/bin/infisical $(addprefix $(UNITDIR)/,$(UNITS)) $(addprefix $(DOCDIR)/,$(DROP_INS) $(DOCUMENTS)) \
 	$(PREFIX)/lib/systemd/system-preset/90-infisical.preset $(addprefix $(PREFIX)/,$(PACKAGING)) \
-	$(addprefix $(SYSCONFDIR)/,$(SYSTEM_FILES))
+	$(addprefix $(SYSCONFDIR)/,$(SYSTEM_FILES)) $(COMPLETIONS) $(MANDIR)/infisical.1 $(MANDIR)/infisical-*.1
 # On this machine only: a newer systemd would send the signal of a reload twice, by itself and by ExecReload=.
 SYSTEMD = $(if $(DESTDIR),0,$(shell systemctl --version 2>/dev/null | awk 'NR == 1 { print $$2 + 0 }'))
 FIT = $(shell [ "0$(SYSTEMD)" -lt 253 ] || echo '/notify-reload. "+"/d; /^ExecReload=/d; /^Type=notify$$/d')
@@ -126,6 +131,9 @@ install: ## Install program, units and documents below $(DESTDIR)$(PREFIX), and 
 	install -D -m 0644 packaging/etc/$$file $(DESTDIR)$(SYSCONFDIR)/$$file || exit 1; \
 	echo "outside of $(PREFIX): $(DESTDIR)$(SYSCONFDIR)/$$file, for logrotate reads no other directory (SYSCONFDIR= leaves it out)"; done
 	for file in $(DOCUMENTS); do install -D -m 0644 $$file $(DESTDIR)$(DOCDIR)/$$file || exit 1; done
+	for file in $(COMPLETIONS); do shell=$${file#$(PREFIX)/share/} && shell=$${shell%%[-/]*} && \
+	install -d $(DESTDIR)$${file%/*} && $(GENERATOR) completions $$shell >$(DESTDIR)$$file && chmod 0644 $(DESTDIR)$$file || exit 1; done
+	install -d $(DESTDIR)$(MANDIR) && $(GENERATOR) man $(DESTDIR)$(MANDIR) && chmod 0644 $(DESTDIR)$(MANDIR)/infisical*.1
 	@$(RELOAD)
 
 uninstall: ## Remove what `make install` with the same PREFIX, SYSCONFDIR and DESTDIR has written

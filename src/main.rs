@@ -13,6 +13,12 @@ use infisical_runtime::threads;
 
 fn main() -> ExitCode {
     let environment = Environment::from_vars(std::env::vars_os());
+    match Cli::complete(std::env::args_os(), &environment) {
+        Ok(false) => {}
+        Ok(true) => return Code::Success.into(),
+        // The shell shows no message.
+        Err(_) => return Code::Unavailable.into(),
+    }
     let cli = match Cli::parse_words(std::env::args_os()) {
         Ok(cli) => cli,
         Err(error) if error.use_stderr() => {

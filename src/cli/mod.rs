@@ -8,6 +8,7 @@
 mod admin;
 mod check;
 mod check_reload;
+mod completions;
 mod connect;
 mod deployed;
 mod dev;
@@ -18,6 +19,7 @@ mod install;
 mod instances;
 mod legacy;
 pub mod logging;
+mod manual;
 mod person;
 mod platform;
 pub mod print;
@@ -77,6 +79,9 @@ enum Command {
     Platform(platform::Args),
     Connect(connect::Args),
     Dev(dev::Args),
+    Completions(completions::Args),
+    #[command(hide = true)]
+    Man(manual::Args),
     /// Show the version
     #[command(hide = true)]
     Version,
@@ -97,6 +102,17 @@ impl Cli {
             .try_get_matches_from_mut(words)
             .map_err(|error| deployed::without_hidden(&command, error))?;
         Self::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
+    }
+
+    /// Answers a shell that asks which words may come next; false if none asks.
+    ///
+    /// # Errors
+    /// It is a shell for which there is no script, or standard output cannot be written to.
+    pub fn complete(
+        words: impl IntoIterator<Item = OsString>,
+        environment: &Environment,
+    ) -> Result<bool, clap::Error> {
+        completions::answer(Self::full_command, words.into_iter().collect(), environment)
     }
 
     /// What to do instead of what `error` says is wrong, for commands of the deployed CLI.
@@ -161,7 +177,11 @@ impl Cli {
         let default = match self.command {
             Command::Gateway(_) | Command::Relay(_) | Command::Platform(_) => LogLevel::Info,
             // A person reads along, or a program such as ssh that passes on what we say.
-            Command::Connect(_) | Command::Dev(_) | Command::Version => LogLevel::Warn,
+            Command::Connect(_)
+            | Command::Dev(_)
+            | Command::Completions(_)
+            | Command::Man(_)
+            | Command::Version => LogLevel::Warn,
         };
         let mut warnings = Vec::new();
         let mut logging = self.global.logging(environment, default, &mut warnings)?;
@@ -175,7 +195,7 @@ impl Cli {
             Command::Platform(_) | Command::Connect(_) | Command::Dev(_) => {
                 warnings.extend_from_slice(&environment.misspelled);
             }
-            Command::Version => {}
+            Command::Completions(_) | Command::Man(_) | Command::Version => {}
         }
         Ok((logging, warnings))
     }
@@ -184,9 +204,12 @@ impl Cli {
         match &self.command {
             Command::Gateway(args) => args.installs(),
             Command::Relay(args) => args.installs(),
-            Command::Platform(_) | Command::Connect(_) | Command::Dev(_) | Command::Version => {
-                false
-            }
+            Command::Platform(_)
+            | Command::Connect(_)
+            | Command::Dev(_)
+            | Command::Completions(_)
+            | Command::Man(_)
+            | Command::Version => false,
         }
     }
 
@@ -198,7 +221,11 @@ impl Cli {
             Command::Relay(args) => args.keeps(environment),
             Command::Platform(args) => args.keeps(),
             // A person's own process, which may be asked to start others.
-            Command::Connect(_) | Command::Dev(_) | Command::Version => None,
+            Command::Connect(_)
+            | Command::Dev(_)
+            | Command::Completions(_)
+            | Command::Man(_)
+            | Command::Version => None,
         };
         if let Some(keep) = keep {
             privileges::give_up(keep);
@@ -245,6 +272,8 @@ async fn run(command: Command, global: &Global, logs: Handle, scope: Scope) -> a
             stop_on_signal(&scope, &logs)?;
             Box::pin(dev::run(args, global, scope)).await
         }
+        Command::Completions(args) => completions::run(&args),
+        Command::Man(args) => manual::run(&args, Cli::full_command()),
         Command::Version => print::print(&Cli::full_command().render_version()),
     }
 }

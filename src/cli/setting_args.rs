@@ -7,7 +7,7 @@ use std::marker::PhantomData;
 use std::path::Path;
 
 use clap::builder::PossibleValuesParser;
-use clap::{Arg, ArgMatches, Command};
+use clap::{Arg, ArgMatches, Command, ValueHint};
 
 use crate::config::env::{Flag, Group, Kind, TABLE, TOKEN, Used, Variable, word};
 use crate::config::raw::Flags;
@@ -182,6 +182,9 @@ fn argument(variable: &'static Variable, flag: &'static Flag) -> Arg {
         .value_name(value_name(variable, flag))
         .hide(flag.is_older)
         .global(variable.group == Group::Global);
+    if flag.reads_file || matches!(variable.kind, Kind::Path) {
+        argument = argument.value_hint(ValueHint::FilePath);
+    }
     if let Some(letter) = flag.short {
         argument = argument.short(letter);
     }

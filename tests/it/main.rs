@@ -20,6 +20,7 @@ mod bad_x509_certificates;
 mod check;
 mod cli;
 mod cli_domains;
+mod completions;
 mod configuration;
 mod connect_bad_peers;
 mod connect_check;

@@ -51,6 +51,11 @@ fn make_install_honours_prefix_or_explains() {
         "usr/local/lib/systemd/catalog/infisical.catalog",
         "usr/local/lib/sysusers.d/infisical.conf",
         "usr/local/share/doc/infisical/LICENSE",
+        "usr/local/share/man/man1/infisical.1",
+        "usr/local/share/man/man1/infisical-gateway-systemd-install.1",
+        "usr/local/share/bash-completion/completions/infisical",
+        "usr/local/share/zsh/site-functions/_infisical",
+        "usr/local/share/fish/vendor_completions.d/infisical.fish",
     ] {
         assert!(installed.contains(Path::new(file)), "{file}: {installed:?}");
     }

@@ -69,6 +69,21 @@ pub fn escaped_of_file(file: &str) -> String {
     file.replace("@x3a", ":").replace('@', "\\")
 }
 
+/// The name whose [`file_name`] is `file`; `None` if there is none, or it was shortened.
+#[must_use]
+pub fn name_of_file(file: &str) -> Option<String> {
+    let escaped = escaped_of_file(file);
+    let (plain, parts) = escaped.split_once('\\').unwrap_or((&escaped, ""));
+    let mut bytes = plain.as_bytes().to_vec();
+    for part in parts.split('\\').filter(|part| !part.is_empty()) {
+        let (hex, rest) = part.strip_prefix('x')?.split_at_checked(2)?;
+        bytes.push(u8::from_str_radix(hex, 16).ok()?);
+        bytes.extend(rest.bytes());
+    }
+    let name = String::from_utf8(bytes).ok()?;
+    (file_name(&name) == file).then_some(name)
+}
+
 /// The beginning of a long name and a digest of all of it, as the service manager shortens names.
 fn shortened(escaped: &str, name: &str) -> String {
     let mut short: String = escaped.chars().take(MAX_LENGTH - DIGITS - 1).collect();
@@ -95,7 +110,7 @@ pub fn has_unit_type(escaped: &str) -> bool {
 mod tests {
     use std::process::Command;
 
-    use super::{MAX_LENGTH, escape, has_unit_type};
+    use super::{MAX_LENGTH, escape, file_name, has_unit_type, name_of_file};
 
     /// Names, and what becomes of them.
     const NAMES: &[(&str, &str)] = &[
@@ -119,9 +134,20 @@ mod tests {
     fn names_are_escaped_for_units_and_files() {
         for (name, expected) in NAMES {
             assert_eq!(escape(name), *expected, "{name}");
+            let file = file_name(name);
+            assert_eq!(name_of_file(&file).as_deref(), Some(*name), "{file}");
         }
         for (name, is_type) in [("a.socket", true), ("a.service", true), ("a.sock", false)] {
             assert_eq!(has_unit_type(&escape(name)), is_type, "{name}");
+        }
+    }
+
+    #[test]
+    fn names_of_foreign_files_are_none() {
+        for file in [
+            "a b", "@", "@x", "@x2", "@xzz", "@x61", "@xff", ".hidden", "ü",
+        ] {
+            assert_eq!(name_of_file(file), None, "{file}");
         }
     }
 
