@@ -12,6 +12,7 @@ use super::logging::Handle;
 use super::setting_args::Gateway;
 use super::start::{Start, check_help};
 use super::{install, service};
+use crate::gateway::audit::Audit;
 use crate::gateway::connection::reconnect_trigger::{ReconnectTrigger, ReconnectTriggers};
 use crate::gateway::{self, service::http::Cluster};
 use crate::host::privileges::Keep;
@@ -120,12 +121,14 @@ pub(crate) async fn run(
         }));
     })
     .map_err(Failure::unavailable)?;
+    let audit = Audit::default();
     let role = async |settings, last_known_good, reporter, responder, scope| {
         let cluster = Cluster::of_this_pod(global.environment.kubernetes_api.clone());
         let running = gateway::run(
             settings,
             cluster,
             reporter,
+            audit,
             triggers,
             last_known_good,
             responder,

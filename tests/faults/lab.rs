@@ -44,9 +44,7 @@ const SHOWN_WIDTH: usize = 600;
 /// Lines that each attempt of a probe makes, and which no one wants to read a thousand times.
 const PROBING: &[&str] = &[
     "session opened",
-    "session copied",
     "session ended",
-    "session failed",
     "client sent away",
     "bridge ended",
 ];

@@ -14,6 +14,7 @@
 
 mod api_answers;
 mod api_proxy;
+mod audit;
 mod bad_ssh_certificates;
 mod bad_targets;
 mod bad_x509_certificates;

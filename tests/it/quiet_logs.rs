@@ -3,6 +3,8 @@
 
 use std::net::Ipv4Addr;
 
+use infisical_runtime::events;
+use nix::sys::signal::Signal;
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
@@ -162,6 +164,7 @@ async fn odd_relay_is_logged_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn failed_sessions_make_one_line_per_class() {
+    const CLASS: &str = "outcome=unreachable";
     let lab = Lab::new().await;
     let relay = lab.relay().await;
     let gateway = lab.gateway(&relay).await;
@@ -175,8 +178,30 @@ async fn failed_sessions_make_one_line_per_class() {
             let _ = tls::refused(Ok(stream)).await;
         }
     }
-    let lines = shown_of(&gateway, CHECKS, "session failed").await;
-    assert_eq!(lines, 2, "one for each target: {}", gateway.output());
+    let failed = |line: &&String| line.contains(events::SESSION_ENDED.text) && line.contains(CLASS);
+    let all = |lines: &[String]| (lines.iter().filter(failed).count() >= CHECKS).then_some(());
+    gateway.wait_for("an end of each", all).await;
+    gateway.signal(Signal::SIGTERM);
+    assert_eq!(gateway.exit_code().await, 0);
+    let output = gateway.output();
+    let (mut lines, mut counted) = (0, 0);
+    for line in output.lines().filter(|line| !line.contains("DEBUG")) {
+        if line.contains(events::SESSION_ENDED.text) {
+            assert!(line.contains(CLASS), "{line}");
+            lines += 1;
+        } else if line.contains(events::SESSIONS_SUMMARIZED.text) {
+            let count = line.split("count=").nth(1).expect("a count");
+            let count: usize = count
+                .split(' ')
+                .next()
+                .unwrap_or_default()
+                .parse()
+                .expect("a number");
+            counted += count;
+        }
+    }
+    assert_eq!(lines, 2, "one for each target: {output}");
+    assert_eq!(lines + counted, CHECKS, "none is lost: {output}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,10 +6,11 @@
 //! - `renew`: replaces the credentials before they expire ([`agent::renew`]);
 //! - `heartbeat`: proves the whole path while the tunnel is up ([`heartbeat`]);
 //! - `reload`: follows changes of the settings ([`reload`]);
+//! - `audit`: logs long sessions and counts ([`audit`]);
 //! - one task for each tunnel ([`connection::tunnel`], [`session`]), and one for each of its
 //!   sessions ([`service`]).
 //!
-//! The first four are supervised: one that panics is started again, the tunnels go on meanwhile.
+//! The first five are supervised: one that panics is started again, the tunnels go on meanwhile.
 //! The connection answers for all of them when the watchdog asks (`health`). The gateway
 //! listens nowhere.
 
@@ -23,6 +24,7 @@ use infisical_runtime::{
 };
 use infisical_ssh as ssh;
 
+pub mod audit;
 pub mod connection;
 pub mod credential_client;
 pub mod enroll;
@@ -52,6 +54,7 @@ use crate::health::LivenessResponder;
 use crate::log_throttle::LogThrottle;
 use crate::names::GatewayId;
 use crate::scope::Scope;
+use audit::Audit;
 use connection::cached_relay::{self, CachedRelay};
 use connection::reconnect_trigger::{self, ReconnectTriggers};
 use connection::relay_reselection;
@@ -119,7 +122,8 @@ impl Error {
 }
 
 /// Runs a gateway as the newest of `settings` says until `scope` is cancelled and everything is
-/// closed, or until a person must act. `responder` answers for it; `reporter` receives its status;
+/// closed, or until a person must act. `responder` answers for it; `reporter` receives its status,
+/// `audit` its sessions;
 /// `triggers` are reasons to act at once; what worked before is in `last_known_good`.
 ///
 /// # Errors
@@ -128,6 +132,7 @@ pub async fn run(
     mut settings: watch::Receiver<GatewaySettings>,
     cluster: Cluster,
     reporter: Reporter,
+    audit: Audit,
     triggers: ReconnectTriggers,
     last_known_good: LastKnownGood,
     mut responder: LivenessResponder,
@@ -210,12 +215,17 @@ pub async fn run(
             )
         });
     }
+    {
+        let audit = audit.clone();
+        tasks.spawn_interruptible("audit", move || audit.clone().run());
+    }
     let shared = Shared {
         current: newest,
         cluster: Arc::new(cluster),
         reporter: reporter.clone(),
         session_ok: Arc::clone(&session_ok),
         log_throttle: Arc::new(LogThrottle::for_retries()),
+        audit: audit.clone(),
     };
     let mut driver = Driver {
         credential_client,
@@ -245,6 +255,7 @@ pub async fn run(
         .await;
     tasks.cancel();
     responder.during(check, driver.drain()).await;
+    audit.finish();
     // All end at once, unless `reload` is spending a token, whose answer may hold the only copy of
     // what it obtains.
     tasks.finish(LAST_CALL).await;

@@ -222,6 +222,24 @@ catalogue! {
          The open ones are not affected."
         "If these sessions are all wanted, run a second gateway for a part of the resources. If \
          not, find out who opens them.";
+    SESSION_ENDED = INFO "gateway" "3012a00156ba49338aa3efda97e76e63"
+        "session ended"
+        "A session with the target @TARGET_NAME@ ended: @OUTCOME@. The client's certificate says that \
+         it came on behalf of @ACTOR_TYPE@ @ACTOR_NAME@ (@ACTOR_ID@). The address that was \
+         reached, the bytes each way and the duration are in the fields of this entry."
+        "Nothing is to be done if the outcome is \"completed\". Otherwise the field ERROR has the \
+         reason.";
+    SESSION_OPEN = INFO "gateway" "39c536e2f9764e8e97714a84249c1ffa"
+        "session is open for more than a minute"
+        "A session with the target @TARGET_NAME@ is a long one. It is named here, so that it is on \
+         record before its end; another entry follows then, with the same SESSION_ID. The client's \
+         certificate says that it came on behalf of @ACTOR_TYPE@ @ACTOR_NAME@ (@ACTOR_ID@).";
+    SESSIONS_SUMMARIZED = INFO "gateway" "3ea9e91cad6f4969bd4f2bfdf5fc7181"
+        "more sessions ended before they reached a target, all in the same way"
+        "This many sessions, @COUNT@, ended in the same way as one that has an entry of its own: \
+         @OUTCOME@, for the same actor and for this reason:\n\n@ERROR@"
+        "Look for the client that repeats its attempts. With INFISICAL_LOG_LEVEL=debug each has \
+         an entry of its own.";
     RELAY_NOT_REGISTERED = WARN "relay" "55b1c870d9264993853585e4301db1bd"
         "not registered; trying again"
         "The relay has no certificates yet, so it serves no client. The reason was:\n\n@ERROR@"

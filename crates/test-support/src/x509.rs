@@ -169,6 +169,13 @@ impl Leaf {
         self
     }
 
+    /// On behalf of this actor.
+    pub fn acting(mut self, actor: &Value) -> Self {
+        let extensions = &mut self.0.custom_extensions;
+        extensions.retain(|known| !known.oid_components().eq(ACTOR.iter().copied()));
+        self.extension(ACTOR, actor.to_string().as_bytes())
+    }
+
     /// No extended key usage at all.
     pub fn without_usage(mut self) -> Self {
         self.0.extended_key_usages.clear();

@@ -12,6 +12,7 @@ use super::policy::{
 };
 use super::state::Failure;
 use crate::agent::status::Reporter;
+use crate::audit::{Audit, End};
 use crate::error::chain;
 use crate::identity::Identity;
 use crate::log_throttle::LogThrottle;
@@ -20,7 +21,7 @@ use crate::net::source::Ends;
 use crate::net::{dial, progress};
 use crate::scope::Scope;
 use crate::service::{self, http::Cluster};
-use crate::ssh::{self, ChannelStream, client};
+use crate::ssh::{self, client};
 use crate::{event, events};
 
 /// Sent to the relay when the gateway stops or has moved on.
@@ -159,8 +160,10 @@ pub(crate) struct Shared {
     pub(crate) reporter: Reporter,
     /// Told of each session whose TLS 2 came about; the other end is the link.
     pub(crate) session_ok: Arc<Notify>,
-    /// For lines about sessions.
+    /// For lines about sessions that are refused at once.
     pub(crate) log_throttle: Arc<LogThrottle>,
+    /// Where sessions are recorded.
+    pub(crate) audit: Audit,
 }
 
 /// Answers channels until `scope` is cancelled (then `Ok`, after the sessions have drained and the
@@ -215,7 +218,7 @@ pub(crate) async fn serve(
         let cluster = Arc::clone(&shared.cluster);
         let open = shared.reporter.session();
         let session_ok = Arc::clone(&shared.session_ok);
-        let throttle = Arc::clone(&shared.log_throttle);
+        let record = shared.audit.begin(&newest.gateway_id);
         let (stop, draining) = (sessions.clone(), draining.clone());
         sessions.spawn("session", async move {
             let _counted = (place, open);
@@ -226,11 +229,15 @@ pub(crate) async fn serve(
                 draining: &draining,
                 stop: &stop,
                 session_ok: &session_ok,
+                session: record.session(),
             };
             // Boxed: each wrapper of a future has room for it twice.
-            let served = Box::pin(answer(channel, context, &throttle)).await;
+            let served = Box::pin(service::serve(channel, context)).await;
+            let failure = served.err().as_ref().map(end_of);
+            let is_complete = failure.is_none();
+            record.finish(failure);
             // A client whose session failed is to hear of it at once.
-            if served {
+            if is_complete {
                 stop.run(Box::pin(close_wait.wait(CLOSE_WAIT))).await;
             }
         });
@@ -282,32 +289,12 @@ impl Sessions {
     }
 }
 
-/// True if all went well.
-async fn answer(
-    channel: ChannelStream,
-    context: service::Context<'_>,
-    throttle: &LogThrottle,
-) -> bool {
-    match service::serve(channel, context).await {
-        Ok(()) => {
-            tracing::debug!("session ended");
-            true
-        }
-        Err(error) if error.is_ordinary() => {
-            tracing::debug!(reason = %chain(&error), "session ended early");
-            false
-        }
-        Err(error) => {
-            const FAILED: &str = "session failed";
-            let reason = chain(&error);
-            if let Some(permission) = throttle.should_log(FAILED, &error.kind()) {
-                let suppressed = permission.suppressed();
-                tracing::info!(error = %reason, suppressed, "{FAILED}");
-            } else {
-                tracing::debug!(error = %reason, "{FAILED}");
-            }
-            false
-        }
+/// What the record says of a session that failed.
+fn end_of(error: &service::Error) -> End {
+    End {
+        outcome: error.outcome(),
+        error: Some(chain(error).to_string()),
+        kind: error.kind(),
     }
 }
 

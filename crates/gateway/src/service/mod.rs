@@ -20,6 +20,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::identity::Identity;
+use crate::audit::{Outcome, Session};
 use crate::error::{kind, printable};
 use crate::net::{dial, status};
 use crate::pki::extensions::{self, Claims, Route};
@@ -130,21 +131,28 @@ impl Error {
         }
     }
 
-    /// True for what happens every day and no one can act on: clients that leave, and targets that
-    /// do so after them.
-    pub(crate) fn is_ordinary(&self) -> bool {
+    /// What it is in the record of the session.
+    pub(crate) fn outcome(&self) -> Outcome {
         match self {
-            Self::Client(_) | Self::Stopped | Self::NoService => true,
-            Self::Broken { after_client, .. } => *after_client,
-            Self::Http(error) => error.is_ordinary(),
+            Self::Handshake(error) if !is_of_tls(error) => Outcome::Cut,
             Self::Handshake(_)
             | Self::HandshakeTimedOut
+            | Self::NoService
             | Self::Claims(_)
             | Self::OtherGateway(_)
-            | Self::NoTarget
-            | Self::Target(_) => false,
+            | Self::NoTarget => Outcome::Refused,
+            Self::Target(_) => Outcome::Unreachable,
+            Self::Http(error) => error.outcome(),
+            Self::Client(_) | Self::Broken { .. } => Outcome::Cut,
+            Self::Stopped => Outcome::Draining,
         }
     }
+}
+
+/// True if it is the handshake that failed, and not the connection below it.
+fn is_of_tls(error: &io::Error) -> bool {
+    let inner = error.get_ref();
+    inner.is_some_and(<dyn std::error::Error + Send + Sync>::is::<rustls::Error>)
 }
 
 /// TLS 2 of a client.
@@ -161,6 +169,8 @@ pub(crate) struct Context<'a> {
     pub(crate) stop: &'a Scope,
     /// Told of each TLS 2, which proves the tunnel whatever becomes of the session.
     pub(crate) session_ok: &'a Notify,
+    /// Where it is recorded.
+    pub(crate) session: &'a Session,
 }
 
 /// Answers one channel: TLS 2, then the service that the client asked for. An error, a panic
@@ -195,27 +205,22 @@ async fn answer(stream: &mut Stream, service: Service, context: Context<'_>) -> 
         actor,
         gateway,
     } = claims(stream)?;
+    let is_check = matches!(service, Service::Ping | Service::Health);
+    let (session, alpn) = (context.session, service.alpn());
+    session.claims(alpn, is_check, route.as_ref(), actor.as_ref());
     if gateway != context.identity.gateway_id.as_str() {
         return Err(Error::OtherGateway(printable(&gateway)));
     }
-    tracing::debug!(
-        service = service.alpn(),
-        target.host = route.as_ref().map(|r| r.target_host.as_str()),
-        target.port = route.as_ref().map(|r| r.target_port),
-        actor = actor.as_ref().map(|a| a.kind.as_str()),
-        actor.id = actor.as_ref().and_then(|a| a.id.as_deref()),
-        "session opened"
-    );
     match service {
         Service::Tcp => {
             // Foreign clients close without `close_notify` after their last byte.
             stream.tolerate_truncation();
             let route = target(route)?;
-            Box::pin(tcp::serve(stream, &route, false, context.stop)).await
+            Box::pin(tcp::serve(stream, &route, false, context)).await
         }
         Service::TcpStatus => {
             let route = target(route)?;
-            Box::pin(tcp::serve(stream, &route, true, context.stop)).await
+            Box::pin(tcp::serve(stream, &route, true, context)).await
         }
         Service::Http => {
             // The target may be empty: requests to the cluster's API server go without (protocol.md
@@ -224,6 +229,7 @@ async fn answer(stream: &mut Stream, service: Service, context: Context<'_>) -> 
             let request = http::Request {
                 route: &route,
                 actor: actor.as_ref(),
+                session,
             };
             let serving = Box::pin(http::serve(
                 stream,

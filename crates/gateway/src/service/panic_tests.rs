@@ -21,6 +21,7 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 use super::super::identity::Identity;
 use super::{Context, http, serve};
 use crate::api::types::{ClientPki, GatewayCredentials, GatewaySsh, ServerPki};
+use crate::audit::Audit;
 use crate::clock::Clock;
 use crate::names::RelayHost;
 use crate::net::status;
@@ -197,13 +198,13 @@ async fn a_panicking_session_never_looks_complete() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
     let listener = listener.expect("a port");
     let peers = Peers::new(listener.local_addr().expect("an address")).await;
-    let peers = Arc::new(peers);
+    let (peers, audit) = (Arc::new(peers), Audit::default());
     for alpn in ["infisical-tcp-proxy", status::ALPN] {
         let (near, far) = peers.channel().await;
         let sessions = Scope::new("sessions");
         let panic = Arc::new(Notify::new());
         let session = {
-            let peers = Arc::clone(&peers);
+            let (peers, audit) = (Arc::clone(&peers), audit.clone());
             async move {
                 let (draining, stop) = (Scope::new("draining"), Scope::new("stop"));
                 let cluster = http::Cluster {
@@ -211,12 +212,14 @@ async fn a_panicking_session_never_looks_complete() {
                     ca: Path::new("/nonexistent/ca.crt").to_owned(),
                     api: None,
                 };
+                let record = audit.begin(&peers.identity.gateway_id);
                 let context = Context {
                     identity: &peers.identity,
                     cluster: &cluster,
                     draining: &draining,
                     stop: &stop,
                     session_ok: &Notify::new(),
+                    session: record.session(),
                 };
                 let _ = serve(far, context).await;
             }
@@ -250,5 +253,6 @@ async fn a_panicking_session_never_looks_complete() {
         assert_eq!(kind, std::io::ErrorKind::ConnectionReset, "{alpn}");
         assert_eq!(rest, b"");
         assert!(sessions.finish(SOON).await);
+        assert!(audit.live().is_empty(), "the panic ended the session");
     }
 }

@@ -11,13 +11,12 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 
-use super::{Error, Stream};
+use super::{Context, Error, Stream};
 use crate::error::chain;
 use crate::net::copy::{self, Side};
 use crate::net::pooled_buf_reader::PooledBufReader;
 use crate::net::{dial, reset, status};
 use crate::pki::extensions::Route;
-use crate::scope::Scope;
 
 /// Limit for the connection to the target.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -28,8 +27,9 @@ pub(super) async fn serve(
     stream: &mut Stream,
     route: &Route,
     sends_status: bool,
-    stop: &Scope,
+    context: Context<'_>,
 ) -> Result<(), Error> {
+    let Context { stop, session, .. } = context;
     let host = route
         .target_host
         .trim_start_matches('[')
@@ -48,6 +48,7 @@ pub(super) async fn serve(
             return Err(error.into());
         }
     };
+    session.reached(target.peer_addr().ok());
     reset::arm(&target);
     if sends_status {
         let sent = tokio::time::timeout(STATUS, status::send_reached(stream)).await;
@@ -64,7 +65,8 @@ pub(super) async fn serve(
             PooledBufReader::new(&mut *stream),
             PooledBufReader::new(&mut target),
         );
-        copy::copy_both_until(&mut stream, &mut target, stopping).await
+        let traffic = Some(session.traffic());
+        copy::copy_counted_until(&mut stream, &mut target, traffic, stopping).await
     };
     let copied = AssertUnwindSafe(Box::pin(copying)).catch_unwind().await;
     let (copied, stopped) = match copied {
@@ -74,11 +76,6 @@ pub(super) async fn serve(
             std::panic::resume_unwind(panic)
         }
     };
-    tracing::debug!(
-        bytes.to_target = copied.a_to_b.bytes,
-        bytes.from_target = copied.b_to_a.bytes,
-        "session copied"
-    );
     if copied.is_complete() {
         reset::disarm(&target);
         return Ok(());

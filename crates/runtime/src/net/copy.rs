@@ -24,6 +24,7 @@ use std::time::Duration;
 use tokio::io::{AsyncBufRead, AsyncWrite};
 use tokio::time::{Instant, Sleep};
 
+use super::traffic::Traffic;
 use super::yield_budget::YieldBudget;
 
 /// How long a stream that takes no more bytes may be silent before the copy ends.
@@ -108,6 +109,21 @@ where
     B: AsyncBufRead + AsyncWrite + Unpin,
     S: Future,
 {
+    copy_counted_until(a, b, None, stop).await
+}
+
+/// Copies like [`copy_both_until`], and counts in `traffic` meanwhile.
+pub async fn copy_counted_until<A, B, S>(
+    a: &mut A,
+    b: &mut B,
+    traffic: Option<&Traffic>,
+    stop: S,
+) -> (Copied, Option<S::Output>)
+where
+    A: AsyncBufRead + AsyncWrite + Unpin,
+    B: AsyncBufRead + AsyncWrite + Unpin,
+    S: Future,
+{
     let mut there = Direction::default();
     let mut back = Direction::default();
     let mut is_turn_of_a = false;
@@ -138,6 +154,9 @@ where
                 (false, false) => None,
             };
         }
+        if let Some(traffic) = traffic {
+            traffic.set(there.total, back.total);
+        }
         let moved = there.total.saturating_add(back.total);
         if polls.iter().all(Poll::is_ready) || failures.is_over(cx, moved) {
             Poll::Ready(())
@@ -151,6 +170,9 @@ where
         () = copying => None,
         output = stop => Some(output),
     };
+    if let Some(traffic) = traffic {
+        traffic.set(there.total, back.total);
+    }
     let copied = Copied {
         a_to_b: there.flow(),
         b_to_a: back.flow(),

@@ -22,4 +22,5 @@ pub mod resolve;
 pub mod source;
 pub mod status;
 mod tcp_info;
+pub mod traffic;
 pub mod yield_budget;

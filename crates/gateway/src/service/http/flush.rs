@@ -2,7 +2,7 @@
 //! library has not written yet. So the failure is held back until the connection has been flushed:
 //! the client has all that came before.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,7 +10,7 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::net::delegate::delegate_writing;
+use crate::net::traffic::Traffic;
 
 /// Shared by the client's connection and the answer that is on its way. Both are polled by the same
 /// task.
@@ -40,29 +40,64 @@ impl Flushed {
 
 /// The client's connection.
 #[derive(Debug)]
-pub(super) struct Flushing<S> {
+pub(super) struct Flushing<'a, S> {
     inner: S,
     flushed: Arc<Flushed>,
+    traffic: &'a Traffic,
 }
 
-impl<S> Flushing<S> {
-    pub(super) fn new(inner: S, flushed: Arc<Flushed>) -> Self {
-        Self { inner, flushed }
+impl<'a, S> Flushing<'a, S> {
+    pub(super) fn new(inner: S, flushed: Arc<Flushed>, traffic: &'a Traffic) -> Self {
+        Self {
+            inner,
+            flushed,
+            traffic,
+        }
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Flushing<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for Flushing<'_, S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_read(cx, buffer)
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.inner).poll_read(cx, buffer))?;
+        let bytes = buffer.filled().len().saturating_sub(before);
+        self.traffic.add_a_to_b(bytes);
+        Poll::Ready(Ok(()))
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Flushing<S> {
-    delegate_writing!();
+impl<S: AsyncWrite + Unpin> AsyncWrite for Flushing<'_, S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = ready!(Pin::new(&mut self.inner).poll_write(cx, bytes))?;
+        self.traffic.add_b_to_a(written);
+        Poll::Ready(Ok(written))
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = ready!(Pin::new(&mut self.inner).poll_write_vectored(cx, slices))?;
+        self.traffic.add_b_to_a(written);
+        Poll::Ready(Ok(written))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
 
     /// The library flushes when it has written all that it has.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

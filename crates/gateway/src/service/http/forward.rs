@@ -25,6 +25,7 @@ use super::kubernetes::{self, ACTION_HEADER, Action, Cluster};
 use super::target::{Connection, Error as TargetError, InvalidTarget, Origin, Refusal, Target};
 use super::trust::Trust;
 use super::{Deadlines, headers};
+use crate::audit::{Outcome, Session};
 use crate::error::chain;
 use crate::scope::Scope;
 
@@ -47,6 +48,8 @@ pub(super) struct Forwarder<'a> {
     scope: &'a Scope,
     /// Of the client's connection.
     flushed: &'a Arc<Flushed>,
+    /// Where requests are recorded.
+    session: &'a Session,
     /// Whether a request has come.
     served: AtomicBool,
     /// The connection to the target between two requests.
@@ -81,6 +84,16 @@ impl Failure {
             Self::Target(_) | Self::Cluster(_) | Self::Unreachable(_) => {
                 StatusCode::INTERNAL_SERVER_ERROR
             }
+        }
+    }
+
+    /// What it is in the record of the session.
+    fn outcome(&self) -> Outcome {
+        match self {
+            Self::Connect | Self::TransferCoding | Self::NoPath | Self::Target(_) => {
+                Outcome::Refused
+            }
+            Self::Cluster(_) | Self::Unreachable(_) => Outcome::Unreachable,
         }
     }
 
@@ -122,6 +135,7 @@ impl<'a> Forwarder<'a> {
         deadlines: &'a Deadlines,
         scope: &'a Scope,
         flushed: &'a Arc<Flushed>,
+        session: &'a Session,
     ) -> Self {
         let connections = CancellationToken::new();
         Self {
@@ -131,6 +145,7 @@ impl<'a> Forwarder<'a> {
             deadlines,
             scope,
             flushed,
+            session,
             served: AtomicBool::new(false),
             idle: Mutex::new(None),
             _cut: connections.clone().drop_guard(),
@@ -157,7 +172,9 @@ impl<'a> Forwarder<'a> {
             }
         };
         Ok(answer.unwrap_or_else(|failure| {
-            tracing::debug!(error = %chain(&failure), "HTTP request failed");
+            let error = chain(&failure).to_string();
+            tracing::debug!(%error, "HTTP request failed");
+            self.session.request_failed(failure.outcome(), error);
             own_answer(&failure)
         }))
     }
@@ -242,11 +259,12 @@ impl<'a> Forwarder<'a> {
 
     async fn connect(&self, destination: &Destination<'_>) -> Result<Connection, Failure> {
         let cut = self.connections.child_token();
-        destination
+        let connecting = destination
             .target()
-            .connect(self.scope, cut, self.deadlines.connect)
-            .await
-            .map_err(Failure::Unreachable)
+            .connect(self.scope, cut, self.deadlines.connect);
+        let connection = connecting.await.map_err(Failure::Unreachable)?;
+        self.session.reached(connection.address());
+        Ok(connection)
     }
 
     fn idle(&self) -> std::sync::MutexGuard<'_, Option<Connection>> {
@@ -333,6 +351,7 @@ impl<'a> Forwarder<'a> {
             connection.cut();
             return Err(Failure::Unreachable(error));
         }
+        self.session.served();
         headers::strip_hop_by_hop(&mut head.headers);
         head.version = Version::HTTP_11;
         let body = Download::new(

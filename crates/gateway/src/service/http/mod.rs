@@ -32,6 +32,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, BufReader};
 
+use crate::audit::{Outcome, Session};
 use crate::pki::extensions::{Actor, Route};
 use crate::scope::Scope;
 use config_line::ConfigLine;
@@ -56,6 +57,8 @@ pub struct Request<'a> {
     pub route: &'a Route,
     /// On whose behalf; only the platform may ask for actions.
     pub actor: Option<&'a Actor>,
+    /// Where it is recorded.
+    pub session: &'a Session,
 }
 
 /// How long to wait for whom. A parameter for the tests only.
@@ -111,13 +114,13 @@ pub enum Error {
 }
 
 impl Error {
-    /// True for what happens every day: clients that leave or have nothing to ask.
-    pub(crate) fn is_ordinary(&self) -> bool {
+    /// What it is in the record of the session.
+    pub(crate) fn outcome(&self) -> Outcome {
         match self {
-            Self::Idle(_) | Self::Stopped => true,
-            // An answer that broke off, or a request that is none, is worth a line.
-            Self::Http(error) => !error.is_user() && !error.is_parse(),
-            Self::ConfigLine(_) => false,
+            Self::Stopped => Outcome::Draining,
+            Self::ConfigLine(_) | Self::Idle(_) => Outcome::Refused,
+            Self::Http(error) if error.is_parse() => Outcome::Refused,
+            Self::Http(_) => Outcome::Cut,
         }
     }
 }
@@ -171,7 +174,10 @@ where
     let target = Origin::parse(target_host, *target_port).map(|origin| Target::new(origin, trust));
     let privileged = request.actor.is_some_and(Actor::is_platform);
     let flushed = Arc::default();
-    let forwarder = Forwarder::new(target, privileged, cluster, deadlines, scope, &flushed);
+    let session = request.session;
+    let forwarder = Forwarder::new(
+        target, privileged, cluster, deadlines, scope, &flushed, session,
+    );
 
     let mut connection = pin!(
         Builder::new()
@@ -185,7 +191,11 @@ where
             .max_header_size(MAX_HEAD)
             .max_buf_size(MAX_HEAD)
             .serve_connection(
-                TokioIo::new(Flushing::new(stream, Arc::clone(&flushed))),
+                TokioIo::new(Flushing::new(
+                    stream,
+                    Arc::clone(&flushed),
+                    session.traffic()
+                )),
                 service_fn(|request| forwarder.answer(request)),
             )
     );

@@ -1,6 +1,6 @@
 //! Where requests go: the target's address, and connections to it.
 
-use std::net::Ipv6Addr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -160,8 +160,9 @@ impl Target {
         let end = Instant::now() + deadline;
         let Origin { host, port, .. } = &self.origin;
         let tcp = dial::connect_target(host, *port, deadline).await?;
+        let address = tcp.peer_addr().ok();
         let Some(name) = &self.origin.tls else {
-            return Connection::start(tcp, scope, cut).await;
+            return Connection::start(tcp, address, scope, cut).await;
         };
         let config = self
             .tls
@@ -179,7 +180,7 @@ impl Target {
                 peer: peer(),
                 source,
             })?;
-        Connection::start(stream, scope, cut).await
+        Connection::start(stream, address, scope, cut).await
     }
 }
 
@@ -187,6 +188,7 @@ impl Target {
 #[derive(Debug)]
 pub(super) struct Connection {
     sender: SendRequest<Upload>,
+    address: Option<SocketAddr>,
     /// Ends the connection's task.
     cut: CancellationToken,
     kept: bool,
@@ -213,7 +215,12 @@ impl From<Refusal> for Error {
 }
 
 impl Connection {
-    async fn start<S>(stream: S, scope: &Scope, cut: CancellationToken) -> Result<Self, Error>
+    async fn start<S>(
+        stream: S,
+        address: Option<SocketAddr>,
+        scope: &Scope,
+        cut: CancellationToken,
+    ) -> Result<Self, Error>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -233,9 +240,15 @@ impl Connection {
         });
         Ok(Self {
             sender,
+            address,
             cut,
             kept: false,
         })
+    }
+
+    /// What it is connected to.
+    pub(super) fn address(&self) -> Option<SocketAddr> {
+        self.address
     }
 
     /// Resolves when the next request can be sent (true), or never can be.

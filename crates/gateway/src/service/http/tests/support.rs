@@ -12,6 +12,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 
 use super::super::{Cluster, Deadlines, Error, Request, serve_within};
+use crate::audit::Audit;
 use crate::pki::extensions::{Actor, Route};
 use crate::scope::Scope;
 
@@ -196,9 +197,12 @@ impl Setup {
                 id: None,
                 name: None,
             });
+            let gateway = "5f0c7f3e-0000-4000-8000-000000000001".parse();
+            let record = Audit::default().begin(&gateway.expect("an id"));
             let request = Request {
                 route: &route,
                 actor: actor.as_ref(),
+                session: record.session(),
             };
             let result =
                 serve_within(theirs, request, &self.cluster, &serving, &self.deadlines).await;

@@ -1,0 +1,165 @@
+//! The record of the sessions: who wanted to go where, what was reached, and how it ended. One
+//! session is one channel of a tunnel.
+//!
+//! [`Audit`] lists the sessions that are open, and logs one event for each that ends, a cut or a
+//! panic included: the session's task owns its [`Record`], which does so when it is dropped. A
+//! session that lasts has an event after a minute too. Checks of the gateway (the services ping and
+//! health) carry nothing and are logged as details. What a client can cause in any number is
+//! [summarized](summaries).
+
+mod session;
+mod summaries;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::connection::policy::{MAX_SESSIONS, MAX_TUNNELS};
+use crate::events;
+use crate::names::GatewayId;
+pub(crate) use session::End;
+use session::{Entry, Summary};
+pub use session::{LiveSession, Outcome, Session};
+use summaries::Summaries;
+
+/// After so long a session has an event before its end.
+const LONG: Duration = Duration::from_secs(60);
+/// Between two looks for long sessions and for counts that are due.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
+/// Open sessions that are listed at most: as many as tunnels take.
+const MAX_LISTED: usize = MAX_TUNNELS * MAX_SESSIONS;
+
+/// The sessions of a gateway. Clones are the same.
+#[derive(Debug, Clone, Default)]
+pub struct Audit(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    last_id: AtomicU64,
+    /// By their ids, so in the order in which they began.
+    open: Mutex<BTreeMap<u64, Arc<Session>>>,
+    summaries: Mutex<Summaries>,
+    /// Told when there may be something to look for; the other end is [`Audit::run`].
+    work: Notify,
+}
+
+impl Audit {
+    /// The sessions that are open, the oldest first.
+    #[must_use]
+    pub fn live(&self) -> Vec<LiveSession> {
+        // The lock is held for the copy of the list only.
+        self.open().into_iter().map(|open| open.live()).collect()
+    }
+
+    fn open(&self) -> Vec<Arc<Session>> {
+        lock(&self.0.open).values().map(Arc::clone).collect()
+    }
+
+    /// A session of `gateway` begins. It ends when the record is dropped.
+    pub(crate) fn begin(&self, gateway: &GatewayId) -> Record {
+        let id = self
+            .0
+            .last_id
+            .fetch_add(1, Ordering::Relaxed)
+            .saturating_add(1);
+        let session = Arc::new(Session::new(id, gateway.clone()));
+        let mut open = lock(&self.0.open);
+        if open.len() < MAX_LISTED {
+            open.insert(id, Arc::clone(&session));
+        }
+        drop(open);
+        self.0.work.notify_one();
+        Record {
+            audit: self.clone(),
+            session,
+            is_ended: false,
+        }
+    }
+
+    /// Logs long sessions and counts when they are due. It may be cut anywhere.
+    pub(crate) async fn run(self) {
+        loop {
+            if lock(&self.0.open).is_empty() && lock(&self.0.summaries).is_empty() {
+                self.0.work.notified().await;
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+            self.newly_long().iter().for_each(Entry::log);
+            let due = lock(&self.0.summaries).due(Instant::now());
+            due.iter().for_each(Summary::log);
+        }
+    }
+
+    /// Logs what is counted so far, at the end.
+    pub(crate) fn finish(&self) {
+        let counts = lock(&self.0.summaries).drain();
+        counts.iter().for_each(Summary::log);
+    }
+
+    fn newly_long(&self) -> Vec<Entry> {
+        let long = self.open().into_iter();
+        long.filter(|session| session.is_to_announce(LONG))
+            .map(|session| session.entry(events::SESSION_OPEN, None))
+            .collect()
+    }
+
+    /// What is logged of the end of `session`.
+    fn ended(&self, session: &Session, end: End) -> Entry {
+        lock(&self.0.open).remove(&session.id);
+        let is_detail = if session.is_check() {
+            true
+        } else if session.is_established() || end.outcome == Outcome::Completed {
+            false
+        } else {
+            let live = session.live();
+            let is_first = lock(&self.0.summaries).is_first(&live, &end, Instant::now());
+            self.0.work.notify_one();
+            !is_first
+        };
+        let entry = session.entry(events::SESSION_ENDED, Some(end));
+        if is_detail { entry.as_detail() } else { entry }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Both are whole at any time.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A session that is open until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Record {
+    audit: Audit,
+    session: Arc<Session>,
+    is_ended: bool,
+}
+
+impl Record {
+    pub(crate) fn session(&self) -> &Session {
+        &self.session
+    }
+
+    /// The session ended: as it says, or because of a failure.
+    pub(crate) fn finish(mut self, failure: Option<End>) {
+        let end = failure.unwrap_or_else(|| self.session.orderly_end());
+        self.end(end).log();
+    }
+
+    fn end(&mut self, end: End) -> Entry {
+        self.is_ended = true;
+        self.audit.ended(&self.session, end)
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        if !self.is_ended {
+            self.end(End::of_lost_task()).log();
+        }
+    }
+}
