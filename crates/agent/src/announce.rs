@@ -142,6 +142,7 @@ impl Teller {
 mod tests {
     use super::{ONLINE, Teller};
     use crate::names::RelayName;
+    use crate::status::condition::{NO_TUNNEL, NOT_REGISTERED};
     use crate::status::{Monitor, Reporter, gateway, relay};
 
     const SOON: std::time::Duration = std::time::Duration::ZERO;
@@ -168,7 +169,8 @@ mod tests {
             let relay = RelayName::try_new(relay).expect("a name");
             move |reporter: &Reporter| reporter.up(Some(&relay), None)
         };
-        let retrying = |reporter: &Reporter| reporter.retrying("no network".to_owned(), SOON);
+        let retrying =
+            |reporter: &Reporter| reporter.retrying(&NO_TUNNEL, "no network".to_owned(), SOON);
         let mut role = gateway();
         tell(&mut teller, &mut role, |_| ());
         assert!(!teller.ready && !online.exists());
@@ -202,7 +204,7 @@ mod tests {
     fn relay_is_ready_when_it_serves() {
         let (mut teller, mut role) = (Teller::default(), relay());
         tell(&mut teller, &mut role, |role| {
-            role.retrying("away".to_owned(), SOON);
+            role.retrying(&NOT_REGISTERED, "away".to_owned(), SOON);
         });
         assert!(!teller.ready);
         tell(&mut teller, &mut role, |role| role.up(None, None));

@@ -7,6 +7,7 @@ use crate::error::{Class, chain};
 use crate::event;
 use crate::events::{Event, Level};
 use crate::log_throttle::LogThrottle;
+use crate::status::Reporter;
 
 /// The times between a role's heartbeats.
 #[derive(Debug, Clone, Copy)]
@@ -79,16 +80,18 @@ pub struct Log {
     reachable: Event,
     failed: Event,
     throttle: LogThrottle,
+    reporter: Reporter,
 }
 
 impl Log {
-    /// Logs a success as `reachable` and a failure as `failed`.
+    /// Logs a success as `reachable` and a failure as `failed`, and tells `reporter` of both.
     #[must_use]
-    pub fn new(reachable: Event, failed: Event) -> Self {
+    pub fn new(reachable: Event, failed: Event, reporter: Reporter) -> Self {
         Self {
             reachable,
             failed,
             throttle: LogThrottle::for_retries(),
+            reporter,
         }
     }
 
@@ -100,6 +103,9 @@ impl Log {
         delay: Duration,
     ) {
         let (event, failed) = (self.reachable, self.failed);
+        let error = result.as_ref().err().map(|(error, _)| chain(error));
+        self.reporter
+            .heartbeat(error.map(|error| error.to_string()));
         match result {
             Ok(()) => {
                 self.throttle.clear();

@@ -9,9 +9,11 @@ use tokio::sync::{Notify, watch};
 use tokio::time;
 
 use crate::backoff::{self, Backoff};
-use crate::clock::Clock;
+use crate::clock::{Clock, Skew};
 use crate::error::{Class, chain};
 use crate::log_throttle::LogThrottle;
+use crate::status::Reporter;
+use crate::status::condition::NOT_RENEWED;
 use crate::{event, events};
 
 /// The part of their lifetime after which credentials are renewed, in thousandths: a random one, so
@@ -71,6 +73,18 @@ impl Lifetime {
         self.renew_at
     }
 
+    /// The time until then.
+    #[must_use]
+    pub fn renews_in(&self) -> Duration {
+        self.renew_at.saturating_duration_since(Instant::now())
+    }
+
+    /// By how much this machine's clock is wrong; `None` if it is not, or if no one knows.
+    #[must_use]
+    pub fn skew(&self) -> Option<Skew> {
+        self.clock.skew()
+    }
+
     /// True if either time to renew them has come.
     #[must_use]
     pub fn is_due(&self) -> bool {
@@ -112,6 +126,7 @@ pub async fn run<I, C, F>(
     mut issuers: watch::Receiver<Arc<I>>,
     current: watch::Sender<C>,
     now: Arc<Notify>,
+    reporter: Reporter,
     lifetime: impl Fn(&C) -> Option<Lifetime>,
     issue: impl Fn(Arc<I>) -> F,
     renewed: impl Fn(&C),
@@ -184,6 +199,7 @@ pub async fn run<I, C, F>(
                 kept = not_before;
             }
             Err(NotIssued { error, kind, class }) => {
+                reporter.failed(&NOT_RENEWED, &chain(&*error).to_string());
                 let left = lifetime(&seen.borrow()).map(|used| used.left());
                 let delay = attempts.failed(&*error, &kind, class, left.unwrap_or_default());
                 not_before = time::Instant::now() + delay;

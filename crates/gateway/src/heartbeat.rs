@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::credential_client::CredentialClient;
 use crate::agent::access::call;
 use crate::agent::heartbeat::{Cadence, Log, Timing};
+use crate::agent::status::Reporter;
 use crate::api;
 use crate::error::{Class, chain};
 use crate::events;
@@ -45,10 +46,15 @@ pub(crate) async fn run(
     credential_clients: watch::Receiver<Arc<CredentialClient>>,
     mut tunnel_up: watch::Receiver<bool>,
     heartbeat_tx: mpsc::Sender<Heartbeat>,
+    reporter: Reporter,
 ) {
     // Outlives tunnels, as what the platform asked for does.
     let mut not_before = Instant::now();
-    let log = Log::new(events::GATEWAY_REACHABLE, events::HEARTBEAT_FAILED);
+    let log = Log::new(
+        events::GATEWAY_REACHABLE,
+        events::HEARTBEAT_FAILED,
+        reporter,
+    );
     while tunnel_up.wait_for(|up| *up).await.is_ok() {
         let while_up = heartbeat(&credential_clients, &heartbeat_tx, &mut not_before, &log);
         let mut down = tunnel_up.clone();

@@ -84,7 +84,8 @@ impl Identity {
     /// Tells `reporter` of it.
     pub(crate) fn report(&self, reporter: &Reporter) {
         let name = self.gateway_name.as_ref().map(GatewayName::as_str);
-        reporter.credentials(self.lifetime.clone(), name);
+        let id = self.gateway_id.as_str();
+        reporter.credentials(self.lifetime.clone(), name, Some(id));
     }
 
     /// True if both are for the same gateway at the same relay: a tunnel made with one is good for

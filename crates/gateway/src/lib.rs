@@ -45,6 +45,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use crate::agent::last_known_good::LastKnownGood;
 use crate::agent::renew::{self, NotIssued};
 use crate::agent::status::Reporter;
+use crate::agent::status::condition::NO_TUNNEL;
 use crate::api::Client;
 use crate::api::login::TokenSource;
 use crate::config::credential::Credential;
@@ -140,7 +141,7 @@ pub async fn run(
 ) -> Result<(), Error> {
     event!(events::GATEWAY_STARTING, gateway.name = %settings.borrow().name);
     let (credential_client, used) = loop {
-        let retrying = |error, after| reporter.retrying(error, after);
+        let retrying = |error, after| reporter.retrying(&NO_TUNNEL, error, after);
         let making = reload::make(&mut settings, retrying, &scope);
         match responder.during(|| reporter.check(), making).await? {
             Made::CredentialClient(made) => break *made,
@@ -171,6 +172,7 @@ pub async fn run(
                 credential_clients.clone(),
                 current.clone(),
                 Arc::clone(&now),
+                reporter.clone(),
                 |identity: &Option<Arc<Identity>>| Some(identity.as_ref()?.lifetime.clone()),
                 move |credential_client| renewed(credential_client, reporter.clone()),
                 log_renewed,
@@ -189,10 +191,10 @@ pub async fn run(
         });
     }
     {
-        let credential_client = credential_client.clone();
+        let (credential_client, reporter) = (credential_client.clone(), reporter.clone());
         tasks.spawn_interruptible("heartbeat", move || {
             let (credential_client, is_up) = (credential_client.clone(), is_up.clone());
-            heartbeat::run(credential_client, is_up, beat.clone())
+            heartbeat::run(credential_client, is_up, beat.clone(), reporter.clone())
         });
     }
     {

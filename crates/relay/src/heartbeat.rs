@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::platform_auth::PlatformAuth;
 use crate::agent::heartbeat::{Cadence, Log, Timing};
 use crate::agent::status::Reporter;
+use crate::agent::status::condition::{Condition, HEARTBEAT_UNANSWERED, NOT_REACHED};
 use crate::api;
 use crate::error::{Class, chain};
 use crate::events;
@@ -36,14 +37,24 @@ const TIMING: Timing = Timing {
 /// each shows. Never ends.
 pub(crate) async fn run(auths: watch::Receiver<Arc<PlatformAuth>>, reporter: Reporter) {
     let mut cadence = Cadence::new(TIMING);
-    let log = Log::new(events::RELAY_REACHABLE, events::RELAY_HEARTBEAT_FAILED);
+    let log = Log::new(
+        events::RELAY_REACHABLE,
+        events::RELAY_HEARTBEAT_FAILED,
+        reporter.clone(),
+    );
     let mut clocks = Watcher::of_clocks();
     loop {
         let auth = Arc::clone(&auths.borrow());
         let result = auth.heartbeat().await;
         let was_reachable = cadence.is_reachable();
         let delay = cadence.record(result.is_ok());
-        reporter.warning(result.as_ref().err().map(|(error, _)| warning(error)));
+        let doubt = result.as_ref().err().map(|(error, _)| error);
+        for condition in [&NOT_REACHED, &HEARTBEAT_UNANSWERED] {
+            match doubt.filter(|error| meaning(error) == condition) {
+                Some(error) => reporter.raise(condition, &chain(error).to_string()),
+                None => reporter.clear(condition),
+            }
+        }
         let at_least = match &result {
             Err((_, Class::RetryAfter(wait))) => *wait,
             Ok(()) | Err(_) => Duration::ZERO,
@@ -54,13 +65,12 @@ pub(crate) async fn run(auths: watch::Receiver<Arc<PlatformAuth>>, reporter: Rep
     }
 }
 
-/// What a heartbeat that failed shows, as the status says it.
-fn warning(error: &api::Error) -> String {
-    let error_text = chain(error);
+/// What a heartbeat that failed shows.
+fn meaning(error: &api::Error) -> &'static Condition {
     if error.tells_of_probe() {
-        format!("Infisical does not reach it: {error_text}")
+        &NOT_REACHED
     } else {
-        format!("Infisical does not say that it reaches it: {error_text}")
+        &HEARTBEAT_UNANSWERED
     }
 }
 

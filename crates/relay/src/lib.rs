@@ -124,7 +124,7 @@ pub async fn run(
     };
 
     last_known_good.note(&auth.fingerprint());
-    reporter.credentials(identity.lifetime.clone(), None);
+    reporter.credentials(identity.lifetime.clone(), None, None);
     let host = identity.host.clone();
     let event = auth.issued();
     event!(event, relay.name = %first.name, relay.host = %host);
@@ -141,6 +141,7 @@ pub async fn run(
                 auths.clone(),
                 current.clone(),
                 Arc::default(),
+                reporter.clone(),
                 |identity: &Arc<Identity>| Some(identity.lifetime.clone()),
                 move |auth| register::renew(auth, reporter.clone()),
                 move |_| {

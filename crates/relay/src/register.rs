@@ -19,6 +19,7 @@ use crate::agent::refusals::{REFUSALS_BELIEVED, REFUSED_RETRY_INTERVAL};
 use crate::agent::reload::{apply_newest, log_refused};
 use crate::agent::renew::NotIssued;
 use crate::agent::status::Reporter;
+use crate::agent::status::condition::NOT_REGISTERED;
 use crate::api::{self, Client};
 use crate::backoff::{self, Backoff};
 use crate::config::credential::Credential;
@@ -154,7 +155,7 @@ pub(crate) async fn begin(
             }
             Err(error) => error,
         };
-        let retrying = |error, after| reporter.retrying(error, after);
+        let retrying = |error, after| reporter.retrying(&NOT_REGISTERED, error, after);
         if !wait(&error, &mut backoff, &throttle, retrying, scope).await {
             return cancelled_or(error, scope);
         }
@@ -340,7 +341,7 @@ pub(crate) async fn renew(
 ) -> Result<Arc<Identity>, NotIssued> {
     match ask(&auth).await {
         Ok(identity) => {
-            reporter.credentials(identity.lifetime.clone(), None);
+            reporter.credentials(identity.lifetime.clone(), None, None);
             Ok(Arc::new(identity))
         }
         Err(error) => Err(NotIssued {

@@ -14,6 +14,7 @@ use super::run::Driver;
 use super::session;
 use super::state::{TunnelAction, TunnelEvent, Up};
 use super::tunnel::Tunnel;
+use crate::agent::status::condition::{Condition, HEARTBEAT_UNANSWERED, NOT_REACHED};
 use crate::heartbeat::Heartbeat;
 use crate::identity::Identity;
 use crate::log_throttle::LogThrottle;
@@ -74,7 +75,7 @@ pub(super) struct ActiveTunnel<'a> {
     driver: &'a mut Driver,
     state: &'a mut Up<Tunnel>,
     /// What is wrong beyond the tunnel, as the last heartbeat showed it.
-    warning: Option<String>,
+    doubt: Option<(&'static Condition, String)>,
     /// What was seen from here since.
     view: Option<View>,
 }
@@ -84,7 +85,7 @@ impl<'a> ActiveTunnel<'a> {
         Self {
             driver,
             state,
-            warning: None,
+            doubt: None,
             view: None,
         }
     }
@@ -133,7 +134,7 @@ impl<'a> ActiveTunnel<'a> {
                 }
                 Some(heartbeat) = self.driver.heartbeat_rx.recv() => {
                     let event = self.heartbeat(heartbeat);
-                    if self.warning.is_some() {
+                    if self.doubt.is_some() {
                         extent = Extent::All;
                     }
                     event
@@ -199,15 +200,15 @@ impl<'a> ActiveTunnel<'a> {
         }
         match heartbeat {
             Heartbeat::Reached => {
-                (self.warning, self.view) = (None, None);
+                (self.doubt, self.view) = (None, None);
                 TunnelEvent::HeartbeatReached
             }
             Heartbeat::NotReached(why) => {
-                self.warning = Some(format!("Infisical does not reach it: {why}"));
+                self.doubt = Some((&NOT_REACHED, why));
                 TunnelEvent::HeartbeatFailed
             }
             Heartbeat::Unanswered(why) => {
-                self.warning = Some(format!("Infisical does not say that it reaches it: {why}"));
+                self.doubt = Some((&HEARTBEAT_UNANSWERED, why));
                 TunnelEvent::CheckRequested
             }
         }
@@ -229,12 +230,12 @@ impl<'a> ActiveTunnel<'a> {
     }
 
     fn report(&self) {
-        let warning = self.warning.as_ref().map(|warning| match &self.view {
-            Some(view) => format!("{warning} ({view})"),
-            None => warning.clone(),
+        let doubt = self.doubt.as_ref().map(|(doubt, why)| match &self.view {
+            Some(view) => (*doubt, format!("{why} ({view})")),
+            None => (*doubt, why.clone()),
         });
         let relay = &self.state.tunnel.identity.relay_name;
-        self.driver.reporter.up(Some(relay), warning);
+        self.driver.reporter.up(Some(relay), doubt);
     }
 
     fn host(&self) -> String {

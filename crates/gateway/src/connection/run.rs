@@ -22,6 +22,7 @@ use super::state::{self, Backoff, Connecting, Failure, Moment, Registering, Up};
 use super::tunnel::{Tunnel, Tunnels};
 use crate::agent::last_known_good::LastKnownGood;
 use crate::agent::status::Reporter;
+use crate::agent::status::condition::NO_TUNNEL;
 use crate::backoff;
 use crate::credential_client::{self, CredentialClient};
 use crate::error::{Class, chain};
@@ -318,7 +319,7 @@ impl Driver {
             return;
         }
         self.tunnel_up.send_replace(false);
-        self.reporter.retrying(error, delay);
+        self.reporter.retrying(&NO_TUNNEL, error, delay);
     }
 
     /// Lets every tunnel drain; its sessions have a limit of their own.

@@ -3,14 +3,31 @@
 //! All tasks of a role share the [`Reporter`]; a [`Monitor`] reads. A report is a short lock and no
 //! queue, so it costs nothing if no task reads it.
 
+pub mod condition;
+pub mod document;
+pub mod socket;
+
+use std::collections::VecDeque;
 use std::fmt;
-use std::time::{Duration, Instant};
+use std::mem;
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::watch;
 
 use crate::humanize::{Count, RoundedUp};
 use crate::names::RelayName;
 use crate::renew::Lifetime;
+use condition::{Active, Condition, HEARTBEAT_UNANSWERED, NOT_REACHED, NOT_RELOADED};
+
+/// What a connection that is up settles.
+const CONNECTION: [&Condition; 4] = [
+    &condition::NO_TUNNEL,
+    &condition::NOT_REGISTERED,
+    &NOT_REACHED,
+    &HEARTBEAT_UNANSWERED,
+];
+/// Failures that are kept.
+const FAILURES: usize = 3;
 
 /// What a role does.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -52,6 +69,26 @@ pub enum Load {
     },
 }
 
+/// A heartbeat and its result.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Heartbeat {
+    /// When.
+    pub at: SystemTime,
+    /// Why it failed, if it did.
+    pub error: Option<String>,
+}
+
+/// Something that failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// When, the last time.
+    pub at: SystemTime,
+    /// How often in a row.
+    pub count: u64,
+    /// Why.
+    pub error: String,
+}
+
 /// The status of a role. `Display` is the line for `systemctl status`.
 #[derive(Debug, Clone)]
 pub struct Report {
@@ -59,14 +96,22 @@ pub struct Report {
     pub phase: Phase,
     /// What it serves.
     pub load: Load,
+    /// When that began.
+    pub since: SystemTime,
+    /// Sessions of a gateway since its start.
+    pub sessions_total: u64,
     /// What the platform calls a gateway.
     pub name: Option<String>,
+    /// The platform's id of a gateway.
+    pub id: Option<String>,
     /// How long the credentials in use are valid.
     pub credentials: Option<Lifetime>,
-    /// What is wrong although it serves: the last heartbeat failed.
-    pub warning: Option<String>,
-    /// Why the configuration was not reloaded, if the last reload failed.
-    pub refused: Option<String>,
+    /// The last heartbeat.
+    pub heartbeat: Option<Heartbeat>,
+    /// What is wrong, the oldest first.
+    pub conditions: Vec<Active>,
+    /// What failed last, the newest first.
+    pub failures: VecDeque<Failure>,
 }
 
 /// Writes the status. Clones write the same one.
@@ -102,37 +147,68 @@ pub fn relay() -> (Reporter, Monitor) {
 }
 
 impl Reporter {
-    /// The role serves, a gateway through `relay`; `warning` is what is wrong beyond it.
-    pub fn up(&self, relay: Option<&RelayName>, warning: Option<String>) {
-        self.set_phase(Phase::Up(relay.cloned()), warning);
-    }
-
-    /// The role cannot serve because of `error`, and the next attempt follows after a wait of
-    /// `after`. Holds until that attempt has ended.
-    pub fn retrying(&self, error: String, after: Duration) {
-        self.set_phase(Phase::Retrying { error, after }, None);
-    }
-
-    fn set_phase(&self, phase: Phase, warning: Option<String>) {
+    /// The role serves, a gateway through `relay`; what the heartbeats of its tunnel show is
+    /// `doubt`.
+    pub fn up(&self, relay: Option<&RelayName>, doubt: Option<(&'static Condition, String)>) {
         self.0.send_if_modified(|report| {
-            let is_changed = report.phase != phase || report.warning != warning;
-            (report.phase, report.warning) = (phase, warning);
+            let mut is_changed = report.enter(Phase::Up(relay.cloned()));
+            for condition in CONNECTION {
+                is_changed |= match &doubt {
+                    Some((wrong, detail)) if *wrong == condition => report.raise(wrong, detail),
+                    Some(_) | None => report.clear(condition),
+                };
+            }
             is_changed
         });
     }
 
-    /// What is wrong although the role serves, as far as the last heartbeat showed.
-    pub fn warning(&self, warning: Option<String>) {
-        self.0.send_if_modified(|report| {
-            let is_changed = report.warning != warning;
-            report.warning = warning;
-            is_changed
+    /// The role cannot serve because of `error`, which is `condition`, and the next attempt follows
+    /// after a wait of `after`. Holds until that attempt has ended.
+    pub fn retrying(&self, condition: &'static Condition, error: String, after: Duration) {
+        self.0.send_modify(|report| {
+            report.failed(&error);
+            report.clear(&NOT_REACHED);
+            report.clear(&HEARTBEAT_UNANSWERED);
+            report.raise(condition, &error);
+            report.enter(Phase::Retrying { error, after });
+        });
+    }
+
+    /// `condition` holds because of `detail`.
+    pub fn raise(&self, condition: &'static Condition, detail: &str) {
+        self.0
+            .send_if_modified(|report| report.raise(condition, detail));
+    }
+
+    /// `condition` holds because `error` happened.
+    pub fn failed(&self, condition: &'static Condition, error: &str) {
+        self.0.send_modify(|report| {
+            report.raise(condition, error);
+            report.failed(error);
+        });
+    }
+
+    /// `condition` does not hold.
+    pub fn clear(&self, condition: &'static Condition) {
+        self.0.send_if_modified(|report| report.clear(condition));
+    }
+
+    /// A heartbeat ended now; `error` is why it failed.
+    pub fn heartbeat(&self, error: Option<String>) {
+        self.0.send_modify(|report| {
+            if let Some(error) = &error {
+                report.failed(error);
+            }
+            let at = SystemTime::now();
+            report.heartbeat = Some(Heartbeat { at, error });
         });
     }
 
     /// The role stops: what is open finishes.
     pub fn draining(&self) {
-        self.0.send_modify(|report| report.phase = Phase::Draining);
+        self.0.send_modify(|report| {
+            report.enter(Phase::Draining);
+        });
     }
 
     /// What the role serves now.
@@ -144,19 +220,25 @@ impl Reporter {
         });
     }
 
-    /// The credentials in use; `name` is what the platform calls the role, where it tells.
-    pub fn credentials(&self, lifetime: Lifetime, name: Option<&str>) {
+    /// The credentials in use; `name` and `id` are what the platform calls the role, where it tells.
+    pub fn credentials(&self, lifetime: Lifetime, name: Option<&str>, id: Option<&str>) {
         self.0.send_modify(|report| {
             report.credentials = Some(lifetime);
-            if let Some(name) = name {
-                report.name = Some(name.to_owned());
+            report.clear(&condition::NOT_RENEWED);
+            for (kept, new) in [(&mut report.name, name), (&mut report.id, id)] {
+                if let Some(new) = new {
+                    *kept = Some(new.to_owned());
+                }
             }
         });
     }
 
     /// Why the configuration could not be reloaded, or that it was.
     pub fn configuration(&self, refused: Option<String>) {
-        self.0.send_modify(|report| report.refused = refused);
+        match refused {
+            Some(why) => self.failed(&NOT_RELOADED, &why),
+            None => self.clear(&NOT_RELOADED),
+        }
     }
 
     /// A gateway's sessions that are open.
@@ -169,6 +251,7 @@ impl Reporter {
     #[must_use]
     pub fn session(&self) -> OpenSession {
         self.count(|sessions| sessions.saturating_add(1));
+        self.0.send_modify(|report| report.sessions_total += 1);
         OpenSession(self.clone())
     }
 
@@ -219,11 +302,94 @@ impl Report {
         Self {
             phase: Phase::default(),
             load,
+            since: SystemTime::now(),
+            sessions_total: 0,
             name: None,
+            id: None,
             credentials: None,
-            warning: None,
-            refused: None,
+            heartbeat: None,
+            conditions: Vec::new(),
+            failures: VecDeque::new(),
         }
+    }
+
+    /// Begins `phase`; false if it is the present one.
+    fn enter(&mut self, phase: Phase) -> bool {
+        if self.phase == phase {
+            return false;
+        }
+        let is_another = mem::discriminant(&self.phase) != mem::discriminant(&phase);
+        if is_another || matches!(phase, Phase::Up(_)) {
+            self.since = SystemTime::now();
+        }
+        self.phase = phase;
+        true
+    }
+
+    /// Notes that `condition` holds; false if that is known.
+    fn raise(&mut self, condition: &'static Condition, detail: &str) -> bool {
+        let mut active = self.conditions.iter_mut();
+        match active.find(|active| active.condition == condition) {
+            Some(active) if active.detail == detail => return false,
+            Some(active) => detail.clone_into(&mut active.detail),
+            None => self.conditions.push(Active {
+                condition,
+                since: SystemTime::now(),
+                detail: detail.to_owned(),
+            }),
+        }
+        true
+    }
+
+    /// Notes that `condition` does not hold; false if that is known.
+    fn clear(&mut self, condition: &'static Condition) -> bool {
+        let before = self.conditions.len();
+        self.conditions
+            .retain(|active| active.condition != condition);
+        self.conditions.len() != before
+    }
+
+    fn failed(&mut self, error: &str) {
+        let at = SystemTime::now();
+        let mut failures = self.failures.iter_mut();
+        if let Some(known) = failures.find(|known| known.error == error) {
+            (known.at, known.count) = (at, known.count.saturating_add(1));
+            return;
+        }
+        self.failures.push_front(Failure {
+            at,
+            count: 1,
+            error: error.to_owned(),
+        });
+        self.failures.truncate(FAILURES);
+    }
+
+    /// What is wrong, with what follows from the present time; what follows from another condition
+    /// is left out.
+    #[must_use]
+    pub fn visible_conditions(&self) -> Vec<Active> {
+        let mut all = self.conditions.clone();
+        if let Some(credentials) = &self.credentials {
+            let now = SystemTime::now();
+            let mut add = |condition, since, detail| {
+                all.push(Active {
+                    condition,
+                    since,
+                    detail,
+                });
+            };
+            if !credentials.is_usable() {
+                add(&condition::EXPIRED, credentials.expires(), String::new());
+            }
+            if let Some(skew) = credentials.skew() {
+                add(&condition::CLOCK_SKEW, now, skew.to_string());
+            }
+        }
+        let follows = |active: &Active| active.condition.follows_from(&all);
+        all.iter()
+            .filter(|active| !follows(active))
+            .cloned()
+            .collect()
     }
 
     fn sessions(&self) -> usize {
@@ -299,16 +465,26 @@ impl fmt::Display for Report {
             Load::Gateway { .. } => self.gateway_line(f)?,
             Load::Relay { .. } => self.relay_line(f)?,
         }
-        if let (Phase::Up(_), Some(warning)) = (&self.phase, &self.warning) {
-            write!(f, "; but {warning}")?;
+        for active in &self.conditions {
+            let Active {
+                condition, detail, ..
+            } = active;
+            if [&NOT_REACHED, &HEARTBEAT_UNANSWERED].contains(condition) {
+                write!(f, "; but {}: {detail}", condition.title)?;
+            }
         }
         if let Some(name) = &self.name {
             write!(f, " (gateway {name})")?;
         }
-        match &self.refused {
-            Some(why) => write!(f, "; configuration not reloaded: {why}"),
-            None => Ok(()),
+        for active in &self.conditions {
+            let Active {
+                condition, detail, ..
+            } = active;
+            if *condition == &NOT_RELOADED {
+                write!(f, "; {}: {detail}", condition.title)?;
+            }
         }
+        Ok(())
     }
 }
 
@@ -316,6 +492,9 @@ impl fmt::Display for Report {
 mod tests {
     use std::time::{Duration, SystemTime};
 
+    use super::condition::{
+        Active, Condition, HEARTBEAT_UNANSWERED, NO_TUNNEL, NOT_REACHED, NOT_RELOADED,
+    };
     use super::{Load, Phase, Report, gateway, relay};
     use crate::clock::Clock;
     use crate::names::RelayName;
@@ -327,6 +506,14 @@ mod tests {
     fn credentials() -> Option<Lifetime> {
         let expires = SystemTime::now() + 87_600 * HOUR;
         Some(Lifetime::new(expires, 15 * HOUR, &Clock::new()))
+    }
+
+    fn active(condition: &'static Condition, detail: &str) -> Active {
+        Active {
+            condition,
+            since: SystemTime::now(),
+            detail: detail.to_owned(),
+        }
     }
 
     fn retrying() -> Phase {
@@ -355,8 +542,7 @@ mod tests {
             ),
             (
                 Report {
-                    warning: Some("Infisical does not reach it: 502".to_owned()),
-                    refused: Some("line 1".to_owned()),
+                    conditions: vec![active(&NOT_REACHED, "502"), active(&NOT_RELOADED, "line 1")],
                     ..report(connected, 1)
                 },
                 "connected to eu-1, 1 session; but Infisical does not reach it: 502; \
@@ -395,7 +581,7 @@ mod tests {
             (report(Phase::Starting), "registering with the platform"),
             (
                 Report {
-                    warning: Some("Infisical does not reach it: 502".to_owned()),
+                    conditions: vec![active(&NOT_REACHED, "502")],
                     ..report(Phase::Up(None))
                 },
                 "serving 2 gateways and 1 client, 3 of 1024 MiB buffered; \
@@ -421,14 +607,17 @@ mod tests {
         let (reporter, mut monitor) = gateway();
         let connected = "connected to eu-1, 0 sessions";
         let not_connected = "not connected, next attempt in 2 s: refused";
-        reporter.retrying("refused".to_owned(), Duration::from_secs(2));
+        let refused =
+            || reporter.retrying(&NO_TUNNEL, "refused".to_owned(), Duration::from_secs(2));
+        let doubt = || Some((&NOT_REACHED, "no route".to_owned()));
+        refused();
         assert_eq!(monitor.report().to_string(), not_connected);
         reporter.up(Some(&relay), None);
         assert_eq!(monitor.report().to_string(), connected);
-        reporter.up(Some(&relay), Some("no route".to_owned()));
-        let with_warning = format!("{connected}; but no route");
-        assert_eq!(monitor.report().to_string(), with_warning);
-        reporter.retrying("refused".to_owned(), Duration::from_secs(2));
+        reporter.up(Some(&relay), doubt());
+        let with_doubt = format!("{connected}; but Infisical does not reach it: no route");
+        assert_eq!(monitor.report().to_string(), with_doubt);
+        refused();
         assert_eq!(monitor.report().to_string(), not_connected);
         // What was wrong with another tunnel does not outlive it.
         reporter.up(Some(&relay), None);
@@ -447,12 +636,40 @@ mod tests {
         assert_eq!(monitor.report().sessions(), 0);
     }
 
+    #[test]
+    fn three_distinct_failures_are_kept() {
+        let (reporter, mut monitor) = gateway();
+        for error in ["a", "b", "b", "c", "d"] {
+            reporter.retrying(&NO_TUNNEL, error.to_owned(), Duration::ZERO);
+        }
+        let report = monitor.report();
+        let kept = report.failures.iter();
+        let kept: Vec<_> = kept.map(|kept| (kept.error.as_str(), kept.count)).collect();
+        assert_eq!(kept, [("d", 1), ("c", 1), ("b", 2)]);
+        let active = report.visible_conditions();
+        assert_eq!(active.len(), 1, "{active:?}");
+    }
+
+    #[test]
+    fn consequences_are_not_shown_beside_their_cause() {
+        let (reporter, mut monitor) = gateway();
+        reporter.raise(&HEARTBEAT_UNANSWERED, "no answer");
+        let shown = |active: &[Active]| -> Vec<&str> {
+            active.iter().map(|active| active.condition.id).collect()
+        };
+        let active = monitor.report().visible_conditions();
+        assert_eq!(shown(&active), ["heartbeat-unanswered"]);
+        reporter.raise(&NO_TUNNEL, "no route");
+        let active = monitor.report().visible_conditions();
+        assert_eq!(shown(&active), ["no-tunnel"]);
+    }
+
     #[tokio::test]
     async fn the_same_load_is_no_change() {
         let (reporter, mut monitor) = relay();
         let load = monitor.report().load;
         reporter.load(load);
-        reporter.warning(None);
+        reporter.clear(&HEARTBEAT_UNANSWERED);
         drop(reporter);
         assert!(!monitor.changed().await);
     }

@@ -1,0 +1,306 @@
+//! The status as JSON: what the status socket serves and `--json` prints. Its shape is versioned and
+//! documented in docs/operations.md.
+
+use std::time::{Duration, SystemTime};
+
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+
+use super::condition::Severity;
+use super::{Load, Phase, Report};
+
+/// The version of the shape. It changes when a field changes its meaning or goes; new fields may
+/// come without.
+pub const VERSION: u32 = 1;
+
+/// Which role reports, and what it is called.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// `gateway` or `relay`.
+    pub role: String,
+    /// Its name in its configuration.
+    pub name: String,
+    /// The version of the program.
+    pub program_version: String,
+    /// The process.
+    pub pid: u32,
+}
+
+/// What a role does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// The first attempt is under way.
+    Starting,
+    /// It serves.
+    Up,
+    /// The last attempt failed; the next one follows.
+    Retrying,
+    /// What is open finishes before the end.
+    Stopping,
+}
+
+/// The status of a role.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Document {
+    /// [`VERSION`].
+    pub version: u32,
+    /// Which role it is.
+    #[serde(flatten)]
+    pub origin: Origin,
+    /// What the platform calls it, where it tells.
+    pub platform_name: Option<String>,
+    /// The platform's id of it, where it tells.
+    pub id: Option<String>,
+    /// What it does.
+    pub state: State,
+    /// Since when.
+    #[serde(with = "time::serde::rfc3339")]
+    pub since: OffsetDateTime,
+    /// The relay that a gateway's tunnel goes to.
+    pub relay: Option<String>,
+    /// What is served.
+    #[serde(flatten)]
+    pub serves: Serves,
+    /// When the first of its certificates expires.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub certificate_expires: Option<OffsetDateTime>,
+    /// When they are renewed, unless something speaks for it before.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub certificate_renews: Option<OffsetDateTime>,
+    /// The last heartbeat.
+    pub heartbeat: Option<Heartbeat>,
+    /// What failed last, the newest first; at most three.
+    pub failures: Vec<Failure>,
+    /// What is wrong now.
+    pub conditions: Vec<Condition>,
+}
+
+/// What a role serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Serves {
+    /// A gateway's sessions.
+    Gateway {
+        /// Sessions that are open.
+        sessions_open: usize,
+        /// Sessions since the start.
+        sessions_total: u64,
+    },
+    /// A relay's peers.
+    Relay {
+        /// Gateways with a tunnel.
+        gateways: usize,
+        /// Clients that authenticated.
+        clients: usize,
+        /// Bytes that tunnels hold now.
+        buffered_bytes: usize,
+        /// The most that they may hold.
+        buffer_limit_bytes: usize,
+    },
+}
+
+/// A heartbeat and its result.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Heartbeat {
+    /// When.
+    #[serde(with = "time::serde::rfc3339")]
+    pub at: OffsetDateTime,
+    /// True if the platform reached the role.
+    pub ok: bool,
+    /// Why it failed.
+    pub error: Option<String>,
+}
+
+/// Something that failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// When, the last time.
+    #[serde(with = "time::serde::rfc3339")]
+    pub at: OffsetDateTime,
+    /// How often.
+    pub count: u64,
+    /// Why.
+    pub error: String,
+}
+
+/// A condition that holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Condition {
+    /// A word that stays the same.
+    pub id: String,
+    /// How bad it is.
+    pub severity: Severity,
+    /// What is wrong.
+    pub title: String,
+    /// What was seen.
+    pub detail: String,
+    /// What it comes from.
+    pub cause: String,
+    /// What to do about it.
+    pub fix: String,
+    /// Since when.
+    #[serde(with = "time::serde::rfc3339")]
+    pub since: OffsetDateTime,
+}
+
+/// How a role is, in one word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Health {
+    /// It serves, and nothing is wrong.
+    Healthy,
+    /// It serves, and something is wrong.
+    Degraded,
+    /// It does not serve.
+    Down,
+}
+
+impl Document {
+    /// What `report` says of `origin` now.
+    #[must_use]
+    pub fn new(origin: Origin, report: &Report) -> Self {
+        let (state, relay) = match &report.phase {
+            Phase::Starting => (State::Starting, None),
+            Phase::Up(relay) => (State::Up, relay.as_ref()),
+            Phase::Retrying { .. } => (State::Retrying, None),
+            Phase::Draining => (State::Stopping, None),
+        };
+        let credentials = report.credentials.as_ref();
+        let renews = credentials.map(|credentials| SystemTime::now() + credentials.renews_in());
+        Self {
+            version: VERSION,
+            origin,
+            platform_name: report.name.clone(),
+            id: report.id.clone(),
+            state,
+            since: utc(report.since),
+            relay: relay.map(|relay| relay.as_str().to_owned()),
+            serves: serves(report),
+            certificate_expires: credentials.map(|credentials| utc(credentials.expires())),
+            certificate_renews: renews.map(utc),
+            heartbeat: report.heartbeat.as_ref().map(|heartbeat| Heartbeat {
+                at: utc(heartbeat.at),
+                ok: heartbeat.error.is_none(),
+                error: heartbeat.error.clone(),
+            }),
+            failures: report.failures.iter().map(failure).collect(),
+            conditions: report.visible_conditions().iter().map(condition).collect(),
+        }
+    }
+
+    /// How the role is, in one word.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        match self.state {
+            State::Up if self.conditions.is_empty() => Health::Healthy,
+            State::Up => Health::Degraded,
+            State::Starting | State::Retrying | State::Stopping => Health::Down,
+        }
+    }
+}
+
+fn serves(report: &Report) -> Serves {
+    match report.load {
+        Load::Gateway { sessions } => Serves::Gateway {
+            sessions_open: sessions,
+            sessions_total: report.sessions_total,
+        },
+        Load::Relay {
+            gateways,
+            clients,
+            buffered,
+            buffer_limit,
+        } => Serves::Relay {
+            gateways,
+            clients,
+            buffered_bytes: buffered,
+            buffer_limit_bytes: buffer_limit,
+        },
+    }
+}
+
+fn failure(failure: &super::Failure) -> Failure {
+    Failure {
+        at: utc(failure.at),
+        count: failure.count,
+        error: failure.error.clone(),
+    }
+}
+
+fn condition(active: &super::Active) -> Condition {
+    let condition = active.condition;
+    Condition {
+        id: condition.id.to_owned(),
+        severity: condition.severity,
+        title: condition.title.to_owned(),
+        detail: active.detail.clone(),
+        cause: condition.cause.to_owned(),
+        fix: condition.fix.to_owned(),
+        since: utc(active.since),
+    }
+}
+
+/// To the second. What lies beyond the years with four digits, as for a certificate that never
+/// expires, is their end.
+fn utc(time: SystemTime) -> OffsetDateTime {
+    const LAST: i64 = 253_402_300_799;
+    let since = time.duration_since(SystemTime::UNIX_EPOCH);
+    let seconds = since.as_ref().map_or(0, Duration::as_secs);
+    let seconds = i64::try_from(seconds).unwrap_or(LAST).min(LAST);
+    OffsetDateTime::from_unix_timestamp(seconds).unwrap_or(OffsetDateTime::UNIX_EPOCH)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{Document, Health, Origin};
+    use crate::status::condition::{NO_TUNNEL, NOT_REACHED};
+    use crate::status::{Reporter, gateway, relay};
+
+    fn origin(role: &str) -> Origin {
+        Origin {
+            role: role.to_owned(),
+            name: "edge-1".to_owned(),
+            program_version: "1.2.3".to_owned(),
+            pid: 7,
+        }
+    }
+
+    #[test]
+    fn health_follows_state_and_conditions() {
+        type Change = fn(&Reporter);
+        let steps: [(Change, Health); 5] = [
+            (|_| (), Health::Down),
+            (|reporter| reporter.up(None, None), Health::Healthy),
+            (
+                |reporter| reporter.up(None, Some((&NOT_REACHED, "502".to_owned()))),
+                Health::Degraded,
+            ),
+            (
+                |reporter| reporter.retrying(&NO_TUNNEL, "refused".to_owned(), Duration::ZERO),
+                Health::Down,
+            ),
+            (Reporter::draining, Health::Down),
+        ];
+        let (reporter, mut monitor) = gateway();
+        for (change, health) in steps {
+            change(&reporter);
+            let document = Document::new(origin("gateway"), &monitor.report());
+            assert_eq!(document.health(), health, "{document:?}");
+        }
+    }
+
+    #[test]
+    fn documents_survive_json() {
+        for (role, (reporter, mut monitor)) in [("gateway", gateway()), ("relay", relay())] {
+            reporter.heartbeat(Some("502".to_owned()));
+            reporter.retrying(&NO_TUNNEL, "refused".to_owned(), Duration::ZERO);
+            let document = Document::new(origin(role), &monitor.report());
+            let json = serde_json::to_string(&document).expect("JSON");
+            let read: Document = serde_json::from_str(&json).expect("read");
+            assert_eq!(read, document, "{json}");
+            assert!(json.contains(r#""version":1,"role":""#), "{json}");
+        }
+    }
+}
