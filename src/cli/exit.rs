@@ -18,6 +18,12 @@ use crate::error::Reason;
 pub enum Code {
     /// Everything went well.
     Success = 0,
+    /// What was asked about serves, and something is wrong with it.
+    Degraded = 1,
+    /// What was asked about does not serve.
+    Down = 2,
+    /// What was asked about does not run.
+    NotRunning = 3,
     /// The command line is wrong.
     Usage = 64,
     /// Something that is needed is missing, in use or unreachable.
@@ -47,7 +53,10 @@ impl Code {
     /// True if a person is to read why the program ends.
     #[must_use]
     pub fn is_reported(self) -> bool {
-        self != Self::ClosedPipe
+        !matches!(
+            self,
+            Self::ClosedPipe | Self::Degraded | Self::Down | Self::NotRunning
+        )
     }
 }
 

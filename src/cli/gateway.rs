@@ -11,7 +11,7 @@ use super::legacy::{self, Rest};
 use super::logging::Handle;
 use super::setting_args::Gateway;
 use super::start::{Start, check_help};
-use super::{install, service};
+use super::{install, service, status};
 use crate::gateway::audit::Audit;
 use crate::gateway::connection::reconnect_trigger::{ReconnectTrigger, ReconnectTriggers};
 use crate::gateway::{self, service::http::Cluster};
@@ -41,6 +41,10 @@ enum Command {
     Check(Box<Start<Gateway>>),
     /// Install a gateway as a systemd service, or remove it
     Systemd(Box<install::SystemdArgs<Gateway>>),
+    /// Show how a gateway that runs here is
+    Status(status::StatusArgs),
+    /// Exit with 0 if a gateway that runs here is healthy, and print nothing
+    Healthcheck(status::HealthcheckArgs),
     WaitOnline(service::WaitArgs),
     Reconnect(service::ReconnectArgs),
     #[command(hide = true)]
@@ -104,6 +108,13 @@ pub(crate) async fn run(
         Some(Command::WaitOnline(args)) => {
             super::stop_on_signal(&scope, logs)?;
             return service::wait_online(&args, &scope).await;
+        }
+        Some(Command::Status(args)) => {
+            super::stop_on_signal(&scope, logs)?;
+            return status::status(Role::Gateway, &args, global, &scope).await;
+        }
+        Some(Command::Healthcheck(args)) => {
+            return status::healthcheck(Role::Gateway, &args, global).await;
         }
         Some(Command::Reconnect(args)) => return service::reconnect(&args).await,
         Some(Command::Check(start)) => return check::run(&start, global).await,

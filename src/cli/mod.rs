@@ -28,6 +28,7 @@ mod reload;
 mod service;
 mod setting_args;
 mod start;
+mod status;
 mod uninstall;
 
 use std::ffi::OsString;

@@ -5,11 +5,11 @@ use clap::{Args as ClapArgs, Subcommand};
 use super::check;
 use super::exit::Failure;
 use super::global::Global;
-use super::install;
 use super::legacy::Rest;
 use super::logging::Handle;
 use super::setting_args::Relay;
 use super::start::{self, Start, check_help};
+use super::{install, status};
 use crate::config::env::Environment;
 use crate::config::{relay_asks_for_low_port, role};
 use crate::host::privileges::Keep;
@@ -34,6 +34,10 @@ enum Command {
     Check(Box<Start<Relay>>),
     /// Install a relay as a systemd service, or remove it
     Systemd(Box<install::SystemdArgs<Relay>>),
+    /// Show how a relay that runs here is
+    Status(status::StatusArgs),
+    /// Exit with 0 if a relay that runs here is healthy, and print nothing
+    Healthcheck(status::HealthcheckArgs),
     #[command(hide = true)]
     Install(Rest),
     #[command(hide = true)]
@@ -91,6 +95,13 @@ pub(crate) async fn run(
                  with: infisical relay systemd uninstall NAME",
             )
             .into());
+        }
+        Command::Status(args) => {
+            super::stop_on_signal(&scope, logs)?;
+            return status::status(Role::Relay, &args, global, &scope).await;
+        }
+        Command::Healthcheck(args) => {
+            return status::healthcheck(Role::Relay, &args, global).await;
         }
         Command::Check(start) => return check::run(&start, global).await,
         Command::Start(start) => start,

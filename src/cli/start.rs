@@ -14,9 +14,12 @@ use super::global::Global;
 use super::logging::{self, Handle};
 use super::reload;
 use super::setting_args::{self, SettingArgs};
+use super::status;
 use crate::agent::announce;
 use crate::agent::last_known_good::LastKnownGood;
-use crate::agent::status::Reporter;
+use crate::agent::status::document::{Document, Origin};
+use crate::agent::status::socket::StatusSocket;
+use crate::agent::status::{Monitor, Reporter};
 use crate::config::env::Environment;
 use crate::config::file;
 use crate::config::raw::Flags;
@@ -45,6 +48,7 @@ pub(crate) trait Daemon: setting_args::Role + fmt::Debug + 'static {
     const INSTALL_HELP: &'static str;
     const ASSEMBLE: fn(&Inputs<'_>) -> Assembled<Self::Settings>;
     const COMMON: fn(&Self::Settings) -> &CommonSettings;
+    const NAME_OF: fn(&Self::Settings) -> &str;
 }
 
 macro_rules! install_help {
@@ -69,6 +73,7 @@ impl Daemon for setting_args::Gateway {
     );
     const ASSEMBLE: fn(&Inputs<'_>) -> Assembled<GatewaySettings> = assemble_gateway;
     const COMMON: fn(&GatewaySettings) -> &CommonSettings = |settings| &settings.common;
+    const NAME_OF: fn(&GatewaySettings) -> &str = |settings| settings.name.as_str();
 }
 
 impl Daemon for setting_args::Relay {
@@ -81,6 +86,7 @@ impl Daemon for setting_args::Relay {
     );
     const ASSEMBLE: fn(&Inputs<'_>) -> Assembled<RelaySettings> = assemble_relay;
     const COMMON: fn(&RelaySettings) -> &CommonSettings = |settings| &settings.common;
+    const NAME_OF: fn(&RelaySettings) -> &str = |settings| settings.name.as_str();
 }
 
 /// The arguments of `start` and `check`.
@@ -184,6 +190,16 @@ impl<R: Daemon> Start<R> {
         announcing.spawn("notify", async move {
             announce::announce(monitor, runtime.as_deref()).await;
         });
+        let origin = Origin {
+            role: R::ROLE.word().to_owned(),
+            name: (R::NAME_OF)(&followed.borrow()).to_owned(),
+            program_version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+        };
+        beside.spawn(
+            "status socket",
+            serve_status::<R>(origin, reporter.monitor(), &global.environment),
+        );
         let told = reporter.clone();
         let refused = move |refused| told.configuration(refused);
         let reloading = reload::follow(hangups, handed_over, again, settings, refused);
@@ -195,6 +211,33 @@ impl<R: Daemon> Start<R> {
         // It ends with the last line, which must be told before the process is gone.
         announcing.finish(LAST_STATUS).await;
         ended.map_err(|error| failed(reason(&error), error))
+    }
+}
+
+/// Serves the status where the commands look for it.
+fn serve_status<R: Daemon>(
+    origin: Origin,
+    monitor: Monitor,
+    environment: &Environment,
+) -> impl Future<Output = ()> + use<R> {
+    let is_root = nix::unistd::geteuid().is_root();
+    let path = status::of_this_process(R::ROLE, &origin.name, is_root, environment);
+    let is_service = environment.runtime_directory.is_some();
+    async move {
+        let Some(path) = path else {
+            return;
+        };
+        match StatusSocket::bind(path) {
+            Ok(socket) => {
+                let document = move || Document::new(origin.clone(), &monitor.now());
+                socket.serve(document).await;
+            }
+            // The role works without; only those who ask get no answer.
+            Err(error) if is_service => {
+                tracing::warn!(error = %chain(&error), "the status is not served");
+            }
+            Err(error) => tracing::info!(error = %chain(&error), "the status is not served"),
+        }
     }
 }
 

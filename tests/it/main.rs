@@ -62,6 +62,7 @@ mod shortage;
 mod shutdown;
 mod ssh_peers;
 mod standard_output;
+mod status;
 mod threads;
 mod tls_errors;
 mod values;

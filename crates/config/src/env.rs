@@ -39,6 +39,8 @@ pub struct Environment {
     pub state_directory: Option<PathBuf>,
     /// `RUNTIME_DIRECTORY` of a service, the first if there are several.
     pub runtime_directory: Option<PathBuf>,
+    /// `XDG_RUNTIME_DIR`.
+    pub xdg_runtime_directory: Option<PathBuf>,
     /// `CREDENTIALS_DIRECTORY` of a service.
     pub credentials_directory: Option<PathBuf>,
     /// `KUBERNETES_SERVICE_HOST` and `KUBERNETES_SERVICE_PORT_HTTPS`: the API server, for what runs
@@ -81,6 +83,7 @@ impl Environment {
             let path = || Some(PathBuf::from(&value));
             match name {
                 "HOME" => environment.home = path(),
+                "XDG_RUNTIME_DIR" => environment.xdg_runtime_directory = path(),
                 "XDG_STATE_HOME" => environment.xdg_state_home = path(),
                 "STATE_DIRECTORY" => {
                     environment.state_directory = std::env::split_paths(&value).next();

@@ -43,6 +43,7 @@ pub fn infisical(home: &Path) -> Command {
 pub fn clean(program: impl AsRef<OsStr>, home: &Path) -> Command {
     let mut command = Command::new(program);
     command.env_clear().env("HOME", home).current_dir(home);
+    command.env("XDG_RUNTIME_DIR", home);
     let path = std::env::var_os("PATH").unwrap_or_default();
     command.env("PATH", path);
     command

@@ -14,7 +14,7 @@ const SHARED: &str = ".sock";
 const MAX_PATH: usize = 107;
 
 /// The socket of the role that starts here under `name`: in the runtime directory of a service,
-/// otherwise in a directory of its user. `None` if there is no place for it.
+/// otherwise in one of its user. `None` if there is no place for it.
 pub(crate) fn of_this_process(
     role: Role,
     name: &str,
@@ -23,27 +23,40 @@ pub(crate) fn of_this_process(
 ) -> Option<PathBuf> {
     let path = match &environment.runtime_directory {
         Some(directory) => directory.join(SERVICE),
-        None => shared(role, is_root, environment)?.join(format!("{name}{SHARED}")),
+        None => {
+            let base = users(is_root, environment).into_iter().next()?;
+            base.join(role.keys().folder)
+                .join(format!("{name}{SHARED}"))
+        }
     };
     (path.as_os_str().len() <= MAX_PATH).then_some(path)
 }
 
-/// The directory for the sockets of programs that are no service.
-fn shared(role: Role, is_root: bool, environment: &Environment) -> Option<PathBuf> {
-    let folder = role.keys().folder;
-    if is_root {
-        return Some(Path::new("/run/infisical").join(folder));
-    }
+/// The directories for the sockets of this user's programs that are no services; the first is used
+/// for new ones.
+fn users(is_root: bool, environment: &Environment) -> Vec<PathBuf> {
     let runtime = environment.xdg_runtime_directory.as_ref();
-    let home = environment.home.as_ref();
-    let base = runtime.map(|runtime| runtime.join("infisical"));
-    let base = base.or_else(|| home.map(|home| home.join(".infisical/run")));
-    Some(base?.join(folder))
+    let mut bases: Vec<_> = runtime
+        .map(|path| path.join("infisical"))
+        .into_iter()
+        .collect();
+    if is_root {
+        bases.push("/run/infisical".into());
+        // Of a session of root, for a command that sudo started.
+        bases.push("/run/user/0/infisical".into());
+    } else if let Some(home) = &environment.home {
+        bases.push(home.join(".infisical/run"));
+    }
+    bases
 }
 
 /// The sockets of all roles of this kind that run here, as far as this user may see: services
 /// first, each by the paths' order.
-pub(crate) fn of_this_machine(role: Role, environment: &Environment) -> Vec<PathBuf> {
+pub(crate) fn of_this_machine(
+    role: Role,
+    is_root: bool,
+    environment: &Environment,
+) -> Vec<PathBuf> {
     let runtime = environment.xdg_runtime_directory.as_deref();
     let bases = [Some(Path::new("/run")), runtime];
     let mut paths = Vec::new();
@@ -58,10 +71,11 @@ pub(crate) fn of_this_machine(role: Role, environment: &Environment) -> Vec<Path
         services.retain(|path| fs::symlink_metadata(path).map_or_else(is_denied, |_| true));
         paths.append(&mut services);
     }
-    for is_root in [true, false] {
-        if let Some(directory) = shared(role, is_root, environment) {
-            paths.extend(names(&directory, |name| name.ends_with(SHARED)));
-        }
+    for base in users(is_root, environment) {
+        let directory = base.join(role.keys().folder);
+        let mut sockets = names(&directory, |name| name.ends_with(SHARED));
+        sockets.retain(|path| !paths.contains(path));
+        paths.append(&mut sockets);
     }
     paths
 }
@@ -89,12 +103,11 @@ mod tests {
     use crate::install::place::Role;
 
     fn with(runtime: Option<&str>, xdg: Option<&Path>, home: Option<&str>) -> Environment {
-        Environment {
-            runtime_directory: runtime.map(PathBuf::from),
-            xdg_runtime_directory: xdg.map(PathBuf::from),
-            home: home.map(PathBuf::from),
-            ..Environment::default()
-        }
+        let mut environment = Environment::default();
+        environment.runtime_directory = runtime.map(PathBuf::from);
+        environment.xdg_runtime_directory = xdg.map(PathBuf::from);
+        environment.home = home.map(PathBuf::from);
+        environment
     }
 
     #[test]
@@ -106,15 +119,27 @@ mod tests {
                 true,
                 Some("/run/infisical-gateway/status.sock"),
             ),
-            (with(None, Some(xdg), None), true, Some("/run/infisical/gateways/g.sock")),
+            (
+                with(None, None, Some("/h")),
+                true,
+                Some("/run/infisical/gateways/g.sock"),
+            ),
             (
                 with(None, Some(xdg), Some("/h")),
                 false,
                 Some("/run/user/7/infisical/gateways/g.sock"),
             ),
-            (with(None, None, Some("/h")), false, Some("/h/.infisical/run/gateways/g.sock")),
+            (
+                with(None, None, Some("/h")),
+                false,
+                Some("/h/.infisical/run/gateways/g.sock"),
+            ),
             (with(None, None, None), false, None),
-            (with(Some(&format!("/run/{}", "x".repeat(99))), None, None), false, None),
+            (
+                with(Some(&format!("/run/{}", "x".repeat(99))), None, None),
+                false,
+                None,
+            ),
         ] {
             let found = of_this_process(Role::Gateway, "g", is_root, &environment);
             assert_eq!(found.as_deref(), path.map(Path::new), "{environment:?}");
@@ -138,8 +163,11 @@ mod tests {
             fs::create_dir_all(path.parent().expect("a parent")).expect("made");
             fs::write(path, "").expect("written");
         }
-        let found = of_this_machine(Role::Gateway, &environment);
-        let found: Vec<_> = found.iter().filter_map(|path| path.strip_prefix(base).ok()).collect();
+        let found = of_this_machine(Role::Gateway, false, &environment);
+        let found: Vec<_> = found
+            .iter()
+            .filter_map(|path| path.strip_prefix(base).ok())
+            .collect();
         let expected = [
             "infisical-gateway/status.sock",
             "infisical-gateway@b/status.sock",

@@ -262,6 +262,12 @@ impl Reporter {
         });
     }
 
+    /// Another reader.
+    #[must_use]
+    pub fn monitor(&self) -> Monitor {
+        Monitor(self.0.subscribe())
+    }
+
     /// Returns at once unless the report's lock is lost.
     pub fn check(&self) {
         drop(self.0.borrow());
@@ -282,6 +288,12 @@ impl Monitor {
     /// The status now; changes until now are seen.
     pub fn report(&mut self) -> Report {
         self.0.borrow_and_update().clone()
+    }
+
+    /// The status now.
+    #[must_use]
+    pub fn now(&self) -> Report {
+        self.0.borrow().clone()
     }
 
     /// Waits until the phase is another than `phase`, or there can be no change any more.

@@ -6,12 +6,12 @@ use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream as BlockingStream;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::document::Document;
@@ -57,18 +57,16 @@ impl StatusSocket {
 
     /// Serves what `document` gives, each time newly made. Never ends.
     pub async fn serve(self, document: impl Fn() -> Document) {
-        let peers = Arc::new(Semaphore::new(PEERS));
+        let mut peers = FuturesUnordered::new();
         loop {
-            let Ok(place) = Arc::clone(&peers).acquire_owned().await else {
-                return;
+            let accepted = tokio::select! {
+                accepted = self.listener.accept(), if peers.len() < PEERS => accepted,
+                Some(_) = peers.next(), if !peers.is_empty() => continue,
             };
-            match self.listener.accept().await {
+            match accepted {
                 Ok((peer, _)) => {
                     let text = serde_json::to_vec(&document()).unwrap_or_default();
-                    tokio::spawn(async move {
-                        let _place = place;
-                        let _ = timeout(LIMIT, write(peer, &text)).await;
-                    });
+                    peers.push(timeout(LIMIT, write(peer, text)));
                 }
                 Err(_) => tokio::time::sleep(PAUSE).await,
             }
@@ -99,8 +97,8 @@ fn bind(path: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-async fn write(mut peer: UnixStream, text: &[u8]) -> io::Result<()> {
-    peer.write_all(text).await?;
+async fn write(mut peer: UnixStream, text: Vec<u8>) -> io::Result<()> {
+    peer.write_all(&text).await?;
     peer.shutdown().await
 }
 

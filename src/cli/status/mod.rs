@@ -1,0 +1,196 @@
+//! `infisical gateway status`, `sessions` and `healthcheck`, and the same of relays: what the roles
+//! that run here serve on their status sockets.
+
+mod sockets;
+mod text;
+
+use std::io::{self, IsTerminal as _};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use clap::Args;
+use serde_json::json;
+
+use super::exit::{Code, Failure};
+use super::global::Global;
+use super::print;
+use crate::agent::status::document::{Document, Health, VERSION};
+use crate::agent::status::socket;
+use crate::install::place::Role;
+use crate::scope::Scope;
+use text::{Colours, render};
+
+pub(crate) use sockets::of_this_process;
+
+/// Between two looks of `--watch`.
+const LOOK: Duration = Duration::from_secs(1);
+/// Clears a terminal, and goes to its begin.
+const CLEAR: &str = "\x1b[H\x1b[2J";
+
+/// The arguments of `status`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Exit codes: 0 healthy, 1 degraded (it serves, and something is wrong), 2 down, 3 not running; of several, the worst.
+
+Examples:
+  sudo infisical gateway status
+  sudo infisical gateway status edge-1 --json
+  sudo infisical relay status --watch")]
+pub(crate) struct StatusArgs {
+    /// The one of several; without it all that run here
+    name: Option<String>,
+    /// Print JSON (version 1, docs/operations.md)
+    #[arg(long)]
+    json: bool,
+    /// Show it again each second until interrupted
+    #[arg(long)]
+    watch: bool,
+}
+
+/// The arguments of `healthcheck`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Exit codes: 0 healthy, 1 degraded (it serves, and something is wrong), 2 down, 3 not running.
+
+Example, for a container:
+  HEALTHCHECK CMD infisical gateway healthcheck")]
+pub(crate) struct HealthcheckArgs {
+    /// The one of several; without it all that run here
+    name: Option<String>,
+}
+
+/// A role that runs here, or why it cannot be asked.
+type Found = Result<Document, (PathBuf, io::Error)>;
+
+/// `infisical gateway status`, and of a relay.
+pub(super) async fn status(
+    role: Role,
+    args: &StatusArgs,
+    global: &Global,
+    scope: &Scope,
+) -> anyhow::Result<()> {
+    let is_terminal = io::stdout().is_terminal();
+    let colours = Colours(is_terminal && !global.environment.no_color);
+    loop {
+        let found = find(role, args.name.as_deref(), global).await;
+        let code = code(&found);
+        let shown = if args.json {
+            as_json(role, &found)
+        } else {
+            as_text(role, args.name.as_deref(), &found, colours)
+        };
+        if args.watch && is_terminal && !args.json {
+            print::print(CLEAR)?;
+        }
+        print::print(&shown)?;
+        if !args.watch {
+            return end(code);
+        }
+        if scope.run(tokio::time::sleep(LOOK)).await.is_none() {
+            return Ok(());
+        }
+    }
+}
+
+/// `infisical gateway healthcheck`, and of a relay: nothing but the exit code.
+pub(super) async fn healthcheck(
+    role: Role,
+    args: &HealthcheckArgs,
+    global: &Global,
+) -> anyhow::Result<()> {
+    end(code(&find(role, args.name.as_deref(), global).await))
+}
+
+/// What runs here as `role`, under `name` if one is given.
+async fn find(role: Role, name: Option<&str>, global: &Global) -> Vec<Found> {
+    let is_root = nix::unistd::geteuid().is_root();
+    let mut found = Vec::new();
+    for path in sockets::of_this_machine(role, is_root, &global.environment) {
+        let document = socket::read(&path).await;
+        match document {
+            Ok(document) => {
+                let is_wanted = name.is_none_or(|name| is_called(&document, &path, name));
+                if is_wanted && document.origin.role == role.word() {
+                    found.push(Ok(document));
+                }
+            }
+            // One that has ended without removing its socket does not run.
+            Err(error) if is_gone(&error) => {}
+            Err(error) => found.push(Err((path, error))),
+        }
+    }
+    // What may not be asked might be the one that is wanted, unless that was found.
+    if name.is_some() && found.iter().any(Result::is_ok) {
+        found.retain(Result::is_ok);
+    }
+    found
+}
+
+/// True if `name` is the name of the role, there or on the platform, or that of its service.
+fn is_called(document: &Document, socket: &Path, name: &str) -> bool {
+    let instance = socket.parent().and_then(Path::file_name);
+    let instance = instance.and_then(|name| name.to_str()?.split_once('@'));
+    document.origin.name == name
+        || document.platform_name.as_deref() == Some(name)
+        || instance.is_some_and(|(_, instance)| instance == name)
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound
+    )
+}
+
+/// The worst of what was found.
+fn code(found: &[Found]) -> Code {
+    let health = |found: &Found| match found {
+        Ok(document) => document.health(),
+        Err(_) => Health::Down,
+    };
+    match found.iter().map(health).max() {
+        Some(Health::Healthy) => Code::Success,
+        Some(Health::Degraded) => Code::Degraded,
+        Some(Health::Down) => Code::Down,
+        None => Code::NotRunning,
+    }
+}
+
+/// Ends with `code`, whose meaning was printed.
+fn end(code: Code) -> anyhow::Result<()> {
+    match code {
+        Code::Success => Ok(()),
+        code => Err(Failure::of(code, anyhow::Error::msg("see above")).into()),
+    }
+}
+
+fn as_json(role: Role, found: &[Found]) -> String {
+    let (key, documents) = (role.keys().folder, found.iter().flatten());
+    let unreadable = found.iter().filter_map(|found| found.as_ref().err());
+    let unreadable =
+        unreadable.map(|(path, error)| json!({"socket": path, "error": error.to_string()}));
+    let value = json!({
+        "version": VERSION,
+        key: documents.collect::<Vec<_>>(),
+        "unreadable": unreadable.collect::<Vec<_>>(),
+    });
+    format!("{value}\n")
+}
+
+fn as_text(role: Role, name: Option<&str>, found: &[Found], colours: Colours) -> String {
+    if found.is_empty() {
+        let named = name.map_or_else(String::new, |name| format!(" called {name}"));
+        return format!(
+            "No {role}{named} runs here. Installed ones: systemctl list-units --all 'infisical-{role}*'\n"
+        );
+    }
+    let shown = found.iter().map(|found| match found {
+        Ok(document) => render(document, colours, SystemTime::now()),
+        Err((path, error)) if error.kind() == io::ErrorKind::PermissionDenied => format!(
+            "The {role} of {} may be asked by its user and root only; run: sudo infisical {role} status\n",
+            path.display()
+        ),
+        Err((path, error)) => format!("The {role} of {} does not answer: {error}\n", path.display()),
+    });
+    shown.collect::<Vec<_>>().join("\n")
+}

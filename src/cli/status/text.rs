@@ -1,0 +1,267 @@
+//! The status of roles as a person reads it.
+
+use std::fmt::Write as _;
+use std::time::{Duration, SystemTime};
+
+use time::OffsetDateTime;
+
+use crate::agent::status::condition::Severity;
+use crate::agent::status::document::{Condition, Document, Health, Serves, State};
+use crate::humanize::{Count, Rounded, Utc};
+
+/// Width of the column of names.
+const NAMES: usize = 13;
+
+/// Colours of a terminal, or none.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Colours(pub(super) bool);
+
+impl Colours {
+    fn paint(self, code: &str, text: &str) -> String {
+        match self {
+            Self(true) => format!("\x1b[{code}m{text}\x1b[0m"),
+            Self(false) => text.to_owned(),
+        }
+    }
+
+    fn health(self, health: Health, text: &str) -> String {
+        let code = match health {
+            Health::Healthy => "32",
+            Health::Degraded => "33",
+            Health::Down => "31",
+        };
+        self.paint(code, text)
+    }
+
+    fn severity(self, severity: Severity, text: &str) -> String {
+        let code = match severity {
+            Severity::Warning => "33",
+            Severity::Critical => "31",
+        };
+        self.paint(code, text)
+    }
+}
+
+/// `document` in lines, as of `now`.
+pub(super) fn render(document: &Document, colours: Colours, now: SystemTime) -> String {
+    let mut text = String::new();
+    let mut row = |name: &str, value: &str| {
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "{name:>NAMES$}: {}", printable(value));
+    };
+    let health = document.health();
+    let origin = &document.origin;
+    let ago = |at: OffsetDateTime| {
+        let ago = now.duration_since(at.into()).unwrap_or_default();
+        format!("{} ago", Rounded(ago))
+    };
+    row(&origin.role, &known_as(document));
+    let state = colours.health(health, state(document.state));
+    let mut line = format!(
+        "{state} since {} ({})",
+        Utc(document.since.into()),
+        ago(document.since)
+    );
+    if let Some(relay) = &document.relay {
+        let _ = write!(line, ", through relay {relay}");
+    }
+    // The colours are no text of the document.
+    let _ = writeln!(text, "{:>NAMES$}: {line}", "state");
+    let mut row = |name: &str, value: &str| {
+        let _ = writeln!(text, "{name:>NAMES$}: {}", printable(value));
+    };
+    match document.serves {
+        Serves::Gateway {
+            sessions_open,
+            sessions_total,
+        } => row(
+            "sessions",
+            &format!("{sessions_open} open, {sessions_total} since the start"),
+        ),
+        Serves::Relay {
+            gateways,
+            clients,
+            buffered_bytes,
+            buffer_limit_bytes,
+        } => {
+            let (gateways, clients) = (Count(gateways, "gateway"), Count(clients, "client"));
+            row("serves", &format!("{gateways} and {clients}"));
+            let (used, limit) = (buffered_bytes >> 20, buffer_limit_bytes >> 20);
+            row("buffers", &format!("{used} of {limit} MiB"));
+        }
+    }
+    if let Some(expires) = document.certificate_expires {
+        let expires = SystemTime::from(expires);
+        let mut line = match expires.duration_since(now) {
+            Ok(left) => format!("valid for {} (until {})", Rounded(left), Utc(expires)),
+            Err(_) => format!("expired {}", Utc(expires)),
+        };
+        if let Some(renews) = document.certificate_renews {
+            let left = SystemTime::from(renews)
+                .duration_since(now)
+                .unwrap_or(Duration::ZERO);
+            let _ = write!(line, ", renewed in {}", Rounded(left));
+        }
+        row("certificate", &line);
+    }
+    let heartbeat = document.heartbeat.as_ref().map_or_else(
+        || "none yet".to_owned(),
+        |heartbeat| match &heartbeat.error {
+            None => format!("reached {}", ago(heartbeat.at)),
+            Some(error) => format!("failed {}: {error}", ago(heartbeat.at)),
+        },
+    );
+    row("heartbeat", &heartbeat);
+    row(
+        "process",
+        &format!("{} (version {})", origin.pid, origin.program_version),
+    );
+    for (index, failure) in document.failures.iter().enumerate() {
+        let name = if index == 0 { "last failures" } else { "" };
+        let times = match failure.count {
+            1 => String::new(),
+            count => format!(" ({count} times)"),
+        };
+        let line = printable(&failure.error);
+        let separator = if index == 0 { ':' } else { ' ' };
+        let _ = writeln!(
+            text,
+            "{name:>NAMES$}{separator} {}{times}: {line}",
+            ago(failure.at)
+        );
+    }
+    for condition in &document.conditions {
+        text.push_str(&described(condition, colours));
+    }
+    text
+}
+
+/// A condition, with what to do about it.
+fn described(condition: &Condition, colours: Colours) -> String {
+    let title = colours.severity(condition.severity, &printable(&condition.title));
+    let detail = match condition.detail.as_str() {
+        "" => String::new(),
+        detail => format!(": {}", printable(detail)),
+    };
+    let (cause, fix) = (printable(&condition.cause), printable(&condition.fix));
+    format!("\n  {title}{detail}\n    why:  {cause}\n    then: {fix}\n")
+}
+
+/// Its name, and what the platform calls it.
+fn known_as(document: &Document) -> String {
+    let mut text = document.origin.name.clone();
+    if let Some(name) = &document.platform_name
+        && *name != text
+    {
+        let _ = write!(text, ", on the platform {name}");
+    }
+    if let Some(id) = &document.id {
+        let _ = write!(text, " (id {id})");
+    }
+    text
+}
+
+fn state(state: State) -> &'static str {
+    match state {
+        State::Starting => "starting",
+        State::Up => "up",
+        State::Retrying => "down, trying again",
+        State::Stopping => "stopping",
+    }
+}
+
+/// Without what would move the cursor of a terminal.
+fn printable(text: &str) -> String {
+    crate::error::printable(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+    use super::{Colours, render};
+    use crate::agent::status::condition::Severity;
+    use crate::agent::status::document::{
+        Condition, Document, Failure, Heartbeat, Origin, Serves, State, VERSION,
+    };
+
+    const NOW: u64 = 1_800_000_000;
+
+    fn at(seconds: u64) -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(seconds)
+    }
+
+    fn gateway() -> Document {
+        Document {
+            version: VERSION,
+            origin: Origin {
+                role: "gateway".to_owned(),
+                name: "edge-1".to_owned(),
+                program_version: "1.2.3".to_owned(),
+                pid: 7,
+            },
+            platform_name: Some("edge-1".to_owned()),
+            id: Some("0b1".to_owned()),
+            state: State::Up,
+            since: at(NOW - 7200).into(),
+            relay: Some("eu-1".to_owned()),
+            serves: Serves::Gateway {
+                sessions_open: 2,
+                sessions_total: 40,
+            },
+            certificate_expires: Some(at(NOW + 36_000).into()),
+            certificate_renews: Some(at(NOW + 18_000).into()),
+            heartbeat: Some(Heartbeat {
+                at: at(NOW - 90).into(),
+                ok: true,
+                error: None,
+            }),
+            failures: Vec::new(),
+            conditions: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn healthy_gateway_is_seven_lines() {
+        let text = render(&gateway(), Colours(false), at(NOW));
+        let expected = "      gateway: edge-1 (id 0b1)
+        state: up since 2027-01-15 06:00:00 UTC (2 h ago), through relay eu-1
+     sessions: 2 open, 40 since the start
+  certificate: valid for 10 h (until 2027-01-15 18:00:00 UTC), renewed in 5 h
+    heartbeat: reached 90 s ago
+      process: 7 (version 1.2.3)
+";
+        assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn conditions_name_cause_and_fix() {
+        let mut document = gateway();
+        let failure = |error: &str, count| Failure {
+            at: at(NOW - 5).into(),
+            count,
+            error: error.to_owned(),
+        };
+        document.failures = vec![failure("timed out", 3), failure("no\x1b[1m route", 1)];
+        document.conditions = vec![Condition {
+            id: "no-tunnel".to_owned(),
+            severity: Severity::Critical,
+            title: "no tunnel".to_owned(),
+            detail: "refused".to_owned(),
+            cause: "a cause".to_owned(),
+            fix: "a fix".to_owned(),
+            since: at(NOW).into(),
+        }];
+        let text = render(&document, Colours(true), at(NOW));
+        let end = text.split_once("process").expect("rows").1;
+        let expected = ": 7 (version 1.2.3)
+last failures: 5 s ago (3 times): timed out
+               5 s ago: no [1m route
+
+  \x1b[31mno tunnel\x1b[0m: refused
+    why:  a cause
+    then: a fix
+";
+        assert_eq!(end, expected);
+    }
+}
