@@ -88,6 +88,19 @@ fn event_files_are_generated_from_the_catalogue() {
 }
 
 #[test]
+fn conditions_are_generated_from_the_catalogue() {
+    let path = "docs/troubleshooting.md";
+    let page = documents::read(root(), path);
+    let (head, rest) = page
+        .split_once("<!-- conditions: begin -->\n")
+        .expect("a begin");
+    let (_, tail) = rest.split_once("<!-- conditions: end -->").expect("an end");
+    let table = infisical_agent::status::condition::markdown();
+    let text = format!("{head}<!-- conditions: begin -->\n{table}<!-- conditions: end -->{tail}");
+    assert_none(&documents::outdated(root(), &[(path, text)]));
+}
+
+#[test]
 fn nothing_mentions_one_machine() {
     let files = files();
     let texts = files

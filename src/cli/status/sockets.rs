@@ -1,6 +1,7 @@
 //! Where a role serves its status, and where those of this machine are found.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::config::env::Environment;
@@ -67,8 +68,11 @@ pub(crate) fn of_this_machine(
             rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('@'))
         });
         services.iter_mut().for_each(|path| path.push(SERVICE));
-        // A directory of another user cannot be looked into; connecting says so.
-        services.retain(|path| fs::symlink_metadata(path).map_or_else(is_denied, |_| true));
+        services.retain(|path| match fs::symlink_metadata(path) {
+            Ok(_) => true,
+            // A directory of another user cannot be looked into; connecting says so.
+            Err(error) => error.kind() == io::ErrorKind::PermissionDenied,
+        });
         paths.append(&mut services);
     }
     for base in users(is_root, environment) {
@@ -78,10 +82,6 @@ pub(crate) fn of_this_machine(
         paths.append(&mut sockets);
     }
     paths
-}
-
-fn is_denied(error: std::io::Error) -> bool {
-    error.kind() == std::io::ErrorKind::PermissionDenied
 }
 
 /// What is in `directory` under names that `is_wanted`.

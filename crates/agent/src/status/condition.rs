@@ -29,7 +29,7 @@ pub struct Condition {
     /// What to do about it.
     pub fix: &'static str,
     /// The condition that it follows from: while that one holds, this one is not shown.
-    pub depends_on: Option<&'static Condition>,
+    pub depends_on: Option<&'static Self>,
 }
 
 /// A condition that holds.

@@ -274,7 +274,7 @@ mod tests {
             (|_| (), Health::Down),
             (|reporter| reporter.up(None, None), Health::Healthy),
             (
-                |reporter| reporter.up(None, Some((&NOT_REACHED, "502".to_owned()))),
+                |reporter| reporter.up(None, Some((&NOT_REACHED, "502"))),
                 Health::Degraded,
             ),
             (

@@ -149,12 +149,12 @@ pub fn relay() -> (Reporter, Monitor) {
 impl Reporter {
     /// The role serves, a gateway through `relay`; what the heartbeats of its tunnel show is
     /// `doubt`.
-    pub fn up(&self, relay: Option<&RelayName>, doubt: Option<(&'static Condition, String)>) {
+    pub fn up(&self, relay: Option<&RelayName>, doubt: Option<(&'static Condition, &str)>) {
         self.0.send_if_modified(|report| {
             let mut is_changed = report.enter(Phase::Up(relay.cloned()));
             for condition in CONNECTION {
-                is_changed |= match &doubt {
-                    Some((wrong, detail)) if *wrong == condition => report.raise(wrong, detail),
+                is_changed |= match doubt {
+                    Some((wrong, detail)) if wrong == condition => report.raise(wrong, detail),
                     Some(_) | None => report.clear(condition),
                 };
             }
@@ -621,7 +621,7 @@ mod tests {
         let not_connected = "not connected, next attempt in 2 s: refused";
         let refused =
             || reporter.retrying(&NO_TUNNEL, "refused".to_owned(), Duration::from_secs(2));
-        let doubt = || Some((&NOT_REACHED, "no route".to_owned()));
+        let doubt = || Some((&NOT_REACHED, "no route"));
         refused();
         assert_eq!(monitor.report().to_string(), not_connected);
         reporter.up(Some(&relay), None);

@@ -1,5 +1,5 @@
-//! The status socket: whoever may connect reads one [`Document`] and the end. Nothing is read from the
-//! peer, so nothing can be commanded through it.
+//! The status socket: a peer that may connect reads one [`Document`] and the end. Nothing is read
+//! from the peer, so nothing can be commanded through it.
 
 use std::fs::{self, Permissions};
 use std::io;

@@ -235,7 +235,10 @@ impl<'a> ActiveTunnel<'a> {
             None => (*doubt, why.clone()),
         });
         let relay = &self.state.tunnel.identity.relay_name;
-        self.driver.reporter.up(Some(relay), doubt);
+        self.driver.reporter.up(
+            Some(relay),
+            doubt.as_ref().map(|(doubt, why)| (*doubt, why.as_str())),
+        );
     }
 
     fn host(&self) -> String {
