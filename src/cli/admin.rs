@@ -4,6 +4,7 @@
 //! Secrets that are created go to standard output and nowhere else, or to a private file, so that
 //! they can be passed on without being seen.
 
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand, ValueEnum};
@@ -13,8 +14,9 @@ use serde_json::json;
 
 use super::exit::{Code, Failure};
 use super::global::{Global, LOCAL_DOMAIN};
-use super::print::{print, table};
-use crate::api::types::{Gateway, Relay};
+use super::platform_lists::{Format, ListedEnrollment, ListedGateway, ListedRelay};
+use super::print::print;
+use crate::api::types::Identity;
 use crate::api::{self, Client};
 use crate::config::env::{AUTH_METHOD, CLIENT_ID, CLIENT_SECRET};
 use crate::config::relay_host;
@@ -74,9 +76,16 @@ pub(crate) enum IdentityCommand {
         #[command(flatten)]
         administrator: Administrator,
     },
+    /// List the identities
+    List {
+        #[command(flatten)]
+        format: Format,
+        #[command(flatten)]
+        administrator: Administrator,
+    },
     /// Delete an identity, its tokens, and the gateways and relays that it registered
     Remove {
-        /// Its id
+        /// Its id, which create has printed and list shows
         id: uuid::Uuid,
         #[command(flatten)]
         administrator: Administrator,
@@ -119,12 +128,33 @@ pub(crate) enum TokenCommand {
         #[command(flatten)]
         administrator: Administrator,
     },
+    /// List the tokens that were not used yet, without the tokens themselves
+    List {
+        #[command(flatten)]
+        format: Format,
+        #[command(flatten)]
+        administrator: Administrator,
+    },
+    /// Revoke the tokens that enroll a gateway or relay; one that has enrolled stays
+    #[command(group = clap::ArgGroup::new("whose").required(true))]
+    Revoke {
+        /// Name of the gateway
+        #[arg(long, value_name = "NAME", group = "whose")]
+        gateway: Option<GatewayName>,
+        /// Name of the relay
+        #[arg(long, value_name = "NAME", group = "whose")]
+        relay: Option<RelayName>,
+        #[command(flatten)]
+        administrator: Administrator,
+    },
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum GatewayCommand {
-    /// List the gateways
+    /// List the gateways, whether each can be reached, and since when not
     List {
+        #[command(flatten)]
+        format: Format,
         #[command(flatten)]
         administrator: Administrator,
     },
@@ -139,8 +169,10 @@ pub(crate) enum GatewayCommand {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum RelayCommand {
-    /// List the relays
+    /// List the relays, whether each can be reached, and since when not
     List {
+        #[command(flatten)]
+        format: Format,
         #[command(flatten)]
         administrator: Administrator,
     },
@@ -183,15 +215,6 @@ struct CreatedIdentity {
     access_token: Option<Secret>,
     client_id: Option<String>,
     client_secret: Option<Secret>,
-}
-
-/// A row of the list of gateways, with what the embedded platform adds.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct ListedGateway {
-    #[serde(flatten)]
-    row: Gateway,
-    relay_name: Option<String>,
 }
 
 /// The administrators' connection to a platform.
@@ -276,8 +299,22 @@ async fn identity(command: IdentityCommand, global: &Global) -> anyhow::Result<(
             let path = "/v1/embedded/identities";
             let created: CreatedIdentity =
                 admin.post("creating the identity", path, &request).await?;
-            tracing::info!(identity.id = created.identity_id, "identity created");
-            output.write(&created.secret()?)
+            let (secret, id) = (created.secret()?, created.identity_id);
+            // Beside the secret, which stands alone on standard output.
+            let _ = writeln!(
+                io::stderr(),
+                "Created identity {id}; to remove it: infisical platform identity remove {id}"
+            );
+            output.write(&secret)
+        }
+        IdentityCommand::List {
+            format,
+            administrator,
+        } => {
+            let admin = administrator.connect(global)?;
+            let path = "/v1/embedded/identities";
+            let identities: Vec<Identity> = admin.get("listing the identities", path).await?;
+            format.identities(&identities)
         }
         IdentityCommand::Remove { id, administrator } => {
             let admin = administrator.connect(global)?;
@@ -307,41 +344,65 @@ impl CreatedIdentity {
 }
 
 async fn enrollment_token(command: TokenCommand, global: &Global) -> anyhow::Result<()> {
-    let TokenCommand::Create {
-        gateway,
-        relay,
-        host,
-        output,
-        administrator,
-    } = command;
-    let request = match (gateway, relay, host) {
-        (Some(name), ..) => json!({"kind": "gateway", "name": name}),
-        (None, Some(name), Some(host)) => json!({"kind": "relay", "name": name, "host": host}),
-        (None, ..) => return Err(Failure::usage("give --gateway, or --relay and --host").into()),
-    };
-    output.prove_writable()?;
-    let admin = administrator.connect(global)?;
     let path = "/v1/embedded/enrollment-tokens";
-    let action = "creating the enrollment token";
-    let created: Token = admin.post(action, path, &request).await?;
-    output.write(&created.token)
+    match command {
+        TokenCommand::Create {
+            gateway,
+            relay,
+            host,
+            output,
+            administrator,
+        } => {
+            let request = match (gateway, relay, host) {
+                (Some(name), ..) => json!({"kind": "gateway", "name": name}),
+                (None, Some(name), Some(host)) => {
+                    json!({"kind": "relay", "name": name, "host": host})
+                }
+                (None, ..) => {
+                    return Err(Failure::usage("give --gateway, or --relay and --host").into());
+                }
+            };
+            output.prove_writable()?;
+            let admin = administrator.connect(global)?;
+            let action = "creating the enrollment token";
+            let created: Token = admin.post(action, path, &request).await?;
+            output.write(&created.token)
+        }
+        TokenCommand::List {
+            format,
+            administrator,
+        } => {
+            let admin = administrator.connect(global)?;
+            let action = "listing the enrollment tokens";
+            let enrollments: Vec<ListedEnrollment> = admin.get(action, path).await?;
+            format.enrollments(&enrollments)
+        }
+        TokenCommand::Revoke {
+            gateway,
+            relay,
+            administrator,
+        } => {
+            let path = match (gateway, relay) {
+                (Some(name), _) => format!("{path}/gateway/{}", name.url_segment()),
+                (None, Some(name)) => format!("{path}/relay/{name}"),
+                (None, None) => return Err(Failure::usage("give --gateway or --relay").into()),
+            };
+            let admin = administrator.connect(global)?;
+            admin.delete("revoking the enrollment tokens", &path).await
+        }
+    }
 }
 
 async fn gateway(command: GatewayCommand, global: &Global) -> anyhow::Result<()> {
     match command {
-        GatewayCommand::List { administrator } => {
+        GatewayCommand::List {
+            format,
+            administrator,
+        } => {
             let admin = administrator.connect(global)?;
             let path = "/v1/embedded/gateways";
             let gateways: Vec<ListedGateway> = admin.get("listing the gateways", path).await?;
-            let rows = gateways.into_iter().map(|gateway| {
-                [
-                    gateway.row.name.to_string(),
-                    gateway.row.id.to_string(),
-                    gateway.relay_name.unwrap_or_else(|| "-".to_owned()),
-                    gateway.row.heartbeat.unwrap_or_else(|| "never".to_owned()),
-                ]
-            });
-            print(&table(["NAME", "ID", "RELAY", "LAST HEARTBEAT"], rows))
+            format.gateways(&gateways)
         }
         GatewayCommand::Remove {
             name,
@@ -355,31 +416,25 @@ async fn gateway(command: GatewayCommand, global: &Global) -> anyhow::Result<()>
 }
 
 async fn relay(command: RelayCommand, global: &Global) -> anyhow::Result<()> {
-    let administrator = match command {
-        RelayCommand::List { administrator } => administrator,
+    match command {
+        RelayCommand::List {
+            format,
+            administrator,
+        } => {
+            let admin = administrator.connect(global)?;
+            let path = "/v1/embedded/relays";
+            let relays: Vec<ListedRelay> = admin.get("listing the relays", path).await?;
+            format.relays(&relays)
+        }
         RelayCommand::Remove {
             name,
             administrator,
         } => {
             let admin = administrator.connect(global)?;
             let path = format!("/v1/embedded/relays/{name}");
-            return admin.delete("deleting the relay", &path).await;
+            admin.delete("deleting the relay", &path).await
         }
-    };
-    let admin = administrator.connect(global)?;
-    let relays: Vec<Relay> = admin
-        .get("listing the relays", "/v1/embedded/relays")
-        .await?;
-    let rows = relays.into_iter().map(|relay| {
-        let owner = relay.org_id.map_or("instance", |_| "organization");
-        [
-            relay.name.to_string(),
-            relay.host.to_string(),
-            owner.to_owned(),
-            relay.heartbeat.unwrap_or_else(|| "never".to_owned()),
-        ]
-    });
-    print(&table(["NAME", "HOST", "OWNER", "LAST HEARTBEAT"], rows))
+    }
 }
 
 impl Output {

@@ -22,6 +22,7 @@ pub mod logging;
 mod manual;
 mod person;
 mod platform;
+mod platform_lists;
 pub mod print;
 mod relay;
 mod reload;

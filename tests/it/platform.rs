@@ -149,13 +149,18 @@ async fn the_command_line_administers_it() {
     );
 
     // What is created stands alone on stdout, so that it can be piped.
-    let (code, token, _) = administer(platform, dir, &["identity", "create", "piped"]).await;
+    let (code, token, output) = administer(platform, dir, &["identity", "create", "piped"]).await;
     assert_eq!(code, 0, "{token}");
     assert_eq!(token.lines().count(), 1, "{token}");
+    let (_, id) = output.rsplit_once("identity remove ").expect("its id");
+    let id = id.lines().next().expect("its id").to_owned();
     let get = reqwest::Method::GET;
     let (status, answer) = platform.api(get, "v1/relays", token.trim(), None).await;
     assert_eq!(status, 200, "{answer}");
     assert_eq!(answer[0]["name"], RELAY);
+
+    let (code, _, output) = administer(platform, dir, &["identity", "remove", &id]).await;
+    assert_eq!(code, 0, "{output}");
 
     let file = dir.join("enrollment");
     let path = file.to_str().expect("UTF-8");
@@ -194,6 +199,95 @@ async fn the_command_line_administers_it() {
     let (code, _, output) = administer(platform, dir, &["gateway", "remove", GATEWAY]).await;
     assert_ne!(code, 0, "removed twice");
     assert!(output.contains(GATEWAY), "{output}");
+}
+
+/// A list as JSON; its version is checked.
+async fn list(platform: &Platform, dir: &Path, words: &[&str], kind: &str) -> Vec<Value> {
+    let words = [words, &["list", "--json"]].concat();
+    let (code, text, output) = administer(platform, dir, &words).await;
+    assert_eq!(code, 0, "{output}");
+    let list: Value = serde_json::from_str(&text).expect("JSON");
+    assert_eq!(list["version"], 1, "{list}");
+    list[kind].as_array().expect("rows").clone()
+}
+
+/// Lists tell who can be reached, and who no longer; they hold no secrets.
+#[tokio::test(flavor = "multi_thread")]
+async fn lists_tell_who_can_be_reached() {
+    let stack = Stack::start().await;
+    let (platform, dir) = (&stack.platform, stack.dir());
+    let reached = "Gateway is reachable by Infisical";
+    stack.gateway.wait_for_line(reached).await;
+    stack
+        .relay
+        .wait_for_line("Relay is reachable by Infisical")
+        .await;
+    let version = env!("CARGO_PKG_VERSION");
+    for (what, kind, name) in [("gateway", "gateways", GATEWAY), ("relay", "relays", RELAY)] {
+        let rows = list(platform, dir, &[what], kind).await;
+        let row = rows.first().expect("a row");
+        assert_eq!(row["name"], name);
+        assert_eq!(row["status"], "reachable", "{row}");
+        assert_eq!(row["program_version"], version, "{row}");
+        assert!(row["last_heartbeat_age_seconds"].is_u64(), "{row}");
+        let (_, table, _) = administer(platform, dir, &[what, "list"]).await;
+        let row = table.lines().nth(1).expect("a row");
+        for part in [name, "reachable", " ago", version] {
+            assert!(row.contains(part), "{part}: {table}");
+        }
+    }
+    // Neither has sent a heartbeat yet.
+    let token = platform.enrollment_token("gateway", "new", None).await;
+    let pending = list(platform, dir, &["enrollment-token"], "enrollment_tokens").await;
+    assert!(
+        pending.iter().any(|row| row["name"] == "new"),
+        "{pending:?}"
+    );
+    let post = reqwest::Method::POST;
+    let path = "v3/gateways/token-auth/enroll";
+    let (status, _) = platform
+        .api(post, path, "", Some(&json!({"token": token})))
+        .await;
+    assert_eq!(status, 200);
+    let (_, table, _) = administer(platform, dir, &["gateway", "list"]).await;
+    let row = table.lines().find(|line| line.starts_with("new "));
+    assert!(row.is_some_and(|row| row.contains("never seen")), "{table}");
+
+    let created = administer(
+        platform,
+        dir,
+        &["identity", "create", "x", "--role", "client"],
+    );
+    let (_, secret, _) = created.await;
+    let identities = list(platform, dir, &["identity"], "identities").await;
+    let row = identities
+        .iter()
+        .find(|row| row["name"] == "x")
+        .expect("a row");
+    assert_eq!(
+        (&row["roles"], &row["login"]),
+        (&json!(["client"]), &json!("token"))
+    );
+    assert!(!format!("{identities:?}{pending:?}").contains(secret.trim()));
+    assert!(!format!("{pending:?}").contains(&token));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn revoked_enrollment_token_enrolls_no_one() {
+    let (dir, platform) = alone().await;
+    let token = platform.enrollment_token("gateway", "edge one", None).await;
+    let words = ["enrollment-token", "revoke", "--gateway", "edge one"];
+    let (code, _, output) = administer(&platform, dir.path(), &words).await;
+    assert_eq!(code, 0, "{output}");
+    let post = reqwest::Method::POST;
+    let path = "v3/gateways/token-auth/enroll";
+    let (status, _) = platform
+        .api(post, path, "", Some(&json!({"token": token})))
+        .await;
+    assert_eq!(status, 401);
+    let (code, _, output) = administer(&platform, dir.path(), &words).await;
+    assert_eq!(code, 78, "{output}");
+    assert!(output.contains("edge one"), "{output}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -251,6 +251,51 @@ pub struct Gateway {
     pub heartbeat: Option<String>,
 }
 
+/// What the embedded platform's lists say of the heartbeats of a gateway or relay.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Reach {
+    /// Whether it can be reached.
+    pub status: Status,
+    /// Since when it is not, RFC 3339.
+    #[serde(default)]
+    pub unreachable_since: Option<String>,
+    /// Age of the last successful heartbeat, by the platform's clock.
+    #[serde(default)]
+    pub heartbeat_age_seconds: Option<u64>,
+    /// The version of the program, if it said so.
+    #[serde(default)]
+    pub program_version: Option<String>,
+}
+
+/// Whether a gateway or relay can be reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// A heartbeat has succeeded lately.
+    Reachable,
+    /// Heartbeats fail, or have ceased.
+    Unreachable,
+    /// No heartbeat ever succeeded.
+    NeverSeen,
+}
+
+/// A machine identity in the embedded platform's list.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Identity {
+    /// The identity's id.
+    pub id: String,
+    /// What people call it.
+    pub name: String,
+    /// What it may do.
+    pub roles: Vec<String>,
+    /// With which it logs in; null where it has an access token.
+    pub client_id: Option<String>,
+    /// RFC 3339.
+    pub created_at: String,
+}
+
 /// `POST /v1/auth/universal-auth/login`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -9,15 +9,13 @@ use serde_json::{Value, json};
 use super::auth::{Administrators, By, Clients, GatewayListers, Operators};
 use super::body::Json;
 use super::error::ApiError;
-use super::gateways::Listed;
-use super::relays::rows;
 use super::signing::Purpose;
-use super::{App, rfc3339};
-use crate::api::types::{Message, OpenSession, Relay as RelayRow, SessionCredentials};
+use super::{App, gateways, relays, rfc3339};
+use crate::api::types::{Identity as IdentityRow, Message, OpenSession, SessionCredentials};
 use crate::authority::{Actor, Target};
 use crate::humanize::LastSeen;
 use crate::names::{GatewayName, RelayHost, RelayName};
-use crate::store::{Credential, Role};
+use crate::store::{Credential, Enrollment, EnrollmentKind, IdentitySummary, Role};
 use crate::token::{self, TokenHash};
 
 /// Longest name of an identity, in characters.
@@ -94,6 +92,26 @@ pub(super) async fn create_identity(
     }))
 }
 
+/// `GET identities`
+pub(super) async fn identities(
+    State(app): State<App>,
+    _: By<Administrators>,
+) -> Result<axum::Json<Vec<IdentityRow>>, ApiError> {
+    let identities = app.store().identities().await?.into_iter();
+    let row = |identity: IdentitySummary| IdentityRow {
+        id: identity.id,
+        name: identity.name,
+        roles: identity
+            .roles
+            .iter()
+            .map(|role| role.as_str().to_owned())
+            .collect(),
+        client_id: identity.client_id,
+        created_at: rfc3339(identity.created_at),
+    };
+    Ok(axum::Json(identities.map(row).collect()))
+}
+
 /// `DELETE identities/{id}`
 pub(super) async fn delete_identity(
     State(app): State<App>,
@@ -138,21 +156,55 @@ pub(super) async fn create_enrollment_token(
     Ok(axum::Json(json!({"token": token.expose()})))
 }
 
+/// `GET enrollment-tokens`
+pub(super) async fn enrollment_tokens(
+    State(app): State<App>,
+    _: By<Operators>,
+) -> Result<axum::Json<Vec<Value>>, ApiError> {
+    let enrollments = app
+        .store()
+        .enrollments(SystemTime::now())
+        .await?
+        .into_iter();
+    let row = |enrollment: Enrollment| {
+        json!({
+            "kind": enrollment.kind,
+            "name": enrollment.name,
+            "host": enrollment.host,
+            "expiresAt": rfc3339(enrollment.expires_at),
+        })
+    };
+    Ok(axum::Json(enrollments.map(row).collect()))
+}
+
+/// `DELETE enrollment-tokens/{kind}/{name}`
+pub(super) async fn revoke_enrollment_tokens(
+    State(app): State<App>,
+    _: By<Operators>,
+    Path((kind, name)): Path<(EnrollmentKind, String)>,
+) -> Result<axum::Json<Message>, ApiError> {
+    let revoked = app
+        .store()
+        .revoke_enrollments(kind, name.clone(), SystemTime::now());
+    revoked.await?;
+    tracing::info!(?kind, name, "enrollment tokens revoked");
+    Ok(done("the enrollment tokens were revoked"))
+}
+
 /// `GET gateways`
-pub(super) async fn gateways(
+pub(super) async fn list_gateways(
     State(app): State<App>,
     _: By<GatewayListers>,
-) -> Result<axum::Json<Vec<Listed>>, ApiError> {
-    let gateways = app.store().gateways().await?;
-    Ok(axum::Json(gateways.into_iter().map(Listed::new).collect()))
+) -> Result<axum::Json<Vec<gateways::Listed>>, ApiError> {
+    gateways::all(&app).await
 }
 
 /// `GET relays`
-pub(super) async fn relays(
+pub(super) async fn list_relays(
     State(app): State<App>,
     _: By<Operators>,
-) -> Result<axum::Json<Vec<RelayRow>>, ApiError> {
-    rows(&app).await
+) -> Result<axum::Json<Vec<relays::Listed>>, ApiError> {
+    relays::all(&app).await
 }
 
 /// `DELETE gateways/{name}`
@@ -201,7 +253,7 @@ pub(super) async fn open_session(
     }
     let gateway = app.store().gateway_named(gateway_name(name)?).await?;
     let now = SystemTime::now();
-    let heartbeat = gateway.heartbeat;
+    let heartbeat = gateway.heartbeats.succeeded_at;
     let Some(relay) = gateway.relay.clone() else {
         let last_seen = LastSeen { at: heartbeat, now };
         let message = format!(

@@ -136,7 +136,8 @@ impl From<store::Error> for ApiError {
             | Error::GatewayDeleted
             | Error::RelayDeleted
             | Error::NoGateway
-            | Error::UnknownIdentity(_) => Self::not_found(message),
+            | Error::UnknownIdentity(_)
+            | Error::UnknownEnrollment { .. } => Self::not_found(message),
             Error::NotOwner(_) => Self::forbidden(message),
             Error::Enrollment | Error::Credentials | Error::Token => Self::unauthorized(message),
             // Not a refusal: it passes as soon as a relay has started.

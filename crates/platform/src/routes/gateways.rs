@@ -8,11 +8,12 @@ use serde::Serialize;
 use super::auth::{AnyGateway, By, Enrolled, GatewayIdentity, GatewayListers, Unauthenticated};
 use super::body::Json;
 use super::error::ApiError;
+use super::reach::{ProgramVersion, reach};
 use super::signing::{Purpose, Signer};
 use super::{App, rfc3339};
 use crate::api::types::{
     ConnectGateway, EnrollGateway, Gateway as GatewayRow, GatewayCredentials, GatewayHeartbeat,
-    GatewayLogin, Message, RegisterGateway,
+    GatewayLogin, Message, Reach, RegisterGateway,
 };
 use crate::authority::{Actor, Target};
 use crate::probe;
@@ -28,11 +29,14 @@ pub(super) struct Listed {
     relay_name: Option<String>,
     #[serde(rename = "heartbeatTTL")]
     heartbeat_ttl: Option<u64>,
+    #[serde(flatten)]
+    reach: Reach,
 }
 
 impl Listed {
-    pub(super) fn new(gateway: Gateway) -> Self {
+    pub(super) fn new(gateway: Gateway, now: SystemTime) -> Self {
         Self {
+            reach: reach(gateway.reachability(now), &gateway.heartbeats, now),
             relay_name: gateway.relay.map(|relay| relay.name.to_string()),
             heartbeat_ttl: gateway.heartbeat_ttl.map(|ttl| ttl.as_secs()),
             row: GatewayRow {
@@ -41,7 +45,7 @@ impl Listed {
                 name: gateway.name,
                 created_at: rfc3339(gateway.created_at),
                 updated_at: rfc3339(gateway.updated_at),
-                heartbeat: gateway.heartbeat.map(rfc3339),
+                heartbeat: gateway.heartbeats.succeeded_at.map(rfc3339),
             },
         }
     }
@@ -129,6 +133,7 @@ pub(super) async fn enroll(
 pub(super) async fn heartbeat(
     State(app): State<App>,
     caller: AnyGateway,
+    ProgramVersion(program_version): ProgramVersion,
     Json(_): Json<GatewayHeartbeat>,
 ) -> Result<axum::Json<Message>, ApiError> {
     let (signer, gateway) = match caller {
@@ -159,10 +164,14 @@ pub(super) async fn heartbeat(
             authority.session(gateway, relay, Actor::Platform, target, now)
         })
         .await?;
-    let ttl = probe::gateway(&session).await?;
-    app.store()
-        .gateway_reached(id, ttl, SystemTime::now())
-        .await?;
+    let probed = probe::gateway(&session).await;
+    if !matches!(probed, Err(probe::Error::Local(_))) {
+        let ttl = probed.as_ref().ok().copied();
+        app.store()
+            .gateway_probed(id, ttl, program_version, SystemTime::now())
+            .await?;
+    }
+    probed?;
     Ok(axum::Json(Message {
         message: "Successfully triggered heartbeat".to_owned(),
     }))
@@ -173,6 +182,14 @@ pub(super) async fn list(
     State(app): State<App>,
     _: By<GatewayListers>,
 ) -> Result<axum::Json<Vec<Listed>>, ApiError> {
-    let gateways = app.store().gateways().await?;
-    Ok(axum::Json(gateways.into_iter().map(Listed::new).collect()))
+    all(&app).await
+}
+
+/// All gateways as the lists have them.
+pub(super) async fn all(app: &App) -> Result<axum::Json<Vec<Listed>>, ApiError> {
+    let gateways = app.store().gateways().await?.into_iter();
+    let now = SystemTime::now();
+    Ok(axum::Json(
+        gateways.map(|gateway| Listed::new(gateway, now)).collect(),
+    ))
 }

@@ -12,6 +12,7 @@ mod error;
 mod gateways;
 mod layer;
 mod login;
+mod reach;
 mod relays;
 mod signing;
 #[cfg(test)]
@@ -119,13 +120,23 @@ pub(super) fn router(app: App) -> Router {
 /// The routes that only the embedded platform has.
 fn embedded() -> Router<App> {
     Router::new()
-        .route("/identities", post(admin::create_identity))
+        .route(
+            "/identities",
+            post(admin::create_identity).get(admin::identities),
+        )
         .route("/identities/{id}", delete(admin::delete_identity))
-        .route("/enrollment-tokens", post(admin::create_enrollment_token))
-        .route("/gateways", get(admin::gateways))
+        .route(
+            "/enrollment-tokens",
+            post(admin::create_enrollment_token).get(admin::enrollment_tokens),
+        )
+        .route(
+            "/enrollment-tokens/{kind}/{name}",
+            delete(admin::revoke_enrollment_tokens),
+        )
+        .route("/gateways", get(admin::list_gateways))
         .route("/gateways/{name}", delete(admin::delete_gateway))
         .route("/gateways/{name}/sessions", post(admin::open_session))
-        .route("/relays", get(admin::relays))
+        .route("/relays", get(admin::list_relays))
         .route("/relays/{name}", delete(admin::delete_relay))
         .route("/relay-auth-secret", get(admin::relay_auth_secret))
 }

@@ -8,11 +8,12 @@ use serde::Serialize;
 use super::auth::{EnrolledRelay, InstanceRelay, RelayIdentity, RelayLister, Unauthenticated};
 use super::body::Json;
 use super::error::ApiError;
+use super::reach::{ProgramVersion, reach};
 use super::signing::{Purpose, Signer};
 use super::{App, rfc3339};
 use crate::api::types::{
-    Message, RegisterRelay, Relay as RelayRow, RelayCredentials, RelayHeartbeat, RelayLoggedIn,
-    RelayLogin,
+    Message, Reach, RegisterRelay, Relay as RelayRow, RelayCredentials, RelayHeartbeat,
+    RelayLoggedIn, RelayLogin,
 };
 use crate::config::settings::RelayKind;
 use crate::probe;
@@ -124,6 +125,7 @@ pub(super) async fn enroll(
 pub(super) async fn heartbeat_org(
     State(app): State<App>,
     RelayIdentity(identity): RelayIdentity,
+    version: ProgramVersion,
     Json(request): Json<RelayHeartbeat>,
 ) -> Result<axum::Json<Message>, ApiError> {
     let owner = Owner::Identity(identity.clone());
@@ -131,13 +133,14 @@ pub(super) async fn heartbeat_org(
         .store()
         .relay_of(owner, request.name, SystemTime::now())
         .await?;
-    reach(&app, Signer::Identity(identity), relay).await
+    probe_relay(&app, Signer::Identity(identity), relay, version).await
 }
 
 /// `POST /v1/relays/heartbeat-instance-relay`
 pub(super) async fn heartbeat_instance(
     State(app): State<App>,
     _: InstanceRelay,
+    version: ProgramVersion,
     Json(request): Json<RelayHeartbeat>,
 ) -> Result<axum::Json<Message>, ApiError> {
     let relay = app
@@ -145,23 +148,29 @@ pub(super) async fn heartbeat_instance(
         .relay_of(Owner::Instance, request.name, SystemTime::now())
         .await?;
     // One that fails and repeats it must not use up what the others need.
-    reach(&app, Signer::Relay(relay.id.clone()), relay).await
+    probe_relay(&app, Signer::Relay(relay.id.clone()), relay, version).await
 }
 
 /// `POST /v2/relays/heartbeat`
 pub(super) async fn heartbeat(
     State(app): State<App>,
     EnrolledRelay(id): EnrolledRelay,
+    version: ProgramVersion,
 ) -> Result<axum::Json<Message>, ApiError> {
     let relay = app
         .store()
         .enrolled_relay(id.clone(), SystemTime::now())
         .await?;
-    reach(&app, Signer::Relay(id), relay).await
+    probe_relay(&app, Signer::Relay(id), relay, version).await
 }
 
 /// While the caller waits, the relay is reached from here.
-async fn reach(app: &App, signer: Signer, relay: Relay) -> Result<axum::Json<Message>, ApiError> {
+async fn probe_relay(
+    app: &App,
+    signer: Signer,
+    relay: Relay,
+    ProgramVersion(program_version): ProgramVersion,
+) -> Result<axum::Json<Message>, ApiError> {
     let (id, host) = (relay.id.clone(), relay.host.clone());
     let now = SystemTime::now();
     let pki = app
@@ -169,8 +178,13 @@ async fn reach(app: &App, signer: Signer, relay: Relay) -> Result<axum::Json<Mes
             authority.relay_probe(relay.subject(), now)
         })
         .await?;
-    probe::relay(&host, &pki).await?;
-    app.store().relay_reached(id, SystemTime::now()).await?;
+    let probed = probe::relay(&host, &pki).await;
+    if !matches!(probed, Err(probe::Error::Local(_))) {
+        app.store()
+            .relay_probed(id, probed.is_ok(), program_version, SystemTime::now())
+            .await?;
+    }
+    probed?;
     Ok(axum::Json(Message {
         message: "Successfully triggered heartbeat".to_owned(),
     }))
@@ -188,22 +202,44 @@ pub(super) async fn list(
     rows(&app).await
 }
 
+/// A row of the administrators' list of relays.
+#[derive(Debug, Serialize)]
+pub(super) struct Listed {
+    #[serde(flatten)]
+    row: RelayRow,
+    #[serde(flatten)]
+    reach: Reach,
+}
+
 /// All relays as the API lists them.
-pub(super) async fn rows(app: &App) -> Result<axum::Json<Vec<RelayRow>>, ApiError> {
-    let organization = &app.0.authority.organization().id;
-    let relays = app.store().relays().await?;
-    let row = |relay: Relay| RelayRow {
+async fn rows(app: &App) -> Result<axum::Json<Vec<RelayRow>>, ApiError> {
+    let relays = app.store().relays().await?.into_iter();
+    Ok(axum::Json(relays.map(|relay| row(app, relay)).collect()))
+}
+
+/// All relays as administrators see them.
+pub(super) async fn all(app: &App) -> Result<axum::Json<Vec<Listed>>, ApiError> {
+    let relays = app.store().relays().await?.into_iter();
+    let now = SystemTime::now();
+    let listed = |relay: Relay| Listed {
+        reach: reach(relay.reachability(now), &relay.heartbeats, now),
+        row: row(app, relay),
+    };
+    Ok(axum::Json(relays.map(listed).collect()))
+}
+
+fn row(app: &App, relay: Relay) -> RelayRow {
+    RelayRow {
         id: relay.id,
         created_at: rfc3339(relay.created_at),
         updated_at: rfc3339(relay.updated_at),
         org_id: match relay.kind {
-            RelayKind::Org => Some(organization.clone()),
+            RelayKind::Org => Some(app.0.authority.organization().id.clone()),
             RelayKind::Instance => None,
         },
         identity_id: relay.identity_id,
         name: relay.name,
         host: relay.host,
-        heartbeat: relay.heartbeat.map(rfc3339),
-    };
-    Ok(axum::Json(relays.into_iter().map(row).collect()))
+        heartbeat: relay.heartbeats.succeeded_at.map(rfc3339),
+    }
 }

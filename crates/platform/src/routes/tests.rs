@@ -317,7 +317,16 @@ async fn every_endpoint_checks_its_roles() {
             json!({"name": "x", "method": "token"}),
             &["admin", "token"],
         ),
+        get("/v1/embedded/identities", &["admin", "token"]),
         delete(uuid, &["admin", "token"]),
+        get(
+            "/v1/embedded/enrollment-tokens",
+            &["admin", "operator", "token"],
+        ),
+        delete(
+            "/v1/embedded/enrollment-tokens/gateway/unknown",
+            &["admin", "operator", "token"],
+        ),
         post(
             "/v1/embedded/enrollment-tokens",
             enrollment,
@@ -619,6 +628,16 @@ async fn a_heartbeat_proves_the_whole_path() {
         )
     };
 
+    let status = async |list: &str| {
+        let path = format!("/v1/embedded/{list}");
+        let row = platform.get(&path, &platform.admin).await.body[0].clone();
+        json!([
+            row["status"],
+            row["unreachableSince"],
+            row["heartbeatAgeSeconds"]
+        ])
+    };
+
     // Each stage has a listener of its own behind the same address.
     let serve = |listener: TcpListener, gateway: Option<&'static str>| {
         let gateway = gateway.map(|answer| (gateway_pki.pki.clone(), answer));
@@ -648,6 +667,7 @@ async fn a_heartbeat_proves_the_whole_path() {
     let answer = heartbeat().await.refused(400);
     assert!(answer.contains("could not reach it"), "{answer}");
     assert_eq!(heard().await, (false, Value::Null));
+    assert_eq!(status("gateways").await, json!(["never_seen", null, null]));
 
     let stage = serve(
         again(stage).await,
@@ -655,11 +675,27 @@ async fn a_heartbeat_proves_the_whole_path() {
     );
     let _: Value = heartbeat().await.ok();
     assert_eq!(heard().await, (true, json!(77)));
+    for list in ["gateways", "relays"] {
+        let status = status(list).await;
+        assert_eq!(status[0], "reachable", "{list}: {status}");
+        assert!(
+            status[1].is_null() && status[2].is_u64(),
+            "{list}: {status}"
+        );
+    }
 
     drop(again(stage).await);
     for answer in [heartbeat().await, relay_heartbeat().await] {
         let answer = answer.refused(400);
         assert!(answer.contains("could not reach it"), "{answer}");
+    }
+    for list in ["gateways", "relays"] {
+        let status = status(list).await;
+        assert_eq!(status[0], "unreachable", "{list}: {status}");
+        assert!(
+            status[1].is_string() && status[2].is_u64(),
+            "{list}: {status}"
+        );
     }
     platform.stop().await;
 }

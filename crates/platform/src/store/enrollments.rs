@@ -3,15 +3,44 @@
 use std::time::{Duration, SystemTime};
 
 use rusqlite::{OptionalExtension as _, Transaction};
+use serde::{Deserialize, Serialize};
 
 use super::identities::insert_token;
 use super::relays::{self, Owner, Relay};
-use super::{Error, Store, gateways, millis, text};
+use super::{Error, Store, gateways, millis, text, time};
 use crate::names::{GatewayId, GatewayName, RelayHost, RelayName};
 use crate::token::TokenHash;
 
 /// How long an enrollment token may be used (protocol.md §6).
 const LIFETIME: Duration = Duration::from_secs(3600);
+
+/// What a token enrolls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum EnrollmentKind {
+    Gateway,
+    Relay,
+}
+
+impl EnrollmentKind {
+    /// The name in the tables.
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Gateway => "gateway",
+            Self::Relay => "relay",
+        }
+    }
+}
+
+/// A token that was not exchanged yet, without the token.
+#[derive(Debug, Clone)]
+pub(crate) struct Enrollment {
+    pub(crate) kind: EnrollmentKind,
+    pub(crate) name: String,
+    /// That of a relay.
+    pub(crate) host: Option<String>,
+    pub(crate) expires_at: SystemTime,
+}
 
 impl Store {
     /// Keeps a token that enrolls the gateway `name`.
@@ -43,6 +72,53 @@ impl Store {
         self.call(move |tx| {
             relays::check_enrollment(tx, &name, &host, now)?;
             insert(tx, token, "relay", name.as_str(), Some(host.as_str()), now)
+        })
+        .await
+    }
+
+    /// The tokens that may still be exchanged, by name.
+    pub(crate) async fn enrollments(&self, now: SystemTime) -> Result<Vec<Enrollment>, Error> {
+        self.call(move |tx| {
+            let mut rows = tx.prepare(
+                "SELECT kind, name, host, expires_at FROM enrollment_token
+                 WHERE expires_at > ?1 ORDER BY kind, name, expires_at",
+            )?;
+            let enrollments = rows.query_map([millis(now)], |row| {
+                let kind: String = row.get(0)?;
+                Ok(Enrollment {
+                    kind: match kind == EnrollmentKind::Gateway.as_str() {
+                        true => EnrollmentKind::Gateway,
+                        false => EnrollmentKind::Relay,
+                    },
+                    name: row.get(1)?,
+                    host: row.get(2)?,
+                    expires_at: time(row.get(3)?),
+                })
+            })?;
+            Ok(enrollments.collect::<Result<_, _>>()?)
+        })
+        .await
+    }
+
+    /// Deletes all tokens that enroll `name`.
+    pub(crate) async fn revoke_enrollments(
+        &self,
+        kind: EnrollmentKind,
+        name: String,
+        now: SystemTime,
+    ) -> Result<(), Error> {
+        self.call(move |tx| {
+            let revoked = tx.execute(
+                "DELETE FROM enrollment_token WHERE kind = ?1 AND name = ?2 AND expires_at > ?3",
+                (kind.as_str(), &name, millis(now)),
+            )?;
+            match revoked {
+                0 => Err(Error::UnknownEnrollment {
+                    kind: kind.as_str(),
+                    name,
+                }),
+                _ => Ok(()),
+            }
         })
         .await
     }

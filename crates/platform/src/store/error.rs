@@ -65,6 +65,10 @@ pub enum Error {
     NoRelay,
     #[error("the enrollment token is not valid: it was used, has expired, or never existed")]
     Enrollment,
+    #[error(
+        "no enrollment token for the {kind} {name:?} is left: it was used, has expired, or never existed"
+    )]
+    UnknownEnrollment { kind: &'static str, name: String },
     #[error("the client id or client secret is wrong")]
     Credentials,
     #[error("the access token is invalid, expired or revoked")]

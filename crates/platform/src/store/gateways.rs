@@ -4,8 +4,9 @@ use std::time::{Duration, SystemTime};
 
 use rusqlite::{OptionalExtension as _, Row, Transaction};
 
+use super::reachability::{self, Heartbeats, Table};
 use super::relays::{self, Relay};
-use super::{Error, Store, millis, text, time};
+use super::{Error, Reachability, Store, millis, text, time};
 use crate::authority::GatewaySubject;
 use crate::names::{GatewayId, GatewayName, RelayName};
 
@@ -17,7 +18,7 @@ pub(crate) struct Gateway {
     pub(crate) identity_id: Option<String>,
     pub(crate) created_at: SystemTime,
     pub(crate) updated_at: SystemTime,
-    pub(crate) heartbeat: Option<SystemTime>,
+    pub(crate) heartbeats: Heartbeats,
     /// How long the gateway said that a heartbeat counts.
     pub(crate) heartbeat_ttl: Option<Duration>,
     /// The relay that it chose last.
@@ -32,12 +33,19 @@ impl Gateway {
             name: &self.name,
         }
     }
+
+    /// Whether it can be reached.
+    pub(crate) fn reachability(&self, now: SystemTime) -> Reachability {
+        let lifetime = self.heartbeat_ttl.unwrap_or_default();
+        self.heartbeats.reachability(lifetime, now)
+    }
 }
 
 const COLUMNS: &str = "gateway.id, gateway.name, gateway.identity_id, gateway.created_at, \
-     gateway.updated_at, gateway.heartbeat_at, gateway.heartbeat_ttl_seconds, gateway.relay_id";
+     gateway.updated_at, gateway.heartbeat_at, gateway.heartbeat_ttl_seconds, gateway.relay_id, \
+     gateway.heartbeat_failed_at, gateway.program_version";
 /// How many columns those are: the relay's come behind.
-const RELAY_AT: usize = 8;
+const RELAY_AT: usize = 10;
 
 fn from_row(row: &Row<'_>) -> rusqlite::Result<Gateway> {
     let ttl: Option<i64> = row.get(6)?;
@@ -48,7 +56,11 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Gateway> {
         identity_id: row.get(2)?,
         created_at: time(row.get(3)?),
         updated_at: time(row.get(4)?),
-        heartbeat: row.get::<_, Option<i64>>(5)?.map(time),
+        heartbeats: Heartbeats {
+            succeeded_at: row.get::<_, Option<i64>>(5)?.map(time),
+            failed_at: row.get::<_, Option<i64>>(8)?.map(time),
+            program_version: row.get(9)?,
+        },
         heartbeat_ttl: ttl
             .and_then(|seconds| u64::try_from(seconds).ok())
             .map(Duration::from_secs),
@@ -93,7 +105,7 @@ pub(super) fn insert(
 ) -> Result<String, Error> {
     let id = uuid::Uuid::new_v4().to_string();
     tx.execute(
-        "INSERT INTO gateway VALUES (?1, ?2, ?3, NULL, ?4, ?4, NULL, NULL)",
+        "INSERT INTO gateway VALUES (?1, ?2, ?3, NULL, ?4, ?4, NULL, NULL, NULL, NULL)",
         (&id, name.as_str(), identity, millis(now)),
     )?;
     Ok(id)
@@ -193,19 +205,25 @@ impl Store {
         .await
     }
 
-    /// Notes that the gateway was reached, and for how long that counts.
-    pub(crate) async fn gateway_reached(
+    /// Notes that the gateway was reached, and for how long that counts; without that, that it was
+    /// not.
+    pub(crate) async fn gateway_probed(
         &self,
         id: GatewayId,
-        ttl: Duration,
+        ttl: Option<Duration>,
+        program_version: Option<String>,
         now: SystemTime,
     ) -> Result<(), Error> {
         self.call(move |tx| {
-            let ttl = i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX);
-            tx.execute(
-                "UPDATE gateway SET heartbeat_at = ?2, heartbeat_ttl_seconds = ?3 WHERE id = ?1",
-                (id.as_str(), millis(now), ttl),
-            )?;
+            let version = program_version.as_deref();
+            reachability::note(tx, Table::Gateway, id.as_str(), ttl.is_some(), version, now)?;
+            if let Some(ttl) = ttl {
+                let ttl = i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX);
+                tx.execute(
+                    "UPDATE gateway SET heartbeat_ttl_seconds = ?2 WHERE id = ?1",
+                    (id.as_str(), ttl),
+                )?;
+            }
             Ok(())
         })
         .await

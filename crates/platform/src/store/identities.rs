@@ -33,6 +33,17 @@ pub(crate) struct Identity {
     pub(crate) roles: Vec<Role>,
 }
 
+/// An identity as a list shows it.
+#[derive(Debug, Clone)]
+pub(crate) struct IdentitySummary {
+    pub(crate) id: String,
+    pub(crate) name: String,
+    pub(crate) roles: Vec<Role>,
+    /// With which it logs in; without one it has an access token.
+    pub(crate) client_id: Option<String>,
+    pub(crate) created_at: SystemTime,
+}
+
 /// Whose access token it is.
 #[derive(Debug, Clone)]
 pub(crate) enum Principal {
@@ -78,6 +89,30 @@ impl Store {
                 insert_token(tx, token, "identity", &id, None)?;
             }
             Ok(id)
+        })
+        .await
+    }
+
+    /// All identities, by name.
+    pub(crate) async fn identities(&self) -> Result<Vec<IdentitySummary>, Error> {
+        self.call(|tx| {
+            let mut rows = tx.prepare(
+                "SELECT id, name, client_id, created_at FROM identity ORDER BY name, created_at",
+            )?;
+            let identities = rows.query_map([], |row| {
+                Ok(IdentitySummary {
+                    id: row.get(0)?,
+                    name: row.get(1)?,
+                    roles: Vec::new(),
+                    client_id: row.get(2)?,
+                    created_at: time(row.get(3)?),
+                })
+            })?;
+            let mut identities: Vec<IdentitySummary> = identities.collect::<Result<_, _>>()?;
+            for identity in &mut identities {
+                identity.roles = roles::of(tx, &identity.id)?;
+            }
+            Ok(identities)
         })
         .await
     }

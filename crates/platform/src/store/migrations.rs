@@ -50,3 +50,16 @@ pub(super) fn to_version_2(tx: &Transaction<'_>) -> Result<(), Error> {
     }
     Ok(())
 }
+
+/// Version 3 notes when a heartbeat first failed, and which version of the program sent it.
+const REACHABILITY: &str = "
+ALTER TABLE gateway ADD COLUMN heartbeat_failed_at INTEGER;
+ALTER TABLE gateway ADD COLUMN program_version TEXT;
+ALTER TABLE relay ADD COLUMN heartbeat_failed_at INTEGER;
+ALTER TABLE relay ADD COLUMN program_version TEXT;
+";
+
+/// See [`REACHABILITY`].
+pub(super) fn to_version_3(tx: &Transaction<'_>) -> Result<(), Error> {
+    Ok(tx.execute_batch(REACHABILITY)?)
+}

@@ -5,7 +5,8 @@ use std::time::{Duration, SystemTime};
 
 use rusqlite::{OptionalExtension as _, Row, Transaction};
 
-use super::{Error, Store, enrollments, millis, text, time};
+use super::reachability::{self, Heartbeats, Table};
+use super::{Error, Reachability, Store, enrollments, millis, text, time};
 use crate::authority::RelaySubject;
 use crate::config::settings::RelayKind;
 use crate::names::{RelayHost, RelayName};
@@ -23,7 +24,7 @@ pub(crate) struct Relay {
     pub(crate) identity_id: Option<String>,
     pub(crate) created_at: SystemTime,
     pub(crate) updated_at: SystemTime,
-    pub(crate) heartbeat: Option<SystemTime>,
+    pub(crate) heartbeats: Heartbeats,
 }
 
 /// Who registers a relay.
@@ -67,12 +68,17 @@ impl Relay {
         }
     }
 
+    /// Whether it can be reached.
+    pub(crate) fn reachability(&self, now: SystemTime) -> Reachability {
+        self.heartbeats.reachability(HEALTHY, now)
+    }
+
     /// How much a gateway should want it, greatest first; `None` not at all. A relay that
     /// registered lately may not have had the time for a heartbeat: better than none.
     pub(super) fn rank(&self, now: SystemTime) -> Option<(bool, bool, SystemTime)> {
         let lately = |at: SystemTime| now.duration_since(at).unwrap_or_default() < HEALTHY;
         let own = self.kind == RelayKind::Org;
-        match self.heartbeat {
+        match self.heartbeats.succeeded_at {
             Some(at) if lately(at) => Some((true, own, at)),
             Some(_) | None if lately(self.updated_at) => Some((false, own, self.updated_at)),
             Some(_) | None => None,
@@ -92,7 +98,8 @@ pub(super) fn choose(relays: Vec<Relay>, now: SystemTime) -> Option<Relay> {
 
 /// Columns of [`from_row`].
 pub(super) const COLUMNS: &str = "relay.id, relay.kind, relay.name, relay.host, relay.identity_id, \
-     relay.created_at, relay.updated_at, relay.heartbeat_at";
+     relay.created_at, relay.updated_at, relay.heartbeat_at, relay.heartbeat_failed_at, \
+     relay.program_version";
 
 /// Reads a relay whose first column is at `at`.
 pub(super) fn from_row(row: &Row<'_>, at: usize) -> rusqlite::Result<Relay> {
@@ -109,7 +116,11 @@ pub(super) fn from_row(row: &Row<'_>, at: usize) -> rusqlite::Result<Relay> {
         identity_id: row.get(at + 4)?,
         created_at: time(row.get(at + 5)?),
         updated_at: time(row.get(at + 6)?),
-        heartbeat: row.get::<_, Option<i64>>(at + 7)?.map(time),
+        heartbeats: Heartbeats {
+            succeeded_at: row.get::<_, Option<i64>>(at + 7)?.map(time),
+            failed_at: row.get::<_, Option<i64>>(at + 8)?.map(time),
+            program_version: row.get(at + 9)?,
+        },
     })
 }
 
@@ -235,7 +246,7 @@ pub(super) fn register(
                 RelayKind::Instance => "instance",
             };
             tx.execute(
-                "INSERT INTO relay VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6, NULL)",
+                "INSERT INTO relay VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6, NULL, NULL, NULL)",
                 (
                     id,
                     kind,
@@ -306,14 +317,17 @@ impl Store {
         self.call(all).await
     }
 
-    /// Notes that the relay was reached.
-    pub(crate) async fn relay_reached(&self, id: String, now: SystemTime) -> Result<(), Error> {
+    /// Notes whether the relay was reached.
+    pub(crate) async fn relay_probed(
+        &self,
+        id: String,
+        reached: bool,
+        program_version: Option<String>,
+        now: SystemTime,
+    ) -> Result<(), Error> {
         self.call(move |tx| {
-            tx.execute(
-                "UPDATE relay SET heartbeat_at = ?2 WHERE id = ?1",
-                (&id, millis(now)),
-            )?;
-            Ok(())
+            let version = program_version.as_deref();
+            reachability::note(tx, Table::Relay, &id, reached, version, now)
         })
         .await
     }

@@ -7,7 +7,7 @@ use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 use super::{Error, migrations};
 
 /// Version of the tables below, in SQLite's `user_version`.
-pub(super) const VERSION: i64 = 2;
+pub(super) const VERSION: i64 = 3;
 
 // Times are milliseconds since 1970; `…_hash` and `hash` are SHA-256 of something never written
 // down.
@@ -43,7 +43,9 @@ CREATE TABLE relay (
     identity_id TEXT REFERENCES identity ON DELETE CASCADE,
     created_at INTEGER NOT NULL,
     updated_at INTEGER NOT NULL,
-    heartbeat_at INTEGER
+    heartbeat_at INTEGER,
+    heartbeat_failed_at INTEGER,
+    program_version TEXT
 ) STRICT;
 CREATE TABLE gateway (
     id TEXT PRIMARY KEY,
@@ -53,7 +55,9 @@ CREATE TABLE gateway (
     created_at INTEGER NOT NULL,
     updated_at INTEGER NOT NULL,
     heartbeat_at INTEGER,
-    heartbeat_ttl_seconds INTEGER
+    heartbeat_ttl_seconds INTEGER,
+    heartbeat_failed_at INTEGER,
+    program_version TEXT
 ) STRICT;
 CREATE TABLE access_token (
     hash BLOB PRIMARY KEY,
@@ -98,7 +102,12 @@ pub(super) fn prepare(connection: &mut Connection, path: &Path) -> Result<(), Er
     }
     match found {
         0 => transaction.execute_batch(TABLES)?,
-        1 => migrations::to_version_2(&transaction)?,
+        1 => {
+            // In this order: the second step reads relays with today's columns.
+            migrations::to_version_3(&transaction)?;
+            migrations::to_version_2(&transaction)?;
+        }
+        2 => migrations::to_version_3(&transaction)?,
         // Only the current version is left.
         _ => {}
     }

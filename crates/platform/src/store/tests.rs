@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use super::{Credential, Error, Owner, Principal, Role, Store};
+use super::{Credential, Error, Owner, Principal, Reachability, Role, Store};
 use crate::authority::{CaRecord, KeyAlgorithm};
 use crate::config::settings::RelayKind;
 use crate::names::{GatewayName, RelayHost, RelayName};
@@ -87,11 +87,11 @@ async fn a_restart_loses_nothing() {
         .expect("allowed");
     let ttl = Duration::from_secs(60);
     store
-        .gateway_reached(known.id.clone(), ttl, now)
+        .gateway_probed(known.id.clone(), Some(ttl), Some("1.2.3".to_owned()), now)
         .await
         .expect("noted");
     store
-        .relay_reached(registered.id.clone(), now)
+        .relay_probed(registered.id.clone(), true, None, now)
         .await
         .expect("noted");
     drop(store);
@@ -113,7 +113,7 @@ async fn a_restart_loses_nothing() {
         (&through.id, through.kind),
         (&registered.id, RelayKind::Org)
     );
-    assert!(through.heartbeat.is_some());
+    assert!(through.heartbeats.succeeded_at.is_some());
     let principal = store.principal(token, now).await.expect("read");
     assert!(matches!(principal, Some(Principal::Identity(_))));
     let (_, access) = fresh();
@@ -437,20 +437,23 @@ async fn healthy_relay_of_own_organization_is_preferred() {
     assert!(matches!(stale, Err(Error::NoRelay)), "{stale:?}");
     let later = now + HOUR;
     store
-        .relay_reached(ids[0].clone(), later)
+        .relay_probed(ids[0].clone(), true, None, later)
         .await
         .expect("noted");
     let (_, chosen) = choose(later).await.expect("the only healthy one");
     assert_eq!(chosen.name, relay("shared"));
     store
-        .relay_reached(ids[1].clone(), later)
+        .relay_probed(ids[1].clone(), true, None, later)
         .await
         .expect("noted");
     let (_, kept) = choose(later).await.expect("both are healthy");
     assert_eq!(kept.name, relay("shared"), "it stays with a healthy relay");
     let much_later = later + HOUR;
     for id in ids {
-        store.relay_reached(id, much_later).await.expect("noted");
+        store
+            .relay_probed(id, true, None, much_later)
+            .await
+            .expect("noted");
     }
     let named = store.connect_gateway(id.clone(), Some(relay("own")), much_later);
     let (_, named) = named.await.expect("named");
@@ -468,7 +471,10 @@ fn own_organizations_relay_is_best() {
         identity_id: None,
         created_at: now,
         updated_at: now - Duration::from_secs(60),
-        heartbeat: heartbeat.map(|age| now - age),
+        heartbeats: super::Heartbeats {
+            succeeded_at: heartbeat.map(|age| now - age),
+            ..super::Heartbeats::default()
+        },
     };
     let second = Duration::from_secs(1);
     let shared = || make(RelayKind::Instance, "shared", Some(second));
@@ -572,6 +578,65 @@ async fn identities_of_version_1_are_kept() {
     }
 }
 
+#[tokio::test]
+async fn tables_of_version_2_are_kept() {
+    let (directory, store, now) = store();
+    let made = store.register_relay(Owner::Instance, relay("eu-1"), host("a"), now);
+    made.await.expect("registered");
+    drop(store);
+    let old = rusqlite::Connection::open(directory.path().join(super::FILE)).expect("opened");
+    for table in ["gateway", "relay"] {
+        for column in ["heartbeat_failed_at", "program_version"] {
+            let drop = format!("ALTER TABLE {table} DROP COLUMN {column}");
+            old.execute_batch(&drop).expect("dropped");
+        }
+    }
+    old.execute_batch("PRAGMA user_version = 2").expect("older");
+    drop(old);
+    let store = Store::open(directory.path()).expect("migrated");
+    let again = store.register_relay(Owner::Instance, relay("eu-1"), host("b"), now);
+    let id = again.await.expect("it is known").id;
+    let version = Some("1.2.3".to_owned());
+    let note = |reached, later| store.relay_probed(id.clone(), reached, version.clone(), later);
+    let reachability = async || {
+        let relays = store.relays().await.expect("read");
+        assert_eq!(relays[0].heartbeats.program_version, version);
+        relays[0].reachability(now)
+    };
+    note(true, now).await.expect("noted");
+    assert_eq!(reachability().await, Reachability::Reachable);
+    let since = SystemTime::UNIX_EPOCH + HOUR;
+    note(false, since).await.expect("noted");
+    note(false, now).await.expect("noted");
+    assert_eq!(reachability().await, Reachability::Unreachable { since });
+    note(true, now).await.expect("noted");
+    assert_eq!(reachability().await, Reachability::Reachable);
+}
+
+/// What was created is listed without secrets, and a revoked token enrolls no one.
+#[tokio::test]
+async fn revoked_enrollment_token_is_refused() {
+    let (_directory, store, now) = store();
+    let (_, first) = fresh();
+    store
+        .allow_gateway(first, gateway("edge"), now)
+        .await
+        .expect("allowed");
+    let listed = store.enrollments(now).await.expect("read");
+    assert_eq!((listed.len(), listed[0].name.as_str()), (1, "edge"));
+    let gateways = super::EnrollmentKind::Gateway;
+    let revoke = || store.revoke_enrollments(gateways, "edge".to_owned(), now);
+    revoke().await.expect("revoked");
+    let again = revoke().await;
+    assert!(
+        matches!(again, Err(Error::UnknownEnrollment { .. })),
+        "{again:?}"
+    );
+    let enrolled = store.enroll_gateway(first, fresh().1, now).await;
+    assert!(matches!(enrolled, Err(Error::Enrollment)), "{enrolled:?}");
+    assert!(store.enrollments(now).await.expect("read").is_empty());
+}
+
 /// The platform's slugs; relays that exist under another name keep working.
 #[tokio::test]
 async fn new_relays_have_reachable_hosts() {
@@ -587,7 +652,8 @@ async fn new_relays_have_reachable_hosts() {
         let made = store.register_relay(Owner::Instance, relay("eu-1"), host(bad), now);
         assert!(matches!(made.await, Err(Error::NumericHost(_))), "{bad}");
     }
-    let row = "INSERT INTO relay VALUES ('1', 'instance', 'Eu_1', 'a', NULL, 0, 0, NULL)";
+    let row =
+        "INSERT INTO relay VALUES ('1', 'instance', 'Eu_1', 'a', NULL, 0, 0, NULL, NULL, NULL)";
     let added = store.call(move |tx| Ok(tx.execute(row, [])?)).await;
     added.expect("an earlier one");
     let moved = store.register_relay(Owner::Instance, relay("Eu_1"), host("b"), now);
