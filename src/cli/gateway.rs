@@ -43,6 +43,8 @@ enum Command {
     Systemd(Box<install::SystemdArgs<Gateway>>),
     /// Show how a gateway that runs here is
     Status(status::StatusArgs),
+    /// Show the open sessions of a gateway that runs here
+    Sessions(status::SessionsArgs),
     /// Exit with 0 if a gateway that runs here is healthy, and print nothing
     Healthcheck(status::HealthcheckArgs),
     WaitOnline(service::WaitArgs),
@@ -113,6 +115,7 @@ pub(crate) async fn run(
             super::stop_on_signal(&scope, logs)?;
             return status::status(Role::Gateway, &args, global, &scope).await;
         }
+        Some(Command::Sessions(args)) => return status::sessions(&args, global).await,
         Some(Command::Healthcheck(args)) => {
             return status::healthcheck(Role::Gateway, &args, global).await;
         }
@@ -133,22 +136,21 @@ pub(crate) async fn run(
     })
     .map_err(Failure::unavailable)?;
     let audit = Audit::default();
+    let sessions = audit.clone();
+    let sessions = move || sessions.live();
     let role = async |settings, last_known_good, reporter, responder, scope| {
         let cluster = Cluster::of_this_pod(global.environment.kubernetes_api.clone());
-        let running = gateway::run(
-            settings,
+        let setup = gateway::Setup {
             cluster,
-            reporter,
             audit,
             triggers,
             last_known_good,
-            responder,
-            scope,
-        );
+        };
+        let running = gateway::run(settings, setup, reporter, responder, scope);
         Box::pin(running).await
     };
     start
-        .run(global, logs, scope, role, gateway::Error::reason)
+        .run(global, logs, scope, sessions, role, gateway::Error::reason)
         .await
 }
 

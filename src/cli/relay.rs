@@ -117,6 +117,6 @@ pub(crate) async fn run(
         .await
     };
     start
-        .run(global, logs, scope, role, relay::Error::reason)
+        .run(global, logs, scope, Vec::new, role, relay::Error::reason)
         .await
 }

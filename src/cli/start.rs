@@ -17,7 +17,7 @@ use super::setting_args::{self, SettingArgs};
 use super::status;
 use crate::agent::announce;
 use crate::agent::last_known_good::LastKnownGood;
-use crate::agent::status::document::{Document, Origin};
+use crate::agent::status::document::{Document, LiveSession, Origin};
 use crate::agent::status::socket::StatusSocket;
 use crate::agent::status::{Monitor, Reporter};
 use crate::config::env::Environment;
@@ -146,13 +146,14 @@ impl<R: Daemon> Start<R> {
         Ok(settings)
     }
 
-    /// Runs `role` with its settings, which follow a reload, and announces what it reports. The
+    /// Runs `role` with its settings, which follow a reload, announces what it reports, and serves its status with the open `sessions`. The
     /// error that ends it is the last that the service manager hears of it.
     pub(super) async fn run<E>(
         &self,
         global: &Global,
         logs: &Handle,
         scope: Scope,
+        sessions: impl Fn() -> Vec<LiveSession> + Send + 'static,
         role: impl AsyncFnOnce(
             watch::Receiver<R::Settings>,
             LastKnownGood,
@@ -198,7 +199,7 @@ impl<R: Daemon> Start<R> {
         };
         beside.spawn(
             "status socket",
-            serve_status::<R>(origin, reporter.monitor(), &global.environment),
+            serve_status::<R, _>(origin, reporter.monitor(), sessions, &global.environment),
         );
         let told = reporter.clone();
         let refused = move |refused| told.configuration(refused);
@@ -215,11 +216,12 @@ impl<R: Daemon> Start<R> {
 }
 
 /// Serves the status where the commands look for it.
-fn serve_status<R: Daemon>(
+fn serve_status<R: Daemon, F: Fn() -> Vec<LiveSession> + Send + 'static>(
     origin: Origin,
     monitor: Monitor,
+    sessions: F,
     environment: &Environment,
-) -> impl Future<Output = ()> + use<R> {
+) -> impl Future<Output = ()> + use<R, F> {
     let is_root = nix::unistd::geteuid().is_root();
     let path = status::of_this_process(R::ROLE, &origin.name, is_root, environment);
     let is_service = environment.runtime_directory.is_some();
@@ -229,7 +231,7 @@ fn serve_status<R: Daemon>(
         };
         match StatusSocket::bind(path) {
             Ok(socket) => {
-                let document = move || Document::new(origin.clone(), &monitor.now());
+                let document = move || Document::new(origin.clone(), &monitor.now(), sessions());
                 socket.serve(document).await;
             }
             // The role works without; only those who ask get no answer.

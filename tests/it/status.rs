@@ -6,6 +6,8 @@ use serde_json::Value;
 use crate::support::eventually;
 use crate::support::lab::{Lab, RELAY};
 use crate::support::process::{Process, infisical};
+use crate::support::session::echoes;
+use crate::support::targets::Target;
 
 /// The exit code and the output of `infisical` with `words`.
 async fn run(lab: &Lab, words: &[&str]) -> (i32, String) {
@@ -63,6 +65,23 @@ async fn status_follows_a_gateways_tunnel() {
     assert_eq!((code, output.as_str()), (0, ""));
     let (code, output) = run(&lab, &["gateway", "status", "another"]).await;
     assert_eq!(code, 3, "{output}");
+
+    let echo = Target::echo(lab.host).await;
+    let mut client = lab.way(echo.address).tcp().await.expect("a way");
+    echoes(&mut client, b"four").await.expect("an echo");
+    let (code, output) = run(&lab, &["gateway", "sessions", "--json"]).await;
+    assert_eq!(code, 0, "{output}");
+    let open: Value = serde_json::from_str(&output).expect("JSON");
+    let open = only(&open, "sessions");
+    let address = echo.address.to_string();
+    assert_eq!(open["target"], address.as_str(), "{open}");
+    assert_eq!(open["address"], address.as_str(), "{open}");
+    assert_eq!(open["bytes_to_target"], 4, "{open}");
+    let (code, output) = run(&lab, &["gateway", "sessions"]).await;
+    assert_eq!(code, 0, "{output}");
+    assert!(output.starts_with("GATEWAY"), "{output}");
+    assert!(output.contains(&address), "{output}");
+    drop(client);
 
     relay.signal(Signal::SIGKILL);
     let down = || async {

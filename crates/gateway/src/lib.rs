@@ -122,23 +122,37 @@ impl Error {
     }
 }
 
+/// What a gateway uses beside its settings.
+#[derive(Debug)]
+pub struct Setup {
+    /// The Kubernetes cluster that it is in, if any.
+    pub cluster: Cluster,
+    /// Receives its sessions.
+    pub audit: Audit,
+    /// Reasons to act at once.
+    pub triggers: ReconnectTriggers,
+    /// What worked before.
+    pub last_known_good: LastKnownGood,
+}
+
 /// Runs a gateway as the newest of `settings` says until `scope` is cancelled and everything is
-/// closed, or until a person must act. `responder` answers for it; `reporter` receives its status,
-/// `audit` its sessions;
-/// `triggers` are reasons to act at once; what worked before is in `last_known_good`.
+/// closed, or until a person must act. `responder` answers for it; `reporter` receives its status.
 ///
 /// # Errors
 /// See [`Error`]; everything that time may cure is retried instead.
 pub async fn run(
     mut settings: watch::Receiver<GatewaySettings>,
-    cluster: Cluster,
+    setup: Setup,
     reporter: Reporter,
-    audit: Audit,
-    triggers: ReconnectTriggers,
-    last_known_good: LastKnownGood,
     mut responder: LivenessResponder,
     scope: Scope,
 ) -> Result<(), Error> {
+    let Setup {
+        cluster,
+        audit,
+        triggers,
+        last_known_good,
+    } = setup;
     event!(events::GATEWAY_STARTING, gateway.name = %settings.borrow().name);
     let (credential_client, used) = loop {
         let retrying = |error, after| reporter.retrying(&NO_TUNNEL, error, after);

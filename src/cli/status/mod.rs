@@ -59,6 +59,22 @@ pub(crate) struct HealthcheckArgs {
     name: Option<String>,
 }
 
+/// The arguments of `sessions`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Exit codes: 0, or 2 if a gateway does not answer, or 3 if none runs.
+
+Examples:
+  sudo infisical gateway sessions
+  sudo infisical gateway sessions edge-1 --json")]
+pub(crate) struct SessionsArgs {
+    /// The gateway of several; without it all that run here
+    name: Option<String>,
+    /// Print JSON (version 1, docs/operations.md)
+    #[arg(long)]
+    json: bool,
+}
+
 /// A role that runs here, or why it cannot be asked.
 type Found = Result<Document, (PathBuf, io::Error)>;
 
@@ -99,6 +115,43 @@ pub(super) async fn healthcheck(
     global: &Global,
 ) -> anyhow::Result<()> {
     end(code(&find(role, args.name.as_deref(), global).await))
+}
+
+/// `infisical gateway sessions`.
+pub(super) async fn sessions(args: &SessionsArgs, global: &Global) -> anyhow::Result<()> {
+    let found = find(Role::Gateway, args.name.as_deref(), global).await;
+    let open = found.iter().flatten().flat_map(|document| {
+        let gateway = &document.origin.name;
+        document.sessions.iter().map(move |open| (gateway, open))
+    });
+    if args.json {
+        let open = open.map(|(gateway, open)| {
+            let mut value = json!(open);
+            if let Some(fields) = value.as_object_mut() {
+                fields.insert("gateway".to_owned(), json!(gateway));
+            }
+            value
+        });
+        let value = json!({"version": VERSION, "sessions": open.collect::<Vec<_>>()});
+        print::print(&format!("{value}\n"))?;
+    } else if found.iter().any(Result::is_ok) {
+        let rows = open.map(|(gateway, open)| text::session_row(gateway, open, SystemTime::now()));
+        print::print(&print::table(text::SESSION_HEAD, rows))?;
+    } else {
+        let colours = Colours(false);
+        print::print(&as_text(
+            Role::Gateway,
+            args.name.as_deref(),
+            &found,
+            colours,
+        ))?;
+    }
+    // How the gateways are is another question.
+    end(match code(&found) {
+        Code::Degraded => Code::Success,
+        Code::Down if found.iter().all(Result::is_ok) => Code::Success,
+        code => code,
+    })
 }
 
 /// What runs here as `role`, under `name` if one is given.

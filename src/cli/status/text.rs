@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use time::OffsetDateTime;
 
 use crate::agent::status::condition::Severity;
-use crate::agent::status::document::{Condition, Document, Health, Serves, State};
+use crate::agent::status::document::{Condition, Document, Health, LiveSession, Serves, State};
 use crate::humanize::{Count, Rounded, Utc};
 
 /// Width of the column of names.
@@ -136,6 +136,36 @@ pub(super) fn render(document: &Document, colours: Colours, now: SystemTime) -> 
     text
 }
 
+/// The columns of the list of sessions.
+pub(super) const SESSION_HEAD: [&str; 8] = [
+    "GATEWAY",
+    "ACTOR",
+    "TARGET",
+    "ADDRESS",
+    "OPEN FOR",
+    "TO TARGET",
+    "FROM TARGET",
+    "IDLE",
+];
+
+/// A session of `gateway` in those columns.
+pub(super) fn session_row(gateway: &str, open: &LiveSession, now: SystemTime) -> [String; 8] {
+    let actor = open.actor_name.as_ref().or(open.actor_id.as_ref());
+    let known = |text: Option<&String>| text.map_or_else(|| "-".to_owned(), |text| printable(text));
+    let age = now.duration_since(open.since.into()).unwrap_or_default();
+    [
+        gateway.to_owned(),
+        known(actor),
+        known(open.target.as_ref()),
+        open.address
+            .map_or_else(|| "-".to_owned(), |address| address.to_string()),
+        Rounded(age).to_string(),
+        format!("{} KiB", open.bytes_to_target.div_ceil(1024)),
+        format!("{} KiB", open.bytes_from_target.div_ceil(1024)),
+        Rounded(Duration::from_secs(open.idle_seconds)).to_string(),
+    ]
+}
+
 /// A condition, with what to do about it.
 fn described(condition: &Condition, colours: Colours) -> String {
     let title = colours.severity(condition.severity, &printable(&condition.title));
@@ -218,6 +248,7 @@ mod tests {
             }),
             failures: Vec::new(),
             conditions: Vec::new(),
+            sessions: Vec::new(),
         }
     }
 

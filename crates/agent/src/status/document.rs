@@ -1,6 +1,7 @@
 //! The status as JSON: what the status socket serves and `--json` prints. Its shape is versioned and
 //! documented in docs/operations.md.
 
+use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
@@ -74,6 +75,37 @@ pub struct Document {
     pub failures: Vec<Failure>,
     /// What is wrong now.
     pub conditions: Vec<Condition>,
+    /// A gateway's sessions that are open, the oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sessions: Vec<LiveSession>,
+}
+
+/// A session that is open.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LiveSession {
+    /// Unique as long as the program runs, and the same in the log.
+    pub id: u64,
+    /// On whose behalf it is, as the client's certificate says.
+    pub actor_type: Option<String>,
+    /// The actor's id.
+    pub actor_id: Option<String>,
+    /// The actor's name.
+    pub actor_name: Option<String>,
+    /// The ALPN name, once the handshake is complete.
+    pub service: Option<String>,
+    /// The target that was asked for, as `host:port`.
+    pub target: Option<String>,
+    /// The address that it is connected to.
+    pub address: Option<SocketAddr>,
+    /// When it began.
+    #[serde(with = "time::serde::rfc3339")]
+    pub since: OffsetDateTime,
+    /// Bytes from the client to the target.
+    pub bytes_to_target: u64,
+    /// Bytes from the target to the client.
+    pub bytes_from_target: u64,
+    /// Whole seconds since the last bytes either way.
+    pub idle_seconds: u64,
 }
 
 /// What a role serves.
@@ -156,9 +188,9 @@ pub enum Health {
 }
 
 impl Document {
-    /// What `report` says of `origin` now.
+    /// What `report` says of `origin` now, with the `sessions` that are open.
     #[must_use]
-    pub fn new(origin: Origin, report: &Report) -> Self {
+    pub fn new(origin: Origin, report: &Report, sessions: Vec<LiveSession>) -> Self {
         let (state, relay) = match &report.phase {
             Phase::Starting => (State::Starting, None),
             Phase::Up(relay) => (State::Up, relay.as_ref()),
@@ -185,6 +217,7 @@ impl Document {
             }),
             failures: report.failures.iter().map(failure).collect(),
             conditions: report.visible_conditions().iter().map(condition).collect(),
+            sessions,
         }
     }
 
@@ -242,7 +275,8 @@ fn condition(active: &super::Active) -> Condition {
 
 /// To the second. What lies beyond the years with four digits, as for a certificate that never
 /// expires, is their end.
-fn utc(time: SystemTime) -> OffsetDateTime {
+#[must_use]
+pub fn utc(time: SystemTime) -> OffsetDateTime {
     const LAST: i64 = 253_402_300_799;
     let since = time.duration_since(SystemTime::UNIX_EPOCH);
     let seconds = since.as_ref().map_or(0, Duration::as_secs);
@@ -286,7 +320,7 @@ mod tests {
         let (reporter, mut monitor) = gateway();
         for (change, health) in steps {
             change(&reporter);
-            let document = Document::new(origin("gateway"), &monitor.report());
+            let document = Document::new(origin("gateway"), &monitor.report(), Vec::new());
             assert_eq!(document.health(), health, "{document:?}");
         }
     }
@@ -296,7 +330,7 @@ mod tests {
         for (role, (reporter, mut monitor)) in [("gateway", gateway()), ("relay", relay())] {
             reporter.heartbeat(Some("502".to_owned()));
             reporter.retrying(&NO_TUNNEL, "refused".to_owned(), Duration::ZERO);
-            let document = Document::new(origin(role), &monitor.report());
+            let document = Document::new(origin(role), &monitor.report(), Vec::new());
             let json = serde_json::to_string(&document).expect("JSON");
             let read: Document = serde_json::from_str(&json).expect("read");
             assert_eq!(read, document, "{json}");

@@ -133,7 +133,7 @@ mod tests {
             program_version: "1.2.3".to_owned(),
             pid: 7,
         };
-        Document::new(origin, &gateway().1.report())
+        Document::new(origin, &gateway().1.report(), Vec::new())
     }
 
     #[tokio::test]

@@ -20,12 +20,13 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::agent::status::document::LiveSession;
 use crate::connection::policy::{MAX_SESSIONS, MAX_TUNNELS};
 use crate::events;
 use crate::names::GatewayId;
 pub(crate) use session::End;
 use session::{Entry, Summary};
-pub use session::{LiveSession, Outcome, Session};
+pub use session::{Outcome, Session};
 use summaries::Summaries;
 
 /// After so long a session has an event before its end.
@@ -122,7 +123,11 @@ impl Audit {
             !is_first
         };
         let entry = session.entry(events::SESSION_ENDED, Some(end));
-        if is_detail { entry.as_detail() } else { entry }
+        if is_detail {
+            entry.into_detail()
+        } else {
+            entry
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use serde::Serialize;
 use tracing::Level;
 use tracing::field;
 
+use crate::agent::status::document::{LiveSession, utc};
 use crate::error::printable;
 use crate::events::{self, Event};
 use crate::net::traffic::Traffic;
@@ -207,13 +208,13 @@ impl Session {
             actor_type: actor.map(|actor| actor.kind.clone()),
             actor_id: actor.and_then(|actor| actor.id.clone()),
             actor_name: actor.and_then(|actor| actor.name.clone()),
-            service: facts.service,
+            service: facts.service.map(str::to_owned),
             target: facts.target.clone(),
             address: facts.address,
-            since: self.since,
+            since: utc(self.since),
             bytes_to_target: self.traffic.a_to_b(),
             bytes_from_target: self.traffic.b_to_a(),
-            idle: self.traffic.idle(),
+            idle_seconds: self.traffic.idle().as_secs(),
         }
     }
 
@@ -231,33 +232,6 @@ impl Session {
     }
 }
 
-/// A session that is open.
-#[derive(Debug, Clone, Serialize)]
-pub struct LiveSession {
-    /// Unique as long as the program runs, and the same in the log.
-    pub id: u64,
-    /// On whose behalf it is, as the client's certificate says.
-    pub actor_type: Option<String>,
-    /// The actor's id.
-    pub actor_id: Option<String>,
-    /// The actor's name.
-    pub actor_name: Option<String>,
-    /// The ALPN name, once the handshake is complete.
-    pub service: Option<&'static str>,
-    /// The target that was asked for, as `host:port`.
-    pub target: Option<String>,
-    /// The address that it is connected to.
-    pub address: Option<SocketAddr>,
-    /// When it began.
-    pub since: SystemTime,
-    /// Bytes from the client to the target.
-    pub bytes_to_target: u64,
-    /// Bytes from the target to the client.
-    pub bytes_from_target: u64,
-    /// Since the last bytes either way.
-    pub idle: Duration,
-}
-
 /// An audit event about one session.
 #[derive(Debug)]
 pub(super) struct Entry {
@@ -271,7 +245,7 @@ pub(super) struct Entry {
 
 impl Entry {
     /// The same for those who look for a defect.
-    pub(super) fn as_detail(self) -> Self {
+    pub(super) fn into_detail(self) -> Self {
         let level = Level::DEBUG;
         Self {
             event: Event {
@@ -287,7 +261,7 @@ impl Entry {
         event!(
             self.event,
             session.id = session.id,
-            service = session.service.map(field::display),
+            service = session.service.as_ref().map(field::display),
             actor.type = session.actor_type.as_ref().map(field::display),
             actor.id = session.actor_id.as_ref().map(field::display),
             actor.name = session.actor_name.as_ref().map(field::display),

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::session::{End, LiveSession, Outcome, Summary};
+use super::session::{End, Outcome, Summary};
+use crate::agent::status::document::LiveSession;
 
 /// From the first of a kind to the count of the others, and from one count to the next.
 pub(super) const PERIOD: Duration = Duration::from_secs(60);

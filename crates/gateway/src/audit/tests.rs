@@ -52,7 +52,7 @@ async fn open_sessions_are_listed_until_dropped() {
     assert_eq!(session.actor_name.as_deref(), Some("Jane Doe"));
     assert_eq!(session.target.as_deref(), Some("db:5432"));
     assert_eq!((session.bytes_to_target, session.bytes_from_target), (7, 9));
-    assert_eq!(session.idle, Duration::from_secs(3));
+    assert_eq!(session.idle_seconds, 3);
     serde_json::to_value(session).expect("JSON");
     drop(record);
     assert!(audit.live().is_empty());
