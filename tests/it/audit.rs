@@ -1,5 +1,6 @@
 //! The record of sessions: one event for each, with who, where to, how much and how it ended.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use infisical_runtime::events::{self, Event};
@@ -155,6 +156,53 @@ async fn stopping_gateway_records_open_sessions() {
     let entry = ended(&gateway).await;
     assert_eq!(entry["outcome"], "draining", "{entry}");
     assert_eq!(entry["bytes.to_target"], 4, "{entry}");
+}
+
+/// The fields at the end of a line of text: `name=value`, where a value may be quoted.
+fn fields(line: &str) -> BTreeMap<String, String> {
+    let (_, mut rest) = line
+        .split_once(events::SESSION_ENDED.text)
+        .expect("the sentence");
+    let mut fields = BTreeMap::new();
+    while let Some(field) = rest.strip_prefix(' ') {
+        let (name, value) = field.split_once('=').expect("a value");
+        assert!(!name.contains(' '), "{name:?} in {line}");
+        let value = if value.starts_with('"') {
+            let mut quoted = serde_json::Deserializer::from_str(value).into_iter::<String>();
+            let unquoted = quoted.next().expect("a value").expect("a quoted value");
+            rest = &value[quoted.byte_offset()..];
+            unquoted
+        } else {
+            let end = value.find(' ').unwrap_or(value.len());
+            rest = &value[end..];
+            value[..end].to_owned()
+        };
+        let before = fields.insert(name.to_owned(), value);
+        assert!(before.is_none(), "{name} is there twice in {line}");
+    }
+    assert_eq!(rest, "", "{line}");
+    fields
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn text_line_of_a_session_is_parsable() {
+    let lab = Lab::new().await;
+    let relay = lab.relay().await;
+    let gateway = lab.gateway(&relay).await;
+    let dead = Target::refusing(lab.host);
+    refused(way(&lab, dead).tcp().await).await;
+    let line = gateway.wait_for_line(events::SESSION_ENDED.text).await;
+    let fields = fields(&line);
+    let error = format!("cannot connect to {dead}: connection refused");
+    for (name, value) in [
+        ("actor.name", NAME),
+        ("target.name", &dead.to_string()),
+        ("outcome", "unreachable"),
+        ("error", &error),
+        ("bytes.to_target", "0"),
+    ] {
+        assert_eq!(fields.get(name).map(String::as_str), Some(value), "{line}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
