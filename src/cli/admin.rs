@@ -86,10 +86,16 @@ pub(crate) enum IdentityCommand {
     /// Delete an identity, its tokens, and the gateways and relays that it registered
     Remove {
         /// Its id, which create has printed and list shows
+        #[arg(value_parser = identity_id)]
         id: uuid::Uuid,
         #[command(flatten)]
         administrator: Administrator,
     },
+}
+
+fn identity_id(text: &str) -> Result<uuid::Uuid, &'static str> {
+    text.parse()
+        .map_err(|_| "it is not an id; `infisical platform identity list` shows the ids")
 }
 
 /// What an identity may do.

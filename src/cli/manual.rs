@@ -44,13 +44,32 @@ fn pages(command: Command) -> anyhow::Result<Vec<(String, String)>> {
     while let Some(command) = left.pop() {
         let below = command.get_subcommands().filter(|c| !c.is_hide_set());
         left.extend(below.cloned());
-        let page = Man::new(command).manual("Infisical");
+        let source = concat!("infisical ", env!("CARGO_PKG_VERSION"));
+        let page = Man::new(command).manual("Infisical").source(source);
         let mut text = Vec::new();
         page.render(&mut text)?;
-        let text = String::from_utf8_lossy(&text).replace(EXTRA, EXAMPLES);
+        let text = unfilled(&String::from_utf8_lossy(&text));
         pages.push((page.get_filename(), text));
     }
     Ok(pages)
+}
+
+/// `page` with the examples at its end as they are: filled and hyphenated, no one could copy them.
+fn unfilled(page: &str) -> String {
+    let Some((before, notes)) = page.split_once(EXTRA) else {
+        return page.to_owned();
+    };
+    let mut text = format!("{before}{EXAMPLES}");
+    let mut is_filled = true;
+    for line in notes.lines() {
+        if line.starts_with("  ") == is_filled {
+            text.push_str(if is_filled { ".nf\n" } else { ".fi\n" });
+            is_filled = !is_filled;
+        }
+        text.push_str(line);
+        text.push('\n');
+    }
+    text
 }
 
 #[cfg(test)]
@@ -85,6 +104,8 @@ mod tests {
             left.extend(below.cloned());
             checked += 1;
         }
+        let page = &pages["infisical-gateway-reconnect.1"];
+        assert!(page.contains("\n.nf\n  sudo infisical gateway"), "{page}");
         assert!(checked > 20 && checked == pages.len(), "{checked}");
     }
 }

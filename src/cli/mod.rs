@@ -12,6 +12,7 @@ mod completions;
 mod connect;
 mod deployed;
 mod dev;
+mod examples;
 pub mod exit;
 mod gateway;
 mod global;
@@ -125,7 +126,8 @@ impl Cli {
 
     /// The command tree. Commands of a client and of an administrator have another default domain
     /// than the roles.
-    fn full_command() -> clap::Command {
+    #[must_use]
+    pub fn full_command() -> clap::Command {
         let local = |command: clap::Command| {
             let help = format!(
                 "{} [default: {}] [env: {}]",
@@ -152,10 +154,11 @@ impl Cli {
                     .hide(true),
             )
         };
-        command
+        let command = command
             .mut_subcommand("dev", without)
             .mut_subcommand("connect", local)
-            .mut_subcommand("platform", local)
+            .mut_subcommand("platform", local);
+        examples::add_to(command)
     }
 
     /// The help of `command`, as text.

@@ -5,6 +5,7 @@
 #![expect(clippy::panic, reason = "a test that cannot read its input has failed")]
 
 mod catalogue;
+mod commands;
 mod constants;
 mod documents;
 mod memory;
@@ -98,6 +99,19 @@ fn conditions_are_generated_from_the_catalogue() {
     let table = infisical_agent::status::condition::markdown();
     let text = format!("{head}<!-- conditions: begin -->\n{table}<!-- conditions: end -->{tail}");
     assert_none(&documents::outdated(root(), &[(path, text)]));
+}
+
+#[test]
+fn commands_page_is_the_programs_help() {
+    let page = commands::page();
+    for part in [
+        "## infisical gateway systemd install",
+        "Global options:",
+        "Examples:",
+    ] {
+        assert!(page.contains(part), "{part}");
+    }
+    assert_none(&documents::outdated(root(), &[("docs/commands.md", page)]));
 }
 
 #[test]

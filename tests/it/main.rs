@@ -29,6 +29,7 @@ mod credentials;
 mod deployed_commands;
 mod dev;
 mod enrollment;
+mod error_texts;
 mod failover;
 mod fairness;
 mod file_variables;

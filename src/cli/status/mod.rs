@@ -50,10 +50,7 @@ pub(crate) struct StatusArgs {
 /// The arguments of `healthcheck`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Exit codes: 0 healthy, 1 degraded (it serves, and something is wrong), 2 down, 3 not running.
-
-Example, for a container:
-  HEALTHCHECK CMD infisical gateway healthcheck")]
+Exit codes: 0 healthy, 1 degraded (it serves, and something is wrong), 2 down, 3 not running.")]
 pub(crate) struct HealthcheckArgs {
     /// The one of several; without it all that run here
     name: Option<String>,

@@ -13,14 +13,12 @@ mod summaries;
 mod tests;
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
-use tracing::Level;
 
 use crate::agent::status::document::LiveSession;
 use crate::connection::policy::{MAX_SESSIONS, MAX_TUNNELS};
@@ -39,22 +37,11 @@ const LOOK_AGAIN: Duration = Duration::from_secs(5);
 const MAX_LISTED: usize = MAX_TUNNELS * MAX_SESSIONS;
 
 /// The sessions of a gateway. Clones are the same.
-#[derive(Clone, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Audit(Arc<Shared>);
 
-impl fmt::Debug for Audit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Audit")
-    }
-}
-
-/// Takes the lines of the audit file.
-type Writer = Box<dyn Fn(&[u8]) + Send + Sync>;
-
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Shared {
-    /// For the same events as in the log.
-    writer: Option<Writer>,
     last_id: AtomicU64,
     /// By their ids, so in the order in which they began.
     open: Mutex<BTreeMap<u64, Arc<Session>>>,
@@ -64,14 +51,6 @@ struct Shared {
 }
 
 impl Audit {
-    /// No session yet. `write` takes each event as a line of JSON too, and should not wait.
-    pub fn new(write: impl Fn(&[u8]) + Send + Sync + 'static) -> Self {
-        Self(Arc::new(Shared {
-            writer: Some(Box::new(write)),
-            ..Shared::default()
-        }))
-    }
-
     /// The sessions that are open, the oldest first.
     #[must_use]
     pub fn live(&self) -> Vec<LiveSession> {
@@ -111,38 +90,16 @@ impl Audit {
                 self.0.work.notified().await;
             }
             tokio::time::sleep(LOOK_AGAIN).await;
-            for entry in self.newly_long() {
-                self.publish(&entry);
-            }
+            self.newly_long().iter().for_each(Entry::log);
             let due = lock(&self.0.summaries).due(Instant::now());
-            self.publish_counts(&due);
+            due.iter().for_each(Summary::log);
         }
     }
 
     /// Logs what is counted so far, at the end.
     pub(crate) fn finish(&self) {
         let counts = lock(&self.0.summaries).drain();
-        self.publish_counts(&counts);
-    }
-
-    fn publish(&self, entry: &Entry) {
-        entry.log();
-        if entry.event.level <= Level::INFO {
-            self.write(|| entry.line());
-        }
-    }
-
-    fn publish_counts(&self, counts: &[Summary]) {
-        for summary in counts {
-            summary.log();
-            self.write(|| summary.line());
-        }
-    }
-
-    fn write(&self, line: impl FnOnce() -> Vec<u8>) {
-        if let Some(write) = &self.0.writer {
-            write(&line());
-        }
+        counts.iter().for_each(Summary::log);
     }
 
     fn newly_long(&self) -> Vec<Entry> {
@@ -195,8 +152,7 @@ impl Record {
     /// The session ended: as it says, or because of a failure.
     pub(crate) fn finish(mut self, failure: Option<End>) {
         let end = failure.unwrap_or_else(|| self.session.orderly_end());
-        let entry = self.end(end);
-        self.audit.publish(&entry);
+        self.end(end).log();
     }
 
     fn end(&mut self, end: End) -> Entry {
@@ -208,8 +164,7 @@ impl Record {
 impl Drop for Record {
     fn drop(&mut self) {
         if !self.is_ended {
-            let entry = self.end(End::of_lost_task());
-            self.audit.publish(&entry);
+            self.end(End::of_lost_task()).log();
         }
     }
 }
