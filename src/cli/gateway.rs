@@ -135,7 +135,10 @@ pub(crate) async fn run(
         }));
     })
     .map_err(Failure::unavailable)?;
-    let audit = Audit::default();
+    let audit = {
+        let logs = logs.clone();
+        Audit::new(move |line| logs.audit(line))
+    };
     let sessions = audit.clone();
     let sessions = move || sessions.live();
     let role = async |settings, last_known_good, reporter, responder, scope| {

@@ -87,6 +87,8 @@ impl GlobalArgs {
             settings: LogSettings {
                 level,
                 file,
+                // It belongs to one role, and has no place in what every command has.
+                audit_file: None,
                 format,
                 destination,
             },

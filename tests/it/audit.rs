@@ -1,6 +1,9 @@
 //! The record of sessions: one event for each, with who, where to, how much and how it ended.
 
+use std::collections::BTreeMap;
+use std::fs;
 use std::net::SocketAddr;
+use std::path::Path;
 
 use infisical_runtime::events::{self, Event};
 use nix::sys::signal::Signal;
@@ -11,10 +14,10 @@ use crate::support::journald::{Journald, as_service, get, may_mount};
 use crate::support::lab::{GATEWAY_CONNECTED, Lab};
 use crate::support::process::Process;
 use crate::support::session::{Way, echoes};
-use crate::support::soon;
 use crate::support::targets::Target;
 use crate::support::tls::refused;
 use crate::support::x509::Leaf;
+use crate::support::{eventually, mode, soon};
 
 const NAME: &str = "Jane \"JD\" Doe";
 
@@ -155,6 +158,145 @@ async fn stopping_gateway_records_open_sessions() {
     let entry = ended(&gateway).await;
     assert_eq!(entry["outcome"], "draining", "{entry}");
     assert_eq!(entry["bytes.to_target"], 4, "{entry}");
+}
+
+/// The fields at the end of a line of text: `name=value`, where a value may be quoted.
+fn fields(line: &str) -> BTreeMap<String, String> {
+    let (_, mut rest) = line
+        .split_once(events::SESSION_ENDED.text)
+        .expect("the sentence");
+    let mut fields = BTreeMap::new();
+    while let Some(field) = rest.strip_prefix(' ') {
+        let (name, value) = field.split_once('=').expect("a value");
+        assert!(!name.contains(' '), "{name:?} in {line}");
+        let value = if value.starts_with('"') {
+            let mut quoted = serde_json::Deserializer::from_str(value).into_iter::<String>();
+            let unquoted = quoted.next().expect("a value").expect("a quoted value");
+            rest = &value[quoted.byte_offset()..];
+            unquoted
+        } else {
+            let end = value.find(' ').unwrap_or(value.len());
+            rest = &value[end..];
+            value[..end].to_owned()
+        };
+        let before = fields.insert(name.to_owned(), value);
+        assert!(before.is_none(), "{name} is there twice in {line}");
+    }
+    assert_eq!(rest, "", "{line}");
+    fields
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn text_line_of_a_session_is_parsable() {
+    let lab = Lab::new().await;
+    let relay = lab.relay().await;
+    let gateway = lab.gateway(&relay).await;
+    let dead = Target::refusing(lab.host);
+    refused(way(&lab, dead).tcp().await).await;
+    let line = gateway.wait_for_line(events::SESSION_ENDED.text).await;
+    let fields = fields(&line);
+    let error = format!("cannot connect to {dead}: connection refused");
+    for (name, value) in [
+        ("actor.name", NAME),
+        ("target.name", &dead.to_string()),
+        ("outcome", "unreachable"),
+        ("error", &error),
+        ("bytes.to_target", "0"),
+    ] {
+        assert_eq!(fields.get(name).map(String::as_str), Some(value), "{line}");
+    }
+}
+
+/// The lines of an audit file, once there are `count`.
+async fn lines(path: &Path, count: usize) -> Vec<Value> {
+    let mut found = Vec::new();
+    eventually(&format!("{count} lines in {}", path.display()), || {
+        let text = fs::read_to_string(path).unwrap_or_default();
+        found = text
+            .lines()
+            .map(|line| serde_json::from_str(line).expect("JSON"))
+            .collect();
+        let is_enough = found.len() >= count;
+        async move { is_enough.then_some(()).ok_or("not yet") }
+    })
+    .await;
+    found
+}
+
+/// A session of one message, to its end.
+async fn exchange(way: &Way) {
+    let mut stream = way.tcp().await.expect("a way");
+    echoes(&mut stream, b"message").await.expect("an echo");
+    stream.shutdown().await.expect("our end");
+    let mut rest = Vec::new();
+    soon("the end", stream.read_to_end(&mut rest))
+        .await
+        .expect("a clean end");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn audit_file_has_each_session_after_rotation() {
+    let lab = Lab::new().await;
+    let relay = lab.relay().await;
+    let (audit, moved) = (lab.dir().join("audit.log"), lab.dir().join("audit.log.1"));
+    let mut command = lab.gateway_command();
+    // The log is silent about sessions; the file is not.
+    command.more = vec![
+        "--log-level=warn".to_owned(),
+        format!("--audit-file={}", audit.display()),
+    ];
+    let gateway = command.spawn(lab.dir());
+    relay.wait_for_line(GATEWAY_CONNECTED).await;
+    let echo = Target::echo(lab.host).await;
+    let way = way(&lab, echo.address);
+    exchange(&way).await;
+    let first = lines(&audit, 1).await;
+    assert_eq!(mode(&audit), 0o600);
+    assert_eq!(first[0]["message_id"], events::SESSION_ENDED.id);
+    assert_eq!(first[0]["actor.name"], NAME);
+    assert_eq!(first[0]["outcome"], "completed");
+    assert_eq!(first[0]["bytes.from_target"], 7);
+    assert!(first[0].get("error").is_none(), "{first:?}");
+    assert!(first[0]["timestamp"].is_string(), "{first:?}");
+
+    for signal in [Signal::SIGUSR1, Signal::SIGHUP] {
+        fs::rename(&audit, &moved).expect("moved");
+        gateway.signal(signal);
+        lines(&audit, 0).await;
+        eventually("a new file", || async {
+            audit.exists().then_some(()).ok_or("none")
+        })
+        .await;
+        exchange(&way).await;
+        let second = lines(&audit, 1).await;
+        assert_eq!(
+            (second.len(), second[0]["outcome"].as_str()),
+            (1, Some("completed"))
+        );
+        assert_eq!(mode(&audit), 0o600);
+    }
+    assert!(!gateway.output().contains(events::SESSION_ENDED.text));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn full_audit_file_stops_no_session() {
+    let lab = Lab::new().await;
+    let relay = lab.relay().await;
+    let mut command = lab.gateway_command();
+    command.more = vec!["--audit-file=/dev/full".to_owned()];
+    let gateway = command.spawn(lab.dir());
+    relay.wait_for_line(GATEWAY_CONNECTED).await;
+    let echo = Target::echo(lab.host).await;
+    let way = way(&lab, echo.address);
+    for _ in 0..3 {
+        exchange(&way).await;
+    }
+    gateway.signal(Signal::SIGTERM);
+    assert_eq!(gateway.exit_code().await, 0);
+    let output = gateway.output();
+    let count = |event: Event| output.matches(event.text).count();
+    assert_eq!(count(events::SESSION_ENDED), 3, "{output}");
+    assert_eq!(count(events::AUDIT_FILE_FAILED), 1, "{output}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

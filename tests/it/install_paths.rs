@@ -117,6 +117,24 @@ async fn log_file_begins_in_the_directory_too() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn audit_file_opens_its_directory_too() {
+    let setting = Setting {
+        flag: "--audit-file",
+        variable: "INFISICAL_AUDIT_FILE",
+        with: &[],
+        token: true,
+    };
+    let place = ("/var/log", "a-test/audit.log");
+    let (code, output) = install(&setting, "gateway", place, true, &[]).await;
+    assert_eq!(code, 0, "{output}");
+    assert!(output.contains("LogsDirectory=a-test"), "{output}");
+    let place = ("/usr/share", "audit.log");
+    let (code, output) = install(&setting, "gateway", place, true, &[]).await;
+    assert_eq!(code, 78, "{output}");
+    assert!(output.contains("not /usr/share/audit.log"), "{output}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn files_hidden_from_service_are_refused() {
     for setting in &SETTINGS {
         for (path, folder) in [

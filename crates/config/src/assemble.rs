@@ -448,6 +448,7 @@ impl<'a> Reader<'a> {
         LogSettings {
             level: self.shared(&LOG_LEVEL, str::parse::<LogLevel>),
             file: self.parsed(&LOG_FILE, LogSettings::parse_file),
+            audit_file: None,
             format: self.shared(&LOG_FORMAT, str::parse::<LogFormat>),
             destination: self.shared(&LOG_DESTINATION, str::parse::<LogDestination>),
         }

@@ -223,6 +223,7 @@ mod tests {
             ["log_file", "standard error", "default"],
             ["log_format", "console", "default"],
             ["log_destination", "stderr", "default"],
+            ["audit_file", "none", "default"],
             [
                 "relay_name",
                 "the relay of the last run if healthy, else the fastest healthy relay",

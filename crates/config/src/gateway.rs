@@ -1,9 +1,9 @@
 //! The assembly of a gateway's settings.
 
 use super::assemble::{Assembled, Inputs, assemble};
-use super::env::RELAY_NAME;
+use super::env::{AUDIT_FILE, RELAY_NAME};
 use super::role::GATEWAY;
-use super::settings::GatewaySettings;
+use super::settings::{GatewaySettings, LogSettings};
 use crate::names::{GatewayName, RelayName};
 
 const NAME_MISSING: &str =
@@ -16,7 +16,11 @@ const NAME_MISSING: &str =
 pub fn assemble_gateway(inputs: &Inputs<'_>) -> Assembled<GatewaySettings> {
     assemble::<GatewayName, _>(inputs, &GATEWAY, |reader, store| {
         let name = reader.required(GATEWAY.name, NAME_MISSING, str::parse::<GatewayName>);
-        let common = reader.common(&GATEWAY, store);
+        let mut common = reader.common(&GATEWAY, store);
+        let audit_file = reader.parsed(&AUDIT_FILE, LogSettings::parse_file);
+        if let Some(common) = &mut common {
+            common.log.audit_file = audit_file;
+        }
         let relay = reader.parsed(&RELAY_NAME, str::parse::<RelayName>);
         let domain = common.as_ref().map(|common| &common.domain);
         let credential = reader.credential(&GATEWAY, domain);

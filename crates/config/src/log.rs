@@ -89,6 +89,8 @@ pub struct LogSettings {
     pub level: Option<LogLevel>,
     /// The file; `None` is the stream of `destination`, or the journal behind it.
     pub file: Option<PathBuf>,
+    /// The file for the record of sessions, if there is one; only gateways have it.
+    pub audit_file: Option<PathBuf>,
     /// How the lines look.
     pub format: Option<LogFormat>,
     /// The stream without a file.

@@ -439,6 +439,13 @@ settings! {
         flags: &[Flag::new("--log-file")],
         default: "standard error",
     }
+    AUDIT_FILE = "INFISICAL_AUDIT_FILE"
+    "file for the record of sessions, one line of JSON for each event, beside the log; opened again with the log file" {
+        used: Used::ByGateways,
+        kind: Kind::Path,
+        flags: &[Flag::new("--audit-file")],
+        default: "none",
+    }
     LOG_FORMAT = "LOG_FORMAT"
     "format of log lines: console (for people, in colour on a terminal), plain (without colour) or json" {
         group: Group::Global,

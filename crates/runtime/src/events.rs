@@ -304,6 +304,15 @@ catalogue! {
          memory and are lost: @LOST@. Only the log was affected."
         "See whether the disk of the journal or of the log file is full, or the journal was \
          stopped. INFISICAL_LOG_LEVEL=info logs less.";
+    AUDIT_FILE_FAILED = WARN "gateway" "a1762e3595df455896d100965b5dfe28"
+        "audit file cannot be written; sessions go on"
+        "The file of --audit-file, @FILE@, does not take a line. The log has the same events, \
+         unless its level is above info. The reason was:\n\n@ERROR@"
+        "Make room on the disk. Lines are written again by themselves; the missing ones are in \
+         the log.";
+    AUDIT_FILE_WORKS = INFO "gateway" "fc1552caa68844b68904b27b7b6f0270"
+        "audit file is written again"
+        "The audit file @FILE@ takes lines again. This many were not written to it: @LOST@.";
     CLOCK_SKEWED = WARN "gateway, relay, connect" "33ed4cdd4e0c4980a0eea269ce2ec7b2"
         "this machine's clock disagrees with the platform's"
         "By the dates of the platform's answers, @SKEW@. Certificates are now judged by the \

@@ -25,7 +25,6 @@ use crate::install::existing_unit;
 use crate::install::foreign;
 use crate::install::place::{self, LOGS, Role, UNITS};
 use crate::install::plan::Change;
-use crate::install::unit_templates::LogDirectory;
 use crate::names::{SSH_PORT, TLS_PORT};
 use crate::secret::Secret;
 use crate::trust;
@@ -201,11 +200,7 @@ impl Install<'_> {
             environment,
             file: Some(&loaded),
         };
-        let logs = raw.value(&LOG_FILE).and_then(|value| {
-            let of = LogDirectory::of(Path::new(value.text.expose()), self.place.role());
-            of.map_err(|error| problems.push(Problem::of(&value.origin, &error)))
-                .ok()
-        });
+        let logs = self.log_directory(&raw, &mut problems);
         let ports = settings
             .as_ref()
             .map_or_else(Vec::new, Settings::other_ports);

@@ -7,16 +7,46 @@ use super::super::service::say;
 use super::Install;
 use super::decide::Settings;
 use crate::config::credential::POD_TOKEN;
-use crate::config::env::{KUBERNETES_TOKEN_PATH, Kind, LOG_FILE, TABLE, Variable};
+use crate::config::env::{AUDIT_FILE, KUBERNETES_TOKEN_PATH, Kind, LOG_FILE, TABLE, Variable};
 use crate::config::raw::{Origin, Raw};
 use crate::config::warning::Problem;
 use crate::install::config_changes;
+use crate::install::place::Role;
 use crate::install::sandbox::Sandbox;
 use crate::install::setting_file;
+use crate::install::unit_templates::LogDirectory;
 
 impl Install<'_> {
-    /// What is wrong with the files that the settings name, which `raw` holds as they were given. A
-    /// log file has rules of its own.
+    /// The directory of the log file and the audit file, if there are any: the only one that the
+    /// service can write to.
+    pub(super) fn log_directory(
+        &self,
+        raw: &Raw<'_>,
+        problems: &mut Vec<Problem>,
+    ) -> Option<LogDirectory> {
+        let role = self.place.role();
+        let files = match role {
+            Role::Gateway => &[&LOG_FILE, &AUDIT_FILE][..],
+            Role::Relay => &[&LOG_FILE],
+        };
+        let mut found: Option<LogDirectory> = None;
+        for value in files.iter().filter_map(|variable| raw.value(variable)) {
+            match LogDirectory::of(Path::new(value.text.expose()), role) {
+                Ok(other) if found.as_ref().is_some_and(|found| *found != other) => {
+                    problems.push(Problem::new(format!(
+                        "{}: a service has one directory for its log file and its audit file",
+                        value.origin
+                    )));
+                }
+                Ok(directory) => found = Some(directory),
+                Err(error) => problems.push(Problem::of(&value.origin, &error)),
+            }
+        }
+        found
+    }
+
+    /// What is wrong with the files that the settings name, which `raw` holds as they were given. Log
+    /// and audit files have rules of their own.
     pub(super) fn judge_paths(
         &self,
         settings: Option<&Settings>,
@@ -28,9 +58,10 @@ impl Install<'_> {
         let role = self.place.role();
         let proof = settings.map(Settings::proof);
         let is_kept = |variable: &Variable| config_changes::keeps(role, proof, variable);
+        let writes = [&LOG_FILE, &AUDIT_FILE];
         let files = TABLE
             .iter()
-            .filter(|known| known.kind == Kind::Path && **known != &LOG_FILE && is_kept(known));
+            .filter(|known| known.kind == Kind::Path && !writes.contains(known) && is_kept(known));
         for variable in files {
             let Some(value) = raw.value(variable) else {
                 continue;

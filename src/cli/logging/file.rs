@@ -8,8 +8,10 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 
-/// Its owner writes, a group such as `adm` may read.
-const MODE: u32 = 0o640;
+/// Of the log: its owner writes, a group such as `adm` may read.
+pub(super) const LOG: u32 = 0o640;
+/// Of the audit file: its owner alone.
+pub(super) const AUDIT: u32 = 0o600;
 
 /// A file that lines cannot be written to.
 #[derive(Debug, thiserror::Error)]
@@ -25,20 +27,20 @@ pub enum Error {
     Link { path: PathBuf },
 }
 
-/// Opens or makes the file, to append to it. A symbolic link is not followed, except those of
+/// Opens the file, or makes it with `mode`, to append to it. A symbolic link is not followed, except those of
 /// `/dev`, such as `/dev/stdout`.
-pub(super) fn open(path: &Path) -> Result<File, Error> {
+pub(super) fn open(path: &Path, mode: u32) -> Result<File, Error> {
     let mut options = OpenOptions::new();
     // A FIFO without a reader would block the open forever.
     let mut flags = OFlag::O_NONBLOCK;
     if !path.starts_with("/dev") {
         flags |= OFlag::O_NOFOLLOW;
     }
-    options.append(true).mode(MODE).custom_flags(flags.bits());
+    options.append(true).mode(mode).custom_flags(flags.bits());
     let opened = match options.clone().create_new(true).open(path) {
         // A service's umask is made for secrets.
         Ok(file) => file
-            .set_permissions(Permissions::from_mode(MODE))
+            .set_permissions(Permissions::from_mode(mode))
             .map(|()| file),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             options.create(true).open(path)
@@ -59,7 +61,7 @@ mod tests {
     use std::os::unix::fs::symlink;
     use std::path::Path;
 
-    use super::{Error, open};
+    use super::{Error, LOG, open};
 
     #[test]
     fn a_symbolic_link_is_not_followed() {
@@ -67,17 +69,17 @@ mod tests {
         let (foreign, log) = (directory.path().join("x"), directory.path().join("log"));
         fs::write(&foreign, "").expect("written");
         symlink(&foreign, &log).expect("a link");
-        let error = open(&log).expect_err("a link");
+        let error = open(&log, LOG).expect_err("a link");
         assert!(matches!(error, Error::Link { .. }), "{error:?}");
         fs::remove_file(&foreign).expect("removed");
-        open(&log).expect_err("a link to nothing");
+        open(&log, LOG).expect_err("a link to nothing");
         assert!(!foreign.exists());
         fs::remove_file(&log).expect("removed");
         for text in ["a", "b"] {
-            let mut file = open(&log).expect("a file");
+            let mut file = open(&log, LOG).expect("a file");
             file.write_all(text.as_bytes()).expect("written");
         }
         assert_eq!(fs::read_to_string(&log).expect("read"), "ab");
-        open(Path::new("/dev/null")).expect("a device");
+        open(Path::new("/dev/null"), LOG).expect("a device");
     }
 }

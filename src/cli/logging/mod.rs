@@ -10,6 +10,7 @@
 //!
 //! With JSON the journal gets lines of it too: its fields are for the other formats.
 
+mod audit;
 mod file;
 mod queue;
 mod sink;
@@ -220,6 +221,7 @@ impl Handle {
     /// The file cannot be opened; nothing is changed then.
     pub fn apply(&self, settings: &LogSettings) -> Result<(), Error> {
         self.0.sink.redirect(settings.file.as_deref())?;
+        self.0.sink.redirect_audit(settings.audit_file.as_deref())?;
         self.change(settings);
         Ok(())
     }
@@ -229,12 +231,18 @@ impl Handle {
     pub fn follow(&self, settings: &LogSettings) {
         self.change(settings);
         self.0.sink.follow(settings.file.as_deref());
+        self.0.sink.follow_audit(settings.audit_file.as_deref());
     }
 
     /// Opens the file again, after logrotate moved it away; a failure is a warning, and the old
     /// file stays in use.
     pub fn reopen(&self) {
         self.0.sink.reopen();
+    }
+
+    /// Writes a line to the audit file, if there is one.
+    pub fn audit(&self, line: &[u8]) {
+        self.0.sink.audit(line);
     }
 
     /// What is logged until the returned value is dropped will be written, unless that takes more

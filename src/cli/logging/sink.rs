@@ -14,6 +14,7 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::Context;
 use tracing_subscriber::registry::LookupSpan;
 
+use super::audit::AuditFile;
 use super::file::{self, Error};
 use super::queue::{Queue, Rank};
 use super::writer::{self, Job, Outlets, Place};
@@ -54,6 +55,7 @@ pub(super) struct Sink {
     /// There is the journal's own socket, which takes what would go to the stream.
     has_socket: bool,
     is_file: AtomicBool,
+    has_audit: AtomicBool,
     /// How often someone said where lines go.
     orders: AtomicU64,
     /// The thread that writes takes out; it is there from [`Self::start`] on, and what comes before
@@ -69,6 +71,7 @@ impl Sink {
             look: RwLock::new(look),
             has_socket: socket.is_some(),
             is_file: AtomicBool::new(false),
+            has_audit: AtomicBool::new(false),
             orders: AtomicU64::new(0),
             queue: Queue::new(),
             outlets: Mutex::new(Outlets::new(look, socket)),
@@ -111,7 +114,7 @@ impl Sink {
             self.end_file();
             return Ok(());
         };
-        let file = file::open(path)?;
+        let file = file::open(path, file::LOG)?;
         self.orders.fetch_add(1, Ordering::Relaxed);
         self.begin_file(path);
         self.request(Job::Use(Some((path.to_owned(), file))));
@@ -130,8 +133,37 @@ impl Sink {
         }
     }
 
-    /// Opens the file again, after it was moved away; what cannot be opened is a warning, and the
-    /// old one is still in use.
+    /// Audit lines go to `path` from now on, or nowhere.
+    ///
+    /// # Errors
+    /// The file cannot be opened; nothing is changed.
+    pub(super) fn redirect_audit(&self, path: Option<&Path>) -> Result<(), Error> {
+        let audit = path.map(AuditFile::open).transpose()?;
+        self.has_audit.store(audit.is_some(), Ordering::Relaxed);
+        self.request(Job::UseAudit(audit));
+        Ok(())
+    }
+
+    /// The same while the program runs, which waits for no disk: what cannot be opened is a
+    /// warning, and the old file is still in use.
+    pub(super) fn follow_audit(&self, path: Option<&Path>) {
+        self.has_audit.store(path.is_some(), Ordering::Relaxed);
+        self.request(match path {
+            Some(path) => Job::OpenAudit(path.to_owned()),
+            None => Job::UseAudit(None),
+        });
+    }
+
+    /// Writes a line to the audit file, if there is one.
+    pub(super) fn audit(&self, line: &[u8]) {
+        if self.has_audit.load(Ordering::Relaxed) {
+            // They have the room of errors: a busy log must not cost any.
+            self.push(Rank::Error, line.len(), Job::Audit(line.into()));
+        }
+    }
+
+    /// Opens the files again, after they were moved away; what cannot be opened is a warning, and
+    /// the old one is still in use.
     pub(super) fn reopen(&self) {
         self.request(Job::Reopen);
     }

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use tracing::{Dispatch, Level, dispatcher};
 
+use super::audit::AuditFile;
 use super::file::{self, Error};
 use super::sink::{Look, Sink};
 use crate::config::log::LogDestination;
@@ -37,8 +38,14 @@ pub(super) enum Job {
     /// The same, but the file is still to be opened, while the program runs: the order of this
     /// number.
     Open(PathBuf, u64),
-    /// The file was moved away: make it again.
+    /// The files were moved away: make them again.
     Reopen,
+    /// A line for the audit file.
+    Audit(Box<[u8]>),
+    /// Lines for the audit file go to this one from now on, or there is none.
+    UseAudit(Option<AuditFile>),
+    /// The same, but the file is still to be opened, while the program runs.
+    OpenAudit(PathBuf),
     /// Lines that go to no file go to the stream of this look from now on.
     Stream(Look),
 }
@@ -59,6 +66,7 @@ pub(super) struct Outlets {
     /// A descriptor of our own: no one who writes to standard error otherwise waits for us.
     standard: Option<File>,
     file: Option<(PathBuf, File)>,
+    audit: Option<AuditFile>,
 }
 
 impl Outlets {
@@ -68,6 +76,7 @@ impl Outlets {
             socket,
             standard: None,
             file: None,
+            audit: None,
         };
         outlets.use_stream(look);
         outlets
@@ -162,7 +171,17 @@ fn work(sink: &Sink, dispatch: &Dispatch, job: Job, lost: Option<u64>) {
         Job::Entry(entry) => outlets.entry(&entry),
         Job::Use(file) => outlets.file = file,
         Job::Stream(look) => outlets.use_stream(look),
-        Job::Open(path, order) => match file::open(&path) {
+        Job::Audit(line) => {
+            if let Some(audit) = &mut outlets.audit {
+                dispatcher::with_default(dispatch, || audit.write(&line));
+            }
+        }
+        Job::UseAudit(audit) => outlets.audit = audit,
+        Job::OpenAudit(path) => match AuditFile::open(&path) {
+            Ok(audit) => outlets.audit = Some(audit),
+            Err(error) => dispatcher::with_default(dispatch, || warn_of_the_old_file(&error)),
+        },
+        Job::Open(path, order) => match file::open(&path, file::LOG) {
             Ok(file) => {
                 // Someone may have wanted something else since.
                 if sink.is_latest(order) {
@@ -173,12 +192,14 @@ fn work(sink: &Sink, dispatch: &Dispatch, job: Job, lost: Option<u64>) {
             Err(error) => dispatcher::with_default(dispatch, || warn_of_the_old_file(&error)),
         },
         Job::Reopen => {
-            let Some((path, file)) = &mut outlets.file else {
-                return;
-            };
-            match file::open(path) {
-                Ok(new) => *file = new,
-                Err(error) => dispatcher::with_default(dispatch, || warn_of_the_old_file(&error)),
+            let Outlets { file, audit, .. } = &mut *outlets;
+            let log = file.as_mut().map_or(Ok(()), |(path, file)| {
+                *file = file::open(path, file::LOG)?;
+                Ok(())
+            });
+            let audit = audit.as_mut().map_or(Ok(()), AuditFile::reopen);
+            for error in [log, audit].into_iter().filter_map(Result::err) {
+                dispatcher::with_default(dispatch, || warn_of_the_old_file(&error));
             }
         }
     }

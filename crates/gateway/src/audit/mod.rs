@@ -13,12 +13,14 @@ mod summaries;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
+use tracing::Level;
 
 use crate::agent::status::document::LiveSession;
 use crate::connection::policy::{MAX_SESSIONS, MAX_TUNNELS};
@@ -37,11 +39,22 @@ const LOOK_AGAIN: Duration = Duration::from_secs(5);
 const MAX_LISTED: usize = MAX_TUNNELS * MAX_SESSIONS;
 
 /// The sessions of a gateway. Clones are the same.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct Audit(Arc<Shared>);
 
-#[derive(Debug, Default)]
+impl fmt::Debug for Audit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Audit")
+    }
+}
+
+/// Takes the lines of the audit file.
+type Writer = Box<dyn Fn(&[u8]) + Send + Sync>;
+
+#[derive(Default)]
 struct Shared {
+    /// For the same events as in the log.
+    writer: Option<Writer>,
     last_id: AtomicU64,
     /// By their ids, so in the order in which they began.
     open: Mutex<BTreeMap<u64, Arc<Session>>>,
@@ -51,6 +64,14 @@ struct Shared {
 }
 
 impl Audit {
+    /// No session yet. `write` takes each event as a line of JSON too, and should not wait.
+    pub fn new(write: impl Fn(&[u8]) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(Shared {
+            writer: Some(Box::new(write)),
+            ..Shared::default()
+        }))
+    }
+
     /// The sessions that are open, the oldest first.
     #[must_use]
     pub fn live(&self) -> Vec<LiveSession> {
@@ -90,16 +111,38 @@ impl Audit {
                 self.0.work.notified().await;
             }
             tokio::time::sleep(LOOK_AGAIN).await;
-            self.newly_long().iter().for_each(Entry::log);
+            for entry in self.newly_long() {
+                self.publish(&entry);
+            }
             let due = lock(&self.0.summaries).due(Instant::now());
-            due.iter().for_each(Summary::log);
+            self.publish_counts(&due);
         }
     }
 
     /// Logs what is counted so far, at the end.
     pub(crate) fn finish(&self) {
         let counts = lock(&self.0.summaries).drain();
-        counts.iter().for_each(Summary::log);
+        self.publish_counts(&counts);
+    }
+
+    fn publish(&self, entry: &Entry) {
+        entry.log();
+        if entry.event.level <= Level::INFO {
+            self.write(|| entry.line());
+        }
+    }
+
+    fn publish_counts(&self, counts: &[Summary]) {
+        for summary in counts {
+            summary.log();
+            self.write(|| summary.line());
+        }
+    }
+
+    fn write(&self, line: impl FnOnce() -> Vec<u8>) {
+        if let Some(write) = &self.0.writer {
+            write(&line());
+        }
     }
 
     fn newly_long(&self) -> Vec<Entry> {
@@ -152,7 +195,8 @@ impl Record {
     /// The session ended: as it says, or because of a failure.
     pub(crate) fn finish(mut self, failure: Option<End>) {
         let end = failure.unwrap_or_else(|| self.session.orderly_end());
-        self.end(end).log();
+        let entry = self.end(end);
+        self.audit.publish(&entry);
     }
 
     fn end(&mut self, end: End) -> Entry {
@@ -164,7 +208,8 @@ impl Record {
 impl Drop for Record {
     fn drop(&mut self) {
         if !self.is_ended {
-            self.end(End::of_lost_task()).log();
+            let entry = self.end(End::of_lost_task());
+            self.audit.publish(&entry);
         }
     }
 }

@@ -6,6 +6,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
+use serde_json::{Value, json};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 use tracing::Level;
 use tracing::field;
 
@@ -66,6 +69,16 @@ impl End {
         error: None,
         kind: String::new(),
     };
+
+    /// Of a session that the gateway has no place for.
+    pub(crate) fn too_many_sessions() -> Self {
+        const TEXT: &str = "the gateway has as many sessions as it accepts";
+        Self {
+            outcome: Outcome::Refused,
+            error: Some(TEXT.to_owned()),
+            kind: TEXT.to_owned(),
+        }
+    }
 
     /// Of a session whose task ended before the session did.
     pub(super) fn of_lost_task() -> Self {
@@ -269,12 +282,52 @@ impl Entry {
             target.address = session.address.map(field::display),
             bytes.to_target = session.bytes_to_target,
             bytes.from_target = session.bytes_from_target,
-            duration_ms = u64::try_from(self.duration.as_millis()).unwrap_or(u64::MAX),
+            duration_ms = self.duration_ms(),
             outcome = self.outcome.map(|outcome| field::display(outcome.as_str())),
             error = self.error.as_ref().map(field::display),
             gateway.id = %self.gateway,
         );
     }
+
+    /// The same for the audit file.
+    pub(super) fn line(&self) -> Vec<u8> {
+        let session = &self.session;
+        let fields = json!({
+            "session.id": session.id,
+            "service": session.service,
+            "actor.type": session.actor_type,
+            "actor.id": session.actor_id,
+            "actor.name": session.actor_name,
+            "target.name": session.target,
+            "target.address": session.address,
+            "bytes.to_target": session.bytes_to_target,
+            "bytes.from_target": session.bytes_from_target,
+            "duration_ms": self.duration_ms(),
+            "outcome": self.outcome,
+            "error": self.error,
+            "gateway.id": self.gateway.as_str(),
+        });
+        line(self.event, fields)
+    }
+
+    fn duration_ms(&self) -> u64 {
+        u64::try_from(self.duration.as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+/// A line of the audit file, without the fields that are not known.
+fn line(event: Event, fields: Value) -> Vec<u8> {
+    let time = OffsetDateTime::now_utc().format(&Rfc3339);
+    let mut line = serde_json::Map::new();
+    line.insert("timestamp".to_owned(), time.unwrap_or_default().into());
+    line.insert("message".to_owned(), event.text.into());
+    line.insert("message_id".to_owned(), event.id.into());
+    if let Value::Object(fields) = fields {
+        line.extend(fields.into_iter().filter(|(_, value)| !value.is_null()));
+    }
+    let mut line = Value::Object(line).to_string();
+    line.push('\n');
+    line.into_bytes()
 }
 
 /// The audit event about many sessions.
@@ -298,5 +351,17 @@ impl Summary {
             target.name = self.target.as_ref().map(field::display),
             error = self.error.as_ref().map(field::display),
         );
+    }
+
+    /// The same for the audit file.
+    pub(super) fn line(&self) -> Vec<u8> {
+        let fields = json!({
+            "count": self.count,
+            "outcome": self.outcome,
+            "actor.id": self.actor_id,
+            "target.name": self.target,
+            "error": self.error,
+        });
+        line(events::SESSIONS_SUMMARIZED, fields)
     }
 }

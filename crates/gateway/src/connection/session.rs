@@ -208,6 +208,8 @@ pub(crate) async fn serve(
                     suppressed = permission.suppressed()
                 );
             }
+            let record = shared.audit.begin(&identity.gateway_id);
+            record.finish(Some(End::too_many_sessions()));
             continue;
         };
         // Always the newest: a renewal applies to the next handshake. But a tunnel that another
