@@ -5,7 +5,9 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
 
+use infisical_pki::stream::SecureStream;
 use infisical_runtime::events::{self, Event};
+use infisical_runtime::net::status;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -125,6 +127,42 @@ async fn refused_client_is_recorded_with_reason() {
     assert_eq!(entry["actor.type"], "platform", "{entry}");
     let error = entry["error"].as_str().expect("a reason");
     assert!(error.contains("another-gateway"), "{error}");
+}
+
+/// A client of this program hears the reason that is on record.
+#[tokio::test(flavor = "multi_thread")]
+async fn own_client_hears_the_recorded_reason() {
+    let lab = Lab::new().await;
+    let relay = lab.relay().await;
+    let gateway = gateway(&lab, &relay).await;
+    let dead = Target::refusing(lab.host);
+    let other = Leaf::gateway_client("another-gateway", ("db", 5432));
+    let nowhere = Leaf::gateway_client_without_route(&lab.gateway_id);
+    let leaf = |leaf| Way {
+        gateway: lab.gateway_pki.clients.sign(leaf),
+        ..lab.way_by_name("db", 5432)
+    };
+    for (way, outcome) in [
+        (way(&lab, dead), "unreachable"),
+        (leaf(&other), "refused"),
+        (leaf(&nowhere), "refused"),
+    ] {
+        let stream = way.offer(&[status::ALPN]).await.expect("TLS 2");
+        // The library alone would lose what comes in one read with the alert.
+        let mut stream = SecureStream::new(stream);
+        let received = soon("the status", status::receive(&mut stream)).await;
+        let reason = received.expect("a status").expect_err("no target");
+        let find = |lines: &[String]| {
+            let mut entries = lines
+                .iter()
+                .filter_map(|line| serde_json::from_str(line).ok());
+            entries.find(|entry: &Value| {
+                entry["message_id"] == events::SESSION_ENDED.id && entry["error"] == reason
+            })
+        };
+        let entry: Value = gateway.wait_for(&reason, find).await;
+        assert_eq!(entry["outcome"], outcome, "{entry}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

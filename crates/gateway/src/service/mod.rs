@@ -131,6 +131,14 @@ impl Error {
         }
     }
 
+    /// True if the service did not begin because of the client's certificate.
+    fn is_refusal(&self) -> bool {
+        matches!(
+            self,
+            Self::Claims(_) | Self::OtherGateway(_) | Self::NoTarget
+        )
+    }
+
     /// What it is in the record of the session.
     pub(crate) fn outcome(&self) -> Outcome {
         match self {
@@ -193,6 +201,12 @@ pub(crate) async fn serve(channel: ChannelStream, context: Context<'_>) -> Resul
     };
     let serving = answer(&mut stream, service, context);
     let served = AssertUnwindSafe(serving).catch_unwind().await;
+    if service == Service::TcpStatus
+        && let Ok(Err(error)) = &served
+        && error.is_refusal()
+    {
+        tcp::tell_not_reached(&mut stream, error).await;
+    }
     if !matches!(served, Ok(Ok(()))) {
         stream.abort().await;
     }

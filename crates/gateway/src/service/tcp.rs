@@ -23,6 +23,13 @@ const CONNECT: Duration = Duration::from_secs(10);
 /// Limit for telling the client what came of it.
 const STATUS: Duration = Duration::from_secs(5);
 
+/// Tells a client that expects a status why there is no target.
+pub(super) async fn tell_not_reached(stream: &mut Stream, error: &Error) {
+    let reason = chain(error).to_string();
+    // Who has left does not need it.
+    let _ = tokio::time::timeout(STATUS, status::send_not_reached(stream, &reason)).await;
+}
+
 pub(super) async fn serve(
     stream: &mut Stream,
     route: &Route,
@@ -35,17 +42,14 @@ pub(super) async fn serve(
         .trim_start_matches('[')
         .trim_end_matches(']');
     let dialling = Box::pin(dial::connect_target(host, route.target_port, CONNECT));
-    let mut target = match stop.run(dialling).await {
-        None => return Err(Error::Stopped),
-        Some(Ok(target)) => target,
-        Some(Err(error)) => {
+    let dialled = stop.run(dialling).await.ok_or(Error::Stopped);
+    let mut target = match dialled.and_then(|dialled| Ok(dialled?)) {
+        Ok(target) => target,
+        Err(error) => {
             if sends_status {
-                let reason = chain(&error).to_string();
-                // Who has left does not need it.
-                let _ =
-                    tokio::time::timeout(STATUS, status::send_not_reached(stream, &reason)).await;
+                tell_not_reached(stream, &error).await;
             }
-            return Err(error.into());
+            return Err(error);
         }
     };
     session.reached(target.peer_addr().ok());
