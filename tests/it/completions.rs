@@ -20,7 +20,7 @@ fn run(shell: &str, home: &Path, script: &str) -> Option<String> {
     command.env_clear().args(["-c", script]).env("HOME", home);
     command.env("PATH", format!("{programs}:/usr/bin:/bin"));
     let Ok(output) = command.output() else {
-        println!("SKIPPED: {shell} is not installed");
+        eprintln!("SKIPPED: {shell} is not installed");
         return None;
     };
     assert!(output.status.success(), "{shell}: {output:?}");
