@@ -6,6 +6,7 @@ mod dev;
 #[cfg(test)]
 mod fuzzing;
 pub mod install;
+mod metrics;
 
 use infisical_agent as agent;
 use infisical_api as api;

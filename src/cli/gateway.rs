@@ -18,6 +18,7 @@ use crate::gateway::{self, service::http::Cluster};
 use crate::host::privileges::Keep;
 use crate::host::signals;
 use crate::install::place::Role;
+use crate::metrics::Counted;
 use crate::scope::Scope;
 use crate::trust;
 
@@ -139,8 +140,7 @@ pub(crate) async fn run(
         let logs = logs.clone();
         Audit::new(move |line| logs.audit(line))
     };
-    let sessions = audit.clone();
-    let sessions = move || sessions.live();
+    let counted = Counted::Gateway(audit.clone());
     let role = async |settings, last_known_good, reporter, responder, scope| {
         let cluster = Cluster::of_this_pod(global.environment.kubernetes_api.clone());
         let setup = gateway::Setup {
@@ -153,7 +153,7 @@ pub(crate) async fn run(
         Box::pin(running).await
     };
     start
-        .run(global, logs, scope, sessions, role, gateway::Error::reason)
+        .run(global, logs, scope, counted, role, gateway::Error::reason)
         .await
 }
 

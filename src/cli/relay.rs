@@ -14,7 +14,8 @@ use crate::config::env::Environment;
 use crate::config::{relay_asks_for_low_port, role};
 use crate::host::privileges::Keep;
 use crate::install::place::Role;
-use crate::relay;
+use crate::metrics::Counted;
+use crate::relay::{self, metrics::Metrics};
 use crate::scope::Scope;
 
 /// Run a relay: the meeting point of gateways and clients
@@ -106,17 +107,20 @@ pub(crate) async fn run(
         Command::Check(start) => return check::run(&start, global).await,
         Command::Start(start) => start,
     };
+    let metrics = Metrics::default();
+    let counted = Counted::Relay(metrics.clone());
     let role = async |settings, last_known_good, reporter, responder, scope| {
         Box::pin(relay::run(
             settings,
             &last_known_good,
             reporter,
+            metrics,
             responder,
             scope,
         ))
         .await
     };
     start
-        .run(global, logs, scope, Vec::new, role, relay::Error::reason)
+        .run(global, logs, scope, counted, role, relay::Error::reason)
         .await
 }

@@ -200,6 +200,12 @@ fn argument(variable: &'static Variable, flag: &'static Flag) -> Arg {
             .value_parser(PossibleValuesParser::new(words.iter().copied()))
             .hide_possible_values(true);
     }
+    if matches!(variable.kind, Kind::Switch) {
+        argument = argument
+            .num_args(0..=1)
+            .require_equals(true)
+            .default_missing_value("true");
+    }
     for other in flag.excludes {
         argument = argument.conflicts_with(word(other));
     }

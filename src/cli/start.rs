@@ -32,6 +32,7 @@ use crate::health::{self, LivenessResponder};
 use crate::host::signals::Hangups;
 use crate::host::{limits, notify, watchdog};
 use crate::install::place::Role;
+use crate::metrics::{self, Counted, Sources};
 use crate::scope::Scope;
 use crate::trust;
 
@@ -40,7 +41,7 @@ const LAST_STATUS: Duration = Duration::from_secs(1);
 
 /// What differs between the commands of gateways and those of relays.
 pub(crate) trait Daemon: setting_args::Role + fmt::Debug + 'static {
-    type Settings: PartialEq;
+    type Settings: PartialEq + Send + Sync;
     const ROLE: Role;
     /// What `--help` says about the positional name; hidden if that is only tolerated.
     const NAME: (&'static str, bool);
@@ -146,14 +147,15 @@ impl<R: Daemon> Start<R> {
         Ok(settings)
     }
 
-    /// Runs `role` with its settings, which follow a reload, announces what it reports, and serves its status with the open `sessions`. The
-    /// error that ends it is the last that the service manager hears of it.
+    /// Runs `role` with its settings, which follow a reload, announces what it reports, and serves
+    /// its status and metrics with what is `counted`. The error that ends it is the last that the
+    /// service manager hears of it.
     pub(super) async fn run<E>(
         &self,
         global: &Global,
         logs: &Handle,
         scope: Scope,
-        sessions: impl Fn() -> Vec<LiveSession> + Send + 'static,
+        counted: Counted,
         role: impl AsyncFnOnce(
             watch::Receiver<R::Settings>,
             LastKnownGood,
@@ -176,7 +178,7 @@ impl<R: Daemon> Start<R> {
         let (settings, followed) = watch::channel(settings);
         let (responder, probe) = health::liveness();
         let beside = Scope::new("beside the role");
-        beside.spawn("watchdog", watchdog::run(probe));
+        beside.spawn("watchdog", watchdog::run(probe.clone()));
         let again = || {
             let taken = self.assemble(global, &flags, &|log| {
                 logs.follow(log);
@@ -197,9 +199,27 @@ impl<R: Daemon> Start<R> {
             program_version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
         };
+        let shown = counted.clone();
+        let sessions = move || shown.open_sessions();
         beside.spawn(
             "status socket",
-            serve_status::<R, _>(origin, reporter.monitor(), sessions, &global.environment),
+            serve_status::<R, _>(
+                origin.clone(),
+                reporter.monitor(),
+                sessions,
+                &global.environment,
+            ),
+        );
+        let sources = Sources {
+            origin,
+            monitor: reporter.monitor(),
+            probe,
+            counted,
+        };
+        let place = |settings: &R::Settings| (R::COMMON)(settings).metrics.clone();
+        beside.spawn(
+            "metrics",
+            metrics::server::follow(followed.clone(), place, sources),
         );
         let told = reporter.clone();
         let refused = move |refused| told.configuration(refused);

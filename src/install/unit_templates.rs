@@ -190,7 +190,7 @@ pub(crate) fn logs_for(
     drop_in(&head_of(place), &lines)
 }
 
-/// The drop-in that lets a relay listen on `ports`, which are not those that its unit opens.
+/// The drop-in that lets a service listen on `ports`, which are not those that its unit opens.
 pub(crate) fn ports_for(place: &Place, ports: &[u16]) -> String {
     drop_in(&head_of(place), &open_ports(ports))
 }

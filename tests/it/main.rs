@@ -45,6 +45,7 @@ mod login;
 mod logs;
 mod make_install;
 mod memory;
+mod metrics;
 mod organizations;
 mod platform;
 mod privileges;

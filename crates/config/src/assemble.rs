@@ -11,10 +11,11 @@ use super::cli_files::{CliDomain, CliDomains};
 use super::effective::{EffectiveConfig, Notes};
 use super::env::{
     API_URL, CA_FILE, CUSTOM_HEADERS, Environment, LOG_DESTINATION, LOG_FILE, LOG_FORMAT,
-    LOG_LEVEL, Used, Variable, is_shared,
+    LOG_LEVEL, METRICS_ALLOW_REMOTE, METRICS_LISTEN, Used, Variable, is_shared,
 };
 use super::file::{self, Entry};
 use super::log::{LogDestination, LogFormat};
+use super::metrics::MetricsListen;
 use super::proxy::Proxies;
 use super::raw::{Flags, Loaded, Origin, Raw, Source, Value};
 use super::role::RoleKeys;
@@ -246,12 +247,14 @@ impl<'a> Reader<'a> {
         let proxies = self.proxies(domain.as_ref());
         let roots = self.roots();
         let log = self.log();
+        let metrics = self.metrics();
         Some(CommonSettings {
             domain: domain?,
             headers,
             proxies,
             roots,
             log,
+            metrics,
             store: store?,
         })
     }
@@ -452,6 +455,17 @@ impl<'a> Reader<'a> {
             format: self.shared(&LOG_FORMAT, str::parse::<LogFormat>),
             destination: self.shared(&LOG_DESTINATION, str::parse::<LogDestination>),
         }
+    }
+
+    /// Where metrics are served.
+    fn metrics(&mut self) -> Option<MetricsListen> {
+        let parse = |text: &str| {
+            text.parse()
+                .map_err(|_| Expected("true or false".to_owned()))
+        };
+        let allow_remote = self.parsed(&METRICS_ALLOW_REMOTE, parse);
+        let parse = |text: &str| MetricsListen::parse(text, allow_remote == Some(true));
+        self.parsed(&METRICS_LISTEN, parse)
     }
 
     /// Like [`Self::parsed`]; a variable that other programs use as well may hold what only they

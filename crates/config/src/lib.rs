@@ -23,6 +23,7 @@ mod gateway;
 pub mod listen;
 pub mod log;
 mod login;
+pub mod metrics;
 mod no_proxy;
 pub mod proxy;
 pub mod raw;

@@ -15,6 +15,7 @@ use super::env::{
     RELAY_MAX_PER_GATEWAY, RELAY_MAX_PER_SOURCE, Variable,
 };
 pub use super::log::{InvalidLogFile, LogLevel, LogSettings, UnknownWord};
+use super::metrics::MetricsListen;
 use super::proxy::Proxies;
 use super::value::{has_template, is_quote};
 use crate::names::{GatewayName, RelayHost, RelayName};
@@ -126,6 +127,8 @@ pub struct CommonSettings {
     pub roots: trust::Source,
     /// What is logged.
     pub log: LogSettings,
+    /// Where metrics are served, if they are.
+    pub metrics: Option<MetricsListen>,
     /// The file in which an enrolled access token is kept.
     pub store: PathBuf,
 }

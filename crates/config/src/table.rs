@@ -154,6 +154,8 @@ pub enum Kind {
     Number,
     /// One of these words.
     Choice(&'static [&'static str]),
+    /// `true` or `false`; a flag without a value is `true`.
+    Switch,
     /// Header lines of a request, whose values are secrets.
     Headers,
 }
@@ -171,6 +173,7 @@ impl Kind {
             Self::Address => "ADDR:PORT",
             Self::Number => "N",
             Self::Choice(_) => "METHOD",
+            Self::Switch => "BOOL",
             Self::Headers => "HEADERS",
         }
     }
@@ -460,6 +463,18 @@ settings! {
         keyword: Some(keyword::<LogDestination>),
         flags: &[Flag::new("--log-destination")],
         default: "stderr",
+    }
+    METRICS_LISTEN = "INFISICAL_METRICS_LISTEN"
+    "where metrics, /healthz and /readyz are served: ADDR:PORT, or unix:PATH for a unix socket" {
+        kind: Kind::Text("ADDR:PORT|unix:PATH"),
+        flags: &[Flag::new("--metrics-listen")],
+        default: "nowhere",
+    }
+    METRICS_ALLOW_REMOTE = "INFISICAL_METRICS_ALLOW_REMOTE"
+    "metrics may be served at an address that other machines reach; anyone who does can read them" {
+        kind: Kind::Switch,
+        flags: &[Flag::new("--metrics-allow-remote")],
+        default: "false",
     }
     TOKEN = "INFISICAL_TOKEN"
     "access token of a machine identity, or a one-time enrollment token; `--token -` reads it from standard input" {

@@ -99,7 +99,7 @@ impl Kind {
                 Ok(()) if !is_jwt(text) => Err(InvalidValue::NotAJwt),
                 checked => checked,
             },
-            Self::Text(_) | Self::Address | Self::Number | Self::Choice(_) => {
+            Self::Text(_) | Self::Address | Self::Number | Self::Choice(_) | Self::Switch => {
                 check_ascii_word(text)
             }
             Self::Url => check_url(text),

@@ -33,6 +33,7 @@ pub mod enroll;
 pub mod fuzzing;
 mod heartbeat;
 pub mod identity;
+pub mod metrics;
 mod platform_auth;
 mod reload;
 pub mod service;
@@ -243,6 +244,7 @@ pub async fn run(
         log_throttle: Arc::new(LogThrottle::for_retries()),
         audit: audit.clone(),
     };
+    let metrics = Arc::clone(audit.metrics());
     let mut driver = Driver {
         credential_client,
         current,
@@ -253,6 +255,7 @@ pub async fn run(
         renew,
         reselect,
         reporter: reporter.clone(),
+        metrics,
         tunnels: Tunnels::new(&scope, shared),
         retired: Vec::new(),
         last_known_good,

@@ -16,6 +16,7 @@ use tokio::io::{AsyncBufRead, AsyncWrite};
 use tokio::time::Instant;
 
 use crate::error::chain;
+use crate::metrics::Counts;
 use crate::net::copy::{self, Side};
 use crate::scope::Scope;
 use crate::ssh::server::Session;
@@ -31,6 +32,8 @@ pub(crate) struct Parties<'a> {
     pub(crate) session: &'a Session,
     /// How long the client may take for what a lost session left behind.
     pub(crate) close_wait: Duration,
+    /// Where it is counted.
+    pub(crate) counts: &'a Counts,
 }
 
 /// How a bridge ended.
@@ -78,6 +81,9 @@ where
         (None, _) => (End::Broken, "a failure"),
     };
     let error = failure.map(|failure| chain(&failure.error).to_string());
+    parties
+        .counts
+        .ended(copied.a_to_b.bytes, copied.b_to_a.bytes);
     tracing::debug!(
         gateway.id = parties.gateway,
         peer = %parties.peer,

@@ -177,6 +177,7 @@ impl Client {
             peer: self.peer,
             session: &tunnel.session,
             close_wait: self.hub.deadlines.close_wait,
+            counts: &self.hub.counts,
         };
         // Packets that have come together go to the client in one write; the bridge flushes.
         tls.batch_writes();

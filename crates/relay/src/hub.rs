@@ -9,6 +9,7 @@ use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::Instant;
 
 use super::identity::Identity;
+use super::metrics::Counts;
 use super::registry::{Registered, Registry, Replaced, Ticket};
 use super::tunnel::Tunnel;
 use crate::config::settings::RelayLimits;
@@ -80,6 +81,8 @@ pub(crate) struct Hub {
     /// Handshakes of each port.
     pub(crate) handshakes: usize,
     pub(crate) deadlines: Deadlines,
+    /// What ended.
+    pub(crate) counts: Counts,
 }
 
 /// Why a client that authenticated gets no place.
@@ -135,6 +138,7 @@ impl Hub {
             most_clients,
             handshakes,
             deadlines,
+            counts: Counts::default(),
         }
     }
 

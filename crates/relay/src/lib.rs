@@ -29,6 +29,7 @@ mod gateways;
 mod heartbeat;
 mod hub;
 pub mod identity;
+pub mod metrics;
 mod platform_auth;
 pub mod register;
 mod registry;
@@ -53,6 +54,7 @@ use crate::net::listen;
 use crate::scope::Scope;
 use hub::{Deadlines, Hub};
 use identity::Identity;
+use metrics::Metrics;
 
 /// How long the relay's own tasks may take to end: longer than one call to the platform.
 const LAST_CALL: Duration = Duration::from_secs(35);
@@ -93,7 +95,7 @@ impl Error {
 
 /// Runs a relay as the newest of `settings` says until `scope` is cancelled and everything is
 /// closed, or until a person must act. `responder` answers for it; `reporter` receives its status;
-/// what worked before is `last_known_good`.
+/// what worked before is `last_known_good`, and `metrics` shows what it does.
 ///
 /// # Errors
 /// See [`Error`]; everything that time may cure is retried instead.
@@ -101,6 +103,7 @@ pub async fn run(
     settings: watch::Receiver<RelaySettings>,
     last_known_good: &LastKnownGood,
     reporter: Reporter,
+    metrics: Metrics,
     mut responder: LivenessResponder,
     scope: Scope,
 ) -> Result<(), Error> {
@@ -133,6 +136,7 @@ pub async fn run(
     let (auths, auth) = watch::channel(Arc::new(auth));
     let (current, identity) = watch::channel(Arc::new(identity));
     let hub = Arc::new(Hub::new(identity, &first.limits, Deadlines::default()));
+    metrics.follow(&hub);
     {
         let (auths, reporter, name) = (auth.clone(), reporter.clone(), first.name.clone());
         tasks.spawn_interruptible("renew", move || {

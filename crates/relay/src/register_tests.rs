@@ -27,6 +27,7 @@ use crate::config::settings::{
 };
 use crate::error::{Reason, chain};
 use crate::health::liveness;
+use crate::metrics::Metrics;
 use crate::scope::Scope;
 use crate::secret::Secret;
 
@@ -96,6 +97,7 @@ fn settings(domain: ApiBase, credential: RelayCredential, store: &Path) -> Relay
             proxies: Proxies::default(),
             roots: crate::trust::Source::default(),
             log: LogSettings::default(),
+            metrics: None,
             store: store.to_owned(),
         },
         credential,
@@ -232,6 +234,7 @@ async fn port_in_use_ends_start_early() {
         fixed(settings),
         &last_known_good,
         status::relay().0,
+        Metrics::default(),
         liveness().0,
         Scope::new("relay"),
     );
@@ -254,6 +257,7 @@ async fn an_instance_relay_needs_the_instances_secret() {
         fixed(settings),
         &last_known_good,
         status::relay().0,
+        Metrics::default(),
         liveness().0,
         Scope::new("relay"),
     );
@@ -275,6 +279,7 @@ async fn a_relay_starts_beats_and_stops() {
         fixed(settings),
         &last_known_good,
         status::relay().0,
+        Metrics::default(),
         liveness().0,
         stop.clone(),
     );

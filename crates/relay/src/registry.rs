@@ -172,6 +172,17 @@ impl<S> Registry<S> {
         entries.map(|entry| entry.session.clone()).collect()
     }
 
+    /// The same, each with its gateway.
+    pub(crate) fn gateways(&self) -> Vec<(GatewayId, S)>
+    where
+        S: Clone,
+    {
+        let entries = self.live.iter();
+        entries
+            .map(|(id, entry)| (id.clone(), entry.session.clone()))
+            .collect()
+    }
+
     /// How many gateways are connected.
     pub(crate) fn len(&self) -> usize {
         self.live.len()

@@ -40,6 +40,11 @@ impl Tunnel {
             .get_or_init(|| self.session.charge_to(account()));
     }
 
+    /// How many clients need the tunnel.
+    pub(crate) fn clients(&self) -> usize {
+        self.clients.len()
+    }
+
     /// Keeps the tunnel from being taken for idle.
     pub(crate) fn need(&self) -> Need {
         self.clients.token()

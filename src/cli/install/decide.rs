@@ -11,6 +11,7 @@ use super::units::{Found, Opened, Retired};
 use crate::config::credential::{Credential, IdentityCredential, LoginMethod, MachineProof};
 use crate::config::env::{GATEWAY_NAME, LOG_FILE, TABLE, Variable};
 use crate::config::file::{self, Entry};
+use crate::config::metrics::MetricsListen;
 use crate::config::raw::{Flags, Loaded, Raw};
 use crate::config::settings::{
     CommonSettings, GatewaySettings, RelayCredential, RelayLimits, RelaySettings,
@@ -110,17 +111,21 @@ impl Settings {
         }
     }
 
-    /// The ports of a relay that are not those that its unit opens.
+    /// The ports to listen on that are not those that the unit opens.
     fn other_ports(&self) -> Vec<u16> {
-        match self {
-            Self::Gateway(_) => Vec::new(),
-            Self::Relay(settings) => [settings.ssh_listen, settings.tls_listen]
-                .into_iter()
-                .flatten()
-                .map(|address| address.port())
-                .filter(|port| !matches!(*port, SSH_PORT | TLS_PORT))
-                .collect(),
-        }
+        let (own, common) = match self {
+            Self::Gateway(settings) => ([None, None], &settings.common),
+            Self::Relay(settings) => ([settings.ssh_listen, settings.tls_listen], &settings.common),
+        };
+        let own = own.into_iter().flatten();
+        let metrics = match common.metrics {
+            Some(MetricsListen::Tcp(address)) => Some(address),
+            Some(MetricsListen::Unix(_)) | None => None,
+        };
+        own.map(|address| address.port())
+            .filter(|port| !matches!(*port, SSH_PORT | TLS_PORT))
+            .chain(metrics.map(|address| address.port()))
+            .collect()
     }
 }
 

@@ -48,7 +48,7 @@ impl StatusSocket {
     /// # Errors
     /// The directory or the file cannot be made, or another process listens there.
     pub fn bind(path: PathBuf) -> Result<Self, Error> {
-        let bound = bind(&path);
+        let bound = listen(&path, 0o600);
         match bound {
             Ok(listener) => Ok(Self { listener, path }),
             Err(source) => Err(Error { path, source }),
@@ -81,7 +81,11 @@ impl Drop for StatusSocket {
     }
 }
 
-fn bind(path: &Path) -> io::Result<UnixListener> {
+/// Listens at `path`, whose mode becomes `mode`; see [`StatusSocket::bind`].
+///
+/// # Errors
+/// As there.
+pub fn listen(path: &Path, mode: u32) -> io::Result<UnixListener> {
     if let Some(directory) = path.parent().filter(|directory| !directory.exists()) {
         fs::create_dir_all(directory)?;
         fs::set_permissions(directory, Permissions::from_mode(0o700))?;
@@ -93,7 +97,7 @@ fn bind(path: &Path) -> io::Result<UnixListener> {
         fs::remove_file(path)?;
     }
     let listener = UnixListener::bind(path)?;
-    fs::set_permissions(path, Permissions::from_mode(0o600))?;
+    fs::set_permissions(path, Permissions::from_mode(mode))?;
     Ok(listener)
 }
 

@@ -25,6 +25,7 @@ use tracing::Level;
 use crate::agent::status::document::LiveSession;
 use crate::connection::policy::{MAX_SESSIONS, MAX_TUNNELS};
 use crate::events;
+use crate::metrics::Metrics;
 use crate::names::GatewayId;
 pub(crate) use session::End;
 use session::{Entry, Summary};
@@ -59,6 +60,7 @@ struct Shared {
     /// By their ids, so in the order in which they began.
     open: Mutex<BTreeMap<u64, Arc<Session>>>,
     summaries: Mutex<Summaries>,
+    metrics: Arc<Metrics>,
     /// Told when there may be something to look for; the other end is [`Audit::run`].
     work: Notify,
 }
@@ -79,6 +81,24 @@ impl Audit {
         self.open().into_iter().map(|open| open.live()).collect()
     }
 
+    /// What is counted of sessions and of the connection that they come through.
+    #[must_use]
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.0.metrics
+    }
+
+    /// Bytes of all sessions since the start: to targets, and from them.
+    #[must_use]
+    pub fn bytes(&self) -> (u64, u64) {
+        // Held together, so that no session is counted twice or missing as it ends.
+        let open = lock(&self.0.open);
+        let ended = self.0.metrics.bytes_of_ended();
+        open.values().fold(ended, |(to, from), session| {
+            let (more_to, more_from) = session.bytes();
+            (to.saturating_add(more_to), from.saturating_add(more_from))
+        })
+    }
+
     fn open(&self) -> Vec<Arc<Session>> {
         lock(&self.0.open).values().map(Arc::clone).collect()
     }
@@ -90,7 +110,11 @@ impl Audit {
             .last_id
             .fetch_add(1, Ordering::Relaxed)
             .saturating_add(1);
-        let session = Arc::new(Session::new(id, gateway.clone()));
+        let session = Arc::new(Session::new(
+            id,
+            gateway.clone(),
+            Arc::clone(&self.0.metrics),
+        ));
         let mut open = lock(&self.0.open);
         if open.len() < MAX_LISTED {
             open.insert(id, Arc::clone(&session));
@@ -154,7 +178,10 @@ impl Audit {
 
     /// What is logged of the end of `session`.
     fn ended(&self, session: &Session, end: End) -> Entry {
-        lock(&self.0.open).remove(&session.id);
+        let mut open = lock(&self.0.open);
+        open.remove(&session.id);
+        self.0.metrics.ended(session, end.outcome);
+        drop(open);
         let is_detail = if session.is_check() {
             true
         } else if session.is_established() || end.outcome == Outcome::Completed {

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
@@ -15,6 +15,7 @@ use tracing::field;
 use crate::agent::status::document::{LiveSession, utc};
 use crate::error::printable;
 use crate::events::{self, Event};
+use crate::metrics::Metrics;
 use crate::net::traffic::Traffic;
 use crate::pki::extensions::{Actor, Route};
 use crate::{event, names::GatewayId};
@@ -102,6 +103,7 @@ pub struct Session {
     gateway: GatewayId,
     since: SystemTime,
     traffic: Traffic,
+    metrics: Arc<Metrics>,
     facts: Mutex<Facts>,
     /// It has an entry of its own, as a long session.
     is_announced: AtomicBool,
@@ -123,12 +125,13 @@ struct Facts {
 }
 
 impl Session {
-    pub(super) fn new(id: u64, gateway: GatewayId) -> Self {
+    pub(super) fn new(id: u64, gateway: GatewayId, metrics: Arc<Metrics>) -> Self {
         Self {
             id,
             gateway,
             since: SystemTime::now(),
             traffic: Traffic::default(),
+            metrics,
             facts: Mutex::default(),
             is_announced: AtomicBool::new(false),
         }
@@ -181,6 +184,16 @@ impl Session {
         });
     }
 
+    /// Where it is counted.
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// How many bytes went to the target, and came from it.
+    pub(crate) fn bytes(&self) -> (u64, u64) {
+        (self.traffic.a_to_b(), self.traffic.b_to_a())
+    }
+
     /// Bytes from the client to the target, and back.
     pub(crate) fn traffic(&self) -> &Traffic {
         &self.traffic
@@ -209,7 +222,7 @@ impl Session {
     }
 
     /// True for a check of the gateway.
-    pub(super) fn is_check(&self) -> bool {
+    pub(crate) fn is_check(&self) -> bool {
         self.facts().is_check
     }
 

@@ -29,6 +29,7 @@ use crate::error::{Class, chain};
 use crate::heartbeat::Heartbeat;
 use crate::identity::Identity;
 use crate::log_throttle::LogThrottle;
+use crate::metrics::Metrics;
 use crate::names::{GatewayName, SSH_PORT};
 use crate::net::dial;
 use crate::{Error, STOP};
@@ -55,6 +56,7 @@ pub(crate) struct Driver {
     /// Notifies `relay_reselection`.
     pub(crate) reselect: Arc<Notify>,
     pub(crate) reporter: Reporter,
+    pub(crate) metrics: Arc<Metrics>,
     pub(crate) tunnels: Tunnels,
     /// Those that were left for another one. The last one is in full use until the other one is up.
     pub(crate) retired: Vec<Tunnel>,
@@ -166,6 +168,7 @@ impl Driver {
             Ok(tunnel) => Connection::Up(state.connected(tunnel, Instant::now())),
             Err(error) => {
                 let failure = error.failure();
+                self.metrics.connect_failed(failure.as_str());
                 state.failed(Error::Tunnel(error), failure, moment())
             }
         }
@@ -208,6 +211,7 @@ impl Driver {
         self.begin_to_serve(&state.tunnel);
         match ActiveTunnel::new(self, &mut state).run().await {
             End::Reselected => {
+                self.metrics.reconnects("reselected");
                 let (state, tunnel) = state.reselected();
                 self.retired.push(tunnel);
                 Connection::Connecting(state)
@@ -215,6 +219,7 @@ impl Driver {
             End::Lost(error) => {
                 self.tunnel_up.send_replace(false);
                 let failure = error.failure();
+                self.metrics.reconnects(failure.as_str());
                 self.avoid_relay(&state.tunnel.identity, failure);
                 state.lost(Error::Tunnel(error), failure, moment())
             }

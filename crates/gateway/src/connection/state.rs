@@ -98,6 +98,20 @@ pub(crate) enum Failure {
     Fatal,
 }
 
+impl Failure {
+    /// The word in metrics.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unreachable => "unreachable",
+            Self::Refused => "refused",
+            Self::TurnedAway => "turned_away",
+            Self::TakenOver => "taken_over",
+            Self::Disconnected => "disconnected",
+            Self::Fatal => "fatal",
+        }
+    }
+}
+
 /// What happens while there is a tunnel, and it stays in use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TunnelEvent {

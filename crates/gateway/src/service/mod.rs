@@ -16,6 +16,7 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
@@ -187,11 +188,13 @@ pub(crate) struct Context<'a> {
 pub(crate) async fn serve(channel: ChannelStream, context: Context<'_>) -> Result<(), Error> {
     // Boxed, as the services below: a session's task should hold only the state it is in, and that
     // once.
+    let begin = Instant::now();
     let shaking_hands = Box::pin(handshake(channel, context.identity));
     let mut stream = match context.stop.run(shaking_hands).await {
         None => return Err(Error::Stopped),
         Some(stream) => stream?,
     };
+    context.session.metrics().handshake(begin.elapsed());
     context.session_ok.notify_one();
     let name = stream.state().alpn_protocol();
     let Some(service) = name.and_then(Service::from_alpn) else {

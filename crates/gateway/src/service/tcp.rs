@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 
+use tokio::time::Instant;
+
 use super::{Context, Error, Stream};
 use crate::error::chain;
 use crate::net::copy::{self, Side};
@@ -41,17 +43,22 @@ pub(super) async fn serve(
         .target_host
         .trim_start_matches('[')
         .trim_end_matches(']');
+    let begin = Instant::now();
     let dialling = Box::pin(dial::connect_target(host, route.target_port, CONNECT));
     let dialled = stop.run(dialling).await.ok_or(Error::Stopped);
     let mut target = match dialled.and_then(|dialled| Ok(dialled?)) {
         Ok(target) => target,
         Err(error) => {
+            if let Error::Target(error) = &error {
+                session.metrics().target_failed(error.reason());
+            }
             if sends_status {
                 tell_not_reached(stream, &error).await;
             }
             return Err(error);
         }
     };
+    session.metrics().target_reached(begin.elapsed());
     session.reached(target.peer_addr().ok());
     reset::arm(&target);
     if sends_status {

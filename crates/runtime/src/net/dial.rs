@@ -81,6 +81,23 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// What it is, in one word for metrics.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Resolve { .. } | Self::NoAddress { .. } => "dns",
+            Self::Connect { source, .. } => match source.kind() {
+                io::ErrorKind::ConnectionRefused => "refused",
+                io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => "unreachable",
+                io::ErrorKind::TimedOut => "timeout",
+                _ => "other",
+            },
+            Self::TimedOut { .. } | Self::Silent { .. } => "timeout",
+        }
+    }
+}
+
 /// What became of one address.
 #[derive(Debug, thiserror::Error)]
 #[error("{address}")]

@@ -17,6 +17,7 @@ use hyper::body::{Body as _, Bytes, Incoming};
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue, TRANSFER_ENCODING};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode, Uri, Version};
+use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::body::{Download, Progress, Upload};
@@ -262,7 +263,12 @@ impl<'a> Forwarder<'a> {
         let connecting = destination
             .target()
             .connect(self.scope, cut, self.deadlines.connect);
-        let connection = connecting.await.map_err(Failure::Unreachable)?;
+        let begin = Instant::now();
+        let connection = connecting.await.map_err(|error| {
+            self.session.metrics().target_failed(error.reason());
+            Failure::Unreachable(error)
+        })?;
+        self.session.metrics().target_reached(begin.elapsed());
         self.session.reached(connection.address());
         Ok(connection)
     }

@@ -131,6 +131,20 @@ pub(super) enum Error {
     TransferCoding,
 }
 
+impl Error {
+    /// What it is, in one word for metrics.
+    pub(super) fn reason(&self) -> &'static str {
+        match self {
+            Self::Dial(error) => error.reason(),
+            Self::Trust(_) | Self::Tls { .. } | Self::TlsTimedOut { .. } => "tls",
+            Self::Exchange(_)
+            | Self::NoAnswer(_)
+            | Self::SwitchedProtocols
+            | Self::TransferCoding => "http",
+        }
+    }
+}
+
 /// A target that can be connected to.
 #[derive(Debug)]
 pub(super) struct Target {
