@@ -178,3 +178,107 @@ async fn unix_socket_serves_the_same() {
     relay.signal(Signal::SIGTERM);
     assert_eq!(relay.exit_code().await, 0);
 }
+
+/// Whether the programs of Debian's package prometheus are here; says so if they are not.
+fn has_prometheus() -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let is_here = |tool: &str| std::env::split_paths(&path).any(|dir| dir.join(tool).is_file());
+    let has_all = ["prometheus", "promtool"].into_iter().all(is_here);
+    if !has_all {
+        eprintln!("SKIPPED: there is no Prometheus (Debian's package prometheus)");
+    }
+    has_all
+}
+
+fn promtool(words: &[&str], input: &Path) -> std::process::Output {
+    let input = std::fs::File::open(input).expect("the input");
+    let mut command = Command::new("promtool");
+    let run = command.args(words).stdin(input).output();
+    run.expect("promtool runs")
+}
+
+/// Prometheus takes what gateway and relay serve, in both formats, and the alerts refer to metrics
+/// that are there. The pages name each of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn prometheus_scrapes_gateway_and_relay() {
+    if !has_prometheus() {
+        return;
+    }
+    let lab = Lab::new().await;
+    let mut command = lab.relay_command();
+    command.more.push(ON_A_FREE_PORT.to_owned());
+    let relay = command.spawn(lab.dir());
+    let relay_at = served_at(&relay).await;
+    until(&lab, &relay_at, "infisical_up", 1.0).await;
+    let (_gateway, gateway_at) = gateway(&lab, &relay).await;
+    let packaging = Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging");
+    let rules = packaging.join("prometheus/rules.yml");
+    let rules_name = rules.to_str().expect("UTF-8");
+    let checked = promtool(&["check", "rules", rules_name], &rules);
+    assert!(checked.status.success(), "{checked:?}");
+    let operations = include_str!("../../docs/operations.md");
+    for at in [&relay_at, &gateway_at] {
+        let text = scrape(&lab, at).await;
+        let file = lab.dir().join("metrics.txt");
+        std::fs::write(&file, &text).expect("written");
+        let checked = promtool(&["check", "metrics"], &file);
+        assert!(checked.status.success(), "{checked:?}: {text}");
+        for line in text.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
+            let (name, _) = line.split_once(' ').expect("a type");
+            let row = format!("| `{name}` |");
+            assert!(operations.contains(&row), "docs/operations.md lacks {name}");
+        }
+    }
+    let targets = [&relay_at, &gateway_at].map(|at| at.trim_start_matches("http://"));
+    let config = format!(
+        "global: {{scrape_interval: 1s}}\nrule_files: [{rules_name:?}]\nscrape_configs:\n  \
+         - job_name: infisical\n    static_configs: [{{targets: {targets:?}}}]\n"
+    );
+    let file = lab.dir().join("prometheus.yml");
+    std::fs::write(&file, config).expect("written");
+    let mut command = clean("prometheus", lab.dir());
+    command.arg(format!("--config.file={}", file.display()));
+    command.arg(format!(
+        "--storage.tsdb.path={}",
+        lab.dir().join("tsdb").display()
+    ));
+    command.arg("--web.listen-address=127.0.0.1:0");
+    let prometheus = Process::spawn("prometheus", command);
+    let line = prometheus.wait_for_line("Listening on").await;
+    let (_, address) = line.split_once("address=").expect("an address");
+    let query = format!(
+        "http://{}/api/v1/query?query=sum(infisical_up)",
+        address.trim()
+    );
+    let scraped = || async {
+        let (_, answer) = curl(lab.dir(), &[&query]).await;
+        if answer.contains("\"2\"]") {
+            Ok(())
+        } else {
+            Err(answer)
+        }
+    };
+    eventually("both are up for Prometheus", scraped).await;
+}
+
+/// Each metric that dashboard and alerts use is one that docs/operations.md explains.
+#[test]
+fn dashboard_and_alerts_use_known_metrics() {
+    let operations = include_str!("../../docs/operations.md");
+    for page in [
+        include_str!("../../packaging/grafana/infisical-gateway.json"),
+        include_str!("../../packaging/prometheus/rules.yml"),
+    ] {
+        let words = page.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+        let mut names = words
+            .filter(|word| word.starts_with("infisical_"))
+            .peekable();
+        assert!(names.peek().is_some(), "no metric");
+        for name in names {
+            let row = format!("| `{}` |", name.trim_end_matches("_bucket"));
+            assert!(operations.contains(&row), "{name}");
+        }
+    }
+    let dashboard = include_str!("../../packaging/grafana/infisical-gateway.json");
+    serde_json::from_str::<serde_json::Value>(dashboard).expect("JSON");
+}
