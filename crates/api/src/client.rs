@@ -280,6 +280,15 @@ impl Client {
             .await
     }
 
+    /// `GET /status`, without a token: whether the platform answers.
+    #[expect(clippy::missing_errors_doc, reason = "see register_gateway")]
+    pub async fn status(&self) -> Result<(), Error> {
+        let (action, path) = ("the status", "/status");
+        let builder = self.request(Method::GET, action, path, None)?;
+        self.exchange(action, path, builder, |answer| answer.acknowledgement())
+            .await
+    }
+
     /// `POST /v1/auth/token/renew`.
     #[expect(clippy::missing_errors_doc, reason = "see register_gateway")]
     pub async fn renew_token(&self, token: &Secret) -> Result<Login, Error> {

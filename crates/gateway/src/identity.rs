@@ -9,7 +9,7 @@ use ssh_key::certificate::CertType;
 use super::service::Service;
 use crate::agent::credentials::{Error, Ssh};
 use crate::agent::renew::Lifetime;
-use crate::agent::status::Reporter;
+use crate::agent::status::{RelayAddress, Reporter};
 use crate::api::types::GatewayCredentials;
 use crate::clock::Clock;
 use crate::names::{GatewayId, GatewayName, RelayHost, RelayName};
@@ -86,6 +86,7 @@ impl Identity {
         let name = self.gateway_name.as_ref().map(GatewayName::as_str);
         let id = self.gateway_id.as_str();
         reporter.credentials(self.lifetime.clone(), name, Some(id));
+        reporter.address(RelayAddress::new(&self.relay_host, &self.ssh.host.ca));
     }
 
     /// True if both are for the same gateway at the same relay: a tunnel made with one is good for

@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::ServerConfig;
+use ssh_key::PublicKey;
 use ssh_key::certificate::CertType;
 
 use crate::agent::credentials::{self, Ssh};
 use crate::agent::renew::Lifetime;
+use crate::agent::status::{RelayAddress, Reporter};
 use crate::api::types::RelayCredentials;
 use crate::clock::Clock;
 use crate::names::{RelayHost, RelayName, SSH_PORT};
@@ -48,6 +50,8 @@ pub(crate) struct Identity {
     pub(crate) tls: Arc<ServerConfig>,
     /// Until the first of the certificates expires.
     pub(crate) lifetime: Lifetime,
+    /// Where gateways find it, and whose host certificate it shows them.
+    address: RelayAddress,
 }
 
 impl Identity {
@@ -95,8 +99,10 @@ impl Identity {
         }
         let tls = pki::tls::server(&credentials.pki, &[], clock)?;
         let expires = ssh.first_expiry(&credentials.pki)?;
+        let host_ca = PublicKey::from(ssh.certificate.signature_key().clone());
 
         Ok(Self {
+            address: RelayAddress::new(&host, &host_ca),
             host,
             ssh: server::Config {
                 handshake: SSH_HANDSHAKE,
@@ -112,6 +118,12 @@ impl Identity {
             tls,
             lifetime: Lifetime::new(expires, RENEW_AT_MOST, clock),
         })
+    }
+
+    /// Tells `reporter` of it.
+    pub(crate) fn report(&self, reporter: &Reporter) {
+        reporter.credentials(self.lifetime.clone(), None, None);
+        reporter.address(self.address.clone());
     }
 }
 

@@ -127,7 +127,7 @@ pub async fn run(
     };
 
     last_known_good.note(&auth.fingerprint());
-    reporter.credentials(identity.lifetime.clone(), None, None);
+    identity.report(&reporter);
     let host = identity.host.clone();
     let event = auth.issued();
     event!(event, relay.name = %first.name, relay.host = %host);

@@ -341,7 +341,7 @@ pub(crate) async fn renew(
 ) -> Result<Arc<Identity>, NotIssued> {
     match ask(&auth).await {
         Ok(identity) => {
-            reporter.credentials(identity.lifetime.clone(), None, None);
+            identity.report(&reporter);
             Ok(Arc::new(identity))
         }
         Err(error) => Err(NotIssued {

@@ -3,13 +3,17 @@
 
 use std::time::Duration;
 
+use ssh_key::PrivateKey;
+use ssh_key::certificate::Builder;
+use ssh_key::private::Ed25519Keypair;
 use tokio::io::AsyncRead;
 use tokio::time::Instant;
 
+use super::ca::CaKey;
 use super::cert::HostPolicy;
 use super::connection::{Connection, Options};
 use super::driver::{self, Phase};
-use super::keys::CertifiedKey;
+use super::keys::{self, CertifiedKey};
 use super::socket::Writer;
 use super::{Algorithms, Error, Keepalive, RekeyLimits};
 use crate::clock::Clock;
@@ -107,6 +111,46 @@ where
     session.reach(Phase::Keyed, config.handshake).await?;
     let limit = config.handshake.saturating_sub(begin.elapsed());
     Ok(VerifiedServer { session, limit })
+}
+
+/// Exchanges keys over the two halves of a stream, judges the server's host certificate, and ends
+/// the connection. Nothing is authenticated, so no session of a client is disturbed.
+///
+/// # Errors
+/// The server's certificate is refused, the handshake breaks or takes longer than `limit`.
+pub async fn verify_host<R, W>(
+    reader: R,
+    writer: W,
+    host: HostPolicy,
+    limit: Duration,
+) -> Result<(), Error>
+where
+    R: AsyncRead + Unpin + Send + 'static,
+    W: Writer,
+{
+    let config = Config {
+        handshake: limit,
+        ..Config::new("unused".to_owned(), unused_identity()?, host)
+    };
+    let verified = key_exchange(reader, writer, &config).await?;
+    let session = verified.session;
+    session.close("the host certificate is verified").await;
+    Ok(())
+}
+
+/// A key that certifies itself: a connection needs one, and shows it to no server before it
+/// authenticates.
+fn unused_identity() -> Result<CertifiedKey, Error> {
+    let library = |error: ssh_key::Error| Error::LocalKey(error.to_string());
+    let local = |error: keys::Error| Error::LocalKey(error.to_string());
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed).map_err(|error| Error::LocalKey(error.to_string()))?;
+    let key = PrivateKey::from(Ed25519Keypair::from_seed(&seed));
+    let public = key.public_key().key_data().clone();
+    let mut builder = Builder::new([0; 16], public, 0, u64::MAX - 1).map_err(library)?;
+    builder.all_principals_valid().map_err(library)?;
+    let certificate = builder.sign(&CaKey::try_new(&key).map_err(local)?);
+    CertifiedKey::try_new(&key, certificate.map_err(library)?).map_err(local)
 }
 
 /// Makes an authenticated session over the two halves of a stream.

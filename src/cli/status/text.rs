@@ -1,12 +1,14 @@
 //! The status of roles as a person reads it.
 
 use std::fmt::Write as _;
+use std::io::{self, IsTerminal as _};
 use std::time::{Duration, SystemTime};
 
 use time::OffsetDateTime;
 
 use crate::agent::status::condition::Severity;
 use crate::agent::status::document::{Condition, Document, Health, LiveSession, Serves, State};
+use crate::config::env::Environment;
 use crate::humanize::{Count, Rounded, Utc};
 
 /// Width of the column of names.
@@ -14,10 +16,15 @@ const NAMES: usize = 13;
 
 /// Colours of a terminal, or none.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Colours(pub(super) bool);
+pub(in crate::cli) struct Colours(bool);
 
 impl Colours {
-    fn paint(self, code: &str, text: &str) -> String {
+    /// Those of standard output, if it is a terminal and the environment does not forbid them.
+    pub(in crate::cli) fn of_output(environment: &Environment) -> Self {
+        Self(io::stdout().is_terminal() && !environment.no_color)
+    }
+
+    pub(in crate::cli) fn paint(self, code: &str, text: &str) -> String {
         match self {
             Self(true) => format!("\x1b[{code}m{text}\x1b[0m"),
             Self(false) => text.to_owned(),
@@ -235,6 +242,8 @@ mod tests {
             state: State::Up,
             since: at(NOW - 7200).into(),
             relay: Some("eu-1".to_owned()),
+            relay_host: None,
+            relay_host_ca: None,
             serves: Serves::Gateway {
                 sessions_open: 2,
                 sessions_total: 40,

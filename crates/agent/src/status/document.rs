@@ -60,6 +60,12 @@ pub struct Document {
     pub since: OffsetDateTime,
     /// The relay that a gateway's tunnel goes to.
     pub relay: Option<String>,
+    /// The host of the relay that a gateway was sent to last, or a relay's own.
+    #[serde(default)]
+    pub relay_host: Option<String>,
+    /// The CA of that relay's host certificate, as a line of OpenSSH; a public key.
+    #[serde(default)]
+    pub relay_host_ca: Option<String>,
     /// What is served.
     #[serde(flatten)]
     pub serves: Serves,
@@ -198,6 +204,7 @@ impl Document {
             Phase::Draining => (State::Stopping, None),
         };
         let credentials = report.credentials.as_ref();
+        let address = report.address.as_ref();
         let renews = credentials.map(|credentials| SystemTime::now() + credentials.renews_in());
         Self {
             version: VERSION,
@@ -207,6 +214,8 @@ impl Document {
             state,
             since: utc(report.since),
             relay: relay.map(|relay| relay.as_str().to_owned()),
+            relay_host: address.map(|address| address.host.to_string()),
+            relay_host_ca: address.and_then(|address| address.host_ca.clone()),
             serves: serves(report),
             certificate_expires: credentials.map(|credentials| utc(credentials.expires())),
             certificate_renews: renews.map(utc),

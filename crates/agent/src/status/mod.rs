@@ -12,10 +12,11 @@ use std::fmt;
 use std::mem;
 use std::time::{Duration, Instant, SystemTime};
 
+use ssh_key::PublicKey;
 use tokio::sync::watch;
 
 use crate::humanize::{Count, RoundedUp};
-use crate::names::RelayName;
+use crate::names::{RelayHost, RelayName};
 use crate::renew::Lifetime;
 use condition::{Active, Condition, HEARTBEAT_UNANSWERED, NOT_REACHED, NOT_RELOADED};
 
@@ -89,6 +90,26 @@ pub struct Failure {
     pub error: String,
 }
 
+/// Where a relay is, and how it proves that it is that relay.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RelayAddress {
+    /// Its host.
+    pub host: RelayHost,
+    /// The CA of its host certificate, as a line of OpenSSH; a public key.
+    pub host_ca: Option<String>,
+}
+
+impl RelayAddress {
+    /// The relay at `host`, whose certificate the CA `key` signed.
+    #[must_use]
+    pub fn new(host: &RelayHost, key: &PublicKey) -> Self {
+        Self {
+            host: host.clone(),
+            host_ca: key.to_openssh().ok(),
+        }
+    }
+}
+
 /// The status of a role. `Display` is the line for `systemctl status`.
 #[derive(Debug, Clone)]
 pub struct Report {
@@ -104,6 +125,8 @@ pub struct Report {
     pub name: Option<String>,
     /// The platform's id of a gateway.
     pub id: Option<String>,
+    /// The relay that a gateway was sent to last, or a relay's own address.
+    pub address: Option<RelayAddress>,
     /// How long the credentials in use are valid.
     pub credentials: Option<Lifetime>,
     /// The last heartbeat.
@@ -233,6 +256,11 @@ impl Reporter {
         });
     }
 
+    /// The relay that the credentials are for.
+    pub fn address(&self, address: RelayAddress) {
+        self.0.send_modify(|report| report.address = Some(address));
+    }
+
     /// Why the configuration could not be reloaded, or that it was.
     pub fn configuration(&self, refused: Option<String>) {
         match refused {
@@ -318,6 +346,7 @@ impl Report {
             sessions_total: 0,
             name: None,
             id: None,
+            address: None,
             credentials: None,
             heartbeat: None,
             conditions: Vec::new(),

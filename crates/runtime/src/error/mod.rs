@@ -16,7 +16,10 @@ use std::fmt;
 use std::time::Duration;
 
 pub use kind::kind;
-pub use tls::{is_certificate_error, is_closed_in_handshake, pem_error, tls_error};
+pub use tls::{
+    CertificateFault, certificate_fault, is_certificate_error, is_closed_in_handshake, pem_error,
+    tls_error,
+};
 
 use explain::Level;
 

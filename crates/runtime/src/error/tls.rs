@@ -235,18 +235,47 @@ pub fn is_closed_in_handshake(error: &io::Error) -> bool {
         )
 }
 
-/// True if the other side's certificate was refused, at whatever depth of `error`.
+/// What is wrong with a certificate that was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CertificateFault {
+    /// None of the trusted CAs issued it.
+    UnknownCa,
+    /// It has expired, or is not valid yet.
+    Dates,
+    /// It is for another name.
+    Name,
+    /// Anything else.
+    Other,
+}
+
+/// Why the other side's certificate was refused, at whatever depth of `error`; `None` if it was
+/// not.
 #[must_use]
-pub fn is_certificate_error(error: &(dyn StdError + 'static)) -> bool {
+pub fn certificate_fault(error: &(dyn StdError + 'static)) -> Option<CertificateFault> {
     let mut next = Some(error);
     while let Some(error) = next {
         let error = unwrap(error);
-        if let Some(rustls::Error::InvalidCertificate(_)) = error.downcast_ref() {
-            return true;
+        if let Some(rustls::Error::InvalidCertificate(why)) = error.downcast_ref() {
+            return Some(match why {
+                CertificateError::UnknownIssuer => CertificateFault::UnknownCa,
+                CertificateError::Expired
+                | CertificateError::ExpiredContext { .. }
+                | CertificateError::NotValidYet
+                | CertificateError::NotValidYetContext { .. } => CertificateFault::Dates,
+                CertificateError::NotValidForName
+                | CertificateError::NotValidForNameContext { .. } => CertificateFault::Name,
+                _ => CertificateFault::Other,
+            });
         }
         next = error.source();
     }
-    false
+    None
+}
+
+/// True if the other side's certificate was refused, at whatever depth of `error`.
+#[must_use]
+pub fn is_certificate_error(error: &(dyn StdError + 'static)) -> bool {
+    certificate_fault(error).is_some()
 }
 
 /// For I/O errors that the TLS libraries make of sentences.
