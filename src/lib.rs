@@ -20,3 +20,4 @@ use infisical_runtime::{
     backoff, error, event, events, health, humanize, names, net, scope, secret, threads, trust,
     unit_name,
 };
+use infisical_ssh as ssh;

@@ -19,8 +19,28 @@ use crate::error::chain;
 use crate::install::place::CONFIGURATION;
 use crate::trust;
 
+/// What a start would use.
+pub(super) struct Checked<S> {
+    pub(super) settings: S,
+    pub(super) effective: EffectiveConfig,
+    /// What this machine lacks for a start.
+    pub(super) missing: Vec<String>,
+}
+
 /// Prints what a start with these arguments would use.
 pub(super) async fn run<R: Daemon>(start: &Start<R>, global: &Global) -> anyhow::Result<()> {
+    let checked = read(start, global, "check").await;
+    let checked = checked.map_err(Failure::problems)?;
+    print(&render(&checked.effective, checked.missing))
+}
+
+/// Reads what a start with these arguments would use; everything that is wrong with it otherwise.
+/// `command` is the one that is running, for advice.
+pub(super) async fn read<R: Daemon>(
+    start: &Start<R>,
+    global: &Global,
+    command: &str,
+) -> Result<Checked<R::Settings>, Vec<Problem>> {
     let (flags, keys) = (start.flags(global, io::stdin()), R::ROLE.keys());
     let raw = Raw {
         flags: &flags,
@@ -36,23 +56,27 @@ pub(super) async fn run<R: Daemon>(start: &Start<R>, global: &Global) -> anyhow:
         && let Err(error) = file::load(only)
         && (error.is_absent() || error.is_denied())
     {
-        return Err(nameless(keys, global, &error));
+        return Err(vec![nameless(keys, global, &error, command)]);
     }
     let config = config.or(only);
-    let (_, account) = with_inputs(&global.environment, &flags, config, keys, R::ASSEMBLE)
-        .map_err(Failure::problems)?;
+    let assembled = with_inputs(&global.environment, &flags, config, keys, R::ASSEMBLE);
+    let (settings, effective) = assembled?;
     let mut missing = Vec::new();
     let mut problems = Vec::new();
-    roots(&account, &mut missing, &mut problems);
-    login_file(&account, &mut missing, &mut problems).await;
+    roots(&effective, &mut missing, &mut problems);
+    login_file(&effective, &mut missing, &mut problems).await;
     if !problems.is_empty() {
-        return Err(Failure::problems(problems));
+        return Err(problems);
     }
-    print(&render(&account, missing))
+    Ok(Checked {
+        settings,
+        effective,
+        missing,
+    })
 }
 
 /// Nothing says which role is meant, and the file of the only one gives `error`.
-fn nameless(keys: &RoleKeys, global: &Global, error: &file::Error) -> anyhow::Error {
+fn nameless(keys: &RoleKeys, global: &Global, error: &file::Error, command: &str) -> Problem {
     let role = keys.word;
     let is_root = nix::unistd::geteuid().is_root();
     let directory = default_directory(&global.environment, is_root, keys.folder);
@@ -66,10 +90,10 @@ fn nameless(keys: &RoleKeys, global: &Global, error: &file::Error) -> anyhow::Er
         ),
     };
     let text = format!(
-        "{}; give the name of the {role}: infisical {role} check NAME{known}",
+        "{}; give the name of the {role}: infisical {role} {command} NAME{known}",
         chain(error)
     );
-    Failure::problems(vec![Problem::new(text)])
+    Problem::new(text)
 }
 
 /// The names of roles that have a file in `directory`.

@@ -18,7 +18,7 @@ use crate::error::Reason;
 pub enum Code {
     /// Everything went well.
     Success = 0,
-    /// What was asked about serves, and something is wrong with it.
+    /// What was asked about serves, and something is wrong with it; a check of `doctor` failed.
     Degraded = 1,
     /// What was asked about does not serve.
     Down = 2,

@@ -5,6 +5,7 @@ use std::io::{self, Write as _};
 use clap::{Args as ClapArgs, Subcommand};
 
 use super::check;
+use super::doctor;
 use super::exit::Failure;
 use super::global::Global;
 use super::legacy::{self, Rest};
@@ -48,6 +49,8 @@ enum Command {
     Sessions(status::SessionsArgs),
     /// Exit with 0 if a gateway that runs here is healthy, and print nothing
     Healthcheck(status::HealthcheckArgs),
+    /// Check each layer between this machine and a working gateway, and name what to change
+    Doctor(Box<doctor::GatewayArgs>),
     WaitOnline(service::WaitArgs),
     Reconnect(service::ReconnectArgs),
     #[command(hide = true)]
@@ -121,6 +124,7 @@ pub(crate) async fn run(
             return status::healthcheck(Role::Gateway, &args, global).await;
         }
         Some(Command::Reconnect(args)) => return service::reconnect(&args).await,
+        Some(Command::Doctor(args)) => return doctor::gateway(&args, global).await,
         Some(Command::Check(start)) => return check::run(&start, global).await,
         Some(Command::Start(start)) => start,
     };

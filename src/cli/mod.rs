@@ -12,6 +12,7 @@ mod completions;
 mod connect;
 mod deployed;
 mod dev;
+mod doctor;
 mod examples;
 pub mod exit;
 mod gateway;

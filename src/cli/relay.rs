@@ -3,6 +3,7 @@
 use clap::{Args as ClapArgs, Subcommand};
 
 use super::check;
+use super::doctor;
 use super::exit::Failure;
 use super::global::Global;
 use super::legacy::Rest;
@@ -39,6 +40,8 @@ enum Command {
     Status(status::StatusArgs),
     /// Exit with 0 if a relay that runs here is healthy, and print nothing
     Healthcheck(status::HealthcheckArgs),
+    /// Check each layer between this machine and a working relay, and name what to change
+    Doctor(Box<doctor::Args<Relay>>),
     #[command(hide = true)]
     Install(Rest),
     #[command(hide = true)]
@@ -104,6 +107,7 @@ pub(crate) async fn run(
         Command::Healthcheck(args) => {
             return status::healthcheck(Role::Relay, &args, global).await;
         }
+        Command::Doctor(args) => return doctor::relay(&args, global).await,
         Command::Check(start) => return check::run(&start, global).await,
         Command::Start(start) => start,
     };

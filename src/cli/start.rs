@@ -111,6 +111,11 @@ pub(super) fn check_help(role: Role) -> String {
 }
 
 impl<R: Daemon> Start<R> {
+    /// The name among the arguments.
+    pub(super) fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
     pub(super) fn flags(&self, global: &Global, input: impl io::Read) -> Flags {
         let mut flags = Flags::default();
         flags.add(R::ROLE.keys().name, "NAME", self.name.as_deref());

@@ -28,6 +28,7 @@ mod connect_check;
 mod credentials;
 mod deployed_commands;
 mod dev;
+mod doctor;
 mod enrollment;
 mod error_texts;
 mod failover;

@@ -67,13 +67,13 @@ pub enum InvalidTarget {
 impl Target {
     /// The host, as the gateway resolves it; an IPv6 address has no brackets.
     #[must_use]
-    pub(crate) fn host(&self) -> &str {
+    pub fn host(&self) -> &str {
         &self.host
     }
 
     /// The TCP port; never 0.
     #[must_use]
-    pub(crate) fn port(&self) -> u16 {
+    pub fn port(&self) -> u16 {
         self.port
     }
 }

@@ -18,7 +18,8 @@ use crate::agent::status::document::{Document, Health, VERSION};
 use crate::agent::status::socket;
 use crate::install::place::Role;
 use crate::scope::Scope;
-use text::{Colours, render};
+pub(super) use text::Colours;
+use text::render;
 
 pub(crate) use sockets::of_this_process;
 
@@ -73,7 +74,7 @@ pub(crate) struct SessionsArgs {
 }
 
 /// A role that runs here, or why it cannot be asked.
-type Found = Result<Document, (PathBuf, io::Error)>;
+pub(super) type Found = Result<Document, (PathBuf, io::Error)>;
 
 /// `infisical gateway status`, and of a relay.
 pub(super) async fn status(
@@ -83,7 +84,7 @@ pub(super) async fn status(
     scope: &Scope,
 ) -> anyhow::Result<()> {
     let is_terminal = io::stdout().is_terminal();
-    let colours = Colours(is_terminal && !global.environment.no_color);
+    let colours = Colours::of_output(&global.environment);
     loop {
         let found = find(role, args.name.as_deref(), global).await;
         let code = code(&found);
@@ -152,7 +153,7 @@ pub(super) async fn sessions(args: &SessionsArgs, global: &Global) -> anyhow::Re
 }
 
 /// What runs here as `role`, under `name` if one is given.
-async fn find(role: Role, name: Option<&str>, global: &Global) -> Vec<Found> {
+pub(super) async fn find(role: Role, name: Option<&str>, global: &Global) -> Vec<Found> {
     let is_root = nix::unistd::geteuid().is_root();
     let mut found = Vec::new();
     for path in sockets::of_this_machine(role, is_root, &global.environment) {

@@ -16,7 +16,7 @@ const NAMES: usize = 13;
 
 /// Colours of a terminal, or none.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::cli) struct Colours(bool);
+pub(in crate::cli) struct Colours(pub(super) bool);
 
 impl Colours {
     /// Those of standard output, if it is a terminal and the environment does not forbid them.

@@ -12,6 +12,7 @@ use rustls_pki_types::{UnixTime, pem};
 
 use super::explain::{Level, unwrap};
 use crate::humanize::Utc;
+use crate::trust::Untrusted;
 
 /// Why TLS failed. Completes "TLS with … failed: ".
 #[must_use]
@@ -258,6 +259,9 @@ pub fn certificate_fault(error: &(dyn StdError + 'static)) -> Option<Certificate
         if let Some(rustls::Error::InvalidCertificate(why)) = error.downcast_ref() {
             return Some(match why {
                 CertificateError::UnknownIssuer => CertificateFault::UnknownCa,
+                CertificateError::Other(error) if error.0.is::<Untrusted>() => {
+                    CertificateFault::UnknownCa
+                }
                 CertificateError::Expired
                 | CertificateError::ExpiredContext { .. }
                 | CertificateError::NotValidYet

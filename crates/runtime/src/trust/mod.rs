@@ -22,6 +22,7 @@ use rustls_pki_types::CertificateDer;
 
 use read::Defaults;
 pub use read::Error;
+pub(crate) use verifier::Untrusted;
 use verifier::{Anchors, Judged, Verifier};
 
 /// Roots are read again after a certificate was refused, but not more often than this.

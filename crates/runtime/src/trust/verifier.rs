@@ -129,7 +129,7 @@ fn fingerprint(certificate: &CertificateDer<'_>) -> [u8; 32] {
 
 /// No root vouches for a certificate.
 #[derive(Debug)]
-struct Untrusted {
+pub(crate) struct Untrusted {
     issuer: String,
     is_self_signed: bool,
     is_alone: bool,

@@ -1,0 +1,36 @@
+//! The checks as a person reads them.
+
+use std::fmt::Write as _;
+
+use super::super::status::Colours;
+use super::layer::{Check, Outcome};
+use crate::error::printable;
+
+/// Width of the column of outcomes.
+const OUTCOMES: usize = 11;
+/// Width of the column of layers.
+const LAYERS: usize = 23;
+
+/// A line for each check, then the cause of the first failure and what to change.
+pub(super) fn render(checks: &[Check], colours: Colours) -> String {
+    let mut text = String::new();
+    for check in checks {
+        let (word, colour, detail) = match &check.outcome {
+            Outcome::Good(detail) => ("ok", "32", detail),
+            Outcome::Failed(fault) => ("failed", "31", &fault.detail),
+            Outcome::Skipped { because, .. } => ("not checked", "33", because),
+        };
+        let word = colours.paint(colour, &format!("{word:OUTCOMES$}"));
+        let (title, detail) = (check.layer.title, printable(detail));
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "{word}  {title:LAYERS$}  {detail}");
+    }
+    match super::first_fault(checks) {
+        None => text.push_str("\nNothing is wrong.\n"),
+        Some(fault) => {
+            let (cause, fix) = (printable(&fault.cause), printable(&fault.fix));
+            let _ = write!(text, "\nCause:  {cause}\nChange: {fix}\n");
+        }
+    }
+    text
+}
