@@ -181,7 +181,7 @@ async fn examine<R: Examined>(start: &Start<R>, global: &Global) -> Vec<Check> {
     let role = R::ROLE;
     let (configuration, settings) = configuration::examine(start, global).await;
     let name = settings.as_ref().map(|settings| (R::NAME_OF)(settings));
-    let name = name.or(start.name());
+    let name = name.or_else(|| start.name());
     let (unit, found) = tokio::join!(
         Unit::find(role, start.name()),
         super::status::find(role, name, global),
