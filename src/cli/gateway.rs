@@ -12,7 +12,7 @@ use super::legacy::{self, Rest};
 use super::logging::Handle;
 use super::setting_args::Gateway;
 use super::start::{Start, check_help};
-use super::{install, service, status};
+use super::{egress, install, service, status};
 use crate::gateway::audit::Audit;
 use crate::gateway::connection::reconnect_trigger::{ReconnectTrigger, ReconnectTriggers};
 use crate::gateway::{self, service::http::Cluster};
@@ -47,6 +47,8 @@ enum Command {
     Status(status::StatusArgs),
     /// Show the open sessions of a gateway that runs here
     Sessions(status::SessionsArgs),
+    /// Show which hosts and ports a firewall has to let the gateway reach
+    Egress(Box<egress::EgressArgs>),
     /// Exit with 0 if a gateway that runs here is healthy, and print nothing
     Healthcheck(status::HealthcheckArgs),
     /// Check each layer between this machine and a working gateway, and name what to change
@@ -120,6 +122,7 @@ pub(crate) async fn run(
             return status::status(Role::Gateway, &args, global, &scope).await;
         }
         Some(Command::Sessions(args)) => return status::sessions(&args, global).await,
+        Some(Command::Egress(args)) => return egress::run(&args, global).await,
         Some(Command::Healthcheck(args)) => {
             return status::healthcheck(Role::Gateway, &args, global).await;
         }

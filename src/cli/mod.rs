@@ -13,6 +13,7 @@ mod connect;
 mod deployed;
 mod dev;
 mod doctor;
+mod egress;
 mod examples;
 pub mod exit;
 mod gateway;

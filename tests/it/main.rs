@@ -29,6 +29,7 @@ mod credentials;
 mod deployed_commands;
 mod dev;
 mod doctor;
+mod egress;
 mod enrollment;
 mod error_texts;
 mod failover;
