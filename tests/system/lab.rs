@@ -37,6 +37,7 @@ fn relay_unit(name: &str, host: &str) -> String {
          After=test-platform.service\n\
          [Service]\n\
          Type=notify\n\
+         RuntimeDirectory=test-{name}\n\
          ExecStart=/bin/sh -c 'INFISICAL_RELAY_AUTH_SECRET=$(cat /var/lib/infisical/platform/relay-auth-secret) \
          exec {PROGRAM} relay start --type instance --name {name} --host {host} \
          --ssh-listen {host}:2222 --tls-listen {host}:8443'\n\

@@ -4,11 +4,10 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::agent::status::socket::SERVICE;
 use crate::config::env::Environment;
 use crate::install::place::Role;
 
-/// The name of the socket in a service's own runtime directory.
-const SERVICE: &str = "status.sock";
 /// The end of a socket's name in a directory that several programs share.
 const SHARED: &str = ".sock";
 /// The longest path of a socket (unix(7)), without its end.
@@ -99,7 +98,8 @@ mod tests {
     use std::path::{Path, PathBuf};
 
     use super::{of_this_machine, of_this_process};
-    use crate::config::env::Environment;
+    use crate::agent::status::socket::SERVICE;
+use crate::config::env::Environment;
     use crate::install::place::Role;
 
     fn with(runtime: Option<&str>, xdg: Option<&Path>, home: Option<&str>) -> Environment {

@@ -1,6 +1,6 @@
 //! The life of the service: it starts, serves, survives its own death and that of the machine.
 
-use crate::lab::Lab;
+use crate::lab::{Lab, PROGRAM};
 use crate::service::{self, GATEWAY, UNIT, User};
 use crate::wait;
 
@@ -25,6 +25,16 @@ pub(super) fn installed_service_reports_its_status(lab: &mut Lab) {
     let status = container.run(["systemctl", "status", "--no-pager", UNIT]);
     let status = status.ok();
     assert!(status.contains("connected to relay-one"), "{status}");
+    let shown = container.run([PROGRAM, "gateway", "status"]).ok();
+    assert!(shown.contains("through relay relay-one"), "{shown}");
+    container.run([PROGRAM, "gateway", "healthcheck"]).ok();
+    let socket = "/run/infisical-gateway/status.sock";
+    let owner = ["stat", "--format=%U %a", socket];
+    assert_eq!(container.run(owner).ok(), "root 600\n");
+    let stranger = ["setpriv", "--reuid=65534", "--clear-groups", PROGRAM];
+    let refused = container.run([&stranger[..], &["gateway", "status"]].concat());
+    let advice = refused.exits(2);
+    assert!(advice.contains("sudo infisical gateway status"), "{advice}");
     let owner = ["stat", "--format=%U %a", service::CONFIGURATION];
     assert_eq!(container.run(owner).ok(), "root 600\n");
     let owner = ["stat", "--format=%U %a", "/etc/infisical"];

@@ -1,28 +1,40 @@
-//! The status socket: a peer that may connect reads one [`Document`] and the end. Nothing is read
-//! from the peer, so nothing can be commanded through it.
+//! The status socket: a peer that may connect sends one end of a pair of streams, and reads one
+//! [`Document`] from the other. Nothing else is taken from the peer, so nothing can be commanded
+//! through it.
+//!
+//! It is a datagram socket because the sandbox of a gateway forbids to listen.
 
 use std::fs::{self, Permissions};
-use std::io;
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::PermissionsExt as _;
-use std::os::unix::net::UnixStream as BlockingStream;
+use std::os::unix::net::{UnixDatagram as BlockingDatagram, UnixStream as BlockingStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{UnixListener, UnixStream};
+use rustix::cmsg_space;
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
+};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, Interest};
+use tokio::net::{UnixDatagram, UnixListener, UnixStream};
 use tokio::time::timeout;
 
 use super::document::Document;
 
+/// The name of the socket in a service's own runtime directory.
+pub const SERVICE: &str = "status.sock";
 /// Peers that are served at a time; further ones wait in the kernel's queue.
 const PEERS: usize = 8;
 /// How long a peer may take.
 const LIMIT: Duration = Duration::from_secs(5);
 /// Bytes of a document that are read, at most.
 const MAX_DOCUMENT: u64 = 16 << 20;
-/// Pause after a failed accept, when descriptors are short for instance.
+/// Pause after a failure, when descriptors are short for instance.
 const PAUSE: Duration = Duration::from_millis(500);
 
 /// A socket that cannot be made.
@@ -34,23 +46,23 @@ pub struct Error {
     source: io::Error,
 }
 
-/// A socket that listens. Its file goes when this is dropped.
+/// A socket that receives requests. Its file goes when this is dropped.
 #[derive(Debug)]
 pub struct StatusSocket {
-    listener: UnixListener,
+    socket: UnixDatagram,
     path: PathBuf,
 }
 
 impl StatusSocket {
-    /// Listens at `path`, which only its owner can connect to, and makes its directory. A socket
+    /// Receives at `path`, which only its owner can connect to, and makes its directory. A socket
     /// that another process left there is replaced.
     ///
     /// # Errors
-    /// The directory or the file cannot be made, or another process listens there.
+    /// The directory or the file cannot be made, or another process receives there.
     pub fn bind(path: PathBuf) -> Result<Self, Error> {
-        let bound = listen(&path, 0o600);
+        let bound = bind(&path);
         match bound {
-            Ok(listener) => Ok(Self { listener, path }),
+            Ok(socket) => Ok(Self { socket, path }),
             Err(source) => Err(Error { path, source }),
         }
     }
@@ -59,12 +71,13 @@ impl StatusSocket {
     pub async fn serve(self, document: impl Fn() -> Document) {
         let mut peers = FuturesUnordered::new();
         loop {
-            let accepted = tokio::select! {
-                accepted = self.listener.accept(), if peers.len() < PEERS => accepted,
+            let received = tokio::select! {
+                received = receive(&self.socket), if peers.len() < PEERS => received,
                 Some(_) = peers.next(), if !peers.is_empty() => continue,
             };
-            match accepted {
-                Ok((peer, _)) => {
+            match received {
+                Ok(None) => {}
+                Ok(Some(peer)) => {
                     let text = serde_json::to_vec(&document()).unwrap_or_default();
                     peers.push(timeout(LIMIT, write(peer, text)));
                 }
@@ -78,30 +91,78 @@ impl Drop for StatusSocket {
     fn drop(&mut self) {
         // If it is gone already, so much the better.
         let _ = fs::remove_file(&self.path);
+        // Directories of a service are the service manager's; the others go with the last socket.
+        if self.path.file_name() != Some(SERVICE.as_ref()) {
+            for directory in self.path.ancestors().skip(1).take(2) {
+                let _ = fs::remove_dir(directory);
+            }
+        }
     }
 }
 
-/// Listens at `path`, whose mode becomes `mode`; see [`StatusSocket::bind`].
+fn bind(path: &Path) -> io::Result<UnixDatagram> {
+    let is_alive = |path: &Path| {
+        BlockingDatagram::unbound().is_ok_and(|socket| socket.connect(path).is_ok())
+    };
+    prepare(path, is_alive)?;
+    let socket = UnixDatagram::bind(path)?;
+    fs::set_permissions(path, Permissions::from_mode(0o600))?;
+    Ok(socket)
+}
+
+/// Listens for streams at `path`, whose mode becomes `mode`, as [`StatusSocket::bind`] receives.
 ///
 /// # Errors
 /// As there.
 pub fn listen(path: &Path, mode: u32) -> io::Result<UnixListener> {
-    if let Some(directory) = path.parent().filter(|directory| !directory.exists()) {
-        fs::create_dir_all(directory)?;
-        fs::set_permissions(directory, Permissions::from_mode(0o700))?;
-    }
-    if fs::symlink_metadata(path).is_ok() {
-        if BlockingStream::connect(path).is_ok() {
-            return Err(io::ErrorKind::AddrInUse.into());
-        }
-        fs::remove_file(path)?;
-    }
+    prepare(path, |path| BlockingStream::connect(path).is_ok())?;
     let listener = UnixListener::bind(path)?;
     fs::set_permissions(path, Permissions::from_mode(mode))?;
     Ok(listener)
 }
 
-async fn write(mut peer: UnixStream, text: Vec<u8>) -> io::Result<()> {
+/// Makes the directory of `path`, and removes a socket that no process has any more.
+fn prepare(path: &Path, is_alive: impl Fn(&Path) -> bool) -> io::Result<()> {
+    if let Some(directory) = path.parent().filter(|directory| !directory.exists()) {
+        fs::create_dir_all(directory)?;
+        fs::set_permissions(directory, Permissions::from_mode(0o700))?;
+    }
+    if fs::symlink_metadata(path).is_ok() {
+        if is_alive(path) {
+            return Err(io::ErrorKind::AddrInUse.into());
+        }
+        fs::remove_file(path)?;
+    }
+    Ok(())
+}
+
+/// The stream that the next peer sends; `None` if it sent none.
+async fn receive(socket: &UnixDatagram) -> io::Result<Option<OwnedFd>> {
+    let receiving = || {
+        let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(1))];
+        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+        let mut byte = [0];
+        let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
+        recvmsg(
+            socket,
+            &mut [IoSliceMut::new(&mut byte)],
+            &mut ancillary,
+            flags,
+        )?;
+        let mut sent = ancillary.drain().filter_map(|message| match message {
+            RecvAncillaryMessage::ScmRights(descriptors) => Some(descriptors),
+            _ => None,
+        });
+        Ok(sent.next().and_then(|mut descriptors| descriptors.next()))
+    };
+    socket.async_io(Interest::READABLE, receiving).await
+}
+
+async fn write(peer: OwnedFd, text: Vec<u8>) -> io::Result<()> {
+    let peer = BlockingStream::from(peer);
+    peer.set_nonblocking(true)?;
+    // What is no stream at all fails here or below.
+    let mut peer = UnixStream::from_std(peer)?;
     peer.write_all(&text).await?;
     peer.shutdown().await
 }
@@ -112,21 +173,44 @@ async fn write(mut peer: UnixStream, text: Vec<u8>) -> io::Result<()> {
 /// There is none, it may not be read, or it is none that this version of the program understands.
 pub async fn read(path: &Path) -> io::Result<Document> {
     let reading = async {
-        let peer = UnixStream::connect(path).await?;
+        let (ours, theirs) = UnixStream::pair()?;
+        send(path, &theirs.into_std()?.into()).await?;
         let mut text = Vec::new();
-        peer.take(MAX_DOCUMENT).read_to_end(&mut text).await?;
+        ours.take(MAX_DOCUMENT).read_to_end(&mut text).await?;
         Ok(serde_json::from_slice(&text)?)
     };
     let late = || io::Error::from(io::ErrorKind::TimedOut);
     timeout(LIMIT, reading).await.map_err(|_| late())?
 }
 
+/// Sends `stream` to the socket `path`.
+async fn send(path: &Path, stream: &OwnedFd) -> io::Result<()> {
+    let socket = UnixDatagram::unbound()?;
+    socket.connect(path)?;
+    let sending = || {
+        let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(1))];
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        let streams = [stream.as_fd()];
+        ancillary.push(SendAncillaryMessage::ScmRights(&streams));
+        let sent = sendmsg(
+            &socket,
+            &[IoSlice::new(&[0])],
+            &mut ancillary,
+            SendFlags::DONTWAIT,
+        );
+        sent.map(drop).map_err(io::Error::from)
+    };
+    socket.async_io(Interest::WRITABLE, sending).await
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
-    use std::os::unix::net::UnixListener as BlockingListener;
+    use std::os::unix::net::UnixDatagram as BlockingDatagram;
 
-    use super::{StatusSocket, read};
+    use tokio::net::UnixDatagram;
+
+    use super::{StatusSocket, read, send};
     use crate::status::document::{Document, Origin};
     use crate::status::gateway;
 
@@ -162,18 +246,19 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn silent_peers_delay_no_one_for_long() {
+    async fn strange_peers_delay_no_one() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("status.sock");
         let socket = StatusSocket::bind(path.clone()).expect("bound");
+        let file = std::fs::File::open(directory.path()).expect("a descriptor");
         let reading = async {
-            let mut silent = Vec::new();
-            for _ in 0..64 {
-                silent.push(
-                    tokio::net::UnixStream::connect(&path)
-                        .await
-                        .expect("a peer"),
-                );
+            for _ in 0..32 {
+                let peer = UnixDatagram::unbound().expect("a socket");
+                peer.connect(&path).expect("connected");
+                peer.send(b"no descriptor").await.expect("sent");
+                send(&path, &file.try_clone().expect("another").into())
+                    .await
+                    .expect("sent");
             }
             read(&path).await.expect("a document")
         };
@@ -187,7 +272,7 @@ mod tests {
     async fn stale_sockets_are_replaced() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("status.sock");
-        drop(BlockingListener::bind(&path).expect("bound"));
+        drop(BlockingDatagram::bind(&path).expect("bound"));
         let first = StatusSocket::bind(path.clone()).expect("replaced");
         StatusSocket::bind(path.clone()).expect_err("in use");
         drop(first);

@@ -18,6 +18,8 @@ const OURS: &[&str] = &[
     "/run/systemd/journal/socket",
     "/run/systemd/journal/stdout",
     "/run/systemd/resolve/io.systemd.Resolve",
+    // Its own.
+    "/run/infisical-gateway/status.sock",
 ];
 
 /// Sockets other than those of a client: what they are, family, type, protocol.
