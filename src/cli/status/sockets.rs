@@ -98,8 +98,7 @@ mod tests {
     use std::path::{Path, PathBuf};
 
     use super::{of_this_machine, of_this_process};
-    use crate::agent::status::socket::SERVICE;
-use crate::config::env::Environment;
+    use crate::config::env::Environment;
     use crate::install::place::Role;
 
     fn with(runtime: Option<&str>, xdg: Option<&Path>, home: Option<&str>) -> Environment {
