@@ -206,15 +206,13 @@ impl<R: Daemon> Start<R> {
         };
         let shown = counted.clone();
         let sessions = move || shown.open_sessions();
-        beside.spawn(
-            "status socket",
-            serve_status::<R, _>(
-                origin.clone(),
-                reporter.monitor(),
-                sessions,
-                &global.environment,
-            ),
-        );
+        let (environment, monitor) = (&global.environment, reporter.monitor());
+        let serving = serve_status::<R, _>(origin.clone(), monitor, sessions, environment);
+        let status_socket = Scope::new("status socket");
+        let stop = status_socket.clone();
+        status_socket.spawn("serve", async move {
+            stop.run(serving).await;
+        });
         let sources = Sources {
             origin,
             monitor: reporter.monitor(),
@@ -236,6 +234,9 @@ impl<R: Daemon> Start<R> {
         };
         // It ends with the last line, which must be told before the process is gone.
         announcing.finish(LAST_STATUS).await;
+        // The file of the socket goes with it.
+        status_socket.cancel();
+        status_socket.finish(LAST_STATUS).await;
         ended.map_err(|error| failed(reason(&error), error))
     }
 }

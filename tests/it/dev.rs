@@ -68,8 +68,8 @@ async fn two_checks_run_side_by_side() {
         assert_eq!(sum("sent ").len(), 64, "{output}");
         assert_eq!(sum("sent "), sum("received "));
         assert!(!output.contains('\u{1b}'), "colours in a pipe");
+        assert_eq!(left_behind(home.path()), 0);
     }
-    assert_eq!(left_behind(home.path()), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

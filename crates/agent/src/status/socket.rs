@@ -101,9 +101,8 @@ impl Drop for StatusSocket {
 }
 
 fn bind(path: &Path) -> io::Result<UnixDatagram> {
-    let is_alive = |path: &Path| {
-        BlockingDatagram::unbound().is_ok_and(|socket| socket.connect(path).is_ok())
-    };
+    let is_alive =
+        |path: &Path| BlockingDatagram::unbound().is_ok_and(|socket| socket.connect(path).is_ok());
     prepare(path, is_alive)?;
     let socket = UnixDatagram::bind(path)?;
     fs::set_permissions(path, Permissions::from_mode(0o600))?;
