@@ -65,7 +65,7 @@ pub(crate) async fn follow<S>(
                     return;
                 }
             }
-            std::future::pending().await
+            std::future::pending::<()>().await;
         };
         let serving = async {
             let Some(listen) = &listen else {
