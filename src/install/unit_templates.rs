@@ -192,7 +192,12 @@ pub(crate) fn logs_for(
 
 /// The drop-in that lets a service listen on `ports`, which are not those that its unit opens.
 pub(crate) fn ports_for(place: &Place, ports: &[u16]) -> String {
-    drop_in(&head_of(place), &open_ports(ports))
+    let mut lines = open_ports(ports);
+    if place.role() == Role::Gateway {
+        // Its unit forbids to listen at all.
+        lines.push("SystemCallFilter=listen accept accept4".to_owned());
+    }
+    drop_in(&head_of(place), &lines)
 }
 
 /// The lines that let a service listen on `ports`.
@@ -364,6 +369,14 @@ mod tests {
         let low = ports_for(&place, &[2223, 443]);
         assert!(values(&low, "SocketBindAllow").eq(["tcp:2223", "tcp:443"]));
         assert!(values(&low, "AmbientCapabilities").eq(["CAP_NET_BIND_SERVICE"]));
+    }
+
+    #[test]
+    fn gateway_with_a_port_may_listen() {
+        let place = Place::try_new(Role::Gateway, None).expect("a place");
+        let metrics = ports_for(&place, &[9090]);
+        assert!(values(&metrics, "SystemCallFilter").eq(["listen accept accept4"]));
+        assert!(values(&metrics, "SocketBindAllow").eq(["tcp:9090"]));
     }
 
     #[test]
