@@ -375,7 +375,7 @@ mod tests {
     fn gateway_with_a_port_may_listen() {
         let place = Place::try_new(Role::Gateway, None).expect("a place");
         let metrics = ports_for(&place, &[9090]);
-        assert!(values(&metrics, "SystemCallFilter").eq(["listen accept accept4"]));
+        assert!(metrics.contains("\nSystemCallFilter=listen accept accept4\n"));
         assert!(values(&metrics, "SocketBindAllow").eq(["tcp:9090"]));
     }
 
