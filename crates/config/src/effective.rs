@@ -223,6 +223,8 @@ mod tests {
             ["log_file", "standard error", "default"],
             ["log_format", "console", "default"],
             ["log_destination", "stderr", "default"],
+            ["metrics_allow_remote", "false", "default"],
+            ["metrics_listen", "nowhere", "default"],
             ["audit_file", "none", "default"],
             [
                 "relay_name",
