@@ -23,10 +23,9 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use super::{Sources, text};
-use crate::agent::status::socket;
 use crate::config::metrics::MetricsListen;
 use crate::error::chain;
-use crate::net::listen;
+use crate::net::{listen, unix_socket};
 
 /// Peers that are served at a time; further ones wait in the kernel's queue.
 const PEERS: usize = 16;
@@ -123,7 +122,7 @@ impl Listener {
             MetricsListen::Tcp(address) => Ok(Self::Tcp(listen::bind(Some(*address), 0)?)),
             MetricsListen::Unix(path) => {
                 let path = path.clone();
-                match socket::listen(&path, SOCKET_MODE) {
+                match unix_socket::listen(&path, SOCKET_MODE) {
                     Ok(listener) => Ok(Self::Unix(listener, path)),
                     Err(source) => Err(SocketError { path, source }.into()),
                 }

@@ -6,7 +6,7 @@ use infisical_config as config;
 use infisical_host as host;
 use infisical_pki as pki;
 use infisical_runtime::{
-    backoff, clock, error, event, events, humanize, log_throttle, names, scope, secret, trust,
+    backoff, clock, error, event, events, humanize, log_throttle, names, net, scope, secret, trust,
 };
 use infisical_ssh as ssh;
 

@@ -118,6 +118,19 @@ fn fixed(settings: RelaySettings) -> watch::Receiver<RelaySettings> {
     watch::channel(settings).1
 }
 
+/// A relay that has worked with nothing, until `scope` is cancelled.
+async fn started(settings: RelaySettings, scope: Scope) -> Result<(), Error> {
+    run(
+        fixed(settings),
+        &LastKnownGood::new(None),
+        status::relay().0,
+        Metrics::default(),
+        liveness().0,
+        scope,
+    )
+    .await
+}
+
 async fn begin(settings: &RelaySettings) -> Result<(), register::Error> {
     let client = Client::try_new(
         &settings.common.domain,
@@ -229,15 +242,7 @@ async fn port_in_use_ends_start_early() {
         tls_listen: Some(taken.local_addr().expect("an address")),
         ..settings(domain, identity(), Path::new("/nonexistent/store"))
     };
-    let last_known_good = LastKnownGood::new(None);
-    let running = run(
-        fixed(settings),
-        &last_known_good,
-        status::relay().0,
-        Metrics::default(),
-        liveness().0,
-        Scope::new("relay"),
-    );
+    let running = started(settings, Scope::new("relay"));
     let error = Box::pin(running).await.expect_err("in use");
     assert!(matches!(error, Error::Listen(_)), "{error:?}");
     assert_eq!(error.reason(), Reason::Unavailable);
@@ -252,15 +257,7 @@ async fn an_instance_relay_needs_the_instances_secret() {
         kind: RelayKind::Instance,
         ..settings(domain, identity(), Path::new("/nonexistent/store"))
     };
-    let last_known_good = LastKnownGood::new(None);
-    let running = run(
-        fixed(settings),
-        &last_known_good,
-        status::relay().0,
-        Metrics::default(),
-        liveness().0,
-        Scope::new("relay"),
-    );
+    let running = started(settings, Scope::new("relay"));
     let error = Box::pin(running).await.expect_err("refused");
     assert_eq!(error.reason(), Reason::Configuration);
     assert_eq!(platform.asked(), []);
@@ -274,15 +271,7 @@ async fn a_relay_starts_beats_and_stops() {
     platform.will_answer(200, json!({"message": "ok"}));
     let settings = settings(domain, identity(), Path::new("/nonexistent/store"));
     let stop = Scope::new("relay");
-    let last_known_good = LastKnownGood::new(None);
-    let running = run(
-        fixed(settings),
-        &last_known_good,
-        status::relay().0,
-        Metrics::default(),
-        liveness().0,
-        stop.clone(),
-    );
+    let running = started(settings, stop.clone());
     let stopping = async {
         until(|| platform.asked().len() == 2).await;
         stop.cancel();

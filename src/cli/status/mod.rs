@@ -145,10 +145,10 @@ pub(super) async fn sessions(args: &SessionsArgs, global: &Global) -> anyhow::Re
         ))?;
     }
     // How the gateways are is another question.
-    end(match code(&found) {
-        Code::Degraded => Code::Success,
-        Code::Down if found.iter().all(Result::is_ok) => Code::Success,
-        code => code,
+    end(match found.as_slice() {
+        [] => Code::NotRunning,
+        found if found.iter().all(Result::is_ok) => Code::Success,
+        _ => Code::Down,
     })
 }
 

@@ -146,8 +146,7 @@ pub struct Reporter(watch::Sender<Report>);
 pub struct Monitor(watch::Receiver<Report>);
 
 /// A reporter and its monitor, of a role that serves nothing but `load` yet.
-#[must_use]
-pub fn monitor(load: Load) -> (Reporter, Monitor) {
+fn monitor(load: Load) -> (Reporter, Monitor) {
     let (sender, receiver) = watch::channel(Report::new(load));
     (Reporter(sender), Monitor(receiver))
 }
@@ -278,16 +277,12 @@ impl Reporter {
     /// Counts a session of a gateway until what is returned is dropped.
     #[must_use]
     pub fn session(&self) -> OpenSession {
-        self.count(|sessions| sessions.saturating_add(1));
-        self.0.send_modify(|report| report.sessions_total += 1);
-        OpenSession(self.clone())
-    }
-
-    fn count(&self, change: impl FnOnce(usize) -> usize) {
         self.0.send_modify(|report| {
-            let sessions = change(report.sessions());
+            let sessions = report.sessions().saturating_add(1);
             report.load = Load::Gateway { sessions };
+            report.sessions_total = report.sessions_total.saturating_add(1);
         });
+        OpenSession(self.clone())
     }
 
     /// Another reader.
@@ -308,7 +303,11 @@ pub struct OpenSession(Reporter);
 
 impl Drop for OpenSession {
     fn drop(&mut self) {
-        self.0.count(|sessions| sessions.saturating_sub(1));
+        let Self(Reporter(sender)) = self;
+        sender.send_modify(|report| {
+            let sessions = report.sessions().saturating_sub(1);
+            report.load = Load::Gateway { sessions };
+        });
     }
 }
 

@@ -21,10 +21,11 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, Interest};
-use tokio::net::{UnixDatagram, UnixListener, UnixStream};
+use tokio::net::{UnixDatagram, UnixStream};
 use tokio::time::timeout;
 
 use super::document::Document;
+use crate::net::unix_socket;
 
 /// The name of the socket in a service's own runtime directory.
 pub const SERVICE: &str = "status.sock";
@@ -103,36 +104,10 @@ impl Drop for StatusSocket {
 fn bind(path: &Path) -> io::Result<UnixDatagram> {
     let is_alive =
         |path: &Path| BlockingDatagram::unbound().is_ok_and(|socket| socket.connect(path).is_ok());
-    prepare(path, is_alive)?;
+    unix_socket::prepare(path, is_alive)?;
     let socket = UnixDatagram::bind(path)?;
     fs::set_permissions(path, Permissions::from_mode(0o600))?;
     Ok(socket)
-}
-
-/// Listens for streams at `path`, whose mode becomes `mode`, as [`StatusSocket::bind`] receives.
-///
-/// # Errors
-/// As there.
-pub fn listen(path: &Path, mode: u32) -> io::Result<UnixListener> {
-    prepare(path, |path| BlockingStream::connect(path).is_ok())?;
-    let listener = UnixListener::bind(path)?;
-    fs::set_permissions(path, Permissions::from_mode(mode))?;
-    Ok(listener)
-}
-
-/// Makes the directory of `path`, and removes a socket that no process has any more.
-fn prepare(path: &Path, is_alive: impl Fn(&Path) -> bool) -> io::Result<()> {
-    if let Some(directory) = path.parent().filter(|directory| !directory.exists()) {
-        fs::create_dir_all(directory)?;
-        fs::set_permissions(directory, Permissions::from_mode(0o700))?;
-    }
-    if fs::symlink_metadata(path).is_ok() {
-        if is_alive(path) {
-            return Err(io::ErrorKind::AddrInUse.into());
-        }
-        fs::remove_file(path)?;
-    }
-    Ok(())
 }
 
 /// The stream that the next peer sends; `None` if it sent none.

@@ -23,4 +23,5 @@ pub mod source;
 pub mod status;
 mod tcp_info;
 pub mod traffic;
+pub mod unix_socket;
 pub mod yield_budget;
