@@ -171,7 +171,7 @@ async fn text_has_a_line_for_each_layer() {
     for part in [
         "\nfailed       platform: TCP",
         "\nnot checked  platform: answer         platform: TCP failed\n",
-        "\nCause:  Nothing listens there, or a firewall rejects the connection",
+        "\nCause:  Nothing listens on port 9",
         "\nChange: Start the platform, or open port 9",
     ] {
         assert!(output.contains(part), "{part}: {output}");

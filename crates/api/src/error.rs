@@ -142,7 +142,8 @@ impl Error {
     }
 
     /// The HTTP status of an answer that was no success, no matter who gave it.
-    fn http_status(&self) -> Option<u16> {
+    #[must_use]
+    pub fn http_status(&self) -> Option<u16> {
         match self {
             Self::Refused { status, .. } | Self::Redirected { status, .. } => Some(status.as_u16()),
             Self::Foreign(page) => Some(page.status.as_u16()),

@@ -24,6 +24,7 @@ macro_rules! layers {
 
 layers! {
     CONFIGURATION: "configuration", "configuration";
+    DISK: "disk", "disk";
     UNIT: "unit", "systemd unit";
     RUNNING: "running", "running process";
     RELOAD: "reload", "newest configuration";
@@ -138,11 +139,14 @@ impl Check {
         matches!(self.outcome, Outcome::Good(_))
     }
 
-    /// A failure that follows from one of `causes` is that one's.
+    /// A failure that follows from one of `causes` is that one's, and so is what cannot be checked
+    /// yet.
     pub(super) fn unless_caused_by(self, causes: &[&Self]) -> Self {
         let root = causes.iter().find_map(|cause| cause.root());
         match (&self.outcome, root) {
-            (Outcome::Failed(_), Some(root)) => Self::blocked(self.layer, root),
+            (Outcome::Failed(_) | Outcome::Skipped { .. }, Some(root)) => {
+                Self::blocked(self.layer, root)
+            }
             (Outcome::Good(_) | Outcome::Failed(_) | Outcome::Skipped { .. }, _) => self,
         }
     }

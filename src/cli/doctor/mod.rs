@@ -6,10 +6,12 @@
 //! layer depends on one that failed is not made.
 
 mod configuration;
+mod disk;
 mod layer;
 mod limits;
 mod network;
 mod platform;
+mod proxy;
 mod relay;
 mod service;
 mod status;
@@ -75,6 +77,8 @@ pub(crate) struct GatewayArgs {
 pub(crate) trait Examined: Daemon {
     /// The token that a request which changes nothing may show, or why there is none.
     fn token(settings: &Self::Settings) -> Result<&Secret, &'static str>;
+    /// True if the next start exchanges a one-time token, and keeps what it gets in its file.
+    fn enrolls(settings: &Self::Settings) -> bool;
     /// The host of the relay, as far as the settings and the platform's list tell.
     fn relay_host(settings: &Self::Settings, relays: &[Relay]) -> Option<String>;
 }
@@ -96,6 +100,10 @@ impl Examined for setting_args::Gateway {
         }
     }
 
+    fn enrolls(settings: &GatewaySettings) -> bool {
+        matches!(settings.credential, Credential::Enroll { .. })
+    }
+
     fn relay_host(settings: &GatewaySettings, relays: &[Relay]) -> Option<String> {
         let name = settings.relay.as_ref()?;
         let relay = relays.iter().find(|relay| relay.name == *name)?;
@@ -115,6 +123,11 @@ impl Examined for setting_args::Relay {
                 Err("a relay can only register with it; the registration shows whether it works")
             }
         }
+    }
+
+    fn enrolls(settings: &RelaySettings) -> bool {
+        let credential = &settings.credential;
+        matches!(credential, RelayCredential::Own(Credential::Enroll { .. }))
     }
 
     fn relay_host(settings: &RelaySettings, _: &[Relay]) -> Option<String> {
@@ -179,7 +192,12 @@ fn first_fault(checks: &[Check]) -> Option<&Fault> {
 
 async fn examine<R: Examined>(start: &Start<R>, global: &Global) -> Vec<Check> {
     let role = R::ROLE;
-    let (configuration, settings) = configuration::examine(start, global).await;
+    let (configuration, read) = configuration::examine(start, global).await;
+    let disk = match &read {
+        Some((settings, file)) => disk::examine(file, R::enrolls(settings)),
+        None => disk::unknown(&configuration),
+    };
+    let settings = read.map(|(settings, _)| settings);
     let name = settings.as_ref().map(|settings| (R::NAME_OF)(settings));
     let name = name.or_else(|| start.name());
     let (unit, found) = tokio::join!(
@@ -187,7 +205,8 @@ async fn examine<R: Examined>(start: &Start<R>, global: &Global) -> Vec<Check> {
         super::status::find(role, name, global),
     );
     let unit_check = unit.check(role, found.iter().any(Result::is_ok));
-    let (running, document) = service::running(role, &found, &unit, &configuration, &unit_check);
+    let (running, document) =
+        service::running(role, &found, &unit, &[&configuration, &disk, &unit_check]);
     let (platform, early) = tokio::join!(
         async {
             match &settings {
@@ -226,7 +245,7 @@ async fn examine<R: Examined>(start: &Start<R>, global: &Global) -> Vec<Check> {
             }
         }
     };
-    let mut checks = vec![configuration, unit_check, running];
+    let mut checks = vec![configuration, disk, unit_check, running];
     join(&mut checks, document, platform.checks, relay);
     checks
 }
@@ -241,7 +260,7 @@ fn join(
 ) {
     let Some(document) = document else {
         let skipped = |layer, checks: &[Check]| {
-            let needs: Vec<&Check> = checks.iter().take(3).collect();
+            let needs: Vec<&Check> = checks.iter().take(4).collect();
             blocked(layer, &needs).unwrap_or_else(|| Check::skipped(layer, "it does not run"))
         };
         checks.push(skipped(&RELOAD, checks));

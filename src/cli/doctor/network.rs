@@ -1,7 +1,7 @@
 //! Names and TCP: what each way of not being connected comes from.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use tokio::net::TcpStream;
@@ -82,19 +82,27 @@ fn fault(error: &dial::Error, (host, port): (&str, u16), peer: &str) -> Fault {
             "The name does not resolve.".to_owned(),
             format!("Repair DNS; to try it: getent ahosts {host}"),
         ),
-        dial::Error::Connect { source, .. } => connect_cause(source, port, peer),
+        dial::Error::Connect {
+            source, address, ..
+        } => connect_cause(source, *address, peer),
         dial::Error::TimedOut { .. } | dial::Error::Silent { .. } => (
             format!("A firewall drops the packets, or the host of {peer} is down."),
-            format!("Let this machine reach {host} port {port}; to try it: nc -vz {host} {port}"),
+            format!(
+                "Open port {port} to {host} in the firewalls on the way, or start the host; to \
+                 try it: nc -vz {host} {port}"
+            ),
         ),
     };
     Fault::new(detail, cause, fix)
 }
 
-fn connect_cause(error: &io::Error, port: u16, peer: &str) -> (String, String) {
+fn connect_cause(error: &io::Error, address: SocketAddr, peer: &str) -> (String, String) {
+    let port = address.port();
     match error.kind() {
         io::ErrorKind::ConnectionRefused => (
-            format!("Nothing listens there, or a firewall rejects the connection to {peer}."),
+            format!(
+                "Nothing listens on port {port} of {peer}, or a firewall rejects the connection."
+            ),
             format!("Start {peer}, or open port {port} to this machine."),
         ),
         io::ErrorKind::ConnectionReset => (
@@ -103,7 +111,11 @@ fn connect_cause(error: &io::Error, port: u16, peer: &str) -> (String, String) {
         ),
         io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => (
             format!("This machine has no route to {peer}, or a firewall rejects the packets."),
-            "Repair the route; to see it: ip route".to_owned(),
+            format!(
+                "Repair the route, or open port {port} in the firewall; to see the route: ip \
+                 route get {}",
+                address.ip()
+            ),
         ),
         _ => (
             format!("The system does not let this machine connect to {peer}."),
@@ -126,9 +138,10 @@ mod tests {
             ErrorKind::NetworkUnreachable,
             ErrorKind::PermissionDenied,
         ];
+        let address = ([192, 0, 2, 1], 443).into();
         let mut causes: Vec<_> = kinds
             .iter()
-            .map(|kind| connect_cause(&(*kind).into(), 443, "the platform").0)
+            .map(|kind| connect_cause(&(*kind).into(), address, "the platform").0)
             .collect();
         causes.dedup();
         assert_eq!(causes.len(), kinds.len(), "{causes:?}");

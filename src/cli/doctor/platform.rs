@@ -10,6 +10,7 @@ use super::layer::{
     TOKEN, blocked,
 };
 use super::network::{connects, resolves};
+use super::proxy;
 use crate::agent::access;
 use crate::agent::status::condition::CLOCK_SKEW;
 use crate::api::types::Relay;
@@ -64,11 +65,7 @@ pub(super) async fn examine(
     let [dns, proxy, tcp] = match settings.proxies.way(url) {
         Way::Proxy(through) => {
             let is_of_proxy = format!("the proxy does it for {host}");
-            let target = through.url();
-            let name = target.host_str().unwrap_or_default();
-            let port = target.port_or_known_default().unwrap_or_default();
-            let (check, _) =
-                connects(&PROXY, (name.trim_matches(BRACKETS), port), "the proxy").await;
+            let check = proxy::examine(through, url).await;
             let tcp = blocked(&PLATFORM_TCP, &[&check])
                 .unwrap_or_else(|| Check::skipped(&PLATFORM_TCP, is_of_proxy.clone()));
             [Check::skipped(&PLATFORM_DNS, is_of_proxy), check, tcp]
@@ -142,17 +139,21 @@ async fn ask(
                 Vec::new(),
             );
         }
-        Ok(Err(error)) => {
-            let cause = "Something else than the platform answers at this address.";
-            let fix = "Correct the domain, or let proxies and captive portals pass the platform.";
-            let fault = Fault::new(chain(&error).to_string(), cause, fix);
-            (tls_good(), Check::failed(&PLATFORM_ANSWER, fault))
-        }
+        Ok(Err(error)) => (
+            tls_good(),
+            Check::failed(&PLATFORM_ANSWER, foreign_answer(&error)),
+        ),
         Err(_) => {
             let detail = format!("no answer in {} s", ANSWER.as_secs());
             let cause = "The platform, or a proxy before it, accepts connections and hangs.";
             let fault = Fault::new(detail, cause, "Restart the platform or that proxy.");
-            (tls_good(), Check::failed(&PLATFORM_ANSWER, fault))
+            let tls = match is_https {
+                true => {
+                    Check::skipped(&PLATFORM_TLS, "no answer came, by which it could be judged")
+                }
+                false => tls_good(),
+            };
+            (tls, Check::failed(&PLATFORM_ANSWER, fault))
         }
     };
     let clock = blocked(&CLOCK, &[&answer]).unwrap_or_else(|| clock(&client));
@@ -216,6 +217,12 @@ async fn show(client: &Client, token: &Secret) -> (Check, Vec<Relay>) {
                     Check::failed(layer, Fault::new(detail, cause, fix))
                 }
                 Some(403) => Check::good(layer, "known to the platform"),
+                Some(404) => {
+                    let cause = "The platform does not know the gateway of this token any more.";
+                    let fix = "Create it again on the platform, and install with its new \
+                               enrollment token.";
+                    Check::failed(layer, Fault::new(detail, cause, fix))
+                }
                 Some(_) | None => Check::skipped(layer, detail),
             };
             (check, Vec::new())
@@ -225,4 +232,29 @@ async fn show(client: &Client, token: &Secret) -> (Check, Vec<Relay>) {
             (Check::skipped(layer, because), Vec::new())
         }
     }
+}
+
+/// An answer that is not the platform's.
+fn foreign_answer(error: &api::Error) -> Fault {
+    let (cause, fix) = match error.http_status() {
+        Some(407) => (
+            "A proxy on the way, which the settings do not name, wants a user name and a password.",
+            "Set HTTPS_PROXY to its URL: http://USER:PASSWORD@HOST:PORT",
+        ),
+        Some(502..=504) => (
+            "What stands before the platform, a load balancer or a proxy, does not reach it.",
+            "Start the platform, or repair the way to it from what stands before it.",
+        ),
+        Some(300..=399) => (
+            "Something redirects requests: the domain is not the platform's address, or a captive \
+             portal wants a login.",
+            "Set the domain to the address that the detail names if that is the platform; \
+             otherwise log in, or let the portal pass the platform.",
+        ),
+        Some(_) | None => (
+            "Something else than the platform answers at this address.",
+            "Correct the domain, or let proxies and captive portals pass the platform.",
+        ),
+    };
+    Fault::new(chain(error).to_string(), cause, fix)
 }

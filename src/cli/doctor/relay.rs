@@ -1,15 +1,18 @@
 //! The relay, layer by layer: name, its two ports, and its host certificate. The key exchange ends
 //! there, before anything is authenticated, so that the tunnel of a running gateway stays.
 
+use std::io;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
 
-use super::layer::{Check, Fault, HOST_CERTIFICATE, RELAY_DNS, RELAY_SSH, RELAY_TLS, blocked};
+use super::layer::{
+    Check, Fault, HOST_CERTIFICATE, Outcome, RELAY_DNS, RELAY_SSH, RELAY_TLS, blocked,
+};
 use super::network::{connects, resolves};
 use crate::error::chain;
 use crate::names::{SSH_PORT, TLS_PORT};
-use crate::ssh::cert::HostPolicy;
+use crate::ssh::cert::{self, HostPolicy};
 use crate::ssh::{self, client, keys};
 
 /// How long the key exchange may take.
@@ -61,7 +64,13 @@ pub(super) async fn examine(address: &Address) -> Vec<Check> {
         false => check,
     };
     let ssh = from_outside(ssh, address.has_gateways, "gateways reach");
-    let tls = from_outside(tls, address.is_reached, "the platform reaches");
+    let mut tls = from_outside(tls, address.is_reached, "the platform reaches");
+    if let Outcome::Failed(fault) = &mut tls.outcome {
+        fault.fix = format!(
+            "Open port {TLS_PORT} of {host} to the platform and to clients; a gateway does not \
+             need it."
+        );
+    }
     // One relay that is down is one failure.
     let tls = tls.unless_caused_by(&[&ssh]);
     let certificate = match (stream, &address.host_ca) {
@@ -97,10 +106,33 @@ async fn host_certificate(stream: TcpStream, host: &str, ca: &str) -> Check {
 fn fault(error: &ssh::Error) -> Fault {
     let detail = chain(error).to_string();
     let (cause, fix) = match error {
+        ssh::Error::Certificate(cert::Error::Expired(_) | cert::Error::NotYetValid(_)) => (
+            "The relay's certificate is not valid at this time.",
+            "See on the relay whether it renews its certificate (infisical relay doctor), and \
+             whether its clock is right.",
+        ),
         ssh::Error::Certificate(_) | ssh::Error::RawHostKey => (
             "What answers on port 2222 is not the relay that the platform named.",
             "Point the relay's host at the right machine, or restart the relay so that it gets a \
              new certificate.",
+        ),
+        ssh::Error::HandshakeTimedOut(_) => (
+            "Port 2222 accepts connections and says nothing: the relay hangs, or a load balancer \
+             has no relay behind it.",
+            "Restart the relay, or correct what the load balancer points to.",
+        ),
+        ssh::Error::Io(source) if source.kind() == io::ErrorKind::ConnectionReset => (
+            "Something on the way cuts the connection as soon as SSH begins.",
+            "Let firewalls on the way pass SSH on port 2222, without inspecting it.",
+        ),
+        ssh::Error::Protocol(_) => (
+            "What answers on port 2222 does not speak SSH as a relay does.",
+            "Point the relay's host at the relay, and port 2222 of a load balancer at its port \
+             2222.",
+        ),
+        ssh::Error::Closed | ssh::Error::Disconnected { .. } => (
+            "What answers on port 2222 ends the connection before the SSH key exchange.",
+            "Check that it is a relay and not another service, and read why in the relay's log.",
         ),
         _ => (
             "What answers on port 2222 does not complete an SSH key exchange.",

@@ -92,9 +92,10 @@ impl Unit {
         }
     }
 
-    fn start_command(&self, role: Role) -> String {
+    /// How it is started or restarted.
+    fn command(&self, verb: &str, role: Role) -> String {
         match self {
-            Self::Installed { short, .. } => format!("sudo systemctl start {short}"),
+            Self::Installed { short, .. } => format!("sudo systemctl {verb} {short}"),
             Self::Absent(_) | Self::Unknown(_) => format!("infisical {role} start"),
         }
     }
@@ -129,14 +130,13 @@ async fn ask(role: Role, name: Option<&str>) -> Result<Unit, systemd::Error> {
     })
 }
 
-/// Judges what was found of the running role. A role that does not run because of its
-/// configuration or its unit is not one more failure.
+/// Judges what was found of the running role. A role that does not run because of one of `causes`
+/// is not one more failure.
 pub(super) fn running<'a>(
     role: Role,
     found: &'a [Found],
     unit: &Unit,
-    configuration: &Check,
-    unit_check: &Check,
+    causes: &[&Check],
 ) -> (Check, Option<&'a Document>) {
     let document = found.iter().find_map(|found| found.as_ref().ok());
     if let Some(document) = document {
@@ -155,16 +155,20 @@ pub(super) fn running<'a>(
                 Fault::new(detail, cause, format!("Run: sudo infisical {role} doctor"))
             } else {
                 let cause = format!("The {role} runs and does not answer.");
-                Fault::new(detail, cause, format!("Restart the {role}."))
+                Fault::new(
+                    detail,
+                    cause,
+                    format!("Restart it: {}", unit.command("restart", role)),
+                )
             }
         }
         Some(Ok(_)) | None => Fault::new(
             format!("no {role} serves its status here"),
             format!("The {role} does not run."),
-            format!("Start it: {}", unit.start_command(role)),
+            format!("Start it: {}", unit.command("start", role)),
         ),
     };
-    let check = Check::failed(&RUNNING, fault).unless_caused_by(&[configuration, unit_check]);
+    let check = Check::failed(&RUNNING, fault).unless_caused_by(causes);
     (check, None)
 }
 
@@ -229,10 +233,10 @@ mod tests {
         let unit = Unit::Absent("no systemd".to_owned());
         let unit_check = unit.check(Role::Gateway, false);
         let bad = Check::failed(&CONFIGURATION, Fault::new("d", "c", "f"));
-        let (check, _) = running(Role::Gateway, &[], &unit, &bad, &unit_check);
+        let (check, _) = running(Role::Gateway, &[], &unit, &[&bad, &unit_check]);
         assert_eq!(check.root(), Some(&CONFIGURATION));
         let good = Check::good(&CONFIGURATION, "");
-        let (check, _) = running(Role::Gateway, &[], &unit, &good, &unit_check);
+        let (check, _) = running(Role::Gateway, &[], &unit, &[&good, &unit_check]);
         assert_eq!(check.root(), Some(&RUNNING));
     }
 }
