@@ -125,13 +125,13 @@ impl Lab {
     }
 
     /// A directory of this machine alone.
-    fn home(&self, machine: Machine) -> PathBuf {
+    pub(crate) fn home(&self, machine: Machine) -> PathBuf {
         let home = self.dir().join(format!("{machine:?}"));
         std::fs::create_dir_all(&home).expect("a directory");
         home
     }
 
-    fn root_file(&self) -> PathBuf {
+    pub(crate) fn root_file(&self) -> PathBuf {
         self.dir().join("root.pem")
     }
 

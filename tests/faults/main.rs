@@ -22,6 +22,8 @@
 //! - `talk` is a client and a target that compare every byte, `light_gateway` a gateway within this
 //!   process, `small_disk` and `memory_group` are what runs short, and `figures` what a process
 //!   holds.
+//! - `doctor` runs `infisical gateway doctor` under a fault, and keeps the tables of
+//!   docs/troubleshooting.md.
 //! - `soak` is no case: `make soak` restarts, loads and breaks one gateway for minutes, and sees
 //!   whether anything grows.
 //!
@@ -41,6 +43,7 @@
 #![allow(missing_docs, reason = "a test has no readers but those of its source")]
 
 mod cases;
+mod doctor;
 mod figures;
 mod lab;
 mod launch;

@@ -8,7 +8,7 @@
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::Write as _;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -90,6 +90,19 @@ impl Machine {
     }
 }
 
+/// How a firewall blocks a port.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Block {
+    /// No answer.
+    Drop,
+    /// Connections are refused.
+    Reset,
+    /// Connections are answered by ICMP.
+    Prohibit,
+    /// Connections are made, and reset as soon as they carry data.
+    Cut,
+}
+
 /// The two ends of a long line, both on the router.
 pub(crate) const LINE_NEAR: &str = "line-near";
 pub(crate) const LINE_FAR: &str = "line-far";
@@ -140,6 +153,8 @@ pub(crate) struct Net {
     prefix: String,
     /// What the router drops, as nftables says it.
     drops: Vec<String>,
+    /// Ports that it blocks.
+    blocks: Vec<String>,
     /// What the router sends to its own proxy.
     detours: Vec<String>,
 }
@@ -151,6 +166,7 @@ impl Net {
         let net = Self {
             prefix: format!("{PREFIX}{}-{number}-", std::process::id()),
             drops: Vec::new(),
+            blocks: Vec::new(),
             detours: Vec::new(),
         };
         let router = net.router();
@@ -276,9 +292,35 @@ impl Net {
         self.apply();
     }
 
-    /// Nothing is lost any more.
+    /// From now on connections of `from` to this port of `to` are blocked.
+    pub(crate) fn block(&mut self, from: Machine, (to, port): (Machine, u16), how: Block) {
+        let verdict = match how {
+            Block::Drop => "drop",
+            Block::Reset => "reject with tcp reset",
+            Block::Prohibit => "reject with icmp type admin-prohibited",
+            Block::Cut => "tcp flags & psh == psh reject with tcp reset",
+        };
+        let (from, to) = (from.name(), to.address());
+        let rule = format!("iifname \"{from}\" ip daddr {to} tcp dport {port} {verdict}");
+        self.blocks.push(rule);
+        self.apply();
+    }
+
+    /// From now on connections of `from` to a port of `to` end at a port of another machine, until
+    /// the detour of `from` is taken away.
+    pub(crate) fn divert(&mut self, from: Machine, to: (Machine, u16), other: (Machine, u16)) {
+        let (from, to, port) = (from.name(), to.0.address(), to.1);
+        let other = SocketAddr::from((other.0.address(), other.1));
+        self.detours.push(format!(
+            "iifname \"{from}\" ip daddr {to} tcp dport {port} dnat to {other}"
+        ));
+        self.apply();
+    }
+
+    /// Nothing is lost or blocked any more.
     pub(crate) fn heal(&mut self) {
         self.drops.clear();
+        self.blocks.clear();
         self.apply();
     }
 
@@ -332,12 +374,14 @@ impl Net {
     /// The router's rules as they are to be, all at once.
     fn apply(&self) {
         let drops = self.drops.join("\n");
+        let blocks = self.blocks.join("\n");
         let detours = self.detours.join("\n");
         let rules = format!(
             "table ip faults {{}}\n\
              delete table ip faults\n\
              table ip faults {{\n\
              chain lost {{\ntype filter hook prerouting priority -300;\n{drops}\n}}\n\
+             chain blocked {{\ntype filter hook forward priority 0;\n{blocks}\n}}\n\
              chain detour {{\ntype nat hook prerouting priority -100;\n{detours}\n}}\n\
              }}\n"
         );

@@ -62,7 +62,7 @@ pub(super) const CASES: &[Case] = &[
 ];
 
 /// Where Debian has it.
-fn library() -> Option<PathBuf> {
+pub(super) fn library() -> Option<PathBuf> {
     let folders = std::fs::read_dir("/usr/lib").ok()?;
     let mut libraries = folders
         .map_while(Result::ok)

@@ -7,6 +7,7 @@ mod crowds;
 mod deaths;
 mod defects;
 mod disk;
+mod doctor;
 mod long_lines;
 mod mute;
 mod partitions;
@@ -33,6 +34,7 @@ pub(crate) const TABLE: &[&[Case]] = &[
     scarce::CASES,
     defects::CASES,
     corruption::CASES,
+    doctor::CASES,
 ];
 
 /// What needs the whole machine, and would make all others late: run one after the other, at the

@@ -114,7 +114,7 @@ fn cut_without_platform(lab: &mut Lab) -> Outcome {
 }
 
 /// Takes rows out of the platform's database, while no one has it open.
-fn revoke(lab: &mut Lab, what: &str) {
+pub(super) fn revoke(lab: &mut Lab, what: &str) {
     lab.kill_platform();
     let database = lab.platform().state().join("platform.db");
     let database = Connection::open(database).expect("the database");

@@ -111,7 +111,7 @@ fn tunnel_without_descriptors(lab: &mut Lab) -> Outcome {
 }
 
 /// The soft limit alone, which can be raised again.
-fn limit_descriptors(process: &Process, to: &str) -> Result<(), String> {
+pub(super) fn limit_descriptors(process: &Process, to: &str) -> Result<(), String> {
     let mut command = Command::new("prlimit");
     command.args(["--pid", &process.pid().to_string()]);
     command.arg(format!("--nofile={to}:"));

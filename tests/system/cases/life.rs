@@ -1,5 +1,9 @@
 //! The life of the service: it starts, serves, survives its own death and that of the machine.
 
+use std::time::Instant;
+
+use serde_json::Value;
+
 use crate::lab::{Lab, PROGRAM};
 use crate::service::{self, GATEWAY, UNIT, User};
 use crate::wait;
@@ -39,6 +43,39 @@ pub(super) fn installed_service_reports_its_status(lab: &mut Lab) {
     assert_eq!(container.run(owner).ok(), "root 600\n");
     let owner = ["stat", "--format=%U %a", "/etc/infisical"];
     assert_eq!(container.run(owner).ok(), "root 700\n");
+}
+
+/// What it took is printed: a healthy installation is examined within 3 s.
+pub(super) fn doctor_finds_nothing_wrong(lab: &mut Lab) {
+    /// The platform of the lab is asked by plain HTTP, and memory is accounted for on some machines
+    /// only.
+    const OPTIONAL: &[&str] = &["platform-tls", "memory"];
+    let container = &lab.container;
+    service::wait_for_line(container, UNIT, "Gateway is reachable by Infisical");
+    let begin = Instant::now();
+    let found = container.run([PROGRAM, "gateway", "doctor", "--json"]);
+    let took = begin.elapsed();
+    let found = found.ok();
+    println!("doctor took {:.2} s", took.as_secs_f64());
+    let json: Value = serde_json::from_str(&found).expect("JSON");
+    let checks = json["checks"].as_array().expect("checks");
+    assert!(checks.len() > 15, "{json:#}");
+    for check in checks {
+        let id = check["id"].as_str().expect("an id");
+        let is_good = check["status"] == "ok";
+        let is_optional = OPTIONAL.contains(&id) && check["status"] == "skipped";
+        assert!(is_good || is_optional, "{check:#}");
+        // No check ran into its deadline.
+        assert!(!check.to_string().contains("no answer"), "{check:#}");
+    }
+    assert_eq!((&json["cause"], &json["fix"]), (&Value::Null, &Value::Null));
+    let text = container.run([PROGRAM, "gateway", "doctor"]).ok();
+    let (lines, verdict) = text.split_once("\n\n").expect("an empty line");
+    assert_eq!(verdict, "Nothing is wrong.\n", "{text}");
+    assert_eq!(lines.lines().count(), checks.len(), "{text}");
+    let is_green = |line: &str| line.starts_with("ok ") || line.starts_with("not checked ");
+    assert!(lines.lines().all(is_green), "{text}");
+    println!("{text}");
 }
 
 pub(super) fn a_session_reaches_its_target(lab: &mut Lab) {
