@@ -78,6 +78,30 @@ pub(super) fn doctor_finds_nothing_wrong(lab: &mut Lab) {
     println!("{text}");
 }
 
+pub(super) fn doctor_names_the_units_fault(lab: &mut Lab) {
+    let container = &lab.container;
+    for (spoil, cure, fix) in [
+        (
+            "disable",
+            "enable",
+            "sudo systemctl enable infisical-gateway",
+        ),
+        ("stop", "start", "sudo systemctl start infisical-gateway"),
+    ] {
+        container.run(["systemctl", spoil, UNIT]).ok();
+        let found = container.run([PROGRAM, "gateway", "doctor", "--json"]);
+        let json: Value = serde_json::from_str(&found.exits(1)).expect("JSON");
+        let checks = json["checks"].as_array().expect("checks").iter();
+        let failed: Vec<&Value> = checks.filter(|check| check["status"] == "failed").collect();
+        assert_eq!(failed.len(), 1, "{spoil}: {json:#}");
+        assert_eq!(failed[0]["id"], "unit", "{spoil}: {json:#}");
+        let advice = json["fix"].as_str().expect("a fix");
+        assert!(advice.contains(fix), "{spoil}: {advice}");
+        container.run(["systemctl", cure, UNIT]).ok();
+    }
+    service::wait_for_status(container, UNIT, "connected to relay-one");
+}
+
 pub(super) fn a_session_reaches_its_target(lab: &mut Lab) {
     lab.assert_session(GATEWAY);
     let mut session = lab.session(GATEWAY);
