@@ -17,7 +17,7 @@ use infisical_host as host;
 use infisical_platform as platform;
 use infisical_relay as relay;
 use infisical_runtime::{
-    backoff, error, event, events, health, humanize, names, net, scope, secret, threads, trust,
-    unit_name,
+    backoff, clock, error, event, events, health, humanize, names, net, scope, secret, threads,
+    trust, unit_name,
 };
 use infisical_ssh as ssh;

@@ -9,8 +9,9 @@ use std::time::{Duration, SystemTime};
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use super::tls_errors::tls_server;
+use super::tls_errors::{acceptor, tls_server};
 use crate::support::fake_platform::Answer;
 use crate::support::lab::{
     GATEWAY, GATEWAY_CONNECTED, GATEWAY_HEARTBEAT, Lab, REGISTER_GATEWAY, REGISTER_RELAY, RELAY,
@@ -20,7 +21,7 @@ use crate::support::process::{Process, infisical};
 use crate::support::session::echoes;
 use crate::support::targets::Target;
 use crate::support::write_private;
-use crate::support::x509::{Ca, Leaf};
+use crate::support::x509::{Ca, Leaf, Pem};
 
 /// What the doctor asks the platform for.
 const STATUS: &str = "GET /api/status";
@@ -274,6 +275,80 @@ async fn faults_before_the_relay_are_named() {
     let found = gateway(&lab, &url, &config, &[]).await;
     found.assert_only("token", "token", &[]);
     gateway(&lab, &url, &config, &[]).await.assert_good();
+}
+
+/// A server that answers every request with the time `date` and nothing else.
+async fn dated_server(host: Ipv4Addr, pem: &Pem, date: SystemTime) -> Target {
+    let (acceptor, date) = (acceptor(pem, None), httpdate(date));
+    Target::serve(host, move |tcp| {
+        let (acceptor, date) = (acceptor.clone(), date.clone());
+        async move {
+            let mut stream = acceptor.accept(tcp).await?;
+            stream.read_u8().await?;
+            let answer =
+                format!("HTTP/1.1 404 Not Found\r\ndate: {date}\r\ncontent-length: 0\r\n\r\n");
+            stream.write_all(answer.as_bytes()).await?;
+            stream.shutdown().await
+        }
+    })
+    .await
+}
+
+/// The platform's own time tells whether its certificate or this machine's clock is wrong.
+#[tokio::test(flavor = "multi_thread")]
+async fn clock_is_told_from_the_certificate() {
+    const DAY: Duration = Duration::from_secs(86_400);
+    let lab = lab().await;
+    let relay = lab.relay().await;
+    let running = lab.gateway(&relay).await;
+    running.wait_for_line("Gateway is reachable").await;
+    let (config, ca) = (good(&lab), Ca::root("Platform CA"));
+    let ca_file = lab.dir().join("ca.pem");
+    write_private(&ca_file, &ca.pem());
+    let ca_file = ca_file.to_str().expect("text");
+    let now = SystemTime::now();
+    let (past, future) = (now - 30 * DAY, now + 30 * DAY);
+    let around = |at: SystemTime| Leaf::relay_server(lab.host).within(at - DAY, at + DAY);
+    for (case, leaf, date, failed, cause) in [
+        (
+            "expired",
+            around(past),
+            now,
+            "platform-tls",
+            "has expired, by its own clock",
+        ),
+        (
+            "early",
+            around(future),
+            now,
+            "platform-tls",
+            "is not valid yet, by its own clock",
+        ),
+        (
+            "clock ahead",
+            around(past),
+            past,
+            "clock",
+            "clock of this machine",
+        ),
+        (
+            "clock behind",
+            around(future),
+            future,
+            "clock",
+            "clock of this machine",
+        ),
+    ] {
+        let server = dated_server(lab.host, &ca.sign(&leaf), date).await;
+        let domain = format!("https://{}", server.address);
+        let found = gateway(&lab, &domain, &config, &["--ca-file", ca_file]).await;
+        found.assert_only(case, failed, &["platform-answer", "token"]);
+        let text = found.json["cause"].as_str().expect("a cause");
+        assert!(text.contains(cause), "{case}: {text}");
+        let chain = found.check("platform-tls")["detail"].to_string();
+        let is_shown = chain.contains("issued by CN=Platform CA, valid from");
+        assert_eq!(is_shown, failed == "platform-tls", "{case}: {chain}");
+    }
 }
 
 /// As a `Date` of HTTP.

@@ -43,7 +43,7 @@ const JARGON: &[&str] = &[
     "section",
 ];
 
-fn acceptor(pem: &Pem, clients: Option<&Ca>) -> TlsAcceptor {
+pub(crate) fn acceptor(pem: &Pem, clients: Option<&Ca>) -> TlsAcceptor {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()

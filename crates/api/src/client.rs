@@ -486,7 +486,7 @@ fn was_never_sent(error: &reqwest::Error) -> bool {
 
 /// When an answer was written (RFC 9110 §6.6.1). `None` if it does not say, or if it comes out of a
 /// cache, which says so by its age (RFC 9111 §5.1): that time is long ago.
-fn written_at(headers: &HeaderMap) -> Option<SystemTime> {
+pub(crate) fn written_at(headers: &HeaderMap) -> Option<SystemTime> {
     if headers.contains_key(AGE) {
         return None;
     }

@@ -13,6 +13,7 @@ mod outbound;
 mod resolve;
 mod retry_after;
 pub mod types;
+pub mod unverified;
 
 use infisical_config as config;
 use infisical_runtime::{clock, humanize, log_throttle, names, net, secret, trust};

@@ -1,7 +1,7 @@
 //! X.509 authorities and leaves of any quality, shaped as protocol.md §4 says.
 
 use std::net::Ipv4Addr;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, CustomExtension, DistinguishedName,
@@ -191,6 +191,13 @@ impl Leaf {
     /// It expires after `life`.
     pub fn lasting(mut self, life: Duration) -> Self {
         self.0.not_after = OffsetDateTime::now_utc() + life;
+        self
+    }
+
+    /// It is valid between these times.
+    pub fn within(mut self, not_before: SystemTime, not_after: SystemTime) -> Self {
+        self.0.not_before = not_before.into();
+        self.0.not_after = not_after.into();
         self
     }
 

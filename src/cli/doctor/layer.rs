@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::error::printable;
+/// Longest text that is shown, in characters: of a chain of certificates, for instance.
+const MAX_SHOWN: usize = 4000;
 
 /// A layer between this machine and a role that works.
 #[derive(Debug, PartialEq, Eq)]
@@ -155,13 +156,13 @@ impl Check {
         let (status, mut detail, mut cause, mut fix, mut because) =
             (self.status(), None, None, None, None);
         match &self.outcome {
-            Outcome::Good(text) => detail = Some(printable(text)),
+            Outcome::Good(text) => detail = Some(shown(text)),
             Outcome::Failed(fault) => {
-                detail = Some(printable(&fault.detail));
-                cause = Some(printable(&fault.cause));
-                fix = Some(printable(&fault.fix));
+                detail = Some(shown(&fault.detail));
+                cause = Some(shown(&fault.cause));
+                fix = Some(shown(&fault.fix));
             }
-            Outcome::Skipped { because: why, .. } => because = Some(printable(why)),
+            Outcome::Skipped { because: why, .. } => because = Some(shown(why)),
         }
         json!({
             "id": self.layer.id, "status": status, "detail": detail,
@@ -176,6 +177,12 @@ impl Check {
             Outcome::Skipped { .. } => "skipped",
         }
     }
+}
+
+/// `text` on one line, without what a terminal obeys.
+pub(super) fn shown(text: &str) -> String {
+    let safe = |c: char| if c.is_control() { ' ' } else { c };
+    text.chars().take(MAX_SHOWN).map(safe).collect()
 }
 
 /// `layer` is not checked if one of `needs` failed, or was not checked because of a failure.

@@ -13,9 +13,11 @@ mod network;
 mod platform;
 mod proxy;
 mod relay;
+mod resolver;
 mod service;
 mod status;
 mod text;
+mod tls;
 
 use serde_json::json;
 
@@ -33,7 +35,8 @@ use crate::connect::Target;
 use crate::secret::Secret;
 use crate::trust;
 use layer::{
-    Check, DESCRIPTORS, Fault, HEARTBEAT, MEMORY, Outcome, REGISTRATION, RELOAD, SERVING, blocked,
+    CLOCK, Check, DESCRIPTORS, Fault, HEARTBEAT, HOST_CERTIFICATE, MEMORY, Outcome, REGISTRATION,
+    RELAY_TLS, RELOAD, SERVING, blocked,
 };
 use relay::Address;
 use service::Unit;
@@ -245,6 +248,13 @@ async fn examine<R: Examined>(start: &Start<R>, global: &Global) -> Vec<Check> {
             }
         }
     };
+    // A wrong clock makes a good certificate look expired.
+    let clock = platform.checks.iter().find(|check| *check.layer == CLOCK);
+    let judged = |check: Check| match clock {
+        Some(clock) if *check.layer == HOST_CERTIFICATE => check.unless_caused_by(&[clock]),
+        Some(_) | None => check,
+    };
+    let relay = relay.into_iter().map(judged).collect();
     let mut checks = vec![configuration, disk, unit_check, running];
     join(&mut checks, document, platform.checks, relay);
     checks
@@ -282,7 +292,8 @@ fn join(
         .collect();
     let serving = status::serving(document).unless_caused_by(&below);
     let below: Vec<&Check> = below.into_iter().chain([&serving]).collect();
-    let heartbeat = status::heartbeat(document).unless_caused_by(&below);
+    let relay_tls = relay.iter().find(|check| *check.layer == RELAY_TLS);
+    let heartbeat = status::heartbeat(document, relay_tls).unless_caused_by(&below);
     if let Some(configuration) = configuration {
         checks.push(service::reload(document, &configuration));
     }

@@ -8,6 +8,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::layer::{Check, Fault, Layer, TARGET_DNS, TARGET_TCP, blocked};
+use super::resolver::{self, Diagnosis};
 use crate::error::chain;
 use crate::net::{dial, resolve};
 
@@ -21,29 +22,25 @@ pub(super) async fn resolves(layer: &'static Layer, host: &str) -> Check {
     if host.parse::<IpAddr>().is_ok() {
         return Check::good(layer, format!("{host} is an address"));
     }
-    let fix = format!("Repair DNS, or correct the host; to try it: getent ahosts {host}");
-    let fault = |detail: String, cause: &str| Check::failed(layer, Fault::new(detail, cause, fix));
-    match timeout(LOOKUP, resolve::lookup(host, 0)).await {
-        Err(_) => fault(
-            format!("no answer for {host} in {} s", LOOKUP.as_secs()),
-            "The resolver of this machine does not answer.",
-        ),
-        Ok(Err(error)) => fault(
-            format!("cannot resolve {host}: {}", chain(&error)),
-            "The resolver of this machine does not know the name, or refuses to answer.",
-        ),
-        Ok(Ok(addresses)) if addresses.is_empty() => fault(
-            format!("{host} resolves to no address"),
-            "The name has no address in DNS.",
-        ),
+    let seen = match timeout(LOOKUP, resolve::lookup(host, 0)).await {
+        Err(_) => format!("no answer for {host} in {} s", LOOKUP.as_secs()),
+        Ok(Err(error)) => format!("cannot resolve {host}: {}", chain(&error)),
+        Ok(Ok(addresses)) if addresses.is_empty() => format!("{host} resolves to no address"),
         Ok(Ok(addresses)) => {
             let addresses: Vec<String> = addresses
                 .iter()
                 .map(|address| address.ip().to_string())
                 .collect();
-            Check::good(layer, format!("{host} is {}", addresses.join(", ")))
+            return Check::good(layer, format!("{host} is {}", addresses.join(", ")));
         }
-    }
+    };
+    Check::failed(layer, unresolved(seen, host).await)
+}
+
+/// `host` does not resolve, as was `seen`.
+async fn unresolved(seen: String, host: &str) -> Fault {
+    let Diagnosis { asked, cause, fix } = resolver::diagnose(host).await;
+    Fault::new(format!("{seen}; {asked}"), cause, fix)
 }
 
 /// Checks that this machine reaches a target, as a gateway does for a session.
@@ -68,20 +65,19 @@ pub(super) async fn connects(
             let detail = format!("connected to {}", address.unwrap_or_default());
             (Check::good(layer, detail), Some(stream))
         }
-        Err(error) => (
-            Check::failed(layer, fault(&error, (host, port), peer)),
-            None,
-        ),
+        Err(error) => {
+            let fault = fault(&error, (host, port), peer).await;
+            (Check::failed(layer, fault), None)
+        }
     }
 }
 
-fn fault(error: &dial::Error, (host, port): (&str, u16), peer: &str) -> Fault {
+async fn fault(error: &dial::Error, (host, port): (&str, u16), peer: &str) -> Fault {
     let detail = chain(error).to_string();
     let (cause, fix) = match error {
-        dial::Error::Resolve { .. } | dial::Error::NoAddress { .. } => (
-            "The name does not resolve.".to_owned(),
-            format!("Repair DNS; to try it: getent ahosts {host}"),
-        ),
+        dial::Error::Resolve { .. } | dial::Error::NoAddress { .. } => {
+            return unresolved(detail, host).await;
+        }
         dial::Error::Connect {
             source, address, ..
         } => connect_cause(source, *address, peer),

@@ -11,13 +11,15 @@ use super::layer::{
 };
 use super::network::{connects, resolves};
 use super::proxy;
+use super::tls;
 use crate::agent::access;
 use crate::agent::status::condition::CLOCK_SKEW;
 use crate::api::types::Relay;
 use crate::api::{self, Client};
+use crate::clock::Clock;
 use crate::config::proxy::Way;
 use crate::config::settings::CommonSettings;
-use crate::error::{CertificateFault, Class, certificate_fault, chain};
+use crate::error::{Class, chain};
 use crate::secret::Secret;
 
 /// How long an answer may take.
@@ -134,10 +136,12 @@ async fn ask(
             (tls_good(), Check::failed(&PLATFORM_ANSWER, fault))
         }
         Ok(Err(error @ api::Error::Transport { .. })) if is_https => {
-            return (
-                unreached(Check::failed(&PLATFORM_TLS, tls_fault(&error))),
-                Vec::new(),
-            );
+            let (tls, clock) = tls::refused(&error, settings).await;
+            let above = |layer| blocked(layer, &[&tls]);
+            let [answer, token] = [&PLATFORM_ANSWER, &TOKEN].map(above);
+            let clock = clock.or_else(|| blocked(&CLOCK, &[&tls]));
+            let checks = [Some(tls), answer, clock, token];
+            return (checks.into_iter().flatten().collect(), Vec::new());
         }
         Ok(Err(error)) => (
             tls_good(),
@@ -156,7 +160,7 @@ async fn ask(
             (tls, Check::failed(&PLATFORM_ANSWER, fault))
         }
     };
-    let clock = blocked(&CLOCK, &[&answer]).unwrap_or_else(|| clock(&client));
+    let clock = blocked(&CLOCK, &[&answer]).unwrap_or_else(|| judge(client.clock()));
     let (token, relays) = match (blocked(&TOKEN, &[&answer]), token) {
         (Some(token), _) => (token, Vec::new()),
         (None, Err(why)) => (Check::skipped(&TOKEN, why), Vec::new()),
@@ -165,35 +169,9 @@ async fn ask(
     (vec![tls, answer, clock, token], relays)
 }
 
-fn tls_fault(error: &api::Error) -> Fault {
-    let detail = chain(error).to_string();
-    let (cause, fix) = match certificate_fault(error) {
-        Some(CertificateFault::UnknownCa) => (
-            "The CA of the platform's certificate is not among the roots of this machine.",
-            "Give the platform's CA with --ca-file FILE, or add it to the system's roots.",
-        ),
-        Some(CertificateFault::Dates) => (
-            "The platform's certificate has expired, or this machine's clock is wrong.",
-            "Set the clock if it is wrong; otherwise renew the platform's certificate.",
-        ),
-        Some(CertificateFault::Name) => (
-            "The platform's certificate is for another name than the one in the domain.",
-            "Set the domain to a name of the certificate, or issue one for this name.",
-        ),
-        Some(CertificateFault::Other) => (
-            "The platform's certificate is not acceptable.",
-            "Issue a certificate for the platform without what the detail names.",
-        ),
-        None => (
-            "No TLS session with the platform can be made.",
-            "Check that the port speaks TLS, and that no firewall or proxy on the way breaks it.",
-        ),
-    };
-    Fault::new(detail, cause, fix)
-}
-
-fn clock(client: &Client) -> Check {
-    match client.clock().skew() {
+/// Judges `clock`, which was compared with the time of an answer.
+pub(super) fn judge(clock: &Clock) -> Check {
+    match clock.skew() {
         None => Check::good(&CLOCK, "agrees with the platform's"),
         Some(skew) => {
             let (cause, fix) = (CLOCK_SKEW.cause, CLOCK_SKEW.fix);

@@ -3,12 +3,13 @@
 
 use std::time::SystemTime;
 
-use super::layer::{Check, Fault, HEARTBEAT, Layer, REGISTRATION, SERVING};
+use super::layer::{Check, Fault, HEARTBEAT, Layer, Outcome, REGISTRATION, SERVING};
 use crate::agent::status::condition::{
     EXPIRED, HEARTBEAT_UNANSWERED, NO_TUNNEL, NOT_REACHED, NOT_REGISTERED, NOT_RENEWED,
 };
 use crate::agent::status::document::{Condition, Document, State};
 use crate::humanize::Rounded;
+use crate::names::TLS_PORT;
 
 /// What to do about a failure that no layer below explains.
 const AS_DETAILED: &str = "Do what the detail says; it is tried again by itself.";
@@ -80,11 +81,36 @@ pub(super) fn serving(document: &Document) -> Check {
     }
 }
 
-/// Whether the platform reaches it.
-pub(super) fn heartbeat(document: &Document) -> Check {
+/// The platform does not get through to the relay at `host`, which this machine does.
+fn unreached(detail: String, host: &str) -> Fault {
+    let cause = format!(
+        "The platform cannot reach {host}:{TLS_PORT}, which is open to this machine: a firewall or the network \
+         between them blocks the port, or the relay's host means another machine there."
+    );
+    let fix = format!(
+        "Let the platform's addresses connect to port {TLS_PORT} of {host}, in the firewall or security group before \
+         the relay, and give the relay a --host that the platform resolves to it."
+    );
+    Fault::new(detail, cause, fix)
+}
+
+/// Whether the platform reaches it; `relay_tls` is what was found of the port where it arrives.
+pub(super) fn heartbeat(document: &Document, relay_tls: Option<&Check>) -> Check {
     let ids = [NOT_REACHED.id, HEARTBEAT_UNANSWERED.id];
     if let Some(condition) = condition(document, &ids) {
-        return failed(&HEARTBEAT, condition);
+        let failed = failed(&HEARTBEAT, condition);
+        let is_open_here = relay_tls.is_some_and(Check::is_good);
+        return match (&document.relay_host, failed.outcome) {
+            (Some(host), Outcome::Failed(fault))
+                if is_open_here && condition.id == NOT_REACHED.id =>
+            {
+                Check::failed(&HEARTBEAT, unreached(fault.detail, host))
+            }
+            (_, outcome) => Check {
+                layer: &HEARTBEAT,
+                outcome,
+            },
+        };
     }
     match &document.heartbeat {
         None => Check::skipped(&HEARTBEAT, "none was sent yet; ask again in a moment"),
@@ -99,6 +125,43 @@ pub(super) fn heartbeat(document: &Document) -> Check {
                     Check::failed(&HEARTBEAT, Fault::new(detail, cause, fix))
                 }
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::super::layer::{Check, Fault, RELAY_TLS};
+    use super::heartbeat;
+    use crate::agent::status;
+    use crate::agent::status::condition::NOT_REACHED;
+    use crate::agent::status::document::{Document, Origin};
+
+    /// The relay's port is open here and the platform's connection does not arrive: the port is
+    /// closed on the platform's side.
+    #[test]
+    fn port_closed_to_the_platform_is_named() {
+        let (reporter, monitor) = status::gateway();
+        reporter.up(None, Some((&NOT_REACHED, "502")));
+        let origin = Origin {
+            role: "gateway".to_owned(),
+            name: "edge".to_owned(),
+            program_version: String::new(),
+            pid: 1,
+        };
+        let mut document = Document::new(origin, &monitor.now(), Vec::new());
+        document.relay_host = Some("relay.example".to_owned());
+        document.since = SystemTime::now().into();
+        let open = Check::good(&RELAY_TLS, "connected");
+        let fault = Fault::new("refused", "cause", "fix");
+        let closed = Check::failed(&RELAY_TLS, fault);
+        for (port, says) in [(&open, true), (&closed, false)] {
+            let json = heartbeat(&document, Some(port)).json();
+            let cause = json["cause"].as_str().expect("a cause");
+            let named = cause.starts_with("The platform cannot reach relay.example:8443");
+            assert_eq!(named, says, "{json}");
         }
     }
 }

@@ -3,8 +3,7 @@
 use std::fmt::Write as _;
 
 use super::super::status::Colours;
-use super::layer::{Check, Outcome};
-use crate::error::printable;
+use super::layer::{Check, Outcome, shown};
 
 /// Width of the column of outcomes.
 const OUTCOMES: usize = 11;
@@ -21,14 +20,14 @@ pub(super) fn render(checks: &[Check], colours: Colours) -> String {
             Outcome::Skipped { because, .. } => ("not checked", "33", because),
         };
         let word = colours.paint(colour, &format!("{word:OUTCOMES$}"));
-        let (title, detail) = (check.layer.title, printable(detail));
+        let (title, detail) = (check.layer.title, shown(detail));
         // Writing to a string does not fail.
         let _ = writeln!(text, "{word}  {title:LAYERS$}  {detail}");
     }
     match super::first_fault(checks) {
         None => text.push_str("\nNothing is wrong.\n"),
         Some(fault) => {
-            let (cause, fix) = (printable(&fault.cause), printable(&fault.fix));
+            let (cause, fix) = (shown(&fault.cause), shown(&fault.fix));
             let _ = write!(text, "\nCause:  {cause}\nChange: {fix}\n");
         }
     }

@@ -9,6 +9,7 @@
 //! Nothing is read before the first HTTPS connection needs it, so plain HTTP works on a machine
 //! without any roots. [`Roots::reload`] reads again; connections that are open stay as they are.
 
+mod presented;
 mod read;
 mod verifier;
 
@@ -17,9 +18,11 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustls::ClientConfig;
+use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::CryptoProvider;
 use rustls_pki_types::CertificateDer;
 
+pub use presented::{Certificate, Presented, accepting_config};
 use read::Defaults;
 pub use read::Error;
 pub(crate) use verifier::Untrusted;
@@ -128,7 +131,8 @@ impl Roots {
     /// # Errors
     /// [`Error::Tls`].
     pub fn client_config(self: &Arc<Self>) -> Result<ClientConfig, Error> {
-        let mut config = client_config(Verifier::following(Arc::clone(self), provider()))?;
+        let mut config =
+            client_config(Arc::new(Verifier::following(Arc::clone(self), provider())))?;
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(config)
     }
@@ -193,7 +197,7 @@ impl Roots {
     pub fn target_config(&self) -> Result<ClientConfig, Error> {
         let source = self.lock().source.clone();
         let anchors = Anchors::new(self.defaults.machine(&source)?, Judged::Target)?;
-        client_config(Verifier::fixed(Arc::new(anchors), provider()))
+        client_config(Arc::new(Verifier::fixed(Arc::new(anchors), provider())))
     }
 
     fn anchors(&self) -> Result<Arc<Anchors>, Error> {
@@ -230,16 +234,16 @@ pub async fn reload() {
 /// None of them can be used.
 pub fn given_config(certificates: Vec<CertificateDer<'static>>) -> Result<ClientConfig, Error> {
     let anchors = Anchors::new(certificates, Judged::Given)?;
-    client_config(Verifier::fixed(Arc::new(anchors), provider()))
+    client_config(Arc::new(Verifier::fixed(Arc::new(anchors), provider())))
 }
 
 /// Session resumption is off, because a resumed session skips the check of the certificate.
-fn client_config(verifier: Verifier) -> Result<ClientConfig, Error> {
+fn client_config(verifier: Arc<dyn ServerCertVerifier>) -> Result<ClientConfig, Error> {
     let mut config = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .map_err(Error::Tls)?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_custom_certificate_verifier(verifier)
         .with_no_client_auth();
     config.resumption = rustls::client::Resumption::disabled();
     Ok(config)

@@ -146,7 +146,7 @@ fn certificates(lab: &Lab, doctor: &Doctor, matrix: &mut Matrix) {
         (
             "the platform's certificate is not valid yet",
             ca.sign(&leaf().not_yet_valid()),
-            "clock is wrong",
+            "is not valid yet",
         ),
         (
             "the platform's certificate is for another name",
