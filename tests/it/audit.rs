@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use infisical_pki::stream::SecureStream;
@@ -151,7 +152,9 @@ async fn own_client_hears_the_recorded_reason() {
         // The library alone would lose what comes in one read with the alert.
         let mut stream = SecureStream::new(stream);
         let received = soon("the status", status::receive(&mut stream)).await;
-        let reason = received.expect("a status").expect_err("no target");
+        let told = received.expect("a status").expect_err("no target");
+        assert_eq!(told.class.as_str(), outcome);
+        let reason = told.reason;
         let find = |lines: &[String]| {
             let mut entries = lines
                 .iter()
@@ -314,6 +317,36 @@ async fn audit_file_has_each_session_after_rotation() {
         assert_eq!(mode(&audit), 0o600);
     }
     assert!(!gateway.output().contains(events::SESSION_ENDED.text));
+}
+
+/// Without logrotate the program bounds the file itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn large_audit_file_is_moved_away() {
+    const FULL: u64 = 128 << 20;
+    let lab = Lab::new().await;
+    let relay = lab.relay().await;
+    let (audit, old) = (
+        lab.dir().join("audit.log"),
+        lab.dir().join("audit.log.old.1"),
+    );
+    // Nearly full of nothing, which takes no room on the disk.
+    let file = fs::File::create(&audit).expect("a file");
+    file.set_len(FULL - 10).expect("a length");
+    fs::set_permissions(&audit, fs::Permissions::from_mode(0o640)).expect("a mode");
+    let mut command = lab.gateway_command();
+    command.more = vec![format!("--audit-file={}", audit.display())];
+    let _gateway = command.spawn(lab.dir());
+    relay.wait_for_line(GATEWAY_CONNECTED).await;
+    let echo = Target::echo(lab.host).await;
+    exchange(&way(&lab, echo.address)).await;
+    eventually("the file is moved", || async {
+        old.exists().then_some(()).ok_or("not yet")
+    })
+    .await;
+    let found = lines(&audit, 1).await;
+    assert_eq!(found[0]["message_id"], events::SESSION_ENDED.id);
+    assert_eq!(fs::metadata(&old).expect("the old one").len(), FULL - 10);
+    assert_eq!(mode(&audit), 0o640);
 }
 
 #[tokio::test(flavor = "multi_thread")]

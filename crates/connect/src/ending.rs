@@ -59,7 +59,7 @@ impl Ending {
         Err(match self {
             Self::Complete => return Ok(()),
             Self::Wordless if is_target_reached => return Ok(()),
-            Self::Wordless => Error::Target {
+            Self::Wordless => Error::Silent {
                 gateway,
                 target,
                 source: io::Error::new(
@@ -67,7 +67,7 @@ impl Ending {
                     "it closed before the first byte; its log says why",
                 ),
             },
-            Self::Remote(source, 0) if !is_target_reached => Error::Target {
+            Self::Remote(source, 0) if !is_target_reached => Error::Silent {
                 gateway,
                 target,
                 source,

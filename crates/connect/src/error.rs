@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use super::target::Target;
 use crate::humanize::LastSeen;
 use crate::names::{GatewayName, RelayHost};
+use crate::net::status;
 use crate::{api, net, pki};
 use infisical_runtime::error::{Class, Reason};
 
@@ -81,10 +82,18 @@ pub enum Error {
         /// When the platform last reached it, if it says so.
         last_seen: Option<SystemTime>,
     },
-    /// The gateway says why it could not reach the target, or the connection ended before the
-    /// target sent a byte, which is how deployed gateways tell.
-    #[error("gateway {gateway} gave no connection to {target}")]
+    /// The gateway says why there is no connection to the target.
+    #[error("gateway {gateway} {} {target}", verb(*.class))]
     Target {
+        gateway: GatewayName,
+        target: Target,
+        class: status::Class,
+        #[source]
+        reason: Reported,
+    },
+    /// The connection ended before the target sent a byte, which is how deployed gateways tell.
+    #[error("gateway {gateway} gave no connection to {target}")]
+    Silent {
         gateway: GatewayName,
         target: Target,
         #[source]
@@ -115,6 +124,20 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+}
+
+/// What a gateway says.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Reported(pub(crate) String);
+
+/// What a gateway does that gives no connection, before the target.
+fn verb(class: status::Class) -> &'static str {
+    match class {
+        status::Class::Unreachable => "could not reach",
+        status::Class::Refused => "refuses the session with",
+        status::Class::Draining => "is stopping and opens no session with",
+    }
 }
 
 /// Why the platform gave no session.
@@ -150,7 +173,33 @@ impl Error {
             | Self::NotConnected { .. }
             | Self::NotChecked(_)
             | Self::Broken { .. } => Part::Gateway,
-            Self::Target { .. } | Self::Unsent { .. } => Part::Target,
+            Self::Target { class, .. } => match class {
+                status::Class::Unreachable => Part::Target,
+                status::Class::Refused | status::Class::Draining => Part::Gateway,
+            },
+            Self::Silent { .. } | Self::Unsent { .. } => Part::Target,
+        }
+    }
+
+    /// The class of the refusal, where a gateway names it.
+    #[must_use]
+    pub(crate) fn refusal(&self) -> Option<&'static str> {
+        match self {
+            Self::Target { class, .. } => Some(class.as_str()),
+            Self::Listen(_)
+            | Self::Accept(_)
+            | Self::Client(_)
+            | Self::Local(_)
+            | Self::Session { .. }
+            | Self::Relay { .. }
+            | Self::Gateway { .. }
+            | Self::NotConnected { .. }
+            | Self::NotChecked(_)
+            | Self::Silent { .. }
+            | Self::Unsent { .. }
+            | Self::Stopped
+            | Self::RelayLost { .. }
+            | Self::Broken { .. } => None,
         }
     }
 
@@ -171,6 +220,7 @@ impl Error {
             | Self::NotConnected { .. }
             | Self::NotChecked(_)
             | Self::Target { .. }
+            | Self::Silent { .. }
             | Self::Unsent { .. }
             | Self::Stopped
             | Self::RelayLost { .. }

@@ -126,6 +126,7 @@ fn report(peer: SocketAddr, error: &Error, throttle: &LogThrottle) {
         tracing::warn!(
             %peer,
             part,
+            class = error.refusal(),
             error = %reason,
             suppressed = permission.suppressed(),
             "{FAILED}"

@@ -12,12 +12,12 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::io::AsyncWriteExt as _;
 
-use super::error::{Error, Refusal};
+use super::error::{Error, Refusal, Reported};
 use super::lease::{Lease, Leases};
 use super::{Settings, Target};
 use crate::api::types::{OpenSession, SessionCredentials};
 use crate::names::{GatewayName, RelayHost};
-use crate::net::status;
+use crate::net::status::{self, NotReached};
 use crate::pki::dial::{GatewayDialer, GatewayStream};
 use crate::{api, pki};
 use infisical_runtime::error::{is_closed_in_handshake, printable};
@@ -120,11 +120,19 @@ impl Route {
                     relay,
                 });
             }
-            Ok(Ok(Err(reason))) => io::Error::other(printable(&reason)),
+            Ok(Ok(Err(NotReached { class, reason }))) => {
+                let target = self.settings.target.clone();
+                return Err(Error::Target {
+                    gateway: self.settings.gateway.clone(),
+                    class,
+                    reason: Reported(shortened(&printable(&reason), &target)),
+                    target,
+                });
+            }
             Ok(Err(error)) => error,
             Err(_) => io::ErrorKind::TimedOut.into(),
         };
-        Err(Error::Target {
+        Err(Error::Silent {
             gateway: self.settings.gateway.clone(),
             target: self.settings.target.clone(),
             source,
@@ -213,6 +221,16 @@ impl Route {
                     source,
                 },
             })
+    }
+}
+
+/// A gateway's reason without the target, which our own text names: `connection refused`, or with
+/// the address of a name `connection refused (192.0.2.1)`.
+fn shortened(reason: &str, target: &Target) -> String {
+    let beside = reason.strip_prefix(&format!("cannot connect to {target}"));
+    match beside.and_then(|beside| beside.split_once(": ")) {
+        Some((address, cause)) => format!("{cause}{address}"),
+        None => reason.to_owned(),
     }
 }
 

@@ -5,7 +5,7 @@ use tokio::io::AsyncReadExt as _;
 use super::transfer::connect_stdio;
 use crate::support::lab::Lab;
 use crate::support::soon;
-use crate::support::stack::Stack;
+use crate::support::stack::{GATEWAY, Stack};
 use crate::support::targets::Target;
 
 /// Whatever becomes of standard input.
@@ -19,8 +19,8 @@ async fn stdio_to_dead_target_fails_with_reason() {
         let _open = (!ends_first).then_some(input);
         assert_eq!(process.exit_code().await, 69);
         let output = process.output();
-        assert!(output.contains("connection refused"), "{output}");
-        assert!(output.contains(&dead), "{output}");
+        let expected = format!("gateway {GATEWAY} could not reach {dead}: connection refused");
+        assert!(output.contains(&expected), "{output}");
         assert_eq!(process.stdout(), "");
     }
 }

@@ -71,16 +71,6 @@ impl End {
         kind: String::new(),
     };
 
-    /// Of a session that the gateway has no place for.
-    pub(crate) fn too_many_sessions() -> Self {
-        const TEXT: &str = "the gateway has as many sessions as it accepts";
-        Self {
-            outcome: Outcome::Refused,
-            error: Some(TEXT.to_owned()),
-            kind: TEXT.to_owned(),
-        }
-    }
-
     /// Of a session whose task ended before the session did.
     pub(super) fn of_lost_task() -> Self {
         let (outcome, error) = if std::thread::panicking() {

@@ -105,9 +105,11 @@ pub(crate) const ROOM_CHECK: Duration = Duration::from_secs(10);
 
 /// Tunnels at once, retired ones included; beyond it the gateway stays with the one it has.
 pub(crate) const MAX_TUNNELS: usize = 4;
-/// Sessions at once. Beyond it a channel is closed at once, so that one flood cannot take the
-/// memory or the descriptors that the others need.
+/// Sessions at once, so that one flood cannot take the memory or the descriptors that the others
+/// need.
 pub(crate) const MAX_SESSIONS: usize = 10_000;
+/// Channels beyond it that are told so at once; further ones are closed without a word.
+pub(crate) const MAX_REFUSALS: usize = 64;
 /// How long sessions may go on after a stop was asked for.
 pub(crate) const DRAIN: Duration = Duration::from_secs(10);
 /// How long a session that went well waits for its client to close it too, so that the client has

@@ -8,7 +8,7 @@ use tokio::sync::{Notify, Semaphore, watch};
 
 use super::handshake_race;
 use super::policy::{
-    CLOSE_WAIT, CONNECT, DRAIN, FIRST_ANSWER, HANDSHAKES, MAX_SESSIONS, RETIRED_IDLE,
+    CLOSE_WAIT, CONNECT, DRAIN, FIRST_ANSWER, HANDSHAKES, MAX_REFUSALS, MAX_SESSIONS, RETIRED_IDLE,
 };
 use super::state::Failure;
 use crate::agent::status::Reporter;
@@ -183,6 +183,7 @@ pub(crate) async fn serve(
     let sessions = Scope::new("sessions");
     let draining = sessions.child("draining");
     let places = Arc::new(Semaphore::new(MAX_SESSIONS));
+    let refusals = Arc::new(Semaphore::new(MAX_REFUSALS));
     let ended = loop {
         let retiring = *retired.borrow_and_update();
         let accepted = tokio::select! {
@@ -199,7 +200,9 @@ pub(crate) async fn serve(
         let Some(channel) = accepted else {
             break Some(failed(identity, session.take_end()));
         };
-        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+        let mut place = Arc::clone(&places).try_acquire_owned();
+        let is_one_too_many = place.is_err();
+        if is_one_too_many {
             let event = events::TOO_MANY_SESSIONS;
             if let Some(permission) = shared.log_throttle.should_log(event.text, "") {
                 event!(
@@ -208,8 +211,11 @@ pub(crate) async fn serve(
                     suppressed = permission.suppressed()
                 );
             }
+            place = Arc::clone(&refusals).try_acquire_owned();
+        }
+        let Ok(place) = place else {
             let record = shared.audit.begin(&identity.gateway_id);
-            record.finish(Some(End::too_many_sessions()));
+            record.finish(Some(end_of(&service::Error::TooManySessions)));
             continue;
         };
         // Always the newest: a renewal applies to the next handshake. But a tunnel that another
@@ -218,7 +224,7 @@ pub(crate) async fn serve(
         let newest = newest.filter(|newest| newest.gateway_id == identity.gateway_id);
         let newest = newest.unwrap_or_else(|| Arc::clone(identity));
         let cluster = Arc::clone(&shared.cluster);
-        let open = shared.reporter.session();
+        let open = (!is_one_too_many).then(|| shared.reporter.session());
         let session_ok = Arc::clone(&shared.session_ok);
         let record = shared.audit.begin(&newest.gateway_id);
         let (stop, draining) = (sessions.clone(), draining.clone());
@@ -232,6 +238,7 @@ pub(crate) async fn serve(
                 stop: &stop,
                 session_ok: &session_ok,
                 session: record.session(),
+                is_one_too_many,
             };
             // Boxed: each wrapper of a future has room for it twice.
             let served = Box::pin(service::serve(channel, context)).await;

@@ -96,6 +96,8 @@ pub(crate) enum Error {
     /// serve.
     #[error("the client named no service (ALPN)")]
     NoService,
+    #[error("the gateway has as many sessions as it accepts")]
+    TooManySessions,
     #[error(transparent)]
     Claims(#[from] extensions::Error),
     /// The client's certificate is for another gateway: anyone who routes must not be able to
@@ -132,11 +134,12 @@ impl Error {
         }
     }
 
-    /// True if the service did not begin because of the client's certificate.
+    /// True if the service did not begin because of the client's certificate, or of the number of
+    /// sessions.
     fn is_refusal(&self) -> bool {
         matches!(
             self,
-            Self::Claims(_) | Self::OtherGateway(_) | Self::NoTarget
+            Self::TooManySessions | Self::Claims(_) | Self::OtherGateway(_) | Self::NoTarget
         )
     }
 
@@ -147,6 +150,7 @@ impl Error {
             Self::Handshake(_)
             | Self::HandshakeTimedOut
             | Self::NoService
+            | Self::TooManySessions
             | Self::Claims(_)
             | Self::OtherGateway(_)
             | Self::NoTarget => Outcome::Refused,
@@ -180,6 +184,9 @@ pub(crate) struct Context<'a> {
     pub(crate) session_ok: &'a Notify,
     /// Where it is recorded.
     pub(crate) session: &'a Session,
+    /// The gateway has as many sessions as it accepts without this one, which is answered if it
+    /// only checks the gateway.
+    pub(crate) is_one_too_many: bool,
 }
 
 /// Answers one channel: TLS 2, then the service that the client asked for. An error, a panic
@@ -227,6 +234,9 @@ async fn answer(stream: &mut Stream, service: Service, context: Context<'_>) -> 
     session.claims(alpn, is_check, route.as_ref(), actor.as_ref());
     if gateway != context.identity.gateway_id.as_str() {
         return Err(Error::OtherGateway(printable(&gateway)));
+    }
+    if context.is_one_too_many && !is_check {
+        return Err(Error::TooManySessions);
     }
     match service {
         Service::Tcp => {

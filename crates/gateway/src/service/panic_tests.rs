@@ -1,4 +1,5 @@
-//! A session that panics: it must not look complete to its client nor to its target.
+//! Sessions over a real tunnel: one that panics must not look complete to its client nor to its
+//! target, and one too many hears why it is refused.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -19,7 +20,7 @@ use tokio::sync::Notify;
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::super::identity::Identity;
-use super::{Context, http, serve};
+use super::{Context, Error, http, serve};
 use crate::api::types::{ClientPki, GatewayCredentials, GatewaySsh, ServerPki};
 use crate::audit::Audit;
 use crate::clock::Clock;
@@ -186,6 +187,32 @@ impl Peers {
     }
 }
 
+/// Serves `channel` as a gateway does.
+async fn serve_one(
+    peers: &Peers,
+    audit: &Audit,
+    channel: ChannelStream,
+    is_one_too_many: bool,
+) -> Result<(), Error> {
+    let (draining, stop) = (Scope::new("draining"), Scope::new("stop"));
+    let cluster = http::Cluster {
+        token: Path::new("/nonexistent/token").to_owned(),
+        ca: Path::new("/nonexistent/ca.crt").to_owned(),
+        api: None,
+    };
+    let record = audit.begin(&peers.identity.gateway_id);
+    let context = Context {
+        identity: &peers.identity,
+        cluster: &cluster,
+        draining: &draining,
+        stop: &stop,
+        session_ok: &Notify::new(),
+        session: record.session(),
+        is_one_too_many,
+    };
+    serve(channel, context).await
+}
+
 async fn soon<F: Future>(what: &str, future: F) -> F::Output {
     match tokio::time::timeout(SOON, future).await {
         Ok(output) => output,
@@ -206,22 +233,7 @@ async fn a_panicking_session_never_looks_complete() {
         let session = {
             let (peers, audit) = (Arc::clone(&peers), audit.clone());
             async move {
-                let (draining, stop) = (Scope::new("draining"), Scope::new("stop"));
-                let cluster = http::Cluster {
-                    token: Path::new("/nonexistent/token").to_owned(),
-                    ca: Path::new("/nonexistent/ca.crt").to_owned(),
-                    api: None,
-                };
-                let record = audit.begin(&peers.identity.gateway_id);
-                let context = Context {
-                    identity: &peers.identity,
-                    cluster: &cluster,
-                    draining: &draining,
-                    stop: &stop,
-                    session_ok: &Notify::new(),
-                    session: record.session(),
-                };
-                let _ = serve(far, context).await;
+                let _ = serve_one(&peers, &audit, far, false).await;
             }
         };
         sessions.spawn("session", PANIC.scope(Arc::clone(&panic), session));
@@ -255,4 +267,35 @@ async fn a_panicking_session_never_looks_complete() {
         assert!(sessions.finish(SOON).await);
         assert!(audit.live().is_empty(), "the panic ended the session");
     }
+}
+
+/// The client hears why, and a check of the gateway is answered.
+#[tokio::test]
+async fn one_session_too_many_is_refused() {
+    let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
+    let peers = Peers::new(nowhere).await;
+    let audit = Audit::default();
+    let (near, far) = peers.channel().await;
+    let serving = serve_one(&peers, &audit, far, true);
+    let asking = async {
+        let mut client = SecureStream::new(peers.tls(near, status::ALPN).await);
+        let received = status::receive(&mut client).await;
+        received.expect("a status").expect_err("no place")
+    };
+    let (served, told) = soon("the answer", async { tokio::join!(serving, asking) }).await;
+    assert!(matches!(served, Err(Error::TooManySessions)), "{served:?}");
+    assert_eq!(told.class, status::Class::Refused);
+    let reason = "the gateway has as many sessions as it accepts";
+    assert_eq!(told.reason, reason);
+
+    let (near, far) = peers.channel().await;
+    let serving = serve_one(&peers, &audit, far, true);
+    let asking = async {
+        let mut client = peers.tls(near, "infisical-ping").await;
+        let mut answer = [0; 4];
+        client.read_exact(&mut answer).await.expect("an answer");
+        answer
+    };
+    let (_, answer) = soon("the answer", async { tokio::join!(serving, asking) }).await;
+    assert_eq!(&answer, b"PONG");
 }

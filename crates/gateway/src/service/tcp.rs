@@ -17,6 +17,7 @@ use super::{Context, Error, Stream};
 use crate::error::chain;
 use crate::net::copy::{self, Side};
 use crate::net::pooled_buf_reader::PooledBufReader;
+use crate::net::status::{Class, NotReached};
 use crate::net::{dial, reset, status};
 use crate::pki::extensions::Route;
 
@@ -27,9 +28,25 @@ const STATUS: Duration = Duration::from_secs(5);
 
 /// Tells a client that expects a status why there is no target.
 pub(super) async fn tell_not_reached(stream: &mut Stream, error: &Error) {
-    let reason = chain(error).to_string();
-    // Who has left does not need it.
-    let _ = tokio::time::timeout(STATUS, status::send_not_reached(stream, &reason)).await;
+    let not_reached = NotReached {
+        class: match error {
+            Error::Target(_) => Class::Unreachable,
+            Error::Stopped => Class::Draining,
+            Error::Handshake(_)
+            | Error::HandshakeTimedOut
+            | Error::NoService
+            | Error::TooManySessions
+            | Error::Claims(_)
+            | Error::OtherGateway(_)
+            | Error::NoTarget
+            | Error::Http(_)
+            | Error::Client(_)
+            | Error::Broken { .. } => Class::Refused,
+        },
+        reason: chain(error).to_string(),
+    };
+    // A client that is gone does not need it.
+    let _ = tokio::time::timeout(STATUS, status::send_not_reached(stream, &not_reached)).await;
 }
 
 pub(super) async fn serve(

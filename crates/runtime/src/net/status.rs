@@ -11,9 +11,11 @@
 //! ```
 //!
 //! Byte 0 is 0 if the target was reached (the length is 0 then, and the target's bytes follow) and
-//! 1 if it was not.
+//! 1 if it was not. The reason begins with a word for its [`Class`] and `": "`; without a known word
+//! it is that of earlier gateways, which gave a reason only.
 
 use std::io;
+use std::str::FromStr;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
@@ -22,6 +24,54 @@ pub const ALPN: &str = "infisical-tcp-proxy-status";
 
 const REACHED: u8 = 0;
 const NOT_REACHED: u8 = 1;
+
+/// Why there is no connection to the target, in one word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// The target does not answer, refuses, or its name has no address.
+    Unreachable,
+    /// The gateway refuses: the client's certificate, or one session more than it accepts.
+    Refused,
+    /// The gateway stops.
+    Draining,
+}
+
+impl Class {
+    const ALL: [Self; 3] = [Self::Unreachable, Self::Refused, Self::Draining];
+
+    /// The word, which the record of sessions has too.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unreachable => "unreachable",
+            Self::Refused => "refused",
+            Self::Draining => "draining",
+        }
+    }
+}
+
+/// Why there is no connection to the target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NotReached {
+    /// In one word.
+    pub class: Class,
+    /// As the gateway has it on record.
+    pub reason: String,
+}
+
+impl FromStr for NotReached {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let known = Class::ALL.into_iter().find_map(|class| {
+            let reason = text.strip_prefix(class.as_str())?.strip_prefix(": ")?;
+            Some((class, reason))
+        });
+        let (class, reason) = known.unwrap_or((Class::Unreachable, text));
+        let reason = reason.to_owned();
+        Ok(Self { class, reason })
+    }
+}
 
 /// Sends that the target was reached.
 ///
@@ -38,37 +88,41 @@ pub async fn send_reached<S: AsyncWrite + Unpin>(stream: &mut S) -> io::Result<(
 /// The stream failed.
 pub async fn send_not_reached<S: AsyncWrite + Unpin>(
     stream: &mut S,
-    reason: &str,
+    NotReached { class, reason }: &NotReached,
 ) -> io::Result<()> {
-    let end = reason.floor_char_boundary(usize::from(u8::MAX));
-    let reason = reason.get(..end).unwrap_or_default();
-    let length = u8::try_from(reason.len()).unwrap_or_default();
+    let text = format!("{}: {reason}", class.as_str());
+    let end = text.floor_char_boundary(usize::from(u8::MAX));
+    let text = text.get(..end).unwrap_or_default();
+    let length = u8::try_from(text.len()).unwrap_or_default();
     let mut frame = vec![NOT_REACHED, length];
-    frame.extend_from_slice(reason.as_bytes());
+    frame.extend_from_slice(text.as_bytes());
     stream.write_all(&frame).await?;
     stream.flush().await
 }
 
-/// Reads the status: `Err` holds the reason why the target was not reached.
+/// Reads the status: `Err` says why the target was not reached.
 ///
 /// # Errors
 /// The stream failed, or is not of this service.
-pub async fn receive<S: AsyncRead + Unpin>(stream: &mut S) -> io::Result<Result<(), String>> {
+pub async fn receive<S: AsyncRead + Unpin>(stream: &mut S) -> io::Result<Result<(), NotReached>> {
     let mut head = [0; 2];
     stream.read_exact(&mut head).await?;
     let [status, length] = head;
-    let mut reason = vec![0; usize::from(length)];
-    stream.read_exact(&mut reason).await?;
+    let mut text = vec![0; usize::from(length)];
+    stream.read_exact(&mut text).await?;
     match status {
         REACHED => Ok(Ok(())),
-        NOT_REACHED => Ok(Err(String::from_utf8_lossy(&reason).into_owned())),
+        NOT_REACHED => {
+            let Ok(not_reached) = String::from_utf8_lossy(&text).parse();
+            Ok(Err(not_reached))
+        }
         _ => Err(io::ErrorKind::InvalidData.into()),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{receive, send_not_reached, send_reached};
+    use super::{Class, NotReached, receive, send_not_reached, send_reached};
 
     #[tokio::test]
     async fn status_is_received_as_sent() {
@@ -82,11 +136,32 @@ mod tests {
 
         // Cut between characters where it is too long.
         let long = "é".repeat(200);
-        for (reason, received) in [("refused", "refused"), (&*long, &long[..254])] {
-            let mut wire = Vec::new();
-            send_not_reached(&mut wire, reason).await.expect("written");
-            let status = receive(&mut &wire[..]).await.expect("a status");
-            assert_eq!(status, Err(received.to_owned()));
+        for class in Class::ALL {
+            for reason in ["refused", "unreachable: it is", &long] {
+                let mut wire = Vec::new();
+                let reason = reason.to_owned();
+                let sent = NotReached { class, reason };
+                send_not_reached(&mut wire, &sent).await.expect("written");
+                let received = receive(&mut &wire[..]).await.expect("a status");
+                let received = received.expect_err("a reason");
+                assert_eq!(received.class, class);
+                assert!(sent.reason.starts_with(&received.reason), "{received:?}");
+                assert!(received.reason.len() >= sent.reason.len().min(240));
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn reason_without_a_class_is_understood() {
+        for reason in ["connection refused", "refused", "other: words", ""] {
+            let mut wire = vec![1, u8::try_from(reason.len()).expect("short")];
+            wire.extend_from_slice(reason.as_bytes());
+            let received = receive(&mut &wire[..]).await.expect("a status");
+            let expected = NotReached {
+                class: Class::Unreachable,
+                reason: reason.to_owned(),
+            };
+            assert_eq!(received, Err(expected));
         }
     }
 
