@@ -170,6 +170,7 @@ pub async fn run(
         &used.common.store,
     );
     let credential_client = credential_client.with_cached_relay(cached_relay);
+    reporter.token(credential_client.auth().source().expiry());
     let tasks = scope.child("gateway");
     let (credential_clients, credential_client) = watch::channel(Arc::new(credential_client));
     let (current, newest) = watch::channel(None);

@@ -84,6 +84,7 @@ pub(crate) async fn run(
                 let (credential_client, wanted) = *made;
                 let before = Arc::clone(&credential_clients.borrow());
                 let credential_client = credential_client.succeeding(&before);
+                reporter.token(credential_client.auth().source().expiry());
                 credential_clients.send_replace(Arc::new(credential_client));
                 reporter.configuration(None);
                 used = wanted;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::agent::access::call;
 use crate::agent::last_known_good::Fingerprint;
-use crate::api::login::TokenSource;
+use crate::api::login::{TokenExpiry, TokenSource};
 use crate::api::types::{RegisterRelay, RelayCredentials};
 use crate::api::{self, Client};
 use crate::clock::Clock;
@@ -84,6 +84,11 @@ impl PlatformAuth {
             source,
             store: settings.common.store.clone(),
         }
+    }
+
+    /// When its access token expires, now and later.
+    pub(crate) fn token_expiry(&self) -> TokenExpiry {
+        self.source.expiry()
     }
 
     /// What the platform knows the relay by.

@@ -132,6 +132,7 @@ pub(crate) async fn begin(
     let Some(auth) = open(client, settings, scope).await? else {
         return Ok(None);
     };
+    reporter.token(auth.token_expiry());
     // A relay that has worked as it is asks again after a refusal: no one may be there to start it.
     let has_worked = last_known_good.has(&auth.fingerprint());
     let mut refusals = 0_u32;
@@ -315,6 +316,7 @@ pub(crate) async fn reload(
             // Newer ones came first, or the relay stops.
             Ok(None) => {}
             Ok(Some((auth, wanted))) => {
+                reporter.token(auth.token_expiry());
                 auths.send_replace(Arc::new(auth));
                 reporter.configuration(None);
                 used = wanted;

@@ -97,12 +97,12 @@ pub(super) fn render(document: &Document, colours: Colours, now: SystemTime) -> 
             row("buffers", &format!("{used} of {limit} MiB"));
         }
     }
+    let validity = |expires: SystemTime| match expires.duration_since(now) {
+        Ok(left) => format!("valid for {} (until {})", Rounded(left), Utc(expires)),
+        Err(_) => format!("expired {}", Utc(expires)),
+    };
     if let Some(expires) = document.certificate_expires {
-        let expires = SystemTime::from(expires);
-        let mut line = match expires.duration_since(now) {
-            Ok(left) => format!("valid for {} (until {})", Rounded(left), Utc(expires)),
-            Err(_) => format!("expired {}", Utc(expires)),
-        };
+        let mut line = validity(expires.into());
         if let Some(renews) = document.certificate_renews {
             let left = SystemTime::from(renews)
                 .duration_since(now)
@@ -110,6 +110,9 @@ pub(super) fn render(document: &Document, colours: Colours, now: SystemTime) -> 
             let _ = write!(line, ", renewed in {}", Rounded(left));
         }
         row("certificate", &line);
+    }
+    if let Some(expires) = document.token_expires {
+        row("access token", &validity(expires.into()));
     }
     let heartbeat = document.heartbeat.as_ref().map_or_else(
         || "none yet".to_owned(),
@@ -250,6 +253,7 @@ mod tests {
             },
             certificate_expires: Some(at(NOW + 36_000).into()),
             certificate_renews: Some(at(NOW + 18_000).into()),
+            token_expires: Some(at(NOW + 3600).into()),
             heartbeat: Some(Heartbeat {
                 at: at(NOW - 90).into(),
                 ok: true,
@@ -268,6 +272,7 @@ mod tests {
         state: up since 2027-01-15 06:00:00 UTC (2 h ago), through relay eu-1
      sessions: 2 open, 40 since the start
   certificate: valid for 10 h (until 2027-01-15 18:00:00 UTC), renewed in 5 h
+ access token: valid for 60 min (until 2027-01-15 09:00:00 UTC)
     heartbeat: reached 90 s ago
       process: 7 (version 1.2.3)
 ";

@@ -1,5 +1,5 @@
 //! The status as JSON: what the status socket serves and `--json` prints. Its shape is versioned and
-//! documented in docs/operations.md.
+//! documented in docs/json.md.
 
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
@@ -75,6 +75,9 @@ pub struct Document {
     /// When they are renewed, unless something speaks for it before.
     #[serde(with = "time::serde::rfc3339::option")]
     pub certificate_renews: Option<OffsetDateTime>,
+    /// When the access token expires, as far as is known.
+    #[serde(default, with = "time::serde::rfc3339::option")]
+    pub token_expires: Option<OffsetDateTime>,
     /// The last heartbeat.
     pub heartbeat: Option<Heartbeat>,
     /// What failed last, the newest first; at most three.
@@ -219,6 +222,7 @@ impl Document {
             serves: serves(report),
             certificate_expires: credentials.map(|credentials| utc(credentials.expires())),
             certificate_renews: renews.map(utc),
+            token_expires: report.token.at().map(utc),
             heartbeat: report.heartbeat.as_ref().map(|heartbeat| Heartbeat {
                 at: utc(heartbeat.at),
                 ok: heartbeat.error.is_none(),

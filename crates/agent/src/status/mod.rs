@@ -15,6 +15,7 @@ use std::time::{Duration, Instant, SystemTime};
 use ssh_key::PublicKey;
 use tokio::sync::watch;
 
+use crate::api::login::TokenExpiry;
 use crate::humanize::{Count, RoundedUp};
 use crate::names::{RelayHost, RelayName};
 use crate::renew::Lifetime;
@@ -129,6 +130,8 @@ pub struct Report {
     pub address: Option<RelayAddress>,
     /// How long the credentials in use are valid.
     pub credentials: Option<Lifetime>,
+    /// When the access token in use expires.
+    pub token: TokenExpiry,
     /// The last heartbeat.
     pub heartbeat: Option<Heartbeat>,
     /// What is wrong, the oldest first.
@@ -255,6 +258,11 @@ impl Reporter {
         });
     }
 
+    /// When the access tokens expire with which the platform is asked from now on.
+    pub fn token(&self, expiry: TokenExpiry) {
+        self.0.send_modify(|report| report.token = expiry);
+    }
+
     /// The relay that the credentials are for.
     pub fn address(&self, address: RelayAddress) {
         self.0.send_modify(|report| report.address = Some(address));
@@ -347,6 +355,7 @@ impl Report {
             id: None,
             address: None,
             credentials: None,
+            token: TokenExpiry::default(),
             heartbeat: None,
             conditions: Vec::new(),
             failures: VecDeque::new(),

@@ -36,7 +36,8 @@ use crate::config::credential::{
 use crate::config::settings::ApiBase;
 use crate::secret::Secret;
 use infisical_runtime::error::{Class, chain};
-use token_lifetime::{IssuedToken, Stage, Token, since_boot};
+pub use token_lifetime::TokenExpiry;
+use token_lifetime::{IssuedToken, Stage, Token, expiry, since_boot};
 
 /// What is done, in errors.
 const ACTION: &str = "logging in";
@@ -66,6 +67,7 @@ pub struct TokenSource {
     way: Arc<Way>,
     /// Held during a login, so that concurrent callers share one.
     current: Arc<Mutex<Option<Token>>>,
+    expiry: TokenExpiry,
 }
 
 /// How there comes to be a token.
@@ -122,9 +124,14 @@ impl IdStore {
 
 impl TokenSource {
     fn of(way: Way) -> Self {
+        let expires = match &way {
+            Way::Given { token, .. } => expiry(token.expose()),
+            Way::Identity { .. } | Way::Machine { .. } => None,
+        };
         Self {
             way: Arc::new(way),
             current: Arc::default(),
+            expiry: TokenExpiry::new(expires),
         }
     }
 
@@ -190,6 +197,12 @@ impl TokenSource {
         Self::of(Way::Given { kind, token })
     }
 
+    /// When the token in use expires, now and later.
+    #[must_use]
+    pub fn expiry(&self) -> TokenExpiry {
+        self.expiry.clone()
+    }
+
     /// A token to use now. Logs in when there is none, and renews or replaces the one there is when
     /// its end is near; if that fails, it is good for as long as it lasts.
     ///
@@ -209,6 +222,7 @@ impl TokenSource {
                 Stage::Renewable => match client.renew_token(&held.text).await {
                     Ok(login) => {
                         held.renew(IssuedToken::renewable(login), since_boot());
+                        self.expiry.set(held.expires(since_boot()));
                         return Ok(held.text.clone());
                     }
                     Err(error) => {
@@ -222,6 +236,7 @@ impl TokenSource {
             Ok(issued) => {
                 tracing::debug!(expires_in_s = issued.expires_in, "logged in");
                 let token = current.insert(Token::new(issued, since_boot()));
+                self.expiry.set(token.expires(since_boot()));
                 Ok(token.text.clone())
             }
             Err(error) => match current.as_mut() {
@@ -285,6 +300,7 @@ impl TokenSource {
         // Another caller may have replaced it meanwhile.
         if current.as_ref().is_some_and(|held| held.text == *token) {
             *current = None;
+            self.expiry.set(None);
         }
     }
 

@@ -4,7 +4,8 @@
 //! Time is counted since the machine booted, sleep included: a laptop or a virtual machine that was
 //! suspended for longer than its token's lifetime must not use it as if no time had passed.
 
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -70,6 +71,38 @@ pub(super) fn lifetime(token: &str) -> Option<u64> {
     let claims = URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
     let claims: Claims = serde_json::from_slice(&claims).ok()?;
     claims.exp.checked_sub(claims.iat)
+}
+
+/// When a token that was given expires, if it is a JSON web token that says so.
+pub(super) fn expiry(token: &str) -> Option<SystemTime> {
+    #[derive(Deserialize)]
+    struct Claims {
+        exp: u64,
+    }
+    let claims = URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
+    let claims: Claims = serde_json::from_slice(&claims).ok()?;
+    UNIX_EPOCH.checked_add(Duration::from_secs(claims.exp))
+}
+
+/// When the access token in use expires, as far as is known. Clones show the same token, and those
+/// that follow it.
+#[derive(Debug, Clone, Default)]
+pub struct TokenExpiry(Arc<Mutex<Option<SystemTime>>>);
+
+impl TokenExpiry {
+    pub(super) fn new(at: Option<SystemTime>) -> Self {
+        Self(Arc::new(Mutex::new(at)))
+    }
+
+    /// `None` if it does not expire, there is none yet, or no one knows.
+    #[must_use]
+    pub fn at(&self) -> Option<SystemTime> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn set(&self, at: Option<SystemTime>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = at;
+    }
 }
 
 /// What is to be done with a token.
@@ -144,6 +177,12 @@ impl Token {
         self.begin(lifetime, now);
     }
 
+    /// When it expires, by this machine's clock.
+    pub(super) fn expires(&self, now: Duration) -> Option<SystemTime> {
+        let left = self.expires_at?.saturating_sub(now);
+        SystemTime::now().checked_add(left)
+    }
+
     /// It could not be replaced now.
     pub(super) fn postpone(&mut self, now: Duration) {
         self.act_at = Some(now.saturating_add(AGAIN));
@@ -166,10 +205,10 @@ impl Token {
 
 #[cfg(test)]
 mod tests {
-    use super::{IssuedToken, Stage, Token, lifetime, since_boot};
+    use super::{IssuedToken, Stage, Token, expiry, lifetime, since_boot};
     use crate::secret::Secret;
     use crate::types::Login;
-    use std::time::Duration;
+    use std::time::{Duration, UNIX_EPOCH};
 
     const fn s(seconds: u64) -> Duration {
         Duration::from_secs(seconds)
@@ -240,8 +279,11 @@ mod tests {
         assert_eq!(token.stage(s(59)), Stage::Fresh);
         assert_eq!(token.stage(s(60)), Stage::Replaceable);
         assert_eq!(token.stage(s(100)), Stage::Expired);
+        let end = UNIX_EPOCH + s(1100);
+        assert_eq!(expiry(jwt), Some(end));
         for bad in ["", "a.b.c", "a", "e30.e30.e30"] {
             assert_eq!(lifetime(bad), None, "{bad}");
+            assert_eq!(expiry(bad), None, "{bad}");
         }
     }
 
