@@ -234,6 +234,12 @@ catalogue! {
         "A session with the target @TARGET_NAME@ is a long one. It is named here, so that it is on \
          record before its end; another entry follows then, with the same SESSION_ID. The client's \
          certificate says that it came on behalf of @ACTOR_TYPE@ @ACTOR_NAME@ (@ACTOR_ID@).";
+    SESSION_ISSUED = INFO "platform" "d7ff524c6a1c4cf5859c9f58f8f203cb"
+        "session issued"
+        "The platform issued certificates for a session with the target @TARGET_NAME@ behind the \
+         gateway @GATEWAY_NAME@, to @ACTOR_TYPE@ @ACTOR_NAME@ (@ACTOR_ID@). The same is on record \
+         in its database under the number @AUDIT_NUMBER@, where refusals are too: infisical \
+         platform audit.";
     SESSIONS_SUMMARIZED = INFO "gateway" "3ea9e91cad6f4969bd4f2bfdf5fc7181"
         "more sessions ended before they reached a target, all in the same way"
         "This many sessions, @COUNT@, ended in the same way as one that has an entry of its own: \
@@ -310,6 +316,11 @@ catalogue! {
          unless its level is above info. The reason was:\n\n@ERROR@"
         "Make room on the disk. Lines are written again by themselves; the missing ones are in \
          the log.";
+    AUDIT_FILE_NOT_ROTATED = WARN "gateway" "b7b2871c47ab499bac3b7c6ec49f04f6"
+        "full audit file cannot be moved away; it grows"
+        "The file of --audit-file, @FILE@, has 128 MiB, and moving it to its name with .old.1 failed. \
+         Lines still go into it. The reason was:\n\n@ERROR@"
+        "Let the gateway write to the directory of the file, or let logrotate rotate it.";
     AUDIT_FILE_WORKS = INFO "gateway" "fc1552caa68844b68904b27b7b6f0270"
         "audit file is written again"
         "The audit file @FILE@ takes lines again. This many were not written to it: @LOST@.";
