@@ -14,6 +14,7 @@ use serde_json::json;
 
 use super::exit::{Code, Failure};
 use super::global::{Global, LOCAL_DOMAIN};
+use super::platform_audit as audit;
 use super::platform_lists::{Format, ListedEnrollment, ListedGateway, ListedRelay};
 use super::print::print;
 use crate::api::types::Identity;
@@ -40,6 +41,7 @@ pub(crate) enum Command {
     /// The relays that the platform knows
     #[command(subcommand)]
     Relay(RelayCommand),
+    Audit(audit::Args),
 }
 
 impl Command {
@@ -49,6 +51,7 @@ impl Command {
             Self::EnrollmentToken(command) => enrollment_token(command, global).await,
             Self::Gateway(command) => gateway(command, global).await,
             Self::Relay(command) => relay(command, global).await,
+            Self::Audit(args) => args.run(global).await,
         }
     }
 }
@@ -224,7 +227,7 @@ struct CreatedIdentity {
 }
 
 /// The administrators' connection to a platform.
-struct Admin {
+pub(super) struct Admin {
     client: Client,
     token: Secret,
     /// Where the token comes from.
@@ -245,7 +248,7 @@ impl Admin {
 }
 
 impl Admin {
-    async fn get<T: DeserializeOwned>(
+    pub(super) async fn get<T: DeserializeOwned>(
         &self,
         action: &'static str,
         path: &str,
@@ -272,7 +275,7 @@ impl Admin {
 }
 
 impl Administrator {
-    fn connect(&self, global: &Global) -> anyhow::Result<Admin> {
+    pub(super) fn connect(&self, global: &Global) -> anyhow::Result<Admin> {
         let domain = global.domain(LOCAL_DOMAIN)?;
         let client =
             Client::try_new(&domain, &global.headers()?, &global.proxies()?).map_err(refused)?;

@@ -4,9 +4,11 @@ use std::fmt::Write as _;
 use std::io;
 use std::path::Path;
 
+use serde_json::json;
+
 use super::exit::Failure;
 use super::global::Global;
-use super::print::{print, table};
+use super::print::{json_object, print, table};
 use super::start::{Daemon, Start, with_inputs};
 use crate::api::login;
 use crate::config::credential::LoginFileKind;
@@ -14,7 +16,7 @@ use crate::config::effective::EffectiveConfig;
 use crate::config::raw::Raw;
 use crate::config::role::RoleKeys;
 use crate::config::warning::Problem;
-use crate::config::{default_directory, file};
+use crate::config::{Assembled, Inputs, default_directory, file};
 use crate::error::chain;
 use crate::install::place::CONFIGURATION;
 use crate::trust;
@@ -27,11 +29,67 @@ pub(super) struct Checked<S> {
     pub(super) missing: Vec<String>,
 }
 
+/// The arguments of `check`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct CheckArgs<R: Daemon> {
+    #[command(flatten)]
+    start: Start<R>,
+    /// Print JSON (version 1, docs/json.md)
+    #[arg(long)]
+    json: bool,
+}
+
 /// Prints what a start with these arguments would use.
-pub(super) async fn run<R: Daemon>(start: &Start<R>, global: &Global) -> anyhow::Result<()> {
-    let checked = read(start, global, "check").await;
+pub(super) async fn run<R: Daemon>(args: &CheckArgs<R>, global: &Global) -> anyhow::Result<()> {
+    let checked = read(&args.start, global, "check").await;
+    if args.json {
+        let checked = checked
+            .as_ref()
+            .map(|checked| (&checked.effective, &*checked.missing));
+        print(&as_json(R::ROLE.word(), checked.map_err(Vec::as_slice)))?;
+    }
     let checked = checked.map_err(Failure::problems)?;
+    if args.json {
+        return Ok(());
+    }
     print(&render(&checked.effective, checked.missing))
+}
+
+/// What was found, or what is wrong, as JSON of one shape.
+fn as_json(role: &str, checked: Result<(&EffectiveConfig, &[String]), &[Problem]>) -> String {
+    let (account, missing) = checked.ok().unzip();
+    let settings = account.into_iter().flat_map(|account| &account.rows);
+    let settings =
+        settings.map(|row| json!({"setting": row.key, "value": row.value, "from": row.origin}));
+    let texts = |texts: Option<&[String]>| json!(texts.unwrap_or_default());
+    let warnings = account.into_iter().flat_map(|account| &account.warnings);
+    let problems = checked.err().unwrap_or_default().iter();
+    let form = account.and_then(|account| account.form);
+    json_object([
+        ("role", json!(role)),
+        ("ok", json!(checked.is_ok())),
+        (
+            "file",
+            json!(account.map(|account| account.file.display().to_string())),
+        ),
+        ("form", json!(form.map(|form| form.to_string()))),
+        (
+            "credential",
+            json!(account.map(|account| account.credential)),
+        ),
+        ("proxy", json!(account.map(|account| &account.proxy))),
+        ("settings", settings.collect::<Vec<_>>().into()),
+        ("unused", texts(account.map(|account| &*account.overridden))),
+        (
+            "warnings",
+            warnings.map(ToString::to_string).collect::<Vec<_>>().into(),
+        ),
+        ("missing", texts(missing)),
+        (
+            "problems",
+            problems.map(ToString::to_string).collect::<Vec<_>>().into(),
+        ),
+    ])
 }
 
 /// Reads what a start with these arguments would use; everything that is wrong with it otherwise.
@@ -41,6 +99,16 @@ pub(super) async fn read<R: Daemon>(
     global: &Global,
     command: &str,
 ) -> Result<Checked<R::Settings>, Vec<Problem>> {
+    read_part(start, global, command, R::ASSEMBLE).await
+}
+
+/// The same of the part of the settings that `assemble` reads.
+pub(super) async fn read_part<R: Daemon, S>(
+    start: &Start<R>,
+    global: &Global,
+    command: &str,
+    assemble: fn(&Inputs<'_>) -> Assembled<S>,
+) -> Result<Checked<S>, Vec<Problem>> {
     let (flags, keys) = (start.flags(global, io::stdin()), R::ROLE.keys());
     let raw = Raw {
         flags: &flags,
@@ -59,7 +127,7 @@ pub(super) async fn read<R: Daemon>(
         return Err(vec![nameless(keys, global, &error, command)]);
     }
     let config = config.or(only);
-    let assembled = with_inputs(&global.environment, &flags, config, keys, R::ASSEMBLE);
+    let assembled = with_inputs(&global.environment, &flags, config, keys, assemble);
     let (settings, effective) = assembled?;
     let mut missing = Vec::new();
     let mut problems = Vec::new();

@@ -40,7 +40,7 @@ enum Command {
     Start(Box<Start<Gateway>>),
     /// Show what a start would use, and where each setting comes from, without starting anything
     #[command(after_help = check_help(Role::Gateway))]
-    Check(Box<Start<Gateway>>),
+    Check(Box<check::CheckArgs<Gateway>>),
     /// Install a gateway as a systemd service, or remove it
     Systemd(Box<install::SystemdArgs<Gateway>>),
     /// Show how a gateway that runs here is
@@ -128,7 +128,7 @@ pub(crate) async fn run(
         }
         Some(Command::Reconnect(args)) => return service::reconnect(&args).await,
         Some(Command::Doctor(args)) => return doctor::gateway(&args, global).await,
-        Some(Command::Check(start)) => return check::run(&start, global).await,
+        Some(Command::Check(args)) => return check::run(&args, global).await,
         Some(Command::Start(start)) => start,
     };
     let triggers = ReconnectTriggers::default();

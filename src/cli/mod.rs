@@ -25,6 +25,7 @@ pub mod logging;
 mod manual;
 mod person;
 mod platform;
+mod platform_audit;
 mod platform_lists;
 pub mod print;
 mod relay;

@@ -6,16 +6,21 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args as ClapArgs, Subcommand};
+use tokio::sync::watch;
 
 use super::exit::Failure;
 use super::global::Global;
 use super::{admin, install};
+use crate::agent::status::document::Origin;
 use crate::config::listen;
+use crate::config::metrics::MetricsListen;
 use crate::health;
 use crate::host::limits;
 use crate::host::privileges::Keep;
 use crate::host::watchdog;
+use crate::metrics::{self, Counted, Sources};
 use crate::platform::authority::KeyAlgorithm;
+use crate::platform::metrics::Metrics as PlatformMetrics;
 use crate::platform::{self, Settings, TlsFiles};
 use crate::scope::Scope;
 
@@ -83,6 +88,13 @@ struct Start {
     /// File to write the URL to once it is served
     #[arg(long, value_name = "FILE")]
     ready_file: Option<PathBuf>,
+    /// Serve metrics there: an address and a port, only a port, which is then on 127.0.0.1, or
+    /// unix:PATH
+    #[arg(long, value_name = "PLACE")]
+    metrics_listen: Option<String>,
+    /// Allow --metrics-listen to name an address that other machines can reach
+    #[arg(long, requires = "metrics_listen")]
+    metrics_allow_remote: bool,
     /// For tests: the certificates of gateways end after so many seconds instead of a day
     #[arg(long, value_name = "SECONDS", hide = true)]
     gateway_certificate_lifetime: Option<NonZeroU32>,
@@ -127,6 +139,15 @@ async fn start_platform(args: Start, global: &Global, scope: Scope) -> anyhow::R
         .tls_cert
         .zip(args.tls_key)
         .map(|(certificate, key)| TlsFiles { certificate, key });
+    let metrics_listen = args
+        .metrics_listen
+        .as_deref()
+        .map(|text| MetricsListen::parse(text, args.metrics_allow_remote))
+        .transpose()
+        .map_err(|error| {
+            let error = anyhow::Error::new(error).context("--metrics-listen");
+            Failure::configuration(error)
+        })?;
     let settings = Settings {
         listen: args.listen,
         state_dir,
@@ -140,9 +161,28 @@ async fn start_platform(args: Start, global: &Global, scope: Scope) -> anyhow::R
     };
     let (mut responder, probe) = health::liveness();
     let beside = Scope::new("beside the platform");
-    beside.spawn("watchdog", watchdog::run(probe));
+    beside.spawn("watchdog", watchdog::run(probe.clone()));
+    let counted = PlatformMetrics::default();
+    if metrics_listen.is_some() {
+        let sources = Sources {
+            origin: Origin {
+                role: "platform".to_owned(),
+                name: settings.organization.clone().unwrap_or_default(),
+                program_version: env!("CARGO_PKG_VERSION").to_owned(),
+                pid: std::process::id(),
+            },
+            monitor: None,
+            probe,
+            counted: Counted::Platform(counted.clone()),
+        };
+        let (_, place) = watch::channel(metrics_listen);
+        beside.spawn(
+            "metrics",
+            metrics::server::follow(place, Option::clone, sources),
+        );
+    }
     responder
-        .during(|| (), platform::run(settings, scope))
+        .during(|| (), platform::run(settings, counted, scope))
         .await
         .map_err(|error| Failure::new(error.reason(), error).into())
 }

@@ -1,5 +1,5 @@
 //! What `infisical platform … list` prints: tables for people, and with `--json` objects whose shape
-//! docs/operations.md describes. Secrets are in neither; the platform does not send them.
+//! docs/json.md describes. Secrets are in neither; the platform does not send them.
 
 use std::time::Duration;
 
@@ -7,19 +7,17 @@ use clap::Args;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::print::{print, table};
+use super::print::{json_object, print, table};
 use crate::api::types::{Gateway, Identity, Reach, Relay, Status};
 use crate::humanize::Rounded;
 
-/// The version of the JSON shapes; a field that is added does not change it.
-const VERSION: u32 = 1;
 /// What stands for what is not known.
-const NONE: &str = "-";
+pub(super) const NONE: &str = "-";
 
 /// How a list is printed.
 #[derive(Debug, Args)]
 pub(super) struct Format {
-    /// Print JSON for programs
+    /// Print JSON (version 1, docs/json.md)
     #[arg(long)]
     json: bool,
 }
@@ -55,7 +53,7 @@ pub(super) struct ListedEnrollment {
 }
 
 impl Format {
-    fn print<T, const N: usize>(
+    pub(super) fn print<T, const N: usize>(
         &self,
         kind: &str,
         rows: &[T],
@@ -65,8 +63,7 @@ impl Format {
     ) -> anyhow::Result<()> {
         if self.json {
             let objects: Vec<_> = rows.iter().map(object).collect();
-            let list = json!({"version": VERSION, kind: objects});
-            return print(&format!("{list}\n"));
+            return print(&json_object([(kind, objects.into())]));
         }
         print(&table(head, rows.iter().map(cells)))
     }
@@ -228,6 +225,14 @@ fn minutes(time: &str) -> String {
     // `YYYY-MM-DDTHH:MM:SS…Z`, RFC 3339.
     match (time.get(..10), time.get(11..16), time.ends_with('Z')) {
         (Some(date), Some(minute), true) => format!("{date} {minute} UTC"),
+        _ => time.to_owned(),
+    }
+}
+
+/// The same to the second: `2026-11-24 10:00:03 UTC`.
+pub(super) fn to_the_second(time: &str) -> String {
+    match (time.get(..10), time.get(11..19), time.ends_with('Z')) {
+        (Some(date), Some(second), true) => format!("{date} {second} UTC"),
         _ => time.to_owned(),
     }
 }

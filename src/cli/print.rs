@@ -3,6 +3,8 @@
 use std::io::{self, Write as _};
 use std::sync::{Mutex, PoisonError};
 
+use serde_json::{Map, Value};
+
 use super::exit::{Code, Failure};
 
 /// Writes to standard output, which may be a full disk, or a pipe without a reader.
@@ -12,6 +14,20 @@ pub(crate) fn print(text: &str) -> anyhow::Result<()> {
         .write_all(text.as_bytes())
         .and_then(|()| output.flush())
         .map_err(output_failed)
+}
+
+/// The version of every JSON shape (docs/json.md). It changes when a field changes its meaning or
+/// goes; new fields come without.
+const JSON_VERSION: u32 = 1;
+
+/// The object that `--json` prints: its version, and `fields`.
+pub(crate) fn json_object<const N: usize>(fields: [(&str, Value); N]) -> String {
+    let version = ("version", Value::from(JSON_VERSION));
+    let fields = std::iter::once(version).chain(fields);
+    let object: Map<_, _> = fields
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect();
+    format!("{}\n", Value::Object(object))
 }
 
 /// The first failure of [`line()`].

@@ -33,7 +33,7 @@ enum Command {
     Start(Box<Start<Relay>>),
     /// Show what a start would use, and where each setting comes from, without starting anything
     #[command(after_help = check_help(Role::Relay))]
-    Check(Box<Start<Relay>>),
+    Check(Box<check::CheckArgs<Relay>>),
     /// Install a relay as a systemd service, or remove it
     Systemd(Box<install::SystemdArgs<Relay>>),
     /// Show how a relay that runs here is
@@ -108,7 +108,7 @@ pub(crate) async fn run(
             return status::healthcheck(Role::Relay, &args, global).await;
         }
         Command::Doctor(args) => return doctor::relay(&args, global).await,
-        Command::Check(start) => return check::run(&start, global).await,
+        Command::Check(args) => return check::run(&args, global).await,
         Command::Start(start) => start,
     };
     let metrics = Metrics::default();

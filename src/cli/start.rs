@@ -215,7 +215,7 @@ impl<R: Daemon> Start<R> {
         });
         let sources = Sources {
             origin,
-            monitor: reporter.monitor(),
+            monitor: Some(reporter.monitor()),
             probe,
             counted,
         };

@@ -1,13 +1,14 @@
-//! Metrics of a gateway or a relay, and whether it is ready: collected at each request from its
+//! Metrics of a gateway, a relay or a platform, and whether it is ready: collected at each request from its
 //! status, its supervisor and its counters.
 
 pub(crate) mod server;
 mod text;
 
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::info::Info;
@@ -18,6 +19,8 @@ use crate::agent::status::document::{LiveSession, Origin};
 use crate::agent::status::{Load, Monitor, Phase, Report};
 use crate::gateway::audit::Audit;
 use crate::health::LivenessProbe;
+use crate::host::watchdog;
+use crate::platform::metrics::Metrics as PlatformMetrics;
 use crate::relay::metrics::Metrics as RelayMetrics;
 
 /// How long the supervisor may take to answer. It has nothing long to do.
@@ -30,6 +33,8 @@ pub(crate) enum Counted {
     Gateway(Audit),
     /// A relay's gateways and clients.
     Relay(RelayMetrics),
+    /// A platform's requests.
+    Platform(PlatformMetrics),
 }
 
 impl Counted {
@@ -37,7 +42,7 @@ impl Counted {
     pub(crate) fn open_sessions(&self) -> Vec<LiveSession> {
         match self {
             Self::Gateway(audit) => audit.live(),
-            Self::Relay(_) => Vec::new(),
+            Self::Relay(_) | Self::Platform(_) => Vec::new(),
         }
     }
 }
@@ -46,7 +51,8 @@ impl Counted {
 #[derive(Debug)]
 pub(crate) struct Sources {
     pub(crate) origin: Origin,
-    pub(crate) monitor: Monitor,
+    /// Of a role that reports its status.
+    pub(crate) monitor: Option<Monitor>,
     pub(crate) probe: LivenessProbe,
     pub(crate) counted: Counted,
 }
@@ -60,15 +66,29 @@ impl Sources {
 
     /// The status line; an error if the role does not serve.
     fn readiness(&self) -> Result<String, String> {
-        let report = self.monitor.now();
-        let line = format!("{report}\n");
-        if is_up(&report) { Ok(line) } else { Err(line) }
+        let line = match &self.monitor {
+            Some(monitor) => format!("{}\n", monitor.now()),
+            None if self.is_up() => "serving\n".to_owned(),
+            None => "not serving\n".to_owned(),
+        };
+        if self.is_up() { Ok(line) } else { Err(line) }
+    }
+
+    /// True if the role serves: the tunnel of a gateway is up, the ports of a relay or a platform
+    /// are open.
+    fn is_up(&self) -> bool {
+        match (&self.counted, &self.monitor) {
+            (Counted::Platform(metrics), _) => metrics.is_serving(),
+            (Counted::Gateway(_) | Counted::Relay(_), Some(monitor)) => {
+                matches!(monitor.now().phase, Phase::Up(_))
+            }
+            (Counted::Gateway(_) | Counted::Relay(_), None) => false,
+        }
     }
 
     /// Every metric, in the format of OpenMetrics.
     async fn collect(&self) -> Result<String, fmt::Error> {
         let is_alive = self.is_alive().await;
-        let report = self.monitor.now();
         let mut registry = Registry::with_prefix("infisical");
         let build = [
             ("role", self.origin.role.clone()),
@@ -76,18 +96,37 @@ impl Sources {
             ("version", self.origin.program_version.clone()),
         ];
         registry.register("build", "The program", Info::new(build));
-        register_status(&report, is_alive, &mut registry);
+        for (name, help, value) in [
+            (
+                "up",
+                "1 while the tunnel of a gateway is up, or a relay or a platform serves",
+                self.is_up(),
+            ),
+            (
+                "supervisor_alive",
+                "1 if the supervisor answers, as the watchdog asks it to",
+                is_alive,
+            ),
+        ] {
+            registry.register(name, help, ConstGauge::new(u32::from(value)));
+        }
+        registry.register(
+            "watchdog_pings",
+            "Signs of life sent to the service manager, which ends a process that sends none",
+            ConstCounter::new(watchdog::pings()),
+        );
+        let report = self.monitor.as_ref().map(Monitor::now);
+        if let Some(report) = &report {
+            register_status(report, &mut registry);
+        }
+        let of_role = registry.sub_registry_with_prefix(&self.origin.role);
+        if let Some(report) = &report {
+            register_load(&report.load, of_role);
+        }
         match &self.counted {
-            Counted::Gateway(audit) => {
-                let registry = registry.sub_registry_with_prefix("gateway");
-                register_load(&report.load, registry);
-                audit.metrics().register(audit, registry);
-            }
-            Counted::Relay(metrics) => {
-                let registry = registry.sub_registry_with_prefix("relay");
-                register_load(&report.load, registry);
-                metrics.register(registry);
-            }
+            Counted::Gateway(audit) => audit.metrics().register(audit, of_role),
+            Counted::Relay(metrics) => metrics.register(of_role),
+            Counted::Platform(metrics) => metrics.register(of_role),
         }
         let mut text = String::new();
         encode(&mut text, &registry)?;
@@ -95,27 +134,8 @@ impl Sources {
     }
 }
 
-/// True if the role serves: the tunnel of a gateway is up, the ports of a relay are open.
-fn is_up(report: &Report) -> bool {
-    matches!(report.phase, Phase::Up(_))
-}
-
 /// What gateways and relays have alike.
-fn register_status(report: &Report, is_alive: bool, registry: &mut Registry) {
-    for (name, help, value) in [
-        (
-            "up",
-            "1 while the tunnel of a gateway is up, or a relay serves",
-            is_up(report),
-        ),
-        (
-            "supervisor_alive",
-            "1 if the supervisor answers, as the watchdog asks it to",
-            is_alive,
-        ),
-    ] {
-        registry.register(name, help, ConstGauge::new(u32::from(value)));
-    }
+fn register_status(report: &Report, registry: &mut Registry) {
     let conditions = Family::<[(&'static str, &'static str); 2], Gauge>::default();
     let visible = report.visible_conditions();
     for condition in CATALOGUE {
@@ -140,6 +160,11 @@ fn register_status(report: &Report, is_alive: bool, registry: &mut Registry) {
     if let Some(credentials) = &report.credentials {
         let help = "Time until the first of the certificates expires";
         register_seconds("certificate_left", help, credentials.left(), registry);
+    }
+    if let Some(expires) = report.token.at() {
+        let left = expires.duration_since(SystemTime::now());
+        let help = "Time until the access token expires, where it is known";
+        register_seconds("token_left", help, left.unwrap_or_default(), registry);
     }
 }
 

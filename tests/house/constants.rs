@@ -217,7 +217,7 @@ const EQUAL: &[[(&str, &str); 2]] = &[
     // The hosts that the embedded platform signs are those that a gateway reads.
     [
         ("crates/pki/src/extensions.rs", "MAX_HOST"),
-        ("crates/platform/src/routes/admin.rs", "MAX_HOST"),
+        ("crates/platform/src/routes/sessions.rs", "MAX_HOST"),
     ],
     // Gateway and platform count the same relays as healthy.
     [

@@ -4,10 +4,15 @@ use std::path::Path;
 use std::process::Command;
 
 use nix::sys::signal::Signal;
+use tokio::io::AsyncReadExt as _;
 
-use crate::support::eventually;
-use crate::support::lab::{Lab, RELAY};
-use crate::support::process::{Process, clean};
+use crate::support::admin::Platform;
+use crate::support::daemon::GatewayCommand;
+use crate::support::lab::{GATEWAY, GATEWAY_CONNECTED, Lab, RELAY};
+use crate::support::process::{Process, clean, infisical};
+use crate::support::session::echoes;
+use crate::support::targets::Target;
+use crate::support::{eventually, soon};
 
 const ON_A_FREE_PORT: &str = "--metrics-listen=127.0.0.1:0";
 
@@ -123,6 +128,176 @@ async fn metrics_and_readiness_follow_the_tunnel() {
     assert_eq!(gateway.exit_code().await, 0);
 }
 
+/// After a session the counters of gateway and relay hold it, and what it carried.
+#[tokio::test(flavor = "multi_thread")]
+async fn counters_hold_a_session_and_its_bytes() {
+    let lab = Lab::new().await;
+    let mut command = lab.relay_command();
+    command.more.push(ON_A_FREE_PORT.to_owned());
+    let relay = command.spawn(lab.dir());
+    let relay_at = served_at(&relay).await;
+    until(&lab, &relay_at, "infisical_up", 1.0).await;
+    let (gateway, at) = gateway(&lab, &relay).await;
+    let echo = Target::echo(lab.host).await;
+    let mut client = lab.way(echo.address).tcp().await.expect("a way");
+    echoes(&mut client, b"eleven byte").await.expect("an echo");
+    // An open session is counted with its bytes.
+    let text = until(&lab, &at, "infisical_gateway_sessions_open", 1.0).await;
+    for sample in [
+        "infisical_gateway_sent_to_targets_bytes_total",
+        "infisical_gateway_received_from_targets_bytes_total",
+    ] {
+        assert_eq!(value(&text, sample), Some(11.0), "{sample}: {text}");
+    }
+    let buffered = value(&text, "infisical_gateway_buffered_bytes");
+    assert!(buffered.is_some(), "{text}");
+    drop(client);
+    let open = "infisical_gateway_sessions_open";
+    let text = until(&lab, &at, open, 0.0).await;
+    let sent = "infisical_gateway_sent_to_targets_bytes_total";
+    assert_eq!(value(&text, sent), Some(11.0), "{text}");
+    let connects = "infisical_gateway_target_connect_seconds_count";
+    assert_eq!(value(&text, connects), Some(1.0), "{text}");
+
+    // A target that refuses, and one whose name is unknown.
+    let nowhere = lab.way_by_name("nowhere.invalid", 1);
+    for way in [lab.way(Target::refusing(lab.host)), nowhere] {
+        let mut stream = way.tcp().await.expect("a way");
+        let mut nothing = Vec::new();
+        let end = soon("the end", stream.read_to_end(&mut nothing)).await;
+        end.expect_err("no target");
+    }
+    for reason in ["refused", "dns"] {
+        let sample = format!("infisical_gateway_target_failures_total{{reason=\"{reason}\"}}");
+        until(&lab, &at, &sample, 1.0).await;
+    }
+    let sample = "infisical_gateway_sessions_total{outcome=\"unreachable\"}";
+    until(&lab, &at, sample, 2.0).await;
+
+    // TLS 2 is among what the relay carries.
+    let of_gateway = |name: &str| {
+        let id = &lab.gateway_id;
+        format!("infisical_relay_gateway_{name}_total{{gateway=\"{id}\"}}")
+    };
+    let text = until(&lab, &relay_at, &of_gateway("connections"), 3.0).await;
+    for (name, total) in [
+        (
+            "received_bytes",
+            "infisical_relay_sent_to_gateways_bytes_total",
+        ),
+        ("sent_bytes", "infisical_relay_sent_to_clients_bytes_total"),
+    ] {
+        let carried = value(&text, &of_gateway(name));
+        assert!(carried.is_some_and(|bytes| bytes > 11.0), "{name}: {text}");
+        assert_eq!(carried, value(&text, total), "{text}");
+    }
+
+    // A reload keeps the listener and what was counted.
+    gateway.signal(Signal::SIGHUP);
+    gateway.wait_for_line("configuration reloaded").await;
+    let text = scrape(&lab, &at).await;
+    assert_eq!(value(&text, sent), Some(11.0), "{text}");
+    let served = gateway.output().matches("metrics are served").count();
+    assert_eq!(served, 1, "{}", gateway.output());
+}
+
+/// A token that says when it expires is shown with the time that is left.
+#[tokio::test(flavor = "multi_thread")]
+async fn token_expiry_is_counted_down() {
+    let lab = Lab::new().await;
+    let relay = lab.relay().await;
+    // {"alg":"none"} . {"exp":4102444800}, which is the year 2100.
+    let token = "eyJhbGciOiJub25lIn0.eyJleHAiOjQxMDI0NDQ4MDB9.c2ln";
+    let keys = format!("INFISICAL_TOKEN={token}\n");
+    let url = lab.platform.url();
+    let mut command = GatewayCommand::new(lab.dir(), GATEWAY, &url, RELAY, &keys);
+    command.more.push(ON_A_FREE_PORT.to_owned());
+    let gateway = command.spawn(lab.dir());
+    relay.wait_for_line(GATEWAY_CONNECTED).await;
+    let at = served_at(&gateway).await;
+    let text = until(&lab, &at, "infisical_up", 1.0).await;
+    let left = value(&text, "infisical_token_left_seconds").expect("a time");
+    assert!(left > 1e9, "{text}");
+    let mut command = infisical(lab.dir());
+    command.args(["gateway", "status", "--json"]);
+    let status = Process::spawn("status", command);
+    status.exit().await;
+    let status: serde_json::Value = serde_json::from_str(&status.stdout()).expect("JSON");
+    let expires = &status["gateways"][0]["token_expires"];
+    assert_eq!(expires, "2100-01-01T00:00:00Z", "{status}");
+}
+
+/// The gateway works without its metrics, says why, and serves them once the port is free.
+#[tokio::test(flavor = "multi_thread")]
+async fn taken_metrics_port_is_tried_again() {
+    let lab = Lab::new().await;
+    let relay = lab.relay().await;
+    let taken = std::net::TcpListener::bind((lab.host, 0)).expect("a port");
+    let place = taken.local_addr().expect("an address");
+    let mut command = lab.gateway_command();
+    command.more.push(format!("--metrics-listen={place}"));
+    let gateway = command.spawn(lab.dir());
+    let line = gateway.wait_for_line("metrics are not served").await;
+    for part in [place.to_string().as_str(), "in use"] {
+        assert!(line.contains(part), "{part}: {line}");
+    }
+    relay.wait_for_line(GATEWAY_CONNECTED).await;
+    drop(taken);
+    gateway.wait_for_line("metrics are served").await;
+    until(&lab, &format!("http://{place}"), "infisical_up", 1.0).await;
+}
+
+/// A platform counts its requests, what it refused, and what it issued.
+#[tokio::test(flavor = "multi_thread")]
+async fn platform_counts_requests_and_certificates() {
+    let lab = Lab::new().await;
+    let platform = Platform::start(lab.dir(), lab.host, 0, &[ON_A_FREE_PORT]).await;
+    let at = served_at(&platform.process).await;
+    until(&lab, &at, "infisical_up", 1.0).await;
+    let (status, body) = curl(lab.dir(), &[&format!("{at}/readyz")]).await;
+    assert_eq!((status, body.as_str()), (200, "serving\n"));
+    let token = platform.identity_token("edge").await;
+    let post = reqwest::Method::POST;
+    let register = serde_json::json!({"host": "127.0.0.1", "name": "relay-1"});
+    let path = "v1/relays/register-org-relay";
+    let asked = [(&*token, 200), ("made-up", 401), ("made-up", 401)];
+    for (bearer, expected) in asked {
+        let answer = platform.api(post.clone(), path, bearer, Some(&register));
+        assert_eq!(answer.await.0, expected);
+    }
+    let register = serde_json::json!({"relayName": "relay-1", "name": "edge"});
+    let (status, answer) = platform
+        .api(post, "v2/gateways", &token, Some(&register))
+        .await;
+    assert_eq!(status, 200, "{answer}");
+    assert_eq!(platform.session("edge", "db", 1).await.0, 200);
+    let text = scrape(&lab, &at).await;
+    for (sample, expected) in [
+        ("requests_total{route=\"relays\",status=\"200\"}", 1.0),
+        ("requests_total{route=\"relays\",status=\"401\"}", 2.0),
+        ("requests_total{route=\"gateways\",status=\"200\"}", 1.0),
+        ("requests_total{route=\"sessions\",status=\"200\"}", 1.0),
+        ("errors_total{kind=\"Unauthorized\"}", 2.0),
+        ("issued_total{to=\"relay\"}", 1.0),
+        ("issued_total{to=\"gateway\"}", 1.0),
+        ("issued_total{to=\"session\"}", 1.0),
+    ] {
+        let sample = format!("infisical_platform_{sample}");
+        assert_eq!(value(&text, &sample), Some(expected), "{sample}: {text}");
+    }
+    assert_documented(&text);
+}
+
+/// Each metric of `text` has its row in docs/operations.md.
+fn assert_documented(text: &str) {
+    let operations = include_str!("../../docs/operations.md");
+    for line in text.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
+        let (name, _) = line.split_once(' ').expect("a type");
+        let row = format!("| `{name}` |");
+        assert!(operations.contains(&row), "docs/operations.md lacks {name}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn metrics_are_off_unless_asked_for() {
     let lab = Lab::new().await;
@@ -216,18 +391,13 @@ async fn prometheus_scrapes_gateway_and_relay() {
     let rules_name = rules.to_str().expect("UTF-8");
     let checked = promtool(&["check", "rules", rules_name], &rules);
     assert!(checked.status.success(), "{checked:?}");
-    let operations = include_str!("../../docs/operations.md");
     for at in [&relay_at, &gateway_at] {
         let text = scrape(&lab, at).await;
         let file = lab.dir().join("metrics.txt");
         std::fs::write(&file, &text).expect("written");
         let checked = promtool(&["check", "metrics"], &file);
         assert!(checked.status.success(), "{checked:?}: {text}");
-        for line in text.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
-            let (name, _) = line.split_once(' ').expect("a type");
-            let row = format!("| `{name}` |");
-            assert!(operations.contains(&row), "docs/operations.md lacks {name}");
-        }
+        assert_documented(&text);
     }
     let targets = [&relay_at, &gateway_at].map(|at| at.trim_start_matches("http://"));
     let config = format!(

@@ -490,6 +490,49 @@ pub struct OpenSession {
     pub target_port: u16,
 }
 
+/// An entry of the platform's record of grants (`GET /v1/embedded/audit`).
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AuditEntry {
+    /// Counts up from 1, and never comes again.
+    pub number: i64,
+    /// RFC 3339.
+    pub time: String,
+    /// Who asked.
+    pub actor: AuditActor,
+    /// For which gateway.
+    pub gateway: AuditGateway,
+    /// Host and port that were asked for.
+    pub target: String,
+    /// The kind of the refusal; `None` if the session was issued.
+    pub class: Option<String>,
+    /// Its sentence.
+    pub reason: Option<String>,
+    /// Refusals before this entry that are not on record, because there were too many.
+    pub left_out: u64,
+}
+
+/// Who asked for a session.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct AuditActor {
+    /// `administrator`, `identity`, `gateway` or `relay`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The platform's id of it.
+    pub id: Option<String>,
+    /// Its name at that time.
+    pub name: Option<String>,
+}
+
+/// For which gateway a session was asked.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct AuditGateway {
+    /// `None` if there was none of that name.
+    pub id: Option<String>,
+    /// As it was asked for.
+    pub name: String,
+}
+
 /// What a client needs to reach a target: the certificates of TLS 1 and TLS 2. The same shape as
 /// the deployed platform hands to its own clients.
 #[derive(Debug, Clone, Serialize, Deserialize)]

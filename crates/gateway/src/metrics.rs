@@ -1,14 +1,17 @@
 //! What is counted of a gateway: each event at the place that logs it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::audit::{Audit, Outcome, Session};
+use crate::ssh::client;
 
 /// Upper bounds in seconds: from a neighbour to the deadlines of a handshake and a connection.
 const SECONDS: [f64; 10] = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5, 10.0];
@@ -27,6 +30,8 @@ pub struct Metrics {
     handshake: Histogram,
     bytes_to_target: AtomicU64,
     bytes_from_target: AtomicU64,
+    /// Those that have not ended, and some that have.
+    tunnels: Mutex<Vec<Weak<client::Session>>>,
 }
 
 impl Default for Metrics {
@@ -40,6 +45,7 @@ impl Default for Metrics {
             handshake: Histogram::new(SECONDS),
             bytes_to_target: AtomicU64::new(0),
             bytes_from_target: AtomicU64::new(0),
+            tunnels: Mutex::default(),
         }
     }
 }
@@ -55,6 +61,21 @@ impl Metrics {
         let (to, from) = session.bytes();
         self.bytes_to_target.fetch_add(to, Ordering::Relaxed);
         self.bytes_from_target.fetch_add(from, Ordering::Relaxed);
+    }
+
+    /// Shows the memory of `tunnel` too, for as long as it is there.
+    pub(crate) fn follow(&self, tunnel: &Arc<client::Session>) {
+        let mut tunnels = self.tunnels.lock().unwrap_or_else(PoisonError::into_inner);
+        tunnels.retain(|tunnel| tunnel.strong_count() > 0);
+        tunnels.push(Arc::downgrade(tunnel));
+    }
+
+    /// Memory that the tunnels hold, in bytes.
+    fn buffered(&self) -> usize {
+        let tunnels = self.tunnels.lock().unwrap_or_else(PoisonError::into_inner);
+        let live = tunnels.iter().filter_map(Weak::upgrade);
+        live.map(|tunnel| tunnel.buffered())
+            .fold(0, usize::saturating_add)
     }
 
     /// A tunnel was lost or left for `reason`.
@@ -130,6 +151,9 @@ impl Metrics {
         ] {
             registry.register_with_unit(name, help, Unit::Seconds, histogram.clone());
         }
+        let help = "Memory that tunnels hold";
+        let buffered = ConstGauge::new(self.buffered());
+        registry.register_with_unit("buffered", help, Unit::Bytes, buffered);
         let (to, from) = audit.bytes();
         for (name, help, bytes) in [
             ("sent_to_targets", "Bytes from clients to targets", to),

@@ -7,6 +7,7 @@
 //! released, the answers end, so do the pings, and the manager ends the process and starts it
 //! again.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::time::MissedTickBehavior;
@@ -15,12 +16,25 @@ use super::notify;
 use crate::health::LivenessProbe;
 use crate::{event, events};
 
+/// A process has one watchdog.
+static PINGS: AtomicU64 = AtomicU64::new(0);
+
 /// Feeds the watchdog for as long as `probe` is answered, if the service manager asked this process
 /// for it; else ends at once.
 pub async fn run(probe: LivenessProbe) {
     if let Some(limit) = notify::watchdog() {
-        feed(limit, &probe, notify::alive).await;
+        feed(limit, &probe, || {
+            notify::alive();
+            PINGS.fetch_add(1, Ordering::Relaxed);
+        })
+        .await;
     }
+}
+
+/// How often this process has fed it.
+#[must_use]
+pub fn pings() -> u64 {
+    PINGS.load(Ordering::Relaxed)
 }
 
 /// Calls `alive` twice within each `limit`, each time after a beat; ends when there is no one left

@@ -11,12 +11,15 @@ use infisical_api as api;
 use infisical_config as config;
 use infisical_host as host;
 use infisical_pki as pki;
-use infisical_runtime::{backoff, clock, error, humanize, log_throttle, names, net, scope, secret};
+use infisical_runtime::{
+    backoff, clock, error, event, events, humanize, log_throttle, names, net, scope, secret,
+};
 use infisical_ssh as ssh;
 
 pub mod authority;
 mod files;
 mod limit;
+pub mod metrics;
 mod probe;
 mod routes;
 mod server;
@@ -33,6 +36,7 @@ use std::time::{Duration, SystemTime};
 use authority::{Authority, KeyAlgorithm};
 use axum::Router;
 pub use files::{Error as FileError, prove_replaceable, replace as write_private};
+use metrics::Metrics;
 pub use server::{TlsError, TlsFiles};
 use store::Store;
 use tokio_rustls::TlsAcceptor;
@@ -135,21 +139,22 @@ pub struct Platform {
     router: Router,
     url: String,
     ready_file: Option<PathBuf>,
+    metrics: Metrics,
 }
 
-/// Builds and runs.
+/// Builds and runs; what it does is counted in `metrics`.
 ///
 /// # Errors
 /// See [`Error`].
-pub async fn run(settings: Settings, scope: Scope) -> Result<(), Error> {
-    build(settings).await?.run(scope).await
+pub async fn run(settings: Settings, metrics: Metrics, scope: Scope) -> Result<(), Error> {
+    build(settings, metrics).await?.run(scope).await
 }
 
 /// Opens or creates the state, and binds.
 ///
 /// # Errors
 /// See [`Error`].
-pub(crate) async fn build(settings: Settings) -> Result<Platform, Error> {
+pub(crate) async fn build(settings: Settings, metrics: Metrics) -> Result<Platform, Error> {
     if settings.tls.is_none() && !settings.listen.ip().to_canonical().is_loopback() {
         return Err(Error::NeedsTls(settings.listen));
     }
@@ -161,7 +166,8 @@ pub(crate) async fn build(settings: Settings) -> Result<Platform, Error> {
     }
     // Files, and RSA keys of a new platform: some seconds.
     let prepared = settings.clone();
-    let (app, tls) = tokio::task::spawn_blocking(move || prepare(&prepared))
+    let counted = metrics.clone();
+    let (app, tls) = tokio::task::spawn_blocking(move || prepare(&prepared, counted))
         .await
         .map_err(|_| Error::Interrupted)??;
     let listener = listen::bind(Some(settings.listen), settings.listen.port())?;
@@ -174,6 +180,7 @@ pub(crate) async fn build(settings: Settings) -> Result<Platform, Error> {
         router: routes::router(app),
         url: format!("{scheme}://{}", reachable(address)),
         ready_file: settings.ready_file,
+        metrics,
     })
 }
 
@@ -189,14 +196,18 @@ impl Platform {
         }
         tracing::info!(url = self.url, "{STARTED}");
         notify::ready();
+        self.metrics.serving(true);
         let tls = self.tls.map(|tls| tls.0);
-        server::serve(self.acceptor, tls, self.router, &scope)
-            .await
-            .map_err(Error::Accept)
+        let served = server::serve(self.acceptor, tls, self.router, &scope).await;
+        self.metrics.serving(false);
+        served.map_err(Error::Accept)
     }
 }
 
-fn prepare(settings: &Settings) -> Result<(routes::App, Option<TlsAcceptor>), Error> {
+fn prepare(
+    settings: &Settings,
+    metrics: Metrics,
+) -> Result<(routes::App, Option<TlsAcceptor>), Error> {
     let tls = settings
         .tls
         .as_ref()
@@ -236,7 +247,8 @@ fn prepare(settings: &Settings) -> Result<(routes::App, Option<TlsAcceptor>), Er
     }
     let relay_auth = files::secret(&settings.state_dir.join(RELAY_AUTH_SECRET_FILE));
     let (relay_auth, _) = relay_auth.map_err(unusable)?;
-    Ok((routes::App::new(store, authority, &admin, relay_auth), tls))
+    let app = routes::App::new(store, authority, &admin, relay_auth, metrics);
+    Ok((app, tls))
 }
 
 /// An address that a client on this machine can dial: the unspecified ones mean every address.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::{Error, Settings, TlsFiles, build};
 use crate::authority::KeyAlgorithm;
 use crate::error::Reason;
+use crate::metrics::Metrics;
 use crate::scope::Scope;
 
 const SOON: Duration = Duration::from_secs(30);
@@ -27,10 +28,13 @@ fn settings(directory: &Path) -> Settings {
 async fn plain_http_stays_on_loopback() {
     let directory = tempfile::tempdir().expect("a directory");
     for address in ["0.0.0.0:0", "[::]:0", "192.0.2.1:8080"] {
-        let error = build(Settings {
-            listen: address.parse().expect("an address"),
-            ..settings(directory.path())
-        })
+        let error = build(
+            Settings {
+                listen: address.parse().expect("an address"),
+                ..settings(directory.path())
+            },
+            Metrics::default(),
+        )
         .await
         .expect_err("plain HTTP");
         assert!(matches!(error, Error::NeedsTls(_)), "{error:?}");
@@ -45,10 +49,13 @@ async fn directory_serves_one_platform_at_a_time() {
     let directory = tempfile::tempdir().expect("a directory");
     let algorithm = Some(KeyAlgorithm::Ed25519);
     for round in 0..2 {
-        let platform = build(Settings {
-            key_algorithm: algorithm.filter(|_| round == 0),
-            ..settings(directory.path())
-        })
+        let platform = build(
+            Settings {
+                key_algorithm: algorithm.filter(|_| round == 0),
+                ..settings(directory.path())
+            },
+            Metrics::default(),
+        )
         .await
         .expect("built");
         let url = platform.url.clone();
@@ -67,10 +74,13 @@ async fn directory_serves_one_platform_at_a_time() {
         assert!(scope.finish(SOON).await);
         client.get(&url).send().await.expect_err("it has stopped");
     }
-    let error = build(Settings {
-        key_algorithm: Some(KeyAlgorithm::Rsa2048),
-        ..settings(directory.path())
-    })
+    let error = build(
+        Settings {
+            key_algorithm: Some(KeyAlgorithm::Rsa2048),
+            ..settings(directory.path())
+        },
+        Metrics::default(),
+    )
     .await
     .expect_err("other keys");
     assert_eq!(error.reason(), Reason::Configuration);
@@ -79,8 +89,12 @@ async fn directory_serves_one_platform_at_a_time() {
 #[tokio::test]
 async fn running_platform_is_not_started_again() {
     let directory = tempfile::tempdir().expect("a directory");
-    let _first = build(settings(directory.path())).await.expect("built");
-    let error = build(settings(directory.path())).await.expect_err("in use");
+    let _first = build(settings(directory.path()), Metrics::default())
+        .await
+        .expect("built");
+    let error = build(settings(directory.path()), Metrics::default())
+        .await
+        .expect_err("in use");
     assert_eq!(error.reason(), Reason::Unavailable);
     let text = crate::error::chain(&error).to_string();
     assert!(text.contains("another platform"), "{text}");
@@ -91,13 +105,21 @@ async fn state_secrets_are_kept_and_private() {
     use std::os::unix::fs::PermissionsExt as _;
     let directory = tempfile::tempdir().expect("a directory");
     let file = directory.path().join("state/admin-token");
-    drop(build(settings(directory.path())).await.expect("built"));
+    drop(
+        build(settings(directory.path()), Metrics::default())
+            .await
+            .expect("built"),
+    );
     let token = std::fs::read_to_string(&file).expect("a token");
-    drop(build(settings(directory.path())).await.expect("built"));
+    drop(
+        build(settings(directory.path()), Metrics::default())
+            .await
+            .expect("built"),
+    );
     assert_eq!(std::fs::read_to_string(&file).expect("a token"), token);
     let exposed = std::fs::Permissions::from_mode(0o644);
     std::fs::set_permissions(&file, exposed).expect("opened up");
-    let error = build(settings(directory.path()))
+    let error = build(settings(directory.path()), Metrics::default())
         .await
         .expect_err("exposed");
     assert_eq!(error.reason(), Reason::Configuration);
@@ -124,7 +146,9 @@ async fn https_is_served_with_the_given_certificate() {
         tls: Some(tls),
         ..settings(directory.path())
     };
-    let platform = build(secure(files.clone())).await.expect("built");
+    let platform = build(secure(files.clone()), Metrics::default())
+        .await
+        .expect("built");
     let url = platform.url.clone();
     assert!(url.starts_with("https://127.0.0.1:"), "{url}");
     let scope = Scope::new("test");
@@ -150,7 +174,9 @@ async fn https_is_served_with_the_given_certificate() {
         key: files.key,
     };
     for wrong in [swapped, absent] {
-        let error = build(secure(wrong)).await.expect_err("no certificate");
+        let error = build(secure(wrong), Metrics::default())
+            .await
+            .expect_err("no certificate");
         assert_eq!(error.reason(), Reason::Configuration);
     }
 }

@@ -83,7 +83,7 @@ where
     let error = failure.map(|failure| chain(&failure.error).to_string());
     parties
         .counts
-        .ended(copied.a_to_b.bytes, copied.b_to_a.bytes);
+        .ended(parties.gateway, copied.a_to_b.bytes, copied.b_to_a.bytes);
     tracing::debug!(
         gateway.id = parties.gateway,
         peer = %parties.peer,

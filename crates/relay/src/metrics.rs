@@ -1,10 +1,11 @@
 //! What is counted of a relay, and what others may look at while it runs.
 
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
@@ -22,18 +23,73 @@ pub(crate) struct Counts {
     connections: AtomicU64,
     bytes_to_gateways: AtomicU64,
     bytes_to_clients: AtomicU64,
+    /// By gateway: the first [`MAX_GATEWAYS`] that had a client, and [`OTHERS`]. A counter must
+    /// not fall, so none of them makes room for another.
+    carried: Mutex<BTreeMap<String, Carried>>,
+}
+
+/// What ended of one gateway.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Carried {
+    connections: u64,
+    to_gateway: u64,
+    to_client: u64,
 }
 
 impl Counts {
-    /// A client's connection ended, which carried so many bytes.
-    pub(crate) fn ended(&self, to_gateway: u64, to_client: u64) {
+    /// A connection of a client with `gateway` ended, which carried so many bytes.
+    pub(crate) fn ended(&self, gateway: &str, to_gateway: u64, to_client: u64) {
         self.connections.fetch_add(1, Ordering::Relaxed);
         self.bytes_to_gateways
             .fetch_add(to_gateway, Ordering::Relaxed);
         self.bytes_to_clients
             .fetch_add(to_client, Ordering::Relaxed);
+        let mut carried = self.carried.lock().unwrap_or_else(PoisonError::into_inner);
+        let has_place = carried.len() < MAX_GATEWAYS || carried.contains_key(gateway);
+        let name = if has_place { gateway } else { OTHERS };
+        let counts = carried.entry(name.to_owned()).or_default();
+        counts.connections = counts.connections.saturating_add(1);
+        counts.to_gateway = counts.to_gateway.saturating_add(to_gateway);
+        counts.to_client = counts.to_client.saturating_add(to_client);
+    }
+
+    fn register_carried(&self, registry: &mut Registry) {
+        let carried = self.carried.lock().unwrap_or_else(PoisonError::into_inner);
+        let carried = carried.clone();
+        let families = [
+            CountByGateway::default(),
+            CountByGateway::default(),
+            CountByGateway::default(),
+        ];
+        for (id, counts) in carried {
+            let label = [("gateway", id)];
+            let values = [counts.connections, counts.to_gateway, counts.to_client];
+            for (family, value) in families.iter().zip(values) {
+                family.get_or_create(&label).inc_by(value);
+            }
+        }
+        let [connections, to_gateway, to_client] = families;
+        registry.register(
+            "gateway_connections",
+            "Connections of clients with a gateway that have ended",
+            connections,
+        );
+        registry.register_with_unit(
+            "gateway_received",
+            "Bytes from clients to a gateway, of connections that have ended",
+            Unit::Bytes,
+            to_gateway,
+        );
+        registry.register_with_unit(
+            "gateway_sent",
+            "Bytes from a gateway to clients, of connections that have ended",
+            Unit::Bytes,
+            to_client,
+        );
     }
 }
+
+type CountByGateway = Family<[(&'static str, String); 1], Counter>;
 
 /// Shows what a relay does once it runs. Clones are the same.
 #[derive(Debug, Clone, Default)]
@@ -70,6 +126,7 @@ impl Metrics {
             buffered,
         );
         let counts = &hub.counts;
+        counts.register_carried(registry);
         let load = |count: &AtomicU64| ConstCounter::new(count.load(Ordering::Relaxed));
         registry.register(
             "connections",
@@ -117,7 +174,28 @@ fn by_gateway(mut gateways: Vec<(String, usize, usize)>) -> (ByGateway, ByGatewa
 
 #[cfg(test)]
 mod tests {
-    use super::{OTHERS, by_gateway};
+    use super::{Counts, MAX_GATEWAYS, OTHERS, by_gateway};
+
+    #[test]
+    fn counters_by_gateway_are_bounded() {
+        let counts = Counts::default();
+        for round in 1..=2 {
+            for number in 0..1000 {
+                counts.ended(&format!("gateway-{number}"), round, 10);
+            }
+        }
+        let carried = counts.carried.lock().expect("the counters").clone();
+        assert_eq!(carried.len(), MAX_GATEWAYS + 1);
+        let first = carried.get("gateway-0").expect("the first");
+        assert_eq!(
+            (first.connections, first.to_gateway, first.to_client),
+            (2, 3, 20)
+        );
+        let total: u64 = carried.values().map(|counts| counts.connections).sum();
+        assert_eq!(total, 2000);
+        let others = carried.get(OTHERS).expect("the others");
+        assert_eq!(others.to_client, 900 * 20);
+    }
 
     #[test]
     fn busiest_gateways_are_named_others_summed() {

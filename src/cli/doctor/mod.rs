@@ -23,7 +23,7 @@ use serde_json::json;
 
 use super::exit::{Code, Failure};
 use super::global::Global;
-use super::print::print;
+use super::print::{json_object, print};
 use super::setting_args;
 use super::start::{Daemon, Start};
 use super::status::Colours;
@@ -40,9 +40,6 @@ use layer::{
 };
 use relay::Address;
 use service::Unit;
-
-/// The version of the shape of `--json`.
-const VERSION: u32 = 1;
 
 const HELP: &str = "\
 The other arguments are those of start. Nothing is registered, no login is made, and a tunnel that is up stays up.
@@ -61,7 +58,7 @@ Examples:
 pub(crate) struct Args<R: Daemon> {
     #[command(flatten)]
     start: Start<R>,
-    /// Print JSON (version 1, docs/operations.md)
+    /// Print JSON (version 1, docs/json.md)
     #[arg(long)]
     json: bool,
 }
@@ -166,13 +163,12 @@ async fn run<R: Examined>(
     checks.extend(reached);
     let fault = first_fault(&checks);
     if args.json {
-        let value = json!({
-            "version": VERSION,
-            "checks": checks.iter().map(Check::json).collect::<Vec<_>>(),
-            "cause": fault.map(|fault| &fault.cause),
-            "fix": fault.map(|fault| &fault.fix),
-        });
-        print(&format!("{value}\n"))?;
+        let checks: Vec<_> = checks.iter().map(Check::json).collect();
+        print(&json_object([
+            ("checks", checks.into()),
+            ("cause", json!(fault.map(|fault| &fault.cause))),
+            ("fix", json!(fault.map(|fault| &fault.fix))),
+        ]))?;
     } else {
         print(&text::render(
             &checks,

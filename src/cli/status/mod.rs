@@ -14,7 +14,7 @@ use serde_json::json;
 use super::exit::{Code, Failure};
 use super::global::Global;
 use super::print;
-use crate::agent::status::document::{Document, Health, VERSION};
+use crate::agent::status::document::{Document, Health};
 use crate::agent::status::socket;
 use crate::install::place::Role;
 use crate::scope::Scope;
@@ -40,7 +40,7 @@ Examples:
 pub(crate) struct StatusArgs {
     /// The one of several; without it all that run here
     name: Option<String>,
-    /// Print JSON (version 1, docs/operations.md)
+    /// Print JSON (version 1, docs/json.md)
     #[arg(long)]
     json: bool,
     /// Show it again each second until interrupted
@@ -68,7 +68,7 @@ Examples:
 pub(crate) struct SessionsArgs {
     /// The gateway of several; without it all that run here
     name: Option<String>,
-    /// Print JSON (version 1, docs/operations.md)
+    /// Print JSON (version 1, docs/json.md)
     #[arg(long)]
     json: bool,
 }
@@ -130,8 +130,8 @@ pub(super) async fn sessions(args: &SessionsArgs, global: &Global) -> anyhow::Re
             }
             value
         });
-        let value = json!({"version": VERSION, "sessions": open.collect::<Vec<_>>()});
-        print::print(&format!("{value}\n"))?;
+        let open: Vec<_> = open.collect();
+        print::print(&print::json_object([("sessions", open.into())]))?;
     } else if found.iter().any(Result::is_ok) {
         let rows = open.map(|(gateway, open)| text::session_row(gateway, open, SystemTime::now()));
         print::print(&print::table(text::SESSION_HEAD, rows))?;
@@ -220,12 +220,10 @@ fn as_json(role: Role, found: &[Found]) -> String {
     let unreadable = found.iter().filter_map(|found| found.as_ref().err());
     let unreadable =
         unreadable.map(|(path, error)| json!({"socket": path, "error": error.to_string()}));
-    let value = json!({
-        "version": VERSION,
-        key: documents.collect::<Vec<_>>(),
-        "unreadable": unreadable.collect::<Vec<_>>(),
-    });
-    format!("{value}\n")
+    print::json_object([
+        (key, json!(documents.collect::<Vec<_>>())),
+        ("unreadable", unreadable.collect::<Vec<_>>().into()),
+    ])
 }
 
 fn as_text(role: Role, name: Option<&str>, found: &[Found], colours: Colours) -> String {

@@ -58,6 +58,7 @@ impl Tunnels {
         let (scope, shared) = (self.scope.clone(), self.shared.clone());
         let made_with = Arc::clone(&identity);
         let session = Arc::new(session);
+        self.shared.audit.metrics().follow(&session);
         let served = Arc::clone(&session);
         self.scope.spawn("tunnel", async move {
             let served = session::serve(&served, &made_with, &shared, retiring, &scope).await;

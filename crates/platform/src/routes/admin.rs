@@ -1,29 +1,22 @@
 //! The embedded platform's own endpoints, for administrators.
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use axum::extract::{Path, State};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::auth::{Administrators, By, Clients, GatewayListers, Operators};
+use super::auth::{Administrators, By, GatewayListers, Operators};
 use super::body::Json;
 use super::error::ApiError;
-use super::signing::Purpose;
 use super::{App, gateways, relays, rfc3339};
-use crate::api::types::{Identity as IdentityRow, Message, OpenSession, SessionCredentials};
-use crate::authority::{Actor, Target};
-use crate::humanize::LastSeen;
+use crate::api::types::{Identity as IdentityRow, Message};
 use crate::names::{GatewayName, RelayHost, RelayName};
 use crate::store::{Credential, Enrollment, EnrollmentKind, IdentitySummary, Role};
 use crate::token::{self, TokenHash};
 
 /// Longest name of an identity, in characters.
 const MAX_NAME: usize = 64;
-/// Longest target host: a DNS name with `https://` before it.
-const MAX_HOST: usize = 253 + 8;
-/// When it makes sense to ask again for a session with a gateway that is not connected.
-const NOT_CONNECTED_RETRY: Duration = Duration::from_secs(10);
 
 /// `POST identities`
 #[derive(Debug, Deserialize)]
@@ -232,55 +225,6 @@ pub(super) async fn delete_relay(
     Ok(done("the relay was deleted"))
 }
 
-/// `POST gateways/{name}/sessions`
-pub(super) async fn open_session(
-    State(app): State<App>,
-    client: By<Clients>,
-    Path(name): Path<String>,
-    Json(request): Json<OpenSession>,
-) -> Result<axum::Json<SessionCredentials>, ApiError> {
-    let OpenSession {
-        target_host,
-        target_port,
-    } = request;
-    if !(1..=MAX_HOST).contains(&target_host.len())
-        || target_host
-            .chars()
-            .any(|c| c.is_control() || c.is_whitespace())
-    {
-        let rule = "it must be a host name or address, without white space";
-        return Err(ApiError::invalid(&["targetHost"], rule));
-    }
-    let gateway = app.store().gateway_named(gateway_name(name)?).await?;
-    let now = SystemTime::now();
-    let heartbeat = gateway.heartbeats.succeeded_at;
-    let Some(relay) = gateway.relay.clone() else {
-        let last_seen = LastSeen { at: heartbeat, now };
-        let message = format!(
-            "gateway {} is not connected to any relay; {last_seen}",
-            gateway.name
-        );
-        return Err(ApiError::unavailable(message, NOT_CONNECTED_RETRY));
-    };
-    tracing::info!(
-        gateway.id = %gateway.id, target.host = target_host, target.port = target_port,
-        "session opened"
-    );
-    let mut session = app
-        .sign(client.signer(), Purpose::Session, move |authority| {
-            let target = Target {
-                host: &target_host,
-                port: target_port,
-            };
-            let (gateway, relay) = (gateway.subject(), relay.subject());
-            // A person's, not the platform's own: a gateway lets the platform do more.
-            authority.session(gateway, relay, Actor::User, target, now)
-        })
-        .await?;
-    session.gateway_heartbeat = heartbeat.map(rfc3339);
-    Ok(axum::Json(session))
-}
-
 /// `GET relay-auth-secret`
 pub(super) async fn relay_auth_secret(
     State(app): State<App>,
@@ -289,7 +233,7 @@ pub(super) async fn relay_auth_secret(
     axum::Json(json!({"relayAuthSecret": app.0.relay_auth_secret.expose()}))
 }
 
-fn gateway_name(text: String) -> Result<GatewayName, ApiError> {
+pub(super) fn gateway_name(text: String) -> Result<GatewayName, ApiError> {
     GatewayName::try_new(text).map_err(|error| ApiError::invalid(&["name"], &error.to_string()))
 }
 

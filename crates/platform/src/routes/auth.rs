@@ -57,21 +57,28 @@ allowed! {
 
 /// A caller with one of the roles that `A` names: an identity, or the administrator's token.
 pub(super) struct By<A: Allowed> {
-    signer: Signer,
     allowed: PhantomData<A>,
-}
-
-impl<A: Allowed> By<A> {
-    /// Whose rate of signing this counts against.
-    pub(super) fn signer(self) -> Signer {
-        self.signer
-    }
 }
 
 impl<A: Allowed> fmt::Debug for By<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("By").field(&self.signer).finish()
+        f.write_str("By")
     }
+}
+
+impl<A: Allowed> fmt::Debug for Caller<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Caller").field(&self.signer).finish()
+    }
+}
+
+/// A caller whose token is valid, with or without one of the roles that `A` names: for what is
+/// recorded when it is refused too.
+pub(super) struct Caller<A: Allowed> {
+    pub(super) signer: Signer,
+    /// The refusal of a caller without such a role.
+    pub(super) permission: Result<(), ApiError>,
+    allowed: PhantomData<A>,
 }
 
 /// A machine identity that may register a gateway; its id.
@@ -120,16 +127,29 @@ impl<A: Allowed> FromRequestParts<App> for By<A> {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        let caller = Caller::<A>::from_request_parts(parts, app).await?;
+        caller.permission?;
+        Ok(Self {
+            allowed: PhantomData,
+        })
+    }
+}
+
+impl<A: Allowed> FromRequestParts<App> for Caller<A> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
         let token = TokenHash::of(&bearer(parts)?);
-        let signer = if app.0.admin.matches(token.as_bytes()) {
-            Signer::Administrator
+        let (signer, permission) = if app.0.admin.matches(token.as_bytes()) {
+            (Signer::Administrator, Ok(()))
         } else {
             match app.store().principal(token, SystemTime::now()).await? {
                 Some(Principal::Identity(identity)) => {
-                    check(&identity.roles, A::ROLES)?;
-                    Signer::Identity(identity.id)
+                    let permission = check(&identity.roles, A::ROLES);
+                    (Signer::Identity(identity.id), permission)
                 }
-                Some(Principal::Gateway(_) | Principal::Relay(_)) => return Err(needs(A::ROLES)),
+                Some(Principal::Gateway(id)) => (Signer::Gateway(id), Err(needs(A::ROLES))),
+                Some(Principal::Relay(id)) => (Signer::Relay(id), Err(needs(A::ROLES))),
                 None => {
                     return Err(ApiError::unauthorized(
                         "the access token is invalid, expired or revoked",
@@ -139,6 +159,7 @@ impl<A: Allowed> FromRequestParts<App> for By<A> {
         };
         Ok(Self {
             signer,
+            permission,
             allowed: PhantomData,
         })
     }

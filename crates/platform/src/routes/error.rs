@@ -111,6 +111,11 @@ impl ApiError {
         error.cause = Some(chain(cause).to_string());
         error
     }
+
+    /// Its sentence; its kind where the details may repeat what was in the request.
+    pub(super) fn reason(&self) -> &str {
+        self.message.as_str().unwrap_or(self.kind)
+    }
 }
 
 impl IntoResponse for ApiError {

@@ -16,6 +16,7 @@ use crate::api::types::{
     GatewayLogin, Message, Reach, RegisterGateway,
 };
 use crate::authority::{Actor, Target};
+use crate::metrics::IssuedTo;
 use crate::probe;
 use crate::store::{Gateway, Relay};
 use crate::token::{self, TokenHash};
@@ -103,6 +104,7 @@ async fn credentials(
             authority.gateway(gateway.subject(), relay.subject(), now)
         })
         .await?;
+    app.metrics().issued(IssuedTo::Gateway);
     Ok(axum::Json(signed))
 }
 

@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::Request;
+use axum::extract::{Request, State};
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 
 use super::error::ApiError;
-use super::{Source, body};
+use super::{App, Source, body};
 use crate::api::types::ErrorBody;
 use crate::backoff;
 use crate::log_throttle::LogThrottle;
@@ -28,7 +28,7 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 static LOG: LazyLock<LogThrottle> = LazyLock::new(LogThrottle::for_retries);
 
 /// Runs the request and finishes its answer.
-pub(super) async fn answer(request: Request, next: Next) -> Response {
+pub(super) async fn answer(State(app): State<App>, request: Request, next: Next) -> Response {
     let id = new_id();
     let method = request.method().clone();
     let path = request.uri().path().to_owned();
@@ -43,8 +43,10 @@ pub(super) async fn answer(request: Request, next: Next) -> Response {
         let refused = status.is_client_error() || status.is_server_error();
         refused.then(|| ApiError::other(status))
     });
+    app.metrics().answered(&path, status.as_u16());
     match error {
         Some(error) => {
+            app.metrics().failed(error.kind);
             log(&error, &id, source, (method.as_str(), &path));
             response = finish(error, &id);
         }
@@ -101,8 +103,7 @@ fn finish(error: ApiError, id: &str) -> Response {
 
 fn log(error: &ApiError, id: &str, source: Option<IpAddr>, (method, path): (&str, &str)) {
     let status = error.status.as_u16();
-    // Details of a request that is not valid may repeat what was in it.
-    let reason = error.message.as_str().unwrap_or(error.kind);
+    let reason = error.reason();
     let is_ours = error.status.is_server_error();
     let event = if is_ours {
         "request failed"

@@ -6,6 +6,7 @@
 //! adds what all answers have in common.
 
 mod admin;
+mod audit;
 mod auth;
 mod body;
 mod error;
@@ -14,6 +15,7 @@ mod layer;
 mod login;
 mod reach;
 mod relays;
+mod sessions;
 mod signing;
 #[cfg(test)]
 mod tests;
@@ -33,6 +35,7 @@ use time::format_description::well_known::Rfc3339;
 
 use super::authority::Authority;
 use super::limit::{LOGINS, Limiter};
+use super::metrics::Metrics;
 use super::store::Store;
 use super::token::TokenHash;
 use crate::secret::Secret;
@@ -53,15 +56,18 @@ struct Shared {
     /// Attempts at logins and enrollments, by source.
     logins: Mutex<Limiter<IpAddr>>,
     signing: Signing,
+    refusals: audit::Refusals,
+    metrics: Metrics,
 }
 
 impl App {
-    /// `admin` is the administrators' token.
+    /// `admin` is the administrators' token; what the handlers do is counted in `metrics`.
     pub(super) fn new(
         store: Store,
         authority: Authority,
         admin: &Secret,
         relay_auth_secret: Secret,
+        metrics: Metrics,
     ) -> Self {
         Self(Arc::new(Shared {
             store,
@@ -70,7 +76,13 @@ impl App {
             admin: TokenHash::of(admin),
             relay_auth_secret,
             logins: Mutex::new(Limiter::new(LOGINS)),
+            refusals: audit::Refusals::new(),
+            metrics,
         }))
+    }
+
+    fn metrics(&self) -> &Metrics {
+        &self.0.metrics
     }
 
     fn store(&self) -> &Store {
@@ -111,7 +123,10 @@ pub(super) fn router(app: App) -> Router {
         .nest("/api", api)
         .fallback(async || ApiError::not_found("there is no such path"))
         .method_not_allowed_fallback(async || ApiError::method_not_allowed())
-        .layer(axum::middleware::from_fn(layer::answer))
+        .layer(axum::middleware::from_fn_with_state(
+            app.clone(),
+            layer::answer,
+        ))
         // Around the layer above, which reads the body.
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .with_state(app)
@@ -135,10 +150,11 @@ fn embedded() -> Router<App> {
         )
         .route("/gateways", get(admin::list_gateways))
         .route("/gateways/{name}", delete(admin::delete_gateway))
-        .route("/gateways/{name}/sessions", post(admin::open_session))
+        .route("/gateways/{name}/sessions", post(sessions::open))
         .route("/relays", get(admin::list_relays))
         .route("/relays/{name}", delete(admin::delete_relay))
         .route("/relay-auth-secret", get(admin::relay_auth_secret))
+        .route("/audit/{since}/{after}", get(audit::list))
 }
 
 /// A time as the API writes it.

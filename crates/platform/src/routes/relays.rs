@@ -16,6 +16,7 @@ use crate::api::types::{
     RelayLoggedIn, RelayLogin,
 };
 use crate::config::settings::RelayKind;
+use crate::metrics::IssuedTo;
 use crate::probe;
 use crate::store::{Owner, Relay};
 use crate::token::{self, TokenHash};
@@ -87,6 +88,7 @@ async fn credentials(
             authority.relay(relay.subject(), now)
         })
         .await?;
+    app.metrics().issued(IssuedTo::Relay);
     Ok(axum::Json(signed))
 }
 

@@ -14,6 +14,7 @@ use crate::api::types::{
     GatewayCredentials, Login, Relay, RelayCredentials, ServerPki, SessionCredentials,
 };
 use crate::clock::Clock;
+use crate::metrics::Metrics;
 use crate::names::{GatewayId, TLS_PORT};
 use crate::pki;
 use crate::scope::Scope;
@@ -51,7 +52,9 @@ fn settings(directory: &Path) -> Settings {
 impl Platform {
     async fn start() -> Self {
         let directory = tempfile::tempdir().expect("a directory");
-        let platform = build(settings(directory.path())).await.expect("built");
+        let platform = build(settings(directory.path()), Metrics::default())
+            .await
+            .expect("built");
         let url = platform.url.clone();
         let scope = Scope::new("test");
         let run = platform.run(scope.clone());

@@ -63,3 +63,26 @@ ALTER TABLE relay ADD COLUMN program_version TEXT;
 pub(super) fn to_version_3(tx: &Transaction<'_>) -> Result<(), Error> {
     Ok(tx.execute_batch(REACHABILITY)?)
 }
+
+/// Version 4 records grants. `number` never comes again, so that a gap tells of entries that are
+/// gone; a refusal without a class is none.
+const AUDIT: &str = "
+CREATE TABLE audit (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    at INTEGER NOT NULL,
+    actor_kind TEXT NOT NULL,
+    actor_id TEXT,
+    actor_name TEXT,
+    gateway_id TEXT,
+    gateway_name TEXT NOT NULL,
+    target TEXT NOT NULL,
+    refusal_class TEXT,
+    refusal_reason TEXT,
+    left_out INTEGER NOT NULL
+) STRICT;
+";
+
+/// See [`AUDIT`].
+pub(super) fn to_version_4(tx: &Transaction<'_>) -> Result<(), Error> {
+    Ok(tx.execute_batch(AUDIT)?)
+}

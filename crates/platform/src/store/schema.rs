@@ -6,8 +6,8 @@ use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 
 use super::{Error, migrations};
 
-/// Version of the tables below, in SQLite's `user_version`.
-pub(super) const VERSION: i64 = 3;
+/// Version of the tables below, with those of the last migration, in SQLite's `user_version`.
+pub(super) const VERSION: i64 = 4;
 
 // Times are milliseconds since 1970; `…_hash` and `hash` are SHA-256 of something never written
 // down.
@@ -101,13 +101,21 @@ pub(super) fn prepare(connection: &mut Connection, path: &Path) -> Result<(), Er
         });
     }
     match found {
-        0 => transaction.execute_batch(TABLES)?,
+        0 => {
+            transaction.execute_batch(TABLES)?;
+            migrations::to_version_4(&transaction)?;
+        }
         1 => {
             // In this order: the second step reads relays with today's columns.
             migrations::to_version_3(&transaction)?;
             migrations::to_version_2(&transaction)?;
+            migrations::to_version_4(&transaction)?;
         }
-        2 => migrations::to_version_3(&transaction)?,
+        2 => {
+            migrations::to_version_3(&transaction)?;
+            migrations::to_version_4(&transaction)?;
+        }
+        3 => migrations::to_version_4(&transaction)?,
         // Only the current version is left.
         _ => {}
     }
