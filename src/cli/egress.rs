@@ -9,17 +9,15 @@ use serde_json::json;
 use super::check;
 use super::exit::Failure;
 use super::global::Global;
-use super::print::{print, table};
+use super::print::{json_object, print, table};
 use super::setting_args::Gateway;
 use super::start::Start;
 use super::status;
 use crate::config::proxy::Way;
-use crate::config::settings::GatewaySettings;
+use crate::config::{GatewayEgress, assemble_gateway_egress};
 use crate::install::place::Role;
 use crate::names::{SSH_PORT, TLS_PORT};
 
-/// The version of the shape of `--json`.
-const VERSION: u32 = 1;
 /// The port of a proxy whose URL has none: SOCKS (RFC 1928 §3).
 const SOCKS_PORT: u16 = 1080;
 
@@ -35,7 +33,7 @@ Examples:
 pub(crate) struct EgressArgs {
     #[command(flatten)]
     start: Start<Gateway>,
-    /// Print JSON (version 1, docs/operations.md)
+    /// Print JSON (version 1, docs/json.md)
     #[arg(long, conflicts_with = "nftables")]
     json: bool,
     /// Print rules for nftables
@@ -57,7 +55,8 @@ const FROM_GATEWAY: &str = "gateway";
 
 /// Prints what has to be open.
 pub(super) async fn run(args: &EgressArgs, global: &Global) -> anyhow::Result<()> {
-    let checked = check::read(&args.start, global, "egress").await;
+    let assemble = assemble_gateway_egress;
+    let checked = check::read_part(&args.start, global, "egress", assemble).await;
     let settings = checked.map_err(Failure::problems)?.settings;
     let found = status::find(Role::Gateway, Some(settings.name.as_str()), global).await;
     let relay_host = found
@@ -74,7 +73,7 @@ pub(super) async fn run(args: &EgressArgs, global: &Global) -> anyhow::Result<()
     })
 }
 
-fn flows(settings: &GatewaySettings, relay_host: Option<String>) -> Vec<Flow> {
+fn flows(settings: &GatewayEgress, relay_host: Option<String>) -> Vec<Flow> {
     let platform = settings.common.domain.as_url();
     let (url, purpose) = match settings.common.proxies.way(platform) {
         Way::Proxy(proxy) => (proxy.url(), "the proxy on the way to the platform"),
@@ -124,7 +123,7 @@ fn as_json(flows: &[Flow]) -> String {
         })
     });
     let flows: Vec<_> = flows.collect();
-    format!("{}\n", json!({"version": VERSION, "egress": flows}))
+    json_object([("egress", flows.into())])
 }
 
 /// Rules for a chain of output. nftables takes no name that has several addresses: only addresses

@@ -14,7 +14,8 @@ async fn egress(lab: &Lab, more: &[&str]) -> (i32, String) {
         GATEWAY,
         "--domain=https://platform.example.com",
     ]);
-    command.args(more).env("INFISICAL_TOKEN", "hunter2");
+    // Without a credential, which says nothing of hosts.
+    command.args(more);
     let process = Process::spawn("egress", command);
     let code = process.exit_code().await;
     (code, process.output())

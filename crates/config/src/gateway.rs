@@ -3,7 +3,7 @@
 use super::assemble::{Assembled, Inputs, assemble};
 use super::env::{AUDIT_FILE, RELAY_NAME};
 use super::role::GATEWAY;
-use super::settings::{GatewaySettings, LogSettings};
+use super::settings::{CommonSettings, GatewaySettings, LogSettings};
 use crate::names::{GatewayName, RelayName};
 
 const NAME_MISSING: &str =
@@ -29,6 +29,30 @@ pub fn assemble_gateway(inputs: &Inputs<'_>) -> Assembled<GatewaySettings> {
             common: common?,
             credential: credential?,
             relay,
+        })
+    })
+}
+
+/// The part of a gateway's settings that says whom it connects to; no credential is needed.
+#[derive(Debug)]
+pub struct GatewayEgress {
+    /// Its name.
+    pub name: GatewayName,
+    /// The platform and the proxies.
+    pub common: CommonSettings,
+}
+
+/// Makes that part of what was given.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn assemble_gateway_egress(inputs: &Inputs<'_>) -> Assembled<GatewayEgress> {
+    assemble::<GatewayName, _>(inputs, &GATEWAY, |reader, store| {
+        let name = reader.required(GATEWAY.name, NAME_MISSING, str::parse::<GatewayName>);
+        let common = reader.common(&GATEWAY, store);
+        Some(GatewayEgress {
+            name: name?,
+            common: common?,
         })
     })
 }

@@ -37,5 +37,5 @@ pub mod value;
 pub mod warning;
 
 pub use assemble::{Assembled, Inputs, default_directory};
-pub use gateway::assemble_gateway;
+pub use gateway::{GatewayEgress, assemble_gateway, assemble_gateway_egress};
 pub use relay::{assemble_relay, relay_asks_for_low_port};
