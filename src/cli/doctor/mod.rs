@@ -32,6 +32,7 @@ use crate::api::types::Relay;
 use crate::config::credential::{Credential, IdentityCredential};
 use crate::config::settings::{GatewaySettings, RelayCredential, RelaySettings};
 use crate::connect::Target;
+use crate::install::place::Role;
 use crate::secret::Secret;
 use crate::trust;
 use layer::{
@@ -244,11 +245,13 @@ async fn examine<R: Examined>(start: &Start<R>, global: &Global) -> Vec<Check> {
             }
         }
     };
-    // A wrong clock makes a good certificate look expired.
+    // A wrong clock makes a good certificate look expired, and the ports of a relay are its own.
     let clock = platform.checks.iter().find(|check| *check.layer == CLOCK);
-    let judged = |check: Check| match clock {
-        Some(clock) if *check.layer == HOST_CERTIFICATE => check.unless_caused_by(&[clock]),
-        Some(_) | None => check,
+    let judged = |check: Check| {
+        let clock = clock.filter(|_| *check.layer == HOST_CERTIFICATE);
+        let process = (role == Role::Relay).then_some(&running);
+        let causes: Vec<&Check> = process.into_iter().chain(clock).collect();
+        check.unless_caused_by(&causes)
     };
     let relay = relay.into_iter().map(judged).collect();
     let mut checks = vec![configuration, disk, unit_check, running];
