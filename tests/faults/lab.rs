@@ -262,6 +262,13 @@ impl Lab {
         self.spawn_ready("dns", &command)
     }
 
+    /// A DNS server in its place that answers every query with `code`.
+    pub(crate) fn start_failing_dns(&self, code: u8) -> Rc<Process> {
+        let address = SocketAddr::from((Machine::Gateway.router(), 53)).to_string();
+        let command = self.peer(&["failing-dns", &address, &code.to_string()]);
+        self.spawn_ready("failing dns", &self.net.on_router(&command))
+    }
+
     /// The gateway's machine asks the DNS server on its router, which need not be there.
     pub(crate) fn use_dns(&self) {
         let resolver = format!("nameserver {}\n", Machine::Gateway.router());

@@ -24,6 +24,10 @@ pub(crate) fn run(role: &[&str]) -> ExitCode {
     match role {
         ["echo"] => echo(),
         ["dns", address, names @ ..] => serve_names(address.parse().expect("an address"), names),
+        ["failing-dns", address, code] => serve_failures(
+            address.parse().expect("an address"),
+            code.parse().expect("a code"),
+        ),
         ["proxy", listen, to] => proxy::run(
             listen.parse().expect("an address"),
             to.parse().expect("an address"),
@@ -73,6 +77,18 @@ fn serve_names(address: SocketAddr, names: &[&str]) {
                 .map(|(_, address)| *address)
         };
         if let Some(answer) = dns::answer(&buffer[..count], TTL, known) {
+            let _ = socket.send_to(&answer, client);
+        }
+    }
+}
+
+/// Answers every query with `code`.
+fn serve_failures(address: SocketAddr, code: u8) {
+    let socket = UdpSocket::bind(address).expect("the DNS server's port");
+    println!("ready");
+    let mut buffer = [0; 1500];
+    while let Ok((count, client)) = socket.recv_from(&mut buffer) {
+        if let Some(answer) = dns::failure(&buffer[..count], code) {
             let _ = socket.send_to(&answer, client);
         }
     }

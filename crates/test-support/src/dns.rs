@@ -24,6 +24,16 @@ pub fn answer(query: &[u8], ttl: u8, known: impl Fn(&[u8]) -> Option<Ipv4Addr>) 
     Some(message)
 }
 
+/// The answer of a server that answers every query with this code (RFC 1035 §4.1.1).
+pub fn failure(query: &[u8], code: u8) -> Option<Vec<u8>> {
+    let question = query.get(12..)?;
+    let end = question.iter().position(|byte| *byte == 0)? + 1;
+    let mut message = query.get(..2)?.to_vec();
+    message.extend([0x81, 0x80 | code, 0, 1, 0, 0, 0, 0, 0, 0]);
+    message.extend(question.get(..end + 4)?);
+    Some(message)
+}
+
 /// A name as labels.
 pub fn encoded(name: &str) -> Vec<u8> {
     let mut labels = Vec::new();

@@ -7,6 +7,7 @@ mod machine;
 mod platform;
 mod proxy;
 mod relay;
+mod relay_role;
 mod target;
 
 use crate::runner::Case;
@@ -46,6 +47,13 @@ pub(super) const CASES: &[Case] = &[
         bound: None,
         labs: 1,
         run: relay::run,
+    },
+    Case {
+        name: "relays_doctor_names_its_faults",
+        row: "",
+        bound: None,
+        labs: 1,
+        run: relay_role::run,
     },
     Case {
         name: "doctor_names_faults_of_a_target",
