@@ -7,7 +7,7 @@ use super::layer::{Check, Fault, PLATFORM_TLS, blocked};
 use super::platform::judge;
 use crate::api::unverified::{self, Unverified};
 use crate::config::settings::CommonSettings;
-use crate::error::{CertificateFault, certificate_fault, chain};
+use crate::error::{CertificateFault, HandshakeFault, certificate_fault, chain, handshake_fault};
 use crate::trust::Certificate;
 
 /// How long the platform may take to show its chain.
@@ -20,13 +20,9 @@ pub(super) async fn refused(
 ) -> (Check, Option<Check>) {
     let text = chain(error).to_string();
     let Some(fault) = certificate_fault(error) else {
-        let cause = "No TLS session with the platform can be made.";
-        let fix =
-            "Check that the port speaks TLS, and that no firewall or proxy on the way breaks it.";
-        return (
-            Check::failed(&PLATFORM_TLS, Fault::new(text, cause, fix)),
-            None,
-        );
+        let (cause, fix) = no_session(handshake_fault(error));
+        let fault = Fault::new(text, cause, fix);
+        return (Check::failed(&PLATFORM_TLS, fault), None);
     };
     let seen = unverified::ask(&settings.domain, &settings.proxies, ANSWER).await;
     let clock = match (fault, seen.date) {
@@ -41,6 +37,26 @@ pub(super) async fn refused(
     }
     let fault = fault_of(fault, described(text, &seen.chain), &seen);
     (Check::failed(&PLATFORM_TLS, fault), clock)
+}
+
+/// TLS did not come as far as a certificate.
+fn no_session(fault: HandshakeFault) -> (&'static str, &'static str) {
+    match fault {
+        HandshakeFault::NotTls => (
+            "What answers on this port does not speak TLS.",
+            "Set the domain to the port where the platform, or the proxy before it, speaks TLS; \
+             begin it with http:// if none does.",
+        ),
+        HandshakeFault::Cut => (
+            "Something on the way, or before the platform, cuts the connection when TLS begins.",
+            "Let firewalls and proxies on the way pass TLS to the platform, and see the log of \
+             the proxy before the platform.",
+        ),
+        HandshakeFault::Other => (
+            "No TLS session with the platform can be made.",
+            "Check that the port speaks TLS, and that no firewall or proxy on the way breaks it.",
+        ),
+    }
 }
 
 /// `text`, and each certificate of `chain`.

@@ -17,8 +17,8 @@ use std::time::Duration;
 
 pub use kind::kind;
 pub use tls::{
-    CertificateFault, certificate_fault, is_certificate_error, is_closed_in_handshake, pem_error,
-    tls_error,
+    CertificateFault, HandshakeFault, certificate_fault, handshake_fault, is_certificate_error,
+    is_closed_in_handshake, pem_error, tls_error,
 };
 
 use explain::Level;

@@ -276,6 +276,39 @@ pub fn certificate_fault(error: &(dyn StdError + 'static)) -> Option<Certificate
     None
 }
 
+/// What went wrong in a TLS handshake before a certificate was judged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HandshakeFault {
+    /// The other side does not speak TLS.
+    NotTls,
+    /// The connection was reset, or ended without a word.
+    Cut,
+    /// Anything else.
+    Other,
+}
+
+/// How the handshake failed, at whatever depth of `error`.
+#[must_use]
+pub fn handshake_fault(error: &(dyn StdError + 'static)) -> HandshakeFault {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let error = unwrap(error);
+        if let Some(rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType)) =
+            error.downcast_ref()
+        {
+            return HandshakeFault::NotTls;
+        }
+        if error
+            .downcast_ref::<io::Error>()
+            .is_some_and(is_closed_in_handshake)
+        {
+            return HandshakeFault::Cut;
+        }
+        next = error.source();
+    }
+    HandshakeFault::Other
+}
+
 /// True if the other side's certificate was refused, at whatever depth of `error`.
 #[must_use]
 pub fn is_certificate_error(error: &(dyn StdError + 'static)) -> bool {
