@@ -48,9 +48,19 @@ pub(super) fn run(lab: &mut Lab) -> Outcome {
     let unknown = doctor.clone().domain("https://nowhere.example.org");
     matrix.check(lab, &unknown, lookup);
     lab.kill(&dns);
-    lookup.fault = "the resolver refuses queries";
-    lookup.cause = "resolver";
+    lookup.fault = "the resolver is not running";
+    lookup.cause = "listens";
     matrix.check(lab, &doctor, lookup);
+    for (fault, code, cause) in [
+        ("the resolver refuses to answer", 5, "refuses"),
+        ("the resolver fails (SERVFAIL)", 2, "cannot find out"),
+    ] {
+        let failing = lab.start_failing_dns(code);
+        lookup.fault = fault;
+        lookup.cause = cause;
+        matrix.check(lab, &doctor, lookup);
+        lab.kill(&failing);
+    }
     lab.net.silence_dns(Machine::Gateway);
     lookup.fault = "the resolver does not answer";
     lookup.cause = "does not answer";
@@ -88,7 +98,7 @@ fn ports(lab: &mut Lab, doctor: &Doctor, matrix: &mut Matrix) {
             Block::Cut,
             "platform-tls",
             ABOVE_TLS,
-            "No TLS session",
+            "cuts",
         ),
     ] {
         lab.net.block(Machine::Gateway, platform, how);
@@ -124,6 +134,8 @@ fn ports(lab: &mut Lab, doctor: &Doctor, matrix: &mut Matrix) {
 
 /// A certificate of a platform that does not verify.
 fn certificates(lab: &Lab, doctor: &Doctor, matrix: &mut Matrix) {
+    // The clocks are compared without a verified certificate.
+    const BESIDE_CLOCK: &[&str] = &["platform-answer", "token"];
     let address = Machine::Platform.address();
     let (ca, other) = (Ca::root("Platform CA"), Ca::root("Other CA"));
     let root = lab.dir().join("other-root.pem");
@@ -132,25 +144,29 @@ fn certificates(lab: &Lab, doctor: &Doctor, matrix: &mut Matrix) {
     let elsewhere = Leaf::relay_server(Machine::Client.address());
     let port = SocketAddr::from((address, OTHER_PORT));
     let doctor = doctor.clone().root(&root);
-    for (fault, pem, cause) in [
+    for (fault, pem, dependents, cause) in [
         (
             "the platform's certificate is of a CA that is not known here",
             other.sign(&leaf()),
+            ABOVE_TLS,
             "CA",
         ),
         (
             "the platform's certificate has expired",
             ca.sign(&leaf().expired()),
+            BESIDE_CLOCK,
             "expired",
         ),
         (
             "the platform's certificate is not valid yet",
             ca.sign(&leaf().not_yet_valid()),
+            BESIDE_CLOCK,
             "is not valid yet",
         ),
         (
             "the platform's certificate is for another name",
             ca.sign(&elsewhere),
+            ABOVE_TLS,
             "another name",
         ),
     ] {
@@ -164,7 +180,7 @@ fn certificates(lab: &Lab, doctor: &Doctor, matrix: &mut Matrix) {
         let expected = Expected {
             fault,
             layer: "platform-tls",
-            dependents: ABOVE_TLS,
+            dependents,
             cause,
         };
         let doctor = doctor.clone().domain(&format!("https://{port}"));
@@ -194,7 +210,7 @@ fn answers(lab: &Lab, doctor: &Doctor, matrix: &mut Matrix) {
         fault: "the platform's port speaks no TLS",
         layer: "platform-tls",
         dependents: ABOVE_TLS,
-        cause: "No TLS session",
+        cause: "not speak TLS",
     };
     matrix.check(lab, &doctor("https"), expected);
     let html =
@@ -254,15 +270,30 @@ fn answers(lab: &Lab, doctor: &Doctor, matrix: &mut Matrix) {
 }
 
 fn clocks(lab: &Lab, doctor: &Doctor, matrix: &mut Matrix) {
-    for (fault, offset, layer) in [("this machine's clock is 2 days ahead", "+2d", "clock")] {
+    // The platform's certificate is good for a month in either direction.
+    const LOOKS_INVALID: &[&str] = &["platform-tls", "platform-answer", "token"];
+    for (fault, offset, dependents) in [
+        ("this machine's clock is 2 days ahead", "+2d", &[][..]),
+        ("this machine's clock is 2 days behind", "-2d", &[]),
+        (
+            "this machine's clock is 3 months ahead, so that certificates look expired",
+            "+90d",
+            LOOKS_INVALID,
+        ),
+        (
+            "this machine's clock is 3 months behind, so that certificates look not valid yet",
+            "-90d",
+            LOOKS_INVALID,
+        ),
+    ] {
         let Some(library) = library() else {
             matrix.skip(fault, "the package faketime is not installed");
             continue;
         };
         let expected = Expected {
             fault,
-            layer,
-            dependents: &[],
+            layer: "clock",
+            dependents,
             cause: "clock",
         };
         let doctor = shifted(doctor, library.as_os_str(), offset);

@@ -169,21 +169,21 @@ fn client_port(lab: &mut Lab, doctor: &Doctor, matrix: &mut Matrix) {
             Block::Drop,
             false,
             "heartbeat",
-            "",
+            "platform cannot reach",
         ),
         (
             "a firewall refuses connections of the platform to port 8443 of the relay",
             Block::Reset,
             false,
             "heartbeat",
-            "",
+            "platform cannot reach",
         ),
         (
             "a firewall resets connections of the platform to port 8443 once TLS begins",
             Block::Cut,
             false,
             "heartbeat",
-            "",
+            "platform cannot reach",
         ),
     ] {
         let relay = (Machine::Relay, TLS);

@@ -59,7 +59,13 @@ pub(super) fn run(lab: &mut Lab) -> Outcome {
     let stopped = expected(
         "the relay is not started",
         "running",
-        &["registration", "relay-ssh", "relay-tls", "tunnel", "heartbeat"],
+        &[
+            "registration",
+            "relay-ssh",
+            "relay-tls",
+            "tunnel",
+            "heartbeat",
+        ],
         "does not run",
     );
     matrix.check(lab, &doctor, stopped);
@@ -73,7 +79,7 @@ pub(super) fn run(lab: &mut Lab) -> Outcome {
         "a firewall drops packets of the platform to port 8443 of this relay",
         "heartbeat",
         &[],
-        "",
+        "platform cannot reach",
     );
     matrix.check(lab, &doctor, closed);
     matrix.finish()
