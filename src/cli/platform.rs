@@ -88,6 +88,16 @@ struct Start {
     /// File to write the URL to once it is served
     #[arg(long, value_name = "FILE")]
     ready_file: Option<PathBuf>,
+    #[command(flatten)]
+    metrics: MetricsArgs,
+    /// For tests: the certificates of gateways end after so many seconds instead of a day
+    #[arg(long, value_name = "SECONDS", hide = true)]
+    gateway_certificate_lifetime: Option<NonZeroU32>,
+}
+
+/// Where a platform serves metrics.
+#[derive(Debug, ClapArgs)]
+pub(super) struct MetricsArgs {
     /// Serve metrics there: an address and a port, only a port, which is then on 127.0.0.1, or
     /// unix:PATH
     #[arg(long, value_name = "PLACE")]
@@ -95,9 +105,28 @@ struct Start {
     /// Allow --metrics-listen to name an address that other machines can reach
     #[arg(long, requires = "metrics_listen")]
     metrics_allow_remote: bool,
-    /// For tests: the certificates of gateways end after so many seconds instead of a day
-    #[arg(long, value_name = "SECONDS", hide = true)]
-    gateway_certificate_lifetime: Option<NonZeroU32>,
+}
+
+impl MetricsArgs {
+    pub(super) fn listen(&self) -> anyhow::Result<Option<MetricsListen>> {
+        let parse = |text| MetricsListen::parse(text, self.metrics_allow_remote);
+        let listen = self.metrics_listen.as_deref().map(parse).transpose();
+        listen.map_err(|error| {
+            Failure::configuration(anyhow::Error::new(error).context("--metrics-listen"))
+        })
+    }
+
+    /// The same as arguments.
+    pub(super) fn words(&self) -> Vec<String> {
+        let listen = self.metrics_listen.iter();
+        let mut words: Vec<_> = listen
+            .map(|place| format!("--metrics-listen={place}"))
+            .collect();
+        if self.metrics_allow_remote {
+            words.push("--metrics-allow-remote".to_owned());
+        }
+        words
+    }
 }
 
 impl Args {
@@ -139,15 +168,7 @@ async fn start_platform(args: Start, global: &Global, scope: Scope) -> anyhow::R
         .tls_cert
         .zip(args.tls_key)
         .map(|(certificate, key)| TlsFiles { certificate, key });
-    let metrics_listen = args
-        .metrics_listen
-        .as_deref()
-        .map(|text| MetricsListen::parse(text, args.metrics_allow_remote))
-        .transpose()
-        .map_err(|error| {
-            let error = anyhow::Error::new(error).context("--metrics-listen");
-            Failure::configuration(error)
-        })?;
+    let metrics_listen = args.metrics.listen()?;
     let settings = Settings {
         listen: args.listen,
         state_dir,

@@ -25,6 +25,8 @@ pub(crate) const PRIVATE_STATE: &str = "/var/lib/private/infisical-platform";
 pub struct Settings {
     /// Where it serves.
     pub listen: SocketAddr,
+    /// The port of its metrics, if they have one.
+    pub metrics_port: Option<u16>,
     /// Certificate and key of HTTPS, each an absolute path.
     pub tls: Option<(PathBuf, PathBuf)>,
     /// The other arguments of `platform start`.
@@ -69,7 +71,9 @@ pub fn drop_in(settings: &Settings, program: &Program, version: Version) -> Stri
     words.extend(settings.arguments.iter().map(argument));
     lines.push("ExecStart=".to_owned());
     lines.push(format!("ExecStart={}", words.join(" ")));
-    lines.extend(unit_templates::open_ports(&[settings.listen.port()]));
+    let ports = [Some(settings.listen.port()), settings.metrics_port];
+    let ports: Vec<u16> = ports.into_iter().flatten().collect();
+    lines.extend(unit_templates::open_ports(&ports));
     if version < LINKS {
         lines.extend(unlinked(STATE, PRIVATE_STATE));
     }
@@ -84,6 +88,7 @@ mod tests {
     fn text(listen: &str, arguments: &[&str]) -> String {
         let settings = Settings {
             listen: listen.parse().expect("an address"),
+            metrics_port: Some(9091),
             tls: Some(("/etc/tls/a%b.pem".into(), "/etc/tls/key.pem".into())),
             arguments: arguments.iter().map(ToString::to_string).collect(),
         };
@@ -101,6 +106,7 @@ mod tests {
              --listen 0.0.0.0:443 --tls-cert ${CREDENTIALS_DIRECTORY}/tls-cert \
              --tls-key ${CREDENTIALS_DIRECTORY}/tls-key --organization \"50%% of $$a b\"",
             "SocketBindAllow=tcp:443",
+            "SocketBindAllow=tcp:9091",
             "AmbientCapabilities=CAP_NET_BIND_SERVICE",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} in {text}");

@@ -130,6 +130,7 @@ fn write(place: &Place, own_user: bool, version: Version, directory: &Path) -> S
 fn write_platform(port: u16, version: Version, directory: &Path) -> String {
     let program = Program::try_new(Path::new("/bin/sh")).unwrap_or_else(|error| panic!("{error}"));
     let settings = platform::Settings {
+        metrics_port: None,
         listen: ([127, 0, 0, 1], port).into(),
         tls: None,
         arguments: vec!["--organization=Ours & theirs".to_owned()],

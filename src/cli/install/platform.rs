@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 
 use super::super::exit::Failure;
-use super::super::platform::DEFAULT_LISTEN;
+use super::super::platform::{DEFAULT_LISTEN, MetricsArgs};
 use super::super::service::{self, say};
 use super::Steps;
 use super::execute::show;
 use crate::config::listen;
+use crate::config::metrics::MetricsListen;
 use crate::error::chain;
 use crate::host::systemd::{State, Systemd};
 use crate::host::unit::{Program, Version};
@@ -63,6 +64,8 @@ struct Install {
     /// Name of the organization, which appears in certificates
     #[arg(long, value_name = "NAME")]
     organization: Option<String>,
+    #[command(flatten)]
+    metrics: MetricsArgs,
     #[command(flatten)]
     steps: Steps,
 }
@@ -174,8 +177,14 @@ impl Install {
             }
             arguments.push(format!("--organization={name}"));
         }
+        let metrics_port = match self.metrics.listen()? {
+            Some(MetricsListen::Tcp(address)) => Some(address.port()),
+            Some(MetricsListen::Unix(_)) | None => None,
+        };
+        arguments.extend(self.metrics.words());
         Ok(Settings {
             listen: self.listen,
+            metrics_port,
             tls,
             arguments,
         })

@@ -1,6 +1,9 @@
 //! What a client learns of a target that was not reached.
 
+use std::io;
+
 use tokio::io::AsyncReadExt as _;
+use tokio::net::TcpStream;
 
 use super::transfer::connect_stdio;
 use crate::support::lab::Lab;
@@ -22,6 +25,31 @@ async fn stdio_to_dead_target_fails_with_reason() {
         let expected = format!("gateway {GATEWAY} could not reach {dead}: connection refused");
         assert!(output.contains(&expected), "{output}");
         assert_eq!(process.stdout(), "");
+    }
+}
+
+/// At a local port the log names the part of the way, the class and the reason.
+#[tokio::test(flavor = "multi_thread")]
+async fn refused_connection_is_logged_with_its_class() {
+    let stack = Stack::start().await;
+    let dead = Target::refusing(stack.host).to_string();
+    for (target, reason) in [
+        (dead.as_str(), "connection refused"),
+        ("nowhere.invalid:1", "cannot resolve nowhere.invalid"),
+    ] {
+        let (connect, address) = stack.connect(target).await;
+        let mut local = TcpStream::connect(address).await.expect("it listens");
+        let mut nothing = Vec::new();
+        let end = soon("the end", local.read_to_end(&mut nothing)).await;
+        assert_eq!(
+            end.expect_err("a reset").kind(),
+            io::ErrorKind::ConnectionReset
+        );
+        let line = connect.wait_for_line("connection failed").await;
+        let sentence = format!("gateway {GATEWAY} could not reach {target}: {reason}");
+        for part in ["part=\"target\"", "class=\"unreachable\"", &sentence] {
+            assert!(line.contains(part), "{part}: {line}");
+        }
     }
 }
 

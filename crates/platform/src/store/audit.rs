@@ -224,9 +224,9 @@ mod tests {
         let class = second.refusal.as_ref().map(|refusal| &*refusal.class);
         assert_eq!(class, Some("NotFound"));
         let later = store.audit(now, 1, 10).await.expect("read");
-        assert_eq!(later.as_slice(), [second.clone()]);
+        assert_eq!(later.as_slice(), std::slice::from_ref(second));
         let limited = store.audit(now, 0, 1).await.expect("read");
-        assert_eq!(limited.as_slice(), [first.clone()]);
+        assert_eq!(limited.as_slice(), std::slice::from_ref(first));
         let none = store.audit(now + Duration::from_secs(1), 0, 10).await;
         assert!(none.expect("read").is_empty());
     }
