@@ -37,7 +37,7 @@ use crate::secret::Secret;
 use crate::trust;
 use layer::{
     CLOCK, Check, DESCRIPTORS, Fault, HEARTBEAT, HOST_CERTIFICATE, MEMORY, Outcome, REGISTRATION,
-    RELAY_TLS, RELOAD, SERVING, blocked,
+    RELAY_TLS, RELOAD, SERVING, TOKEN, blocked,
 };
 use relay::Address;
 use service::Unit;
@@ -225,6 +225,17 @@ async fn examine<R: Examined>(start: &Start<R>, global: &Global) -> Vec<Check> {
             }
         },
     );
+    // A service that cannot read its settings, or whose token is refused, has ended.
+    let (unit_check, running) = match unit.has_failed() {
+        true => {
+            let refused = platform.checks.iter().find(|check| *check.layer == TOKEN);
+            let causes: Vec<&Check> = [&configuration, &disk].into_iter().chain(refused).collect();
+            let unit_check = unit_check.unless_caused_by(&causes);
+            let running = running.unless_caused_by(&[&unit_check]);
+            (unit_check, running)
+        }
+        false => (unit_check, running),
+    };
     let relay = match early {
         Some(checks) => checks,
         None => {

@@ -78,7 +78,8 @@ fn judge(host: &str, replies: &[(IpAddr, Reply)]) -> Diagnosis {
         .map(|(server, reply)| format!("DNS server {server}: {reply}"));
     let asked: Vec<String> = asked.collect();
     let telling = replies.iter().min_by_key(|(_, reply)| *reply);
-    let (server, reply) = telling.map_or((Ipv4Addr::LOCALHOST.into(), Reply::Silent), |both| *both);
+    let local = (Ipv4Addr::LOCALHOST.into(), Reply::Silent);
+    let (server, reply) = telling.map_or(local, |both| *both);
     let (cause, fix) = match reply {
         Reply::NoSuchName => (
             format!("The name {host} does not exist in DNS."),

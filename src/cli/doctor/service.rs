@@ -92,6 +92,14 @@ impl Unit {
         }
     }
 
+    /// True if it ended, and not because it was told to.
+    pub(super) fn has_failed(&self) -> bool {
+        match self {
+            Self::Installed { state, .. } => state.has_failed(),
+            Self::Absent(_) | Self::Unknown(_) => false,
+        }
+    }
+
     /// How it is started or restarted.
     fn command(&self, verb: &str, role: Role) -> String {
         match self {
