@@ -1,6 +1,8 @@
 //! The installed service, as the cases see it: installed by the program itself, looked at by
 //! `systemctl`.
 
+use serde_json::Value;
+
 use crate::container::Container;
 use crate::lab::{Lab, PROGRAM};
 use crate::wait;
@@ -131,7 +133,7 @@ pub(crate) fn wait_for_line(container: &Container, unit: &str, part: &str) {
 }
 
 /// What the journal has of one event of `unit` since the boot, by the event's id.
-pub(crate) fn entries(container: &Container, unit: &str, id: &str) -> Vec<serde_json::Value> {
+pub(crate) fn entries(container: &Container, unit: &str, id: &str) -> Vec<Value> {
     let filter = format!("MESSAGE_ID={id}");
     let look = ["journalctl", "-b", "-q", "-o", "json", "-u", unit, &filter];
     let entries = container.run(look).ok();
@@ -148,6 +150,19 @@ pub(crate) fn wait_for_state(container: &Container, unit: &str, wanted: &str) {
         let state = container.property(unit, "ActiveState");
         if state == wanted { Ok(()) } else { Err(state) }
     });
+}
+
+/// Asserts that doctor names `layer` and nothing else, and that its advice has `fix` in it.
+#[track_caller]
+pub(crate) fn assert_diagnosis(container: &Container, layer: &str, fix: &str) {
+    let found = container.run([PROGRAM, "gateway", "doctor", "--json"]);
+    let json: Value = serde_json::from_str(&found.exits(1)).expect("JSON");
+    let checks = json["checks"].as_array().expect("checks").iter();
+    let failed = checks.filter(|check| check["status"] == "failed");
+    let failed: Vec<&Value> = failed.map(|check| &check["id"]).collect();
+    assert_eq!(failed, [layer], "{json:#}");
+    let advice = json["fix"].as_str().expect("a fix");
+    assert!(advice.contains(fix), "{json:#}");
 }
 
 /// Which start of `unit` this is; another one has another id.

@@ -89,14 +89,7 @@ pub(super) fn doctor_names_the_units_fault(lab: &mut Lab) {
         ("stop", "start", "sudo systemctl start infisical-gateway"),
     ] {
         container.run(["systemctl", spoil, UNIT]).ok();
-        let found = container.run([PROGRAM, "gateway", "doctor", "--json"]);
-        let json: Value = serde_json::from_str(&found.exits(1)).expect("JSON");
-        let checks = json["checks"].as_array().expect("checks").iter();
-        let failed: Vec<&Value> = checks.filter(|check| check["status"] == "failed").collect();
-        assert_eq!(failed.len(), 1, "{spoil}: {json:#}");
-        assert_eq!(failed[0]["id"], "unit", "{spoil}: {json:#}");
-        let advice = json["fix"].as_str().expect("a fix");
-        assert!(advice.contains(fix), "{spoil}: {advice}");
+        service::assert_diagnosis(container, "unit", fix);
         container.run(["systemctl", cure, UNIT]).ok();
     }
     service::wait_for_status(container, UNIT, "connected to relay-one");

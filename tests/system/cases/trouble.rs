@@ -59,6 +59,7 @@ pub(super) fn refused_token_fails_with_platforms_message(lab: &mut Lab) {
     let ended = service::entries(container, UNIT, FAILED);
     assert_eq!(ended.len(), 1, "{ended:?}");
     assert_eq!(ended[0]["PRIORITY"], "3", "{ended:?}");
+    service::assert_diagnosis(container, "token", "Create a new token on the platform");
     lab.assert_hidden("a-token-that-no-one-issued");
     service::set(container, CONFIGURATION, key, &good);
     container.run(["systemctl", "start", UNIT]).ok();
@@ -75,6 +76,7 @@ pub(super) fn wrong_configuration_fails_without_a_restart(lab: &mut Lab) {
     assert_eq!(container.property(UNIT, "NRestarts"), "0");
     let status = container.run(["systemctl", "status", "--no-pager", UNIT]);
     assert!(status.stdout.contains("INFISICAL_LOG_LEVEL"), "{status:?}");
+    service::assert_diagnosis(container, "configuration", "");
     service::set(container, CONFIGURATION, "INFISICAL_LOG_LEVEL", "info");
     container.run(["systemctl", "start", UNIT]).ok();
     lab.assert_session(GATEWAY);
@@ -85,6 +87,7 @@ pub(super) fn boot_does_not_wait_for_the_network(lab: &mut Lab) {
     lab.container.run(disable).ok();
     lab.container.reboot();
     assert_not_connected(lab);
+    service::assert_diagnosis(&lab.container, "platform-dns", "DNS");
     lab.plug_in();
     service::wait_for_status(&lab.container, UNIT, "connected to relay-one");
     lab.assert_session(GATEWAY);
@@ -98,6 +101,7 @@ pub(super) fn boot_does_not_wait_for_the_platform(lab: &mut Lab) {
     lab.container.run(disable).ok();
     lab.container.reboot();
     assert_not_connected(lab);
+    service::assert_diagnosis(&lab.container, "platform-tcp", "Start the platform");
     let enable = ["systemctl", "enable", "--now"].into_iter().chain(platform);
     lab.container.run(enable).ok();
     service::wait_for_status(&lab.container, UNIT, "connected to relay-one");
@@ -129,6 +133,7 @@ pub(super) fn working_gateway_outlives_a_refusing_platform(lab: &mut Lab) {
     container.run(["systemctl", "restart", UNIT]).ok();
     let status = service::wait_for_status(container, UNIT, "not connected, ");
     assert!(status.contains("the gateway was deleted"), "{status}");
+    service::assert_diagnosis(container, "token", "Create it again on the platform");
     assert_eq!(container.property(UNIT, "ActiveState"), "active");
     assert_eq!(container.property(UNIT, "NRestarts"), "0");
 }
