@@ -17,6 +17,7 @@ use super::global::{Global, LOCAL_DOMAIN};
 use super::platform_audit as audit;
 use super::platform_lists::{Format, ListedEnrollment, ListedGateway, ListedRelay};
 use super::print::print;
+use super::progress;
 use crate::api::types::Identity;
 use crate::api::{self, Client};
 use crate::config::env::{AUTH_METHOD, CLIENT_ID, CLIENT_SECRET};
@@ -253,7 +254,7 @@ impl Admin {
         action: &'static str,
         path: &str,
     ) -> anyhow::Result<T> {
-        let answer = self.client.get(action, path, &self.token).await;
+        let answer = wait(self.client.get(action, path, &self.token)).await;
         answer.map_err(|error| self.refused(error))
     }
 
@@ -264,14 +265,19 @@ impl Admin {
         request: &serde_json::Value,
     ) -> anyhow::Result<T> {
         let token = Some(&self.token);
-        let answer = self.client.post(action, path, token, request).await;
+        let answer = wait(self.client.post(action, path, token, request)).await;
         answer.map_err(|error| self.refused(error))
     }
 
     async fn delete(&self, action: &'static str, path: &str) -> anyhow::Result<()> {
-        let answer = self.client.delete(action, path, &self.token).await;
+        let answer = wait(self.client.delete(action, path, &self.token)).await;
         answer.map(drop).map_err(|error| self.refused(error))
     }
+}
+
+/// Waits for the answer to a request.
+async fn wait<T>(request: impl Future<Output = T>) -> T {
+    progress::show("Waiting for the platform", request).await
 }
 
 impl Administrator {

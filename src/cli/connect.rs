@@ -7,8 +7,9 @@ use std::path::PathBuf;
 use super::exit::{Code, Failure};
 use super::global::{Global, LOCAL_DOMAIN};
 use super::print::output_failed;
+use super::progress;
 use crate::config::listen;
-use crate::connect::{self, Forwarder, Settings, Target};
+use crate::connect::{self, Connection, Forwarder, Settings, Target};
 use crate::error::{Reason, chain};
 use crate::host::{notify, ready_file};
 use crate::names::GatewayName;
@@ -57,6 +58,7 @@ pub(crate) async fn run(args: Args, global: &Global, scope: Scope) -> anyhow::Re
     let (headers, proxies) = (global.headers()?, global.proxies()?);
     let (token, token_source) = global.client_token(args.token_file.as_deref(), &domain)?;
     let failure = |error| failure(error, &token_source);
+    let waiting = format!("Waiting for gateway {}", args.gateway);
     let settings = Settings {
         headers,
         proxies,
@@ -66,14 +68,16 @@ pub(crate) async fn run(args: Args, global: &Global, scope: Scope) -> anyhow::Re
         target,
     };
     if args.stdio {
+        let opening = Connection::open(settings, &scope);
+        let connection = progress::show(&waiting, opening).await.map_err(failure)?;
         let (input, output) = (tokio::io::stdin(), tokio::io::stdout());
-        let connection = connect::run_stdio(settings, input, output, &scope);
-        return connection.await.map_err(failure);
+        let copying = connection.copy(input, output, &scope);
+        return copying.await.map_err(failure);
     }
     let address = args.listen.unwrap_or(DEFAULT_LISTEN);
     let forwarder = Forwarder::bind(settings, address).map_err(failure)?;
     // An unknown gateway, or one that is not connected, is reported before anything waits for it.
-    match forwarder.check(&scope).await {
+    match progress::show(&waiting, forwarder.check(&scope)).await {
         Err(error) if error.is_final() => return Err(failure(error)),
         Err(error) => {
             // Like the line below for people, so that the two come in this order.

@@ -10,11 +10,13 @@ use clap::Args;
 
 use super::exit::Failure;
 use super::logging::{Logging, Stream};
+use super::progress;
 use super::setting_args::{Every, SettingArgs};
 use crate::config::env::{
     API_URL, CA_FILE, CUSTOM_HEADERS, Environment, Kind, LOG_DESTINATION, LOG_FILE, LOG_FORMAT,
     LOG_LEVEL, TOKEN, Variable,
 };
+use crate::config::log::LogFormat;
 use crate::config::proxy::Proxies;
 use crate::config::raw::{Flags, Raw, Source};
 use crate::config::settings::{ApiBase, CustomHeaders, LogLevel, LogSettings};
@@ -47,6 +49,9 @@ fn parse_bool(text: &str) -> Result<bool, &'static str> {
 pub(crate) struct GlobalArgs {
     #[command(flatten)]
     pub(crate) settings: SettingArgs<Every>,
+    /// Do not show progress
+    #[arg(long, global = true)]
+    pub(crate) quiet: bool,
     /// Accepted as in the deployed programs: this program shows neither tips nor news of updates
     #[arg(long, global = true, hide = true, num_args = 0..=1, require_equals = true,
         default_missing_value = "true", value_parser = parse_bool)]
@@ -164,6 +169,17 @@ impl Global {
 
     fn raw(&self) -> Raw<'_> {
         raw(&self.flags, &self.environment)
+    }
+
+    /// What is said of how to show progress.
+    pub(super) fn progress(&self) -> progress::Preferences {
+        let format = self.raw().value(&LOG_FORMAT);
+        let format = format.map(|value| value.text.expose().parse());
+        progress::Preferences {
+            is_quiet: self.args.quiet,
+            is_json: matches!(format, Some(Ok(LogFormat::Json))),
+            may_draw: self.environment.can_draw() && !self.environment.no_color,
+        }
     }
 
     /// Where the root certificates are: variables, and a private CA's file by flag or variable.

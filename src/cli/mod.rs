@@ -28,6 +28,7 @@ mod platform;
 mod platform_audit;
 mod platform_lists;
 pub mod print;
+mod progress;
 mod relay;
 mod reload;
 mod service;
@@ -251,6 +252,7 @@ impl Cli {
             environment.cli_domains = person::cli_domains(&environment);
         }
         let global = Global::new(self.global, environment);
+        progress::configure(global.progress().display());
         trust::roots().set_source(global.root_certificates());
         let reopen = logs.clone();
         signals::on_reopen(move || reopen.reopen()).map_err(Failure::unavailable)?;

@@ -6,14 +6,16 @@ use std::sync::{Mutex, PoisonError};
 use serde_json::{Map, Value};
 
 use super::exit::{Code, Failure};
+use super::progress;
 
 /// Writes to standard output, which may be a full disk, or a pipe without a reader.
 pub(crate) fn print(text: &str) -> anyhow::Result<()> {
     let mut output = io::stdout().lock();
-    output
-        .write_all(text.as_bytes())
-        .and_then(|()| output.flush())
-        .map_err(output_failed)
+    let written = progress::suspended(|| {
+        output.write_all(text.as_bytes())?;
+        output.flush()
+    });
+    written.map_err(output_failed)
 }
 
 /// The version of every JSON shape (docs/json.md). It changes when a field changes its meaning or
@@ -37,7 +39,11 @@ static FAILED: Mutex<Option<io::Error>> = Mutex::new(None);
 /// an installation, must not stop halfway because of it.
 pub(crate) fn line(text: &str) {
     let mut output = io::stdout().lock();
-    if let Err(error) = writeln!(output, "{text}").and_then(|()| output.flush()) {
+    let written = progress::suspended(|| {
+        writeln!(output, "{text}")?;
+        output.flush()
+    });
+    if let Err(error) = written {
         let mut failed = FAILED.lock().unwrap_or_else(PoisonError::into_inner);
         failed.get_or_insert(error);
     }

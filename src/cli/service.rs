@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::exit::Failure;
 use super::instances;
 use super::print;
+use super::progress;
 use crate::error::Reason;
 use crate::host::systemd::{State, Systemd};
 use crate::install::lock::{self, Lock};
@@ -144,7 +145,9 @@ pub(crate) async fn launch(
         false => "start",
     };
     systemd.begin(verb, service).await?;
-    scope.run(watch(systemd, service, before)).await.transpose()
+    let watching = scope.run(watch(systemd, service, before));
+    let text = format!("Waiting until {service} is up");
+    progress::show(&text, watching).await.transpose()
 }
 
 /// Stops and disables `services`, makes the changes that are due of `files`, and forgets failures.
@@ -155,7 +158,8 @@ pub(crate) async fn remove(
 ) -> anyhow::Result<()> {
     for service in services {
         // A unit whose file is gone already cannot be disabled, and need not be.
-        let _ = systemd.act("stop", service).await;
+        let text = format!("Waiting until {service} has stopped");
+        let _ = progress::show(&text, systemd.act("stop", service)).await;
         let _ = systemd.act("disable", service).await;
     }
     make(files.iter().filter(|change| change.is_due()))?;

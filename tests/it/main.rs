@@ -53,6 +53,7 @@ mod organizations;
 mod platform;
 mod platform_audit;
 mod privileges;
+mod progress;
 mod quiet_logs;
 mod recovery;
 mod redirects;

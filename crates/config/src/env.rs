@@ -58,6 +58,8 @@ pub struct Environment {
     pub ssl_cert_dirs: Option<Vec<NamedFile>>,
     /// `NO_COLOR` is set.
     pub no_color: bool,
+    /// `TERM`: what the terminal is.
+    pub terminal: Option<String>,
     /// What files of the deployed CLI say, for a person at a terminal.
     pub cli_domains: CliDomains,
 }
@@ -98,6 +100,7 @@ impl Environment {
                 }
                 "JOURNAL_STREAM" => environment.journal_stream = value.into_string().ok(),
                 "NO_COLOR" => environment.no_color = true,
+                "TERM" => environment.terminal = value.into_string().ok(),
                 other => {
                     let Some((variable, name)) = Variable::called(other) else {
                         environment.keep_misspelled(other);
@@ -117,6 +120,12 @@ impl Environment {
         }
         environment.kubernetes_api = api_host.zip(api_port);
         environment
+    }
+
+    /// True if a terminal understands more than plain lines.
+    #[must_use]
+    pub fn can_draw(&self) -> bool {
+        self.terminal.as_deref().is_some_and(|name| name != "dumb")
     }
 
     /// Keeps `name` if it seems to be meant for this program.
@@ -268,6 +277,19 @@ mod tests {
         );
         let shown = format!("{environment:?}");
         assert!(!shown.contains("hunter2") && !shown.contains("other"));
+    }
+
+    #[test]
+    fn dumb_and_unknown_terminals_get_plain_lines() {
+        for (variables, can_draw) in [
+            (&[("TERM", "xterm")][..], true),
+            (&[("TERM", "dumb")], false),
+            (&[("TERM", "")], false),
+            (&[], false),
+        ] {
+            let environment = Environment::from_vars(variables.iter().copied());
+            assert_eq!(environment.can_draw(), can_draw, "{variables:?}");
+        }
     }
 
     #[test]

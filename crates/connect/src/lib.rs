@@ -8,7 +8,7 @@
 //! that is the platform's affair.
 //!
 //! - [`Forwarder`] serves a local port.
-//! - [`run_stdio`] carries one connection.
+//! - [`Connection`] is one connection, for standard input and output.
 
 use infisical_api as api;
 use infisical_config as config;
@@ -34,7 +34,7 @@ use crate::config::settings::{ApiBase, CustomHeaders};
 use crate::names::GatewayName;
 use crate::scope::Scope;
 use crate::secret::Secret;
-use route::Route;
+use route::{Remote, Route};
 
 /// What to connect to, and who asks.
 #[derive(Debug, Clone)]
@@ -53,31 +53,43 @@ pub struct Settings {
     pub target: Target,
 }
 
-/// Connects once and copies between `input`, `output` and the target until the target's side has
-/// ended or `scope` is cancelled. The end of `input` is passed on as a half-close.
-///
-/// # Errors
-/// The connection could not be made, or did not come to its end, whatever became of `input`.
-pub async fn run_stdio<I, O>(
-    settings: Settings,
-    input: I,
-    output: O,
-    scope: &Scope,
-) -> Result<(), Error>
-where
-    I: AsyncRead + Unpin,
-    O: AsyncWrite + Unpin,
-{
-    let route = Route::try_new(settings)?;
-    let opened = scope.run(Box::pin(route.open())).await;
-    let mut remote = opened.ok_or(Error::Stopped)??;
-    let ending = {
-        let copying = stdio::copy(input, output, &mut remote.stream);
-        let copied = scope.run(copying).await;
-        copied.unwrap_or(ending::Ending::Stopped)
-    };
-    if !ending.is_orderly() {
-        remote.stream.abort().await;
+/// One connection to the target.
+#[derive(Debug)]
+pub struct Connection {
+    route: Route,
+    remote: Remote,
+}
+
+impl Connection {
+    /// Connects, unless `scope` is cancelled before.
+    ///
+    /// # Errors
+    /// The connection could not be made.
+    pub async fn open(settings: Settings, scope: &Scope) -> Result<Self, Error> {
+        let route = Route::try_new(settings)?;
+        let opened = scope.run(Box::pin(route.open())).await;
+        let remote = opened.ok_or(Error::Stopped)??;
+        Ok(Self { route, remote })
     }
-    ending.judge(&route, &remote)
+
+    /// Copies between `input`, `output` and the target until the target's side has ended or `scope`
+    /// is cancelled. The end of `input` is passed on as a half-close.
+    ///
+    /// # Errors
+    /// The connection did not come to its end, whatever became of `input`.
+    pub async fn copy<I, O>(mut self, input: I, output: O, scope: &Scope) -> Result<(), Error>
+    where
+        I: AsyncRead + Unpin,
+        O: AsyncWrite + Unpin,
+    {
+        let ending = {
+            let copying = stdio::copy(input, output, &mut self.remote.stream);
+            let copied = scope.run(copying).await;
+            copied.unwrap_or(ending::Ending::Stopped)
+        };
+        if !ending.is_orderly() {
+            self.remote.stream.abort().await;
+        }
+        ending.judge(&self.route, &self.remote)
+    }
 }

@@ -24,6 +24,7 @@ use serde_json::json;
 use super::exit::{Code, Failure};
 use super::global::Global;
 use super::print::{json_object, print};
+use super::progress;
 use super::setting_args;
 use super::start::{Daemon, Start};
 use super::status::Colours;
@@ -155,12 +156,15 @@ async fn run<R: Examined>(
     target: Option<&Target>,
     global: &Global,
 ) -> anyhow::Result<()> {
-    let (mut checks, reached) = tokio::join!(Box::pin(examine::<R>(&args.start, global)), async {
-        match target {
-            Some(target) => network::target(target.host(), target.port()).await,
-            None => Vec::new(),
-        }
-    },);
+    let examining = async {
+        tokio::join!(Box::pin(examine::<R>(&args.start, global)), async {
+            match target {
+                Some(target) => network::target(target.host(), target.port()).await,
+                None => Vec::new(),
+            }
+        })
+    };
+    let (mut checks, reached) = progress::show("Checking each layer", examining).await;
     checks.extend(reached);
     let fault = first_fault(&checks);
     if args.json {

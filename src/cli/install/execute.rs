@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::super::exit::Failure;
+use super::super::progress;
 use super::super::service::{self, say};
 use super::Install;
 use super::decide::{Decided, Settings, say_name_of_host};
@@ -141,7 +142,11 @@ impl Install<'_> {
             say(&format!("- {} (left by a crash)", left.display()));
         }
         let is_new = !path.exists();
-        let exchanged = self.exchange(&decided.settings).await;
+        let text = format!(
+            "Waiting for the platform {}",
+            decided.settings.common().domain
+        );
+        let exchanged = progress::show(&text, self.exchange(&decided.settings)).await;
         match exchanged {
             Ok(told) => decided.name_as_told(told.as_ref(), &path)?,
             Err(error) => {

@@ -17,6 +17,7 @@ use tracing::{Dispatch, Level, dispatcher};
 use super::audit::AuditFile;
 use super::file::{self, Error};
 use super::sink::{Look, Sink};
+use crate::cli::progress;
 use crate::config::log::LogDestination;
 use crate::error::chain;
 use crate::host::journal::{self, Entry, Socket};
@@ -102,7 +103,7 @@ impl Outlets {
         if self.journal {
             self.standard(&journal::with_priority(level, line));
         } else {
-            self.standard(line);
+            progress::suspended(|| self.standard(line));
         }
     }
 
