@@ -75,21 +75,24 @@ pub(super) fn answer(
         .try_complete(words, directory.as_deref())
 }
 
-/// `command` with names for the positional arguments of the commands of gateways and relays.
+/// The commands whose positional arguments are names, and whose names they are.
+const NAMING: [(&str, Role); 3] = [
+    ("gateway", Role::Gateway),
+    ("relay", Role::Relay),
+    ("connect", Role::Gateway),
+];
+
+/// `command` with names for the positional arguments of the commands that are [`NAMING`].
 fn with_names(command: Command, environment: &Environment) -> Command {
-    [Role::Gateway, Role::Relay]
-        .into_iter()
-        .fold(command, |command, role| {
-            let is_root = nix::unistd::geteuid().is_root();
-            let folder = role.keys().folder;
-            let directories = [
-                default_directory(environment, is_root, folder),
-                Path::new(CONFIGURATION).join(folder),
-            ];
-            command.mut_subcommand(role.word(), |command| {
-                name_positionals(command, &directories)
-            })
-        })
+    NAMING.into_iter().fold(command, |command, (word, role)| {
+        let is_root = nix::unistd::geteuid().is_root();
+        let folder = role.keys().folder;
+        let directories = [
+            default_directory(environment, is_root, folder),
+            Path::new(CONFIGURATION).join(folder),
+        ];
+        command.mut_subcommand(word, |command| name_positionals(command, &directories))
+    })
 }
 
 fn name_positionals(command: Command, directories: &[PathBuf]) -> Command {
@@ -198,8 +201,16 @@ mod tests {
         let command = command.mut_subcommand("gateway", |command| {
             super::name_positionals(command, &directories)
         });
-        for path in [&["start"][..], &["systemd", "uninstall"], &["reconnect"]] {
-            let words = [&["infisical", "gateway"], path, &["ed"]].concat();
+        let command = command.mut_subcommand("connect", |command| {
+            super::name_positionals(command, &directories)
+        });
+        for path in [
+            &["gateway", "start"][..],
+            &["gateway", "systemd", "uninstall"],
+            &["gateway", "reconnect"],
+            &["connect"],
+        ] {
+            let words = [&["infisical"], path, &["ed"]].concat();
             let words: Vec<String> = words.iter().map(ToString::to_string).collect();
             assert!(candidates(&command, &words).contains("edge-1"), "{path:?}");
         }

@@ -201,7 +201,12 @@ mod tests {
                 let help = help.unwrap_or_default().replace("\\\n", " ");
                 let examples = help.split("Examples:\n").nth(1).unwrap_or_default();
                 let calls = examples.lines().map(str::trim);
-                let calls = calls.map(|call| call.strip_prefix("sudo ").unwrap_or(call));
+                let calls = calls.map(|call| {
+                    let prefixes = ["sudo ", "HEALTHCHECK CMD "];
+                    let without = prefixes.iter().find_map(|prefix| call.strip_prefix(prefix));
+                    without.unwrap_or(call)
+                });
+                let before = tried;
                 for call in calls.filter(|call| call.starts_with("infisical ")) {
                     let call = call.split(['>', '|', '\'']).next().unwrap_or_default();
                     // Before a description.
@@ -210,6 +215,7 @@ mod tests {
                     assert!(parsed.is_ok(), "{words:?}: {call}: {:?}", parsed.err());
                     tried += 1;
                 }
+                assert!(tried > before, "{words:?} has no example: {help}");
             },
         );
         assert!(tried > 25, "{tried}");

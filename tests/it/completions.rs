@@ -1,9 +1,10 @@
 //! What shells complete: the scripts, in the shells that are installed here.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 
-use crate::support::process::infisical;
+use crate::support::process::{as_user, infisical};
 
 /// What `infisical WORDS` prints.
 fn output(home: &Path, words: &[&str]) -> String {
@@ -19,10 +20,12 @@ fn run(shell: &str, home: &Path, script: &str) -> Option<String> {
     let mut command = Command::new(shell);
     command.env_clear().args(["-c", script]).env("HOME", home);
     command.env("PATH", format!("{programs}:/usr/bin:/bin"));
-    let Ok(output) = command.output() else {
+    if command.output().is_err() {
         eprintln!("SKIPPED: {shell} is not installed");
         return None;
-    };
+    }
+    // Root has its configurations elsewhere.
+    let output = as_user(&command)?.output().expect("it runs");
     assert!(output.status.success(), "{shell}: {output:?}");
     Some(String::from_utf8_lossy(&output.stdout).into_owned())
 }
@@ -33,32 +36,29 @@ fn home(shell: &str) -> (tempfile::TempDir, String) {
     let folder = home.path().join(".infisical/gateways");
     std::fs::create_dir_all(&folder).expect("a directory");
     std::fs::write(folder.join("edge-1.conf"), "").expect("written");
+    let readable = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(home.path(), readable).expect("its mode");
     let script = output(home.path(), &["completions", shell]);
     (home, script)
 }
 
 /// What is completed: words of the command line, the last one unfinished, and what must be offered.
-/// Root has its configurations elsewhere.
-fn cases() -> Vec<(&'static [&'static str], &'static str)> {
-    let mut cases: Vec<(&[&str], &str)> = vec![
-        (&["infisical", "gate"], "gateway"),
-        (&["infisical", "platform", "gateway", "re"], "remove"),
-        (
-            &["infisical", "gateway", "systemd", "install", "--tok"],
-            "--token-file",
-        ),
-        (&["infisical", "relay", "start", "--type", "in"], "instance"),
-    ];
-    if !nix::unistd::geteuid().is_root() {
-        cases.push((&["infisical", "gateway", "start", "ed"], "edge-1"));
-    }
-    cases
-}
+const CASES: &[(&[&str], &str)] = &[
+    (&["infisical", "gate"], "gateway"),
+    (&["infisical", "platform", "gateway", "re"], "remove"),
+    (
+        &["infisical", "gateway", "systemd", "install", "--tok"],
+        "--token-file",
+    ),
+    (&["infisical", "relay", "start", "--type", "in"], "instance"),
+    (&["infisical", "gateway", "start", "ed"], "edge-1"),
+    (&["infisical", "connect", "ed"], "edge-1"),
+];
 
 #[test]
 fn bash_completes_commands_flags_and_names() {
     let (home, script) = home("bash");
-    for (words, expected) in cases() {
+    for (words, expected) in CASES {
         let last = words.last().expect("a word");
         let script = format!(
             "{script}\nCOMP_WORDS=({}); COMP_CWORD={}; COMP_TYPE=9\n\
@@ -70,7 +70,7 @@ fn bash_completes_commands_flags_and_names() {
             return;
         };
         assert!(
-            offered.lines().any(|line| line == expected),
+            offered.lines().any(|line| line == *expected),
             "{words:?}: {offered}"
         );
     }
@@ -79,13 +79,13 @@ fn bash_completes_commands_flags_and_names() {
 #[test]
 fn fish_completes_commands_flags_and_names() {
     let (home, script) = home("fish");
-    for (words, expected) in cases() {
+    for (words, expected) in CASES {
         let script = format!("{script}\ncomplete --do-complete '{}'", words.join(" "));
         let Some(offered) = run("fish", home.path(), &script) else {
             return;
         };
         let mut lines = offered.lines();
-        let is_offered = lines.any(|line| line.split('\t').next() == Some(expected));
+        let is_offered = lines.any(|line| line.split('\t').next() == Some(*expected));
         assert!(is_offered, "{words:?}: {offered}");
     }
 }
@@ -96,7 +96,7 @@ fn fish_completes_commands_flags_and_names() {
 fn zsh_loads_the_script_and_is_answered() {
     let (home, script) = home("zsh");
     std::fs::write(home.path().join("_infisical"), script).expect("written");
-    for (words, expected) in cases() {
+    for (words, expected) in CASES {
         let script = format!(
             "fpath=($HOME $fpath); autoload -U compinit; compinit -D -u\n\
              _describe() {{ print -l -- ${{(P)@[-1]}} }}\n\
@@ -108,7 +108,7 @@ fn zsh_loads_the_script_and_is_answered() {
             return;
         };
         let mut lines = offered.lines();
-        let is_offered = lines.any(|line| line.split(':').next() == Some(expected));
+        let is_offered = lines.any(|line| line.split(':').next() == Some(*expected));
         assert!(is_offered, "{words:?}: {offered}");
     }
 }
