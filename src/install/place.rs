@@ -247,9 +247,14 @@ impl Place {
         })
     }
 
+    /// The service's own directory below `/run`, which is there while it runs.
+    pub(crate) fn runtime(&self) -> PathBuf {
+        Path::new("/run").join(self.directory())
+    }
+
     /// There while the tunnel is up.
     pub(crate) fn online_file(&self) -> PathBuf {
-        Path::new("/run").join(self.directory()).join(ONLINE)
+        self.runtime().join(ONLINE)
     }
 
     /// The command that installs it, or does something else with it.

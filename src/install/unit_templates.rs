@@ -190,7 +190,8 @@ pub(crate) fn logs_for(
     drop_in(&head_of(place), &lines)
 }
 
-/// The drop-in that lets a service listen on `ports`, which are not those that its unit opens.
+/// The drop-in that lets a service listen on `ports`, which are not those that its unit opens, and
+/// on sockets in its own directory.
 pub(crate) fn ports_for(place: &Place, ports: &[u16]) -> String {
     let mut lines = open_ports(ports);
     if place.role() == Role::Gateway {

@@ -18,7 +18,7 @@
 //!   file systems, once.
 //! - `sandbox` runs `probe` as a service: what this very binary does inside the service's sandbox.
 //!   It tries what must be refused and what must work. `peer` is what it does as the other side: an
-//!   echo, and a DNS server.
+//!   echo, and a DNS server; `request` what it does as a client of HTTP.
 //!
 //! Nothing here waits for time to pass: [`wait::until`] waits for a condition that stays true once
 //! it is true.
@@ -41,6 +41,7 @@ mod image;
 mod lab;
 mod peer;
 mod probe;
+mod request;
 mod runner;
 mod sandbox;
 mod service;
@@ -58,6 +59,7 @@ fn main() -> ExitCode {
     match words.as_slice() {
         ["probe", configuration] => probe::run(configuration),
         ["peer"] => peer::run(),
+        ["request", place, page] => request::run(place, page),
         parts => runner::run(&Choice::of(parts)),
     }
 }

@@ -111,21 +111,27 @@ impl Settings {
         }
     }
 
-    /// The ports to listen on that are not those that the unit opens.
-    fn other_ports(&self) -> Vec<u16> {
+    /// The ports to listen on that are not those that the unit opens; `None` if the unit allows all
+    /// that is needed.
+    fn other_ports(&self) -> Option<Vec<u16>> {
         let (own, common) = match self {
             Self::Gateway(settings) => ([None, None], &settings.common),
             Self::Relay(settings) => ([settings.ssh_listen, settings.tls_listen], &settings.common),
         };
         let own = own.into_iter().flatten();
-        let metrics = match common.metrics {
-            Some(MetricsListen::Tcp(address)) => Some(address),
-            Some(MetricsListen::Unix(_)) | None => None,
+        let (metrics, has_socket) = match common.metrics {
+            Some(MetricsListen::Tcp(address)) => (Some(address), false),
+            Some(MetricsListen::Unix(_)) => (None, true),
+            None => (None, false),
         };
-        own.map(|address| address.port())
+        let ports: Vec<u16> = own
+            .map(|address| address.port())
             .filter(|port| !matches!(*port, SSH_PORT | TLS_PORT))
             .chain(metrics.map(|address| address.port()))
-            .collect()
+            .collect();
+        // The unit of a gateway forbids to listen at all.
+        let listens = has_socket && matches!(self, Self::Gateway(_));
+        (listens || !ports.is_empty()).then_some(ports)
     }
 }
 
@@ -206,9 +212,7 @@ impl Install<'_> {
             file: Some(&loaded),
         };
         let logs = self.log_directory(&raw, &mut problems);
-        let ports = settings
-            .as_ref()
-            .map_or_else(Vec::new, Settings::other_ports);
+        let ports = settings.as_ref().and_then(Settings::other_ports);
         let memory = settings.as_ref().and_then(Settings::other_memory);
         let opened = Opened {
             logs,

@@ -8,6 +8,7 @@ use super::Install;
 use super::decide::Settings;
 use crate::config::credential::POD_TOKEN;
 use crate::config::env::{AUDIT_FILE, KUBERNETES_TOKEN_PATH, Kind, LOG_FILE, TABLE, Variable};
+use crate::config::metrics::MetricsListen;
 use crate::config::raw::{Origin, Raw};
 use crate::config::warning::Problem;
 use crate::install::config_changes;
@@ -70,6 +71,17 @@ impl Install<'_> {
             match setting_file::check(path, sandbox, own_user) {
                 Ok(()) => warn_of_closed(path, &value.origin, sandbox, own_user),
                 Err(error) => problems.push(Problem::of(&value.origin, &error)),
+            }
+        }
+        let metrics = settings.and_then(|settings| settings.common().metrics.as_ref());
+        if let Some(MetricsListen::Unix(path)) = metrics {
+            let directory = self.place.runtime();
+            if path.parent() != Some(directory.as_path()) {
+                problems.push(Problem::new(format!(
+                    "--metrics-listen unix:{}: a service can make a socket in its own directory only; write unix:{}",
+                    path.display(),
+                    directory.join("metrics.sock").display()
+                )));
             }
         }
         let of_pod = settings.is_some_and(Settings::logs_in_as_pod);

@@ -35,7 +35,8 @@ pub(super) struct Found {
 /// What the unit must allow beyond what it says.
 pub(super) struct Opened {
     pub(super) logs: Option<LogDirectory>,
-    pub(super) ports: Vec<u16>,
+    /// The ports to listen on beside those of the unit; there may be none beside a socket.
+    pub(super) ports: Option<Vec<u16>>,
     /// What the program can be made to hold in MiB, if its limits are not the usual ones.
     pub(super) memory: Option<usize>,
 }
@@ -167,7 +168,7 @@ impl Install<'_> {
     ) -> anyhow::Result<Vec<Change>> {
         let place = &self.place;
         let logs = opened.logs.as_ref();
-        let ports = Some(&opened.ports).filter(|ports| !ports.is_empty());
+        let ports = opened.ports.as_ref();
         let texts = [
             own_user.then(|| unit_templates::user_for(place, program, version)),
             logs.map(|logs| unit_templates::logs_for(place, logs, own_user, version)),

@@ -30,7 +30,7 @@ pub(super) fn installed_service_reports_its_status(lab: &mut Lab) {
     let status = status.ok();
     assert!(status.contains("connected to relay-one"), "{status}");
     let shown = container.run([PROGRAM, "gateway", "status"]).ok();
-    assert!(shown.contains("through relay relay-one"), "{shown}");
+    assert!(shown.contains("relay: relay-one"), "{shown}");
     container.run([PROGRAM, "gateway", "healthcheck"]).ok();
     let socket = "/run/infisical-gateway/status.sock";
     let owner = ["stat", "--format=%U %a", socket];

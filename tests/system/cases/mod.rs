@@ -6,6 +6,7 @@ mod legacy;
 mod life;
 mod logs;
 mod mending;
+mod monitoring;
 mod names;
 mod platform;
 mod readme;
@@ -87,6 +88,22 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
             watchdog_restarts_a_hung_gateway,
             it_is_back_after_a_reboot,
             service_is_back_after_a_power_failure,
+        ],
+    },
+    Scenario {
+        name: "monitoring",
+        boot: Lab::boot,
+        cases: cases![monitoring:
+            installer_shows_that_it_waits,
+            without_the_installer_no_port_is_opened,
+            installed_metrics_are_served_in_the_sandbox,
+            readiness_follows_the_tunnel,
+            status_and_sessions_answer_root,
+            ordinary_users_are_refused_with_a_reason,
+            removed_setting_closes_the_port_again,
+            socket_elsewhere_is_refused,
+            installed_metrics_socket_is_served,
+            its_own_user_serves_metrics_and_audits,
         ],
     },
     Scenario {
