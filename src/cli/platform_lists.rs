@@ -83,12 +83,13 @@ impl Format {
             });
             with_reach(object, reach, row.heartbeat.as_deref())
         };
-        let head = ["NAME", "ID", "STATUS", "RELAY", "LAST HEARTBEAT", "VERSION"];
+        // What is read most stands first: a terminal wraps the end.
+        let head = ["NAME", "STATUS", "RELAY", "HEARTBEAT", "VERSION", "ID"];
         self.print("gateways", gateways, object, head, |gateway| {
             let [status, heartbeat, version] = reach_cells(&gateway.reach);
             let relay = gateway.relay_name.as_deref().unwrap_or(NONE).to_owned();
             let (name, id) = (gateway.row.name.to_string(), gateway.row.id.to_string());
-            [name, id, status, relay, heartbeat, version]
+            [name, status, relay, heartbeat, version, id]
         })
     }
 
@@ -109,14 +110,7 @@ impl Format {
             });
             with_reach(object, reach, row.heartbeat.as_deref())
         };
-        let head = [
-            "NAME",
-            "HOST",
-            "OWNER",
-            "STATUS",
-            "LAST HEARTBEAT",
-            "VERSION",
-        ];
+        let head = ["NAME", "HOST", "OWNER", "STATUS", "HEARTBEAT", "VERSION"];
         self.print("relays", relays, object, head, |relay| {
             let [status, heartbeat, version] = reach_cells(&relay.reach);
             let (name, host) = (relay.row.name.to_string(), relay.row.host.to_string());
@@ -146,7 +140,7 @@ impl Format {
                 "created_at": identity.created_at,
             })
         };
-        let head = ["NAME", "ID", "ROLES", "LOGIN", "CREATED"];
+        let head = ["NAME", "ROLES", "LOGIN", "CREATED", "ID"];
         self.print("identities", identities, object, head, |identity| {
             let roles = match identity.roles.is_empty() {
                 true => NONE.to_owned(),
@@ -154,7 +148,7 @@ impl Format {
             };
             let created = minutes(&identity.created_at);
             let (name, id) = (identity.name.clone(), identity.id.clone());
-            [name, id, roles, login(identity).to_owned(), created]
+            [name, roles, login(identity).to_owned(), created, id]
         })
     }
 

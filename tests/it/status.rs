@@ -49,7 +49,7 @@ async fn status_follows_a_gateways_tunnel() {
     assert_eq!(code, 0, "{output}");
     for part in [
         "state: up since 2",
-        &format!("through relay {RELAY}"),
+        &format!("relay: {RELAY}"),
         "sessions: 0 open, 0 since the start",
         "certificate: valid for",
         "heartbeat: reached",
@@ -79,7 +79,7 @@ async fn status_follows_a_gateways_tunnel() {
     assert_eq!(open["bytes_to_target"], 4, "{open}");
     let (code, output) = run(&lab, &["gateway", "sessions"]).await;
     assert_eq!(code, 0, "{output}");
-    assert!(output.starts_with("GATEWAY"), "{output}");
+    assert!(output.starts_with("ACTOR"), "{output}");
     assert!(output.contains(&address), "{output}");
     drop(client);
 

@@ -25,8 +25,10 @@ pub(crate) use sockets::of_this_process;
 
 /// Between two looks of `--watch`.
 const LOOK: Duration = Duration::from_secs(1);
-/// Clears a terminal, and goes to its begin.
-const CLEAR: &str = "\x1b[H\x1b[2J";
+/// To the first line of a terminal.
+const HOME: &str = "\x1b[H";
+/// Clears the rest of a line of a terminal, and the lines below it.
+const CLEAR: [&str; 2] = ["\x1b[K", "\x1b[J"];
 
 /// The arguments of `status`.
 #[derive(Debug, Args)]
@@ -83,7 +85,7 @@ pub(super) async fn status(
     global: &Global,
     scope: &Scope,
 ) -> anyhow::Result<()> {
-    let is_terminal = io::stdout().is_terminal();
+    let redraws = io::stdout().is_terminal() && global.environment.can_draw();
     let colours = Colours::of_output(&global.environment);
     loop {
         let found = find(role, args.name.as_deref(), global).await;
@@ -91,12 +93,13 @@ pub(super) async fn status(
         let shown = if args.json {
             as_json(role, &found)
         } else {
-            as_text(role, args.name.as_deref(), &found, colours)
+            as_text("status", role, args.name.as_deref(), &found, colours)
         };
-        if args.watch && is_terminal && !args.json {
-            print::print(CLEAR)?;
+        if args.watch && redraws && !args.json {
+            print::print(&redrawn(&shown))?;
+        } else {
+            print::print(&shown)?;
         }
-        print::print(&shown)?;
         if !args.watch {
             return end(code);
         }
@@ -104,6 +107,12 @@ pub(super) async fn status(
             return Ok(());
         }
     }
+}
+
+/// `text` in the place of what a terminal shows, in one write: it does not flicker.
+fn redrawn(text: &str) -> String {
+    let [line, below] = CLEAR;
+    format!("{HOME}{}{below}", text.replace('\n', &format!("{line}\n")))
 }
 
 /// `infisical gateway healthcheck`, and of a relay: nothing but the exit code.
@@ -133,16 +142,27 @@ pub(super) async fn sessions(args: &SessionsArgs, global: &Global) -> anyhow::Re
         let open: Vec<_> = open.collect();
         print::print(&print::json_object([("sessions", open.into())]))?;
     } else if found.iter().any(Result::is_ok) {
-        let rows = open.map(|(gateway, open)| text::session_row(gateway, open, SystemTime::now()));
-        print::print(&print::table(text::SESSION_HEAD, rows))?;
+        let now = SystemTime::now();
+        let rows = open.map(|(gateway, open)| (gateway, text::session_row(open, now)));
+        // One gateway need not be named in every line.
+        let is_one = found.len() == 1;
+        let table = if is_one {
+            print::table(text::SESSION_HEAD, rows.map(|(_, row)| row))
+        } else {
+            let [actor, target, address, age, sent, received, idle] = text::SESSION_HEAD;
+            let head = ["GATEWAY", actor, target, address, age, sent, received, idle];
+            let rows = rows.map(|(gateway, row)| {
+                let [actor, target, address, age, sent, received, idle] = row;
+                let gateway = gateway.clone();
+                [gateway, actor, target, address, age, sent, received, idle]
+            });
+            print::table(head, rows)
+        };
+        print::print(&table)?;
     } else {
-        let colours = Colours(false);
-        print::print(&as_text(
-            Role::Gateway,
-            args.name.as_deref(),
-            &found,
-            colours,
-        ))?;
+        let name = args.name.as_deref();
+        let text = as_text("sessions", Role::Gateway, name, &found, Colours(false));
+        print::print(&text)?;
     }
     // How the gateways are is another question.
     end(match found.as_slice() {
@@ -226,7 +246,14 @@ fn as_json(role: Role, found: &[Found]) -> String {
     ])
 }
 
-fn as_text(role: Role, name: Option<&str>, found: &[Found], colours: Colours) -> String {
+/// What `command` shows of `found`.
+fn as_text(
+    command: &str,
+    role: Role,
+    name: Option<&str>,
+    found: &[Found],
+    colours: Colours,
+) -> String {
     if found.is_empty() {
         let named = name.map_or_else(String::new, |name| format!(" called {name}"));
         return format!(
@@ -236,7 +263,8 @@ fn as_text(role: Role, name: Option<&str>, found: &[Found], colours: Colours) ->
     let shown = found.iter().map(|found| match found {
         Ok(document) => render(document, colours, SystemTime::now()),
         Err((path, error)) if error.kind() == io::ErrorKind::PermissionDenied => format!(
-            "The {role} of {} may be asked by its user and root only; run: sudo infisical {role} status\n",
+            "The {role} of {} does not answer this user: only root and the user of the service may ask.\n\
+             Run: sudo infisical {role} {command}\n",
             path.display()
         ),
         Err((path, error)) => format!("The {role} of {} does not answer: {error}\n", path.display()),

@@ -21,7 +21,8 @@ pub(in crate::cli) struct Colours(pub(super) bool);
 impl Colours {
     /// Those of standard output, if it is a terminal and the environment does not forbid them.
     pub(in crate::cli) fn of_output(environment: &Environment) -> Self {
-        Self(io::stdout().is_terminal() && !environment.no_color)
+        let may_paint = environment.can_draw() && !environment.no_color;
+        Self(io::stdout().is_terminal() && may_paint)
     }
 
     pub(in crate::cli) fn paint(self, code: &str, text: &str) -> String {
@@ -64,19 +65,19 @@ pub(super) fn render(document: &Document, colours: Colours, now: SystemTime) -> 
     };
     row(&origin.role, &known_as(document));
     let state = colours.health(health, state(document.state));
-    let mut line = format!(
+    let line = format!(
         "{state} since {} ({})",
         Utc(document.since.into()),
         ago(document.since)
     );
-    if let Some(relay) = &document.relay {
-        let _ = write!(line, ", through relay {relay}");
-    }
     // The colours are no text of the document.
     let _ = writeln!(text, "{:>NAMES$}: {line}", "state");
     let mut row = |name: &str, value: &str| {
         let _ = writeln!(text, "{name:>NAMES$}: {}", printable(value));
     };
+    if let Some(relay) = &document.relay {
+        row("relay", relay);
+    }
     match document.serves {
         Serves::Gateway {
             sessions_open,
@@ -147,24 +148,23 @@ pub(super) fn render(document: &Document, colours: Colours, now: SystemTime) -> 
 }
 
 /// The columns of the list of sessions.
-pub(super) const SESSION_HEAD: [&str; 8] = [
-    "GATEWAY",
+pub(super) const SESSION_HEAD: [&str; 7] = [
     "ACTOR",
     "TARGET",
     "ADDRESS",
-    "OPEN FOR",
+    "AGE",
     "TO TARGET",
     "FROM TARGET",
     "IDLE",
 ];
 
-/// A session of `gateway` in those columns.
-pub(super) fn session_row(gateway: &str, open: &LiveSession, now: SystemTime) -> [String; 8] {
+/// A session in those columns.
+pub(super) fn session_row(open: &LiveSession, now: SystemTime) -> [String; 7] {
     let actor = open.actor_name.as_ref().or(open.actor_id.as_ref());
+    let actor = actor.or(open.actor_type.as_ref());
     let known = |text: Option<&String>| text.map_or_else(|| "-".to_owned(), |text| printable(text));
     let age = now.duration_since(open.since.into()).unwrap_or_default();
     [
-        gateway.to_owned(),
         known(actor),
         known(open.target.as_ref()),
         open.address
@@ -266,10 +266,11 @@ mod tests {
     }
 
     #[test]
-    fn healthy_gateway_is_seven_lines() {
+    fn healthy_gateway_is_seven_rows() {
         let text = render(&gateway(), Colours(false), at(NOW));
         let expected = "      gateway: edge-1 (id 0b1)
-        state: up since 2027-01-15 06:00:00 UTC (2 h ago), through relay eu-1
+        state: up since 2027-01-15 06:00:00 UTC (2 h ago)
+        relay: eu-1
      sessions: 2 open, 40 since the start
   certificate: valid for 10 h (until 2027-01-15 18:00:00 UTC), renewed in 5 h
  access token: valid for 60 min (until 2027-01-15 09:00:00 UTC)
