@@ -63,6 +63,7 @@ mod renewal;
 mod resolution;
 mod round_trip;
 mod scanners;
+mod screens;
 mod service_manager;
 mod services;
 mod shortage;
