@@ -86,6 +86,17 @@ impl Args {
         matches!(self.command, Some(Command::Systemd(_)))
     }
 
+    /// It shows how gateways are; nothing is to be logged beside that.
+    pub(crate) fn shows(&self) -> bool {
+        let shows = |command: &Command| {
+            matches!(
+                command,
+                Command::Status(_) | Command::Sessions(_) | Command::Healthcheck(_)
+            )
+        };
+        self.command.as_ref().is_some_and(shows)
+    }
+
     /// What a gateway that starts needs of root's powers; `None` for other commands.
     pub(crate) fn keeps(&self) -> Option<Keep> {
         matches!(self.command, Some(Command::Start(_))).then_some(Keep::Nothing)

@@ -183,7 +183,9 @@ impl Cli {
         environment: &Environment,
     ) -> anyhow::Result<(logging::Logging, Vec<Warning>)> {
         signals::survive_user_signals().map_err(Failure::unavailable)?;
-        let default = match self.command {
+        let default = match &self.command {
+            Command::Gateway(args) if args.shows() => LogLevel::Warn,
+            Command::Relay(args) if args.shows() => LogLevel::Warn,
             Command::Gateway(_) | Command::Relay(_) | Command::Platform(_) => LogLevel::Info,
             // A person reads along, or a program such as ssh that passes on what we say.
             Command::Connect(_)

@@ -1,6 +1,6 @@
 //! What commands print on standard output: plain text and tables.
 
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::sync::{Mutex, PoisonError};
 
 use serde_json::{Map, Value};
@@ -78,6 +78,24 @@ pub(crate) fn output_failed(error: io::Error) -> anyhow::Error {
     Failure::of(code, error).into()
 }
 
+/// The width for lines on standard output: that of the terminal, or no bound.
+pub(crate) fn width() -> usize {
+    match io::stdout().is_terminal() {
+        true => textwrap::termwidth(),
+        false => usize::MAX,
+    }
+}
+
+/// `head` and `text` in lines of at most `width` columns, each below the begin of `text`.
+pub(crate) fn filled(head: &str, text: &str, width: usize) -> String {
+    let indent = " ".repeat(head.chars().count());
+    let options = textwrap::Options::new(width)
+        .initial_indent(head)
+        .subsequent_indent(&indent)
+        .break_words(false);
+    textwrap::fill(text, options)
+}
+
 /// Lines of columns, each as wide as its widest cell.
 pub(crate) fn table<const N: usize>(
     head: [&str; N],
@@ -106,7 +124,15 @@ pub(crate) fn table<const N: usize>(
 
 #[cfg(test)]
 mod tests {
-    use super::table;
+    use super::{filled, table};
+
+    #[test]
+    fn long_text_stays_beside_its_head() {
+        let text = "one two three";
+        assert_eq!(filled("  a: ", text, usize::MAX), "  a: one two three");
+        assert_eq!(filled("  a: ", text, 13), "  a: one two\n     three");
+        assert_eq!(filled("a: ", "unbroken", 5), "a: unbroken");
+    }
 
     #[test]
     fn table_has_straight_columns() {

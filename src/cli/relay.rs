@@ -70,6 +70,11 @@ impl Args {
         matches!(self.command, Command::Systemd(_))
     }
 
+    /// It shows how relays are; nothing is to be logged beside that.
+    pub(crate) fn shows(&self) -> bool {
+        matches!(self.command, Command::Status(_) | Command::Healthcheck(_))
+    }
+
     /// What a relay that starts needs of root's powers; `None` for other commands.
     pub(crate) fn keeps(&self, environment: &Environment) -> Option<Keep> {
         let Command::Start(start) = &self.command else {

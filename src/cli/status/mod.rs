@@ -261,7 +261,7 @@ fn as_text(
         );
     }
     let shown = found.iter().map(|found| match found {
-        Ok(document) => render(document, colours, SystemTime::now()),
+        Ok(document) => render(document, colours, print::width(), SystemTime::now()),
         Err((path, error)) if error.kind() == io::ErrorKind::PermissionDenied => format!(
             "The {role} of {} does not answer this user: only root and the user of the service may ask.\n\
              Run: sudo infisical {role} {command}\n",

@@ -8,6 +8,7 @@ use time::OffsetDateTime;
 
 use crate::agent::status::condition::Severity;
 use crate::agent::status::document::{Condition, Document, Health, LiveSession, Serves, State};
+use crate::cli::print::filled;
 use crate::config::env::Environment;
 use crate::humanize::{Count, Rounded, Utc};
 
@@ -51,11 +52,16 @@ impl Colours {
 }
 
 /// `document` in lines, as of `now`.
-pub(super) fn render(document: &Document, colours: Colours, now: SystemTime) -> String {
+pub(super) fn render(
+    document: &Document,
+    colours: Colours,
+    width: usize,
+    now: SystemTime,
+) -> String {
     let mut text = String::new();
+    let line = |head: &str, value: &str| filled(head, &printable(value), width) + "\n";
     let mut row = |name: &str, value: &str| {
-        // Writing to a string does not fail.
-        let _ = writeln!(text, "{name:>NAMES$}: {}", printable(value));
+        text.push_str(&line(&format!("{name:>NAMES$}: "), value));
     };
     let health = document.health();
     let origin = &document.origin;
@@ -65,15 +71,16 @@ pub(super) fn render(document: &Document, colours: Colours, now: SystemTime) -> 
     };
     row(&origin.role, &known_as(document));
     let state = colours.health(health, state(document.state));
-    let line = format!(
-        "{state} since {} ({})",
+    // The colours are no text of the document. Writing to a string does not fail.
+    let _ = writeln!(
+        text,
+        "{:>NAMES$}: {state} since {} ({})",
+        "state",
         Utc(document.since.into()),
         ago(document.since)
     );
-    // The colours are no text of the document.
-    let _ = writeln!(text, "{:>NAMES$}: {line}", "state");
     let mut row = |name: &str, value: &str| {
-        let _ = writeln!(text, "{name:>NAMES$}: {}", printable(value));
+        text.push_str(&line(&format!("{name:>NAMES$}: "), value));
     };
     if let Some(relay) = &document.relay {
         row("relay", relay);
@@ -133,16 +140,12 @@ pub(super) fn render(document: &Document, colours: Colours, now: SystemTime) -> 
             1 => String::new(),
             count => format!(" ({count} times)"),
         };
-        let line = printable(&failure.error);
         let separator = if index == 0 { ':' } else { ' ' };
-        let _ = writeln!(
-            text,
-            "{name:>NAMES$}{separator} {}{times}: {line}",
-            ago(failure.at)
-        );
+        let told = format!("{}{times}: {}", ago(failure.at), failure.error);
+        text.push_str(&line(&format!("{name:>NAMES$}{separator} "), &told));
     }
     for condition in &document.conditions {
-        text.push_str(&described(condition, colours));
+        text.push_str(&described(condition, colours, width));
     }
     text
 }
@@ -177,14 +180,16 @@ pub(super) fn session_row(open: &LiveSession, now: SystemTime) -> [String; 7] {
 }
 
 /// A condition, with what to do about it.
-fn described(condition: &Condition, colours: Colours) -> String {
+fn described(condition: &Condition, colours: Colours, width: usize) -> String {
     let title = colours.severity(condition.severity, &printable(&condition.title));
     let detail = match condition.detail.as_str() {
         "" => String::new(),
         detail => format!(": {}", printable(detail)),
     };
-    let (cause, fix) = (printable(&condition.cause), printable(&condition.fix));
-    format!("\n  {title}{detail}\n    why:  {cause}\n    then: {fix}\n")
+    let title = filled("  ", &format!("{title}{detail}"), width);
+    let cause = filled("    why:  ", &printable(&condition.cause), width);
+    let fix = filled("    then: ", &printable(&condition.fix), width);
+    format!("\n{title}\n{cause}\n{fix}\n")
 }
 
 /// Its name, and what the platform calls it.
@@ -267,7 +272,7 @@ mod tests {
 
     #[test]
     fn healthy_gateway_is_seven_rows() {
-        let text = render(&gateway(), Colours(false), at(NOW));
+        let text = render(&gateway(), Colours(false), usize::MAX, at(NOW));
         let expected = "      gateway: edge-1 (id 0b1)
         state: up since 2027-01-15 06:00:00 UTC (2 h ago)
         relay: eu-1
@@ -298,7 +303,7 @@ mod tests {
             fix: "a fix".to_owned(),
             since: at(NOW).into(),
         }];
-        let text = render(&document, Colours(true), at(NOW));
+        let text = render(&document, Colours(true), usize::MAX, at(NOW));
         let end = text.split_once("process").expect("rows").1;
         let expected = ": 7 (version 1.2.3)
 last failures: 5 s ago (3 times): timed out
