@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
@@ -13,12 +13,13 @@ use super::start::{Daemon, Start, with_inputs};
 use crate::api::login;
 use crate::config::credential::LoginFileKind;
 use crate::config::effective::EffectiveConfig;
-use crate::config::raw::Raw;
+use crate::config::raw::{Loaded, Raw};
 use crate::config::role::RoleKeys;
 use crate::config::warning::Problem;
 use crate::config::{Assembled, Inputs, default_directory, file};
 use crate::error::chain;
 use crate::install::place::CONFIGURATION;
+use crate::secret::Secret;
 use crate::trust;
 
 /// What a start would use.
@@ -143,6 +144,32 @@ pub(super) async fn read_part<R: Daemon, S>(
     })
 }
 
+/// Every secret among what a start with these arguments and the files `files` would read. What
+/// cannot be read is left out.
+pub(super) fn secrets<R: Daemon>(
+    start: &Start<R>,
+    global: &Global,
+    files: &[PathBuf],
+) -> Vec<Secret> {
+    let flags = start.flags(global, io::empty());
+    let none = PathBuf::new();
+    let mut secrets = Vec::new();
+    for path in files.iter().chain([&none]) {
+        let loaded = Loaded {
+            path: path.clone(),
+            // A copy for a service is readable for its user's group.
+            entries: file::load_credential(path).unwrap_or_default(),
+        };
+        let raw = Raw {
+            flags: &flags,
+            environment: &global.environment,
+            file: Some(&loaded),
+        };
+        secrets.extend(raw.secrets());
+    }
+    secrets
+}
+
 /// Nothing says which role is meant, and the file of the only one gives `error`.
 fn nameless(keys: &RoleKeys, global: &Global, error: &file::Error, command: &str) -> Problem {
     let role = keys.word;
@@ -165,7 +192,7 @@ fn nameless(keys: &RoleKeys, global: &Global, error: &file::Error, command: &str
 }
 
 /// The names of roles that have a file in `directory`.
-fn names(directory: &Path) -> Vec<String> {
+pub(super) fn names(directory: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
     let name = |entry: std::fs::DirEntry| {
         let path = entry.path();
@@ -218,7 +245,7 @@ async fn login_file(
 }
 
 /// The account as text; `missing` is what this machine lacks for a start.
-fn render(account: &EffectiveConfig, missing: Vec<String>) -> String {
+pub(super) fn render(account: &EffectiveConfig, missing: Vec<String>) -> String {
     let cells = |row: &crate::config::effective::Row| {
         [row.key.clone(), row.value.clone(), row.origin.clone()]
     };

@@ -191,6 +191,7 @@ async fn start_platform(args: Start, global: &Global, scope: Scope) -> anyhow::R
                 name: settings.organization.clone().unwrap_or_default(),
                 program_version: env!("CARGO_PKG_VERSION").to_owned(),
                 pid: std::process::id(),
+                configuration: None,
             },
             monitor: None,
             probe,

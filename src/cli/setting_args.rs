@@ -84,6 +84,11 @@ impl<R> SettingArgs<R> {
         }
     }
 
+    /// True if nothing was given.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.given.is_empty()
+    }
+
     /// The word that was given for `flag`.
     pub(crate) fn value(&self, flag: &str) -> Option<&str> {
         let given = self.given.iter().find(|(_, given, _)| given.name == flag);

@@ -17,7 +17,7 @@ use super::setting_args::{self, SettingArgs};
 use super::status;
 use crate::agent::announce;
 use crate::agent::last_known_good::LastKnownGood;
-use crate::agent::status::document::{Document, LiveSession, Origin};
+use crate::agent::status::document::{Configuration, Document, LiveSession, Origin};
 use crate::agent::status::socket::StatusSocket;
 use crate::agent::status::{Monitor, Reporter};
 use crate::config::env::Environment;
@@ -111,6 +111,11 @@ pub(super) fn check_help(role: Role) -> String {
 }
 
 impl<R: Daemon> Start<R> {
+    /// True if the arguments say nothing but, perhaps, a name.
+    pub(super) fn is_bare(&self) -> bool {
+        self.config.is_none() && self.settings.is_empty()
+    }
+
     /// The name among the arguments.
     pub(super) fn name(&self) -> Option<&str> {
         self.name.as_deref()
@@ -198,11 +203,16 @@ impl<R: Daemon> Start<R> {
         announcing.spawn("notify", async move {
             announce::announce(monitor, runtime.as_deref()).await;
         });
+        let store = (R::COMMON)(&followed.borrow()).store.clone();
         let origin = Origin {
             role: R::ROLE.word().to_owned(),
             name: (R::NAME_OF)(&followed.borrow()).to_owned(),
             program_version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
+            configuration: Some(Configuration {
+                file: std::path::absolute(&store).unwrap_or(store),
+                is_copy: handed_over,
+            }),
         };
         let shown = counted.clone();
         let sessions = move || shown.open_sessions();

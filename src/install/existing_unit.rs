@@ -42,6 +42,13 @@ pub(crate) fn others(unit: &str) -> Vec<String> {
     names
 }
 
+/// Secrets in the lines and the command of `unit`.
+pub(crate) fn secrets(unit: &str, role: Role) -> Vec<Secret> {
+    let own = settings(unit, role).into_iter();
+    let own = own.filter(|own| own.key.secret).map(|own| own.value);
+    own.collect()
+}
+
 /// The file to which the shell of `unit` copies the log, if its command does that.
 pub(crate) fn log_file(unit: &str) -> Option<String> {
     let mut words = command(unit).into_iter().skip_while(|word| word != "tee");
@@ -138,7 +145,7 @@ fn command(unit: &str) -> Vec<String> {
 }
 
 /// What the lines of `unit` say that set `key`.
-pub(super) fn lines_of(unit: &str, key: &str) -> Vec<String> {
+pub(crate) fn lines_of(unit: &str, key: &str) -> Vec<String> {
     let joined = unit.replace("\\\n", " ");
     let lines = joined.lines().map(str::trim);
     let values = lines.filter_map(|line| line.strip_prefix(key)?.trim_start().strip_prefix('='));
@@ -147,7 +154,7 @@ pub(super) fn lines_of(unit: &str, key: &str) -> Vec<String> {
 
 /// Words as the service manager splits them: quotes keep spaces, a backslash keeps the next
 /// character.
-pub(super) fn words(text: &str) -> Vec<String> {
+pub(crate) fn words(text: &str) -> Vec<String> {
     let mut words = Vec::new();
     let mut rest = text.chars().peekable();
     while let Some(word) = word(&mut rest) {

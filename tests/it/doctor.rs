@@ -2,6 +2,7 @@
 //! that runs is disturbed.
 
 use std::fs::{self, Permissions};
+use std::io::Read as _;
 use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -27,7 +28,7 @@ use crate::support::x509::{Ca, Leaf, Pem};
 const STATUS: &str = "GET /api/status";
 const RELAYS: &str = "GET /api/v1/relays";
 /// Layers that may be left out where nothing is wrong: without systemd, TLS or control groups.
-const OPTIONAL: &[&str] = &["unit", "platform-tls", "descriptors", "memory"];
+const OPTIONAL: &[&str] = &["unit", "hardened", "platform-tls", "descriptors", "memory"];
 
 /// A lab whose platform answers the doctor.
 async fn lab() -> Lab {
@@ -296,7 +297,7 @@ async fn dated_server(host: Ipv4Addr, pem: &Pem, date: SystemTime) -> Target {
 
 /// The platform's own time tells whether its certificate or this machine's clock is wrong.
 #[tokio::test(flavor = "multi_thread")]
-async fn clock_is_told_from_the_certificate() {
+async fn wrong_clock_is_not_an_expired_certificate() {
     const DAY: Duration = Duration::from_secs(86_400);
     let lab = lab().await;
     let relay = lab.relay().await;
@@ -408,8 +409,8 @@ async fn wrong_host_ca_is_named() {
 async fn relay_has_a_doctor_too() {
     let lab = lab().await;
     let relay = lab.relay().await;
-    let started = lab.relay_command();
-    let config = started.config.to_str().expect("text");
+    let config = lab.dir().join(format!("relay-{RELAY}.conf"));
+    let config = config.to_str().expect("text");
     let (host, url) = (lab.host.to_string(), lab.platform.url());
     let words = [
         "relay", "doctor", RELAY, "--host", &host, "--config", config,
@@ -422,6 +423,169 @@ async fn relay_has_a_doctor_too() {
     let found = examine(&lab, &words, &[]).await;
     let dependents = ["relay-ssh", "relay-tls", "tunnel", "heartbeat"];
     found.assert_only("stopped relay", "running", &dependents);
+}
+
+/// Without arguments, the command line and the environment of the process count.
+#[tokio::test(flavor = "multi_thread")]
+async fn running_gateway_gives_the_settings() {
+    let lab = lab().await;
+    let relay = lab.relay().await;
+    let running = lab.gateway(&relay).await;
+    running.wait_for_line("Gateway is reachable").await;
+    for words in [&["gateway", "doctor"][..], &["gateway", "doctor", GATEWAY]] {
+        let found = examine(&lab, words, &[]).await;
+        found.assert_good();
+        let settings = found.check("settings")["detail"].to_string();
+        for part in [GATEWAY, "INFISICAL_TOKEN=<secret> (file, line 1)", "flags"] {
+            assert!(settings.contains(part), "{part}: {settings}");
+        }
+    }
+}
+
+/// The file was changed after the gateway read it, or is another than the copy that it has.
+#[tokio::test(flavor = "multi_thread")]
+async fn changed_settings_are_named() {
+    const OTHER_TOKEN: &str = "another-identity-token-0123456789";
+    let lab = lab().await;
+    let relay = lab.relay().await;
+    let config = lab.gateway_command().config;
+    let running = lab.gateway(&relay).await;
+    running.wait_for_line("Gateway is reachable").await;
+    let doctor = ["gateway", "doctor"];
+    write_private(&config, &format!("INFISICAL_TOKEN={TOKEN}\n# Changed.\n"));
+    let found = examine(&lab, &doctor, &[]).await;
+    found.assert_only("changed file", "reload", &[]);
+    let mark = running.mark();
+    running.signal(Signal::SIGHUP);
+    running
+        .wait_for_line_after(mark, "configuration reloaded")
+        .await;
+    examine(&lab, &doctor, &[]).await.assert_good();
+    running.signal(Signal::SIGTERM);
+    assert_eq!(running.exit_code().await, 0);
+
+    let copies = lab.dir().join("credentials");
+    fs::create_dir(&copies).expect("a directory");
+    let mut started = lab.gateway_command();
+    started.config = copies.join("gateway.conf");
+    let original = good(&lab);
+    fs::copy(&original, &started.config).expect("a copy");
+    let mut command = started.command(lab.dir());
+    command.env("CREDENTIALS_DIRECTORY", &copies);
+    let running = Process::spawn("gateway with a copy", command);
+    running.wait_for_line("Gateway is reachable").await;
+    let url = lab.platform.url();
+    let found = gateway(&lab, &url, &original, &[]).await;
+    assert_eq!(
+        found.check("credentials")["status"],
+        "ok",
+        "{:#}",
+        found.json
+    );
+    write_private(
+        Path::new(&original),
+        &format!("INFISICAL_TOKEN={OTHER_TOKEN}\n"),
+    );
+    let found = gateway(&lab, &url, &original, &[]).await;
+    found.assert_only("stale copy", "credentials", &[]);
+    let text = found.json.to_string();
+    assert!(text.contains("it has another INFISICAL_TOKEN"), "{text}");
+    assert!(!text.contains(OTHER_TOKEN), "{text}");
+}
+
+/// No member of the bundle holds a secret, though the platform and the settings try hard.
+#[tokio::test(flavor = "multi_thread")]
+async fn bundle_holds_no_secret() {
+    const WEB_TOKEN: &str = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJnYXRld2F5In0.c2lnbmF0dXJlLW9mLWl0";
+    const PASSWORD: &str = "proxy-password-1234";
+    const HEADER: &str = "header-secret-5678";
+    let lab = lab().await;
+    let relay = lab.relay().await;
+    let running = lab.gateway(&relay).await;
+    running.wait_for_line("Gateway is reachable").await;
+    let config = lab.dir().join("doctor.conf");
+    write_private(&config, &format!("INFISICAL_TOKEN={WEB_TOKEN}\n"));
+    let config = config.to_str().expect("text").to_owned();
+    let (client_key, server_key) = (lab.client_key.private(), lab.server_key.private());
+    let key_lines = [&client_key, &server_key]
+        .into_iter()
+        .flat_map(|key| key.lines());
+    let key_lines = key_lines.filter(|line| !line.starts_with("-----"));
+    let mut secrets = vec![TOKEN, WEB_TOKEN, PASSWORD, HEADER];
+    secrets.extend(WEB_TOKEN.split('.'));
+    secrets.extend(key_lines);
+
+    let unwell = format!("authorization: Bearer {WEB_TOKEN}; {HEADER}; {client_key}");
+    lab.platform
+        .once(STATUS, Answer::error(503, &unwell, "req-1"));
+    let proxy = format!("http://user:{PASSWORD}@{}", Target::refusing(lab.host));
+    let headers = format!("x-secret={HEADER}");
+    let variables = [
+        ("HTTP_PROXY", proxy.as_str()),
+        ("INFISICAL_CUSTOM_HEADERS", &headers),
+    ];
+    for (name, domain) in [
+        ("direct.tar", lab.platform.url().as_str()),
+        ("proxy.tar", "http://platform.example"),
+    ] {
+        let words = ["gateway", "doctor", GATEWAY, "--domain", domain];
+        let words = [&words[..], &["--config", &config, "--bundle", name]].concat();
+        let (code, output) = run(&lab, &words, &variables).await;
+        assert_eq!(code, 1, "{output}");
+        assert!(output.contains(&format!("Bundle: {name}")), "{output}");
+        let leaked = secrets.iter().find(|secret| output.contains(**secret));
+        assert_eq!(leaked, None, "{output}");
+        let path = lab.dir().join(name);
+        let mode = fs::metadata(&path).expect("a bundle").permissions().mode();
+        assert_eq!(mode & 0o7777, 0o600);
+        let members = members(&path);
+        let names: Vec<_> = members.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(
+            names,
+            [
+                "doctor.json",
+                "status.json",
+                "settings.txt",
+                "unit.txt",
+                "journal.txt",
+                "versions.txt"
+            ]
+        );
+        for (member, text) in &members {
+            let leaked = secrets.iter().find(|secret| text.contains(**secret));
+            assert_eq!(leaked, None, "{name} {member}: {text}");
+            assert!(!text.is_empty(), "{name} {member}");
+            if member.ends_with(".json") {
+                let json: Value = serde_json::from_str(text).expect("JSON");
+                assert_eq!(json["version"], 1, "{member}: {json}");
+            }
+        }
+        let text = |wanted: &str| {
+            let mut members = members.iter();
+            let member = members.find(|(name, _)| name == wanted);
+            member.expect(wanted).1.as_str()
+        };
+        assert!(text("status.json").contains(GATEWAY));
+        assert!(text("settings.txt").contains("INFISICAL_TOKEN"));
+        assert!(text("versions.txt").contains("infisical "));
+        assert!(!text("doctor.json").contains("no gateway serves"));
+        let (code, _) = run(&lab, &words, &variables).await;
+        assert_eq!(code, 69, "it is there already");
+    }
+}
+
+/// The files of a bundle, with their names.
+fn members(bundle: &Path) -> Vec<(String, String)> {
+    let mut archive = tar::Archive::new(fs::File::open(bundle).expect("a bundle"));
+    let entries = archive.entries().expect("a tar");
+    let member = |entry: std::io::Result<tar::Entry<'_, fs::File>>| {
+        let mut entry = entry.expect("a member");
+        let name = entry.path().expect("a name").display().to_string();
+        let mut text = String::new();
+        entry.read_to_string(&mut text).expect("text");
+        (name, text)
+    };
+    entries.map(member).collect()
 }
 
 /// A target is tried from here, whatever becomes of the layers of the gateway.

@@ -124,6 +124,14 @@ impl ProxyVariables {
         }
     }
 
+    /// The passwords in the variables.
+    pub(super) fn secrets(&self) -> impl Iterator<Item = Secret> {
+        self.values.iter().filter_map(|given| {
+            let url = Url::parse(given.text().ok()?).ok()?;
+            url.password().map(Secret::new)
+        })
+    }
+
     /// The variables that are set, whatever they hold.
     pub(super) fn names(&self) -> impl Iterator<Item = &'static str> {
         self.values.iter().map(|given| given.name)

@@ -9,9 +9,9 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::env::{
-    DISABLE_UPDATE_CHECK, Environment, FOREIGN, Kind, Used, Variable, is_shared, is_standard,
+    DISABLE_UPDATE_CHECK, Environment, FOREIGN, Kind, TABLE, Used, Variable, is_shared, is_standard,
 };
-use super::file::{Entry, Form};
+use super::file::{Entry, Form, has_no_secret};
 use super::value::{absolute_path, clean};
 use super::warning::{Problem, Warning};
 use crate::secret::Secret;
@@ -270,6 +270,19 @@ impl<'a> Raw<'a> {
     pub(crate) fn values(&self, variable: &'static Variable) -> Vec<Value<'a>> {
         let ranked = self.ranked(variable).into_iter();
         ranked.map(|found| found.value).collect()
+    }
+
+    /// Every secret that was given, whether it wins or not.
+    #[must_use]
+    pub fn secrets(&self) -> Vec<Secret> {
+        let known = TABLE.iter().filter(|known| known.secret);
+        let values = known.flat_map(|known| self.values(known));
+        let mut secrets: Vec<Secret> = values.map(|value| value.text.clone()).collect();
+        let foreign = self.file.into_iter().flat_map(Loaded::foreign);
+        let foreign = foreign.filter(|(entry, _)| !has_no_secret(entry));
+        secrets.extend(foreign.map(|(entry, _)| entry.value.clone()));
+        secrets.extend(self.environment.proxy.secrets());
+        secrets
     }
 
     /// The value that `source` gives.

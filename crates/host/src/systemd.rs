@@ -77,6 +77,15 @@ pub struct State {
     pub stale: bool,
 }
 
+/// How much of the journal is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct JournalRange {
+    /// The last lines, at most.
+    pub lines: usize,
+    /// Since when, as systemd.time(7) says it: `-1h`.
+    pub since: &'static str,
+}
+
 impl State {
     /// Reads what `systemctl show` prints.
     fn parse(text: &str) -> Self {
@@ -236,6 +245,28 @@ impl Systemd {
         arguments.extend(["--", unit]);
         let output = run(&self.systemctl, &arguments).await?;
         Ok(State::parse(&output))
+    }
+
+    /// The files of `unit`, in the order in which they count; each begins with its path in a comment.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn cat(&self, unit: &str) -> Result<String, Error> {
+        run(&self.systemctl, &["cat", "--", unit]).await
+    }
+
+    /// What `unit` has logged lately.
+    ///
+    /// # Errors
+    /// There is no journal, or it cannot be read.
+    pub async fn journal(unit: &str, range: JournalRange) -> Result<String, Error> {
+        let journalctl = locate("journalctl").ok_or(Error::Missing("journalctl"))?;
+        let (lines, since) = (range.lines, range.since);
+        let (lines, since) = (format!("--lines={lines}"), format!("--since={since}"));
+        let unit = format!("--unit={unit}");
+        let form = ["--no-pager", "--output=short-iso"];
+        let arguments = [&form[..], &[&lines, &since, &unit]].concat();
+        run(&journalctl, &arguments).await
     }
 
     /// Those of the units called `names` that there are, loaded or not.

@@ -96,6 +96,12 @@ impl Program {
         }
     }
 
+    /// Where packages put it.
+    #[must_use]
+    pub fn packaged() -> Self {
+        Self(PathBuf::from(PACKAGED))
+    }
+
     /// The path.
     #[must_use]
     pub fn path(&self) -> &Path {

@@ -1,21 +1,47 @@
-//! The configuration as a start would read it, with the files that it names.
+//! The configuration as a start would read it, with the files that it names, and what it comes to.
 
 use std::path::PathBuf;
 
 use super::super::check::{self, Checked};
 use super::super::global::Global;
 use super::super::start::{Daemon, Start};
-use super::layer::{CONFIGURATION, Check, Fault};
+use super::layer::{CONFIGURATION, Check, Fault, SETTINGS, blocked};
+use crate::config::effective::{EffectiveConfig, Row};
 use crate::config::warning::Problem;
+use crate::humanize::Count;
 
-/// Reads it; gives the settings, and the file that they are from.
+/// What was read.
+pub(super) struct Configuration<S> {
+    pub(super) check: Check,
+    pub(super) effective: Check,
+    pub(super) settings: Option<S>,
+    /// The role's file.
+    pub(super) file: Option<PathBuf>,
+    /// The effective settings, or why there are none, for the bundle.
+    pub(super) text: String,
+}
+
+/// Reads it.
 pub(super) async fn examine<R: Daemon>(
     start: &Start<R>,
     global: &Global,
-) -> (Check, Option<(R::Settings, PathBuf)>) {
+) -> Configuration<R::Settings> {
     let role = R::ROLE;
     match check::read(start, global, "doctor").await {
-        Err(problems) => (Check::failed(&CONFIGURATION, fault::<R>(&problems)), None),
+        Err(problems) => {
+            let fault = fault::<R>(&problems);
+            let text = format!("{}\n", fault.detail);
+            let check = Check::failed(&CONFIGURATION, fault);
+            let effective = blocked(&SETTINGS, &[&check]);
+            let effective = effective.unwrap_or_else(|| Check::skipped(&SETTINGS, "not read"));
+            Configuration {
+                check,
+                effective,
+                settings: None,
+                file: None,
+                text,
+            }
+        }
         Ok(Checked {
             settings,
             effective,
@@ -38,9 +64,42 @@ pub(super) async fn examine<R: Daemon>(
                 let fix = format!("Provide it; infisical {role} check names the settings.");
                 Check::failed(&CONFIGURATION, Fault::new(missing.join("; "), cause, fix))
             };
-            (check, Some((settings, effective.file)))
+            Configuration {
+                check,
+                effective: Check::good(&SETTINGS, summary(&effective)),
+                settings: Some(settings),
+                file: Some(effective.file.clone()),
+                text: check::render(&effective, missing),
+            }
         }
     }
+}
+
+/// How many settings are given, and where; then each of them on a line.
+fn summary(effective: &EffectiveConfig) -> String {
+    let given = effective.rows.iter().filter(|row| row.origin != "default");
+    let given: Vec<&Row> = given.collect();
+    let from = |begin: &str| given.iter().any(|row| row.origin.starts_with(begin));
+    let mut places = Vec::new();
+    if from("file") {
+        places.push(effective.file.display().to_string());
+    }
+    if from("environment") {
+        places.push("environment".to_owned());
+    }
+    if from("-") || from("NAME") {
+        places.push("flags".to_owned());
+    }
+    let mut text = format!("{}", Count(given.len(), "value"));
+    if !places.is_empty() {
+        text.push_str(", from ");
+        text.push_str(&places.join(", "));
+    }
+    for row in &effective.rows {
+        let Row { key, value, origin } = row;
+        text.push_str(&format!("\n {key}={value} ({origin})"));
+    }
+    text
 }
 
 fn fault<R: Daemon>(problems: &[Problem]) -> Fault {
@@ -81,5 +140,35 @@ fn stopped(text: &str) -> String {
     match sentence.ends_with(['.', '?']) {
         true => sentence,
         false => sentence + ".",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::summary;
+    use crate::config::effective::{EffectiveConfig, Row};
+
+    #[test]
+    fn settings_are_counted_with_their_origins() {
+        let row = |key: &str, value: &str, origin: &str| Row {
+            key: key.to_owned(),
+            value: value.to_owned(),
+            origin: origin.to_owned(),
+        };
+        let effective = EffectiveConfig {
+            file: PathBuf::from("/etc/infisical/gateway.conf"),
+            rows: vec![
+                row("name", "edge", "NAME"),
+                row("token", "<secret>", "file, line 1"),
+                row("level", "info", "default"),
+            ],
+            ..EffectiveConfig::default()
+        };
+        let text = summary(&effective);
+        let expected = "2 values, from /etc/infisical/gateway.conf, flags\n name=edge (NAME)\n \
+                        token=<secret> (file, line 1)\n level=info (default)";
+        assert_eq!(text, expected);
     }
 }

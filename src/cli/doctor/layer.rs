@@ -25,9 +25,12 @@ macro_rules! layers {
 
 layers! {
     CONFIGURATION: "configuration", "configuration";
+    SETTINGS: "settings", "effective settings";
     DISK: "disk", "disk";
     UNIT: "unit", "systemd unit";
+    HARDENED: "hardened", "sandbox of the unit";
     RUNNING: "running", "running process";
+    CREDENTIALS: "credentials", "copy of the settings";
     RELOAD: "reload", "newest configuration";
     PLATFORM_DNS: "platform-dns", "platform: DNS";
     PROXY: "proxy", "platform: proxy";
@@ -52,7 +55,7 @@ layers! {
 /// What a check found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Outcome {
-    /// Nothing is wrong, as the detail says.
+    /// Nothing is wrong, as the detail says; lines after its first are for JSON only.
     Good(String),
     /// Something is wrong.
     Failed(Fault),
@@ -181,7 +184,11 @@ impl Check {
 
 /// `text` on one line, without what a terminal obeys.
 pub(super) fn shown(text: &str) -> String {
-    let safe = |c: char| if c.is_control() { ' ' } else { c };
+    let safe = |c: char| match c {
+        '\n' => ';',
+        c if c.is_control() => ' ',
+        c => c,
+    };
     text.chars().take(MAX_SHOWN).map(safe).collect()
 }
 

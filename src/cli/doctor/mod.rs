@@ -5,22 +5,29 @@
 //! disturb the role that runs, which is asked through its status socket instead. A check whose
 //! layer depends on one that failed is not made.
 
+mod bundle;
 mod configuration;
 mod disk;
+mod hardening;
 mod layer;
 mod limits;
 mod network;
 mod platform;
 mod proxy;
+mod redaction;
 mod relay;
 mod resolver;
+mod running;
 mod service;
 mod status;
 mod text;
 mod tls;
 
+use std::path::{Path, PathBuf};
+
 use serde_json::json;
 
+use super::check;
 use super::exit::{Code, Failure};
 use super::global::Global;
 use super::print::{json_object, print};
@@ -33,18 +40,25 @@ use crate::api::types::Relay;
 use crate::config::credential::{Credential, IdentityCredential};
 use crate::config::settings::{GatewaySettings, RelayCredential, RelaySettings};
 use crate::connect::Target;
+use crate::install::existing_unit;
 use crate::install::place::Role;
 use crate::secret::Secret;
 use crate::trust;
+use bundle::{Bundle, Entry};
+use configuration::Configuration;
 use layer::{
-    CLOCK, Check, DESCRIPTORS, Fault, HEARTBEAT, HOST_CERTIFICATE, MEMORY, Outcome, REGISTRATION,
-    RELAY_TLS, RELOAD, SERVING, TOKEN, blocked,
+    CLOCK, CREDENTIALS, Check, DESCRIPTORS, Fault, HEARTBEAT, HOST_CERTIFICATE, MEMORY, Outcome,
+    REGISTRATION, RELAY_TLS, RELOAD, SERVING, TOKEN, blocked,
 };
+use redaction::Redaction;
 use relay::Address;
 use service::Unit;
 
+/// Checks up to that of the process.
+const BELOW_PROCESS: usize = 6;
+
 const HELP: &str = "\
-The other arguments are those of start. Nothing is registered, no login is made, and a tunnel that is up stays up.
+The other arguments are those of start; without them, those of the one that runs here count. Nothing is registered, no login is made, and a tunnel that is up stays up.
 
 Exit codes: 0 nothing failed, 1 a check failed.
 
@@ -52,6 +66,7 @@ Examples:
   sudo infisical gateway doctor
   sudo infisical gateway doctor edge-1 --target db.internal:5432
   sudo infisical gateway doctor --json
+  sudo infisical gateway doctor --bundle gateway.tar
   sudo infisical relay doctor";
 
 /// The arguments of `doctor`.
@@ -63,6 +78,9 @@ pub(crate) struct Args<R: Daemon> {
     /// Print JSON (version 1, docs/json.md)
     #[arg(long)]
     json: bool,
+    /// Also write what support needs into a tar file, which must not be there, without any secret
+    #[arg(long, value_name = "FILE")]
+    bundle: Option<PathBuf>,
 }
 
 /// The arguments of `doctor` of a gateway.
@@ -156,6 +174,8 @@ async fn run<R: Examined>(
     target: Option<&Target>,
     global: &Global,
 ) -> anyhow::Result<()> {
+    // Before anything else: it must be possible, and paths are those of this directory.
+    let bundle = args.bundle.as_deref().map(Bundle::create).transpose()?;
     let examining = async {
         tokio::join!(Box::pin(examine::<R>(&args.start, global)), async {
             match target {
@@ -164,26 +184,48 @@ async fn run<R: Examined>(
             }
         })
     };
-    let (mut checks, reached) = progress::show("Checking each layer", examining).await;
-    checks.extend(reached);
-    let fault = first_fault(&checks);
+    let (mut examined, reached) = progress::show("Checking each layer", examining).await;
+    examined.checks.extend(reached);
+    let checks = &examined.checks;
+    let fault = first_fault(checks);
+    let values: Vec<_> = checks.iter().map(Check::json).collect();
+    let json = json_object([
+        ("checks", values.into()),
+        ("cause", json!(fault.map(|fault| &fault.cause))),
+        ("fix", json!(fault.map(|fault| &fault.fix))),
+    ]);
     if args.json {
-        let checks: Vec<_> = checks.iter().map(Check::json).collect();
-        print(&json_object([
-            ("checks", checks.into()),
-            ("cause", json!(fault.map(|fault| &fault.cause))),
-            ("fix", json!(fault.map(|fault| &fault.fix))),
-        ]))?;
+        print(&examined.redaction.apply(&json))?;
     } else {
-        print(&text::render(
-            &checks,
-            Colours::of_output(&global.environment),
-        ))?;
+        let colours = Colours::of_output(&global.environment);
+        // Details quote what peers say.
+        print(&examined.redaction.apply(&text::render(checks, colours)))?;
+    }
+    if let Some(bundle) = bundle {
+        let path = bundle.path().display().to_string();
+        let members = members(json, &examined).await;
+        bundle.write(&members, &examined.redaction)?;
+        if !args.json {
+            print(&format!("\nBundle: {path} (without secrets)\n"))?;
+        }
     }
     match fault {
         None => Ok(()),
         Some(_) => Err(Failure::of(Code::Degraded, anyhow::Error::msg("see above")).into()),
     }
+}
+
+/// What goes into the bundle beside `doctor`, what was found.
+async fn members(doctor: String, examined: &Findings) -> Vec<Entry> {
+    let entry = |name, text| Entry { name, text };
+    vec![
+        entry("doctor.json", doctor),
+        entry("status.json", examined.status.clone()),
+        entry("settings.txt", examined.settings.clone()),
+        bundle::unit(&examined.unit),
+        bundle::journal(&examined.unit).await,
+        bundle::versions(&examined.unit),
+    ]
 }
 
 /// The failure of the lowest layer.
@@ -194,32 +236,67 @@ fn first_fault(checks: &[Check]) -> Option<&Fault> {
     })
 }
 
-async fn examine<R: Examined>(start: &Start<R>, global: &Global) -> Vec<Check> {
+/// What was found.
+struct Findings {
+    checks: Vec<Check>,
+    unit: Unit,
+    /// The effective settings, as text.
+    settings: String,
+    /// What the status sockets serve, as JSON.
+    status: String,
+    redaction: Redaction,
+}
+
+/// Checks each layer, with the arguments of `start`, or those of the role that runs here.
+async fn examine<R: Examined>(start: &Start<R>, global: &Global) -> Findings {
     let role = R::ROLE;
-    let (configuration, read) = configuration::examine(start, global).await;
-    let disk = match &read {
-        Some((settings, file)) => disk::examine(file, R::enrolls(settings)),
-        None => disk::unknown(&configuration),
+    let found = super::status::find(role, start.name(), global).await;
+    let only = match found.as_slice() {
+        [Ok(document)] => Some(document),
+        _ => None,
     };
-    let settings = read.map(|(settings, _)| settings);
-    let name = settings.as_ref().map(|settings| (R::NAME_OF)(settings));
-    let name = name.or_else(|| start.name());
-    let (unit, found) = tokio::join!(
-        Unit::find(role, start.name()),
-        super::status::find(role, name, global),
+    let is_bare = start.is_bare() && global.args.settings.is_empty();
+    let given = is_bare.then(|| match only {
+        Some(document) => running::of_process(document),
+        None if start.name().is_none() => running::of_only_one(global),
+        None => None,
+    });
+    let given = given.flatten();
+    let (used, used_global) = match &given {
+        Some(given) => (&given.start, &given.global),
+        None => (start, global),
+    };
+    let running = only.map(|document| document.origin.name.as_str());
+    let (configuration, unit) = tokio::join!(
+        configuration::examine(used, used_global),
+        Unit::find(role, start.name(), running.or_else(|| used.name())),
     );
-    let unit_check = unit.check(role, found.iter().any(Result::is_ok));
-    let (running, document) =
-        service::running(role, &found, &unit, &[&configuration, &disk, &unit_check]);
+    // One that the settings name, and that was not asked for by its name.
+    let name = configuration.settings.as_ref().map(R::NAME_OF);
+    let wanted = found.iter().flatten().find(|document| {
+        let names = [
+            Some(document.origin.name.as_str()),
+            document.platform_name.as_deref(),
+        ];
+        start.name().is_some() || name.is_none() || names.contains(&name)
+    });
+    let unit_check = unit.check(role, wanted.is_some());
+    let disk = match (&configuration.settings, &configuration.file) {
+        (Some(settings), Some(file)) => disk::examine(file, R::enrolls(settings)),
+        _ => disk::unknown(&configuration.check),
+    };
+    let causes = [&configuration.check, &disk, &unit_check];
+    let (running, document) = service::running(role, &found, wanted, &unit, &causes);
+    let settings = &configuration.settings;
     let (platform, early) = tokio::join!(
         async {
-            match &settings {
+            match settings {
                 Some(settings) => {
                     let common = (R::COMMON)(settings);
                     trust::roots().set_source(common.roots.clone());
                     platform::examine(common, R::token(settings)).await
                 }
-                None => platform::unknown(&configuration),
+                None => platform::unknown(&configuration.check),
             }
         },
         async {
@@ -233,7 +310,10 @@ async fn examine<R: Examined>(start: &Start<R>, global: &Global) -> Vec<Check> {
     let (unit_check, running) = match unit.has_failed() {
         true => {
             let refused = platform.checks.iter().find(|check| *check.layer == TOKEN);
-            let causes: Vec<&Check> = [&configuration, &disk].into_iter().chain(refused).collect();
+            let causes: Vec<&Check> = [&configuration.check, &disk]
+                .into_iter()
+                .chain(refused)
+                .collect();
             let unit_check = unit_check.unless_caused_by(&causes);
             let running = running.unless_caused_by(&[&unit_check]);
             (unit_check, running)
@@ -256,7 +336,7 @@ async fn examine<R: Examined>(start: &Start<R>, global: &Global) -> Vec<Check> {
                     };
                     relay::examine(&address).await
                 }
-                None => relay::unknown(&[&configuration]),
+                None => relay::unknown(&[&configuration.check]),
             }
         }
     };
@@ -269,24 +349,74 @@ async fn examine<R: Examined>(start: &Start<R>, global: &Global) -> Vec<Check> {
         check.unless_caused_by(&causes)
     };
     let relay = relay.into_iter().map(judged).collect();
-    let mut checks = vec![configuration, disk, unit_check, running];
-    join(&mut checks, document, platform.checks, relay);
-    checks
+    let redaction = redaction(
+        used,
+        used_global,
+        configuration.file.as_deref(),
+        document,
+        &unit,
+    );
+    let Configuration {
+        check,
+        effective,
+        file,
+        text,
+        ..
+    } = configuration;
+    let mut checks = vec![check, effective, disk, unit_check, unit.hardened(), running];
+    let process = document.map(|document| {
+        let copy = service::copy(document, file.as_deref(), &unit);
+        let reload = checks
+            .first()
+            .map(|check| service::reload(document, check, file.as_deref(), &unit));
+        (document, copy, reload)
+    });
+    join(&mut checks, process, platform.checks, relay);
+    Findings {
+        checks,
+        settings: text,
+        status: super::status::as_json(role, &found),
+        unit,
+        redaction,
+    }
+}
+
+/// Knows every secret that was read: of the settings, of the copy of them that the process of
+/// `document` has, and of the unit.
+fn redaction<R: Examined>(
+    start: &Start<R>,
+    global: &Global,
+    file: Option<&Path>,
+    document: Option<&Document>,
+    unit: &Unit,
+) -> Redaction {
+    let mut files: Vec<PathBuf> = file.map(Path::to_owned).into_iter().collect();
+    files.extend(document.and_then(|document| {
+        let own = document.origin.configuration.as_ref()?;
+        Some(service::seen_by(document.origin.pid, &own.file))
+    }));
+    let mut secrets = check::secrets(start, global, &files);
+    if let Unit::Installed { text, .. } = unit {
+        secrets.extend(existing_unit::secrets(text, R::ROLE));
+    }
+    Redaction::new(secrets)
 }
 
 /// Adds everything above the process to `checks`, which end with it: what the role says of itself
-/// is judged by the layers below.
+/// is judged by the layers below. `process` is what runs, with its copy of the settings and whether
+/// it uses the newest.
 fn join(
     checks: &mut Vec<Check>,
-    document: Option<&Document>,
+    process: Option<(&Document, Check, Option<Check>)>,
     platform: Vec<Check>,
     relay: Vec<Check>,
 ) {
-    let Some(document) = document else {
+    let Some((document, copy, reload)) = process else {
         let skipped = |layer, checks: &[Check]| {
-            let needs: Vec<&Check> = checks.iter().take(4).collect();
+            let needs: Vec<&Check> = checks.iter().take(BELOW_PROCESS).collect();
             blocked(layer, &needs).unwrap_or_else(|| Check::skipped(layer, "it does not run"))
         };
+        checks.push(skipped(&CREDENTIALS, checks));
         checks.push(skipped(&RELOAD, checks));
         checks.extend(platform);
         checks.push(skipped(&REGISTRATION, checks));
@@ -296,8 +426,7 @@ fn join(
         }
         return;
     };
-    let configuration = checks.first().cloned();
-    let below: Vec<&Check> = platform.iter().collect();
+    let below: Vec<&Check> = platform.iter().chain([&copy]).collect();
     let registration = status::registration(document).unless_caused_by(&below);
     let below: Vec<&Check> = below
         .into_iter()
@@ -308,9 +437,9 @@ fn join(
     let below: Vec<&Check> = below.into_iter().chain([&serving]).collect();
     let relay_tls = relay.iter().find(|check| *check.layer == RELAY_TLS);
     let heartbeat = status::heartbeat(document, relay_tls).unless_caused_by(&below);
-    if let Some(configuration) = configuration {
-        checks.push(service::reload(document, &configuration));
-    }
+    let reload = reload.map(|reload| reload.unless_caused_by(&[&copy]));
+    checks.push(copy);
+    checks.extend(reload);
     checks.extend(platform);
     checks.push(registration);
     checks.extend(relay);

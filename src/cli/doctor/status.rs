@@ -150,6 +150,7 @@ mod tests {
             name: "edge".to_owned(),
             program_version: String::new(),
             pid: 1,
+            configuration: None,
         };
         let mut document = Document::new(origin, &monitor.now(), Vec::new());
         document.relay_host = Some("relay.example".to_owned());

@@ -20,7 +20,8 @@ pub(super) fn render(checks: &[Check], colours: Colours) -> String {
             Outcome::Skipped { because, .. } => ("not checked", "33", because),
         };
         let word = colours.paint(colour, &format!("{word:OUTCOMES$}"));
-        let (title, detail) = (check.layer.title, shown(detail));
+        let first = detail.lines().next().unwrap_or_default();
+        let (title, detail) = (check.layer.title, shown(first));
         // Writing to a string does not fail.
         let _ = writeln!(text, "{word}  {title:LAYERS$}  {detail}");
     }

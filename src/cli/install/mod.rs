@@ -7,7 +7,7 @@
 
 mod decide;
 mod execute;
-mod only;
+pub(super) mod only;
 mod paths;
 mod platform;
 mod units;

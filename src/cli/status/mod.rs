@@ -235,7 +235,7 @@ fn end(code: Code) -> anyhow::Result<()> {
     }
 }
 
-fn as_json(role: Role, found: &[Found]) -> String {
+pub(super) fn as_json(role: Role, found: &[Found]) -> String {
     let (key, documents) = (role.keys().folder, found.iter().flatten());
     let unreadable = found.iter().filter_map(|found| found.as_ref().err());
     let unreadable =

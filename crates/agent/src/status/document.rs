@@ -2,6 +2,7 @@
 //! documented in docs/json.md.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
@@ -25,6 +26,18 @@ pub struct Origin {
     pub program_version: String,
     /// The process.
     pub pid: u32,
+    /// Its configuration.
+    #[serde(default)]
+    pub configuration: Option<Configuration>,
+}
+
+/// The configuration file of a role.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Configuration {
+    /// Where the role reads it.
+    pub file: PathBuf,
+    /// True for a copy, which the service manager makes when the service starts.
+    pub is_copy: bool,
 }
 
 /// What a role does.
@@ -80,6 +93,9 @@ pub struct Document {
     pub token_expires: Option<OffsetDateTime>,
     /// The last heartbeat.
     pub heartbeat: Option<Heartbeat>,
+    /// When the configuration in use was read.
+    #[serde(default, with = "time::serde::rfc3339::option")]
+    pub configuration_read: Option<OffsetDateTime>,
     /// What failed last, the newest first; at most three.
     pub failures: Vec<Failure>,
     /// What is wrong now.
@@ -228,6 +244,8 @@ impl Document {
                 ok: heartbeat.error.is_none(),
                 error: heartbeat.error.clone(),
             }),
+            // To the nanosecond, as the times of files are.
+            configuration_read: Some(report.configured.into()),
             failures: report.failures.iter().map(failure).collect(),
             conditions: report.visible_conditions().iter().map(condition).collect(),
             sessions,
@@ -311,6 +329,7 @@ mod tests {
             name: "edge-1".to_owned(),
             program_version: "1.2.3".to_owned(),
             pid: 7,
+            configuration: None,
         }
     }
 

@@ -138,6 +138,9 @@ pub struct Report {
     pub conditions: Vec<Active>,
     /// What failed last, the newest first.
     pub failures: VecDeque<Failure>,
+    /// When the configuration in use was read; the role itself may change it until it has its first
+    /// credentials, to keep a token there.
+    pub configured: SystemTime,
 }
 
 /// Writes the status. Clones write the same one.
@@ -248,6 +251,9 @@ impl Reporter {
     /// The credentials in use; `name` and `id` are what the platform calls the role, where it tells.
     pub fn credentials(&self, lifetime: Lifetime, name: Option<&str>, id: Option<&str>) {
         self.0.send_modify(|report| {
+            if report.credentials.is_none() {
+                report.configured = SystemTime::now();
+            }
             report.credentials = Some(lifetime);
             report.clear(&condition::NOT_RENEWED);
             for (kept, new) in [(&mut report.name, name), (&mut report.id, id)] {
@@ -272,7 +278,11 @@ impl Reporter {
     pub fn configuration(&self, refused: Option<String>) {
         match refused {
             Some(why) => self.failed(&NOT_RELOADED, &why),
-            None => self.clear(&NOT_RELOADED),
+            None => {
+                self.clear(&NOT_RELOADED);
+                self.0
+                    .send_modify(|report| report.configured = SystemTime::now());
+            }
         }
     }
 
@@ -359,6 +369,7 @@ impl Report {
             heartbeat: None,
             conditions: Vec::new(),
             failures: VecDeque::new(),
+            configured: SystemTime::now(),
         }
     }
 

@@ -194,6 +194,7 @@ mod tests {
             name: "edge-1".to_owned(),
             program_version: "1.2.3".to_owned(),
             pid: 7,
+            configuration: None,
         };
         Document::new(origin, &gateway().1.report(), Vec::new())
     }

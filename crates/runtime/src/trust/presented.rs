@@ -1,4 +1,4 @@
-//! The certificates that a server presents, whoever issued them: to describe a chain that was
+//! The certificates that a server presents, of whichever issuer: to describe a chain that was
 //! refused. Nothing secret may be sent over a connection that is made with this.
 
 use std::fmt;
