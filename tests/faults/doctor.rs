@@ -22,7 +22,7 @@ const HEAD: &str = "| fault | layer | cause | what to change |\n| --- | --- | --
 pub(crate) const PASSWORD: &str = "hunter2-of-the-proxy";
 /// Layers that are not checked where nothing is wrong: there is no service manager, and a group for
 /// memory only on some machines.
-const OPTIONAL: &[&str] = &["unit", "memory"];
+const OPTIONAL: &[&str] = &["unit", "hardened", "memory"];
 /// Layers that need the platform's address.
 pub(crate) const ABOVE_DNS: &[&str] = &[
     "platform-tcp",

@@ -95,6 +95,22 @@ pub(super) fn doctor_names_the_units_fault(lab: &mut Lab) {
     service::wait_for_status(container, UNIT, "connected to relay-one");
 }
 
+/// And writes its bundle, with the journal and without the token.
+pub(super) fn doctor_names_a_weaker_sandbox(lab: &mut Lab) {
+    let container = &lab.container;
+    service::drop_in(container, UNIT, "NoNewPrivileges=no");
+    let fix = "Remove NoNewPrivileges= from /etc/systemd/system/infisical-gateway.service.d/override.conf";
+    service::assert_diagnosis(container, "hardened", fix);
+    service::drop_in(container, UNIT, "");
+    container
+        .run([PROGRAM, "gateway", "doctor", "--bundle", "/root/bundle.tar"])
+        .ok();
+    let all = container.run(["tar", "-xOf", "/root/bundle.tar"]).ok();
+    assert!(all.contains("Gateway is reachable by Infisical"), "{all}");
+    assert!(all.contains("NoNewPrivileges=yes"), "{all}");
+    assert!(!all.contains(&service::secret(container)), "{all}");
+}
+
 pub(super) fn a_session_reaches_its_target(lab: &mut Lab) {
     lab.assert_session(GATEWAY);
     let mut session = lab.session(GATEWAY);

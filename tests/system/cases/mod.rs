@@ -80,6 +80,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
             installed_service_reports_its_status,
             doctor_finds_nothing_wrong,
             doctor_names_the_units_fault,
+            doctor_names_a_weaker_sandbox,
             a_session_reaches_its_target,
             targets_resolve_again_after_a_network_outage,
             its_secrets_are_nowhere_to_be_seen,

@@ -111,6 +111,8 @@ pub(super) fn unprivileged_reload_fails_after_a_change(lab: &mut Lab) {
     assert_eq!(refused.status, Some(1), "{refused:?}");
     let restart = format!("systemctl restart '{UNIT}'");
     service::wait_for_line(container, UNIT, &restart);
+    let fix = "sudo systemctl restart infisical-gateway";
+    service::assert_diagnosis(container, "credentials", fix);
     // It goes on as it was.
     assert_eq!(service::invocation(container, UNIT), before);
     assert_eq!(container.property(UNIT, "ActiveState"), "active");
