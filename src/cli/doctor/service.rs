@@ -35,7 +35,7 @@ pub(super) enum Unit {
         place: Place,
         service: String,
         short: String,
-        state: State,
+        state: Box<State>,
         is_enabled: bool,
         version: Version,
         /// Its files, as `systemctl cat` shows them.
@@ -194,7 +194,7 @@ async fn ask(
         text: systemd.cat(&service).await.unwrap_or_default(),
         place,
         service,
-        state,
+        state: Box::new(state),
     })
 }
 
@@ -343,7 +343,7 @@ mod tests {
             place: Place::try_new(Role::Gateway, Some("edge")).expect("a place"),
             service: "edge.service".to_owned(),
             short: "edge".to_owned(),
-            state,
+            state: Box::new(state),
             is_enabled,
             version: Version::NEWEST,
             text: String::new(),
