@@ -176,7 +176,7 @@ impl Install<'_> {
         let found = Found::look(systemd.as_ref(), &self.place).await?;
         let decided = self.decide(flags, found, version)?;
         match systemd.filter(|_| !steps.dry_run) {
-            Some(systemd) => self.execute(decided, &systemd).await,
+            Some(systemd) => Box::pin(self.execute(decided, &systemd)).await,
             None => self.show(&decided),
         }
     }
