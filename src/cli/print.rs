@@ -86,12 +86,15 @@ pub(crate) fn width() -> usize {
     }
 }
 
-/// `head` and `text` in lines of at most `width` columns, each below the begin of `text`.
+/// `head` and `text` in lines of at most `width` columns, each below the begin of `text`. A longer
+/// word stays whole, so that a name can be copied and a secret is found.
 pub(crate) fn filled(head: &str, text: &str, width: usize) -> String {
-    let indent = " ".repeat(head.chars().count());
+    // Colours take no columns.
+    let indent = " ".repeat(textwrap::core::display_width(head));
     let options = textwrap::Options::new(width)
         .initial_indent(head)
         .subsequent_indent(&indent)
+        .word_splitter(textwrap::WordSplitter::NoHyphenation)
         .break_words(false);
     textwrap::fill(text, options)
 }
@@ -131,7 +134,9 @@ mod tests {
         let text = "one two three";
         assert_eq!(filled("  a: ", text, usize::MAX), "  a: one two three");
         assert_eq!(filled("  a: ", text, 13), "  a: one two\n     three");
-        assert_eq!(filled("a: ", "unbroken", 5), "a: unbroken");
+        assert_eq!(filled("a: ", "un-broken", 5), "a: un-broken");
+        let red = "\x1b[31ma\x1b[0m: ";
+        assert_eq!(filled(red, "b c", 4), format!("{red}b\n   c"));
     }
 
     #[test]

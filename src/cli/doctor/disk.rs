@@ -11,6 +11,8 @@ const LEAST: u64 = 64 * 1024;
 
 /// Looks at the file system of `file`; `keeps_token` tells that the next start writes there.
 pub(super) fn examine(file: &Path, keeps_token: bool) -> Check {
+    // A name alone has no directory.
+    let file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
     let Some(directory) = file.ancestors().skip(1).find(|path| path.is_dir()) else {
         return Check::skipped(&DISK, "the directory of the configuration is not there");
     };
@@ -59,7 +61,13 @@ fn judge(directory: &Path, free: u64, is_closed: bool) -> Check {
 mod tests {
     use std::path::Path;
 
-    use super::{LEAST, judge};
+    use super::{LEAST, examine, judge};
+
+    #[test]
+    fn file_without_a_directory_is_here() {
+        let json = examine(Path::new("gateway.conf"), false).json();
+        assert_ne!(json["status"], "skipped", "{json}");
+    }
 
     #[test]
     fn full_or_closed_disks_fail() {

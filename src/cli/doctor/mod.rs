@@ -30,7 +30,7 @@ use serde_json::json;
 use super::check;
 use super::exit::{Code, Failure};
 use super::global::Global;
-use super::print::{json_object, print};
+use super::print::{json_object, print, width};
 use super::progress;
 use super::setting_args;
 use super::start::{Daemon, Start};
@@ -199,7 +199,11 @@ async fn run<R: Examined>(
     } else {
         let colours = Colours::of_output(&global.environment);
         // Details quote what peers say.
-        print(&examined.redaction.apply(&text::render(checks, colours)))?;
+        print(
+            &examined
+                .redaction
+                .apply(&text::render(checks, colours, width())),
+        )?;
     }
     if let Some(bundle) = bundle {
         let path = bundle.path().display().to_string();

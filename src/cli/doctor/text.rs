@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use super::super::print::filled;
 use super::super::status::Colours;
 use super::layer::{Check, Outcome, shown};
 
@@ -11,7 +12,7 @@ const OUTCOMES: usize = 11;
 const LAYERS: usize = 23;
 
 /// A line for each check, then the cause of the first failure and what to change.
-pub(super) fn render(checks: &[Check], colours: Colours) -> String {
+pub(super) fn render(checks: &[Check], colours: Colours, width: usize) -> String {
     let mut text = String::new();
     for check in checks {
         let (word, colour, detail) = match &check.outcome {
@@ -22,14 +23,18 @@ pub(super) fn render(checks: &[Check], colours: Colours) -> String {
         let word = colours.paint(colour, &format!("{word:OUTCOMES$}"));
         let first = detail.lines().next().unwrap_or_default();
         let (title, detail) = (check.layer.title, shown(first));
-        // Writing to a string does not fail.
-        let _ = writeln!(text, "{word}  {title:LAYERS$}  {detail}");
+        let head = format!("{word}  {title:LAYERS$}  ");
+        text.push_str(&filled(&head, &detail, width));
+        text.push('\n');
     }
     match super::first_fault(checks) {
         None => text.push_str("\nNothing is wrong.\n"),
         Some(fault) => {
             let (cause, fix) = (shown(&fault.cause), shown(&fault.fix));
-            let _ = write!(text, "\nCause:  {cause}\nChange: {fix}\n");
+            let cause = filled("Cause:  ", &cause, width);
+            let fix = filled("Change: ", &fix, width);
+            // Writing to a string does not fail.
+            let _ = write!(text, "\n{cause}\n{fix}\n");
         }
     }
     text
