@@ -20,7 +20,13 @@ const GATEWAY: &str = "office";
 const CLIENT: &str = "anna";
 
 /// Layers of which the doctor tells what the machine is like that runs this.
-const MACHINE: &[&str] = &["systemd unit ", "disk ", "open descriptors ", "memory "];
+const MACHINE: &[&str] = &[
+    "systemd unit ",
+    "sandbox of the unit ",
+    "disk ",
+    "open descriptors ",
+    "memory ",
+];
 /// The column in which a layer begins.
 const LAYER: usize = 13;
 
