@@ -189,8 +189,8 @@ async fn show(client: &Client, token: &Secret) -> (Check, Vec<Relay>) {
             let detail = chain(&error).to_string();
             let check = match error.status() {
                 Some(401) => {
-                    let cause =
-                        "The platform does not accept the token: wrong, expired or revoked.";
+                    let cause = "The platform does not accept the token, which is wrong, expired or \
+                                 revoked.";
                     let fix = "Create a new token on the platform, and install or start with it.";
                     Check::failed(layer, Fault::new(detail, cause, fix))
                 }

@@ -207,6 +207,8 @@ fn web_tokens(line: &str) -> String {
 /// `line` without user names and passwords in URLs.
 fn credentials_of_urls(line: &str) -> String {
     const SCHEME: &str = "://";
+    /// In advice.
+    const EXAMPLE: &str = "USER:PASSWORD";
     let mut out = String::new();
     let mut rest = line;
     while let Some(at) = rest.find(SCHEME) {
@@ -215,12 +217,12 @@ fn credentials_of_urls(line: &str) -> String {
         let end = url.find(|c: char| is_end_of_word(c) || matches!(c, '/' | '?' | '#'));
         let (authority, tail) = url.split_at(end.unwrap_or(url.len()));
         match authority.rsplit_once('@') {
-            Some((_, host)) => {
+            Some((user, host)) if user != EXAMPLE => {
                 out.push_str(REDACTED);
                 out.push('@');
                 out.push_str(host);
             }
-            None => out.push_str(authority),
+            Some(_) | None => out.push_str(authority),
         }
         rest = tail;
     }
@@ -293,6 +295,7 @@ mod tests {
                 "via http://[redacted]@proxy:3128/ now",
             ),
             ("http://proxy:3128/@x", "http://proxy:3128/@x"),
+            ("http://USER:PASSWORD@HOST", "http://USER:PASSWORD@HOST"),
             (
                 "Environment=INFISICAL_TOKEN=abc X=1",
                 "Environment=INFISICAL_TOKEN=[redacted] X=1",
