@@ -11,8 +11,10 @@ use super::super::scarce::limit_descriptors;
 use crate::doctor::{ABOVE_DNS, Doctor, Expected, Matrix};
 use crate::figures::descriptors;
 use crate::lab::{GatewayPlan, Lab, PATIENCE};
+use crate::net::Machine;
 use crate::runner::Outcome;
 use crate::small_disk::SmallDisk;
+use crate::support::process::Process;
 use crate::support::write_private;
 
 /// A user who is not the gateway's.
@@ -24,11 +26,12 @@ pub(super) fn run(lab: &mut Lab) -> Outcome {
     let doctor = Doctor::new(lab);
     Matrix::wait_healthy(lab, &doctor);
     let mut matrix = Matrix::new(lab, "machine");
+    matrix.place(gateway.pid().to_string(), "PID");
     configuration(lab, &doctor, &mut matrix);
     disk(lab, &doctor, &mut matrix);
 
     // A reload that failed, and whose mistake was corrected since.
-    let config = lab.home(crate::net::Machine::Gateway).join("gateway.conf");
+    let config = lab.home(Machine::Gateway).join("gateway.conf");
     let good = fs::read_to_string(&config).expect("the configuration");
     let mark = gateway.mark();
     write_private(&config, "INFISICAL_TOKEN=two words\n");
@@ -45,9 +48,17 @@ pub(super) fn run(lab: &mut Lab) -> Outcome {
             cause: "cannot be used",
         },
     );
-    let mark = gateway.mark();
-    gateway.signal(Signal::SIGHUP);
-    lab.wait_line(&gateway, mark, events::RELOADED.text, PATIENCE);
+    reload(lab, &gateway);
+    Matrix::wait_healthy(lab, &doctor);
+    write_private(&config, &format!("{good}# Changed.\n"));
+    let changed = Expected {
+        fault: "the configuration was changed, and not reloaded",
+        layer: "reload",
+        dependents: &[],
+        cause: "before the change",
+    };
+    matrix.check(lab, &doctor, changed);
+    reload(lab, &gateway);
     Matrix::wait_healthy(lab, &doctor);
 
     let used = descriptors(gateway.pid());
@@ -81,7 +92,41 @@ pub(super) fn run(lab: &mut Lab) -> Outcome {
     stopped.fault = "the gateway is not started";
     stopped.cause = "does not run";
     matrix.check(lab, &doctor, stopped);
+    stale_copy(lab, &doctor, &mut matrix);
     matrix.finish()
+}
+
+/// Has the gateway read its configuration again.
+fn reload(lab: &Lab, gateway: &Process) {
+    let mark = gateway.mark();
+    gateway.signal(Signal::SIGHUP);
+    lab.wait_line(gateway, mark, events::RELOADED.text, PATIENCE);
+}
+
+/// The gateway has a copy of its configuration, as from `LoadCredential=`, and the file was
+/// changed since.
+fn stale_copy(lab: &Lab, doctor: &Doctor, matrix: &mut Matrix) {
+    let copies = lab.home(Machine::Gateway);
+    let plan = GatewayPlan {
+        environment: vec![("CREDENTIALS_DIRECTORY", copies.display().to_string())],
+        ..GatewayPlan::pinned()
+    };
+    let original = lab.dir().join("original.conf");
+    fs::copy(copies.join("gateway.conf"), &original).expect("a copy");
+    let gateway = lab.start_gateway(Machine::Gateway, &plan);
+    lab.wait_line(&gateway, 0, events::GATEWAY_REACHABLE.text, PATIENCE);
+    matrix.place(gateway.pid().to_string(), "PID");
+    let doctor = doctor.clone().config(&original);
+    Matrix::wait_healthy(lab, &doctor);
+    let token = lab.ask(lab.platform().identity_token("another-identity"));
+    write_private(&original, &format!("INFISICAL_TOKEN={token}\n"));
+    let expected = Expected {
+        fault: "the token was replaced, and the service has a copy of the old one",
+        layer: "credentials",
+        dependents: &[],
+        cause: "old content",
+    };
+    matrix.check(lab, &doctor, expected);
 }
 
 /// The configuration is on a disk of its own.
