@@ -155,6 +155,18 @@ impl Check {
         }
     }
 
+    /// Replaces each text by what `change` makes of it.
+    pub(super) fn change_texts(&mut self, change: impl Fn(&str) -> String) {
+        let texts: &mut [&mut String] = match &mut self.outcome {
+            Outcome::Good(detail) => &mut [detail],
+            Outcome::Failed(Fault { detail, cause, fix }) => &mut [detail, cause, fix],
+            Outcome::Skipped { because, .. } => &mut [because],
+        };
+        for text in texts {
+            **text = change(text);
+        }
+    }
+
     pub(super) fn json(&self) -> Value {
         let (status, mut detail, mut cause, mut fix, mut because) =
             (self.status(), None, None, None, None);

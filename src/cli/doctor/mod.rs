@@ -186,6 +186,10 @@ async fn run<R: Examined>(
     };
     let (mut examined, reached) = progress::show("Checking each layer", examining).await;
     examined.checks.extend(reached);
+    // Details quote what peers say. Before lines are broken, which would hide a part of a secret.
+    for check in &mut examined.checks {
+        check.change_texts(|text| examined.redaction.apply(text));
+    }
     let checks = &examined.checks;
     let fault = first_fault(checks);
     let values: Vec<_> = checks.iter().map(Check::json).collect();
@@ -195,15 +199,10 @@ async fn run<R: Examined>(
         ("fix", json!(fault.map(|fault| &fault.fix))),
     ]);
     if args.json {
-        print(&examined.redaction.apply(&json))?;
+        print(&json)?;
     } else {
         let colours = Colours::of_output(&global.environment);
-        // Details quote what peers say.
-        print(
-            &examined
-                .redaction
-                .apply(&text::render(checks, colours, width())),
-        )?;
+        print(&text::render(checks, colours, width()))?;
     }
     if let Some(bundle) = bundle {
         let path = bundle.path().display().to_string();

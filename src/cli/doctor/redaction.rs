@@ -77,20 +77,19 @@ impl Redaction {
         lines.join("\n")
     }
 
-    /// `line` without the values of secret settings, as `NAME=value`, `NAME: value` or
-    /// `--flag value`.
+    /// `line` without the values of secret settings, as `NAME=value` or `--flag value`.
     fn named(&self, line: &str) -> String {
-        let mut line = line.to_owned();
-        for name in &self.names {
-            line = after(&line, name, |rest| {
-                let is_flag = name.starts_with('-');
-                let rest = rest.trim_start_matches('"');
-                let value = rest.trim_start_matches([' ', '=', ':', '"', '\'']);
-                let between = rest.get(..rest.len() - value.len()).unwrap_or_default();
-                between.contains(['=', ':']) || (is_flag && between.contains(' '))
+        let mut out = line.to_owned();
+        for name in self
+            .names
+            .iter()
+            .filter(|name| line.contains(name.as_str()))
+        {
+            out = after(&out, name, |rest| {
+                rest.starts_with('=') || (name.starts_with('-') && rest.starts_with(' '))
             });
         }
-        line
+        out
     }
 }
 
@@ -179,9 +178,10 @@ fn headers(line: &str) -> String {
     });
     SCHEMES.iter().fold(line, |line, scheme| {
         after(&line, scheme, |rest| {
-            // "bearer token" in a sentence is none.
+            // "basic authentication" in a sentence is none.
             let word = rest.split(is_end_of_word).next().unwrap_or_default();
-            word.len() >= SHORTEST_PART
+            let is_word = word.chars().all(|c| c.is_ascii_lowercase() || c == '.');
+            word.len() >= SHORTEST_PART && !is_word
         })
     })
 }
@@ -274,7 +274,7 @@ mod tests {
     fn what_looks_like_a_secret_goes() {
         for (text, expected) in [
             (
-                "Authorization: Bearer abcdefghij, x",
+                "Authorization: Bearer Abcdefgh1, x",
                 "Authorization: Bearer [redacted], x",
             ),
             (
@@ -286,6 +286,14 @@ mod tests {
                 "\"authorization\":\"[redacted]\",\"a\":1",
             ),
             ("the bearer token of it", "the bearer token of it"),
+            (
+                "basic authentication, token: wrong",
+                "basic authentication, token: wrong",
+            ),
+            (
+                "http://USER:PASSWORD@HOST:PORT",
+                "http://USER:PASSWORD@HOST:PORT",
+            ),
             (
                 "t eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIx.sig-_1 u",
                 "t [redacted] u",
