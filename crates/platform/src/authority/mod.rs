@@ -148,12 +148,17 @@ pub struct GatewaySubject<'a> {
 }
 
 /// On whose behalf a client connects (protocol.md §4).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Actor {
     /// The platform itself, which a gateway lets use privileged actions.
     Platform,
-    /// A person at the command line.
-    User,
+    /// A person at the command line, as gateways name it in their records.
+    User {
+        /// The identity's id; the administrator has none.
+        id: Option<String>,
+        /// The identity's name, if it is still there.
+        name: Option<String>,
+    },
 }
 
 /// Where a client wants to go.
@@ -294,7 +299,7 @@ impl Authority {
         &self,
         gateway: GatewaySubject<'_>,
         relay: RelaySubject<'_>,
-        actor: Actor,
+        actor: &Actor,
         target: Target<'_>,
         now: SystemTime,
     ) -> Result<SessionCredentials, Error> {

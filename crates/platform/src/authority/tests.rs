@@ -285,7 +285,7 @@ fn leaves_say_what_the_protocol_wants() {
             .session(
                 world.gateway(),
                 relay,
-                Actor::Platform,
+                &Actor::Platform,
                 World::target(),
                 now,
             )
@@ -331,6 +331,22 @@ fn leaves_say_what_the_protocol_wants() {
             r#"{"targetHost":"db.internal","targetPort":5432}"#
         );
         assert_eq!(extension(&leaf, ".100.2"), r#"{"type":"platform"}"#);
+        let actor = Actor::User {
+            id: Some("7f3c".to_owned()),
+            name: Some("alice".to_owned()),
+        };
+        let relay_of_session = world.relay(RelayKind::Org);
+        let (gateway_of_session, target) = (world.gateway(), World::target());
+        let session = world
+            .authority
+            .session(gateway_of_session, relay_of_session, &actor, target, now)
+            .expect("credentials");
+        let der_of_user =
+            pki::parse_certificates("leaf", &session.gateway.client_certificate).expect("PEM");
+        assert_eq!(
+            extension(&parse(&der_of_user[0]), ".100.2"),
+            r#"{"id":"7f3c","name":"alice","type":"user"}"#
+        );
         let usage = leaf.extended_key_usage().expect("one").expect("there");
         assert!(usage.critical && usage.value.client_auth && !usage.value.server_auth);
         let claims = pki::extensions::parse_claims(&der[0]).expect("claims");
@@ -447,7 +463,16 @@ async fn issued_credentials_complete_both_handshakes() {
                 .expect("credentials");
             let session = world
                 .authority
-                .session(world.gateway(), relay, Actor::User, World::target(), now)
+                .session(
+                    world.gateway(),
+                    relay,
+                    &Actor::User {
+                        id: None,
+                        name: None,
+                    },
+                    World::target(),
+                    now,
+                )
                 .expect("credentials");
             let probe = world
                 .authority

@@ -146,13 +146,18 @@ impl X509 {
         &self,
         organization: &Organization,
         gateway: &GatewayId,
-        actor: Actor,
+        actor: &Actor,
         target: Target<'_>,
         now: SystemTime,
     ) -> Result<Issued, Error> {
-        let kind = match actor {
-            Actor::Platform => "platform",
-            Actor::User => "user",
+        let (kind, actor) = match actor {
+            Actor::Platform => ("platform", json!({"type": "platform"})),
+            Actor::User { id, name } => {
+                let known = [("id", id.as_deref()), ("name", name.as_deref())];
+                let known = known.into_iter().chain([("type", Some("user"))]);
+                let known = known.filter_map(|(key, value)| Some((key, value?)));
+                ("user", known.collect())
+            }
         };
         let routing = json!({"targetHost": target.host, "targetPort": target.port});
         let leaf = Leaf {
@@ -163,7 +168,7 @@ impl X509 {
             ],
             names: Vec::new(),
             usage: CLIENT_AUTH,
-            extensions: &[(ROUTING, routing), (ACTOR, json!({"type": kind}))],
+            extensions: &[(ROUTING, routing), (ACTOR, actor)],
             lifetime: CLIENT_LIFETIME,
         };
         self.issue(Ca::GatewayClient, leaf, now)

@@ -163,7 +163,7 @@ pub(super) async fn heartbeat(
                 port: 443,
             };
             let (gateway, relay) = (gateway.subject(), relay.subject());
-            authority.session(gateway, relay, Actor::Platform, target, now)
+            authority.session(gateway, relay, &Actor::Platform, target, now)
         })
         .await?;
     let probed = probe::gateway(&session).await;

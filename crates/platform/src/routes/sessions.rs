@@ -66,6 +66,8 @@ async fn issue(
         );
         return Err(ApiError::unavailable(message, NOT_CONNECTED_RETRY));
     };
+    // A person's, not the platform's own: a gateway lets the platform do more.
+    let actor = actor(app, &signer).await?;
     let mut session = app
         .sign(signer, Purpose::Session, move |authority| {
             let target = Target {
@@ -73,11 +75,24 @@ async fn issue(
                 port: target_port,
             };
             let (gateway, relay) = (gateway.subject(), relay.subject());
-            // A person's, not the platform's own: a gateway lets the platform do more.
-            authority.session(gateway, relay, Actor::User, target, now)
+            authority.session(gateway, relay, &actor, target, now)
         })
         .await?;
     app.metrics().issued(IssuedTo::Session);
     session.gateway_heartbeat = heartbeat.map(rfc3339);
     Ok(session)
+}
+
+/// On whose behalf a session of `signer` is.
+async fn actor(app: &App, signer: &Signer) -> Result<Actor, ApiError> {
+    let (id, name) = match signer {
+        Signer::Identity(id) => (
+            Some(id.clone()),
+            app.store().identity_name(id.clone()).await?,
+        ),
+        Signer::Administrator => (None, Some("administrator".to_owned())),
+        // None of them may open sessions.
+        Signer::Gateway(_) | Signer::Relay(_) | Signer::Instance => (None, None),
+    };
+    Ok(Actor::User { id, name })
 }

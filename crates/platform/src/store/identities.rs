@@ -93,6 +93,16 @@ impl Store {
         .await
     }
 
+    /// The name of an identity, if it is there.
+    pub(crate) async fn identity_name(&self, id: String) -> Result<Option<String>, Error> {
+        self.call(move |tx| {
+            let select = "SELECT name FROM identity WHERE id = ?1";
+            let name = tx.query_row(select, [&id], |row| row.get(0)).optional()?;
+            Ok(name)
+        })
+        .await
+    }
+
     /// All identities, by name.
     pub(crate) async fn identities(&self) -> Result<Vec<IdentitySummary>, Error> {
         self.call(|tx| {
