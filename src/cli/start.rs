@@ -17,7 +17,7 @@ use super::setting_args::{self, SettingArgs};
 use super::status;
 use crate::agent::announce;
 use crate::agent::last_known_good::LastKnownGood;
-use crate::agent::status::document::{Configuration, Document, LiveSession, Origin};
+use crate::agent::status::document::{Configuration, Document, Origin, Sessions};
 use crate::agent::status::socket::StatusSocket;
 use crate::agent::status::{Monitor, Reporter};
 use crate::config::env::Environment;
@@ -215,7 +215,7 @@ impl<R: Daemon> Start<R> {
             }),
         };
         let shown = counted.clone();
-        let sessions = move || shown.open_sessions();
+        let sessions = move || shown.sessions();
         let (environment, monitor) = (&global.environment, reporter.monitor());
         let serving = serve_status::<R, _>(origin.clone(), monitor, sessions, environment);
         let status_socket = Scope::new("status socket");
@@ -252,7 +252,7 @@ impl<R: Daemon> Start<R> {
 }
 
 /// Serves the status where the commands look for it.
-fn serve_status<R: Daemon, F: Fn() -> Vec<LiveSession> + Send + 'static>(
+fn serve_status<R: Daemon, F: Fn() -> Sessions + Send + 'static>(
     origin: Origin,
     monitor: Monitor,
     sessions: F,

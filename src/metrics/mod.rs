@@ -15,7 +15,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::agent::status::condition::{CATALOGUE, Severity};
-use crate::agent::status::document::{LiveSession, Origin};
+use crate::agent::status::document::{Origin, Sessions};
 use crate::agent::status::{Load, Monitor, Phase, Report};
 use crate::gateway::audit::Audit;
 use crate::health::LivenessProbe;
@@ -38,11 +38,16 @@ pub(crate) enum Counted {
 }
 
 impl Counted {
-    /// A gateway's sessions that are open.
-    pub(crate) fn open_sessions(&self) -> Vec<LiveSession> {
-        match self {
-            Self::Gateway(audit) => audit.live(),
-            Self::Relay(_) | Self::Platform(_) => Vec::new(),
+    /// A gateway's sessions.
+    pub(crate) fn sessions(&self) -> Sessions {
+        let Self::Gateway(audit) = self else {
+            return Sessions::default();
+        };
+        let (bytes_to_targets, bytes_from_targets) = audit.bytes();
+        Sessions {
+            open: audit.live(),
+            bytes_to_targets,
+            bytes_from_targets,
         }
     }
 }

@@ -137,7 +137,7 @@ mod tests {
     use super::heartbeat;
     use crate::agent::status;
     use crate::agent::status::condition::NOT_REACHED;
-    use crate::agent::status::document::{Document, Origin};
+    use crate::agent::status::document::{Document, Origin, Sessions};
 
     /// The relay's port is open here and the platform's connection does not arrive: the port is
     /// closed on the platform's side.
@@ -152,7 +152,7 @@ mod tests {
             pid: 1,
             configuration: None,
         };
-        let mut document = Document::new(origin, &monitor.now(), Vec::new());
+        let mut document = Document::new(origin, &monitor.now(), Sessions::default());
         document.relay_host = Some("relay.example".to_owned());
         document.since = SystemTime::now().into();
         let open = Check::good(&RELAY_TLS, "connected");

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _};
 use std::time::{Duration, SystemTime};
 
+use indicatif::BinaryBytes;
 use time::OffsetDateTime;
 
 use crate::agent::status::condition::Severity;
@@ -89,10 +90,14 @@ pub(super) fn render(
         Serves::Gateway {
             sessions_open,
             sessions_total,
-        } => row(
-            "sessions",
-            &format!("{sessions_open} open, {sessions_total} since the start"),
-        ),
+            bytes_to_targets,
+            bytes_from_targets,
+        } => {
+            let sessions = format!("{sessions_open} open, {sessions_total} since the start");
+            row("sessions", &sessions);
+            let [to, from] = [bytes_to_targets, bytes_from_targets].map(BinaryBytes);
+            row("bytes", &format!("{to} to targets, {from} from them"));
+        }
         Serves::Relay {
             gateways,
             clients,
@@ -256,6 +261,8 @@ mod tests {
             serves: Serves::Gateway {
                 sessions_open: 2,
                 sessions_total: 40,
+                bytes_to_targets: 700,
+                bytes_from_targets: 3 << 30,
             },
             certificate_expires: Some(at(NOW + 36_000).into()),
             certificate_renews: Some(at(NOW + 18_000).into()),
@@ -279,6 +286,7 @@ mod tests {
         state: up since 2027-01-15 06:00:00 UTC (2 h ago)
         relay: eu-1
      sessions: 2 open, 40 since the start
+        bytes: 700 B to targets, 3.00 GiB from them
   certificate: valid for 10 h (until 2027-01-15 18:00:00 UTC), renewed in 5 h
  access token: valid for 60 min (until 2027-01-15 09:00:00 UTC)
     heartbeat: reached 90 s ago

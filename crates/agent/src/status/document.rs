@@ -105,6 +105,17 @@ pub struct Document {
     pub sessions: Vec<LiveSession>,
 }
 
+/// What a gateway knows of its sessions; of a relay nothing.
+#[derive(Debug, Clone, Default)]
+pub struct Sessions {
+    /// Those that are open, the oldest first.
+    pub open: Vec<LiveSession>,
+    /// Bytes from clients to targets since the start.
+    pub bytes_to_targets: u64,
+    /// Bytes from targets to clients since the start.
+    pub bytes_from_targets: u64,
+}
+
 /// A session that is open.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LiveSession {
@@ -143,6 +154,12 @@ pub enum Serves {
         sessions_open: usize,
         /// Sessions since the start.
         sessions_total: u64,
+        /// Bytes from clients to targets since the start.
+        #[serde(default)]
+        bytes_to_targets: u64,
+        /// Bytes from targets to clients since the start.
+        #[serde(default)]
+        bytes_from_targets: u64,
     },
     /// A relay's peers.
     Relay {
@@ -213,9 +230,9 @@ pub enum Health {
 }
 
 impl Document {
-    /// What `report` says of `origin` now, with the `sessions` that are open.
+    /// What `report` says of `origin` now, with a gateway's `sessions`.
     #[must_use]
-    pub fn new(origin: Origin, report: &Report, sessions: Vec<LiveSession>) -> Self {
+    pub fn new(origin: Origin, report: &Report, sessions: Sessions) -> Self {
         let (state, relay) = match &report.phase {
             Phase::Starting => (State::Starting, None),
             Phase::Up(relay) => (State::Up, relay.as_ref()),
@@ -235,7 +252,7 @@ impl Document {
             relay: relay.map(|relay| relay.as_str().to_owned()),
             relay_host: address.map(|address| address.host.to_string()),
             relay_host_ca: address.and_then(|address| address.host_ca.clone()),
-            serves: serves(report),
+            serves: serves(report, &sessions),
             certificate_expires: credentials.map(|credentials| utc(credentials.expires())),
             certificate_renews: renews.map(utc),
             token_expires: report.token.at().map(utc),
@@ -248,7 +265,7 @@ impl Document {
             configuration_read: Some(report.configured.into()),
             failures: report.failures.iter().map(failure).collect(),
             conditions: report.visible_conditions().iter().map(condition).collect(),
-            sessions,
+            sessions: sessions.open,
         }
     }
 
@@ -263,11 +280,13 @@ impl Document {
     }
 }
 
-fn serves(report: &Report) -> Serves {
+fn serves(report: &Report, counted: &Sessions) -> Serves {
     match report.load {
         Load::Gateway { sessions } => Serves::Gateway {
             sessions_open: sessions,
             sessions_total: report.sessions_total,
+            bytes_to_targets: counted.bytes_to_targets,
+            bytes_from_targets: counted.bytes_from_targets,
         },
         Load::Relay {
             gateways,
@@ -319,7 +338,7 @@ pub fn utc(time: SystemTime) -> OffsetDateTime {
 mod tests {
     use std::time::Duration;
 
-    use super::{Document, Health, Origin};
+    use super::{Document, Health, Origin, Sessions};
     use crate::status::condition::{NO_TUNNEL, NOT_REACHED};
     use crate::status::{Reporter, gateway, relay};
 
@@ -352,7 +371,7 @@ mod tests {
         let (reporter, mut monitor) = gateway();
         for (change, health) in steps {
             change(&reporter);
-            let document = Document::new(origin("gateway"), &monitor.report(), Vec::new());
+            let document = Document::new(origin("gateway"), &monitor.report(), Sessions::default());
             assert_eq!(document.health(), health, "{document:?}");
         }
     }
@@ -362,7 +381,7 @@ mod tests {
         for (role, (reporter, mut monitor)) in [("gateway", gateway()), ("relay", relay())] {
             reporter.heartbeat(Some("502".to_owned()));
             reporter.retrying(&NO_TUNNEL, "refused".to_owned(), Duration::ZERO);
-            let document = Document::new(origin(role), &monitor.report(), Vec::new());
+            let document = Document::new(origin(role), &monitor.report(), Sessions::default());
             let json = serde_json::to_string(&document).expect("JSON");
             let read: Document = serde_json::from_str(&json).expect("read");
             assert_eq!(read, document, "{json}");

@@ -185,7 +185,7 @@ mod tests {
     use tokio::net::UnixDatagram;
 
     use super::{StatusSocket, read, send};
-    use crate::status::document::{Document, Origin};
+    use crate::status::document::{Document, Origin, Sessions};
     use crate::status::gateway;
 
     fn document() -> Document {
@@ -196,7 +196,7 @@ mod tests {
             pid: 7,
             configuration: None,
         };
-        Document::new(origin, &gateway().1.report(), Vec::new())
+        Document::new(origin, &gateway().1.report(), Sessions::default())
     }
 
     #[tokio::test]
