@@ -7,6 +7,8 @@ use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use nix::sys::statfs::{OVERLAYFS_SUPER_MAGIC, TMPFS_MAGIC, statfs};
+
 use crate::api;
 use crate::backoff::{self, Backoff};
 use crate::config::file;
@@ -21,6 +23,9 @@ use crate::{event, events};
 /// Delays between attempts.
 const BASE: Duration = Duration::from_millis(500);
 const CAP: Duration = Duration::from_secs(30);
+
+/// What container engines leave in their containers.
+const CONTAINER_MARKS: [&str; 2] = ["/.dockerenv", "/run/.containerenv"];
 
 /// Why a role is not enrolled.
 #[derive(Debug, thiserror::Error)]
@@ -163,6 +168,21 @@ impl Store<'_> {
         Ok(None)
     }
 
+    /// A container that keeps the token in itself enrolls once and never again.
+    fn warn_if_temporary(&self) {
+        let is_marked = CONTAINER_MARKS.iter().any(|mark| Path::new(mark).exists());
+        let is_container = is_marked || std::process::id() == 1;
+        let kind = statfs(self.file).map(|found| found.filesystem_type());
+        let temporary = [OVERLAYFS_SUPER_MAGIC, TMPFS_MAGIC];
+        if is_container && kind.is_ok_and(|kind| temporary.contains(&kind)) {
+            tracing::warn!(
+                file = %self.file.display(),
+                "the access token is kept inside of the container and is gone with it, and the \
+                 enrollment token is spent; mount a volume on the file's directory"
+            );
+        }
+    }
+
     /// Saves the access token, however long that takes: there is no other copy of it, and the token
     /// it was exchanged for is spent.
     ///
@@ -179,6 +199,7 @@ impl Store<'_> {
         let throttle = LogThrottle::for_retries();
         loop {
             let Err(error) = self.save(access, spent).await else {
+                self.warn_if_temporary();
                 return Ok(());
             };
             let attempt = backoff.attempts().saturating_add(1);
