@@ -23,11 +23,6 @@ use crate::unit_name;
 const VARIABLE: &str = "INFISICAL_COMPLETE";
 /// What shells complete, and call.
 const PROGRAM: &str = "infisical";
-/// Zsh loads the installed file as the function of its name at the first completion, and expects
-/// that one to be answered.
-const ZSH_AUTOLOAD: &str =
-    "[ \"${funcstack[1]}\" != _infisical ] || _clap_dynamic_completer_infisical \"$@\"\n";
-
 /// Print a script that completes commands, flags and names in a shell
 ///
 /// Packages and `make install` install the scripts where shells find them. The script asks the
@@ -42,6 +37,9 @@ Examples:
 pub(crate) struct Args {
     /// The shell
     shell: Shell,
+    /// The name by which the program is called; packages that call it otherwise say so
+    #[arg(long, value_name = "NAME", default_value = PROGRAM, hide = true)]
+    program: String,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -52,14 +50,24 @@ enum Shell {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    let program = args.program.as_str();
     let (completer, more): (&dyn EnvCompleter, _) = match args.shell {
-        Shell::Bash => (&Bash, ""),
-        Shell::Zsh => (&Zsh, ZSH_AUTOLOAD),
-        Shell::Fish => (&Fish, ""),
+        Shell::Bash => (&Bash, String::new()),
+        Shell::Zsh => (&Zsh, zsh_autoload(program)),
+        Shell::Fish => (&Fish, String::new()),
     };
     let mut script = Vec::new();
-    completer.write_registration(VARIABLE, PROGRAM, PROGRAM, PROGRAM, &mut script)?;
+    completer.write_registration(VARIABLE, program, program, program, &mut script)?;
     print(&format!("{}{more}", String::from_utf8_lossy(&script)))
+}
+
+/// Zsh loads the installed file as the function of its name at the first completion, and expects
+/// that one to be answered.
+fn zsh_autoload(program: &str) -> String {
+    let function = program.replace('-', "_");
+    format!(
+        "[ \"${{funcstack[1]}}\" != _{program} ] || _clap_dynamic_completer_{function} \"$@\"\n"
+    )
 }
 
 /// Answers a shell that asks for the words that may come next; false if none asks.

@@ -51,6 +51,12 @@ use exit::Failure;
 use global::{Global, GlobalArgs};
 use logging::Handle;
 
+/// What `--version` says. `make portable` adds the commit and its date; other builds know neither.
+const VERSION: &str = match option_env!("INFISICAL_VERSION") {
+    Some(version) => version,
+    None => env!("CARGO_PKG_VERSION"),
+};
+
 /// Reaches private services without opening a port to them.
 ///
 /// A gateway runs beside the services and dials out to a relay; clients reach the services through
@@ -59,7 +65,7 @@ use logging::Handle;
 #[derive(Debug, Parser)]
 #[command(
     name = "infisical",
-    version,
+    version = VERSION,
     args_override_self = true,
     max_term_width = 100,
     after_help = "\
