@@ -17,6 +17,7 @@ const PACKAGES: &[&str] = &[
     "logrotate",
     "make",
     "procps",
+    "rpm",
     "sudo",
     "systemd",
     "systemd-resolved",
@@ -54,8 +55,17 @@ fn cache() -> PathBuf {
 
 /// The root file system of `release`, which no one may change; built if it is not there.
 pub(crate) fn root(release: Release) -> PathBuf {
-    let list = PACKAGES.join(",");
-    let root = cache().join(format!("{}-{:016x}", release.name, fingerprint(&list)));
+    built(release.name, PACKAGES)
+}
+
+/// The smallest root file system of a release by name, which need not be able to boot.
+pub(crate) fn smallest(name: &'static str) -> PathBuf {
+    built(name, &[])
+}
+
+fn built(name: &str, packages: &[&str]) -> PathBuf {
+    let list = packages.join(",");
+    let root = cache().join(format!("{name}-{:016x}", fingerprint(&list)));
     if root.is_dir() {
         return root;
     }
@@ -63,19 +73,22 @@ pub(crate) fn root(release: Release) -> PathBuf {
         "building {} (a minute or two, once)",
         root.to_string_lossy()
     );
-    let building = scratch(release);
+    let building = scratch(name);
     let target = building.path().join("root");
-    let output = Command::new("debootstrap")
-        .args(["--variant=minbase", &format!("--include={list}")])
-        .arg(release.name)
+    let mut command = Command::new("debootstrap");
+    command.arg("--variant=minbase");
+    if !list.is_empty() {
+        command.arg(format!("--include={list}"));
+    }
+    let output = command
+        .arg(name)
         .arg(&target)
         .stdin(Stdio::null())
         .output()
         .unwrap_or_else(|error| panic!("cannot start debootstrap: {error}"));
     assert!(
         output.status.success(),
-        "debootstrap {} failed:\n{}{}",
-        release.name,
+        "debootstrap {name} failed:\n{}{}",
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr)
     );
@@ -87,7 +100,7 @@ pub(crate) fn root(release: Release) -> PathBuf {
 }
 
 /// A directory of this run for one container, which vanishes when dropped.
-pub(crate) fn scratch(release: Release) -> tempfile::TempDir {
+pub(crate) fn scratch(release: &str) -> tempfile::TempDir {
     let prefix = format!("{}-", name_of_run(release));
     tempfile::Builder::new()
         .prefix(&prefix)
@@ -96,8 +109,8 @@ pub(crate) fn scratch(release: Release) -> tempfile::TempDir {
 }
 
 /// A name that is this run's, and shows it.
-pub(crate) fn name_of_run(release: Release) -> String {
-    format!("{RUN}{}-{}", std::process::id(), release.name)
+pub(crate) fn name_of_run(release: &str) -> String {
+    format!("{RUN}{}-{release}", std::process::id())
 }
 
 /// Makes the cache, and removes from it what runs left that were killed.

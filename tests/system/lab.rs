@@ -113,14 +113,17 @@ impl Lab {
 
     /// The same before its first boot, for scenarios that want more in it.
     pub(crate) fn setup(release: Release) -> Setup {
-        let harness = std::env::current_exe().expect("this binary's path");
         let packaging = Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging");
-        let resolver = format!("[Resolve]\nDNS={}\nDNSSEC=no\n", peer::DNS);
-        let setup = Setup::new(release);
-        let setup = PACKAGED.iter().fold(setup, |setup, path| {
+        PACKAGED.iter().fold(Self::bare(release), |setup, path| {
             setup.copy_in(&packaging.join(path.trim_start_matches('/')), path)
-        });
-        setup
+        })
+    }
+
+    /// The same without anything that a package brings.
+    pub(crate) fn bare(release: Release) -> Setup {
+        let harness = std::env::current_exe().expect("this binary's path");
+        let resolver = format!("[Resolve]\nDNS={}\nDNSSEC=no\n", peer::DNS);
+        Setup::new(release)
             .copy_in(Path::new(env!("CARGO_BIN_EXE_infisical")), PROGRAM)
             .copy_in(&harness, HARNESS)
             .write("/etc/systemd/resolved.conf.d/test.conf", &resolver, 0o644)

@@ -11,6 +11,8 @@
 //!   may rely on an earlier one. A case is a function that takes the scenario's [`lab::Lab`] and
 //!   panics when it fails; the rest of its scenario is then skipped. Its name is a sentence about
 //!   behaviour. To add one, write it and list it in `cases::SCENARIOS`.
+//!   Those of `cases::PACKAGES` install what `make dist` has built, and run by `make test-packages`:
+//!   the same words after `packages`.
 //! - `lab` is a container with everything that a gateway needs: the program in /usr/local/bin, the
 //!   embedded platform, a relay, and `peer`; it makes tokens and sessions.
 //! - `service` is how the gateway becomes a service in it, by the program's own installer.
@@ -60,6 +62,7 @@ fn main() -> ExitCode {
         ["probe", configuration] => probe::run(configuration),
         ["peer"] => peer::run(),
         ["request", place, page] => request::run(place, page),
-        parts => runner::run(&Choice::of(parts)),
+        ["packages", parts @ ..] => runner::run(cases::PACKAGES, &Choice::of(parts)),
+        parts => runner::run(cases::SCENARIOS, &Choice::of(parts)),
     }
 }

@@ -8,7 +8,6 @@ use std::process::ExitCode;
 use std::sync::Mutex;
 use std::time::Instant;
 
-use crate::cases::SCENARIOS;
 use crate::image::{self, RELEASES, Release};
 use crate::lab::Lab;
 use crate::support::choice::Choice;
@@ -53,8 +52,8 @@ thread_local! {
     static SAID: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
-/// Runs what is chosen.
-pub(crate) fn run(choice: &Choice) -> ExitCode {
+/// Runs what is chosen of `scenarios`.
+pub(crate) fn run(scenarios: &[Scenario], choice: &Choice) -> ExitCode {
     if let Some(why) = impossible() {
         println!("SKIPPED: the service is not tested on a real systemd, {why}");
         println!("0 passed, 0 failed, 1 skipped");
@@ -72,7 +71,7 @@ pub(crate) fn run(choice: &Choice) -> ExitCode {
         for release in RELEASES {
             let counts = &counts;
             scope.spawn(move || {
-                for scenario in SCENARIOS {
+                for scenario in scenarios {
                     run_scenario(*release, scenario, choice, counts);
                 }
             });

@@ -8,6 +8,7 @@ mod logs;
 mod mending;
 mod monitoring;
 mod names;
+mod packages;
 mod platform;
 mod readme;
 mod relay;
@@ -18,6 +19,7 @@ mod trouble;
 
 use crate::lab::Lab;
 use crate::runner::Scenario;
+use packages::{deb, elsewhere, image, rpm};
 
 /// Functions as cases with their names.
 macro_rules! cases {
@@ -224,6 +226,48 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
             user_sandbox_allows_only_what_is_needed,
             sandbox_score_as_user_is_best,
             encrypted_credential_replaces_the_file,
+        ],
+    },
+];
+
+/// What `make dist` has built, on machines that have nothing of it yet.
+pub(crate) const PACKAGES: &[Scenario] = &[
+    Scenario {
+        name: "deb",
+        boot: deb::boot,
+        cases: cases![deb:
+            apt_installs_it_and_starts_nothing,
+            its_gateways_reach_a_private_service,
+            upgrade_restarts_only_what_runs,
+            removed_it_keeps_its_configuration,
+            purged_it_leaves_nothing,
+            official_command_line_keeps_its_name,
+        ],
+    },
+    Scenario {
+        name: "rpm",
+        boot: rpm::boot,
+        cases: cases![rpm:
+            rpm_installs_it_and_starts_nothing,
+            its_gateway_reaches_a_private_service,
+            upgrade_restarts_only_what_runs,
+            removed_it_keeps_its_configuration,
+        ],
+    },
+    Scenario {
+        name: "image",
+        boot: image::boot,
+        cases: cases![image:
+            containers_gateway_reaches_a_private_service,
+            restarted_container_needs_no_token,
+        ],
+    },
+    Scenario {
+        name: "elsewhere",
+        boot: elsewhere::boot,
+        cases: cases![elsewhere:
+            portable_program_works_on_an_old_release,
+            npm_wrapper_runs_the_program,
         ],
     },
 ];

@@ -54,7 +54,7 @@ pub(crate) struct Container {
 impl Container {
     fn boot(setup: Setup) -> Self {
         // One at a time for each release, so the name is its own.
-        let name = image::name_of_run(setup.release);
+        let name = image::name_of_run(setup.release.name);
         let mut container = Self {
             cgroup: ControlGroup::create(&name),
             name,

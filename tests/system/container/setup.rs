@@ -23,7 +23,7 @@ pub(crate) struct Setup {
 impl Setup {
     pub(crate) fn new(release: Release) -> Self {
         let image = image::root(release);
-        let directory = image::scratch(release);
+        let directory = image::scratch(release.name);
         for part in ["root", "upper", "work"] {
             std::fs::create_dir(directory.path().join(part)).expect("a directory");
         }
