@@ -9,6 +9,9 @@ PREFIX ?= /usr/local
 # For logrotate, which reads no directory below PREFIX. Empty: nothing is written outside of PREFIX.
 SYSCONFDIR ?= /etc
 DESTDIR ?=
+# What the program is called where it is installed. Packages say infisical-gateway: many machines have the official command
+# line, a package that owns /usr/bin/infisical.
+PROGRAM ?= infisical
 
 BINARY = $(CARGO_TARGET_DIR)/release/infisical
 UNITDIR = $(PREFIX)/lib/systemd/system
@@ -25,7 +28,7 @@ COMPLETIONS = $(addprefix $(PREFIX)/share/,bash-completion/completions/infisical
 	fish/vendor_completions.d/infisical.fish)
 DOCUMENTS = README.md docs/operations.md LICENSE
 # Everything that `make install` writes, and `make uninstall` removes.
-INSTALLED = $(PREFIX)/bin/infisical $(addprefix $(UNITDIR)/,$(UNITS)) $(addprefix $(DOCDIR)/,$(DROP_INS) $(DOCUMENTS)) \
+INSTALLED = $(PREFIX)/bin/$(PROGRAM) $(addprefix $(UNITDIR)/,$(UNITS)) $(addprefix $(DOCDIR)/,$(DROP_INS) $(DOCUMENTS)) \
 	$(PREFIX)/lib/systemd/system-preset/90-infisical.preset $(addprefix $(PREFIX)/,$(PACKAGING)) \
 	$(addprefix $(SYSCONFDIR)/,$(SYSTEM_FILES)) $(COMPLETIONS) $(MANDIR)/infisical.1 $(MANDIR)/infisical-*.1
 # On this machine only: a newer systemd would send the signal of a reload twice, by itself and by ExecReload=.
@@ -39,12 +42,12 @@ FUZZ_SECONDS ?= 60
 FUZZ_TARGETS ?= $(notdir $(basename $(wildcard fuzz/fuzz_targets/*.rs)))
 HOST = $(shell rustc -vV | sed -n 's/^host: //p')
 COVERAGE = --cfg fuzzing -Cpasses=sancov-module $(addprefix -Cllvm-args=-sanitizer-coverage-,level=4 inline-8bit-counters pc-table trace-compares)
-SCRIPTS = .ci/run $(shell find packaging systemd tests -name '*.sh')
+SCRIPTS = .ci/run $(wildcard packaging/debian/p* packaging/scripts/*) $(shell find packaging systemd tests -name '*.sh')
 
 .PHONY: help build check fmt lint test test-system test-faults test-abuse soak fuzz demo bench scale doc deny audit ci install
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## Build the release binary, target/release/infisical
 	$(CARGO) build --release $(CARGOFLAGS)
@@ -63,7 +66,7 @@ lint: deny audit ## Formatting, clippy, documentation, scripts, licences: all th
 	$(CARGO) metadata --format-version 1 $(CARGOFLAGS) --manifest-path fuzz/Cargo.toml >/dev/null
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items $(CARGOFLAGS)
 	$(CARGO) test $(CARGOFLAGS) --test house replaced_words_are_not_used
-	@if command -v shellcheck >/dev/null; then set -x; shellcheck $(SCRIPTS); \
+	@if command -v shellcheck >/dev/null; then set -x; shellcheck $(SCRIPTS) && shellcheck --shell=sh packaging/rpm/*; \
 	else echo "SKIPPED: scripts are not checked, shellcheck is not installed"; fi
 
 test: ## Run every test but those of `make test-system`, `make test-faults` and `make test-abuse`
@@ -117,13 +120,13 @@ ci: ## What a change must pass; says how long each part took
 	echo "=== $$(($$(date +%s) - start)) s for make $$part"; done
 
 install: ## Install program, units and documents below $(DESTDIR)$(PREFIX), and one file below SYSCONFDIR
-	install -D -m 0755 $(BINARY) $(DESTDIR)$(PREFIX)/bin/infisical
+	install -D -m 0755 $(BINARY) $(DESTDIR)$(PREFIX)/bin/$(PROGRAM)
 	for unit in $(UNITS); do install -d $(DESTDIR)$(UNITDIR) && \
 	fit=; ! grep -q notify-reload systemd/$$unit || fit='$(FIT)'; \
-	sed -e 's|/usr/bin/infisical|$(PREFIX)/bin/infisical|g' -e "$$fit" systemd/$$unit >$(DESTDIR)$(UNITDIR)/$$unit && \
+	sed -e 's|/usr/bin/infisical|$(PREFIX)/bin/$(PROGRAM)|g' -e "$$fit" systemd/$$unit >$(DESTDIR)$(UNITDIR)/$$unit && \
 	chmod 0644 $(DESTDIR)$(UNITDIR)/$$unit || exit 1; done
 	for drop_in in $(DROP_INS); do install -d $(DESTDIR)$(DOCDIR)/$$(dirname $$drop_in) && \
-	sed 's|/usr/bin/infisical|$(PREFIX)/bin/infisical|g' $$drop_in >$(DESTDIR)$(DOCDIR)/$$drop_in && \
+	sed 's|/usr/bin/infisical|$(PREFIX)/bin/$(PROGRAM)|g' $$drop_in >$(DESTDIR)$(DOCDIR)/$$drop_in && \
 	chmod 0644 $(DESTDIR)$(DOCDIR)/$$drop_in || exit 1; done
 	install -D -m 0644 systemd/90-infisical.preset $(DESTDIR)$(PREFIX)/lib/systemd/system-preset/90-infisical.preset
 	for file in $(PACKAGING); do install -D -m 0644 packaging/usr/$$file $(DESTDIR)$(PREFIX)/$$file || exit 1; done
@@ -137,9 +140,11 @@ install: ## Install program, units and documents below $(DESTDIR)$(PREFIX), and 
 	@$(RELOAD)
 
 uninstall: ## Remove what `make install` with the same PREFIX, SYSCONFDIR and DESTDIR has written
-	@[ -n "$(DESTDIR)" ] || for unit in $(UNITS) $$(grep -ls '^ExecStart=$(PREFIX)/bin/infisical ' /etc/systemd/system/*.service); do \
+	@[ -n "$(DESTDIR)" ] || for unit in $(UNITS) $$(grep -ls '^ExecStart=$(PREFIX)/bin/$(PROGRAM) ' /etc/systemd/system/*.service); do \
 	unit=$${unit##*/}; if systemctl is-active --quiet "$$unit" 2>/dev/null; then \
-	echo "$$unit runs this program; first run: $(PREFIX)/bin/infisical gateway systemd uninstall [NAME] (or relay)" >&2; exit 1; fi; done
+	echo "$$unit runs this program; first run: $(PREFIX)/bin/$(PROGRAM) gateway systemd uninstall [NAME] (or relay)" >&2; exit 1; fi; done
 	rm -f $(addprefix $(DESTDIR),$(INSTALLED))
 	-@rmdir -p --ignore-fail-on-non-empty $(sort $(dir $(addprefix $(DESTDIR)$(DOCDIR)/,$(DROP_INS) $(DOCUMENTS)))) 2>/dev/null
 	@$(RELOAD)
+
+include packaging/dist.mk
