@@ -28,3 +28,6 @@ printf 'root:x:0:0:root:/:/sbin/nologin\ninfisical:x:65532:65532:infisical:/home
 printf 'root:x:0:\ninfisical:x:65532:\n' >"$root/etc/group"
 install -d -m 0700 -o 65532 -g 65532 "$root/home/infisical" "$root/var/lib/infisical"
 install -d -m 1777 "$root/tmp"
+# Where engines mount; the root itself may be read-only.
+install -d "$root/dev" "$root/proc" "$root/run" "$root/sys"
+touch "$root/etc/hosts" "$root/etc/resolv.conf"
