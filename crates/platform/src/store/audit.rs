@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use rusqlite::{OptionalExtension as _, Row, Transaction};
 
-use super::{Error, Store, millis, time};
+use super::{Error, Store, identities, millis, time};
 
 /// Entries that are kept: some 60 MB.
 const MAX_ENTRIES: i64 = 250_000;
@@ -103,7 +103,7 @@ impl Store {
 
 fn insert(tx: &Transaction<'_>, new: &NewAuditEntry, now: SystemTime) -> Result<i64, Error> {
     let actor_name: Option<String> = match (new.actor_kind, &new.actor_id) {
-        ("identity", Some(id)) => name_of(tx, "SELECT name FROM identity WHERE id = ?1", id)?,
+        ("identity", Some(id)) => identities::name_of(tx, id)?,
         ("gateway", Some(id)) => name_of(tx, "SELECT name FROM gateway WHERE id = ?1", id)?,
         ("relay", Some(id)) => name_of(tx, "SELECT name FROM relay WHERE id = ?1", id)?,
         _ => None,

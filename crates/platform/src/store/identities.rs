@@ -61,6 +61,13 @@ pub(crate) struct Renewed {
     pub(crate) max_ttl: Duration,
 }
 
+/// The name of the identity `id`, if it is there.
+pub(super) fn name_of(tx: &Transaction<'_>, id: &str) -> Result<Option<String>, Error> {
+    let select = "SELECT name FROM identity WHERE id = ?1";
+    let name = tx.query_row(select, [id], |row| row.get(0));
+    Ok(name.optional()?)
+}
+
 impl Store {
     /// Creates an identity and returns its id.
     pub(crate) async fn create_identity(
@@ -95,12 +102,7 @@ impl Store {
 
     /// The name of an identity, if it is there.
     pub(crate) async fn identity_name(&self, id: String) -> Result<Option<String>, Error> {
-        self.call(move |tx| {
-            let select = "SELECT name FROM identity WHERE id = ?1";
-            let name = tx.query_row(select, [&id], |row| row.get(0)).optional()?;
-            Ok(name)
-        })
-        .await
+        self.call(move |tx| name_of(tx, &id)).await
     }
 
     /// All identities, by name.
