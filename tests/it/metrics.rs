@@ -128,15 +128,21 @@ async fn metrics_and_readiness_follow_the_tunnel() {
     assert_eq!(gateway.exit_code().await, 0);
 }
 
+/// A relay with metrics that is up, and where it serves them.
+async fn relay(lab: &Lab) -> (Process, String) {
+    let mut command = lab.relay_command();
+    command.more.push(ON_A_FREE_PORT.to_owned());
+    let relay = command.spawn(lab.dir());
+    let at = served_at(&relay).await;
+    until(lab, &at, "infisical_up", 1.0).await;
+    (relay, at)
+}
+
 /// After a session the counters of gateway and relay hold it, and what it carried.
 #[tokio::test(flavor = "multi_thread")]
 async fn counters_hold_a_session_and_its_bytes() {
     let lab = Lab::new().await;
-    let mut command = lab.relay_command();
-    command.more.push(ON_A_FREE_PORT.to_owned());
-    let relay = command.spawn(lab.dir());
-    let relay_at = served_at(&relay).await;
-    until(&lab, &relay_at, "infisical_up", 1.0).await;
+    let (relay, relay_at) = relay(&lab).await;
     let (gateway, at) = gateway(&lab, &relay).await;
     let echo = Target::echo(lab.host).await;
     let mut client = lab.way(echo.address).tcp().await.expect("a way");
@@ -380,11 +386,7 @@ async fn prometheus_scrapes_gateway_and_relay() {
         return;
     }
     let lab = Lab::new().await;
-    let mut command = lab.relay_command();
-    command.more.push(ON_A_FREE_PORT.to_owned());
-    let relay = command.spawn(lab.dir());
-    let relay_at = served_at(&relay).await;
-    until(&lab, &relay_at, "infisical_up", 1.0).await;
+    let (relay, relay_at) = relay(&lab).await;
     let (_gateway, gateway_at) = gateway(&lab, &relay).await;
     let packaging = Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging");
     let rules = packaging.join("prometheus/rules.yml");
