@@ -1,5 +1,5 @@
-//! Metrics of a gateway, a relay or a platform, and whether it is ready: collected at each request from its
-//! status, its supervisor and its counters.
+//! Metrics of a gateway, a relay or a platform, and whether it is ready: collected at each request
+//! from its status, its supervisor and its counters.
 
 pub(crate) mod server;
 mod text;

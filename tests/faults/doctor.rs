@@ -1,6 +1,6 @@
-//! `infisical gateway doctor` and `infisical relay doctor` under a fault: which layer it names, and with which words. The words
-//! are kept in docs/troubleshooting.md, in one marked table for each case; `UPDATE_GENERATED=1`
-//! writes them there.
+//! `infisical gateway doctor` and `infisical relay doctor` under a fault: which layer it names, and
+//! with which words. The words are kept in docs/troubleshooting.md, in one marked table for each
+//! case; `UPDATE_GENERATED=1` writes them there.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};

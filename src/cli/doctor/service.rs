@@ -198,8 +198,8 @@ async fn ask(
     })
 }
 
-/// Judges what was found of the running role, which is `wanted`. A role that does not run because of one of `causes`
-/// is not one more failure.
+/// Judges what was found of the running role, which is `wanted`. A role that does not run because of
+/// one of `causes` is not one more failure.
 pub(super) fn running<'a>(
     role: Role,
     found: &'a [Found],
