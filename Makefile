@@ -113,7 +113,7 @@ audit: ## Look for security advisories about the dependencies of the program
 	elif ! $(CARGO) deny fetch db >/dev/null 2>&1; then echo "SKIPPED: advisories are not looked for, their database cannot be had here"; \
 	else set -x; $(CARGO) deny --workspace $(CARGOFLAGS) --exclude-dev check --hide-inclusion-graph advisories; fi
 
-CI_PARTS = test test-system test-faults test-abuse lint demo
+CI_PARTS = test test-system test-faults test-abuse lint demo dist test-packages
 
 ci: ## What a change must pass; says how long each part took
 	@set -e; for part in $(CI_PARTS); do start=$$(date +%s); $(MAKE) --no-print-directory $$part; \

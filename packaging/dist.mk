@@ -13,14 +13,17 @@ export SOURCE_DATE_EPOCH
 
 # Runs with every C library from this version on: Debian 10, RHEL 8, Ubuntu 20.04.
 GLIBC = 2.28
-TARGET = x86_64-unknown-linux-gnu
+TARGET ?= x86_64-unknown-linux-gnu
+# Made as well where rustc has their standard library. Packages are made for TARGET alone.
+OTHER_TARGETS = aarch64-unknown-linux-gnu x86_64-unknown-linux-musl aarch64-unknown-linux-musl
 PORTABLE = $(DIST)/$(PACKAGE)-$(VERSION)-$(TARGET)
 STAGE = $(DIST)/stage
 MAINTAINER = $(shell sed -n 's/^maintainer = "\(.*\)"/\1/p' Cargo.toml)
 # Upper bound of the stripped program, bytes.
 SIZE_LIMIT = 15728640
 
-.PHONY: dist dist-tools portable stage deb rpm npm container-root container apt-repo sbom test-packages
+.PHONY: dist dist-tools portable others reproducible check-release stage deb rpm npm container-root container apt-repo sbom \
+	sums test-packages
 
 dist-tools: ## Install the tools that packages are made with, below target/
 	@test -x $(TOOLS)/venv/bin/cargo-zigbuild || { set -x; python3 -m venv $(TOOLS)/venv && \
@@ -37,10 +40,31 @@ portable: dist-tools ## Build the program for old and new distributions (x86_64,
 	install -d $(DIST)
 	PATH="$(abspath $(TOOLS))/venv/bin:$(abspath $(TOOLS))/bin:$$PATH" RUSTFLAGS="$(PLAIN_PATHS)" CFLAGS="$(PLAIN_C_PATHS)" \
 	INFISICAL_VERSION="$(VERSION) ($(COMMIT) $$(date -u -d @$(SOURCE_DATE_EPOCH) +%Y-%m-%d))" \
-	$(CARGO) auditable zigbuild --release $(CARGOFLAGS) --target $(TARGET).$(GLIBC) --bin infisical
-	objcopy --only-keep-debug --compress-debug-sections $(CARGO_TARGET_DIR)/$(TARGET)/release/infisical $(PORTABLE).debug
-	objcopy --strip-all --add-gnu-debuglink=$(PORTABLE).debug $(CARGO_TARGET_DIR)/$(TARGET)/release/infisical $(PORTABLE)
+	$(CARGO) auditable zigbuild --release $(CARGOFLAGS) --target $(TARGET)$(if $(filter %-gnu,$(TARGET)),.$(GLIBC)) --bin infisical
+	$(OBJCOPY) --only-keep-debug --compress-debug-sections $(CARGO_TARGET_DIR)/$(TARGET)/release/infisical $(PORTABLE).debug
+	$(OBJCOPY) --strip-all --add-gnu-debuglink=$(PORTABLE).debug $(CARGO_TARGET_DIR)/$(TARGET)/release/infisical $(PORTABLE)
 	@packaging/check-portable.sh $(PORTABLE) $(GLIBC) $(SIZE_LIMIT)
+
+# binutils for another machine are a package of their own.
+MACHINE = $(firstword $(subst -, ,$(TARGET)))
+OBJCOPY = $(if $(filter $(MACHINE),$(shell uname -m)),,$(MACHINE)-linux-gnu-)objcopy
+others: ## Build the program for the other targets, where rustc has their standard library
+	@for target in $(OTHER_TARGETS); do \
+	if [ ! -d "$$(rustc --print target-libdir --target $$target)" ]; then \
+	echo "SKIPPED: no program for $$target, rustc has no standard library for it (rustup target add $$target)"; \
+	else $(MAKE) --no-print-directory portable TARGET=$$target || exit 1; fi; done
+
+ELSEWHERE = $(CARGO_TARGET_DIR)/elsewhere
+reproducible: portable ## Build the program once more in another directory, and compare
+	rm -rf $(ELSEWHERE) && install -d $(ELSEWHERE)/source
+	tar --exclude=./.git --exclude=./target --exclude=./fuzz/target -cf - . | tar -xf - -C $(ELSEWHERE)/source
+	$(MAKE) --no-print-directory -C $(ELSEWHERE)/source portable CARGO_TARGET_DIR=$(abspath $(ELSEWHERE))/build \
+	TOOLS=$(abspath $(TOOLS)) COMMIT=$(COMMIT)
+	cmp $(PORTABLE) $(ELSEWHERE)/source/$(PORTABLE)
+	rm -rf $(ELSEWHERE)
+
+check-release: ## Compare version, tag and changelog
+	@packaging/check-release.sh $(VERSION)
 
 # What packages hold, laid out as it will lie. Completions are there for both names of the program. Three files that the official command line's package has too become
 # alternatives, which the scripts of the packages register.
@@ -54,7 +78,7 @@ stage:
 	for file in bash-completion/completions/$(PACKAGE) zsh/site-functions/_$(PACKAGE) fish/vendor_completions.d/$(PACKAGE).fish; do \
 	$(PORTABLE) completions $${file%%[-/]*} --program $(PACKAGE) >$(STAGE)/usr/share/$$file && chmod 0644 $(STAGE)/usr/share/$$file || exit 1; done
 	gzip -9n $(STAGE)/usr/share/man/man1/*.1 $(STAGE)/usr/share/$(PACKAGE)/infisical.1
-	install -D packaging/scripts/services $(STAGE)/usr/libexec/$(PACKAGE)/services
+	install -D -t $(STAGE)/usr/libexec/$(PACKAGE) packaging/scripts/*
 	find $(STAGE) -type d -empty -delete
 
 # The revision of a package that holds the same program.
@@ -92,25 +116,28 @@ container: container-root ## Build the container image, with buildah, podman or 
 	@if [ -z "$(ENGINE)" ]; then echo "SKIPPED: no image is built, there is no buildah, podman or docker"; \
 	else set -x; $(ENGINE) build --tag $(PACKAGE):$(VERSION) --file packaging/container/Containerfile $(CONTAINER); fi
 
-# A flat repository for apt of the packages that lie in DIR, signed by a key in the directory SIGNING_KEYS of gpg; one is made
-# if there is none.
-SIGNING_KEYS ?= $(HOME)/.gnupg
-apt-repo: ## Sign the packages in DIR as a repository for apt
+# Where the key of releases lies. One is made if there is none; a release names the directory of its own.
+SIGNING_KEYS ?= $(CARGO_TARGET_DIR)/signing-keys
+SIGN = packaging/sign.sh $(SIGNING_KEYS)
+apt-repo: ## Make a flat repository for apt, signed, of the packages in DIR
 	@test -n "$(DIR)" || { echo "DIR= names the directory with the packages" >&2; exit 2; }
-	install -d -m 0700 $(SIGNING_KEYS)
 	cd $(DIR) && rm -f Release InRelease Release.gpg && apt-ftparchive packages . >Packages && gzip -9nk -f Packages && \
 	apt-ftparchive -o APT::FTPArchive::Release::Origin=$(PACKAGE) release . >.Release && mv .Release Release
-	set -e; gpg="gpg --homedir $(abspath $(SIGNING_KEYS)) --batch --quiet"; \
-	$$gpg --list-secret-keys --with-colons | grep -q ^sec || $$gpg --passphrase '' --quick-generate-key '$(MAINTAINER)' ed25519 sign 2y; \
-	cd $(DIR); $$gpg --yes --clearsign --output InRelease Release; $$gpg --yes --export --output key.gpg
+	$(SIGN) $(DIR) Release '$(MAINTAINER)'
 
 sbom: dist-tools ## Say which crates the program is made of, as a CycloneDX document, from what the program says itself
 	$(TOOLS)/bin/auditable2cdx $(PORTABLE) >$(PORTABLE).cdx.json
 
-dist: portable ## Build all forms of a release, with checksums
+sums:
+	cd $(DIST) && find . -maxdepth 1 -type f ! -name 'SHA256SUMS*' ! -name key.gpg ! -name changelog -printf '%P\n' | sort | \
+	xargs sha256sum >SHA256SUMS
+	$(SIGN) $(DIST) SHA256SUMS '$(MAINTAINER)'
+
+dist: check-release portable others ## Build all forms of a release, with checksums and their signature
 	$(MAKE) --no-print-directory deb rpm npm container-root sbom
-	tar -C $(CONTAINER) -czf $(DIST)/$(PACKAGE)-$(VERSION)-container-root.tar.gz root
-	cd $(DIST) && find . -maxdepth 1 -type f ! -name SHA256SUMS ! -name changelog -printf '%P\n' | sort | xargs sha256sum >SHA256SUMS
+	tar -C $(CONTAINER) --sort=name --mtime=@$(SOURCE_DATE_EPOCH) --numeric-owner -cf - root | \
+	gzip -9n >$(DIST)/$(PACKAGE)-$(VERSION)-container-root.tar.gz
+	$(MAKE) --no-print-directory sums
 
 test-packages: dist ## Install what `make dist` has built where nothing of it was, and reach a private service (as root)
 	rm -rf $(DIST)/upgrade

@@ -19,7 +19,7 @@ mod trouble;
 
 use crate::lab::Lab;
 use crate::runner::Scenario;
-use packages::{deb, elsewhere, image, rpm};
+use packages::{deb, elsewhere, image, quick, rpm};
 
 /// Functions as cases with their names.
 macro_rules! cases {
@@ -263,9 +263,17 @@ pub(crate) const PACKAGES: &[Scenario] = &[
         ],
     },
     Scenario {
+        name: "quick",
+        boot: quick::boot,
+        cases: cases![quick:
+            debian_package_serves_as_the_readme_says,
+        ],
+    },
+    Scenario {
         name: "elsewhere",
         boot: elsewhere::boot,
         cases: cases![elsewhere:
+            checksums_are_right_and_signed,
             portable_program_works_on_an_old_release,
             npm_wrapper_runs_the_program,
         ],

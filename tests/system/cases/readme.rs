@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use crate::container::Setup;
 use crate::image::{self, Release};
 use crate::lab::{Lab, PROGRAM};
 use crate::peer;
@@ -13,8 +14,10 @@ use crate::wait;
 const SOURCE: &str = "/root/infisical";
 /// What the container sees of it.
 const BOUND: &str = "/usr/src/infisical";
+/// The shortest way.
+pub(super) const QUICK: &str = "60 seconds to a private service";
 /// The name of the gateway on the platform.
-const GATEWAY: &str = "office";
+pub(super) const GATEWAY: &str = "office";
 /// A build that was done already; all else that is called by this name is missing.
 const CARGO: &str = "#!/bin/sh\n[ \"$1 $2\" = 'build --release' ]\n";
 /// A service that needs the tunnel.
@@ -22,6 +25,13 @@ const DEPENDENT: &str = "test-dependent.service";
 
 /// The platform that people get who name none, with a certificate that this machine believes.
 pub(super) fn boot(release: Release) -> Lab {
+    boot_with(release, |setup| {
+        setup.bind_ro(Path::new(env!("CARGO_MANIFEST_DIR")), BOUND)
+    })
+}
+
+/// The same with what `more` adds.
+pub(super) fn boot_with(release: Release, more: impl FnOnce(Setup) -> Setup) -> Lab {
     let name = peer::PLATFORM.to_owned();
     let issued = rcgen::generate_simple_self_signed([name]).expect("a certificate");
     let (certificate, key) = (issued.cert.pem(), issued.signing_key.serialize_pem());
@@ -37,8 +47,7 @@ pub(super) fn boot(release: Release) -> Lab {
     );
     let domain = format!("https://{}", peer::PLATFORM);
     let relay = format!("[Service]\nEnvironment=INFISICAL_API_URL={domain}\n");
-    let setup = Lab::setup(release)
-        .bind_ro(Path::new(env!("CARGO_MANIFEST_DIR")), BOUND)
+    let setup = more(Lab::setup(release))
         .write("/etc/test/platform.crt", &certificate, 0o644)
         .write("/etc/test/platform.key", &key, 0o600)
         .write(
@@ -60,12 +69,13 @@ pub(super) fn boot(release: Release) -> Lab {
     lab
 }
 
-/// The blocks of shell in the section of this name.
-fn blocks(section: &str) -> Vec<String> {
+/// The blocks of shell in the section of this heading.
+pub(super) fn blocks(section: &str) -> Vec<String> {
     let readme = include_str!("../../../README.md");
-    let (_, text) = readme.split_once(&format!("\n## {section}\n")).expect("it");
-    let text = text.split("\n## ").next().unwrap_or_default();
-    let blocks = text.split("```sh\n").skip(1);
+    let heading = format!("\n### {section}\n");
+    let (_, text) = readme.split_once(&heading).expect("it");
+    let end = text.split("\n#").next().unwrap_or_default();
+    let blocks = end.split("```sh\n").skip(1);
     let blocks = blocks.map(|rest| rest.split("```").next().unwrap_or_default().to_owned());
     blocks.collect()
 }
@@ -73,8 +83,14 @@ fn blocks(section: &str) -> Vec<String> {
 /// Runs a block as it is, where a person would.
 #[track_caller]
 fn follow(lab: &Lab, block: &str) -> String {
+    follow_in(lab, SOURCE, block)
+}
+
+/// Runs a block as it is in this directory.
+#[track_caller]
+pub(super) fn follow_in(lab: &Lab, directory: &str, block: &str) -> String {
     println!("{block}");
-    let script = format!("cd {SOURCE}\n{block}");
+    let script = format!("cd {directory}\n{block}");
     lab.container.run(["sh", "-exc", &script]).ok()
 }
 
@@ -85,24 +101,40 @@ pub(super) fn its_commands_work_as_they_are_written(lab: &mut Lab) {
         "mkdir -p {SOURCE}/target/release && mv {PROGRAM} {SOURCE}/target/release/ && cd {BOUND} && tar -c --exclude=./target --exclude=./.git . | tar -x -C {SOURCE}"
     );
     container.sh(&copy).ok();
-    let blocks = blocks("Install");
-    let [build, install] = blocks.as_slice() else {
-        panic!("{blocks:?}");
+    let others = blocks("Other ways to install");
+    let [build] = others.as_slice() else {
+        panic!("{others:?}");
     };
     follow(lab, build);
     container.run([PROGRAM, "--version"]).ok();
-    // What stands between them.
-    let token = lab.enrollment_token(GATEWAY);
-    let path = format!("{SOURCE}/enrollment-token");
-    container.write(&path, &token, 0o600);
-    let said = follow(lab, install);
-    assert!(said.contains("Active: active (running)"), "{said}");
-    assert!(said.contains("Gateway started successfully"), "{said}");
+    let token = save_token(lab, SOURCE);
+    configure(lab, SOURCE);
     lab.assert_session(GATEWAY);
     let unit = format!("/usr/local/lib/systemd/system/{UNIT}");
     assert_eq!(container.property(UNIT, "FragmentPath"), unit);
     lab.assert_hidden(&token);
     lab.assert_hidden(&service::secret(container));
+}
+
+/// Puts an enrollment token where the README has it; the token.
+#[track_caller]
+pub(super) fn save_token(lab: &Lab, directory: &str) -> String {
+    let token = lab.enrollment_token(GATEWAY);
+    let path = format!("{directory}/enrollment-token");
+    lab.container.write(&path, &token, 0o600);
+    token
+}
+
+/// Does what the README says after the installation.
+#[track_caller]
+pub(super) fn configure(lab: &Lab, directory: &str) {
+    let quick = blocks(QUICK);
+    let [_, configure] = quick.as_slice() else {
+        panic!("{quick:?}");
+    };
+    let said = follow_in(lab, directory, configure);
+    assert!(said.contains("Active: active (running)"), "{said}");
+    assert!(said.contains("Gateway started successfully"), "{said}");
 }
 
 pub(super) fn unit_that_needs_the_tunnel_waits(lab: &mut Lab) {

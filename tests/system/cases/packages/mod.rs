@@ -3,6 +3,7 @@
 pub(super) mod deb;
 pub(super) mod elsewhere;
 pub(super) mod image;
+pub(super) mod quick;
 pub(super) mod rpm;
 
 use std::path::{Path, PathBuf};
