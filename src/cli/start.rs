@@ -298,8 +298,10 @@ pub(crate) fn with_inputs<T>(
     let is_root = nix::unistd::geteuid().is_root();
     let directory = default_directory(environment, is_root, keys.folder);
     let credentials = environment.credentials_directory.as_deref();
+    let is_pod = environment.kubernetes_api.is_some();
     let load = |path: &Path| match credentials {
         Some(credentials) if path.starts_with(credentials) => file::load_credential(path),
+        Some(_) | None if is_pod => file::load_in_pod(path),
         Some(_) | None => file::load_own(path),
     };
     read(&Inputs {

@@ -158,3 +158,31 @@ async fn refused_token_is_named_by_source() {
         assert!(output.contains(expected), "{words:?}: {output}");
     }
 }
+
+/// With `fsGroup` the kubelet gives each file of a volume to the pod's group, at every start.
+#[tokio::test(flavor = "multi_thread")]
+async fn pods_volume_group_may_read_the_file() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let lab = Lab::new().await;
+    let file = lab.dir().join("edge.conf");
+    write_private(&file, "INFISICAL_TOKEN=t\n");
+    let of_a_pod = [
+        ("KUBERNETES_SERVICE_HOST", "192.0.2.1"),
+        ("KUBERNETES_SERVICE_PORT_HTTPS", "443"),
+    ];
+    for (mode, environment, code) in [
+        (0o660, &of_a_pod[..], 0),
+        (0o660, &[], 78),
+        (0o604, &of_a_pod, 78),
+    ] {
+        let permissions = std::fs::Permissions::from_mode(mode);
+        std::fs::set_permissions(&file, permissions).expect("a mode");
+        let mut command = infisical(lab.dir());
+        command.args(["gateway", "check", "edge", "--config", text(&file)]);
+        command.envs(environment.iter().copied());
+        let process = Process::spawn("check", command);
+        let found = process.exit_code().await;
+        assert_eq!(found, code, "{mode:o}: {}", process.output());
+    }
+}

@@ -35,6 +35,8 @@ pub use mistake::{LineError, Mistake};
 
 /// Mode bits of group and others.
 const NOT_OWNER: u32 = 0o077;
+/// Mode bits of others.
+const OTHERS: u32 = 0o007;
 /// Mode bit of others who may write.
 const OTHERS_WRITE: u32 = 0o002;
 
@@ -238,6 +240,16 @@ pub fn load(path: &Path) -> Result<Vec<Entry>, Error> {
 pub fn load_own(path: &Path) -> Result<Vec<Entry>, Error> {
     let owners = [0, nix::unistd::geteuid().as_raw()];
     load_checked(path, NOT_OWNER, Some(owners))
+}
+
+/// Like [`load_own`], in a pod of Kubernetes, which has a group of its own (`fsGroup`): the kubelet
+/// gives all files of a volume to that group, which may read and write them, at each start.
+///
+/// # Errors
+/// As [`load_own`].
+pub fn load_in_pod(path: &Path) -> Result<Vec<Entry>, Error> {
+    let owners = [0, nix::unistd::geteuid().as_raw()];
+    load_checked(path, OTHERS, Some(owners))
 }
 
 /// Reads a file from a service's `CREDENTIALS_DIRECTORY`. The service manager keeps other users out
