@@ -11,6 +11,8 @@ COMMIT = $(shell git rev-parse --short=12 HEAD 2>/dev/null)
 SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
 export SOURCE_DATE_EPOCH
 
+HELM = v3.22.0
+
 # Runs with every C library from this version on: Debian 10, RHEL 8, Ubuntu 20.04.
 GLIBC = 2.28
 TARGET ?= x86_64-unknown-linux-gnu
@@ -22,7 +24,7 @@ MAINTAINER = $(shell sed -n 's/^maintainer = "\(.*\)"/\1/p' Cargo.toml)
 # Upper bound of the stripped program, bytes.
 SIZE_LIMIT = 15728640
 
-.PHONY: dist dist-tools portable others reproducible check-release stage deb rpm npm container-root container apt-repo sbom \
+.PHONY: dist dist-tools test-tools portable others reproducible check-release stage deb rpm npm container-root container apt-repo sbom \
 	sums test-packages
 
 dist-tools: ## Install the tools that packages are made with, below target/
@@ -31,6 +33,13 @@ dist-tools: ## Install the tools that packages are made with, below target/
 	@while read -r name version; do test -x $(TOOLS)/bin/$$name || { set -x; \
 	CARGO_PROFILE_RELEASE_OPT_LEVEL=1 $(CARGO) install --quiet --locked --root $(TOOLS) --target-dir $(TOOLS)/build --version $$version $$name; } || exit 1; \
 	done <packaging/cargo-tools
+
+# Without one of them, what it checks is skipped, visibly.
+test-tools: ## Install the tools that check the Helm chart and the examples, below target/
+	@test -x $(TOOLS)/checks/bin/ansible-playbook || { set -x; python3 -m venv $(TOOLS)/checks && \
+	$(TOOLS)/checks/bin/pip install -q --disable-pip-version-check -r packaging/test-requirements.txt; } || echo "SKIPPED: no tools from PyPI"
+	@test -x $(TOOLS)/bin/helm || { set -x; \
+	GOBIN=$(abspath $(TOOLS))/bin go install -ldflags='-s -w' helm.sh/helm/v3/cmd/helm@$(HELM); } || echo "SKIPPED: no helm"
 
 # Neither the place of the source nor that of the registry may show in the program.
 PLAIN_PATHS = --remap-path-prefix=$(CURDIR)=/source --remap-path-prefix=$(abspath $(or $(CARGO_HOME),$(HOME)/.cargo))=/cargo
@@ -111,10 +120,12 @@ container-root: ## Lay out what the container image holds (on Debian, as root)
 	rm -rf $(CONTAINER)/root
 	packaging/container/root.sh $(PORTABLE) $(CONTAINER)/root
 
+# The OCI form of an image has no HEALTHCHECK.
+ENGINE_FLAGS = $(if $(filter %buildah %podman,$(ENGINE)),--format docker)
 ENGINE ?= $(firstword $(foreach engine,buildah podman docker,$(shell command -v $(engine))))
 container: container-root ## Build the container image, with buildah, podman or docker
 	@if [ -z "$(ENGINE)" ]; then echo "SKIPPED: no image is built, there is no buildah, podman or docker"; \
-	else set -x; $(ENGINE) build --tag $(PACKAGE):$(VERSION) --file packaging/container/Containerfile $(CONTAINER); fi
+	else set -x; $(ENGINE) build $(ENGINE_FLAGS) --tag $(PACKAGE):$(VERSION) --file packaging/container/Containerfile $(CONTAINER); fi
 
 # Where the key of releases lies. One is made if there is none; a release names the directory of its own.
 SIGNING_KEYS ?= $(CARGO_TARGET_DIR)/signing-keys
@@ -139,9 +150,10 @@ dist: check-release portable others ## Build all forms of a release, with checks
 	gzip -9n >$(DIST)/$(PACKAGE)-$(VERSION)-container-root.tar.gz
 	$(MAKE) --no-print-directory sums
 
-test-packages: dist ## Install what `make dist` has built where nothing of it was, and reach a private service (as root)
+test-packages: dist test-tools ## Install what `make dist` has built where nothing of it was, and reach a private service (as root)
 	rm -rf $(DIST)/upgrade
 	$(MAKE) --no-print-directory deb rpm REVISION=2 OUTPUT=$(DIST)/upgrade
 	@if command -v lintian >/dev/null; then set -x; lintian --fail-on error,warning $(DIST)/*.deb; \
 	else echo "SKIPPED: the package's form is not checked, lintian is not installed"; fi
-	DIST=$(abspath $(DIST)) $(CARGO) test $(CARGOFLAGS) --test system -- packages $(CASES)
+	TOOLS=$(abspath $(TOOLS)) DIST=$(abspath $(DIST)) $(CARGO) test $(CARGOFLAGS) --test packages -- --show-output
+	TOOLS=$(abspath $(TOOLS)) DIST=$(abspath $(DIST)) $(CARGO) test $(CARGOFLAGS) --test system -- packages $(CASES)

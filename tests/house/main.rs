@@ -5,6 +5,7 @@
 #![expect(clippy::panic, reason = "a test that cannot read its input has failed")]
 
 mod catalogue;
+mod chart;
 mod commands;
 mod constants;
 mod documents;
@@ -88,17 +89,40 @@ fn event_files_are_generated_from_the_catalogue() {
     ));
 }
 
+/// The page at `path` with `table` between the marks of that name.
+fn with_table(path: &str, name: &str, table: &str) -> String {
+    let page = documents::read(root(), path);
+    let [begin, end] = ["begin", "end"].map(|mark| format!("<!-- {name}: {mark} -->"));
+    let (head, rest) = page.split_once(&format!("{begin}\n")).expect("a begin");
+    let (_, tail) = rest.split_once(&end).expect("an end");
+    format!("{head}{begin}\n{table}{end}{tail}")
+}
+
 #[test]
 fn conditions_are_generated_from_the_catalogue() {
     let path = "docs/troubleshooting.md";
-    let page = documents::read(root(), path);
-    let (head, rest) = page
-        .split_once("<!-- conditions: begin -->\n")
-        .expect("a begin");
-    let (_, tail) = rest.split_once("<!-- conditions: end -->").expect("an end");
     let table = infisical_agent::status::condition::markdown();
-    let text = format!("{head}<!-- conditions: begin -->\n{table}<!-- conditions: end -->{tail}");
+    let text = with_table(path, "conditions", &table);
     assert_none(&documents::outdated(root(), &[(path, text)]));
+}
+
+#[test]
+fn chart_has_described_values_and_our_version() {
+    let folder = "packaging/helm/infisical-gateway";
+    let values = documents::read(root(), &format!("{folder}/values.yaml"));
+    assert_none(&chart::undescribed(&values));
+    let path = "docs/kubernetes.md";
+    let text = with_table(path, "values", &chart::table(&values));
+    assert!(text.contains("| `gateway.enrollment.method` |"), "{text}");
+    assert_none(&documents::outdated(root(), &[(path, text)]));
+    let chart = documents::read(root(), &format!("{folder}/Chart.yaml"));
+    let version = env!("CARGO_PKG_VERSION");
+    for line in [
+        format!("\nversion: {version}\n"),
+        format!("\nappVersion: \"{version}\"\n"),
+    ] {
+        assert!(chart.contains(&line), "Chart.yaml has not{line}");
+    }
 }
 
 #[test]

@@ -1,0 +1,1 @@
+//! packaging/examples, read by the programs that they are for.
