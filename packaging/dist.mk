@@ -40,6 +40,8 @@ test-tools: ## Install the tools that check the Helm chart and the examples, bel
 	$(TOOLS)/checks/bin/pip install -q --disable-pip-version-check -r packaging/test-requirements.txt; } || echo "SKIPPED: no tools from PyPI"
 	@test -x $(TOOLS)/bin/helm || { set -x; \
 	GOBIN=$(abspath $(TOOLS))/bin go install -ldflags='-s -w' helm.sh/helm/v3/cmd/helm@$(HELM); } || echo "SKIPPED: no helm"
+	@test -d $(TOOLS)/cloud-init || { set -x; install -d $(TOOLS)/debs && cd $(TOOLS)/debs && apt-get download -qq cloud-init && \
+	dpkg-deb -x cloud-init_*.deb ../cloud-init; } || echo "SKIPPED: no cloud-init"
 
 # Neither the place of the source nor that of the registry may show in the program.
 PLAIN_PATHS = --remap-path-prefix=$(CURDIR)=/source --remap-path-prefix=$(abspath $(or $(CARGO_HOME),$(HOME)/.cargo))=/cargo

@@ -61,7 +61,7 @@ pub(crate) fn render(values: &Path) -> Option<BTreeMap<String, Value>> {
 }
 
 /// A Python with a reader of YAML: that of the tools.
-fn yaml_reader() -> Option<PathBuf> {
+pub(crate) fn yaml_reader() -> Option<PathBuf> {
     let beside = find("kubernetes-validate")?;
     Some(beside.with_file_name("python3"))
 }

@@ -7,10 +7,15 @@ pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
+/// Where `make test-tools` installs.
+pub(crate) fn tools() -> PathBuf {
+    let tools = std::env::var_os("TOOLS").map_or_else(|| "target/dist-tools".into(), PathBuf::from);
+    root().join(tools)
+}
+
 /// A tool that `make test-tools` has installed, or one of this machine; says so where it is not.
 pub(crate) fn find(name: &str) -> Option<PathBuf> {
-    let tools = std::env::var_os("TOOLS").map_or_else(|| "target/dist-tools".into(), PathBuf::from);
-    let tools = root().join(tools);
+    let tools = tools();
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = [tools.join("bin"), tools.join("checks/bin")];
     let folders = folders.into_iter().chain(std::env::split_paths(&path));

@@ -17,6 +17,7 @@ const PACKAGES: &[&str] = &[
     "logrotate",
     "make",
     "procps",
+    "python3-apt",
     "rpm",
     "sudo",
     "systemd",

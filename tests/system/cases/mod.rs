@@ -19,7 +19,7 @@ mod trouble;
 
 use crate::lab::Lab;
 use crate::runner::Scenario;
-use packages::{deb, elsewhere, image, quick, rpm};
+use packages::{ansible, deb, elsewhere, image, quick, rpm};
 
 /// Functions as cases with their names.
 macro_rules! cases {
@@ -245,6 +245,14 @@ pub(crate) const PACKAGES: &[Scenario] = &[
         ],
     },
     Scenario {
+        name: "ansible",
+        boot: ansible::boot,
+        cases: cases![ansible:
+            role_makes_a_gateway_a_service,
+            second_run_changes_nothing,
+        ],
+    },
+    Scenario {
         name: "rpm",
         boot: rpm::boot,
         cases: cases![rpm:
@@ -260,6 +268,7 @@ pub(crate) const PACKAGES: &[Scenario] = &[
         cases: cases![image:
             containers_gateway_reaches_a_private_service,
             restarted_container_needs_no_token,
+            charts_pod_starts_after_the_kubelet,
         ],
     },
     Scenario {

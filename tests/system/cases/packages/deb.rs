@@ -10,7 +10,7 @@ use crate::lab::Lab;
 use crate::service::{self, GATEWAY, UNIT};
 
 /// Where the container sees the repository.
-const REPOSITORY: &str = "/srv/repository";
+pub(super) const REPOSITORY: &str = "/srv/repository";
 /// A gateway whose unit the installer writes.
 const NAMED: &str = "edge";
 /// The files of the official command line's package that have the names of ours.
@@ -36,7 +36,8 @@ pub(in crate::cases) fn boot(release: Release) -> Lab {
     Lab::start(Lab::bare(release).bind_ro(&repository, REPOSITORY))
 }
 
-fn repository(release: Release) -> std::path::PathBuf {
+/// The repository on this machine.
+pub(super) fn repository(release: Release) -> std::path::PathBuf {
     dist().join("tests").join(release.name).join("repository")
 }
 

@@ -55,12 +55,12 @@ fn start(lab: &Lab) {
         &token,
         "--pam-session-recording-path=/var/lib/infisical/session_recordings",
     ];
-    run(
-        lab,
-        &["--unit", UNIT, "--property=KillSignal=SIGTERM"],
-        &words,
-    )
-    .ok();
+    serve(lab, &[], &words);
+}
+
+fn serve(lab: &Lab, how: &[&str], words: &[&str]) {
+    let unit = ["--unit", UNIT, "--property=KillSignal=SIGTERM"];
+    run(lab, &[&unit[..], how].concat(), words).ok();
 }
 
 fn is_healthy(lab: &Lab) -> bool {
@@ -91,4 +91,36 @@ pub(in crate::cases) fn restarted_container_needs_no_token(lab: &mut Lab) {
     start(lab);
     lab.assert_session(GATEWAY);
     service::wait_for_line(container, UNIT, "Gateway started successfully");
+}
+
+/// With the words of our Helm chart, which `tests/packages` compares with what Helm makes of it.
+pub(in crate::cases) fn charts_pod_starts_after_the_kubelet(lab: &mut Lab) {
+    let container = &lab.container;
+    container.run(["systemctl", "stop", UNIT]).ok();
+    // What the kubelet does to the files of a volume at each start, for the group of the pod, and
+    // to those of a Secret.
+    let token = service::token_file(lab, GATEWAY);
+    let prepare = format!(
+        "chgrp -R 65532 /srv/volume && chmod -R g+rwX /srv/volume && \
+         find /srv/volume -type d -exec chmod g+s '{{}}' + && \
+         install -d /srv/secret && install -m 0440 -g 65532 {token} /srv/secret/enrollment-token"
+    );
+    container.sh(&prepare).ok();
+    let domain = format!("--domain={}", lab.domain);
+    let words = [
+        "gateway",
+        "start",
+        GATEWAY,
+        "--enroll-method=token",
+        &domain,
+        "--token-file=/run/secrets/infisical/enrollment-token",
+    ];
+    let pod = [
+        "--property=BindReadOnlyPaths=/srv/secret:/run/secrets/infisical",
+        "--setenv=KUBERNETES_SERVICE_HOST=192.0.2.1",
+        "--setenv=KUBERNETES_SERVICE_PORT_HTTPS=443",
+    ];
+    serve(lab, &pod, &words);
+    lab.assert_session(GATEWAY);
+    assert!(is_healthy(lab));
 }

@@ -1,5 +1,6 @@
 //! What `make dist` has built, installed as its users install it, where nothing of it was before.
 
+pub(super) mod ansible;
 pub(super) mod deb;
 pub(super) mod elsewhere;
 pub(super) mod image;
