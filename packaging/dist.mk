@@ -34,12 +34,12 @@ dist-tools: ## Install the tools that packages are made with, below target/
 	CARGO_PROFILE_RELEASE_OPT_LEVEL=1 $(CARGO) install --quiet --locked --root $(TOOLS) --target-dir $(TOOLS)/build --version $$version $$name; } || exit 1; \
 	done <packaging/cargo-tools
 
-# Without one of them, what it checks is skipped, visibly.
+# Without one of them, what it checks is skipped, visibly. Helm is not optimized: it is sooner built, and runs for seconds.
 test-tools: ## Install the tools that check the Helm chart and the examples, below target/
 	@test -x $(TOOLS)/checks/bin/ansible-playbook || { set -x; python3 -m venv $(TOOLS)/checks && \
 	$(TOOLS)/checks/bin/pip install -q --disable-pip-version-check -r packaging/test-requirements.txt; } || echo "SKIPPED: no tools from PyPI"
 	@test -x $(TOOLS)/bin/helm || { set -x; \
-	GOBIN=$(abspath $(TOOLS))/bin go install -ldflags='-s -w' helm.sh/helm/v3/cmd/helm@$(HELM); } || echo "SKIPPED: no helm"
+	CGO_ENABLED=0 GOBIN=$(abspath $(TOOLS))/bin go install -gcflags='all=-N -l' -ldflags='-s -w' helm.sh/helm/v3/cmd/helm@$(HELM); } || echo "SKIPPED: no helm"
 	@test -d $(TOOLS)/cloud-init || { set -x; install -d $(TOOLS)/debs && cd $(TOOLS)/debs && apt-get download -qq cloud-init && \
 	dpkg-deb -x cloud-init_*.deb ../cloud-init; } || echo "SKIPPED: no cloud-init"
 

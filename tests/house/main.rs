@@ -93,8 +93,12 @@ fn event_files_are_generated_from_the_catalogue() {
 fn with_table(path: &str, name: &str, table: &str) -> String {
     let page = documents::read(root(), path);
     let [begin, end] = ["begin", "end"].map(|mark| format!("<!-- {name}: {mark} -->"));
-    let (head, rest) = page.split_once(&format!("{begin}\n")).expect("a begin");
-    let (_, tail) = rest.split_once(&end).expect("an end");
+    let (head, rest) = page
+        .split_once(&format!("{begin}\n"))
+        .unwrap_or_else(|| panic!("{path} has not {begin}"));
+    let (_, tail) = rest
+        .split_once(&end)
+        .unwrap_or_else(|| panic!("{path} has not {end}"));
     format!("{head}{begin}\n{table}{end}{tail}")
 }
 

@@ -32,7 +32,7 @@ fn package(folder: &str) -> String {
 
 pub(in crate::cases) fn rpm_installs_it_and_starts_nothing(lab: &mut Lab) {
     let readme = include_str!("../../../../README.md");
-    assert!(readme.contains("rpm --install infisical-gateway-*.x86_64.rpm"));
+    assert!(readme.contains("rpm -i infisical-gateway-*.x86_64.rpm"));
     let container = &lab.container;
     rpm(container, &["--install", &package(".")]);
     assert_ready_and_idle(container);
