@@ -24,7 +24,7 @@ MAINTAINER = $(shell sed -n 's/^maintainer = "\(.*\)"/\1/p' Cargo.toml)
 # Upper bound of the stripped program, bytes.
 SIZE_LIMIT = 15728640
 
-.PHONY: dist dist-tools test-tools portable others reproducible check-release stage deb rpm npm container-root container apt-repo sbom \
+.PHONY: dist dist-tools test-tools portable others reproducible check-release stage deb rpm npm container-root container chart apt-repo sbom \
 	sums test-packages
 
 dist-tools: ## Install the tools that packages are made with, below target/
@@ -138,6 +138,11 @@ apt-repo: ## Make a flat repository for apt, signed, of the packages in DIR
 	apt-ftparchive -o APT::FTPArchive::Release::Origin=$(PACKAGE) release . >.Release && mv .Release Release
 	$(SIGN) $(DIR) Release '$(MAINTAINER)'
 
+chart: ## Make the Helm chart
+	install -d $(DIST)
+	tar -C packaging/helm --exclude=ci --exclude=.helmignore --sort=name --mtime=@$(SOURCE_DATE_EPOCH) --owner=0 --group=0 \
+	--numeric-owner --mode=go=rX,u+w -cf - $(PACKAGE) | gzip -9n >$(DIST)/$(PACKAGE)-chart-$(VERSION).tgz
+
 sbom: dist-tools ## Say which crates the program is made of, as a CycloneDX document, from what the program says itself
 	$(TOOLS)/bin/auditable2cdx $(PORTABLE) >$(PORTABLE).cdx.json
 
@@ -147,7 +152,7 @@ sums:
 	$(SIGN) $(DIST) SHA256SUMS '$(MAINTAINER)'
 
 dist: check-release portable others ## Build all forms of a release, with checksums and their signature
-	$(MAKE) --no-print-directory deb rpm npm container-root sbom
+	$(MAKE) --no-print-directory deb rpm npm container-root chart sbom
 	tar -C $(CONTAINER) --sort=name --mtime=@$(SOURCE_DATE_EPOCH) --numeric-owner -cf - root | \
 	gzip -9n >$(DIST)/$(PACKAGE)-$(VERSION)-container-root.tar.gz
 	$(MAKE) --no-print-directory sums

@@ -6,8 +6,8 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::chart_values::{chart, files, named, only, pod, render, template, texts};
-use crate::tools::{find, ok, run, text};
+use crate::chart_values::{chart, files, named, only, pod, render, template, template_of, texts};
+use crate::tools::{dist, find, ok, run, text};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_infisical");
 /// What the token's file is called in a pod.
@@ -48,6 +48,21 @@ fn objects_match_the_schemas_of_kubernetes() {
 }
 
 #[test]
+fn released_chart_is_that_of_the_source() {
+    let name = format!("infisical-gateway-chart-{}.tgz", env!("CARGO_PKG_VERSION"));
+    let archive = dist().join(name);
+    if !archive.is_file() {
+        eprintln!("SKIPPED: {archive:?} is made by make dist");
+        return;
+    }
+    let Some(helm) = find("helm") else { return };
+    let values = named("pool");
+    let words = ["--values", values.to_str().expect("text")];
+    let source = ok(&mut template_of(&helm, &chart(), &words));
+    assert_eq!(ok(&mut template_of(&helm, &archive, &words)), source);
+}
+
+#[test]
 fn contradicting_values_are_refused_with_reasons() {
     let Some(helm) = find("helm") else { return };
     let token = "gateway.name=a,gateway.domain=https://a,gateway.enrollment.method=token";
@@ -79,6 +94,12 @@ fn contradicting_values_are_refused_with_reasons() {
             "additional properties 'enrolment' not allowed",
         ),
         ("gateway.domain=a.example".to_owned(), "does not match"),
+        (
+            "gateway.name=a,gateway.domain=https://a,gateway.enrollment.method=kubernetes,\
+             gateway.enrollment.kubernetes.gatewayId=i,serviceAccount.automount=false"
+                .to_owned(),
+            "needs the service account's token",
+        ),
     ] {
         let output = run(&mut template(&helm, &["--set", &values]));
         let (_, said) = text(&output);

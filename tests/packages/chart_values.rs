@@ -34,8 +34,13 @@ pub(crate) fn named(name: &str) -> PathBuf {
 
 /// `helm template` of the release `office`.
 pub(crate) fn template(helm: &Path, words: &[&str]) -> Command {
+    template_of(helm, &chart(), words)
+}
+
+/// The same of a chart in another place.
+pub(crate) fn template_of(helm: &Path, chart: &Path, words: &[&str]) -> Command {
     let mut command = Command::new(helm);
-    command.args(["template", "office"]).arg(chart());
+    command.args(["template", "office"]).arg(chart);
     command.args(["--namespace", "private", "--kube-version", KUBERNETES]);
     command.args(words);
     command

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::tools::{find, ok, root, run, text};
+use crate::tools::{dist, find, ok, root, run, text};
 
 const IMAGE: &str = "infisical-gateway:test";
 
@@ -28,8 +28,7 @@ impl Engine {
 
 /// The container's root that `make dist` has laid out.
 fn container() -> Option<PathBuf> {
-    let dist = std::env::var_os("DIST").map_or_else(|| "target/dist".into(), PathBuf::from);
-    let container = root().join(dist).join("container");
+    let container = dist().join("container");
     if !container.join("root").is_dir() {
         eprintln!("SKIPPED: no image is built, {container:?} is made by make dist");
         return None;

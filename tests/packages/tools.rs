@@ -7,6 +7,12 @@ pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
+/// What `make dist` has built.
+pub(crate) fn dist() -> PathBuf {
+    let dist = std::env::var_os("DIST").map_or_else(|| "target/dist".into(), PathBuf::from);
+    root().join(dist)
+}
+
 /// Where `make test-tools` installs.
 pub(crate) fn tools() -> PathBuf {
     let tools = std::env::var_os("TOOLS").map_or_else(|| "target/dist-tools".into(), PathBuf::from);

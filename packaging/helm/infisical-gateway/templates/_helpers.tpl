@@ -63,6 +63,9 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- $settings := index $gateway.enrollment $method }}
 {{- $_ := required (printf "gateway.enrollment.%s.gatewayId is required with gateway.enrollment.method=%s" $method $method) $settings.gatewayId }}
 {{- end }}
+{{- if and (eq $method "kubernetes") (not .Values.serviceAccount.automount) (not $gateway.enrollment.kubernetes.serviceAccountTokenPath) }}
+{{- fail "gateway.enrollment.method=kubernetes needs the service account's token: serviceAccount.automount" }}
+{{- end }}
 {{- if gt $replicas 1 }}
 {{- if ne $method "token" }}
 {{- fail "replicaCount is more than 1, which only gateway.enrollment.method=token can have: an identity is one gateway; install the chart once for each gateway" }}
