@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -22,6 +23,10 @@ const HEDGE_DELAY: Duration = Duration::from_millis(1500);
 /// How long to wait where the question cannot be asked again, because there is no permit or too
 /// many are open.
 const RECHECK: Duration = Duration::from_millis(500);
+
+/// Numbers of callers. A name that is answered is forgotten, and may be asked for again before all
+/// who waited for it have left: they must not take a new caller's place with them.
+static NEXT_CALLER: AtomicU64 = AtomicU64::new(0);
 
 /// Bounds the questions that are open at once.
 #[derive(Debug)]
@@ -73,7 +78,6 @@ struct Name {
     /// When the last question began.
     asked_at: Option<Instant>,
     callers: BTreeMap<u64, oneshot::Sender<Answer>>,
-    next_caller: u64,
 }
 
 /// For all callers; an error of the system cannot be cloned.
@@ -163,8 +167,7 @@ impl Lookups {
         let (sender, answer) = oneshot::channel();
         let mut names = self.names();
         let state = names.entry(Arc::clone(name)).or_default();
-        let number = state.next_caller;
-        state.next_caller = number.wrapping_add(1);
+        let number = NEXT_CALLER.fetch_add(1, Ordering::Relaxed);
         state.callers.insert(number, sender);
         drop(names);
         Waiting {

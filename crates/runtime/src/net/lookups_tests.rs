@@ -88,6 +88,21 @@ async fn callers_of_one_name_share_its_questions() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn leaving_caller_keeps_a_new_ones_place() {
+    let (lookups, resolver) = lookups(30, 4);
+    let first = call(lookups, "a.test");
+    settle().await;
+    resolver.take().answer(Ok(found()));
+    // The first one has its answer, and has not left yet.
+    let second = lookups.join(&"a.test".into());
+    first.await.expect("a task").expect("found");
+    let callers = lookups.names().get("a.test").map(|name| name.callers.len());
+    assert_eq!(callers, Some(1));
+    drop(second);
+    assert!(lookups.names().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
 async fn failure_waits_for_questions_that_are_open() {
     let (lookups, resolver) = lookups(30, 4);
     let caller = call(lookups, "a.test");
