@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use infisical_api::fuzzing::cloud_answer;
-use infisical_config::fuzzing::env_file;
+use infisical_config::fuzzing::{env_file, target_rules};
 use infisical_gateway::fuzzing::http_proxy_line;
 use infisical_pki::fuzzing::x509_extensions;
 use infisical_ssh::fuzzing::{
@@ -23,7 +23,7 @@ const fn target(name: &'static str, run: fn(&[u8]), tries: u64) -> Target {
     Target { name, run, tries }
 }
 
-const TARGETS: [Target; 11] = [
+const TARGETS: [Target; 12] = [
     target("cloud_answer", cloud_answer, 5000),
     target("env_file", env_file, 2000),
     target("http_proxy_line", http_proxy_line, 5000),
@@ -34,6 +34,7 @@ const TARGETS: [Target; 11] = [
     target("ssh_msg_roundtrip", ssh_msg_roundtrip, 20_000),
     target("ssh_packet", ssh_packet, 5000),
     target("ssh_version", ssh_version, 5000),
+    target("target_rules", target_rules, 5000),
     target("x509_extensions", x509_extensions, 5000),
 ];
 
@@ -220,6 +221,13 @@ fn seeds() -> Vec<(&'static str, Vec<u8>)> {
         "a = 1\na = 2\n[b]]\n",
     ] {
         seeds.push(("env_file", text.into()));
+    }
+    for rules in [
+        "10.0.0.0/16:443, db.internal:5432 [fd00::/8]:8000-8999 *.internal .internal *:22",
+        "169.254.169.254 ::ffff:169.254.169.254 fe80::/10 2002:a9fe:a9fe::/48:1",
+        "10.0.0.1/8 127.1 0x7f.1 db:0 [::1 a..b",
+    ] {
+        seeds.push(("target_rules", rules.into()));
     }
     for answer in [
         r#"{"Code":"Success","AccessKeyId":"A","SecretAccessKey":"s","Token":"t"}"#,

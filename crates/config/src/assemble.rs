@@ -311,6 +311,15 @@ impl<'a> Reader<'a> {
             .ok()
     }
 
+    /// Notes a problem if `variable` stands somewhere without a value: for lists of which an empty
+    /// one means the opposite of none.
+    pub(super) fn is_not_emptied(&mut self, variable: &'static Variable) {
+        for origin in self.raw.emptied(variable) {
+            const TEXT: &str = "the list is empty; remove it, or write * for every target";
+            self.problem(Problem::at(&origin, TEXT));
+        }
+    }
+
     /// A setting without which nothing works; `missing` says how to give it.
     pub(super) fn required<T, E: StdError + 'static>(
         &mut self,

@@ -231,6 +231,12 @@ mod tests {
                 "the relay of the last run if healthy, else the fastest healthy relay",
                 "default",
             ],
+            [
+                "targets.allow",
+                "every target but cloud metadata and the gateway itself",
+                "default",
+            ],
+            ["targets.deny", "none", "default"],
             ["gateway_access_token", "<secret>", "file, line 2"],
         ];
         assert_eq!(rows(&account), expected);

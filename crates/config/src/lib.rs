@@ -32,10 +32,14 @@ pub mod relay_host;
 pub mod role;
 pub mod settings;
 pub mod table;
+pub mod targets;
 pub mod token;
 pub mod value;
 pub mod warning;
 
 pub use assemble::{Assembled, Inputs, default_directory};
-pub use gateway::{GatewayEgress, assemble_gateway, assemble_gateway_egress};
+pub use gateway::{
+    GatewayEgress, GatewayTargets, assemble_gateway, assemble_gateway_egress,
+    assemble_gateway_targets,
+};
 pub use relay::{assemble_relay, relay_asks_for_low_port};

@@ -208,8 +208,13 @@ struct Candidate<'a> {
 }
 
 impl<'a> Raw<'a> {
-    /// Everything that was given.
+    /// Everything that was given, empty texts aside.
     fn candidates(&self) -> impl Iterator<Item = Candidate<'a>> + use<'a> {
+        self.given()
+            .filter(|candidate| !candidate.value.text.is_empty())
+    }
+
+    fn given(&self) -> impl Iterator<Item = Candidate<'a>> + use<'a> {
         let flags = self.flags.given.iter().map(|given| Candidate {
             source: Source::Flag,
             variable: given.variable,
@@ -247,8 +252,16 @@ impl<'a> Raw<'a> {
                 origin: Origin::Environment(name),
             },
         });
-        let all = flags.chain(file).chain(environment);
-        all.filter(|candidate| !candidate.value.text.is_empty())
+        flags.chain(file).chain(environment)
+    }
+
+    /// The places that give `variable` without a value.
+    pub(super) fn emptied(&self, variable: &'static Variable) -> Vec<Origin<'a>> {
+        let is_it = |found: &Candidate<'_>| found.variable == variable;
+        let empty = self
+            .given()
+            .filter(|found| is_it(found) && found.value.text.is_empty());
+        empty.map(|found| found.value.origin).collect()
     }
 
     /// Every value of `variable` with its source, the one that wins first.

@@ -5,6 +5,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use strum::{EnumString, VariantNames};
 
@@ -17,6 +18,7 @@ use super::env::{
 pub use super::log::{InvalidLogFile, LogLevel, LogSettings, UnknownWord};
 use super::metrics::MetricsListen;
 use super::proxy::Proxies;
+use super::targets::TargetPolicy;
 use super::value::{has_template, is_quote};
 use crate::names::{GatewayName, RelayHost, RelayName};
 use crate::secret::Secret;
@@ -144,6 +146,8 @@ pub struct GatewaySettings {
     pub credential: Credential,
     /// The relay to use; `None` chooses one (protocol.md §1).
     pub relay: Option<RelayName>,
+    /// Which targets its sessions may reach.
+    pub targets: Arc<TargetPolicy>,
 }
 
 /// Whose relay it is.

@@ -158,6 +158,8 @@ pub enum Kind {
     Switch,
     /// Header lines of a request, whose values are secrets.
     Headers,
+    /// Rules for targets, which stand between commas or white space; in TOML a list.
+    Rules,
 }
 
 impl Kind {
@@ -175,6 +177,7 @@ impl Kind {
             Self::Choice(_) => "METHOD",
             Self::Switch => "BOOL",
             Self::Headers => "HEADERS",
+            Self::Rules => "RULES",
         }
     }
 }
@@ -261,10 +264,15 @@ pub fn word(flag: &'static str) -> &'static str {
 }
 
 impl Variable {
-    /// Its key in a TOML file: the name without `INFISICAL_`, in lower case.
+    /// Its key in a TOML file: the name without `INFISICAL_`, in lower case; rules for targets have
+    /// a table of their own.
     #[must_use]
     pub fn toml_key(&self) -> String {
-        toml_key(self.name)
+        let key = toml_key(self.name);
+        match self.kind {
+            Kind::Rules => key.replacen('_', ".", 1),
+            _ => key,
+        }
     }
 
     /// The words that are its possible values, if there are only some.
@@ -711,6 +719,18 @@ settings! {
         used: Used::ByRelays,
         group: Group::StoredDomain,
         kind: Kind::Url,
+    }
+    TARGETS_ALLOW = "INFISICAL_TARGETS_ALLOW"
+    "rules for targets that sessions may reach; with any, all others are refused" {
+        used: Used::ByGateways,
+        kind: Kind::Rules,
+        default: "every target but cloud metadata and the gateway itself",
+    }
+    TARGETS_DENY = "INFISICAL_TARGETS_DENY"
+    "rules for targets that sessions may not reach, also where a rule allows them" {
+        used: Used::ByGateways,
+        kind: Kind::Rules,
+        default: "none",
     }
     PKCS11_MODULE = "INFISICAL_PKCS11_MODULE" "PKCS#11 module for the keys of an HSM" {
         used: Used::ByNone,

@@ -109,7 +109,7 @@ impl Kind {
                 checked => checked,
             },
             // Their parser does the rest.
-            Self::Headers => check_visible(text),
+            Self::Headers | Self::Rules => check_visible(text),
         }
     }
 }

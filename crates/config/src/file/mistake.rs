@@ -29,7 +29,7 @@ pub enum Mistake {
     NotAnAssignment,
     #[error("{}{reason}", .key.as_ref().map_or_else(String::new, |key| format!("{key}: ")))]
     Syntax { key: Option<String>, reason: String },
-    #[error("keys stand alone, without tables: no [header], and no dots in a key")]
+    #[error("keys stand alone: no [header] but [targets], and no dots in other keys")]
     Table,
     #[error("{key} must be a string in quotes, not {found}")]
     NotAString { key: String, found: String },

@@ -1,4 +1,4 @@
-//! The TOML form: `key = "text"` lines, no tables.
+//! The TOML form: `key = "text"` lines, and one table, `[targets]`, whose keys may be lists of texts.
 //!
 //! The reader is a library's, and stops at the first thing that is no TOML. To tell everything at
 //! once, the line in question is taken out and the rest is read again. Only the library's own words
@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 use super::lines::key_of;
 use super::mistake::{LineError, Mistake, known};
 use super::{Entry, Form, Parsed};
-use crate::env::Variable;
+use crate::env::{Kind, Variable};
 use crate::secret::Secret;
 use crate::value::clean;
 
@@ -26,7 +26,7 @@ pub(super) fn parse(text: &str) -> Parsed {
     while parsed.mistakes.len() < MOST_SYNTAX_ERRORS {
         let error = match Document::parse(rest.as_str()) {
             Ok(document) => {
-                judge(document.as_table(), &rest, true, &mut parsed);
+                judge(document.as_table(), &rest, Some(""), &mut parsed);
                 break;
             }
             Err(error) => error,
@@ -83,26 +83,33 @@ fn syntax(key: Option<&str>, reason: &str) -> Mistake {
     }
 }
 
-/// Sorts what a table holds into what is right and what is wrong. Only keys of the `root` set
-/// something.
-fn judge(table: &Table, text: &str, root: bool, parsed: &mut Parsed) {
+/// The one table whose keys set something.
+const TABLE: &str = "targets";
+
+/// Sorts what a table holds into what is right and what is wrong. Its keys stand behind `prefix` in
+/// the names of settings; without one they set nothing.
+fn judge(table: &Table, text: &str, prefix: Option<&str>, parsed: &mut Parsed) {
     for (name, item) in table {
         let key = table.key(name);
         let at = key.and_then(toml_edit::Key::span).or_else(|| item.span());
         let line = line_at(text, at.map_or(0, |span| span.start));
         let set = match item {
-            Item::Value(value) => text_of(name, value),
+            Item::Value(value) => text_of(&format!("{}{name}", prefix.unwrap_or("")), value),
+            Item::Table(inner) if name == TABLE && prefix == Some("") => {
+                judge(inner, text, Some("targets."), parsed);
+                continue;
+            }
             Item::Table(inner) => {
                 if !inner.is_dotted() {
                     // No one's keys, but what else is wrong with them is reported as well.
-                    judge(inner, text, false, parsed);
+                    judge(inner, text, None, parsed);
                 }
                 Err(Mistake::Table)
             }
             Item::ArrayOfTables(_) | Item::None => Err(Mistake::Table),
         };
         match set {
-            Ok((key, value)) if root => parsed.entries.push(Entry {
+            Ok((key, value)) if prefix.is_some() => parsed.entries.push(Entry {
                 line,
                 key,
                 name: Form::Toml.spell(key),
@@ -118,17 +125,14 @@ fn judge(table: &Table, text: &str, root: bool, parsed: &mut Parsed) {
 /// The setting that `name` is and the text that `value` is.
 fn text_of(name: &str, value: &Value) -> Result<(&'static Variable, Secret), Mistake> {
     let key = known(name, Form::Toml)?;
-    let Some(text) = value.as_str() else {
-        let found = value.type_name();
-        let article = if found.starts_with(['a', 'i']) {
-            "an"
-        } else {
-            "a"
-        };
-        return Err(Mistake::NotAString {
-            key: name.to_owned(),
-            found: format!("{article} {found}"),
-        });
+    let list;
+    let text = match value {
+        Value::Array(array) if key.kind == Kind::Rules => {
+            let texts = array.iter().map(|value| string(name, value));
+            list = texts.collect::<Result<Vec<_>, _>>()?.join(", ");
+            &list
+        }
+        value => string(name, value)?,
     };
     let text = clean(text);
     if text.chars().any(char::is_control) {
@@ -137,7 +141,23 @@ fn text_of(name: &str, value: &Value) -> Result<(&'static Variable, Secret), Mis
     Ok((key, Secret::new(text)))
 }
 
-/// `old` with `changes` made: a key's value is replaced where it stands, new keys go to the end.
+fn string<'a>(name: &str, value: &'a Value) -> Result<&'a str, Mistake> {
+    value.as_str().ok_or_else(|| {
+        let found = value.type_name();
+        let article = if found.starts_with(['a', 'i']) {
+            "an"
+        } else {
+            "a"
+        };
+        Mistake::NotAString {
+            key: name.to_owned(),
+            found: format!("{article} {found}"),
+        }
+    })
+}
+
+/// `old` with `changes` made: a key's value is replaced where it stands, new keys go to the end, or
+/// before the table.
 ///
 /// # Errors
 /// What is wrong with the file, if that leaves no right place for a change.
@@ -146,25 +166,54 @@ pub(super) fn changed(
     changes: &[(&'static Variable, &Secret)],
 ) -> Result<Zeroizing<String>, Vec<LineError>> {
     let document = match Document::parse(old) {
-        Ok(document) if document.iter().all(|(_, item)| item.is_value()) => document,
+        Ok(document) if document.iter().all(|(name, item)| is_known(name, item)) => document,
         Ok(_) | Err(_) => return Err(parse(old).mistakes),
     };
     let mut cuts = Vec::new();
-    let mut lines = Vec::new();
+    let mut lines = Zeroizing::new(String::new());
     for (variable, value) in changes {
         let key = variable.toml_key();
-        let present = document.get(&key);
+        let (table, inner) = key.split_once('.').unwrap_or(("", &key));
+        let present = match table {
+            "" => document.get(inner),
+            table => document.get(table).and_then(|table| table.get(inner)),
+        };
         if present.and_then(Item::as_str) == Some(value.expose()) {
             continue;
         }
-        match present.and_then(Item::span) {
-            Some(span) => cuts.push((span, render(value))),
+        if let Some(span) = present.and_then(Item::span) {
+            cuts.push((span, render(value)));
+            continue;
+        }
+        match table_header(&document).filter(|_| !table.is_empty()) {
+            Some(header) => {
+                // Behind the line of the table's name.
+                let rest = old.get(header..).unwrap_or_default();
+                let end = rest.find('\n').map_or(old.len(), |end| header + end + 1);
+                let mut line = Zeroizing::new(format!("{inner} = "));
+                line.push_str(&render(value));
+                line.push('\n');
+                if end == old.len() && !old.ends_with('\n') {
+                    line.insert(0, '\n');
+                }
+                cuts.push((end..end, line));
+            }
             None => {
                 let mut line = Zeroizing::new(format!("{key} = "));
                 line.push_str(&render(value));
-                lines.push(line);
+                super::append(&mut lines, &line);
             }
         }
+    }
+    if !lines.is_empty() {
+        let end = table_header(&document).unwrap_or(old.len());
+        if end == old.len() && !old.is_empty() && !old.ends_with('\n') {
+            lines.insert(0, '\n');
+        }
+        if old.contains("\r\n") {
+            lines = Zeroizing::new(lines.replace('\n', "\r\n"));
+        }
+        cuts.push((end..end, lines));
     }
     // From the end, so that the places of the others stay.
     cuts.sort_by_key(|(span, _)| std::cmp::Reverse(span.start));
@@ -176,10 +225,20 @@ pub(super) fn changed(
         longer.push_str(new.get(span.end..).unwrap_or_default());
         new = longer;
     }
-    for line in lines {
-        super::append(&mut new, &line);
-    }
     Ok(new)
+}
+
+/// True for what a file may hold.
+fn is_known(name: &str, item: &Item) -> bool {
+    item.is_value() || (name == TABLE && item.is_table())
+}
+
+/// Where the line of the table's name begins, if it has one of its own.
+fn table_header(document: &Document<&str>) -> Option<usize> {
+    let table = document.get(TABLE)?.as_table()?;
+    let span = table.span().filter(|_| !table.is_dotted())?;
+    let before = document.raw().get(..span.start)?;
+    Some(before.rfind('\n').map_or(0, |end| end + 1))
 }
 
 /// `value`, which holds no control character, as a string.

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::{Error, Form, load, parse, update, updated};
-use crate::env::{API_URL, GATEWAY_NAME, JWT, TABLE, TOKEN};
+use crate::env::{API_URL, GATEWAY_NAME, JWT, TABLE, TARGETS_ALLOW, TARGETS_DENY, TOKEN};
 use crate::secret::Secret;
 
 fn mistakes(text: &str) -> Vec<String> {
@@ -84,10 +84,10 @@ fn all_toml_mistakes_are_reported_without_values() {
         "line 11: key with no value, expected `=`",
         "line 12: gateway_id holds a control character",
         "line 13: unknown key",
-        "line 14: keys stand alone, without tables: no [header], and no dots in a key",
+        "line 14: keys stand alone: no [header] but [targets], and no dots in other keys",
         "line 15: log_file must be a string in quotes, not a boolean",
         "line 16: unknown key log_levl, did you mean log_level?",
-        "line 17: keys stand alone, without tables: no [header], and no dots in a key",
+        "line 17: keys stand alone: no [header] but [targets], and no dots in other keys",
     ];
     assert_eq!(mistakes(text), expected);
 }
@@ -299,4 +299,88 @@ fn words_of_flags_lead_to_keys() {
         "line 3: unknown key target-relay-name, did you mean relay_name?",
     ];
     assert_eq!(mistakes(text), expected);
+}
+
+#[test]
+fn targets_are_lists_in_a_table() {
+    for text in [
+        "token = \"t\"\n[targets]\nallow = [\n  \"10.0.0.0/8\", # net\n  \"db:1\",\n]\ndeny = [\"*:22\"]\n",
+        "token = \"t\"\ntargets.allow = [\"10.0.0.0/8\", \"db:1\"]\ntargets.deny = \"*:22\"\n",
+        "[targets]\nallow = \"10.0.0.0/8, db:1\"\ndeny = \"*:22\"\n",
+    ] {
+        let entries = parse(text).expect(text);
+        let value = |key| {
+            let found = entries.iter().find(|entry| entry.key == key);
+            found.map(|entry| (entry.name.as_str(), entry.value.expose()))
+        };
+        let allow = value(&TARGETS_ALLOW);
+        assert_eq!(allow, Some(("targets.allow", "10.0.0.0/8, db:1")), "{text}");
+        let deny = value(&TARGETS_DENY);
+        assert_eq!(deny, Some(("targets.deny", "*:22")), "{text}");
+    }
+}
+
+#[test]
+fn mistakes_of_targets_have_their_line() {
+    for (text, mistake) in [
+        (
+            "[targets]\nallow = [1]\n",
+            "line 2: targets.allow must be a string in quotes, not an integer",
+        ),
+        (
+            "[targets]\nallowed = \"x\"\n",
+            "line 2: unknown key targets.allowed, did you mean targets.allow?",
+        ),
+        (
+            "targets_allow = \"x\"\n",
+            "line 1: unknown key targets_allow, did you mean targets.allow?",
+        ),
+        (
+            "token = [\"hunter2\"]\n",
+            "line 1: token must be a string in quotes, not an array",
+        ),
+    ] {
+        assert_eq!(mistakes(text), [mistake], "{text}");
+    }
+}
+
+/// A token that is stored must not fall into the table.
+#[test]
+fn new_keys_stay_out_of_the_table() {
+    let set = |variable, value| (variable, Secret::new(value));
+    for (old, changes, new) in [
+        (
+            "api_url = \"a\"\n\n[targets]\ndeny = [\"x\"]\n",
+            vec![set(&TOKEN, "t")],
+            "api_url = \"a\"\n\ntoken = \"t\"\n[targets]\ndeny = [\"x\"]\n",
+        ),
+        (
+            "[targets]\ndeny = [\"x\"]",
+            vec![
+                set(&TARGETS_ALLOW, "y"),
+                set(&TARGETS_DENY, "z"),
+                set(&TOKEN, "t"),
+            ],
+            "token = \"t\"\n[targets]\nallow = \"y\"\ndeny = \"z\"",
+        ),
+        (
+            "targets.deny = [\"x\"]",
+            vec![set(&TARGETS_ALLOW, "y"), set(&TOKEN, "t")],
+            "targets.deny = [\"x\"]\ntargets.allow = \"y\"\ntoken = \"t\"\n",
+        ),
+        (
+            "[targets]",
+            vec![set(&TARGETS_ALLOW, "y")],
+            "[targets]\nallow = \"y\"\n",
+        ),
+    ] {
+        let borrowed: Vec<_> = changes.iter().map(|(key, value)| (*key, value)).collect();
+        let changed = updated(Path::new("f"), old, &borrowed).expect(old);
+        assert_eq!(changed.as_str(), new);
+        let entries = parse(&changed).expect(new);
+        for (key, value) in changes {
+            let found = entries.iter().find(|entry| entry.key == key);
+            assert_eq!(found.map(|entry| &entry.value), Some(&value), "{new}");
+        }
+    }
 }
