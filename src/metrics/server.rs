@@ -25,6 +25,7 @@ use tokio::time::{sleep, timeout};
 use super::{Sources, text};
 use crate::config::metrics::MetricsListen;
 use crate::error::chain;
+use crate::net::own_sockets::Listed;
 use crate::net::{listen, unix_socket};
 
 /// Peers that are served at a time; further ones wait in the kernel's queue.
@@ -103,7 +104,11 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Peer for S {}
 /// A listening socket. The file of a unix socket goes when this is dropped.
 #[derive(Debug)]
 enum Listener {
-    Tcp(TcpListener),
+    Tcp {
+        listener: TcpListener,
+        /// No session may reach it.
+        _listed: Option<Listed>,
+    },
     Unix(UnixListener, PathBuf),
 }
 
@@ -119,7 +124,11 @@ struct SocketError {
 impl Listener {
     fn bind(at: &MetricsListen) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
         match at {
-            MetricsListen::Tcp(address) => Ok(Self::Tcp(listen::bind(Some(*address), 0)?)),
+            MetricsListen::Tcp(address) => {
+                let listener = listen::bind(Some(*address), 0)?;
+                let _listed = Listed::new(&listener);
+                Ok(Self::Tcp { listener, _listed })
+            }
             MetricsListen::Unix(path) => {
                 let path = path.clone();
                 match unix_socket::listen(&path, SOCKET_MODE) {
@@ -132,7 +141,7 @@ impl Listener {
 
     fn address(&self) -> String {
         match self {
-            Self::Tcp(listener) => listener.local_addr().map_or_else(
+            Self::Tcp { listener, .. } => listener.local_addr().map_or_else(
                 |_| String::new(),
                 |address| format!("http://{address}/metrics"),
             ),
@@ -142,7 +151,7 @@ impl Listener {
 
     async fn accept(&self) -> io::Result<Box<dyn Peer>> {
         Ok(match self {
-            Self::Tcp(listener) => Box::new(listener.accept().await?.0),
+            Self::Tcp { listener, .. } => Box::new(listener.accept().await?.0),
             Self::Unix(listener, _) => Box::new(listener.accept().await?.0),
         })
     }

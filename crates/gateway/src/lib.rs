@@ -37,6 +37,7 @@ pub mod metrics;
 mod platform_auth;
 mod reload;
 pub mod service;
+pub mod targets;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -68,6 +69,7 @@ use identity::Identity;
 use platform_auth::PlatformAuth;
 use reload::Made;
 use service::http::Cluster;
+use targets::Targets;
 
 /// How long the gateway's own tasks may take to end: longer than one call to the platform.
 const LAST_CALL: Duration = Duration::from_secs(35);
@@ -174,6 +176,8 @@ pub async fn run(
     let tasks = scope.child("gateway");
     let (credential_clients, credential_client) = watch::channel(Arc::new(credential_client));
     let (current, newest) = watch::channel(None);
+    report_rules(&reporter, &used);
+    let (policy, targets) = watch::channel(Arc::clone(&used.targets));
     let (tunnel_up, is_up) = watch::channel(false);
     // More than one only while the connection does something else.
     let (beat, heartbeat_rx) = mpsc::channel(2);
@@ -227,7 +231,7 @@ pub async fn run(
             reload::run(
                 settings,
                 used,
-                credential_clients.clone(),
+                (credential_clients.clone(), policy.clone()),
                 reporter.clone(),
                 stop.clone(),
             )
@@ -240,6 +244,7 @@ pub async fn run(
     let shared = Shared {
         current: newest,
         cluster: Arc::new(cluster),
+        targets: Targets::new(targets),
         reporter: reporter.clone(),
         session_ok: Arc::clone(&session_ok),
         log_throttle: Arc::new(LogThrottle::for_retries()),
@@ -284,6 +289,12 @@ pub async fn run(
         (None, Some(error)) => Err(error),
         (None, None) => Ok(()),
     }
+}
+
+/// Reports how many rules for targets there are.
+fn report_rules(reporter: &Reporter, settings: &GatewaySettings) {
+    let policy = &settings.targets;
+    reporter.target_rules(policy.allow.len(), policy.deny.len());
 }
 
 /// New credentials of `credential_client`, which `reporter` receives.

@@ -26,6 +26,7 @@ pub struct Metrics {
     reconnects: ByLabel,
     connect_failures: ByLabel,
     target_failures: ByLabel,
+    targets_not_allowed: ByLabel,
     target_connect: Histogram,
     handshake: Histogram,
     bytes_to_target: AtomicU64,
@@ -41,6 +42,7 @@ impl Default for Metrics {
             reconnects: Family::default(),
             connect_failures: Family::default(),
             target_failures: Family::default(),
+            targets_not_allowed: Family::default(),
             target_connect: Histogram::new(SECONDS),
             handshake: Histogram::new(SECONDS),
             bytes_to_target: AtomicU64::new(0),
@@ -95,6 +97,12 @@ impl Metrics {
         self.target_failures.get_or_create(&label).inc();
     }
 
+    /// The policy for targets refused one, as the verdict `reason` says.
+    pub(crate) fn target_not_allowed(&self, reason: &'static str) {
+        let label = [("reason", reason)];
+        self.targets_not_allowed.get_or_create(&label).inc();
+    }
+
     /// A target was reached after so long.
     pub(crate) fn target_reached(&self, after: Duration) {
         self.target_connect.observe(after.as_secs_f64());
@@ -133,6 +141,11 @@ impl Metrics {
                 "target_failures",
                 "Targets that could not be reached, by why",
                 &self.target_failures,
+            ),
+            (
+                "targets_not_allowed",
+                "Targets that the policy refused, and sessions that it ended, by why",
+                &self.targets_not_allowed,
             ),
         ] {
             registry.register(name, help, counters.clone());

@@ -1,7 +1,7 @@
 //! New settings while the gateway runs: from the next request on, the platform is asked as they
 //! say.
 //!
-//! Nothing is cut for that. `renew` asks for new credentials at once; if those are for another
+//! Nothing is cut for that but sessions whose target the new policy refuses ([`crate::targets`]). `renew` asks for new credentials at once; if those are for another
 //! relay, the link makes a tunnel to it, and the old one carries its sessions to their end.
 //! Settings that cannot be used leave everything as it is. The same settings again are a wish to
 //! try now: a wait before the next attempt ends. The root certificates are read again in either
@@ -17,6 +17,7 @@ use super::{Error, open_auth};
 use crate::agent::reload::{apply_newest, log_refused};
 use crate::agent::status::Reporter;
 use crate::config::settings::GatewaySettings;
+use crate::config::targets::TargetPolicy;
 use crate::scope::Scope;
 use crate::trust;
 
@@ -65,7 +66,10 @@ async fn build(
 pub(crate) async fn run(
     mut settings: watch::Receiver<GatewaySettings>,
     mut used: GatewaySettings,
-    credential_clients: watch::Sender<Arc<CredentialClient>>,
+    (credential_clients, policy): (
+        watch::Sender<Arc<CredentialClient>>,
+        watch::Sender<Arc<TargetPolicy>>,
+    ),
     reporter: Reporter,
     scope: Scope,
 ) {
@@ -87,6 +91,8 @@ pub(crate) async fn run(
                 reporter.token(credential_client.auth().source().expiry());
                 credential_clients.send_replace(Arc::new(credential_client));
                 reporter.configuration(None);
+                super::report_rules(&reporter, &wanted);
+                policy.send_replace(Arc::clone(&wanted.targets));
                 used = wanted;
             }
             Err(error) => reporter.configuration(Some(log_refused(&error))),

@@ -177,7 +177,8 @@ catalogue! {
          port 8443 of the relay.";
     RELOADED = INFO "gateway, relay" "08b54b1e74ab419c88aacf925c07557f"
         "configuration reloaded"
-        "The configuration was read again and is in use. Live sessions were not interrupted.";
+        "The configuration was read again and is in use. Live sessions were not interrupted, except \
+         those of a gateway whose target a new policy does not allow.";
     RELOAD_REFUSED = ERROR "gateway, relay" "e4852657b6b04df8aa0005ac9a4c92b6"
         "configuration not reloaded; the old one is still in use"
         "The configuration was read again, but it is wrong. The service keeps the old one; a \
@@ -222,6 +223,20 @@ catalogue! {
          The open ones are not affected."
         "If these sessions are all wanted, run a second gateway for a part of the resources. If \
          not, find out who opens them.";
+    TARGET_NOT_ALLOWED = WARN "gateway" "4caef379221b4ea5b35a9d76cb08d599"
+        "target not allowed; the session is refused"
+        "A session asked for the target @TARGET_NAME@, which was at @TARGET_ADDRESS@, and the \
+         policy of this gateway refuses it: @RULE@. Nothing was sent to the target."
+        "If it is to be reached, add a rule that allows it ([targets] in the configuration) and \
+         reload the service; infisical gateway policy check explains a verdict. If not, find out \
+         who asks for it: the entry with the same SESSION_ID names the actor.";
+    SESSION_NOT_ALLOWED = WARN "gateway" "207bbb397b5149a585a7f43926a60124"
+        "session ended; the new policy does not allow its target"
+        "The configuration was reloaded, and its policy refuses the target @TARGET_NAME@ at \
+         @TARGET_ADDRESS@, with which a session was open: @RULE@. That session was ended; others \
+         were not."
+        "If it was to go on, correct the rules ([targets] in the configuration) and reload the \
+         service.";
     SESSION_ENDED = INFO "gateway" "3012a00156ba49338aa3efda97e76e63"
         "session ended"
         "A session with the target @TARGET_NAME@ ended: @OUTCOME@. The client's certificate says that \

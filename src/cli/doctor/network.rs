@@ -75,7 +75,9 @@ pub(super) async fn connects(
 async fn fault(error: &dial::Error, (host, port): (&str, u16), peer: &str) -> Fault {
     let detail = chain(error).to_string();
     let (cause, fix) = match error {
-        dial::Error::Resolve { .. } | dial::Error::NoAddress { .. } => {
+        dial::Error::Resolve { .. }
+        | dial::Error::NoAddress { .. }
+        | dial::Error::NotPermitted { .. } => {
             return unresolved(detail, host).await;
         }
         dial::Error::Connect {

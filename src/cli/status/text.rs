@@ -92,11 +92,19 @@ pub(super) fn render(
             sessions_total,
             bytes_to_targets,
             bytes_from_targets,
+            allow_rules,
+            deny_rules,
         } => {
             let sessions = format!("{sessions_open} open, {sessions_total} since the start");
             row("sessions", &sessions);
             let [to, from] = [bytes_to_targets, bytes_from_targets].map(BinaryBytes);
             row("bytes", &format!("{to} to targets, {from} from them"));
+            if (allow_rules, deny_rules) != (0, 0) {
+                row(
+                    "policy",
+                    &format!("{allow_rules} allow and {deny_rules} deny rules for targets"),
+                );
+            }
         }
         Serves::Relay {
             gateways,
@@ -263,6 +271,8 @@ mod tests {
                 sessions_total: 40,
                 bytes_to_targets: 700,
                 bytes_from_targets: 3 << 30,
+                allow_rules: 0,
+                deny_rules: 0,
             },
             certificate_expires: Some(at(NOW + 36_000).into()),
             certificate_renews: Some(at(NOW + 18_000).into()),

@@ -160,6 +160,12 @@ pub enum Serves {
         /// Bytes from targets to clients since the start.
         #[serde(default)]
         bytes_from_targets: u64,
+        /// Rules that allow targets; if there are any, all others are refused.
+        #[serde(default)]
+        allow_rules: usize,
+        /// Rules that refuse targets.
+        #[serde(default)]
+        deny_rules: usize,
     },
     /// A relay's peers.
     Relay {
@@ -287,6 +293,8 @@ fn serves(report: &Report, counted: &Sessions) -> Serves {
             sessions_total: report.sessions_total,
             bytes_to_targets: counted.bytes_to_targets,
             bytes_from_targets: counted.bytes_from_targets,
+            allow_rules: report.target_rules.0,
+            deny_rules: report.target_rules.1,
         },
         Load::Relay {
             gateways,

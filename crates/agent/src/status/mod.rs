@@ -132,6 +132,8 @@ pub struct Report {
     pub credentials: Option<Lifetime>,
     /// When the access token in use expires.
     pub token: TokenExpiry,
+    /// How many rules a gateway has for its targets: that allow some, and that refuse some.
+    pub target_rules: (usize, usize),
     /// The last heartbeat.
     pub heartbeat: Option<Heartbeat>,
     /// What is wrong, the oldest first.
@@ -264,6 +266,12 @@ impl Reporter {
         });
     }
 
+    /// So many rules for targets are in use.
+    pub fn target_rules(&self, allow: usize, deny: usize) {
+        self.0
+            .send_modify(|report| report.target_rules = (allow, deny));
+    }
+
     /// When the access tokens expire with which the platform is asked from now on.
     pub fn token(&self, expiry: TokenExpiry) {
         self.0.send_modify(|report| report.token = expiry);
@@ -366,6 +374,7 @@ impl Report {
             address: None,
             credentials: None,
             token: TokenExpiry::default(),
+            target_rules: (0, 0),
             heartbeat: None,
             conditions: Vec::new(),
             failures: VecDeque::new(),

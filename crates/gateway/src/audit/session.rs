@@ -174,6 +174,11 @@ impl Session {
         });
     }
 
+    /// Its number in the log.
+    pub(crate) fn id(&self) -> u64 {
+        self.id
+    }
+
     /// Where it is counted.
     pub(crate) fn metrics(&self) -> &Metrics {
         &self.metrics

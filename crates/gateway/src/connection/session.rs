@@ -22,6 +22,7 @@ use crate::net::{dial, progress};
 use crate::scope::Scope;
 use crate::service::{self, http::Cluster};
 use crate::ssh::{self, client};
+use crate::targets::Targets;
 use crate::{event, events};
 
 /// Sent to the relay when the gateway stops or has moved on.
@@ -157,6 +158,8 @@ pub(crate) struct Shared {
     /// The newest credentials; the other end is the link and `renew`.
     pub(crate) current: watch::Receiver<Option<Arc<Identity>>>,
     pub(crate) cluster: Arc<Cluster>,
+    /// What sessions may reach.
+    pub(crate) targets: Targets,
     pub(crate) reporter: Reporter,
     /// Told of each session whose TLS 2 came about; the other end is the link.
     pub(crate) session_ok: Arc<Notify>,
@@ -223,7 +226,7 @@ pub(crate) async fn serve(
         let newest = shared.current.borrow().clone();
         let newest = newest.filter(|newest| newest.gateway_id == identity.gateway_id);
         let newest = newest.unwrap_or_else(|| Arc::clone(identity));
-        let cluster = Arc::clone(&shared.cluster);
+        let (cluster, targets) = (Arc::clone(&shared.cluster), shared.targets.clone());
         let open = (!is_one_too_many).then(|| shared.reporter.session());
         let session_ok = Arc::clone(&shared.session_ok);
         let record = shared.audit.begin(&newest.gateway_id);
@@ -234,6 +237,7 @@ pub(crate) async fn serve(
             let context = service::Context {
                 identity: &newest,
                 cluster: &cluster,
+                targets: &targets,
                 draining: &draining,
                 stop: &stop,
                 session_ok: &session_ok,

@@ -28,6 +28,7 @@ use crate::pki::extensions::{self, Claims, Route};
 use crate::pki::stream::SecureStream;
 use crate::scope::Scope;
 use crate::ssh::ChannelStream;
+use crate::targets::{self, NotAllowed, TargetAccess, Targets};
 
 /// Limit for the handshake of TLS 2.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -107,6 +108,8 @@ pub(crate) enum Error {
     #[error("the client certificate names no target")]
     NoTarget,
     #[error(transparent)]
+    NotAllowed(#[from] NotAllowed),
+    #[error(transparent)]
     Target(#[from] dial::Error),
     #[error(transparent)]
     Http(#[from] http::Error),
@@ -123,13 +126,24 @@ pub(crate) enum Error {
     Stopped,
 }
 
+impl From<targets::Error> for Error {
+    fn from(error: targets::Error) -> Self {
+        match error {
+            targets::Error::NotAllowed(error) => Self::NotAllowed(error),
+            targets::Error::Dial(error) => Self::Target(error),
+        }
+    }
+}
+
 impl Error {
     /// What it is and at which target, without what changes from one time to the next: for keeping
     /// the log quiet.
     pub(crate) fn kind(&self) -> String {
         match self {
             // Of one level, the text is the target's name.
-            Self::Target(_) | Self::Broken { .. } => format!("{} {self}", kind(self)),
+            Self::NotAllowed(_) | Self::Target(_) | Self::Broken { .. } => {
+                format!("{} {self}", kind(self))
+            }
             _ => kind(self),
         }
     }
@@ -153,7 +167,8 @@ impl Error {
             | Self::TooManySessions
             | Self::Claims(_)
             | Self::OtherGateway(_)
-            | Self::NoTarget => Outcome::Refused,
+            | Self::NoTarget
+            | Self::NotAllowed(_) => Outcome::Refused,
             Self::Target(_) => Outcome::Unreachable,
             Self::Http(error) => error.outcome(),
             Self::Client(_) | Self::Broken { .. } => Outcome::Cut,
@@ -176,6 +191,7 @@ type Stream = SecureStream<TlsStream<ChannelStream>>;
 pub(crate) struct Context<'a> {
     pub(crate) identity: &'a Identity,
     pub(crate) cluster: &'a http::Cluster,
+    pub(crate) targets: &'a Targets,
     /// Once it is cancelled, a service that could go on forever ends after what it is doing.
     pub(crate) draining: &'a Scope,
     /// Once it is cancelled, every service ends at once.
@@ -256,7 +272,7 @@ async fn answer(stream: &mut Stream, service: Service, context: Context<'_>) -> 
             let request = http::Request {
                 route: &route,
                 actor: actor.as_ref(),
-                session,
+                access: &TargetAccess::new(context.targets, session),
             };
             let serving = Box::pin(http::serve(
                 stream,

@@ -16,7 +16,7 @@ use ssh_key::private::Ed25519Keypair;
 use ssh_key::{LineEnding, PrivateKey};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
 use tokio::net::TcpListener;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::super::identity::Identity;
@@ -33,6 +33,7 @@ use crate::secret::Secret;
 use crate::ssh::cert::UserPolicy;
 use crate::ssh::keys::CertifiedKey;
 use crate::ssh::{ChannelStream, client, server};
+use crate::targets::Targets;
 
 const SOON: Duration = Duration::from_secs(20);
 const GATEWAY_ID: &str = "5f0c7f3e-0000-4000-8000-000000000001";
@@ -49,12 +50,12 @@ tokio::task_local! {
 }
 
 /// `stopping`, or a panic where a test asks for one.
-pub(super) async fn or_panic(stopping: impl Future<Output = ()>) {
+pub(super) async fn or_panic<T>(stopping: impl Future<Output = T>) -> T {
     let Ok(asked) = PANIC.try_with(Arc::clone) else {
         return stopping.await;
     };
     tokio::select! {
-        () = stopping => {}
+        stopped = stopping => stopped,
         () = asked.notified() => panic!("on purpose"),
     }
 }
@@ -204,6 +205,7 @@ async fn serve_one(
     let context = Context {
         identity: &peers.identity,
         cluster: &cluster,
+        targets: &Targets::new(watch::channel(Arc::default()).1),
         draining: &draining,
         stop: &stop,
         session_ok: &Notify::new(),

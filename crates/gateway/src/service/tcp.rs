@@ -18,8 +18,9 @@ use crate::error::chain;
 use crate::net::copy::{self, Side};
 use crate::net::pooled_buf_reader::PooledBufReader;
 use crate::net::status::{Class, NotReached};
-use crate::net::{dial, reset, status};
+use crate::net::{reset, status};
 use crate::pki::extensions::Route;
+use crate::targets::TargetAccess;
 
 /// Limit for the connection to the target.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -39,6 +40,7 @@ pub(super) async fn tell_not_reached(stream: &mut Stream, error: &Error) {
             | Error::Claims(_)
             | Error::OtherGateway(_)
             | Error::NoTarget
+            | Error::NotAllowed(_)
             | Error::Http(_)
             | Error::Client(_)
             | Error::Broken { .. } => Class::Refused,
@@ -55,13 +57,19 @@ pub(super) async fn serve(
     sends_status: bool,
     context: Context<'_>,
 ) -> Result<(), Error> {
-    let Context { stop, session, .. } = context;
+    let Context {
+        stop,
+        session,
+        targets,
+        ..
+    } = context;
     let host = route
         .target_host
         .trim_start_matches('[')
         .trim_end_matches(']');
     let begin = Instant::now();
-    let dialling = Box::pin(dial::connect_target(host, route.target_port, CONNECT));
+    let access = TargetAccess::new(targets, session);
+    let dialling = Box::pin(access.connect(host, route.target_port, CONNECT));
     let dialled = stop.run(dialling).await.ok_or(Error::Stopped);
     let mut target = match dialled.and_then(|dialled| Ok(dialled?)) {
         Ok(target) => target,
@@ -83,7 +91,12 @@ pub(super) async fn serve(
         sent.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
             .map_err(Error::Client)?;
     }
-    let stopping = stop.cancelled();
+    let stopping = async {
+        tokio::select! {
+            () = stop.cancelled() => Error::Stopped,
+            refused = access.revoked() => refused.into(),
+        }
+    };
     #[cfg(test)]
     let stopping = super::panic_tests::or_panic(stopping);
     // TLS lends one record at a time, of which a client makes large and tiny ones in turn: a buffer
@@ -110,7 +123,10 @@ pub(super) async fn serve(
     }
     // Neither waits for the other.
     tokio::join!(stream.abort(), reset::delivered(&target));
-    let Some(failure) = copied.failure.filter(|_| stopped.is_none()) else {
+    if let Some(stopped) = stopped {
+        return Err(stopped);
+    }
+    let Some(failure) = copied.failure else {
         return Err(Error::Stopped);
     };
     Err(match failure.side {

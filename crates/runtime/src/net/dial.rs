@@ -53,6 +53,9 @@ pub enum Error {
     },
     #[error("{host} resolves to no address")]
     NoAddress { host: String },
+    /// There are addresses, and none of them may be dialled.
+    #[error("no address of {host} may be connected to")]
+    NotPermitted { host: String },
     /// Every address failed; this is the most telling error.
     #[error("cannot connect to {host}:{port}{}", beside(.host, *.address))]
     Connect {
@@ -87,6 +90,7 @@ impl Error {
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Resolve { .. } | Self::NoAddress { .. } => "dns",
+            Self::NotPermitted { .. } => "not_permitted",
             Self::Connect { source, .. } => match source.kind() {
                 io::ErrorKind::ConnectionRefused => "refused",
                 io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => "unreachable",
@@ -121,21 +125,29 @@ pub async fn connect(host: &str, port: u16, deadline: Duration) -> Result<TcpStr
         deadline,
         Goal::Connected,
         LookupClass::Own,
+        &|_| true,
     ))
     .await
 }
 
-/// The same on behalf of a session, of which there may be any number.
+/// The same on behalf of a session, of which there may be any number. Only those addresses are
+/// dialled for which `may_dial` holds; the name is looked up once.
 ///
 /// # Errors
 /// See [`Error`].
-pub async fn connect_target(host: &str, port: u16, deadline: Duration) -> Result<TcpStream, Error> {
+pub async fn connect_target(
+    host: &str,
+    port: u16,
+    deadline: Duration,
+    may_dial: &MayDial<'_>,
+) -> Result<TcpStream, Error> {
     Box::pin(reach(
         host,
         port,
         deadline,
         Goal::Connected,
         LookupClass::Target,
+        may_dial,
     ))
     .await
 }
@@ -158,6 +170,7 @@ pub async fn connect_speaking(
         deadline,
         Goal::Speaking,
         LookupClass::Own,
+        &|_| true,
     ))
     .await
 }
@@ -168,6 +181,9 @@ pub(crate) fn prepare(stream: &TcpStream) {
     let _ = stream.set_nodelay(true);
     dead_peer::probe_when_idle(stream, &dead_peer::USUAL);
 }
+
+/// Says of an address whether it may be dialled.
+pub type MayDial<'a> = dyn Fn(SocketAddr) -> bool + Sync + 'a;
 
 /// When an attempt has won.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -182,6 +198,7 @@ async fn reach(
     deadline: Duration,
     goal: Goal,
     class: LookupClass,
+    may_dial: &MayDial<'_>,
 ) -> Result<TcpStream, Error> {
     let end = Instant::now() + deadline;
     let addresses = tokio::time::timeout_at(end, resolve::lookup_for(class, host, port))
@@ -199,6 +216,13 @@ async fn reach(
         })?;
     if addresses.is_empty() {
         return Err(Error::NoAddress {
+            host: host.to_owned(),
+        });
+    }
+    let mut addresses = addresses;
+    addresses.retain(|address| may_dial(*address));
+    if addresses.is_empty() {
+        return Err(Error::NotPermitted {
             host: host.to_owned(),
         });
     }

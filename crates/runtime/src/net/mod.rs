@@ -15,6 +15,7 @@ mod late_close;
 pub mod limits;
 pub mod listen;
 mod lookups;
+pub mod own_sockets;
 pub mod pooled_buf_reader;
 pub mod progress;
 pub mod reset;

@@ -29,6 +29,7 @@ use super::{Deadlines, headers};
 use crate::audit::{Outcome, Session};
 use crate::error::chain;
 use crate::scope::Scope;
+use crate::targets::{NotAllowed, TargetAccess};
 
 /// What a client gets: an answer of the target, or our own.
 pub(super) type Answer = Response<Either<Download, Full<Bytes>>>;
@@ -49,7 +50,9 @@ pub(super) struct Forwarder<'a> {
     scope: &'a Scope,
     /// Of the client's connection.
     flushed: &'a Arc<Flushed>,
-    /// Where requests are recorded.
+    /// What they may reach.
+    access: &'a TargetAccess<'a>,
+    /// Where they are recorded.
     session: &'a Session,
     /// Whether a request has come.
     served: AtomicBool,
@@ -73,6 +76,8 @@ enum Failure {
     Target(#[source] InvalidTarget),
     #[error(transparent)]
     Cluster(#[from] kubernetes::Error),
+    #[error(transparent)]
+    NotAllowed(NotAllowed),
     #[error("failed to reach target due to networking error")]
     Unreachable(#[source] TargetError),
 }
@@ -82,7 +87,7 @@ impl Failure {
         match self {
             Self::Connect | Self::TransferCoding => StatusCode::NOT_IMPLEMENTED,
             Self::NoPath => StatusCode::BAD_REQUEST,
-            Self::Target(_) | Self::Cluster(_) | Self::Unreachable(_) => {
+            Self::Target(_) | Self::Cluster(_) | Self::NotAllowed(_) | Self::Unreachable(_) => {
                 StatusCode::INTERNAL_SERVER_ERROR
             }
         }
@@ -91,9 +96,11 @@ impl Failure {
     /// What it is in the record of the session.
     fn outcome(&self) -> Outcome {
         match self {
-            Self::Connect | Self::TransferCoding | Self::NoPath | Self::Target(_) => {
-                Outcome::Refused
-            }
+            Self::Connect
+            | Self::TransferCoding
+            | Self::NoPath
+            | Self::Target(_)
+            | Self::NotAllowed(_) => Outcome::Refused,
             Self::Cluster(_) | Self::Unreachable(_) => Outcome::Unreachable,
         }
     }
@@ -106,7 +113,8 @@ impl Failure {
             | Self::TransferCoding
             | Self::NoPath
             | Self::Target(_)
-            | Self::Cluster(_) => {
+            | Self::Cluster(_)
+            | Self::NotAllowed(_) => {
                 format!("gateway: {self}")
             }
         }
@@ -136,7 +144,7 @@ impl<'a> Forwarder<'a> {
         deadlines: &'a Deadlines,
         scope: &'a Scope,
         flushed: &'a Arc<Flushed>,
-        session: &'a Session,
+        access: &'a TargetAccess<'a>,
     ) -> Self {
         let connections = CancellationToken::new();
         Self {
@@ -146,7 +154,8 @@ impl<'a> Forwarder<'a> {
             deadlines,
             scope,
             flushed,
-            session,
+            access,
+            session: access.session(),
             served: AtomicBool::new(false),
             idle: Mutex::new(None),
             _cut: connections.clone().drop_guard(),
@@ -260,13 +269,17 @@ impl<'a> Forwarder<'a> {
 
     async fn connect(&self, destination: &Destination<'_>) -> Result<Connection, Failure> {
         let cut = self.connections.child_token();
-        let connecting = destination
-            .target()
-            .connect(self.scope, cut, self.deadlines.connect);
+        let connecting =
+            destination
+                .target()
+                .connect(self.access, self.scope, cut, self.deadlines.connect);
         let begin = Instant::now();
-        let connection = connecting.await.map_err(|error| {
-            self.session.metrics().target_failed(error.reason());
-            Failure::Unreachable(error)
+        let connection = connecting.await.map_err(|error| match error {
+            TargetError::NotAllowed(error) => Failure::NotAllowed(error),
+            error => {
+                self.session.metrics().target_failed(error.reason());
+                Failure::Unreachable(error)
+            }
         })?;
         self.session.metrics().target_reached(begin.elapsed());
         self.session.reached(connection.address());

@@ -32,9 +32,10 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, BufReader};
 
-use crate::audit::{Outcome, Session};
+use crate::audit::Outcome;
 use crate::pki::extensions::{Actor, Route};
 use crate::scope::Scope;
+use crate::targets::{NotAllowed, TargetAccess};
 use config_line::ConfigLine;
 use flush::Flushing;
 use forward::Forwarder;
@@ -52,13 +53,13 @@ const LINE_BUFFER: usize = 8 * 1024;
 
 /// What the client's certificate says about a connection.
 #[derive(Debug, Clone, Copy)]
-pub struct Request<'a> {
+pub(crate) struct Request<'a> {
     /// The target.
-    pub route: &'a Route,
+    pub(crate) route: &'a Route,
     /// On whose behalf; only the platform may ask for actions.
-    pub actor: Option<&'a Actor>,
-    /// Where it is recorded.
-    pub session: &'a Session,
+    pub(crate) actor: Option<&'a Actor>,
+    /// What it may reach, and where it is recorded.
+    pub(crate) access: &'a TargetAccess<'a>,
 }
 
 /// How long to wait for whom. A parameter for the tests only.
@@ -103,6 +104,9 @@ impl Deadlines {
 pub enum Error {
     #[error(transparent)]
     ConfigLine(#[from] config_line::Error),
+    /// A newer policy refuses what it has a connection to.
+    #[error(transparent)]
+    NotAllowed(NotAllowed),
     #[error("no request within {} s", .0.as_secs())]
     Idle(Duration),
     /// The client's HTTP is not valid, its connection failed, or an answer broke off.
@@ -118,7 +122,7 @@ impl Error {
     pub(crate) fn outcome(&self) -> Outcome {
         match self {
             Self::Stopped => Outcome::Draining,
-            Self::ConfigLine(_) | Self::Idle(_) => Outcome::Refused,
+            Self::ConfigLine(_) | Self::NotAllowed(_) | Self::Idle(_) => Outcome::Refused,
             Self::Http(error) if error.is_parse() => Outcome::Refused,
             Self::Http(_) => Outcome::Cut,
         }
@@ -174,9 +178,9 @@ where
     let target = Origin::parse(target_host, *target_port).map(|origin| Target::new(origin, trust));
     let privileged = request.actor.is_some_and(Actor::is_platform);
     let flushed = Arc::default();
-    let session = request.session;
+    let access = request.access;
     let forwarder = Forwarder::new(
-        target, privileged, cluster, deadlines, scope, &flushed, session,
+        target, privileged, cluster, deadlines, scope, &flushed, access,
     );
 
     let mut connection = pin!(
@@ -194,13 +198,14 @@ where
                 TokioIo::new(Flushing::new(
                     stream,
                     Arc::clone(&flushed),
-                    session.traffic()
+                    access.session().traffic()
                 )),
                 service_fn(|request| forwarder.answer(request)),
             )
     );
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
+        refused = access.revoked() => return Err(Error::NotAllowed(refused)),
         () = scope.cancelled() => {
             connection.as_mut().graceful_shutdown();
             match tokio::time::timeout(deadlines.drain, connection).await {

@@ -23,6 +23,7 @@ use super::{MAX_HEAD, MAX_HEADERS};
 use crate::error::chain;
 use crate::net::dial;
 use crate::scope::Scope;
+use crate::targets::{self, NotAllowed, TargetAccess};
 
 /// An address that cannot be a target's.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -110,7 +111,9 @@ fn is_name(host: &str) -> bool {
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Error {
     #[error(transparent)]
-    Dial(#[from] dial::Error),
+    NotAllowed(NotAllowed),
+    #[error(transparent)]
+    Dial(dial::Error),
     #[error(transparent)]
     Trust(#[from] trust::Error),
     #[error("TLS with {peer} failed")]
@@ -131,10 +134,20 @@ pub(super) enum Error {
     TransferCoding,
 }
 
+impl From<targets::Error> for Error {
+    fn from(error: targets::Error) -> Self {
+        match error {
+            targets::Error::NotAllowed(error) => Self::NotAllowed(error),
+            targets::Error::Dial(error) => Self::Dial(error),
+        }
+    }
+}
+
 impl Error {
     /// What it is, in one word for metrics.
     pub(super) fn reason(&self) -> &'static str {
         match self {
+            Self::NotAllowed(_) => "not_permitted",
             Self::Dial(error) => error.reason(),
             Self::Trust(_) | Self::Tls { .. } | Self::TlsTimedOut { .. } => "tls",
             Self::Exchange(_)
@@ -167,13 +180,14 @@ impl Target {
     /// connection ends or `cut` is cancelled.
     pub(super) async fn connect(
         &self,
+        access: &TargetAccess<'_>,
         scope: &Scope,
         cut: CancellationToken,
         deadline: Duration,
     ) -> Result<Connection, Error> {
         let end = Instant::now() + deadline;
         let Origin { host, port, .. } = &self.origin;
-        let tcp = dial::connect_target(host, *port, deadline).await?;
+        let tcp = access.connect(host, *port, deadline).await?;
         let address = tcp.peer_addr().ok();
         let Some(name) = &self.origin.tls else {
             return Connection::start(tcp, address, scope, cut).await;

@@ -1,5 +1,6 @@
 //! Targets and clients that misbehave: each costs its own request or connection only.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, BufReader};
@@ -7,6 +8,7 @@ use tokio::net::TcpListener;
 
 use super::super::{Error, config_line};
 use super::support::{Setup, listen, ok, read_body, read_head, soon, target, target_on};
+use crate::config::targets::{Rule, TargetPolicy};
 use crate::error::chain;
 use crate::scope::Scope;
 
@@ -418,4 +420,25 @@ async fn stopping_lets_the_request_in_progress_finish() {
         .await
         .expect_err("a bounded end, which is abnormal");
     assert!(scope.finish(super::support::SOON).await);
+}
+
+#[tokio::test]
+async fn refused_target_costs_its_request_only() {
+    let scope = Scope::new("test");
+    let mut setup = Setup::to("127.0.0.1", 9);
+    setup.policy = Arc::new(TargetPolicy {
+        deny: Rule::parse_list("127.0.0.0/8").expect("a rule"),
+        ..TargetPolicy::default()
+    });
+    let mut client = setup.serve_plain(&scope).await;
+    for _ in 0..2 {
+        client.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n").await;
+        let answer = client.answer().await;
+        assert_eq!(answer.status(), 500);
+        let message = answer.json();
+        assert!(
+            message.starts_with("gateway: the policy of this gateway does not allow 127.0.0.1:9;"),
+            "{message}"
+        );
+    }
 }

@@ -9,12 +9,14 @@ use tokio::io::{
     DuplexStream,
 };
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::super::{Cluster, Deadlines, Error, Request, serve_within};
 use crate::audit::Audit;
+use crate::config::targets::TargetPolicy;
 use crate::pki::extensions::{Actor, Route};
 use crate::scope::Scope;
+use crate::targets::{TargetAccess, Targets};
 
 /// Long enough for the slowest machine; reached only by a defect.
 pub(super) const SOON: Duration = Duration::from_secs(20);
@@ -162,6 +164,7 @@ pub(super) struct Setup {
     pub(super) port: u16,
     pub(super) actor: Option<&'static str>,
     pub(super) cluster: Cluster,
+    pub(super) policy: Arc<TargetPolicy>,
     pub(super) deadlines: Deadlines,
     /// Bytes that fit between client and service.
     pub(super) pipe: usize,
@@ -178,6 +181,7 @@ impl Setup {
                 ca: Path::new("/nonexistent/ca.crt").to_owned(),
                 api: None,
             },
+            policy: Arc::default(),
             deadlines: Deadlines::DEFAULT,
             pipe: 64 * 1024,
         }
@@ -199,10 +203,11 @@ impl Setup {
             });
             let gateway = "5f0c7f3e-0000-4000-8000-000000000001".parse();
             let record = Audit::default().begin(&gateway.expect("an id"));
+            let targets = Targets::new(watch::channel(self.policy).1);
             let request = Request {
                 route: &route,
                 actor: actor.as_ref(),
-                session: record.session(),
+                access: &TargetAccess::new(&targets, record.session()),
             };
             let result =
                 serve_within(theirs, request, &self.cluster, &serving, &self.deadlines).await;
