@@ -29,6 +29,10 @@ const EXAMPLES: &[(&str, &[&str])] = &[
         "gateway wait-online",
         &["infisical gateway wait-online --timeout 30"],
     ),
+    (
+        "gateway policy",
+        &["infisical gateway policy check db.internal:5432"],
+    ),
     ("gateway reconnect", &["sudo infisical gateway reconnect"]),
     (
         "gateway healthcheck",

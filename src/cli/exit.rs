@@ -18,7 +18,8 @@ use crate::error::Reason;
 pub enum Code {
     /// Everything went well.
     Success = 0,
-    /// What was asked about serves, and something is wrong with it; a check of `doctor` failed.
+    /// What was asked about serves, and something is wrong with it; a check of `doctor` failed; a
+    /// policy refuses.
     Degraded = 1,
     /// What was asked about does not serve.
     Down = 2,

@@ -12,7 +12,7 @@ use super::legacy::{self, Rest};
 use super::logging::Handle;
 use super::setting_args::Gateway;
 use super::start::{Start, check_help};
-use super::{egress, install, service, status};
+use super::{egress, install, policy, service, status};
 use crate::gateway::audit::Audit;
 use crate::gateway::connection::reconnect_trigger::{ReconnectTrigger, ReconnectTriggers};
 use crate::gateway::{self, service::http::Cluster};
@@ -49,6 +49,8 @@ enum Command {
     Sessions(status::SessionsArgs),
     /// Show which hosts and ports a firewall has to let the gateway reach
     Egress(Box<egress::EgressArgs>),
+    /// Show what the policy for targets says
+    Policy(policy::PolicyArgs),
     /// Exit with 0 if a gateway that runs here is healthy, and print nothing
     Healthcheck(status::HealthcheckArgs),
     /// Check each layer between this machine and a working gateway, and name what to change
@@ -134,6 +136,7 @@ pub(crate) async fn run(
         }
         Some(Command::Sessions(args)) => return status::sessions(&args, global).await,
         Some(Command::Egress(args)) => return egress::run(&args, global).await,
+        Some(Command::Policy(args)) => return policy::run(&args, global).await,
         Some(Command::Healthcheck(args)) => {
             return status::healthcheck(Role::Gateway, &args, global).await;
         }

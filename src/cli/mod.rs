@@ -27,6 +27,7 @@ mod person;
 mod platform;
 mod platform_audit;
 mod platform_lists;
+mod policy;
 pub mod print;
 mod progress;
 mod relay;

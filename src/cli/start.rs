@@ -111,6 +111,15 @@ pub(super) fn check_help(role: Role) -> String {
 }
 
 impl<R: Daemon> Start<R> {
+    /// The arguments that say no more than a name and a file.
+    pub(super) fn named(name: Option<String>, config: Option<PathBuf>) -> Self {
+        Self {
+            name,
+            config,
+            settings: SettingArgs::default(),
+        }
+    }
+
     /// True if the arguments say nothing but, perhaps, a name.
     pub(super) fn is_bare(&self) -> bool {
         self.config.is_none() && self.settings.is_empty()

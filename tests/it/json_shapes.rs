@@ -99,6 +99,11 @@ fn more(stack: &Stack, command: &str) -> Vec<String> {
     let mut words = match command {
         "gateway check" | "gateway doctor" => config(&stack.gateway_command.config),
         "relay check" | "relay doctor" => config(&stack.relay_command.config),
+        "gateway policy check" => {
+            let mut words = config(&stack.gateway_command.config);
+            words.push("localhost:5432".to_owned());
+            words
+        }
         _ => Vec::new(),
     };
     match command {

@@ -71,6 +71,7 @@ mod shutdown;
 mod ssh_peers;
 mod standard_output;
 mod status;
+mod target_policy;
 mod threads;
 mod tls_errors;
 mod values;
