@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::clients::GAVE_WAY;
 use super::hub::Hub;
@@ -137,8 +137,9 @@ async fn gateway(
             );
             let hub = Arc::clone(hub);
             let id = id.clone();
+            let ending = scope.clone();
             scope.spawn("replaced gateway", async move {
-                dismiss(&hub, &id, replaced).await;
+                dismiss(&hub, &id, replaced, &ending).await;
             });
         }
     }
@@ -188,8 +189,9 @@ fn disconnect_delay(others: usize, random: u64) -> Duration {
 }
 
 /// Probes a session that was replaced, closes it either way, and warns if two live gateways
-/// alternate.
-async fn dismiss(hub: &Hub, id: &GatewayId, replaced: Replaced<Arc<Tunnel>>) {
+/// alternate. One that is alive keeps its clients for a while: a gateway that hands over to another
+/// process of its own lets their sessions finish.
+async fn dismiss(hub: &Hub, id: &GatewayId, replaced: Replaced<Arc<Tunnel>>, ending: &Scope) {
     let Replaced {
         session: tunnel,
         peer,
@@ -205,6 +207,13 @@ async fn dismiss(hub: &Hub, id: &GatewayId, replaced: Replaced<Arc<Tunnel>>) {
             connected = %conflict.connected,
             replaced = %conflict.replaced
         );
+    }
+    if alive {
+        let finished = timeout(hub.deadlines.grace, tunnel.idle());
+        tokio::select! {
+            _ = finished => {}
+            () = ending.cancelled() => {}
+        }
     }
     // Gateways know by the reason that they must not come back at once.
     let reason = DisconnectReason::TOO_MANY_CONNECTIONS;
