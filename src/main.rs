@@ -9,10 +9,17 @@ use infisical::cli::logging::{Handle, describe};
 use infisical::cli::print::print_help;
 use infisical_config::env::Environment;
 use infisical_config::warning::Warning;
+use infisical_host::handover;
 use infisical_runtime::threads;
 
 fn main() -> ExitCode {
     let environment = Environment::from_vars(std::env::vars_os());
+    if environment.successor.as_deref() == Some(handover::LAUNCHER) {
+        return match handover::launch() {
+            Ok(()) => Code::Success.into(),
+            Err(error) => ended(&error.into()),
+        };
+    }
     match Cli::complete(std::env::args_os(), &environment) {
         Ok(false) => {}
         Ok(true) => return Code::Success.into(),

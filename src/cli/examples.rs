@@ -35,6 +35,13 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ),
     ("gateway reconnect", &["sudo infisical gateway reconnect"]),
     (
+        "gateway upgrade",
+        &[
+            "sudo infisical gateway upgrade",
+            "sudo infisical gateway upgrade edge-2",
+        ],
+    ),
+    (
         "gateway healthcheck",
         &["HEALTHCHECK CMD infisical gateway healthcheck"],
     ),

@@ -8,16 +8,19 @@ use super::check;
 use super::doctor;
 use super::exit::Failure;
 use super::global::Global;
+use super::handover::{Handing, InitialCharge};
 use super::legacy::{self, Rest};
 use super::logging::Handle;
 use super::setting_args::Gateway;
 use super::start::{Start, check_help};
-use super::{egress, install, policy, service, status};
+use super::{egress, install, policy, service, status, upgrade};
+use crate::error::chain;
 use crate::gateway::audit::Audit;
+use crate::gateway::connection::handover::succession;
 use crate::gateway::connection::reconnect_trigger::{ReconnectTrigger, ReconnectTriggers};
 use crate::gateway::{self, service::http::Cluster};
 use crate::host::privileges::Keep;
-use crate::host::signals;
+use crate::host::{self, signals};
 use crate::install::place::Role;
 use crate::metrics::Counted;
 use crate::scope::Scope;
@@ -57,6 +60,7 @@ enum Command {
     Doctor(Box<doctor::GatewayArgs>),
     WaitOnline(service::WaitArgs),
     Reconnect(service::ReconnectArgs),
+    Upgrade(upgrade::UpgradeArgs),
     #[command(hide = true)]
     Install(Rest),
     #[command(hide = true)]
@@ -141,6 +145,10 @@ pub(crate) async fn run(
             return status::healthcheck(Role::Gateway, &args, global).await;
         }
         Some(Command::Reconnect(args)) => return service::reconnect(&args).await,
+        Some(Command::Upgrade(args)) => {
+            super::stop_on_signal(&scope, logs)?;
+            return upgrade::upgrade(&args, global, &scope).await;
+        }
         Some(Command::Doctor(args)) => return doctor::gateway(&args, global).await,
         Some(Command::Check(args)) => return check::run(&args, global).await,
         Some(Command::Start(start)) => start,
@@ -162,6 +170,9 @@ pub(crate) async fn run(
         Audit::new(move |line| logs.audit(line))
     };
     let counted = Counted::Gateway(audit.clone());
+    let (charge, predecessor) = InitialCharge::of(&global.environment)?;
+    let (control, successions) = succession();
+    let handing = Handing::new(control, global.args.exit_on_stdin_close)?;
     let role = async |settings, last_known_good, reporter, responder, scope| {
         let cluster = Cluster::of_this_pod(global.environment.kubernetes_api.clone());
         let setup = gateway::Setup {
@@ -169,13 +180,22 @@ pub(crate) async fn run(
             audit,
             triggers,
             last_known_good,
+            successions,
+            predecessor,
         };
         let running = gateway::run(settings, setup, reporter, responder, scope);
         Box::pin(running).await
     };
-    start
-        .run(global, logs, scope, counted, role, gateway::Error::reason)
-        .await
+    let charge = (charge, Some(handing));
+    let reason = gateway::Error::reason;
+    let running = start.run(global, logs, scope, counted, charge, role, reason);
+    let ended = Box::pin(running).await;
+    if let Err(error) = &ended
+        && global.environment.successor.is_some()
+    {
+        host::handover::fail(&chain(error.as_ref()).to_string());
+    }
+    ended
 }
 
 #[cfg(test)]

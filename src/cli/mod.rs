@@ -16,8 +16,10 @@ mod doctor;
 mod egress;
 mod examples;
 pub mod exit;
+mod front;
 mod gateway;
 mod global;
+mod handover;
 mod install;
 mod instances;
 mod legacy;
@@ -37,6 +39,7 @@ mod setting_args;
 mod start;
 mod status;
 mod uninstall;
+mod upgrade;
 
 use std::ffi::OsString;
 

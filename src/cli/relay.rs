@@ -6,6 +6,7 @@ use super::check;
 use super::doctor;
 use super::exit::Failure;
 use super::global::Global;
+use super::handover::InitialCharge;
 use super::legacy::Rest;
 use super::logging::Handle;
 use super::setting_args::Relay;
@@ -130,6 +131,14 @@ pub(crate) async fn run(
         .await
     };
     start
-        .run(global, logs, scope, counted, role, relay::Error::reason)
+        .run(
+            global,
+            logs,
+            scope,
+            counted,
+            (InitialCharge::Own, None),
+            role,
+            relay::Error::reason,
+        )
         .await
 }

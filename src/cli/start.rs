@@ -5,12 +5,13 @@
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use tokio::sync::watch;
 
 use super::exit::Failure;
+use super::front::{Front, Tasks};
 use super::global::Global;
+use super::handover::{Handing, InitialCharge};
 use super::logging::{self, Handle};
 use super::reload;
 use super::setting_args::{self, SettingArgs};
@@ -35,9 +36,6 @@ use crate::install::place::Role;
 use crate::metrics::{self, Counted, Sources};
 use crate::scope::Scope;
 use crate::trust;
-
-/// How long the last status may take to be told; it is one datagram.
-const LAST_STATUS: Duration = Duration::from_secs(1);
 
 /// What differs between the commands of gateways and those of relays.
 pub(crate) trait Daemon: setting_args::Role + fmt::Debug + 'static {
@@ -167,14 +165,15 @@ impl<R: Daemon> Start<R> {
     }
 
     /// Runs `role` with its settings, which follow a reload, announces what it reports, and serves
-    /// its status and metrics with what is `counted`. The error that ends it is the last that the
-    /// service manager hears of it.
+    /// its status and metrics with what is `counted`, from when this process has the service. The
+    /// error that ends it is the last that the service manager hears of it.
     pub(super) async fn run<E>(
         &self,
         global: &Global,
         logs: &Handle,
         scope: Scope,
         counted: Counted,
+        (charge, handing): (InitialCharge, Option<Handing>),
         role: impl AsyncFnOnce(
             watch::Receiver<R::Settings>,
             LastKnownGood,
@@ -196,8 +195,6 @@ impl<R: Daemon> Start<R> {
         limits::raise_descriptors();
         let (settings, followed) = watch::channel(settings);
         let (responder, probe) = health::liveness();
-        let beside = Scope::new("beside the role");
-        beside.spawn("watchdog", watchdog::run(probe.clone()));
         let again = || {
             let taken = self.assemble(global, &flags, &|log| {
                 logs.follow(log);
@@ -208,8 +205,7 @@ impl<R: Daemon> Start<R> {
         let handed_over = reload::is_handed_over(self.config.as_deref(), &global.environment);
         let (reporter, monitor) = R::ROLE.status();
         let runtime = global.environment.runtime_directory.clone();
-        let announcing = Scope::new("announcing");
-        announcing.spawn("notify", async move {
+        let announce = Box::pin(async move {
             announce::announce(monitor, runtime.as_deref()).await;
         });
         let store = (R::COMMON)(&followed.borrow()).store.clone();
@@ -225,13 +221,9 @@ impl<R: Daemon> Start<R> {
         };
         let shown = counted.clone();
         let sessions = move || shown.sessions();
-        let (environment, monitor) = (&global.environment, reporter.monitor());
-        let serving = serve_status::<R, _>(origin.clone(), monitor, sessions, environment);
-        let status_socket = Scope::new("status socket");
-        let stop = status_socket.clone();
-        status_socket.spawn("serve", async move {
-            stop.run(serving).await;
-        });
+        let (environment, current) = (&global.environment, reporter.monitor());
+        let status = serve_status::<R, _>(origin.clone(), current, sessions, environment);
+        let watchdog = Box::pin(watchdog::run(probe.clone()));
         let sources = Sources {
             origin,
             monitor: Some(reporter.monitor()),
@@ -239,23 +231,43 @@ impl<R: Daemon> Start<R> {
             counted,
         };
         let place = |settings: &R::Settings| (R::COMMON)(settings).metrics.clone();
-        beside.spawn(
-            "metrics",
-            metrics::server::follow(followed.clone(), place, sources),
-        );
-        let told = reporter.clone();
+        let tasks = Tasks {
+            announce,
+            status: Box::pin(status),
+            metrics: Box::pin(metrics::server::follow(followed.clone(), place, sources)),
+            watchdog,
+        };
+        let front = Front::new();
+        let (told, reports) = (reporter.clone(), reporter.clone());
+        let stop = scope.clone();
+        let handing_over = async {
+            if let Err(error) = charge.wait().await {
+                stop.cancel();
+                return error;
+            }
+            front.start(tasks);
+            if let Some(handing) = handing {
+                handing.run(&reports, &front).await;
+            }
+            std::future::pending().await
+        };
         let refused = move |refused| told.configuration(refused);
         let reloading = reload::follow(hangups, handed_over, again, settings, refused);
         let last_known_good = LastKnownGood::new(global.environment.state_directory.clone());
-        let ended = tokio::select! {
-            ended = role(followed, last_known_good, reporter, responder, scope) => ended,
-            () = reloading => Ok(()),
+        let running = role(followed, last_known_good, reporter, responder, scope);
+        let ended = {
+            tokio::pin!(running);
+            tokio::select! {
+                ended = &mut running => ended,
+                error = handing_over => {
+                    // It has no service, but may have a tunnel, which it closes in an orderly way.
+                    let _ = running.await;
+                    return Err(error);
+                }
+                () = reloading => Ok(()),
+            }
         };
-        // It ends with the last line, which must be told before the process is gone.
-        announcing.finish(LAST_STATUS).await;
-        // The file of the socket goes with it.
-        status_socket.cancel();
-        status_socket.finish(LAST_STATUS).await;
+        front.finish().await;
         ended.map_err(|error| failed(reason(&error), error))
     }
 }

@@ -66,9 +66,16 @@ fn cure(path: &Path, uid: u32) -> String {
 /// This program, if `unit` can execute it.
 pub(crate) fn find(unit: &str) -> Result<Program, Error> {
     let path = std::env::current_exe().map_err(Error::Unknown)?;
-    let program = Program::try_new(&path)?;
+    let program = Program::try_new(&command(&path).unwrap_or(path))?;
     check(program.path(), unit)?;
     Ok(program)
+}
+
+/// The name by which people know a program that a package keeps in a directory of its own.
+fn command(path: &Path) -> Option<PathBuf> {
+    let link = Path::new("/usr/bin").join(path.file_name()?);
+    let is_link = fs::canonicalize(&link).is_ok_and(|real| real == path);
+    is_link.then_some(link)
 }
 
 /// True if process `pid` runs another program than the one that lies at `path` now: an older one,

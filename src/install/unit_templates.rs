@@ -45,6 +45,16 @@ pub(crate) fn unit(place: &Place) -> &'static str {
     }
 }
 
+/// What makes up the units of gateways, as shipped.
+pub(crate) fn gateway() -> [&'static str; 4] {
+    [
+        GATEWAY,
+        GATEWAY_TEMPLATE,
+        GATEWAY_USER,
+        GATEWAY_TEMPLATE_USER,
+    ]
+}
+
 fn user(place: &Place) -> &'static str {
     match (place.role(), place.name()) {
         (Role::Gateway, None) => GATEWAY_USER,

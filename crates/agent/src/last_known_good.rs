@@ -34,6 +34,12 @@ impl Fingerprint {
         let hex = hash.as_ref().iter().map(|byte| format!("{byte:02x}"));
         Self(hex.collect())
     }
+
+    /// In hexadecimal digits.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
 }
 
 /// The mark of one service.

@@ -50,6 +50,8 @@ pub struct Environment {
     pub cloud: Cloud,
     /// The variables for proxies.
     pub proxy: ProxyVariables,
+    /// `INFISICAL_SUCCESSOR`: what this process is in a hand-over; the program sets it itself.
+    pub successor: Option<String>,
     /// `JOURNAL_STREAM` of a service: which stream is connected to the journal.
     pub journal_stream: Option<String>,
     /// `SSL_CERT_FILE`: root certificates instead of the system's file.
@@ -99,6 +101,7 @@ impl Environment {
                     api_port = value.to_str().and_then(|port| port.parse().ok());
                 }
                 "JOURNAL_STREAM" => environment.journal_stream = value.into_string().ok(),
+                "INFISICAL_SUCCESSOR" => environment.successor = value.into_string().ok(),
                 "NO_COLOR" => environment.no_color = true,
                 "TERM" => environment.terminal = value.into_string().ok(),
                 other => {

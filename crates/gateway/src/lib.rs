@@ -59,6 +59,7 @@ use crate::names::GatewayId;
 use crate::scope::Scope;
 use audit::Audit;
 use connection::cached_relay::{self, CachedRelay};
+use connection::handover::{PredecessorLink, Successions};
 use connection::reconnect_trigger::{self, ReconnectTriggers};
 use connection::relay_reselection;
 use connection::run::Driver;
@@ -136,10 +137,15 @@ pub struct Setup {
     pub triggers: ReconnectTriggers,
     /// What worked before.
     pub last_known_good: LastKnownGood,
+    /// What becomes of the process that takes over from this one.
+    pub successions: Successions,
+    /// Leads to the process that this one takes over from, if it does.
+    pub predecessor: Option<PredecessorLink>,
 }
 
 /// Runs a gateway as the newest of `settings` says until `scope` is cancelled and everything is
-/// closed, or until a person must act. `responder` answers for it; `reporter` receives its status.
+/// closed, until a successor serves and the sessions of this process are over, or until a person
+/// must act. `responder` answers for it; `reporter` receives its status.
 ///
 /// # Errors
 /// See [`Error`]; everything that time may cure is retried instead.
@@ -155,6 +161,8 @@ pub async fn run(
         audit,
         triggers,
         last_known_good,
+        successions,
+        predecessor,
     } = setup;
     event!(events::GATEWAY_STARTING, gateway.name = %settings.borrow().name);
     let (credential_client, used) = loop {
@@ -270,6 +278,8 @@ pub async fn run(
         started: false,
         relay_answered_first: 0,
         user_request: false,
+        successions,
+        predecessor,
     };
     let check = || reporter.check();
     let given_up = tasks
@@ -279,12 +289,16 @@ pub async fn run(
         })
         .await;
     tasks.cancel();
+    if driver.is_handed_over() {
+        let lingering = scope.run(driver.linger());
+        responder.during(check, lingering).await;
+    }
     responder.during(check, driver.drain()).await;
     audit.finish();
     // All end at once, unless `reload` is spending a token, whose answer may hold the only copy of
     // what it obtains.
     tasks.finish(LAST_CALL).await;
-    match (tasks.failed_task(), given_up.flatten()) {
+    match (tasks.failed_task(), given_up.flatten().flatten()) {
         (Some(task), _) => Err(Error::FailedTask(task)),
         (None, Some(error)) => Err(error),
         (None, None) => Ok(()),

@@ -3,6 +3,7 @@
 
 use infisical_runtime::{backoff, error, event, events, health, humanize, net, scope};
 
+pub mod handover;
 pub mod journal;
 pub mod limits;
 pub mod notify;

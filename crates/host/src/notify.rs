@@ -1,5 +1,6 @@
 //! Tells the service manager how the service is (sd_notify(3)); silent where there is none.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use sd_notify::NotifyState;
@@ -9,6 +10,25 @@ use crate::error::printable;
 /// After this long the start of a service counts as done, whatever became of it: a platform or a
 /// network that is away must not hold up the boot. It is far below the start limit of any unit.
 pub const READY_AT_LATEST: Duration = Duration::from_secs(20);
+
+/// This process is not the main one of its service, and only that may notify the manager.
+static MUTED: AtomicBool = AtomicBool::new(false);
+
+/// Sends no notifications from now on, or sends them again.
+pub fn mute(muted: bool) {
+    MUTED.store(muted, Ordering::Relaxed);
+}
+
+/// True if a service manager listens.
+#[must_use]
+pub fn has_manager() -> bool {
+    std::env::var_os("NOTIFY_SOCKET").is_some_and(|socket| !socket.is_empty())
+}
+
+/// Process `pid` is the service's main one from now on.
+pub fn main_pid(pid: u32) {
+    send(&[NotifyState::MainPid(pid)]);
+}
 
 /// The service can serve, or does so again after [`reloading`].
 pub fn ready() {
@@ -57,6 +77,9 @@ pub(crate) fn watchdog() -> Option<Duration> {
 }
 
 fn send(state: &[NotifyState<'_>]) {
+    if MUTED.load(Ordering::Relaxed) {
+        return;
+    }
     // Without NOTIFY_SOCKET this does nothing; a manager that does not listen is no reason to fail.
     if let Err(error) = sd_notify::notify(state) {
         tracing::debug!(%error, "cannot notify the service manager");

@@ -1,13 +1,13 @@
 //! SIGTERM and SIGINT: the first asks for a clean stop, the second ends the process at once.
 //! SIGHUP: the role reads its configuration again. SIGUSR1: files were moved away, open them again.
-//! SIGUSR2: look at the connection now.
+//! SIGUSR2: look at the connection now. SIGURG: hand over to a successor.
 
 use std::io::IsTerminal as _;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGURG, SIGUSR1, SIGUSR2};
 use signal_hook_tokio::Signals;
 use tokio::time::Instant;
 
@@ -143,6 +143,52 @@ pub fn on_reconnect(reconnect: impl Fn() + Send + 'static) -> Result<(), Error> 
     on_each(SIGUSR2, "reconnect", reconnect)
 }
 
+/// SIGURGs of this process, each of which asks to hand over to a successor. A program that does not
+/// know the request ignores the signal, and nothing else sends it.
+pub struct HandOverRequests(Signals);
+
+impl std::fmt::Debug for HandOverRequests {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("HandOverRequests")
+    }
+}
+
+impl HandOverRequests {
+    /// The name of the signal.
+    pub const SIGNAL: &str = "SIGURG";
+
+    /// Begins to catch them. Must be called inside the runtime.
+    ///
+    /// # Errors
+    /// The operating system refuses the handler.
+    pub fn catch() -> Result<Self, Error> {
+        Signals::new([SIGURG]).map(Self).map_err(Error)
+    }
+
+    /// Waits for the next one; several that came meanwhile are one. Cancel-safe.
+    pub async fn next(&mut self) {
+        // Only a closed handle ends the signals, and no one closes it.
+        if self.0.next().await.is_none() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// True if process `pid` catches the signal of [`HandOverRequests`], by what /proc says of it.
+#[must_use]
+pub fn hands_over(pid: u32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    catches(&status, SIGURG)
+}
+
+fn catches(status: &str, signal: i32) -> bool {
+    let mask = status
+        .lines()
+        .find_map(|line| line.strip_prefix("SigCgt:"))
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
+}
+
 fn on_each(signal: i32, task: &'static str, act: impl Fn() + Send + 'static) -> Result<(), Error> {
     let mut signals = Signals::new([signal]).map_err(Error)?;
     // In a scope of its own: files are moved away while a role drains too.
@@ -161,9 +207,18 @@ fn end_now(signal: i32) -> ! {
 
 #[cfg(test)]
 mod tests {
-    use super::{SAME_SIGNAL, is_repetition};
+    use super::{SAME_SIGNAL, SIGURG, catches, is_repetition};
     use std::time::Duration;
     use tokio::time::{Instant, advance};
+
+    #[test]
+    fn caught_signals_are_read_from_proc() {
+        let urg = "Name:\tx\nSigIgn:\tffffffffffffffff\nSigCgt:\t0000000000400000\n";
+        assert!(catches(urg, SIGURG) && !catches(urg, SIGURG + 1));
+        for other in ["", "SigCgt:\t0000000000200000\n", "SigCgt:\tx\n"] {
+            assert!(!catches(other, SIGURG), "{other}");
+        }
+    }
 
     #[tokio::test(start_paused = true)]
     async fn signals_within_a_moment_count_as_one() {

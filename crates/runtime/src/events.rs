@@ -312,6 +312,22 @@ catalogue! {
         "The program received @SIGNAL@. It accepts no new sessions and gives the open ones a \
          moment to end."
         "Nothing is to be done. A second signal ends it at once.";
+    HAND_OVER_STARTED = INFO "gateway" "45f7283f43a349e591b180d4e9a45dd5"
+        "starting a successor"
+        "The service was asked to hand over to another process, after an upgrade of the program for \
+         instance. The new process makes its own tunnel while this one serves on.";
+    HANDED_OVER = INFO "gateway" "bd2fb23fc7864801b0b7fce93814a000"
+        "handed over to the successor"
+        "Process @SUCCESSOR_PID@, of version @SUCCESSOR_VERSION@, serves from now on and is the \
+         service's main process. This one lets its open sessions finish and ends.";
+    NOT_HANDED_OVER = WARN "gateway" "ba6fea77b2044a0ebe44abff82e062d2"
+        "not handed over; this process serves on"
+        "There is no successor that could serve. @ERROR@ says why. No session was cut."
+        "Correct what the error names and run `infisical gateway upgrade` once more, or restart the \
+         service when its sessions may be cut.";
+    TOOK_OVER_SERVICE = INFO "gateway" "4408f9fe0fd242118dff3af20fb41eb9"
+        "took over from the process before"
+        "This process serves from now on and is the service's main process.";
     LOG_FILE_KEPT = WARN "all" "209a3158c11846efa3f66b43cdf2cf1c"
         "log file not reopened; the old one is still in use"
         "The program tried to open the log file again, as it does after logrotate moved it, but \

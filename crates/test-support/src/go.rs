@@ -136,6 +136,16 @@ impl DeployedRelay {
     pub fn spawn_gateway(&self) -> Process {
         self.gateway_command.spawn(self.dir.path())
     }
+
+    /// The command of that process.
+    pub fn gateway_command(&self) -> Command {
+        self.gateway_command.command(self.dir.path())
+    }
+
+    /// Where all of them keep their files.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
 }
 
 /// The deployed gateway behind our relay.

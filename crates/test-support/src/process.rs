@@ -180,6 +180,11 @@ impl Process {
         self.seen.borrow().lines.len()
     }
 
+    /// True once neither the process nor one that it started can write any more.
+    pub fn has_ended_output(&self) -> bool {
+        self.seen.borrow().open_pipes == 0
+    }
+
     /// Waits for a line with `part` in it, from the beginning of the output.
     pub async fn wait_for_line(&self, part: &str) -> String {
         self.wait_for_line_after(0, part).await
@@ -238,12 +243,17 @@ impl Process {
         child.try_wait().expect("a child of ours")
     }
 
-    /// Waits for the end and for the last line of output.
-    pub async fn exit(&self) -> ExitStatus {
-        let status = eventually(&format!("the end of {}", self.name), || async {
+    /// Waits for the end, not for the output: another process may write there still.
+    pub async fn ended(&self) -> ExitStatus {
+        eventually(&format!("the end of {}", self.name), || async {
             self.try_exit().ok_or("it still runs")
         })
-        .await;
+        .await
+    }
+
+    /// Waits for the end and for the last line of output.
+    pub async fn exit(&self) -> ExitStatus {
+        let status = self.ended().await;
         let mut changes = self.seen.subscribe();
         let drained = changes.wait_for(|seen| seen.open_pipes == 0);
         // A grandchild may hold the pipe; what was written is enough.

@@ -1,5 +1,6 @@
 //! The scenarios.
 
+mod handover;
 mod install;
 mod installer;
 mod legacy;
@@ -158,6 +159,18 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
             name_unknown_to_platform_is_warned_of,
             a_name_with_spaces_is_escaped,
             uninstalled_and_purged_named_gateways_leave_nothing,
+        ],
+    },
+    Scenario {
+        name: "handover",
+        boot: Lab::boot,
+        cases: cases![handover:
+            upgraded_program_takes_over_without_a_restart,
+            successor_that_fails_changes_nothing,
+            stop_leaves_no_process_behind,
+            crashed_successor_is_restarted,
+            unprivileged_service_hands_over,
+            program_elsewhere_is_restarted_visibly,
         ],
     },
     Scenario {

@@ -83,6 +83,12 @@ catalogue! {
     NOT_RELOADED: "not-reloaded", Warning, "configuration not reloaded",
         "The configuration was read again and cannot be used; the one before is in use.",
         "Correct what the detail names, then reload the service.";
+    NOT_UPGRADED: "not-upgraded", Warning, "the new version did not come up",
+        "The process that was to take over did not get its tunnel up; the process before serves on.",
+        "Correct what the detail names, then run infisical gateway upgrade once more.";
+    RESTART_NEEDED: "restart-needed", Warning, "the new version needs a restart",
+        "The process cannot hand over to another one; the detail says why.",
+        "Restart the service when its sessions may be cut.";
     NOT_RENEWED: "not-renewed", Warning, "credentials not renewed",
         "The platform gave no new certificates; the old ones are in use until they expire.",
         "Check the way to the platform and the credential before the certificates expire.";

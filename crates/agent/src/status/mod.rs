@@ -19,7 +19,10 @@ use crate::api::login::TokenExpiry;
 use crate::humanize::{Count, RoundedUp};
 use crate::names::{RelayHost, RelayName};
 use crate::renew::Lifetime;
-use condition::{Active, Condition, HEARTBEAT_UNANSWERED, NOT_REACHED, NOT_RELOADED};
+use condition::{
+    Active, Condition, HEARTBEAT_UNANSWERED, NOT_REACHED, NOT_RELOADED, NOT_UPGRADED,
+    RESTART_NEEDED,
+};
 
 /// What a connection that is up settles.
 const CONNECTION: [&Condition; 4] = [
@@ -549,7 +552,7 @@ impl fmt::Display for Report {
             let Active {
                 condition, detail, ..
             } = active;
-            if *condition == &NOT_RELOADED {
+            if [&NOT_RELOADED, &NOT_UPGRADED, &RESTART_NEEDED].contains(condition) {
                 write!(f, "; {}: {detail}", condition.title)?;
             }
         }

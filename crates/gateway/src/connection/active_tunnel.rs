@@ -7,10 +7,11 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::handover::Succession;
 use super::path::View;
 use super::policy::{ROOM_CHECK, USEFUL_AFTER};
 use super::reconnect_trigger::ReconnectTrigger;
-use super::run::Driver;
+use super::run::{Driver, reaches};
 use super::session;
 use super::state::{TunnelAction, TunnelEvent, Up};
 use super::tunnel::Tunnel;
@@ -18,6 +19,11 @@ use crate::agent::status::condition::{Condition, HEARTBEAT_UNANSWERED, NOT_REACH
 use crate::heartbeat::Heartbeat;
 use crate::identity::Identity;
 use crate::log_throttle::LogThrottle;
+
+/// Sent to the relay of a tunnel that is replaced, if it still receives that.
+const ABANDONED: &str = "nothing gets through this connection; making another one";
+/// Sent to a relay that admits one connection of a gateway only.
+const HANDED_OVER: &str = "another process of this gateway connects";
 
 /// Why a tunnel is not in use any longer.
 pub(super) enum End {
@@ -99,6 +105,12 @@ impl<'a> ActiveTunnel<'a> {
         let mut is_crowded = false;
         let mut checks = Checks::default();
         let throttle = LogThrottle::for_retries();
+        let released = reaches(
+            self.driver.successions.succession.clone(),
+            Succession::Release,
+        );
+        tokio::pin!(released);
+        let mut is_released = false;
         self.report();
         loop {
             let mut extent = Extent::Tunnel;
@@ -106,6 +118,11 @@ impl<'a> ActiveTunnel<'a> {
                 // The end of the tunnel makes all else void.
                 biased;
                 error = self.state.tunnel.ended() => return End::Lost(error),
+                () = &mut released, if !is_released => {
+                    is_released = true;
+                    self.driver.tunnels.abandon(&self.state.tunnel, HANDED_OVER);
+                    continue;
+                }
                 Ok(()) = newest.changed() => {
                     let identity = newest.borrow_and_update().clone();
                     let own = &self.state.tunnel.identity;
@@ -225,7 +242,7 @@ impl<'a> ActiveTunnel<'a> {
     }
 
     fn abandon(&self, error: session::Error) -> End {
-        self.driver.tunnels.abandon(&self.state.tunnel);
+        self.driver.tunnels.abandon(&self.state.tunnel, ABANDONED);
         End::Lost(error)
     }
 

@@ -5,6 +5,7 @@
 
 pub(super) mod active_tunnel;
 pub(super) mod cached_relay;
+pub mod handover;
 pub(super) mod handshake_race;
 mod path;
 pub(super) mod policy;

@@ -119,6 +119,14 @@ pub(crate) const CLOSE_WAIT: Duration = Duration::from_secs(2);
 /// relay a moment before still gets through.
 pub(crate) const RETIRED_IDLE: Duration = Duration::from_secs(10);
 
+// A hand-over to a successor.
+
+/// How long the end of a tunnel that is closed for a successor is waited for.
+pub(crate) const RELEASE: Duration = Duration::from_secs(5);
+/// After a successor failed, a relay may report for so long that it took the tunnel over: it lets
+/// the sessions of the tunnel finish first.
+pub(crate) const SUCCESSOR_FORGOTTEN: Duration = Duration::from_secs(30);
+
 // The choice of a relay.
 
 /// A relay whose last heartbeat is older is not counted on (protocol.md §1).

@@ -13,8 +13,9 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 
 use super::active_tunnel::{ActiveTunnel, End};
+use super::handover::{PredecessorLink, Succession, Successions};
 use super::policy::{
-    CONNECT, DRAIN, MIN_ATTEMPT_AGE, RELAY_PROBE_DELAY, RELAY_PROBE_DELAYS_DOUBLED,
+    CONNECT, DRAIN, MIN_ATTEMPT_AGE, RELAY_PROBE_DELAY, RELAY_PROBE_DELAYS_DOUBLED, RETIRED_IDLE,
 };
 use super::reconnect_trigger::ReconnectTrigger;
 use super::session;
@@ -71,25 +72,63 @@ pub(crate) struct Driver {
     pub(crate) relay_answered_first: u32,
     /// A person asked for an attempt during another one: should that fail, the next has no wait.
     pub(crate) user_request: bool,
+    /// What becomes of the process that takes over from this one.
+    pub(crate) successions: Successions,
+    /// Leads to the process that this one takes over from.
+    pub(crate) predecessor: Option<PredecessorLink>,
 }
 
 impl Driver {
-    /// Does what the state machine decides until it gives up; the error is why.
-    pub(crate) async fn run(&mut self) -> Error {
+    /// Does what the state machine decides until it gives up, the error is why, or until a successor
+    /// serves.
+    pub(crate) async fn run(&mut self) -> Option<Error> {
         let credential_client = Arc::clone(&self.credential_client.borrow());
         // A gateway whose settings have worked keeps retrying after a refusal, also at a start.
         let was_up = self.started || self.last_known_good.has(&credential_client.fingerprint());
         self.retired.clear();
         let mut connection = Connection::new(credential_client.is_pinned(), was_up);
+        let succession = self.successions.succession.clone();
         loop {
-            connection = match connection {
-                Connection::Registering(state) => self.register(state).await,
-                Connection::Connecting(state) => self.connect(state).await,
-                Connection::Up(state) => self.serve(state).await,
-                Connection::Backoff(state) => self.wait(state).await,
-                Connection::Stopped(error) => return error,
+            if let Connection::Stopped(error) = connection {
+                return Some(error);
+            }
+            connection = tokio::select! {
+                // A tunnel that is dropped in the middle of a step retires.
+                () = reaches(succession.clone(), Succession::Complete) => {
+                    self.tunnel_up.send_replace(false);
+                    return None;
+                }
+                next = self.step(connection) => next,
             };
         }
+    }
+
+    /// Does what `connection` stands for.
+    async fn step(&mut self, connection: Connection) -> Connection {
+        match connection {
+            Connection::Registering(state) => self.register(state).await,
+            Connection::Connecting(state) => self.connect(state).await,
+            Connection::Up(state) => self.serve(state).await,
+            Connection::Backoff(state) => self.wait(state).await,
+            stopped @ Connection::Stopped(_) => stopped,
+        }
+    }
+
+    fn succession(&self) -> Succession {
+        *self.successions.succession.borrow()
+    }
+
+    /// True if a successor serves.
+    pub(crate) fn is_handed_over(&self) -> bool {
+        self.succession() == Succession::Complete
+    }
+
+    /// Waits until no successor is under way that could serve.
+    async fn successor_failed(&mut self) {
+        let mut succession = self.successions.succession.clone();
+        let ended = succession.wait_for(|now| !now.is_under_way());
+        // Without the other end there is no successor.
+        let _ = ended.await;
     }
 
     /// Asks for credentials.
@@ -164,10 +203,18 @@ impl Driver {
 
     /// Makes a tunnel with the newest credentials.
     async fn connect(&mut self, state: Connecting) -> Connection {
+        // A tunnel that is made now would take the place of the successor's.
+        self.successor_failed().await;
         match self.make_tunnel(state.history.attempts()).await {
             Ok(tunnel) => Connection::Up(state.connected(tunnel, Instant::now())),
             Err(error) => {
                 let failure = error.failure();
+                if failure == Failure::TurnedAway
+                    && let Some(predecessor) = &mut self.predecessor
+                    && predecessor.release().await
+                {
+                    return Connection::Connecting(state);
+                }
                 self.metrics.connect_failed(failure.as_str());
                 state.failed(Error::Tunnel(error), failure, moment())
             }
@@ -220,7 +267,18 @@ impl Driver {
                 self.tunnel_up.send_replace(false);
                 let failure = error.failure();
                 self.metrics.reconnects(failure.as_str());
-                self.avoid_relay(&state.tunnel.identity, failure);
+                if self.succession().is_under_way() {
+                    // Full: the one who waits for it knows already.
+                    let _ = self.successions.released.try_send(());
+                    self.successor_failed().await;
+                }
+                let failure = if self.succession().has_failed_lately() {
+                    // There is no other connection of this gateway, whatever the relay says.
+                    Failure::Unreachable
+                } else {
+                    self.avoid_relay(&state.tunnel.identity, failure);
+                    failure
+                };
                 state.lost(Error::Tunnel(error), failure, moment())
             }
         }
@@ -245,6 +303,9 @@ impl Driver {
             );
         }
         self.started = true;
+        if let Some(predecessor) = &self.predecessor {
+            predecessor.serving();
+        }
         (self.relay_answered_first, self.user_request) = (0, false);
         self.log_throttle.clear();
         credential_client.stay_at(relay);
@@ -327,6 +388,13 @@ impl Driver {
         self.reporter.retrying(&NO_TUNNEL, error, delay);
     }
 
+    /// Serves for a moment what a relay or a client sends on its way here still, after a hand-over.
+    pub(crate) async fn linger(&mut self) {
+        // All retire.
+        self.retired.clear();
+        self.tunnels.finish(RETIRED_IDLE).await;
+    }
+
     /// Lets every tunnel drain; its sessions have a limit of their own.
     pub(crate) async fn drain(&mut self) {
         self.reporter.draining();
@@ -346,6 +414,13 @@ impl Driver {
         current
             .as_ref()
             .is_some_and(|identity| identity.lifetime.is_usable())
+    }
+}
+
+/// Waits until the succession is `wanted`.
+pub(super) async fn reaches(mut succession: watch::Receiver<Succession>, wanted: Succession) {
+    if succession.wait_for(|now| *now == wanted).await.is_err() {
+        std::future::pending().await
     }
 }
 

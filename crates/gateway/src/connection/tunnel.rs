@@ -9,13 +9,11 @@ use tokio::sync::{oneshot, watch};
 use super::path::Path;
 use super::policy::MAX_TUNNELS;
 use super::session::{self, Shared};
+use super::state::Failure;
 use crate::identity::Identity;
 use crate::net::source::Ends;
 use crate::scope::Scope;
 use crate::ssh::client;
-
-/// Sent to the relay of a tunnel that is replaced, if it still receives that.
-const ABANDONED: &str = "nothing gets through this connection; making another one";
 
 /// A tunnel in use; one that is dropped retires.
 pub(crate) struct Tunnel {
@@ -69,8 +67,13 @@ impl Tunnels {
             };
             // The end of a retired one is not awaited.
             if let Err(error) = tell.send(error) {
+                let is_expected = error.failure() == Failure::TakenOver;
                 let error = crate::error::chain(&error).to_string();
-                tracing::warn!(error, "a retired tunnel ended");
+                if is_expected {
+                    tracing::debug!(error, "a retired tunnel ended");
+                } else {
+                    tracing::warn!(error, "a retired tunnel ended");
+                }
             }
             // The next tunnel does not wait for them.
             sessions.lose().await;
@@ -84,11 +87,11 @@ impl Tunnels {
         }
     }
 
-    /// Ends `tunnel` and the sessions that it carries.
-    pub(crate) fn abandon(&self, tunnel: &Tunnel) {
+    /// Ends `tunnel` and the sessions that it carries; the relay receives `why`.
+    pub(crate) fn abandon(&self, tunnel: &Tunnel, why: &'static str) {
         let session = Arc::clone(&tunnel.session);
         self.scope.spawn("abandoned tunnel", async move {
-            session.close(ABANDONED).await;
+            session.close(why).await;
         });
     }
 
