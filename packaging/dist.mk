@@ -77,13 +77,16 @@ reproducible: portable ## Build the program once more in another directory, and 
 check-release: ## Compare version, tag and changelog
 	@packaging/check-release.sh $(VERSION)
 
-# What packages hold, laid out as it will lie. Completions are there for both names of the program. Three files that the official command line's package has too become
+# What packages hold, laid out as it will lie. The program is in a directory that the units make executable as a whole, so that a
+# running gateway can hand over to one that takes its place there. Completions are there for both names of the program. Three files that the official command line's package has too become
 # alternatives, which the scripts of the packages register.
 stage:
 	rm -rf $(STAGE)
 	$(MAKE) --no-print-directory install PREFIX=/usr PROGRAM=$(PACKAGE) DOCDIR=/usr/share/doc/$(PACKAGE) \
 	DESTDIR=$(abspath $(STAGE)) BINARY=$(PORTABLE) >/dev/null
-	install -d $(STAGE)/usr/share/$(PACKAGE)
+	install -d $(STAGE)/usr/share/$(PACKAGE) $(STAGE)/usr/lib/$(PACKAGE)
+	mv $(STAGE)/usr/bin/$(PACKAGE) $(STAGE)/usr/lib/$(PACKAGE)/
+	ln -s ../lib/$(PACKAGE)/$(PACKAGE) $(STAGE)/usr/bin/$(PACKAGE)
 	mv $(STAGE)/usr/share/man/man1/infisical.1 $(STAGE)/usr/share/zsh/site-functions/_infisical \
 	$(STAGE)/usr/share/fish/vendor_completions.d/infisical.fish $(STAGE)/usr/share/$(PACKAGE)/
 	for file in bash-completion/completions/$(PACKAGE) zsh/site-functions/_$(PACKAGE) fish/vendor_completions.d/$(PACKAGE).fish; do \

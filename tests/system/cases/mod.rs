@@ -251,7 +251,7 @@ pub(crate) const PACKAGES: &[Scenario] = &[
         cases: cases![deb:
             apt_installs_it_and_starts_nothing,
             its_gateways_reach_a_private_service,
-            upgrade_restarts_only_what_runs,
+            upgrade_hands_over_only_what_runs,
             removed_it_keeps_its_configuration,
             purged_it_leaves_nothing,
             official_command_line_keeps_its_name,
@@ -271,7 +271,7 @@ pub(crate) const PACKAGES: &[Scenario] = &[
         cases: cases![rpm:
             rpm_installs_it_and_starts_nothing,
             its_gateway_reaches_a_private_service,
-            upgrade_restarts_only_what_runs,
+            upgrade_hands_over_only_what_runs,
             removed_it_keeps_its_configuration,
         ],
     },

@@ -87,15 +87,15 @@ pub(in crate::cases) fn its_gateways_reach_a_private_service(lab: &mut Lab) {
     assert_packaged_unit_runs(&lab.container);
 }
 
-pub(in crate::cases) fn upgrade_restarts_only_what_runs(lab: &mut Lab) {
+pub(in crate::cases) fn upgrade_hands_over_only_what_runs(lab: &mut Lab) {
     let container = &lab.container;
     let units = [UNIT, "edge.service"];
-    let before = units.map(|unit| service::invocation(container, unit));
+    let before = units.map(|unit| super::start_of(container, unit));
     publish(container.release(), &dist().join("upgrade"));
     let said = apt(container, "upgrade");
     assert!(said.contains("Setting up infisical-gateway"), "{said}");
     for (unit, before) in units.iter().zip(&before) {
-        service::wait_for_another(container, unit, before);
+        super::assert_handed_over(container, unit, before);
     }
     lab.assert_session(GATEWAY);
     lab.assert_session(NAMED);

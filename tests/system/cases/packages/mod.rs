@@ -16,6 +16,8 @@ use crate::service::{self, UNIT};
 
 /// The program that the packages install.
 const PROGRAM: &str = "/usr/bin/infisical-gateway";
+/// The file that it leads to.
+const FILE: &str = "/usr/lib/infisical-gateway/infisical-gateway";
 /// Where the container sees what was built.
 const DIST: &str = "/srv/dist";
 /// A service that was never started.
@@ -63,9 +65,22 @@ fn assert_ready_and_idle(container: &Container) {
         .run(["getent", "passwd", "infisical-gateway"])
         .ok();
     let called = container.run(["readlink", "-f", "/usr/bin/infisical"]);
-    assert_eq!(called.ok().trim(), PROGRAM);
+    assert_eq!(called.ok().trim(), FILE);
     let explained = container.run(["journalctl", "--list-catalog"]).ok();
     assert!(explained.contains("Infisical") || explained.contains("gateway"));
+}
+
+/// Which start of `unit` this is, and its main process.
+fn start_of(container: &Container, unit: &str) -> [String; 2] {
+    ["InvocationID", "MainPID"].map(|property| container.property(unit, property))
+}
+
+/// Asserts that another process has `unit` since `before`, without a restart.
+#[track_caller]
+fn assert_handed_over(container: &Container, unit: &str, before: &[String; 2]) {
+    let [invocation, process] = start_of(container, unit);
+    assert_eq!(invocation, before[0], "{unit} was restarted");
+    assert_ne!(process, before[1], "{unit} runs the program of before");
 }
 
 /// Makes gateways services by the packaged program, the second of them by name.

@@ -45,11 +45,11 @@ pub(in crate::cases) fn its_gateway_reaches_a_private_service(lab: &mut Lab) {
     assert_packaged_unit_runs(&lab.container);
 }
 
-pub(in crate::cases) fn upgrade_restarts_only_what_runs(lab: &mut Lab) {
+pub(in crate::cases) fn upgrade_hands_over_only_what_runs(lab: &mut Lab) {
     let container = &lab.container;
-    let before = service::invocation(container, UNIT);
+    let before = super::start_of(container, UNIT);
     rpm(container, &["--upgrade", &package("upgrade")]);
-    service::wait_for_another(container, UNIT, &before);
+    super::assert_handed_over(container, UNIT, &before);
     lab.assert_session(GATEWAY);
     assert_eq!(container.property(UNUSED, "ActiveState"), "inactive");
     assert_eq!(container.property(UNIT, "UnitFileState"), "enabled");
