@@ -12,7 +12,7 @@ use super::handover::{Handing, InitialCharge};
 use super::legacy::{self, Rest};
 use super::logging::Handle;
 use super::setting_args::Gateway;
-use super::start::{Start, check_help};
+use super::start::{Duties, Start, check_help};
 use super::{egress, install, policy, service, status, upgrade};
 use crate::error::chain;
 use crate::gateway::audit::Audit;
@@ -147,7 +147,7 @@ pub(crate) async fn run(
         Some(Command::Reconnect(args)) => return service::reconnect(&args).await,
         Some(Command::Upgrade(args)) => {
             super::stop_on_signal(&scope, logs)?;
-            return upgrade::upgrade(&args, global, &scope).await;
+            return Box::pin(upgrade::upgrade(&args, global, &scope)).await;
         }
         Some(Command::Doctor(args)) => return doctor::gateway(&args, global).await,
         Some(Command::Check(args)) => return check::run(&args, global).await,
@@ -169,7 +169,7 @@ pub(crate) async fn run(
         let logs = logs.clone();
         Audit::new(move |line| logs.audit(line))
     };
-    let counted = Counted::Gateway(audit.clone());
+    let recorded = audit.clone();
     let (charge, predecessor) = InitialCharge::of(&global.environment)?;
     let (control, successions) = succession();
     let handing = Handing::new(control, global.args.exit_on_stdin_close)?;
@@ -177,7 +177,7 @@ pub(crate) async fn run(
         let cluster = Cluster::of_this_pod(global.environment.kubernetes_api.clone());
         let setup = gateway::Setup {
             cluster,
-            audit,
+            audit: recorded,
             triggers,
             last_known_good,
             successions,
@@ -186,9 +186,13 @@ pub(crate) async fn run(
         let running = gateway::run(settings, setup, reporter, responder, scope);
         Box::pin(running).await
     };
-    let charge = (charge, Some(handing));
+    let duties = Duties {
+        counted: Counted::Gateway(audit),
+        charge,
+        handing: Some(handing),
+    };
     let reason = gateway::Error::reason;
-    let running = start.run(global, logs, scope, counted, charge, role, reason);
+    let running = start.run(global, logs, scope, duties, role, reason);
     let ended = Box::pin(running).await;
     if let Err(error) = &ended
         && global.environment.successor.is_some()

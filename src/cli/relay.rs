@@ -10,7 +10,7 @@ use super::handover::InitialCharge;
 use super::legacy::Rest;
 use super::logging::Handle;
 use super::setting_args::Relay;
-use super::start::{self, Start, check_help};
+use super::start::{self, Duties, Start, check_help};
 use super::{install, status};
 use crate::config::env::Environment;
 use crate::config::{relay_asks_for_low_port, role};
@@ -130,15 +130,12 @@ pub(crate) async fn run(
         ))
         .await
     };
+    let duties = Duties {
+        counted,
+        charge: InitialCharge::Own,
+        handing: None,
+    };
     start
-        .run(
-            global,
-            logs,
-            scope,
-            counted,
-            (InitialCharge::Own, None),
-            role,
-            relay::Error::reason,
-        )
+        .run(global, logs, scope, duties, role, relay::Error::reason)
         .await
 }

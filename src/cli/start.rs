@@ -100,6 +100,15 @@ pub(crate) struct Start<R: Daemon> {
     settings: SettingArgs<R>,
 }
 
+/// What a service does besides its role.
+pub(super) struct Duties {
+    /// What is shown of its sessions.
+    pub(super) counted: Counted,
+    pub(super) charge: InitialCharge,
+    /// How it gets a successor, if it can.
+    pub(super) handing: Option<Handing>,
+}
+
 /// The end of the help of `check`.
 pub(super) fn check_help(role: Role) -> String {
     format!(
@@ -165,15 +174,14 @@ impl<R: Daemon> Start<R> {
     }
 
     /// Runs `role` with its settings, which follow a reload, announces what it reports, and serves
-    /// its status and metrics with what is `counted`, from when this process has the service. The
+    /// its status and metrics, from when this process has the service. The
     /// error that ends it is the last that the service manager hears of it.
     pub(super) async fn run<E>(
         &self,
         global: &Global,
         logs: &Handle,
         scope: Scope,
-        counted: Counted,
-        (charge, handing): (InitialCharge, Option<Handing>),
+        duties: Duties,
         role: impl AsyncFnOnce(
             watch::Receiver<R::Settings>,
             LastKnownGood,
@@ -186,6 +194,11 @@ impl<R: Daemon> Start<R> {
     where
         E: std::error::Error + Send + Sync + 'static,
     {
+        let Duties {
+            counted,
+            charge,
+            handing,
+        } = duties;
         let flags = self.flags(global, io::stdin());
         let settings = self.assemble(global, &flags, &|log| {
             logs.apply(log).map_err(logging::failure)

@@ -75,7 +75,7 @@ pub(crate) async fn upgrade(
     }
     let asking = scope.run(hand_over(&systemd, &unit, &before, global));
     let text = format!("Waiting until {unit} is handed over");
-    let Some(outcome) = progress::show(&text, asking).await else {
+    let Some(outcome) = Box::pin(progress::show(&text, asking)).await else {
         return Err(service::interrupted(&format!("{unit} goes on by itself")));
     };
     match outcome? {

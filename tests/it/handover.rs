@@ -207,7 +207,7 @@ async fn ten_upgrades_lose_no_new_session() {
             install(&service.program);
             let main = successors
                 .last()
-                .map_or(service.gateway.pid(), |last| last.0);
+                .map_or_else(|| service.gateway.pid(), |last| last.0);
             kill(main, Signal::SIGURG).expect("a process");
             let said = tokio::task::block_in_place(|| service.manager.wait_for("MAINPID="));
             successors.push(Successor::of(&said));

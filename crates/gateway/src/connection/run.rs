@@ -420,7 +420,7 @@ impl Driver {
 /// Waits until the succession is `wanted`.
 pub(super) async fn reaches(mut succession: watch::Receiver<Succession>, wanted: Succession) {
     if succession.wait_for(|now| *now == wanted).await.is_err() {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 
