@@ -2,14 +2,14 @@
 
 use std::io::{self, Write as _};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::exit::{Code, Failure};
 use super::global::{Global, LOCAL_DOMAIN};
 use super::print::output_failed;
 use super::progress;
 use crate::config::listen;
-use crate::connect::{self, Connection, Forwarder, Settings, Target};
+use crate::connect::{self, Connection, Forwarder, Protocol, Proxy, Settings, Target};
 use crate::error::{Reason, chain};
 use crate::host::{notify, ready_file};
 use crate::names::GatewayName;
@@ -26,6 +26,7 @@ const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr
 #[command(after_help = "\
 Examples:
   infisical connect edge-1 --to db.internal:5432 --listen 127.0.0.1:5432
+  infisical connect edge-1 --socks 1080 --http-connect 3128
   ssh -o ProxyCommand='infisical connect edge-1 --to \"[%h]:%p\" --stdio' admin@build-7
 
 The platform is http://127.0.0.1:8080 unless --domain or INFISICAL_API_URL says otherwise.")]
@@ -34,26 +35,48 @@ pub(crate) struct Args {
     gateway: GatewayName,
     /// The service to reach, as seen from the gateway; an IPv6 address in brackets, which any host
     /// may have
-    #[arg(long, value_name = "HOST:PORT")]
-    to: String,
+    #[arg(
+        long,
+        value_name = "HOST:PORT",
+        required_unless_present_any = ["socks", "http_connect"],
+        conflicts_with_all = ["socks", "http_connect"]
+    )]
+    to: Option<String>,
     /// Local address to listen on, or only a port, which is then on 127.0.0.1; port 0 lets the
     /// system choose [default: 127.0.0.1:0]
-    #[arg(long, value_name = "ADDR:PORT", value_parser = listen::parse, conflicts_with = "stdio")]
+    #[arg(
+        long,
+        value_name = "ADDR:PORT",
+        value_parser = listen::parse,
+        conflicts_with_all = ["stdio", "socks", "http_connect"]
+    )]
     listen: Option<SocketAddr>,
     /// One connection, on standard input and output
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["socks", "http_connect"])]
     stdio: bool,
+    /// Local address of a SOCKS5 proxy, or only a port: programs choose the services that they
+    /// reach, and the gateway resolves the names
+    #[arg(long, value_name = "ADDR:PORT", value_parser = listen::parse)]
+    socks: Option<SocketAddr>,
+    /// The same as an HTTP proxy, for the method CONNECT
+    #[arg(long, value_name = "ADDR:PORT", value_parser = listen::parse)]
+    http_connect: Option<SocketAddr>,
+    /// The proxies may listen where other machines reach them, which then reach all that the token
+    /// permits
+    #[arg(long)]
+    allow_remote: bool,
     /// File with the token that permits sessions [env: INFISICAL_TOKEN] [default: to a platform on
     /// this machine, its administrator's token]
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
-    /// File to write the local address to once it can be used
+    /// File to write the local address to once it can be used, one line for each
     #[arg(long, value_name = "FILE", conflicts_with = "stdio")]
     ready_file: Option<PathBuf>,
 }
 
 pub(crate) async fn run(args: Args, global: &Global, scope: Scope) -> anyhow::Result<()> {
-    let target = target(&args.to)?;
+    let target = args.to.as_deref().map(target).transpose()?;
+    let proxies_at = proxies_at(&args)?;
     let domain = global.domain(LOCAL_DOMAIN)?;
     let (headers, proxies) = (global.headers()?, global.proxies()?);
     let (token, token_source) = global.client_token(args.token_file.as_deref(), &domain)?;
@@ -65,17 +88,22 @@ pub(crate) async fn run(args: Args, global: &Global, scope: Scope) -> anyhow::Re
         token,
         domain,
         gateway: args.gateway,
-        target,
+    };
+    let Some(target) = target else {
+        let proxy = Proxy::bind(settings, proxies_at).map_err(failure)?;
+        return serve_proxies(proxy, args.ready_file.as_deref(), scope)
+            .await?
+            .map_err(failure);
     };
     if args.stdio {
-        let opening = Connection::open(settings, &scope);
+        let opening = Connection::open(settings, target, &scope);
         let connection = progress::show(&waiting, opening).await.map_err(failure)?;
         let (input, output) = (tokio::io::stdin(), tokio::io::stdout());
         let copying = connection.copy(input, output, &scope);
         return copying.await.map_err(failure);
     }
     let address = args.listen.unwrap_or(DEFAULT_LISTEN);
-    let forwarder = Forwarder::bind(settings, address).map_err(failure)?;
+    let forwarder = Forwarder::bind(settings, target, address).map_err(failure)?;
     // An unknown gateway, or one that is not connected, is reported before anything waits for it.
     match progress::show(&waiting, forwarder.check(&scope)).await {
         Err(error) if error.is_final() => return Err(failure(error)),
@@ -97,6 +125,47 @@ pub(crate) async fn run(args: Args, global: &Global, scope: Scope) -> anyhow::Re
     }
     notify::ready();
     forwarder.run(scope).await.map_err(failure)
+}
+
+/// Where the proxies are to listen.
+fn proxies_at(args: &Args) -> anyhow::Result<Vec<(Protocol, SocketAddr)>> {
+    let socks = args.socks.map(|address| (Protocol::Socks5, address));
+    let http = args
+        .http_connect
+        .map(|address| (Protocol::HttpConnect, address));
+    let all: Vec<_> = socks.into_iter().chain(http).collect();
+    let is_remote = |(_, address): &(Protocol, SocketAddr)| {
+        let address = address.ip().to_canonical();
+        !address.is_loopback() && !args.allow_remote
+    };
+    if all.iter().any(is_remote) {
+        const TEXT: &str = "other machines can reach that address, and through the proxy whatever the token permits: \
+                            write 127.0.0.1, or add --allow-remote";
+        return Err(Failure::usage(TEXT).into());
+    }
+    Ok(all)
+}
+
+/// Serves until `scope` is cancelled.
+async fn serve_proxies(
+    proxy: Proxy,
+    announced_in: Option<&Path>,
+    scope: Scope,
+) -> anyhow::Result<Result<(), connect::Error>> {
+    let mut lines = Vec::new();
+    for (protocol, address) in proxy.addresses() {
+        let name = match protocol {
+            Protocol::Socks5 => "SOCKS5",
+            Protocol::HttpConnect => "HTTP CONNECT",
+        };
+        let _ = writeln!(io::stderr(), "Listening on {address} for {name}");
+        lines.push(address.to_string());
+    }
+    if let Some(path) = announced_in {
+        ready_file::write(path, &lines.join("\n")).map_err(Failure::unavailable)?;
+    }
+    notify::ready();
+    Ok(proxy.run(scope).await)
 }
 
 /// Not by the argument parser, which would repeat the password of a URL.

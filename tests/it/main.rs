@@ -25,6 +25,7 @@ mod completions;
 mod configuration;
 mod connect_bad_peers;
 mod connect_check;
+mod connect_proxy;
 mod credentials;
 mod deployed_commands;
 mod dev;

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 
-use super::Settings;
 use super::ending::Ending;
 use super::error::Error;
-use super::route::Route;
+use super::route::{Remote, Route};
+use super::{Settings, Target};
 use crate::log_throttle::LogThrottle;
 use crate::net::accept::{Accepted, Acceptor};
 use crate::net::pooled_buf_reader::PooledBufReader;
@@ -25,7 +25,7 @@ const MAX_CONNECTIONS: usize = 1024;
 /// long.
 const CHECK_DEADLINE: Duration = Duration::from_secs(10);
 /// Time for connections to see the end of the program.
-const STOP_DEADLINE: Duration = Duration::from_secs(2);
+pub(super) const STOP_DEADLINE: Duration = Duration::from_secs(2);
 
 /// A bound local port.
 #[derive(Debug)]
@@ -41,8 +41,9 @@ impl Forwarder {
     ///
     /// # Errors
     /// The address cannot be used, or requests to the platform cannot be prepared.
-    pub fn bind(settings: Settings, address: SocketAddr) -> Result<Self, Error> {
-        let route = Arc::new(Route::try_new(settings)?);
+    pub fn bind(settings: Settings, target: Target, address: SocketAddr) -> Result<Self, Error> {
+        let platform = settings.platform()?;
+        let route = Arc::new(Route::new(settings, target, platform));
         let listener = listen::bind(Some(address), address.port())?;
         let address = listener.local_addr().map_err(Error::Accept)?;
         Ok(Self {
@@ -119,7 +120,7 @@ async fn serve(route: &Route, accepted: Accepted, throttle: &LogThrottle, stop: 
 }
 
 /// Logs a connection that failed. A local program may try again at once, without end.
-fn report(peer: SocketAddr, error: &Error, throttle: &LogThrottle) {
+pub(super) fn report(peer: SocketAddr, error: &Error, throttle: &LogThrottle) {
     const FAILED: &str = "connection failed";
     let (part, reason) = (error.part().as_str(), chain(error));
     if let Some(permission) = throttle.should_log(FAILED, &kind(error)) {
@@ -139,7 +140,16 @@ fn report(peer: SocketAddr, error: &Error, throttle: &LogThrottle) {
 async fn forward(route: &Route, local: &mut TcpStream, stop: &Scope) -> Result<(), Error> {
     // Boxed, so that an open connection does not carry the size of its handshakes.
     let opened = stop.run(Box::pin(route.open())).await;
-    let mut remote = opened.ok_or(Error::Stopped)??;
+    copy_between(route, opened.ok_or(Error::Stopped)??, local, stop).await
+}
+
+/// Copies between a local program and its target until both have ended or `stop` is cancelled.
+pub(super) async fn copy_between(
+    route: &Route,
+    mut remote: Remote,
+    local: &mut TcpStream,
+    stop: &Scope,
+) -> Result<(), Error> {
     let (copied, stopped) = {
         let local = &mut PooledBufReader::new(&mut *local);
         let remote = &mut PooledBufReader::new(&mut remote.stream);

@@ -8,6 +8,7 @@
 //! that is the platform's affair.
 //!
 //! - [`Forwarder`] serves a local port.
+//! - [`Proxy`] serves local ports at which programs choose their targets.
 //! - [`Connection`] is one connection, for standard input and output.
 
 use infisical_api as api;
@@ -19,6 +20,7 @@ mod ending;
 pub mod error;
 mod forward;
 mod lease;
+mod proxy;
 mod route;
 mod stdio;
 pub mod target;
@@ -27,6 +29,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 pub use error::{Error, Part};
 pub use forward::Forwarder;
+pub use proxy::{Protocol, Proxy};
 pub use target::Target;
 
 use crate::config::proxy::Proxies;
@@ -36,7 +39,7 @@ use crate::scope::Scope;
 use crate::secret::Secret;
 use route::{Remote, Route};
 
-/// What to connect to, and who asks.
+/// Through which gateway to connect, and who asks.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// The embedded platform.
@@ -49,8 +52,13 @@ pub struct Settings {
     pub token: Secret,
     /// The gateway.
     pub gateway: GatewayName,
-    /// The service behind it.
-    pub target: Target,
+}
+
+impl Settings {
+    /// Prepares requests to the platform.
+    fn platform(&self) -> Result<api::Client, Error> {
+        api::Client::try_new(&self.domain, &self.headers, &self.proxies).map_err(Error::Client)
+    }
 }
 
 /// One connection to the target.
@@ -61,12 +69,13 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Connects, unless `scope` is cancelled before.
+    /// Connects to `target`, unless `scope` is cancelled before.
     ///
     /// # Errors
     /// The connection could not be made.
-    pub async fn open(settings: Settings, scope: &Scope) -> Result<Self, Error> {
-        let route = Route::try_new(settings)?;
+    pub async fn open(settings: Settings, target: Target, scope: &Scope) -> Result<Self, Error> {
+        let platform = settings.platform()?;
+        let route = Route::new(settings, target, platform);
         let opened = scope.run(Box::pin(route.open())).await;
         let remote = opened.ok_or(Error::Stopped)??;
         Ok(Self { route, remote })

@@ -59,20 +59,20 @@ struct Session {
 #[derive(Debug)]
 pub(super) struct Route {
     settings: Settings,
+    target: Target,
     platform: api::Client,
     leases: Leases<Session, Refusal>,
 }
 
 impl Route {
     /// Prepares requests; nothing is asked of anyone yet.
-    pub(super) fn try_new(settings: Settings) -> Result<Self, Error> {
-        let platform = api::Client::try_new(&settings.domain, &settings.headers, &settings.proxies)
-            .map_err(Error::Client)?;
-        Ok(Self {
+    pub(super) fn new(settings: Settings, target: Target, platform: api::Client) -> Self {
+        Self {
             settings,
+            target,
             platform,
             leases: Leases::new(),
-        })
+        }
     }
 
     pub(super) fn gateway(&self) -> &GatewayName {
@@ -80,7 +80,7 @@ impl Route {
     }
 
     pub(super) fn target(&self) -> &Target {
-        &self.settings.target
+        &self.target
     }
 
     /// A connection to the gateway, which connects to the target as its first act.
@@ -121,7 +121,7 @@ impl Route {
                 });
             }
             Ok(Ok(Err(NotReached { class, reason }))) => {
-                let target = self.settings.target.clone();
+                let target = self.target.clone();
                 return Err(Error::Target {
                     gateway: self.settings.gateway.clone(),
                     class,
@@ -134,7 +134,7 @@ impl Route {
         };
         Err(Error::Silent {
             gateway: self.settings.gateway.clone(),
-            target: self.settings.target.clone(),
+            target: self.target.clone(),
             source,
         })
     }
@@ -159,8 +159,8 @@ impl Route {
     /// Asks the platform for a session; also says for how long it is valid.
     async fn ask(&self) -> Result<(Session, Duration), Refusal> {
         let request = OpenSession {
-            target_host: self.settings.target.host().to_owned(),
-            target_port: self.settings.target.port(),
+            target_host: self.target.host().to_owned(),
+            target_port: self.target.port(),
         };
         let credentials = self
             .platform
