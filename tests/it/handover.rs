@@ -1,5 +1,6 @@
 //! A gateway hands its service over to a successor: the program as its file is now, without a gap.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -112,6 +113,26 @@ fn install(path: &Path) {
     }
 }
 
+/// Asserts that `successor` has no socket of `first`.
+fn assert_inherits_no_socket(first: Pid, successor: Pid) {
+    let sockets = |pid: Pid| -> Option<BTreeSet<PathBuf>> {
+        let entries = std::fs::read_dir(format!("/proc/{pid}/fd")).ok()?;
+        let links = entries.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
+        Some(
+            links
+                .filter(|link| link.to_string_lossy().starts_with("socket:"))
+                .collect(),
+        )
+    };
+    let Some((first, successor)) = sockets(first).zip(sockets(successor)) else {
+        eprintln!("SKIPPED: only root sees the descriptors of the program");
+        return;
+    };
+    let shared: Vec<_> = first.intersection(&successor).collect();
+    assert!(!first.is_empty() && !successor.is_empty());
+    assert!(shared.is_empty(), "{shared:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn successor_serves_before_the_first_process_ends() {
     let lab = Lab::new().await;
@@ -134,6 +155,8 @@ async fn successor_serves_before_the_first_process_ends() {
     assert!(said.contains("STATUS=connected to "), "{said}");
     manager.wait_for("WATCHDOG=1");
     assert!(service.gateway.is_running(), "it has a session");
+
+    assert_inherits_no_socket(service.gateway.pid(), successor.0);
 
     echoes(&mut open, b"the old one").await.expect("not cut");
     let mut new = lab.way(echo.address).tcp().await.expect("a way");
