@@ -2,22 +2,31 @@
 
 use super::lines::{is_comment, is_section};
 use super::{Entry, read};
-use crate::table::is_plain;
+use crate::table::{Kind, is_plain};
 
 /// The lines of a file's text, with `<secret>` in place of every value that may be one.
 #[must_use]
 pub fn masked(text: &str) -> Vec<String> {
     let entries = read(text).entries;
     let entry_at = |line| entries.iter().find(|entry| entry.line == line);
+    // Of rules, which may have a line each.
+    let mut is_in_list = false;
     (1..)
         .zip(text.lines())
         .map(|(number, line)| match entry_at(number) {
-            Some(entry) if has_no_secret(entry) => line.to_owned(),
+            Some(entry) if has_no_secret(entry) => {
+                is_in_list = entry.key.kind == Kind::Rules && line.trim_end().ends_with(['[', ',']);
+                line.to_owned()
+            }
             Some(_) => without_value(line),
             None if is_section(line) => line.to_owned(),
             // An assignment may be kept as a comment.
             None if is_comment(line) && line.contains('=') => without_value(line),
             None if is_comment(line) => line.to_owned(),
+            None if is_in_list => {
+                is_in_list = !line.trim_start().starts_with(']');
+                line.to_owned()
+            }
             None => "<a line that is not understood>".to_owned(),
         })
         .collect()
@@ -65,5 +74,10 @@ mod tests {
         let toml = "gateway_name = \"edge\" # The name.\ntoken = \"hunter2\"\n";
         let shown = "gateway_name = \"edge\" # The name.|token = <secret>";
         assert_eq!(masked(toml).join("|"), shown);
+        let list =
+            "[targets]\nallow = [\n  \"[fd00::/8]:1\",\n  # token = \"hunter2\"\n]\nhunter2\n";
+        let shown = "[targets]|allow = [|  \"[fd00::/8]:1\",|  # token = <secret>|]|<a line that is not \
+                     understood>";
+        assert_eq!(masked(list).join("|"), shown);
     }
 }
