@@ -2,6 +2,7 @@
 //!
 //! One list for the process: the part that dials knows nothing of the parts that listen.
 
+use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -74,8 +75,10 @@ fn is_local(target: SocketAddr, address: IpAddr) -> bool {
     let mut near = target;
     near.set_ip(address);
     near.set_port(0);
-    // Only the kernel knows all of them. Nothing is sent.
-    UdpSocket::bind(near).is_ok()
+    // Only the kernel knows all of them. Nothing is sent. A sandbox that forbids this does not say
+    // whose address it is: it counts as ours.
+    let bound = UdpSocket::bind(near);
+    !bound.is_err_and(|error| error.kind() == ErrorKind::AddrNotAvailable)
 }
 
 #[cfg(test)]
