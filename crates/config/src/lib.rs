@@ -20,6 +20,7 @@ pub mod file;
 #[doc(hidden)]
 pub mod fuzzing;
 mod gateway;
+mod gateway_targets;
 pub mod listen;
 pub mod log;
 mod login;
@@ -38,8 +39,6 @@ pub mod value;
 pub mod warning;
 
 pub use assemble::{Assembled, Inputs, default_directory};
-pub use gateway::{
-    GatewayEgress, GatewayTargets, assemble_gateway, assemble_gateway_egress,
-    assemble_gateway_targets,
-};
+pub use gateway::{GatewayEgress, assemble_gateway, assemble_gateway_egress};
+pub use gateway_targets::{GatewayTargets, assemble_gateway_targets};
 pub use relay::{assemble_relay, relay_asks_for_low_port};
