@@ -14,11 +14,13 @@ use serde_json::json;
 
 use super::exit::{Code, Failure};
 use super::global::{Global, LOCAL_DOMAIN};
+use super::platform_access as access;
 use super::platform_audit as audit;
 use super::platform_lists::{Format, ListedEnrollment, ListedGateway, ListedRelay};
 use super::print::print;
 use super::progress;
-use crate::api::types::Identity;
+use crate::api::access::{GROUP_PREFIX, SetGroups};
+use crate::api::types::{Identity, Message};
 use crate::api::{self, Client};
 use crate::config::env::{AUTH_METHOD, CLIENT_ID, CLIENT_SECRET};
 use crate::config::relay_host;
@@ -42,6 +44,9 @@ pub(crate) enum Command {
     /// The relays that the platform knows
     #[command(subcommand)]
     Relay(RelayCommand),
+    #[command(subcommand)]
+    #[command(name = "access")]
+    AccessRules(access::Command),
     Audit(audit::Args),
 }
 
@@ -52,6 +57,7 @@ impl Command {
             Self::EnrollmentToken(command) => enrollment_token(command, global).await,
             Self::Gateway(command) => gateway(command, global).await,
             Self::Relay(command) => relay(command, global).await,
+            Self::AccessRules(command) => command.run(global).await,
             Self::Audit(args) => args.run(global).await,
         }
     }
@@ -72,6 +78,9 @@ pub(crate) enum IdentityCommand {
             default_value = "gateway"
         )]
         roles: Vec<Role>,
+        /// Group whose access rules are for it as well; several are separated by commas
+        #[arg(long = "group", value_name = "GROUP", value_delimiter = ',')]
+        groups: Vec<String>,
         /// Print a client id and secret to log in with instead, as lines of a configuration file
         #[arg(long)]
         universal_auth: bool,
@@ -87,7 +96,18 @@ pub(crate) enum IdentityCommand {
         #[command(flatten)]
         administrator: Administrator,
     },
-    /// Delete an identity, its tokens, and the gateways and relays that it registered
+    /// Make these the groups of an identity, in place of those that it has
+    SetGroups {
+        /// Its name or id
+        #[arg(value_parser = identity_called)]
+        identity: String,
+        /// Names of the groups; none takes it out of all
+        #[arg(value_name = "GROUP")]
+        groups: Vec<String>,
+        #[command(flatten)]
+        administrator: Administrator,
+    },
+    /// Delete an identity, its tokens, its access rules, and the gateways and relays that it registered
     Remove {
         /// Its id, which create has printed and list shows
         #[arg(value_parser = identity_id)]
@@ -95,6 +115,14 @@ pub(crate) enum IdentityCommand {
         #[command(flatten)]
         administrator: Administrator,
     },
+}
+
+/// Name or id of an identity, and not of a group.
+pub(super) fn identity_called(text: &str) -> Result<String, &'static str> {
+    if text.starts_with(GROUP_PREFIX) {
+        return Err("this is for one identity, not for a group");
+    }
+    Ok(text.to_owned())
 }
 
 fn identity_id(text: &str) -> Result<uuid::Uuid, &'static str> {
@@ -258,7 +286,7 @@ impl Admin {
         answer.map_err(|error| self.refused(error))
     }
 
-    async fn post<T: DeserializeOwned>(
+    pub(super) async fn post<T: DeserializeOwned>(
         &self,
         action: &'static str,
         path: &str,
@@ -269,7 +297,7 @@ impl Admin {
         answer.map_err(|error| self.refused(error))
     }
 
-    async fn delete(&self, action: &'static str, path: &str) -> anyhow::Result<()> {
+    pub(super) async fn delete(&self, action: &'static str, path: &str) -> anyhow::Result<()> {
         let answer = wait(self.client.delete(action, path, &self.token)).await;
         answer.map(drop).map_err(|error| self.refused(error))
     }
@@ -299,22 +327,31 @@ async fn identity(command: IdentityCommand, global: &Global) -> anyhow::Result<(
         IdentityCommand::Create {
             name,
             roles,
+            groups,
             universal_auth,
             output,
             administrator,
         } => {
             output.prove_writable()?;
             let admin = administrator.connect(global)?;
+            let is_client = roles.iter().any(|role| matches!(role, Role::Client));
             let method = if universal_auth {
                 "universal-auth"
             } else {
                 "token"
             };
-            let request = json!({"name": name, "method": method, "roles": roles});
+            let request = json!({"name": name, "method": method, "roles": roles, "groups": groups});
             let path = "/v1/embedded/identities";
             let created: CreatedIdentity =
                 admin.post("creating the identity", path, &request).await?;
             let (secret, id) = (created.secret()?, created.identity_id);
+            if is_client {
+                let _ = writeln!(
+                    io::stderr(),
+                    "It reaches what access rules allow: infisical platform access allow --who {id} \
+                     --gateway NAME --target HOST:PORT"
+                );
+            }
             // Beside the secret, which stands alone on standard output.
             let _ = writeln!(
                 io::stderr(),
@@ -330,6 +367,17 @@ async fn identity(command: IdentityCommand, global: &Global) -> anyhow::Result<(
             let path = "/v1/embedded/identities";
             let identities: Vec<Identity> = admin.get("listing the identities", path).await?;
             format.identities(&identities)
+        }
+        IdentityCommand::SetGroups {
+            identity,
+            groups,
+            administrator,
+        } => {
+            let admin = administrator.connect(global)?;
+            let request = json!(SetGroups { identity, groups });
+            let path = "/v1/embedded/identity-groups";
+            let done: Message = admin.post("setting the groups", path, &request).await?;
+            print(&format!("{}\n", done.message))
         }
         IdentityCommand::Remove { id, administrator } => {
             let admin = administrator.connect(global)?;

@@ -10,7 +10,7 @@ use super::print::output_failed;
 use super::progress;
 use crate::config::listen;
 use crate::connect::{self, Connection, Forwarder, Protocol, Proxy, Settings, Target};
-use crate::error::{Reason, chain};
+use crate::error::chain;
 use crate::host::{notify, ready_file};
 use crate::names::GatewayName;
 use crate::scope::Scope;
@@ -179,10 +179,10 @@ fn failure(error: connect::Error, token_source: &str) -> anyhow::Error {
     if let connect::Error::Local(error) = error {
         return output_failed(error);
     }
-    let reason = error.reason();
-    let failure = anyhow::Error::from(Failure::new(reason, error));
-    match reason {
-        Reason::Permission => failure.context(format!("the token from {token_source} was refused")),
-        Reason::Configuration | Reason::Unavailable | Reason::Software => failure,
+    let is_about_the_token = error.is_about_the_token();
+    let failure = anyhow::Error::from(Failure::new(error.reason(), error));
+    if is_about_the_token {
+        return failure.context(format!("the token from {token_source} was refused"));
     }
+    failure
 }

@@ -27,6 +27,7 @@ pub mod logging;
 mod manual;
 mod person;
 mod platform;
+mod platform_access;
 mod platform_audit;
 mod platform_lists;
 mod policy;

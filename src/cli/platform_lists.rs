@@ -135,20 +135,22 @@ impl Format {
                 "id": identity.id,
                 "name": identity.name,
                 "roles": identity.roles,
+                "groups": identity.groups,
                 "login": login(identity),
                 "client_id": identity.client_id,
                 "created_at": identity.created_at,
             })
         };
-        let head = ["NAME", "ROLES", "LOGIN", "CREATED", "ID"];
+        let head = ["NAME", "ROLES", "GROUPS", "LOGIN", "CREATED", "ID"];
+        let joined = |names: &[String]| match names.is_empty() {
+            true => NONE.to_owned(),
+            false => names.join(","),
+        };
         self.print("identities", identities, object, head, |identity| {
-            let roles = match identity.roles.is_empty() {
-                true => NONE.to_owned(),
-                false => identity.roles.join(","),
-            };
+            let (roles, groups) = (joined(&identity.roles), joined(&identity.groups));
             let created = minutes(&identity.created_at);
             let (name, id) = (identity.name.clone(), identity.id.clone());
-            [name, roles, login(identity).to_owned(), created, id]
+            [name, roles, groups, login(identity).to_owned(), created, id]
         })
     }
 
@@ -215,7 +217,7 @@ fn reach_cells(reach: &Reach) -> [String; 3] {
 }
 
 /// A time of the API to the minute: `2026-11-24 10:00 UTC`.
-fn minutes(time: &str) -> String {
+pub(super) fn minutes(time: &str) -> String {
     // `YYYY-MM-DDTHH:MM:SS…Z`, RFC 3339.
     match (time.get(..10), time.get(11..16), time.ends_with('Z')) {
         (Some(date), Some(minute), true) => format!("{date} {minute} UTC"),

@@ -351,6 +351,7 @@ pub(crate) fn other_resolvers(sources: &[Source]) -> Vec<String> {
         if path == "crates/runtime/src/net/resolve.rs"
             || path == "src/dev/check.rs"
             || path.ends_with("tests.rs")
+            || path.contains("/tests/")
         {
             continue;
         }

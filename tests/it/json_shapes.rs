@@ -94,7 +94,12 @@ fn more(stack: &Stack, command: &str) -> Vec<String> {
     let token = stack.platform.token_file().display().to_string();
     let config = |path: &std::path::Path| vec!["--config".to_owned(), path.display().to_string()];
     if command.starts_with("platform ") {
-        return vec!["--domain".to_owned(), url, "--token-file".to_owned(), token];
+        let mut words = vec!["--domain".to_owned(), url, "--token-file".to_owned(), token];
+        if command == "platform access check" {
+            let which = ["--who=alice", "--gateway", GATEWAY, "--target=a:1"];
+            words.extend(which.map(str::to_owned));
+        }
+        return words;
     }
     let mut words = match command {
         "gateway check" | "gateway doctor" => config(&stack.gateway_command.config),
@@ -131,6 +136,8 @@ async fn commands_print_the_documented_fields() {
     let echo = Target::echo(stack.host).await;
     let mut client = stack.way(&echo).await.tcp().await.expect("a way");
     echoes(&mut client, b"hello").await.expect("an echo");
+    let client = stack.platform.token_with("alice", &["client"]).await;
+    assert!(!client.is_empty());
     for (command, shape) in documented() {
         let mut process = infisical(stack.dir());
         process.args(command.split(' ')).arg("--json");

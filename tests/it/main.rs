@@ -12,6 +12,7 @@
 )]
 #![allow(missing_docs, reason = "a test has no readers but those of its source")]
 
+mod access;
 mod api_answers;
 mod api_proxy;
 mod audit;

@@ -427,15 +427,34 @@ async fn roles_allow_their_purpose_only() {
     let register_gateway = json!({"relayName": "eu-1", "name": "edge"});
     let enrollment = json!({"kind": "gateway", "name": "other"});
     let session = json!({"targetHost": "a", "targetPort": 1});
+    let allow = [
+        "access",
+        "allow",
+        "--who",
+        "group:all",
+        "--gateway",
+        "*",
+        "--target",
+        "*",
+    ];
+    let (code, _, output) = administer(&platform, dir.path(), &allow).await;
+    assert_eq!(code, 0, "{output}");
     let (code, relay, _) = create(&["--role", "relay"]).await;
     assert_eq!(code, 0);
     for (words, expected) in [
         (&[][..], [403, 200, 403, 403]),
         (&["--role", "relay"], [400, 403, 403, 403]),
         (&["--role", "operator"], [403, 403, 200, 403]),
-        (&["--role", "client"], [403, 403, 403, 200]),
+        (&["--role", "client"], [403, 403, 403, 403]),
+        (
+            &["--role", "client", "--group", "all"],
+            [403, 403, 403, 200],
+        ),
         (&["--role", "admin"], [403, 403, 200, 200]),
-        (&["--role", "client,operator"], [403, 403, 200, 200]),
+        (
+            &["--role", "client,operator", "--group", "all"],
+            [403, 403, 200, 200],
+        ),
     ] {
         // Another relay has the host already.
         let first = post(

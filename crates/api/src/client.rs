@@ -170,9 +170,12 @@ impl Client {
 
     /// `POST /v2/gateways/heartbeat`, with either token; success proves the whole path.
     #[expect(clippy::missing_errors_doc, reason = "see register_gateway")]
-    pub async fn gateway_heartbeat(&self, token: &Secret) -> Result<(), Error> {
-        let request = GatewayHeartbeat::default();
-        self.heartbeat("/v2/gateways/heartbeat", token, Some(&request))
+    pub async fn gateway_heartbeat(
+        &self,
+        token: &Secret,
+        request: &GatewayHeartbeat,
+    ) -> Result<(), Error> {
+        self.heartbeat("/v2/gateways/heartbeat", token, Some(request))
             .await
     }
 
@@ -559,8 +562,9 @@ mod tests {
             let client = Client::try_new(&base, &CustomHeaders::default(), &Proxies::default())
                 .expect("a client");
             let token = Secret::new("token");
+            let heartbeat = crate::types::GatewayHeartbeat::default();
             let (refused, ()) = tokio::join!(
-                client.gateway_heartbeat(&token),
+                client.gateway_heartbeat(&token, &heartbeat),
                 refusing(listener, headers)
             );
             assert_eq!(refused.expect_err("401").status(), Some(401));

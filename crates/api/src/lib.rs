@@ -1,6 +1,7 @@
 //! The platform's HTTP API: its client, the logins, and the wire types that the embedded platform
 //! uses too.
 
+pub mod access;
 mod answer;
 mod client;
 mod error;

@@ -82,7 +82,14 @@ pub struct GatewayCredentials {
     pub pki: ServerPki,
     /// The tunnel.
     pub ssh: GatewaySsh,
+    /// Which of [`GatewayHeartbeat::capabilities`] the platform knows: the embedded one says so, the
+    /// deployed one never does.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub accepted_capabilities: Vec<String>,
 }
+
+/// Capability of a gateway that judges the addresses which it dials by the rules of a certificate.
+pub const TARGET_ADDRESSES: &str = "targetAddresses";
 
 /// X.509 material of a TLS server: the gateway's (TLS 2) or the relay's (TLS 1).
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -290,6 +297,9 @@ pub struct Identity {
     pub name: String,
     /// What it may do.
     pub roles: Vec<String>,
+    /// Whose access rules are for it as well.
+    #[serde(default)]
+    pub groups: Vec<String>,
     /// With which it logs in; null where it has an access token.
     pub client_id: Option<String>,
     /// RFC 3339.

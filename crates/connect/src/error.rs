@@ -228,6 +228,12 @@ impl Error {
         }
     }
 
+    /// True if the platform did not take the token, rather than refuse what was asked with it.
+    #[must_use]
+    pub fn is_about_the_token(&self) -> bool {
+        matches!(self.class(), Class::Reauthenticate | Class::Reenroll)
+    }
+
     /// True if only a person can change it: trying again does not help.
     #[must_use]
     pub fn is_final(&self) -> bool {

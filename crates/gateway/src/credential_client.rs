@@ -13,7 +13,9 @@ use super::connection::relay_selection;
 use super::identity::Identity;
 use super::platform_auth::PlatformAuth;
 use crate::agent::last_known_good::Fingerprint;
-use crate::api::types::{ConnectGateway, RegisterGateway, Relay};
+use crate::api::types::{
+    ConnectGateway, GatewayHeartbeat, RegisterGateway, Relay, TARGET_ADDRESSES,
+};
 use crate::api::{self, Client};
 use crate::error::{Class, Reason, kind};
 use crate::names::{GatewayName, RelayName, TLS_PORT};
@@ -57,6 +59,9 @@ pub(crate) struct CredentialClient {
     choice: Mutex<Choice>,
     /// That the platform's name is another one was logged.
     has_warned_of_name: AtomicBool,
+    /// The platform understands that this gateway judges addresses; the deployed one does not, and
+    /// nothing is announced to it.
+    announces_target_addresses: AtomicBool,
 }
 
 /// What is known of the relays. Locked for a moment at a time.
@@ -112,6 +117,7 @@ impl CredentialClient {
             cached_relay: None,
             choice: Mutex::default(),
             has_warned_of_name: AtomicBool::new(false),
+            announces_target_addresses: AtomicBool::new(false),
         }
     }
 
@@ -130,6 +136,8 @@ impl CredentialClient {
         if same_platform {
             let choice = before.choice().clone();
             *self.choice() = choice;
+            let announces = &before.announces_target_addresses;
+            self.announces_target_addresses = announces.load(Ordering::Relaxed).into();
         }
         self
     }
@@ -190,6 +198,16 @@ impl CredentialClient {
         }
         choice.chosen = Some(best.relay.name.clone());
         Ok(choice.chosen.clone())
+    }
+
+    /// What each heartbeat announces.
+    pub(crate) fn heartbeat(&self) -> GatewayHeartbeat {
+        let mut heartbeat = GatewayHeartbeat::default();
+        if self.announces_target_addresses.load(Ordering::Relaxed) {
+            let name = TARGET_ADDRESSES.to_owned();
+            heartbeat.capabilities.insert(name, true.into());
+        }
+        heartbeat
     }
 
     pub(crate) fn client(&self) -> &Client {
@@ -293,6 +311,10 @@ impl CredentialClient {
                 self.client.connect_gateway(token, &request).await?
             }
         };
+        let accepted = &credentials.accepted_capabilities;
+        let accepts = accepted.iter().any(|name| name == TARGET_ADDRESSES);
+        self.announces_target_addresses
+            .store(accepts, Ordering::Relaxed);
         let mut identity =
             Identity::try_new(relay_name.clone(), &credentials, self.client.clock())?;
         if matches!(self.auth, PlatformAuth::Identity(_)) {

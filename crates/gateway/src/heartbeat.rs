@@ -110,7 +110,8 @@ impl Heartbeat {
 /// One heartbeat.
 async fn once(credential_client: &CredentialClient) -> Result<(), (api::Error, Class)> {
     let client = credential_client.client();
-    let heartbeat = |token| async move { client.gateway_heartbeat(&token).await };
+    let request = &credential_client.heartbeat();
+    let heartbeat = |token| async move { client.gateway_heartbeat(&token, request).await };
     call(credential_client.auth().source(), heartbeat).await
 }
 

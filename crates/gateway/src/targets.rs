@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tracing::field;
 
 use crate::audit::Session;
-use crate::config::targets::{TargetHost, TargetPolicy, Verdict, address};
+use crate::config::targets::{Rule, TargetHost, TargetPolicy, Verdict, address};
 use crate::error::printable;
 use crate::events::Event;
 use crate::log_throttle::LogThrottle;
@@ -47,12 +47,46 @@ impl Targets {
 /// The policy refuses a target. The client's user reads it; the rule is the owner's to know.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the policy of this gateway does not allow {target}{}; its owner can change that",
-    if *.was_open { " any more" } else { "" }
+    "{} {target}{}",
+    if *.by_platform {
+        "no access rule of the platform is for any address of"
+    } else {
+        "the policy of this gateway does not allow"
+    },
+    match (*.by_platform, *.was_open) {
+        (true, _) => "; an administrator of the platform can add one",
+        (false, true) => " any more; its owner can change that",
+        (false, false) => "; its owner can change that",
+    }
 )]
 pub struct NotAllowed {
     target: String,
     was_open: bool,
+    by_platform: bool,
+}
+
+/// What the platform granted a session for, where it left the decision about addresses to the
+/// gateway.
+#[derive(Debug, Clone)]
+struct Grant(Vec<Rule>);
+
+impl Grant {
+    /// `None` if the certificate has no rules. A rule that cannot be read is for no address.
+    fn of(rules: &[String]) -> Option<Self> {
+        let read = rules.iter().filter_map(|rule| rule.parse().ok());
+        (!rules.is_empty()).then(|| Self(read.collect()))
+    }
+
+    fn covers(&self, host: &TargetHost, to: SocketAddr) -> bool {
+        // A policy without rules would allow everything.
+        self.0.iter().any(|rule| {
+            let policy = TargetPolicy {
+                allow: vec![rule.clone()],
+                deny: Vec::new(),
+            };
+            policy.judge(host, to.port(), to.ip(), None).is_allowed()
+        })
+    }
 }
 
 /// Why there is no connection to a target.
@@ -83,15 +117,18 @@ impl Opened {
 pub(crate) struct TargetAccess<'a> {
     targets: &'a Targets,
     session: &'a Session,
+    grant: Option<Grant>,
     /// The newest connection to each host.
     opened: Mutex<Vec<Opened>>,
 }
 
 impl<'a> TargetAccess<'a> {
-    pub(crate) fn new(targets: &'a Targets, session: &'a Session) -> Self {
+    /// `granted` are the rules for addresses in the client's certificate.
+    pub(crate) fn new(targets: &'a Targets, session: &'a Session, granted: &[String]) -> Self {
         Self {
             targets,
             session,
+            grant: Grant::of(granted),
             opened: Mutex::default(),
         }
     }
@@ -120,7 +157,11 @@ impl<'a> TargetAccess<'a> {
         }
         let first_refused = Mutex::new(None);
         let may_dial = |address: SocketAddr| {
-            let verdict = judge(&policy, &host, address, own_sockets::reached_at);
+            let mut verdict = judge(&policy, &host, address, own_sockets::reached_at);
+            let grant = self.grant.as_ref();
+            if verdict.is_allowed() && grant.is_some_and(|grant| !grant.covers(&host, address)) {
+                verdict = Verdict::NotGranted;
+            }
             if !verdict.is_allowed() {
                 tracing::debug!(target.address = %address, rule = %verdict, "address not allowed");
                 let mut first = lock(&first_refused);
@@ -180,8 +221,11 @@ impl<'a> TargetAccess<'a> {
         let target = target(&open.host, open.port);
         let event = events::SESSION_NOT_ALLOWED;
         self.log(event, &target, Some(open.address), verdict);
-        let was_open = true;
-        Some(NotAllowed { target, was_open })
+        Some(NotAllowed {
+            target,
+            was_open: true,
+            by_platform: false,
+        })
     }
 
     fn refuse(
@@ -193,8 +237,11 @@ impl<'a> TargetAccess<'a> {
     ) -> Error {
         let target = target(host, port);
         self.log(events::TARGET_NOT_ALLOWED, &target, address, verdict);
-        let was_open = false;
-        Error::NotAllowed(NotAllowed { target, was_open })
+        Error::NotAllowed(NotAllowed {
+            target,
+            was_open: false,
+            by_platform: matches!(verdict, Verdict::NotGranted),
+        })
     }
 
     fn log(&self, event: Event, target: &str, address: Option<SocketAddr>, verdict: Verdict<'_>) {
@@ -266,7 +313,7 @@ mod tests {
         let targets = Targets::new(watch::channel(policy).1);
         let id = "5f0c7f3e-0000-4000-8000-000000000001".parse();
         let record = Audit::default().begin(&id.expect("an id"));
-        let access = TargetAccess::new(&targets, record.session());
+        let access = TargetAccess::new(&targets, record.session(), &[]);
         access.connect(host, port, SOON).await.map(drop)
     }
 
@@ -297,6 +344,30 @@ mod tests {
                 "{allow:?} {deny:?} {host}: {connected:?}"
             );
             assert_eq!(connected.is_ok(), is_allowed, "{host}: {connected:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn only_granted_addresses_are_dialled() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let port = listener.local_addr().expect("bound").port();
+        for (granted, host, is_allowed) in [
+            (&["127.0.0.0/8"][..], "localhost", true),
+            (&["10.0.0.0/8", "127.0.0.1"], "localhost", true),
+            (&["127.0.0.0/8"], "127.0.0.1", true),
+            (&["10.0.0.0/8", "::1"], "127.0.0.1", false),
+            (&["127.0.0.0/8:1"], "localhost", false),
+            // Of a later program.
+            (&["region:eu"], "localhost", false),
+            (&[], "localhost", true),
+        ] {
+            let targets = Targets::new(watch::channel(policy("", "::1")).1);
+            let id = "5f0c7f3e-0000-4000-8000-000000000001".parse();
+            let record = Audit::default().begin(&id.expect("an id"));
+            let granted: Vec<_> = granted.iter().map(|rule| (*rule).to_owned()).collect();
+            let access = TargetAccess::new(&targets, record.session(), &granted);
+            let connected = access.connect(host, port, SOON).await;
+            assert_eq!(connected.is_ok(), is_allowed, "{granted:?}: {connected:?}");
         }
     }
 
@@ -332,7 +403,7 @@ mod tests {
         let targets = Targets::new(current);
         let id = "5f0c7f3e-0000-4000-8000-000000000001".parse();
         let record = Audit::default().begin(&id.expect("an id"));
-        let access = TargetAccess::new(&targets, record.session());
+        let access = TargetAccess::new(&targets, record.session(), &[]);
         access.connect("localhost", port, SOON).await.expect("open");
         let mut revoked = std::pin::pin!(access.revoked());
         for still_allowed in [policy("", "10.0.0.0/8"), policy("localhost", "")] {

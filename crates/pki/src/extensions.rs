@@ -19,6 +19,10 @@ pub struct Route {
     pub target_host: String,
     /// The port; 0 where the service needs none.
     pub target_port: u16,
+    /// Rules of the embedded platform, one of which must match each address that the gateway dials.
+    /// Empty: the platform has decided. Not part of the deployed protocol.
+    #[serde(default)]
+    pub target_addresses: Vec<String>,
 }
 
 /// On whose behalf a client comes.

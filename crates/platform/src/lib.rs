@@ -16,6 +16,7 @@ use infisical_runtime::{
 };
 use infisical_ssh as ssh;
 
+mod access;
 pub mod authority;
 mod files;
 mod limit;

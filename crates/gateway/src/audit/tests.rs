@@ -25,6 +25,7 @@ fn claim(record: &super::Record, id: &str) {
     let route = Route {
         target_host: "db".to_owned(),
         target_port: 5432,
+        target_addresses: Vec::new(),
     };
     let actor = Actor {
         kind: "user".to_owned(),

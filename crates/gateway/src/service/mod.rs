@@ -272,7 +272,7 @@ async fn answer(stream: &mut Stream, service: Service, context: Context<'_>) -> 
             let request = http::Request {
                 route: &route,
                 actor: actor.as_ref(),
-                access: &TargetAccess::new(context.targets, session),
+                access: &TargetAccess::new(context.targets, session, &route.target_addresses),
             };
             let serving = Box::pin(http::serve(
                 stream,

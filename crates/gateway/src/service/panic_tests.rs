@@ -138,6 +138,7 @@ impl Peers {
                 client_private_key: Secret::new(pem.as_str()),
                 server_ca_public_key: key(HOST_CA).public_key().to_openssh().expect("a line"),
             },
+            accepted_capabilities: Vec::new(),
         };
         let relay_name = "relay-1".parse().expect("a name");
         let identity = Identity::try_new(relay_name, &credentials, &Clock::new());

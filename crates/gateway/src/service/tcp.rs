@@ -68,7 +68,7 @@ pub(super) async fn serve(
         .trim_start_matches('[')
         .trim_end_matches(']');
     let begin = Instant::now();
-    let access = TargetAccess::new(targets, session);
+    let access = TargetAccess::new(targets, session, &route.target_addresses);
     let dialling = Box::pin(access.connect(host, route.target_port, CONNECT));
     let dialled = stop.run(dialling).await.ok_or(Error::Stopped);
     let mut target = match dialled.and_then(|dialled| Ok(dialled?)) {

@@ -19,7 +19,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::api::types::{
     ClientPki, GatewayCredentials, GatewaySsh, RelayCredentials, RelaySsh, ServerPki,
-    SessionCredentials,
+    SessionCredentials, TARGET_ADDRESSES,
 };
 use crate::config::settings::RelayKind;
 use crate::names::{GatewayId, GatewayName, RelayHost, RelayName};
@@ -168,6 +168,8 @@ pub struct Target<'a> {
     pub host: &'a str,
     /// 0 where the service needs none.
     pub port: u16,
+    /// Rules for the addresses that the gateway resolves the host to; none leaves them to it.
+    pub addresses: &'a [String],
 }
 
 /// All CAs of the platform, ready to sign.
@@ -262,6 +264,7 @@ impl Authority {
                 client_private_key: ssh.private_key,
                 server_ca_public_key: self.ssh.host_ca().to_owned(),
             },
+            accepted_capabilities: vec![TARGET_ADDRESSES.to_owned()],
         })
     }
 

@@ -79,6 +79,7 @@ impl World {
         Target {
             host: "db.internal",
             port: 5432,
+            addresses: &[],
         }
     }
 }

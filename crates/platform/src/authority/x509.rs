@@ -159,7 +159,13 @@ impl X509 {
                 ("user", known.collect())
             }
         };
-        let routing = json!({"targetHost": target.host, "targetPort": target.port});
+        let (host, port) = (target.host, target.port);
+        let routing = match target.addresses {
+            [] => json!({"targetHost": host, "targetPort": port}),
+            addresses => {
+                json!({"targetHost": host, "targetPort": port, "targetAddresses": addresses})
+            }
+        };
         let leaf = Leaf {
             subject: &[
                 (DnType::OrganizationName, &organization.id),

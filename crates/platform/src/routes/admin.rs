@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 use super::auth::{Administrators, By, GatewayListers, Operators};
 use super::body::Json;
 use super::error::ApiError;
-use super::{App, gateways, relays, rfc3339};
+use super::{App, access, gateways, relays, rfc3339};
+use crate::api::access::GROUP_PREFIX;
 use crate::api::types::{Identity as IdentityRow, Message};
 use crate::names::{GatewayName, RelayHost, RelayName};
 use crate::store::{Credential, Enrollment, EnrollmentKind, IdentitySummary, Role};
@@ -25,6 +26,8 @@ pub(super) struct CreateIdentity {
     method: Method,
     #[serde(default = "usual_roles")]
     roles: Vec<String>,
+    #[serde(default)]
+    groups: Vec<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -59,6 +62,11 @@ pub(super) async fn create_identity(
         let rule = format!("use 1 to {MAX_NAME} printable characters");
         return Err(ApiError::invalid(&["name"], &rule));
     }
+    if request.name.starts_with(GROUP_PREFIX) {
+        let rule = format!("{GROUP_PREFIX} stands before the names of groups");
+        return Err(ApiError::invalid(&["name"], &rule));
+    }
+    let groups = access::groups(&request.groups)?;
     let roles = roles(&request.roles)?;
     let secret = token::generate()?;
     let hash = TokenHash::of(&secret);
@@ -72,7 +80,7 @@ pub(super) async fn create_identity(
     };
     let id = app
         .store()
-        .create_identity(request.name, roles, credential, SystemTime::now())
+        .create_identity(request.name, roles, groups, credential, SystemTime::now())
         .await?;
     let roles = request.roles.join(",");
     tracing::info!(identity.id = id, identity.roles = roles, "identity created");
@@ -99,6 +107,7 @@ pub(super) async fn identities(
             .iter()
             .map(|role| role.as_str().to_owned())
             .collect(),
+        groups: identity.groups,
         client_id: identity.client_id,
         created_at: rfc3339(identity.created_at),
     };
@@ -237,7 +246,7 @@ pub(super) fn gateway_name(text: String) -> Result<GatewayName, ApiError> {
     GatewayName::try_new(text).map_err(|error| ApiError::invalid(&["name"], &error.to_string()))
 }
 
-fn done(message: &str) -> axum::Json<Message> {
+pub(super) fn done(message: &str) -> axum::Json<Message> {
     axum::Json(Message {
         message: message.to_owned(),
     })

@@ -135,6 +135,8 @@ impl From<store::Error> for ApiError {
             | Error::HostTaken { .. }
             | Error::NameLooksLikeId(_)
             | Error::NotASlug(_)
+            | Error::AmbiguousIdentity(_)
+            | Error::TooManyRules(_)
             | Error::NumericHost(_) => Self::bad_request(message),
             Error::UnknownRelay(_)
             | Error::UnknownGateway(_)
@@ -142,6 +144,7 @@ impl From<store::Error> for ApiError {
             | Error::RelayDeleted
             | Error::NoGateway
             | Error::UnknownIdentity(_)
+            | Error::UnknownRule(_)
             | Error::UnknownEnrollment { .. } => Self::not_found(message),
             Error::NotOwner(_) => Self::forbidden(message),
             Error::Enrollment | Error::Credentials | Error::Token => Self::unauthorized(message),

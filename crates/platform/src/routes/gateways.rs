@@ -4,6 +4,7 @@ use std::time::SystemTime;
 
 use axum::extract::State;
 use serde::Serialize;
+use serde_json::Value;
 
 use super::auth::{AnyGateway, By, Enrolled, GatewayIdentity, GatewayListers, Unauthenticated};
 use super::body::Json;
@@ -13,7 +14,7 @@ use super::signing::{Purpose, Signer};
 use super::{App, rfc3339};
 use crate::api::types::{
     ConnectGateway, EnrollGateway, Gateway as GatewayRow, GatewayCredentials, GatewayHeartbeat,
-    GatewayLogin, Message, Reach, RegisterGateway,
+    GatewayLogin, Message, Reach, RegisterGateway, TARGET_ADDRESSES,
 };
 use crate::authority::{Actor, Target};
 use crate::metrics::IssuedTo;
@@ -56,6 +57,7 @@ impl Listed {
 pub(super) async fn register(
     State(app): State<App>,
     GatewayIdentity(identity): GatewayIdentity,
+    version: ProgramVersion,
     Json(request): Json<RegisterGateway>,
 ) -> Result<axum::Json<GatewayCredentials>, ApiError> {
     let RegisterGateway { relay_name, name } = request;
@@ -65,6 +67,9 @@ pub(super) async fn register(
         .register_gateway(identity.clone(), name, relay_name, now)
         .await?;
     let signer = Signer::Identity(identity);
+    app.store()
+        .gateway_started(gateway.id.clone(), version.0)
+        .await?;
     credentials(&app, signer, gateway, relay, "gateway registered").await
 }
 
@@ -72,12 +77,14 @@ pub(super) async fn register(
 pub(super) async fn connect(
     State(app): State<App>,
     Enrolled(id): Enrolled,
+    version: ProgramVersion,
     Json(request): Json<ConnectGateway>,
 ) -> Result<axum::Json<GatewayCredentials>, ApiError> {
     let (gateway, relay) = app
         .store()
         .connect_gateway(id.clone(), request.relay_name, SystemTime::now())
         .await?;
+    app.store().gateway_started(id.clone(), version.0).await?;
     credentials(
         &app,
         Signer::Gateway(id),
@@ -136,7 +143,7 @@ pub(super) async fn heartbeat(
     State(app): State<App>,
     caller: AnyGateway,
     ProgramVersion(program_version): ProgramVersion,
-    Json(_): Json<GatewayHeartbeat>,
+    Json(request): Json<GatewayHeartbeat>,
 ) -> Result<axum::Json<Message>, ApiError> {
     let (signer, gateway) = match caller {
         AnyGateway::Identity(identity) => (
@@ -149,6 +156,7 @@ pub(super) async fn heartbeat(
         ),
     };
     let id = gateway.id.clone();
+    let judges_addresses = request.capabilities.get(TARGET_ADDRESSES) == Some(&Value::Bool(true));
     let Some(relay) = gateway.relay.clone() else {
         return Err(ApiError::bad_request(
             "the gateway has no relay: its relay was removed, or it never connected",
@@ -161,6 +169,7 @@ pub(super) async fn heartbeat(
             let target = Target {
                 host: "health-check",
                 port: 443,
+                addresses: &[],
             };
             let (gateway, relay) = (gateway.subject(), relay.subject());
             authority.session(gateway, relay, &Actor::Platform, target, now)
@@ -170,7 +179,13 @@ pub(super) async fn heartbeat(
     if !matches!(probed, Err(probe::Error::Local(_))) {
         let ttl = probed.as_ref().ok().copied();
         app.store()
-            .gateway_probed(id, ttl, program_version, SystemTime::now())
+            .gateway_probed(
+                id,
+                ttl,
+                program_version,
+                judges_addresses,
+                SystemTime::now(),
+            )
             .await?;
     }
     probed?;

@@ -5,6 +5,7 @@
 //! takes its body with [`body::Json`], asks the store and the authority, and answers; [`layer`]
 //! adds what all answers have in common.
 
+mod access;
 mod admin;
 mod audit;
 mod auth;
@@ -153,6 +154,10 @@ fn embedded() -> Router<App> {
         .route("/gateways/{name}/sessions", post(sessions::open))
         .route("/relays", get(admin::list_relays))
         .route("/relays/{name}", delete(admin::delete_relay))
+        .route("/identity-groups", post(access::set_groups))
+        .route("/access-rules", post(access::allow).get(access::list))
+        .route("/access-rules/check", post(access::check))
+        .route("/access-rules/{number}", delete(access::remove))
         .route("/relay-auth-secret", get(admin::relay_auth_secret))
         .route("/audit/{since}/{after}", get(audit::list))
 }

@@ -11,6 +11,7 @@ use super::body::Json;
 use super::error::ApiError;
 use super::signing::{Purpose, Signer};
 use super::{App, rfc3339};
+use crate::access::{self, Verdict, judge};
 use crate::api::types::{OpenSession, SessionCredentials};
 use crate::authority::{Actor, Target};
 use crate::humanize::LastSeen;
@@ -55,7 +56,20 @@ async fn issue(
         let rule = "it must be a host name or address, without white space";
         return Err(ApiError::invalid(&["targetHost"], rule));
     }
+    // Before anything about the gateway shows, its existence included.
+    let on_addresses = match verdict(app, &signer, &name, &target_host, target_port).await? {
+        Verdict::Unrestricted | Verdict::Allowed(_) => Vec::new(),
+        Verdict::OnAddresses(rules) => rules,
+        denied @ (Verdict::NoRole | Verdict::TooMany | Verdict::Denied) => {
+            return Err(ApiError::forbidden(denied.to_string()));
+        }
+    };
     let gateway = app.store().gateway_named(gateway_name(name)?).await?;
+    if !on_addresses.is_empty() && !gateway.judges_addresses {
+        return Err(ApiError::forbidden(access::cannot_judge(&gateway)));
+    }
+    let addresses = on_addresses.iter().map(|rule| rule.target.to_string());
+    let addresses: Vec<String> = addresses.collect();
     let now = SystemTime::now();
     let heartbeat = gateway.heartbeats.succeeded_at;
     let Some(relay) = gateway.relay.clone() else {
@@ -73,6 +87,7 @@ async fn issue(
             let target = Target {
                 host: &target_host,
                 port: target_port,
+                addresses: &addresses,
             };
             let (gateway, relay) = (gateway.subject(), relay.subject());
             authority.session(gateway, relay, &actor, target, now)
@@ -81,6 +96,27 @@ async fn issue(
     app.metrics().issued(IssuedTo::Session);
     session.gateway_heartbeat = heartbeat.map(rfc3339);
     Ok(session)
+}
+
+/// Whether `signer` may reach the target through the gateway called `gateway`.
+async fn verdict(
+    app: &App,
+    signer: &Signer,
+    gateway: &str,
+    host: &str,
+    port: u16,
+) -> Result<Verdict, ApiError> {
+    match signer {
+        Signer::Identity(id) => {
+            let access = app.store().access(id.clone(), gateway.to_owned()).await?;
+            let host = access::host(host)
+                .map_err(|error| ApiError::invalid(&["targetHost"], &error.to_string()))?;
+            Ok(judge(access, &host, port))
+        }
+        Signer::Administrator => Ok(Verdict::Unrestricted),
+        // None of them may open sessions.
+        Signer::Gateway(_) | Signer::Relay(_) | Signer::Instance => Ok(Verdict::NoRole),
+    }
 }
 
 /// On whose behalf a session of `signer` is.

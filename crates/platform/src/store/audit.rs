@@ -199,7 +199,8 @@ mod tests {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
         let token = TokenHash::of(&generate().expect("a token"));
         let token = Credential::Token(token);
-        let made = store.create_identity("ci".to_owned(), vec![Role::Client], token, now);
+        let made =
+            store.create_identity("ci".to_owned(), vec![Role::Client], Vec::new(), token, now);
         let id = made.await.expect("created");
         let entry = store.record(asked(Some(&id)), now).await.expect("recorded");
         assert_eq!(entry.actor.name.as_deref(), Some("ci"));

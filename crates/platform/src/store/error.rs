@@ -59,6 +59,12 @@ pub enum Error {
     NoGateway,
     #[error("there is no identity {0:?}")]
     UnknownIdentity(String),
+    #[error("several identities are called {0:?}; give the id, which the list of identities shows")]
+    AmbiguousIdentity(String),
+    #[error("there is no access rule {0}")]
+    UnknownRule(i64),
+    #[error("there are {0} access rules already; remove some, or give groups rules in their place")]
+    TooManyRules(i64),
     #[error("the relay {0:?} belongs to another identity")]
     NotOwner(String),
     #[error("no relay is available: none has sent a heartbeat within the last hour")]

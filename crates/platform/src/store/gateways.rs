@@ -19,6 +19,8 @@ pub(crate) struct Gateway {
     pub(crate) created_at: SystemTime,
     pub(crate) updated_at: SystemTime,
     pub(crate) heartbeats: Heartbeats,
+    /// Whether it judges the addresses of a name by the rules of a certificate.
+    pub(crate) judges_addresses: bool,
     /// How long the gateway said that a heartbeat counts.
     pub(crate) heartbeat_ttl: Option<Duration>,
     /// The relay that it chose last.
@@ -43,9 +45,9 @@ impl Gateway {
 
 const COLUMNS: &str = "gateway.id, gateway.name, gateway.identity_id, gateway.created_at, \
      gateway.updated_at, gateway.heartbeat_at, gateway.heartbeat_ttl_seconds, gateway.relay_id, \
-     gateway.heartbeat_failed_at, gateway.program_version";
+     gateway.heartbeat_failed_at, gateway.program_version, gateway.judges_addresses";
 /// How many columns those are: the relay's come behind.
-const RELAY_AT: usize = 10;
+const RELAY_AT: usize = 11;
 
 fn from_row(row: &Row<'_>) -> rusqlite::Result<Gateway> {
     let ttl: Option<i64> = row.get(6)?;
@@ -64,6 +66,7 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Gateway> {
         heartbeat_ttl: ttl
             .and_then(|seconds| u64::try_from(seconds).ok())
             .map(Duration::from_secs),
+        judges_addresses: row.get(10)?,
         relay: relay_id
             .map(|_| relays::from_row(row, RELAY_AT))
             .transpose()?,
@@ -105,7 +108,7 @@ pub(super) fn insert(
 ) -> Result<String, Error> {
     let id = uuid::Uuid::new_v4().to_string();
     tx.execute(
-        "INSERT INTO gateway VALUES (?1, ?2, ?3, NULL, ?4, ?4, NULL, NULL, NULL, NULL)",
+        "INSERT INTO gateway VALUES (?1, ?2, ?3, NULL, ?4, ?4, NULL, NULL, NULL, NULL, 0)",
         (&id, name.as_str(), identity, millis(now)),
     )?;
     Ok(id)
@@ -212,11 +215,16 @@ impl Store {
         id: GatewayId,
         ttl: Option<Duration>,
         program_version: Option<String>,
+        judges_addresses: bool,
         now: SystemTime,
     ) -> Result<(), Error> {
         self.call(move |tx| {
             let version = program_version.as_deref();
             reachability::note(tx, Table::Gateway, id.as_str(), ttl.is_some(), version, now)?;
+            tx.execute(
+                "UPDATE gateway SET judges_addresses = ?2 WHERE id = ?1",
+                (id.as_str(), judges_addresses),
+            )?;
             if let Some(ttl) = ttl {
                 let ttl = i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX);
                 tx.execute(
@@ -224,6 +232,24 @@ impl Store {
                     (id.as_str(), ttl),
                 )?;
             }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Notes that this version of the program is the gateway from now on: another one has not said yet
+    /// whether it judges addresses, and an earlier one would pass rules for them over.
+    pub(crate) async fn gateway_started(
+        &self,
+        id: GatewayId,
+        program_version: Option<String>,
+    ) -> Result<(), Error> {
+        self.call(move |tx| {
+            tx.execute(
+                "UPDATE gateway SET judges_addresses = 0
+                 WHERE id = ?1 AND program_version IS NOT ?2",
+                (id.as_str(), program_version),
+            )?;
             Ok(())
         })
         .await

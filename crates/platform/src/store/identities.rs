@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use rusqlite::{OptionalExtension as _, Transaction};
 
 use super::roles::{self, Role};
-use super::{Error, Store, millis, time};
+use super::{Error, Store, access, millis, time};
 use crate::names::GatewayId;
 use crate::token::TokenHash;
 
@@ -39,6 +39,8 @@ pub(crate) struct IdentitySummary {
     pub(crate) id: String,
     pub(crate) name: String,
     pub(crate) roles: Vec<Role>,
+    /// By name.
+    pub(crate) groups: Vec<String>,
     /// With which it logs in; without one it has an access token.
     pub(crate) client_id: Option<String>,
     pub(crate) created_at: SystemTime,
@@ -74,6 +76,7 @@ impl Store {
         &self,
         name: String,
         roles: Vec<Role>,
+        groups: Vec<String>,
         credential: Credential,
         now: SystemTime,
     ) -> Result<String, Error> {
@@ -92,6 +95,7 @@ impl Store {
                 (&id, &name, client_id, client_secret, millis(now)),
             )?;
             roles::insert(tx, &id, &roles)?;
+            access::replace_groups(tx, &id, &groups)?;
             if let Some(token) = token {
                 insert_token(tx, token, "identity", &id, None)?;
             }
@@ -116,6 +120,7 @@ impl Store {
                     id: row.get(0)?,
                     name: row.get(1)?,
                     roles: Vec::new(),
+                    groups: Vec::new(),
                     client_id: row.get(2)?,
                     created_at: time(row.get(3)?),
                 })
@@ -123,6 +128,7 @@ impl Store {
             let mut identities: Vec<IdentitySummary> = identities.collect::<Result<_, _>>()?;
             for identity in &mut identities {
                 identity.roles = roles::of(tx, &identity.id)?;
+                identity.groups = access::groups_of(tx, &identity.id)?;
             }
             Ok(identities)
         })

@@ -2,10 +2,11 @@
 //! database is of the old version or of the new one, never between.
 
 use std::collections::HashSet;
+use std::time::SystemTime;
 
 use rusqlite::Transaction;
 
-use super::{Error, relays};
+use super::{Error, access, relays};
 
 /// Version 2 gives identities the five roles of today and each host to one relay.
 ///
@@ -85,4 +86,32 @@ CREATE TABLE audit (
 /// See [`AUDIT`].
 pub(super) fn to_version_4(tx: &Transaction<'_>) -> Result<(), Error> {
     Ok(tx.execute_batch(AUDIT)?)
+}
+
+/// Version 5 lets clients reach what a rule allows, and nothing else. Clients of earlier programs could reach
+/// everything: each gets a rule that says so, which an administrator sees and can remove.
+const ACCESS: &str = "
+CREATE TABLE identity_group (
+    identity_id TEXT NOT NULL REFERENCES identity ON DELETE CASCADE,
+    name TEXT NOT NULL,
+    PRIMARY KEY (identity_id, name)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE access_rule (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    identity_id TEXT REFERENCES identity ON DELETE CASCADE,
+    group_name TEXT,
+    gateway TEXT NOT NULL,
+    target TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    CHECK ((identity_id IS NULL) <> (group_name IS NULL))
+) STRICT;
+CREATE INDEX access_rule_identity ON access_rule (identity_id);
+CREATE INDEX access_rule_group ON access_rule (group_name);
+ALTER TABLE gateway ADD COLUMN judges_addresses INTEGER NOT NULL DEFAULT 0;
+";
+
+/// See [`ACCESS`].
+pub(super) fn to_version_5(tx: &Transaction<'_>) -> Result<(), Error> {
+    tx.execute_batch(ACCESS)?;
+    access::keep_access_of_clients(tx, SystemTime::now())
 }

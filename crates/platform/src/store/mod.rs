@@ -8,6 +8,7 @@
 //! It decides what is consistent (a name has one owner, an enrollment token is exchanged once),
 //! never who may ask; the routes do.
 
+mod access;
 mod audit;
 mod enrollments;
 mod error;
@@ -25,6 +26,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+pub(super) use access::{AccessRights, AccessRule, EVERY_GATEWAY, MAX_GROUPS, NewWho, Who};
 pub(super) use audit::{AuditEntry, NewAuditEntry, Refusal};
 pub(super) use enrollments::{Enrollment, EnrollmentKind};
 pub use error::Error;

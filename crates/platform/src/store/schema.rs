@@ -7,7 +7,7 @@ use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 use super::{Error, migrations};
 
 /// Version of the tables below, with those of the last migration, in SQLite's `user_version`.
-pub(super) const VERSION: i64 = 4;
+pub(super) const VERSION: i64 = 5;
 
 // Times are milliseconds since 1970; `…_hash` and `hash` are SHA-256 of something never written
 // down.
@@ -100,24 +100,22 @@ pub(super) fn prepare(connection: &mut Connection, path: &Path) -> Result<(), Er
             found,
         });
     }
-    match found {
-        0 => {
-            transaction.execute_batch(TABLES)?;
-            migrations::to_version_4(&transaction)?;
-        }
-        1 => {
-            // In this order: the second step reads relays with today's columns.
-            migrations::to_version_3(&transaction)?;
-            migrations::to_version_2(&transaction)?;
-            migrations::to_version_4(&transaction)?;
-        }
-        2 => {
-            migrations::to_version_3(&transaction)?;
-            migrations::to_version_4(&transaction)?;
-        }
-        3 => migrations::to_version_4(&transaction)?,
-        // Only the current version is left.
-        _ => {}
+    if found == 0 {
+        transaction.execute_batch(TABLES)?;
+    }
+    if found == 1 {
+        // In this order: the second step reads relays with today's columns.
+        migrations::to_version_3(&transaction)?;
+        migrations::to_version_2(&transaction)?;
+    }
+    if found == 2 {
+        migrations::to_version_3(&transaction)?;
+    }
+    if found < 4 {
+        migrations::to_version_4(&transaction)?;
+    }
+    if found < 5 {
+        migrations::to_version_5(&transaction)?;
     }
     if found != VERSION {
         transaction.pragma_update(None, "user_version", VERSION)?;

@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use super::{Credential, Error, Owner, Principal, Reachability, Role, Store};
+use super::{AccessRights, Credential, Error, Owner, Principal, Reachability, Role, Store};
 use crate::authority::{CaRecord, KeyAlgorithm};
 use crate::config::settings::RelayKind;
 use crate::names::{GatewayName, RelayHost, RelayName};
@@ -44,6 +44,7 @@ async fn identity(store: &Store, now: SystemTime) -> (String, TokenHash) {
     let created = store.create_identity(
         "someone".to_owned(),
         vec![Role::Gateway, Role::Relay],
+        Vec::new(),
         credential,
         now,
     );
@@ -87,7 +88,13 @@ async fn a_restart_loses_nothing() {
         .expect("allowed");
     let ttl = Duration::from_secs(60);
     store
-        .gateway_probed(known.id.clone(), Some(ttl), Some("1.2.3".to_owned()), now)
+        .gateway_probed(
+            known.id.clone(),
+            Some(ttl),
+            Some("1.2.3".to_owned()),
+            false,
+            now,
+        )
         .await
         .expect("noted");
     store
@@ -158,6 +165,7 @@ async fn files_are_private_and_hold_no_token() {
     let created = store.create_identity(
         "one".to_owned(),
         vec![Role::Gateway, Role::Relay],
+        Vec::new(),
         credential,
         now,
     );
@@ -386,6 +394,7 @@ async fn login_is_renewable_to_its_maximum_age() {
     let created = store.create_identity(
         "one".to_owned(),
         vec![Role::Gateway, Role::Relay],
+        Vec::new(),
         credential,
         now,
     );
@@ -591,10 +600,25 @@ async fn tables_of_version_2_are_kept() {
             old.execute_batch(&drop).expect("dropped");
         }
     }
-    old.execute_batch("DROP TABLE audit; PRAGMA user_version = 2")
-        .expect("older");
+    old.execute_batch(
+        "DROP TABLE audit; DROP TABLE access_rule; DROP TABLE identity_group;
+         ALTER TABLE gateway DROP COLUMN judges_addresses;
+         INSERT INTO identity VALUES ('c', 'client', NULL, NULL, 1);
+         INSERT INTO identity_role VALUES ('c', 'client');
+         PRAGMA user_version = 2",
+    )
+    .expect("older");
     drop(old);
     let store = Store::open(directory.path()).expect("migrated");
+    // Its clients could reach everything.
+    let access = store.access("c".to_owned(), "any".to_owned()).await;
+    let Ok(AccessRights::Rules(rules)) = access else {
+        panic!("{access:?}");
+    };
+    assert_eq!(
+        (rules.len(), rules[0].target.to_string().as_str()),
+        (1, "*")
+    );
     let again = store.register_relay(Owner::Instance, relay("eu-1"), host("b"), now);
     let id = again.await.expect("it is known").id;
     let version = Some("1.2.3".to_owned());

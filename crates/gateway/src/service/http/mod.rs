@@ -174,6 +174,7 @@ where
     let Route {
         target_host,
         target_port,
+        ..
     } = request.route;
     let target = Origin::parse(target_host, *target_port).map(|origin| Target::new(origin, trust));
     let privileged = request.actor.is_some_and(Actor::is_platform);

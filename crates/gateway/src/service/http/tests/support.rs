@@ -195,6 +195,7 @@ impl Setup {
             let route = Route {
                 target_host: self.host,
                 target_port: self.port,
+                target_addresses: Vec::new(),
             };
             let actor = self.actor.map(|kind| Actor {
                 kind: kind.to_owned(),
@@ -207,7 +208,7 @@ impl Setup {
             let request = Request {
                 route: &route,
                 actor: actor.as_ref(),
-                access: &TargetAccess::new(&targets, record.session()),
+                access: &TargetAccess::new(&targets, record.session(), &[]),
             };
             let result =
                 serve_within(theirs, request, &self.cluster, &serving, &self.deadlines).await;

@@ -1,157 +1,25 @@
 //! Every endpoint over a socket: what it gives to whom, and each refusal.
 
+mod access;
+mod platform;
+
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::Path;
 
 use reqwest::Method;
-use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
+use platform::{Platform, text};
+
 use crate::api::types::{
     GatewayCredentials, Login, Relay, RelayCredentials, ServerPki, SessionCredentials,
 };
 use crate::clock::Clock;
-use crate::metrics::Metrics;
 use crate::names::{GatewayId, TLS_PORT};
 use crate::pki;
 use crate::scope::Scope;
-use crate::{Settings, build};
-
-/// A served platform in a directory that vanishes with it.
-struct Platform {
-    url: String,
-    admin: String,
-    http: reqwest::Client,
-    scope: Scope,
-    directory: tempfile::TempDir,
-}
-
-/// An answer, read whole.
-#[derive(Debug)]
-struct Answer {
-    status: u16,
-    body: Value,
-    headers: reqwest::header::HeaderMap,
-}
-
-fn settings(directory: &Path) -> Settings {
-    Settings {
-        listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
-        state_dir: directory.to_owned(),
-        key_algorithm: None,
-        organization: Some("acme".to_owned()),
-        tls: None,
-        ready_file: None,
-        gateway_lifetime: None,
-    }
-}
-
-impl Platform {
-    async fn start() -> Self {
-        let directory = tempfile::tempdir().expect("a directory");
-        let platform = build(settings(directory.path()), Metrics::default())
-            .await
-            .expect("built");
-        let url = platform.url.clone();
-        let scope = Scope::new("test");
-        let run = platform.run(scope.clone());
-        scope.spawn("platform", async move { run.await.expect("a clean end") });
-        let admin = std::fs::read_to_string(directory.path().join("admin-token"));
-        Self {
-            url,
-            admin: admin.expect("a token").trim().to_owned(),
-            http: reqwest::Client::builder()
-                .no_proxy()
-                .build()
-                .expect("a client"),
-            scope,
-            directory,
-        }
-    }
-
-    async fn send(&self, method: Method, path: &str, token: &str, body: Option<String>) -> Answer {
-        let mut request = self.http.request(method, format!("{}/api{path}", self.url));
-        if !token.is_empty() {
-            request = request.bearer_auth(token);
-        }
-        if let Some(body) = body {
-            request = request.body(body);
-        }
-        let response = request.send().await.expect("an answer");
-        let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        let text = response.text().await.expect("a body");
-        let body = serde_json::from_str(&text).expect("JSON");
-        Answer {
-            status,
-            body,
-            headers,
-        }
-    }
-
-    async fn post(&self, path: &str, token: &str, body: Value) -> Answer {
-        let body = Some(body.to_string());
-        self.send(Method::POST, path, token, body).await
-    }
-
-    async fn get(&self, path: &str, token: &str) -> Answer {
-        self.send(Method::GET, path, token, None).await
-    }
-
-    async fn create(&self, what: &str, body: Value) -> Value {
-        let path = format!("/v1/embedded/{what}");
-        self.post(&path, &self.admin, body).await.ok()
-    }
-
-    async fn identity(&self, role: &str) -> (String, String) {
-        // What a member of earlier programs might do, nothing, or one role.
-        let roles: Vec<&str> = match role {
-            "member" => vec!["gateway", "relay", "operator"],
-            "no-access" => Vec::new(),
-            role => vec![role],
-        };
-        let body = json!({"name": "someone", "method": "token", "roles": roles});
-        let created = self.create("identities", body).await;
-        (text(&created, "identityId"), text(&created, "accessToken"))
-    }
-
-    async fn enrollment(&self, body: Value) -> String {
-        text(&self.create("enrollment-tokens", body).await, "token")
-    }
-
-    async fn stop(self) {
-        self.scope.cancel();
-        let ended = self.scope.finish(std::time::Duration::from_secs(30)).await;
-        assert!(ended, "the platform did not stop");
-        drop(self.directory);
-    }
-}
-
-impl Answer {
-    #[track_caller]
-    fn ok<T: DeserializeOwned>(self) -> T {
-        assert_eq!(self.status, 200, "{}", self.body);
-        assert!(self.headers.contains_key("x-request-id"));
-        serde_json::from_value(self.body).expect("what the protocol says")
-    }
-
-    /// It is a refusal in the API's form; gives its message.
-    #[track_caller]
-    fn refused(&self, status: u16) -> String {
-        assert_eq!(self.status, status, "{}", self.body);
-        assert_eq!(self.body["statusCode"], status);
-        assert!(self.body["error"].is_string(), "{}", self.body);
-        let id = self.body["reqId"].as_str().expect("an id");
-        assert_eq!(self.headers["x-request-id"], id);
-        self.body["message"].to_string()
-    }
-}
-
-fn text(answer: &Value, field: &str) -> String {
-    answer[field].as_str().expect("a text").to_owned()
-}
 
 #[tokio::test]
 async fn registered_gateway_serves_a_clients_session() {
@@ -255,7 +123,12 @@ async fn every_endpoint_checks_its_roles() {
     let platform = Platform::start().await;
     let mut callers = Vec::new();
     for role in ["admin", "operator", "gateway", "relay", "client"] {
-        callers.push((role, platform.identity(role).await.1));
+        let (id, token) = platform.identity(role).await;
+        if role == "client" {
+            let everything = json!({"who": id, "gateway": "*", "targets": ["*"]});
+            platform.create("access-rules", everything).await;
+        }
+        callers.push((role, token));
     }
     callers.push(("none", platform.identity("no-access").await.1));
     callers.push(("token", platform.admin.clone()));
@@ -334,6 +207,23 @@ async fn every_endpoint_checks_its_roles() {
             "/v1/embedded/enrollment-tokens",
             enrollment,
             &["admin", "operator", "token"],
+        ),
+        get("/v1/embedded/access-rules", &["admin", "token"]),
+        post(
+            "/v1/embedded/access-rules",
+            json!({"who": "group:x", "gateway": "*", "targets": ["h:1"]}),
+            &["admin", "token"],
+        ),
+        post(
+            "/v1/embedded/access-rules/check",
+            json!({"who": "x", "gateway": "y", "targetHost": "h", "targetPort": 1}),
+            &["admin", "token"],
+        ),
+        delete("/v1/embedded/access-rules/999", &["admin", "token"]),
+        post(
+            "/v1/embedded/identity-groups",
+            json!({"identity": "unknown", "groups": ["x"]}),
+            &["admin", "token"],
         ),
         post(
             "/v1/embedded/gateways/unknown/sessions",

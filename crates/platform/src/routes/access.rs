@@ -1,0 +1,181 @@
+//! Access rules and groups, for administrators.
+
+use std::time::SystemTime;
+
+use axum::extract::{Path, State};
+
+use super::admin::{done, gateway_name};
+use super::auth::{Administrators, By};
+use super::body::Json;
+use super::error::ApiError;
+use super::{App, rfc3339};
+use crate::access::{self, Verdict, judge};
+use crate::api::access::{
+    AccessRule as Row, AccessVerdict, AllowAccess, CheckAccess, GROUP_PREFIX, Outcome, SetGroups,
+};
+use crate::api::types::Message;
+use crate::config::targets::Rule;
+use crate::store::{AccessRule, EVERY_GATEWAY, MAX_GROUPS, NewWho, Who};
+
+/// Longest name of a group, in characters.
+const MAX_GROUP: usize = 64;
+/// Targets of one request.
+const MAX_TARGETS: usize = 100;
+
+/// `POST access-rules`
+pub(super) async fn allow(
+    State(app): State<App>,
+    _: By<Administrators>,
+    Json(request): Json<AllowAccess>,
+) -> Result<axum::Json<Vec<Row>>, ApiError> {
+    let who = match request.who.strip_prefix(GROUP_PREFIX) {
+        Some(name) => NewWho::Group(group(name)?),
+        None => NewWho::Identity(request.who),
+    };
+    let gateway = match request.gateway.as_str() {
+        EVERY_GATEWAY => request.gateway,
+        _ => gateway_name(request.gateway)?.to_string(),
+    };
+    if !(1..=MAX_TARGETS).contains(&request.targets.len()) {
+        let rule = format!("give 1 to {MAX_TARGETS} targets");
+        return Err(ApiError::invalid(&["targets"], &rule));
+    }
+    let parse = |text: &String| {
+        let wrong = |error| ApiError::invalid(&["targets"], &format!("{text:?}: {error}"));
+        text.parse::<Rule>().map_err(wrong)
+    };
+    let targets = request.targets.iter().map(parse);
+    let targets = targets.collect::<Result<Vec<_>, _>>()?;
+    let now = SystemTime::now();
+    let rules = app.store().allow_access(who, gateway, targets, now).await?;
+    for rule in &rules {
+        log(rule, "access rule added");
+    }
+    Ok(axum::Json(rules.into_iter().map(row).collect()))
+}
+
+/// `GET access-rules`
+pub(super) async fn list(
+    State(app): State<App>,
+    _: By<Administrators>,
+) -> Result<axum::Json<Vec<Row>>, ApiError> {
+    let rules = app.store().access_rules().await?;
+    Ok(axum::Json(rules.into_iter().map(row).collect()))
+}
+
+/// `DELETE access-rules/{number}`
+pub(super) async fn remove(
+    State(app): State<App>,
+    _: By<Administrators>,
+    Path(number): Path<i64>,
+) -> Result<axum::Json<Message>, ApiError> {
+    log(
+        &app.store().remove_access_rule(number).await?,
+        "access rule removed",
+    );
+    Ok(done(
+        "the access rule was removed; sessions that are open go on",
+    ))
+}
+
+/// `POST access-rules/check`
+pub(super) async fn check(
+    State(app): State<App>,
+    _: By<Administrators>,
+    Json(request): Json<CheckAccess>,
+) -> Result<axum::Json<AccessVerdict>, ApiError> {
+    let gateway = app
+        .store()
+        .gateway_named(gateway_name(request.gateway)?)
+        .await?;
+    let (id, _) = app.store().identity(request.who).await?;
+    let access = app.store().access(id, gateway.name.to_string()).await?;
+    let host = access::host(&request.target_host)
+        .map_err(|error| ApiError::invalid(&["targetHost"], &error.to_string()))?;
+    let verdict = judge(access, &host, request.target_port);
+    let reason = verdict.to_string();
+    let (outcome, reason, rules) = match verdict {
+        Verdict::Unrestricted => (Outcome::Allowed, reason, Vec::new()),
+        Verdict::Allowed(rule) => (Outcome::Allowed, reason, vec![rule]),
+        Verdict::OnAddresses(rules) if gateway.judges_addresses => {
+            (Outcome::GatewayDecides, reason, rules)
+        }
+        Verdict::OnAddresses(rules) => (Outcome::Denied, access::cannot_judge(&gateway), rules),
+        Verdict::Denied | Verdict::TooMany | Verdict::NoRole => {
+            (Outcome::Denied, reason, Vec::new())
+        }
+    };
+    Ok(axum::Json(AccessVerdict {
+        outcome,
+        reason,
+        rules: rules.into_iter().map(row).collect(),
+    }))
+}
+
+/// `POST identity-groups`
+pub(super) async fn set_groups(
+    State(app): State<App>,
+    _: By<Administrators>,
+    Json(request): Json<SetGroups>,
+) -> Result<axum::Json<Message>, ApiError> {
+    let groups = groups(&request.groups)?;
+    let joined = groups.join(",");
+    let id = app.store().set_groups(request.identity, groups).await?;
+    tracing::info!(
+        identity.id = id,
+        identity.groups = joined,
+        "groups of an identity set"
+    );
+    Ok(done("the identity is in these groups from now on"))
+}
+
+/// Names of groups that were given.
+pub(super) fn groups(names: &[String]) -> Result<Vec<String>, ApiError> {
+    if names.len() > MAX_GROUPS {
+        let rule = format!("an identity has at most {MAX_GROUPS} groups");
+        return Err(ApiError::invalid(&["groups"], &rule));
+    }
+    names.iter().map(|name| group(name)).collect()
+}
+
+fn group(name: &str) -> Result<String, ApiError> {
+    let is_valid = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if !(1..=MAX_GROUP).contains(&name.len()) || !name.chars().all(is_valid) {
+        let rule = format!(
+            "the name of a group has 1 to {MAX_GROUP} letters, digits, hyphens, underscores or dots"
+        );
+        return Err(ApiError::invalid(&["groups"], &rule));
+    }
+    Ok(name.to_owned())
+}
+
+fn called(who: &Who) -> (String, Option<String>) {
+    match who {
+        Who::Identity { id, name } => (name.clone(), Some(id.clone())),
+        Who::Group(name) => (format!("{GROUP_PREFIX}{name}"), None),
+    }
+}
+
+fn row(rule: AccessRule) -> Row {
+    let (who, identity_id) = called(&rule.who);
+    Row {
+        number: rule.number,
+        who,
+        identity_id,
+        gateway: rule.gateway,
+        target: rule.target.to_string(),
+        created_at: rfc3339(rule.created_at),
+    }
+}
+
+fn log(rule: &AccessRule, done: &str) {
+    let (who, id) = called(&rule.who);
+    tracing::info!(
+        rule.number = rule.number,
+        identity.id = id,
+        who,
+        gateway.name = rule.gateway,
+        target.name = %rule.target,
+        "{done}"
+    );
+}

@@ -1,0 +1,243 @@
+//! Access rules, and the groups of identities that they are for.
+
+use std::time::SystemTime;
+
+use rusqlite::{Row, Transaction};
+
+use super::roles::{self, Role};
+use super::{Error, Store, identities, millis, text, time};
+use crate::config::targets::Rule;
+
+/// Rules that a platform keeps: each session of a client is judged by all that are for it.
+const MAX_RULES: i64 = 10_000;
+/// Groups of one identity.
+pub(crate) const MAX_GROUPS: usize = 100;
+/// What stands for every gateway.
+pub(crate) const EVERY_GATEWAY: &str = "*";
+
+/// Lets an identity, or those of a group, reach a target through a gateway.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct AccessRule {
+    /// Counts up from 1, and never comes again.
+    pub(crate) number: i64,
+    pub(crate) who: Who,
+    /// The gateway's name, or [`EVERY_GATEWAY`].
+    pub(crate) gateway: String,
+    pub(crate) target: Rule,
+    pub(crate) created_at: SystemTime,
+}
+
+/// Whom a rule is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Who {
+    Identity { id: String, name: String },
+    Group(String),
+}
+
+/// Whom a new rule is for.
+#[derive(Debug, Clone)]
+pub(crate) enum NewWho {
+    /// An identity's id, or its name if no other has it.
+    Identity(String),
+    Group(String),
+}
+
+/// What an identity may reach through a gateway.
+#[derive(Debug, Clone)]
+pub(crate) enum AccessRights {
+    /// It is neither a client nor an administrator.
+    NoRole,
+    /// Everything: it is an administrator.
+    Unrestricted,
+    /// What these rules are for.
+    Rules(Vec<AccessRule>),
+}
+
+/// What [`from_row`] reads, in its order.
+const SELECT: &str = "SELECT access_rule.number, access_rule.identity_id, identity.name, \
+     access_rule.group_name, access_rule.gateway, access_rule.target, access_rule.created_at \
+     FROM access_rule LEFT JOIN identity ON identity.id = access_rule.identity_id";
+
+fn from_row(row: &Row<'_>) -> rusqlite::Result<AccessRule> {
+    let identity: Option<String> = row.get(1)?;
+    let who = match identity {
+        Some(id) => Who::Identity {
+            id,
+            name: row.get(2)?,
+        },
+        None => Who::Group(row.get(3)?),
+    };
+    Ok(AccessRule {
+        number: row.get(0)?,
+        who,
+        gateway: row.get(4)?,
+        target: text(5, &row.get::<_, String>(5)?)?,
+        created_at: time(row.get(6)?),
+    })
+}
+
+fn collect(
+    tx: &Transaction<'_>,
+    rest: &str,
+    parameters: impl rusqlite::Params,
+) -> Result<Vec<AccessRule>, Error> {
+    let mut rows = tx.prepare(&format!("{SELECT} {rest} ORDER BY access_rule.number"))?;
+    let rules = rows.query_map(parameters, from_row)?;
+    Ok(rules.collect::<Result<_, _>>()?)
+}
+
+/// The id of the identity that is called so, by id or by name.
+fn identity_called(tx: &Transaction<'_>, called: &str) -> Result<String, Error> {
+    if identities::name_of(tx, called)?.is_some() {
+        return Ok(called.to_owned());
+    }
+    let mut rows = tx.prepare("SELECT id FROM identity WHERE name = ?1 LIMIT 2")?;
+    let ids = rows.query_map([called], |row| row.get(0))?;
+    let mut ids: Vec<String> = ids.collect::<Result<_, _>>()?;
+    match (ids.pop(), ids.pop()) {
+        (Some(id), None) => Ok(id),
+        (Some(_), Some(_)) => Err(Error::AmbiguousIdentity(called.to_owned())),
+        (None, _) => Err(Error::UnknownIdentity(called.to_owned())),
+    }
+}
+
+/// The groups of `identity`, by name.
+pub(super) fn groups_of(tx: &Transaction<'_>, identity: &str) -> Result<Vec<String>, Error> {
+    let select = "SELECT name FROM identity_group WHERE identity_id = ?1 ORDER BY name";
+    let mut rows = tx.prepare(select)?;
+    let groups = rows.query_map([identity], |row| row.get(0))?;
+    Ok(groups.collect::<Result<_, _>>()?)
+}
+
+/// Makes `groups` the groups of `identity`.
+pub(super) fn replace_groups(
+    tx: &Transaction<'_>,
+    identity: &str,
+    groups: &[String],
+) -> Result<(), Error> {
+    tx.execute(
+        "DELETE FROM identity_group WHERE identity_id = ?1",
+        [identity],
+    )?;
+    for group in groups {
+        tx.execute(
+            "INSERT OR IGNORE INTO identity_group VALUES (?1, ?2)",
+            (identity, group),
+        )?;
+    }
+    Ok(())
+}
+
+impl Store {
+    /// Adds a rule for each target; one that is there already is given as it is.
+    pub(crate) async fn allow_access(
+        &self,
+        who: NewWho,
+        gateway: String,
+        targets: Vec<Rule>,
+        now: SystemTime,
+    ) -> Result<Vec<AccessRule>, Error> {
+        self.call(move |tx| {
+            let (identity, group) = match who {
+                NewWho::Identity(called) => (Some(identity_called(tx, &called)?), None),
+                NewWho::Group(group) => (None, Some(group)),
+            };
+            let mut rules = Vec::new();
+            for target in targets {
+                let same = "WHERE access_rule.identity_id IS ?1 AND access_rule.group_name IS ?2
+                     AND access_rule.gateway = ?3 AND access_rule.target = ?4";
+                let target = target.to_string();
+                let key = (&identity, &group, &gateway, &target);
+                if let Some(rule) = collect(tx, same, key)?.pop() {
+                    rules.push(rule);
+                    continue;
+                }
+                let count: i64 =
+                    tx.query_row("SELECT COUNT(*) FROM access_rule", [], |row| row.get(0))?;
+                if count >= MAX_RULES {
+                    return Err(Error::TooManyRules(MAX_RULES));
+                }
+                tx.execute(
+                    "INSERT INTO access_rule (identity_id, group_name, gateway, target, created_at)
+                     VALUES (?1, ?2, ?3, ?4, ?5)",
+                    (&identity, &group, &gateway, &target, millis(now)),
+                )?;
+                let number = tx.last_insert_rowid();
+                rules.extend(collect(tx, "WHERE access_rule.number = ?1", [number])?);
+            }
+            Ok(rules)
+        })
+        .await
+    }
+
+    /// All rules, in their order.
+    pub(crate) async fn access_rules(&self) -> Result<Vec<AccessRule>, Error> {
+        self.call(|tx| collect(tx, "", [])).await
+    }
+
+    /// Removes the rule with this number.
+    pub(crate) async fn remove_access_rule(&self, number: i64) -> Result<AccessRule, Error> {
+        self.call(move |tx| {
+            let found = collect(tx, "WHERE access_rule.number = ?1", [number])?.pop();
+            let rule = found.ok_or(Error::UnknownRule(number))?;
+            tx.execute("DELETE FROM access_rule WHERE number = ?1", [number])?;
+            Ok(rule)
+        })
+        .await
+    }
+
+    /// What the identity with this id may reach through the gateway of this name.
+    pub(crate) async fn access(&self, id: String, gateway: String) -> Result<AccessRights, Error> {
+        self.call(move |tx| {
+            let roles = roles::of(tx, &id)?;
+            if roles.contains(&Role::Admin) {
+                return Ok(AccessRights::Unrestricted);
+            }
+            if !roles.contains(&Role::Client) {
+                return Ok(AccessRights::NoRole);
+            }
+            let of_both = format!(
+                "WHERE access_rule.gateway IN (?2, '{EVERY_GATEWAY}') AND (access_rule.identity_id = ?1
+                 OR access_rule.group_name IN (SELECT name FROM identity_group WHERE identity_id = ?1))"
+            );
+            Ok(AccessRights::Rules(collect(tx, &of_both, (&id, &gateway))?))
+        })
+        .await
+    }
+
+    /// The id and the name of the identity that is called so, by id or by name.
+    pub(crate) async fn identity(&self, called: String) -> Result<(String, String), Error> {
+        self.call(move |tx| {
+            let id = identity_called(tx, &called)?;
+            let name = identities::name_of(tx, &id)?;
+            name.map(|name| (id, name))
+                .ok_or(Error::UnknownIdentity(called))
+        })
+        .await
+    }
+
+    /// Makes `groups` the groups of the identity that is called so; its id.
+    pub(crate) async fn set_groups(
+        &self,
+        called: String,
+        groups: Vec<String>,
+    ) -> Result<String, Error> {
+        self.call(move |tx| {
+            let id = identity_called(tx, &called)?;
+            replace_groups(tx, &id, &groups)?;
+            Ok(id)
+        })
+        .await
+    }
+}
+
+/// Lets the clients of an earlier program, which could reach everything, go on to do so.
+pub(super) fn keep_access_of_clients(tx: &Transaction<'_>, now: SystemTime) -> Result<(), Error> {
+    tx.execute(
+        "INSERT INTO access_rule (identity_id, gateway, target, created_at)
+         SELECT identity_id, ?1, '*', ?2 FROM identity_role WHERE role = 'client'
+         AND identity_id NOT IN (SELECT identity_id FROM identity_role WHERE role = 'admin')",
+        (EVERY_GATEWAY, millis(now)),
+    )?;
+    Ok(())
+}
