@@ -24,11 +24,12 @@ const LOOK: Duration = Duration::from_millis(200);
 /// How much longer than the process itself the command waits.
 const MARGIN: Duration = Duration::from_secs(10);
 
-/// Have an installed gateway hand over to the program as it is on disk now, without a gap
+/// Have an installed gateway hand over to the program as it is on disk now
 #[derive(Debug, Args)]
 #[command(after_help = "\
 A process of the new program makes a tunnel of its own while the one that runs serves on, and takes its place when it \
-serves; sessions that are open have ten seconds to end. If it does not come up, the one that runs serves on. Where that \
+serves; sessions that are open have ten seconds to end. A deployed relay admits it only when the other one has closed \
+its tunnel. If it does not come up, the one that runs serves on. Where that \
 is not possible the service is restarted: the program cannot be executed inside the unit's sandbox, the new version \
 comes with other settings of its unit, the version that runs is too old, or it has no tunnel.
 
@@ -80,10 +81,10 @@ pub(crate) async fn upgrade(
     };
     match outcome? {
         Outcome::HandedOver { pid } => {
+            let old = before.main_pid;
             say(&format!(
-                "{unit} was handed over from process {} to process {pid}, and no session was cut; those of process {} \
-                 have ten seconds to end",
-                before.main_pid, before.main_pid
+                "{unit} was handed over from process {old} to process {pid}; open sessions of process {old} have ten \
+                 seconds to end"
             ));
             Ok(())
         }

@@ -322,7 +322,8 @@ catalogue! {
          service's main process. This one lets its open sessions finish and ends.";
     NOT_HANDED_OVER = WARN "gateway" "ba6fea77b2044a0ebe44abff82e062d2"
         "not handed over; this process serves on"
-        "There is no successor that could serve. @ERROR@ says why. No session was cut."
+        "There is no successor that could serve. @ERROR@ says why. If a relay had ended the tunnel in \
+         favour of the successor, this process makes another one."
         "Correct what the error names and run `infisical gateway upgrade` once more, or restart the \
          service when its sessions may be cut.";
     TOOK_OVER_SERVICE = INFO "gateway" "4408f9fe0fd242118dff3af20fb41eb9"
