@@ -29,6 +29,7 @@ mod person;
 mod platform;
 mod platform_access;
 mod platform_audit;
+mod platform_audit_verify;
 mod platform_lists;
 mod policy;
 pub mod print;

@@ -21,7 +21,7 @@ use crate::host::watchdog;
 use crate::metrics::{self, Counted, Sources};
 use crate::platform::authority::KeyAlgorithm;
 use crate::platform::metrics::Metrics as PlatformMetrics;
-use crate::platform::{self, Settings, TlsFiles};
+use crate::platform::{self, AUDIT_RETENTIONS, DEFAULT_AUDIT_RETENTION, Settings, TlsFiles};
 use crate::scope::Scope;
 
 /// Where it serves unless told otherwise.
@@ -89,10 +89,37 @@ struct Start {
     #[arg(long, value_name = "FILE")]
     ready_file: Option<PathBuf>,
     #[command(flatten)]
+    retention: RetentionArgs,
+    #[command(flatten)]
     metrics: MetricsArgs,
     /// For tests: the certificates of gateways end after so many seconds instead of a day
     #[arg(long, value_name = "SECONDS", hide = true)]
     gateway_certificate_lifetime: Option<NonZeroU32>,
+}
+
+/// How long a platform keeps its record.
+#[derive(Debug, ClapArgs)]
+pub(super) struct RetentionArgs {
+    /// Days for which entries of the record (infisical platform audit) are kept, 1 to 3650, and
+    /// never more than 250,000 of them
+    #[arg(long, value_name = "DAYS", default_value_t = DEFAULT_AUDIT_RETENTION,
+        value_parser = retention())]
+    audit_retention: u16,
+}
+
+fn retention() -> clap::builder::RangedI64ValueParser<u16> {
+    let (least, most) = AUDIT_RETENTIONS.into_inner();
+    clap::value_parser!(u16).range(i64::from(least)..=i64::from(most))
+}
+
+impl RetentionArgs {
+    /// The same as arguments.
+    pub(super) fn words(&self) -> Vec<String> {
+        match self.audit_retention {
+            DEFAULT_AUDIT_RETENTION => Vec::new(),
+            days => vec![format!("--audit-retention={days}")],
+        }
+    }
 }
 
 /// Where a platform serves metrics.
@@ -176,6 +203,7 @@ async fn start_platform(args: Start, global: &Global, scope: Scope) -> anyhow::R
         organization: args.organization,
         tls,
         ready_file: args.ready_file,
+        audit_retention: args.retention.audit_retention,
         gateway_lifetime: args
             .gateway_certificate_lifetime
             .map(|seconds| Duration::from_secs(u64::from(seconds.get()))),

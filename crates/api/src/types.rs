@@ -500,7 +500,7 @@ pub struct OpenSession {
     pub target_port: u16,
 }
 
-/// An entry of the platform's record of grants (`GET /v1/embedded/audit`).
+/// An entry of the platform's record (`GET /v1/embedded/audit`).
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AuditEntry {
@@ -508,24 +508,33 @@ pub struct AuditEntry {
     pub number: i64,
     /// RFC 3339.
     pub time: String,
+    /// `session`, `login`, `enrollment` or `administration`.
+    pub kind: String,
+    /// What was asked for, such as `open-session` or `create-identity`.
+    pub action: String,
     /// Who asked.
     pub actor: AuditActor,
-    /// For which gateway.
-    pub gateway: AuditGateway,
-    /// Host and port that were asked for.
-    pub target: String,
-    /// The kind of the refusal; `None` if the session was issued.
+    /// The address from which it was asked.
+    pub source: Option<String>,
+    /// What it is about.
+    pub subject: Option<AuditSubject>,
+    /// Of a session, host and port that were asked for; of others, what an administrator has to
+    /// know.
+    pub details: Option<String>,
+    /// The kind of the refusal; `None` if it was not refused.
     pub class: Option<String>,
     /// Its sentence.
     pub reason: Option<String>,
     /// Refusals before this entry that are not on record, because there were too many.
     pub left_out: u64,
+    /// SHA-256 over this entry and the hash of the one before, in hexadecimal digits.
+    pub hash: String,
 }
 
-/// Who asked for a session.
+/// Who asked.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct AuditActor {
-    /// `administrator`, `identity`, `gateway` or `relay`.
+    /// `administrator`, `identity`, `gateway`, `relay` or `unauthenticated`.
     #[serde(rename = "type")]
     pub kind: String,
     /// The platform's id of it.
@@ -534,13 +543,42 @@ pub struct AuditActor {
     pub name: Option<String>,
 }
 
-/// For which gateway a session was asked.
+/// What an entry of the record is about.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct AuditGateway {
+pub struct AuditSubject {
+    /// `gateway`, `relay`, `identity`, `access-rule` or `relay-auth-secret`.
+    #[serde(rename = "type")]
+    pub kind: String,
     /// `None` if there was none of that name.
     pub id: Option<String>,
-    /// As it was asked for.
-    pub name: String,
+    /// As it was asked for, or its name at that time.
+    pub name: Option<String>,
+}
+
+/// What verifying the record has found (`GET /v1/embedded/audit-chain`).
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct AuditVerification {
+    /// The last entry that the retention has removed; 0 if there is none.
+    pub removed: i64,
+    /// Entries from there on that are as they were written.
+    pub entries: u64,
+    /// The last of them, or the last removed one.
+    pub number: i64,
+    /// Its hash, in hexadecimal digits.
+    pub hash: String,
+    /// Where the chain breaks first.
+    pub broken: Option<AuditBreak>,
+    /// The hash of the entry that was asked about, if it is there and comes before any break.
+    pub asked: Option<String>,
+}
+
+/// Where the chain of the record breaks.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct AuditBreak {
+    /// The first entry that does not hold.
+    pub number: i64,
+    /// Why.
+    pub reason: String,
 }
 
 /// What a client needs to reach a target: the certificates of TLS 1 and TLS 2. The same shape as

@@ -31,6 +31,7 @@ mod token;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
@@ -58,6 +59,11 @@ const RELAY_AUTH_SECRET_FILE: &str = "relay-auth-secret";
 /// field of 64 (RFC 5280 §A.1, ub-organization-name).
 const MAX_ORGANIZATION: usize = 27;
 
+/// For how many days an entry of the record is kept where no one says otherwise.
+pub const DEFAULT_AUDIT_RETENTION: u16 = 90;
+/// For how many days it may be kept.
+pub const AUDIT_RETENTIONS: RangeInclusive<u16> = 1..=3650;
+
 /// What the platform needs to start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
@@ -73,6 +79,8 @@ pub struct Settings {
     pub tls: Option<TlsFiles>,
     /// Where the URL is written once it is served.
     pub ready_file: Option<PathBuf>,
+    /// For how many days an entry of the record is kept, one of [`AUDIT_RETENTIONS`].
+    pub audit_retention: u16,
     /// For tests: a gateway's certificates end sooner.
     pub gateway_lifetime: Option<Duration>,
 }
@@ -221,6 +229,8 @@ fn prepare(
         store::Error::File(error) => unusable(error),
         other => Error::Store(other),
     })?;
+    let store = store.with_audit_retention(days(settings.audit_retention), now);
+    let store = store.map_err(Error::Store)?;
     let foundation = store
         .foundation(
             settings.key_algorithm,
@@ -250,6 +260,10 @@ fn prepare(
     let (relay_auth, _) = relay_auth.map_err(unusable)?;
     let app = routes::App::new(store, authority, &admin, relay_auth, metrics);
     Ok((app, tls))
+}
+
+const fn days(count: u16) -> Duration {
+    Duration::from_secs(count as u64 * 24 * 3600)
 }
 
 /// An address that a client on this machine can dial: the unspecified ones mean every address.

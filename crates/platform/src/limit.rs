@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
 /// Callers remembered. When there are more, all newcomers share one bucket until some are
@@ -74,8 +74,13 @@ impl<K: Eq + Hash> Limiter<K> {
     }
 }
 
+/// The [`block`] of a caller's address; all that have none share one.
+pub(super) fn source(address: Option<IpAddr>) -> IpAddr {
+    address.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), block)
+}
+
 /// What one host of an address' kind controls: an IPv4 address, or a /64 of IPv6.
-pub(super) fn block(source: IpAddr) -> IpAddr {
+fn block(source: IpAddr) -> IpAddr {
     match source.to_canonical() {
         IpAddr::V6(address) => {
             IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64)))

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
-use super::{Error, Settings, TlsFiles, build};
+use super::{DEFAULT_AUDIT_RETENTION, Error, Settings, TlsFiles, build};
 use crate::authority::KeyAlgorithm;
 use crate::error::Reason;
 use crate::metrics::Metrics;
@@ -20,6 +20,7 @@ fn settings(directory: &Path) -> Settings {
         organization: None,
         tls: None,
         ready_file: Some(directory.join("ready")),
+        audit_retention: DEFAULT_AUDIT_RETENTION,
         gateway_lifetime: None,
     }
 }

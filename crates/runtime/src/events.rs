@@ -255,6 +255,39 @@ catalogue! {
          gateway @GATEWAY_NAME@, to @ACTOR_TYPE@ @ACTOR_NAME@ (@ACTOR_ID@). The same is on record \
          in its database under the number @AUDIT_NUMBER@, where refusals are too: infisical \
          platform audit.";
+    SESSION_REFUSED = INFO "platform" "68499a8e109f4fd88a36c1ef340aa031"
+        "session refused"
+        "The platform issued no session with the target @TARGET_NAME@ behind the gateway \
+         @GATEWAY_NAME@ to @ACTOR_TYPE@ @ACTOR_NAME@ (@ACTOR_ID@), which asked from \
+         @SOURCE_ADDRESS@: @ERROR@. The record has it under the number @AUDIT_NUMBER@."
+        "If it is to be allowed, infisical platform access check explains what is missing.";
+    LOGIN_SUCCEEDED = INFO "platform" "2cde19244a304b338264a9e0bc3d8cfc"
+        "login succeeded"
+        "The identity @ACTOR_NAME@ (@ACTOR_ID@) logged in from @SOURCE_ADDRESS@ and got an access \
+         token. The record has it under the number @AUDIT_NUMBER@.";
+    LOGIN_REFUSED = INFO "platform" "afa417b4fe2243acb8d042d20e92e6e3"
+        "login refused"
+        "A login from @SOURCE_ADDRESS@ was refused: @ERROR@. Where the client id is that of an \
+         identity, it is @SUBJECT_NAME@ (@SUBJECT_ID@). The record has it under the number \
+         @AUDIT_NUMBER@; of many refusals some only."
+        "If it is no mistake of a configuration, find out who tries.";
+    ENROLLMENT_SUCCEEDED = INFO "platform" "83ddb210b84049bc8490032f05087f01"
+        "enrolled with a one-time token"
+        "The @SUBJECT_TYPE@ @SUBJECT_NAME@ (@SUBJECT_ID@) exchanged an enrollment token for an \
+         access token, from @SOURCE_ADDRESS@. The enrollment token is spent. The record has it \
+         under the number @AUDIT_NUMBER@.";
+    ENROLLMENT_REFUSED = INFO "platform" "3b422d9ea42c4d5f944cb05a19853ecc"
+        "enrollment refused"
+        "An enrollment of a @SUBJECT_TYPE@ from @SOURCE_ADDRESS@ was refused: @ERROR@. The record \
+         has it under the number @AUDIT_NUMBER@; of many refusals some only."
+        "If a gateway or relay of yours did not enroll, create a new token for it. If none was to \
+         enroll, find out who tries.";
+    ADMINISTERED = INFO "platform" "ac568d1ee8f84aceb0a17063546a25fd"
+        "administrative change"
+        "@ACTOR_TYPE@ @ACTOR_NAME@ (@ACTOR_ID@) has done @AUDIT_ACTION@, from @SOURCE_ADDRESS@, \
+         with the @SUBJECT_TYPE@ @SUBJECT_NAME@ (@SUBJECT_ID@): @DETAILS@. The record has it under \
+         the number @AUDIT_NUMBER@: infisical platform audit."
+        "Nothing is to be done, if it was to be done.";
     SESSIONS_SUMMARIZED = INFO "gateway" "3ea9e91cad6f4969bd4f2bfdf5fc7181"
         "more sessions ended before they reached a target, all in the same way"
         "This many sessions, @COUNT@, ended in the same way as one that has an entry of its own: \

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 
 use super::super::exit::Failure;
-use super::super::platform::{DEFAULT_LISTEN, MetricsArgs};
+use super::super::platform::{DEFAULT_LISTEN, MetricsArgs, RetentionArgs};
 use super::super::service::{self, say};
 use super::Steps;
 use super::execute::show;
@@ -64,6 +64,8 @@ struct Install {
     /// Name of the organization, which appears in certificates
     #[arg(long, value_name = "NAME")]
     organization: Option<String>,
+    #[command(flatten)]
+    retention: RetentionArgs,
     #[command(flatten)]
     metrics: MetricsArgs,
     #[command(flatten)]
@@ -181,6 +183,7 @@ impl Install {
             Some(MetricsListen::Tcp(address)) => Some(address.port()),
             Some(MetricsListen::Unix(_)) | None => None,
         };
+        arguments.extend(self.retention.words());
         arguments.extend(self.metrics.words());
         Ok(Settings {
             listen: self.listen,

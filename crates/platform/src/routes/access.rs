@@ -25,7 +25,7 @@ const MAX_TARGETS: usize = 100;
 /// `POST access-rules`
 pub(super) async fn allow(
     State(app): State<App>,
-    _: By<Administrators>,
+    by: By<Administrators>,
     Json(request): Json<AllowAccess>,
 ) -> Result<axum::Json<Vec<Row>>, ApiError> {
     let who = match request.who.strip_prefix(GROUP_PREFIX) {
@@ -47,10 +47,8 @@ pub(super) async fn allow(
     let targets = request.targets.iter().map(parse);
     let targets = targets.collect::<Result<Vec<_>, _>>()?;
     let now = SystemTime::now();
-    let rules = app.store().allow_access(who, gateway, targets, now).await?;
-    for rule in &rules {
-        log(rule, "access rule added");
-    }
+    let store = app.store().audited(by.requester);
+    let rules = store.allow_access(who, gateway, targets, now).await?;
     Ok(axum::Json(rules.into_iter().map(row).collect()))
 }
 
@@ -66,13 +64,11 @@ pub(super) async fn list(
 /// `DELETE access-rules/{number}`
 pub(super) async fn remove(
     State(app): State<App>,
-    _: By<Administrators>,
+    by: By<Administrators>,
     Path(number): Path<i64>,
 ) -> Result<axum::Json<Message>, ApiError> {
-    log(
-        &app.store().remove_access_rule(number).await?,
-        "access rule removed",
-    );
+    let store = app.store().audited(by.requester);
+    store.remove_access_rule(number).await?;
     Ok(done(
         "the access rule was removed; sessions that are open go on",
     ))
@@ -115,17 +111,12 @@ pub(super) async fn check(
 /// `POST identity-groups`
 pub(super) async fn set_groups(
     State(app): State<App>,
-    _: By<Administrators>,
+    by: By<Administrators>,
     Json(request): Json<SetGroups>,
 ) -> Result<axum::Json<Message>, ApiError> {
     let groups = groups(&request.groups)?;
-    let joined = groups.join(",");
-    let id = app.store().set_groups(request.identity, groups).await?;
-    tracing::info!(
-        identity.id = id,
-        identity.groups = joined,
-        "groups of an identity set"
-    );
+    let store = app.store().audited(by.requester);
+    store.set_groups(request.identity, groups).await?;
     Ok(done("the identity is in these groups from now on"))
 }
 
@@ -166,16 +157,4 @@ fn row(rule: AccessRule) -> Row {
         target: rule.target.to_string(),
         created_at: rfc3339(rule.created_at),
     }
-}
-
-fn log(rule: &AccessRule, done: &str) {
-    let (who, id) = called(&rule.who);
-    tracing::info!(
-        rule.number = rule.number,
-        identity.id = id,
-        who,
-        gateway.name = rule.gateway,
-        target.name = %rule.target,
-        "{done}"
-    );
 }

@@ -54,7 +54,7 @@ fn roles(names: &[String]) -> Result<Vec<Role>, ApiError> {
 
 pub(super) async fn create_identity(
     State(app): State<App>,
-    _: By<Administrators>,
+    by: By<Administrators>,
     Json(request): Json<CreateIdentity>,
 ) -> Result<axum::Json<Value>, ApiError> {
     let length = request.name.chars().count();
@@ -80,10 +80,9 @@ pub(super) async fn create_identity(
     };
     let id = app
         .store()
+        .audited(by.requester)
         .create_identity(request.name, roles, groups, credential, SystemTime::now())
         .await?;
-    let roles = request.roles.join(",");
-    tracing::info!(identity.id = id, identity.roles = roles, "identity created");
     let secret = secret.expose();
     Ok(axum::Json(match request.method {
         Method::Token => json!({"identityId": id, "accessToken": secret}),
@@ -117,11 +116,11 @@ pub(super) async fn identities(
 /// `DELETE identities/{id}`
 pub(super) async fn delete_identity(
     State(app): State<App>,
-    _: By<Administrators>,
+    by: By<Administrators>,
     Path(id): Path<String>,
 ) -> Result<axum::Json<Message>, ApiError> {
-    app.store().delete_identity(id.clone()).await?;
-    tracing::info!(identity.id = id, "identity deleted");
+    let store = app.store().audited(by.requester);
+    store.delete_identity(id).await?;
     Ok(done(
         "the identity, its tokens, gateways and relays were deleted",
     ))
@@ -137,22 +136,17 @@ pub(super) enum CreateEnrollmentToken {
 
 pub(super) async fn create_enrollment_token(
     State(app): State<App>,
-    _: By<Operators>,
+    by: By<Operators>,
     Json(request): Json<CreateEnrollmentToken>,
 ) -> Result<axum::Json<Value>, ApiError> {
     let token = token::generate()?;
     let hash = TokenHash::of(&token);
     let now = SystemTime::now();
+    let store = app.store().audited(by.requester);
     match request {
-        CreateEnrollmentToken::Gateway { name } => {
-            app.store().allow_gateway(hash, name.clone(), now).await?;
-            tracing::info!(gateway.name = %name, "enrollment token created");
-        }
+        CreateEnrollmentToken::Gateway { name } => store.allow_gateway(hash, name, now).await?,
         CreateEnrollmentToken::Relay { name, host } => {
-            app.store()
-                .allow_relay(hash, name.clone(), host, now)
-                .await?;
-            tracing::info!(relay.name = %name, "enrollment token created");
+            store.allow_relay(hash, name, host, now).await?;
         }
     }
     Ok(axum::Json(json!({"token": token.expose()})))
@@ -182,14 +176,13 @@ pub(super) async fn enrollment_tokens(
 /// `DELETE enrollment-tokens/{kind}/{name}`
 pub(super) async fn revoke_enrollment_tokens(
     State(app): State<App>,
-    _: By<Operators>,
+    by: By<Operators>,
     Path((kind, name)): Path<(EnrollmentKind, String)>,
 ) -> Result<axum::Json<Message>, ApiError> {
-    let revoked = app
-        .store()
-        .revoke_enrollments(kind, name.clone(), SystemTime::now());
-    revoked.await?;
-    tracing::info!(?kind, name, "enrollment tokens revoked");
+    let store = app.store().audited(by.requester);
+    store
+        .revoke_enrollments(kind, name, SystemTime::now())
+        .await?;
     Ok(done("the enrollment tokens were revoked"))
 }
 
@@ -212,34 +205,37 @@ pub(super) async fn list_relays(
 /// `DELETE gateways/{name}`
 pub(super) async fn delete_gateway(
     State(app): State<App>,
-    _: By<Operators>,
+    by: By<Operators>,
     Path(name): Path<String>,
 ) -> Result<axum::Json<Message>, ApiError> {
     let name = gateway_name(name)?;
-    app.store().delete_gateway(name.clone()).await?;
-    tracing::info!(gateway.name = %name, "gateway deleted");
+    let store = app.store().audited(by.requester);
+    store.delete_gateway(name).await?;
     Ok(done("the gateway was deleted"))
 }
 
 /// `DELETE relays/{name}`
 pub(super) async fn delete_relay(
     State(app): State<App>,
-    _: By<Operators>,
+    by: By<Operators>,
     Path(name): Path<String>,
 ) -> Result<axum::Json<Message>, ApiError> {
     let name = RelayName::try_new(name)
         .map_err(|error| ApiError::invalid(&["name"], &error.to_string()))?;
-    app.store().delete_relay(name.clone()).await?;
-    tracing::info!(relay.name = %name, "relay deleted");
+    let store = app.store().audited(by.requester);
+    store.delete_relay(name).await?;
     Ok(done("the relay was deleted"))
 }
 
 /// `GET relay-auth-secret`
 pub(super) async fn relay_auth_secret(
     State(app): State<App>,
-    _: By<Administrators>,
-) -> axum::Json<Value> {
-    axum::Json(json!({"relayAuthSecret": app.0.relay_auth_secret.expose()}))
+    by: By<Administrators>,
+) -> Result<axum::Json<Value>, ApiError> {
+    let store = app.store().audited(by.requester);
+    store.read_relay_auth_secret().await?;
+    let secret = app.0.relay_auth_secret.expose();
+    Ok(axum::Json(json!({"relayAuthSecret": secret})))
 }
 
 pub(super) fn gateway_name(text: String) -> Result<GatewayName, ApiError> {

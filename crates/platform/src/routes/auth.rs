@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::marker::PhantomData;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::PoisonError;
 use std::time::{Instant, SystemTime};
 
@@ -19,7 +19,7 @@ use super::signing::Signer;
 use crate::limit;
 use crate::names::GatewayId;
 use crate::secret::Secret;
-use crate::store::{Principal, Role};
+use crate::store::{Principal, Requester, Role};
 use crate::token::TokenHash;
 
 /// Where a request came from; the server puts it among the request's extensions.
@@ -57,12 +57,14 @@ allowed! {
 
 /// A caller with one of the roles that `A` names: an identity, or the administrator's token.
 pub(super) struct By<A: Allowed> {
+    /// For the record of what it changes.
+    pub(super) requester: Requester,
     allowed: PhantomData<A>,
 }
 
 impl<A: Allowed> fmt::Debug for By<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("By")
+        f.debug_tuple("By").field(&self.requester).finish()
     }
 }
 
@@ -76,6 +78,8 @@ impl<A: Allowed> fmt::Debug for Caller<A> {
 /// recorded when it is refused too.
 pub(super) struct Caller<A: Allowed> {
     pub(super) signer: Signer,
+    /// Where the request came from.
+    pub(super) source: Option<IpAddr>,
     /// The refusal of a caller without such a role.
     pub(super) permission: Result<(), ApiError>,
     allowed: PhantomData<A>,
@@ -121,7 +125,10 @@ pub(super) struct InstanceRelay;
 
 /// Any caller, within the rate of logins: for endpoints that take credentials in their body.
 #[derive(Debug)]
-pub(super) struct Unauthenticated;
+pub(super) struct Unauthenticated {
+    /// For the record of what becomes of the attempt.
+    pub(super) requester: Requester,
+}
 
 impl<A: Allowed> FromRequestParts<App> for By<A> {
     type Rejection = ApiError;
@@ -130,6 +137,7 @@ impl<A: Allowed> FromRequestParts<App> for By<A> {
         let caller = Caller::<A>::from_request_parts(parts, app).await?;
         caller.permission?;
         Ok(Self {
+            requester: caller.signer.requester(caller.source),
             allowed: PhantomData,
         })
     }
@@ -159,6 +167,7 @@ impl<A: Allowed> FromRequestParts<App> for Caller<A> {
         };
         Ok(Self {
             signer,
+            source: source(parts),
             permission,
             allowed: PhantomData,
         })
@@ -257,18 +266,28 @@ impl FromRequestParts<App> for Unauthenticated {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
-        let source = parts
-            .extensions
-            .get::<Source>()
-            .map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |source| source.0.ip());
+        let source = source(parts);
         app.0
             .logins
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .attempt(limit::block(source), Instant::now())
+            .attempt(limit::source(source), Instant::now())
             .map_err(ApiError::rate_limited)?;
-        Ok(Self)
+        Ok(Self {
+            requester: Requester {
+                kind: "unauthenticated",
+                id: None,
+                name: None,
+                source,
+            },
+        })
     }
+}
+
+/// The address from which the request came.
+fn source(parts: &Parts) -> Option<IpAddr> {
+    let source = parts.extensions.get::<Source>();
+    source.map(|Source(peer)| peer.ip().to_canonical())
 }
 
 /// The id of the identity that asks, if it has one of `roles`.

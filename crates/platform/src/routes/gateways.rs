@@ -6,6 +6,7 @@ use axum::extract::State;
 use serde::Serialize;
 use serde_json::Value;
 
+use super::audit::Attempt;
 use super::auth::{AnyGateway, By, Enrolled, GatewayIdentity, GatewayListers, Unauthenticated};
 use super::body::Json;
 use super::error::ApiError;
@@ -118,19 +119,25 @@ async fn credentials(
 /// `POST /v3/gateways/token-auth/enroll`
 pub(super) async fn enroll(
     State(app): State<App>,
-    _: Unauthenticated,
+    Unauthenticated { requester }: Unauthenticated,
     Json(request): Json<EnrollGateway>,
 ) -> Result<axum::Json<GatewayLogin>, ApiError> {
     let access_token = token::generate()?;
-    let (gateway_id, name) = app
+    let enrolled = app
         .store()
+        .audited(requester.clone())
         .enroll_gateway(
             TokenHash::of(&request.token),
             TokenHash::of(&access_token),
             SystemTime::now(),
         )
-        .await?;
-    tracing::info!(gateway.id = %gateway_id, gateway.name = %name, "gateway enrolled");
+        .await
+        .map_err(ApiError::from);
+    if let Err(error) = &enrolled {
+        let attempt = Attempt::enrollment(requester, "gateway");
+        app.record(attempt, Some(error)).await?;
+    }
+    let (gateway_id, name) = enrolled?;
     Ok(axum::Json(GatewayLogin {
         access_token,
         gateway_id: Some(gateway_id),

@@ -5,6 +5,7 @@ use std::time::SystemTime;
 use axum::extract::State;
 
 use super::App;
+use super::audit::Attempt;
 use super::auth::Unauthenticated;
 use super::body::Json;
 use super::error::ApiError;
@@ -16,20 +17,30 @@ use crate::token::{self, TokenHash};
 /// `POST /v1/auth/universal-auth/login`
 pub(super) async fn universal_auth(
     State(app): State<App>,
-    _: Unauthenticated,
+    Unauthenticated { requester }: Unauthenticated,
     Json(request): Json<UniversalAuthLogin>,
 ) -> Result<axum::Json<Login>, ApiError> {
     let access_token = token::generate()?;
     let lifetime = app
         .store()
+        .audited(requester.clone())
         .login(
-            request.client_id,
+            request.client_id.clone(),
             TokenHash::of(&request.client_secret),
             TokenHash::of(&access_token),
             SystemTime::now(),
         )
-        .await?;
-    Ok(login(access_token, lifetime))
+        .await;
+    match lifetime {
+        Ok(lifetime) => Ok(login(access_token, lifetime)),
+        Err(error) => {
+            let error = ApiError::from(error);
+            let identity = app.store().identity_of_client(request.client_id).await?;
+            let attempt = Attempt::login(requester, identity.as_deref());
+            app.record(attempt, Some(&error)).await?;
+            Err(error)
+        }
+    }
 }
 
 /// `POST /v1/auth/token/renew`

@@ -160,6 +160,7 @@ fn embedded() -> Router<App> {
         .route("/access-rules/{number}", delete(access::remove))
         .route("/relay-auth-secret", get(admin::relay_auth_secret))
         .route("/audit/{since}/{after}", get(audit::list))
+        .route("/audit-chain/{number}", get(audit::verify))
 }
 
 /// A time as the API writes it.

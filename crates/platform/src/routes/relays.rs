@@ -5,6 +5,7 @@ use std::time::SystemTime;
 use axum::extract::State;
 use serde::Serialize;
 
+use super::audit::Attempt;
 use super::auth::{EnrolledRelay, InstanceRelay, RelayIdentity, RelayLister, Unauthenticated};
 use super::body::Json;
 use super::error::ApiError;
@@ -95,7 +96,7 @@ async fn credentials(
 /// `POST /v2/relays/login`
 pub(super) async fn enroll(
     State(app): State<App>,
-    _: Unauthenticated,
+    Unauthenticated { requester }: Unauthenticated,
     Json(request): Json<RelayLogin>,
 ) -> Result<axum::Json<LoggedIn>, ApiError> {
     if request.method != "token" {
@@ -104,15 +105,21 @@ pub(super) async fn enroll(
         ));
     }
     let access_token = token::generate()?;
-    let relay = app
+    let enrolled = app
         .store()
+        .audited(requester.clone())
         .enroll_relay(
             TokenHash::of(&request.token),
             TokenHash::of(&access_token),
             SystemTime::now(),
         )
-        .await?;
-    tracing::info!(relay.name = %relay.name, "relay enrolled");
+        .await
+        .map_err(ApiError::from);
+    if let Err(error) = &enrolled {
+        let attempt = Attempt::enrollment(requester, "relay");
+        app.record(attempt, Some(error)).await?;
+    }
+    let relay = enrolled?;
     Ok(axum::Json(LoggedIn {
         login: RelayLoggedIn {
             access_token,

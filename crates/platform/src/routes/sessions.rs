@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use axum::extract::{Path, State};
 
 use super::admin::gateway_name;
-use super::audit::Asked;
+use super::audit::Attempt;
 use super::auth::{Caller, Clients};
 use super::body::Json;
 use super::error::ApiError;
@@ -29,12 +29,13 @@ pub(super) async fn open(
     Path(name): Path<String>,
     Json(request): Json<OpenSession>,
 ) -> Result<axum::Json<SessionCredentials>, ApiError> {
-    let asked = Asked::new(client.signer.clone(), &name, &request);
+    let requester = client.signer.clone().requester(client.source);
+    let attempt = Attempt::session(requester, &name, &request);
     let issued = match client.permission {
         Ok(()) => issue(&app, client.signer, name, request).await,
         Err(refusal) => Err(refusal),
     };
-    app.record(asked, issued.as_ref().err()).await?;
+    app.record(attempt, issued.as_ref().err()).await?;
     issued.map(axum::Json)
 }
 

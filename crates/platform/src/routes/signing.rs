@@ -1,6 +1,7 @@
 //! Signing: whatever makes certificates goes through [`App::sign`], which knows for whom, so that
 //! one caller cannot use the processor up.
 
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -11,6 +12,7 @@ use super::error::ApiError;
 use crate::authority::{self, Authority, KeyAlgorithm};
 use crate::limit::{Limiter, Rate};
 use crate::names::GatewayId;
+use crate::store::Requester;
 
 /// Certificates signed at once: making keys is work for the processor alone.
 const AT_ONCE: usize = 4;
@@ -44,6 +46,25 @@ pub(super) enum Signer {
     Relay(String),
     /// The instance's relays, which share one secret, when they register.
     Instance,
+}
+
+impl Signer {
+    /// Who the record says that it is.
+    pub(super) fn requester(self, source: Option<IpAddr>) -> Requester {
+        let (kind, id) = match self {
+            Self::Administrator => ("administrator", None),
+            Self::Identity(id) => ("identity", Some(id)),
+            Self::Gateway(id) => ("gateway", Some(id.to_string())),
+            Self::Relay(id) => ("relay", Some(id)),
+            Self::Instance => ("relay", None),
+        };
+        Requester {
+            kind,
+            id,
+            name: None,
+            source,
+        }
+    }
 }
 
 /// For what something is signed; each has a rate of its own.

@@ -1,9 +1,11 @@
 //! Access rules, and the groups of identities that they are for.
 
+use std::fmt;
 use std::time::SystemTime;
 
 use rusqlite::{Row, Transaction};
 
+use super::audit::{Action, AuditedStore, Subject};
 use super::roles::{self, Role};
 use super::{Error, Store, identities, millis, text, time};
 use crate::config::targets::Rule;
@@ -32,6 +34,27 @@ pub(crate) struct AccessRule {
 pub(crate) enum Who {
     Identity { id: String, name: String },
     Group(String),
+}
+
+impl AccessRule {
+    fn subject(&self) -> Subject {
+        Subject::with_id("access-rule", &self.number.to_string(), None)
+    }
+}
+
+/// As the record has it.
+impl fmt::Display for AccessRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.who {
+            Who::Identity { id, name } => write!(f, "identity {name} ({id})")?,
+            Who::Group(name) => write!(f, "group {name}")?,
+        }
+        write!(f, " may reach {} through ", self.target)?;
+        match self.gateway.as_str() {
+            EVERY_GATEWAY => f.write_str("every gateway"),
+            name => write!(f, "gateway {name}"),
+        }
+    }
 }
 
 /// Whom a new rule is for.
@@ -129,61 +152,9 @@ pub(super) fn replace_groups(
 }
 
 impl Store {
-    /// Adds a rule for each target; one that is there already is given as it is.
-    pub(crate) async fn allow_access(
-        &self,
-        who: NewWho,
-        gateway: String,
-        targets: Vec<Rule>,
-        now: SystemTime,
-    ) -> Result<Vec<AccessRule>, Error> {
-        self.call(move |tx| {
-            let (identity, group) = match who {
-                NewWho::Identity(called) => (Some(identity_called(tx, &called)?), None),
-                NewWho::Group(group) => (None, Some(group)),
-            };
-            let mut rules = Vec::new();
-            for target in targets {
-                let same = "WHERE access_rule.identity_id IS ?1 AND access_rule.group_name IS ?2
-                     AND access_rule.gateway = ?3 AND access_rule.target = ?4";
-                let target = target.to_string();
-                let key = (&identity, &group, &gateway, &target);
-                if let Some(rule) = collect(tx, same, key)?.pop() {
-                    rules.push(rule);
-                    continue;
-                }
-                let count: i64 =
-                    tx.query_row("SELECT COUNT(*) FROM access_rule", [], |row| row.get(0))?;
-                if count >= MAX_RULES {
-                    return Err(Error::TooManyRules(MAX_RULES));
-                }
-                tx.execute(
-                    "INSERT INTO access_rule (identity_id, group_name, gateway, target, created_at)
-                     VALUES (?1, ?2, ?3, ?4, ?5)",
-                    (&identity, &group, &gateway, &target, millis(now)),
-                )?;
-                let number = tx.last_insert_rowid();
-                rules.extend(collect(tx, "WHERE access_rule.number = ?1", [number])?);
-            }
-            Ok(rules)
-        })
-        .await
-    }
-
     /// All rules, in their order.
     pub(crate) async fn access_rules(&self) -> Result<Vec<AccessRule>, Error> {
         self.call(|tx| collect(tx, "", [])).await
-    }
-
-    /// Removes the rule with this number.
-    pub(crate) async fn remove_access_rule(&self, number: i64) -> Result<AccessRule, Error> {
-        self.call(move |tx| {
-            let found = collect(tx, "WHERE access_rule.number = ?1", [number])?.pop();
-            let rule = found.ok_or(Error::UnknownRule(number))?;
-            tx.execute("DELETE FROM access_rule WHERE number = ?1", [number])?;
-            Ok(rule)
-        })
-        .await
     }
 
     /// What the identity with this id may reach through the gateway of this name.
@@ -215,17 +186,86 @@ impl Store {
         })
         .await
     }
+}
 
-    /// Makes `groups` the groups of the identity that is called so; its id.
-    pub(crate) async fn set_groups(
-        &self,
-        called: String,
-        groups: Vec<String>,
-    ) -> Result<String, Error> {
-        self.call(move |tx| {
+impl AuditedStore {
+    /// Adds a rule for each target; one that is there already is given as it is.
+    pub(crate) async fn allow_access(
+        self,
+        who: NewWho,
+        gateway: String,
+        targets: Vec<Rule>,
+        now: SystemTime,
+    ) -> Result<Vec<AccessRule>, Error> {
+        self.change(move |tx, record| {
+            let (identity, group) = match who {
+                NewWho::Identity(called) => (Some(identity_called(tx, &called)?), None),
+                NewWho::Group(group) => (None, Some(group)),
+            };
+            let mut rules = Vec::new();
+            for target in targets {
+                let same = "WHERE access_rule.identity_id IS ?1 AND access_rule.group_name IS ?2
+                     AND access_rule.gateway = ?3 AND access_rule.target = ?4";
+                let target = target.to_string();
+                let key = (&identity, &group, &gateway, &target);
+                if let Some(rule) = collect(tx, same, key)?.pop() {
+                    rules.push(rule);
+                    continue;
+                }
+                let count: i64 =
+                    tx.query_row("SELECT COUNT(*) FROM access_rule", [], |row| row.get(0))?;
+                if count >= MAX_RULES {
+                    return Err(Error::TooManyRules(MAX_RULES));
+                }
+                tx.execute(
+                    "INSERT INTO access_rule (identity_id, group_name, gateway, target, created_at)
+                     VALUES (?1, ?2, ?3, ?4, ?5)",
+                    (&identity, &group, &gateway, &target, millis(now)),
+                )?;
+                let number = tx.last_insert_rowid();
+                let added = collect(tx, "WHERE access_rule.number = ?1", [number])?;
+                for rule in &added {
+                    record.add(
+                        Action::AddAccessRule,
+                        rule.subject(),
+                        Some(rule.to_string()),
+                    );
+                }
+                rules.extend(added);
+            }
+            Ok(rules)
+        })
+        .await
+    }
+
+    /// Removes the rule with this number.
+    pub(crate) async fn remove_access_rule(self, number: i64) -> Result<(), Error> {
+        self.change(move |tx, record| {
+            let found = collect(tx, "WHERE access_rule.number = ?1", [number])?.pop();
+            let rule = found.ok_or(Error::UnknownRule(number))?;
+            tx.execute("DELETE FROM access_rule WHERE number = ?1", [number])?;
+            record.add(
+                Action::RemoveAccessRule,
+                rule.subject(),
+                Some(rule.to_string()),
+            );
+            Ok(())
+        })
+        .await
+    }
+
+    /// Makes `groups` the groups of the identity that is called so.
+    pub(crate) async fn set_groups(self, called: String, groups: Vec<String>) -> Result<(), Error> {
+        self.change(move |tx, record| {
             let id = identity_called(tx, &called)?;
             replace_groups(tx, &id, &groups)?;
-            Ok(id)
+            let details = match groups.as_slice() {
+                [] => "no groups".to_owned(),
+                groups => format!("groups {}", groups.join(", ")),
+            };
+            let subject = Subject::with_id("identity", &id, None);
+            record.add(Action::SetGroups, subject, Some(details));
+            Ok(())
         })
         .await
     }

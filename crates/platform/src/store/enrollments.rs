@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 use rusqlite::{OptionalExtension as _, Transaction};
 use serde::{Deserialize, Serialize};
 
+use super::audit::{Action, AuditedStore, Subject};
 use super::identities::insert_token;
 use super::relays::{self, Owner, Relay};
 use super::{Error, Store, gateways, millis, text, time};
@@ -42,40 +43,123 @@ pub(crate) struct Enrollment {
     pub(crate) expires_at: SystemTime,
 }
 
-impl Store {
+impl AuditedStore {
     /// Keeps a token that enrolls the gateway `name`.
     pub(crate) async fn allow_gateway(
-        &self,
+        self,
         token: TokenHash,
         name: GatewayName,
         now: SystemTime,
     ) -> Result<(), Error> {
-        self.call(move |tx| {
+        self.change(move |tx, record| {
             gateways::check_name(&name)?;
             let holder = gateways::find(tx, "name", name.as_str())?;
             if holder.is_some_and(|held| held.identity_id.is_some()) {
                 return Err(Error::NameTaken(name.to_string()));
             }
-            insert(tx, token, "gateway", name.as_str(), None, now)
+            insert(tx, token, "gateway", name.as_str(), None, now)?;
+            let subject = Subject::named("gateway", Some(name.as_str()));
+            record.add(Action::CreateEnrollmentToken, subject, None);
+            Ok(())
         })
         .await
     }
 
     /// Keeps a token that enrolls the relay `name` at `host`.
     pub(crate) async fn allow_relay(
-        &self,
+        self,
         token: TokenHash,
         name: RelayName,
         host: RelayHost,
         now: SystemTime,
     ) -> Result<(), Error> {
-        self.call(move |tx| {
+        self.change(move |tx, record| {
             relays::check_enrollment(tx, &name, &host, now)?;
-            insert(tx, token, "relay", name.as_str(), Some(host.as_str()), now)
+            insert(tx, token, "relay", name.as_str(), Some(host.as_str()), now)?;
+            let subject = Subject::named("relay", Some(name.as_str()));
+            let details = format!("host {host}");
+            record.add(Action::CreateEnrollmentToken, subject, Some(details));
+            Ok(())
         })
         .await
     }
 
+    /// Deletes all tokens that enroll `name`.
+    pub(crate) async fn revoke_enrollments(
+        self,
+        kind: EnrollmentKind,
+        name: String,
+        now: SystemTime,
+    ) -> Result<(), Error> {
+        self.change(move |tx, record| {
+            let revoked = tx.execute(
+                "DELETE FROM enrollment_token WHERE kind = ?1 AND name = ?2 AND expires_at > ?3",
+                (kind.as_str(), &name, millis(now)),
+            )?;
+            match revoked {
+                0 => Err(Error::UnknownEnrollment {
+                    kind: kind.as_str(),
+                    name,
+                }),
+                count => {
+                    let subject = Subject::named(kind.as_str(), Some(&name));
+                    let details = format!("tokens revoked: {count}");
+                    record.add(Action::RevokeEnrollmentTokens, subject, Some(details));
+                    Ok(())
+                }
+            }
+        })
+        .await
+    }
+
+    /// Enrolls a gateway: `token` is used up, `access` is what it obtained. Enrolling an enrolled
+    /// gateway again replaces its access token.
+    pub(crate) async fn enroll_gateway(
+        self,
+        token: TokenHash,
+        access: TokenHash,
+        now: SystemTime,
+    ) -> Result<(GatewayId, GatewayName), Error> {
+        self.change(move |tx, record| {
+            let (name, _) = consume(tx, token, "gateway", now)?;
+            let name: GatewayName = text(0, &name)?;
+            let id = match gateways::find(tx, "name", name.as_str())? {
+                Some(gateway) if gateway.identity_id.is_some() => {
+                    return Err(Error::NameTaken(name.to_string()));
+                }
+                Some(gateway) => gateway.id.to_string(),
+                None => gateways::insert(tx, &name, None, now)?,
+            };
+            replace_token(tx, access, "gateway", &id)?;
+            let who = Subject::with_id("gateway", &id, Some(name.as_str()));
+            record.add_by(Action::Enroll, who, None);
+            Ok((text(0, &id)?, name))
+        })
+        .await
+    }
+
+    /// Enrolls a relay in the same way.
+    pub(crate) async fn enroll_relay(
+        self,
+        token: TokenHash,
+        access: TokenHash,
+        now: SystemTime,
+    ) -> Result<Relay, Error> {
+        self.change(move |tx, record| {
+            let (name, host) = consume(tx, token, "relay", now)?;
+            let name: RelayName = text(0, &name)?;
+            let host: RelayHost = text(1, host.as_deref().unwrap_or_default())?;
+            let relay = relays::register(tx, &Owner::Enrolled, &name, &host, now)?;
+            replace_token(tx, access, "relay", &relay.id)?;
+            let who = Subject::with_id("relay", &relay.id, Some(relay.name.as_str()));
+            record.add_by(Action::Enroll, who, Some(format!("host {}", relay.host)));
+            Ok(relay)
+        })
+        .await
+    }
+}
+
+impl Store {
     /// The tokens that may still be exchanged, by name.
     pub(crate) async fn enrollments(&self, now: SystemTime) -> Result<Vec<Enrollment>, Error> {
         self.call(move |tx| {
@@ -96,71 +180,6 @@ impl Store {
                 })
             })?;
             Ok(enrollments.collect::<Result<_, _>>()?)
-        })
-        .await
-    }
-
-    /// Deletes all tokens that enroll `name`.
-    pub(crate) async fn revoke_enrollments(
-        &self,
-        kind: EnrollmentKind,
-        name: String,
-        now: SystemTime,
-    ) -> Result<(), Error> {
-        self.call(move |tx| {
-            let revoked = tx.execute(
-                "DELETE FROM enrollment_token WHERE kind = ?1 AND name = ?2 AND expires_at > ?3",
-                (kind.as_str(), &name, millis(now)),
-            )?;
-            match revoked {
-                0 => Err(Error::UnknownEnrollment {
-                    kind: kind.as_str(),
-                    name,
-                }),
-                _ => Ok(()),
-            }
-        })
-        .await
-    }
-
-    /// Enrolls a gateway: `token` is used up, `access` is what it obtained. Enrolling an enrolled
-    /// gateway again replaces its access token.
-    pub(crate) async fn enroll_gateway(
-        &self,
-        token: TokenHash,
-        access: TokenHash,
-        now: SystemTime,
-    ) -> Result<(GatewayId, GatewayName), Error> {
-        self.call(move |tx| {
-            let (name, _) = consume(tx, token, "gateway", now)?;
-            let name: GatewayName = text(0, &name)?;
-            let id = match gateways::find(tx, "name", name.as_str())? {
-                Some(gateway) if gateway.identity_id.is_some() => {
-                    return Err(Error::NameTaken(name.to_string()));
-                }
-                Some(gateway) => gateway.id.to_string(),
-                None => gateways::insert(tx, &name, None, now)?,
-            };
-            replace_token(tx, access, "gateway", &id)?;
-            Ok((text(0, &id)?, name))
-        })
-        .await
-    }
-
-    /// Enrolls a relay in the same way.
-    pub(crate) async fn enroll_relay(
-        &self,
-        token: TokenHash,
-        access: TokenHash,
-        now: SystemTime,
-    ) -> Result<Relay, Error> {
-        self.call(move |tx| {
-            let (name, host) = consume(tx, token, "relay", now)?;
-            let name: RelayName = text(0, &name)?;
-            let host: RelayHost = text(1, host.as_deref().unwrap_or_default())?;
-            let relay = relays::register(tx, &Owner::Enrolled, &name, &host, now)?;
-            replace_token(tx, access, "relay", &relay.id)?;
-            Ok(relay)
         })
         .await
     }

@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use rusqlite::{OptionalExtension as _, Row, Transaction};
 
+use super::audit::{Action, AuditedStore, Subject};
 use super::reachability::{self, Heartbeats, Table};
 use super::relays::{self, Relay};
 use super::{Error, Reachability, Store, millis, text, time};
@@ -254,15 +255,20 @@ impl Store {
         })
         .await
     }
+}
 
+impl AuditedStore {
     /// Deletes the gateway of that name. Its access tokens stay, so that it learns why it may no
     /// longer connect.
-    pub(crate) async fn delete_gateway(&self, name: GatewayName) -> Result<(), Error> {
-        self.call(move |tx| {
-            match tx.execute("DELETE FROM gateway WHERE name = ?1", [name.as_str()])? {
-                0 => Err(Error::UnknownGateway(name.to_string())),
-                _ => Ok(()),
-            }
+    pub(crate) async fn delete_gateway(self, name: GatewayName) -> Result<(), Error> {
+        self.change(move |tx, record| {
+            let gateway = find(tx, "name", name.as_str())?
+                .ok_or_else(|| Error::UnknownGateway(name.to_string()))?;
+            let id = gateway.id.as_str();
+            tx.execute("DELETE FROM gateway WHERE id = ?1", [id])?;
+            let subject = Subject::with_id("gateway", id, Some(name.as_str()));
+            record.add(Action::DeleteGateway, subject, None);
+            Ok(())
         })
         .await
     }

@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use rusqlite::{OptionalExtension as _, Transaction};
 
+use super::audit::{Action, AuditedStore, Subject};
 use super::roles::{self, Role};
 use super::{Error, Store, access, millis, time};
 use crate::names::GatewayId;
@@ -70,17 +71,17 @@ pub(super) fn name_of(tx: &Transaction<'_>, id: &str) -> Result<Option<String>, 
     Ok(name.optional()?)
 }
 
-impl Store {
+impl AuditedStore {
     /// Creates an identity and returns its id.
     pub(crate) async fn create_identity(
-        &self,
+        self,
         name: String,
         roles: Vec<Role>,
         groups: Vec<String>,
         credential: Credential,
         now: SystemTime,
     ) -> Result<String, Error> {
-        self.call(move |tx| {
+        self.change(move |tx, record| {
             let id = uuid::Uuid::new_v4().to_string();
             let (client_id, client_secret, token) = match credential {
                 Credential::Token(token) => (None, None, Some(token)),
@@ -99,7 +100,92 @@ impl Store {
             if let Some(token) = token {
                 insert_token(tx, token, "identity", &id, None)?;
             }
+            let subject = Subject::with_id("identity", &id, Some(&name));
+            let details = rights(&roles, &groups);
+            record.add(Action::CreateIdentity, subject, Some(details));
             Ok(id)
+        })
+        .await
+    }
+
+    /// Deletes an identity, its tokens, and the gateways and relays that it registered.
+    pub(crate) async fn delete_identity(self, id: String) -> Result<(), Error> {
+        self.change(move |tx, record| {
+            let name = name_of(tx, &id)?;
+            let details = rights(&roles::of(tx, &id)?, &access::groups_of(tx, &id)?);
+            let subject = Subject::with_id("identity", &id, name.as_deref());
+            record.add(Action::DeleteIdentity, subject, Some(details));
+            tx.execute(
+                "DELETE FROM access_token WHERE kind = 'identity' AND subject = ?1",
+                [&id],
+            )?;
+            match tx.execute("DELETE FROM identity WHERE id = ?1", [&id])? {
+                0 => Err(Error::UnknownIdentity(id)),
+                _ => Ok(()),
+            }
+        })
+        .await
+    }
+
+    /// Exchanges a client secret for the access token whose hash is `token`.
+    pub(crate) async fn login(
+        self,
+        client_id: String,
+        client_secret: TokenHash,
+        token: TokenHash,
+        now: SystemTime,
+    ) -> Result<Renewed, Error> {
+        self.change(move |tx, record| {
+            let found: Option<(String, String, Vec<u8>)> = tx
+                .query_row(
+                    "SELECT id, name, client_secret_hash FROM identity WHERE client_id = ?1",
+                    [&client_id],
+                    |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
+                )
+                .optional()?;
+            let (id, name, _) = found
+                .filter(|(_, _, secret)| client_secret.matches(secret))
+                .ok_or(Error::Credentials)?;
+            // Expired tokens are cleared away where they come from.
+            tx.execute(
+                "DELETE FROM access_token WHERE expires_at <= ?1",
+                [millis(now)],
+            )?;
+            insert_token(tx, token, "identity", &id, Some(now))?;
+            let who = Subject::with_id("identity", &id, Some(&name));
+            record.add_by(Action::LogIn, who, None);
+            Ok(Renewed {
+                expires_in: TOKEN_TTL,
+                max_ttl: TOKEN_MAX_TTL,
+            })
+        })
+        .await
+    }
+}
+
+/// Roles and groups, in words.
+fn rights(roles: &[Role], groups: &[String]) -> String {
+    let roles: Vec<_> = roles.iter().map(|role| role.as_str()).collect();
+    let mut text = match roles.as_slice() {
+        [] => "no role".to_owned(),
+        roles => format!("roles {}", roles.join(", ")),
+    };
+    if !groups.is_empty() {
+        text.push_str(&format!("; groups {}", groups.join(", ")));
+    }
+    text
+}
+
+impl Store {
+    /// The id of the identity with this client id, if it is there.
+    pub(crate) async fn identity_of_client(
+        &self,
+        client_id: String,
+    ) -> Result<Option<String>, Error> {
+        self.call(move |tx| {
+            let select = "SELECT id FROM identity WHERE client_id = ?1";
+            let id = tx.query_row(select, [&client_id], |row| row.get(0));
+            Ok(id.optional()?)
         })
         .await
     }
@@ -131,54 +217,6 @@ impl Store {
                 identity.groups = access::groups_of(tx, &identity.id)?;
             }
             Ok(identities)
-        })
-        .await
-    }
-
-    /// Deletes an identity, its tokens, and the gateways and relays that it registered.
-    pub(crate) async fn delete_identity(&self, id: String) -> Result<(), Error> {
-        self.call(move |tx| {
-            tx.execute(
-                "DELETE FROM access_token WHERE kind = 'identity' AND subject = ?1",
-                [&id],
-            )?;
-            match tx.execute("DELETE FROM identity WHERE id = ?1", [&id])? {
-                0 => Err(Error::UnknownIdentity(id)),
-                _ => Ok(()),
-            }
-        })
-        .await
-    }
-
-    /// Exchanges a client secret for the access token whose hash is `token`.
-    pub(crate) async fn login(
-        &self,
-        client_id: String,
-        client_secret: TokenHash,
-        token: TokenHash,
-        now: SystemTime,
-    ) -> Result<Renewed, Error> {
-        self.call(move |tx| {
-            let found: Option<(String, Vec<u8>)> = tx
-                .query_row(
-                    "SELECT id, client_secret_hash FROM identity WHERE client_id = ?1",
-                    [&client_id],
-                    |row| Ok((row.get(0)?, row.get(1)?)),
-                )
-                .optional()?;
-            let (id, _) = found
-                .filter(|(_, secret)| client_secret.matches(secret))
-                .ok_or(Error::Credentials)?;
-            // Expired tokens are cleared away where they come from.
-            tx.execute(
-                "DELETE FROM access_token WHERE expires_at <= ?1",
-                [millis(now)],
-            )?;
-            insert_token(tx, token, "identity", &id, Some(now))?;
-            Ok(Renewed {
-                expires_in: TOKEN_TTL,
-                max_ttl: TOKEN_MAX_TTL,
-            })
         })
         .await
     }

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use rusqlite::Transaction;
 
-use super::{Error, access, relays};
+use super::{Error, access, audit, relays};
 
 /// Version 2 gives identities the five roles of today and each host to one relay.
 ///
@@ -114,4 +114,42 @@ ALTER TABLE gateway ADD COLUMN judges_addresses INTEGER NOT NULL DEFAULT 0;
 pub(super) fn to_version_5(tx: &Transaction<'_>) -> Result<(), Error> {
     tx.execute_batch(ACCESS)?;
     access::keep_access_of_clients(tx, SystemTime::now())
+}
+
+/// Version 6 records logins, enrollments and administration beside sessions, and chains the entries:
+/// `audit_chain` has one row, with the last entry that was removed and the newest one.
+const CHAIN: &str = "
+ALTER TABLE audit RENAME TO audit_5;
+CREATE TABLE audit (
+    number INTEGER PRIMARY KEY,
+    at INTEGER NOT NULL,
+    kind TEXT NOT NULL,
+    action TEXT NOT NULL,
+    actor_kind TEXT NOT NULL,
+    actor_id TEXT,
+    actor_name TEXT,
+    source TEXT,
+    subject_kind TEXT,
+    subject_id TEXT,
+    subject_name TEXT,
+    details TEXT,
+    refusal_class TEXT,
+    refusal_reason TEXT,
+    left_out INTEGER NOT NULL,
+    hash BLOB NOT NULL
+) STRICT;
+CREATE TABLE audit_chain (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    removed_number INTEGER NOT NULL,
+    removed_hash BLOB NOT NULL,
+    newest_number INTEGER NOT NULL,
+    newest_hash BLOB NOT NULL
+) STRICT;
+";
+
+/// See [`CHAIN`].
+pub(super) fn to_version_6(tx: &Transaction<'_>) -> Result<(), Error> {
+    tx.execute_batch(CHAIN)?;
+    audit::chain_entries(tx)?;
+    Ok(tx.execute_batch("DROP TABLE audit_5")?)
 }

@@ -27,7 +27,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 pub(super) use access::{AccessRights, AccessRule, EVERY_GATEWAY, MAX_GROUPS, NewWho, Who};
-pub(super) use audit::{AuditEntry, NewAuditEntry, Refusal};
+pub(super) use audit::{Action, AuditEntry, NewAuditEntry, Requester, Subject};
 pub(super) use enrollments::{Enrollment, EnrollmentKind};
 pub use error::Error;
 pub(super) use gateways::Gateway;
@@ -52,6 +52,8 @@ const UNNAMED: &str = "default";
 #[derive(Debug, Clone)]
 pub(super) struct Store {
     connection: Arc<Mutex<Connection>>,
+    /// How long an entry of the record is kept.
+    audit_retention: Duration,
 }
 
 /// What a platform is made of, besides what it learns later.
@@ -73,6 +75,7 @@ impl Store {
         schema::prepare(&mut connection, &path)?;
         Ok(Self {
             connection: Arc::new(Mutex::new(connection)),
+            audit_retention: super::days(super::DEFAULT_AUDIT_RETENTION),
         })
     }
 
@@ -128,8 +131,22 @@ impl Store {
         T: Send + 'static,
         F: FnOnce(&Transaction<'_>) -> Result<T, Error> + Send + 'static,
     {
+        self.call_then(work, |_| ()).await
+    }
+
+    /// The same; `then` follows the commit, even if the caller goes away.
+    async fn call_then<T, F>(&self, work: F, then: fn(&T)) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Transaction<'_>) -> Result<T, Error> + Send + 'static,
+    {
         let store = self.clone();
-        tokio::task::spawn_blocking(move || store.transaction(work))
+        let call = move || {
+            let done = store.transaction(work)?;
+            then(&done);
+            Ok(done)
+        };
+        tokio::task::spawn_blocking(call)
             .await
             .map_err(|_| Error::Interrupted)?
     }

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use rusqlite::{OptionalExtension as _, Row, Transaction};
 
+use super::audit::{Action, AuditedStore, Subject};
 use super::reachability::{self, Heartbeats, Table};
 use super::{Error, Reachability, Store, enrollments, millis, text, time};
 use crate::authority::RelaySubject;
@@ -302,16 +303,6 @@ impl Store {
         .await
     }
 
-    /// Deletes a relay; its host is free then.
-    pub(crate) async fn delete_relay(&self, name: RelayName) -> Result<(), Error> {
-        self.call(move |tx| {
-            let relay = by_name(tx, &name)?;
-            tx.execute("DELETE FROM relay WHERE id = ?1", [&relay.id])?;
-            Ok(())
-        })
-        .await
-    }
-
     /// All relays, by name.
     pub(crate) async fn relays(&self) -> Result<Vec<Relay>, Error> {
         self.call(all).await
@@ -328,6 +319,21 @@ impl Store {
         self.call(move |tx| {
             let version = program_version.as_deref();
             reachability::note(tx, Table::Relay, &id, reached, version, now)
+        })
+        .await
+    }
+}
+
+impl AuditedStore {
+    /// Deletes a relay; its host is free then.
+    pub(crate) async fn delete_relay(self, name: RelayName) -> Result<(), Error> {
+        self.change(move |tx, record| {
+            let relay = by_name(tx, &name)?;
+            tx.execute("DELETE FROM relay WHERE id = ?1", [&relay.id])?;
+            let subject = Subject::with_id("relay", &relay.id, Some(name.as_str()));
+            let details = format!("host {}", relay.host);
+            record.add(Action::DeleteRelay, subject, Some(details));
+            Ok(())
         })
         .await
     }

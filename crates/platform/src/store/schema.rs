@@ -7,7 +7,7 @@ use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 use super::{Error, migrations};
 
 /// Version of the tables below, with those of the last migration, in SQLite's `user_version`.
-pub(super) const VERSION: i64 = 5;
+pub(super) const VERSION: i64 = 6;
 
 // Times are milliseconds since 1970; `…_hash` and `hash` are SHA-256 of something never written
 // down.
@@ -116,6 +116,9 @@ pub(super) fn prepare(connection: &mut Connection, path: &Path) -> Result<(), Er
     }
     if found < 5 {
         migrations::to_version_5(&transaction)?;
+    }
+    if found < 6 {
+        migrations::to_version_6(&transaction)?;
     }
     if found != VERSION {
         transaction.pragma_update(None, "user_version", VERSION)?;

@@ -4,6 +4,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
+use super::audit::{AuditedStore, Requester};
 use super::{AccessRights, Credential, Error, Owner, Principal, Reachability, Role, Store};
 use crate::authority::{CaRecord, KeyAlgorithm};
 use crate::config::settings::RelayKind;
@@ -38,10 +39,20 @@ fn store() -> (tempfile::TempDir, Store, SystemTime) {
     (directory, store, SystemTime::now())
 }
 
+/// The store for changes of the administrator.
+fn audited(store: &Store) -> AuditedStore {
+    store.audited(Requester {
+        kind: "administrator",
+        id: None,
+        name: None,
+        source: None,
+    })
+}
+
 async fn identity(store: &Store, now: SystemTime) -> (String, TokenHash) {
     let (_, hash) = fresh();
     let credential = Credential::Token(hash);
-    let created = store.create_identity(
+    let created = audited(store).create_identity(
         "someone".to_owned(),
         vec![Role::Gateway, Role::Relay],
         Vec::new(),
@@ -82,7 +93,7 @@ async fn a_restart_loses_nothing() {
         .await
         .expect("registered");
     let (_, enrollment) = fresh();
-    store
+    audited(&store)
         .allow_gateway(enrollment, gateway("barn"), now)
         .await
         .expect("allowed");
@@ -124,7 +135,7 @@ async fn a_restart_loses_nothing() {
     let principal = store.principal(token, now).await.expect("read");
     assert!(matches!(principal, Some(Principal::Identity(_))));
     let (_, access) = fresh();
-    store
+    audited(&store)
         .enroll_gateway(enrollment, access, now)
         .await
         .expect("the enrollment token still works");
@@ -162,7 +173,7 @@ async fn files_are_private_and_hold_no_token() {
         client_id: "id".to_owned(),
         client_secret: hash,
     };
-    let created = store.create_identity(
+    let created = audited(&store).create_identity(
         "one".to_owned(),
         vec![Role::Gateway, Role::Relay],
         Vec::new(),
@@ -171,7 +182,7 @@ async fn files_are_private_and_hold_no_token() {
     );
     created.await.expect("created");
     let (access, access_hash) = fresh();
-    let login = store.login("id".to_owned(), hash, access_hash, now);
+    let login = audited(&store).login("id".to_owned(), hash, access_hash, now);
     login.await.expect("logged in");
 
     assert_eq!(mode(&state), 0o700);
@@ -216,14 +227,14 @@ async fn tables_of_newer_program_are_untouched() {
 async fn enrollment_token_race_has_one_winner() {
     let (_directory, store, now) = store();
     let (_, token) = fresh();
-    store
+    audited(&store)
         .allow_gateway(token, gateway("office"), now)
         .await
         .expect("allowed");
     let racers: Vec<_> = (0..16).map(|_| fresh().1).collect();
     let attempts = racers
         .iter()
-        .map(|access| store.enroll_gateway(token, *access, now));
+        .map(|access| audited(&store).enroll_gateway(token, *access, now));
     let results = futures_util::future::join_all(attempts).await;
     let mut winners = 0;
     for (result, access) in results.into_iter().zip(racers) {
@@ -248,14 +259,16 @@ async fn enrollment_token_has_lifetime_and_kind() {
     let (_directory, store, now) = store();
     let (_, token) = fresh();
     let (_, access) = fresh();
-    let allowed = store.allow_relay(token, relay("eu"), host("relay.example"), now);
+    let allowed = audited(&store).allow_relay(token, relay("eu"), host("relay.example"), now);
     allowed.await.expect("allowed");
-    let refused = store.enroll_gateway(token, access, now).await;
+    let refused = audited(&store).enroll_gateway(token, access, now).await;
     assert!(matches!(refused, Err(Error::Enrollment)), "{refused:?}");
-    let refused = store.enroll_relay(token, access, now + HOUR).await;
+    let refused = audited(&store)
+        .enroll_relay(token, access, now + HOUR)
+        .await;
     assert!(matches!(refused, Err(Error::Enrollment)), "{refused:?}");
     let just = now + HOUR - Duration::from_secs(1);
-    let enrolled = store
+    let enrolled = audited(&store)
         .enroll_relay(token, access, just)
         .await
         .expect("enrolled");
@@ -269,9 +282,9 @@ async fn enrolling_again_replaces_the_token() {
     let mut enrolled = Vec::new();
     for _ in 0..2 {
         let ((_, token), (_, access)) = (fresh(), fresh());
-        let allowed = store.allow_gateway(token, gateway("office"), now);
+        let allowed = audited(&store).allow_gateway(token, gateway("office"), now);
         allowed.await.expect("allowed");
-        let id = store.enroll_gateway(token, access, now).await;
+        let id = audited(&store).enroll_gateway(token, access, now).await;
         enrolled.push((id.expect("enrolled"), access));
     }
     assert_eq!(enrolled[0].0, enrolled[1].0);
@@ -308,7 +321,9 @@ async fn a_gateways_name_has_one_owner() {
     let taken = register(&two, "office", "eu").await;
     assert!(matches!(taken, Err(Error::NameTaken(_))), "{taken:?}");
     let (_, token) = fresh();
-    let taken = store.allow_gateway(token, gateway("office"), now).await;
+    let taken = audited(&store)
+        .allow_gateway(token, gateway("office"), now)
+        .await;
     assert!(matches!(taken, Err(Error::NameTaken(_))), "{taken:?}");
     let unknown = register(&two, "barn", "us").await;
     assert!(
@@ -347,13 +362,13 @@ async fn relay_may_move_but_not_change_hands() {
 async fn deleted_gateways_token_opens_nothing() {
     let (_directory, store, now) = store();
     let ((_, token), (_, access)) = (fresh(), fresh());
-    let allowed = store.allow_gateway(token, gateway("office"), now);
+    let allowed = audited(&store).allow_gateway(token, gateway("office"), now);
     allowed.await.expect("allowed");
-    let (id, _) = store
+    let (id, _) = audited(&store)
         .enroll_gateway(token, access, now)
         .await
         .expect("enrolled");
-    store
+    audited(&store)
         .delete_gateway(gateway("office"))
         .await
         .expect("deleted");
@@ -361,7 +376,7 @@ async fn deleted_gateways_token_opens_nothing() {
     assert!(matches!(principal, Some(Principal::Gateway(_))));
     let gone = store.connect_gateway(id, None, now).await;
     assert!(matches!(gone, Err(Error::GatewayDeleted)), "{gone:?}");
-    let twice = store.delete_gateway(gateway("office")).await;
+    let twice = audited(&store).delete_gateway(gateway("office")).await;
     assert!(matches!(twice, Err(Error::UnknownGateway(_))), "{twice:?}");
 }
 
@@ -374,11 +389,14 @@ async fn deleting_an_identity_takes_everything_it_had() {
     made.await.expect("registered");
     let registered = store.register_gateway(id.clone(), gateway("office"), relay("eu"), now);
     registered.await.expect("registered");
-    store.delete_identity(id.clone()).await.expect("deleted");
+    audited(&store)
+        .delete_identity(id.clone())
+        .await
+        .expect("deleted");
     assert!(store.principal(token, now).await.expect("read").is_none());
     assert!(store.gateways().await.expect("read").is_empty());
     assert!(store.relays().await.expect("read").is_empty());
-    let twice = store.delete_identity(id).await;
+    let twice = audited(&store).delete_identity(id).await;
     assert!(matches!(twice, Err(Error::UnknownIdentity(_))), "{twice:?}");
 }
 
@@ -391,7 +409,7 @@ async fn login_is_renewable_to_its_maximum_age() {
         client_id: "id".to_owned(),
         client_secret: secret,
     };
-    let created = store.create_identity(
+    let created = audited(&store).create_identity(
         "one".to_owned(),
         vec![Role::Gateway, Role::Relay],
         Vec::new(),
@@ -400,10 +418,14 @@ async fn login_is_renewable_to_its_maximum_age() {
     );
     created.await.expect("created");
     for (client, secret) in [("id", token), ("other", secret)] {
-        let refused = store.login(client.to_owned(), secret, token, now).await;
+        let refused = audited(&store)
+            .login(client.to_owned(), secret, token, now)
+            .await;
         assert!(matches!(refused, Err(Error::Credentials)), "{refused:?}");
     }
-    let lifetime = store.login("id".to_owned(), secret, token, now).await;
+    let lifetime = audited(&store)
+        .login("id".to_owned(), secret, token, now)
+        .await;
     let lifetime = lifetime.expect("logged in");
     let half = lifetime.expires_in / 2;
     let mut at = now;
@@ -424,9 +446,9 @@ async fn login_is_renewable_to_its_maximum_age() {
 async fn healthy_relay_of_own_organization_is_preferred() {
     let (_directory, store, now) = store();
     let ((_, token), (_, access)) = (fresh(), fresh());
-    let allowed = store.allow_gateway(token, gateway("office"), now);
+    let allowed = audited(&store).allow_gateway(token, gateway("office"), now);
     allowed.await.expect("allowed");
-    let (id, _) = store
+    let (id, _) = audited(&store)
         .enroll_gateway(token, access, now)
         .await
         .expect("enrolled");
@@ -601,7 +623,7 @@ async fn tables_of_version_2_are_kept() {
         }
     }
     old.execute_batch(
-        "DROP TABLE audit; DROP TABLE access_rule; DROP TABLE identity_group;
+        "DROP TABLE audit; DROP TABLE audit_chain; DROP TABLE access_rule; DROP TABLE identity_group;
          ALTER TABLE gateway DROP COLUMN judges_addresses;
          INSERT INTO identity VALUES ('c', 'client', NULL, NULL, 1);
          INSERT INTO identity_role VALUES ('c', 'client');
@@ -643,21 +665,21 @@ async fn tables_of_version_2_are_kept() {
 async fn revoked_enrollment_token_is_refused() {
     let (_directory, store, now) = store();
     let (_, first) = fresh();
-    store
+    audited(&store)
         .allow_gateway(first, gateway("edge"), now)
         .await
         .expect("allowed");
     let listed = store.enrollments(now).await.expect("read");
     assert_eq!((listed.len(), listed[0].name.as_str()), (1, "edge"));
     let gateways = super::EnrollmentKind::Gateway;
-    let revoke = || store.revoke_enrollments(gateways, "edge".to_owned(), now);
+    let revoke = || audited(&store).revoke_enrollments(gateways, "edge".to_owned(), now);
     revoke().await.expect("revoked");
     let again = revoke().await;
     assert!(
         matches!(again, Err(Error::UnknownEnrollment { .. })),
         "{again:?}"
     );
-    let enrolled = store.enroll_gateway(first, fresh().1, now).await;
+    let enrolled = audited(&store).enroll_gateway(first, fresh().1, now).await;
     assert!(matches!(enrolled, Err(Error::Enrollment)), "{enrolled:?}");
     assert!(store.enrollments(now).await.expect("read").is_empty());
 }
@@ -670,7 +692,7 @@ async fn new_relays_have_reachable_hosts() {
         let made = store.register_relay(Owner::Instance, relay(bad), host("192.0.2.1"), now);
         let error = made.await.expect_err(bad);
         assert!(matches!(error, Error::NotASlug(_)), "{bad}: {error:?}");
-        let allowed = store.allow_relay(fresh().1, relay(bad), host("a"), now);
+        let allowed = audited(&store).allow_relay(fresh().1, relay(bad), host("a"), now);
         assert!(matches!(allowed.await, Err(Error::NotASlug(_))), "{bad}");
     }
     for bad in ["256.1.1.1", "1.2.3", "0"] {

@@ -1,6 +1,7 @@
 //! Every endpoint over a socket: what it gives to whom, and each refusal.
 
 mod access;
+mod audit;
 mod platform;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -225,6 +226,8 @@ async fn every_endpoint_checks_its_roles() {
             json!({"identity": "unknown", "groups": ["x"]}),
             &["admin", "token"],
         ),
+        get("/v1/embedded/audit/0/0", &["admin", "token"]),
+        get("/v1/embedded/audit-chain/0", &["admin", "token"]),
         post(
             "/v1/embedded/gateways/unknown/sessions",
             target,

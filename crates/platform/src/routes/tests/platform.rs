@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::metrics::Metrics;
 use crate::scope::Scope;
-use crate::{Settings, build};
+use crate::{DEFAULT_AUDIT_RETENTION, Settings, build};
 
 /// A served platform in a directory that vanishes with it.
 pub(super) struct Platform {
@@ -36,6 +36,7 @@ fn settings(directory: &Path) -> Settings {
         organization: Some("acme".to_owned()),
         tls: None,
         ready_file: None,
+        audit_retention: DEFAULT_AUDIT_RETENTION,
         gateway_lifetime: None,
     }
 }

@@ -1,0 +1,252 @@
+//! What an entry of the record holds, and its row in the table.
+
+use std::net::IpAddr;
+
+use rusqlite::{Row, Transaction};
+
+use super::Error;
+
+/// What [`from_row`] reads, in its order, which is that of [`AuditEntry::fields`] too.
+pub(super) const COLUMNS: &str = "number, at, kind, action, actor_kind, actor_id, actor_name, \
+    source, subject_kind, subject_id, subject_name, details, refusal_class, refusal_reason, \
+    left_out, hash";
+
+/// One entry, as its row has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct AuditEntry {
+    pub(crate) number: i64,
+    /// Milliseconds since 1970.
+    pub(crate) at: i64,
+    /// An [`AuditKind`].
+    pub(crate) kind: String,
+    /// An [`Action`].
+    pub(crate) action: String,
+    pub(crate) actor_kind: String,
+    pub(crate) actor_id: Option<String>,
+    /// The name that it had then.
+    pub(crate) actor_name: Option<String>,
+    /// The address from which the request came.
+    pub(crate) source: Option<String>,
+    pub(crate) subject_kind: Option<String>,
+    pub(crate) subject_id: Option<String>,
+    pub(crate) subject_name: Option<String>,
+    /// A session's target; of others, what an administrator has to know.
+    pub(crate) details: Option<String>,
+    /// The kind of the API's error, such as `NotFound`, if it was refused.
+    pub(crate) refusal_class: Option<String>,
+    /// Its sentence.
+    pub(crate) refusal_reason: Option<String>,
+    /// Refusals before this entry that are not on record, because there were too many.
+    pub(crate) left_out: i64,
+    /// See [`super::chain::hash`].
+    pub(crate) hash: Vec<u8>,
+}
+
+/// The value of a column.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Field<'a> {
+    Number(i64),
+    Text(Option<&'a str>),
+}
+
+impl AuditEntry {
+    /// All that the hash is over, in the order of [`COLUMNS`].
+    pub(super) fn fields(&self) -> [Field<'_>; 15] {
+        [
+            Field::Number(self.number),
+            Field::Number(self.at),
+            Field::Text(Some(&self.kind)),
+            Field::Text(Some(&self.action)),
+            Field::Text(Some(&self.actor_kind)),
+            Field::Text(self.actor_id.as_deref()),
+            Field::Text(self.actor_name.as_deref()),
+            Field::Text(self.source.as_deref()),
+            Field::Text(self.subject_kind.as_deref()),
+            Field::Text(self.subject_id.as_deref()),
+            Field::Text(self.subject_name.as_deref()),
+            Field::Text(self.details.as_deref()),
+            Field::Text(self.refusal_class.as_deref()),
+            Field::Text(self.refusal_reason.as_deref()),
+            Field::Number(self.left_out),
+        ]
+    }
+}
+
+/// Which of the records an entry belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AuditKind {
+    Session,
+    Login,
+    Enrollment,
+    Administration,
+}
+
+impl AuditKind {
+    /// The name in the API, on the command line and in the tables.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Session => "session",
+            Self::Login => "login",
+            Self::Enrollment => "enrollment",
+            Self::Administration => "administration",
+        }
+    }
+}
+
+/// What was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Action {
+    OpenSession,
+    LogIn,
+    Enroll,
+    CreateIdentity,
+    DeleteIdentity,
+    SetGroups,
+    CreateEnrollmentToken,
+    RevokeEnrollmentTokens,
+    DeleteGateway,
+    DeleteRelay,
+    AddAccessRule,
+    RemoveAccessRule,
+    ReadRelayAuthSecret,
+}
+
+impl Action {
+    /// The name in the API and in the tables.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::OpenSession => "open-session",
+            Self::LogIn => "log-in",
+            Self::Enroll => "enroll",
+            Self::CreateIdentity => "create-identity",
+            Self::DeleteIdentity => "delete-identity",
+            Self::SetGroups => "set-groups",
+            Self::CreateEnrollmentToken => "create-enrollment-token",
+            Self::RevokeEnrollmentTokens => "revoke-enrollment-tokens",
+            Self::DeleteGateway => "delete-gateway",
+            Self::DeleteRelay => "delete-relay",
+            Self::AddAccessRule => "add-access-rule",
+            Self::RemoveAccessRule => "remove-access-rule",
+            Self::ReadRelayAuthSecret => "read-relay-auth-secret",
+        }
+    }
+
+    /// The record it is in.
+    pub(super) const fn kind(self) -> AuditKind {
+        match self {
+            Self::OpenSession => AuditKind::Session,
+            Self::LogIn => AuditKind::Login,
+            Self::Enroll => AuditKind::Enrollment,
+            Self::CreateIdentity
+            | Self::DeleteIdentity
+            | Self::SetGroups
+            | Self::CreateEnrollmentToken
+            | Self::RevokeEnrollmentTokens
+            | Self::DeleteGateway
+            | Self::DeleteRelay
+            | Self::AddAccessRule
+            | Self::RemoveAccessRule
+            | Self::ReadRelayAuthSecret => AuditKind::Administration,
+        }
+    }
+}
+
+/// Who asks, and from where.
+#[derive(Debug, Clone)]
+pub(crate) struct Requester {
+    /// `administrator` for the token of that name; `identity`, `gateway`, `relay`, or
+    /// `unauthenticated`.
+    pub(crate) kind: &'static str,
+    pub(crate) id: Option<String>,
+    /// If it is known; the store looks it up otherwise.
+    pub(crate) name: Option<String>,
+    pub(crate) source: Option<IpAddr>,
+}
+
+/// What an entry is about.
+#[derive(Debug, Clone)]
+pub(crate) struct Subject {
+    pub(crate) kind: &'static str,
+    pub(crate) id: Option<String>,
+    pub(crate) name: Option<String>,
+}
+
+impl Subject {
+    /// By its name, if that is known.
+    pub(crate) fn named(kind: &'static str, name: Option<&str>) -> Self {
+        Self {
+            kind,
+            id: None,
+            name: name.map(str::to_owned),
+        }
+    }
+
+    /// By its id, and its name if that is known.
+    pub(crate) fn with_id(kind: &'static str, id: &str, name: Option<&str>) -> Self {
+        Self {
+            id: Some(id.to_owned()),
+            ..Self::named(kind, name)
+        }
+    }
+}
+
+/// What is to be recorded; the store adds number, time, hash, and the names and ids that it knows.
+#[derive(Debug)]
+pub(crate) struct NewAuditEntry {
+    pub(crate) action: Action,
+    pub(crate) requester: Requester,
+    pub(crate) subject: Option<Subject>,
+    pub(crate) details: Option<String>,
+    /// The kind of the API's error, and its sentence.
+    pub(crate) refusal: Option<(String, String)>,
+    pub(crate) left_out: u64,
+}
+
+pub(super) fn from_row(row: &Row<'_>) -> rusqlite::Result<AuditEntry> {
+    Ok(AuditEntry {
+        number: row.get(0)?,
+        at: row.get(1)?,
+        kind: row.get(2)?,
+        action: row.get(3)?,
+        actor_kind: row.get(4)?,
+        actor_id: row.get(5)?,
+        actor_name: row.get(6)?,
+        source: row.get(7)?,
+        subject_kind: row.get(8)?,
+        subject_id: row.get(9)?,
+        subject_name: row.get(10)?,
+        details: row.get(11)?,
+        refusal_class: row.get(12)?,
+        refusal_reason: row.get(13)?,
+        left_out: row.get(14)?,
+        hash: row.get(15)?,
+    })
+}
+
+pub(super) fn write(tx: &Transaction<'_>, entry: &AuditEntry) -> Result<(), Error> {
+    tx.execute(
+        &format!(
+            "INSERT INTO audit ({COLUMNS})
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)"
+        ),
+        (
+            entry.number,
+            entry.at,
+            &entry.kind,
+            &entry.action,
+            &entry.actor_kind,
+            &entry.actor_id,
+            &entry.actor_name,
+            &entry.source,
+            &entry.subject_kind,
+            &entry.subject_id,
+            &entry.subject_name,
+            &entry.details,
+            &entry.refusal_class,
+            &entry.refusal_reason,
+            entry.left_out,
+            &entry.hash,
+        ),
+    )?;
+    Ok(())
+}
