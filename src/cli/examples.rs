@@ -91,6 +91,25 @@ const EXAMPLES: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "platform access",
+        &[
+            "infisical platform access allow --who alice --gateway prod --target db.internal:5432",
+            "infisical platform access list",
+        ],
+    ),
+    (
+        "platform access list",
+        &["infisical platform access list --json"],
+    ),
+    (
+        "platform access remove",
+        &["infisical platform access remove 3"],
+    ),
+    (
+        "platform identity set-groups",
+        &["infisical platform identity set-groups alice dba ops"],
+    ),
+    (
         "platform identity list",
         &["infisical platform identity list --json"],
     ),

@@ -1,5 +1,7 @@
 //! `infisical platform access`: which clients may reach which targets.
 
+use std::io::{self, Write as _};
+
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
@@ -9,9 +11,12 @@ use super::global::Global;
 use super::platform_lists::{Format, minutes};
 use super::print::{json_object, print};
 use crate::api::access::{AccessRule, AccessVerdict, AllowAccess, CheckAccess, Outcome};
+use crate::api::types::Gateway;
 use crate::connect::target::Target;
 
 const RULES: &str = "/v1/embedded/access-rules";
+/// In place of a gateway's name.
+const EVERY_GATEWAY: &str = "*";
 
 /// Rules of access, without which a client reaches nothing
 #[derive(Debug, Subcommand)]
@@ -26,7 +31,8 @@ pub(super) enum Command {
         #[command(flatten)]
         administrator: Administrator,
     },
-    /// Remove a rule; sessions that are open go on
+    /// Remove a rule; sessions that are open go on, and certificates that were issued are valid for up
+    /// to five minutes
     Remove {
         /// Its number, which list shows
         number: i64,
@@ -50,7 +56,7 @@ Cloud metadata (169.254.169.254 and the like) is reached only by a rule for exac
 
 Examples:
   infisical platform access allow --who alice --gateway prod --target db.internal:5432
-  infisical platform access allow --who group:dba --gateway '*' --target 10.0.0.0/16:443 --target '*.db.internal:5432'";
+  infisical platform access allow --who group:dba --gateway prod --target 10.0.0.0/16:443 --target *.db.internal:5432";
 
 #[derive(Debug, Args)]
 pub(super) struct Allow {
@@ -128,6 +134,19 @@ impl Allow {
             targets: self.targets,
         });
         let rules: Vec<AccessRule> = admin.post("adding access rules", RULES, &request).await?;
+        let path = "/v1/embedded/gateways";
+        let gateways: Vec<Gateway> = admin.get("listing the gateways", path).await?;
+        let is_known = |rule: &AccessRule| {
+            let mut names = gateways.iter().map(|gateway| gateway.name.as_str());
+            rule.gateway == EVERY_GATEWAY || names.any(|name| name == rule.gateway)
+        };
+        if let Some(rule) = rules.iter().find(|rule| !is_known(rule)) {
+            let name = &rule.gateway;
+            let _ = writeln!(
+                io::stderr(),
+                "There is no gateway {name} yet; the rules are for the one that will be called so."
+            );
+        }
         print(&rules.iter().map(sentence).collect::<String>())
     }
 }
@@ -189,7 +208,7 @@ fn sentence(rule: &AccessRule) -> String {
         ..
     } = rule;
     let through = match gateway.as_str() {
-        "*" => "every gateway".to_owned(),
+        EVERY_GATEWAY => "every gateway".to_owned(),
         name => format!("gateway {name}"),
     };
     format!("rule {number}: {who} may reach {target} through {through}\n")

@@ -81,7 +81,7 @@ impl Environment {
                 continue;
             };
             environment.keep_foreign(name, &value, None);
-            if value.is_empty() {
+            if value.is_empty() && !is_list_of_targets(name) {
                 continue;
             }
             let path = || Some(PathBuf::from(&value));
@@ -110,7 +110,7 @@ impl Environment {
                         continue;
                     };
                     match value.into_string().map(Zeroizing::new) {
-                        Ok(text) if clean(&text).is_empty() => {}
+                        Ok(text) if clean(&text).is_empty() && !is_list_of_targets(name) => {}
                         Ok(text) => {
                             let text = Secret::new(clean(&text));
                             environment.values.push((variable, name, text));
@@ -206,6 +206,11 @@ impl Environment {
         both.ssl_cert_dirs = both.ssl_cert_dirs.or(weaker.ssl_cert_dirs);
         both
     }
+}
+
+/// Of those, an empty one is a mistake: it would allow everything.
+fn is_list_of_targets(name: &str) -> bool {
+    [TARGETS_ALLOW.name, TARGETS_DENY.name].contains(&name)
 }
 
 #[cfg(test)]

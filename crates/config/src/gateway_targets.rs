@@ -57,6 +57,24 @@ mod tests {
     const FILE: &str = "/conf/edge.conf";
 
     #[test]
+    fn lists_without_a_rule_are_refused() {
+        for list in ["", " ", ",", " , "] {
+            let case = Case {
+                flags: &[NAME],
+                variables: &[("INFISICAL_TARGETS_DENY", list)],
+                file: Some((FILE, "INFISICAL_TOKEN=t\n")),
+                ..Case::default()
+            };
+            let found = case.assemble(assemble_gateway).expect_err("no rule");
+            let why = match list.trim() {
+                "" => "the list is empty",
+                _ => "it has no host",
+            };
+            assert!(found[0].contains(why), "{list:?}: {found:?}");
+        }
+    }
+
+    #[test]
     fn wrong_target_rules_have_their_place() {
         for (file, problems) in [
             (

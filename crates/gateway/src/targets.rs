@@ -3,7 +3,7 @@
 //!
 //! A session whose target a newer policy refuses hears so from [`TargetAccess::revoked`].
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -158,8 +158,13 @@ impl<'a> TargetAccess<'a> {
         let first_refused = Mutex::new(None);
         let may_dial = |address: SocketAddr| {
             let mut verdict = judge(&policy, &host, address, own_sockets::reached_at);
-            let grant = self.grant.as_ref();
-            if verdict.is_allowed() && grant.is_some_and(|grant| !grant.covers(&host, address)) {
+            let is_other = |asked: IpAddr| asked.to_canonical() != address.ip().to_canonical();
+            let is_outside = |grant: &Grant| !grant.covers(&host, address);
+            // The platform has judged the address that was asked for, and no other.
+            if verdict.is_allowed()
+                && (host.address().is_some_and(is_other)
+                    || self.grant.as_ref().is_some_and(is_outside))
+            {
                 verdict = Verdict::NotGranted;
             }
             if !verdict.is_allowed() {

@@ -72,8 +72,9 @@ pub(crate) fn host(text: &str) -> Result<TargetHost, InvalidHost> {
         .unwrap_or(text);
     let host = TargetHost::parse(text)?;
     let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    match host.name() {
-        Some(name) if !name.chars().all(is_part) => Err(InvalidHost),
+    let zone = host.as_str().split_once('%').map(|(_, zone)| zone);
+    match host.name().or(zone) {
+        Some(text) if !text.chars().all(is_part) => Err(InvalidHost),
         Some(_) | None => Ok(host),
     }
 }

@@ -1,6 +1,6 @@
 //! The host that a session asks for, as it is looked up and as rules see it.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 /// See the module.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,8 +54,11 @@ impl TargetHost {
     /// The address that it is, if it is one.
     #[must_use]
     pub fn address(&self) -> Option<IpAddr> {
-        let (address, _zone) = self.dialled.split_once('%').unwrap_or((&self.dialled, ""));
-        address.parse().ok()
+        match self.dialled.split_once('%') {
+            None => self.dialled.parse().ok(),
+            // Of IPv4 a resolver would take the whole for a name.
+            Some((address, _zone)) => address.parse::<Ipv6Addr>().ok().map(IpAddr::V6),
+        }
     }
 
     /// What rules for names are compared with; `None` for an address.
@@ -82,6 +85,11 @@ mod tests {
             ("10.0.0.1", "10.0.0.1", None),
             ("[fd00::1]", "fd00::1", None),
             ("fe80::1%eth0", "fe80::1%eth0", None),
+            (
+                "10.0.0.1%a.example",
+                "10.0.0.1%a.example",
+                Some("10.0.0.1%a.example"),
+            ),
             // Forms that only resolvers know: their answer is judged.
             ("0x7f.1", "0x7f.1", Some("0x7f.1")),
             ("2130706433", "2130706433", Some("2130706433")),

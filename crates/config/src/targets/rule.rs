@@ -15,6 +15,8 @@ use super::host::lower;
 /// Longest host name, and its longest part (RFC 1035 §2.3.4).
 const MAX_NAME: usize = 253;
 const MAX_LABEL: usize = 63;
+/// Digits of a port.
+const MAX_DIGITS: usize = 5;
 /// Of a wrong rule, so much is shown.
 const MAX_SHOWN: usize = 64;
 /// Prefix length of an IPv4 address within its mapped form (RFC 4291 §2.5.5.2).
@@ -100,6 +102,10 @@ impl Rule {
                 Ok(rule) => rules.push(rule),
                 Err(error) => wrong.push((number, text.to_owned(), error)),
             }
+        }
+        if rules.is_empty() && wrong.is_empty() && !list.trim().is_empty() {
+            // Nothing but commas would allow everything.
+            wrong.push((1, list.trim().to_owned(), InvalidRule::NoHost));
         }
         if wrong.is_empty() {
             Ok(rules)
@@ -187,7 +193,7 @@ fn split(text: &str) -> Result<(&str, Option<&str>), InvalidRule> {
 
 fn parse_ports(text: &str) -> Result<RangeInclusive<u16>, InvalidRule> {
     let port = |text: &str| {
-        let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
+        let is_number = text.len() <= MAX_DIGITS && text.bytes().all(|byte| byte.is_ascii_digit());
         let port = is_number.then(|| text.parse::<u16>().ok()).flatten();
         port.filter(|port| *port > 0)
     };

@@ -70,7 +70,8 @@ pub(super) async fn remove(
     let store = app.store().audited(by.requester);
     store.remove_access_rule(number).await?;
     Ok(done(
-        "the access rule was removed; sessions that are open go on",
+        "the access rule was removed; sessions that are open go on, and certificates that were issued are \
+         valid for up to five minutes",
     ))
 }
 

@@ -130,6 +130,9 @@ async fn rules_allow_what_they_name() {
         "evil.example@a.web.internal:85",
         "ftp://a.web.internal:85",
         "a.web.internal%00:85",
+        // To a resolver all of it is a name.
+        "10.0.9.9%evil.example:443",
+        "::ffff:10.0.9.9%evil/example:443",
     ] {
         lab.ask("prod", target).await.refused(400);
     }
