@@ -10,13 +10,13 @@ use super::exit::{Code, Failure};
 use super::global::Global;
 use super::platform_lists::{Format, minutes};
 use super::print::{json_object, print};
-use crate::api::access::{AccessRule, AccessVerdict, AllowAccess, CheckAccess, Outcome};
+use crate::api::access::{
+    AccessRule, AccessVerdict, AllowAccess, CheckAccess, EVERY_GATEWAY, Outcome,
+};
 use crate::api::types::Gateway;
 use crate::connect::target::Target;
 
 const RULES: &str = "/v1/embedded/access-rules";
-/// In place of a gateway's name.
-const EVERY_GATEWAY: &str = "*";
 
 /// Rules of access, without which a client reaches nothing
 #[derive(Debug, Subcommand)]

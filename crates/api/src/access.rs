@@ -3,6 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
+/// What stands in place of a gateway's name for every gateway.
+pub const EVERY_GATEWAY: &str = "*";
 /// What stands before the name of a group where identities can stand too.
 pub const GROUP_PREFIX: &str = "group:";
 

@@ -109,8 +109,19 @@ async fn serve(route: &Route, accepted: Accepted, throttle: &LogThrottle, stop: 
     tracing::debug!(%peer, "connection accepted");
     // From the first moment: a reset tells the local program what an orderly end would hide.
     reset::arm(&stream);
-    match forward(route, &mut stream, stop).await {
-        Ok(()) => reset::disarm(&stream),
+    let ended = forward(route, &mut stream, stop).await;
+    conclude(&stream, peer, ended, throttle);
+}
+
+/// Ends `stream`, which is armed for a reset, as what became of its connection wants it.
+pub(super) fn conclude(
+    stream: &TcpStream,
+    peer: SocketAddr,
+    ended: Result<(), Error>,
+    throttle: &LogThrottle,
+) {
+    match ended {
+        Ok(()) => reset::disarm(stream),
         Err(Error::Local(error)) => {
             tracing::debug!(%peer, %error, "the local program broke off");
         }

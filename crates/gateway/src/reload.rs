@@ -1,11 +1,11 @@
 //! New settings while the gateway runs: from the next request on, the platform is asked as they
 //! say.
 //!
-//! Nothing is cut for that but sessions whose target the new policy refuses ([`crate::targets`]). `renew` asks for new credentials at once; if those are for another
-//! relay, the link makes a tunnel to it, and the old one carries its sessions to their end.
-//! Settings that cannot be used leave everything as it is. The same settings again are a wish to
-//! try now: a wait before the next attempt ends. The root certificates are read again in either
-//! case.
+//! Nothing is cut for that but sessions whose target the new policy refuses ([`crate::targets`]).
+//! `renew` asks for new credentials at once; if those are for another relay, the link makes a tunnel
+//! to it, and the old one carries its sessions to their end. Settings that cannot be used leave
+//! everything as it is. The same settings again are a wish to try now: a wait before the next attempt
+//! ends. The root certificates are read again in either case.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use crate::config::targets::{InvalidHost, TargetHost, TargetPolicy};
+use crate::config::targets::{InvalidHost, TargetHost};
 use crate::store::{AccessRights, AccessRule, Gateway};
 
 /// See the module.
@@ -87,12 +87,7 @@ pub(crate) fn judge(access: AccessRights, host: &TargetHost, port: u16) -> Verdi
         AccessRights::Rules(rules) => rules,
     };
     let allows = |rule: &&AccessRule| match host.address() {
-        Some(address) => TargetPolicy {
-            allow: vec![rule.target.clone()],
-            deny: Vec::new(),
-        }
-        .judge(host, port, address, None)
-        .is_allowed(),
+        Some(address) => rule.target.allows(host, port, address),
         None => host
             .name()
             .is_some_and(|name| rule.target.matches_name(name, port)),

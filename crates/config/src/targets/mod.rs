@@ -107,6 +107,19 @@ impl fmt::Display for Verdict<'_> {
     }
 }
 
+impl Rule {
+    /// True if this rule alone allows `address`, one of those of `host`, as an allow rule of a
+    /// policy would: cloud metadata only if it names exactly that address.
+    #[must_use]
+    pub fn allows(&self, host: &TargetHost, port: u16, address: IpAddr) -> bool {
+        let policy = TargetPolicy {
+            allow: vec![self.clone()],
+            deny: Vec::new(),
+        };
+        policy.judge(host, port, address, None).is_allowed()
+    }
+}
+
 impl TargetPolicy {
     /// True if there is a rule.
     #[must_use]

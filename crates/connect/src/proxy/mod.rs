@@ -16,7 +16,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
 use super::error::Error;
-use super::forward::{STOP_DEADLINE, copy_between, report};
+use super::forward::{STOP_DEADLINE, conclude, copy_between, report};
 use super::route::{Remote, Route};
 use super::{Settings, Target};
 use crate::api;
@@ -175,14 +175,8 @@ async fn serve(protocol: Protocol, accepted: Accepted, shared: &Shared, stop: &S
     };
     // From here on: a reset tells the local program what an orderly end would hide.
     reset::arm(&stream);
-    match connected(protocol, &route, remote, &mut stream, stop).await {
-        Ok(()) => reset::disarm(&stream),
-        Err(Error::Local(error)) => {
-            tracing::debug!(%peer, %error, "the local program broke off");
-        }
-        Err(Error::Stopped) => tracing::debug!(%peer, "connection cut"),
-        Err(error) => report(peer, &error, &shared.log_throttle),
-    }
+    let ended = connected(protocol, &route, remote, &mut stream, stop).await;
+    conclude(&stream, peer, ended, &shared.log_throttle);
 }
 
 async fn connected(

@@ -11,14 +11,17 @@ use super::error::ApiError;
 use super::{App, rfc3339};
 use crate::access::{self, Verdict, judge};
 use crate::api::access::{
-    AccessRule as Row, AccessVerdict, AllowAccess, CheckAccess, GROUP_PREFIX, Outcome, SetGroups,
+    AccessRule as Row, AccessVerdict, AllowAccess, CheckAccess, EVERY_GATEWAY, GROUP_PREFIX,
+    Outcome, SetGroups,
 };
 use crate::api::types::Message;
 use crate::config::targets::Rule;
-use crate::store::{AccessRule, EVERY_GATEWAY, MAX_GROUPS, NewWho, Who};
+use crate::store::{AccessRule, NewWho, Who};
 
 /// Longest name of a group, in characters.
 const MAX_GROUP: usize = 64;
+/// Groups of one identity.
+const MAX_GROUPS: usize = 100;
 /// Targets of one request.
 const MAX_TARGETS: usize = 100;
 
@@ -85,11 +88,9 @@ pub(super) async fn check(
         .store()
         .gateway_named(gateway_name(request.gateway)?)
         .await?;
-    let (id, _) = app.store().identity(request.who).await?;
-    let access = app.store().access(id, gateway.name.to_string()).await?;
-    let host = access::host(&request.target_host)
-        .map_err(|error| ApiError::invalid(&["targetHost"], &error.to_string()))?;
-    let verdict = judge(access, &host, request.target_port);
+    let id = app.store().identity_called(request.who).await?;
+    let (name, host) = (gateway.name.as_str(), &request.target_host);
+    let verdict = verdict(&app, id, name, host, request.target_port).await?;
     let reason = verdict.to_string();
     let (outcome, reason, rules) = match verdict {
         Verdict::Unrestricted => (Outcome::Allowed, reason, Vec::new()),
@@ -107,6 +108,20 @@ pub(super) async fn check(
         reason,
         rules: rules.into_iter().map(row).collect(),
     }))
+}
+
+/// Whether `identity` may reach the target through the gateway called `gateway`.
+pub(super) async fn verdict(
+    app: &App,
+    identity: String,
+    gateway: &str,
+    host: &str,
+    port: u16,
+) -> Result<Verdict, ApiError> {
+    let access = app.store().access(identity, gateway.to_owned()).await?;
+    let host = access::host(host)
+        .map_err(|error| ApiError::invalid(&["targetHost"], &error.to_string()))?;
+    Ok(judge(access, &host, port))
 }
 
 /// `POST identity-groups`
@@ -141,15 +156,11 @@ fn group(name: &str) -> Result<String, ApiError> {
     Ok(name.to_owned())
 }
 
-fn called(who: &Who) -> (String, Option<String>) {
-    match who {
-        Who::Identity { id, name } => (name.clone(), Some(id.clone())),
-        Who::Group(name) => (format!("{GROUP_PREFIX}{name}"), None),
-    }
-}
-
 fn row(rule: AccessRule) -> Row {
-    let (who, identity_id) = called(&rule.who);
+    let (who, identity_id) = match rule.who {
+        Who::Identity { id, name } => (name, Some(id)),
+        Who::Group(name) => (format!("{GROUP_PREFIX}{name}"), None),
+    };
     Row {
         number: rule.number,
         who,

@@ -21,7 +21,7 @@ use crate::api::types::{
 };
 use crate::error::printable;
 use crate::limit::{self, Limiter, Rate};
-use crate::store::{Action, AuditEntry, NewAuditEntry, Requester, Subject};
+use crate::store::{Action, AuditEntry, NewAuditEntry, Requester, Subject, hex};
 
 /// Refusals of one caller that are recorded: far more than a person causes.
 const REFUSALS: Rate = Rate {
@@ -194,10 +194,6 @@ pub(super) async fn verify(
         }),
         asked: found.asked.map(|hash| hex(&hash)),
     }))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn row(entry: AuditEntry) -> Row {

@@ -11,7 +11,7 @@ use super::body::Json;
 use super::error::ApiError;
 use super::signing::{Purpose, Signer};
 use super::{App, rfc3339};
-use crate::access::{self, Verdict, judge};
+use crate::access::{self, Verdict};
 use crate::api::types::{OpenSession, SessionCredentials};
 use crate::authority::{Actor, Target};
 use crate::humanize::LastSeen;
@@ -108,12 +108,7 @@ async fn verdict(
     port: u16,
 ) -> Result<Verdict, ApiError> {
     match signer {
-        Signer::Identity(id) => {
-            let access = app.store().access(id.clone(), gateway.to_owned()).await?;
-            let host = access::host(host)
-                .map_err(|error| ApiError::invalid(&["targetHost"], &error.to_string()))?;
-            Ok(judge(access, &host, port))
-        }
+        Signer::Identity(id) => super::access::verdict(app, id.clone(), gateway, host, port).await,
         Signer::Administrator => Ok(Verdict::Unrestricted),
         // None of them may open sessions.
         Signer::Gateway(_) | Signer::Relay(_) | Signer::Instance => Ok(Verdict::NoRole),

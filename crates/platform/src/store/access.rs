@@ -8,14 +8,11 @@ use rusqlite::{Row, Transaction};
 use super::audit::{Action, AuditedStore, Subject};
 use super::roles::{self, Role};
 use super::{Error, Store, identities, millis, text, time};
+use crate::api::access::EVERY_GATEWAY;
 use crate::config::targets::Rule;
 
 /// Rules that a platform keeps: each session of a client is judged by all that are for it.
 const MAX_RULES: i64 = 10_000;
-/// Groups of one identity.
-pub(crate) const MAX_GROUPS: usize = 100;
-/// What stands for every gateway.
-pub(crate) const EVERY_GATEWAY: &str = "*";
 
 /// Lets an identity, or those of a group, reach a target through a gateway.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -176,15 +173,9 @@ impl Store {
         .await
     }
 
-    /// The id and the name of the identity that is called so, by id or by name.
-    pub(crate) async fn identity(&self, called: String) -> Result<(String, String), Error> {
-        self.call(move |tx| {
-            let id = identity_called(tx, &called)?;
-            let name = identities::name_of(tx, &id)?;
-            name.map(|name| (id, name))
-                .ok_or(Error::UnknownIdentity(called))
-        })
-        .await
+    /// The id of the identity that is called so, by id or by name.
+    pub(crate) async fn identity_called(&self, called: String) -> Result<String, Error> {
+        self.call(move |tx| identity_called(tx, &called)).await
     }
 }
 

@@ -88,8 +88,8 @@ pub(super) fn to_version_4(tx: &Transaction<'_>) -> Result<(), Error> {
     Ok(tx.execute_batch(AUDIT)?)
 }
 
-/// Version 5 lets clients reach what a rule allows, and nothing else. Clients of earlier programs could reach
-/// everything: each gets a rule that says so, which an administrator sees and can remove.
+/// Version 5 lets clients reach what a rule allows, and nothing else. Clients of earlier programs
+/// could reach everything: each gets a rule that says so, which an administrator sees and can remove.
 const ACCESS: &str = "
 CREATE TABLE identity_group (
     identity_id TEXT NOT NULL REFERENCES identity ON DELETE CASCADE,

@@ -26,8 +26,8 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-pub(super) use access::{AccessRights, AccessRule, EVERY_GATEWAY, MAX_GROUPS, NewWho, Who};
-pub(super) use audit::{Action, AuditEntry, NewAuditEntry, Requester, Subject};
+pub(super) use access::{AccessRights, AccessRule, NewWho, Who};
+pub(super) use audit::{Action, AuditEntry, NewAuditEntry, Requester, Subject, hex};
 pub(super) use enrollments::{Enrollment, EnrollmentKind};
 pub use error::Error;
 pub(super) use gateways::Gateway;

@@ -26,7 +26,8 @@ fn shown(text: Option<&String>) -> Option<field::DisplayValue<&String>> {
     text.map(field::display)
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// As hashes are shown.
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

@@ -15,6 +15,7 @@ mod tests;
 use std::time::{Duration, SystemTime};
 
 pub(crate) use entry::{Action, AuditEntry, NewAuditEntry, Requester, Subject};
+pub(crate) use event::hex;
 pub(super) use migration::chain_entries;
 use rusqlite::{OptionalExtension as _, Transaction};
 
