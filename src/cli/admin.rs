@@ -17,6 +17,7 @@ use super::global::{Global, LOCAL_DOMAIN};
 use super::platform_access as access;
 use super::platform_audit as audit;
 use super::platform_lists::{Format, ListedEnrollment, ListedGateway, ListedRelay};
+use super::platform_sessions as sessions;
 use super::print::print;
 use super::progress;
 use crate::api::access::{GROUP_PREFIX, SetGroups};
@@ -48,6 +49,7 @@ pub(crate) enum Command {
     #[command(name = "access")]
     AccessRules(access::Command),
     Audit(audit::Args),
+    Sessions(sessions::Args),
 }
 
 impl Command {
@@ -59,6 +61,7 @@ impl Command {
             Self::Relay(command) => relay(command, global).await,
             Self::AccessRules(command) => command.run(global).await,
             Self::Audit(args) => args.run(global).await,
+            Self::Sessions(args) => args.run(global).await,
         }
     }
 }

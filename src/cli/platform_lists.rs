@@ -53,6 +53,10 @@ pub(super) struct ListedEnrollment {
 }
 
 impl Format {
+    pub(super) const fn is_json(&self) -> bool {
+        self.json
+    }
+
     pub(super) fn print<T, const N: usize>(
         &self,
         kind: &str,

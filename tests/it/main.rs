@@ -46,6 +46,7 @@ mod install_preview;
 mod integrity;
 mod interop;
 mod json_shapes;
+mod live_sessions;
 mod load;
 mod load_generator;
 mod login;

@@ -21,6 +21,7 @@ use crate::config::settings::{ApiBase, CustomHeaders};
 use crate::log_throttle::LogThrottle;
 use crate::names::{GatewayName, RelayName};
 use crate::secret::Secret;
+use crate::session_reports::SessionReport;
 use crate::types::{
     ConnectGateway, EnrollGateway, GatewayCredentials, GatewayHeartbeat, GatewayLogin, Login,
     Message, OpenSession, RegisterGateway, RegisterRelay, Relay, RelayCredentials, RelayHeartbeat,
@@ -319,6 +320,22 @@ impl Client {
         let path = format!("/v1/embedded/gateways/{name}/sessions");
         self.post("asking for a session", &path, Some(token), request)
             .await
+    }
+
+    /// `POST /v1/embedded/session-reports`, with either token of a gateway; of an embedded platform
+    /// that names the capability only.
+    #[expect(clippy::missing_errors_doc, reason = "see register_gateway")]
+    pub async fn report_sessions(
+        &self,
+        token: &Secret,
+        report: &SessionReport,
+    ) -> Result<(), Error> {
+        let (action, path) = ("reporting sessions", "/v1/embedded/session-reports");
+        let builder = self.request(Method::POST, action, path, Some(token))?;
+        self.exchange(action, path, builder.json(report), |answer| {
+            answer.acknowledgement()
+        })
+        .await
     }
 
     /// Sends `request` to `path` and reads the answer. `action` completes "… was refused with".

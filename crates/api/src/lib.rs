@@ -13,6 +13,7 @@ pub mod login;
 mod outbound;
 mod resolve;
 mod retry_after;
+pub mod session_reports;
 pub mod types;
 pub mod unverified;
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use time::OffsetDateTime;
 use tokio::time::Instant;
 
+use super::accepted_capabilities::AcceptedCapabilities;
 use super::connection::cached_relay::CachedRelay;
 use super::connection::policy::PROBE_DEADLINE;
 use super::connection::relay_selection;
@@ -59,9 +60,7 @@ pub(crate) struct CredentialClient {
     choice: Mutex<Choice>,
     /// That the platform's name is another one was logged.
     has_warned_of_name: AtomicBool,
-    /// The platform understands that this gateway judges addresses; the deployed one does not, and
-    /// nothing is announced to it.
-    announces_target_addresses: AtomicBool,
+    accepted_capabilities: AcceptedCapabilities,
 }
 
 /// What is known of the relays. Locked for a moment at a time.
@@ -117,7 +116,7 @@ impl CredentialClient {
             cached_relay: None,
             choice: Mutex::default(),
             has_warned_of_name: AtomicBool::new(false),
-            announces_target_addresses: AtomicBool::new(false),
+            accepted_capabilities: AcceptedCapabilities::default(),
         }
     }
 
@@ -136,8 +135,7 @@ impl CredentialClient {
         if same_platform {
             let choice = before.choice().clone();
             *self.choice() = choice;
-            let announces = &before.announces_target_addresses;
-            self.announces_target_addresses = announces.load(Ordering::Relaxed).into();
+            self.accepted_capabilities = before.accepted_capabilities.clone();
         }
         self
     }
@@ -203,11 +201,16 @@ impl CredentialClient {
     /// What each heartbeat announces.
     pub(crate) fn heartbeat(&self) -> GatewayHeartbeat {
         let mut heartbeat = GatewayHeartbeat::default();
-        if self.announces_target_addresses.load(Ordering::Relaxed) {
+        if self.accepted_capabilities.target_addresses() {
             let name = TARGET_ADDRESSES.to_owned();
             heartbeat.capabilities.insert(name, true.into());
         }
         heartbeat
+    }
+
+    /// True if the platform takes reports of sessions.
+    pub(crate) fn accepts_session_reports(&self) -> bool {
+        self.accepted_capabilities.session_reports()
     }
 
     pub(crate) fn client(&self) -> &Client {
@@ -311,10 +314,8 @@ impl CredentialClient {
                 self.client.connect_gateway(token, &request).await?
             }
         };
-        let accepted = &credentials.accepted_capabilities;
-        let accepts = accepted.iter().any(|name| name == TARGET_ADDRESSES);
-        self.announces_target_addresses
-            .store(accepts, Ordering::Relaxed);
+        self.accepted_capabilities
+            .set(&credentials.accepted_capabilities);
         let mut identity =
             Identity::try_new(relay_name.clone(), &credentials, self.client.clock())?;
         if matches!(self.auth, PlatformAuth::Identity(_)) {

@@ -7,10 +7,11 @@
 //! - `heartbeat`: proves the whole path while the tunnel is up ([`heartbeat`]);
 //! - `reload`: follows changes of the settings ([`reload`]);
 //! - `audit`: logs long sessions and counts ([`audit`]);
+//! - `session_reports`: tells an embedded platform which sessions are open ([`session_reports`]);
 //! - one task for each tunnel ([`connection::tunnel`], [`session`]), and one for each of its
 //!   sessions ([`service`]).
 //!
-//! The first five are supervised: one that panics is started again, the tunnels go on meanwhile.
+//! The first six are supervised: one that panics is started again, the tunnels go on meanwhile.
 //! The connection answers for all of them when the watchdog asks (`health`). The gateway
 //! listens nowhere.
 
@@ -24,6 +25,7 @@ use infisical_runtime::{
 };
 use infisical_ssh as ssh;
 
+mod accepted_capabilities;
 pub mod audit;
 pub mod connection;
 pub mod credential_client;
@@ -37,6 +39,7 @@ pub mod metrics;
 mod platform_auth;
 mod reload;
 pub mod service;
+mod session_reports;
 pub mod targets;
 
 use std::sync::Arc;
@@ -216,6 +219,13 @@ pub async fn run(
                 (credential_client.clone(), newest.clone(), is_up.clone());
             let (now, better) = (Arc::clone(&now), Arc::clone(&better));
             relay_reselection::run(credential_client, newest, is_up, now, better)
+        });
+    }
+    {
+        let (credential_client, is_up) = (credential_client.clone(), is_up.clone());
+        let audit = audit.clone();
+        tasks.spawn_interruptible("session_reports", move || {
+            session_reports::run(credential_client.clone(), is_up.clone(), audit.clone())
         });
     }
     {

@@ -20,6 +20,7 @@ mod access;
 pub mod authority;
 mod files;
 mod limit;
+mod live_sessions;
 pub mod metrics;
 mod probe;
 mod routes;

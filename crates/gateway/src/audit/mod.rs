@@ -23,6 +23,7 @@ use tokio::time::Instant;
 use tracing::Level;
 
 use crate::agent::status::document::LiveSession;
+use crate::api::session_reports::{MAX_REPORTED, SessionReport};
 use crate::connection::policy::{MAX_SESSIONS, MAX_TUNNELS};
 use crate::events;
 use crate::metrics::Metrics;
@@ -38,6 +39,8 @@ const LONG: Duration = Duration::from_secs(60);
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// Open sessions that are listed at most: as many as tunnels take.
 const MAX_LISTED: usize = MAX_TUNNELS * MAX_SESSIONS;
+/// Bytes of the sessions of a report: the embedded platform takes requests of 64 KiB.
+const MAX_REPORT: usize = 60 * 1024;
 
 /// The sessions of a gateway. Clones are the same.
 #[derive(Clone, Default)]
@@ -63,6 +66,8 @@ struct Shared {
     metrics: Arc<Metrics>,
     /// Told when there may be something to look for; the other end is [`Audit::run`].
     work: Notify,
+    /// Told when the [report](Audit::report) has changed; the other end is [`Audit::changed`].
+    changed: Arc<Notify>,
 }
 
 impl Audit {
@@ -79,6 +84,32 @@ impl Audit {
     pub fn live(&self) -> Vec<LiveSession> {
         // The lock is held for the copy of the list only.
         self.open().into_iter().map(|open| open.live()).collect()
+    }
+
+    /// The report of the sessions that are open and want a target.
+    pub(crate) fn report(&self) -> SessionReport {
+        let mut report = SessionReport::default();
+        let mut bytes = 0_usize;
+        for session in self.open().iter().rev() {
+            if !session.is_reported() {
+                continue;
+            }
+            report.open = report.open.saturating_add(1);
+            if report.sessions.len() < MAX_REPORTED {
+                let reported = session.reported();
+                let size = serde_json::to_vec(&reported).map_or(MAX_REPORT, |json| json.len());
+                bytes = bytes.saturating_add(size);
+                if bytes <= MAX_REPORT {
+                    report.sessions.push(reported);
+                }
+            }
+        }
+        report
+    }
+
+    /// Waits until the report has changed since the last call; one waits at a time. Cancel-safe.
+    pub(crate) async fn changed(&self) {
+        self.0.changed.notified().await;
     }
 
     /// What is counted of sessions and of the connection that they come through.
@@ -114,6 +145,7 @@ impl Audit {
             id,
             gateway.clone(),
             Arc::clone(&self.0.metrics),
+            Arc::clone(&self.0.changed),
         ));
         let mut open = lock(&self.0.open);
         if open.len() < MAX_LISTED {
@@ -182,6 +214,9 @@ impl Audit {
         open.remove(&session.id);
         self.0.metrics.ended(session, end.outcome);
         drop(open);
+        if session.is_reported() {
+            self.0.changed.notify_one();
+        }
         let is_detail = if session.is_check() {
             true
         } else if session.is_established() || end.outcome == Outcome::Completed {

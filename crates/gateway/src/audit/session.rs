@@ -9,10 +9,12 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+use tokio::sync::Notify;
 use tracing::Level;
 use tracing::field;
 
 use crate::agent::status::document::{LiveSession, utc};
+use crate::api::session_reports::ReportedSession;
 use crate::error::printable;
 use crate::events::{self, Event};
 use crate::metrics::Metrics;
@@ -94,6 +96,8 @@ pub struct Session {
     since: SystemTime,
     traffic: Traffic,
     metrics: Arc<Metrics>,
+    /// Told when it becomes known what the session is for; the other end is [`Audit`](super::Audit).
+    changed: Arc<Notify>,
     facts: Mutex<Facts>,
     /// It has an entry of its own, as a long session.
     is_announced: AtomicBool,
@@ -115,13 +119,19 @@ struct Facts {
 }
 
 impl Session {
-    pub(super) fn new(id: u64, gateway: GatewayId, metrics: Arc<Metrics>) -> Self {
+    pub(super) fn new(
+        id: u64,
+        gateway: GatewayId,
+        metrics: Arc<Metrics>,
+        changed: Arc<Notify>,
+    ) -> Self {
         Self {
             id,
             gateway,
             since: SystemTime::now(),
             traffic: Traffic::default(),
             metrics,
+            changed,
             facts: Mutex::default(),
             is_announced: AtomicBool::new(false),
         }
@@ -151,6 +161,10 @@ impl Session {
             id: actor.id.as_deref().map(printable),
             name: actor.name.as_deref().map(printable),
         });
+        drop(facts);
+        if !is_check {
+            self.changed.notify_one();
+        }
     }
 
     /// The address that it is connected to.
@@ -219,6 +233,27 @@ impl Session {
     /// True for a check of the gateway.
     pub(crate) fn is_check(&self) -> bool {
         self.facts().is_check
+    }
+
+    /// True if it is known what the session is for, and it is no check of the gateway.
+    pub(super) fn is_reported(&self) -> bool {
+        let facts = self.facts();
+        facts.service.is_some() && !facts.is_check
+    }
+
+    /// It in a report.
+    pub(super) fn reported(&self) -> ReportedSession {
+        let live = self.live();
+        ReportedSession {
+            id: live.id,
+            actor_type: live.actor_type,
+            actor_id: live.actor_id,
+            actor_name: live.actor_name,
+            target: live.target.as_deref().map(printable),
+            since: live.since.format(&Rfc3339).unwrap_or_default(),
+            bytes_to_target: live.bytes_to_target,
+            bytes_from_target: live.bytes_from_target,
+        }
     }
 
     pub(super) fn live(&self) -> LiveSession {

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
+
 use super::{Audit, End, LONG, Outcome};
+use crate::api::session_reports::MAX_REPORTED;
 use crate::events;
 use crate::names::GatewayId;
 use crate::pki::extensions::{Actor, Route};
@@ -134,4 +137,50 @@ async fn requests_that_all_failed_decide_the_outcome() {
     assert_eq!(session.orderly_end().outcome, Outcome::Unreachable);
     session.served();
     assert_eq!(session.orderly_end().outcome, Outcome::Completed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn reports_have_the_newest_open_sessions() {
+    let audit = Audit::default();
+    let pending = || audit.changed().now_or_never().is_some();
+    // One that is shaking hands, and a check of the gateway.
+    let unknown = audit.begin(&gateway());
+    let check = audit.begin(&gateway());
+    check.session().claims("infisical-ping", true, None, None);
+    assert!(!pending() && audit.report().sessions.is_empty());
+    drop((unknown, check));
+    assert!(!pending(), "nothing of them was reported");
+
+    let begin = |id: &str| {
+        let record = audit.begin(&gateway());
+        claim(&record, id);
+        record
+    };
+    let mut records: Vec<_> = (0..MAX_REPORTED + 5).map(|_| begin("u-1")).collect();
+    assert!(pending() && !pending());
+    let report = audit.report();
+    assert_eq!(report.open, records.len() as u64);
+    assert_eq!(report.sessions.len(), MAX_REPORTED);
+    let newest = records.last().expect("many").session().id();
+    assert_eq!(report.sessions[0].id, newest);
+    let text = serde_json::to_vec(&report).expect("JSON");
+    assert!(text.len() < 64 * 1024, "{}", text.len());
+    records.truncate(1);
+    assert!(pending());
+    assert_eq!(audit.report().open, 1);
+}
+
+/// Whatever the texts of clients are, the platform takes the report.
+#[tokio::test(start_paused = true)]
+async fn long_texts_shorten_the_report() {
+    let audit = Audit::default();
+    let records: Vec<_> = (0..MAX_REPORTED).map(|_| audit.begin(&gateway())).collect();
+    for record in &records {
+        claim(record, &"\"".repeat(400));
+    }
+    let report = audit.report();
+    assert_eq!(report.open, MAX_REPORTED as u64);
+    assert!((1..MAX_REPORTED).contains(&report.sessions.len()));
+    let text = serde_json::to_vec(&report).expect("JSON");
+    assert!(text.len() < 64 * 1024, "{}", text.len());
 }

@@ -17,6 +17,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::api::session_reports::SESSION_REPORTS;
 use crate::api::types::{
     ClientPki, GatewayCredentials, GatewaySsh, RelayCredentials, RelaySsh, ServerPki,
     SessionCredentials, TARGET_ADDRESSES,
@@ -264,7 +265,7 @@ impl Authority {
                 client_private_key: ssh.private_key,
                 server_ca_public_key: self.ssh.host_ca().to_owned(),
             },
-            accepted_capabilities: vec![TARGET_ADDRESSES.to_owned()],
+            accepted_capabilities: vec![TARGET_ADDRESSES.to_owned(), SESSION_REPORTS.to_owned()],
         })
     }
 

@@ -13,6 +13,7 @@ mod body;
 mod error;
 mod gateways;
 mod layer;
+mod live_sessions;
 mod login;
 mod reach;
 mod relays;
@@ -36,6 +37,7 @@ use time::format_description::well_known::Rfc3339;
 
 use super::authority::Authority;
 use super::limit::{LOGINS, Limiter};
+use super::live_sessions::LiveSessions;
 use super::metrics::Metrics;
 use super::store::Store;
 use super::token::TokenHash;
@@ -59,6 +61,7 @@ struct Shared {
     signing: Signing,
     refusals: audit::Refusals,
     metrics: Metrics,
+    live_sessions: LiveSessions,
 }
 
 impl App {
@@ -79,6 +82,7 @@ impl App {
             logins: Mutex::new(Limiter::new(LOGINS)),
             refusals: audit::Refusals::new(),
             metrics,
+            live_sessions: LiveSessions::default(),
         }))
     }
 
@@ -154,6 +158,8 @@ fn embedded() -> Router<App> {
         .route("/gateways/{name}/sessions", post(sessions::open))
         .route("/relays", get(admin::list_relays))
         .route("/relays/{name}", delete(admin::delete_relay))
+        .route("/session-reports", post(live_sessions::report))
+        .route("/sessions", get(live_sessions::list))
         .route("/identity-groups", post(access::set_groups))
         .route("/access-rules", post(access::allow).get(access::list))
         .route("/access-rules/check", post(access::check))

@@ -4,6 +4,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::platform::{Answer, Platform, text};
+use crate::api::session_reports::SESSION_REPORTS;
 use crate::api::types::{GatewayCredentials, SessionCredentials, TARGET_ADDRESSES};
 use crate::pki;
 use crate::pki::extensions::Route;
@@ -30,7 +31,8 @@ impl Lab {
             let register = json!({"relayName": "eu-1", "name": name});
             let issued: GatewayCredentials =
                 platform.post("/v2/gateways", &token, register).await.ok();
-            assert_eq!(issued.accepted_capabilities, [TARGET_ADDRESSES]);
+            let accepted = [TARGET_ADDRESSES, SESSION_REPORTS];
+            assert_eq!(issued.accepted_capabilities, accepted);
             gateways.push(token);
         }
         let (client_id, client) = platform.identity("client").await;

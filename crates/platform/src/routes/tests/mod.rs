@@ -233,6 +233,15 @@ async fn every_endpoint_checks_its_roles() {
             target,
             &["admin", "client", "token"],
         ),
+        post(
+            "/v1/embedded/session-reports",
+            json!({"open": 0, "sessions": []}),
+            &["gateway", "enrolled-gateway"],
+        ),
+        get(
+            "/v1/embedded/sessions",
+            &["admin", "operator", "client", "token"],
+        ),
         delete(
             "/v1/embedded/gateways/unknown",
             &["admin", "operator", "token"],
