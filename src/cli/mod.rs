@@ -19,6 +19,7 @@ pub mod exit;
 mod front;
 mod gateway;
 mod global;
+mod hand_over_tls;
 mod handover;
 mod install;
 mod instances;

@@ -1,11 +1,12 @@
 //! `infisical platform`: the embedded platform; words to settings, settings to a running platform.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args as ClapArgs, Subcommand};
+use ipnet::IpNet;
 use tokio::sync::watch;
 
 use super::exit::Failure;
@@ -17,6 +18,7 @@ use crate::config::metrics::MetricsListen;
 use crate::health;
 use crate::host::limits;
 use crate::host::privileges::Keep;
+use crate::host::signals::Hangups;
 use crate::host::watchdog;
 use crate::metrics::{self, Counted, Sources};
 use crate::platform::authority::KeyAlgorithm;
@@ -26,7 +28,7 @@ use crate::scope::Scope;
 
 /// Where it serves unless told otherwise.
 pub(crate) const DEFAULT_LISTEN: SocketAddr =
-    SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
 
 /// Ports below need a capability (ip(7)).
 const LOW_PORTS: u16 = 1024;
@@ -89,12 +91,39 @@ struct Start {
     #[arg(long, value_name = "FILE")]
     ready_file: Option<PathBuf>,
     #[command(flatten)]
+    proxies: ProxyArgs,
+    #[command(flatten)]
     retention: RetentionArgs,
     #[command(flatten)]
     metrics: MetricsArgs,
     /// For tests: the certificates of gateways end after so many seconds instead of a day
     #[arg(long, value_name = "SECONDS", hide = true)]
     gateway_certificate_lifetime: Option<NonZeroU32>,
+}
+
+/// What stands in front of a platform.
+#[derive(Debug, ClapArgs)]
+pub(super) struct ProxyArgs {
+    /// Reverse proxy whose X-Forwarded-For says for whom it asks: an address or a network; can be
+    /// given several times. The header of anyone else is ignored
+    #[arg(long = "trusted-proxy", value_name = "CIDR", value_parser = network)]
+    trusted: Vec<IpNet>,
+}
+
+fn network(text: &str) -> Result<IpNet, &'static str> {
+    let address = text.parse::<IpAddr>().map(IpNet::from);
+    let network = address.or_else(|_| text.parse::<IpNet>());
+    network.map_err(|_| "give an address or a network, such as 127.0.0.1 or 10.0.0.0/8")
+}
+
+impl ProxyArgs {
+    /// The same as arguments.
+    pub(super) fn words(&self) -> Vec<String> {
+        let trusted = self.trusted.iter();
+        trusted
+            .map(|network| format!("--trusted-proxy={network}"))
+            .collect()
+    }
 }
 
 /// How long a platform keeps its record.
@@ -202,12 +231,14 @@ async fn start_platform(args: Start, global: &Global, scope: Scope) -> anyhow::R
         key_algorithm: args.key_algorithm,
         organization: args.organization,
         tls,
+        trusted_proxies: args.proxies.trusted,
         ready_file: args.ready_file,
         audit_retention: args.retention.audit_retention,
         gateway_lifetime: args
             .gateway_certificate_lifetime
             .map(|seconds| Duration::from_secs(u64::from(seconds.get()))),
     };
+    let hangups = Hangups::catch().map_err(Failure::unavailable)?;
     let (mut responder, probe) = health::liveness();
     let beside = Scope::new("beside the platform");
     beside.spawn("watchdog", watchdog::run(probe.clone()));
@@ -232,7 +263,7 @@ async fn start_platform(args: Start, global: &Global, scope: Scope) -> anyhow::R
         );
     }
     responder
-        .during(|| (), platform::run(settings, counted, scope))
+        .during(|| (), platform::run(settings, counted, hangups, scope))
         .await
         .map_err(|error| Failure::new(error.reason(), error).into())
 }

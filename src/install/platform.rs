@@ -1,7 +1,7 @@
 //! The service of the embedded platform: what its unit and its drop-in say. Pure.
 //!
 //! A machine has at most one. It always has a user of its own, and its settings are arguments,
-//! since none of them is secret; a TLS key is handed over by the service manager as a credential.
+//! since none of them is secret; a TLS key is copied into its runtime directory.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -19,6 +19,11 @@ pub const DROP_IN: &str = "settings.conf";
 pub(crate) const STATE: &str = "/var/lib/infisical-platform";
 /// Where the service manager keeps the state of a made-up user.
 pub(crate) const PRIVATE_STATE: &str = "/var/lib/private/infisical-platform";
+
+/// Its runtime directory, below /run.
+const RUNTIME: &str = "infisical-platform";
+/// Where it gets its certificate and key: one file, which is replaced at once.
+const TLS_FILE: &str = "/run/infisical-platform/tls.pem";
 
 /// The arguments of a service of the platform.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,7 +46,8 @@ fn head() -> String {
 #[must_use]
 pub fn unit(program: &Program, version: Version) -> String {
     let text = render(UNIT, &head(), program, version);
-    // `render` leaves this out for managers that know `notify-reload`; a platform does not reload.
+    // `render` leaves this out for managers that know `notify-reload`; reloading is the
+    // drop-in's.
     let kind = "Type=notify\n";
     if text.contains(kind) {
         return text;
@@ -58,16 +64,28 @@ pub fn drop_in(settings: &Settings, program: &Program, version: Version) -> Stri
         format!("platform start --state-dir {STATE}"),
         format!("--listen {}", settings.listen),
     ];
-    if let Some((certificate, key)) = &settings.tls {
-        for (name, path) in [("tls-cert", certificate), ("tls-key", key)] {
-            // Not words: the value of this setting is taken as it stands.
-            let path = path.to_string_lossy().replace('%', "%%");
-            lines.push(format!("LoadCredential={name}:{path}"));
-            words.push(format!("--{name} ${{CREDENTIALS_DIRECTORY}}/{name}"));
-        }
-    }
     // A `$` would begin a variable.
     let argument = |text: &String| word(&text.replace('$', "$$"));
+    if let Some((certificate, key)) = &settings.tls {
+        let path = |path: &PathBuf| argument(&path.to_string_lossy().into_owned());
+        let hand_over = format!(
+            "+{program} platform systemd hand-over-tls {} {} {TLS_FILE}",
+            path(certificate),
+            path(key)
+        );
+        lines.extend([
+            "# The key may be readable by root alone, and is handed over again when it was renewed."
+                .to_owned(),
+            format!("RuntimeDirectory={RUNTIME}"),
+            "RuntimeDirectoryMode=0700".to_owned(),
+            format!("BindReadOnlyPaths=/run/{RUNTIME}"),
+            format!("NoExecPaths=/run/{RUNTIME}"),
+            format!("ExecStartPre={hand_over}"),
+            format!("ExecReload={hand_over}"),
+            "ExecReload=+/bin/kill -HUP $MAINPID".to_owned(),
+        ]);
+        words.push(format!("--tls-cert {TLS_FILE} --tls-key {TLS_FILE}"));
+    }
     words.extend(settings.arguments.iter().map(argument));
     lines.push("ExecStart=".to_owned());
     lines.push(format!("ExecStart={}", words.join(" ")));
@@ -89,7 +107,7 @@ mod tests {
         let settings = Settings {
             listen: listen.parse().expect("an address"),
             metrics_port: Some(9091),
-            tls: Some(("/etc/tls/a%b.pem".into(), "/etc/tls/key.pem".into())),
+            tls: Some(("/etc/tls/a%b $c.pem".into(), "/etc/tls/key.pem".into())),
             arguments: arguments.iter().map(ToString::to_string).collect(),
         };
         let program = Program::try_new("/usr/bin/infisical".as_ref()).expect("a path");
@@ -97,14 +115,17 @@ mod tests {
     }
 
     #[test]
-    fn settings_become_arguments_and_keys_credentials() {
+    fn settings_become_arguments_and_key_copies() {
         let text = text("0.0.0.0:443", &["--organization", "50% of $a b"]);
         for line in [
-            "LoadCredential=tls-cert:/etc/tls/a%%b.pem",
-            "LoadCredential=tls-key:/etc/tls/key.pem",
+            "ExecStartPre=+/usr/bin/infisical platform systemd hand-over-tls \"/etc/tls/a%%b $$c.pem\" \
+             /etc/tls/key.pem /run/infisical-platform/tls.pem",
+            "ExecReload=+/usr/bin/infisical platform systemd hand-over-tls \"/etc/tls/a%%b $$c.pem\" \
+             /etc/tls/key.pem /run/infisical-platform/tls.pem",
+            "ExecReload=+/bin/kill -HUP $MAINPID",
             "ExecStart=/usr/bin/infisical platform start --state-dir /var/lib/infisical-platform \
-             --listen 0.0.0.0:443 --tls-cert ${CREDENTIALS_DIRECTORY}/tls-cert \
-             --tls-key ${CREDENTIALS_DIRECTORY}/tls-key --organization \"50%% of $$a b\"",
+             --listen 0.0.0.0:443 --tls-cert /run/infisical-platform/tls.pem \
+             --tls-key /run/infisical-platform/tls.pem --organization \"50%% of $$a b\"",
             "SocketBindAllow=tcp:443",
             "SocketBindAllow=tcp:9091",
             "AmbientCapabilities=CAP_NET_BIND_SERVICE",

@@ -14,6 +14,7 @@ mod peer_bounds;
 pub mod stream;
 pub mod tls;
 
+use std::ops::RangeInclusive;
 use std::time::{Duration, SystemTime};
 
 use rustls_pki_types::pem::PemObject as _;
@@ -131,6 +132,14 @@ pub fn is_for(field: &'static str, pem: &str, host: &str) -> Result<bool, Error>
 /// # Errors
 /// [`Error::Certificate`], naming `field`.
 pub fn expires(field: &'static str, pem: &str) -> Result<SystemTime, Error> {
+    Ok(*validity(field, pem)?.end())
+}
+
+/// From when until when the first certificate of `pem` is valid.
+///
+/// # Errors
+/// [`Error::Certificate`], naming `field`.
+pub fn validity(field: &'static str, pem: &str) -> Result<RangeInclusive<SystemTime>, Error> {
     let certificates = parse_certificates(field, pem)?;
     let error = |reason: &str| Error::Certificate {
         field,
@@ -139,7 +148,13 @@ pub fn expires(field: &'static str, pem: &str) -> Result<SystemTime, Error> {
     let leaf = certificates.first().ok_or_else(|| error("it holds none"))?;
     let (_, parsed) = x509_parser::parse_x509_certificate(leaf)
         .map_err(|_| error("it is damaged, or no X.509 certificate"))?;
-    let seconds = u64::try_from(parsed.validity().not_after.timestamp())
-        .map_err(|_| error("it expired before 1970"))?;
-    Ok(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
+    let validity = parsed.validity();
+    let time = |seconds: u64| SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds));
+    let begins = time(u64::try_from(validity.not_before.timestamp()).unwrap_or(0));
+    let ends = u64::try_from(validity.not_after.timestamp());
+    let ends = time(ends.map_err(|_| error("it expired before 1970"))?);
+    match (begins, ends) {
+        (Some(begins), Some(ends)) => Ok(begins..=ends),
+        _ => Err(error("its validity is out of range")),
+    }
 }

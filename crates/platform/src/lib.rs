@@ -28,7 +28,9 @@ mod server;
 pub mod store;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod token;
+mod trusted_proxies;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -39,12 +41,15 @@ use std::time::{Duration, SystemTime};
 use authority::{Authority, KeyAlgorithm};
 use axum::Router;
 pub use files::{Error as FileError, prove_replaceable, replace as write_private};
+use ipnet::IpNet;
 use metrics::Metrics;
-pub use server::{TlsError, TlsFiles};
 use store::Store;
-use tokio_rustls::TlsAcceptor;
+use tls::Tls;
+pub use tls::{TlsError, TlsFiles};
+use trusted_proxies::TrustedProxies;
 
 use crate::error::Reason;
+use crate::host::signals::Hangups;
 use crate::host::{notify, ready_file};
 use crate::net::accept::Acceptor;
 use crate::net::listen;
@@ -59,6 +64,9 @@ const RELAY_AUTH_SECRET_FILE: &str = "relay-auth-secret";
 /// Longest name of an organization, in characters: in certificates it stands before a UUID in a
 /// field of 64 (RFC 5280 §A.1, ub-organization-name).
 const MAX_ORGANIZATION: usize = 27;
+
+/// How long a look at files may take to end at a stop: disks are slow at times.
+const LAST_LOOK: Duration = Duration::from_secs(5);
 
 /// For how many days an entry of the record is kept where no one says otherwise.
 pub const DEFAULT_AUDIT_RETENTION: u16 = 90;
@@ -78,6 +86,8 @@ pub struct Settings {
     pub organization: Option<String>,
     /// Serve HTTPS with these.
     pub tls: Option<TlsFiles>,
+    /// Proxies that say for whom they ask, in `X-Forwarded-For`.
+    pub trusted_proxies: Vec<IpNet>,
     /// Where the URL is written once it is served.
     pub ready_file: Option<PathBuf>,
     /// For how many days an entry of the record is kept, one of [`AUDIT_RETENTIONS`].
@@ -145,19 +155,30 @@ impl Error {
 #[derive(Debug)]
 pub struct Platform {
     acceptor: Acceptor,
-    tls: Option<TlsAcceptorBox>,
+    tls: Option<Tls>,
+    /// Each asks to read the files again.
+    hangups: Option<Hangups>,
     router: Router,
+    trusted_proxies: TrustedProxies,
     url: String,
     ready_file: Option<PathBuf>,
     metrics: Metrics,
 }
 
-/// Builds and runs; what it does is counted in `metrics`.
+/// Builds and runs; what it does is counted in `metrics`. After each of `hangups` it reads its files
+/// again.
 ///
 /// # Errors
 /// See [`Error`].
-pub async fn run(settings: Settings, metrics: Metrics, scope: Scope) -> Result<(), Error> {
-    build(settings, metrics).await?.run(scope).await
+pub async fn run(
+    settings: Settings,
+    metrics: Metrics,
+    hangups: Hangups,
+    scope: Scope,
+) -> Result<(), Error> {
+    let mut platform = build(settings, metrics).await?;
+    platform.hangups = Some(hangups);
+    platform.run(scope).await
 }
 
 /// Opens or creates the state, and binds.
@@ -186,9 +207,11 @@ pub(crate) async fn build(settings: Settings, metrics: Metrics) -> Result<Platfo
     let scheme = if tls.is_some() { "https" } else { "http" };
     Ok(Platform {
         acceptor,
-        tls: tls.map(TlsAcceptorBox),
+        tls,
+        hangups: None,
         router: routes::router(app),
         url: format!("{scheme}://{}", reachable(address)),
+        trusted_proxies: TrustedProxies(settings.trusted_proxies),
         ready_file: settings.ready_file,
         metrics,
     })
@@ -207,21 +230,32 @@ impl Platform {
         tracing::info!(url = self.url, "{STARTED}");
         notify::ready();
         self.metrics.serving(true);
-        let tls = self.tls.map(|tls| tls.0);
-        let served = server::serve(self.acceptor, tls, self.router, &scope).await;
+        let acceptor = self.tls.as_ref().map(Tls::acceptor);
+        let service = server::Service {
+            router: self.router,
+            trusted_proxies: self.trusted_proxies.into(),
+        };
+        let following = scope.child("files");
+        if let Some(tls) = self.tls {
+            let follow = tls.follow(self.hangups, self.metrics.clone());
+            let stop = following.clone();
+            following.spawn("tls_files", async move {
+                stop.run(follow).await;
+            });
+        }
+        let served = server::serve(self.acceptor, acceptor, service, &scope).await;
         self.metrics.serving(false);
+        following.cancel();
+        following.finish(LAST_LOOK).await;
         served.map_err(Error::Accept)
     }
 }
 
-fn prepare(
-    settings: &Settings,
-    metrics: Metrics,
-) -> Result<(routes::App, Option<TlsAcceptor>), Error> {
+fn prepare(settings: &Settings, metrics: Metrics) -> Result<(routes::App, Option<Tls>), Error> {
     let tls = settings
         .tls
         .as_ref()
-        .map(TlsFiles::load)
+        .map(Tls::load)
         .transpose()
         .map_err(Error::Tls)?;
     let now = SystemTime::now();
@@ -275,13 +309,4 @@ fn reachable(address: SocketAddr) -> SocketAddr {
         IpAddr::V6(_) => IpAddr::V6(std::net::Ipv6Addr::LOCALHOST),
     };
     SocketAddr::new(ip, address.port())
-}
-
-/// [`TlsAcceptor`] has no `Debug`.
-struct TlsAcceptorBox(TlsAcceptor);
-
-impl std::fmt::Debug for TlsAcceptorBox {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("TlsAcceptor")
-    }
 }

@@ -2,11 +2,13 @@
 //! issued. No label holds a text of a caller.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::registry::Registry;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::{Registry, Unit};
 
 /// Counters for each value of one label, which has few values.
 type ByLabel = Family<[(&'static str, &'static str); 1], Counter>;
@@ -34,6 +36,8 @@ struct Counters {
     requests: Requests,
     errors: ByLabel,
     issued: ByLabel,
+    /// Seconds since 1970; 0 without HTTPS.
+    certificate_expires: AtomicU64,
 }
 
 impl Metrics {
@@ -71,6 +75,14 @@ impl Metrics {
         self.0.issued.get_or_create(&[("to", to)]).inc();
     }
 
+    /// When the certificate of HTTPS expires.
+    pub(crate) fn certificate_expires(&self, at: SystemTime) {
+        let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.0
+            .certificate_expires
+            .store(since.as_secs(), Ordering::Relaxed);
+    }
+
     /// Adds them to `registry`.
     pub fn register(&self, registry: &mut Registry) {
         let help = "Requests that were answered, by kind of route and status";
@@ -79,6 +91,14 @@ impl Metrics {
         registry.register("errors", help, self.0.errors.clone());
         let help = "Sets of certificates that were issued, by whom for";
         registry.register("issued", help, self.0.issued.clone());
+        let expires = Duration::from_secs(self.0.certificate_expires.load(Ordering::Relaxed));
+        if !expires.is_zero() {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH);
+            let left = expires.saturating_sub(now.unwrap_or_default());
+            let help = "Time until the certificate of HTTPS expires, and 0 after that";
+            let gauge = ConstGauge::new(left.as_secs_f64());
+            registry.register_with_unit("certificate_left", help, Unit::Seconds, gauge);
+        }
     }
 }
 

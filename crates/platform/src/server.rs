@@ -5,7 +5,6 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +14,6 @@ use hyper::body::Incoming;
 use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsAcceptor;
 
@@ -26,9 +24,8 @@ use crate::net::accept::{Accepted, Acceptor};
 use crate::net::handshake_progress::{Counted, Progress};
 use crate::net::handshakes::{Handshake, Handshakes};
 use crate::net::limits::{self, Counters};
-use crate::pki;
 use crate::scope::Scope;
-use crate::secret::Secret;
+use crate::trusted_proxies::TrustedProxies;
 
 /// Connections at once. One source gets seven eighths of those that are free.
 pub(super) const MAX_CONNECTIONS: usize = 1024;
@@ -48,53 +45,11 @@ const DRAIN: Duration = Duration::from_secs(5);
 /// Log line when a source has too many connections that are all busy.
 const REFUSED: &str = "too many connections from this address; a new one was closed";
 
-/// Why TLS cannot be served.
-#[derive(Debug, thiserror::Error)]
-#[expect(missing_docs, reason = "each variant is described by its message")]
-pub enum TlsError {
-    #[error("cannot read {}", path.display())]
-    File {
-        path: PathBuf,
-        #[source]
-        source: io::Error,
-    },
-    #[error(transparent)]
-    Content(#[from] pki::Error),
-    #[error("the certificate and the key cannot be used together")]
-    Unusable(#[source] rustls::Error),
-}
-
-/// Files of the platform's own HTTPS certificate.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TlsFiles {
-    /// PEM, the certificate first, its chain behind.
-    pub certificate: PathBuf,
-    /// PEM.
-    pub key: PathBuf,
-}
-
-impl TlsFiles {
-    /// Reads both. Blocks.
-    pub(super) fn load(&self) -> Result<TlsAcceptor, TlsError> {
-        let read = |path: &PathBuf| {
-            std::fs::read_to_string(path).map_err(|source| TlsError::File {
-                path: path.clone(),
-                source,
-            })
-        };
-        let certificate = read(&self.certificate)?;
-        let key = Secret::new(read(&self.key)?);
-        let chain = pki::parse_certificates("--tls-cert", &certificate)?;
-        let key = pki::parse_private_key("--tls-key", &key)?;
-        let mut config = ServerConfig::builder_with_provider(pki::tls::provider())
-            .with_safe_default_protocol_versions()
-            .map_err(TlsError::Unusable)?
-            .with_no_client_auth()
-            .with_single_cert(chain, key)
-            .map_err(TlsError::Unusable)?;
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(TlsAcceptor::from(Arc::new(config)))
-    }
+/// What answers, and for whom a request counts.
+#[derive(Clone)]
+pub(super) struct Service {
+    pub(super) router: Router,
+    pub(super) trusted_proxies: Arc<TrustedProxies>,
 }
 
 /// Accepts until `scope` is cancelled, then lets the running requests end.
@@ -104,7 +59,7 @@ impl TlsFiles {
 pub(super) async fn serve(
     mut acceptor: Acceptor,
     tls: Option<TlsAcceptor>,
-    router: Router,
+    service: Service,
     scope: &Scope,
 ) -> io::Result<()> {
     let connections = scope.child("connections");
@@ -119,10 +74,10 @@ pub(super) async fn serve(
                     acceptor.refuse(accepted);
                     continue;
                 };
-                let (tls, router) = (tls.clone(), router.clone());
+                let (tls, service) = (tls.clone(), service.clone());
                 let stop = connections.clone();
                 connections.spawn("connection", async move {
-                    let serving = connection(accepted, &unfinished, tls, router, &stop);
+                    let serving = connection(accepted, &unfinished, tls, service, &stop);
                     if unfinished.run(serving).await.is_none() {
                         tracing::debug!("an idle connection gave way to another of its source");
                     }
@@ -173,7 +128,7 @@ async fn connection(
     accepted: Accepted,
     unfinished: &Handshake,
     tls: Option<TlsAcceptor>,
-    router: Router,
+    service: Service,
     stop: &Scope,
 ) {
     let Accepted {
@@ -184,9 +139,9 @@ async fn connection(
     let progress = unfinished.progress();
     let stream = Counted::new(stream, progress.clone());
     match tls {
-        None => requests(stream, peer, progress, router, stop).await,
+        None => requests(stream, peer, progress, service, stop).await,
         Some(tls) => match tokio::time::timeout(HANDSHAKE, tls.accept(stream)).await {
-            Ok(Ok(stream)) => requests(stream, peer, progress, router, stop).await,
+            Ok(Ok(stream)) => requests(stream, peer, progress, service, stop).await,
             Ok(Err(error)) => {
                 tracing::debug!(%peer, error = %chain(&error), "TLS handshake failed");
             }
@@ -196,14 +151,24 @@ async fn connection(
     drop(permit);
 }
 
-async fn requests<S>(stream: S, peer: SocketAddr, progress: Progress, router: Router, stop: &Scope)
-where
+async fn requests<S>(
+    stream: S,
+    peer: SocketAddr,
+    progress: Progress,
+    service: Service,
+    stop: &Scope,
+) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let Service {
+        router,
+        trusted_proxies,
+    } = service;
     let router = TowerToHyperService::new(router);
     let first = progress.clone();
     let service = service_fn(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(Source(peer));
+        let source = trusted_proxies.source(peer, request.headers());
+        request.extensions_mut().insert(Source(source));
         request.extensions_mut().insert(progress.clone());
         router.call(request)
     });

@@ -19,6 +19,7 @@ fn settings(directory: &Path) -> Settings {
         key_algorithm: None,
         organization: None,
         tls: None,
+        trusted_proxies: Vec::new(),
         ready_file: Some(directory.join("ready")),
         audit_retention: DEFAULT_AUDIT_RETENTION,
         gateway_lifetime: None,

@@ -288,6 +288,29 @@ catalogue! {
          with the @SUBJECT_TYPE@ @SUBJECT_NAME@ (@SUBJECT_ID@): @DETAILS@. The record has it under \
          the number @AUDIT_NUMBER@: infisical platform audit."
         "Nothing is to be done, if it was to be done.";
+    TLS_REPLACED = INFO "platform" "ad6abf47921740f4a6c5166660a4af23"
+        "HTTPS certificate replaced"
+        "The files of --tls-cert and --tls-key have changed, and new connections get the new \
+         certificate, which expires on @EXPIRES@. Open connections go on.";
+    TLS_KEPT = ERROR "platform" "3729c184650b447393e07cecb73ba7a2"
+        "HTTPS certificate not replaced; the old one is still served"
+        "The files of --tls-cert and --tls-key were read again, and cannot be used: @ERROR@. The \
+         certificate that is served expires on @EXPIRES@."
+        "Put a certificate and the key that belongs to it into the files, readable for the user of \
+         the platform. They are read again every minute; under systemd run systemctl reload \
+         infisical-platform.";
+    TLS_EXPIRES = WARN "platform" "3c7db197a1a94abc8c332449c0c77f1d"
+        "HTTPS certificate expires soon"
+        "The certificate that the platform serves expires on @EXPIRES@, in @LEFT@. Gateways, relays \
+         and clients do not connect to the platform after that; tunnels that are up go on until \
+         their own certificates expire."
+        "Renew it. If the files hold a newer one already, the platform was not told: under systemd \
+         the client of ACME must run systemctl reload infisical-platform.";
+    TLS_EXPIRED = ERROR "platform" "a8f8b09e59ec4a258982d0c66531f9e2"
+        "HTTPS certificate has expired"
+        "The certificate that the platform serves expired on @EXPIRES@. No gateway, relay or client \
+         connects to the platform any more."
+        "Renew it, and run systemctl reload infisical-platform.";
     SESSIONS_SUMMARIZED = INFO "gateway" "3ea9e91cad6f4969bd4f2bfdf5fc7181"
         "more sessions ended before they reached a target, all in the same way"
         "This many sessions, @COUNT@, ended in the same way as one that has an entry of its own: \

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 
 use super::super::exit::Failure;
-use super::super::platform::{DEFAULT_LISTEN, MetricsArgs, RetentionArgs};
+use super::super::hand_over_tls::{self, HandOverTlsArgs};
+use super::super::platform::{DEFAULT_LISTEN, MetricsArgs, ProxyArgs, RetentionArgs};
 use super::super::service::{self, say};
 use super::Steps;
 use super::execute::show;
@@ -36,6 +37,8 @@ pub(crate) struct PlatformArgs {
 enum Command {
     Install(Box<Install>),
     Uninstall(Uninstall),
+    #[command(hide = true)]
+    HandOverTls(HandOverTlsArgs),
 }
 
 /// Write the unit, enable it for boot and start it; it runs as the user infisical-platform
@@ -55,7 +58,8 @@ struct Install {
     /// Which keys a new platform makes: ed25519 (the default), ecdsa-p256 or rsa-2048
     #[arg(long, value_name = "ALGORITHM")]
     key_algorithm: Option<KeyAlgorithm>,
-    /// Certificate to serve HTTPS with: PEM, with its chain. It is read again at every start
+    /// Certificate to serve HTTPS with: PEM, with its chain. It is read
+    /// again at every start and reload
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     tls_cert: Option<PathBuf>,
     /// Its private key, PEM; it may be readable by root alone
@@ -64,6 +68,8 @@ struct Install {
     /// Name of the organization, which appears in certificates
     #[arg(long, value_name = "NAME")]
     organization: Option<String>,
+    #[command(flatten)]
+    proxies: ProxyArgs,
     #[command(flatten)]
     retention: RetentionArgs,
     #[command(flatten)]
@@ -86,6 +92,7 @@ pub(crate) async fn platform(args: PlatformArgs, scope: &Scope) -> anyhow::Resul
     match args.command {
         Command::Install(install) => install.run(scope).await,
         Command::Uninstall(uninstall) => uninstall.run(scope).await,
+        Command::HandOverTls(args) => hand_over_tls::run(args),
     }
 }
 
@@ -161,8 +168,9 @@ impl Install {
             );
             return Err(refused(text));
         }
+        // Links stay: clients of ACME renew a certificate by making them lead elsewhere.
         let absolute = |path: &PathBuf| {
-            let found = std::fs::canonicalize(path);
+            let found = std::fs::metadata(path).and_then(|_| std::path::absolute(path));
             found.map_err(|e| Failure::configuration(plan::Error::new("read", path, e)))
         };
         let tls = match (&self.tls_cert, &self.tls_key) {
@@ -183,6 +191,7 @@ impl Install {
             Some(MetricsListen::Tcp(address)) => Some(address.port()),
             Some(MetricsListen::Unix(_)) | None => None,
         };
+        arguments.extend(self.proxies.words());
         arguments.extend(self.retention.words());
         arguments.extend(self.metrics.words());
         Ok(Settings {

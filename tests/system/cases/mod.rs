@@ -208,6 +208,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
             sandbox_score_as_user_is_best,
             watchdog_restarts_a_hung_platform,
             repeated_command_changes_only_differences,
+            reload_takes_a_renewed_certificate,
             it_is_back_after_a_reboot,
             purged_it_leaves_nothing,
         ],

@@ -1,8 +1,13 @@
 //! The embedded platform as an installed service.
 
+use std::net::Ipv4Addr;
+
+use infisical_runtime::events::{self, Event};
+
 use super::sandbox;
 use crate::lab::{Lab, PROGRAM};
-use crate::service;
+use crate::support::x509::{Ca, Leaf};
+use crate::{service, wait};
 
 const UNIT: &str = "infisical-platform.service";
 const INSTALL: [&str; 4] = [PROGRAM, "platform", "systemd", "install"];
@@ -88,6 +93,67 @@ pub(super) fn repeated_command_changes_only_differences(lab: &mut Lab) {
     let process = container.property(UNIT, "MainPID");
     let words = container.read(&format!("/proc/{process}/cmdline"));
     assert!(words.contains("--organization=50% of $us"), "{words}");
+}
+
+/// A client of ACME replaces files that root alone may read, by links that lead elsewhere.
+pub(super) fn reload_takes_a_renewed_certificate(lab: &mut Lab) {
+    let container = &lab.container;
+    let folder = "/etc/platform-tls";
+    let put = |number: u32, certificate: &str, key: &str| {
+        container.write(&format!("{folder}/cert{number}.pem"), certificate, 0o600);
+        container.write(&format!("{folder}/key{number}.pem"), key, 0o600);
+        let link = format!(
+            "cd {folder} && ln -sf cert{number}.pem cert.pem && ln -sf key{number}.pem key.pem"
+        );
+        container.sh(&link).ok();
+    };
+    let ca = Ca::root("test");
+    let pair = || ca.sign(&Leaf::relay_server(Ipv4Addr::LOCALHOST));
+    container.write(&format!("{folder}/ca.pem"), &ca.pem(), 0o644);
+    let first = pair();
+    put(1, &first.certificate, &first.key);
+    let [certificate, key] = ["cert", "key"].map(|name| format!("{folder}/{name}.pem"));
+    let options = ["--tls-cert", &certificate, "--tls-key", &key];
+    container.run([&INSTALL[..], &options].concat()).ok();
+    let serves = || {
+        let ca_file = format!("INFISICAL_CA_FILE={folder}/ca.pem");
+        let list = ["env", &ca_file, PROGRAM, "platform", "relay", "list"];
+        let domain = ["--domain", "https://127.0.0.1:8080"];
+        let relays = container.run([&list[..], &domain].concat()).ok();
+        assert!(relays.contains("relay-one"), "{relays}");
+    };
+    serves();
+    sandbox::assert_exposure(lab, UNIT, 11);
+    let before = service::invocation(container, UNIT);
+    let count = |event: Event| service::entries(container, UNIT, event.id).len();
+
+    let second = pair();
+    put(2, &second.certificate, &second.key);
+    container.run(["systemctl", "reload", UNIT]).ok();
+    wait::until("the new certificate", || {
+        match count(events::TLS_REPLACED) {
+            0 => Err("no entry"),
+            _ => Ok(()),
+        }
+    });
+    serves();
+
+    // A pair that does not fit: the reload fails and says so, and nothing changes.
+    put(3, &pair().certificate, &second.key);
+    let refused = container.run(["systemctl", "reload", UNIT]);
+    assert_ne!(refused.status, Some(0), "{refused:?}");
+    let journal = container.journal(UNIT);
+    let told = "cannot be used together";
+    assert!(journal.contains(told), "{journal}");
+    serves();
+    assert_eq!(count(events::TLS_REPLACED), 1);
+    assert_eq!(service::invocation(container, UNIT), before);
+    let file = "/run/infisical-platform/tls.pem";
+    let mode = container.run(["stat", "--format=%a", file]).ok();
+    assert_eq!(mode.trim(), "400");
+    lab.assert_hidden(second.key.lines().nth(1).expect("a key"));
+    container.run(INSTALL).ok();
+    assert_serves(lab);
 }
 
 pub(super) fn it_is_back_after_a_reboot(lab: &mut Lab) {

@@ -100,6 +100,19 @@ pub fn write_whole(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     put(path, content, mode, None)
 }
 
+/// The same; the new file belongs to `owner`, a user and a group.
+///
+/// # Errors
+/// The same.
+pub fn write_whole_for(
+    path: &Path,
+    content: &[u8],
+    mode: u32,
+    owner: (u32, u32),
+) -> io::Result<()> {
+    put(path, content, mode, Some(owner))
+}
+
 fn put(path: &Path, content: &[u8], mode: u32, owner: Option<(u32, u32)>) -> io::Result<()> {
     // First of all: with the last descriptor gone, the rename could not be brought to the disk any
     // more.

@@ -28,7 +28,7 @@ use super::value::BYTE_ORDER_MARK;
 use crate::error::Reason;
 use crate::secret::Secret;
 use disk::{MAX_SIZE, directory_of, read_private, replace};
-pub use disk::{make_directory, prove_creatable, write_whole};
+pub use disk::{make_directory, prove_creatable, write_whole, write_whole_for};
 pub use masked::{has_no_secret, masked};
 pub(super) use mistake::nearest_name;
 pub use mistake::{LineError, Mistake};

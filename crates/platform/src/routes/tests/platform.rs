@@ -35,6 +35,7 @@ fn settings(directory: &Path) -> Settings {
         key_algorithm: None,
         organization: Some("acme".to_owned()),
         tls: None,
+        trusted_proxies: Vec::new(),
         ready_file: None,
         audit_retention: DEFAULT_AUDIT_RETENTION,
         gateway_lifetime: None,
