@@ -171,6 +171,16 @@ fn test_names_have_three_to_seven_words() {
 }
 
 #[test]
+fn one_folder_knows_the_database() {
+    let sources = sources();
+    let inside = sources
+        .iter()
+        .filter(|source| source.path.contains("/store/sqlite/"));
+    assert!(inside.count() > 5, "the database's code is elsewhere");
+    assert_none(&words::of_database(&sources));
+}
+
+#[test]
 fn scripts_are_short() {
     let files = files();
     let texts = files

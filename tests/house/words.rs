@@ -91,6 +91,44 @@ pub(crate) fn machine_paths<'a>(files: impl Iterator<Item = (&'a str, &'a str)>)
     wrong
 }
 
+/// Where the platform's database is.
+const DATABASE: &str = "crates/platform/src/store/sqlite/";
+/// What only code of the database says: its library, and SQL.
+const OF_DATABASE: &[&str] = &[
+    "rusqlite",
+    "PRAGMA",
+    "user_version",
+    "AUTOINCREMENT",
+    "rowid",
+    "INSERT ",
+    "UPDATE ",
+    "DELETE FROM",
+    "CREATE TABLE",
+    "SELECT ",
+    "Transaction",
+];
+
+/// Mentions of the database in the platform outside of the one folder that knows it.
+pub(crate) fn of_database(sources: &[Source]) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let of_platform = |source: &&Source| {
+        source.path.starts_with("crates/platform/src/") && !source.path.starts_with(DATABASE)
+    };
+    for source in sources.iter().filter(of_platform) {
+        for (at, line) in source.code.lines().enumerate() {
+            let strings = source.strings.iter().filter(|(line, _)| *line == at + 1);
+            let texts = strings.map(|(_, text)| text.as_str()).chain([line]);
+            for text in texts {
+                if let Some(word) = OF_DATABASE.iter().find(|word| text.contains(**word)) {
+                    let (path, at) = (&source.path, at + 1);
+                    wrong.push(format!("{path}:{at}: {word} belongs in {DATABASE}"));
+                }
+            }
+        }
+    }
+    wrong
+}
+
 /// Shell scripts that should be programs.
 pub(crate) fn long_scripts<'a>(files: impl Iterator<Item = (&'a str, &'a str)>) -> Vec<String> {
     let scripts = files.filter(|(_, text)| {
@@ -278,6 +316,23 @@ mod tests {
             found("src/a.rs", "/// Gateway started successfully\nfn f() {}"),
             0
         );
+    }
+
+    #[test]
+    fn database_outside_its_folder_is_found() {
+        let found = |path: &str, text: &str| super::of_database(&[Source::new(path, text)]).len();
+        let platform = "crates/platform/src/routes/a.rs";
+        for bad in [
+            "use rusqlite::Row;",
+            "call(\"PRAGMA x\");",
+            "run(\"SELECT a FROM b\");",
+        ] {
+            assert_eq!(found(platform, bad), 1, "{bad}");
+            let database = format!("{}a.rs", super::DATABASE);
+            assert_eq!(found(&database, bad), 0, "{bad}");
+            assert_eq!(found("src/a.rs", bad), 0);
+        }
+        assert_eq!(found(platform, "// As rusqlite does.\nfn f() {}"), 0);
     }
 
     #[test]

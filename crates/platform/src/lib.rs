@@ -38,7 +38,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use authority::{Authority, KeyAlgorithm};
+use authority::{Authority, KeyAlgorithm, Organization};
 use axum::Router;
 pub use files::{Error as FileError, prove_replaceable, replace as write_private};
 use ipnet::IpNet;
@@ -54,6 +54,7 @@ use crate::host::{notify, ready_file};
 use crate::net::accept::Acceptor;
 use crate::net::listen;
 use crate::scope::Scope;
+use crate::secret::Secret;
 
 /// Log line that scripts wait for.
 const STARTED: &str = "Platform started successfully";
@@ -195,12 +196,39 @@ pub(crate) async fn build(settings: Settings, metrics: Metrics) -> Result<Platfo
     {
         return Err(Error::OrganizationName);
     }
-    // Files, and RSA keys of a new platform: some seconds.
+    let now = SystemTime::now();
     let prepared = settings.clone();
-    let counted = metrics.clone();
-    let (app, tls) = tokio::task::spawn_blocking(move || prepare(&prepared, counted))
-        .await
-        .map_err(|_| Error::Interrupted)??;
+    let opened = tokio::task::spawn_blocking(move || open(&prepared)).await;
+    let Opened {
+        store,
+        tls,
+        admin,
+        relay_auth,
+    } = opened.map_err(|_| Error::Interrupted)??;
+    store.forget_old_entries(now).await.map_err(Error::Store)?;
+    let create = async |algorithm, organization: &Organization| {
+        tracing::info!(key.algorithm = %algorithm, "creating the certification authorities");
+        let organization = organization.clone();
+        // RSA keys: some seconds.
+        let generate = move || Authority::generate(algorithm, &organization, now);
+        let generated = tokio::task::spawn_blocking(generate).await;
+        let generated = generated.map_err(|_| store::Error::Interrupted)?;
+        generated.map_err(store::Error::Authority)
+    };
+    let algorithm = settings.key_algorithm;
+    let name = settings.organization.as_deref();
+    let foundation = store::foundation(&*store, algorithm, name, create, now).await;
+    let foundation = foundation.map_err(Error::Store)?;
+    let mut authority = Authority::load(
+        foundation.algorithm,
+        foundation.organization,
+        &foundation.cas,
+    )
+    .map_err(Error::Authority)?;
+    if let Some(lifetime) = settings.gateway_lifetime {
+        authority = authority.with_gateway_lifetime(lifetime);
+    }
+    let app = routes::App::new(store, authority, &admin, relay_auth, metrics.clone());
     let listener = listen::bind(Some(settings.listen), settings.listen.port())?;
     let acceptor = Acceptor::new(listener, server::MAX_CONNECTIONS);
     let address = acceptor.local_addr().map_err(Error::Accept)?;
@@ -251,41 +279,24 @@ impl Platform {
     }
 }
 
-fn prepare(settings: &Settings, metrics: Metrics) -> Result<(routes::App, Option<Tls>), Error> {
-    let tls = settings
-        .tls
-        .as_ref()
-        .map(Tls::load)
-        .transpose()
-        .map_err(Error::Tls)?;
-    let now = SystemTime::now();
+/// What is in the state directory, and the files of TLS.
+struct Opened {
+    store: Store,
+    tls: Option<Tls>,
+    admin: Secret,
+    relay_auth: Secret,
+}
+
+/// Opens or creates the files.
+fn open(settings: &Settings) -> Result<Opened, Error> {
+    let tls = settings.tls.as_ref().map(Tls::load).transpose();
+    let tls = tls.map_err(Error::Tls)?;
     let unusable = |error| Error::File(settings.state_dir.clone(), error);
-    let store = Store::open(&settings.state_dir).map_err(|error| match error {
+    let store = store::open(&settings.state_dir, days(settings.audit_retention));
+    let store = store.map_err(|error| match error {
         store::Error::File(error) => unusable(error),
         other => Error::Store(other),
     })?;
-    let store = store.with_audit_retention(days(settings.audit_retention), now);
-    let store = store.map_err(Error::Store)?;
-    let foundation = store
-        .foundation(
-            settings.key_algorithm,
-            settings.organization.as_deref(),
-            |algorithm, organization| {
-                tracing::info!(key.algorithm = %algorithm, "creating the certification authorities");
-                Authority::generate(algorithm, organization, now)
-            },
-            now,
-        )
-        .map_err(Error::Store)?;
-    let mut authority = Authority::load(
-        foundation.algorithm,
-        foundation.organization,
-        &foundation.cas,
-    )
-    .map_err(Error::Authority)?;
-    if let Some(lifetime) = settings.gateway_lifetime {
-        authority = authority.with_gateway_lifetime(lifetime);
-    }
     let admin_file = settings.state_dir.join(ADMIN_TOKEN_FILE);
     let (admin, created) = files::secret(&admin_file).map_err(unusable)?;
     if created {
@@ -293,8 +304,12 @@ fn prepare(settings: &Settings, metrics: Metrics) -> Result<(routes::App, Option
     }
     let relay_auth = files::secret(&settings.state_dir.join(RELAY_AUTH_SECRET_FILE));
     let (relay_auth, _) = relay_auth.map_err(unusable)?;
-    let app = routes::App::new(store, authority, &admin, relay_auth, metrics);
-    Ok((app, tls))
+    Ok(Opened {
+        store,
+        tls,
+        admin,
+        relay_auth,
+    })
 }
 
 const fn days(count: u16) -> Duration {

@@ -50,8 +50,10 @@ pub(super) async fn allow(
     let targets = request.targets.iter().map(parse);
     let targets = targets.collect::<Result<Vec<_>, _>>()?;
     let now = SystemTime::now();
-    let store = app.store().audited(by.requester);
-    let rules = store.allow_access(who, gateway, targets, now).await?;
+    let rules = app
+        .store()
+        .allow_access(by.requester, who, gateway, targets, now)
+        .await?;
     Ok(axum::Json(rules.into_iter().map(row).collect()))
 }
 
@@ -70,8 +72,7 @@ pub(super) async fn remove(
     by: By<Administrators>,
     Path(number): Path<i64>,
 ) -> Result<axum::Json<Message>, ApiError> {
-    let store = app.store().audited(by.requester);
-    store.remove_access_rule(number).await?;
+    app.store().remove_access_rule(by.requester, number).await?;
     Ok(done(
         "the access rule was removed; sessions that are open go on, and certificates that were issued are \
          valid for up to five minutes",
@@ -131,8 +132,9 @@ pub(super) async fn set_groups(
     Json(request): Json<SetGroups>,
 ) -> Result<axum::Json<Message>, ApiError> {
     let groups = groups(&request.groups)?;
-    let store = app.store().audited(by.requester);
-    store.set_groups(request.identity, groups).await?;
+    app.store()
+        .set_groups(by.requester, request.identity, groups)
+        .await?;
     Ok(done("the identity is in these groups from now on"))
 }
 

@@ -80,8 +80,14 @@ pub(super) async fn create_identity(
     };
     let id = app
         .store()
-        .audited(by.requester)
-        .create_identity(request.name, roles, groups, credential, SystemTime::now())
+        .create_identity(
+            by.requester,
+            request.name,
+            roles,
+            groups,
+            credential,
+            SystemTime::now(),
+        )
         .await?;
     let secret = secret.expose();
     Ok(axum::Json(match request.method {
@@ -119,8 +125,7 @@ pub(super) async fn delete_identity(
     by: By<Administrators>,
     Path(id): Path<String>,
 ) -> Result<axum::Json<Message>, ApiError> {
-    let store = app.store().audited(by.requester);
-    store.delete_identity(id).await?;
+    app.store().delete_identity(by.requester, id).await?;
     Ok(done(
         "the identity, its tokens, gateways and relays were deleted",
     ))
@@ -142,11 +147,15 @@ pub(super) async fn create_enrollment_token(
     let token = token::generate()?;
     let hash = TokenHash::of(&token);
     let now = SystemTime::now();
-    let store = app.store().audited(by.requester);
+    let store = app.store();
     match request {
-        CreateEnrollmentToken::Gateway { name } => store.allow_gateway(hash, name, now).await?,
+        CreateEnrollmentToken::Gateway { name } => {
+            store.allow_gateway(by.requester, hash, name, now).await?;
+        }
         CreateEnrollmentToken::Relay { name, host } => {
-            store.allow_relay(hash, name, host, now).await?;
+            store
+                .allow_relay(by.requester, hash, name, host, now)
+                .await?;
         }
     }
     Ok(axum::Json(json!({"token": token.expose()})))
@@ -179,9 +188,8 @@ pub(super) async fn revoke_enrollment_tokens(
     by: By<Operators>,
     Path((kind, name)): Path<(EnrollmentKind, String)>,
 ) -> Result<axum::Json<Message>, ApiError> {
-    let store = app.store().audited(by.requester);
-    store
-        .revoke_enrollments(kind, name, SystemTime::now())
+    app.store()
+        .revoke_enrollments(by.requester, kind, name, SystemTime::now())
         .await?;
     Ok(done("the enrollment tokens were revoked"))
 }
@@ -209,8 +217,7 @@ pub(super) async fn delete_gateway(
     Path(name): Path<String>,
 ) -> Result<axum::Json<Message>, ApiError> {
     let name = gateway_name(name)?;
-    let store = app.store().audited(by.requester);
-    store.delete_gateway(name).await?;
+    app.store().delete_gateway(by.requester, name).await?;
     Ok(done("the gateway was deleted"))
 }
 
@@ -222,8 +229,7 @@ pub(super) async fn delete_relay(
 ) -> Result<axum::Json<Message>, ApiError> {
     let name = RelayName::try_new(name)
         .map_err(|error| ApiError::invalid(&["name"], &error.to_string()))?;
-    let store = app.store().audited(by.requester);
-    store.delete_relay(name).await?;
+    app.store().delete_relay(by.requester, name).await?;
     Ok(done("the relay was deleted"))
 }
 
@@ -232,8 +238,7 @@ pub(super) async fn relay_auth_secret(
     State(app): State<App>,
     by: By<Administrators>,
 ) -> Result<axum::Json<Value>, ApiError> {
-    let store = app.store().audited(by.requester);
-    store.read_relay_auth_secret().await?;
+    app.store().read_relay_auth_secret(by.requester).await?;
     let secret = app.0.relay_auth_secret.expose();
     Ok(axum::Json(json!({"relayAuthSecret": secret})))
 }

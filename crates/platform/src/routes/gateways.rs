@@ -125,8 +125,8 @@ pub(super) async fn enroll(
     let access_token = token::generate()?;
     let enrolled = app
         .store()
-        .audited(requester.clone())
         .enroll_gateway(
+            requester.clone(),
             TokenHash::of(&request.token),
             TokenHash::of(&access_token),
             SystemTime::now(),

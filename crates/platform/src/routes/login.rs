@@ -23,8 +23,8 @@ pub(super) async fn universal_auth(
     let access_token = token::generate()?;
     let lifetime = app
         .store()
-        .audited(requester.clone())
         .login(
+            requester.clone(),
             request.client_id.clone(),
             TokenHash::of(&request.client_secret),
             TokenHash::of(&access_token),

@@ -107,8 +107,8 @@ pub(super) async fn enroll(
     let access_token = token::generate()?;
     let enrolled = app
         .store()
-        .audited(requester.clone())
         .enroll_relay(
+            requester.clone(),
             TokenHash::of(&request.token),
             TokenHash::of(&access_token),
             SystemTime::now(),

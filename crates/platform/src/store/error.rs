@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use super::schema;
 use crate::authority::{self, KeyAlgorithm};
 use crate::files;
 use crate::names::{RelayHost, RelayName};
@@ -16,18 +15,21 @@ pub enum Error {
     #[error("another platform is using {}", .0.display())]
     InUse(PathBuf),
     #[error(
-        "{} has tables of version {found}, newer than this program knows ({})",
-        path.display(),
-        schema::VERSION
+        "{} has tables of version {found}, newer than this program knows ({known})",
+        path.display()
     )]
-    Newer { path: PathBuf, found: i64 },
+    Newer {
+        path: PathBuf,
+        found: i64,
+        known: i64,
+    },
     #[error("this platform was created with {kept} keys; {asked} needs a new state directory")]
     OtherAlgorithm {
         kept: KeyAlgorithm,
         asked: KeyAlgorithm,
     },
     #[error("the database failed")]
-    Database(#[from] rusqlite::Error),
+    Database(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("the database call was interrupted")]
     Interrupted,
     #[error("cannot create the certification authorities")]

@@ -1,25 +1,25 @@
 //! The chain of hashes through the entries: each hash is over the one before and all fields of its
 //! entry, so that a changed, missing or added entry breaks it.
 //!
-//! One row has both ends: the last entry that was removed, from where the entries that are there go
-//! on, and the newest one. docs/platform.md describes the encoding, and what a chain does not show.
+//! The store keeps both ends: the last entry that was removed, from where the entries that are there
+//! go on, and the newest one. docs/platform.md describes the encoding, and what a chain does not
+//! show. Pure.
+
+use std::time::SystemTime;
 
 use aws_lc_rs::digest::{Context, SHA256, SHA256_OUTPUT_LEN};
-use rusqlite::{OptionalExtension as _, Transaction};
 
-use super::super::{Error, Store};
-use super::entry::{self, AuditEntry, Field};
+use super::entry::{AuditEntry, Field, NewAuditEntry, Subject};
+use crate::store::millis;
 
-/// Entries that are verified in one transaction: others wait that long.
-const PAGE: u32 = 2000;
 /// Stands before the first entry ever.
-pub(super) const ORIGIN: [u8; SHA256_OUTPUT_LEN] = [0; SHA256_OUTPUT_LEN];
+pub(in crate::store) const ORIGIN: [u8; SHA256_OUTPUT_LEN] = [0; SHA256_OUTPUT_LEN];
 
 /// A place in the chain: after the entry with this number and this hash.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Position {
-    pub(super) number: i64,
-    pub(super) hash: Vec<u8>,
+pub(in crate::store) struct Position {
+    pub(in crate::store) number: i64,
+    pub(in crate::store) hash: Vec<u8>,
 }
 
 /// What verifying the chain has found.
@@ -51,7 +51,7 @@ pub(crate) struct Break {
 ///
 /// A field that is absent is the byte 0. Any other is the byte 1, the number of its bytes as 64 bits
 /// big endian, and these: a text as UTF-8, a number as 64 bits big endian, in two's complement.
-pub(super) fn hash(previous: &[u8], entry: &AuditEntry) -> Vec<u8> {
+pub(in crate::store) fn hash(previous: &[u8], entry: &AuditEntry) -> Vec<u8> {
     let mut context = Context::new(&SHA256);
     add(&mut context, Some(previous));
     for field in entry.fields() {
@@ -75,142 +75,103 @@ fn add(context: &mut Context, field: Option<&[u8]>) {
     context.update(bytes);
 }
 
-fn position(tx: &Transaction<'_>, select: &str) -> Result<Position, Error> {
-    let read = tx.query_row(select, [], |row| {
-        Ok(Position {
-            number: row.get(0)?,
-            hash: row.get(1)?,
-        })
-    });
-    Ok(read?)
+impl Position {
+    /// The entry that follows here.
+    pub(in crate::store) fn entry(&self, new: NewAuditEntry, now: SystemTime) -> AuditEntry {
+        let (subject_kind, subject_id, subject_name) = match new.subject {
+            Some(Subject { kind, id, name }) => (Some(kind.to_owned()), id, name),
+            None => (None, None, None),
+        };
+        let (refusal_class, refusal_reason) = match new.refusal {
+            Some((class, reason)) => (Some(class), Some(reason)),
+            None => (None, None),
+        };
+        let mut entry = AuditEntry {
+            number: self.number.saturating_add(1),
+            at: millis(now),
+            kind: new.action.kind().as_str().to_owned(),
+            action: new.action.as_str().to_owned(),
+            actor_kind: new.requester.kind.to_owned(),
+            actor_id: new.requester.id,
+            actor_name: new.requester.name,
+            source: new.requester.source.map(|address| address.to_string()),
+            subject_kind,
+            subject_id,
+            subject_name,
+            details: new.details,
+            refusal_class,
+            refusal_reason,
+            left_out: i64::try_from(new.left_out).unwrap_or(i64::MAX),
+            hash: Vec::new(),
+        };
+        entry.hash = hash(&self.hash, &entry);
+        entry
+    }
 }
 
-/// The newest entry.
-pub(super) fn end(tx: &Transaction<'_>) -> Result<Position, Error> {
-    position(tx, "SELECT newest_number, newest_hash FROM audit_chain")
-}
-
-/// The last entry that was removed.
-fn begin(tx: &Transaction<'_>) -> Result<Position, Error> {
-    position(tx, "SELECT removed_number, removed_hash FROM audit_chain")
-}
-
-/// Makes `entry` the newest one.
-pub(super) fn extend(tx: &Transaction<'_>, entry: &AuditEntry) -> Result<(), Error> {
-    tx.execute(
-        "UPDATE audit_chain SET newest_number = ?1, newest_hash = ?2",
-        (entry.number, &entry.hash),
-    )?;
-    Ok(())
-}
-
-/// Notes that entries up to this one were removed.
-pub(super) fn begin_after(tx: &Transaction<'_>, number: i64, hash: &[u8]) -> Result<(), Error> {
-    tx.execute(
-        "UPDATE audit_chain SET removed_number = ?1, removed_hash = ?2",
-        (number, hash),
-    )?;
-    Ok(())
-}
-
-impl Store {
-    /// Walks the whole chain, in pages, and looks for the hash of the entry `asked`.
-    pub(crate) async fn verify_audit(&self, asked: i64) -> Result<Verified, Error> {
-        let mut found: Option<Verified> = None;
-        loop {
-            let (next, is_over) = self.call(move |tx| page(tx, found, asked)).await?;
-            if is_over {
-                return Ok(next);
-            }
-            found = Some(next);
+impl Verified {
+    /// At the beginning of a chain whose last removed entry is `begin`; `before` is what an earlier
+    /// page has found, from which the retention may have removed what comes next.
+    pub(in crate::store) fn resume(before: Option<Self>, begin: Position, asked: i64) -> Self {
+        match before {
+            Some(found) if found.number >= begin.number => found,
+            skipped => Self {
+                removed: begin.number,
+                entries: skipped.map_or(0, |found| found.entries),
+                asked: (begin.number == asked).then(|| begin.hash.clone()),
+                number: begin.number,
+                hash: begin.hash,
+                broken: None,
+            },
         }
     }
-}
 
-/// Verifies the entries after those of `before`; true if these were the last.
-fn page(
-    tx: &Transaction<'_>,
-    before: Option<Verified>,
-    asked: i64,
-) -> Result<(Verified, bool), Error> {
-    let (begin, end) = (begin(tx)?, end(tx)?);
-    let mut found = match before {
-        // The retention may have removed what comes next since the last page.
-        Some(found) if found.number >= begin.number => found,
-        skipped => Verified {
-            removed: begin.number,
-            entries: skipped.map_or(0, |found| found.entries),
-            asked: (begin.number == asked).then(|| begin.hash.clone()),
-            number: begin.number,
-            hash: begin.hash,
-            broken: None,
-        },
-    };
-    let columns = entry::COLUMNS;
-    let select = format!("SELECT {columns} FROM audit WHERE number > ?1 ORDER BY number LIMIT ?2");
-    let mut statement = tx.prepare(&select)?;
-    let mut rows = statement.query((found.number, PAGE))?;
-    let mut count = 0;
-    while let Some(row) = rows.next()? {
-        count += 1;
-        let number: i64 = row.get(0)?;
-        if let Err(reason) = follow(&mut found, number, entry::from_row(row), asked) {
-            let number = found.number.saturating_add(1);
-            found.broken = Some(Break { number, reason });
-            return Ok((found, true));
+    /// Takes one entry more, with its number; false if the chain breaks there. An entry that cannot
+    /// be read is `None`.
+    pub(in crate::store) fn follow(
+        &mut self,
+        number: i64,
+        entry: Option<AuditEntry>,
+        asked: i64,
+    ) -> bool {
+        let followed = self.try_follow(number, entry, asked);
+        if let Err(reason) = followed {
+            self.breaks(reason);
+        }
+        followed.is_ok()
+    }
+
+    fn try_follow(
+        &mut self,
+        number: i64,
+        entry: Option<AuditEntry>,
+        asked: i64,
+    ) -> Result<(), &'static str> {
+        if self.number.checked_add(1) != Some(number) {
+            return Err("it is missing");
+        }
+        let entry = entry.ok_or("it cannot be read")?;
+        if hash(&self.hash, &entry) != entry.hash {
+            return Err("it is not as it was written, or the one before it is not");
+        }
+        self.number = number;
+        self.entries += 1;
+        if number == asked {
+            self.asked = Some(entry.hash.clone());
+        }
+        self.hash = entry.hash;
+        Ok(())
+    }
+
+    /// After the last entry: the newest one must be `end`.
+    pub(in crate::store) fn finish(&mut self, end: &Position) {
+        if (self.number, &self.hash) != (end.number, &end.hash) {
+            self.breaks("the newest entries are missing");
         }
     }
-    let is_over = count < PAGE;
-    let is_end = (found.number, &found.hash) == (end.number, &end.hash);
-    if is_over && !is_end {
-        found.broken = Some(Break {
-            number: found.number.saturating_add(1),
-            reason: "the newest entries are missing",
-        });
-    }
-    Ok((found, is_over))
-}
 
-/// Takes one entry more into what is `found`, if it is the next one and as it was written.
-fn follow(
-    found: &mut Verified,
-    number: i64,
-    entry: rusqlite::Result<AuditEntry>,
-    asked: i64,
-) -> Result<(), &'static str> {
-    if found.number.checked_add(1) != Some(number) {
-        return Err("it is missing");
+    fn breaks(&mut self, reason: &'static str) {
+        let number = self.number.saturating_add(1);
+        self.broken = Some(Break { number, reason });
     }
-    let entry = entry.map_err(|_| "it cannot be read")?;
-    if hash(&found.hash, &entry) != entry.hash {
-        return Err("it is not as it was written, or the one before it is not");
-    }
-    found.number = number;
-    found.entries += 1;
-    if number == asked {
-        found.asked = Some(entry.hash.clone());
-    }
-    found.hash = entry.hash;
-    Ok(())
-}
-
-/// Writes the row of a chain that begins after the entry `number`.
-pub(super) fn create(tx: &Transaction<'_>, number: i64) -> Result<(), Error> {
-    tx.execute(
-        "INSERT INTO audit_chain VALUES (1, ?1, ?2, ?1, ?2)",
-        (number, ORIGIN),
-    )?;
-    Ok(())
-}
-
-/// The number before the first entry of `table`, or that of the last one that was ever there.
-pub(super) fn number_before(tx: &Transaction<'_>, table: &str) -> Result<i64, Error> {
-    let select = format!("SELECT number - 1 FROM {table} ORDER BY number LIMIT 1");
-    let first: Option<i64> = tx.query_row(&select, [], |row| row.get(0)).optional()?;
-    if let Some(number) = first {
-        return Ok(number);
-    }
-    let select = "SELECT seq FROM sqlite_sequence WHERE name = ?1";
-    let last = tx.query_row(select, [table], |row| row.get(0)).optional()?;
-    Ok(last.unwrap_or(0))
 }

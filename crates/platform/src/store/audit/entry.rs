@@ -1,17 +1,8 @@
-//! What an entry of the record holds, and its row in the table.
+//! What an entry of the record holds.
 
 use std::net::IpAddr;
 
-use rusqlite::{Row, Transaction};
-
-use super::Error;
-
-/// What [`from_row`] reads, in its order, which is that of [`AuditEntry::fields`] too.
-pub(super) const COLUMNS: &str = "number, at, kind, action, actor_kind, actor_id, actor_name, \
-    source, subject_kind, subject_id, subject_name, details, refusal_class, refusal_reason, \
-    left_out, hash";
-
-/// One entry, as its row has it.
+/// One entry, as it is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct AuditEntry {
     pub(crate) number: i64,
@@ -42,15 +33,15 @@ pub(crate) struct AuditEntry {
     pub(crate) hash: Vec<u8>,
 }
 
-/// The value of a column.
+/// The value of a field.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Field<'a> {
+pub(in crate::store) enum Field<'a> {
     Number(i64),
     Text(Option<&'a str>),
 }
 
 impl AuditEntry {
-    /// All that the hash is over, in the order of [`COLUMNS`].
+    /// All that the hash is over, in the order of the encoding.
     pub(super) fn fields(&self) -> [Field<'_>; 15] {
         [
             Field::Number(self.number),
@@ -132,7 +123,7 @@ impl Action {
     }
 
     /// The record it is in.
-    pub(super) const fn kind(self) -> AuditKind {
+    pub(in crate::store) const fn kind(self) -> AuditKind {
         match self {
             Self::OpenSession => AuditKind::Session,
             Self::LogIn => AuditKind::Login,
@@ -200,53 +191,4 @@ pub(crate) struct NewAuditEntry {
     /// The kind of the API's error, and its sentence.
     pub(crate) refusal: Option<(String, String)>,
     pub(crate) left_out: u64,
-}
-
-pub(super) fn from_row(row: &Row<'_>) -> rusqlite::Result<AuditEntry> {
-    Ok(AuditEntry {
-        number: row.get(0)?,
-        at: row.get(1)?,
-        kind: row.get(2)?,
-        action: row.get(3)?,
-        actor_kind: row.get(4)?,
-        actor_id: row.get(5)?,
-        actor_name: row.get(6)?,
-        source: row.get(7)?,
-        subject_kind: row.get(8)?,
-        subject_id: row.get(9)?,
-        subject_name: row.get(10)?,
-        details: row.get(11)?,
-        refusal_class: row.get(12)?,
-        refusal_reason: row.get(13)?,
-        left_out: row.get(14)?,
-        hash: row.get(15)?,
-    })
-}
-
-pub(super) fn write(tx: &Transaction<'_>, entry: &AuditEntry) -> Result<(), Error> {
-    tx.execute(
-        &format!(
-            "INSERT INTO audit ({COLUMNS})
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)"
-        ),
-        (
-            entry.number,
-            entry.at,
-            &entry.kind,
-            &entry.action,
-            &entry.actor_kind,
-            &entry.actor_id,
-            &entry.actor_name,
-            &entry.source,
-            &entry.subject_kind,
-            &entry.subject_id,
-            &entry.subject_name,
-            &entry.details,
-            &entry.refusal_class,
-            &entry.refusal_reason,
-            entry.left_out,
-            &entry.hash,
-        ),
-    )?;
-    Ok(())
 }

@@ -7,7 +7,7 @@ use crate::event;
 use crate::events::{self, Event};
 
 /// Logs the event about `entry`.
-pub(super) fn log(entry: &AuditEntry) {
+pub(in crate::store) fn log(entry: &AuditEntry) {
     let is_refused = entry.refusal_class.is_some();
     // One that this program does not know is none that it writes.
     match (entry.kind.as_str(), is_refused) {

@@ -2,8 +2,9 @@
 
 use rusqlite::{Row, Transaction};
 
-use super::entry::{self, Action, AuditEntry};
-use super::{Error, chain};
+use super::{chain, entry};
+use crate::store::audit::chain::{ORIGIN, hash};
+use crate::store::{Action, AuditEntry, Error};
 
 /// What [`session`] reads of the table of version 5, in its order.
 const SESSIONS: &str = "SELECT number, at, actor_kind, actor_id, actor_name, gateway_id, \
@@ -12,13 +13,13 @@ const SESSIONS: &str = "SELECT number, at, actor_kind, actor_id, actor_name, gat
 /// Takes the entries of the table `audit_5` over into the table of today and chains them.
 pub(in super::super) fn chain_entries(tx: &Transaction<'_>) -> Result<(), Error> {
     chain::create(tx, chain::number_before(tx, "audit_5")?)?;
-    let mut previous = chain::ORIGIN.to_vec();
+    let mut previous = ORIGIN.to_vec();
     let mut newest = None;
     let mut statement = tx.prepare(SESSIONS)?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let mut entry = session(row)?;
-        entry.hash = chain::hash(&previous, &entry);
+        entry.hash = hash(&previous, &entry);
         previous.clone_from(&entry.hash);
         entry::write(tx, &entry)?;
         newest = Some(entry);

@@ -4,9 +4,11 @@ use std::time::{Duration, SystemTime};
 
 use rusqlite::Transaction;
 
-use super::chain::{ORIGIN, Verified, hash};
-use super::{Action, MAX_ENTRIES, NewAuditEntry, Requester, Subject};
-use crate::store::{Credential, Error, Role, Store};
+use crate::store::audit::chain::{ORIGIN, Verified, hash};
+use crate::store::audit::{AuditStore as _, MAX_ENTRIES};
+use crate::store::identities::IdentityStore as _;
+use crate::store::sqlite::{FILE, Sqlite};
+use crate::store::{Action, Credential, Error, NewAuditEntry, Requester, Role, Subject, millis};
 use crate::token::{TokenHash, generate};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -38,33 +40,40 @@ fn asked(identity: Option<&str>) -> NewAuditEntry {
     }
 }
 
-fn store() -> (tempfile::TempDir, Store) {
+fn store() -> (tempfile::TempDir, Sqlite) {
     let directory = tempfile::tempdir().expect("a directory");
-    let store = Store::open(directory.path()).expect("opened");
+    let store = Sqlite::open(directory.path(), RETENTION).expect("opened");
     (directory, store)
 }
 
-async fn create(store: &Store, name: &str) -> Result<String, Error> {
+async fn create(store: &Sqlite, name: &str) -> Result<String, Error> {
     let token = TokenHash::of(&generate().expect("a token"));
-    let store = store.audited(requester("administrator", None));
+    let administrator = requester("administrator", None);
     let (roles, groups) = (vec![Role::Client], vec!["dba".to_owned()]);
     let token = Credential::Token(token);
-    let created = store.create_identity(name.to_owned(), roles, groups, token, begin());
+    let created = store.create_identity(
+        administrator,
+        name.to_owned(),
+        roles,
+        groups,
+        token,
+        begin(),
+    );
     created.await
 }
 
 /// Changes the tables behind the platform's back.
-async fn tamper(store: &Store, sql: &'static str) {
+async fn tamper(store: &Sqlite, sql: &'static str) {
     let work = move |tx: &Transaction<'_>| Ok(tx.execute_batch(sql)?);
     store.call(work).await.expect("changed");
 }
 
-async fn verify(store: &Store) -> Verified {
+async fn verify(store: &Sqlite) -> Verified {
     store.verify_audit(0).await.expect("walked")
 }
 
 /// A refused session, of which the entry has every field.
-async fn record_many(store: &Store, count: u64) {
+async fn record_many(store: &Sqlite, count: u64) {
     let id = create(store, "ci").await.expect("created");
     for _ in 0..count {
         let mut entry = asked(Some(&id));
@@ -82,8 +91,9 @@ async fn entries_keep_names_of_deleted_identities() {
     let id = create(&store, "ci").await.expect("created");
     let entry = store.record(asked(Some(&id)), now).await.expect("recorded");
     assert_eq!(entry.actor_name.as_deref(), Some("ci"));
-    let audited = store.audited(requester("identity", Some(&id)));
-    audited.delete_identity(id.clone()).await.expect("deleted");
+    let itself = requester("identity", Some(&id));
+    let deleted = store.delete_identity(itself, id.clone()).await;
+    deleted.expect("deleted");
     let mut refused = asked(None);
     refused.refusal = Some(("NotFound".to_owned(), "there is no gateway".to_owned()));
     refused.left_out = 7;
@@ -113,8 +123,9 @@ async fn entries_keep_names_of_deleted_identities() {
 async fn failed_change_leaves_no_entry() {
     let (_directory, store) = store();
     for _ in 0..2 {
-        let audited = store.audited(requester("administrator", None));
-        let deleted = audited.delete_identity("unknown".to_owned()).await;
+        let administrator = requester("administrator", None);
+        let deleted = store.delete_identity(administrator, "unknown".to_owned());
+        let deleted = deleted.await;
         assert!(matches!(deleted, Err(Error::UnknownIdentity(_))));
     }
     let entries = store.audit(SystemTime::UNIX_EPOCH, 0, 10).await;
@@ -158,7 +169,7 @@ async fn oldest_entries_go_first() {
 
 #[tokio::test]
 async fn chain_holds_after_retention() {
-    let (_directory, store) = store();
+    let (directory, store) = store();
     let empty = verify(&store).await;
     assert_eq!((empty.removed, empty.entries, empty.number), (0, 0, 0));
     assert_eq!((empty.broken, empty.hash.as_slice()), (None, &ORIGIN[..]));
@@ -171,7 +182,9 @@ async fn chain_holds_after_retention() {
     let second = all.asked.expect("the hash of the second");
 
     let now = begin() + DAY * 3;
-    let store = store.with_audit_retention(DAY, now).expect("set");
+    drop(store);
+    let store = Sqlite::open(directory.path(), DAY).expect("opened");
+    store.forget_old_entries(now).await.expect("removed");
     let found = store.verify_audit(2).await.expect("walked");
     assert_eq!((found.removed, found.entries, found.broken), (2, 2, None));
     assert_eq!(found.hash, all.hash);
@@ -179,8 +192,8 @@ async fn chain_holds_after_retention() {
     assert_eq!(found.asked, Some(second));
     assert_eq!(store.verify_audit(1).await.expect("walked").asked, None);
 
-    let store = store.with_audit_retention(DAY, now + DAY * 30);
-    let store = store.expect("set");
+    let later = now + DAY * 30;
+    store.forget_old_entries(later).await.expect("removed");
     let found = verify(&store).await;
     assert_eq!((found.removed, found.entries, found.number), (4, 0, 4));
     assert_eq!((found.broken, found.hash), (None, all.hash));
@@ -312,16 +325,16 @@ async fn record_of_version_5_is_chained() {
     for is_empty in [false, true] {
         let (directory, store) = store();
         drop(store);
-        let file = directory.path().join(crate::store::FILE);
+        let file = directory.path().join(FILE);
         let old = rusqlite::Connection::open(file).expect("opened");
-        let now = crate::store::millis(SystemTime::now()).to_string();
+        let now = millis(SystemTime::now()).to_string();
         old.execute_batch(&VERSION_5.replace("?1", &now))
             .expect("older");
         if is_empty {
             old.execute_batch("DELETE FROM audit").expect("emptied");
         }
         drop(old);
-        let store = Store::open(directory.path()).expect("migrated");
+        let store = Sqlite::open(directory.path(), RETENTION).expect("migrated");
         let found = verify(&store).await;
         assert_eq!(found.broken, None);
         if is_empty {

@@ -6,7 +6,9 @@ use std::time::SystemTime;
 
 use rusqlite::Transaction;
 
-use super::{Error, access, audit, relays};
+use super::{access, audit, relays};
+use crate::store::Error;
+use crate::store::relays::canonical;
 
 /// Version 2 gives identities the five roles of today and each host to one relay.
 ///
@@ -38,7 +40,7 @@ pub(super) fn to_version_2(tx: &Transaction<'_>) -> Result<(), Error> {
     relays.sort_by_key(|relay| relay.created_at);
     let mut hosts = HashSet::new();
     for relay in relays {
-        if !hosts.insert(relays::canonical(&relay.host)) {
+        if !hosts.insert(canonical(&relay.host)) {
             tracing::warn!(
                 relay.name = %relay.name, relay.host = %relay.host,
                 "another relay was registered at this host first; this one cannot use it"

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 
-use super::{Error, migrations};
+use super::migrations;
+use crate::store::Error;
 
 /// Version of the tables below, with those of the last migration, in SQLite's `user_version`.
 pub(super) const VERSION: i64 = 6;
@@ -80,7 +81,7 @@ CREATE TABLE enrollment_token (
 pub(super) fn prepare(connection: &mut Connection, path: &Path) -> Result<(), Error> {
     let in_use = |error: rusqlite::Error| match error.sqlite_error_code() {
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Error::InUse(path.to_owned()),
-        Some(_) | None => Error::Database(error),
+        Some(_) | None => error.into(),
     };
     // Held for good, the lock keeps a second platform out.
     connection.pragma_update(None, "locking_mode", "exclusive")?;
@@ -98,6 +99,7 @@ pub(super) fn prepare(connection: &mut Connection, path: &Path) -> Result<(), Er
         return Err(Error::Newer {
             path: path.to_owned(),
             found,
+            known: VERSION,
         });
     }
     if found == 0 {
