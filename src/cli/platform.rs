@@ -23,7 +23,9 @@ use crate::host::watchdog;
 use crate::metrics::{self, Counted, Sources};
 use crate::platform::authority::KeyAlgorithm;
 use crate::platform::metrics::Metrics as PlatformMetrics;
-use crate::platform::{self, AUDIT_RETENTIONS, DEFAULT_AUDIT_RETENTION, Settings, TlsFiles};
+use crate::platform::{
+    self, AUDIT_RETENTIONS, DEFAULT_AUDIT_RETENTION, PublicUrl, Settings, TlsFiles,
+};
 use crate::scope::Scope;
 
 /// Where it serves unless told otherwise.
@@ -93,6 +95,8 @@ struct Start {
     #[command(flatten)]
     proxies: ProxyArgs,
     #[command(flatten)]
+    public: PublicArgs,
+    #[command(flatten)]
     retention: RetentionArgs,
     #[command(flatten)]
     metrics: MetricsArgs,
@@ -123,6 +127,23 @@ impl ProxyArgs {
         trusted
             .map(|network| format!("--trusted-proxy={network}"))
             .collect()
+    }
+}
+
+/// How others reach a platform.
+#[derive(Debug, ClapArgs)]
+pub(super) struct PublicArgs {
+    /// URL by which browsers and gateways reach the platform, where that is another address than
+    /// the one it serves at, as behind a reverse proxy: https://platform.example.com
+    #[arg(long, value_name = "URL")]
+    public_url: Option<PublicUrl>,
+}
+
+impl PublicArgs {
+    /// The same as arguments.
+    pub(super) fn words(&self) -> Vec<String> {
+        let url = self.public_url.iter();
+        url.map(|url| format!("--public-url={url}")).collect()
     }
 }
 
@@ -233,6 +254,7 @@ async fn start_platform(args: Start, global: &Global, scope: Scope) -> anyhow::R
         tls,
         trusted_proxies: args.proxies.trusted,
         ready_file: args.ready_file,
+        public_url: args.public.public_url,
         audit_retention: args.retention.audit_retention,
         gateway_lifetime: args
             .gateway_certificate_lifetime

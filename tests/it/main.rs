@@ -82,5 +82,6 @@ mod target_policy;
 mod threads;
 mod tls_errors;
 mod values;
+mod web;
 
 use infisical_test_support as support;

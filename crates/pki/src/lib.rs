@@ -158,3 +158,15 @@ pub fn validity(field: &'static str, pem: &str) -> Result<RangeInclusive<SystemT
         _ => Err(error("its validity is out of range")),
     }
 }
+
+/// When the certificate `der` expires, if that can be read from it.
+#[must_use]
+pub fn expires_der(der: &[u8]) -> Option<SystemTime> {
+    let (_, parsed) = x509_parser::parse_x509_certificate(der).ok()?;
+    end(&parsed)
+}
+
+fn end(parsed: &x509_parser::certificate::X509Certificate<'_>) -> Option<SystemTime> {
+    let seconds = u64::try_from(parsed.validity().not_after.timestamp()).ok()?;
+    SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds))
+}

@@ -98,6 +98,12 @@ impl<T: Tls> SecureStream<T> {
         }
     }
 
+    /// When the certificate expires that the other side has shown, if it has shown one.
+    pub fn peer_certificate_expires(&self) -> Option<std::time::SystemTime> {
+        let shown = self.inner.state().peer_certificates()?;
+        super::expires_der(shown.first()?)
+    }
+
     /// An end without `close_notify` is an end like any other, if the layer below ended in order.
     pub fn tolerate_truncation(&mut self) {
         self.tolerates_truncation = true;

@@ -22,7 +22,10 @@ mod files;
 mod limit;
 mod live_sessions;
 pub mod metrics;
+mod observations;
 mod probe;
+mod prober;
+mod public_url;
 mod routes;
 mod server;
 pub mod store;
@@ -31,6 +34,7 @@ mod tests;
 mod tls;
 mod token;
 mod trusted_proxies;
+mod web;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -43,6 +47,7 @@ use axum::Router;
 pub use files::{Error as FileError, prove_replaceable, replace as write_private};
 use ipnet::IpNet;
 use metrics::Metrics;
+pub use public_url::{InvalidPublicUrl, PublicUrl};
 use store::Store;
 use tls::Tls;
 pub use tls::{TlsError, TlsFiles};
@@ -91,6 +96,8 @@ pub struct Settings {
     pub trusted_proxies: Vec<IpNet>,
     /// Where the URL is written once it is served.
     pub ready_file: Option<PathBuf>,
+    /// By which browsers and gateways reach the platform, where that is not the address it serves at.
+    pub public_url: Option<PublicUrl>,
     /// For how many days an entry of the record is kept, one of [`AUDIT_RETENTIONS`].
     pub audit_retention: u16,
     /// For tests: a gateway's certificates end sooner.
@@ -161,6 +168,7 @@ pub struct Platform {
     hangups: Option<Hangups>,
     router: Router,
     trusted_proxies: TrustedProxies,
+    app: routes::App,
     url: String,
     ready_file: Option<PathBuf>,
     metrics: Metrics,
@@ -228,7 +236,8 @@ pub(crate) async fn build(settings: Settings, metrics: Metrics) -> Result<Platfo
     if let Some(lifetime) = settings.gateway_lifetime {
         authority = authority.with_gateway_lifetime(lifetime);
     }
-    let app = routes::App::new(store, authority, &admin, relay_auth, metrics.clone());
+    let web = web::Web::new(settings.public_url, tls.is_some());
+    let app = routes::App::new(store, authority, &admin, relay_auth, metrics.clone(), web);
     let listener = listen::bind(Some(settings.listen), settings.listen.port())?;
     let acceptor = Acceptor::new(listener, server::MAX_CONNECTIONS);
     let address = acceptor.local_addr().map_err(Error::Accept)?;
@@ -237,7 +246,8 @@ pub(crate) async fn build(settings: Settings, metrics: Metrics) -> Result<Platfo
         acceptor,
         tls,
         hangups: None,
-        router: routes::router(app),
+        router: routes::router(app.clone()),
+        app,
         url: format!("{scheme}://{}", reachable(address)),
         trusted_proxies: TrustedProxies(settings.trusted_proxies),
         ready_file: settings.ready_file,
@@ -263,6 +273,8 @@ impl Platform {
             router: self.router,
             trusted_proxies: self.trusted_proxies.into(),
         };
+        let app = self.app;
+        scope.spawn_interruptible("prober", move || prober::run(app.clone()));
         let following = scope.child("files");
         if let Some(tls) = self.tls {
             let follow = tls.follow(self.hangups, self.metrics.clone());

@@ -3,7 +3,7 @@
 //! A probe says which half of the path is broken, because the one who asked for it has the other
 //! half up.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde::Deserialize;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
@@ -51,6 +51,15 @@ pub(super) enum Error {
     Local(#[source] pki::Error),
 }
 
+/// A gateway that was reached.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Reached {
+    /// How long its heartbeat counts.
+    pub(super) heartbeat_ttl: Duration,
+    /// When the certificate expires that it has shown.
+    pub(super) certificate_ends: Option<SystemTime>,
+}
+
 /// What a gateway's health service says.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -60,13 +69,13 @@ struct Health {
     heartbeat_ttl: Option<u64>,
 }
 
-/// Completes TLS 1 with a relay and closes it.
-pub(super) async fn relay(host: &RelayHost, pki: &ClientPki) -> Result<(), Error> {
+/// Completes TLS 1 with a relay and closes it; returns when the certificate expires that it has shown.
+pub(super) async fn relay(host: &RelayHost, pki: &ClientPki) -> Result<Option<SystemTime>, Error> {
     evenly(reach_relay(host, pki)).await
 }
 
-/// Asks a gateway's health service, through its relay; returns how long its heartbeat counts.
-pub(super) async fn gateway(credentials: &SessionCredentials) -> Result<Duration, Error> {
+/// Asks a gateway's health service, through its relay.
+pub(super) async fn gateway(credentials: &SessionCredentials) -> Result<Reached, Error> {
     evenly(reach_gateway(credentials)).await
 }
 
@@ -80,19 +89,20 @@ async fn evenly<T>(probe: impl Future<Output = Result<T, Error>>) -> Result<T, E
     result
 }
 
-async fn reach_relay(host: &RelayHost, pki: &ClientPki) -> Result<(), Error> {
+async fn reach_relay(host: &RelayHost, pki: &ClientPki) -> Result<Option<SystemTime>, Error> {
     let end = Instant::now() + DEADLINE;
     let dialer = RelayDialer::try_new(host, pki, &Clock::new()).map_err(Error::Local)?;
     let mut stream = dialer.dial(DEADLINE).await.map_err(|source| Error::Relay {
         host: host.clone(),
         source,
     })?;
+    let certificate_ends = stream.peer_certificate_expires();
     // It has proved itself; how it takes the end is of no interest, but it must not hold us up.
     let _ = tokio::time::timeout_at(end, stream.shutdown()).await;
-    Ok(())
+    Ok(certificate_ends)
 }
 
-async fn reach_gateway(credentials: &SessionCredentials) -> Result<Duration, Error> {
+async fn reach_gateway(credentials: &SessionCredentials) -> Result<Reached, Error> {
     let end = Instant::now() + DEADLINE;
     let left = || end.saturating_duration_since(Instant::now());
     let host = || credentials.relay_host.clone();
@@ -114,6 +124,7 @@ async fn reach_gateway(credentials: &SessionCredentials) -> Result<Duration, Err
                 host: host(),
                 source,
             })?;
+    let certificate_ends = stream.peer_certificate_expires();
     let no_answer = |reason: String| Error::NoAnswer {
         host: host(),
         reason,
@@ -122,7 +133,10 @@ async fn reach_gateway(credentials: &SessionCredentials) -> Result<Duration, Err
         .await
         .map_err(|_| no_answer(format!("nothing within {} s", DEADLINE.as_secs())))?
         .map_err(|error| no_answer(chain(&error).to_string()))?;
-    parse(&line).map_err(no_answer)
+    Ok(Reached {
+        heartbeat_ttl: parse(&line).map_err(no_answer)?,
+        certificate_ends,
+    })
 }
 
 /// Reads up to the end of the first line, or of the stream.

@@ -45,6 +45,10 @@ const DRAIN: Duration = Duration::from_secs(5);
 /// Log line when a source has too many connections that are all busy.
 const REFUSED: &str = "too many connections from this address; a new one was closed";
 
+/// Is cancelled when the platform stops; among the extensions of each request.
+#[derive(Debug, Clone)]
+pub(super) struct Stopping(pub(super) Scope);
+
 /// What answers, and for whom a request counts.
 #[derive(Clone)]
 pub(super) struct Service {
@@ -166,10 +170,12 @@ async fn requests<S>(
     } = service;
     let router = TowerToHyperService::new(router);
     let first = progress.clone();
+    let stopping = Stopping(stop.clone());
     let service = service_fn(move |mut request: Request<Incoming>| {
         let source = trusted_proxies.source(peer, request.headers());
         request.extensions_mut().insert(Source(source));
         request.extensions_mut().insert(progress.clone());
+        request.extensions_mut().insert(stopping.clone());
         router.call(request)
     });
     let connection = hyper::server::conn::http1::Builder::new()

@@ -21,6 +21,7 @@ fn settings(directory: &Path) -> Settings {
         tls: None,
         trusted_proxies: Vec::new(),
         ready_file: Some(directory.join("ready")),
+        public_url: None,
         audit_retention: DEFAULT_AUDIT_RETENTION,
         gateway_lifetime: None,
     }

@@ -44,6 +44,11 @@ impl TokenHash {
         Self(hash)
     }
 
+    /// For a table whose key it is.
+    pub(super) fn into_bytes(self) -> [u8; digest::SHA256_OUTPUT_LEN] {
+        self.0
+    }
+
     pub(super) fn as_bytes(&self) -> &[u8] {
         &self.0
     }

@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 
 use super::super::exit::Failure;
 use super::super::hand_over_tls::{self, HandOverTlsArgs};
-use super::super::platform::{DEFAULT_LISTEN, MetricsArgs, ProxyArgs, RetentionArgs};
+use super::super::platform::{DEFAULT_LISTEN, MetricsArgs, ProxyArgs, PublicArgs, RetentionArgs};
 use super::super::service::{self, say};
 use super::Steps;
 use super::execute::show;
@@ -70,6 +70,8 @@ struct Install {
     organization: Option<String>,
     #[command(flatten)]
     proxies: ProxyArgs,
+    #[command(flatten)]
+    public: PublicArgs,
     #[command(flatten)]
     retention: RetentionArgs,
     #[command(flatten)]
@@ -192,6 +194,7 @@ impl Install {
             Some(MetricsListen::Unix(_)) | None => None,
         };
         arguments.extend(self.proxies.words());
+        arguments.extend(self.public.words());
         arguments.extend(self.retention.words());
         arguments.extend(self.metrics.words());
         Ok(Settings {

@@ -26,7 +26,7 @@ const MAX_GROUPS: usize = 100;
 const MAX_TARGETS: usize = 100;
 
 /// `POST access-rules`
-pub(super) async fn allow(
+pub(crate) async fn allow(
     State(app): State<App>,
     by: By<Administrators>,
     Json(request): Json<AllowAccess>,
@@ -58,7 +58,7 @@ pub(super) async fn allow(
 }
 
 /// `GET access-rules`
-pub(super) async fn list(
+pub(crate) async fn list(
     State(app): State<App>,
     _: By<Administrators>,
 ) -> Result<axum::Json<Vec<Row>>, ApiError> {
@@ -67,7 +67,7 @@ pub(super) async fn list(
 }
 
 /// `DELETE access-rules/{number}`
-pub(super) async fn remove(
+pub(crate) async fn remove(
     State(app): State<App>,
     by: By<Administrators>,
     Path(number): Path<i64>,
@@ -80,7 +80,7 @@ pub(super) async fn remove(
 }
 
 /// `POST access-rules/check`
-pub(super) async fn check(
+pub(crate) async fn check(
     State(app): State<App>,
     _: By<Administrators>,
     Json(request): Json<CheckAccess>,
@@ -126,7 +126,7 @@ pub(super) async fn verdict(
 }
 
 /// `POST identity-groups`
-pub(super) async fn set_groups(
+pub(crate) async fn set_groups(
     State(app): State<App>,
     by: By<Administrators>,
     Json(request): Json<SetGroups>,

@@ -21,18 +21,18 @@ const MAX_NAME: usize = 64;
 
 /// `POST identities`
 #[derive(Debug, Deserialize)]
-pub(super) struct CreateIdentity {
-    name: String,
-    method: Method,
+pub(crate) struct CreateIdentity {
+    pub(crate) name: String,
+    pub(crate) method: Method,
     #[serde(default = "usual_roles")]
-    roles: Vec<String>,
+    pub(crate) roles: Vec<String>,
     #[serde(default)]
-    groups: Vec<String>,
+    pub(crate) groups: Vec<String>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-enum Method {
+pub(crate) enum Method {
     Token,
     UniversalAuth,
 }
@@ -52,7 +52,7 @@ fn roles(names: &[String]) -> Result<Vec<Role>, ApiError> {
     names.iter().map(parse).collect()
 }
 
-pub(super) async fn create_identity(
+pub(crate) async fn create_identity(
     State(app): State<App>,
     by: By<Administrators>,
     Json(request): Json<CreateIdentity>,
@@ -99,7 +99,7 @@ pub(super) async fn create_identity(
 }
 
 /// `GET identities`
-pub(super) async fn identities(
+pub(crate) async fn identities(
     State(app): State<App>,
     _: By<Administrators>,
 ) -> Result<axum::Json<Vec<IdentityRow>>, ApiError> {
@@ -120,7 +120,7 @@ pub(super) async fn identities(
 }
 
 /// `DELETE identities/{id}`
-pub(super) async fn delete_identity(
+pub(crate) async fn delete_identity(
     State(app): State<App>,
     by: By<Administrators>,
     Path(id): Path<String>,
@@ -134,12 +134,12 @@ pub(super) async fn delete_identity(
 /// `POST enrollment-tokens`
 #[derive(Debug, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
-pub(super) enum CreateEnrollmentToken {
+pub(crate) enum CreateEnrollmentToken {
     Gateway { name: GatewayName },
     Relay { name: RelayName, host: RelayHost },
 }
 
-pub(super) async fn create_enrollment_token(
+pub(crate) async fn create_enrollment_token(
     State(app): State<App>,
     by: By<Operators>,
     Json(request): Json<CreateEnrollmentToken>,
@@ -183,7 +183,7 @@ pub(super) async fn enrollment_tokens(
 }
 
 /// `DELETE enrollment-tokens/{kind}/{name}`
-pub(super) async fn revoke_enrollment_tokens(
+pub(crate) async fn revoke_enrollment_tokens(
     State(app): State<App>,
     by: By<Operators>,
     Path((kind, name)): Path<(EnrollmentKind, String)>,
@@ -195,7 +195,7 @@ pub(super) async fn revoke_enrollment_tokens(
 }
 
 /// `GET gateways`
-pub(super) async fn list_gateways(
+pub(crate) async fn list_gateways(
     State(app): State<App>,
     _: By<GatewayListers>,
 ) -> Result<axum::Json<Vec<gateways::Listed>>, ApiError> {
@@ -203,7 +203,7 @@ pub(super) async fn list_gateways(
 }
 
 /// `GET relays`
-pub(super) async fn list_relays(
+pub(crate) async fn list_relays(
     State(app): State<App>,
     _: By<Operators>,
 ) -> Result<axum::Json<Vec<relays::Listed>>, ApiError> {
@@ -211,7 +211,7 @@ pub(super) async fn list_relays(
 }
 
 /// `DELETE gateways/{name}`
-pub(super) async fn delete_gateway(
+pub(crate) async fn delete_gateway(
     State(app): State<App>,
     by: By<Operators>,
     Path(name): Path<String>,
@@ -222,7 +222,7 @@ pub(super) async fn delete_gateway(
 }
 
 /// `DELETE relays/{name}`
-pub(super) async fn delete_relay(
+pub(crate) async fn delete_relay(
     State(app): State<App>,
     by: By<Operators>,
     Path(name): Path<String>,

@@ -84,7 +84,7 @@ impl Refusals {
 
 /// What someone tries, for the record.
 #[derive(Debug)]
-pub(super) struct Attempt {
+pub(crate) struct Attempt {
     action: Action,
     requester: Requester,
     subject: Option<Subject>,
@@ -114,6 +114,14 @@ impl Attempt {
         }
     }
 
+    /// To log in on the web page, as this identity.
+    pub(crate) fn web_login(requester: Requester, identity: Option<&str>) -> Self {
+        Self {
+            details: Some("web page".to_owned()),
+            ..Self::login(requester, identity)
+        }
+    }
+
     /// To enroll a `gateway` or a `relay`.
     pub(super) fn enrollment(requester: Requester, kind: &'static str) -> Self {
         Self {
@@ -132,7 +140,7 @@ fn bounded(text: &str) -> String {
 
 impl App {
     /// Records that what was tried succeeded, or was refused because of `refusal`.
-    pub(super) async fn record(
+    pub(crate) async fn record(
         &self,
         attempt: Attempt,
         refusal: Option<&ApiError>,

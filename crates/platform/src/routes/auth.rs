@@ -27,7 +27,7 @@ use crate::token::TokenHash;
 pub(crate) struct Source(pub(crate) SocketAddr);
 
 /// The roles one of which a caller needs.
-pub(super) trait Allowed: Send + Sync + 'static {
+pub(crate) trait Allowed: Send + Sync + 'static {
     /// Those roles; the administrator's token stands for [`Role::Admin`].
     const ROLES: &'static [Role];
 }
@@ -37,7 +37,7 @@ macro_rules! allowed {
     ($($(#[$comment:meta])* $name:ident: $($role:ident),+;)+) => {$(
         $(#[$comment])*
         #[derive(Debug)]
-        pub(super) struct $name;
+        pub(crate) struct $name;
         impl Allowed for $name {
             const ROLES: &'static [Role] = &[$(Role::$role),+];
         }
@@ -56,7 +56,7 @@ allowed! {
 }
 
 /// A caller with one of the roles that `A` names: an identity, or the administrator's token.
-pub(super) struct By<A: Allowed> {
+pub(crate) struct By<A: Allowed> {
     /// For the record of what it changes.
     pub(super) requester: Requester,
     allowed: PhantomData<A>,
@@ -125,9 +125,20 @@ pub(super) struct InstanceRelay;
 
 /// Any caller, within the rate of logins: for endpoints that take credentials in their body.
 #[derive(Debug)]
-pub(super) struct Unauthenticated {
+pub(crate) struct Unauthenticated {
     /// For the record of what becomes of the attempt.
-    pub(super) requester: Requester,
+    pub(crate) requester: Requester,
+}
+
+impl<A: Allowed> By<A> {
+    /// The caller with these roles, who is called so on record.
+    pub(crate) fn permit(roles: &[Role], requester: Requester) -> Result<Self, ApiError> {
+        check(roles, A::ROLES)?;
+        Ok(Self {
+            requester,
+            allowed: PhantomData,
+        })
+    }
 }
 
 impl<A: Allowed> FromRequestParts<App> for By<A> {
@@ -148,7 +159,7 @@ impl<A: Allowed> FromRequestParts<App> for Caller<A> {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
         let token = TokenHash::of(&bearer(parts)?);
-        let (signer, permission) = if app.0.admin.matches(token.as_bytes()) {
+        let (signer, permission) = if app.is_admin(token) {
             (Signer::Administrator, Ok(()))
         } else {
             match app.store().principal(token, SystemTime::now()).await? {
@@ -285,7 +296,7 @@ impl FromRequestParts<App> for Unauthenticated {
 }
 
 /// The address from which the request came.
-fn source(parts: &Parts) -> Option<IpAddr> {
+pub(crate) fn source(parts: &Parts) -> Option<IpAddr> {
     let source = parts.extensions.get::<Source>();
     source.map(|Source(peer)| peer.ip().to_canonical())
 }
@@ -301,7 +312,8 @@ async fn identity(parts: &Parts, app: &App, roles: &[Role]) -> Result<String, Ap
     }
 }
 
-fn check(roles: &[Role], allowed: &[Role]) -> Result<(), ApiError> {
+/// Refuses a caller with these roles where none of them is `allowed`.
+pub(crate) fn check(roles: &[Role], allowed: &[Role]) -> Result<(), ApiError> {
     if roles.iter().any(|role| allowed.contains(role)) {
         Ok(())
     } else {

@@ -9,7 +9,7 @@ use super::error::ApiError;
 use super::{App, MAX_BODY};
 
 /// The whole body of a request.
-pub(super) async fn read<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, ApiError> {
+pub(crate) async fn read<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, ApiError> {
     Bytes::from_request(request, state).await.map_err(|error| {
         if error.status() == StatusCode::PAYLOAD_TOO_LARGE {
             ApiError::too_large(MAX_BODY)
@@ -22,7 +22,7 @@ pub(super) async fn read<S: Send + Sync>(request: Request, state: &S) -> Result<
 /// A JSON body. No body at all is an empty object, as callers of endpoints without parameters send
 /// none; the content type is not looked at.
 #[derive(Debug)]
-pub(super) struct Json<T>(pub(super) T);
+pub(crate) struct Json<T>(pub(crate) T);
 
 impl<T: DeserializeOwned> FromRequest<App> for Json<T> {
     type Rejection = ApiError;

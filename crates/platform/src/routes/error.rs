@@ -18,16 +18,16 @@ const UNREACHED: &str = "the platform could not reach it at its relay's host; th
 
 /// An error answer.
 #[derive(Debug, Clone)]
-pub(super) struct ApiError {
-    pub(super) status: StatusCode,
+pub(crate) struct ApiError {
+    pub(crate) status: StatusCode,
     /// A short name of its kind.
-    pub(super) kind: &'static str,
+    pub(crate) kind: &'static str,
     /// A sentence, or an array of details for a request that is not valid.
-    pub(super) message: Value,
+    pub(crate) message: Value,
     /// When it makes sense to try again.
-    pub(super) retry_after: Option<Duration>,
+    pub(crate) retry_after: Option<Duration>,
     /// For the operator's log only.
-    pub(super) cause: Option<String>,
+    pub(crate) cause: Option<String>,
 }
 
 impl ApiError {
@@ -41,46 +41,46 @@ impl ApiError {
         }
     }
 
-    pub(super) fn bad_request(message: impl Into<String>) -> Self {
+    pub(crate) fn bad_request(message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "BadRequest", message)
     }
 
     /// A body that is not what the endpoint takes.
-    pub(super) fn invalid(path: &[&str], message: &str) -> Self {
+    pub(crate) fn invalid(path: &[&str], message: &str) -> Self {
         let mut error = Self::new(StatusCode::BAD_REQUEST, "ValidationFailure", "");
         error.message = json!([{"code": "invalid", "path": path, "message": message}]);
         error
     }
 
-    pub(super) fn unauthorized(message: impl Into<String>) -> Self {
+    pub(crate) fn unauthorized(message: impl Into<String>) -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "Unauthorized", message)
     }
 
-    pub(super) fn forbidden(message: impl Into<String>) -> Self {
+    pub(crate) fn forbidden(message: impl Into<String>) -> Self {
         Self::new(StatusCode::FORBIDDEN, "PermissionDenied", message)
     }
 
-    pub(super) fn not_found(message: impl Into<String>) -> Self {
+    pub(crate) fn not_found(message: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, "NotFound", message)
     }
 
-    pub(super) fn method_not_allowed() -> Self {
+    pub(crate) fn method_not_allowed() -> Self {
         let status = StatusCode::METHOD_NOT_ALLOWED;
         Self::new(status, "MethodNotAllowed", "this path takes another method")
     }
 
-    pub(super) fn too_large(limit: usize) -> Self {
+    pub(crate) fn too_large(limit: usize) -> Self {
         let status = StatusCode::PAYLOAD_TOO_LARGE;
         let message = format!("the request's body is longer than {limit} bytes");
         Self::new(status, "PayloadTooLarge", message)
     }
 
-    pub(super) fn timed_out() -> Self {
+    pub(crate) fn timed_out() -> Self {
         let status = StatusCode::REQUEST_TIMEOUT;
         Self::new(status, "RequestTimeout", "the request took too long")
     }
 
-    pub(super) fn rate_limited(retry_after: Duration) -> Self {
+    pub(crate) fn rate_limited(retry_after: Duration) -> Self {
         let status = StatusCode::TOO_MANY_REQUESTS;
         let mut error = Self::new(status, "RateLimitExceeded", "too many attempts; wait");
         error.retry_after = Some(retry_after);
@@ -88,12 +88,12 @@ impl ApiError {
     }
 
     /// A refusal that the framework made.
-    pub(super) fn other(status: StatusCode) -> Self {
+    pub(crate) fn other(status: StatusCode) -> Self {
         let reason = status.canonical_reason().unwrap_or("refused");
         Self::new(status, "BadRequest", reason)
     }
 
-    pub(super) fn unavailable(message: impl Into<String>, retry_after: Duration) -> Self {
+    pub(crate) fn unavailable(message: impl Into<String>, retry_after: Duration) -> Self {
         let mut error = Self::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "ServiceUnavailable",
@@ -104,7 +104,7 @@ impl ApiError {
     }
 
     /// A defect or a broken disk; the details are not the caller's.
-    pub(super) fn internal(cause: &(dyn std::error::Error + 'static)) -> Self {
+    pub(crate) fn internal(cause: &(dyn std::error::Error + 'static)) -> Self {
         let status = StatusCode::INTERNAL_SERVER_ERROR;
         let message = "the platform failed; its log says why";
         let mut error = Self::new(status, "InternalServerError", message);
@@ -112,8 +112,26 @@ impl ApiError {
         error
     }
 
+    /// What a page says: the sentence, or those of the details.
+    pub(crate) fn sentence(&self) -> String {
+        let details = self.message.as_array().into_iter().flatten();
+        let details = details.filter_map(|detail| {
+            let text = detail.get("message")?.as_str()?;
+            let field = detail.get("path").and_then(|path| path.get(0));
+            Some(match field.and_then(Value::as_str) {
+                Some(field) => format!("{field}: {text}"),
+                None => text.to_owned(),
+            })
+        });
+        let details: Vec<_> = details.collect();
+        match details.as_slice() {
+            [] => self.reason().to_owned(),
+            details => details.join("; "),
+        }
+    }
+
     /// Its sentence; its kind where the details may repeat what was in the request.
-    pub(super) fn reason(&self) -> &str {
+    pub(crate) fn reason(&self) -> &str {
         self.message.as_str().unwrap_or(self.kind)
     }
 }

@@ -15,7 +15,7 @@ use super::signing::{Purpose, Signer};
 use super::{App, rfc3339};
 use crate::api::types::{
     ConnectGateway, EnrollGateway, Gateway as GatewayRow, GatewayCredentials, GatewayHeartbeat,
-    GatewayLogin, Message, Reach, RegisterGateway, TARGET_ADDRESSES,
+    GatewayLogin, Message, Reach, RegisterGateway, SessionCredentials, TARGET_ADDRESSES,
 };
 use crate::authority::{Actor, Target};
 use crate::metrics::IssuedTo;
@@ -26,20 +26,33 @@ use crate::token::{self, TokenHash};
 /// A row of a list of gateways: what the deployed platform says, and what helps a person.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Listed {
+pub(crate) struct Listed {
     #[serde(flatten)]
-    row: GatewayRow,
-    relay_name: Option<String>,
+    pub(crate) row: GatewayRow,
+    pub(crate) relay_name: Option<String>,
     #[serde(rename = "heartbeatTTL")]
     heartbeat_ttl: Option<u64>,
     #[serde(flatten)]
-    reach: Reach,
+    pub(crate) reach: Reach,
+    /// For the web page.
+    #[serde(skip)]
+    pub(crate) heartbeat_at: Option<SystemTime>,
+    #[serde(skip)]
+    pub(crate) certificate_ends: Option<SystemTime>,
 }
 
 impl Listed {
-    pub(super) fn new(gateway: Gateway, now: SystemTime) -> Self {
+    pub(super) fn new(app: &App, gateway: Gateway, now: SystemTime) -> Self {
+        let observations = app.observations();
+        let seen = observations.of(gateway.id.as_str());
         Self {
-            reach: reach(gateway.reachability(now), &gateway.heartbeats, now),
+            certificate_ends: seen.and_then(|seen| seen.certificate_ends),
+            reach: reach(
+                observations.gateway(&gateway, now),
+                &gateway.heartbeats,
+                now,
+            ),
+            heartbeat_at: gateway.heartbeats.succeeded_at,
             relay_name: gateway.relay.map(|relay| relay.name.to_string()),
             heartbeat_ttl: gateway.heartbeat_ttl.map(|ttl| ttl.as_secs()),
             row: GatewayRow {
@@ -162,43 +175,51 @@ pub(super) async fn heartbeat(
             app.store().enrolled_gateway(id).await?,
         ),
     };
-    let id = gateway.id.clone();
     let judges_addresses = request.capabilities.get(TARGET_ADDRESSES) == Some(&Value::Bool(true));
     let Some(relay) = gateway.relay.clone() else {
         return Err(ApiError::bad_request(
             "the gateway has no relay: its relay was removed, or it never connected",
         ));
     };
-    let now = SystemTime::now();
-    let session = app
-        .sign(signer, Purpose::MachineIdentity, move |authority| {
-            // The health service has no target, but deployed gateways want one.
-            let target = Target {
-                host: "health-check",
-                port: 443,
-                addresses: &[],
-            };
-            let (gateway, relay) = (gateway.subject(), relay.subject());
-            authority.session(gateway, relay, &Actor::Platform, target, now)
-        })
-        .await?;
+    let session = probe_credentials(&app, signer, &gateway, &relay).await?;
+    let id = gateway.id;
     let probed = probe::gateway(&session).await;
     if !matches!(probed, Err(probe::Error::Local(_))) {
-        let ttl = probed.as_ref().ok().copied();
+        let now = SystemTime::now();
+        let observed = probed.as_ref().map(|reached| reached.certificate_ends);
+        app.observations()
+            .note(id.as_str(), observed.map_err(|_| ()), now);
+        let ttl = probed.as_ref().ok().map(|reached| reached.heartbeat_ttl);
         app.store()
-            .gateway_probed(
-                id,
-                ttl,
-                program_version,
-                judges_addresses,
-                SystemTime::now(),
-            )
+            .gateway_probed(id, ttl, program_version, judges_addresses, now)
             .await?;
     }
     probed?;
     Ok(axum::Json(Message {
         message: "Successfully triggered heartbeat".to_owned(),
     }))
+}
+
+/// With which a gateway is probed.
+pub(crate) async fn probe_credentials(
+    app: &App,
+    signer: Signer,
+    gateway: &Gateway,
+    relay: &Relay,
+) -> Result<SessionCredentials, ApiError> {
+    let (gateway, relay) = (gateway.clone(), relay.clone());
+    let now = SystemTime::now();
+    app.sign(signer, Purpose::MachineIdentity, move |authority| {
+        // The health service has no target, but deployed gateways want one.
+        let target = Target {
+            host: "health-check",
+            port: 443,
+            addresses: &[],
+        };
+        let (gateway, relay) = (gateway.subject(), relay.subject());
+        authority.session(gateway, relay, &Actor::Platform, target, now)
+    })
+    .await
 }
 
 /// `GET /v2/gateways`
@@ -214,6 +235,8 @@ pub(super) async fn all(app: &App) -> Result<axum::Json<Vec<Listed>>, ApiError> 
     let gateways = app.store().gateways().await?.into_iter();
     let now = SystemTime::now();
     Ok(axum::Json(
-        gateways.map(|gateway| Listed::new(gateway, now)).collect(),
+        gateways
+            .map(|gateway| Listed::new(app, gateway, now))
+            .collect(),
     ))
 }

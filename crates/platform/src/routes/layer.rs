@@ -17,6 +17,7 @@ use crate::api::types::ErrorBody;
 use crate::backoff;
 use crate::log_throttle::LogThrottle;
 use crate::net::handshake_progress::Progress;
+use crate::web;
 
 /// Limit for a request, its body and its answer included: a heartbeat's probe takes up to 10 s, the
 /// longest that anything takes, and callers give up after 30 s.
@@ -31,6 +32,7 @@ static LOG: LazyLock<LogThrottle> = LazyLock::new(LogThrottle::for_retries);
 pub(super) async fn answer(State(app): State<App>, request: Request, next: Next) -> Response {
     let id = new_id();
     let method = request.method().clone();
+    let is_safe = method.is_safe();
     let path = request.uri().path().to_owned();
     let source = request.extensions().get::<Source>();
     let source = source.map(|Source(peer)| peer.ip());
@@ -38,17 +40,32 @@ pub(super) async fn answer(State(app): State<App>, request: Request, next: Next)
         .await
         .unwrap_or_else(|_| ApiError::timed_out().into_response());
     let status = response.status();
+    if !is_safe && (status.is_success() || status.is_redirection()) {
+        app.watch().changed();
+    }
     let error = response.extensions_mut().remove::<ApiError>().or_else(|| {
         // The framework's own refusals: a path that is no UTF-8, and the like.
         let refused = status.is_client_error() || status.is_server_error();
         refused.then(|| ApiError::other(status))
     });
     app.metrics().answered(&path, status.as_u16());
+    let is_complete = response
+        .extensions_mut()
+        .remove::<web::Complete>()
+        .is_some();
     match error {
         Some(error) => {
             app.metrics().failed(error.kind);
+            let wait = error.retry_after.map(whole_seconds);
             log(&error, &id, source, (method.as_str(), &path));
-            response = finish(error, &id);
+            if is_api(&path) {
+                response = finish(error, &id);
+            } else if !is_complete {
+                response = web::error_page(&error, &id);
+            }
+            if let Some(wait) = wait {
+                response.headers_mut().insert(header::RETRY_AFTER, wait);
+            }
         }
         None => {
             let status = status.as_u16();
@@ -58,12 +75,22 @@ pub(super) async fn answer(State(app): State<App>, request: Request, next: Next)
     if let Ok(value) = HeaderValue::try_from(&id) {
         response.headers_mut().insert(REQUEST_ID, value);
     }
-    // Answers hold keys and tokens.
+    // Answers hold keys and tokens; the exception is what is the same for everyone.
     let no_store = HeaderValue::from_static("no-store");
+    let headers = response.headers_mut();
+    headers.entry(header::CACHE_CONTROL).or_insert(no_store);
+    web::secure(headers, &app);
     response
-        .headers_mut()
-        .insert(header::CACHE_CONTROL, no_store);
-    response
+}
+
+/// True for what programs ask for; all else is for browsers.
+fn is_api(path: &str) -> bool {
+    path.split('/').nth(1) == Some("api")
+}
+
+/// A time to wait, rounded up (RFC 9110 §10.2.3).
+fn whole_seconds(wait: Duration) -> HeaderValue {
+    HeaderValue::from(wait.as_secs() + u64::from(wait.subsec_nanos() > 0))
 }
 
 /// Takes the request in completely, and then answers it: until then its connection may give way.
@@ -86,12 +113,6 @@ fn finish(error: ApiError, id: &str) -> Response {
         req_id: Some(id.to_owned()),
     };
     let mut response = (error.status, axum::Json(body)).into_response();
-    if let Some(wait) = error.retry_after {
-        // Whole seconds, rounded up (RFC 9110 §10.2.3).
-        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-        let value = HeaderValue::from(seconds);
-        response.headers_mut().insert(header::RETRY_AFTER, value);
-    }
     if error.status == StatusCode::UNAUTHORIZED {
         let value = HeaderValue::from_static("Bearer");
         response

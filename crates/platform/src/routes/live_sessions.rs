@@ -18,7 +18,7 @@ use crate::store::Reachability;
 
 /// Whose sessions a caller sees.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Viewer {
+pub(crate) enum Viewer {
     /// Those of everyone.
     All,
     /// Those of this identity.
@@ -30,21 +30,30 @@ impl FromRequestParts<App> for Viewer {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
         let operator = Caller::<Operators>::from_request_parts(parts, app).await?;
-        if operator.permission.is_ok() {
-            return Ok(Self::All);
-        }
         let client = Caller::<Clients>::from_request_parts(parts, app).await?;
-        client.permission?;
-        match client.signer {
-            Signer::Identity(id) => Ok(Self::Own(id)),
-            Signer::Administrator | Signer::Gateway(_) | Signer::Relay(_) | Signer::Instance => {
-                operator.permission.map(|()| Self::All)
-            }
-        }
+        Self::of(client.signer, operator.permission, client.permission)
     }
 }
 
 impl Viewer {
+    /// What a caller sees with these permissions.
+    pub(crate) fn of(
+        caller: Signer,
+        operator: Result<(), ApiError>,
+        client: Result<(), ApiError>,
+    ) -> Result<Self, ApiError> {
+        if operator.is_ok() {
+            return Ok(Self::All);
+        }
+        client?;
+        match caller {
+            Signer::Identity(id) => Ok(Self::Own(id)),
+            Signer::Administrator | Signer::Gateway(_) | Signer::Relay(_) | Signer::Instance => {
+                operator.map(|()| Self::All)
+            }
+        }
+    }
+
     fn sees(&self, session: &ReportedSession) -> bool {
         match self {
             Self::All => true,
@@ -61,7 +70,7 @@ impl App {
 
     /// The sessions that are open and that `viewer` sees, by gateway. Of a gateway that cannot be
     /// reached nothing is known.
-    pub(super) async fn open_sessions(&self, viewer: &Viewer) -> Result<OpenSessions, ApiError> {
+    pub(crate) async fn open_sessions(&self, viewer: &Viewer) -> Result<OpenSessions, ApiError> {
         let mut gateways = self.store().gateways().await?;
         gateways.sort_by(|a, b| a.name.as_str().cmp(b.name.as_str()));
         let known: HashSet<_> = gateways.iter().map(|gateway| &gateway.id).collect();
@@ -69,7 +78,7 @@ impl App {
         live.retain(|id| known.contains(id));
         let (time, now) = (SystemTime::now(), Instant::now());
         let row = |gateway: &crate::store::Gateway| {
-            let is_reachable = match gateway.reachability(time) {
+            let is_reachable = match self.observations().gateway(gateway, time) {
                 // The first heartbeat may follow the first session.
                 Reachability::Reachable | Reachability::NeverSeen => true,
                 Reachability::Unreachable { .. } => false,

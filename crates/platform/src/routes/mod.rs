@@ -5,18 +5,18 @@
 //! takes its body with [`body::Json`], asks the store and the authority, and answers; [`layer`]
 //! adds what all answers have in common.
 
-mod access;
-mod admin;
-mod audit;
-mod auth;
-mod body;
+pub(crate) mod access;
+pub(crate) mod admin;
+pub(crate) mod audit;
+pub(crate) mod auth;
+pub(crate) mod body;
 mod error;
-mod gateways;
+pub(crate) mod gateways;
 mod layer;
-mod live_sessions;
+pub(crate) mod live_sessions;
 mod login;
 mod reach;
-mod relays;
+pub(crate) mod relays;
 mod sessions;
 mod signing;
 #[cfg(test)]
@@ -30,7 +30,8 @@ pub(super) use auth::Source;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::{delete, get, post};
-use error::ApiError;
+pub(crate) use error::ApiError;
+pub(crate) use signing::Signer;
 use signing::Signing;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -39,8 +40,11 @@ use super::authority::Authority;
 use super::limit::{LOGINS, Limiter};
 use super::live_sessions::LiveSessions;
 use super::metrics::Metrics;
+use super::observations::Observations;
+use super::prober::Watch;
 use super::store::Store;
 use super::token::TokenHash;
+use super::web::{self, Web};
 use crate::secret::Secret;
 
 /// Longest body of a request, in bytes.
@@ -48,7 +52,7 @@ const MAX_BODY: usize = 64 * 1024;
 
 /// What the handlers share.
 #[derive(Debug, Clone)]
-pub(super) struct App(Arc<Shared>);
+pub(crate) struct App(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
@@ -62,6 +66,9 @@ struct Shared {
     refusals: audit::Refusals,
     metrics: Metrics,
     live_sessions: LiveSessions,
+    web: Web,
+    observations: Observations,
+    watch: Watch,
 }
 
 impl App {
@@ -72,6 +79,7 @@ impl App {
         admin: &Secret,
         relay_auth_secret: Secret,
         metrics: Metrics,
+        web: Web,
     ) -> Self {
         Self(Arc::new(Shared {
             store,
@@ -83,6 +91,9 @@ impl App {
             refusals: audit::Refusals::new(),
             metrics,
             live_sessions: LiveSessions::default(),
+            web,
+            observations: Observations::default(),
+            watch: Watch::default(),
         }))
     }
 
@@ -90,8 +101,27 @@ impl App {
         &self.0.metrics
     }
 
-    fn store(&self) -> &Store {
+    pub(crate) fn store(&self) -> &Store {
         &self.0.store
+    }
+
+    /// What probes have shown.
+    pub(crate) fn observations(&self) -> &Observations {
+        &self.0.observations
+    }
+
+    /// Who watches pages.
+    pub(crate) fn watch(&self) -> &Watch {
+        &self.0.watch
+    }
+
+    pub(crate) fn web(&self) -> &Web {
+        &self.0.web
+    }
+
+    /// Whether it is the administrators' token.
+    pub(crate) fn is_admin(&self, token: TokenHash) -> bool {
+        self.0.admin.matches(token.as_bytes())
     }
 }
 
@@ -126,6 +156,7 @@ pub(super) fn router(app: App) -> Router {
         .nest("/v1/embedded", embedded());
     Router::new()
         .nest("/api", api)
+        .merge(web::router(&app))
         .fallback(async || ApiError::not_found("there is no such path"))
         .method_not_allowed_fallback(async || ApiError::method_not_allowed())
         .layer(axum::middleware::from_fn_with_state(
@@ -170,7 +201,7 @@ fn embedded() -> Router<App> {
 }
 
 /// A time as the API writes it.
-fn rfc3339(time: SystemTime) -> String {
+pub(crate) fn rfc3339(time: SystemTime) -> String {
     OffsetDateTime::from(time)
         .format(&Rfc3339)
         .unwrap_or_default()

@@ -13,7 +13,7 @@ use super::reach::{ProgramVersion, reach};
 use super::signing::{Purpose, Signer};
 use super::{App, rfc3339};
 use crate::api::types::{
-    Message, Reach, RegisterRelay, Relay as RelayRow, RelayCredentials, RelayHeartbeat,
+    ClientPki, Message, Reach, RegisterRelay, Relay as RelayRow, RelayCredentials, RelayHeartbeat,
     RelayLoggedIn, RelayLogin,
 };
 use crate::config::settings::RelayKind;
@@ -173,6 +173,20 @@ pub(super) async fn heartbeat(
     probe_relay(&app, Signer::Relay(id), relay, version).await
 }
 
+/// With which a relay is probed.
+pub(crate) async fn probe_credentials(
+    app: &App,
+    signer: Signer,
+    relay: &Relay,
+) -> Result<ClientPki, ApiError> {
+    let relay = relay.clone();
+    let now = SystemTime::now();
+    app.sign(signer, Purpose::MachineIdentity, move |authority| {
+        authority.relay_probe(relay.subject(), now)
+    })
+    .await
+}
+
 /// While the caller waits, the relay is reached from here.
 async fn probe_relay(
     app: &App,
@@ -180,17 +194,15 @@ async fn probe_relay(
     relay: Relay,
     ProgramVersion(program_version): ProgramVersion,
 ) -> Result<axum::Json<Message>, ApiError> {
-    let (id, host) = (relay.id.clone(), relay.host.clone());
-    let now = SystemTime::now();
-    let pki = app
-        .sign(signer, Purpose::MachineIdentity, move |authority| {
-            authority.relay_probe(relay.subject(), now)
-        })
-        .await?;
+    let pki = probe_credentials(app, signer, &relay).await?;
+    let Relay { id, host, .. } = relay;
     let probed = probe::relay(&host, &pki).await;
     if !matches!(probed, Err(probe::Error::Local(_))) {
+        let now = SystemTime::now();
+        let observed = probed.as_ref().map(|ends| *ends).map_err(|_| ());
+        app.observations().note(&id, observed, now);
         app.store()
-            .relay_probed(id, probed.is_ok(), program_version, SystemTime::now())
+            .relay_probed(id, probed.is_ok(), program_version, now)
             .await?;
     }
     probed?;
@@ -213,11 +225,16 @@ pub(super) async fn list(
 
 /// A row of the administrators' list of relays.
 #[derive(Debug, Serialize)]
-pub(super) struct Listed {
+pub(crate) struct Listed {
     #[serde(flatten)]
-    row: RelayRow,
+    pub(crate) row: RelayRow,
     #[serde(flatten)]
-    reach: Reach,
+    pub(crate) reach: Reach,
+    /// For the web page.
+    #[serde(skip)]
+    pub(crate) heartbeat_at: Option<SystemTime>,
+    #[serde(skip)]
+    pub(crate) certificate_ends: Option<SystemTime>,
 }
 
 /// All relays as the API lists them.
@@ -231,7 +248,16 @@ pub(super) async fn all(app: &App) -> Result<axum::Json<Vec<Listed>>, ApiError> 
     let relays = app.store().relays().await?.into_iter();
     let now = SystemTime::now();
     let listed = |relay: Relay| Listed {
-        reach: reach(relay.reachability(now), &relay.heartbeats, now),
+        heartbeat_at: relay.heartbeats.succeeded_at,
+        certificate_ends: app
+            .observations()
+            .of(&relay.id)
+            .and_then(|seen| seen.certificate_ends),
+        reach: reach(
+            app.observations().relay(&relay, now),
+            &relay.heartbeats,
+            now,
+        ),
         row: row(app, relay),
     };
     Ok(axum::Json(relays.map(listed).collect()))

@@ -35,7 +35,7 @@ const RSA_SESSIONS: Rate = Rate {
 
 /// Who has something signed.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) enum Signer {
+pub(crate) enum Signer {
     /// The holder of the administrator's token.
     Administrator,
     /// A machine identity, by its id.
@@ -50,7 +50,7 @@ pub(super) enum Signer {
 
 impl Signer {
     /// Who the record says that it is.
-    pub(super) fn requester(self, source: Option<IpAddr>) -> Requester {
+    pub(crate) fn requester(self, source: Option<IpAddr>) -> Requester {
         let (kind, id) = match self {
             Self::Administrator => ("administrator", None),
             Self::Identity(id) => ("identity", Some(id)),

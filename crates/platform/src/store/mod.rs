@@ -28,7 +28,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 pub(super) use access::{AccessRights, AccessRule, NewWho, Who};
-pub(super) use audit::{Action, AuditEntry, NewAuditEntry, Requester, Subject, hex};
+pub(super) use audit::{Action, AuditEntry, AuditKind, NewAuditEntry, Requester, Subject, hex};
 pub(super) use enrollments::{Enrollment, EnrollmentKind};
 pub use error::Error;
 pub(super) use foundation::{Foundation, foundation};

@@ -37,6 +37,7 @@ fn settings(directory: &Path) -> Settings {
         tls: None,
         trusted_proxies: Vec::new(),
         ready_file: None,
+        public_url: None,
         audit_retention: DEFAULT_AUDIT_RETENTION,
         gateway_lifetime: None,
     }

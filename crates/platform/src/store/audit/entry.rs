@@ -73,6 +73,19 @@ pub(crate) enum AuditKind {
 }
 
 impl AuditKind {
+    /// All of them.
+    pub(crate) const ALL: [Self; 4] = [
+        Self::Session,
+        Self::Login,
+        Self::Enrollment,
+        Self::Administration,
+    ];
+
+    /// The one of that name.
+    pub(crate) fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
+    }
+
     /// The name in the API, on the command line and in the tables.
     pub(crate) const fn as_str(self) -> &'static str {
         match self {

@@ -14,7 +14,7 @@ use std::time::SystemTime;
 
 use async_trait::async_trait;
 pub(super) use chain::Verified;
-pub(crate) use entry::{Action, AuditEntry, NewAuditEntry, Requester, Subject};
+pub(crate) use entry::{Action, AuditEntry, AuditKind, NewAuditEntry, Requester, Subject};
 pub(crate) use event::hex;
 pub(super) use event::log;
 
@@ -85,6 +85,14 @@ pub(crate) trait AuditStore {
         &self,
         since: SystemTime,
         after: i64,
+        limit: u32,
+    ) -> Result<Vec<AuditEntry>, Error>;
+
+    /// At most `limit` entries of `kind`, or of all, with a number below `before`, the newest first.
+    async fn newest_audit(
+        &self,
+        kind: Option<AuditKind>,
+        before: i64,
         limit: u32,
     ) -> Result<Vec<AuditEntry>, Error>;
 

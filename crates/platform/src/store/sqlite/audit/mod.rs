@@ -15,7 +15,9 @@ use rusqlite::{OptionalExtension as _, Transaction};
 use super::{Sqlite, identities};
 use crate::store::audit::chain::Verified;
 use crate::store::audit::{self, AuditStore, MAX_ENTRIES, Record};
-use crate::store::{Action, AuditEntry, Error, NewAuditEntry, Requester, Subject, millis};
+use crate::store::{
+    Action, AuditEntry, AuditKind, Error, NewAuditEntry, Requester, Subject, millis,
+};
 
 impl Sqlite {
     /// Runs `work` and writes the entries that it has added, in one transaction.
@@ -75,6 +77,25 @@ impl AuditStore for Sqlite {
                  WHERE number > ?1 AND at >= ?2 ORDER BY number LIMIT ?3"
             ))?;
             let entries = rows.query_map((after, millis(since), limit), entry::from_row)?;
+            Ok(entries.collect::<Result<_, _>>()?)
+        })
+        .await
+    }
+
+    async fn newest_audit(
+        &self,
+        kind: Option<AuditKind>,
+        before: i64,
+        limit: u32,
+    ) -> Result<Vec<AuditEntry>, Error> {
+        self.call(move |tx| {
+            let columns = entry::COLUMNS;
+            let mut rows = tx.prepare(&format!(
+                "SELECT {columns} FROM audit
+                 WHERE number < ?1 AND (?2 IS NULL OR kind = ?2) ORDER BY number DESC LIMIT ?3"
+            ))?;
+            let kind = kind.map(AuditKind::as_str);
+            let entries = rows.query_map((before, kind, limit), entry::from_row)?;
             Ok(entries.collect::<Result<_, _>>()?)
         })
         .await

@@ -1,0 +1,168 @@
+//! Login and logout.
+
+use std::time::{Instant, SystemTime};
+
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+use axum::response::{IntoResponse as _, Redirect, Response};
+use maud::{Markup, html};
+
+use super::layout::{HOME, outside};
+use super::parts;
+use super::session::{self, Credential};
+use super::visitor::{
+    EXPIRED_FORM, FORM_TOKEN, Fields, PageError, Submitted, Visitor, is_own_path,
+};
+use crate::routes::audit::Attempt;
+use crate::routes::auth::{Allowed as _, GatewayListers, Unauthenticated, check};
+use crate::routes::{ApiError, App, Signer};
+use crate::secret::Secret;
+use crate::store::{Principal, Requester};
+use crate::token::{self, TokenHash};
+
+/// `GET /login`
+pub(super) async fn form(
+    visitor: Result<Visitor, PageError>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response, PageError> {
+    let query = Fields::parse(uri.query().unwrap_or_default().as_bytes());
+    let next = next(query.text("next"));
+    match visitor {
+        Ok(_) => return Ok(Redirect::to(next).into_response()),
+        Err(PageError::LogIn(_)) => {}
+        Err(refused @ PageError::Refused(_)) => return Err(refused),
+    }
+    show(&headers, next, None)
+}
+
+/// `POST /login`
+pub(super) async fn submit(
+    State(app): State<App>,
+    Unauthenticated { requester }: Unauthenticated,
+    request: Request,
+) -> Result<Response, PageError> {
+    let headers = request.headers().clone();
+    let fields = Fields::read(request).await?;
+    let next = next(fields.text("next"));
+    let is_ours = session::login_cookie(&headers)
+        .is_some_and(|cookie| session::is_form_token(fields.text(FORM_TOKEN), &cookie));
+    if !is_ours {
+        let refusal = ApiError::forbidden(EXPIRED_FORM);
+        return show(&headers, next, Some(&refusal));
+    }
+    let token = TokenHash::of(&Secret::new(fields.text("token")));
+    match authenticate(&app, requester, token).await? {
+        Ok(credential) => open(&app, credential, next),
+        Err(refusal) => show(&headers, next, Some(&refusal)),
+    }
+}
+
+/// `POST /logout`
+pub(super) async fn log_out(State(app): State<App>, submitted: Submitted) -> Response {
+    app.web().sessions.close(&submitted.visitor.cookie);
+    let mut response = Redirect::to("/login").into_response();
+    add_cookie(&mut response, session::remove_session());
+    response
+}
+
+/// Whose token it is. Both outcomes are on record before the answer.
+async fn authenticate(
+    app: &App,
+    requester: Requester,
+    token: TokenHash,
+) -> Result<Result<Credential, ApiError>, PageError> {
+    let source = requester.source;
+    if app.is_admin(token) {
+        let attempt = Attempt::web_login(Signer::Administrator.requester(source), None);
+        app.record(attempt, None).await?;
+        return Ok(Ok(Credential::Administrator));
+    }
+    let principal = app.store().principal(token, SystemTime::now()).await?;
+    let (attempt, refusal) = match principal {
+        Some(Principal::Identity(identity)) => {
+            let requester = Signer::Identity(identity.id.clone()).requester(source);
+            let attempt = Attempt::web_login(requester, Some(&identity.id));
+            (attempt, check(&identity.roles, GatewayListers::ROLES).err())
+        }
+        Some(Principal::Gateway(_) | Principal::Relay(_)) => {
+            let refusal = ApiError::forbidden("this is the token of a gateway or a relay");
+            (Attempt::web_login(requester, None), Some(refusal))
+        }
+        None => {
+            let refusal = ApiError::unauthorized("this token is wrong, expired or revoked");
+            (Attempt::web_login(requester, None), Some(refusal))
+        }
+    };
+    app.record(attempt, refusal.as_ref()).await?;
+    Ok(refusal.map_or(Ok(Credential::Token(token)), Err))
+}
+
+/// Opens a session, and leads to `next`.
+pub(super) fn open(app: &App, credential: Credential, next: &str) -> Result<Response, PageError> {
+    let cookie = app.web().sessions.open(credential, Instant::now())?;
+    let mut response = Redirect::to(next).into_response();
+    add_cookie(&mut response, session::set_session(&cookie));
+    Ok(response)
+}
+
+fn add_cookie(response: &mut Response, cookie: Option<HeaderValue>) {
+    if let Some(cookie) = cookie {
+        response.headers_mut().append(header::SET_COOKIE, cookie);
+    }
+}
+
+/// Where the login leads.
+fn next(asked: &str) -> &str {
+    match is_own_path(asked) {
+        true => asked,
+        false => HOME,
+    }
+}
+
+fn show(
+    headers: &HeaderMap,
+    next: &str,
+    refusal: Option<&ApiError>,
+) -> Result<Response, PageError> {
+    let (cookie, is_new) = match session::login_cookie(headers) {
+        Some(cookie) => (cookie, false),
+        None => (token::generate()?, true),
+    };
+    // 401 would need a challenge, which a form is not (RFC 9110 §15.5.2).
+    let status = match refusal {
+        Some(_) => StatusCode::FORBIDDEN,
+        None => StatusCode::OK,
+    };
+    let main = page(&session::form_token(&cookie), next, refusal);
+    let mut response = outside(status, "Log in", &main, refusal);
+    if is_new {
+        add_cookie(&mut response, session::set_login(&cookie));
+    }
+    Ok(response)
+}
+
+fn page(form_token: &str, next: &str, refusal: Option<&ApiError>) -> Markup {
+    html! {
+        div.alone.login {
+            img src="/icon.svg" alt="" width="40" height="40";
+            h1 { "Log in" }
+            @if let Some(refusal) = refusal { (parts::refusal(&refusal.sentence())) }
+            form method="post" action="/login" {
+                input type="hidden" name=(FORM_TOKEN) value=(form_token);
+                input type="hidden" name="next" value=(next);
+                // For password managers, which keep a password with a name.
+                input.unseen type="text" name="username" value="administrator" autocomplete="username"
+                    tabindex="-1" aria-hidden="true" readonly;
+                label for="token" { "Access token" }
+                input #token type="password" name="token" required autofocus maxlength="512"
+                    autocomplete="current-password" spellcheck="false" aria-describedby="token-hint";
+                p.hint #token-hint {
+                    "The administrator's token is in the file " code { "admin-token" }
+                    " of the platform's state directory. The token of an identity shows what that identity may see."
+                }
+                button.primary { "Log in" }
+            }
+        }
+    }
+}
