@@ -44,7 +44,7 @@ HOST = $(shell rustc -vV | sed -n 's/^host: //p')
 COVERAGE = --cfg fuzzing -Cpasses=sancov-module $(addprefix -Cllvm-args=-sanitizer-coverage-,level=4 inline-8bit-counters pc-table trace-compares)
 SCRIPTS = .ci/run $(wildcard packaging/debian/p* packaging/scripts/*) $(shell find packaging systemd tests -name '*.sh')
 
-.PHONY: help build check fmt lint test test-system test-faults test-abuse soak fuzz demo demo-dist bench scale doc deny audit ci install
+.PHONY: help build check fmt lint test test-system test-faults test-abuse test-web soak fuzz demo demo-dist bench scale doc deny audit ci install
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,7 +54,7 @@ build: ## Build the release binary, target/release/infisical
 
 check: ## Type-check everything, tests included, quickly
 	$(CARGO) check --workspace --all-targets $(CARGOFLAGS)
-	$(CARGO) check --test system --test faults --test abuse $(CARGOFLAGS)
+	$(CARGO) check --test system --test faults --test abuse --test web $(CARGOFLAGS)
 
 fmt: ## Format the code
 	$(CARGO) fmt --all
@@ -62,14 +62,14 @@ fmt: ## Format the code
 lint: deny audit ## Formatting, clippy, documentation, scripts, licences: all that tests do not see
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets $(CARGOFLAGS) -- -D warnings
-	$(CARGO) clippy --test system --test faults --test abuse $(CARGOFLAGS) -- -D warnings
+	$(CARGO) clippy --test system --test faults --test abuse --test web $(CARGOFLAGS) -- -D warnings
 	$(CARGO) metadata --format-version 1 $(CARGOFLAGS) --manifest-path fuzz/Cargo.toml >/dev/null
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items $(CARGOFLAGS)
 	$(CARGO) test $(CARGOFLAGS) --test house replaced_words_are_not_used
 	@if command -v shellcheck >/dev/null; then set -x; shellcheck $(SCRIPTS) && shellcheck --shell=sh packaging/rpm/*; \
 	else echo "SKIPPED: scripts are not checked, shellcheck is not installed"; fi
 
-test: ## Run every test but those of `make test-system`, `make test-faults` and `make test-abuse`
+test: ## Run every test but those of `make test-system`, `make test-faults`, `make test-abuse` and `make test-web`
 	$(CARGO) test --workspace $(CARGOFLAGS)
 
 test-system: ## Run the service on a real systemd, in containers (as root, elsewhere it is skipped)
@@ -80,6 +80,9 @@ test-faults: ## Break networks, relays, platforms and clocks, and measure the re
 
 test-abuse: ## Flood a relay beside honest sessions, and measure what it costs (as root, elsewhere it is skipped)
 	$(CARGO) test $(CARGOFLAGS) --test abuse
+
+test-web: ## Show the platform's web page to a real browser, headless Chromium (without it, it is skipped)
+	$(CARGO) test $(CARGOFLAGS) --test web
 
 soak: ## Restart, cut and load for SOAK_MINUTES (20), and see whether anything grows (as root; SOAK_SEED repeats a run)
 	SOAK_MINUTES=$(SOAK_MINUTES) $(CARGO) test $(CARGOFLAGS) --test faults -- soak
@@ -117,7 +120,7 @@ audit: ## Look for security advisories about the dependencies of the program
 	else set -x; $(CARGO) deny --workspace $(CARGOFLAGS) --exclude-dev check --hide-inclusion-graph advisories; fi
 
 # One release build serves the last three.
-CI_PARTS = test test-system test-faults test-abuse lint dist demo-dist test-packages
+CI_PARTS = test test-system test-faults test-abuse test-web lint dist demo-dist test-packages
 
 ci: ## What a change must pass; says how long each part took
 	@set -e; for part in $(CI_PARTS); do start=$$(date +%s); $(MAKE) --no-print-directory $$part; \
