@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::exit::{Code, Failure};
-use super::global::{Global, LOCAL_DOMAIN};
+use super::global::{ADMIN_TOKEN, Global, LOCAL_DOMAIN};
 use super::platform_access as access;
 use super::platform_audit as audit;
 use super::platform_lists::{Format, ListedEnrollment, ListedGateway, ListedRelay};
@@ -322,6 +322,17 @@ impl Administrator {
             token,
             token_source,
         })
+    }
+}
+
+impl Administrator {
+    /// The same, for the platform that keeps its state in `state_dir`: on this machine with the token
+    /// that is there.
+    pub(super) fn connect_at(&self, state_dir: &Path, global: &Global) -> anyhow::Result<Admin> {
+        let domain = global.domain(LOCAL_DOMAIN)?;
+        let own = domain.is_loopback().then(|| state_dir.join(ADMIN_TOKEN));
+        let token_file = self.token_file.clone().or(own);
+        Self { token_file }.connect(global)
     }
 }
 

@@ -30,7 +30,7 @@ use crate::trust::{self, NamedFile};
 /// The embedded platform's own default, for commands of a client or an administrator.
 pub(crate) const LOCAL_DOMAIN: &str = "http://127.0.0.1:8080";
 /// The administrator's token, in the directory of the embedded platform.
-const ADMIN_TOKEN: &str = "admin-token";
+pub(crate) const ADMIN_TOKEN: &str = "admin-token";
 /// Why the administrator's token is looked for.
 const NOT_GIVEN: &str = "neither --token-file nor INFISICAL_TOKEN is given";
 
@@ -288,7 +288,7 @@ impl Global {
 
     /// The state directory of the platform that this user administers: that of the service, or that
     /// of one started by hand.
-    fn running_platform_directory(&self) -> Option<PathBuf> {
+    pub(crate) fn running_platform_directory(&self) -> Option<PathBuf> {
         let service = PathBuf::from(install::platform::STATE);
         let is_root = nix::unistd::Uid::effective().is_root();
         let by_hand = self.platform_directory();

@@ -29,8 +29,16 @@ pub(crate) struct HandOverTlsArgs {
     file: PathBuf,
 }
 
+/// The machine as its first process sees it.
+const MACHINE: &str = "/proc/1/root";
+
 /// Fails, and leaves the file as it is, if they cannot be used.
 pub(crate) fn run(args: HandOverTlsArgs) -> anyhow::Result<()> {
+    // A command of a unit that has all privileges still gets the bind mounts and the empty
+    // directories of the unit, which are in the way of what is below /var/lib, for instance.
+    if let Err(error) = nix::unistd::chroot(MACHINE).and_then(|()| nix::unistd::chdir("/")) {
+        tracing::debug!(%error, "the files are looked for in the sandbox");
+    }
     let said = |error: anyhow::Error| {
         // The journal may not know the unit of a process that ends at once, but knows whose output
         // this is.

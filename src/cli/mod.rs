@@ -31,6 +31,7 @@ mod platform;
 mod platform_access;
 mod platform_audit;
 mod platform_audit_verify;
+mod platform_backup;
 mod platform_lists;
 mod platform_sessions;
 mod policy;

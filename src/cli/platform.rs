@@ -11,6 +11,7 @@ use tokio::sync::watch;
 
 use super::exit::Failure;
 use super::global::Global;
+use super::platform_backup as backup;
 use super::{admin, install};
 use crate::agent::status::document::Origin;
 use crate::config::listen;
@@ -53,6 +54,8 @@ pub(crate) struct Args {
 enum Command {
     Start(Start),
     Systemd(install::PlatformArgs),
+    Backup(Box<backup::Backup>),
+    Restore(backup::RestoreArgs),
     #[command(flatten)]
     Administer(admin::Command),
 }
@@ -214,7 +217,10 @@ impl Args {
                 Some(Keep::LowPorts)
             }
             Command::Start(_) => Some(Keep::Nothing),
-            Command::Systemd(_) | Command::Administer(_) => None,
+            Command::Systemd(_)
+            | Command::Backup(_)
+            | Command::Restore(_)
+            | Command::Administer(_) => None,
         }
     }
 }
@@ -223,6 +229,8 @@ pub(crate) async fn run(args: Args, global: &Global, scope: Scope) -> anyhow::Re
     let command = match args.command {
         Command::Start(start) => return Box::pin(start_platform(start, global, scope)).await,
         Command::Systemd(args) => return Box::pin(install::platform(args, &scope)).await,
+        Command::Backup(args) => return Box::pin(args.run(global)).await,
+        Command::Restore(args) => return Box::pin(args.run(global)).await,
         Command::Administer(command) => command,
     };
     // One request, which a signal may end at any time.

@@ -57,6 +57,7 @@ mod metrics;
 mod organizations;
 mod platform;
 mod platform_audit;
+mod platform_backup;
 mod platform_tls;
 mod privileges;
 mod progress;

@@ -306,6 +306,13 @@ pub struct Identity {
     pub created_at: String,
 }
 
+/// The answer to `POST /v1/embedded/backup-snapshots`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct BackupSnapshot {
+    /// Of the file in the state directory.
+    pub name: String,
+}
+
 /// `POST /v1/auth/universal-auth/login`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

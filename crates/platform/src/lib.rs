@@ -18,6 +18,7 @@ use infisical_ssh as ssh;
 
 mod access;
 pub mod authority;
+pub mod backup;
 mod files;
 mod limit;
 mod live_sessions;
@@ -309,6 +310,7 @@ fn open(settings: &Settings) -> Result<Opened, Error> {
         store::Error::File(error) => unusable(error),
         other => Error::Store(other),
     })?;
+    backup::remove_all(&settings.state_dir);
     let admin_file = settings.state_dir.join(ADMIN_TOKEN_FILE);
     let (admin, created) = files::secret(&admin_file).map_err(unusable)?;
     if created {

@@ -98,7 +98,8 @@ pub(super) fn repeated_command_changes_only_differences(lab: &mut Lab) {
 /// A client of ACME replaces files that root alone may read, by links that lead elsewhere.
 pub(super) fn reload_takes_a_renewed_certificate(lab: &mut Lab) {
     let container = &lab.container;
-    let folder = "/etc/platform-tls";
+    // Where the unit has an empty directory.
+    let folder = "/var/lib/test-acme";
     let put = |number: u32, certificate: &str, key: &str| {
         container.write(&format!("{folder}/cert{number}.pem"), certificate, 0o600);
         container.write(&format!("{folder}/key{number}.pem"), key, 0o600);

@@ -122,6 +122,16 @@ impl Attempt {
         }
     }
 
+    /// To make a backup.
+    pub(super) fn backup(requester: Requester) -> Self {
+        Self {
+            action: Action::BackUp,
+            requester,
+            subject: Some(Subject::named("state", None)),
+            details: None,
+        }
+    }
+
     /// To enroll a `gateway` or a `relay`.
     pub(super) fn enrollment(requester: Requester, kind: &'static str) -> Self {
         Self {

@@ -9,6 +9,7 @@ pub(crate) mod access;
 pub(crate) mod admin;
 pub(crate) mod audit;
 pub(crate) mod auth;
+mod backup;
 pub(crate) mod body;
 mod error;
 pub(crate) mod gateways;
@@ -195,6 +196,7 @@ fn embedded() -> Router<App> {
         .route("/access-rules", post(access::allow).get(access::list))
         .route("/access-rules/check", post(access::check))
         .route("/access-rules/{number}", delete(access::remove))
+        .route("/backup-snapshots", post(backup::make_snapshot))
         .route("/relay-auth-secret", get(admin::relay_auth_secret))
         .route("/audit/{since}/{after}", get(audit::list))
         .route("/audit-chain/{number}", get(audit::verify))

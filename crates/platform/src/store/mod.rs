@@ -10,6 +10,7 @@
 
 mod access;
 mod audit;
+mod backup;
 mod enrollments;
 mod error;
 mod foundation;
@@ -37,6 +38,7 @@ pub(super) use identities::{Credential, IdentitySummary, Principal, Renewed};
 pub(super) use reachability::{Heartbeats, Reachability};
 pub(super) use relays::{Owner, Relay};
 pub(super) use roles::Role;
+pub(super) use sqlite::{Lock, describe, lock, snapshot_of_stopped};
 
 /// The open store. Cheap to clone.
 pub(super) type Store = Arc<dyn Storage>;
@@ -45,6 +47,7 @@ pub(super) type Store = Arc<dyn Storage>;
 pub(super) trait Storage:
     access::AccessStore
     + audit::AuditStore
+    + backup::BackupStore
     + enrollments::EnrollmentStore
     + foundation::FoundationStore
     + gateways::GatewayStore

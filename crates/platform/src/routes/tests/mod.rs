@@ -209,6 +209,11 @@ async fn every_endpoint_checks_its_roles() {
             enrollment,
             &["admin", "operator", "token"],
         ),
+        post(
+            "/v1/embedded/backup-snapshots",
+            json!({}),
+            &["admin", "token"],
+        ),
         get("/v1/embedded/access-rules", &["admin", "token"]),
         post(
             "/v1/embedded/access-rules",

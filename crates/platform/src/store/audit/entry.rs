@@ -113,6 +113,7 @@ pub(crate) enum Action {
     AddAccessRule,
     RemoveAccessRule,
     ReadRelayAuthSecret,
+    BackUp,
 }
 
 impl Action {
@@ -132,6 +133,7 @@ impl Action {
             Self::AddAccessRule => "add-access-rule",
             Self::RemoveAccessRule => "remove-access-rule",
             Self::ReadRelayAuthSecret => "read-relay-auth-secret",
+            Self::BackUp => "back-up",
         }
     }
 
@@ -150,7 +152,8 @@ impl Action {
             | Self::DeleteRelay
             | Self::AddAccessRule
             | Self::RemoveAccessRule
-            | Self::ReadRelayAuthSecret => AuditKind::Administration,
+            | Self::ReadRelayAuthSecret
+            | Self::BackUp => AuditKind::Administration,
         }
     }
 }

@@ -8,6 +8,7 @@
 
 mod access;
 mod audit;
+mod backup;
 mod enrollments;
 mod foundation;
 mod gateways;
@@ -25,6 +26,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
+
+pub(crate) use backup::{Lock, describe, lock, snapshot_of_stopped};
 
 use super::{Error, Storage, millis};
 use crate::files;
