@@ -13,10 +13,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::exit::{Code, Failure};
-use super::global::{ADMIN_TOKEN, Global, LOCAL_DOMAIN};
+use super::global::{ADMIN_TOKEN, Global, LOCAL_DOMAIN, Purpose};
 use super::platform_access as access;
 use super::platform_audit as audit;
 use super::platform_lists::{Format, ListedEnrollment, ListedGateway, ListedRelay};
+use super::platform_services as services;
 use super::platform_sessions as sessions;
 use super::print::print;
 use super::progress;
@@ -48,6 +49,8 @@ pub(crate) enum Command {
     #[command(subcommand)]
     #[command(name = "access")]
     AccessRules(access::Command),
+    #[command(subcommand, name = "service")]
+    Services(services::Command),
     Audit(audit::Args),
     Sessions(sessions::Args),
 }
@@ -60,6 +63,7 @@ impl Command {
             Self::Gateway(command) => gateway(command, global).await,
             Self::Relay(command) => relay(command, global).await,
             Self::AccessRules(command) => command.run(global).await,
+            Self::Services(command) => command.run(global).await,
             Self::Audit(args) => args.run(global).await,
             Self::Sessions(args) => args.run(global).await,
         }
@@ -87,6 +91,10 @@ pub(crate) enum IdentityCommand {
         /// Print a client id and secret to log in with instead, as lines of a configuration file
         #[arg(long)]
         universal_auth: bool,
+        /// For a person, who logs in at the OpenID provider (infisical login): their address, which
+        /// the provider must have verified, or subject:ID
+        #[arg(long, value_name = "EMAIL|subject:ID", conflicts_with_all = ["universal_auth", "output"])]
+        oidc: Option<String>,
         #[command(flatten)]
         output: Output,
         #[command(flatten)]
@@ -231,7 +239,7 @@ pub(crate) enum RelayCommand {
 #[derive(Debug, Args)]
 pub(crate) struct Administrator {
     /// File with the administrator's token [env: INFISICAL_TOKEN] [default: that of a platform on
-    /// this machine]
+    /// this machine, or else of infisical login]
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
 }
@@ -316,7 +324,8 @@ impl Administrator {
         let domain = global.domain(LOCAL_DOMAIN)?;
         let client =
             Client::try_new(&domain, &global.headers()?, &global.proxies()?).map_err(refused)?;
-        let (token, token_source) = global.client_token(self.token_file.as_deref(), &domain)?;
+        let (token, token_source) =
+            global.client_token(self.token_file.as_deref(), &domain, Purpose::Administer)?;
         Ok(Admin {
             client,
             token,
@@ -343,22 +352,31 @@ async fn identity(command: IdentityCommand, global: &Global) -> anyhow::Result<(
             roles,
             groups,
             universal_auth,
+            oidc,
             output,
             administrator,
         } => {
             output.prove_writable()?;
             let admin = administrator.connect(global)?;
             let is_client = roles.iter().any(|role| matches!(role, Role::Client));
-            let method = if universal_auth {
-                "universal-auth"
-            } else {
-                "token"
+            let method = match (&oidc, universal_auth) {
+                (Some(_), _) => "oidc",
+                (None, true) => "universal-auth",
+                (None, false) => "token",
             };
-            let request = json!({"name": name, "method": method, "roles": roles, "groups": groups});
+            let mut request =
+                json!({"name": name, "method": method, "roles": roles, "groups": groups});
+            if let (Some(person), Some(fields)) = (&oidc, request.as_object_mut()) {
+                fields.insert("person".to_owned(), json!(person));
+            }
             let path = "/v1/embedded/identities";
             let created: CreatedIdentity =
                 admin.post("creating the identity", path, &request).await?;
-            let (secret, id) = (created.secret()?, created.identity_id);
+            let secret = match oidc {
+                Some(_) => None,
+                None => Some(created.secret()?),
+            };
+            let id = created.identity_id;
             if is_client {
                 let _ = writeln!(
                     io::stderr(),
@@ -371,7 +389,7 @@ async fn identity(command: IdentityCommand, global: &Global) -> anyhow::Result<(
                 io::stderr(),
                 "Created identity {id}; to remove it: infisical platform identity remove {id}"
             );
-            output.write(&secret)
+            secret.map_or(Ok(()), |secret| output.write(&secret))
         }
         IdentityCommand::List {
             format,
@@ -538,7 +556,7 @@ fn write_file(path: &Path, secret: &Secret) -> anyhow::Result<()> {
 }
 
 /// A request that did not succeed; its class says why, and there is no one here to try again.
-fn refused(error: api::Error) -> anyhow::Error {
+pub(super) fn refused(error: api::Error) -> anyhow::Error {
     let reason = match error.class() {
         Class::Fatal(reason) => reason,
         Class::Reauthenticate | Class::Reenroll => Reason::Permission,

@@ -18,8 +18,6 @@ const COMMANDS: &[&str] = &[
     "folders",
     "init",
     "kmip",
-    "login",
-    "logout",
     "network",
     "pam",
     "pki",

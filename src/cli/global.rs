@@ -4,12 +4,14 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::io::{self, IsTerminal as _};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use anyhow::Context as _;
 use clap::Args;
 
 use super::exit::Failure;
 use super::logging::{Logging, Stream};
+use super::login::sessions::Sessions;
 use super::progress;
 use super::setting_args::{Every, SettingArgs};
 use crate::config::env::{
@@ -32,7 +34,19 @@ pub(crate) const LOCAL_DOMAIN: &str = "http://127.0.0.1:8080";
 /// The administrator's token, in the directory of the embedded platform.
 pub(crate) const ADMIN_TOKEN: &str = "admin-token";
 /// Why the administrator's token is looked for.
-const NOT_GIVEN: &str = "neither --token-file nor INFISICAL_TOKEN is given";
+const NOT_GIVEN: &str =
+    "neither --token-file nor INFISICAL_TOKEN is given, and no one is logged in (infisical login)";
+/// Where the token of a session comes from.
+const LOGIN_SOURCE: &str = "infisical login (run it again)";
+
+/// What a client's token is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Sessions with gateways.
+    Connect,
+    /// Administration of the platform.
+    Administer,
+}
 
 /// A truth value, as Go's flags have it.
 fn parse_bool(text: &str) -> Result<bool, &'static str> {
@@ -233,12 +247,25 @@ impl Global {
         })
     }
 
+    /// The platform for commands of a person: flag, environment, that of the only session, or
+    /// `default`.
+    pub(crate) fn client_domain(&self, default: &str) -> anyhow::Result<ApiBase> {
+        self.check_readable(&API_URL)?;
+        if self.raw().value(&API_URL).is_none() {
+            let sessions = Sessions::of(&self.environment).map(|sessions| sessions.all());
+            if let [session] = sessions.transpose()?.unwrap_or_default().as_slice() {
+                return Ok(session.domain.clone());
+            }
+        }
+        self.domain(default)
+    }
+
     /// The token for commands of a client, and where it comes from: `file` (the flag), the
-    /// environment, or the file `default`.
+    /// environment, or `default`.
     fn token(
         &self,
         file: Option<&Path>,
-        default: impl FnOnce() -> anyhow::Result<PathBuf>,
+        default: impl FnOnce() -> anyhow::Result<(Secret, String)>,
     ) -> anyhow::Result<(Secret, String)> {
         if let Some(file) = file {
             let token = token::load_private(file).map_err(Failure::configuration)?;
@@ -251,39 +278,63 @@ impl Global {
                 Err(error) => Err(invalid(error, value.origin)),
             };
         }
-        let file = default()?;
-        let token = token::load_private(&file).map_err(Failure::configuration);
-        let token = token.context(NOT_GIVEN)?;
-        Ok((token, file.display().to_string()))
+        default()
     }
 
     /// The token for commands of a client that ask the platform at `domain`, and where it comes
-    /// from; by default the administrator's of an embedded platform on this machine. That one is
-    /// for this machine only: to a platform elsewhere it is never sent unless it was named.
+    /// from; by default that of a person's session there, or the administrator's of an embedded
+    /// platform on this machine. That one is for this machine only: to a platform elsewhere it is
+    /// never sent unless it was named.
+    ///
+    /// Where both are there, a person who has logged in connects as themselves, and root administers
+    /// its own platform, no matter who is logged in.
     pub(crate) fn client_token(
         &self,
         file: Option<&Path>,
         domain: &ApiBase,
+        purpose: Purpose,
     ) -> anyhow::Result<(Secret, String)> {
         if domain.is_plain_http_beyond_loopback() {
             let domain = domain.to_string();
             Warning::PlainHttp { domain }.log();
         }
         self.token(file, || {
-            if !domain.is_loopback() {
-                return Err(wrong(format!(
-                    "{domain} is not on this machine, so this machine's administrator token is not sent to it; give \
-                     --token-file or {}",
-                    TOKEN.name
-                )));
+            let administrators = || self.administrators_token(domain);
+            let found = match purpose {
+                Purpose::Connect => None,
+                Purpose::Administer => administrators().ok(),
+            };
+            if let Some(found) = found {
+                return Ok(found);
             }
-            let directory = self.running_platform_directory().ok_or_else(|| {
-                wrong(format!(
-                    "{NOT_GIVEN}, and without HOME there is no administrator's token of this machine"
-                ))
-            })?;
-            Ok(directory.join(ADMIN_TOKEN))
+            let sessions = Sessions::of(&self.environment);
+            let session = sessions.map(|sessions| sessions.load(domain));
+            match session.transpose()?.flatten() {
+                Some(session) if session.has_ended(SystemTime::now()) => Err(session.ended()),
+                Some(session) => Ok((session.token, LOGIN_SOURCE.to_owned())),
+                None => administrators(),
+            }
         })
+    }
+
+    /// The administrator's token of an embedded platform on this machine, if `domain` is one.
+    fn administrators_token(&self, domain: &ApiBase) -> anyhow::Result<(Secret, String)> {
+        if !domain.is_loopback() {
+            return Err(wrong(format!(
+                "{domain} is not on this machine, so this machine's administrator token is not sent to it; run \
+                 infisical login --domain {domain}, or give --token-file or {}",
+                TOKEN.name
+            )));
+        }
+        let directory = self.running_platform_directory().ok_or_else(|| {
+            wrong(format!(
+                "{NOT_GIVEN}, and without HOME there is no administrator's token of this machine"
+            ))
+        })?;
+        let file = directory.join(ADMIN_TOKEN);
+        let token = token::load_private(&file).map_err(Failure::configuration);
+        let token = token.context(NOT_GIVEN)?;
+        Ok((token, file.display().to_string()))
     }
 
     /// The state directory of the platform that this user administers: that of the service, or that
@@ -328,7 +379,9 @@ mod tests {
     use std::fs::Permissions;
     use std::os::unix::fs::PermissionsExt as _;
 
-    use super::{Global, GlobalArgs};
+    use super::Sessions;
+    use super::{Global, GlobalArgs, Purpose};
+    use crate::api::people::{LoggedIn, WhoAmI};
     use crate::cli::exit::Code;
     use crate::cli::setting_args::SettingArgs;
     use crate::config::env::{API_URL, Environment, LOG_LEVEL};
@@ -359,27 +412,72 @@ mod tests {
             assert_eq!(found.as_url().as_str(), domain);
         }
         let directory = tempfile::tempdir().expect("a directory");
-        let (named, default) = (
-            directory.path().join("named"),
-            directory.path().join("default"),
-        );
-        for (path, text) in [(&named, "from-file\n"), (&default, "from-default\n")] {
-            std::fs::write(path, text).expect("written");
-            std::fs::set_permissions(path, Permissions::from_mode(0o600)).expect("private");
-        }
+        let named = directory.path().join("named");
+        std::fs::write(&named, "from-file\n").expect("written");
+        std::fs::set_permissions(&named, Permissions::from_mode(0o600)).expect("private");
+        let default = || Ok((Secret::new("from-default"), "the default".to_owned()));
         for (file, variables, token) in [
             (Some(named.as_path()), &variables[..], "from-file"),
             (None, &variables[..], "from-env"),
             (None, &[], "from-default"),
         ] {
-            let found = global(None, variables).token(file, || Ok(default.clone()));
+            let found = global(None, variables).token(file, default);
             assert_eq!(found.expect("a token").0, Secret::new(token));
         }
-        std::fs::set_permissions(&default, Permissions::from_mode(0o644)).expect("public");
-        let error = global(None, &[]).token(None, || Ok(default.clone()));
+        std::fs::set_permissions(&named, Permissions::from_mode(0o644)).expect("public");
+        let error = global(None, &[]).token(Some(&named), default);
         assert_eq!(Code::of(&error.expect_err("public")), Code::Configuration);
-        let error = global(None, &[]).token(None, || Ok("/nonexistent/token".into()));
-        assert_eq!(Code::of(&error.expect_err("absent")), Code::Configuration);
+    }
+
+    /// A session that has ended is an error, and no reason to use another token.
+    #[test]
+    fn session_of_the_domain_is_used() {
+        let home = tempfile::tempdir().expect("a directory");
+        let variables = [("HOME", home.path().to_str().expect("text"))];
+        let global = global(None, &variables);
+        let sessions = Sessions::of(&global.environment).expect("a home");
+        let domain = ApiBase::parse("https://platform.example").expect("a domain");
+        let session = |end: &str| LoggedIn {
+            access_token: Secret::new("from-session"),
+            who: WhoAmI {
+                id: None,
+                name: "alice".to_owned(),
+                roles: Vec::new(),
+                groups: Vec::new(),
+                expires_at: Some(end.to_owned()),
+            },
+        };
+        sessions
+            .save(&domain, session("2999-01-01T00:00:00Z"))
+            .expect("saved");
+        for purpose in [Purpose::Connect, Purpose::Administer] {
+            let found = global
+                .client_token(None, &domain, purpose)
+                .expect("a token");
+            assert_eq!(found.0, Secret::new("from-session"));
+        }
+        let default = global
+            .client_domain("http://127.0.0.1:8080")
+            .expect("a domain");
+        assert_eq!(default, domain);
+        sessions
+            .save(&domain, session("2000-01-01T00:00:00Z"))
+            .expect("saved");
+        let error = global.client_token(None, &domain, Purpose::Connect);
+        let error = error.expect_err("it has ended");
+        assert_eq!(Code::of(&error), Code::Permission);
+        assert!(
+            error.to_string().contains("infisical login --domain"),
+            "{error}"
+        );
+        let other = ApiBase::parse("https://other.example").expect("a domain");
+        sessions
+            .save(&other, session("2999-01-01T00:00:00Z"))
+            .expect("saved");
+        let default = global
+            .client_domain("http://127.0.0.1:8080")
+            .expect("a domain");
+        assert_eq!(default.to_string(), "http://127.0.0.1:8080/api");
     }
 
     #[test]
@@ -391,16 +489,17 @@ mod tests {
         let variable = [("INFISICAL_TOKEN", "from-env")];
         for elsewhere in ["http://platform.example", "https://platform.example"] {
             let domain = ApiBase::parse(elsewhere).expect("a domain");
-            let error = global(None, &[]).client_token(None, &domain);
+            let error = global(None, &[]).client_token(None, &domain, Purpose::Connect);
             let error = error.expect_err("no token for it");
             assert_eq!(Code::of(&error), Code::Configuration);
             let text = error.to_string();
             for word in ["platform.example", "--token-file", "INFISICAL_TOKEN"] {
                 assert!(text.contains(word), "{text}");
             }
-            let found = global(None, &variable).client_token(None, &domain);
+            let found = global(None, &variable).client_token(None, &domain, Purpose::Connect);
             assert_eq!(found.expect("a token").0, Secret::new("from-env"));
-            let found = global(None, &variable).client_token(Some(&named), &domain);
+            let found =
+                global(None, &variable).client_token(Some(&named), &domain, Purpose::Connect);
             assert_eq!(found.expect("a token").0, Secret::new("from-file"));
         }
     }

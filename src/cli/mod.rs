@@ -25,6 +25,7 @@ mod install;
 mod instances;
 mod legacy;
 pub mod logging;
+mod login;
 mod manual;
 mod person;
 mod platform;
@@ -33,6 +34,8 @@ mod platform_audit;
 mod platform_audit_verify;
 mod platform_backup;
 mod platform_lists;
+mod platform_oidc;
+mod platform_services;
 mod platform_sessions;
 mod policy;
 pub mod print;
@@ -100,6 +103,8 @@ enum Command {
     Relay(relay::Args),
     Platform(platform::Args),
     Connect(connect::Args),
+    Login(login::LoginArgs),
+    Logout(login::LogoutArgs),
     Dev(dev::Args),
     Completions(completions::Args),
     #[command(hide = true)]
@@ -176,6 +181,8 @@ impl Cli {
         let command = command
             .mut_subcommand("dev", without)
             .mut_subcommand("connect", local)
+            .mut_subcommand("login", local)
+            .mut_subcommand("logout", local)
             .mut_subcommand("platform", local);
         examples::add_to(command)
     }
@@ -204,6 +211,8 @@ impl Cli {
             Command::Gateway(_) | Command::Relay(_) | Command::Platform(_) => LogLevel::Info,
             // A person reads along, or a program such as ssh that passes on what we say.
             Command::Connect(_)
+            | Command::Login(_)
+            | Command::Logout(_)
             | Command::Dev(_)
             | Command::Completions(_)
             | Command::Man(_)
@@ -218,7 +227,11 @@ impl Cli {
         match self.command {
             // They say the same about their whole configuration.
             Command::Gateway(_) | Command::Relay(_) => warnings.clear(),
-            Command::Platform(_) | Command::Connect(_) | Command::Dev(_) => {
+            Command::Platform(_)
+            | Command::Connect(_)
+            | Command::Login(_)
+            | Command::Logout(_)
+            | Command::Dev(_) => {
                 warnings.extend_from_slice(&environment.misspelled);
             }
             Command::Completions(_) | Command::Man(_) | Command::Version => {}
@@ -232,6 +245,8 @@ impl Cli {
             Command::Relay(args) => args.installs(),
             Command::Platform(_)
             | Command::Connect(_)
+            | Command::Login(_)
+            | Command::Logout(_)
             | Command::Dev(_)
             | Command::Completions(_)
             | Command::Man(_)
@@ -248,6 +263,8 @@ impl Cli {
             Command::Platform(args) => args.keeps(),
             // A person's own process, which may be asked to start others.
             Command::Connect(_)
+            | Command::Login(_)
+            | Command::Logout(_)
             | Command::Dev(_)
             | Command::Completions(_)
             | Command::Man(_)
@@ -295,6 +312,11 @@ async fn run(command: Command, global: &Global, logs: Handle, scope: Scope) -> a
             stop_on_signal(&scope, &logs)?;
             Box::pin(connect::run(args, global, scope)).await
         }
+        Command::Login(args) => {
+            stop_on_signal(&scope, &logs)?;
+            Box::pin(login::run(args, global, scope)).await
+        }
+        Command::Logout(args) => Box::pin(login::log_out(args, global)).await,
         Command::Dev(args) => {
             stop_on_signal(&scope, &logs)?;
             Box::pin(dev::run(args, global, scope)).await

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use super::exit::Failure;
 use super::global::Global;
 use super::platform_backup as backup;
+use super::platform_oidc::OidcArgs;
 use super::{admin, install};
 use crate::agent::status::document::Origin;
 use crate::config::listen;
@@ -101,6 +102,8 @@ struct Start {
     public: PublicArgs,
     #[command(flatten)]
     retention: RetentionArgs,
+    #[command(flatten)]
+    oidc: OidcArgs,
     #[command(flatten)]
     metrics: MetricsArgs,
     /// For tests: the certificates of gateways end after so many seconds instead of a day
@@ -264,6 +267,8 @@ async fn start_platform(args: Start, global: &Global, scope: Scope) -> anyhow::R
         ready_file: args.ready_file,
         public_url: args.public.public_url,
         audit_retention: args.retention.audit_retention,
+        oidc: args.oidc.settings(global)?,
+        session_lifetime: args.oidc.session_lifetime(),
         gateway_lifetime: args
             .gateway_certificate_lifetime
             .map(|seconds| Duration::from_secs(u64::from(seconds.get()))),

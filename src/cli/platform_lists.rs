@@ -130,9 +130,10 @@ impl Format {
     }
 
     pub(super) fn identities(&self, identities: &[Identity]) -> anyhow::Result<()> {
-        let login = |identity: &Identity| match identity.client_id {
-            Some(_) => "universal-auth",
-            None => "token",
+        let login = |identity: &Identity| match (&identity.person, &identity.client_id) {
+            (Some(_), _) => "oidc",
+            (None, Some(_)) => "universal-auth",
+            (None, None) => "token",
         };
         let object = |identity: &Identity| {
             json!({
@@ -142,6 +143,7 @@ impl Format {
                 "groups": identity.groups,
                 "login": login(identity),
                 "client_id": identity.client_id,
+                "person": identity.person,
                 "created_at": identity.created_at,
             })
         };

@@ -15,6 +15,8 @@ pub(crate) const UNIT: &str = include_str!("../../systemd/infisical-platform.ser
 pub const SERVICE: &str = "infisical-platform.service";
 /// The drop-in that holds the settings.
 pub const DROP_IN: &str = "settings.conf";
+/// Name of the credential with the client secret for the OpenID provider.
+const OIDC_SECRET: &str = "oidc-client-secret";
 /// Where its state is.
 pub(crate) const STATE: &str = "/var/lib/infisical-platform";
 /// Where the service manager keeps the state of a made-up user.
@@ -34,6 +36,8 @@ pub struct Settings {
     pub metrics_port: Option<u16>,
     /// Certificate and key of HTTPS, each an absolute path.
     pub tls: Option<(PathBuf, PathBuf)>,
+    /// The client secret for the OpenID provider, an absolute path.
+    pub oidc_client_secret: Option<PathBuf>,
     /// The other arguments of `platform start`.
     pub arguments: Vec<String>,
 }
@@ -64,6 +68,14 @@ pub fn drop_in(settings: &Settings, program: &Program, version: Version) -> Stri
         format!("platform start --state-dir {STATE}"),
         format!("--listen {}", settings.listen),
     ];
+    if let Some(path) = &settings.oidc_client_secret {
+        // Not a word: the value of this setting is taken as it stands.
+        let path = path.to_string_lossy().replace('%', "%%");
+        lines.push(format!("LoadCredential={OIDC_SECRET}:{path}"));
+        words.push(format!(
+            "--oidc-client-secret-file ${{CREDENTIALS_DIRECTORY}}/{OIDC_SECRET}"
+        ));
+    }
     // A `$` would begin a variable.
     let argument = |text: &String| word(&text.replace('$', "$$"));
     if let Some((certificate, key)) = &settings.tls {
@@ -108,6 +120,7 @@ mod tests {
             listen: listen.parse().expect("an address"),
             metrics_port: Some(9091),
             tls: Some(("/etc/tls/a%b $c.pem".into(), "/etc/tls/key.pem".into())),
+            oidc_client_secret: Some("/etc/oidc/50%".into()),
             arguments: arguments.iter().map(ToString::to_string).collect(),
         };
         let program = Program::try_new("/usr/bin/infisical".as_ref()).expect("a path");
@@ -124,8 +137,10 @@ mod tests {
              /etc/tls/key.pem /run/infisical-platform/tls.pem",
             "ExecReload=+/bin/kill -HUP $MAINPID",
             "ExecStart=/usr/bin/infisical platform start --state-dir /var/lib/infisical-platform \
-             --listen 0.0.0.0:443 --tls-cert /run/infisical-platform/tls.pem \
+             --listen 0.0.0.0:443 \
+             --oidc-client-secret-file ${CREDENTIALS_DIRECTORY}/oidc-client-secret --tls-cert /run/infisical-platform/tls.pem \
              --tls-key /run/infisical-platform/tls.pem --organization \"50%% of $$a b\"",
+            "LoadCredential=oidc-client-secret:/etc/oidc/50%%",
             "SocketBindAllow=tcp:443",
             "SocketBindAllow=tcp:9091",
             "AmbientCapabilities=CAP_NET_BIND_SERVICE",

@@ -133,6 +133,7 @@ fn write_platform(port: u16, version: Version, directory: &Path) -> String {
         metrics_port: None,
         listen: ([127, 0, 0, 1], port).into(),
         tls: None,
+        oidc_client_secret: Some("/etc/oidc/secret".into()),
         arguments: vec!["--organization=Ours & theirs".to_owned()],
     };
     let drop_ins = directory.join(format!("{}.d", platform::SERVICE));

@@ -345,7 +345,6 @@ const OTHERS: &[Line] = &[
     line("gateway install --token=t", 64, &["systemd install"]),
     line("gateway --help", 0, &["start"]),
     line("relay", 64, &["start", "systemd"]),
-    line("login", 64, &[OTHER_PROGRAM]),
     line("run --env=prod -- npm start", 64, &[OTHER_PROGRAM]),
     line("secrets get NAME --plain", 64, &[OTHER_PROGRAM]),
     line("export --format=dotenv", 64, &[OTHER_PROGRAM]),

@@ -12,7 +12,7 @@ use crate::names::{GatewayId, GatewayName, RelayHost, RelayId, RelayName};
 use crate::secret::Secret;
 
 /// Writes a secret on the wire, the one place where it may be serialised.
-fn expose<S: serde::Serializer>(secret: &Secret, s: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn expose<S: serde::Serializer>(secret: &Secret, s: S) -> Result<S::Ok, S::Error> {
     s.serialize_str(secret.expose())
 }
 
@@ -302,6 +302,9 @@ pub struct Identity {
     pub groups: Vec<String>,
     /// With which it logs in; null where it has an access token.
     pub client_id: Option<String>,
+    /// The address or the subject of the person who it is; null where it is none.
+    #[serde(default)]
+    pub person: Option<String>,
     /// RFC 3339.
     pub created_at: String,
 }

@@ -33,6 +33,8 @@ pub struct Environment {
     pub misspelled: Vec<Warning>,
     /// `HOME`.
     pub home: Option<PathBuf>,
+    /// `XDG_CONFIG_HOME`.
+    pub xdg_config_home: Option<PathBuf>,
     /// `XDG_STATE_HOME`.
     pub xdg_state_home: Option<PathBuf>,
     /// `STATE_DIRECTORY` of a service, the first if there are several.
@@ -88,6 +90,7 @@ impl Environment {
             match name {
                 "HOME" => environment.home = path(),
                 "XDG_RUNTIME_DIR" => environment.xdg_runtime_directory = path(),
+                "XDG_CONFIG_HOME" => environment.xdg_config_home = path(),
                 "XDG_STATE_HOME" => environment.xdg_state_home = path(),
                 "STATE_DIRECTORY" => {
                     environment.state_directory = std::env::split_paths(&value).next();

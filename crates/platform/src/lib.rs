@@ -24,6 +24,7 @@ mod limit;
 mod live_sessions;
 pub mod metrics;
 mod observations;
+mod oidc;
 mod probe;
 mod prober;
 mod public_url;
@@ -48,6 +49,7 @@ use axum::Router;
 pub use files::{Error as FileError, prove_replaceable, replace as write_private};
 use ipnet::IpNet;
 use metrics::Metrics;
+pub use oidc::Settings as OidcSettings;
 pub use public_url::{InvalidPublicUrl, PublicUrl};
 use store::Store;
 use tls::Tls;
@@ -80,6 +82,11 @@ pub const DEFAULT_AUDIT_RETENTION: u16 = 90;
 /// For how many days it may be kept.
 pub const AUDIT_RETENTIONS: RangeInclusive<u16> = 1..=3650;
 
+/// Hours of a person's session where no one says otherwise: a day of work.
+pub const DEFAULT_SESSION_HOURS: u8 = 8;
+/// Hours that it may last.
+pub const SESSION_HOURS: RangeInclusive<u8> = 1..=72;
+
 /// What the platform needs to start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
@@ -101,6 +108,10 @@ pub struct Settings {
     pub public_url: Option<PublicUrl>,
     /// For how many days an entry of the record is kept, one of [`AUDIT_RETENTIONS`].
     pub audit_retention: u16,
+    /// Where people log in; nowhere without it.
+    pub oidc: Option<OidcSettings>,
+    /// How long a person's session lasts.
+    pub session_lifetime: Duration,
     /// For tests: a gateway's certificates end sooner.
     pub gateway_lifetime: Option<Duration>,
 }
@@ -238,7 +249,12 @@ pub(crate) async fn build(settings: Settings, metrics: Metrics) -> Result<Platfo
         authority = authority.with_gateway_lifetime(lifetime);
     }
     let web = web::Web::new(settings.public_url, tls.is_some());
-    let app = routes::App::new(store, authority, &admin, relay_auth, metrics.clone(), web);
+    let people = (
+        settings.oidc.map(oidc::Oidc::new),
+        settings.session_lifetime,
+    );
+    let metered = metrics.clone();
+    let app = routes::App::new(store, authority, &admin, relay_auth, metered, web, people);
     let listener = listen::bind(Some(settings.listen), settings.listen.port())?;
     let acceptor = Acceptor::new(listener, server::MAX_CONNECTIONS);
     let address = acceptor.local_addr().map_err(Error::Accept)?;

@@ -23,6 +23,8 @@ fn settings(directory: &Path) -> Settings {
         ready_file: Some(directory.join("ready")),
         public_url: None,
         audit_retention: DEFAULT_AUDIT_RETENTION,
+        oidc: None,
+        session_lifetime: std::time::Duration::from_secs(3600),
         gateway_lifetime: None,
     }
 }

@@ -110,6 +110,14 @@ name!(
 );
 
 name!(
+    /// The name that an operator gave a service behind a gateway: 1–64 characters.
+    ServiceName,
+    "service name",
+    |text| is_label(text, 64),
+    "use 1 to 64 letters, digits, '-', '_' or '.', beginning with a letter or digit"
+);
+
+name!(
     /// The id that the platform gave a gateway (a UUID today); also its SSH user name and the
     /// routing key.
     GatewayId,

@@ -8,6 +8,7 @@ use clap::{Args, Subcommand};
 use super::super::exit::Failure;
 use super::super::hand_over_tls::{self, HandOverTlsArgs};
 use super::super::platform::{DEFAULT_LISTEN, MetricsArgs, ProxyArgs, PublicArgs, RetentionArgs};
+use super::super::platform_oidc::OidcArgs;
 use super::super::service::{self, say};
 use super::Steps;
 use super::execute::show;
@@ -74,6 +75,8 @@ struct Install {
     public: PublicArgs,
     #[command(flatten)]
     retention: RetentionArgs,
+    #[command(flatten)]
+    oidc: OidcArgs,
     #[command(flatten)]
     metrics: MetricsArgs,
     #[command(flatten)]
@@ -179,7 +182,8 @@ impl Install {
             (Some(certificate), Some(key)) => Some((absolute(certificate)?, absolute(key)?)),
             _ => None,
         };
-        let mut arguments = Vec::new();
+        let oidc_client_secret = self.oidc.secret_file().map(absolute).transpose()?;
+        let mut arguments = self.oidc.words()?;
         if let Some(algorithm) = self.key_algorithm {
             arguments.extend(["--key-algorithm".to_owned(), algorithm.to_string()]);
         }
@@ -201,6 +205,7 @@ impl Install {
             listen: self.listen,
             metrics_port,
             tls,
+            oidc_client_secret,
             arguments,
         })
     }

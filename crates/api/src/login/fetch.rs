@@ -77,6 +77,26 @@ pub(super) fn far(at: &str, proxies: &Proxies) -> Result<(reqwest::Client, Optio
     Ok((builder.build().map_err(Error::Local)?, proxy))
 }
 
+/// For the OpenID provider at the URL `at`, by way of `proxies`. A person waits for the answer.
+pub(crate) fn provider(at: &str, proxies: &Proxies) -> Result<reqwest::Client, Error> {
+    let builder = reqwest::Client::builder()
+        .tls_backend_preconfigured(trust::roots().client_config()?)
+        .dns_resolver(Arc::new(Resolver))
+        .redirect(redirect::Policy::none())
+        .connect_timeout(LINK_CONNECT)
+        .timeout(LINK_DEADLINE);
+    let builder = match Url::parse(at) {
+        Ok(url) => {
+            outbound::route(builder, proxies, &url)
+                .map_err(Error::Local)?
+                .0
+        }
+        // The request itself will fail.
+        Err(_) => builder.no_proxy(),
+    };
+    builder.build().map_err(Error::Local)
+}
+
 impl Service {
     /// Sends `request` and reads the whole answer.
     pub(super) async fn ask(

@@ -24,6 +24,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 pub use error::Error;
+pub(crate) use fetch::provider;
 use serde::Serialize;
 use tokio::sync::Mutex;
 

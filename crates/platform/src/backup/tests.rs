@@ -23,6 +23,8 @@ fn settings(state_dir: &Path) -> Settings {
         ready_file: None,
         public_url: None,
         audit_retention: DEFAULT_AUDIT_RETENTION,
+        oidc: None,
+        session_lifetime: std::time::Duration::from_secs(3600),
         gateway_lifetime: None,
     }
 }

@@ -147,6 +147,20 @@ pub(super) fn groups(names: &[String]) -> Result<Vec<String>, ApiError> {
     names.iter().map(|name| group(name)).collect()
 }
 
+/// Leaves out of the groups that a provider names those whose names cannot be names of groups here.
+pub(super) fn leave_out_invalid(names: &mut Vec<String>) {
+    let count = names.len();
+    names.retain(|name| group(name).is_ok());
+    names.truncate(MAX_GROUPS);
+    if names.len() < count {
+        tracing::warn!(
+            left_out = count - names.len(),
+            "groups that the OpenID provider names are left out: their names are not valid here, or there \
+             are too many"
+        );
+    }
+}
+
 fn group(name: &str) -> Result<String, ApiError> {
     let is_valid = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     if !(1..=MAX_GROUP).contains(&name.len()) || !name.chars().all(is_valid) {

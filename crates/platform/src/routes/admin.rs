@@ -13,11 +13,14 @@ use super::{App, access, gateways, relays, rfc3339};
 use crate::api::access::GROUP_PREFIX;
 use crate::api::types::{Identity as IdentityRow, Message};
 use crate::names::{GatewayName, RelayHost, RelayName};
-use crate::store::{Credential, Enrollment, EnrollmentKind, IdentitySummary, Role};
+use crate::oidc;
+use crate::store::{Credential, Enrollment, EnrollmentKind, IdentitySummary, NewPerson, Role};
 use crate::token::{self, TokenHash};
 
 /// Longest name of an identity, in characters.
 const MAX_NAME: usize = 64;
+/// Longest address or subject of a person, with what stands before it.
+const MAX_PERSON: usize = 300;
 
 /// `POST identities`
 #[derive(Debug, Deserialize)]
@@ -28,6 +31,9 @@ pub(crate) struct CreateIdentity {
     pub(crate) roles: Vec<String>,
     #[serde(default)]
     pub(crate) groups: Vec<String>,
+    /// For the method oidc: an address, or `subject:` and a subject.
+    #[serde(default)]
+    pub(crate) person: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -35,6 +41,7 @@ pub(crate) struct CreateIdentity {
 pub(crate) enum Method {
     Token,
     UniversalAuth,
+    Oidc,
 }
 
 /// Registering a gateway is what most identities are for.
@@ -77,6 +84,7 @@ pub(crate) async fn create_identity(
             client_id: client_id.clone(),
             client_secret: hash,
         },
+        Method::Oidc => Credential::Person(new_person(&app, request.person)?),
     };
     let id = app
         .store()
@@ -95,7 +103,27 @@ pub(crate) async fn create_identity(
         Method::UniversalAuth => {
             json!({"identityId": id, "clientId": client_id, "clientSecret": secret})
         }
+        Method::Oidc => json!({"identityId": id}),
     }))
+}
+
+/// Whom an identity is for.
+fn new_person(app: &App, person: Option<String>) -> Result<NewPerson, ApiError> {
+    let person = person.unwrap_or_default();
+    let wrong = |rule: &str| Err(ApiError::invalid(&["person"], rule));
+    let issuer = app.oidc()?.issuer().to_owned();
+    if person.is_empty() || person.len() > MAX_PERSON || person.chars().any(char::is_control) {
+        return wrong("give an address, or subject: and the provider's subject");
+    }
+    match person.strip_prefix("subject:") {
+        Some("") => wrong("there is no subject behind subject:"),
+        Some(subject) => Ok(NewPerson::Subject {
+            issuer,
+            subject: subject.to_owned(),
+        }),
+        None if oidc::is_email(&person) => Ok(NewPerson::Email(person.to_lowercase())),
+        None => wrong("it is neither an address nor subject: and the provider's subject"),
+    }
 }
 
 /// `GET identities`
@@ -114,6 +142,7 @@ pub(crate) async fn identities(
             .collect(),
         groups: identity.groups,
         client_id: identity.client_id,
+        person: identity.person,
         created_at: rfc3339(identity.created_at),
     };
     Ok(axum::Json(identities.map(row).collect()))

@@ -338,7 +338,7 @@ async fn principal(parts: &Parts, app: &App) -> Result<Principal, ApiError> {
 }
 
 /// The token of `Authorization: Bearer …` (RFC 6750 §2.1).
-fn bearer(parts: &Parts) -> Result<Secret, ApiError> {
+pub(super) fn bearer(parts: &Parts) -> Result<Secret, ApiError> {
     parts
         .headers
         .get(header::AUTHORIZATION)

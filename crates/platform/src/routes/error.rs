@@ -155,6 +155,10 @@ impl From<store::Error> for ApiError {
             | Error::NotASlug(_)
             | Error::AmbiguousIdentity(_)
             | Error::TooManyRules(_)
+            | Error::ServiceTaken { .. }
+            | Error::TooManyServices(_)
+            | Error::PersonTaken(_)
+            | Error::NoSession
             | Error::NumericHost(_) => Self::bad_request(message),
             Error::UnknownRelay(_)
             | Error::UnknownGateway(_)
@@ -163,8 +167,9 @@ impl From<store::Error> for ApiError {
             | Error::NoGateway
             | Error::UnknownIdentity(_)
             | Error::UnknownRule(_)
+            | Error::UnknownService { .. }
             | Error::UnknownEnrollment { .. } => Self::not_found(message),
-            Error::NotOwner(_) => Self::forbidden(message),
+            Error::NotOwner(_) | Error::UnknownPerson(_) => Self::forbidden(message),
             Error::Enrollment | Error::Credentials | Error::Token => Self::unauthorized(message),
             // Not a refusal: it passes as soon as a relay has started.
             Error::NoRelay => Self::unavailable(message, Duration::from_secs(5)),

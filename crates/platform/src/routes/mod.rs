@@ -16,8 +16,10 @@ pub(crate) mod gateways;
 mod layer;
 pub(crate) mod live_sessions;
 mod login;
+mod people;
 mod reach;
 pub(crate) mod relays;
+mod services;
 mod sessions;
 mod signing;
 #[cfg(test)]
@@ -25,7 +27,7 @@ mod tests;
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 pub(super) use auth::Source;
 use axum::Router;
@@ -42,6 +44,7 @@ use super::limit::{LOGINS, Limiter};
 use super::live_sessions::LiveSessions;
 use super::metrics::Metrics;
 use super::observations::Observations;
+use super::oidc::Oidc;
 use super::prober::Watch;
 use super::store::Store;
 use super::token::TokenHash;
@@ -70,6 +73,10 @@ struct Shared {
     web: Web,
     observations: Observations,
     watch: Watch,
+    /// Not there if people cannot log in.
+    oidc: Option<Oidc>,
+    /// How long a person's session lasts.
+    session_lifetime: Duration,
 }
 
 impl App {
@@ -81,6 +88,7 @@ impl App {
         relay_auth_secret: Secret,
         metrics: Metrics,
         web: Web,
+        (oidc, session_lifetime): (Option<Oidc>, Duration),
     ) -> Self {
         Self(Arc::new(Shared {
             store,
@@ -95,6 +103,8 @@ impl App {
             web,
             observations: Observations::default(),
             watch: Watch::default(),
+            oidc,
+            session_lifetime,
         }))
     }
 
@@ -197,6 +207,18 @@ fn embedded() -> Router<App> {
         .route("/access-rules/check", post(access::check))
         .route("/access-rules/{number}", delete(access::remove))
         .route("/backup-snapshots", post(backup::make_snapshot))
+        .route(
+            "/login",
+            post(people::begin)
+                .get(people::who_am_i)
+                .delete(people::log_out),
+        )
+        .route("/login/finish", post(people::finish))
+        .route("/login/device", post(people::begin_device))
+        .route("/login/device/poll", post(people::poll_device))
+        .route("/services", post(services::add).get(services::list))
+        .route("/services/reachable", get(services::reachable))
+        .route("/services/{gateway}/{name}", delete(services::remove))
         .route("/relay-auth-secret", get(admin::relay_auth_secret))
         .route("/audit/{since}/{after}", get(audit::list))
         .route("/audit-chain/{number}", get(audit::verify))

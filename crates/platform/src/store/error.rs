@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::authority::{self, KeyAlgorithm};
 use crate::files;
-use crate::names::{RelayHost, RelayName};
+use crate::names::{GatewayName, RelayHost, RelayName, ServiceName};
 
 /// See the module.
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +67,18 @@ pub enum Error {
     UnknownRule(i64),
     #[error("there are {0} access rules already; remove some, or give groups rules in their place")]
     TooManyRules(i64),
+    #[error("gateway {gateway} has a service {name} already; remove that one first")]
+    ServiceTaken {
+        gateway: GatewayName,
+        name: ServiceName,
+    },
+    #[error("gateway {gateway} has no service {name}")]
+    UnknownService {
+        gateway: GatewayName,
+        name: ServiceName,
+    },
+    #[error("there are {0} services already; remove some")]
+    TooManyServices(i64),
     #[error("the relay {0:?} belongs to another identity")]
     NotOwner(String),
     #[error("no relay is available: none has sent a heartbeat within the last hour")]
@@ -79,6 +91,15 @@ pub enum Error {
     UnknownEnrollment { kind: &'static str, name: String },
     #[error("the client id or client secret is wrong")]
     Credentials,
+    #[error("another identity is for {0} already")]
+    PersonTaken(String),
+    #[error(
+        "no identity is for this person; an administrator creates one: infisical platform identity create \
+         NAME --role client --oidc {0}"
+    )]
+    UnknownPerson(String),
+    #[error("this token is not that of a session")]
+    NoSession,
     #[error("the access token is invalid, expired or revoked")]
     Token,
 }

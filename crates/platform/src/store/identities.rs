@@ -6,6 +6,7 @@ use async_trait::async_trait;
 
 use super::Error;
 use super::audit::Requester;
+use super::people::NewPerson;
 use super::roles::Role;
 use crate::names::GatewayId;
 use crate::token::TokenHash;
@@ -26,6 +27,8 @@ pub(crate) enum Credential {
         client_id: String,
         client_secret: TokenHash,
     },
+    /// By a login at the OpenID provider.
+    Person(NewPerson),
 }
 
 /// An authenticated identity.
@@ -45,6 +48,8 @@ pub(crate) struct IdentitySummary {
     pub(crate) groups: Vec<String>,
     /// With which it logs in; without one it has an access token.
     pub(crate) client_id: Option<String>,
+    /// The address or the subject of the person who it is.
+    pub(crate) person: Option<String>,
     pub(crate) created_at: SystemTime,
 }
 

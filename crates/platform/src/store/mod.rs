@@ -16,9 +16,11 @@ mod error;
 mod foundation;
 mod gateways;
 mod identities;
+mod people;
 mod reachability;
 mod relays;
 mod roles;
+mod services;
 mod sqlite;
 #[cfg(test)]
 mod tests;
@@ -35,6 +37,7 @@ pub use error::Error;
 pub(super) use foundation::{Foundation, foundation};
 pub(super) use gateways::Gateway;
 pub(super) use identities::{Credential, IdentitySummary, Principal, Renewed};
+pub(super) use people::{NewPerson, NewSession, SessionOwner};
 pub(super) use reachability::{Heartbeats, Reachability};
 pub(super) use relays::{Owner, Relay};
 pub(super) use roles::Role;
@@ -52,7 +55,9 @@ pub(super) trait Storage:
     + foundation::FoundationStore
     + gateways::GatewayStore
     + identities::IdentityStore
+    + people::PersonStore
     + relays::RelayStore
+    + services::ServiceStore
     + Debug
     + Send
     + Sync

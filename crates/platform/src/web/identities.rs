@@ -40,6 +40,7 @@ pub(super) async fn create(
         },
         roles: fields.all("role").into_iter().map(str::to_owned).collect(),
         groups: fields.words("groups"),
+        person: None,
     };
     match admin::create_identity(State(app.clone()), by, Json(request)).await {
         Ok(created) => {
@@ -146,6 +147,7 @@ fn row(visitor: &Visitor, identity: &Identity, now: SystemTime) -> Markup {
         roles,
         groups,
         client_id,
+        person,
         created_at,
     } = identity;
     let what = format!("identity {name}");
@@ -181,9 +183,10 @@ fn row(visitor: &Visitor, identity: &Identity, now: SystemTime) -> Markup {
                 }
             }))
             (cell("Logs in with", &html! {
-                @match client_id {
-                    Some(client_id) => { div { "client id" span.detail.mono { (client_id) } } }
-                    None => "access token",
+                @match (person, client_id) {
+                    (Some(person), _) => { div { "OpenID provider" span.detail { (person) } } }
+                    (None, Some(client_id)) => { div { "client id" span.detail.mono { (client_id) } } }
+                    (None, None) => "access token",
                 }
             }))
             (cell("Created", &html! { @match parts::parse_time(created_at) {

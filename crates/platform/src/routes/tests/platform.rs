@@ -39,6 +39,8 @@ fn settings(directory: &Path) -> Settings {
         ready_file: None,
         public_url: None,
         audit_retention: DEFAULT_AUDIT_RETENTION,
+        oidc: None,
+        session_lifetime: std::time::Duration::from_secs(3600),
         gateway_lifetime: None,
     }
 }

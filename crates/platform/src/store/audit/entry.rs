@@ -102,6 +102,7 @@ impl AuditKind {
 pub(crate) enum Action {
     OpenSession,
     LogIn,
+    LogOut,
     Enroll,
     CreateIdentity,
     DeleteIdentity,
@@ -112,6 +113,8 @@ pub(crate) enum Action {
     DeleteRelay,
     AddAccessRule,
     RemoveAccessRule,
+    AddService,
+    RemoveService,
     ReadRelayAuthSecret,
     BackUp,
 }
@@ -122,6 +125,7 @@ impl Action {
         match self {
             Self::OpenSession => "open-session",
             Self::LogIn => "log-in",
+            Self::LogOut => "log-out",
             Self::Enroll => "enroll",
             Self::CreateIdentity => "create-identity",
             Self::DeleteIdentity => "delete-identity",
@@ -132,6 +136,8 @@ impl Action {
             Self::DeleteRelay => "delete-relay",
             Self::AddAccessRule => "add-access-rule",
             Self::RemoveAccessRule => "remove-access-rule",
+            Self::AddService => "add-service",
+            Self::RemoveService => "remove-service",
             Self::ReadRelayAuthSecret => "read-relay-auth-secret",
             Self::BackUp => "back-up",
         }
@@ -141,7 +147,7 @@ impl Action {
     pub(in crate::store) const fn kind(self) -> AuditKind {
         match self {
             Self::OpenSession => AuditKind::Session,
-            Self::LogIn => AuditKind::Login,
+            Self::LogIn | Self::LogOut => AuditKind::Login,
             Self::Enroll => AuditKind::Enrollment,
             Self::CreateIdentity
             | Self::DeleteIdentity
@@ -152,6 +158,8 @@ impl Action {
             | Self::DeleteRelay
             | Self::AddAccessRule
             | Self::RemoveAccessRule
+            | Self::AddService
+            | Self::RemoveService
             | Self::ReadRelayAuthSecret
             | Self::BackUp => AuditKind::Administration,
         }

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use async_trait::async_trait;
 use rusqlite::{OptionalExtension as _, Transaction};
 
-use super::{Sqlite, access, roles, text, time};
+use super::{Sqlite, access, people, roles, text, time};
 use crate::store::identities::{Identity, IdentityStore, TOKEN_MAX_TTL, TOKEN_TTL, rights};
 use crate::store::{
     Action, Credential, Error, IdentitySummary, Principal, Renewed, Requester, Role, Subject,
@@ -33,12 +33,13 @@ impl IdentityStore for Sqlite {
     ) -> Result<String, Error> {
         self.change(requester, move |tx, record| {
             let id = uuid::Uuid::new_v4().to_string();
-            let (client_id, client_secret, token) = match credential {
-                Credential::Token(token) => (None, None, Some(token)),
+            let (client_id, client_secret, token, person) = match credential {
+                Credential::Token(token) => (None, None, Some(token), None),
                 Credential::UniversalAuth {
                     client_id,
                     client_secret,
-                } => (Some(client_id), Some(client_secret), None),
+                } => (Some(client_id), Some(client_secret), None, None),
+                Credential::Person(person) => (None, None, None, Some(person)),
             };
             let client_secret = client_secret.as_ref().map(TokenHash::as_bytes);
             tx.execute(
@@ -49,6 +50,9 @@ impl IdentityStore for Sqlite {
             access::replace_groups(tx, &id, &groups)?;
             if let Some(token) = token {
                 insert_token(tx, token, "identity", &id, None)?;
+            }
+            if let Some(person) = person {
+                people::insert(tx, &id, &person)?;
             }
             let subject = Subject::with_id("identity", &id, Some(&name));
             let details = rights(&roles, &groups);
@@ -136,6 +140,7 @@ impl IdentityStore for Sqlite {
                     roles: Vec::new(),
                     groups: Vec::new(),
                     client_id: row.get(2)?,
+                    person: None,
                     created_at: time(row.get(3)?),
                 })
             })?;
@@ -143,6 +148,7 @@ impl IdentityStore for Sqlite {
             for identity in &mut identities {
                 identity.roles = roles::of(tx, &identity.id)?;
                 identity.groups = access::groups_of(tx, &identity.id)?;
+                identity.person = people::of(tx, &identity.id)?;
             }
             Ok(identities)
         })
@@ -209,6 +215,26 @@ impl IdentityStore for Sqlite {
         })
         .await
     }
+}
+
+/// Writes the token of a session of the identity `id`, which no renewal extends, and clears expired
+/// ones away.
+pub(super) fn insert_session(
+    tx: &Transaction<'_>,
+    token: TokenHash,
+    id: &str,
+    now: SystemTime,
+    expires_at: SystemTime,
+) -> Result<(), Error> {
+    tx.execute(
+        "DELETE FROM access_token WHERE expires_at <= ?1",
+        [millis(now)],
+    )?;
+    tx.execute(
+        "INSERT INTO access_token VALUES (?1, 'identity', ?2, ?3, ?3)",
+        (token.as_bytes(), id, millis(expires_at)),
+    )?;
+    Ok(())
 }
 
 /// Writes an access token; one that was `issued` by a login expires.

@@ -155,3 +155,41 @@ pub(super) fn to_version_6(tx: &Transaction<'_>) -> Result<(), Error> {
     audit::chain_entries(tx)?;
     Ok(tx.execute_batch("DROP TABLE audit_5")?)
 }
+
+/// Version 7 has named services.
+const SERVICES: &str = "
+CREATE TABLE service (
+    gateway TEXT NOT NULL,
+    name TEXT NOT NULL,
+    target_host TEXT NOT NULL,
+    target_port INTEGER NOT NULL,
+    local_port INTEGER,
+    description TEXT,
+    PRIMARY KEY (gateway, name)
+) STRICT, WITHOUT ROWID;
+";
+
+/// See [`SERVICES`].
+pub(super) fn to_version_7(tx: &Transaction<'_>) -> Result<(), Error> {
+    Ok(tx.execute_batch(SERVICES)?)
+}
+
+/// Version 8 has people: whom an identity is waiting for (an address), or who it is (issuer and
+/// subject).
+const PEOPLE: &str = "
+CREATE TABLE identity_person (
+    identity_id TEXT PRIMARY KEY REFERENCES identity ON DELETE CASCADE,
+    email TEXT,
+    issuer TEXT,
+    subject TEXT,
+    UNIQUE (issuer, subject),
+    CHECK ((issuer IS NULL) = (subject IS NULL)),
+    CHECK (email IS NOT NULL OR subject IS NOT NULL)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX identity_person_email ON identity_person (email);
+";
+
+/// See [`PEOPLE`].
+pub(super) fn to_version_8(tx: &Transaction<'_>) -> Result<(), Error> {
+    Ok(tx.execute_batch(PEOPLE)?)
+}

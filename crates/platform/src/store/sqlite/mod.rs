@@ -14,10 +14,12 @@ mod foundation;
 mod gateways;
 mod identities;
 mod migrations;
+mod people;
 mod reachability;
 mod relays;
 mod roles;
 mod schema;
+mod services;
 #[cfg(test)]
 mod tests;
 

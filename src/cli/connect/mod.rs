@@ -1,19 +1,24 @@
 //! `infisical connect`: a client's way to a service.
 
+mod services;
+
 use std::io::{self, Write as _};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use super::exit::{Code, Failure};
-use super::global::{Global, LOCAL_DOMAIN};
+use super::global::{Global, LOCAL_DOMAIN, Purpose};
 use super::print::output_failed;
 use super::progress;
 use crate::config::listen;
+use crate::config::proxy::Proxies;
+use crate::config::settings::{ApiBase, CustomHeaders};
 use crate::connect::{self, Connection, Forwarder, Protocol, Proxy, Settings, Target};
 use crate::error::chain;
 use crate::host::{notify, ready_file};
-use crate::names::GatewayName;
+use crate::names::{GatewayName, ServiceName};
 use crate::scope::Scope;
+use crate::secret::Secret;
 
 /// A port that the kernel chooses.
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
@@ -25,20 +30,39 @@ const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
+  infisical connect edge-1 postgres redis
+  infisical connect --all
   infisical connect edge-1 --to db.internal:5432 --listen 127.0.0.1:5432
   infisical connect edge-1 --socks 1080 --http-connect 3128
   ssh -o ProxyCommand='infisical connect edge-1 --to \"[%h]:%p\" --stdio' admin@build-7
 
-The platform is http://127.0.0.1:8080 unless --domain or INFISICAL_API_URL says otherwise.")]
+Operators define services: infisical platform service add. If the local port of one is taken, another one
+is used and shown.
+
+Without --domain and INFISICAL_API_URL it is the platform of the only session (infisical login), or
+http://127.0.0.1:8080.")]
 pub(crate) struct Args {
     /// Name of the gateway
-    gateway: GatewayName,
+    #[arg(required_unless_present = "all")]
+    gateway: Option<GatewayName>,
+    /// Names of services behind it, each of which gets a local port
+    #[arg(
+        value_name = "SERVICE",
+        conflicts_with_all = ["all", "to", "socks", "http_connect"]
+    )]
+    services: Vec<ServiceName>,
+    /// All services that you may reach: those behind the gateway, or behind every one
+    #[arg(
+        long,
+        conflicts_with_all = ["to", "socks", "http_connect", "listen", "stdio"]
+    )]
+    all: bool,
     /// The service to reach, as seen from the gateway; an IPv6 address in brackets, which any host
     /// may have
     #[arg(
         long,
         value_name = "HOST:PORT",
-        required_unless_present_any = ["socks", "http_connect"],
+        required_unless_present_any = ["services", "all", "socks", "http_connect"],
         conflicts_with_all = ["socks", "http_connect"]
     )]
     to: Option<String>,
@@ -65,11 +89,12 @@ pub(crate) struct Args {
     /// permits
     #[arg(long)]
     allow_remote: bool,
-    /// File with the token that permits sessions [env: INFISICAL_TOKEN] [default: to a platform on
-    /// this machine, its administrator's token]
+    /// File with the token that permits sessions [env: INFISICAL_TOKEN] [default: that of infisical
+    /// login, or, to a platform on this machine, its administrator's]
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
-    /// File to write the local address to once it can be used, one line for each
+    /// File to write the local address to once it can be used, one line for each; of a service its
+    /// gateway and name stand behind the address
     #[arg(long, value_name = "FILE", conflicts_with = "stdio")]
     ready_file: Option<PathBuf>,
 }
@@ -77,18 +102,28 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: Args, global: &Global, scope: Scope) -> anyhow::Result<()> {
     let target = args.to.as_deref().map(target).transpose()?;
     let proxies_at = proxies_at(&args)?;
-    let domain = global.domain(LOCAL_DOMAIN)?;
+    let domain = global.client_domain(LOCAL_DOMAIN)?;
     let (headers, proxies) = (global.headers()?, global.proxies()?);
-    let (token, token_source) = global.client_token(args.token_file.as_deref(), &domain)?;
+    let (token, token_source) =
+        global.client_token(args.token_file.as_deref(), &domain, Purpose::Connect)?;
     let failure = |error| failure(error, &token_source);
-    let waiting = format!("Waiting for gateway {}", args.gateway);
-    let settings = Settings {
+    let client = Client {
+        domain,
         headers,
         proxies,
         token,
-        domain,
-        gateway: args.gateway,
     };
+    let Some(gateway) = args
+        .gateway
+        .clone()
+        .filter(|_| !args.all && args.services.is_empty())
+    else {
+        let chosen = services::choose(&client, &args).await;
+        let chosen = chosen.map_err(|error| refused(error, &token_source))?;
+        return services::run(chosen, &client, &args, &token_source, scope).await;
+    };
+    let waiting = format!("Waiting for gateway {gateway}");
+    let settings = client.settings(gateway);
     let Some(target) = target else {
         let proxy = Proxy::bind(settings, proxies_at).map_err(failure)?;
         return serve_proxies(proxy, args.ready_file.as_deref(), scope)
@@ -96,10 +131,7 @@ pub(crate) async fn run(args: Args, global: &Global, scope: Scope) -> anyhow::Re
             .map_err(failure);
     };
     if args.stdio {
-        let opening = Connection::open(settings, target, &scope);
-        let connection = progress::show(&waiting, opening).await.map_err(failure)?;
-        let (input, output) = (tokio::io::stdin(), tokio::io::stdout());
-        let copying = connection.copy(input, output, &scope);
+        let copying = copy_stdio(settings, target, &waiting, &scope);
         return copying.await.map_err(failure);
     }
     let address = args.listen.unwrap_or(DEFAULT_LISTEN);
@@ -125,6 +157,39 @@ pub(crate) async fn run(args: Args, global: &Global, scope: Scope) -> anyhow::Re
     }
     notify::ready();
     forwarder.run(scope).await.map_err(failure)
+}
+
+/// Who asks which platform.
+struct Client {
+    domain: ApiBase,
+    headers: CustomHeaders,
+    proxies: Proxies,
+    token: Secret,
+}
+
+impl Client {
+    fn settings(&self, gateway: GatewayName) -> Settings {
+        Settings {
+            domain: self.domain.clone(),
+            headers: self.headers.clone(),
+            proxies: self.proxies.clone(),
+            token: self.token.clone(),
+            gateway,
+        }
+    }
+}
+
+/// One connection, on standard input and output.
+async fn copy_stdio(
+    settings: Settings,
+    target: Target,
+    waiting: &str,
+    scope: &Scope,
+) -> Result<(), connect::Error> {
+    let opening = Connection::open(settings, target, scope);
+    let connection = progress::show(waiting, opening).await?;
+    let (input, output) = (tokio::io::stdin(), tokio::io::stdout());
+    connection.copy(input, output, scope).await
 }
 
 /// Where the proxies are to listen.
@@ -185,4 +250,12 @@ fn failure(error: connect::Error, token_source: &str) -> anyhow::Error {
         return failure.context(format!("the token from {token_source} was refused"));
     }
     failure
+}
+
+/// The platform did not say which services there are.
+fn refused(error: anyhow::Error, token_source: &str) -> anyhow::Error {
+    match Code::of(&error) {
+        Code::Permission => error.context(format!("the token from {token_source} was refused")),
+        _ => error,
+    }
 }
