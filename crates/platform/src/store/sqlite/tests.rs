@@ -185,7 +185,8 @@ async fn tables_of_version_2_are_kept() {
         }
     }
     old.execute_batch(
-        "DROP TABLE audit; DROP TABLE audit_chain; DROP TABLE access_rule; DROP TABLE identity_group;
+        "DROP TABLE identity_person; DROP TABLE service;
+         DROP TABLE audit; DROP TABLE audit_chain; DROP TABLE access_rule; DROP TABLE identity_group;
          ALTER TABLE gateway DROP COLUMN judges_addresses;
          INSERT INTO identity VALUES ('c', 'client', NULL, NULL, 1);
          INSERT INTO identity_role VALUES ('c', 'client');

@@ -313,7 +313,7 @@ async fn hash_is_over_the_documented_bytes() {
 #[tokio::test]
 async fn record_of_version_5_is_chained() {
     const VERSION_5: &str = "
-        DROP TABLE audit; DROP TABLE audit_chain;
+        DROP TABLE identity_person; DROP TABLE service; DROP TABLE audit; DROP TABLE audit_chain;
         CREATE TABLE audit (number INTEGER PRIMARY KEY AUTOINCREMENT, at INTEGER NOT NULL,
             actor_kind TEXT NOT NULL, actor_id TEXT, actor_name TEXT, gateway_id TEXT,
             gateway_name TEXT NOT NULL, target TEXT NOT NULL, refusal_class TEXT,
