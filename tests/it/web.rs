@@ -8,21 +8,21 @@ use crate::support::admin::Platform;
 use crate::support::{loopback, soon};
 
 /// A browser: keeps cookies, follows no redirect, and says which site a request is from.
-struct Browser {
+pub(crate) struct Browser {
     client: reqwest::Client,
     url: String,
     cookies: Vec<(String, String)>,
     site: &'static str,
 }
 
-struct Answer {
-    status: StatusCode,
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
     headers: HeaderMap,
-    text: String,
+    pub(crate) text: String,
 }
 
 impl Answer {
-    fn location(&self) -> &str {
+    pub(crate) fn location(&self) -> &str {
         self.headers
             .get(LOCATION)
             .map_or("", |value| value.to_str().expect("a path"))
@@ -39,7 +39,7 @@ impl Answer {
 }
 
 impl Browser {
-    fn new(platform: &Platform) -> Self {
+    pub(crate) fn new(platform: &Platform) -> Self {
         let client = reqwest::Client::builder()
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
@@ -94,7 +94,7 @@ impl Browser {
         }
     }
 
-    async fn get(&mut self, path: &str) -> Answer {
+    pub(crate) async fn get(&mut self, path: &str) -> Answer {
         self.send(Method::GET, path, &[]).await
     }
 

@@ -10,6 +10,7 @@ use crate::support::admin::Platform;
 use crate::support::loopback;
 use crate::support::process::{Process, infisical};
 use crate::support::write_private;
+use crate::web::Browser;
 use provider::Provider;
 
 struct Lab {
@@ -33,7 +34,9 @@ impl Lab {
             options.push(&secret);
         }
         options.extend(more);
-        let platform = Platform::start(directory.path(), loopback::address(), 0, &options).await;
+        // Providers let the port differ for this address (RFC 8252 §7.3).
+        let address = std::net::Ipv4Addr::LOCALHOST;
+        let platform = Platform::start(directory.path(), address, 0, &options).await;
         Some(Self {
             directory,
             platform,
@@ -172,6 +175,53 @@ async fn person_logs_in_on_another_device() {
     assert_eq!(login.exit_code().await, 0, "{}", login.output());
     let said = login.stdout();
     assert!(said.contains("as alice@example.com, until"), "{said}");
+}
+
+/// The same for the web page: the session belongs to the browser that began the login.
+#[tokio::test(flavor = "multi_thread")]
+async fn person_logs_in_on_the_page() {
+    let Some(lab) = Lab::start("platform", &[]).await else {
+        return;
+    };
+    lab.create("alice@example.com").await;
+    let mut browser = Browser::new(&lab.platform);
+    let page = browser.get("/login?next=/sessions").await;
+    let link = "/login/oidc?next=%2Fsessions";
+    assert!(page.text.contains(link), "{}", page.text);
+    let begun = browser.get(link).await;
+    assert_eq!(begun.status, 303, "{}", begun.text);
+    // Another browser comes back with the code, and is refused; the code is still good.
+    let came_back = lab.provider.destination(lab.dir(), begun.location()).await;
+    let callback = came_back.strip_prefix(&lab.platform.url).expect(&came_back);
+    let mut other = Browser::new(&lab.platform);
+    let refused = other.get(callback).await;
+    assert_eq!(refused.status, 403, "{}", refused.text);
+    assert!(
+        other
+            .get("/gateways")
+            .await
+            .location()
+            .starts_with("/login")
+    );
+
+    let answer = browser.get(callback).await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    assert!(
+        answer.text.contains("href=\"/sessions\""),
+        "{}",
+        answer.text
+    );
+    let page = browser.get("/gateways").await;
+    assert_eq!(page.status, 200, "{}", page.text);
+    assert!(page.text.contains("alice"), "{}", page.text);
+    // The login has ended.
+    let again = browser.get(callback).await;
+    assert_eq!(again.status, 403, "{}", again.text);
+    let denied = browser
+        .get("/login/oidc/callback?error=access_denied")
+        .await;
+    assert_eq!(denied.status, 403);
+    assert!(denied.text.contains("access_denied"), "{}", denied.text);
 }
 
 #[tokio::test(flavor = "multi_thread")]

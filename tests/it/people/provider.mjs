@@ -21,7 +21,7 @@ const issuer = `http://127.0.0.1:${server.address().port}`;
 
 const client = {
   application_type: 'native',
-  redirect_uris: ['http://127.0.0.1/callback'],
+  redirect_uris: ['http://127.0.0.1/callback', 'http://127.0.0.1/login/oidc/callback'],
   grant_types: ['authorization_code', 'urn:ietf:params:oauth:grant-type:device_code'],
   response_types: ['code'],
 };

@@ -55,6 +55,16 @@ impl Provider {
         self.curl(directory, &words).await
     }
 
+    /// The same; where it has led in the end.
+    pub(super) async fn destination(&self, directory: &Path, url: &str) -> String {
+        let shown = ["--output", "/dev/null", "--write-out", "%{url_effective}"];
+        self.curl(
+            directory,
+            &[&shown[..], &["--location", "--cookie", "", url]].concat(),
+        )
+        .await
+    }
+
     /// Confirms the code on the page at `url`.
     pub(super) async fn confirm(&self, directory: &Path, url: &str) {
         let page = self.browse(directory, url).await;

@@ -151,14 +151,14 @@ impl FromRequestParts<App> for AnyToken {
 
 impl App {
     /// The client of the OpenID provider.
-    pub(super) fn oidc(&self) -> Result<&Oidc, ApiError> {
+    pub(crate) fn oidc(&self) -> Result<&Oidc, ApiError> {
         let oidc = self.0.oidc.as_ref();
         Ok(oidc.ok_or(oidc::Error::NotConfigured)?)
     }
 
     /// A session for a person who has logged in at the provider, or was refused there. Either is on
     /// record before the answer.
-    pub(super) async fn log_in(
+    pub(crate) async fn log_in(
         &self,
         requester: Requester,
         person: Result<Person, oidc::Error>,

@@ -6,13 +6,14 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse as _, Redirect, Response};
 use maud::{Markup, html};
+use url::form_urlencoded;
 
 use super::layout::{HOME, outside};
-use super::parts;
 use super::session::{self, Credential};
 use super::visitor::{
     EXPIRED_FORM, FORM_TOKEN, Fields, PageError, Submitted, Visitor, is_own_path,
 };
+use super::{oidc, parts};
 use crate::routes::audit::Attempt;
 use crate::routes::auth::{Allowed as _, GatewayListers, Unauthenticated, check};
 use crate::routes::{ApiError, App, Signer};
@@ -22,6 +23,7 @@ use crate::token::{self, TokenHash};
 
 /// `GET /login`
 pub(super) async fn form(
+    State(app): State<App>,
     visitor: Result<Visitor, PageError>,
     uri: Uri,
     headers: HeaderMap,
@@ -33,7 +35,7 @@ pub(super) async fn form(
         Err(PageError::LogIn(_)) => {}
         Err(refused @ PageError::Refused(_)) => return Err(refused),
     }
-    show(&headers, next, None)
+    show(&app, &headers, next, None)
 }
 
 /// `POST /login`
@@ -49,12 +51,12 @@ pub(super) async fn submit(
         .is_some_and(|cookie| session::is_form_token(fields.text(FORM_TOKEN), &cookie));
     if !is_ours {
         let refusal = ApiError::forbidden(EXPIRED_FORM);
-        return show(&headers, next, Some(&refusal));
+        return show(&app, &headers, next, Some(&refusal));
     }
     let token = TokenHash::of(&Secret::new(fields.text("token")));
     match authenticate(&app, requester, token).await? {
         Ok(credential) => open(&app, credential, next),
-        Err(refusal) => show(&headers, next, Some(&refusal)),
+        Err(refusal) => show(&app, &headers, next, Some(&refusal)),
     }
 }
 
@@ -99,28 +101,40 @@ async fn authenticate(
 }
 
 /// Opens a session, and leads to `next`.
-pub(super) fn open(app: &App, credential: Credential, next: &str) -> Result<Response, PageError> {
-    let cookie = app.web().sessions.open(credential, Instant::now())?;
+fn open(app: &App, credential: Credential, next: &str) -> Result<Response, PageError> {
     let mut response = Redirect::to(next).into_response();
-    add_cookie(&mut response, session::set_session(&cookie));
+    add_session(app, &mut response, credential)?;
     Ok(response)
 }
 
-fn add_cookie(response: &mut Response, cookie: Option<HeaderValue>) {
+/// Opens a session with `response`.
+pub(super) fn add_session(
+    app: &App,
+    response: &mut Response,
+    credential: Credential,
+) -> Result<(), PageError> {
+    let cookie = app.web().sessions.open(credential, Instant::now())?;
+    add_cookie(response, session::set_session(&cookie));
+    Ok(())
+}
+
+pub(super) fn add_cookie(response: &mut Response, cookie: Option<HeaderValue>) {
     if let Some(cookie) = cookie {
         response.headers_mut().append(header::SET_COOKIE, cookie);
     }
 }
 
 /// Where the login leads.
-fn next(asked: &str) -> &str {
+pub(super) fn next(asked: &str) -> &str {
     match is_own_path(asked) {
         true => asked,
         false => HOME,
     }
 }
 
-fn show(
+/// The page of the login.
+pub(super) fn show(
+    app: &App,
     headers: &HeaderMap,
     next: &str,
     refusal: Option<&ApiError>,
@@ -134,7 +148,8 @@ fn show(
         Some(_) => StatusCode::FORBIDDEN,
         None => StatusCode::OK,
     };
-    let main = page(&session::form_token(&cookie), next, refusal);
+    let has_provider = app.oidc().is_ok();
+    let main = page(&session::form_token(&cookie), next, has_provider, refusal);
     let mut response = outside(status, "Log in", &main, refusal);
     if is_new {
         add_cookie(&mut response, session::set_login(&cookie));
@@ -142,12 +157,17 @@ fn show(
     Ok(response)
 }
 
-fn page(form_token: &str, next: &str, refusal: Option<&ApiError>) -> Markup {
+fn page(form_token: &str, next: &str, has_provider: bool, refusal: Option<&ApiError>) -> Markup {
+    let query: String = form_urlencoded::byte_serialize(next.as_bytes()).collect();
     html! {
         div.alone.login {
             img src="/icon.svg" alt="" width="40" height="40";
             h1 { "Log in" }
             @if let Some(refusal) = refusal { (parts::refusal(&refusal.sentence())) }
+            @if has_provider {
+                p { a.button.primary href={ (oidc::BEGIN) "?next=" (query) } { "Log in with your organization's account" } }
+                p.hint { "Or with an access token:" }
+            }
             form method="post" action="/login" {
                 input type="hidden" name=(FORM_TOKEN) value=(form_token);
                 input type="hidden" name="next" value=(next);

@@ -16,6 +16,7 @@ mod identities;
 mod layout;
 mod live;
 mod login;
+mod oidc;
 mod parts;
 mod relays;
 mod session;
@@ -86,6 +87,8 @@ pub(crate) fn router(app: &App) -> Router<App> {
     Router::new()
         .route("/", get(async || Redirect::to(layout::HOME)))
         .route("/login", get(login::form).post(login::submit))
+        .route(oidc::BEGIN, get(oidc::begin))
+        .route(oidc::CALLBACK, get(oidc::finish))
         .route("/events", get(live::events))
         .route("/logout", post(login::log_out))
         .route("/gateways", get(gateways::list))

@@ -9,6 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::http::{HeaderMap, HeaderValue, header};
+use url::form_urlencoded;
 
 use crate::secret::Secret;
 use crate::token::{self, TokenHash};
@@ -26,6 +27,10 @@ const MAX_SESSIONS: usize = 1000;
 const SESSION_COOKIE: &str = "__Host-infisical-session";
 /// The cookie of who has not logged in yet, for the form of the login.
 const LOGIN_COOKIE: &str = "__Host-infisical-login";
+/// The cookie of a login that has begun at the OpenID provider.
+const PROVIDER_COOKIE: &str = "__Host-infisical-provider";
+/// How long such a login may take.
+const PROVIDER_LOGIN: Duration = Duration::from_secs(600);
 
 /// What a session was opened with.
 #[derive(Debug, Clone, Copy)]
@@ -188,10 +193,36 @@ pub(super) fn remove_session() -> Option<HeaderValue> {
     set(SESSION_COOKIE, "", Duration::ZERO)
 }
 
+/// The login at the provider that a browser has begun, and the path that it leads to.
+pub(super) fn provider_login_cookie(headers: &HeaderMap) -> Option<(Secret, String)> {
+    let cookie = cookie(headers, PROVIDER_COOKIE)?;
+    let (secret, path) = cookie.expose().split_once('.')?;
+    let (path, _) = form_urlencoded::parse(path.as_bytes()).next()?;
+    Some((Secret::new(secret), path.into_owned()))
+}
+
+/// `Set-Cookie` for a login that has begun at the provider. The provider's page leads back here, so
+/// the browser has to send it with a request that another site began (RFC 6265bis §5.6.7.1).
+pub(super) fn set_provider_login(secret: &Secret, path: &str) -> Option<HeaderValue> {
+    let path: String = form_urlencoded::byte_serialize(path.as_bytes()).collect();
+    let value = Secret::new(format!("{}.{path}", secret.expose()));
+    set_for(PROVIDER_COOKIE, value.expose(), PROVIDER_LOGIN, "Lax")
+}
+
+/// `Set-Cookie` that removes it.
+pub(super) fn remove_provider_login() -> Option<HeaderValue> {
+    set_for(PROVIDER_COOKIE, "", Duration::ZERO, "Lax")
+}
+
 fn set(name: &str, value: &str, lifetime: Duration) -> Option<HeaderValue> {
+    set_for(name, value, lifetime, "Strict")
+}
+
+fn set_for(name: &str, value: &str, lifetime: Duration, same_site: &str) -> Option<HeaderValue> {
     let seconds = lifetime.as_secs();
-    let text =
-        format!("{name}={value}; Path=/; Max-Age={seconds}; Secure; HttpOnly; SameSite=Strict");
+    let text = format!(
+        "{name}={value}; Path=/; Max-Age={seconds}; Secure; HttpOnly; SameSite={same_site}"
+    );
     let mut value = HeaderValue::try_from(text).ok()?;
     value.set_sensitive(true);
     Some(value)
