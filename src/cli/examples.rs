@@ -106,6 +106,21 @@ const EXAMPLES: &[(&str, &[&str])] = &[
         &["infisical platform access remove 3"],
     ),
     (
+        "platform service",
+        &[
+            "infisical platform service add postgres --gateway prod --target db.internal:5432",
+            "infisical platform service list",
+        ],
+    ),
+    (
+        "platform service list",
+        &["infisical platform service list --json"],
+    ),
+    (
+        "platform service remove",
+        &["infisical platform service remove postgres --gateway prod"],
+    ),
+    (
         "platform identity set-groups",
         &["infisical platform identity set-groups alice dba ops"],
     ),

@@ -37,6 +37,9 @@ const MAX_FILE: u64 = 1 << 20;
 const OVERDUE: Duration = Duration::from_secs(14 * 24 * 3600);
 const URGENT: Duration = Duration::from_secs(3 * 24 * 3600);
 
+/// How far the clock of who made a certificate may be ahead of ours.
+const CLOCK_TOLERANCE: Duration = Duration::from_secs(300);
+
 /// Why TLS cannot be served.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "each variant is described by its message")]
@@ -55,6 +58,8 @@ pub enum TlsError {
     Unusable(#[source] rustls::Error),
     #[error("the certificate expired on {}", Utc(*.0))]
     Expired(SystemTime),
+    #[error("the certificate is not valid before {}", Utc(*.0))]
+    NotYetValid(SystemTime),
 }
 
 /// Files of the platform's own HTTPS certificate.
@@ -82,17 +87,34 @@ struct Pair {
     expires: SystemTime,
 }
 
+impl Pair {
+    /// Whether clients whose clock is right will take it.
+    fn check(&self, now: SystemTime) -> Result<(), TlsError> {
+        if now >= self.expires {
+            return Err(TlsError::Expired(self.expires));
+        }
+        if self
+            .begins
+            .duration_since(now)
+            .is_ok_and(|ahead| ahead > CLOCK_TOLERANCE)
+        {
+            return Err(TlsError::NotYetValid(self.begins));
+        }
+        Ok(())
+    }
+}
+
 impl TlsFiles {
     /// A text with the certificate and the key, which fit; it takes the place of both files.
-    /// `now` is when the certificate must not have expired, if that matters. Blocks.
+    /// `now` is when the certificate must be valid, if that matters. Blocks.
     ///
     /// # Errors
     /// See [`TlsError`].
     pub fn joined(&self, now: Option<SystemTime>) -> Result<Zeroizing<String>, TlsError> {
         let content = self.read()?;
         let pair = content.parse()?;
-        if now.is_some_and(|now| now >= pair.expires) {
-            return Err(TlsError::Expired(pair.expires));
+        if let Some(now) = now {
+            pair.check(now)?;
         }
         Ok(Zeroizing::new(format!(
             "{}\n{}\n",
@@ -300,9 +322,7 @@ impl Tls {
             return Ok(false);
         }
         let pair = content.parse()?;
-        if now >= pair.expires {
-            return Err(TlsError::Expired(pair.expires));
-        }
+        pair.check(now)?;
         *self
             .current
             .0

@@ -122,6 +122,14 @@ impl Attempt {
         }
     }
 
+    /// To log out of the web page.
+    pub(crate) fn web_log_out(requester: Requester) -> Self {
+        Self {
+            action: Action::LogOut,
+            ..Self::web_login(requester, None)
+        }
+    }
+
     /// To make a backup.
     pub(super) fn backup(requester: Requester) -> Self {
         Self {

@@ -40,7 +40,11 @@ pub(super) async fn answer(State(app): State<App>, request: Request, next: Next)
         .await
         .unwrap_or_else(|_| ApiError::timed_out().into_response());
     let status = response.status();
-    if !is_safe && (status.is_success() || status.is_redirection()) {
+    let has_changed = response
+        .extensions_mut()
+        .remove::<web::Unchanged>()
+        .is_none();
+    if !is_safe && has_changed && (status.is_success() || status.is_redirection()) {
         app.watch().changed();
     }
     let error = response.extensions_mut().remove::<ApiError>().or_else(|| {

@@ -226,7 +226,10 @@ fn embedded() -> Router<App> {
 
 /// A time as the API writes it.
 pub(crate) fn rfc3339(time: SystemTime) -> String {
-    OffsetDateTime::from(time)
-        .format(&Rfc3339)
+    // The library's own conversion panics for times that it cannot hold.
+    let since = time.duration_since(SystemTime::UNIX_EPOCH);
+    let since = time::Duration::try_from(since.unwrap_or_default()).ok();
+    let time = since.and_then(|since| OffsetDateTime::UNIX_EPOCH.checked_add(since));
+    time.and_then(|time| time.format(&Rfc3339).ok())
         .unwrap_or_default()
 }

@@ -151,6 +151,10 @@ fn joined_text_takes_the_place_of_both() {
     let now = SystemTime::now();
     let error = files.joined(Some(now)).expect_err("expired");
     assert!(matches!(error, TlsError::Expired(_)), "{error:?}");
+    let early = files
+        .joined(Some(SystemTime::UNIX_EPOCH))
+        .expect_err("early");
+    assert!(matches!(early, TlsError::NotYetValid(_)), "{early:?}");
     let text = files.joined(None).expect("the only one");
     let both = directory.path().join("both.pem");
     std::fs::write(&both, text.as_str()).expect("written");

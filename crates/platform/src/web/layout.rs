@@ -102,7 +102,10 @@ impl Page<'_> {
             @if let Some(notice) = &notice { (said_once(notice)) }
             (self.content)
         };
-        let page = document(self.title, Some((self.visitor, self.place)), true, &main);
+        // Updates of an answer to a form that was refused come from the page that the form is on.
+        let updates_from = self.refusal.map(|_| self.place.path());
+        let inside = Some((self.visitor, self.place));
+        let page = document(self.title, inside, updates_from, &main);
         answer(status, page, self.refusal)
     }
 }
@@ -111,6 +114,10 @@ impl Page<'_> {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Complete;
 
+/// Stands in an answer that leads elsewhere without anything having been done.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Unchanged;
+
 /// A page for someone who has not logged in, which says that something was refused if it was.
 pub(super) fn outside(
     status: StatusCode,
@@ -118,7 +125,7 @@ pub(super) fn outside(
     main: &Markup,
     refusal: Option<&ApiError>,
 ) -> Response {
-    answer(status, document(title, None, false, main), refusal)
+    answer(status, document(title, None, None, main), refusal)
 }
 
 fn answer(status: StatusCode, page: Markup, refusal: Option<&ApiError>) -> Response {
@@ -135,9 +142,10 @@ fn answer(status: StatusCode, page: Markup, refusal: Option<&ApiError>) -> Respo
 fn document(
     title: &str,
     inside: Option<(&Visitor, Place)>,
-    is_live: bool,
+    updates_from: Option<&str>,
     main: &Markup,
 ) -> Markup {
+    let is_live = inside.is_some();
     let version = VERSION.as_str();
     html! {
         (DOCTYPE)
@@ -152,7 +160,7 @@ fn document(
                 link rel="stylesheet" href={ "/style.css?" (version) };
                 script src={ "/script.js?" (version) } defer {}
             }
-            body data-updates[is_live] {
+            body data-updates[is_live] data-page=[updates_from] {
                 a.skip href="#main" { "Skip to content" }
                 @if let Some((visitor, place)) = inside { (bar(visitor, place)) }
                 main #main tabindex="-1" { (main) }

@@ -1,7 +1,7 @@
 //! The stream that says to a page's script when to fetch the page again (Server-Sent Events).
 //!
 //! It has no content of its own, so it shows no one anything. Streams are bounded, in all and for
-//! each session; they end with their session, and when the platform stops. While there is one,
+//! each owner of sessions; they end with their session, and when the platform stops. While there is one,
 //! gateways and relays are probed.
 
 use std::collections::HashMap;
@@ -16,6 +16,7 @@ use axum::response::{IntoResponse as _, Response};
 use futures_util::stream;
 use tokio::sync::watch;
 
+use super::session::Owner;
 use super::visitor::{PageError, Visitor};
 use crate::prober::Watcher;
 use crate::routes::{ApiError, App};
@@ -24,8 +25,8 @@ use crate::server::Stopping;
 
 /// Streams at once.
 const MAX_STREAMS: usize = 128;
-/// Streams of one session: one for each page that is seen.
-const MAX_OF_SESSION: usize = 8;
+/// Streams of one owner of sessions: one for each page that is seen.
+const MAX_OF_OWNER: usize = 32;
 /// When a stream that was refused may be asked for again.
 const RETRY: Duration = Duration::from_secs(10);
 /// Changes so close together are said once.
@@ -38,32 +39,35 @@ const TICK: Duration = Duration::from_secs(10);
 const FIRST: &[u8] = b"retry: 2000\n\n";
 const CHANGED: &[u8] = b"event: changed\ndata:\n\n";
 
-/// How many streams each session has.
+/// Where it is.
+pub(super) const PATH: &str = "/events";
+
+/// How many streams each owner of sessions has.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Streams(Arc<Mutex<HashMap<String, usize>>>);
+pub(super) struct Streams(Arc<Mutex<HashMap<Owner, usize>>>);
 
 /// The place of a stream, until it is dropped.
 #[derive(Debug)]
 struct Place {
     streams: Streams,
-    session: String,
+    owner: Owner,
 }
 
 impl Streams {
-    fn take(&self, session: String) -> Result<Place, ApiError> {
+    fn take(&self, owner: Owner) -> Result<Place, ApiError> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if all.values().sum::<usize>() >= MAX_STREAMS {
             let message = "too many pages are being watched";
             return Err(ApiError::unavailable(message, RETRY));
         }
-        let count = all.entry(session.clone()).or_default();
-        if *count >= MAX_OF_SESSION {
+        let count = all.entry(owner.clone()).or_default();
+        if *count >= MAX_OF_OWNER {
             return Err(ApiError::rate_limited(RETRY));
         }
         *count += 1;
         Ok(Place {
             streams: self.clone(),
-            session,
+            owner,
         })
     }
 }
@@ -75,10 +79,10 @@ impl Drop for Place {
             .0
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = all.get_mut(&self.session) {
+        if let Some(count) = all.get_mut(&self.owner) {
             *count -= 1;
             if *count == 0 {
-                all.remove(&self.session);
+                all.remove(&self.owner);
             }
         }
     }
@@ -101,7 +105,7 @@ pub(super) async fn events(
     visitor: Visitor,
     Extension(stopping): Extension<Stopping>,
 ) -> Result<Response, PageError> {
-    let place = app.web().streams.take(visitor.form_token())?;
+    let place = app.web().streams.take(visitor.owner())?;
     let stream = Stream {
         changes: app.watch().changes(),
         _watcher: app.watch().watcher(),
@@ -143,16 +147,16 @@ impl Stream {
 
 #[cfg(test)]
 mod tests {
-    use super::{MAX_OF_SESSION, MAX_STREAMS, Streams};
+    use super::{MAX_OF_OWNER, MAX_STREAMS, Owner, Streams};
 
     #[test]
     fn streams_are_bounded() {
         let streams = Streams::default();
-        let take = |session: usize| streams.take(session.to_string());
+        let take = |owner: usize| streams.take(Owner::Identity(owner.to_string()));
         let mut places = Vec::new();
         for count in 0..MAX_STREAMS {
-            places.push(take(count / MAX_OF_SESSION).expect("a place"));
-            if count + 1 == MAX_OF_SESSION {
+            places.push(take(count / MAX_OF_OWNER).expect("a place"));
+            if count + 1 == MAX_OF_OWNER {
                 assert_eq!(take(0).expect_err("too many").status, 429);
             }
         }

@@ -9,7 +9,7 @@ use maud::{Markup, html};
 use url::form_urlencoded;
 
 use super::layout::{HOME, outside};
-use super::session::{self, Credential};
+use super::session::{self, Credential, Owner};
 use super::visitor::{
     EXPIRED_FORM, FORM_TOKEN, Fields, PageError, Submitted, Visitor, is_own_path,
 };
@@ -55,17 +55,26 @@ pub(super) async fn submit(
     }
     let token = TokenHash::of(&Secret::new(fields.text("token")));
     match authenticate(&app, requester, token).await? {
-        Ok(credential) => open(&app, credential, next),
+        Ok((owner, credential)) => {
+            let mut response = Redirect::to(next).into_response();
+            add_session(&app, &headers, &mut response, owner, credential)?;
+            Ok(response)
+        }
         Err(refusal) => show(&app, &headers, next, Some(&refusal)),
     }
 }
 
 /// `POST /logout`
-pub(super) async fn log_out(State(app): State<App>, submitted: Submitted) -> Response {
-    app.web().sessions.close(&submitted.visitor.cookie);
+pub(super) async fn log_out(
+    State(app): State<App>,
+    Submitted { visitor, .. }: Submitted,
+) -> Result<Response, PageError> {
+    app.web().sessions.close(&visitor.cookie);
+    app.record(Attempt::web_log_out(visitor.requester()), None)
+        .await?;
     let mut response = Redirect::to("/login").into_response();
     add_cookie(&mut response, session::remove_session());
-    response
+    Ok(response)
 }
 
 /// Whose token it is. Both outcomes are on record before the answer.
@@ -73,18 +82,20 @@ async fn authenticate(
     app: &App,
     requester: Requester,
     token: TokenHash,
-) -> Result<Result<Credential, ApiError>, PageError> {
+) -> Result<Result<(Owner, Credential), ApiError>, PageError> {
     let source = requester.source;
     if app.is_admin(token) {
         let attempt = Attempt::web_login(Signer::Administrator.requester(source), None);
         app.record(attempt, None).await?;
-        return Ok(Ok(Credential::Administrator));
+        return Ok(Ok((Owner::Administrator, Credential::Administrator)));
     }
     let principal = app.store().principal(token, SystemTime::now()).await?;
+    let mut owner = Owner::Administrator;
     let (attempt, refusal) = match principal {
         Some(Principal::Identity(identity)) => {
             let requester = Signer::Identity(identity.id.clone()).requester(source);
             let attempt = Attempt::web_login(requester, Some(&identity.id));
+            owner = Owner::Identity(identity.id);
             (attempt, check(&identity.roles, GatewayListers::ROLES).err())
         }
         Some(Principal::Gateway(_) | Principal::Relay(_)) => {
@@ -97,23 +108,22 @@ async fn authenticate(
         }
     };
     app.record(attempt, refusal.as_ref()).await?;
-    Ok(refusal.map_or(Ok(Credential::Token(token)), Err))
+    Ok(refusal.map_or(Ok((owner, Credential::Token(token))), Err))
 }
 
-/// Opens a session, and leads to `next`.
-fn open(app: &App, credential: Credential, next: &str) -> Result<Response, PageError> {
-    let mut response = Redirect::to(next).into_response();
-    add_session(app, &mut response, credential)?;
-    Ok(response)
-}
-
-/// Opens a session with `response`.
+/// Opens a session with `response`, in place of the one that the browser had.
 pub(super) fn add_session(
     app: &App,
+    headers: &HeaderMap,
     response: &mut Response,
+    owner: Owner,
     credential: Credential,
 ) -> Result<(), PageError> {
-    let cookie = app.web().sessions.open(credential, Instant::now())?;
+    let sessions = &app.web().sessions;
+    if let Some(before) = session::session_cookie(headers) {
+        sessions.close(&before);
+    }
+    let cookie = sessions.open(owner, credential, Instant::now())?;
     add_cookie(response, session::set_session(&cookie));
     Ok(())
 }

@@ -30,7 +30,7 @@ use axum::response::Redirect;
 use axum::routing::{get, post};
 pub(crate) use error_page::error_page;
 pub(crate) use guard::secure;
-pub(crate) use layout::Complete;
+pub(crate) use layout::{Complete, Unchanged};
 
 use crate::PublicUrl;
 use crate::routes::App;
@@ -89,7 +89,7 @@ pub(crate) fn router(app: &App) -> Router<App> {
         .route("/login", get(login::form).post(login::submit))
         .route(oidc::BEGIN, get(oidc::begin))
         .route(oidc::CALLBACK, get(oidc::finish))
-        .route("/events", get(live::events))
+        .route(live::PATH, get(live::events))
         .route("/logout", post(login::log_out))
         .route("/gateways", get(gateways::list))
         .route("/gateways/remove", post(gateways::remove))

@@ -10,7 +10,7 @@ use maud::html;
 
 use super::layout::outside;
 use super::login::{add_cookie, add_session, next, show};
-use super::session::{self, Credential};
+use super::session::{self, Credential, Owner};
 use super::visitor::{Fields, PageError};
 use crate::error::printable;
 use crate::routes::auth::Unauthenticated;
@@ -71,8 +71,9 @@ pub(super) async fn finish(
     let mut response = match finished {
         Ok(logged_in) => {
             let credential = Credential::Token(TokenHash::of(&logged_in.access_token));
+            let owner = Owner::Identity(logged_in.who.id.unwrap_or_default());
             let mut response = logged_in_page(path);
-            add_session(&app, &mut response, credential)?;
+            add_session(&app, &headers, &mut response, owner, credential)?;
             response
         }
         Err(refusal) => show(&app, &headers, path, Some(&refusal))?,

@@ -102,7 +102,7 @@ async function refresh() {
     do {
       isRefreshDue = false;
       const options = { headers: { "x-live-update": "1" }, cache: "no-store" };
-      const answer = await fetch(location.href, options);
+      const answer = await fetch(document.body.dataset.page ?? location.href, options);
       if (answer.redirected) {
         // The session has ended.
         location.reload();

@@ -21,6 +21,9 @@ const IDLE: Duration = Duration::from_secs(3600);
 /// Sessions at once. Only those who have logged in have one; a further one ends the one that was
 /// used least lately.
 const MAX_SESSIONS: usize = 1000;
+/// Of these, sessions of one owner; a further one ends the owner's that was used least lately, so that
+/// no one takes the places of others.
+const MAX_OF_OWNER: usize = 20;
 
 /// The cookie of a session. The prefix has browsers refuse one that is not from this very host, with
 /// `Secure` and for all paths (RFC 6265bis §4.1.3.2).
@@ -41,6 +44,14 @@ pub(crate) enum Credential {
     Token(TokenHash),
 }
 
+/// Whose session it is.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Owner {
+    Administrator,
+    /// By its id.
+    Identity(String),
+}
+
 /// What the next page says once.
 #[derive(Debug)]
 pub(super) enum Notice {
@@ -58,6 +69,7 @@ pub(super) struct Sessions(Mutex<HashMap<[u8; 32], Session>>);
 
 #[derive(Debug)]
 struct Session {
+    owner: Owner,
     credential: Credential,
     opened: Instant,
     used: Instant,
@@ -72,14 +84,16 @@ impl Session {
 }
 
 impl Sessions {
-    /// Opens a session; the value of its cookie.
+    /// Opens a session of `owner`; the value of its cookie.
     pub(super) fn open(
         &self,
+        owner: Owner,
         credential: Credential,
         now: Instant,
     ) -> Result<Secret, token::Error> {
         let cookie = token::generate()?;
         let session = Session {
+            owner,
             credential,
             opened: now,
             used: now,
@@ -87,11 +101,12 @@ impl Sessions {
         };
         let mut sessions = self.lock();
         sessions.retain(|_, session| !session.has_ended(now));
-        if sessions.len() >= MAX_SESSIONS {
-            let oldest = sessions.iter().min_by_key(|(_, session)| session.used);
-            if let Some(oldest) = oldest.map(|(key, _)| *key) {
-                sessions.remove(&oldest);
-            }
+        let is_own = |other: &Session| other.owner == session.owner;
+        let own = sessions.values().filter(|other| is_own(other)).count();
+        if own >= MAX_OF_OWNER {
+            remove_least_used(&mut sessions, is_own);
+        } else if sessions.len() >= MAX_SESSIONS {
+            remove_least_used(&mut sessions, |_| true);
         }
         sessions.insert(key(&cookie), session);
         Ok(cookie)
@@ -136,6 +151,17 @@ impl Sessions {
 
     fn lock(&self) -> MutexGuard<'_, HashMap<[u8; 32], Session>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn remove_least_used(
+    sessions: &mut HashMap<[u8; 32], Session>,
+    may_end: impl Fn(&Session) -> bool,
+) {
+    let sessions_that_may = sessions.iter().filter(|(_, session)| may_end(session));
+    let oldest = sessions_that_may.min_by_key(|(_, session)| session.used);
+    if let Some(oldest) = oldest.map(|(key, _)| *key) {
+        sessions.remove(&oldest);
     }
 }
 
@@ -230,7 +256,10 @@ fn set_for(name: &str, value: &str, lifetime: Duration, same_site: &str) -> Opti
 
 #[cfg(test)]
 mod tests {
-    use super::{Credential, IDLE, LIFETIME, MAX_SESSIONS, Sessions, form_token, is_form_token};
+    use super::{
+        Credential, IDLE, LIFETIME, MAX_OF_OWNER, MAX_SESSIONS, Owner, Sessions, form_token,
+        is_form_token,
+    };
     use crate::secret::Secret;
     use std::time::{Duration, Instant};
 
@@ -241,7 +270,7 @@ mod tests {
         let (sessions, start) = (Sessions::default(), Instant::now());
         let open = || {
             sessions
-                .open(Credential::Administrator, start)
+                .open(Owner::Administrator, Credential::Administrator, start)
                 .expect("opened")
         };
         let idle = open();
@@ -270,19 +299,46 @@ mod tests {
     #[test]
     fn least_used_session_gives_way() {
         let (sessions, start) = (Sessions::default(), Instant::now());
-        let open = |at| {
+        let open = |owner: usize, at| {
             sessions
-                .open(Credential::Administrator, at)
+                .open(
+                    Owner::Identity(owner.to_string()),
+                    Credential::Administrator,
+                    at,
+                )
                 .expect("opened")
         };
-        let first = open(start);
-        let second = open(start);
+        let first = open(0, start);
+        let second = open(1, start);
         assert!(sessions.credential(&first, true, start + SECOND).is_some());
-        for _ in 0..MAX_SESSIONS - 1 {
-            open(start + SECOND);
+        for owner in 2..=MAX_SESSIONS {
+            open(owner, start + SECOND);
         }
         assert!(sessions.credential(&first, true, start + SECOND).is_some());
         assert!(sessions.credential(&second, true, start + SECOND).is_none());
+    }
+
+    #[test]
+    fn owner_replaces_only_own_sessions() {
+        let (sessions, start) = (Sessions::default(), Instant::now());
+        let open = |owner, at| {
+            sessions
+                .open(owner, Credential::Administrator, at)
+                .expect("opened")
+        };
+        let other = open(Owner::Administrator, start);
+        let own = || Owner::Identity("1".to_owned());
+        let first = open(own(), start + SECOND);
+        let second = open(own(), start + 2 * SECOND);
+        for _ in 0..MAX_OF_OWNER - 1 {
+            open(own(), start + 2 * SECOND);
+        }
+        let lives = |cookie: &Secret| {
+            sessions
+                .credential(cookie, true, start + 2 * SECOND)
+                .is_some()
+        };
+        assert!(lives(&other) && !lives(&first) && lives(&second));
     }
 
     #[test]

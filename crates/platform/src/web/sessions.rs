@@ -67,7 +67,8 @@ fn table(open: &OpenSessions) -> Markup {
         .gateways
         .iter()
         .filter_map(|gateway| gateway.open)
-        .sum();
+        // The numbers are the gateways' own.
+        .fold(0, u64::saturating_add);
     let unlisted = all.saturating_sub(u64::try_from(rows.len()).unwrap_or(u64::MAX));
     let now = SystemTime::now();
     html! {

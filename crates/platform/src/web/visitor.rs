@@ -9,13 +9,13 @@ use axum::http::{HeaderName, Method};
 use axum::response::{IntoResponse, Redirect, Response};
 use url::form_urlencoded;
 
-use super::layout::Place;
-use super::session::{self, Credential, Notice};
+use super::layout::{Place, Unchanged};
+use super::session::{self, Credential, Notice, Owner};
 use crate::routes::auth::{Allowed, By, Clients, Operators};
 use crate::routes::live_sessions::Viewer;
 use crate::routes::{ApiError, App, Signer, body};
 use crate::secret::Secret;
-use crate::store::{Principal, Role};
+use crate::store::{Principal, Requester, Role};
 
 /// What the script of a page sends when it fetches the page to update it.
 const LIVE_HEADER: HeaderName = HeaderName::from_static("x-live-update");
@@ -67,7 +67,11 @@ impl From<crate::token::Error> for PageError {
 impl IntoResponse for PageError {
     fn into_response(self) -> Response {
         match self {
-            Self::LogIn(next) => Redirect::to(&login_path(&next)).into_response(),
+            Self::LogIn(next) => {
+                let mut response = Redirect::to(&login_path(&next)).into_response();
+                response.extensions_mut().insert(Unchanged);
+                response
+            }
             Self::Refused(error) => error.into_response(),
         }
     }
@@ -76,8 +80,22 @@ impl IntoResponse for PageError {
 impl Visitor {
     /// The visitor as a caller of what only `A` may do.
     pub(super) fn by<A: Allowed>(&self) -> Result<By<A>, ApiError> {
-        let requester = self.signer.clone().requester(self.source);
-        By::permit(&self.roles, requester)
+        By::permit(&self.roles, self.requester())
+    }
+
+    /// The visitor as the record names it.
+    pub(super) fn requester(&self) -> Requester {
+        self.signer.clone().requester(self.source)
+    }
+
+    /// Whom all sessions of the visitor belong to.
+    pub(super) fn owner(&self) -> Owner {
+        match &self.signer {
+            Signer::Identity(id) => Owner::Identity(id.clone()),
+            Signer::Administrator | Signer::Gateway(_) | Signer::Relay(_) | Signer::Instance => {
+                Owner::Administrator
+            }
+        }
     }
 
     /// Whether that succeeds.
@@ -165,7 +183,9 @@ impl FromRequestParts<App> for Visitor {
     type Rejection = PageError;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, PageError> {
-        let is_update = parts.headers.contains_key(LIVE_HEADER);
+        // The stream of a page is opened by the script, which cannot send the header there.
+        let is_update =
+            parts.headers.contains_key(LIVE_HEADER) || parts.uri.path() == super::live::PATH;
         let source = crate::routes::auth::source(parts);
         let visitor = match session::session_cookie(&parts.headers) {
             Some(cookie) => Self::with_cookie(app, cookie, is_update, source).await?,

@@ -5,6 +5,7 @@ mod audit;
 mod platform;
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::time::{Duration, SystemTime};
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -12,6 +13,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
+use super::rfc3339;
 use platform::{Platform, text};
 
 use crate::api::types::{
@@ -702,4 +704,13 @@ async fn instance_relay_heartbeats_are_limited_each() {
     assert!(answers.iter().any(|answer| answer.status == 429));
     beat("other").await.refused(400);
     platform.stop().await;
+}
+
+/// Gateways name times, and one that cannot be written must not end a request.
+#[test]
+fn times_out_of_range_are_left_empty() {
+    let at = |seconds| rfc3339(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds));
+    assert_eq!(at(0), "1970-01-01T00:00:00Z");
+    assert_eq!(at(253_402_300_799), "9999-12-31T23:59:59Z");
+    assert_eq!(at(253_402_300_800), "");
 }
