@@ -16,6 +16,7 @@ use super::exit::{Code, Failure};
 use super::global::{ADMIN_TOKEN, Global, LOCAL_DOMAIN, Purpose};
 use super::platform_access as access;
 use super::platform_audit as audit;
+use super::platform_ca as ca;
 use super::platform_lists::{Format, ListedEnrollment, ListedGateway, ListedRelay};
 use super::platform_services as services;
 use super::platform_sessions as sessions;
@@ -52,6 +53,8 @@ pub(crate) enum Command {
     #[command(subcommand, name = "service")]
     Services(services::Command),
     Audit(audit::Args),
+    #[command(subcommand)]
+    Ca(ca::Command),
     Sessions(sessions::Args),
 }
 
@@ -65,6 +68,7 @@ impl Command {
             Self::AccessRules(command) => command.run(global).await,
             Self::Services(command) => command.run(global).await,
             Self::Audit(args) => args.run(global).await,
+            Self::Ca(command) => command.run(global).await,
             Self::Sessions(args) => args.run(global).await,
         }
     }

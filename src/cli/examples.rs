@@ -106,6 +106,22 @@ const EXAMPLES: &[(&str, &[&str])] = &[
         &["infisical platform access remove 3"],
     ),
     (
+        "platform ca",
+        &[
+            "infisical platform ca rotate",
+            "infisical platform ca status",
+        ],
+    ),
+    ("platform ca rotate", &["infisical platform ca rotate"]),
+    (
+        "platform ca status",
+        &["infisical platform ca status --json"],
+    ),
+    (
+        "platform ca advance",
+        &["infisical platform ca advance --force"],
+    ),
+    (
         "platform service",
         &[
             "infisical platform service add postgres --gateway prod --target db.internal:5432",

@@ -33,6 +33,7 @@ mod platform_access;
 mod platform_audit;
 mod platform_audit_verify;
 mod platform_backup;
+mod platform_ca;
 mod platform_lists;
 mod platform_oidc;
 mod platform_services;

@@ -19,6 +19,7 @@ mod audit;
 mod bad_ssh_certificates;
 mod bad_targets;
 mod bad_x509_certificates;
+mod ca_rotation;
 mod check;
 mod cli;
 mod cli_domains;

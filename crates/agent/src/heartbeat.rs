@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
-use crate::api;
+use crate::api::{self, types::HeartbeatAnswer};
 use crate::error::{Class, chain};
 use crate::event;
 use crate::events::{Event, Level};
 use crate::log_throttle::LogThrottle;
 use crate::status::Reporter;
+
+/// The soonest that a platform may want the next heartbeat.
+const SOONEST: Duration = Duration::from_secs(5);
 
 /// The times between a role's heartbeats.
 #[derive(Debug, Clone, Copy)]
@@ -56,6 +59,15 @@ impl Cadence {
     #[must_use]
     pub fn is_reachable(&self) -> bool {
         self.succeeded && self.failures == 0
+    }
+
+    /// The same after a success, which `answer` tells of: the platform may want the next one sooner.
+    pub fn record_answer(&mut self, answer: &HeartbeatAnswer) -> Duration {
+        let delay = self.record(true);
+        let wanted = answer.next_heartbeat_seconds.map(u64::from);
+        wanted.map_or(delay, |wanted| {
+            delay.min(Duration::from_secs(wanted).max(SOONEST))
+        })
     }
 
     /// The time to the next heartbeat.
@@ -131,5 +143,34 @@ impl Log {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{Cadence, SOONEST, Timing};
+    use crate::api::types::HeartbeatAnswer;
+
+    #[test]
+    fn platform_may_hasten_the_next_heartbeat() {
+        let interval = Duration::from_secs(180);
+        let mut cadence = Cadence::new(Timing {
+            first: Duration::ZERO,
+            interval,
+            retry: interval,
+            retry_at_most: interval,
+        });
+        let mut after = |next_heartbeat_seconds| {
+            cadence.record_answer(&HeartbeatAnswer {
+                next_heartbeat_seconds,
+                ..HeartbeatAnswer::default()
+            })
+        };
+        assert_eq!(after(None), interval);
+        assert_eq!(after(Some(60)), Duration::from_secs(60));
+        assert_eq!(after(Some(0)), SOONEST);
+        assert_eq!(after(Some(3600)), interval);
     }
 }

@@ -12,7 +12,7 @@ use url::Url;
 
 use super::error::{Error, Foreign, Redirect};
 use super::retry_after;
-use super::types::ErrorBody;
+use super::types::{ErrorBody, HeartbeatAnswer};
 use infisical_runtime::error::printable;
 
 /// How much of a page is searched for its title, in bytes.
@@ -67,6 +67,15 @@ impl Answer<'_> {
             return Err(self.foreign());
         }
         Ok(())
+    }
+
+    /// What the platform says to a heartbeat that succeeded: nothing, if the answer has another form.
+    ///
+    /// # Errors
+    /// See [`Self::acknowledgement`].
+    pub(super) fn heartbeat(&self) -> Result<HeartbeatAnswer, Error> {
+        self.acknowledgement()?;
+        Ok(serde_json::from_slice(self.body).unwrap_or_default())
     }
 
     fn check_status(&self) -> Result<(), Error> {

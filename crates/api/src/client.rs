@@ -23,9 +23,9 @@ use crate::names::{GatewayName, RelayName};
 use crate::secret::Secret;
 use crate::session_reports::SessionReport;
 use crate::types::{
-    ConnectGateway, EnrollGateway, GatewayCredentials, GatewayHeartbeat, GatewayLogin, Login,
-    Message, OpenSession, RegisterGateway, RegisterRelay, Relay, RelayCredentials, RelayHeartbeat,
-    RelayLoggedIn, RelayLogin, RenewToken, SessionCredentials,
+    ConnectGateway, EnrollGateway, GatewayCredentials, GatewayHeartbeat, GatewayLogin,
+    HeartbeatAnswer, Login, Message, OpenSession, RegisterGateway, RegisterRelay, Relay,
+    RelayCredentials, RelayHeartbeat, RelayLoggedIn, RelayLogin, RenewToken, SessionCredentials,
 };
 use crate::{Error, outbound, resolve, trust};
 
@@ -175,7 +175,7 @@ impl Client {
         &self,
         token: &Secret,
         request: &GatewayHeartbeat,
-    ) -> Result<(), Error> {
+    ) -> Result<HeartbeatAnswer, Error> {
         self.heartbeat("/v2/gateways/heartbeat", token, Some(request))
             .await
     }
@@ -215,7 +215,11 @@ impl Client {
 
     /// `POST /v1/relays/heartbeat-org-relay`.
     #[expect(clippy::missing_errors_doc, reason = "see register_gateway")]
-    pub async fn relay_heartbeat_org(&self, token: &Secret, name: &RelayName) -> Result<(), Error> {
+    pub async fn relay_heartbeat_org(
+        &self,
+        token: &Secret,
+        name: &RelayName,
+    ) -> Result<HeartbeatAnswer, Error> {
         self.name_heartbeat("/v1/relays/heartbeat-org-relay", token, name)
             .await
     }
@@ -226,7 +230,7 @@ impl Client {
         &self,
         secret: &Secret,
         name: &RelayName,
-    ) -> Result<(), Error> {
+    ) -> Result<HeartbeatAnswer, Error> {
         self.name_heartbeat("/v1/relays/heartbeat-instance-relay", secret, name)
             .await
     }
@@ -236,7 +240,7 @@ impl Client {
         path: &str,
         token: &Secret,
         name: &RelayName,
-    ) -> Result<(), Error> {
+    ) -> Result<HeartbeatAnswer, Error> {
         let request = RelayHeartbeat { name: name.clone() };
         self.heartbeat(path, token, Some(&request)).await
     }
@@ -263,24 +267,24 @@ impl Client {
 
     /// `POST /v2/relays/heartbeat`, with a relay access token.
     #[expect(clippy::missing_errors_doc, reason = "see register_gateway")]
-    pub async fn relay_heartbeat(&self, token: &Secret) -> Result<(), Error> {
+    pub async fn relay_heartbeat(&self, token: &Secret) -> Result<HeartbeatAnswer, Error> {
         let nothing: Option<&RelayHeartbeat> = None;
         self.heartbeat("/v2/relays/heartbeat", token, nothing).await
     }
 
-    /// Sends a heartbeat. What the platform says to one that succeeds is not used.
+    /// Sends a heartbeat. Any answer of the platform to one that succeeds will do.
     async fn heartbeat<Q: Serialize + Sync>(
         &self,
         path: &str,
         token: &Secret,
         request: Option<&Q>,
-    ) -> Result<(), Error> {
+    ) -> Result<HeartbeatAnswer, Error> {
         let action = "the heartbeat";
         let mut builder = self.request(Method::POST, action, path, Some(token))?;
         if let Some(request) = request {
             builder = builder.json(request);
         }
-        self.exchange(action, path, builder, |answer| answer.acknowledgement())
+        self.exchange(action, path, builder, |answer| answer.heartbeat())
             .await
     }
 

@@ -207,6 +207,30 @@ pub struct Message {
     pub message: String,
 }
 
+/// Answer to a heartbeat that succeeded. The deployed platform's has the sentence alone.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HeartbeatAnswer {
+    /// The sentence.
+    #[serde(default, deserialize_with = "lenient::text")]
+    pub message: String,
+    /// The sender is to ask for new credentials now: the embedded platform rotates its CAs.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "lenient::optional"
+    )]
+    pub renew_credentials: Option<bool>,
+    /// The next heartbeat is wanted after so many seconds, if that is sooner than the sender's own
+    /// interval.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "lenient::optional"
+    )]
+    pub next_heartbeat_seconds: Option<u32>,
+}
+
 /// One row of `GET /v1/relays`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -622,4 +646,56 @@ pub struct ClientPki {
     pub client_private_key: Secret,
     /// PEM, the trust anchors for the server's certificate.
     pub server_certificate_chain: String,
+}
+
+/// The platform's CAs and their rotation (`GET /v1/embedded/certification-authorities`).
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CaStatus {
+    /// `settled`, `distribute` or `retire`.
+    pub phase: String,
+    /// Those that are kept, the oldest first.
+    pub generations: Vec<CaGeneration>,
+    /// Gateways and relays that the next step of a rotation waits for.
+    pub waits_for: Vec<CaHolder>,
+    /// RFC 3339; the next step comes no sooner.
+    pub not_before: Option<String>,
+}
+
+/// All CAs that were made at one time.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CaGeneration {
+    /// Counts up from 1, and never comes again.
+    pub number: i64,
+    /// Whether it signs; if not, it is an anchor only.
+    pub signs: bool,
+    /// RFC 3339.
+    pub created_at: String,
+    /// RFC 3339; `None` if it has not signed yet.
+    pub signs_since: Option<String>,
+    /// RFC 3339: when its certificates expire.
+    pub expires_at: String,
+    /// The names of its CAs.
+    pub authorities: Vec<String>,
+}
+
+/// A gateway or relay that a rotation waits for.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CaHolder {
+    /// `gateway` or `relay`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Its name.
+    pub name: String,
+    /// RFC 3339: when its credentials expire, and the rotation goes on without it.
+    pub expires_at: String,
+}
+
+/// Take the next step of a rotation (`POST /v1/embedded/certification-authorities/advance`).
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct AdvanceCas {
+    /// Even if that cuts gateways or relays off.
+    pub force: bool,
 }

@@ -5,14 +5,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 
 use super::credential_client::CredentialClient;
 use crate::agent::access::call;
 use crate::agent::heartbeat::{Cadence, Log, Timing};
 use crate::agent::status::Reporter;
-use crate::api;
+use crate::api::{self, types::HeartbeatAnswer};
 use crate::error::{Class, chain};
 use crate::events;
 
@@ -41,12 +41,13 @@ pub(crate) enum Heartbeat {
 }
 
 /// Sends heartbeats while `tunnel_up` is true, each as the newest of `credential_clients` may, and
-/// tells the link what each showed. Ends when `tunnel_up` is gone.
+/// tells the link what each showed, and `renew` where the platform wants that. Ends when `tunnel_up` is gone.
 pub(crate) async fn run(
     credential_clients: watch::Receiver<Arc<CredentialClient>>,
     mut tunnel_up: watch::Receiver<bool>,
     heartbeat_tx: mpsc::Sender<Heartbeat>,
     reporter: Reporter,
+    renew: Arc<Notify>,
 ) {
     // Outlives tunnels, as what the platform asked for does.
     let mut not_before = Instant::now();
@@ -56,7 +57,13 @@ pub(crate) async fn run(
         reporter,
     );
     while tunnel_up.wait_for(|up| *up).await.is_ok() {
-        let while_up = heartbeat(&credential_clients, &heartbeat_tx, &mut not_before, &log);
+        let while_up = heartbeat(
+            &credential_clients,
+            &heartbeat_tx,
+            &mut not_before,
+            &log,
+            &renew,
+        );
         let mut down = tunnel_up.clone();
         tokio::select! {
             () = while_up => {}
@@ -71,24 +78,36 @@ async fn heartbeat(
     heartbeat_tx: &mpsc::Sender<Heartbeat>,
     not_before: &mut Instant,
     log: &Log,
+    renew: &Notify,
 ) {
     let mut cadence = Cadence::new(TIMING);
+    let mut delay = cadence.delay();
     loop {
-        let due = Instant::now() + cadence.delay();
+        let due = Instant::now() + delay;
         tokio::time::sleep_until(due.max(*not_before)).await;
         let credential_client = Arc::clone(&credential_clients.borrow());
-        let result = once(&credential_client).await;
+        let answer = once(&credential_client).await;
+        let was_reachable = cadence.is_reachable();
+        delay = match &answer {
+            Ok(answer) => cadence.record_answer(answer),
+            Err(_) => cadence.record(false),
+        };
+        if let Ok(answer) = &answer
+            && answer.renew_credentials == Some(true)
+        {
+            renew.notify_one();
+        }
+        let result = answer.map(drop);
         // Full only while the connection does something else, and then the next one tells the same.
         let _ = heartbeat_tx.try_send(Heartbeat::of(&result));
         if let Err((_, Class::RetryAfter(wait))) = result {
             *not_before = Instant::now() + wait;
         }
-        let was_reachable = cadence.is_reachable();
-        let due = Instant::now() + cadence.record(result.is_ok());
-        let delay = due
+        let due = Instant::now() + delay;
+        let until_next = due
             .max(*not_before)
             .saturating_duration_since(Instant::now());
-        log.log(&result, was_reachable, delay);
+        log.log(&result, was_reachable, until_next);
     }
 }
 
@@ -108,7 +127,9 @@ impl Heartbeat {
 }
 
 /// One heartbeat.
-async fn once(credential_client: &CredentialClient) -> Result<(), (api::Error, Class)> {
+async fn once(
+    credential_client: &CredentialClient,
+) -> Result<HeartbeatAnswer, (api::Error, Class)> {
     let client = credential_client.client();
     let request = &credential_client.heartbeat();
     let heartbeat = |token| async move { client.gateway_heartbeat(&token, request).await };

@@ -230,9 +230,11 @@ pub async fn run(
     }
     {
         let (credential_client, reporter) = (credential_client.clone(), reporter.clone());
+        let renew = Arc::clone(&renew);
         tasks.spawn_interruptible("heartbeat", move || {
             let (credential_client, is_up) = (credential_client.clone(), is_up.clone());
-            heartbeat::run(credential_client, is_up, beat.clone(), reporter.clone())
+            let (reporter, renew) = (reporter.clone(), Arc::clone(&renew));
+            heartbeat::run(credential_client, is_up, beat.clone(), reporter, renew)
         });
     }
     {

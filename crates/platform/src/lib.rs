@@ -28,6 +28,7 @@ mod oidc;
 mod probe;
 mod prober;
 mod public_url;
+mod rotation;
 mod routes;
 mod server;
 pub mod store;
@@ -51,7 +52,7 @@ use ipnet::IpNet;
 use metrics::Metrics;
 pub use oidc::Settings as OidcSettings;
 pub use public_url::{InvalidPublicUrl, PublicUrl};
-use store::Store;
+use store::{Foundation, Generation, Store};
 use tls::Tls;
 pub use tls::{TlsError, TlsFiles};
 use trusted_proxies::TrustedProxies;
@@ -239,12 +240,8 @@ pub(crate) async fn build(settings: Settings, metrics: Metrics) -> Result<Platfo
     let name = settings.organization.as_deref();
     let foundation = store::foundation(&*store, algorithm, name, create, now).await;
     let foundation = foundation.map_err(Error::Store)?;
-    let mut authority = Authority::load(
-        foundation.algorithm,
-        foundation.organization,
-        &foundation.cas,
-    )
-    .map_err(Error::Authority)?;
+    let generations = store.generations().await.map_err(Error::Store)?;
+    let mut authority = load(foundation, &generations).map_err(Error::Authority)?;
     if let Some(lifetime) = settings.gateway_lifetime {
         authority = authority.with_gateway_lifetime(lifetime);
     }
@@ -291,7 +288,8 @@ impl Platform {
             trusted_proxies: self.trusted_proxies.into(),
         };
         let app = self.app;
-        scope.spawn_interruptible("prober", move || prober::run(app.clone()));
+        let probed = app.clone();
+        scope.spawn_interruptible("prober", move || prober::run(probed.clone()));
         let following = scope.child("files");
         if let Some(tls) = self.tls {
             let follow = tls.follow(self.hangups, self.metrics.clone());
@@ -300,12 +298,29 @@ impl Platform {
                 stop.run(follow).await;
             });
         }
+        let stop = following.clone();
+        following.spawn("rotation", async move {
+            stop.run(routes::follow_rotation(app)).await;
+        });
         let served = server::serve(self.acceptor, acceptor, service, &scope).await;
         self.metrics.serving(false);
         following.cancel();
         following.finish(LAST_LOOK).await;
         served.map_err(Error::Accept)
     }
+}
+
+/// The CAs of all `generations`.
+fn load(foundation: Foundation, generations: &[Generation]) -> Result<Authority, authority::Error> {
+    let signing = rotation::signing(generations).ok_or(authority::Error::Missing("signing"))?;
+    let (algorithm, organization) = (foundation.algorithm, foundation.organization);
+    let mut authority = Authority::load(algorithm, organization, signing.number, &signing.cas)?;
+    for other in generations {
+        if other.number != signing.number {
+            authority = authority.trusting(other.number, &other.cas)?;
+        }
+    }
+    Ok(authority)
 }
 
 /// What is in the state directory, and the files of TLS.

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::platform_auth::PlatformAuth;
@@ -34,8 +34,12 @@ const TIMING: Timing = Timing {
 };
 
 /// Sends heartbeats as the newest of `auths` may, the first one at once, and tells `reporter` what
-/// each shows. Never ends.
-pub(crate) async fn run(auths: watch::Receiver<Arc<PlatformAuth>>, reporter: Reporter) {
+/// each shows, and `renew` where the platform wants new credentials asked for. Never ends.
+pub(crate) async fn run(
+    auths: watch::Receiver<Arc<PlatformAuth>>,
+    reporter: Reporter,
+    renew: Arc<Notify>,
+) {
     let mut cadence = Cadence::new(TIMING);
     let log = Log::new(
         events::RELAY_REACHABLE,
@@ -45,9 +49,18 @@ pub(crate) async fn run(auths: watch::Receiver<Arc<PlatformAuth>>, reporter: Rep
     let mut clocks = Watcher::of_clocks();
     loop {
         let auth = Arc::clone(&auths.borrow());
-        let result = auth.heartbeat().await;
+        let answer = auth.heartbeat().await;
         let was_reachable = cadence.is_reachable();
-        let delay = cadence.record(result.is_ok());
+        let delay = match &answer {
+            Ok(answer) => cadence.record_answer(answer),
+            Err(_) => cadence.record(false),
+        };
+        if let Ok(answer) = &answer
+            && answer.renew_credentials == Some(true)
+        {
+            renew.notify_one();
+        }
+        let result = answer.map(drop);
         let doubt = result.as_ref().err().map(|(error, _)| error);
         for condition in [&NOT_REACHED, &HEARTBEAT_UNANSWERED] {
             match doubt.filter(|error| meaning(error) == condition) {

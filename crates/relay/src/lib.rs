@@ -40,7 +40,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::agent::last_known_good::LastKnownGood;
 use crate::agent::renew;
@@ -133,18 +133,20 @@ pub async fn run(
     event!(event, relay.name = %first.name, relay.host = %host);
 
     let tasks = scope.child("relay");
+    let renew = Arc::new(Notify::new());
     let (auths, auth) = watch::channel(Arc::new(auth));
     let (current, identity) = watch::channel(Arc::new(identity));
     let hub = Arc::new(Hub::new(identity, &first.limits, Deadlines::default()));
     metrics.follow(&hub);
     {
         let (auths, reporter, name) = (auth.clone(), reporter.clone(), first.name.clone());
+        let now = Arc::clone(&renew);
         tasks.spawn_interruptible("renew", move || {
             let (reporter, name) = (reporter.clone(), name.clone());
             renew::run(
                 auths.clone(),
                 current.clone(),
-                Arc::default(),
+                Arc::clone(&now),
                 reporter.clone(),
                 |identity: &Arc<Identity>| Some(identity.lifetime.clone()),
                 move |auth| register::renew(auth, reporter.clone()),
@@ -176,7 +178,7 @@ pub async fn run(
     }
     {
         let reporter = reporter.clone();
-        let beating = move || heartbeat::run(auth.clone(), reporter.clone());
+        let beating = move || heartbeat::run(auth.clone(), reporter.clone(), Arc::clone(&renew));
         tasks.spawn_interruptible("heartbeat", beating);
     }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::agent::access::call;
 use crate::agent::last_known_good::Fingerprint;
 use crate::api::login::{TokenExpiry, TokenSource};
-use crate::api::types::{RegisterRelay, RelayCredentials};
+use crate::api::types::{HeartbeatAnswer, RegisterRelay, RelayCredentials};
 use crate::api::{self, Client};
 use crate::clock::Clock;
 use crate::config::credential::Credential;
@@ -148,7 +148,7 @@ impl PlatformAuth {
     ///
     /// # Errors
     /// With the class that says what to do about it.
-    pub(crate) async fn heartbeat(&self) -> Result<(), (api::Error, Class)> {
+    pub(crate) async fn heartbeat(&self) -> Result<HeartbeatAnswer, (api::Error, Class)> {
         let (client, name) = (&self.client, &self.name);
         call(&self.source, |token| async move {
             match self.proof {

@@ -22,7 +22,7 @@ use crate::config::settings::RelayKind;
 use crate::secret::Secret;
 
 /// CAs live as long as no one wants to think about them: 20 years.
-const CA_LIFETIME: Duration = Duration::from_secs(20 * 365 * 24 * 3600);
+pub(crate) const CA_LIFETIME: Duration = Duration::from_secs(20 * 365 * 24 * 3600);
 /// The organization in the CAs that belong to the instance.
 const INSTANCE: &str = "Infisical";
 

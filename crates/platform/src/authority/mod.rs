@@ -18,6 +18,8 @@ use std::str::FromStr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::api::session_reports::SESSION_REPORTS;
+pub(crate) use ca::CA_LIFETIME;
+
 use crate::api::types::{
     ClientPki, GatewayCredentials, GatewaySsh, RelayCredentials, RelaySsh, ServerPki,
     SessionCredentials, TARGET_ADDRESSES,
@@ -30,7 +32,7 @@ use crate::secret::Secret;
 const BACKDATED: Duration = Duration::from_secs(5 * 60);
 /// Lifetime of the certificates of gateways and relays (protocol.md §4), and of a gateway's SSH
 /// certificate (§2).
-const SERVER_LIFETIME: Duration = Duration::from_secs(24 * 3600);
+pub(crate) const SERVER_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 /// Lifetime of a relay's SSH host certificate (protocol.md §2).
 const HOST_LIFETIME: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Lifetime of a client's certificates, which open connections and do not limit them.
@@ -173,13 +175,31 @@ pub struct Target<'a> {
     pub addresses: &'a [String],
 }
 
-/// All CAs of the platform, ready to sign.
+/// The CAs of one generation, ready to sign.
+#[derive(Debug)]
+struct Keys {
+    generation: i64,
+    ssh: ssh::Ssh,
+    x509: x509::X509,
+}
+
+impl Keys {
+    fn load(algorithm: KeyAlgorithm, generation: i64, records: &[CaRecord]) -> Result<Self, Error> {
+        Ok(Self {
+            generation,
+            ssh: ssh::Ssh::load(algorithm, records)?,
+            x509: x509::X509::load(algorithm, records)?,
+        })
+    }
+}
+
+/// All CAs of the platform: those that sign, and others whose anchors are handed out as well.
 #[derive(Debug)]
 pub struct Authority {
     algorithm: KeyAlgorithm,
     organization: Organization,
-    ssh: ssh::Ssh,
-    x509: x509::X509,
+    signing: Keys,
+    others: Vec<Keys>,
     /// How long certificates of gateways are good for.
     gateway_lifetime: Duration,
 }
@@ -199,22 +219,79 @@ impl Authority {
         Ok(records)
     }
 
-    /// Reads the CAs that [`Self::generate`] made.
+    /// Reads the CAs that [`Self::generate`] made, as generation `generation`.
     ///
     /// # Errors
     /// One is missing or unreadable.
     pub(crate) fn load(
         algorithm: KeyAlgorithm,
         organization: Organization,
+        generation: i64,
         records: &[CaRecord],
     ) -> Result<Self, Error> {
         Ok(Self {
             algorithm,
-            ssh: ssh::Ssh::load(algorithm, records)?,
-            x509: x509::X509::load(algorithm, records)?,
             organization,
+            signing: Keys::load(algorithm, generation, records)?,
+            others: Vec::new(),
             gateway_lifetime: SERVER_LIFETIME,
         })
+    }
+
+    /// The same, whose anchors are handed out as well.
+    ///
+    /// # Errors
+    /// One is missing or unreadable.
+    pub(crate) fn trusting(mut self, generation: i64, records: &[CaRecord]) -> Result<Self, Error> {
+        let keys = Keys::load(self.algorithm, generation, records)?;
+        self.others.push(keys);
+        Ok(self)
+    }
+
+    /// The generation that signs.
+    pub(crate) fn generation(&self) -> i64 {
+        self.signing.generation
+    }
+
+    /// The newest generation whose anchors are handed out.
+    pub(crate) fn newest_generation(&self) -> i64 {
+        let others = self.others.iter().map(|keys| keys.generation);
+        others.fold(self.signing.generation, i64::max)
+    }
+
+    /// Whether anchors of other generations than the one that signs are handed out.
+    pub(crate) fn trusts_others(&self) -> bool {
+        !self.others.is_empty()
+    }
+
+    /// How long certificates of gateways are good for.
+    pub(crate) fn gateway_lifetime(&self) -> Duration {
+        self.gateway_lifetime
+    }
+
+    /// The generation of SSH CAs for a gateway whose relay has credentials of the generation
+    /// `relay`: that one, while it is kept.
+    pub(crate) fn ssh_generation(&self, relay: Option<i64>) -> i64 {
+        self.keys(relay).generation
+    }
+
+    /// The CAs of that generation, or those that sign.
+    fn keys(&self, generation: Option<i64>) -> &Keys {
+        let mut others = self.others.iter();
+        let found = others.find(|keys| Some(keys.generation) == generation);
+        found.unwrap_or(&self.signing)
+    }
+
+    /// The CAs for a client of peers that hold anchors up to the generation `held`, where that is not
+    /// yet the one that signs.
+    fn keys_for(&self, held: Option<i64>) -> &Keys {
+        self.keys(held.filter(|held| *held < self.signing.generation))
+    }
+
+    /// Anchors of all generations, those that sign first.
+    fn anchors(&self, of: impl Fn(&x509::X509) -> Result<String, Error>) -> Result<String, Error> {
+        let keys = std::iter::once(&self.signing).chain(&self.others);
+        keys.map(|keys| of(&keys.x509)).collect()
     }
 
     /// The same, with certificates of gateways that end sooner: tests wait for that end.
@@ -236,7 +313,9 @@ impl Authority {
         &self.organization
     }
 
-    /// Credentials G of `gateway` for a tunnel to `relay`.
+    /// Credentials G of `gateway` for a tunnel to `relay`, whose own credentials are of the
+    /// generation `relay_generation`, if that is known: a program that takes one SSH CA only must have
+    /// that of its peer.
     ///
     /// # Errors
     /// See [`Error`].
@@ -244,13 +323,15 @@ impl Authority {
         &self,
         gateway: GatewaySubject<'_>,
         relay: RelaySubject<'_>,
+        relay_generation: Option<i64>,
         now: SystemTime,
     ) -> Result<GatewayCredentials, Error> {
         // As if issued some time ago: anyone who checks them sees certificates of the usual length.
         let spent = SERVER_LIFETIME.saturating_sub(self.gateway_lifetime);
         let now = now.checked_sub(spent).unwrap_or(now);
-        let ssh = self.ssh.gateway(gateway, relay, now)?;
-        let leaf = self.x509.gateway_server(&self.organization, now)?;
+        let keys = self.keys(relay_generation);
+        let ssh = keys.ssh.gateway(gateway, relay, now)?;
+        let leaf = self.signing.x509.gateway_server(&self.organization, now)?;
         Ok(GatewayCredentials {
             gateway_id: gateway.id.clone(),
             name: Some(gateway.name.clone()),
@@ -258,12 +339,12 @@ impl Authority {
             pki: ServerPki {
                 server_certificate: leaf.certificate,
                 server_private_key: leaf.private_key,
-                client_certificate_chain: self.x509.gateway_client_anchors()?,
+                client_certificate_chain: self.anchors(x509::X509::gateway_client_anchors)?,
             },
             ssh: GatewaySsh {
                 client_certificate: ssh.certificate,
                 client_private_key: ssh.private_key,
-                server_ca_public_key: self.ssh.host_ca().to_owned(),
+                server_ca_public_key: keys.ssh.host_ca().to_owned(),
             },
             accepted_capabilities: vec![TARGET_ADDRESSES.to_owned(), SESSION_REPORTS.to_owned()],
         })
@@ -278,24 +359,29 @@ impl Authority {
         relay: RelaySubject<'_>,
         now: SystemTime,
     ) -> Result<RelayCredentials, Error> {
-        let ssh = self.ssh.relay(relay, now)?;
-        let leaf = self.x509.relay_server(&self.organization, relay, now)?;
+        let ssh = self.signing.ssh.relay(relay, now)?;
+        let leaf = self
+            .signing
+            .x509
+            .relay_server(&self.organization, relay, now)?;
         Ok(RelayCredentials {
             name: Some(relay.name.clone()),
             pki: ServerPki {
                 server_certificate: leaf.certificate,
                 server_private_key: leaf.private_key,
-                client_certificate_chain: self.x509.relay_client_anchors(relay.kind)?,
+                client_certificate_chain: self
+                    .anchors(|x509| x509.relay_client_anchors(relay.kind))?,
             },
             ssh: RelaySsh {
                 server_certificate: ssh.certificate,
                 server_private_key: ssh.private_key,
-                client_ca_public_key: self.ssh.user_ca().to_owned(),
+                client_ca_public_key: self.signing.ssh.user_ca().to_owned(),
             },
         })
     }
 
-    /// What a client needs to reach `target` behind `gateway` through `relay`.
+    /// What a client needs to reach `target` behind `gateway` through `relay`, which both hold anchors
+    /// up to the generation `held`, if that is known.
     ///
     /// # Errors
     /// See [`Error`].
@@ -305,16 +391,18 @@ impl Authority {
         relay: RelaySubject<'_>,
         actor: &Actor,
         target: Target<'_>,
+        held: Option<i64>,
         now: SystemTime,
     ) -> Result<SessionCredentials, Error> {
-        let outer = self.x509.relay_client(
+        let keys = self.keys_for(held);
+        let outer = keys.x509.relay_client(
             &self.organization,
             relay.kind,
             gateway.id.as_str(),
             Some(gateway.name),
             now,
         )?;
-        let inner = self
+        let inner = keys
             .x509
             .gateway_client(&self.organization, gateway.id, actor, target, now)?;
         Ok(SessionCredentials {
@@ -324,25 +412,31 @@ impl Authority {
             gateway: ClientPki {
                 client_certificate: inner.certificate,
                 client_private_key: inner.private_key,
-                server_certificate_chain: self.x509.gateway_server_anchors()?,
+                server_certificate_chain: self.anchors(x509::X509::gateway_server_anchors)?,
             },
             gateway_heartbeat: None,
         })
     }
 
-    /// What the platform needs for TLS 1 with `relay` that ends there: its health check.
+    /// What the platform needs for TLS 1 with `relay` that ends there: its health check. The relay
+    /// holds anchors up to the generation `held`, if that is known.
     ///
     /// # Errors
     /// See [`Error`].
     pub(crate) fn relay_probe(
         &self,
         relay: RelaySubject<'_>,
+        held: Option<i64>,
         now: SystemTime,
     ) -> Result<ClientPki, Error> {
         let no_one = GatewayId::HEALTH_CHECK;
-        let leaf = self
-            .x509
-            .relay_client(&self.organization, relay.kind, no_one, None, now)?;
+        let leaf = self.keys_for(held).x509.relay_client(
+            &self.organization,
+            relay.kind,
+            no_one,
+            None,
+            now,
+        )?;
         self.relay_pki(relay.kind, leaf)
     }
 
@@ -350,7 +444,7 @@ impl Authority {
         Ok(ClientPki {
             client_certificate: leaf.certificate,
             client_private_key: leaf.private_key,
-            server_certificate_chain: self.x509.relay_server_anchors(kind)?,
+            server_certificate_chain: self.anchors(|x509| x509.relay_server_anchors(kind))?,
         })
     }
 }

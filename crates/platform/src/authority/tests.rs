@@ -51,7 +51,7 @@ impl World {
         let now = SystemTime::now();
         let records = Authority::generate(algorithm, &organization, now).expect("CAs");
         Self {
-            authority: Authority::load(algorithm, organization, &records).expect("loaded"),
+            authority: Authority::load(algorithm, organization, 1, &records).expect("loaded"),
             gateway: GatewayId::try_new(GATEWAY).expect("an id"),
             name: GatewayName::try_new("office").expect("a name"),
             relay: RelayName::try_new("eu-1").expect("a name"),
@@ -121,7 +121,7 @@ fn ssh_keygen_reads_issued_certificates() {
         let relay = world.relay(RelayKind::Org);
         let gateway = world
             .authority
-            .gateway(world.gateway(), relay, world.now)
+            .gateway(world.gateway(), relay, None, world.now)
             .expect("credentials");
         let kind = key_name(algorithm);
         let Some(text) = run(
@@ -195,7 +195,12 @@ fn instance_relay_does_not_see_gateway_names() {
     let world = World::of(KeyAlgorithm::Ed25519);
     let issued = world
         .authority
-        .gateway(world.gateway(), world.relay(RelayKind::Instance), world.now)
+        .gateway(
+            world.gateway(),
+            world.relay(RelayKind::Instance),
+            None,
+            world.now,
+        )
         .expect("credentials");
     let certificate = keys::parse_certificate(&issued.ssh.client_certificate).expect("one");
     assert_eq!(certificate.valid_principals(), [GATEWAY]);
@@ -208,7 +213,7 @@ fn ssh_certificates_are_bound_to_their_audience() {
         let relay = world.relay(RelayKind::Org);
         let gateway = world
             .authority
-            .gateway(world.gateway(), relay, world.now)
+            .gateway(world.gateway(), relay, None, world.now)
             .expect("credentials");
         let relay = world
             .authority
@@ -258,7 +263,7 @@ fn test_gateway_certificates_can_end_sooner() {
     let relay = world.relay(RelayKind::Org);
     let gateway = world
         .authority
-        .gateway(world.gateway(), relay, world.now)
+        .gateway(world.gateway(), relay, None, world.now)
         .expect("credentials");
     let ends = pki::expires("leaf", &gateway.pki.server_certificate).expect("PEM");
     let ssh = keys::parse_certificate(&gateway.ssh.client_certificate).expect("a certificate");
@@ -279,7 +284,7 @@ fn leaves_say_what_the_protocol_wants() {
         let now = world.now;
         let gateway = world
             .authority
-            .gateway(world.gateway(), relay, now)
+            .gateway(world.gateway(), relay, None, now)
             .expect("credentials");
         let session = world
             .authority
@@ -288,6 +293,7 @@ fn leaves_say_what_the_protocol_wants() {
                 relay,
                 &Actor::Platform,
                 World::target(),
+                None,
                 now,
             )
             .expect("credentials");
@@ -340,7 +346,14 @@ fn leaves_say_what_the_protocol_wants() {
         let (gateway_of_session, target) = (world.gateway(), World::target());
         let session = world
             .authority
-            .session(gateway_of_session, relay_of_session, &actor, target, now)
+            .session(
+                gateway_of_session,
+                relay_of_session,
+                &actor,
+                target,
+                None,
+                now,
+            )
             .expect("credentials");
         let der_of_user =
             pki::parse_certificates("leaf", &session.gateway.client_certificate).expect("PEM");
@@ -361,7 +374,7 @@ fn the_gateway_root_is_the_odd_one() {
     let relay = world.relay(RelayKind::Org);
     let gateway = world
         .authority
-        .gateway(world.gateway(), relay, world.now)
+        .gateway(world.gateway(), relay, None, world.now)
         .expect("credentials");
     let chain =
         pki::parse_certificates("chain", &gateway.pki.client_certificate_chain).expect("PEM");
@@ -404,7 +417,7 @@ fn openssl_reads_and_verifies_the_relay_chain() {
             .expect("credentials");
         let probe = world
             .authority
-            .relay_probe(relay, world.now)
+            .relay_probe(relay, None, world.now)
             .expect("credentials");
         let Some(text) = run(
             "openssl",
@@ -460,7 +473,7 @@ async fn issued_credentials_complete_both_handshakes() {
             let now = world.now;
             let gateway = world
                 .authority
-                .gateway(world.gateway(), relay, now)
+                .gateway(world.gateway(), relay, None, now)
                 .expect("credentials");
             let session = world
                 .authority
@@ -472,12 +485,13 @@ async fn issued_credentials_complete_both_handshakes() {
                         name: None,
                     },
                     World::target(),
+                    None,
                     now,
                 )
                 .expect("credentials");
             let probe = world
                 .authority
-                .relay_probe(relay, now)
+                .relay_probe(relay, None, now)
                 .expect("credentials");
             let relay = world.authority.relay(relay, now).expect("credentials");
 
@@ -520,7 +534,7 @@ async fn tls_uses_the_given_clock() {
         .pki;
     let client = world
         .authority
-        .relay_probe(relay, world.now)
+        .relay_probe(relay, None, world.now)
         .expect("credentials");
     let later = Clock::showing(|| SystemTime::now() + Duration::from_secs(1000 * 24 * 3600));
     let (now, host) = (Clock::new(), world.host.as_str());

@@ -159,6 +159,7 @@ impl From<store::Error> for ApiError {
             | Error::TooManyServices(_)
             | Error::PersonTaken(_)
             | Error::NoSession
+            | Error::RotationUnderWay
             | Error::NumericHost(_) => Self::bad_request(message),
             Error::UnknownRelay(_)
             | Error::UnknownGateway(_)

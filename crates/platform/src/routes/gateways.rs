@@ -15,7 +15,7 @@ use super::signing::{Purpose, Signer};
 use super::{App, rfc3339};
 use crate::api::types::{
     ConnectGateway, EnrollGateway, Gateway as GatewayRow, GatewayCredentials, GatewayHeartbeat,
-    GatewayLogin, Message, Reach, RegisterGateway, SessionCredentials, TARGET_ADDRESSES,
+    GatewayLogin, HeartbeatAnswer, Reach, RegisterGateway, SessionCredentials, TARGET_ADDRESSES,
 };
 use crate::authority::{Actor, Target};
 use crate::metrics::IssuedTo;
@@ -120,10 +120,17 @@ async fn credentials(
         gateway.id = %gateway.id, gateway.name = %gateway.name, relay.name = %relay.name, "{done}"
     );
     let now = SystemTime::now();
-    let signed = app
+    let id = gateway.id.to_string();
+    let held = app.store().holder("relay", relay.id.clone()).await?;
+    let held = held.map(|held| held.signed_by);
+    let (signed, generation, anchors) = app
         .sign(signer, Purpose::MachineIdentity, move |authority| {
-            authority.gateway(gateway.subject(), relay.subject(), now)
+            let signed = authority.gateway(gateway.subject(), relay.subject(), held, now)?;
+            let generation = authority.ssh_generation(held);
+            Ok((signed, generation, authority.newest_generation()))
         })
+        .await?;
+    app.note_credentials("gateway", id, anchors, generation)
         .await?;
     app.metrics().issued(IssuedTo::Gateway);
     Ok(axum::Json(signed))
@@ -164,7 +171,7 @@ pub(super) async fn heartbeat(
     caller: AnyGateway,
     ProgramVersion(program_version): ProgramVersion,
     Json(request): Json<GatewayHeartbeat>,
-) -> Result<axum::Json<Message>, ApiError> {
+) -> Result<axum::Json<HeartbeatAnswer>, ApiError> {
     let (signer, gateway) = match caller {
         AnyGateway::Identity(identity) => (
             Signer::Identity(identity.clone()),
@@ -183,6 +190,8 @@ pub(super) async fn heartbeat(
     };
     let session = probe_credentials(&app, signer, &gateway, &relay).await?;
     let id = gateway.id;
+    let (gateway_id, relay_id) = (id.to_string(), relay.id);
+    let said_version = program_version.clone();
     let probed = probe::gateway(&session).await;
     if !matches!(probed, Err(probe::Error::Local(_))) {
         let now = SystemTime::now();
@@ -195,9 +204,9 @@ pub(super) async fn heartbeat(
             .await?;
     }
     probed?;
-    Ok(axum::Json(Message {
-        message: "Successfully triggered heartbeat".to_owned(),
-    }))
+    let version = said_version.as_deref();
+    let answer = app.heartbeat_answer(version, ("gateway", &gateway_id), Some(&relay_id));
+    answer.await.map(axum::Json)
 }
 
 /// With which a gateway is probed.
@@ -208,6 +217,7 @@ pub(crate) async fn probe_credentials(
     relay: &Relay,
 ) -> Result<SessionCredentials, ApiError> {
     let (gateway, relay) = (gateway.clone(), relay.clone());
+    let held = app.held_by(Some(&gateway.id), &relay.id).await?;
     let now = SystemTime::now();
     app.sign(signer, Purpose::MachineIdentity, move |authority| {
         // The health service has no target, but deployed gateways want one.
@@ -217,7 +227,7 @@ pub(crate) async fn probe_credentials(
             addresses: &[],
         };
         let (gateway, relay) = (gateway.subject(), relay.subject());
-        authority.session(gateway, relay, &Actor::Platform, target, now)
+        authority.session(gateway, relay, &Actor::Platform, target, held, now)
     })
     .await
 }

@@ -11,6 +11,7 @@ pub(crate) mod audit;
 pub(crate) mod auth;
 mod backup;
 pub(crate) mod body;
+mod cas;
 mod error;
 pub(crate) mod gateways;
 mod layer;
@@ -26,7 +27,7 @@ mod signing;
 mod tests;
 
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, RwLock};
 use std::time::{Duration, SystemTime};
 
 pub(super) use auth::Source;
@@ -61,7 +62,9 @@ pub(crate) struct App(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     store: Store,
-    authority: Arc<Authority>,
+    authority: RwLock<Arc<Authority>>,
+    /// Held while a rotation takes a step.
+    rotating: tokio::sync::Mutex<()>,
     admin: TokenHash,
     relay_auth_secret: Secret,
     /// Attempts at logins and enrollments, by source.
@@ -93,7 +96,8 @@ impl App {
         Self(Arc::new(Shared {
             store,
             signing: Signing::new(authority.algorithm()),
-            authority: Arc::new(authority),
+            authority: RwLock::new(Arc::new(authority)),
+            rotating: tokio::sync::Mutex::default(),
             admin: TokenHash::of(admin),
             relay_auth_secret,
             logins: Mutex::new(Limiter::new(LOGINS)),
@@ -133,6 +137,22 @@ impl App {
     /// Whether it is the administrators' token.
     pub(crate) fn is_admin(&self, token: TokenHash) -> bool {
         self.0.admin.matches(token.as_bytes())
+    }
+}
+
+/// How often a rotation looks whether its next step is due by the time alone.
+const ROTATION_CHECK: Duration = Duration::from_secs(60);
+
+/// Takes the steps of a rotation as they become due. Never ends.
+pub(super) async fn follow_rotation(app: App) {
+    loop {
+        if let Err(error) = app.advance_cas().await {
+            tracing::warn!(
+                error = error.reason(),
+                "cannot take the next step of the rotation of the CAs; retrying"
+            );
+        }
+        tokio::time::sleep(ROTATION_CHECK).await;
     }
 }
 
@@ -219,6 +239,9 @@ fn embedded() -> Router<App> {
         .route("/services", post(services::add).get(services::list))
         .route("/services/reachable", get(services::reachable))
         .route("/services/{gateway}/{name}", delete(services::remove))
+        .route("/certification-authorities", get(cas::status))
+        .route("/certification-authorities/rotate", post(cas::rotate))
+        .route("/certification-authorities/advance", post(cas::advance))
         .route("/relay-auth-secret", get(admin::relay_auth_secret))
         .route("/audit/{since}/{after}", get(audit::list))
         .route("/audit-chain/{number}", get(audit::verify))

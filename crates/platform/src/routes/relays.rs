@@ -13,8 +13,8 @@ use super::reach::{ProgramVersion, reach};
 use super::signing::{Purpose, Signer};
 use super::{App, rfc3339};
 use crate::api::types::{
-    ClientPki, Message, Reach, RegisterRelay, Relay as RelayRow, RelayCredentials, RelayHeartbeat,
-    RelayLoggedIn, RelayLogin,
+    ClientPki, HeartbeatAnswer, Reach, RegisterRelay, Relay as RelayRow, RelayCredentials,
+    RelayHeartbeat, RelayLoggedIn, RelayLogin,
 };
 use crate::config::settings::RelayKind;
 use crate::metrics::IssuedTo;
@@ -84,10 +84,18 @@ async fn credentials(
 ) -> Result<axum::Json<RelayCredentials>, ApiError> {
     tracing::info!(relay.name = %relay.name, relay.host = %relay.host, "{done}");
     let now = SystemTime::now();
-    let signed = app
+    let id = relay.id.clone();
+    let (signed, generation, anchors) = app
         .sign(signer, Purpose::MachineIdentity, move |authority| {
-            authority.relay(relay.subject(), now)
+            let signed = authority.relay(relay.subject(), now)?;
+            Ok((
+                signed,
+                authority.generation(),
+                authority.newest_generation(),
+            ))
         })
+        .await?;
+    app.note_credentials("relay", id, anchors, generation)
         .await?;
     app.metrics().issued(IssuedTo::Relay);
     Ok(axum::Json(signed))
@@ -136,7 +144,7 @@ pub(super) async fn heartbeat_org(
     RelayIdentity(identity): RelayIdentity,
     version: ProgramVersion,
     Json(request): Json<RelayHeartbeat>,
-) -> Result<axum::Json<Message>, ApiError> {
+) -> Result<axum::Json<HeartbeatAnswer>, ApiError> {
     let owner = Owner::Identity(identity.clone());
     let relay = app
         .store()
@@ -151,7 +159,7 @@ pub(super) async fn heartbeat_instance(
     _: InstanceRelay,
     version: ProgramVersion,
     Json(request): Json<RelayHeartbeat>,
-) -> Result<axum::Json<Message>, ApiError> {
+) -> Result<axum::Json<HeartbeatAnswer>, ApiError> {
     let relay = app
         .store()
         .relay_of(Owner::Instance, request.name, SystemTime::now())
@@ -165,7 +173,7 @@ pub(super) async fn heartbeat(
     State(app): State<App>,
     EnrolledRelay(id): EnrolledRelay,
     version: ProgramVersion,
-) -> Result<axum::Json<Message>, ApiError> {
+) -> Result<axum::Json<HeartbeatAnswer>, ApiError> {
     let relay = app
         .store()
         .enrolled_relay(id.clone(), SystemTime::now())
@@ -180,9 +188,10 @@ pub(crate) async fn probe_credentials(
     relay: &Relay,
 ) -> Result<ClientPki, ApiError> {
     let relay = relay.clone();
+    let held = app.held_by(None, &relay.id).await?;
     let now = SystemTime::now();
     app.sign(signer, Purpose::MachineIdentity, move |authority| {
-        authority.relay_probe(relay.subject(), now)
+        authority.relay_probe(relay.subject(), held, now)
     })
     .await
 }
@@ -193,9 +202,10 @@ async fn probe_relay(
     signer: Signer,
     relay: Relay,
     ProgramVersion(program_version): ProgramVersion,
-) -> Result<axum::Json<Message>, ApiError> {
+) -> Result<axum::Json<HeartbeatAnswer>, ApiError> {
     let pki = probe_credentials(app, signer, &relay).await?;
     let Relay { id, host, .. } = relay;
+    let (relay_id, said_version) = (id.clone(), program_version.clone());
     let probed = probe::relay(&host, &pki).await;
     if !matches!(probed, Err(probe::Error::Local(_))) {
         let now = SystemTime::now();
@@ -206,9 +216,8 @@ async fn probe_relay(
             .await?;
     }
     probed?;
-    Ok(axum::Json(Message {
-        message: "Successfully triggered heartbeat".to_owned(),
-    }))
+    let answer = app.heartbeat_answer(said_version.as_deref(), ("relay", &relay_id), None);
+    answer.await.map(axum::Json)
 }
 
 /// `GET /v1/relays`
@@ -269,7 +278,7 @@ fn row(app: &App, relay: Relay) -> RelayRow {
         created_at: rfc3339(relay.created_at),
         updated_at: rfc3339(relay.updated_at),
         org_id: match relay.kind {
-            RelayKind::Org => Some(app.0.authority.organization().id.clone()),
+            RelayKind::Org => Some(app.authority().organization().id.clone()),
             RelayKind::Instance => None,
         },
         identity_id: relay.identity_id,

@@ -81,6 +81,7 @@ async fn issue(
         );
         return Err(ApiError::unavailable(message, NOT_CONNECTED_RETRY));
     };
+    let held = app.held_by(Some(&gateway.id), &relay.id).await?;
     // A person's, not the platform's own: a gateway lets the platform do more.
     let actor = actor(app, &signer).await?;
     let mut session = app
@@ -91,7 +92,7 @@ async fn issue(
                 addresses: &addresses,
             };
             let (gateway, relay) = (gateway.subject(), relay.subject());
-            authority.session(gateway, relay, &actor, target, now)
+            authority.session(gateway, relay, &actor, target, held, now)
         })
         .await?;
     app.metrics().issued(IssuedTo::Session);

@@ -126,7 +126,7 @@ impl App {
         // Never closed, so there is always a permit to come. It goes with the work, which goes on
         // when the request is given up.
         let permit = Arc::clone(&self.0.signing.permits).acquire_owned().await;
-        let authority = Arc::clone(&self.0.authority);
+        let authority = self.authority();
         let signing = move || {
             let _permit = permit;
             work(&authority)

@@ -89,6 +89,11 @@ pub enum Error {
         "no enrollment token for the {kind} {name:?} is left: it was used, has expired, or never existed"
     )]
     UnknownEnrollment { kind: &'static str, name: String },
+    #[error(
+        "a rotation of the certification authorities is under way; infisical platform ca status shows \
+         what it waits for"
+    )]
+    RotationUnderWay,
     #[error("the client id or client secret is wrong")]
     Credentials,
     #[error("another identity is for {0} already")]

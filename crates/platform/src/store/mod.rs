@@ -11,6 +11,7 @@
 mod access;
 mod audit;
 mod backup;
+mod cas;
 mod enrollments;
 mod error;
 mod foundation;
@@ -32,6 +33,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 pub(super) use access::{AccessRights, AccessRule, NewWho, Who};
 pub(super) use audit::{Action, AuditEntry, AuditKind, NewAuditEntry, Requester, Subject, hex};
+pub(super) use cas::{Generation, Holder, IssuedCredentials};
 pub(super) use enrollments::{Enrollment, EnrollmentKind};
 pub use error::Error;
 pub(super) use foundation::{Foundation, foundation};
@@ -51,6 +53,7 @@ pub(super) trait Storage:
     access::AccessStore
     + audit::AuditStore
     + backup::BackupStore
+    + cas::CaStore
     + enrollments::EnrollmentStore
     + foundation::FoundationStore
     + gateways::GatewayStore

@@ -117,6 +117,9 @@ pub(crate) enum Action {
     RemoveService,
     ReadRelayAuthSecret,
     BackUp,
+    RotateCas,
+    SwitchCas,
+    RemoveCas,
 }
 
 impl Action {
@@ -140,6 +143,9 @@ impl Action {
             Self::RemoveService => "remove-service",
             Self::ReadRelayAuthSecret => "read-relay-auth-secret",
             Self::BackUp => "back-up",
+            Self::RotateCas => "rotate-cas",
+            Self::SwitchCas => "switch-cas",
+            Self::RemoveCas => "remove-cas",
         }
     }
 
@@ -161,7 +167,10 @@ impl Action {
             | Self::AddService
             | Self::RemoveService
             | Self::ReadRelayAuthSecret
-            | Self::BackUp => AuditKind::Administration,
+            | Self::BackUp
+            | Self::RotateCas
+            | Self::SwitchCas
+            | Self::RemoveCas => AuditKind::Administration,
         }
     }
 }
@@ -169,8 +178,8 @@ impl Action {
 /// Who asks, and from where.
 #[derive(Debug, Clone)]
 pub(crate) struct Requester {
-    /// `administrator` for the token of that name; `identity`, `gateway`, `relay`, or
-    /// `unauthenticated`.
+    /// `administrator` for the token of that name; `identity`, `gateway`, `relay`, `platform` for
+    /// what it does by itself, or `unauthenticated`.
     pub(crate) kind: &'static str,
     pub(crate) id: Option<String>,
     /// If it is known; the store looks it up otherwise.

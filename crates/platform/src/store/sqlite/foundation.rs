@@ -5,9 +5,8 @@ use std::time::SystemTime;
 use async_trait::async_trait;
 use rusqlite::{OptionalExtension as _, Transaction};
 
-use super::{Sqlite, text};
-use crate::authority::{CaRecord, Organization};
-use crate::secret::Secret;
+use super::{Sqlite, cas, text};
+use crate::authority::Organization;
 use crate::store::foundation::FoundationStore;
 use crate::store::{Error, Foundation, millis};
 
@@ -41,16 +40,10 @@ fn load(tx: &Transaction<'_>) -> Result<Option<Foundation>, Error> {
     let Some((id, name, algorithm)) = found else {
         return Ok(None);
     };
-    let mut rows = tx.prepare("SELECT name, private_key, certificate FROM ca")?;
-    let cas = rows
-        .query_map([], |row| {
-            Ok(CaRecord {
-                name: row.get(0)?,
-                private_key: Secret::new(row.get::<_, String>(1)?),
-                certificate: row.get(2)?,
-            })
-        })?
-        .collect::<Result<_, _>>()?;
+    let signing = "SELECT number FROM ca_generation WHERE signs_since IS NOT NULL
+         ORDER BY number DESC LIMIT 1";
+    let signing = tx.query_row(signing, [], |row| row.get(0))?;
+    let cas = cas::cas_of(tx, signing)?;
     Ok(Some(Foundation {
         organization: Organization { id, name },
         algorithm: text(2, &algorithm)?,
@@ -64,11 +57,6 @@ fn save(tx: &Transaction<'_>, made: &Foundation, now: SystemTime) -> Result<(), 
         "INSERT INTO organization VALUES (?1, ?2, ?3, ?4)",
         (id, name, made.algorithm.as_str(), millis(now)),
     )?;
-    for ca in &made.cas {
-        tx.execute(
-            "INSERT INTO ca VALUES (?1, ?2, ?3)",
-            (&ca.name, ca.private_key.expose(), &ca.certificate),
-        )?;
-    }
+    cas::insert(tx, &made.cas, Some(now), now)?;
     Ok(())
 }

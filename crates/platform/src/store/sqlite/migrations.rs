@@ -7,8 +7,9 @@ use std::time::SystemTime;
 use rusqlite::Transaction;
 
 use super::{access, audit, relays};
-use crate::store::Error;
+use crate::authority::SERVER_LIFETIME;
 use crate::store::relays::canonical;
+use crate::store::{Error, millis};
 
 /// Version 2 gives identities the five roles of today and each host to one relay.
 ///
@@ -192,4 +193,45 @@ CREATE INDEX identity_person_email ON identity_person (email);
 /// See [`PEOPLE`].
 pub(super) fn to_version_8(tx: &Transaction<'_>) -> Result<(), Error> {
     Ok(tx.execute_batch(PEOPLE)?)
+}
+
+/// Version 9 keeps generations of CAs, and which of them the credentials of gateways and relays have.
+const GENERATIONS: &str = "
+CREATE TABLE ca_generation (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    created_at INTEGER NOT NULL,
+    signs_since INTEGER
+) STRICT;
+INSERT INTO ca_generation SELECT 1, created_at, created_at FROM organization;
+ALTER TABLE ca RENAME TO ca_8;
+CREATE TABLE ca (
+    generation INTEGER NOT NULL REFERENCES ca_generation ON DELETE CASCADE,
+    name TEXT NOT NULL,
+    private_key TEXT NOT NULL,
+    certificate TEXT NOT NULL,
+    PRIMARY KEY (generation, name)
+) STRICT;
+INSERT INTO ca SELECT 1, name, private_key, certificate FROM ca_8;
+DROP TABLE ca_8;
+CREATE TABLE credentials_holder (
+    kind TEXT NOT NULL CHECK (kind IN ('gateway', 'relay')),
+    id TEXT NOT NULL,
+    anchors INTEGER NOT NULL,
+    signed_by INTEGER NOT NULL,
+    expires_at INTEGER NOT NULL,
+    PRIMARY KEY (kind, id)
+) STRICT;
+";
+
+/// See [`GENERATIONS`]. Every gateway and relay may have got credentials just before.
+pub(super) fn to_version_9(tx: &Transaction<'_>) -> Result<(), Error> {
+    tx.execute_batch(GENERATIONS)?;
+    let expires_at = millis(SystemTime::now() + SERVER_LIFETIME);
+    for kind in ["gateway", "relay"] {
+        tx.execute(
+            &format!("INSERT INTO credentials_holder SELECT '{kind}', id, 1, 1, ?1 FROM {kind}"),
+            [expires_at],
+        )?;
+    }
+    Ok(())
 }

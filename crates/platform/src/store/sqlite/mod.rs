@@ -9,6 +9,7 @@
 mod access;
 mod audit;
 mod backup;
+mod cas;
 mod enrollments;
 mod foundation;
 mod gateways;

@@ -8,7 +8,7 @@ use super::migrations;
 use crate::store::Error;
 
 /// Version of the tables below, with those of the last migration, in SQLite's `user_version`.
-pub(super) const VERSION: i64 = 8;
+pub(super) const VERSION: i64 = 9;
 
 // Times are milliseconds since 1970; `…_hash` and `hash` are SHA-256 of something never written
 // down.
@@ -127,6 +127,9 @@ pub(super) fn prepare(connection: &mut Connection, path: &Path) -> Result<(), Er
     }
     if found < 8 {
         migrations::to_version_8(&transaction)?;
+    }
+    if found < 9 {
+        migrations::to_version_9(&transaction)?;
     }
     if found != VERSION {
         transaction.pragma_update(None, "user_version", VERSION)?;

@@ -83,8 +83,48 @@ async fn tables_of_newer_program_are_untouched() {
     assert!(matches!(error, Error::Newer { found: 99, .. }), "{error:?}");
 }
 
+/// Takes back what version 9 has added to a new database.
+pub(super) const BEFORE_VERSION_9: &str = "
+    DROP TABLE credentials_holder; DROP TABLE ca; DROP TABLE ca_generation;
+    CREATE TABLE ca (name TEXT PRIMARY KEY, private_key TEXT NOT NULL,
+        certificate TEXT NOT NULL) STRICT;";
+
+#[tokio::test]
+async fn cas_of_version_8_are_generation_1() {
+    let (directory, store, now) = store();
+    let made = store.register_relay(Owner::Instance, relay("eu-1"), host("a"), now);
+    let id = made.await.expect("registered").id;
+    drop(store);
+    let old = rusqlite::Connection::open(directory.path().join(FILE)).expect("opened");
+    old.execute_batch(BEFORE_VERSION_9).expect("taken back");
+    old.execute_batch(
+        "INSERT INTO organization VALUES ('o', 'acme', 'ed25519', 5);
+         INSERT INTO ca VALUES ('ssh-user', 'key', 'certificate');
+         PRAGMA user_version = 8",
+    )
+    .expect("older");
+    drop(old);
+    let store = open_in(directory.path()).expect("migrated");
+    let generations = store.generations().await.expect("read");
+    assert_eq!((generations.len(), generations[0].number), (1, 1));
+    assert!(generations[0].signs_since.is_some());
+    assert_eq!(generations[0].cas[0].name, "ssh-user");
+    // It may have got its credentials a moment ago.
+    let holders = store.holders().await.expect("read");
+    assert_eq!((holders.len(), holders[0].id.as_str()), (1, id.as_str()));
+    assert!(holders[0].expires_at > now);
+    let added = store.add_generation(administrator(), Vec::new(), now).await;
+    assert_eq!(added.expect("added"), 2);
+    let again = store.add_generation(administrator(), Vec::new(), now).await;
+    assert!(matches!(again, Err(Error::RotationUnderWay)), "{again:?}");
+}
+
 /// Tables of version 1, of which a test needs these.
 const VERSION_1: &str = "
+CREATE TABLE organization (id TEXT PRIMARY KEY, name TEXT NOT NULL, key_algorithm TEXT NOT NULL,
+    created_at INTEGER NOT NULL) STRICT;
+CREATE TABLE ca (name TEXT PRIMARY KEY, private_key TEXT NOT NULL,
+    certificate TEXT NOT NULL) STRICT;
 CREATE TABLE identity (id TEXT PRIMARY KEY, name TEXT NOT NULL, role TEXT NOT NULL,
     client_id TEXT UNIQUE, client_secret_hash BLOB, created_at INTEGER NOT NULL) STRICT;
 CREATE TABLE relay (id TEXT PRIMARY KEY,
@@ -184,6 +224,7 @@ async fn tables_of_version_2_are_kept() {
             old.execute_batch(&drop).expect("dropped");
         }
     }
+    old.execute_batch(BEFORE_VERSION_9).expect("taken back");
     old.execute_batch(
         "DROP TABLE identity_person; DROP TABLE service;
          DROP TABLE audit; DROP TABLE audit_chain; DROP TABLE access_rule; DROP TABLE identity_group;

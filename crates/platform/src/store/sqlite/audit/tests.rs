@@ -7,6 +7,7 @@ use rusqlite::Transaction;
 use crate::store::audit::chain::{ORIGIN, Verified, hash};
 use crate::store::audit::{AuditStore as _, MAX_ENTRIES};
 use crate::store::identities::IdentityStore as _;
+use crate::store::sqlite::tests::BEFORE_VERSION_9;
 use crate::store::sqlite::{FILE, Sqlite};
 use crate::store::{Action, Credential, Error, NewAuditEntry, Requester, Role, Subject, millis};
 use crate::token::{TokenHash, generate};
@@ -328,6 +329,7 @@ async fn record_of_version_5_is_chained() {
         let file = directory.path().join(FILE);
         let old = rusqlite::Connection::open(file).expect("opened");
         let now = millis(SystemTime::now()).to_string();
+        old.execute_batch(BEFORE_VERSION_9).expect("taken back");
         old.execute_batch(&VERSION_5.replace("?1", &now))
             .expect("older");
         if is_empty {
