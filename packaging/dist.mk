@@ -22,7 +22,7 @@ PORTABLE = $(DIST)/$(PACKAGE)-$(VERSION)-$(TARGET)
 STAGE = $(DIST)/stage
 MAINTAINER = $(shell sed -n 's/^maintainer = "\(.*\)"/\1/p' Cargo.toml)
 # Upper bound of the stripped program, bytes.
-SIZE_LIMIT = 15728640
+SIZE_LIMIT = 16000000
 
 .PHONY: dist dist-tools test-tools portable others reproducible check-release stage deb rpm npm container-root container chart apt-repo sbom \
 	sums test-packages
