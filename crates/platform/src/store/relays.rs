@@ -124,7 +124,7 @@ pub(super) fn check_form(
 /// See the module.
 #[async_trait]
 pub(crate) trait RelayStore {
-    /// See [`register`].
+    /// Registers a relay, or renews its registration: a name and a host belong to one relay each.
     async fn register_relay(
         &self,
         owner: Owner,
