@@ -4,10 +4,12 @@
 use std::io;
 use std::net::Ipv4Addr;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -19,6 +21,7 @@ use crate::support::process::clean;
 use crate::support::session::Way;
 use crate::support::stack::GATEWAY;
 use crate::support::targets::Target;
+use crate::support::tls::Inner;
 
 /// Bytes that are made and compared at once.
 const BLOCK: usize = 16 << 10;
@@ -26,6 +29,9 @@ const BLOCK: usize = 16 << 10;
 const FULL: Duration = Duration::from_secs(1);
 /// The longest message that goes there and back at once.
 const MAX_MESSAGE: u64 = 64 << 10;
+
+/// Sessions being opened at once; a relay bounds newcomers.
+const OPENING: usize = 64;
 
 /// The target sends back what follows.
 const ECHO: u8 = 1;
@@ -49,6 +55,10 @@ pub(crate) struct Talk<S> {
 impl<S: AsyncRead + AsyncWrite + Unpin> Talk<S> {
     pub(crate) fn new(stream: S, number: u64) -> Self {
         Self { stream, number }
+    }
+
+    pub(crate) fn number(&self) -> u64 {
+        self.number
     }
 
     /// Sends `length` bytes and waits until they are back; gives how long that took.
@@ -126,6 +136,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Talk<S> {
         request.extend(length.to_be_bytes());
         self.stream.write_all(&request).await
     }
+}
+
+/// A session by each of `ways`, of which each has made a round trip; numbered from `first`.
+pub(crate) async fn open_all(ways: Vec<Way>, first: u64) -> Vec<Talk<Inner>> {
+    let places = Arc::new(Semaphore::new(OPENING));
+    let mut opening = JoinSet::new();
+    for (number, way) in (first..).zip(ways) {
+        let places = Arc::clone(&places);
+        opening.spawn(async move {
+            let _place = places.acquire().await.expect("never closed");
+            let stream = way.tcp().await.expect("a way");
+            let mut talk = Talk::new(stream, number);
+            talk.round_trip(256).await.expect("a round trip");
+            talk
+        });
+    }
+    opening.join_all().await
 }
 
 /// Where a target that talks is, on its machine.

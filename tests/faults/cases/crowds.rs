@@ -29,8 +29,6 @@ const TUNNELS_PER_GATEWAY: usize = 2;
 /// Opened and closed before anything is measured: what a process sets up once is no cost of a
 /// session.
 const WARM_UP: usize = 32;
-/// Sessions being opened at once; a relay bounds newcomers.
-const OPENING: usize = 64;
 /// Gateways that register at once.
 const REGISTERING: usize = 8;
 /// Round trips of each session, and the time over which they are spread: 2400 a second in all.
@@ -76,7 +74,7 @@ async fn load() -> String {
     let daemons = [&stack.relay, &stack.gateway];
 
     let idle = daemons.map(|daemon| descriptors(daemon.pid()));
-    drop(open_all(vec![way.clone(); WARM_UP], 0).await);
+    drop(talk::open_all(vec![way.clone(); WARM_UP], 0).await);
     given_back(&daemons, idle).await;
     let before = daemons.map(|daemon| Figures::of(daemon.pid()));
 
@@ -84,13 +82,13 @@ async fn load() -> String {
     let with_gateways = daemons.map(|daemon| Figures::of(daemon.pid()));
 
     let begin = Instant::now();
-    let mut sessions = open_all(vec![way; SESSIONS], 1_000_000).await;
+    let mut sessions = talk::open_all(vec![way; SESSIONS], 1_000_000).await;
     let opening = begin.elapsed();
     let with_sessions = daemons.map(|daemon| Figures::of(daemon.pid()));
     let ways = light
         .iter()
         .flat_map(|(_, way)| vec![way.clone(); TUNNELS_PER_GATEWAY]);
-    sessions.extend(open_all(ways.collect(), 2_000_000).await);
+    sessions.extend(talk::open_all(ways.collect(), 2_000_000).await);
     let all = sessions.len();
     assert_eq!(all, SESSIONS + GATEWAYS * TUNNELS_PER_GATEWAY);
 
@@ -173,23 +171,6 @@ async fn light_gateways(stack: &Stack) -> Vec<(LightGateway, Way)> {
         (gateway, way)
     };
     futures_util::future::join_all((0..GATEWAYS).map(one)).await
-}
-
-/// A session by each of `ways`, of which each has made a round trip; numbered from `first`.
-async fn open_all(ways: Vec<Way>, first: u64) -> Vec<Talk<Inner>> {
-    let places = Arc::new(Semaphore::new(OPENING));
-    let mut opening = JoinSet::new();
-    for (number, way) in (first..).zip(ways) {
-        let places = Arc::clone(&places);
-        opening.spawn(async move {
-            let _place = places.acquire().await.expect("never closed");
-            let stream = way.tcp().await.expect("a way");
-            let mut talk = Talk::new(stream, number);
-            talk.round_trip(MESSAGE).await.expect("a round trip");
-            talk
-        });
-    }
-    all_of(opening).await
 }
 
 /// Each session makes its round trips, spread over the time and against each other.

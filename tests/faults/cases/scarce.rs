@@ -126,11 +126,11 @@ pub(super) fn limit_descriptors(process: &Process, to: &str) -> Result<(), Strin
 }
 
 const MEMORY: u64 = 64 << 20;
-const SESSIONS: u64 = 200;
+const SESSIONS: usize = 200;
 /// Bytes of each, both ways.
 const DATA: u64 = 1 << 20;
 /// Sessions of which half the clients do not read, and half the targets.
-const STALLED: u64 = 100;
+const STALLED: usize = 100;
 
 fn little_memory(lab: &mut Lab) -> Outcome {
     let group = match MemoryGroup::make(MEMORY) {
@@ -145,23 +145,26 @@ fn little_memory(lab: &mut Lab) -> Outcome {
     let gateway = lab.spawn("gateway", &group.within(&command));
     lab.wait_up(&gateway);
     let (way, echo) = (talk::way(lab), lab.way());
-    let stall = async |number| {
-        let mut talk = Talk::new(way.tcp().await.expect("a way"), number);
-        if number % 2 == 0 {
-            talk.ask_and_leave(DATA).await.expect("asked");
-        } else {
-            talk.fill().await.expect("filled");
+    // Each in a task of its own: within one task, those that write leave the handshakes of the
+    // others no turn.
+    let _stalled = lab.ask(async {
+        let mut stalling = JoinSet::new();
+        for mut talk in talk::open_all(vec![way.clone(); STALLED], 0).await {
+            stalling.spawn(async move {
+                if talk.number() % 2 == 0 {
+                    talk.ask_and_leave(DATA).await.expect("asked");
+                } else {
+                    talk.fill().await.expect("filled");
+                }
+                talk
+            });
         }
-        talk
-    };
-    let stalled = futures_util::future::join_all((0..STALLED).map(stall));
-    let _stalled = lab.ask(stalled);
+        stalling.join_all().await
+    });
     lab.ask(async {
         let mut talking = JoinSet::new();
-        for number in STALLED..STALLED + SESSIONS {
-            let way = way.clone();
+        for mut talk in talk::open_all(vec![way; SESSIONS], 1000).await {
             talking.spawn(async move {
-                let mut talk = Talk::new(way.tcp().await.expect("a way"), number);
                 talk.exchange(DATA).await.expect("every byte both ways");
                 talk.end().await.expect("a clean end");
             });
