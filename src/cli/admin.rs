@@ -23,7 +23,7 @@ use super::platform_sessions as sessions;
 use super::print::print;
 use super::progress;
 use crate::api::access::{GROUP_PREFIX, SetGroups};
-use crate::api::types::{Identity, Message};
+use crate::api::types::{Gateway, Identity, Message};
 use crate::api::{self, Client};
 use crate::config::env::{AUTH_METHOD, CLIENT_ID, CLIENT_SECRET};
 use crate::config::relay_host;
@@ -299,6 +299,16 @@ impl Admin {
     ) -> anyhow::Result<T> {
         let answer = wait(self.client.get(action, path, &self.token)).await;
         answer.map_err(|error| self.refused(error))
+    }
+
+    /// Says that a gateway called `name` is not there, and what that means: it may come.
+    pub(super) async fn warn_unless_gateway(&self, name: &str, then: &str) -> anyhow::Result<()> {
+        let path = "/v1/embedded/gateways";
+        let gateways: Vec<Gateway> = self.get("listing the gateways", path).await?;
+        if !gateways.iter().any(|gateway| gateway.name.as_str() == name) {
+            let _ = writeln!(io::stderr(), "There is no gateway {name} yet; {then}.");
+        }
+        Ok(())
     }
 
     pub(super) async fn post<T: DeserializeOwned>(

@@ -1,7 +1,5 @@
 //! `infisical platform access`: which clients may reach which targets.
 
-use std::io::{self, Write as _};
-
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
@@ -13,7 +11,6 @@ use super::print::{json_object, print};
 use crate::api::access::{
     AccessRule, AccessVerdict, AllowAccess, CheckAccess, EVERY_GATEWAY, Outcome,
 };
-use crate::api::types::Gateway;
 use crate::connect::target::Target;
 
 const RULES: &str = "/v1/embedded/access-rules";
@@ -134,18 +131,11 @@ impl Allow {
             targets: self.targets,
         });
         let rules: Vec<AccessRule> = admin.post("adding access rules", RULES, &request).await?;
-        let path = "/v1/embedded/gateways";
-        let gateways: Vec<Gateway> = admin.get("listing the gateways", path).await?;
-        let is_known = |rule: &AccessRule| {
-            let mut names = gateways.iter().map(|gateway| gateway.name.as_str());
-            rule.gateway == EVERY_GATEWAY || names.any(|name| name == rule.gateway)
-        };
-        if let Some(rule) = rules.iter().find(|rule| !is_known(rule)) {
-            let name = &rule.gateway;
-            let _ = writeln!(
-                io::stderr(),
-                "There is no gateway {name} yet; the rules are for the one that will be called so."
-            );
+        // One request names one gateway.
+        let gateway = rules.first().map(|rule| rule.gateway.as_str());
+        if let Some(name) = gateway.filter(|name| *name != EVERY_GATEWAY) {
+            let then = "the rules are for the one that will be called so";
+            admin.warn_unless_gateway(name, then).await?;
         }
         print(&rules.iter().map(sentence).collect::<String>())
     }

@@ -13,8 +13,6 @@ use std::time::SystemTime;
 use anyhow::Context as _;
 use clap::Args as ClapArgs;
 use serde_json::json;
-use time::OffsetDateTime;
-use time::macros::format_description;
 
 use super::admin::Administrator;
 use super::exit::Failure;
@@ -191,10 +189,8 @@ fn write_file<T>(
 
 /// The name of a backup of `now` in a directory of them: names in their order are times in theirs.
 fn name(now: SystemTime) -> String {
-    let format = format_description!("[year][month][day]T[hour][minute][second]Z");
-    let time = OffsetDateTime::from(now).format(format);
     let (before, after) = NAME;
-    format!("{before}{}{after}", time.unwrap_or_default())
+    format!("{before}{}{after}", backup::timestamp(now))
 }
 
 fn is_name(name: &str) -> bool {

@@ -1,7 +1,5 @@
 //! `infisical platform service`: names for targets behind gateways.
 
-use std::io::{self, Write as _};
-
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
@@ -10,7 +8,7 @@ use super::global::Global;
 use super::platform_lists::{Format, NONE};
 use super::print::print;
 use crate::api::services::{SERVICES, Service};
-use crate::api::types::{Gateway, Message};
+use crate::api::types::Message;
 use crate::connect::target::Target;
 use crate::names::{GatewayName, ServiceName};
 
@@ -109,15 +107,10 @@ impl Add {
         };
         let request = json!(service);
         let added: Message = admin.post("adding the service", SERVICES, &request).await?;
-        let path = "/v1/embedded/gateways";
-        let gateways: Vec<Gateway> = admin.get("listing the gateways", path).await?;
-        let name = &service.gateway;
-        if !gateways.iter().any(|gateway| gateway.name == *name) {
-            let _ = writeln!(
-                io::stderr(),
-                "There is no gateway {name} yet; the service is behind the one that will be called so."
-            );
-        }
+        let then = "the service is behind the one that will be called so";
+        admin
+            .warn_unless_gateway(service.gateway.as_str(), then)
+            .await?;
         print(&format!("{}\n", added.message))
     }
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tokio::sync::Notify;
+
 use crate::api::{self, types::HeartbeatAnswer};
 use crate::error::{Class, chain};
 use crate::event;
@@ -61,9 +63,20 @@ impl Cadence {
         self.succeeded && self.failures == 0
     }
 
-    /// The same after a success, which `answer` tells of: the platform may want the next one sooner.
-    pub fn record_answer(&mut self, answer: &HeartbeatAnswer) -> Duration {
-        let delay = self.record(true);
+    /// The same, as the platform has answered: it may want the next one sooner, and new credentials
+    /// asked for, of which `renew` is notified.
+    pub fn record_answer<E>(
+        &mut self,
+        answer: &Result<HeartbeatAnswer, E>,
+        renew: &Notify,
+    ) -> Duration {
+        let delay = self.record(answer.is_ok());
+        let Ok(answer) = answer else {
+            return delay;
+        };
+        if answer.renew_credentials == Some(true) {
+            renew.notify_one();
+        }
         let wanted = answer.next_heartbeat_seconds.map(u64::from);
         wanted.map_or(delay, |wanted| {
             delay.min(Duration::from_secs(wanted).max(SOONEST))
@@ -150,6 +163,8 @@ impl Log {
 mod tests {
     use std::time::Duration;
 
+    use tokio::sync::Notify;
+
     use super::{Cadence, SOONEST, Timing};
     use crate::api::types::HeartbeatAnswer;
 
@@ -163,10 +178,11 @@ mod tests {
             retry_at_most: interval,
         });
         let mut after = |next_heartbeat_seconds| {
-            cadence.record_answer(&HeartbeatAnswer {
+            let answer = HeartbeatAnswer {
                 next_heartbeat_seconds,
                 ..HeartbeatAnswer::default()
-            })
+            };
+            cadence.record_answer(&Ok::<_, ()>(answer), &Notify::new())
         };
         assert_eq!(after(None), interval);
         assert_eq!(after(Some(60)), Duration::from_secs(60));

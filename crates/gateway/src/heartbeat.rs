@@ -88,15 +88,7 @@ async fn heartbeat(
         let credential_client = Arc::clone(&credential_clients.borrow());
         let answer = once(&credential_client).await;
         let was_reachable = cadence.is_reachable();
-        delay = match &answer {
-            Ok(answer) => cadence.record_answer(answer),
-            Err(_) => cadence.record(false),
-        };
-        if let Ok(answer) = &answer
-            && answer.renew_credentials == Some(true)
-        {
-            renew.notify_one();
-        }
+        delay = cadence.record_answer(&answer, renew);
         let result = answer.map(drop);
         // Full only while the connection does something else, and then the next one tells the same.
         let _ = heartbeat_tx.try_send(Heartbeat::of(&result));

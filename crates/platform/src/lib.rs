@@ -52,7 +52,7 @@ use ipnet::IpNet;
 use metrics::Metrics;
 pub use oidc::Settings as OidcSettings;
 pub use public_url::{InvalidPublicUrl, PublicUrl};
-use store::{Foundation, Generation, Store};
+use store::Store;
 use tls::Tls;
 pub use tls::{TlsError, TlsFiles};
 use trusted_proxies::TrustedProxies;
@@ -241,7 +241,9 @@ pub(crate) async fn build(settings: Settings, metrics: Metrics) -> Result<Platfo
     let foundation = store::foundation(&*store, algorithm, name, create, now).await;
     let foundation = foundation.map_err(Error::Store)?;
     let generations = store.generations().await.map_err(Error::Store)?;
-    let mut authority = load(foundation, &generations).map_err(Error::Authority)?;
+    let (algorithm, organization) = (foundation.algorithm, foundation.organization);
+    let authority = rotation::load(algorithm, organization, &generations);
+    let mut authority = authority.map_err(Error::Authority)?;
     if let Some(lifetime) = settings.gateway_lifetime {
         authority = authority.with_gateway_lifetime(lifetime);
     }
@@ -308,19 +310,6 @@ impl Platform {
         following.finish(LAST_LOOK).await;
         served.map_err(Error::Accept)
     }
-}
-
-/// The CAs of all `generations`.
-fn load(foundation: Foundation, generations: &[Generation]) -> Result<Authority, authority::Error> {
-    let signing = rotation::signing(generations).ok_or(authority::Error::Missing("signing"))?;
-    let (algorithm, organization) = (foundation.algorithm, foundation.organization);
-    let mut authority = Authority::load(algorithm, organization, signing.number, &signing.cas)?;
-    for other in generations {
-        if other.number != signing.number {
-            authority = authority.trusting(other.number, &other.cas)?;
-        }
-    }
-    Ok(authority)
 }
 
 /// What is in the state directory, and the files of TLS.

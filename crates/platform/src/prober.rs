@@ -5,7 +5,7 @@
 //! [`INTERVAL`], and nothing without a watcher but one round for a page that was loaded. Results
 //! are kept in memory ([`crate::observations`]); the store has heartbeats only.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -127,11 +127,9 @@ async fn round(app: &App, prepared: &Prepared) {
     let Ok(relays) = app.store().relays().await else {
         return;
     };
-    let is_known = |id: &str| {
-        gateways.iter().any(|gateway| gateway.id.as_str() == id)
-            || relays.iter().any(|relay| relay.id == id)
-    };
-    app.observations().retain(is_known);
+    let ids = gateways.iter().map(|gateway| gateway.id.as_str());
+    let known: HashSet<&str> = ids.chain(relays.iter().map(|r| r.id.as_str())).collect();
+    app.observations().retain(|id| known.contains(id));
     let relays = relays.into_iter().take(MAX_PROBED).map(Probed::Relay);
     let gateways = gateways.into_iter().take(MAX_PROBED).map(Probed::Gateway);
     stream::iter(relays.chain(gateways))

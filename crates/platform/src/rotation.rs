@@ -6,7 +6,7 @@
 
 use std::time::SystemTime;
 
-use crate::authority::SERVER_LIFETIME;
+use crate::authority::{self, Authority, KeyAlgorithm, Organization, SERVER_LIFETIME};
 use crate::store::{Generation, Holder};
 
 /// How far a rotation is.
@@ -47,6 +47,25 @@ pub(crate) struct Rotation<'a> {
 pub(crate) fn signing(generations: &[Generation]) -> Option<&Generation> {
     let mut newest_first = generations.iter().rev();
     newest_first.find(|generation| generation.signs_since.is_some())
+}
+
+/// The CAs of all `generations`: one signs, and the others are anchors.
+///
+/// # Errors
+/// None signs, or a CA is missing or unreadable.
+pub(crate) fn load(
+    algorithm: KeyAlgorithm,
+    organization: Organization,
+    generations: &[Generation],
+) -> Result<Authority, authority::Error> {
+    let signing = signing(generations).ok_or(authority::Error::Missing("signing"))?;
+    let mut authority = Authority::load(algorithm, organization, signing.number, &signing.cas)?;
+    for other in generations {
+        if other.number != signing.number {
+            authority = authority.trusting(other.number, &other.cas)?;
+        }
+    }
+    Ok(authority)
 }
 
 impl<'a> Rotation<'a> {

@@ -14,13 +14,21 @@ const SOON: Duration = Duration::from_secs(30);
 
 fn settings(directory: &Path) -> Settings {
     Settings {
+        ready_file: Some(directory.join("ready")),
+        ..plain_settings(&directory.join("state"))
+    }
+}
+
+/// A platform on loopback with its state in `state_dir`, and nothing else.
+pub(crate) fn plain_settings(state_dir: &Path) -> Settings {
+    Settings {
         listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
-        state_dir: directory.join("state"),
+        state_dir: state_dir.to_owned(),
         key_algorithm: None,
         organization: None,
         tls: None,
         trusted_proxies: Vec::new(),
-        ready_file: Some(directory.join("ready")),
+        ready_file: None,
         public_url: None,
         audit_retention: DEFAULT_AUDIT_RETENTION,
         oidc: None,

@@ -51,15 +51,7 @@ pub(crate) async fn run(
         let auth = Arc::clone(&auths.borrow());
         let answer = auth.heartbeat().await;
         let was_reachable = cadence.is_reachable();
-        let delay = match &answer {
-            Ok(answer) => cadence.record_answer(answer),
-            Err(_) => cadence.record(false),
-        };
-        if let Ok(answer) = &answer
-            && answer.renew_credentials == Some(true)
-        {
-            renew.notify_one();
-        }
+        let delay = cadence.record_answer(&answer, &renew);
         let result = answer.map(drop);
         let doubt = result.as_ref().err().map(|(error, _)| error);
         for condition in [&NOT_REACHED, &HEARTBEAT_UNANSWERED] {

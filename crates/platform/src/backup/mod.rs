@@ -14,9 +14,12 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use nix::fcntl::OFlag;
 use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+use time::macros::format_description;
 
 use crate::error::Reason;
 use crate::files;
@@ -104,6 +107,14 @@ fn io_error(action: &'static str, path: &Path) -> impl Fn(io::Error) -> Error {
         path: path.to_owned(),
         source,
     }
+}
+
+/// A time in the name of a file, `20261128T221500Z`: names in their order are times in theirs.
+#[must_use]
+pub fn timestamp(now: SystemTime) -> String {
+    let format = format_description!("[year][month][day]T[hour][minute][second]Z");
+    let time = OffsetDateTime::from(now).format(format);
+    time.unwrap_or_default()
 }
 
 /// What an archive says of itself.

@@ -7,10 +7,7 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use time::OffsetDateTime;
-use time::macros::format_description;
-
-use super::{DATABASE, Error, Manifest, archive, io_error};
+use super::{DATABASE, Error, Manifest, archive, io_error, timestamp};
 use crate::store;
 use crate::{ADMIN_TOKEN_FILE, RELAY_AUTH_SECRET_FILE};
 
@@ -200,7 +197,5 @@ fn sync(directory: &Path) -> Result<(), Error> {
 
 /// `platform.before-restore-20261128T221500Z`.
 fn kept_name(name: &str, now: SystemTime) -> String {
-    let format = format_description!("[year][month][day]T[hour][minute][second]Z");
-    let time = OffsetDateTime::from(now).format(format);
-    format!("{name}.before-restore-{}", time.unwrap_or_default())
+    format!("{name}.before-restore-{}", timestamp(now))
 }

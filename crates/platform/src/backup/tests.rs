@@ -1,7 +1,6 @@
 //! What is restored is what was there; what is no backup, or is damaged, changes nothing.
 
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::SystemTime;
@@ -9,29 +8,13 @@ use std::time::SystemTime;
 use tar::{Builder, EntryType, Header};
 
 use super::{Error, Manifest, Restore, Restored, Snapshot, write};
+use crate::build;
 use crate::metrics::Metrics;
-use crate::{DEFAULT_AUDIT_RETENTION, Settings, build};
-
-fn settings(state_dir: &Path) -> Settings {
-    Settings {
-        listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
-        state_dir: state_dir.to_owned(),
-        key_algorithm: None,
-        organization: None,
-        tls: None,
-        trusted_proxies: Vec::new(),
-        ready_file: None,
-        public_url: None,
-        audit_retention: DEFAULT_AUDIT_RETENTION,
-        oidc: None,
-        session_lifetime: std::time::Duration::from_secs(3600),
-        gateway_lifetime: None,
-    }
-}
+use crate::tests::plain_settings;
 
 /// A state that no platform uses.
 async fn state(state_dir: &Path) {
-    let built = build(settings(state_dir), Metrics::default()).await;
+    let built = build(plain_settings(state_dir), Metrics::default()).await;
     drop(built.expect("built"));
 }
 
@@ -98,7 +81,7 @@ async fn state_in_use_is_left_alone() {
     let [used, free] = ["used", "free"].map(|name| directory.path().join(name));
     state(&free).await;
     let (archive, _) = backup(&free);
-    let platform = build(settings(&used), Metrics::default()).await;
+    let platform = build(plain_settings(&used), Metrics::default()).await;
     let platform = platform.expect("built");
     let error = Snapshot::of_stopped(&used).expect_err("in use");
     assert!(matches!(error, Error::Running(_)), "{error:?}");

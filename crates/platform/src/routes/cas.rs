@@ -11,9 +11,9 @@ use super::body::Json;
 use super::error::ApiError;
 use super::{App, rfc3339};
 use crate::api::types::{AdvanceCas, CaGeneration, CaHolder, CaStatus, HeartbeatAnswer};
-use crate::authority::{Authority, CA_LIFETIME};
+use crate::authority::{self, Authority, CA_LIFETIME};
 use crate::names::GatewayId;
-use crate::rotation::{Phase, Rotation, signing};
+use crate::rotation::{self, Phase, Rotation, signing};
 use crate::store::{Generation, Holder, IssuedCredentials, Requester};
 
 /// Seconds between heartbeats of this program, so that a rotation takes minutes.
@@ -25,7 +25,7 @@ const HASTENED: u32 = 10;
 async fn generate(
     authority: Arc<Authority>,
     now: SystemTime,
-) -> Result<Vec<crate::authority::CaRecord>, ApiError> {
+) -> Result<Vec<authority::CaRecord>, ApiError> {
     let (algorithm, organization) = (authority.algorithm(), authority.organization().clone());
     // RSA keys: some seconds.
     let generate = move || Authority::generate(algorithm, &organization, now);
@@ -55,20 +55,9 @@ impl App {
         let generations = self.store().generations().await?;
         let used = self.authority();
         let load = move || {
-            let signing =
-                signing(&generations).ok_or(crate::authority::Error::Missing("signing"))?;
             let organization = used.organization().clone();
-            let algorithm = used.algorithm();
-            let mut authority =
-                Authority::load(algorithm, organization, signing.number, &signing.cas)?
-                    .with_gateway_lifetime(used.gateway_lifetime());
-            for other in generations
-                .iter()
-                .filter(|other| other.number != signing.number)
-            {
-                authority = authority.trusting(other.number, &other.cas)?;
-            }
-            Ok::<_, crate::authority::Error>(authority)
+            let loaded = rotation::load(used.algorithm(), organization, &generations)?;
+            Ok::<_, authority::Error>(loaded.with_gateway_lifetime(used.gateway_lifetime()))
         };
         let loaded = tokio::task::spawn_blocking(load).await;
         let loaded = loaded.map_err(|error| ApiError::internal(&error))??;
@@ -94,6 +83,16 @@ impl App {
             held = both.map(|(a, b)| if a.anchors < b.anchors { a } else { b });
         }
         Ok(held.map(|held| held.anchors))
+    }
+
+    /// The generation of the credentials of the relay with this id, if that is known and there is
+    /// more than one.
+    pub(super) async fn relay_generation(&self, relay: &str) -> Result<Option<i64>, ApiError> {
+        if !self.authority().trusts_others() {
+            return Ok(None);
+        }
+        let held = self.store().holder("relay", relay.to_owned()).await?;
+        Ok(held.map(|held| held.signed_by))
     }
 
     /// Notes that a gateway or relay gets anchors up to the generation `anchors`, and certificates
@@ -123,8 +122,7 @@ impl App {
 
     /// Takes the step that is due, if one is.
     pub(super) async fn advance_cas(&self) -> Result<(), ApiError> {
-        let authority = self.authority();
-        if authority.generation() == authority.newest_generation() && !authority.trusts_others() {
+        if !self.authority().trusts_others() {
             return Ok(());
         }
         self.step(platform(), false).await.map(drop)
@@ -199,11 +197,10 @@ impl App {
         let Some(holder) = self.store().holder(kind, id.to_owned()).await? else {
             return Ok(true);
         };
-        let mut obtainable = authority.generation();
-        if let Some(relay) = relay {
-            let relay = self.store().holder("relay", relay.to_owned()).await?;
-            obtainable = authority.ssh_generation(relay.map(|relay| relay.signed_by));
-        }
+        let obtainable = match relay {
+            Some(relay) => authority.ssh_generation(self.relay_generation(relay).await?),
+            None => authority.generation(),
+        };
         Ok(holder.anchors < authority.newest_generation() || holder.signed_by < obtainable)
     }
 }

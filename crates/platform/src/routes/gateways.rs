@@ -121,12 +121,12 @@ async fn credentials(
     );
     let now = SystemTime::now();
     let id = gateway.id.to_string();
-    let held = app.store().holder("relay", relay.id.clone()).await?;
-    let held = held.map(|held| held.signed_by);
+    let relay_generation = app.relay_generation(&relay.id).await?;
     let (signed, generation, anchors) = app
         .sign(signer, Purpose::MachineIdentity, move |authority| {
-            let signed = authority.gateway(gateway.subject(), relay.subject(), held, now)?;
-            let generation = authority.ssh_generation(held);
+            let signed =
+                authority.gateway(gateway.subject(), relay.subject(), relay_generation, now)?;
+            let generation = authority.ssh_generation(relay_generation);
             Ok((signed, generation, authority.newest_generation()))
         })
         .await?;

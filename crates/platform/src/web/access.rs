@@ -8,7 +8,7 @@ use axum::response::Response;
 use maud::{Markup, html};
 
 use super::layout::{Page, Place, form_token};
-use super::parts::{self, Icon, Moment, Removal, cell, name_cell};
+use super::parts::{self, Icon, Removal, cell, name_cell};
 use super::visitor::{Fields, PageError, Submitted, Visitor};
 use crate::api::access::{
     AccessRule, AccessVerdict, AllowAccess, CheckAccess, EVERY_GATEWAY, Outcome,
@@ -25,8 +25,8 @@ pub(super) async fn list(
     visitor: Visitor,
     uri: Uri,
 ) -> Result<Response, PageError> {
-    let query = Fields::parse(uri.query().unwrap_or_default().as_bytes());
-    let nothing = Fields::parse(b"");
+    let query = Fields::of_query(&uri);
+    let nothing = Fields::default();
     match query.text("who").is_empty() {
         true => show(&app, &visitor, (&nothing, &query), None, None).await,
         false => match check(&app, &visitor, &query).await {
@@ -57,8 +57,8 @@ pub(super) async fn add(
             Ok(visitor.done(&app, Place::AccessRules, text))
         }
         Err(error) => {
-            let nothing = Fields::parse(b"");
-            show(&app, &visitor, (&fields, &nothing), None, Some(&error)).await
+            let checked = Fields::default();
+            show(&app, &visitor, (&fields, &checked), None, Some(&error)).await
         }
     }
 }
@@ -76,7 +76,7 @@ pub(super) async fn remove(
             Ok(visitor.done(&app, Place::AccessRules, text))
         }
         Err(error) => {
-            let nothing = Fields::parse(b"");
+            let nothing = Fields::default();
             show(&app, &visitor, (&nothing, &nothing), None, Some(&error)).await
         }
     }
@@ -146,13 +146,7 @@ fn table(visitor: &Visitor, rules: &[AccessRule]) -> Markup {
             @if rules.is_empty() {
                 p.empty { "There is no rule: clients reach nothing." }
             } @else {
-                table role="table" {
-                    caption.unseen { "Access rules by number" }
-                    (parts::head(&COLUMNS))
-                    tbody role="rowgroup" {
-                        @for rule in rules { (row(visitor, rule, now)) }
-                    }
-                }
+                (parts::table("Access rules by number", &COLUMNS, rules.iter().map(|rule| row(visitor, rule, now))))
             }
         }
     }
@@ -179,10 +173,7 @@ fn row(visitor: &Visitor, rule: &AccessRule, now: SystemTime) -> Markup {
                 @if rule.gateway == EVERY_GATEWAY { "every gateway" } @else { (rule.gateway) }
             }))
             (cell("Number", &html! { (number) }))
-            (cell("Added", &html! { @match parts::parse_time(&rule.created_at) {
-                Some(at) => (Moment { at, now }),
-                None => (parts::nothing()),
-            } }))
+            (cell("Added", &parts::written_moment(&rule.created_at, now)))
         }
     }
 }

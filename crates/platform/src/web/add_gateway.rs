@@ -26,7 +26,7 @@ pub(super) async fn page(
     headers: HeaderMap,
 ) -> Result<Response, PageError> {
     visitor.by::<Operators>()?;
-    let query = Fields::parse(uri.query().unwrap_or_default().as_bytes());
+    let query = Fields::of_query(&uri);
     let name = query.text("name");
     if name.is_empty() {
         return Ok(show(&app, &visitor, form(&visitor, ""), None));

@@ -75,7 +75,7 @@ pub(super) async fn list(
     uri: Uri,
 ) -> Result<Response, PageError> {
     visitor.by::<Administrators>()?;
-    let filter = Filter::parse(&Fields::parse(uri.query().unwrap_or_default().as_bytes()));
+    let filter = Filter::parse(&Fields::of_query(&uri));
     let entries = filter.find(&app).await?;
     let now = SystemTime::now();
     let content = html! {
@@ -84,13 +84,7 @@ pub(super) async fn list(
             @if entries.is_empty() {
                 p.empty { "There is no such entry." }
             } @else {
-                table role="table" {
-                    caption.unseen { "Entries of the record, the newest first" }
-                    (parts::head(&COLUMNS))
-                    tbody role="rowgroup" {
-                        @for entry in &entries { (row(entry, now)) }
-                    }
-                }
+                (parts::table("Entries of the record, the newest first", &COLUMNS, entries.iter().map(|entry| row(entry, now))))
             }
         }
         (filter.paging("/audit", "", &entries))
@@ -117,21 +111,11 @@ pub(super) async fn sessions(app: &App, filter: Filter) -> Result<Markup, PageEr
             @if entries.is_empty() {
                 p.empty { "No session was asked for." }
             } @else {
-                table role="table" {
-                    caption.unseen { "Sessions that were asked for, the newest first" }
-                    (parts::head(&SESSION_COLUMNS))
-                    tbody role="rowgroup" {
-                        @for entry in &entries {
-                            tr role="row" {
-                                (name_cell(&when(entry, now)))
-                                (cell("Who", &html! { (actor(entry)) }))
-                                (cell("Target", &html! { span.mono { (parts::or_nothing(entry.details.as_deref())) } }))
-                                (cell("Gateway", &parts::or_nothing(entry.subject_name.as_deref())))
-                                (cell("Result", &result(entry)))
-                            }
-                        }
-                    }
-                }
+                (parts::table(
+                    "Sessions that were asked for, the newest first",
+                    &SESSION_COLUMNS,
+                    entries.iter().map(|entry| session_row(entry, now)),
+                ))
             }
         }
         (filter.paging("/sessions", "#past", &entries))
@@ -165,6 +149,18 @@ fn row(entry: &AuditEntry, now: SystemTime) -> Markup {
             }))
             (cell("Result", &result(entry)))
             (cell("From", &html! { span.mono { (parts::or_nothing(entry.source.as_deref())) } }))
+        }
+    }
+}
+
+fn session_row(entry: &AuditEntry, now: SystemTime) -> Markup {
+    html! {
+        tr role="row" {
+            (name_cell(&when(entry, now)))
+            (cell("Who", &html! { (actor(entry)) }))
+            (cell("Target", &html! { span.mono { (parts::or_nothing(entry.details.as_deref())) } }))
+            (cell("Gateway", &parts::or_nothing(entry.subject_name.as_deref())))
+            (cell("Result", &result(entry)))
         }
     }
 }

@@ -71,15 +71,7 @@ async fn show(
                 p.empty { "There is no gateway yet." }
             } @else {
                 (summary(gateways.iter().map(|gateway| &gateway.reach)))
-                table role="table" {
-                    caption.unseen { "Gateways by name" }
-                    (parts::head(&COLUMNS))
-                    tbody role="rowgroup" {
-                        @for gateway in &gateways {
-                            (row(visitor, gateway, open(gateway), may_remove, now))
-                        }
-                    }
-                }
+                (parts::table("Gateways by name", &COLUMNS, gateways.iter().map(|gateway| row(visitor, gateway, open(gateway), may_remove, now))))
             }
         }
     };

@@ -8,7 +8,7 @@ use maud::{Markup, html};
 use serde_json::Value;
 
 use super::layout::{Page, Place, form_token};
-use super::parts::{self, Moment, Removal, cell, name_cell};
+use super::parts::{self, Removal, cell, name_cell};
 use super::session::Notice;
 use super::visitor::{Fields, PageError, Submitted, Visitor};
 use crate::api::access::SetGroups;
@@ -82,7 +82,7 @@ pub(super) async fn set_groups(
             Place::Identities,
             "The groups were changed.".to_owned(),
         )),
-        Err(error) => show(&app, &visitor, &Fields::parse(b""), Some(&error)).await,
+        Err(error) => show(&app, &visitor, &Fields::default(), Some(&error)).await,
     }
 }
 
@@ -98,7 +98,7 @@ pub(super) async fn remove(
             let text = "The identity, its tokens, gateways and relays were removed.".to_owned();
             Ok(visitor.done(&app, Place::Identities, text))
         }
-        Err(error) => show(&app, &visitor, &Fields::parse(b""), Some(&error)).await,
+        Err(error) => show(&app, &visitor, &Fields::default(), Some(&error)).await,
     }
 }
 
@@ -117,13 +117,7 @@ async fn show(
             @if identities.is_empty() {
                 p.empty { "There is no identity yet." }
             } @else {
-                table role="table" {
-                    caption.unseen { "Identities by name" }
-                    (parts::head(&COLUMNS))
-                    tbody role="rowgroup" {
-                        @for identity in &identities { (row(visitor, identity, now)) }
-                    }
-                }
+                (parts::table("Identities by name", &COLUMNS, identities.iter().map(|identity| row(visitor, identity, now))))
             }
         }
         (creation(visitor, kept))
@@ -189,10 +183,7 @@ fn row(visitor: &Visitor, identity: &Identity, now: SystemTime) -> Markup {
                     (None, None) => "access token",
                 }
             }))
-            (cell("Created", &html! { @match parts::parse_time(created_at) {
-                Some(at) => (Moment { at, now }),
-                None => (parts::nothing()),
-            } }))
+            (cell("Created", &parts::written_moment(created_at, now)))
         }
     }
 }

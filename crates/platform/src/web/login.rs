@@ -28,7 +28,7 @@ pub(super) async fn form(
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, PageError> {
-    let query = Fields::parse(uri.query().unwrap_or_default().as_bytes());
+    let query = Fields::of_query(&uri);
     let next = next(query.text("next"));
     match visitor {
         Ok(_) => return Ok(Redirect::to(next).into_response()),
@@ -90,25 +90,24 @@ async fn authenticate(
         return Ok(Ok((Owner::Administrator, Credential::Administrator)));
     }
     let principal = app.store().principal(token, SystemTime::now()).await?;
-    let mut owner = Owner::Administrator;
-    let (attempt, refusal) = match principal {
+    let (attempt, owner) = match principal {
         Some(Principal::Identity(identity)) => {
             let requester = Signer::Identity(identity.id.clone()).requester(source);
             let attempt = Attempt::web_login(requester, Some(&identity.id));
-            owner = Owner::Identity(identity.id);
-            (attempt, check(&identity.roles, GatewayListers::ROLES).err())
+            let permission = check(&identity.roles, GatewayListers::ROLES);
+            (attempt, permission.map(|()| Owner::Identity(identity.id)))
         }
         Some(Principal::Gateway(_) | Principal::Relay(_)) => {
             let refusal = ApiError::forbidden("this is the token of a gateway or a relay");
-            (Attempt::web_login(requester, None), Some(refusal))
+            (Attempt::web_login(requester, None), Err(refusal))
         }
         None => {
             let refusal = ApiError::unauthorized("this token is wrong, expired or revoked");
-            (Attempt::web_login(requester, None), Some(refusal))
+            (Attempt::web_login(requester, None), Err(refusal))
         }
     };
-    app.record(attempt, refusal.as_ref()).await?;
-    Ok(refusal.map_or(Ok((owner, Credential::Token(token))), Err))
+    app.record(attempt, owner.as_ref().err()).await?;
+    Ok(owner.map(|owner| (owner, Credential::Token(token))))
 }
 
 /// Opens a session with `response`, in place of the one that the browser had.

@@ -34,7 +34,7 @@ pub(super) async fn begin(
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, PageError> {
-    let query = Fields::parse(uri.query().unwrap_or_default().as_bytes());
+    let query = Fields::of_query(&uri);
     let redirect_uri = format!("{}{CALLBACK}", app.web().domain(&headers));
     let begun = app.oidc()?.begin(redirect_uri, requester.source).await;
     let begun = begun.map_err(ApiError::from)?;
@@ -51,7 +51,7 @@ pub(super) async fn finish(
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, PageError> {
-    let query = Fields::parse(uri.query().unwrap_or_default().as_bytes());
+    let query = Fields::of_query(&uri);
     let (login_secret, path) = session::provider_login_cookie(&headers)
         .unwrap_or_else(|| (Secret::new(""), String::new()));
     let path = next(&path);

@@ -77,10 +77,9 @@ impl Render for Moment {
 }
 
 /// A time as the API writes it.
-pub(super) fn parse_time(text: &str) -> Option<SystemTime> {
-    OffsetDateTime::parse(text, &Rfc3339)
-        .ok()
-        .map(SystemTime::from)
+pub(super) fn written_moment(text: &str, now: SystemTime) -> Markup {
+    let at = OffsetDateTime::parse(text, &Rfc3339);
+    moment(at.ok().map(SystemTime::from), now)
 }
 
 /// A time, if there is one.
@@ -110,14 +109,24 @@ pub(super) fn or_nothing(text: Option<&str>) -> Markup {
     text.map_or_else(nothing, |text| html! { (text) })
 }
 
-/// The head of a table.
-pub(super) fn head(columns: &[&str]) -> Markup {
+/// A table; what it shows is read aloud before it.
+pub(super) fn table(
+    shows: &str,
+    columns: &[&str],
+    rows: impl IntoIterator<Item = Markup>,
+) -> Markup {
     html! {
-        thead role="rowgroup" {
-            tr role="row" {
-                @for column in columns {
-                    th scope="col" role="columnheader" { (column) }
+        table role="table" {
+            caption.unseen { (shows) }
+            thead role="rowgroup" {
+                tr role="row" {
+                    @for column in columns {
+                        th scope="col" role="columnheader" { (column) }
+                    }
                 }
+            }
+            tbody role="rowgroup" {
+                @for row in rows { (row) }
             }
         }
     }

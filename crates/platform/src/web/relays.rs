@@ -59,13 +59,7 @@ async fn show(
                 }
             } @else {
                 (summary(relays.iter().map(|relay| &relay.reach)))
-                table role="table" {
-                    caption.unseen { "Relays by name" }
-                    (parts::head(&COLUMNS))
-                    tbody role="rowgroup" {
-                        @for relay in &relays { (row(visitor, relay, now)) }
-                    }
-                }
+                (parts::table("Relays by name", &COLUMNS, relays.iter().map(|relay| row(visitor, relay, now))))
             }
         }
     };

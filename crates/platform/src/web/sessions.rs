@@ -9,7 +9,7 @@ use maud::{Markup, html};
 
 use super::audit::{self, Filter};
 use super::layout::{Page, Place};
-use super::parts::{self, Moment, cell, name_cell};
+use super::parts::{self, cell, name_cell};
 use super::visitor::{Fields, PageError, Visitor};
 use crate::api::session_reports::{OpenSessions, ReportedSession};
 use crate::humanize::Count;
@@ -27,7 +27,7 @@ pub(super) async fn list(
     let open = app.open_sessions(&visitor.viewer()?).await?;
     let past = match visitor.may::<Administrators>() {
         true => {
-            let query = Fields::parse(uri.query().unwrap_or_default().as_bytes());
+            let query = Fields::of_query(&uri);
             let filter = Filter::sessions(&query);
             Some(audit::sessions(&app, filter).await?)
         }
@@ -76,15 +76,7 @@ fn table(open: &OpenSessions) -> Markup {
             @if rows.is_empty() {
                 p.empty { "No session is open, as far as gateways have reported." }
             } @else {
-                table role="table" {
-                    caption.unseen { "Open sessions by gateway, the newest first" }
-                    (parts::head(&COLUMNS))
-                    tbody role="rowgroup" {
-                        @for (gateway, session) in &rows {
-                            (row(&gateway.gateway_name, session, now))
-                        }
-                    }
-                }
+                (parts::table("Open sessions by gateway, the newest first", &COLUMNS, rows.iter().map(|(gateway, session)| row(&gateway.gateway_name, session, now))))
             }
             @if unlisted > 0 {
                 p.hint { "And " (Count(usize::try_from(unlisted).unwrap_or(usize::MAX), "more session").to_string()) "." }
@@ -98,16 +90,12 @@ fn row(gateway: &str, session: &ReportedSession, now: SystemTime) -> Markup {
         .actor_name
         .as_deref()
         .or(session.actor_id.as_deref());
-    let since = parts::parse_time(&session.since);
     html! {
         tr role="row" data-key={ "session " (session.id) " of " (gateway) } {
             (name_cell(&parts::or_nothing(who.or(session.actor_type.as_deref()))))
             (cell("Target", &html! { span.mono { (parts::or_nothing(session.target.as_deref())) } }))
             (cell("Gateway", &html! { (gateway) }))
-            (cell("Since", &html! { @match since {
-                Some(at) => (Moment { at, now }),
-                None => (parts::nothing()),
-            } }))
+            (cell("Since", &parts::written_moment(&session.since, now)))
             (cell("Transferred", &html! {
                 (Bytes(session.bytes_to_target).to_string()) " sent, "
                 (Bytes(session.bytes_from_target).to_string()) " received"

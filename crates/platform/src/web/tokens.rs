@@ -58,13 +58,7 @@ async fn show(
             @if tokens.is_empty() {
                 p.empty { "No enrollment token is waiting to be used." }
             } @else {
-                table role="table" {
-                    caption.unseen { "Enrollment tokens that were not used yet" }
-                    (parts::head(&COLUMNS))
-                    tbody role="rowgroup" {
-                        @for token in &tokens { (row(visitor, token, now)) }
-                    }
-                }
+                (parts::table("Enrollment tokens that were not used yet", &COLUMNS, tokens.iter().map(|token| row(visitor, token, now))))
             }
         }
     };

@@ -5,7 +5,7 @@ use std::time::{Instant, SystemTime};
 
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::request::Parts;
-use axum::http::{HeaderName, Method};
+use axum::http::{HeaderName, Method, Uri};
 use axum::response::{IntoResponse, Redirect, Response};
 use url::form_urlencoded;
 
@@ -200,10 +200,15 @@ impl FromRequestParts<App> for Visitor {
 }
 
 /// The fields of a form (`application/x-www-form-urlencoded`).
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Fields(Vec<(String, Secret)>);
 
 impl Fields {
+    /// What stands in the query of `uri`.
+    pub(super) fn of_query(uri: &Uri) -> Self {
+        Self::parse(uri.query().unwrap_or_default().as_bytes())
+    }
+
     /// What was sent in the body of `request`.
     pub(super) async fn read(request: Request) -> Result<Self, ApiError> {
         let bytes = body::read(request, &()).await?;

@@ -1,6 +1,5 @@
 //! A platform that tests talk to over a socket.
 
-use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 
 use reqwest::Method;
@@ -9,7 +8,8 @@ use serde_json::{Value, json};
 
 use crate::metrics::Metrics;
 use crate::scope::Scope;
-use crate::{DEFAULT_AUDIT_RETENTION, Settings, build};
+use crate::tests::plain_settings;
+use crate::{Settings, build};
 
 /// A served platform in a directory that vanishes with it.
 pub(super) struct Platform {
@@ -30,18 +30,8 @@ pub(super) struct Answer {
 
 fn settings(directory: &Path) -> Settings {
     Settings {
-        listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
-        state_dir: directory.to_owned(),
-        key_algorithm: None,
         organization: Some("acme".to_owned()),
-        tls: None,
-        trusted_proxies: Vec::new(),
-        ready_file: None,
-        public_url: None,
-        audit_retention: DEFAULT_AUDIT_RETENTION,
-        oidc: None,
-        session_lifetime: std::time::Duration::from_secs(3600),
-        gateway_lifetime: None,
+        ..plain_settings(directory)
     }
 }
 
