@@ -69,12 +69,12 @@ struct Health {
     heartbeat_ttl: Option<u64>,
 }
 
-/// Completes TLS 1 with a relay and closes it; returns when the certificate expires that it has shown.
+/// [`reach_relay`] for a caller who chose the host.
 pub(super) async fn relay(host: &RelayHost, pki: &ClientPki) -> Result<Option<SystemTime>, Error> {
     evenly(reach_relay(host, pki)).await
 }
 
-/// Asks a gateway's health service, through its relay.
+/// [`reach_gateway`] for a caller who chose the relay's host.
 pub(super) async fn gateway(credentials: &SessionCredentials) -> Result<Reached, Error> {
     evenly(reach_gateway(credentials)).await
 }
@@ -89,7 +89,11 @@ async fn evenly<T>(probe: impl Future<Output = Result<T, Error>>) -> Result<T, E
     result
 }
 
-async fn reach_relay(host: &RelayHost, pki: &ClientPki) -> Result<Option<SystemTime>, Error> {
+/// Completes TLS 1 with a relay and closes it; returns when the certificate expires that it has shown.
+pub(super) async fn reach_relay(
+    host: &RelayHost,
+    pki: &ClientPki,
+) -> Result<Option<SystemTime>, Error> {
     let end = Instant::now() + DEADLINE;
     let dialer = RelayDialer::try_new(host, pki, &Clock::new()).map_err(Error::Local)?;
     let mut stream = dialer.dial(DEADLINE).await.map_err(|source| Error::Relay {
@@ -102,7 +106,8 @@ async fn reach_relay(host: &RelayHost, pki: &ClientPki) -> Result<Option<SystemT
     Ok(certificate_ends)
 }
 
-async fn reach_gateway(credentials: &SessionCredentials) -> Result<Reached, Error> {
+/// Asks a gateway's health service, through its relay.
+pub(super) async fn reach_gateway(credentials: &SessionCredentials) -> Result<Reached, Error> {
     let end = Instant::now() + DEADLINE;
     let left = || end.saturating_duration_since(Instant::now());
     let host = || credentials.relay_host.clone();

@@ -3,6 +3,7 @@
 mod access;
 mod audit;
 mod platform;
+mod probes;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, SystemTime};

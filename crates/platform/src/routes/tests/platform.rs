@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::metrics::Metrics;
+use crate::routes::App;
 use crate::scope::Scope;
 use crate::tests::plain_settings;
 use crate::{Settings, build};
@@ -17,6 +18,7 @@ pub(super) struct Platform {
     pub(super) admin: String,
     pub(super) http: reqwest::Client,
     pub(super) scope: Scope,
+    pub(super) app: App,
     directory: tempfile::TempDir,
 }
 
@@ -42,6 +44,7 @@ impl Platform {
             .await
             .expect("built");
         let url = platform.url.clone();
+        let app = platform.app.clone();
         let scope = Scope::new("test");
         let run = platform.run(scope.clone());
         scope.spawn("platform", async move { run.await.expect("a clean end") });
@@ -54,6 +57,7 @@ impl Platform {
                 .build()
                 .expect("a client"),
             scope,
+            app,
             directory,
         }
     }
