@@ -128,6 +128,9 @@ async fn client_connects_to_services_by_name() {
     let unknown = connect(&stack, &[GATEWAY, "postgres"]);
     assert_eq!(unknown.exit_code().await, 78, "{}", unknown.output());
     assert!(unknown.output().contains("these are: web, wiki"));
+    let nothing = connect(&stack, &[GATEWAY]);
+    assert_eq!(nothing.exit_code().await, 64, "{}", nothing.output());
+    assert!(nothing.output().contains("they are: web, wiki"));
     platform(&stack, &["service", "remove", "web", "--gateway", GATEWAY]).await;
     let list = platform(&stack, &["service", "list"]).await;
     assert!(list.contains("wiki") && !list.contains("web "), "{list}");

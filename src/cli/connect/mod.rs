@@ -62,7 +62,6 @@ pub(crate) struct Args {
     #[arg(
         long,
         value_name = "HOST:PORT",
-        required_unless_present_any = ["services", "all", "socks", "http_connect"],
         conflicts_with_all = ["socks", "http_connect"]
     )]
     to: Option<String>,
@@ -104,8 +103,14 @@ pub(crate) async fn run(args: Args, global: &Global, scope: Scope) -> anyhow::Re
     let proxies_at = proxies_at(&args)?;
     let domain = global.client_domain(LOCAL_DOMAIN)?;
     let (headers, proxies) = (global.headers()?, global.proxies()?);
-    let (token, token_source) =
-        global.client_token(args.token_file.as_deref(), &domain, Purpose::Connect)?;
+    let is_by_address = target.is_some() || !proxies_at.is_empty();
+    let nothing_named = !is_by_address && !args.all && args.services.is_empty();
+    let token = global.client_token(args.token_file.as_deref(), &domain, Purpose::Connect);
+    let (token, token_source) = match token {
+        // Without a token the platform does not tell what could be named.
+        Err(_) if nothing_named => return Err(services::nothing_is_named(&[])),
+        token => token?,
+    };
     let failure = |error| failure(error, &token_source);
     let client = Client {
         domain,
@@ -113,11 +118,7 @@ pub(crate) async fn run(args: Args, global: &Global, scope: Scope) -> anyhow::Re
         proxies,
         token,
     };
-    let Some(gateway) = args
-        .gateway
-        .clone()
-        .filter(|_| !args.all && args.services.is_empty())
-    else {
+    let Some(gateway) = args.gateway.clone().filter(|_| is_by_address) else {
         let chosen = services::choose(&client, &args).await;
         let chosen = chosen.map_err(|error| refused(error, &token_source))?;
         return services::run(chosen, &client, &args, &token_source, scope).await;

@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use futures_util::{StreamExt as _, stream};
 
@@ -18,28 +19,27 @@ use crate::api::services::{REACHABLE_SERVICES, Service};
 use crate::connect::Forwarder;
 use crate::error::chain;
 use crate::host::{notify, ready_file};
-use crate::names::ServiceName;
+use crate::names::{GatewayName, ServiceName};
 use crate::scope::Scope;
 
 /// Services of one command: each takes a port and, once it is used, some memory.
 const MAX_SERVICES: usize = 256;
 /// Services whose sessions are tried at the same time.
 const CHECKS: usize = 8;
+/// How long a wrong command line waits for the names that could be in it.
+const HINT_LIMIT: Duration = Duration::from_secs(3);
 
 /// The services that `args` name, as the platform has them for this client.
 pub(super) async fn choose(client: &Client, args: &Args) -> anyhow::Result<Vec<Service>> {
-    let platform = api::Client::try_new(&client.domain, &client.headers, &client.proxies)
-        .map_err(admin::refused)?;
-    let asking = platform.get("listing the services", REACHABLE_SERVICES, &client.token);
-    let known: Vec<Service> = progress::show("Waiting for the platform", asking)
-        .await
-        .map_err(admin::refused)?;
-    let known = known.into_iter();
-    let is_behind = |service: &Service| match &args.gateway {
-        Some(gateway) => service.gateway == *gateway,
-        None => true,
-    };
-    let known: Vec<Service> = known.filter(is_behind).collect();
+    let nothing_named = !args.all && args.services.is_empty();
+    let listing = list(client, args.gateway.as_ref());
+    if nothing_named {
+        let known = tokio::time::timeout(HINT_LIMIT, listing).await;
+        return Err(nothing_is_named(
+            &known.ok().and_then(Result::ok).unwrap_or_default(),
+        ));
+    }
+    let known = listing.await?;
     let chosen = if args.all {
         known
     } else {
@@ -65,6 +65,18 @@ pub(super) async fn choose(client: &Client, args: &Args) -> anyhow::Result<Vec<S
     Ok(chosen)
 }
 
+/// The services that this client may reach, behind one gateway or behind every one.
+async fn list(client: &Client, gateway: Option<&GatewayName>) -> anyhow::Result<Vec<Service>> {
+    let platform = api::Client::try_new(&client.domain, &client.headers, &client.proxies)
+        .map_err(admin::refused)?;
+    let asking = platform.get("listing the services", REACHABLE_SERVICES, &client.token);
+    let mut known: Vec<Service> = progress::show("Waiting for the platform", asking)
+        .await
+        .map_err(admin::refused)?;
+    known.retain(|service| gateway.is_none_or(|gateway| service.gateway == *gateway));
+    Ok(known)
+}
+
 fn find(name: &ServiceName, known: &[Service]) -> anyhow::Result<Service> {
     let found = known.iter().find(|service| service.name == *name);
     found.cloned().ok_or_else(|| {
@@ -73,15 +85,33 @@ fn find(name: &ServiceName, known: &[Service]) -> anyhow::Result<Service> {
     })
 }
 
+/// The command line has a gateway only, which is wrong whether or not the platform answers.
+pub(super) fn nothing_is_named(known: &[Service]) -> anyhow::Error {
+    let services = names(known).map(|names| format!(" (they are: {names})"));
+    let text = format!(
+        "nothing is named that is to be reached behind this gateway: name services of it{}, or add \
+         --all, --to HOST:PORT, --socks or --http-connect",
+        services.unwrap_or_default()
+    );
+    Failure::of(Code::Usage, anyhow::Error::msg(text)).into()
+}
+
+fn names(services: &[Service]) -> Option<String> {
+    let names: Vec<&str> = services
+        .iter()
+        .map(|service| service.name.as_str())
+        .collect();
+    (!names.is_empty()).then(|| names.join(", "))
+}
+
 /// Nothing is called so, or no access rule allows it, which looks the same.
 fn unknown(what: &str, known: &[Service]) -> anyhow::Error {
-    let names: Vec<&str> = known.iter().map(|service| service.name.as_str()).collect();
-    let text = match names.as_slice() {
-        [] => format!(
+    let text = match names(known) {
+        None => format!(
             "{what}; an operator defines services (infisical platform service add), and an administrator \
              allows access to them (infisical platform access allow)"
         ),
-        names => format!("{what}; these are: {}", names.join(", ")),
+        Some(names) => format!("{what}; these are: {names}"),
     };
     Failure::of(Code::Configuration, anyhow::Error::msg(text)).into()
 }
