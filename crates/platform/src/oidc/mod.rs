@@ -68,7 +68,7 @@ pub(crate) enum Error {
     Unknown,
     #[error("this is the answer to another login")]
     OtherLogin,
-    #[error("too many logins have begun and not ended")]
+    #[error("too many logins of this address have begun and not ended")]
     TooMany(Duration),
     #[error(transparent)]
     Token(#[from] token::Error),
@@ -239,6 +239,10 @@ impl Oidc {
 
     /// Begins a login of `source` on another device.
     pub(crate) async fn begin_device(&self, source: Option<IpAddr>) -> Result<BegunDevice, Error> {
+        let source = limit::source(source);
+        // Before the provider is asked: its answer would be of no use.
+        let checked = lock(&self.devices).check(source, Instant::now());
+        checked.map_err(|error| Error::TooMany(error.0))?;
         let metadata = self.provider.metadata().await?;
         let scopes = self.scopes(&metadata);
         let form = [("scope", scopes.as_str())];
@@ -252,7 +256,6 @@ impl Oidc {
             interval,
             next_poll: now,
         };
-        let source = limit::source(source);
         let added = lock(&self.devices).add(&secret, source, device, now);
         added.map_err(|error| Error::TooMany(error.0))?;
         Ok(BegunDevice {

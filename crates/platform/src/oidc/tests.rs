@@ -34,6 +34,8 @@ struct Script {
     refusals: Vec<&'static str>,
     /// Reads of the keys.
     reads: usize,
+    /// Logins on other devices that have begun.
+    devices: usize,
     asked: Vec<String>,
 }
 
@@ -77,7 +79,9 @@ async fn keys(State(script): State<Shared>) -> axum::Json<Value> {
 }
 
 async fn device(State(script): State<Shared>) -> axum::Json<Value> {
-    let issuer = script.lock().expect("it").issuer.clone();
+    let mut script = script.lock().expect("it");
+    script.devices += 1;
+    let issuer = &script.issuer;
     axum::Json(json!({
         "device_code": "device-code", "user_code": "AB-CD", "expires_in": 1800, "interval": 1,
         "verification_uri": format!("{issuer}/activate"),
@@ -140,6 +144,7 @@ impl Lab {
             claims: json!({}),
             refusals: Vec::new(),
             reads: 0,
+            devices: 0,
             asked: Vec::new(),
         }));
         let router = Router::new()
@@ -409,6 +414,23 @@ async fn device_is_polled_at_the_providers_pace() {
         .expect_err("refused");
     let refused = lab.oidc.poll_device(&begun.secret).await;
     assert!(matches!(refused, Err(Error::Unknown)), "{refused:?}");
+}
+
+#[tokio::test]
+async fn full_share_does_not_reach_the_provider() {
+    let lab = Lab::start().await;
+    let refused = loop {
+        match lab.oidc.begin_device(SOURCE).await {
+            Ok(_) => {}
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(refused, Error::TooMany(_)), "{refused:?}");
+    let asked = lab.change(|script| script.devices);
+    let refused = lab.oidc.begin_device(SOURCE).await;
+    assert!(matches!(refused, Err(Error::TooMany(_))), "{refused:?}");
+    assert_eq!(lab.change(|script| script.devices), asked);
+    assert_eq!(asked, pending::MAX_OF_SOURCE);
 }
 
 #[tokio::test]
