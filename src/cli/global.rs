@@ -320,9 +320,10 @@ impl Global {
     /// The administrator's token of an embedded platform on this machine, if `domain` is one.
     fn administrators_token(&self, domain: &ApiBase) -> anyhow::Result<(Secret, String)> {
         if !domain.is_loopback() {
+            let url = domain.domain();
             return Err(wrong(format!(
-                "{domain} is not on this machine, so this machine's administrator token is not sent to it; run \
-                 infisical login --domain {domain}, or give --token-file or {}",
+                "{url} is not on this machine, so this machine's administrator token is not sent to it; run \
+                 infisical login --domain {url}, or give --token-file or {}",
                 TOKEN.name
             )));
         }

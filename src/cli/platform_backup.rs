@@ -17,6 +17,7 @@ use serde_json::json;
 use super::admin::Administrator;
 use super::exit::Failure;
 use super::global::Global;
+use super::platform_lists::to_the_second;
 use super::print::{line, output_failed};
 use crate::api::types::BackupSnapshot;
 use crate::install::platform::{SERVICE, STATE};
@@ -100,7 +101,7 @@ impl Backup {
                 path.display(),
                 manifest.organization_name,
                 manifest.organization_id,
-                manifest.created_at
+                to_the_second(&manifest.created_at)
             ));
         }
         Ok(())
@@ -257,7 +258,7 @@ impl RestoreArgs {
             state_dir.display(),
             manifest.organization_name,
             manifest.organization_id,
-            manifest.created_at
+            to_the_second(&manifest.created_at)
         ));
         if let Some(kept) = kept {
             line(&format!(

@@ -143,6 +143,26 @@ async fn client_connects_to_services_by_name() {
 #[tokio::test(flavor = "multi_thread")]
 async fn words_for_services_are_checked() {
     let stack = Stack::start().await;
+    write_private(
+        &stack.dir().join("client-token"),
+        stack.platform.token.as_str(),
+    );
+    for (words, text) in [
+        (
+            &["elsewhere", "web"][..],
+            "there is no service web behind gateway elsewhere that you may reach",
+        ),
+        (
+            &[GATEWAY, "--all"],
+            "there is no service behind gateway GATEWAY that you may reach",
+        ),
+        (&["--all"], "there is no service that you may reach"),
+    ] {
+        let process = connect(&stack, words);
+        assert_eq!(process.exit_code().await, 78, "{}", process.output());
+        let text = text.replace("GATEWAY", GATEWAY);
+        assert!(process.output().contains(&text), "{}", process.output());
+    }
     write_private(&stack.dir().join("client-token"), "any");
     for words in [
         &["--all", "--listen=0"][..],

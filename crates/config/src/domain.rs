@@ -98,6 +98,13 @@ impl ApiBase {
         &self.0
     }
 
+    /// The URL as `--domain` takes it: without `/api`.
+    #[must_use]
+    pub fn domain(&self) -> &str {
+        let url = self.0.as_str();
+        url.strip_suffix("/api").unwrap_or(url)
+    }
+
     /// True if the platform is on this machine.
     #[must_use]
     pub fn is_loopback(&self) -> bool {
@@ -200,6 +207,8 @@ mod tests {
             assert_eq!(parsed.as_url().as_str(), base, "{given}");
             let again = ApiBase::parse(base).expect(base);
             assert_eq!(again, parsed, "{given}");
+            assert_eq!(format!("{}/api", parsed.domain()), base, "{given}");
+            assert_eq!(ApiBase::parse(parsed.domain()).expect(base), parsed);
         }
     }
 

@@ -36,8 +36,8 @@ Examples:
   infisical connect edge-1 --socks 1080 --http-connect 3128
   ssh -o ProxyCommand='infisical connect edge-1 --to \"[%h]:%p\" --stdio' admin@build-7
 
-Operators define services: infisical platform service add. If the local port of one is taken, another one
-is used and shown.
+Operators define services: infisical platform service add. If a service's local port is taken,
+another one is used and shown.
 
 Without --domain and INFISICAL_API_URL it is the platform of the only session (infisical login), or
 http://127.0.0.1:8080.")]

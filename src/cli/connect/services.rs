@@ -46,11 +46,15 @@ pub(super) async fn choose(client: &Client, args: &Args) -> anyhow::Result<Vec<S
         let mut seen = BTreeSet::new();
         let names = args.services.iter().filter(|name| seen.insert(*name));
         names
-            .map(|name| find(name, &known))
+            .map(|name| find(name, args.gateway.as_ref(), &known))
             .collect::<Result<_, _>>()?
     };
     if chosen.is_empty() {
-        return Err(unknown("there is no service that you may reach", &chosen));
+        let text = format!(
+            "there is no service{} that you may reach",
+            behind(args.gateway.as_ref())
+        );
+        return Err(unknown(&text, &chosen));
     }
     if chosen.len() > MAX_SERVICES {
         let text = format!(
@@ -77,10 +81,22 @@ async fn list(client: &Client, gateway: Option<&GatewayName>) -> anyhow::Result<
     Ok(known)
 }
 
-fn find(name: &ServiceName, known: &[Service]) -> anyhow::Result<Service> {
+/// Which services were looked at.
+fn behind(gateway: Option<&GatewayName>) -> String {
+    gateway.map_or_else(String::new, |name| format!(" behind gateway {name}"))
+}
+
+fn find(
+    name: &ServiceName,
+    gateway: Option<&GatewayName>,
+    known: &[Service],
+) -> anyhow::Result<Service> {
     let found = known.iter().find(|service| service.name == *name);
     found.cloned().ok_or_else(|| {
-        let text = format!("there is no service {name} behind this gateway that you may reach");
+        let text = format!(
+            "there is no service {name}{} that you may reach",
+            behind(gateway)
+        );
         unknown(&text, known)
     })
 }

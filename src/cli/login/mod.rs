@@ -86,7 +86,10 @@ async fn log_in(args: LoginArgs, global: &Global) -> anyhow::Result<()> {
         return status(global, &domain, &sessions).await;
     }
     if domain.is_plain_http_beyond_loopback() {
-        let text = format!("{domain} is plain HTTP; a session crosses the network only by HTTPS");
+        let text = format!(
+            "{} is plain HTTP; a session crosses the network only by HTTPS",
+            domain.domain()
+        );
         return Err(Failure::configuration(anyhow::Error::msg(text)));
     }
     sessions.refuse_foreign_home()?;
@@ -102,7 +105,7 @@ async fn log_in(args: LoginArgs, global: &Global) -> anyhow::Result<()> {
     };
     // A file that cannot be used is replaced.
     let earlier = sessions.load(&domain).unwrap_or_default();
-    let text = format!("Logged in at {domain} as {}\n", described(&session.who));
+    let text = logged_in(&domain, &session.who);
     if let Err(error) = sessions.save(&domain, session.clone()) {
         // No one could use it.
         let _ = revoke(&client, &session).await;
@@ -117,8 +120,8 @@ async fn log_in(args: LoginArgs, global: &Global) -> anyhow::Result<()> {
 
 async fn status(global: &Global, domain: &ApiBase, sessions: &Sessions) -> anyhow::Result<()> {
     let Some(session) = sessions.load(domain)? else {
-        let text =
-            format!("no one is logged in at {domain}; run: infisical login --domain {domain}");
+        let url = domain.domain();
+        let text = format!("no one is logged in at {url}; run: infisical login --domain {url}");
         return Err(Failure::of(Code::Permission, anyhow::Error::msg(text)).into());
     };
     let client = client(global, domain)?;
@@ -128,7 +131,7 @@ async fn status(global: &Global, domain: &ApiBase, sessions: &Sessions) -> anyho
         Err(error) if is_unknown(&error) => return Err(session.ended()),
         Err(error) => return Err(refused(error)),
     };
-    print(&format!("Logged in at {domain} as {}\n", described(&who)))
+    print(&logged_in(domain, &who))
 }
 
 pub(crate) async fn log_out(args: LogoutArgs, global: &Global) -> anyhow::Result<()> {
@@ -145,6 +148,7 @@ pub(crate) async fn log_out(args: LogoutArgs, global: &Global) -> anyhow::Result
     let mut failure = None;
     for Session { domain, token, who } in ending {
         let (name, end) = (who.name.clone(), until(&who));
+        let url = domain.domain();
         let session = LoggedIn {
             access_token: token,
             who,
@@ -153,11 +157,11 @@ pub(crate) async fn log_out(args: LogoutArgs, global: &Global) -> anyhow::Result
         sessions.remove(&domain)?;
         match revoked {
             Ok(()) => print(&format!(
-                "Logged out at {domain}, where {name} was logged in\n"
+                "Logged out at {url}, where {name} was logged in\n"
             ))?,
             Err(error) => {
                 let text = format!(
-                    "the session of {name} at {domain} was removed here, but the platform was not told: it \
+                    "the session of {name} at {url} was removed here, but the platform was not told: it \
                      is valid {end}"
                 );
                 failure = Some(refused(error).context(text));
@@ -193,13 +197,14 @@ fn until(who: &WhoAmI) -> String {
     }
 }
 
-fn described(who: &WhoAmI) -> String {
+fn logged_in(domain: &ApiBase, who: &WhoAmI) -> String {
     let list = |names: &[String]| match names {
         [] => "none".to_owned(),
         names => names.join(", "),
     };
     format!(
-        "{}, {} (roles: {}; groups: {})",
+        "Logged in at {} as {}, {} (roles: {}; groups: {})\n",
+        domain.domain(),
         who.name,
         until(who),
         list(&who.roles),

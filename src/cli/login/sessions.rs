@@ -166,7 +166,9 @@ impl Session {
     pub(crate) fn ended(&self) -> anyhow::Error {
         let text = format!(
             "the login of {} at {} has ended; run: infisical login --domain {}",
-            self.who.name, self.domain, self.domain
+            self.who.name,
+            self.domain.domain(),
+            self.domain.domain()
         );
         Failure::of(Code::Permission, anyhow::Error::msg(text)).into()
     }

@@ -118,7 +118,8 @@ async fn person_logs_in_with_a_browser() {
     lab.provider.account(lab.dir(), "alice").await;
     let (code, said) = lab.log_in().await;
     assert_eq!(code, 0, "{said}");
-    assert!(said.contains("as alice, until"), "{said}");
+    let logged_in = format!("Logged in at {} as alice, until", lab.platform.url);
+    assert!(said.contains(&logged_in), "{said}");
     assert!(said.contains("roles: client; groups: dba)"), "{said}");
     assert!(!said.contains("provider-secret"), "{said}");
     assert_eq!(kept(lab.dir()), 1);

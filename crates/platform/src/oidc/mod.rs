@@ -58,7 +58,10 @@ pub struct Settings {
 /// Why a login did not begin, or did not end well.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    #[error("people cannot log in: the platform has no --oidc-issuer")]
+    #[error(
+        "people cannot log in: the platform has no --oidc-issuer; its administrator names the OpenID \
+         provider there, or creates an identity, whose token connect takes: --token-file"
+    )]
     NotConfigured,
     #[error(transparent)]
     Provider(#[from] provider::Error),

@@ -132,10 +132,16 @@ pub(crate) async fn set_groups(
     Json(request): Json<SetGroups>,
 ) -> Result<axum::Json<Message>, ApiError> {
     let groups = groups(&request.groups)?;
+    let names = match groups.as_slice() {
+        [] => "no group".to_owned(),
+        [name] => format!("the group {name}"),
+        names => format!("the groups {}", names.join(", ")),
+    };
+    let message = format!("identity {} is now in {names}", request.identity);
     app.store()
         .set_groups(by.requester, request.identity, groups)
         .await?;
-    Ok(done("the identity is in these groups from now on"))
+    Ok(done(&message))
 }
 
 /// Names of groups that were given.

@@ -46,10 +46,11 @@ pub(super) async fn add(
         let rule = format!("use at most {MAX_DESCRIPTION} printable characters");
         return Err(ApiError::invalid(&["description"], &rule));
     }
+    let (name, gateway) = (service.name.clone(), service.gateway.clone());
     app.store().add_service(by.requester, service).await?;
-    Ok(done(
-        "the service was added; access rules say who reaches it",
-    ))
+    Ok(done(&format!(
+        "service {name} was added behind gateway {gateway}; access rules say who reaches it"
+    )))
 }
 
 /// `GET services`
