@@ -22,7 +22,7 @@ const UNITS: [(char, u64); 4] = [('s', 1), ('m', 60), ('h', 3600), ('d', 24 * 36
     after_help = "\
 The platform keeps 250,000 entries, for the days that platform start --audit-retention says. Sessions that were issued \
 and administrative changes are on record before their answer; of one caller's refusals, 60 at once and then one every \
-10 s are.
+10 s are, and of one identity's logins from one address, 60 at once and then one every 10 minutes.
 
 Examples:
   infisical platform audit
@@ -189,7 +189,8 @@ fn cells(entry: &AuditEntry) -> [String; 6] {
             format!("{} ({class}): {reason}", outcome(entry))
         }
     };
-    if entry.left_out > 0 {
+    // Those of logins are in the details.
+    if entry.left_out > 0 && entry.action != "count-logins" {
         ending.push_str(&format!(
             "; {} refusals before it are not listed",
             entry.left_out

@@ -559,7 +559,8 @@ pub struct AuditEntry {
     pub class: Option<String>,
     /// Its sentence.
     pub reason: Option<String>,
-    /// Refusals before this entry that are not on record, because there were too many.
+    /// Refusals before this entry that are not on record, because there were too many; of
+    /// `count-logins`, the logins and logouts that it sums up.
     pub left_out: u64,
     /// SHA-256 over this entry and the hash of the one before, in hexadecimal digits.
     pub hash: String,

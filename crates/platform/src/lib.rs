@@ -75,6 +75,8 @@ const RELAY_AUTH_SECRET_FILE: &str = "relay-auth-secret";
 /// field of 64 (RFC 5280 §A.1, ub-organization-name).
 const MAX_ORGANIZATION: usize = 27;
 
+/// Time between two entries that sum up the logins without entries of their own.
+const LOGIN_COUNTS: Duration = Duration::from_secs(3600);
 /// How long a look at files may take to end at a stop: disks are slow at times.
 const LAST_LOOK: Duration = Duration::from_secs(5);
 
@@ -300,7 +302,13 @@ impl Platform {
                 stop.run(follow).await;
             });
         }
-        let stop = following.clone();
+        let (stop, store) = (following.clone(), app.store().clone());
+        following.spawn("login_counts", async move {
+            while stop.run(tokio::time::sleep(LOGIN_COUNTS)).await.is_some() {
+                record_login_counts(&store).await;
+            }
+        });
+        let (stop, store) = (following.clone(), app.store().clone());
         following.spawn("rotation", async move {
             stop.run(routes::follow_rotation(app)).await;
         });
@@ -308,6 +316,7 @@ impl Platform {
         self.metrics.serving(false);
         following.cancel();
         following.finish(LAST_LOOK).await;
+        record_login_counts(&store).await;
         served.map_err(Error::Accept)
     }
 }
@@ -344,6 +353,14 @@ fn open(settings: &Settings) -> Result<Opened, Error> {
         admin,
         relay_auth,
     })
+}
+
+/// What cannot be written now is written with the next one.
+async fn record_login_counts(store: &Store) {
+    if let Err(error) = store.record_login_counts(SystemTime::now()).await {
+        let error = error::chain(&error);
+        tracing::warn!(%error, "cannot record how many logins have no entries of their own");
+    }
 }
 
 const fn days(count: u16) -> Duration {

@@ -4,7 +4,8 @@
 //! A session that is not on record is not issued. Refusals are recorded at a rate for each caller,
 //! so that none pushes the entries of others out, and of callers without a token at a rate for all
 //! of them together: they can come from many addresses. An entry counts those before it that are not
-//! on record. The log has each refused request, at its own rate.
+//! on record. The log has each refused request, at its own rate. Of successful logins the store
+//! records some and counts the others.
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -178,7 +179,7 @@ impl App {
             left_out,
         };
         let recorded = self.store().record(new, SystemTime::now()).await;
-        if recorded.is_err() {
+        if !matches!(recorded, Ok(Some(_))) {
             refusals.left_out.fetch_add(left_out, Ordering::Relaxed);
         }
         recorded?;

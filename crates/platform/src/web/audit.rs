@@ -12,7 +12,7 @@ use super::parts::{self, Icon, Moment, cell, name_cell};
 use super::visitor::{Fields, PageError, Visitor};
 use crate::routes::App;
 use crate::routes::auth::Administrators;
-use crate::store::{AuditEntry, AuditKind};
+use crate::store::{Action, AuditEntry, AuditKind};
 
 /// Entries of one page.
 const PAGE: u32 = 50;
@@ -196,7 +196,7 @@ fn result(entry: &AuditEntry) -> Markup {
                 Some(_) => span.state.bad { (parts::icon(Icon::Bad)) "Refused" },
             }
             @if let Some(reason) = &entry.refusal_reason { span.detail { (reason) } }
-            @if entry.left_out > 0 {
+            @if entry.left_out > 0 && entry.action != Action::CountLogins.as_str() {
                 span.detail { (entry.left_out) " refusals before it are not on record" }
             }
         }

@@ -27,7 +27,8 @@ pub(crate) struct AuditEntry {
     pub(crate) refusal_class: Option<String>,
     /// Its sentence.
     pub(crate) refusal_reason: Option<String>,
-    /// Refusals before this entry that are not on record, because there were too many.
+    /// Refusals before this entry that are not on record, because there were too many; of
+    /// [`Action::CountLogins`], the logins and logouts that it sums up.
     pub(crate) left_out: i64,
     /// See [`super::chain::hash`].
     pub(crate) hash: Vec<u8>,
@@ -103,6 +104,8 @@ pub(crate) enum Action {
     OpenSession,
     LogIn,
     LogOut,
+    /// Sums up logins and logouts of the requester that have no entries of their own.
+    CountLogins,
     Enroll,
     CreateIdentity,
     DeleteIdentity,
@@ -129,6 +132,7 @@ impl Action {
             Self::OpenSession => "open-session",
             Self::LogIn => "log-in",
             Self::LogOut => "log-out",
+            Self::CountLogins => "count-logins",
             Self::Enroll => "enroll",
             Self::CreateIdentity => "create-identity",
             Self::DeleteIdentity => "delete-identity",
@@ -153,7 +157,7 @@ impl Action {
     pub(in crate::store) const fn kind(self) -> AuditKind {
         match self {
             Self::OpenSession => AuditKind::Session,
-            Self::LogIn | Self::LogOut => AuditKind::Login,
+            Self::LogIn | Self::LogOut | Self::CountLogins => AuditKind::Login,
             Self::Enroll => AuditKind::Enrollment,
             Self::CreateIdentity
             | Self::DeleteIdentity

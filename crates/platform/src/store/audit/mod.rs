@@ -3,12 +3,13 @@
 //!
 //! Entries are only added, numbered without a gap, and chained by hashes ([`chain`]). A change that
 //! is made for a [`Requester`] is in one transaction with its entry; the event about an entry
-//! follows the commit. The oldest entries go when there are more than [`MAX_ENTRIES`], or after the
+//! follows the commit. Successful logins have entries at a rate ([`logins`]). The oldest entries go when there are more than [`MAX_ENTRIES`], or after the
 //! retention that the store was opened with.
 
 pub(in crate::store) mod chain;
 mod entry;
 mod event;
+mod logins;
 
 use std::time::SystemTime;
 
@@ -17,6 +18,7 @@ pub(super) use chain::Verified;
 pub(crate) use entry::{Action, AuditEntry, AuditKind, NewAuditEntry, Requester, Subject};
 pub(crate) use event::hex;
 pub(super) use event::log;
+pub(super) use logins::LoginRates;
 
 use super::Error;
 
@@ -70,8 +72,15 @@ impl Record {
 /// See the module.
 #[async_trait]
 pub(crate) trait AuditStore {
-    /// Writes an entry, and returns it.
-    async fn record(&self, new: NewAuditEntry, now: SystemTime) -> Result<AuditEntry, Error>;
+    /// Writes an entry, and returns it; `None` for a login that is only counted.
+    async fn record(
+        &self,
+        new: NewAuditEntry,
+        now: SystemTime,
+    ) -> Result<Option<AuditEntry>, Error>;
+
+    /// Writes the entries that sum up the logins which were only counted since the last call.
+    async fn record_login_counts(&self, now: SystemTime) -> Result<(), Error>;
 
     /// Notes that `requester` reads the relay auth secret.
     async fn read_relay_auth_secret(&self, requester: Requester) -> Result<(), Error>;

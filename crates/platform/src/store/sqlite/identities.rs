@@ -13,6 +13,10 @@ use crate::store::{
 };
 use crate::token::TokenHash;
 
+/// Tokens of logins that one identity has at once: more than a fleet that shares it. A further login
+/// ends the one that expires first.
+pub(super) const MAX_TOKENS: i64 = 10_000;
+
 /// The name of the identity `id`, if it is there.
 pub(super) fn name_of(tx: &Transaction<'_>, id: &str) -> Result<Option<String>, Error> {
     let select = "SELECT name FROM identity WHERE id = ?1";
@@ -105,6 +109,7 @@ impl IdentityStore for Sqlite {
                 [millis(now)],
             )?;
             insert_token(tx, token, "identity", &id, Some(now))?;
+            remove_surplus_tokens(tx, &id)?;
             let who = Subject::with_id("identity", &id, Some(&name));
             record.add_by(Action::LogIn, who, None);
             Ok(Renewed {
@@ -233,6 +238,18 @@ pub(super) fn insert_session(
     tx.execute(
         "INSERT INTO access_token VALUES (?1, 'identity', ?2, ?3, ?3)",
         (token.as_bytes(), id, millis(expires_at)),
+    )?;
+    remove_surplus_tokens(tx, id)
+}
+
+/// Keeps the [`MAX_TOKENS`] tokens of logins of the identity `id` that expire last.
+fn remove_surplus_tokens(tx: &Transaction<'_>, id: &str) -> Result<(), Error> {
+    tx.execute(
+        "DELETE FROM access_token WHERE hash IN (
+             SELECT hash FROM access_token
+             WHERE kind = 'identity' AND subject = ?1 AND expires_at IS NOT NULL
+             ORDER BY expires_at DESC LIMIT -1 OFFSET ?2)",
+        (id, MAX_TOKENS),
     )?;
     Ok(())
 }

@@ -32,6 +32,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 pub(crate) use backup::{Lock, describe, lock, snapshot_of_stopped};
 
+use super::audit::LoginRates;
 use super::{Error, Storage, millis};
 use crate::files;
 
@@ -46,6 +47,8 @@ pub(super) struct Sqlite {
     connection: Arc<Mutex<Connection>>,
     /// How long an entry of the record is kept.
     audit_retention: Duration,
+    /// Which logins have an entry.
+    login_rates: Arc<LoginRates>,
 }
 
 impl Storage for Sqlite {}
@@ -68,6 +71,7 @@ impl Sqlite {
         Ok(Self {
             connection: Arc::new(Mutex::new(connection)),
             audit_retention,
+            login_rates: Arc::new(LoginRates::new()),
         })
     }
 

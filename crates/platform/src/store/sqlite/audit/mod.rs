@@ -6,7 +6,8 @@ mod migration;
 #[cfg(test)]
 mod tests;
 
-use std::time::{Duration, SystemTime};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
 
 use async_trait::async_trait;
 pub(super) use migration::chain_entries;
@@ -27,12 +28,14 @@ impl Sqlite {
         F: FnOnce(&Transaction<'_>, &mut Record) -> Result<T, Error> + Send + 'static,
     {
         let retention = self.audit_retention;
+        let rates = Arc::clone(&self.login_rates);
         let change = move |tx: &Transaction<'_>| {
             // Before the work, which may delete the caller itself.
             let mut record = Record::new(named(tx, requester)?);
             let done = work(tx, &mut record)?;
             let now = SystemTime::now();
             let entries = record.into_entries().into_iter();
+            let entries = entries.filter(|new| rates.admit(new, Instant::now()));
             let entries = entries.map(|new| insert(tx, new, now, retention));
             Ok((done, entries.collect::<Result<Vec<_>, _>>()?))
         };
@@ -44,10 +47,34 @@ impl Sqlite {
 
 #[async_trait]
 impl AuditStore for Sqlite {
-    async fn record(&self, new: NewAuditEntry, now: SystemTime) -> Result<AuditEntry, Error> {
+    async fn record(
+        &self,
+        new: NewAuditEntry,
+        now: SystemTime,
+    ) -> Result<Option<AuditEntry>, Error> {
+        if !self.login_rates.admit(&new, Instant::now()) {
+            return Ok(None);
+        }
         let retention = self.audit_retention;
         let write = move |tx: &Transaction<'_>| insert(tx, new, now, retention);
-        self.call_then(write, audit::log).await
+        self.call_then(write, audit::log).await.map(Some)
+    }
+
+    async fn record_login_counts(&self, now: SystemTime) -> Result<(), Error> {
+        let retention = self.audit_retention;
+        let summaries = self.login_rates.summaries();
+        let new = summaries.entries();
+        if new.is_empty() {
+            return Ok(());
+        }
+        let write = move |tx: &Transaction<'_>| {
+            let entries = new.into_iter().map(|new| insert(tx, new, now, retention));
+            entries.collect::<Result<Vec<_>, _>>()
+        };
+        self.call_then(write, |entries| entries.iter().for_each(audit::log))
+            .await?;
+        self.login_rates.forget(&summaries);
+        Ok(())
     }
 
     async fn read_relay_auth_secret(&self, requester: Requester) -> Result<(), Error> {

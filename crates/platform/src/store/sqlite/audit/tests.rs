@@ -7,9 +7,12 @@ use rusqlite::Transaction;
 use crate::store::audit::chain::{ORIGIN, Verified, hash};
 use crate::store::audit::{AuditStore as _, MAX_ENTRIES};
 use crate::store::identities::IdentityStore as _;
+use crate::store::sqlite::identities::{MAX_TOKENS, insert_session};
 use crate::store::sqlite::tests::BEFORE_VERSION_9;
 use crate::store::sqlite::{FILE, Sqlite};
-use crate::store::{Action, Credential, Error, NewAuditEntry, Requester, Role, Subject, millis};
+use crate::store::{
+    Action, AuditEntry, Credential, Error, NewAuditEntry, Requester, Role, Subject, millis,
+};
 use crate::token::{TokenHash, generate};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -90,7 +93,8 @@ async fn entries_keep_names_of_deleted_identities() {
     let (_directory, store) = store();
     let now = SystemTime::now();
     let id = create(&store, "ci").await.expect("created");
-    let entry = store.record(asked(Some(&id)), now).await.expect("recorded");
+    let entry = store.record(asked(Some(&id)), now).await;
+    let entry = entry.expect("recorded").expect("an entry");
     assert_eq!(entry.actor_name.as_deref(), Some("ci"));
     let itself = requester("identity", Some(&id));
     let deleted = store.delete_identity(itself, id.clone()).await;
@@ -277,7 +281,8 @@ async fn pages_of_the_walk_join() {
 #[tokio::test]
 async fn hash_is_over_the_documented_bytes() {
     let (_directory, store) = store();
-    let mut entry = store.record(asked(None), begin()).await.expect("recorded");
+    let entry = store.record(asked(None), begin()).await;
+    let mut entry = entry.expect("recorded").expect("an entry");
     let mut bytes = Vec::new();
     let mut add = |field: Option<&[u8]>| match field {
         None => bytes.push(0),
@@ -352,7 +357,91 @@ async fn record_of_version_5_is_chained() {
         assert_eq!(entries[0].details.as_deref(), Some("db:1"));
         assert_eq!(entries[1].refusal_class.as_deref(), Some("NotFound"));
         let next = store.record(asked(None), SystemTime::now()).await;
-        assert_eq!(next.expect("recorded").number, 9);
+        assert_eq!(next.expect("recorded").map(|entry| entry.number), Some(9));
         assert_eq!(verify(&store).await.entries, 3);
     }
+}
+
+/// An identity that logs in without end pushes out no entry of others, and is counted.
+#[tokio::test]
+async fn flood_of_logins_is_counted() {
+    let (_directory, store) = store();
+    let secret = TokenHash::of(&generate().expect("a secret"));
+    let credential = Credential::UniversalAuth {
+        client_id: "id".to_owned(),
+        client_secret: secret,
+    };
+    let administrator = requester("administrator", None);
+    let created = store.create_identity(
+        administrator,
+        "ci".to_owned(),
+        vec![Role::Client],
+        Vec::new(),
+        credential,
+        begin(),
+    );
+    let id = created.await.expect("created");
+    let log_in = async || {
+        let unauthenticated = requester("unauthenticated", None);
+        let token = TokenHash::of(&generate().expect("a token"));
+        let now = SystemTime::now();
+        let login = store.login(unauthenticated, "id".to_owned(), secret, token, now);
+        login.await.expect("logged in");
+    };
+    for _ in 0..80 {
+        log_in().await;
+    }
+    let mut refused = asked(Some(&id));
+    refused.action = Action::LogIn;
+    refused.refusal = Some(("Forbidden".to_owned(), "no".to_owned()));
+    let recorded = store.record(refused, SystemTime::now()).await;
+    assert!(recorded.expect("recorded").is_some());
+    for _ in 0..2 {
+        let counted = store.record_login_counts(SystemTime::now()).await;
+        counted.expect("recorded");
+    }
+    let entries = store.audit(SystemTime::UNIX_EPOCH, 0, 1000).await;
+    let entries = entries.expect("read");
+    let is_login = |entry: &&AuditEntry| entry.action == "log-in" && entry.refusal_class.is_none();
+    let listed = entries.iter().filter(is_login).count();
+    assert!(listed < 80, "{listed}");
+    let last = entries.last().expect("an entry");
+    assert_eq!(last.action, "count-logins");
+    assert_eq!(last.left_out, 80 - i64::try_from(listed).expect("few"));
+    assert_eq!(last.actor_name.as_deref(), Some("ci"));
+    assert_eq!(last.subject_id.as_ref(), Some(&id));
+    assert_eq!(entries.len(), 1 + listed + 2, "one summary");
+}
+
+/// Tokens of one identity take bounded room; the newest ones are valid.
+#[tokio::test]
+async fn tokens_of_an_identity_are_bounded() {
+    let (_directory, store) = store();
+    let id = create(&store, "ci").await.expect("created");
+    let now = SystemTime::now();
+    let owner = id.clone();
+    let fill = move |tx: &Transaction<'_>| {
+        tx.execute(
+            "WITH RECURSIVE number(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM number LIMIT 20000)
+             INSERT INTO access_token SELECT CAST(n AS BLOB), 'identity', ?1, ?2 + n, ?2 + n
+             FROM number",
+            (owner, millis(now + DAY)),
+        )?;
+        Ok(())
+    };
+    store.call(fill).await.expect("filled");
+    let token = TokenHash::of(&generate().expect("a token"));
+    let newest = id.clone();
+    let log_in = move |tx: &Transaction<'_>| {
+        insert_session(tx, token, &newest, now, now + 2 * DAY)?;
+        let count = "SELECT COUNT(*) FROM access_token WHERE expires_at IS NOT NULL";
+        Ok(tx.query_row(count, [], |row| row.get::<_, i64>(0))?)
+    };
+    let count = store.call(log_in).await.expect("logged in");
+    assert_eq!(count, MAX_TOKENS);
+    let lasting = "SELECT COUNT(*) FROM access_token WHERE expires_at IS NULL";
+    let lasting = move |tx: &Transaction<'_>| Ok(tx.query_row(lasting, [], |row| row.get(0))?);
+    let lasting: i64 = store.call(lasting).await.expect("counted");
+    assert_eq!(lasting, 1, "the token that does not expire");
+    assert!(store.principal(token, now).await.expect("read").is_some());
 }
