@@ -5,6 +5,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::{Args as ClapArgs, Subcommand, ValueEnum};
 use serde_json::{Value, json};
+use time::format_description::well_known::Rfc3339;
+use time::macros::format_description;
+use time::{Date, OffsetDateTime};
 
 use super::admin::Administrator;
 use super::global::Global;
@@ -27,15 +30,17 @@ and administrative changes are on record before their answer; of one caller's re
 Examples:
   infisical platform audit
   infisical platform audit --since 7d --kind administration
+  infisical platform audit --since 2026-11-28
   infisical platform audit --json
   infisical platform audit verify"
 )]
 pub(super) struct Args {
     #[command(subcommand)]
     command: Option<Command>,
-    /// How far back: a number of seconds, minutes, hours or days, such as 90s, 30m, 12h or 7d
-    #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = duration)]
-    since: Duration,
+    /// How far back: 90s, 30m, 12h or 7d, or since when: a day (2026-11-28) or a time
+    /// (2026-11-28T09:00:00Z)
+    #[arg(long, value_name = "WHEN", default_value = "24h", value_parser = since)]
+    since: Since,
     /// List entries of this kind only
     #[arg(long, value_name = "KIND")]
     kind: Option<Kind>,
@@ -74,15 +79,44 @@ impl Kind {
     }
 }
 
-fn duration(text: &str) -> Result<Duration, &'static str> {
-    const RULE: &str = "give a number and s, m, h or d, such as 12h";
+/// From when on entries are listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Since {
+    Ago(Duration),
+    At(OffsetDateTime),
+}
+
+impl Since {
+    /// In seconds since 1970.
+    fn timestamp(self, now: SystemTime) -> u64 {
+        match self {
+            Self::Ago(time) => {
+                let since = now.checked_sub(time);
+                let since = since.and_then(|since| since.duration_since(UNIX_EPOCH).ok());
+                since.unwrap_or_default().as_secs()
+            }
+            Self::At(time) => u64::try_from(time.unix_timestamp()).unwrap_or_default(),
+        }
+    }
+}
+
+/// Reads `--since`. A day begins at midnight in UTC, in which all times of the record are shown.
+fn since(text: &str) -> Result<Since, &'static str> {
+    const RULE: &str = "give a number and s, m, h or d, such as 12h, a day as 2026-11-28, or a time as \
+         2026-11-28T09:00:00Z";
+    if let Ok(time) = OffsetDateTime::parse(text, &Rfc3339) {
+        return Ok(Since::At(time));
+    }
+    if let Ok(day) = Date::parse(text, format_description!("[year]-[month]-[day]")) {
+        return Ok(Since::At(day.midnight().assume_utc()));
+    }
     let unit = text.chars().last().ok_or(RULE)?;
     let found = UNITS.into_iter().find(|(letter, _)| *letter == unit);
     let (letter, seconds) = found.ok_or(RULE)?;
     let number = text.strip_suffix(letter).ok_or(RULE)?;
     let number: u64 = number.parse().map_err(|_| RULE)?;
     let total = number.checked_mul(seconds).ok_or("it is too long")?;
-    Ok(Duration::from_secs(total))
+    Ok(Since::Ago(Duration::from_secs(total)))
 }
 
 impl Args {
@@ -91,9 +125,7 @@ impl Args {
             return args.run(global).await;
         }
         let admin = self.administrator.connect(global)?;
-        let since = SystemTime::now().checked_sub(self.since);
-        let since = since.and_then(|since| since.duration_since(UNIX_EPOCH).ok());
-        let since = since.unwrap_or_default().as_secs();
+        let since = self.since.timestamp(SystemTime::now());
         let kind = self.kind.map(Kind::as_str);
         let mut entries: Vec<AuditEntry> = Vec::new();
         let mut after = 0;
@@ -208,18 +240,41 @@ fn cells(entry: &AuditEntry) -> [String; 6] {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::time::{Duration, UNIX_EPOCH};
 
-    use super::duration;
+    use super::since;
+
+    const NOW: u64 = 1_900_000_000;
+
+    fn timestamp(text: &str) -> Option<u64> {
+        let now = UNIX_EPOCH + Duration::from_secs(NOW);
+        since(text).ok().map(|since| since.timestamp(now))
+    }
 
     #[test]
     fn duration_has_a_unit() {
         for (text, seconds) in [("90s", 90), ("30m", 1800), ("12h", 43_200), ("7d", 604_800)] {
-            assert_eq!(duration(text), Ok(Duration::from_secs(seconds)), "{text}");
+            assert_eq!(timestamp(text), Some(NOW - seconds), "{text}");
         }
+        assert_eq!(timestamp("999999999d"), Some(0), "the beginning");
         for bad in ["", "h", "12", "-1h", "1w", "1hh h", "99999999999999999999d"] {
-            assert!(duration(bad).is_err(), "{bad}");
+            assert_eq!(timestamp(bad), None, "{bad}");
         }
-        assert!(duration(&format!("{}d", u64::MAX)).is_err());
+        assert_eq!(timestamp(&format!("{}d", u64::MAX)), None);
+    }
+
+    #[test]
+    fn day_or_time_is_absolute() {
+        for (text, seconds) in [
+            ("2026-11-28", 1_795_824_000),
+            ("2026-11-28T00:00:00Z", 1_795_824_000),
+            ("2026-11-28T01:30:00.5+01:00", 1_795_825_800),
+            ("1969-12-31", 0),
+        ] {
+            assert_eq!(timestamp(text), Some(seconds), "{text}");
+        }
+        for bad in ["2026-11-31", "2026-11-28T09:00:00", "2026-11", "yesterday"] {
+            assert_eq!(timestamp(bad), None, "{bad}");
+        }
     }
 }
