@@ -31,8 +31,8 @@ pub(crate) enum Error {
     UnknownKey,
     #[error("a key of the provider is not usable")]
     Key(#[source] jsonwebtoken::errors::Error),
-    #[error("the ID token does not count")]
-    Refused(#[source] jsonwebtoken::errors::Error),
+    #[error("the ID token is not valid: {}", reason(.0))]
+    Refused(jsonwebtoken::errors::Error),
     #[error("the ID token was issued for another login (nonce)")]
     Nonce,
     #[error("the ID token was issued for another client (azp)")]
@@ -41,6 +41,18 @@ pub(crate) enum Error {
     AccessTokenHash,
     #[error("the subject of the ID token is not usable")]
     Subject,
+}
+
+/// What is wrong with a token whose signature is right. The library has names for it only.
+fn reason(error: &jsonwebtoken::errors::Error) -> String {
+    match error.kind() {
+        ErrorKind::ExpiredSignature => "it has expired; are the clocks right?".to_owned(),
+        ErrorKind::ImmatureSignature => "it is not valid yet; are the clocks right?".to_owned(),
+        ErrorKind::InvalidIssuer => "another provider has issued it (iss)".to_owned(),
+        ErrorKind::InvalidAudience => "it was issued for another client (aud)".to_owned(),
+        ErrorKind::MissingRequiredClaim(claim) => format!("it has no claim {claim}"),
+        _ => error.to_string(),
+    }
 }
 
 /// The keys of a provider (RFC 7517), as far as they are used here.

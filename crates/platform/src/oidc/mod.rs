@@ -346,7 +346,7 @@ impl Oidc {
         };
         let claims = match id_token::verify(token, &metadata.keys, expected) {
             Err(id_token::Error::UnknownKey) => {
-                let metadata = self.provider.metadata_with_new_keys().await?;
+                let metadata = self.provider.metadata_with_new_keys(metadata).await?;
                 id_token::verify(token, &metadata.keys, expected)?
             }
             claims => claims?,

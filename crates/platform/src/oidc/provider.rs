@@ -2,8 +2,8 @@
 //! §4), and requests to it.
 //!
 //! What was found is kept for an hour, and longer while the provider does not answer. A key that is
-//! not among those kept has them read again, once a minute at most, so that tokens of strangers cause
-//! no requests without end.
+//! not among those kept has them read again, at the rate [`KEY_LOOKUPS`], so that tokens of strangers
+//! cause no requests without end.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,18 +12,23 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
 use super::Settings;
 use super::id_token::Keys;
 use crate::api::provider_client::{ProviderAnswer, ProviderError, get, post_form};
 use crate::error::printable;
+use crate::limit::{Limiter, Rate};
 
 /// How long what was found is used without another look.
 const MAX_AGE: Duration = Duration::from_secs(3600);
-/// Time between two looks because of a key that is not known.
-const MIN_AGE: Duration = Duration::from_secs(60);
+/// Lookups because of a key that is not known. A provider that changes its keys right after a lookup
+/// shuts no one out.
+const KEY_LOOKUPS: Rate = Rate {
+    burst: 5,
+    refill: Duration::from_secs(60),
+};
 /// Time between two looks at a provider that did not answer.
 const RETRY: Duration = Duration::from_secs(5);
 /// Longest text of the provider that is shown, in characters.
@@ -115,10 +120,11 @@ pub(super) struct Provider {
     state: Mutex<State>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
     current: Option<Arc<Metadata>>,
     failed: Option<(Error, Instant)>,
+    key_lookups: Limiter<()>,
 }
 
 /// Tokens that were issued (RFC 6749 §5.1).
@@ -146,7 +152,11 @@ impl Provider {
     pub(super) fn new(settings: Settings) -> Self {
         Self {
             settings,
-            state: Mutex::default(),
+            state: Mutex::new(State {
+                current: None,
+                failed: None,
+                key_lookups: Limiter::new(KEY_LOOKUPS),
+            }),
         }
     }
 
@@ -156,22 +166,32 @@ impl Provider {
 
     /// What is known of the provider, looked up if need be. Cancel-safe: the next caller looks again.
     pub(super) async fn metadata(&self) -> Result<Arc<Metadata>, Error> {
-        self.metadata_younger_than(MAX_AGE).await
-    }
-
-    /// The same, looked up again: a key was not among those known.
-    pub(super) async fn metadata_with_new_keys(&self) -> Result<Arc<Metadata>, Error> {
-        self.metadata_younger_than(MIN_AGE).await
-    }
-
-    async fn metadata_younger_than(&self, age: Duration) -> Result<Arc<Metadata>, Error> {
-        // Held while asking, so that everyone who waits shares one look.
-        let mut state = self.state.lock().await;
-        if let Some(current) = &state.current
-            && current.read_at.elapsed() < age
-        {
-            return Ok(Arc::clone(current));
+        // Held while asking, so that everyone who waits shares one lookup.
+        let state = self.state.lock().await;
+        match &state.current {
+            Some(current) if current.read_at.elapsed() < MAX_AGE => Ok(Arc::clone(current)),
+            _ => self.look_up(state).await,
         }
+    }
+
+    /// The same, looked up again: a key was not among those of `known`.
+    pub(super) async fn metadata_with_new_keys(
+        &self,
+        known: &Metadata,
+    ) -> Result<Arc<Metadata>, Error> {
+        let mut state = self.state.lock().await;
+        if let Some(current) = state.current.clone() {
+            let is_newer = current.read_at > known.read_at;
+            let now = Instant::now().into_std();
+            if is_newer || state.key_lookups.attempt((), now).is_err() {
+                return Ok(current);
+            }
+        }
+        self.look_up(state).await
+    }
+
+    /// Looks the provider up; where it does not answer, what was found before stays in use.
+    async fn look_up(&self, mut state: MutexGuard<'_, State>) -> Result<Arc<Metadata>, Error> {
         if let Some((error, at)) = &state.failed
             && at.elapsed() < RETRY
         {
