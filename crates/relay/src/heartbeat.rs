@@ -33,14 +33,38 @@ const TIMING: Timing = Timing {
     retry_at_most: Duration::from_secs(300),
 };
 
+/// Failed probes in a row after which credentials are asked for: the first one may be lost.
+const DOUBT_AFTER: u32 = 2;
+
+/// Counts the probes of the platform that failed. Where it was restored from a backup, or has ended
+/// a rotation early, it does not trust this relay's certificate, and no answer to a heartbeat can
+/// say so; new credentials are from the CAs that it has.
+#[derive(Debug, Default)]
+struct FailedProbes(u32);
+
+impl FailedProbes {
+    /// Notes a heartbeat; true once in each outage, so that relays whose port is closed do not ask
+    /// the platform for credentials with every heartbeat.
+    fn should_renew(&mut self, probe_failed: bool) -> bool {
+        self.0 = if probe_failed {
+            self.0.saturating_add(1)
+        } else {
+            0
+        };
+        self.0 == DOUBT_AFTER
+    }
+}
+
 /// Sends heartbeats as the newest of `auths` may, the first one at once, and tells `reporter` what
-/// each shows, and `renew` where the platform wants new credentials asked for. Never ends.
+/// each shows, and `renew` where the platform wants new credentials asked for or may not trust
+/// these. Never ends.
 pub(crate) async fn run(
     auths: watch::Receiver<Arc<PlatformAuth>>,
     reporter: Reporter,
     renew: Arc<Notify>,
 ) {
     let mut cadence = Cadence::new(TIMING);
+    let mut failed_probes = FailedProbes::default();
     let log = Log::new(
         events::RELAY_REACHABLE,
         events::RELAY_HEARTBEAT_FAILED,
@@ -54,6 +78,9 @@ pub(crate) async fn run(
         let delay = cadence.record_answer(&answer, &renew);
         let result = answer.map(drop);
         let doubt = result.as_ref().err().map(|(error, _)| error);
+        if failed_probes.should_renew(doubt.is_some_and(api::Error::tells_of_probe)) {
+            renew.notify_one();
+        }
         for condition in [&NOT_REACHED, &HEARTBEAT_UNANSWERED] {
             match doubt.filter(|error| meaning(error) == condition) {
                 Some(error) => reporter.raise(condition, &chain(error).to_string()),
@@ -90,7 +117,7 @@ async fn pause<T>(delay: Duration, at_least: Duration, disturbed: impl Future<Ou
 
 #[cfg(test)]
 mod tests {
-    use super::{AGAIN, Cadence, INTERVAL, TIMING, pause};
+    use super::{AGAIN, Cadence, FailedProbes, INTERVAL, TIMING, pause};
     use std::future::{pending, ready};
     use std::time::Duration;
     use tokio::time::{Instant, sleep};
@@ -111,6 +138,15 @@ mod tests {
         assert_eq!(passed(), asked_for, "what the platform asks for is kept");
         pause(AGAIN / 2, Duration::ZERO, ready(())).await;
         assert_eq!(passed(), AGAIN / 2, "never later than without");
+    }
+
+    #[test]
+    fn failed_probes_renew_once_each_outage() {
+        let mut probes = FailedProbes::default();
+        let asked = [true, true, true, true, false, true, false, true, true]
+            .map(|failed| probes.should_renew(failed));
+        let expected = [false, true, false, false, false, false, false, false, true];
+        assert_eq!(asked, expected);
     }
 
     #[test]
