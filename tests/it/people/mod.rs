@@ -218,9 +218,16 @@ async fn person_logs_in_on_the_page() {
     // The login has ended.
     let again = browser.get(callback).await;
     assert_eq!(again.status, 403, "{}", again.text);
-    let denied = browser
-        .get("/login/oidc/callback?error=access_denied")
-        .await;
+    // The words of a stranger's link are not shown as the provider's.
+    let forged = browser.get("/login/oidc/callback?error=call-us").await;
+    assert_eq!(forged.status, 403);
+    assert!(!forged.text.contains("call-us"), "{}", forged.text);
+    let begun = browser.get("/login/oidc").await;
+    let location = url::Url::parse(begun.location()).expect("a URL");
+    let mut pairs = location.query_pairs();
+    let (_, state) = pairs.find(|(name, _)| name == "state").expect("a state");
+    let path = format!("/login/oidc/callback?error=access_denied&state={state}");
+    let denied = browser.get(&path).await;
     assert_eq!(denied.status, 403);
     assert!(denied.text.contains("access_denied"), "{}", denied.text);
 }

@@ -223,11 +223,7 @@ impl Oidc {
         state: &str,
         code: &Secret,
     ) -> Result<Person, Error> {
-        let found = lock(&self.browsers).take(secret, Instant::now());
-        let login = found.ok_or(Error::Unknown)?;
-        if !bool::from(login.state.expose().as_bytes().ct_eq(state.as_bytes())) {
-            return Err(Error::OtherLogin);
-        }
+        let login = self.take_browser(secret, state)?;
         let metadata = self.provider.metadata().await?;
         let grant = [
             ("grant_type", "authorization_code"),
@@ -238,6 +234,20 @@ impl Oidc {
         let tokens = self.provider.tokens(&metadata, &grant).await?;
         self.person(&metadata, &tokens, Some(login.nonce.expose()))
             .await
+    }
+
+    /// Ends the login that `secret` finds, which the provider has refused.
+    pub(crate) fn abandon(&self, secret: &Secret, state: &str) -> Result<(), Error> {
+        self.take_browser(secret, state).map(drop)
+    }
+
+    fn take_browser(&self, secret: &Secret, state: &str) -> Result<Browser, Error> {
+        let found = lock(&self.browsers).take(secret, Instant::now());
+        let login = found.ok_or(Error::Unknown)?;
+        match bool::from(login.state.expose().as_bytes().ct_eq(state.as_bytes())) {
+            true => Ok(login),
+            false => Err(Error::OtherLogin),
+        }
     }
 
     /// Begins a login of `source` on another device.

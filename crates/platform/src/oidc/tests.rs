@@ -389,6 +389,28 @@ async fn login_ends_once_and_for_its_owner() {
     assert!(refused.to_string().contains("invalid_grant"), "{refused}");
 }
 
+/// The words of a stranger's link to the callback are not the provider's.
+#[tokio::test]
+async fn only_own_state_ends_a_login() {
+    let lab = Lab::start().await;
+    let begun = lab
+        .oidc
+        .begin("http://127.0.0.1:1/callback".to_owned(), SOURCE);
+    let begun = begun.await.expect("begun");
+    let unknown = lab.oidc.abandon(&Secret::new(""), begun.state.expose());
+    assert!(matches!(unknown, Err(Error::Unknown)), "{unknown:?}");
+    let state = begun.state.expose();
+    lab.oidc.abandon(&begun.secret, state).expect("its state");
+    let again = lab.oidc.abandon(&begun.secret, state);
+    assert!(matches!(again, Err(Error::Unknown)), "{again:?}");
+    let other = lab
+        .oidc
+        .begin("http://127.0.0.1:1/callback".to_owned(), SOURCE);
+    let other = other.await.expect("begun");
+    let refused = lab.oidc.abandon(&other.secret, state);
+    assert!(matches!(refused, Err(Error::OtherLogin)), "{refused:?}");
+}
+
 #[tokio::test]
 async fn device_is_polled_at_the_providers_pace() {
     let lab = Lab::start().await;

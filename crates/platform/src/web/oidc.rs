@@ -63,10 +63,13 @@ pub(super) async fn finish(
             .finish(&login_secret, query.text("state"), &code);
         app.log_in(requester, person.await).await
     } else {
-        let error = printable(refused_there);
-        let error: String = error.chars().take(MAX_ERROR).collect();
-        let text = format!("the OpenID provider did not log you in: {error}");
-        Err(ApiError::unauthorized(text))
+        // Anyone can make a link to here: its words are the provider's only with this login's state.
+        let abandoned = app.oidc()?.abandon(&login_secret, query.text("state"));
+        Err(abandoned.map_or_else(ApiError::from, |()| {
+            let error = printable(refused_there);
+            let error: String = error.chars().take(MAX_ERROR).collect();
+            ApiError::unauthorized(format!("the OpenID provider did not log you in: {error}"))
+        }))
     };
     let mut response = match finished {
         Ok(logged_in) => {
