@@ -66,8 +66,10 @@ pub enum Error {
     Read(#[source] io::Error),
     #[error("this is no backup of a platform: {0}")]
     Foreign(String),
-    #[error("damaged: {0}")]
+    #[error("the backup is damaged, use another one: {0}")]
     Damaged(String),
+    #[error("the database of the platform is damaged; restore the newest backup from before that")]
+    DamagedState,
     #[error(
         "the backup is of a later version of this program ({program_version}); restore it with that one"
     )]
@@ -96,6 +98,7 @@ impl Error {
             | Self::Exists(_)
             | Self::Foreign(_)
             | Self::Damaged(_)
+            | Self::DamagedState
             | Self::Newer { .. } => Reason::Configuration,
         }
     }
@@ -201,7 +204,7 @@ impl Snapshot {
         fs::remove_file(path).map_err(io_error("remove", path))?;
         let description = description?;
         if !description.is_whole {
-            return Err(Error::Damaged("the database of the platform".to_owned()));
+            return Err(Error::DamagedState);
         }
         Ok(Self { file, description })
     }

@@ -177,7 +177,7 @@ fn check(database: &Path, manifest: &Manifest) -> Result<(), Error> {
         || found.schema_version != manifest.schema_version
         || found.organization_id != manifest.organization_id
     {
-        let text = "the database of the backup";
+        let text = "its database is broken, or is not what the manifest says";
         return Err(Error::Damaged(text.to_owned()));
     }
     Ok(())

@@ -191,6 +191,34 @@ async fn bad_archives_change_nothing() {
     }
 }
 
+/// A person who restores has to know which of the two is broken, and what to do.
+#[tokio::test]
+async fn damage_names_backup_or_state() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let from = directory.path().join("from");
+    state(&from).await;
+    let (mut archive, _) = backup(&from);
+    let header = b"SQLite format 3";
+    let database = archive
+        .windows(header.len())
+        .position(|part| part == header);
+    archive[database.expect("a database")] ^= 1;
+    let error = restore(&archive, &directory.path().join("to"), false).expect_err("damaged");
+    assert!(matches!(error, Error::Damaged(_)), "{error:?}");
+    let text = error.to_string();
+    assert!(text.contains("backup is damaged, use another"), "{text}");
+
+    let database = from.join("platform.db");
+    let mut content = fs::read(&database).expect("read");
+    let middle = content.len() / 2;
+    content[middle..].fill(0x55);
+    fs::write(&database, content).expect("written");
+    let error = Snapshot::of_stopped(&from).expect_err("damaged");
+    let is_state = matches!(error, Error::DamagedState | Error::Store(_));
+    assert!(is_state, "{error:?}");
+    assert!(!error.to_string().contains("use another"), "{error}");
+}
+
 #[tokio::test]
 async fn abandoned_snapshots_go_at_the_start() {
     let directory = tempfile::tempdir().expect("a directory");
