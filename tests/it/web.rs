@@ -251,28 +251,33 @@ async fn foreign_forms_are_refused() {
             .await;
         assert_eq!(refused.status, 403, "{site}");
     }
-    // Browsers without Fetch Metadata name the origin.
-    let cookies: Vec<_> = browser
-        .cookies
-        .iter()
-        .map(|(n, v)| format!("{n}={v}"))
-        .collect();
-    for (origin, status) in [
-        (None, 403),
-        (Some("null".to_owned()), 403),
-        (Some("https://evil.example".to_owned()), 403),
-        (Some(platform.url.clone()), 303),
+    // Browsers without Fetch Metadata name the origin; text browsers and programs name neither, and
+    // the form's token decides.
+    let own = platform.url.as_str();
+    for (origin, has_token, status) in [
+        (Some("null"), true, 403),
+        (Some("https://evil.example"), true, 403),
+        (Some(own), false, 403),
+        (Some(own), true, 303),
+        (None, false, 403),
+        (None, true, 303),
     ] {
+        let mut browser = Browser::with(&platform, &platform.token).await;
+        let token = browser.get("/gateways").await.field("form_token");
+        let cookies = browser.cookies.iter().map(|(n, v)| format!("{n}={v}"));
+        let cookies: Vec<_> = cookies.collect();
         let mut request = browser
             .client
-            .post(format!("{}/logout", platform.url))
-            .header("cookie", cookies.join("; "))
-            .body(format!("form_token={token}"));
-        if let Some(origin) = &origin {
+            .post(format!("{own}/logout"))
+            .header("cookie", cookies.join("; "));
+        if has_token {
+            request = request.body(format!("form_token={token}"));
+        }
+        if let Some(origin) = origin {
             request = request.header("origin", origin);
         }
         let answer = request.send().await.expect("an answer");
-        assert_eq!(answer.status(), status, "{origin:?}");
+        assert_eq!(answer.status(), status, "{origin:?} {has_token}");
     }
     // No one is logged in as someone else by a foreign form.
     let mut stranger = Browser::new(&platform);

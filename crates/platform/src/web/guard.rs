@@ -26,17 +26,16 @@ pub(super) async fn same_origin(State(app): State<App>, request: Request, next: 
 }
 
 /// Browsers name the site of the page in `Sec-Fetch-Site`; those that do not know it, its origin.
-/// Without either it is no browser that shows our pages.
+/// With neither, from a program or a text browser, the form's token decides, which every form has
+/// ([`super::visitor::Submitted`]) and no other site knows.
 fn is_same_origin(app: &App, headers: &HeaderMap) -> bool {
-    let text = |name| {
-        headers
-            .get(name)
-            .and_then(|value: &HeaderValue| value.to_str().ok())
-    };
-    if let Some(site) = text(SEC_FETCH_SITE) {
+    if let Some(site) = headers.get(SEC_FETCH_SITE) {
         return site == "same-origin";
     }
-    text(header::ORIGIN).is_some_and(|origin| {
+    let Some(origin) = headers.get(header::ORIGIN) else {
+        return true;
+    };
+    origin.to_str().is_ok_and(|origin| {
         let own = app.web().own_origin(headers);
         let public = app.web().public_url().map(str::to_owned);
         [own, public]

@@ -3,8 +3,8 @@
 //!
 //! Entries are only added, numbered without a gap, and chained by hashes ([`chain`]). A change that
 //! is made for a [`Requester`] is in one transaction with its entry; the event about an entry
-//! follows the commit. Successful logins have entries at a rate ([`logins`]). The oldest entries go when there are more than [`MAX_ENTRIES`], or after the
-//! retention that the store was opened with.
+//! follows the commit. Successful logins have entries at a rate ([`logins`]). The oldest entries go
+//! when there are more than [`MAX_ENTRIES`], or after the retention that the store was opened with.
 
 pub(in crate::store) mod chain;
 mod entry;

@@ -20,6 +20,9 @@ use crate::store::{
     Action, AuditEntry, AuditKind, Error, NewAuditEntry, Requester, Subject, millis,
 };
 
+/// Entries that a full record removes before the next warning.
+const WARNING_INTERVAL: i64 = 1000;
+
 impl Sqlite {
     /// Runs `work` and writes the entries that it has added, in one transaction.
     pub(super) async fn change<T, F>(&self, requester: Requester, work: F) -> Result<T, Error>
@@ -194,6 +197,12 @@ fn look_up(tx: &Transaction<'_>, select: &str, key: &str) -> Result<Option<Strin
     Ok(found.optional()?)
 }
 
+/// Whether the removal of the entries up to `number` is worth a warning: at intervals, if those
+/// from `young` on are younger than the retention.
+fn is_warned_of(number: i64, young: i64) -> bool {
+    number >= young && number % WARNING_INTERVAL == 0
+}
+
 /// Removes the entries that are too many or too old. Numbers follow time, so both are at the front:
 /// looking there is cheap.
 fn forget(tx: &Transaction<'_>, now: SystemTime, retention: Duration) -> Result<(), Error> {
@@ -218,5 +227,12 @@ fn forget(tx: &Transaction<'_>, now: SystemTime, retention: Duration) -> Result<
         return Ok(());
     };
     tx.execute("DELETE FROM audit WHERE number <= ?1", [number])?;
+    if is_warned_of(number, young) {
+        tracing::warn!(
+            audit.number = number,
+            "the audit record is full: entries are removed before the end of --audit-retention; the \
+             log has each of them"
+        );
+    }
     chain::begin_after(tx, number, &hash)
 }

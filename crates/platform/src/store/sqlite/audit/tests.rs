@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use rusqlite::Transaction;
 
+use super::{WARNING_INTERVAL, is_warned_of};
 use crate::store::audit::chain::{ORIGIN, Verified, hash};
 use crate::store::audit::{AuditStore as _, MAX_ENTRIES};
 use crate::store::identities::IdentityStore as _;
@@ -170,6 +171,15 @@ async fn oldest_entries_go_first() {
     store.call(many).await.expect("many entries later");
     store.record(asked(None), at).await.expect("recorded");
     assert_eq!(numbers().await, [4, MAX_ENTRIES + 3]);
+}
+
+#[test]
+fn full_record_warns_now_and_then() {
+    let interval = WARNING_INTERVAL;
+    assert!(is_warned_of(interval, interval));
+    assert!(!is_warned_of(interval, interval + 1), "too old anyway");
+    let warned = (1..=3 * interval).filter(|&number| is_warned_of(number, 1));
+    assert_eq!(warned.count(), 3);
 }
 
 #[tokio::test]
