@@ -255,6 +255,15 @@ async fn phones_need_no_sideways_scrolling(driver: Driver) {
                 scroll <= u64::from(width),
                 "{path} is {scroll} wide in {width}"
             );
+            let hidden = browser.run(
+                "return [...document.querySelectorAll('nav a')].filter(
+                    (link) => link.getBoundingClientRect().right > innerWidth).length",
+            );
+            assert_eq!(
+                hidden.await,
+                0,
+                "links of {path} are out of sight in {width}"
+            );
         }
     }
     browser.quit().await;
