@@ -53,7 +53,7 @@ Cloud metadata (169.254.169.254 and the like) is reached only by a rule for exac
 
 Examples:
   infisical platform access allow --who alice --gateway prod --target db.internal:5432
-  infisical platform access allow --who group:dba --gateway prod --target 10.0.0.0/16:443 --target *.db.internal:5432";
+  infisical platform access allow --who group:dba --gateway prod --target 10.0.0.0/16:443 --target '*.db.internal:5432'";
 
 #[derive(Debug, Args)]
 pub(super) struct Allow {
