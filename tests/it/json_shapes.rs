@@ -102,6 +102,7 @@ fn more(stack: &Stack, command: &str) -> Vec<String> {
         return words;
     }
     let mut words = match command {
+        "login" => vec!["--status".to_owned(), "--domain".to_owned(), url.clone()],
         "gateway check" | "gateway doctor" => config(&stack.gateway_command.config),
         "relay check" | "relay doctor" => config(&stack.relay_command.config),
         "gateway policy check" => {

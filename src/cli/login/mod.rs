@@ -6,11 +6,13 @@ pub(super) mod sessions;
 
 use std::io::{self, Write as _};
 
+use serde_json::json;
+
 use super::admin;
 use super::exit::{Code, Failure};
 use super::global::{Global, LOCAL_DOMAIN};
 use super::platform_lists::minutes;
-use super::print::print;
+use super::print::{json_object, print};
 use super::progress;
 use crate::api::people::{LOGIN, LoggedIn, WhoAmI};
 use crate::api::{self, Client};
@@ -45,6 +47,9 @@ pub(crate) struct LoginArgs {
     /// Show who is logged in, with which roles, and until when
     #[arg(long, conflicts_with_all = ["device", "no_browser", "callback_port"])]
     status: bool,
+    /// Show it as one JSON object
+    #[arg(long, requires = "status")]
+    json: bool,
 }
 
 /// End the session of infisical login
@@ -83,7 +88,7 @@ async fn log_in(args: LoginArgs, global: &Global) -> anyhow::Result<()> {
     let domain = global.client_domain(LOCAL_DOMAIN)?;
     let sessions = sessions(global)?;
     if args.status {
-        return status(global, &domain, &sessions).await;
+        return status(global, &domain, &sessions, args.json).await;
     }
     if domain.is_plain_http_beyond_loopback() {
         let text = format!(
@@ -118,20 +123,56 @@ async fn log_in(args: LoginArgs, global: &Global) -> anyhow::Result<()> {
     print(&text)
 }
 
-async fn status(global: &Global, domain: &ApiBase, sessions: &Sessions) -> anyhow::Result<()> {
+async fn status(
+    global: &Global,
+    domain: &ApiBase,
+    sessions: &Sessions,
+    json: bool,
+) -> anyhow::Result<()> {
+    let found = logged_in_now(global, domain, sessions).await?;
+    if json {
+        print(&status_object(domain, found.as_ref().ok()))?;
+        return found.map(drop);
+    }
+    print(&logged_in(domain, &found?))
+}
+
+/// Who is logged in, or why no one is.
+async fn logged_in_now(
+    global: &Global,
+    domain: &ApiBase,
+    sessions: &Sessions,
+) -> anyhow::Result<anyhow::Result<WhoAmI>> {
     let Some(session) = sessions.load(domain)? else {
         let url = domain.domain();
         let text = format!("no one is logged in at {url}; run: infisical login --domain {url}");
-        return Err(Failure::of(Code::Permission, anyhow::Error::msg(text)).into());
+        return Ok(Err(
+            Failure::of(Code::Permission, anyhow::Error::msg(text)).into()
+        ));
     };
     let client = client(global, domain)?;
     let asking = client.get("asking who is logged in", LOGIN, &session.token);
-    let who: WhoAmI = match progress::show("Waiting for the platform", asking).await {
-        Ok(who) => who,
-        Err(error) if is_unknown(&error) => return Err(session.ended()),
-        Err(error) => return Err(refused(error)),
-    };
-    print(&logged_in(domain, &who))
+    match progress::show("Waiting for the platform", asking).await {
+        Ok(who) => Ok(Ok(who)),
+        Err(error) if is_unknown(&error) => Ok(Err(session.ended())),
+        Err(error) => Err(refused(error)),
+    }
+}
+
+fn status_object(domain: &ApiBase, who: Option<&WhoAmI>) -> String {
+    let list = |of: fn(&WhoAmI) -> &Vec<String>| who.map(of).cloned().unwrap_or_default();
+    json_object([
+        ("domain", json!(domain.domain())),
+        ("logged_in", json!(who.is_some())),
+        ("id", json!(who.and_then(|who| who.id.as_ref()))),
+        ("name", json!(who.map(|who| &who.name))),
+        ("roles", json!(list(|who| &who.roles))),
+        ("groups", json!(list(|who| &who.groups))),
+        (
+            "expires_at",
+            json!(who.and_then(|who| who.expires_at.as_ref())),
+        ),
+    ])
 }
 
 pub(crate) async fn log_out(args: LogoutArgs, global: &Global) -> anyhow::Result<()> {

@@ -126,6 +126,12 @@ async fn person_logs_in_with_a_browser() {
     let status = lab.run(&["login", "--status"]);
     assert_eq!(status.exit_code().await, 0);
     assert!(status.stdout().contains("as alice"), "{}", status.stdout());
+    let status = lab.run(&["login", "--status", "--json"]);
+    assert_eq!(status.exit_code().await, 0);
+    let object: Value = serde_json::from_str(&status.stdout()).expect("JSON");
+    assert_eq!(object["logged_in"], true, "{object}");
+    assert_eq!(object["name"], "alice", "{object}");
+    assert_eq!(object["groups"], json!(["dba"]), "{object}");
 
     // It is a client: what it may do is decided by its roles.
     let list = ["platform", "gateway", "list", "--domain", &lab.platform.url];
