@@ -1,5 +1,5 @@
-//! The platform's web page as HTTP: who gets in, what answers say to a browser, and what is refused. What a
-//! browser makes of it is in `tests/web`.
+//! The platform's web page as HTTP: who gets in, what answers say to a browser, and what is refused.
+//! What a browser makes of it is in `tests/web`.
 
 use reqwest::header::{HeaderMap, HeaderName, LOCATION, RETRY_AFTER, SET_COOKIE};
 use reqwest::{Method, StatusCode};

@@ -41,7 +41,8 @@ pub(crate) enum Heartbeat {
 }
 
 /// Sends heartbeats while `tunnel_up` is true, each as the newest of `credential_clients` may, and
-/// tells the link what each showed, and `renew` where the platform wants that. Ends when `tunnel_up` is gone.
+/// tells the link what each showed, and `renew` where the platform wants that. Ends when `tunnel_up`
+/// is gone.
 pub(crate) async fn run(
     credential_clients: watch::Receiver<Arc<CredentialClient>>,
     mut tunnel_up: watch::Receiver<bool>,

@@ -27,8 +27,8 @@ pub enum Error {
     Link { path: PathBuf },
 }
 
-/// Opens the file, or makes it with `mode`, to append to it. A symbolic link is not followed, except those of
-/// `/dev`, such as `/dev/stdout`.
+/// Opens the file, or makes it with `mode`, to append to it. A symbolic link is not followed, except
+/// those of `/dev`, such as `/dev/stdout`.
 pub(super) fn open(path: &Path, mode: u32) -> Result<File, Error> {
     let mut options = OpenOptions::new();
     // A FIFO without a reader would block the open forever.

@@ -22,7 +22,8 @@ use crate::secret::Secret;
 use crate::store::{Principal, Requester, Role};
 use crate::token::TokenHash;
 
-/// Where a request came from, or for whom a trusted proxy sent it; the server puts it among the request's extensions.
+/// Where a request came from, or for whom a trusted proxy sent it; the server puts it among the
+/// request's extensions.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Source(pub(crate) SocketAddr);
 

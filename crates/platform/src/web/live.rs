@@ -1,8 +1,8 @@
 //! The stream that says to a page's script when to fetch the page again (Server-Sent Events).
 //!
 //! It has no content of its own, so it shows no one anything. Streams are bounded, in all and for
-//! each owner of sessions; they end with their session, and when the platform stops. While there is one,
-//! gateways and relays are probed.
+//! each owner of sessions; they end with their session, and when the platform stops. While there is
+//! one, gateways and relays are probed.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
