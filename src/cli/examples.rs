@@ -269,10 +269,12 @@ mod tests {
                 });
                 let before = tried;
                 for call in calls.filter(|call| call.starts_with("infisical ")) {
-                    let call = call.split(['>', '|', '\'']).next().unwrap_or_default();
+                    let call = call.split(['>', '|']).next().unwrap_or_default();
                     // Before a description.
                     let call = call.split("  ").next().unwrap_or_default();
-                    let parsed = Cli::parse_words(call.split_whitespace().map(OsString::from));
+                    // A quoted pattern is one word without its quotes.
+                    let given = call.split_whitespace().map(|word| word.trim_matches('\''));
+                    let parsed = Cli::parse_words(given.map(OsString::from));
                     assert!(parsed.is_ok(), "{words:?}: {call}: {:?}", parsed.err());
                     tried += 1;
                 }
