@@ -53,7 +53,7 @@ impl Lane {
 }
 
 /// Who watches, and what has changed.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Watch {
     /// How many watch.
     watchers: watch::Sender<usize>,
@@ -61,16 +61,6 @@ pub(crate) struct Watch {
     loaded: watch::Sender<u64>,
     /// Counts changes. Streams of pages have the other ends.
     changes: watch::Sender<u64>,
-}
-
-impl Default for Watch {
-    fn default() -> Self {
-        Self {
-            watchers: watch::Sender::new(0),
-            loaded: watch::Sender::new(0),
-            changes: watch::Sender::new(0),
-        }
-    }
 }
 
 /// A watcher, until it is dropped.
@@ -86,20 +76,22 @@ impl Watch {
 
     /// Has one round of probes done soon, for the next load of a page.
     pub(crate) fn page_loaded(&self) {
-        self.loaded
-            .send_modify(|count| *count = count.wrapping_add(1));
+        count(&self.loaded);
     }
 
     /// Notes that pages may show something else from now on.
     pub(crate) fn changed(&self) {
-        self.changes
-            .send_modify(|count| *count = count.wrapping_add(1));
+        count(&self.changes);
     }
 
     /// Counts changes.
     pub(crate) fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
     }
+}
+
+fn count(events: &watch::Sender<u64>) {
+    events.send_modify(|count| *count = count.wrapping_add(1));
 }
 
 impl Drop for Watcher {
@@ -125,6 +117,21 @@ impl<T: Clone> Prepared<T> {
         all.retain(|_, (_, made, _)| made.elapsed() < CERTIFICATES);
         let found = all.get(id).filter(|(of, _, _)| of == relay);
         found.map(|(_, _, credentials)| credentials.clone())
+    }
+
+    /// Those for `id`, which `make` makes if none are kept; `None` if it cannot.
+    async fn get<E>(
+        &self,
+        id: &str,
+        relay: &str,
+        make: impl Future<Output = Result<T, E>>,
+    ) -> Option<T> {
+        if let Some(found) = self.find(id, relay) {
+            return Some(found);
+        }
+        let made = make.await.ok()?;
+        self.keep(id, relay, &made);
+        Some(made)
     }
 
     fn keep(&self, id: &str, relay: &str, credentials: &T) {
@@ -214,33 +221,19 @@ impl Prober {
         if Lane::of(&relay.id, self.app.observations()) == Lane::Failed {
             return Some(Err(()));
         }
-        let id = gateway.id.as_str();
-        let credentials = match self.for_gateways.find(id, &relay.id) {
-            Some(credentials) => credentials,
-            None => {
-                let signer = Signer::Gateway(gateway.id.clone());
-                let made = gateways::probe_credentials(&self.app, signer, gateway, relay).await;
-                let made = made.ok()?;
-                self.for_gateways.keep(id, &relay.id, &made);
-                made
-            }
-        };
+        let signer = Signer::Gateway(gateway.id.clone());
+        let make = gateways::probe_credentials(&self.app, signer, gateway, relay);
+        let credentials = self.for_gateways.get(gateway.id.as_str(), &relay.id, make);
+        let credentials = credentials.await?;
         let probed = probe::reach_gateway(&credentials);
         let probed = tokio::time::timeout(LIMIT, probed).await;
         outcome(&probed.map(|probed| probed.map(|reached| reached.certificate_ends)))
     }
 
     async fn probe_relay(&self, relay: &Relay) -> Reached {
-        let pki = match self.for_relays.find(&relay.id, &relay.id) {
-            Some(pki) => pki,
-            None => {
-                let signer = Signer::Relay(relay.id.clone());
-                let made = relays::probe_credentials(&self.app, signer, relay).await;
-                let made = made.ok()?;
-                self.for_relays.keep(&relay.id, &relay.id, &made);
-                made
-            }
-        };
+        let signer = Signer::Relay(relay.id.clone());
+        let make = relays::probe_credentials(&self.app, signer, relay);
+        let pki = self.for_relays.get(&relay.id, &relay.id, make).await?;
         let probed = probe::reach_relay(&relay.host, &pki);
         outcome(&tokio::time::timeout(LIMIT, probed).await)
     }

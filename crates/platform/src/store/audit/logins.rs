@@ -1,5 +1,5 @@
-//! Which successful logins and logouts have entries of their own: those of one owner at a rate, and of
-//! them those from one source at a lower one, so that no one pushes out the entries of others.
+//! Which successful logins and logouts have entries of their own: those of one owner at a rate, and
+//! of them those from one source at a lower one, so that no one pushes out the entries of others.
 //!
 //! The others are counted for an entry that sums them up. Refusals and all other entries pass. The
 //! counts are in memory; time is an argument.
